@@ -1,0 +1,46 @@
+/** A system call that failed. `errno` is the error's name, `EBUSY` for example (errno(3)). */
+export class KernelError extends Error {
+  readonly syscall: string;
+  readonly errno: string;
+
+  constructor(syscall: string, errno: string, subject: string, options?: ErrorOptions) {
+    super(`${syscall} ${subject}: ${errno}`, options);
+    this.name = 'KernelError';
+    this.syscall = syscall;
+    this.errno = errno;
+  }
+}
+
+/** A program that could not be run, ran too long, or ended with an exit code that is no answer. */
+export class CommandError extends Error {
+  readonly file: string;
+  /** undefined when it never ran or was ended by a signal. */
+  readonly exitCode: number | undefined;
+  /** The end of what it wrote to standard error, for the log and for people. */
+  readonly stderr: string;
+
+  constructor(file: string, failure: { message: string; exitCode?: number | undefined; stderr?: string }, options?: ErrorOptions) {
+    super(failure.message, options);
+    this.name = 'CommandError';
+    this.file = file;
+    this.exitCode = failure.exitCode;
+    this.stderr = failure.stderr ?? '';
+  }
+}
+
+/** A blocking call passed its bound and still runs in the kernel; its owner stays stuck until it returns. */
+export class StuckError extends Error {
+  readonly call: string;
+
+  constructor(call: string, owner: string, sinceMs: number) {
+    super(`${call} for ${owner} has not returned for ${Math.round(sinceMs / 1000)} s`);
+    this.name = 'StuckError';
+    this.call = call;
+  }
+}
+
+/** Whether `error` is a KernelError, or an error of node:fs, with one of these errno names. */
+export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
+  if (error instanceof KernelError) return names.includes(error.errno);
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && names.includes(error.code);
+}

@@ -1,0 +1,269 @@
+/**
+ * What the domain asks of the node, as types. `real-host.ts` fulfils it with kernel calls and programs,
+ * `test/helpers/fake-host.ts` in memory; one contract suite runs against both.
+ *
+ * Paths are absolute. Byte counts are bigint. Kernel calls fail with `KernelError`, programs with
+ * `CommandError` (errors.ts in this folder); the domain gives them their meaning.
+ */
+
+export const fsTypes = ['ext4', 'xfs', 'btrfs'] as const;
+export type FsType = (typeof fsTypes)[number];
+
+/** Bytes of a logical sector of a loop device. */
+export type SectorSize = 512 | 4096;
+
+/** A file as the kernel knows it, whatever its path: st_dev and st_ino. */
+export interface FileIdentity {
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
+export interface ImageStatus extends FileIdentity {
+  readonly sizeBytes: bigint;
+  /** st_blocks × 512. On a reflink pool this includes blocks shared with other images. */
+  readonly allocatedBytes: bigint;
+}
+
+/** Files and directories: what node:fs lacks or what must be done in one careful way. */
+export interface Files {
+  /** Makes a new file of mode 0600 and that size; `allocate` reserves every block (fallocate). Not synced. EEXIST if there. */
+  createImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
+  /** Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already. */
+  growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
+  imageStatus(path: string): Promise<ImageStatus>;
+  /** fsync of a file or a directory. */
+  sync(path: string): Promise<void>;
+  /** renameat2 with RENAME_NOREPLACE. KernelError EEXIST when `to` exists. Syncs nothing. */
+  renameNoReplace(from: string, to: string): Promise<void>;
+  /** Takes an exclusive flock without waiting, held until released or the process ends. KernelError EAGAIN when another process has it. */
+  lock(path: string): Promise<{ release(): Promise<void> }>;
+  /** Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. */
+  removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
+  /** statfs of the filesystem that holds `path`. Free means what root may use. */
+  capacity(path: string): Promise<Capacity>;
+}
+
+export interface Capacity {
+  readonly totalBytes: bigint;
+  readonly freeBytes: bigint;
+  readonly totalInodes: bigint;
+  readonly freeInodes: bigint;
+  /** Bytes and inodes an ordinary user may use (f_bavail, f_favail). */
+  readonly availableBytes: bigint;
+}
+
+/** An attached loop device, as LOOP_GET_STATUS64 and sysfs tell it. */
+export interface LoopDevice {
+  readonly number: number;
+  /** `/dev/loopN` */
+  readonly path: string;
+  /** `7:N`, as mountinfo writes it. */
+  readonly majorMinor: string;
+  readonly backing: FileIdentity;
+  /** lo_file_name, at most 63 bytes; ours start with `loopcsi:`. A hint for people, never an identity. */
+  readonly mark: string;
+  readonly readOnly: boolean;
+  readonly directIo: boolean;
+  readonly autoclear: boolean;
+  readonly sectorSize: number;
+  readonly sizeBytes: bigint;
+}
+
+export interface AttachOptions {
+  readonly sectorSize: SectorSize;
+  readonly readOnly: boolean;
+  readonly directIo: boolean;
+  /** false: the device's discard limit is set to 0, so that nothing can punch holes into a thick image. */
+  readonly discard: boolean;
+  /** Detach by itself at the last close or unmount: for private, short mounts. */
+  readonly autoclear?: boolean;
+  /** Written to lo_file_name behind `loopcsi:`, cut to fit. */
+  readonly mark: string;
+}
+
+export interface LoopDevices {
+  /** Every attached loop device of the machine, ours or not. */
+  list(): Promise<readonly LoopDevice[]>;
+  /** The devices that sit on that inode, read-write ones first. */
+  findByImage(image: FileIdentity): Promise<readonly LoopDevice[]>;
+  /**
+   * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; tries again, within a bound, when another process
+   * took the number. Direct I/O is read back: look at `directIo` of the answer. Does not look for an existing device: the
+   * caller does, under the volume's lock.
+   */
+  attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
+  /** LOOP_SET_CAPACITY: the device takes the image's present size. */
+  refreshSize(device: LoopDevice): Promise<void>;
+  /**
+   * LOOP_CLR_FD, then looks whether the device is really gone; waits for a bound. Afterwards LOOP_CTL_REMOVE when the
+   * queue's settings were changed (`discard: false`, dirty limits), since those stick to the number. Answers `in-use`
+   * when something still holds it (the kernel then detaches at the last close). Already detached is `detached`.
+   */
+  detach(device: LoopDevice): Promise<'detached' | 'in-use'>;
+  /** open(O_EXCL): whether any mount namespace still uses the device. */
+  isInUse(device: LoopDevice): Promise<boolean>;
+  /** fsync of the device node: what raw block writers left in its page cache reaches the image. */
+  sync(device: LoopDevice): Promise<void>;
+}
+
+/** One line of /proc/self/mountinfo. */
+export interface Mount {
+  readonly id: number;
+  readonly parentId: number;
+  /** `major:minor`; btrfs has an anonymous one: compare `source` there. */
+  readonly majorMinor: string;
+  /** The directory or file of the filesystem that is mounted here; `/` unless a bind of something below. */
+  readonly root: string;
+  readonly target: string;
+  /** Per-mount options: ro, noexec, … */
+  readonly options: readonly string[];
+  readonly fsType: string;
+  readonly source: string;
+  /** Options of the superblock: an ext4 whose journal aborted shows `emergency_ro` here while `options` says rw. */
+  readonly superOptions: readonly string[];
+}
+
+export interface Mounts {
+  /** All mounts of our namespace, bottom first where stacked. */
+  list(): Promise<readonly Mount[]>;
+  /** The topmost mount whose target is exactly `target`. */
+  at(target: string): Promise<Mount | undefined>;
+  /** mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them. */
+  mountDevice(device: string, target: string, options: { fsType: FsType; options: readonly string[] }): Promise<void>;
+  /**
+   * Binds `source` (a directory, or a device node onto a file) on `target`, with the attributes set before it becomes
+   * visible (open_tree, mount_setattr, move_mount). `target`'s last component must not be a symlink.
+   */
+  bind(source: string, target: string, options: { readOnly: boolean; noSuid?: boolean; noDev?: boolean; noExec?: boolean }): Promise<void>;
+  /**
+   * Thaws what is mounted there (EINVAL is fine), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some
+   * hundred milliseconds. KernelError EBUSY when it stays busy. Not a mount point: nothing to do.
+   */
+  unmount(target: string): Promise<void>;
+  /** syncfs(2) on the filesystem mounted at `target`. */
+  syncFilesystem(target: string): Promise<void>;
+  /** FITRIM; bytes the filesystem says it discarded. Refuses when `device` is not what is mounted at `target`. */
+  trim(target: string, device: LoopDevice): Promise<bigint>;
+  /** FITHAW; whether it had been frozen. Same check of `device`. */
+  thaw(target: string, device: LoopDevice): Promise<boolean>;
+}
+
+/** What the superblock of an image says, read by us, without mounting. */
+export type SuperblockState =
+  /** Nothing to do before a mount. */
+  | 'clean'
+  /** The journal or log wants a replay, which a mount does. */
+  | 'needs-replay'
+  /** ext4's error flag is set: e2fsck is due. */
+  | 'has-errors';
+
+export interface Superblock {
+  readonly fsType: FsType;
+  readonly uuid: string;
+  /** Bytes the filesystem believes it has. */
+  readonly sizeBytes: bigint;
+  readonly state: SuperblockState;
+}
+
+export interface MakeOptions {
+  readonly sectorSize: SectorSize;
+  readonly thick: boolean;
+  readonly uuid: string;
+  /** Checked words of the class's `mkfsOptions`, passed on as they are. */
+  readonly options: readonly string[];
+  /** ext4 only: leave no lost+found behind, for a fresh Docker volume. */
+  readonly emptyRoot?: boolean;
+}
+
+export interface Filesystem {
+  readonly type: FsType;
+  /** The least size an image may have for this filesystem. */
+  readonly leastBytes: bigint;
+  /** Options every mount of this type gets besides the caller's. */
+  readonly mountOptions: readonly string[];
+  /** Makes the filesystem on an unattached image in `tmp/` and syncs it. CommandError; ENOSPC shows in the image's filesystem. */
+  make(imagePath: string, options: MakeOptions): Promise<void>;
+  /** undefined when there is no superblock of this type (magic or checksum wrong). Never writes. */
+  readSuperblock(imagePath: string): Promise<Superblock | undefined>;
+  /**
+   * Brings an unattached image with `has-errors` back if the documented, careful way can (ext4: e2fsck -fn, then -p);
+   * `damaged` leaves it as it was, with the program's words for a person.
+   */
+  check(imagePath: string): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
+  /**
+   * Grows a mounted filesystem to `sizeBytes` (the device already has them) by ioctl. `not-permitted`: ext4 without
+   * CAP_SYS_RESOURCE. Already that large is `grown`.
+   */
+  growMounted(target: string, device: LoopDevice, sizeBytes: bigint): Promise<'grown' | 'not-permitted'>;
+  /** Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount below `workDir`. */
+  growImage(imagePath: string, options: { sectorSize: SectorSize; workDir: string }): Promise<void>;
+  /** Gives an unattached, private copy a new UUID after replaying its log where that is due, and verifies it in the superblock. */
+  renewUuid(imagePath: string, options: { uuid: string; sectorSize: SectorSize; workDir: string }): Promise<void>;
+}
+
+export interface Extent {
+  readonly logical: bigint;
+  readonly physical: bigint;
+  readonly length: bigint;
+  /** FIEMAP_EXTENT_* bits. */
+  readonly flags: number;
+}
+
+export interface Extents {
+  /** FIEMAP with FIEMAP_FLAG_SYNC, paged; ends at the file's last extent. */
+  map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]>;
+  /** Data ranges by SEEK_DATA and SEEK_HOLE. */
+  data(path: string, options?: { from?: bigint }): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
+  count(path: string): Promise<number>;
+  /** Bytes of extents without the SHARED flag: what a rewrite would not have to allocate again. */
+  exclusiveBytes(path: string): Promise<bigint>;
+}
+
+export interface Copies {
+  /** Whether two files in this directory can share blocks (FICLONE is tried there, on two scratch files). */
+  canReflink(directory: string): Promise<boolean>;
+  /** Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE). Not synced. EOPNOTSUPP or EXDEV where that cannot be. */
+  reflink(from: string, to: string): Promise<void>;
+  /**
+   * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the end.
+   * `to` may hold the beginning from an earlier run: what is below `resumeFrom` is taken as done.
+   */
+  copySparse(
+    from: string,
+    to: string,
+    options: { signal: AbortSignal; resumeFrom?: bigint; onProgress?: (doneBytes: bigint, totalBytes: bigint) => void },
+  ): Promise<void>;
+}
+
+/** A freeze held by a child process that thaws when its pipe closes, so a killed driver thaws at once. */
+export interface Freeze {
+  /** Thaws all; milliseconds the filesystems stood still. Idempotent. */
+  thaw(): Promise<number>;
+}
+
+export interface Freezer {
+  /**
+   * FIFREEZE on every target, in parallel, after checking that each is the filesystem of its device. All or none: on a
+   * failure what was frozen is thawed. EBUSY: somebody else froze it. The child thaws by itself after `boundMs`.
+   */
+  freeze(targets: readonly { target: string; device: LoopDevice }[], options: { boundMs: number }): Promise<Freeze>;
+}
+
+export interface NodeFacts {
+  /** CAP_SYS_RESOURCE, which online growth of ext4 needs. */
+  readonly canGrowExt4Online: boolean;
+  readonly kernelRelease: string;
+}
+
+export interface Host {
+  readonly files: Files;
+  readonly loops: LoopDevices;
+  readonly mounts: Mounts;
+  readonly filesystems: Readonly<Record<FsType, Filesystem>>;
+  readonly extents: Extents;
+  readonly copies: Copies;
+  readonly freezer: Freezer;
+  readonly facts: NodeFacts;
+  /** Programs `host/` runs, and which are missing on this machine. */
+  missingPrograms(): Promise<readonly string[]>;
+}

@@ -1,0 +1,61 @@
+import { VolumeError } from './errors.ts';
+
+export const KiB = 1024n;
+export const MiB = 1024n * KiB;
+export const GiB = 1024n * MiB;
+export const TiB = 1024n * GiB;
+
+const factors: Readonly<Record<string, bigint>> = {
+  '': 1n,
+  Ki: KiB,
+  Mi: MiB,
+  Gi: GiB,
+  Ti: TiB,
+  Pi: 1024n * TiB,
+  k: 1000n,
+  K: 1000n,
+  M: 1000n ** 2n,
+  G: 1000n ** 3n,
+  T: 1000n ** 4n,
+  P: 1000n ** 5n,
+};
+
+/**
+ * Parses a byte count as Kubernetes writes it: `1073741824`, `10Gi`, `500M`; `10GiB` and `10GB` mean
+ * the same. Throws `invalid`, naming `what`.
+ */
+export function parseBytes(text: string, what: string): bigint {
+  const match = /^(\d{1,19})(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
+  const factor = factors[match?.[2] ?? ''];
+  if (match?.[1] === undefined || factor === undefined) {
+    throw new VolumeError(
+      'invalid',
+      `${what}: '${text}' is not a size; write for example 1073741824, 512Mi or 10Gi`,
+    );
+  }
+  return BigInt(match[1]) * factor;
+}
+
+/** A byte count for people, in binary units with at most one decimal: `1.5 GiB`. */
+export function formatBytes(bytes: bigint): string {
+  const sign = bytes < 0n ? '-' : '';
+  const size = bytes < 0n ? -bytes : bytes;
+  for (const [name, unit] of [
+    ['PiB', 1024n * TiB],
+    ['TiB', TiB],
+    ['GiB', GiB],
+    ['MiB', MiB],
+    ['KiB', KiB],
+  ] as const) {
+    if (size >= unit) {
+      const tenths = (size * 10n) / unit;
+      return `${sign}${tenths / 10n}${tenths % 10n === 0n ? '' : `.${tenths % 10n}`} ${name}`;
+    }
+  }
+  return `${sign}${size} B`;
+}
+
+/** `bytes` rounded up to a multiple of `unit`. */
+export function roundUp(bytes: bigint, unit: bigint): bigint {
+  return ((bytes + unit - 1n) / unit) * unit;
+}
