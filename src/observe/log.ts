@@ -1,0 +1,24 @@
+import { type Logger, pino } from 'pino';
+
+export type { Logger } from 'pino';
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/**
+ * The root logger: JSON lines on standard output. Secrets never get here, since payloads are stripped by the schema's
+ * `csi_secret` mark first; the redact paths are a second net.
+ */
+export function createLog(options: { level: LogLevel; toStderr?: boolean }): Logger {
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: ['secrets', '*.secrets', 'request.secrets'],
+    },
+    // Synchronous, so that the last lines before a crash are not lost; written by the thousand, not by the million.
+    pino.destination({ dest: options.toStderr === true ? 2 : 1, sync: true }),
+  );
+}

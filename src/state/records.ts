@@ -1,0 +1,134 @@
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import { byteCount, decodeJson, encodeJson } from './decode.ts';
+import { type ReplaceFilePoint, replaceFile } from './replace-file.ts';
+
+const stringMap = v.record(v.string(), v.string());
+
+/** Where the first bytes of a volume came from. */
+const source = v.nullable(
+  v.object({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
+);
+
+const volumeFields = {
+  name: v.string(),
+  kind: v.picklist(['mount', 'block']),
+  /** null for a raw block volume. */
+  fsType: v.nullable(v.picklist(['ext4', 'xfs', 'btrfs'])),
+  /** UUID of the filesystem as it was made; null for raw block. */
+  fsUuid: v.nullable(v.string()),
+  provisioning: v.picklist(['thin', 'thick']),
+  sectorSize: v.picklist([512, 4096]),
+};
+
+/** `volume.json`: what was asked for. What is attached, mounted or allocated is asked from the kernel. */
+export const volumeRecord = v.object({
+  schemaVersion: v.literal(1),
+  id: v.string(),
+  ...volumeFields,
+  /** The promise. The image may be smaller for a moment while the volume grows, never larger for long. */
+  sizeBytes: byteCount,
+  trim: v.picklist(['periodic', 'online', 'off']),
+  directIo: v.boolean(),
+  mkfsOptions: v.array(v.string()),
+  /** The parameters of the request, as they came. */
+  parameters: stringMap,
+  source,
+  /** Set for inline ephemeral volumes: the only target they are published at. */
+  ephemeralTarget: v.nullable(v.string()),
+  /** Mount options that are part of the volume (Docker's `mountOptions`); a CSI request brings its own. */
+  mountOptions: v.array(v.string()),
+  createdAtMs: v.number(),
+});
+export type VolumeRecord = Readonly<v.InferOutput<typeof volumeRecord>>;
+
+/** `snapshot.json`. */
+export const snapshotRecord = v.object({
+  schemaVersion: v.literal(1),
+  id: v.string(),
+  ...volumeFields,
+  sizeBytes: byteCount,
+  sourceVolumeId: v.string(),
+  /** Group this snapshot is a member of, or null. */
+  groupId: v.nullable(v.string()),
+  /** `copying` while a long copy without reflink runs: the image is then `disk.img.part`. */
+  state: v.picklist(['copying', 'ready']),
+  /** Milliseconds the source stood still for the cut; 0 when it was idle. */
+  frozenMs: v.number(),
+  parameters: stringMap,
+  createdAtMs: v.number(),
+});
+export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
+
+/** `group.json`: the commit of a group snapshot. */
+export const groupRecord = v.object({
+  schemaVersion: v.literal(1),
+  id: v.string(),
+  name: v.string(),
+  sourceVolumeIds: v.array(v.string()),
+  snapshotIds: v.array(v.string()),
+  frozenMs: v.number(),
+  parameters: stringMap,
+  createdAtMs: v.number(),
+});
+export type GroupRecord = Readonly<v.InferOutput<typeof groupRecord>>;
+
+/** `pool.json`: written once, at the pool's first init. */
+export const poolMarker = v.object({
+  schemaVersion: v.literal(1),
+  uuid: v.string(),
+  /** The node whose volumes these are: 8 hexadecimal digits, the end of every id. */
+  nodeTag: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)),
+  createdAtMs: v.number(),
+});
+export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
+
+const publication = v.object({
+  targetPath: v.string(),
+  readOnly: v.boolean(),
+  accessMode: v.string(),
+  mountFlags: v.array(v.string()),
+  fsType: v.string(),
+});
+
+/**
+ * `node.json`: the arguments of the stage and publish calls, which the kernel does not keep (access mode, flags as asked).
+ * It says what was asked, never what is: an entry counts only while the kernel shows its mount. Not fsynced, since mounts do
+ * not outlive a power cut.
+ */
+export const nodeRecord = v.object({
+  schemaVersion: v.literal(1),
+  staged: v.nullable(
+    v.object({
+      stagingTargetPath: v.string(),
+      accessMode: v.string(),
+      mountFlags: v.array(v.string()),
+      fsType: v.string(),
+    }),
+  ),
+  published: v.array(publication),
+  /** Mount ids of Docker, which come back after its restart and are not told again. */
+  dockerMountIds: v.array(v.string()),
+});
+export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
+export type Publication = Readonly<v.InferOutput<typeof publication>>;
+
+/** Reads and decodes a record. Throws node's ENOENT error, or `internal` when it does not decode. */
+export async function readRecord<S extends v.GenericSchema>(
+  schema: S,
+  path: string,
+): Promise<v.InferOutput<S>> {
+  return decodeJson(schema, await readFile(path, 'utf8'), path);
+}
+
+/** Replaces a record atomically and durably. The value is decoded once more first: nothing unreadable is ever written. */
+export async function writeRecord<S extends v.GenericSchema>(
+  schema: S,
+  path: string,
+  value: v.InferOutput<S>,
+  options: { durable?: boolean; reached?: (point: ReplaceFilePoint) => void | Promise<void> } = {},
+): Promise<void> {
+  const text = encodeJson(value);
+  decodeJson(schema, text, path);
+  await replaceFile(path, text, options);
+}
