@@ -19,7 +19,11 @@ export class CommandError extends Error {
   /** The end of what it wrote to standard error, for the log and for people. */
   readonly stderr: string;
 
-  constructor(file: string, failure: { message: string; exitCode?: number | undefined; stderr?: string }, options?: ErrorOptions) {
+  constructor(
+    file: string,
+    failure: { message: string; exitCode?: number | undefined; stderr?: string },
+    options?: ErrorOptions,
+  ) {
     super(failure.message, options);
     this.name = 'CommandError';
     this.file = file;
@@ -42,5 +46,10 @@ export class StuckError extends Error {
 /** Whether `error` is a KernelError, or an error of node:fs, with one of these errno names. */
 export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
   if (error instanceof KernelError) return names.includes(error.errno);
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && names.includes(error.code);
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    names.includes(error.code)
+  );
 }

@@ -129,12 +129,20 @@ export interface Mounts {
   /** The topmost mount whose target is exactly `target`. */
   at(target: string): Promise<Mount | undefined>;
   /** mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them. */
-  mountDevice(device: string, target: string, options: { fsType: FsType; options: readonly string[] }): Promise<void>;
+  mountDevice(
+    device: string,
+    target: string,
+    options: { fsType: FsType; options: readonly string[] },
+  ): Promise<void>;
   /**
    * Binds `source` (a directory, or a device node onto a file) on `target`, with the attributes set before it becomes
    * visible (open_tree, mount_setattr, move_mount). `target`'s last component must not be a symlink.
    */
-  bind(source: string, target: string, options: { readOnly: boolean; noSuid?: boolean; noDev?: boolean; noExec?: boolean }): Promise<void>;
+  bind(
+    source: string,
+    target: string,
+    options: { readOnly: boolean; noSuid?: boolean; noDev?: boolean; noExec?: boolean },
+  ): Promise<void>;
   /**
    * Thaws what is mounted there (EINVAL is fine), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some
    * hundred milliseconds. KernelError EBUSY when it stays busy. Not a mount point: nothing to do.
@@ -189,16 +197,25 @@ export interface Filesystem {
    * Brings an unattached image with `has-errors` back if the documented, careful way can (ext4: e2fsck -fn, then -p);
    * `damaged` leaves it as it was, with the program's words for a person.
    */
-  check(imagePath: string): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
+  check(
+    imagePath: string,
+  ): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
   /**
    * Grows a mounted filesystem to `sizeBytes` (the device already has them) by ioctl. `not-permitted`: ext4 without
    * CAP_SYS_RESOURCE. Already that large is `grown`.
    */
-  growMounted(target: string, device: LoopDevice, sizeBytes: bigint): Promise<'grown' | 'not-permitted'>;
+  growMounted(
+    target: string,
+    device: LoopDevice,
+    sizeBytes: bigint,
+  ): Promise<'grown' | 'not-permitted'>;
   /** Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount below `workDir`. */
   growImage(imagePath: string, options: { sectorSize: SectorSize; workDir: string }): Promise<void>;
   /** Gives an unattached, private copy a new UUID after replaying its log where that is due, and verifies it in the superblock. */
-  renewUuid(imagePath: string, options: { uuid: string; sectorSize: SectorSize; workDir: string }): Promise<void>;
+  renewUuid(
+    imagePath: string,
+    options: { uuid: string; sectorSize: SectorSize; workDir: string },
+  ): Promise<void>;
 }
 
 export interface Extent {
@@ -213,7 +230,10 @@ export interface Extents {
   /** FIEMAP with FIEMAP_FLAG_SYNC, paged; ends at the file's last extent. */
   map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]>;
   /** Data ranges by SEEK_DATA and SEEK_HOLE. */
-  data(path: string, options?: { from?: bigint }): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
+  data(
+    path: string,
+    options?: { from?: bigint },
+  ): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
   count(path: string): Promise<number>;
   /** Bytes of extents without the SHARED flag: what a rewrite would not have to allocate again. */
   exclusiveBytes(path: string): Promise<bigint>;
@@ -231,7 +251,11 @@ export interface Copies {
   copySparse(
     from: string,
     to: string,
-    options: { signal: AbortSignal; resumeFrom?: bigint; onProgress?: (doneBytes: bigint, totalBytes: bigint) => void },
+    options: {
+      signal: AbortSignal;
+      resumeFrom?: bigint;
+      onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
+    },
   ): Promise<void>;
 }
 
@@ -246,7 +270,10 @@ export interface Freezer {
    * FIFREEZE on every target, in parallel, after checking that each is the filesystem of its device. All or none: on a
    * failure what was frozen is thawed. EBUSY: somebody else froze it. The child thaws by itself after `boundMs`.
    */
-  freeze(targets: readonly { target: string; device: LoopDevice }[], options: { boundMs: number }): Promise<Freeze>;
+  freeze(
+    targets: readonly { target: string; device: LoopDevice }[],
+    options: { boundMs: number },
+  ): Promise<Freeze>;
 }
 
 export interface NodeFacts {

@@ -6,9 +6,7 @@ import { type ReplaceFilePoint, replaceFile } from './replace-file.ts';
 const stringMap = v.record(v.string(), v.string());
 
 /** Where the first bytes of a volume came from. */
-const source = v.nullable(
-  v.object({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
-);
+const source = v.nullable(v.object({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }));
 
 const volumeFields = {
   name: v.string(),

@@ -19,9 +19,7 @@ export function nodeTagOf(nodeId: string): string {
  * most 109 bytes, so within the 128 of the CSI spec ("Size Limits"). Deterministic: a repeated create meets the same id.
  */
 function deriveId(name: string, nodeTag: string): string {
-  const base = safeName.test(name)
-    ? name
-    : `_${createHash('sha256').update(name).digest('hex')}`;
+  const base = safeName.test(name) ? name : `_${createHash('sha256').update(name).digest('hex')}`;
   return `${base}.${nodeTag}`;
 }
 

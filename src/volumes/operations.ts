@@ -1,5 +1,5 @@
-import type { Logger } from '../observe/log.ts';
 import { VolumeError } from '../errors.ts';
+import type { Logger } from '../observe/log.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller that waits for an operation. Its signal ends the waiting, not the work. */
