@@ -1,0 +1,135 @@
+/**
+ * The inputs and answers of the domain, in the spec's words but without any front's types: rpc/, docker/ and cli/ translate
+ * into these. All inputs are validated as far as their form goes; what depends on a volume is checked here.
+ */
+import type { FsType, SectorSize } from '../host/host.ts';
+import type { SnapshotRecord, VolumeRecord } from '../state/records.ts';
+import type { CapacityRange } from './capacity.ts';
+
+export type VolumeKind = 'mount' | 'block';
+
+/** Access modes this driver serves (CSI spec, "VolumeCapability.AccessMode"); others are refused by the front. */
+export const accessModes = [
+  'SINGLE_NODE_WRITER',
+  'SINGLE_NODE_READER_ONLY',
+  'SINGLE_NODE_SINGLE_WRITER',
+  'SINGLE_NODE_MULTI_WRITER',
+  'MULTI_NODE_READER_ONLY',
+] as const;
+export type AccessMode = (typeof accessModes)[number];
+
+/** One capability as a request states it. */
+export interface Capability {
+  readonly kind: VolumeKind;
+  /** '' when the request leaves it open; always '' for block. */
+  readonly fsType: FsType | '';
+  readonly mountFlags: readonly string[];
+  readonly accessMode: AccessMode;
+}
+
+/** StorageClass parameters, parsed (docs/parameters.md). */
+export interface VolumeSettings {
+  readonly pool: string | undefined;
+  readonly provisioning: 'thin' | 'thick';
+  readonly mkfsOptions: readonly string[];
+  readonly sectorSize: SectorSize;
+  readonly trim: 'periodic' | 'online' | 'off';
+  readonly directIo: boolean;
+}
+
+export interface VolumeSource {
+  readonly kind: 'snapshot' | 'volume';
+  readonly id: string;
+}
+
+export interface CreateVolumeInput {
+  readonly name: string;
+  readonly range: CapacityRange;
+  readonly kind: VolumeKind;
+  /** null for block; the configured default where the request leaves it open. */
+  readonly fsType: FsType | null;
+  readonly settings: VolumeSettings;
+  /** As they came, for the record. */
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly source: VolumeSource | null;
+  readonly mountOptions?: readonly string[];
+  /** Leave no lost+found in a fresh ext4: Docker copies image content only into empty directories. */
+  readonly emptyRoot?: boolean;
+}
+
+/** A volume as it stands. */
+export interface Volume {
+  readonly record: VolumeRecord;
+  readonly pool: string;
+}
+
+export interface Snapshot {
+  readonly record: SnapshotRecord;
+  readonly pool: string;
+}
+
+export interface StageInput {
+  readonly volumeId: string;
+  readonly stagingTargetPath: string;
+  readonly capability: Capability;
+}
+
+export interface PublishInput {
+  readonly volumeId: string;
+  /** '' when the request has none. */
+  readonly stagingTargetPath: string;
+  readonly targetPath: string;
+  readonly capability: Capability;
+  readonly readOnly: boolean;
+  /** Present for an inline ephemeral volume (CSI spec has none; Kubernetes sets it in the volume context). */
+  readonly ephemeral?: { readonly sizeBytes: bigint | undefined; readonly settings: VolumeSettings };
+}
+
+export interface ExpandInput {
+  readonly volumeId: string;
+  readonly range: CapacityRange;
+  /** Absent when the request has none. */
+  readonly capability?: Capability;
+}
+
+export interface NodeExpandInput extends ExpandInput {
+  readonly volumePath: string;
+}
+
+export interface VolumeStats {
+  readonly kind: VolumeKind;
+  readonly totalBytes: bigint;
+  /** The rest only for kind `mount`. */
+  readonly usedBytes: bigint;
+  readonly availableBytes: bigint;
+  readonly totalInodes: bigint;
+  readonly usedInodes: bigint;
+  readonly availableInodes: bigint;
+}
+
+/** One sign of trouble (CSI spec, "VolumeHealth"): a status, a CamelCase reason, and words for a person. */
+export interface HealthSign {
+  readonly status: 'DEGRADED' | 'INACCESSIBLE' | 'DATA_LOSS';
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface StorageSign {
+  readonly pool: string;
+  readonly status: 'STORAGE_DEGRADED' | 'STORAGE_UNREACHABLE';
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface PoolCapacity {
+  /** Room for new promises, never negative. */
+  readonly availableBytes: bigint;
+  readonly maximumVolumeBytes: bigint;
+  readonly minimumVolumeBytes: bigint;
+}
+
+export interface Page<T> {
+  readonly entries: readonly T[];
+  /** '' at the end. */
+  readonly nextToken: string;
+}
