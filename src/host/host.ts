@@ -39,6 +39,8 @@ export interface Files {
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /** Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
+  /** Tries on a scratch file in this directory whether direct I/O (O_DIRECT) and punching holes (fallocate) work there. */
+  probe(directory: string): Promise<{ readonly directIo: boolean; readonly discard: boolean }>;
   /** statfs of the filesystem that holds `path`. Free means what root may use. */
   capacity(path: string): Promise<Capacity>;
 }

@@ -23,19 +23,29 @@ export interface Volumes {
   /** Throws `not-found`. */
   getVolume(call: Call, volumeId: string): Promise<Volume>;
   /** Ascending by id; `maxEntries` 0 means all. Throws `stale-token` for a token that is none of ours. */
-  listVolumes(call: Call, page: { maxEntries: number; startingToken: string }): Promise<Page<Volume>>;
+  listVolumes(
+    call: Call,
+    page: { maxEntries: number; startingToken: string },
+  ): Promise<Page<Volume>>;
   /** undefined when every capability (and the rest) fits the volume, else why not. Throws `not-found`. */
   findMismatch(
     call: Call,
     volumeId: string,
-    asked: { capabilities: readonly Capability[]; parameters: Readonly<Record<string, string>>; context: Readonly<Record<string, string>> },
+    asked: {
+      capabilities: readonly Capability[];
+      parameters: Readonly<Record<string, string>>;
+      context: Readonly<Record<string, string>>;
+    },
   ): Promise<string | undefined>;
   capacity(
     call: Call,
     asked: { pool: string | undefined; kind: VolumeKind; fsType: FsType | null },
   ): Promise<PoolCapacity>;
   /** Promises and grows the image. `nodeExpansionRequired`: a filesystem or an attached device still has the old size. */
-  expandVolume(call: Call, input: ExpandInput): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
+  expandVolume(
+    call: Call,
+    input: ExpandInput,
+  ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
 
   stageVolume(call: Call, input: StageInput): Promise<void>;
   unstageVolume(call: Call, input: { volumeId: string; stagingTargetPath: string }): Promise<void>;

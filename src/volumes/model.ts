@@ -82,7 +82,10 @@ export interface PublishInput {
   readonly capability: Capability;
   readonly readOnly: boolean;
   /** Present for an inline ephemeral volume (CSI spec has none; Kubernetes sets it in the volume context). */
-  readonly ephemeral?: { readonly sizeBytes: bigint | undefined; readonly settings: VolumeSettings };
+  readonly ephemeral?: {
+    readonly sizeBytes: bigint | undefined;
+    readonly settings: VolumeSettings;
+  };
 }
 
 export interface ExpandInput {

@@ -1,0 +1,210 @@
+import { readdir, realpath, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, VolumeError } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
+import type { Host } from '../host/host.ts';
+import type { Logger } from '../observe/log.ts';
+import type { NodeState } from '../state/node-state.ts';
+import {
+  type GroupRecord,
+  groupRecord,
+  type PoolMarker,
+  readRecord,
+  type SnapshotRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+} from '../state/records.ts';
+import { syncDirectory } from '../state/replace-file.ts';
+import type { Reached } from './fault-points.ts';
+import { Index } from './index-of-records.ts';
+import {
+  filesystemOf,
+  type OpenedPool,
+  openPoolDirectory,
+  type PoolAbilities,
+  type PoolArea,
+} from './pool-open.ts';
+import type { PoolSettings } from './pool-settings.ts';
+import { Room } from './room.ts';
+
+export interface PoolDeps {
+  readonly host: Host;
+  readonly nodeState: NodeState;
+  readonly nodeTag: string;
+  readonly reached: Reached;
+  readonly log: Logger;
+  readonly now: () => number;
+}
+
+/**
+ * One pool: a directory with images and their records. Its records are held in memory, loaded when it is opened and changed
+ * only together with the disk; whether it is served is looked at again while running, so a disk mounted later is found.
+ */
+export class Pool {
+  readonly name: string;
+  readonly settings: PoolSettings;
+  readonly volumes = new Index<VolumeRecord>();
+  readonly ephemerals = new Index<VolumeRecord>();
+  readonly snapshots = new Index<SnapshotRecord>();
+  readonly groups = new Index<GroupRecord>();
+  readonly room: Room;
+  readonly #deps: PoolDeps;
+  #opened: OpenedPool | undefined;
+  #abilities: PoolAbilities | undefined;
+  #problem: VolumeError | undefined;
+
+  constructor(settings: PoolSettings, deps: PoolDeps) {
+    this.name = settings.name;
+    this.settings = settings;
+    this.#deps = deps;
+    this.room = new Room(this, deps.host);
+  }
+
+  get isServed(): boolean {
+    return this.#opened !== undefined && this.#problem === undefined;
+  }
+
+  /** Why it is not served, for a person. */
+  get problem(): string | undefined {
+    return this.#problem?.message;
+  }
+
+  /** Throws `unavailable` with the reason while the pool is not served. */
+  requireServed(): void {
+    if (this.#problem !== undefined) throw this.#problem;
+    if (this.#opened === undefined) {
+      throw new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
+    }
+  }
+
+  get root(): string {
+    this.requireServed();
+    return this.#opened?.root ?? '';
+  }
+
+  get marker(): PoolMarker | undefined {
+    return this.#opened?.marker;
+  }
+
+  get abilities(): PoolAbilities | undefined {
+    return this.#abilities;
+  }
+
+  pathOf(area: PoolArea, id = '', file = ''): string {
+    return join(this.root, area, id, file);
+  }
+
+  /** Opens the directory, or says in `problem` why that cannot be. Answers whether it was opened just now. */
+  async open(): Promise<boolean> {
+    if (this.isServed) return false;
+    try {
+      this.#opened ??= await openPoolDirectory(this.settings, {
+        ...this.#deps,
+        nowMs: this.#deps.now(),
+      });
+      this.#problem = undefined;
+      this.#abilities = await this.#probe();
+      await this.#load();
+      return true;
+    } catch (error) {
+      const problem =
+        error instanceof VolumeError
+          ? error
+          : new VolumeError('unavailable', `pool '${this.name}': ${messageOf(error)}`, {
+              cause: error,
+            });
+      await this.#close();
+      this.#setProblem(problem);
+      return false;
+    }
+  }
+
+  /** Looks whether the directory is still the one that was opened; when not, the pool is away until it comes back. */
+  async check(): Promise<void> {
+    const opened = this.#opened;
+    if (opened === undefined) return;
+    try {
+      const root = await realpath(this.settings.path);
+      await readdir(join(root, 'tmp'));
+      const marker = await readMarkerUuid(root);
+      if (marker === opened.marker.uuid) return;
+      this.#setProblem(
+        new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
+      );
+    } catch (error) {
+      this.#setProblem(
+        new VolumeError(
+          'unavailable',
+          `pool '${this.name}': ${this.settings.path} is gone (${messageOf(error)}); mount its disk again`,
+          { cause: error },
+        ),
+      );
+    }
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#opened?.lock.release();
+    this.#opened = undefined;
+    this.#abilities = undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.#close();
+  }
+
+  #setProblem(problem: VolumeError): void {
+    if (this.#problem?.message !== problem.message) {
+      this.#deps.log.error({ pool: this.name, problem: problem.message }, 'pool is not served');
+    }
+    this.#problem = problem;
+  }
+
+  async #probe(): Promise<PoolAbilities> {
+    const { host } = this.#deps;
+    const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
+    const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
+    const abilities = { reflink, directIo, discard, filesystem: await filesystemOf(this.root) };
+    this.#deps.log.info({ pool: this.name, path: this.root, ...abilities }, 'pool is served');
+    return abilities;
+  }
+
+  async #load(): Promise<void> {
+    await loadArea(this.pathOf('volumes'), 'volume.json', volumeRecord, this.volumes);
+    await loadArea(this.pathOf('ephemeral'), 'volume.json', volumeRecord, this.ephemerals);
+    await loadArea(this.pathOf('snapshots'), 'snapshot.json', snapshotRecord, this.snapshots);
+    await loadArea(this.pathOf('groups'), 'group.json', groupRecord, this.groups);
+    for (const [id, why] of [...this.volumes.broken, ...this.snapshots.broken]) {
+      this.#deps.log.error({ pool: this.name, id, problem: why }, 'record cannot be read');
+    }
+  }
+}
+
+async function readMarkerUuid(root: string): Promise<string> {
+  const { poolMarker } = await import('../state/records.ts');
+  return (await readRecord(poolMarker, join(root, 'pool.json'))).uuid;
+}
+
+async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
+  directory: string,
+  file: string,
+  schema: Parameters<typeof readRecord>[0],
+  index: Index<T>,
+): Promise<void> {
+  // What a crash left renamed but not synced is answered from now on, so it has to be on the disk first.
+  await syncDirectory(directory);
+  index.clear();
+  for (const id of await readdir(directory)) {
+    try {
+      // The schema belongs to the index's records by the calls above.
+      const record = (await readRecord(schema, join(directory, id, file))) as T;
+      if (record.id === id) index.put(record);
+      else index.putBroken(id, `${join(directory, id, file)} names another id, '${record.id}'`);
+    } catch (error) {
+      if (hasErrno(error, 'ENOTDIR')) continue;
+      index.putBroken(id, messageOf(error));
+    }
+    await rm(join(directory, id, `${file}.new`), { force: true });
+  }
+}

@@ -1,0 +1,269 @@
+import { join } from 'node:path';
+import { VolumeError } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
+import type { Capacity, Host } from '../host/host.ts';
+import { formatBytes, MiB } from '../units.ts';
+import type { Pool } from './pool.ts';
+import type { PoolSettings } from './pool-settings.ts';
+
+/** Bytes that belong to one operation under way, until its record carries the promise. */
+export interface Reservation {
+  release(): void;
+}
+
+/** What a pool's room follows from; all in bytes. */
+export interface RoomFacts {
+  readonly totalBytes: bigint;
+  readonly freeBytes: bigint;
+  readonly reserveBytes: bigint;
+  readonly overcommitPerMille: number;
+  /** Sizes promised to volumes, ephemeral ones included. */
+  readonly promisedBytes: bigint;
+  /** Allocated by volumes, snapshots and trash of ours, as st_blocks counts. */
+  readonly allocatedBytes: bigint;
+  /** Allocated by snapshots: their source may be rewritten whole. */
+  readonly snapshotBytes: bigint;
+  /** What volumes may still have to allocate: size less what is theirs alone. */
+  readonly outstandingBytes: bigint;
+  readonly inFlightBytes: bigint;
+  readonly trashBytes: bigint;
+}
+
+/**
+ * Room for promises: overcommit × (total − reserve − what others use) − promised − snapshots − in flight − trash; without
+ * overcommit also never more than free − reserve − outstanding − in flight, which holds however blocks are shared. May be negative.
+ */
+export function roomOf(facts: RoomFacts): bigint {
+  const used = facts.totalBytes - facts.freeBytes;
+  const others = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
+  const share =
+    ((facts.totalBytes - facts.reserveBytes - others) * BigInt(facts.overcommitPerMille)) / 1000n;
+  const byPromise =
+    share - facts.promisedBytes - facts.snapshotBytes - facts.inFlightBytes - facts.trashBytes;
+  if (facts.overcommitPerMille > 1000) return byPromise;
+  const byBlocks =
+    facts.freeBytes - facts.reserveBytes - facts.outstandingBytes - facts.inFlightBytes;
+  return byPromise < byBlocks ? byPromise : byBlocks;
+}
+
+/** The configured reserve in bytes of a filesystem of that size. */
+export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: bigint): bigint {
+  return 'bytes' in reserve ? reserve.bytes : (totalBytes * BigInt(reserve.perMille)) / 1000n;
+}
+
+interface Measured {
+  readonly atMs: number;
+  readonly allocated: ReadonlyMap<string, bigint>;
+  /** Bytes no other image shares; differs from allocated only on a reflink pool. */
+  readonly exclusive: ReadonlyMap<string, bigint>;
+}
+
+/** Inodes kept free: records, temporary files and directories of operations under way. */
+const inodesKept = 64n;
+
+/** The room of one pool: asked of its filesystem, less what is promised. Nothing is promised twice. */
+export class Room {
+  readonly #pool: Pool;
+  readonly #host: Host;
+  #inFlightBytes = 0n;
+  readonly #trash = new Map<string, bigint>();
+  #measured: Measured | undefined;
+  #measuring: Promise<Measured> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(pool: Pool, host: Host) {
+    this.#pool = pool;
+    this.#host = host;
+  }
+
+  /** What was renamed to trash stays counted until its blocks are free. */
+  noteTrash(entry: string, allocatedBytes: bigint): void {
+    this.#trash.set(entry, allocatedBytes);
+  }
+
+  forgetTrash(entry: string): void {
+    this.#trash.delete(entry);
+  }
+
+  /** Makes the next question measure anew, after something was freed. */
+  invalidate(): void {
+    this.#measured = undefined;
+  }
+
+  async facts(): Promise<RoomFacts & { readonly freeInodes: bigint }> {
+    const measured = await this.#measure();
+    const capacity = await this.#host.files.capacity(this.#pool.root);
+    return this.#factsOf(measured, capacity);
+  }
+
+  #factsOf(measured: Measured, capacity: Capacity): RoomFacts & { readonly freeInodes: bigint } {
+    let promisedBytes = 0n;
+    let outstandingBytes = 0n;
+    let allocatedBytes = 0n;
+    let snapshotBytes = 0n;
+    for (const index of [this.#pool.volumes, this.#pool.ephemerals]) {
+      for (const { id, sizeBytes } of index.values()) {
+        promisedBytes += sizeBytes;
+        allocatedBytes += measured.allocated.get(id) ?? 0n;
+        const exclusive = measured.exclusive.get(id) ?? 0n;
+        if (sizeBytes > exclusive) outstandingBytes += sizeBytes - exclusive;
+      }
+    }
+    for (const { id } of this.#pool.snapshots.values()) {
+      snapshotBytes += measured.allocated.get(`snapshot ${id}`) ?? 0n;
+    }
+    const trashBytes = [...this.#trash.values()].reduce((sum, bytes) => sum + bytes, 0n);
+    return {
+      totalBytes: capacity.totalBytes,
+      freeBytes: capacity.freeBytes,
+      freeInodes: capacity.freeInodes,
+      reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
+      overcommitPerMille: this.#pool.settings.overcommitPerMille,
+      promisedBytes,
+      allocatedBytes: allocatedBytes + snapshotBytes + trashBytes,
+      snapshotBytes,
+      outstandingBytes,
+      inFlightBytes: this.#inFlightBytes,
+      trashBytes,
+    };
+  }
+
+  /** Room for new promises now, never below 0. */
+  async availableBytes(): Promise<bigint> {
+    const room = roomOf(await this.facts());
+    return room > 0n ? room : 0n;
+  }
+
+  /**
+   * Sets `bytes` aside for an operation, or throws `no-space` naming pool and both sizes. One question at a time, so two
+   * operations never count the same room.
+   */
+  async reserve(bytes: bigint, what: string): Promise<Reservation> {
+    const turn = this.#turn.then(
+      () => this.#reserve(bytes, what),
+      () => this.#reserve(bytes, what),
+    );
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #reserve(bytes: bigint, what: string): Promise<Reservation> {
+    let facts = await this.facts();
+    if (roomOf(facts) < bytes) {
+      // A measurement may be some milliseconds old; what was freed since counts too before anyone is refused.
+      this.invalidate();
+      facts = await this.facts();
+    }
+    const room = roomOf(facts);
+    if (bytes > 0n && room < bytes) {
+      throw new VolumeError(
+        'no-space',
+        `${what}: pool '${this.#pool.name}' has room for ${formatBytes(room > 0n ? room : 0n)}, ${formatBytes(bytes)} are needed ` +
+          `(${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free, ${formatBytes(facts.promisedBytes)} promised, ` +
+          `${formatBytes(facts.reserveBytes)} reserved); delete volumes or snapshots, or enlarge the pool`,
+      );
+    }
+    if (facts.totalBytes > 0n && facts.freeInodes < inodesKept && facts.freeInodes > 0n) {
+      throw new VolumeError(
+        'no-space',
+        `${what}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,
+      );
+    }
+    this.#inFlightBytes += bytes;
+    let released = false;
+    return {
+      release: () => {
+        if (released) return;
+        released = true;
+        this.#inFlightBytes -= bytes;
+      },
+    };
+  }
+
+  /** One measurement serves for about as many milliseconds as there are images, so that its cost stays bounded. */
+  async #measure(): Promise<Measured> {
+    const images = this.#pool.volumes.size + this.#pool.snapshots.size + this.#pool.ephemerals.size;
+    const keepMs = Math.min(5_000, images * 4);
+    const current = this.#measured;
+    if (current !== undefined && performance.now() - current.atMs <= keepMs) return current;
+    this.#measuring ??= this.#measureNow().finally(() => {
+      this.#measuring = undefined;
+    });
+    return this.#measuring;
+  }
+
+  async #measureNow(): Promise<Measured> {
+    const allocated = new Map<string, bigint>();
+    const exclusive = new Map<string, bigint>();
+    const sharing = this.#idsThatMayShare();
+    const root = this.#pool.root;
+    const jobs: (() => Promise<void>)[] = [];
+    for (const [area, index] of [
+      ['volumes', this.#pool.volumes],
+      ['ephemeral', this.#pool.ephemerals],
+    ] as const) {
+      for (const { id } of index.values()) {
+        jobs.push(async () => {
+          const path = join(root, area, id, 'disk.img');
+          const bytes = await this.#allocatedOf(path);
+          allocated.set(id, bytes);
+          exclusive.set(id, sharing.has(id) ? await this.#exclusiveOf(path) : bytes);
+        });
+      }
+    }
+    for (const { id, state } of this.#pool.snapshots.values()) {
+      const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
+      jobs.push(async () => {
+        allocated.set(`snapshot ${id}`, await this.#allocatedOf(join(root, 'snapshots', id, file)));
+      });
+    }
+    await inBatches(jobs, 16);
+    this.#measured = { atMs: performance.now(), allocated, exclusive };
+    return this.#measured;
+  }
+
+  #idsThatMayShare(): ReadonlySet<string> {
+    const ids = new Set<string>();
+    if (this.#pool.abilities?.reflink !== true) return ids;
+    for (const { sourceVolumeId } of this.#pool.snapshots.values()) ids.add(sourceVolumeId);
+    for (const { id, source } of this.#pool.volumes.values()) {
+      if (source === null) continue;
+      ids.add(id);
+      ids.add(source.id);
+    }
+    return ids;
+  }
+
+  async #allocatedOf(path: string): Promise<bigint> {
+    try {
+      return (await this.#host.files.imageStatus(path)).allocatedBytes;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return 0n;
+      throw error;
+    }
+  }
+
+  async #exclusiveOf(path: string): Promise<bigint> {
+    try {
+      return await this.#host.extents.exclusiveBytes(path);
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return 0n;
+      throw error;
+    }
+  }
+
+  /** The largest and the smallest volume it would make now. */
+  async bounds(leastBytes: bigint): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
+    const availableBytes = await this.availableBytes();
+    const whole = (availableBytes / MiB) * MiB;
+    return { availableBytes, maximumBytes: whole < leastBytes ? 0n : whole };
+  }
+}
+
+async function inBatches(jobs: readonly (() => Promise<void>)[], width: number): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) await job();
+  };
+  await Promise.all(Array.from({ length: Math.min(width, jobs.length) }, worker));
+}
