@@ -1,0 +1,91 @@
+/** Reads the files of csi-proto/ with protobufjs, keeping names as they stand and comments where they belong. */
+import { createRequire } from 'node:module';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import protobuf from 'protobufjs';
+
+const require = createRequire(import.meta.url);
+
+/** The repository's root, seen from dist/scripts/. */
+export const repositoryUrl = new URL('../../', import.meta.url);
+
+/** A proto file and what is generated from it. */
+export interface ProtoSource {
+  readonly proto: string;
+  readonly packageName: string;
+  readonly types: string;
+  readonly descriptor: string;
+  /** Name of the interface that lists the services. */
+  readonly services: string;
+}
+
+/** Paths are relative to the repository's root. */
+export const protoSources: readonly ProtoSource[] = [
+  {
+    proto: 'csi-proto/csi.proto',
+    packageName: 'csi.v1',
+    types: 'src/csi/types.ts',
+    descriptor: 'src/csi/descriptor.ts',
+    services: 'CsiServices',
+  },
+  {
+    proto: 'csi-proto/loopcsi.proto',
+    packageName: 'loopcsi.v1',
+    types: 'src/csi/admin-types.ts',
+    descriptor: 'src/csi/admin-descriptor.ts',
+    services: 'LoopcsiServices',
+  },
+  {
+    proto: 'csi-proto/registration.proto',
+    packageName: 'pluginregistration',
+    types: 'src/csi/registration-types.ts',
+    descriptor: 'src/csi/registration-descriptor.ts',
+    services: 'RegistrationServices',
+  },
+];
+
+/** Parses a proto file with all its imports. Throws what protobufjs throws, with the file's line. */
+export function readProto(path: string): protobuf.Root {
+  const root = new protobuf.Root();
+  root.resolvePath = (_origin, target) => {
+    // The parser knows the well-known types by name; this one it ships as a file and has to be pointed at.
+    if (basename(target) === 'descriptor.proto') {
+      return require.resolve('protobufjs/google/protobuf/descriptor.proto');
+    }
+    return target;
+  };
+  root.loadSync(path, { keepCase: true, alternateCommentMode: true });
+  root.resolveAll();
+  return root;
+}
+
+export function protoPath(source: ProtoSource): string {
+  return fileURLToPath(new URL(source.proto, repositoryUrl));
+}
+
+/** Every message below `namespace`, in the order of the file, nested ones after their parent. */
+export function messagesOf(namespace: protobuf.NamespaceBase): readonly protobuf.Type[] {
+  return namespace.nestedArray.flatMap((object) => {
+    if (object instanceof protobuf.Type) return [object, ...messagesOf(object)];
+    return [];
+  });
+}
+
+/** Every enum below `namespace`, those inside messages included. */
+export function enumsOf(namespace: protobuf.NamespaceBase): readonly protobuf.Enum[] {
+  return namespace.nestedArray.flatMap((object) => {
+    if (object instanceof protobuf.Enum) return [object];
+    return object instanceof protobuf.Type ? enumsOf(object) : [];
+  });
+}
+
+export function servicesOf(namespace: protobuf.NamespaceBase): readonly protobuf.Service[] {
+  return namespace.nestedArray.filter((object) => object instanceof protobuf.Service);
+}
+
+/** The namespace of a package. Throws when the file says another one. */
+export function packageOf(root: protobuf.Root, name: string): protobuf.NamespaceBase {
+  const found = root.lookup(name);
+  if (!(found instanceof protobuf.Namespace)) throw new Error(`there is no package ${name}`);
+  return found;
+}

@@ -1,0 +1,190 @@
+/** Writes the TypeScript of one proto package: messages, enums and services, as the codec gives and takes them. */
+import protobuf from 'protobufjs';
+import { enumsOf, messagesOf, type ProtoSource, packageOf, servicesOf } from './csi-proto.ts';
+
+const scalars: Readonly<Record<string, string>> = {
+  double: 'number',
+  float: 'number',
+  int32: 'number',
+  uint32: 'number',
+  sint32: 'number',
+  fixed32: 'number',
+  sfixed32: 'number',
+  int64: 'bigint',
+  uint64: 'bigint',
+  sint64: 'bigint',
+  fixed64: 'bigint',
+  sfixed64: 'bigint',
+  bool: 'boolean',
+  string: 'string',
+  bytes: 'Buffer',
+};
+
+/** Options that a reader of the type should know of, and the sentence that says so. */
+const remarks: Readonly<Record<string, string>> = {
+  '(csi_secret)': 'Secret: masked in every log.',
+  '(alpha_enum)': 'Alpha.',
+  '(alpha_enum_value)': 'Alpha.',
+  '(alpha_field)': 'Alpha.',
+  '(alpha_message)': 'Alpha.',
+  '(alpha_method)': 'Alpha.',
+  '(alpha_service)': 'Alpha.',
+};
+
+const wellKnown: Readonly<Record<string, string>> = {
+  Timestamp: 'Seconds since 1970 and the nanoseconds of that second.',
+  BoolValue: 'A boolean that can be absent.',
+  Int64Value: 'A number that can be absent.',
+};
+
+type Options = Readonly<Record<string, unknown>>;
+
+function doc(
+  comment: string | null | undefined,
+  options: Options | undefined,
+  indent = '',
+): string {
+  const said = Object.keys(options ?? {}).flatMap((option) => remarks[option] ?? []);
+  const text = [comment?.replaceAll(/\s+/g, ' ').replaceAll('*/', '*\\/'), ...said]
+    .filter((part) => part !== undefined && part !== '')
+    .join(' ');
+  return text === '' ? '' : `${indent}/** ${text} */\n`;
+}
+
+/** `csi.v1.PluginCapability.Service.Type` becomes `PluginCapabilityServiceType`. */
+function typeName(object: protobuf.ReflectionObject): string {
+  const parent = object.parent;
+  return parent instanceof protobuf.Type ? typeName(parent) + object.name : object.name;
+}
+
+function valueType(field: protobuf.Field): string {
+  if (field.resolvedType instanceof protobuf.Enum) {
+    return `${typeName(field.resolvedType)} | UnknownEnumValue`;
+  }
+  if (field.resolvedType !== null) return typeName(field.resolvedType);
+  const scalar = scalars[field.type];
+  if (scalar === undefined) throw new Error(`${field.fullName}: no TypeScript for ${field.type}`);
+  return scalar;
+}
+
+function fieldType(field: protobuf.Field): string {
+  const value = valueType(field);
+  if (field.map) return `Readonly<Record<string, ${value}>>`;
+  if (field.repeated) return `readonly ${value.includes('|') ? `(${value})` : value}[]`;
+  return field.resolvedType instanceof protobuf.Type && field.partOf === null
+    ? `${value} | null`
+    : value;
+}
+
+function property(field: protobuf.Field, indent: string): string {
+  return `${doc(field.comment, field.options, indent)}${indent}readonly ${field.name}: ${fieldType(field)};\n`;
+}
+
+/** One variant for each member, which alone is set, and one for none of them. */
+function oneofUnion(oneof: protobuf.OneOf): string {
+  const others = (chosen: protobuf.Field | undefined): string =>
+    oneof.fieldsArray
+      .filter((field) => field !== chosen)
+      .map((field) => `      readonly ${field.name}?: never;\n`)
+      .join('');
+  const variants = oneof.fieldsArray.map(
+    (field) =>
+      `  | {\n      readonly ${oneof.name}: '${field.name}';\n${property(field, '      ')}${others(field)}    }\n`,
+  );
+  const none = `  | {\n      readonly ${oneof.name}?: undefined;\n${others(undefined)}    }\n`;
+  return `(\n${variants.join('')}${none})`;
+}
+
+function message(type: protobuf.Type): string {
+  const head = doc(type.comment ?? wellKnown[type.name], type.options);
+  const plain = type.fieldsArray
+    .filter((field) => field.partOf === null)
+    .map((field) => property(field, '  '))
+    .join('');
+  const unions = type.oneofsArray.map(oneofUnion);
+  if (unions.length > 0) {
+    const parts = plain === '' ? unions : [`{\n${plain}}`, ...unions];
+    return `${head}export type ${typeName(type)} = ${parts.join(' & ')};\n`;
+  }
+  if (plain === '')
+    return `${head}export type ${typeName(type)} = Readonly<Record<string, never>>;\n`;
+  return `${head}export interface ${typeName(type)} {\n${plain}}\n`;
+}
+
+function enumeration(type: protobuf.Enum): string {
+  const values = Object.keys(type.values).map(
+    (name) => `${doc(type.comments[name], type.valuesOptions?.[name], '  ')}  | '${name}'`,
+  );
+  return `${doc(type.comment, type.options)}export type ${typeName(type)} =\n${values.join('\n')};\n`;
+}
+
+function service(type: protobuf.Service): string {
+  const methods = type.methodsArray.map((method) => {
+    method.resolve();
+    const { resolvedRequestType: request, resolvedResponseType: response } = method;
+    if (request === null || response === null || method.requestStream === true) {
+      throw new Error(`${method.fullName}: a stream of requests has no type here`);
+    }
+    const kind = method.responseStream === true ? 'ServerStream' : 'Unary';
+    const types = `${typeName(request)}, ${typeName(response)}`;
+    return `${doc(method.comment, method.options, '  ')}  readonly ${method.name}: ${kind}<${types}>;\n`;
+  });
+  return `${doc(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
+}
+
+/** Messages of google.protobuf that fields of these messages have. */
+export function wellKnownTypesOf(messages: readonly protobuf.Type[]): readonly protobuf.Type[] {
+  const found = new Set<protobuf.Type>();
+  for (const { resolvedType } of messages.flatMap((type) => type.fieldsArray)) {
+    if (resolvedType instanceof protobuf.Type && resolvedType.fullName.startsWith('.google.')) {
+      found.add(resolvedType);
+    }
+  }
+  return [...found].toSorted((a, b) => a.name.localeCompare(b.name));
+}
+
+function checkNames(objects: readonly protobuf.ReflectionObject[]): void {
+  const seen = new Map<string, string>();
+  for (const object of objects) {
+    const name = object instanceof protobuf.Service ? `${object.name}Service` : typeName(object);
+    const other = seen.get(name);
+    if (other !== undefined)
+      throw new Error(`${other} and ${object.fullName} would both be ${name}`);
+    seen.set(name, object.fullName);
+  }
+}
+
+/** The whole text of a types file. Throws when two proto names would become one TypeScript name. */
+export function typesText(root: protobuf.Root, source: ProtoSource): string {
+  const namespace = packageOf(root, source.packageName);
+  const messages = messagesOf(namespace);
+  const enums = enumsOf(namespace);
+  const services = servicesOf(namespace);
+  const known = wellKnownTypesOf(messages);
+  checkNames([...services, ...enums, ...messages, ...known]);
+
+  const kinds = ['ServerStream', 'Unary'].filter((kind) =>
+    services.some((type) =>
+      type.methodsArray.some(
+        ({ responseStream }) => (responseStream === true) === (kind === 'ServerStream'),
+      ),
+    ),
+  );
+  const listed = services.map(
+    (type) => `  readonly '${type.fullName.slice(1)}': ${type.name}Service;\n`,
+  );
+  const parts = [
+    `// Generated from ${source.proto} by scripts/generate-csi.ts. Do not edit: change the proto, then \`npm run generate\`.\n`,
+    `import type { ${kinds.join(', ')} } from './service.ts';\n`,
+    ...(enums.length > 0
+      ? [
+          `/** An enum value this interface does not name, from a newer caller. Refuse it before switching. */\nexport type UnknownEnumValue = number;\n`,
+        ]
+      : []),
+    `/** The services of ${source.packageName}, by their full names. */\nexport interface ${source.services} {\n${listed.join('')}}\n`,
+    ...services.map(service),
+    ...enums.map(enumeration),
+    ...[...messages, ...known].map(message),
+  ];
+  return parts.join('\n');
+}

@@ -1,0 +1,34 @@
+/**
+ * Writes src/csi's generated files from csi-proto/, or, with `--check`, compares them with what it would write and exits 1
+ * when they differ.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { descriptorText } from './csi-descriptor.ts';
+import { protoPath, protoSources, readProto, repositoryUrl } from './csi-proto.ts';
+import { typesText } from './csi-types.ts';
+
+const check = process.argv.includes('--check');
+const stale: string[] = [];
+
+for (const source of protoSources) {
+  const root = readProto(protoPath(source));
+  const texts = [
+    { path: source.types, text: typesText(root, source) },
+    { path: source.descriptor, text: descriptorText(root, source) },
+  ];
+  for (const { path, text } of texts) {
+    const url = new URL(path, repositoryUrl);
+    const present = await readFile(url, 'utf8').catch(() => '');
+    if (present === text) continue;
+    stale.push(path);
+    if (!check) await writeFile(url, text);
+  }
+}
+
+if (stale.length > 0) {
+  const list = stale.join(', ');
+  console.log(
+    check ? `out of date: ${list}; run \`npm run generate\` and commit` : `wrote ${list}`,
+  );
+  if (check) process.exitCode = 1;
+}

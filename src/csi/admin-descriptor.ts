@@ -1,0 +1,197 @@
+// Generated from csi-proto/loopcsi.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
+
+/** loopcsi.v1 as protobufjs reflects it: an INamespace, whose type lacks the keys of map fields. */
+export const descriptor: object = {
+  nested: {
+    loopcsi: {
+      nested: {
+        v1: {
+          nested: {
+            Admin: {
+              methods: {
+                ListPools: { requestType: 'ListPoolsRequest', responseType: 'ListPoolsResponse' },
+                InitPool: { requestType: 'InitPoolRequest', responseType: 'InitPoolResponse' },
+                AdoptPool: { requestType: 'AdoptPoolRequest', responseType: 'AdoptPoolResponse' },
+                GrowPool: { requestType: 'GrowPoolRequest', responseType: 'GrowPoolResponse' },
+                ListVolumes: { requestType: 'ListVolumesRequest', responseType: 'ListVolumesResponse' },
+                GetVolume: { requestType: 'GetVolumeRequest', responseType: 'GetVolumeResponse' },
+                MountVolume: { requestType: 'MountVolumeRequest', responseType: 'MountVolumeResponse' },
+                UnmountVolume: { requestType: 'UnmountVolumeRequest', responseType: 'UnmountVolumeResponse' },
+                ExpandVolume: { requestType: 'ExpandVolumeRequest', responseType: 'ExpandVolumeResponse' },
+                ListSnapshots: { requestType: 'ListSnapshotsRequest', responseType: 'ListSnapshotsResponse' },
+                WatchSnapshot: {
+                  requestType: 'WatchSnapshotRequest',
+                  responseType: 'WatchSnapshotResponse',
+                  responseStream: true,
+                },
+                Doctor: { requestType: 'DoctorRequest', responseType: 'DoctorResponse' },
+              },
+            },
+            ListPoolsRequest: { fields: {} },
+            ListPoolsResponse: { fields: { pools: { rule: 'repeated', type: 'Pool', id: 1 } } },
+            Pool: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                path: { type: 'string', id: 2 },
+                state: { type: 'State', id: 3 },
+                reason: { type: 'string', id: 4 },
+                fs_type: { type: 'string', id: 5 },
+                abilities: { type: 'PoolAbilities', id: 6 },
+                total_bytes: { type: 'int64', id: 7 },
+                free_bytes: { type: 'int64', id: 8 },
+                promised_bytes: { type: 'int64', id: 9 },
+                room_bytes: { type: 'int64', id: 10 },
+                allocated_bytes: { type: 'int64', id: 11 },
+                trash_bytes: { type: 'int64', id: 12 },
+                volume_count: { type: 'int32', id: 13 },
+                snapshot_count: { type: 'int32', id: 14 },
+                node_tag: { type: 'string', id: 15 },
+                uuid: { type: 'string', id: 16 },
+                overcommit: { type: 'double', id: 17 },
+                reserve_bytes: { type: 'int64', id: 18 },
+                embedded: { type: 'bool', id: 19 },
+              },
+              nested: { State: { values: { STATE_UNKNOWN: 0, SERVED: 1, UNAVAILABLE: 2 } } },
+            },
+            PoolAbilities: {
+              fields: {
+                reflink: { type: 'bool', id: 1 },
+                direct_io: { type: 'bool', id: 2 },
+                discard: { type: 'bool', id: 3 },
+              },
+            },
+            InitPoolRequest: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                path: { type: 'string', id: 2 },
+                embedded_size_bytes: { type: 'int64', id: 3 },
+                force: { type: 'bool', id: 4 },
+              },
+            },
+            InitPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
+            AdoptPoolRequest: { fields: { name: { type: 'string', id: 1 } } },
+            AdoptPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
+            GrowPoolRequest: { fields: { name: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
+            GrowPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
+            ListVolumesRequest: {
+              fields: {
+                max_entries: { type: 'int32', id: 1 },
+                starting_token: { type: 'string', id: 2 },
+                pool: { type: 'string', id: 3 },
+              },
+            },
+            ListVolumesResponse: {
+              fields: { volumes: { rule: 'repeated', type: 'Volume', id: 1 }, next_token: { type: 'string', id: 2 } },
+            },
+            GetVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 } } },
+            GetVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 } } },
+            Volume: {
+              oneofs: { source: { oneof: ['source_snapshot_id', 'source_volume_id'] } },
+              fields: {
+                volume_id: { type: 'string', id: 1 },
+                name: { type: 'string', id: 2 },
+                pool: { type: 'string', id: 3 },
+                kind: { type: 'Kind', id: 4 },
+                fs_type: { type: 'string', id: 5 },
+                size_bytes: { type: 'int64', id: 6 },
+                allocated_bytes: { type: 'int64', id: 7 },
+                provisioning: { type: 'Provisioning', id: 8 },
+                sector_size: { type: 'int32', id: 9 },
+                created_at: { type: 'google.protobuf.Timestamp', id: 10 },
+                source_snapshot_id: { type: 'string', id: 11 },
+                source_volume_id: { type: 'string', id: 12 },
+                staged_at: { rule: 'repeated', type: 'string', id: 13 },
+                published_at: { rule: 'repeated', type: 'string', id: 14 },
+                loop_device: { type: 'string', id: 15 },
+                direct_io: { type: 'bool', id: 16 },
+                ephemeral: { type: 'bool', id: 17 },
+                problems: { rule: 'repeated', type: 'Problem', id: 18 },
+              },
+              nested: {
+                Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },
+                Provisioning: { values: { PROVISIONING_UNKNOWN: 0, THIN: 1, THICK: 2 } },
+              },
+            },
+            Problem: {
+              fields: {
+                status: { type: 'Status', id: 1 },
+                reason: { type: 'string', id: 2 },
+                message: { type: 'string', id: 3 },
+              },
+              nested: { Status: { values: { STATUS_UNKNOWN: 0, DEGRADED: 1, INACCESSIBLE: 2, DATA_LOSS: 3 } } },
+            },
+            MountVolumeRequest: {
+              fields: {
+                volume_id: { type: 'string', id: 1 },
+                target_path: { type: 'string', id: 2 },
+                read_only: { type: 'bool', id: 3 },
+                mount_flags: { rule: 'repeated', type: 'string', id: 4 },
+              },
+            },
+            MountVolumeResponse: { fields: {} },
+            UnmountVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, target_path: { type: 'string', id: 2 } } },
+            UnmountVolumeResponse: { fields: {} },
+            ExpandVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
+            ExpandVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 } } },
+            ListSnapshotsRequest: {
+              fields: {
+                max_entries: { type: 'int32', id: 1 },
+                starting_token: { type: 'string', id: 2 },
+                source_volume_id: { type: 'string', id: 3 },
+                pool: { type: 'string', id: 4 },
+              },
+            },
+            ListSnapshotsResponse: {
+              fields: {
+                snapshots: { rule: 'repeated', type: 'Snapshot', id: 1 },
+                next_token: { type: 'string', id: 2 },
+              },
+            },
+            Snapshot: {
+              fields: {
+                snapshot_id: { type: 'string', id: 1 },
+                name: { type: 'string', id: 2 },
+                source_volume_id: { type: 'string', id: 3 },
+                pool: { type: 'string', id: 4 },
+                size_bytes: { type: 'int64', id: 5 },
+                allocated_bytes: { type: 'int64', id: 6 },
+                created_at: { type: 'google.protobuf.Timestamp', id: 7 },
+                ready: { type: 'bool', id: 8 },
+                done_bytes: { type: 'int64', id: 9 },
+                total_bytes: { type: 'int64', id: 10 },
+                group_snapshot_id: { type: 'string', id: 11 },
+              },
+            },
+            WatchSnapshotRequest: { fields: { snapshot_id: { type: 'string', id: 1 } } },
+            WatchSnapshotResponse: {
+              fields: {
+                done_bytes: { type: 'int64', id: 1 },
+                total_bytes: { type: 'int64', id: 2 },
+                ready: { type: 'bool', id: 3 },
+                error: { type: 'string', id: 4 },
+              },
+            },
+            DoctorRequest: { fields: {} },
+            DoctorResponse: { fields: { checks: { rule: 'repeated', type: 'Check', id: 1 } } },
+            Check: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                state: { type: 'State', id: 2 },
+                message: { type: 'string', id: 3 },
+                remedy: { type: 'string', id: 4 },
+              },
+              nested: { State: { values: { STATE_UNKNOWN: 0, OK: 1, WARN: 2, FAIL: 3 } } },
+            },
+          },
+        },
+      },
+    },
+    google: {
+      nested: {
+        protobuf: {
+          nested: { Timestamp: { fields: { seconds: { type: 'int64', id: 1 }, nanos: { type: 'int32', id: 2 } } } },
+        },
+      },
+    },
+  },
+};
