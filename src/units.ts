@@ -59,3 +59,23 @@ export function formatBytes(bytes: bigint): string {
 export function roundUp(bytes: bigint, unit: bigint): bigint {
   return ((bytes + unit - 1n) / unit) * unit;
 }
+
+const durationFactors: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
+
+/** Parses a duration, `500ms`, `30s`, `5m` or `1h`, to milliseconds. Throws `invalid`, naming `what`. */
+export function parseDuration(text: string, what: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text.trim());
+  const factor = durationFactors[match?.[2] ?? ''];
+  if (match?.[1] === undefined || factor === undefined) {
+    throw new VolumeError(
+      'invalid',
+      `${what}: '${text}' is not a duration; write for example 500ms, 30s or 5m`,
+    );
+  }
+  return Number(match[1]) * factor;
+}

@@ -1,0 +1,177 @@
+import { readFile } from 'node:fs/promises';
+import { isAbsolute, relative } from 'node:path';
+import * as v from 'valibot';
+import {
+  environmentOf,
+  flagOf,
+  type OptionKey,
+  optionKeys,
+  type optionTable,
+  specOf,
+} from './config-options.ts';
+import { messageOf } from './errors.ts';
+import type { PoolSettings } from './volumes/pool-settings.ts';
+
+type Values = {
+  readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
+};
+type Optional = 'kubeletDir' | 'maxVolumes' | 'dockerSocket';
+
+/**
+ * What the process was told, validated and frozen: flags over environment over file over defaults (docs/configuration.md).
+ * `endpoint` and `dockerSocket` are socket paths, sizes bytes, durations milliseconds.
+ */
+export type Config = Readonly<
+  Omit<Values, Optional> & { [K in Optional]: Values[K] | undefined } & {
+    pools: readonly PoolSettings[];
+    /** Options that a person set, rather than defaults. */
+    explicit: ReadonlySet<OptionKey>;
+  }
+>;
+
+/** Everything that is wrong with the configuration, each with the place it came from and what to write. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+/** Text of an option and where it stood. */
+interface Given {
+  readonly texts: readonly string[];
+  readonly place: string;
+}
+type Source = (key: OptionKey) => Given | undefined;
+
+/**
+ * Reads the configuration. `flags` is what commander made of the command line (keys of the option table, and `config`), with
+ * texts as values. Throws `ConfigError` with every problem, not only the first.
+ */
+export async function loadConfig(
+  flags: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Config> {
+  const fromFlags: Source = (key) => given(flags[key], `flag ${flagOf(key)}`);
+  const fromEnvironment: Source = (key) => {
+    const value = environment[environmentOf(key)];
+    if (value === undefined || value === '') return undefined;
+    const texts =
+      specOf(key).kind === 'list' ? value.split(/\s+/).filter((word) => word !== '') : [value];
+    return { texts, place: `environment variable ${environmentOf(key)}` };
+  };
+  const file = flags['config'] ?? environment[environmentOf('config')];
+  const fromFile =
+    typeof file === 'string' && file !== '' ? await readSource(file) : () => undefined;
+  return decode([fromFlags, fromEnvironment, fromFile]);
+}
+
+function given(value: unknown, place: string): Given | undefined {
+  if (value === undefined || value === null) return undefined;
+  const values: readonly unknown[] = Array.isArray(value) ? value : [value];
+  const texts = values.map((one) => {
+    if (typeof one === 'string') return one;
+    if (typeof one === 'number' || typeof one === 'boolean') return String(one);
+    throw new ConfigError([`${place}: write plain text, a number, or a list of texts`]);
+  });
+  return { texts, place };
+}
+
+async function readSource(path: string): Promise<Source> {
+  // 45 ms to load, and most starts have no file.
+  const { parse } = await import('yaml');
+  let content: unknown;
+  try {
+    content = parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw new ConfigError([`configuration file ${path}: ${messageOf(error)}`]);
+  }
+  const decoded = v.safeParse(v.nullish(v.record(v.string(), v.unknown())), content);
+  if (!decoded.success || Array.isArray(content)) {
+    throw new ConfigError([`configuration file ${path}: write 'key: value' lines`]);
+  }
+  const entries = decoded.output ?? {};
+  const unknown = Object.keys(entries).filter((key) => !optionKeys.some((known) => known === key));
+  if (unknown.length > 0) {
+    throw new ConfigError(
+      unknown.map(
+        (key) => `key ${key} in ${path} is not known; known are ${optionKeys.join(', ')}`,
+      ),
+    );
+  }
+  return (key) => given(entries[key], `key ${key} in ${path}`);
+}
+
+function decode(sources: readonly Source[]): Config {
+  const problems: string[] = [];
+  const explicit = new Set<OptionKey>();
+  const valuesOf = (key: OptionKey): readonly unknown[] => {
+    const spec = specOf(key);
+    const found = sources.map((source) => source(key)).find((one) => one !== undefined);
+    if (found !== undefined) explicit.add(key);
+    const { texts, place } = found ?? {
+      texts: spec.default === undefined ? [] : [spec.default],
+      place: `default of ${flagOf(key)} (set the flag, ${environmentOf(key)} or the key ${key})`,
+    };
+    if (texts.length > 1 && spec.kind !== 'list') problems.push(`${place}: takes one value`);
+    return texts.flatMap((text) => {
+      const result = v.safeParse(spec.schema, text);
+      if (result.success) return [result.output];
+      problems.push(`${place}: ${result.issues[0].message}`);
+      return [];
+    });
+  };
+  const entries = optionKeys.map((key) => [key, valuesOf(key)] as const);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const single = entries.filter(([key]) => key !== 'pool').map(([key, [value]]) => [key, value]);
+  const pools = entries.find(([key]) => key === 'pool')?.[1] ?? [];
+  // Every value has just passed the schema of its key, from which the type is inferred.
+  const config = Object.freeze({ ...Object.fromEntries(single), pools, explicit }) as Config;
+  checkTogether(config);
+  return config;
+}
+
+/** Rules that need more than one option. */
+function checkTogether(config: Config): void {
+  const problems: string[] = [];
+  if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
+  if (config.ephemeralDefaultSize > config.ephemeralMaxSize) {
+    problems.push(
+      'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it or raise the other',
+    );
+  }
+  for (const [index, pool] of config.pools.entries()) {
+    for (const other of config.pools.slice(index + 1)) {
+      if (pool.name === other.name) {
+        problems.push(`flag --pool: two pools are named '${pool.name}'; give each its own name`);
+      } else if (isWithin(pool.path, other.path) || isWithin(other.path, pool.path)) {
+        problems.push(
+          `flag --pool: '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) lie within each other; choose separate directories`,
+        );
+      }
+    }
+    if (isWithin(config.stateDir, pool.path)) {
+      problems.push(
+        `flag --state-dir: ${config.stateDir} lies in pool '${pool.name}'; it must outlive the pool's disk, choose a directory outside`,
+      );
+    }
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+}
+
+function isWithin(path: string, directory: string): boolean {
+  const way = relative(directory, path);
+  return way === '' || (!way.startsWith('../') && way !== '..' && !isAbsolute(way));
+}
+
+/** The configuration as one log line has it: no option holds a secret; byte counts become text. */
+export function configForLog(config: Config): Readonly<Record<string, unknown>> {
+  const { explicit, ...values } = config;
+  const shown = JSON.stringify(values, (_key, value: unknown) =>
+    typeof value === 'bigint' ? value.toString() : value,
+  );
+  return { ...(JSON.parse(shown) as Record<string, unknown>), explicit: [...explicit] };
+}

@@ -1,0 +1,168 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { Command } from 'commander';
+import { ConfigError, configForLog, loadConfig } from '../../src/config.ts';
+import { addServeOptions, optionKeys, optionsAsMarkdown } from '../../src/config-options.ts';
+import { GiB, MiB } from '../../src/units.ts';
+
+const flagsOf = (...argv: string[]): Record<string, unknown> =>
+  addServeOptions(new Command().exitOverride().configureOutput({ writeErr: () => undefined }))
+    .parse(argv, { from: 'user' })
+    .opts();
+
+async function problemsOf(load: Promise<unknown>): Promise<readonly string[]> {
+  try {
+    await load;
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+test('defaults serve one pool that is made at the first start', async (t) => {
+  const config = await loadConfig({}, {});
+  t.is(config.endpoint, '/run/loopcsi/csi.sock');
+  t.is(config.driverName, 'loopcsi.io');
+  t.is(config.ephemeralMaxSize, 10n * GiB);
+  t.is(config.shutdownTimeout, 20_000);
+  t.is(config.kubeletDir, undefined);
+  t.deepEqual(config.httpAddress, { host: '127.0.0.1', port: 9736 });
+  t.is(config.pools.length, 1);
+  t.like(config.pools[0], {
+    name: 'default',
+    path: '/var/lib/loopcsi/pools/default',
+    create: true,
+  });
+  t.is(config.explicit.size, 0);
+  t.true(Object.isFrozen(config));
+});
+
+test('a flag wins over the environment, which wins over the file', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-config-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  const file = join(directory, 'config.yaml');
+  await writeFile(
+    file,
+    'nodeId: from-file\ndefaultFstype: xfs\nlogLevel: debug\nmaxVolumes: 7\nwithoutStaging: true\npool:\n  - fast=/mnt/fast,mountpoint=required\n',
+  );
+  const config = await loadConfig(flagsOf('--config', file, '--node-id', 'from-flag'), {
+    LOOPCSI_NODE_ID: 'from-environment',
+    LOOPCSI_LOG_LEVEL: 'warn',
+  });
+  t.is(config.nodeId, 'from-flag');
+  t.is(config.logLevel, 'warn');
+  t.is(config.defaultFstype, 'xfs');
+  t.is(config.maxVolumes, 7);
+  t.true(config.withoutStaging);
+  t.like(config.pools[0], { name: 'fast', mountpointRequired: true, create: false });
+  t.true(config.explicit.has('nodeId'));
+});
+
+test('pools come from repeated flags or from words of the environment', async (t) => {
+  const flags = flagsOf(
+    '--pool',
+    'a=/srv/a,create',
+    '--pool',
+    'b=/srv/b,reserve=10Gi,overcommit=1.5',
+  );
+  const [a, b] = (await loadConfig(flags, {})).pools;
+  t.like(a, { name: 'a', create: true, overcommitPerMille: 1000, reserve: { perMille: 50 } });
+  t.like(b, { name: 'b', overcommitPerMille: 1500, reserve: { bytes: 10n * GiB } });
+  const other = await loadConfig(
+    {},
+    { LOOPCSI_POOL: 'a=/srv/a,reserve=2.5%  b=/srv/b,reflink=20Gi' },
+  );
+  t.like(other.pools[0], { reserve: { perMille: 25 } });
+  t.like(other.pools[1], { reflinkBytes: 20n * GiB });
+});
+
+const wrong = [
+  { flags: ['--endpoint', 'tcp://0.0.0.0:1'], says: /^flag --endpoint: .*not an absolute path/ },
+  { flags: ['--endpoint', `unix:///${'x'.repeat(107)}`], says: /108 bytes.*at most 107/ },
+  { flags: ['--driver-name', 'Loop_CSI'], says: /^flag --driver-name: .*domain name/ },
+  { flags: ['--driver-name', `${'a'.repeat(60)}.csi`], says: /at most 63/ },
+  { flags: ['--node-id', 'n'.repeat(257)], says: /1 to 256 bytes/ },
+  { flags: ['--default-size', '10X'], says: /^flag --default-size: '10X' is not a size/ },
+  { flags: ['--default-fstype', 'ntfs'], says: /ext4, xfs, btrfs/ },
+  { flags: ['--expansion', 'controller'], says: /both, node/ },
+  { flags: ['--log-level', 'loud'], says: /trace, debug/ },
+  { flags: ['--shutdown-timeout', '20'], says: /'20' is not a duration/ },
+  { flags: ['--max-volumes', '0'], says: /whole number above 0/ },
+  { flags: ['--http-address', 'localhost'], says: /HOST:PORT/ },
+  { flags: ['--http-address', ':70000'], says: /HOST:PORT/ },
+  { flags: ['--kubelet-dir', 'var/lib'], says: /absolute path/ },
+  { flags: ['--pool', '/srv/a'], says: /NAME=DIR/ },
+  { flags: ['--pool', 'A=/srv/a'], says: /lower-case/ },
+  { flags: ['--pool', 'a=srv'], says: /absolute path/ },
+  { flags: ['--pool', 'a=/srv/a,creat'], says: /'creat' is not understood; known are create/ },
+  { flags: ['--pool', 'a=/srv/a,mountpoint=maybe'], says: /'mountpoint=maybe' is not understood/ },
+  { flags: ['--pool', 'a=/srv/a,overcommit=0.5'], says: /1\.0 or more/ },
+  { flags: ['--pool', 'a=/srv/a,reserve=lots'], says: /'lots' is not a size/ },
+  { flags: ['--pool', 'a=/srv/a', '--pool', 'a=/srv/b'], says: /two pools are named 'a'/ },
+  { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /within each other/ },
+  {
+    flags: ['--pool', 'a=/srv', '--state-dir', '/srv/state'],
+    says: /^flag --state-dir: .*outside/,
+  },
+  { flags: ['--ephemeral-default-size', '20Gi'], says: /must not be above --ephemeral-max-size/ },
+] as const;
+for (const { flags, says } of wrong) {
+  test(`refused: ${flags.join(' ').slice(0, 70)}`, async (t) => {
+    const problems = await problemsOf(loadConfig(flagsOf(...flags), {}));
+    t.is(problems.length, 1);
+    t.regex(problems[0] ?? '', says);
+  });
+}
+
+test('every problem is told at once, with the place it stands in', async (t) => {
+  const problems = await problemsOf(
+    loadConfig(flagsOf('--default-size', 'x'), { LOOPCSI_EXPANSION: 'x', LOOPCSI_NODE_ID: '' }),
+  );
+  t.is(problems.length, 2);
+  t.true(problems.some((problem) => problem.startsWith('flag --default-size: ')));
+  t.true(
+    problems.some((problem) => problem.startsWith('environment variable LOOPCSI_EXPANSION: ')),
+  );
+});
+
+const badFiles = [
+  { content: 'nodeID: a\n', says: /^key nodeID in .* is not known; known are endpoint/ },
+  { content: '- a\n', says: /'key: value' lines/ },
+  { content: 'pool:\n  a: /srv\n', says: /^key pool in .*: write plain text/ },
+  { content: 'logLevel: [debug, info]\n', says: /^key logLevel in .*: takes one value/ },
+  { content: 'a: [\n', says: /^configuration file / },
+] as const;
+for (const { content, says } of badFiles) {
+  test(`refused file: ${JSON.stringify(content)}`, async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-config-'));
+    t.teardown(async () => rm(directory, { recursive: true }));
+    const file = join(directory, 'config.yaml');
+    await writeFile(file, content);
+    const problems = await problemsOf(loadConfig({ config: file }, {}));
+    t.regex(problems.join('\n'), says);
+  });
+}
+
+test('a file that is not there is an error', async (t) => {
+  const problems = await problemsOf(loadConfig({ config: '/nonexistent/loopcsi.yaml' }, {}));
+  t.regex(problems[0] ?? '', /^configuration file \/nonexistent\/loopcsi\.yaml: ENOENT/);
+});
+
+test('the log line holds every option, as JSON', async (t) => {
+  const shown = configForLog(await loadConfig(flagsOf('--default-size', '5Mi'), {}));
+  t.is(shown['defaultSize'], String(5n * MiB));
+  t.deepEqual(shown['explicit'], ['defaultSize']);
+  t.notThrows(() => JSON.stringify(shown));
+});
+
+test('docs/configuration.md has the table of the options', async (t) => {
+  const docs = await readFile(
+    join(import.meta.dirname, '..', '..', '..', 'docs', 'configuration.md'),
+    'utf8',
+  );
+  t.true(docs.includes(optionsAsMarkdown()), `put this into the file:\n\n${optionsAsMarkdown()}`);
+  t.true(optionKeys.length > 15);
+});
