@@ -1,0 +1,50 @@
+/**
+ * Runs suites one after the other and adds up what they came to.
+ *
+ *   node dist/scripts/run-tests.js [SUITE...]       default: unit integration conformance
+ *
+ * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is
+ * `N passed, N failed`; the exit code is 1 when anything failed or a suite ran no test.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { addCounts, type Counts, countLine, formatCounts, judge, noTests } from './test-counts.ts';
+
+/** Lines of TAP that tell a person nothing. */
+const chaff = /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/;
+
+const root = join(import.meta.dirname, '..', '..');
+
+async function runSuite(suite: string): Promise<Counts> {
+  const startedAtMs = Date.now();
+  console.log(`\n== ${suite}`);
+  const child = spawn('npm', ['run', '--silent', `test:${suite}`, '--', '--tap'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const closed = once(child, 'close');
+  let counted = noTests;
+  for await (const line of createInterface({ input: child.stdout })) {
+    counted = addCounts(counted, countLine(line));
+    if (!chaff.test(line)) console.log(line);
+  }
+  await closed;
+  const verdict = judge(counted, child.exitCode);
+  const seconds = Math.round((Date.now() - startedAtMs) / 1000);
+  console.log(`== ${suite}: ${formatCounts(verdict)} in ${seconds} s`);
+  if (verdict.failed > counted.failed) {
+    const ended = child.exitCode ?? child.signalCode ?? 'nothing';
+    console.log(`== ${suite}: the runner ended with ${ended}, which counts as a failure`);
+  }
+  return verdict;
+}
+
+let total = noTests;
+const suites = process.argv.slice(2);
+for (const suite of suites.length > 0 ? suites : ['unit', 'integration', 'conformance']) {
+  total = addCounts(total, await runSuite(suite));
+}
+console.log(`\n${formatCounts(total)}`);
+process.exitCode = total.failed > 0 ? 1 : 0;
