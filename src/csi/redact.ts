@@ -1,0 +1,84 @@
+/** Messages without their secrets, for logs: what is masked follows from `csi_secret` in the proto, not from names. */
+import protobuf from 'protobufjs/light.js';
+import { messageType, serviceType } from './codec.ts';
+import type { MethodName, ServiceName } from './services.ts';
+
+/** Stands where a secret was; a map's keys go with its values. */
+export const redacted = '[redacted]';
+
+/** Copies a message with its secrets masked; the same object when its type can hold none. */
+export type Redactor = (message: unknown) => unknown;
+
+const keep: Redactor = (message) => message;
+const redactors = new Map<protobuf.Type, Redactor>();
+
+/** Masks every field that is marked `csi_secret`, at any depth, in a message of that type as codec.ts gives it. Leaves `message` alone. */
+export function redact(type: string | protobuf.Type, message: unknown): unknown {
+  return redactorOf(typeof type === 'string' ? messageType(type) : type)(message);
+}
+
+/** The redactors of one RPC's request and response, for a front to look up once. */
+export function rpcRedactors<N extends ServiceName>(
+  service: N,
+  rpc: MethodName<N>,
+): { readonly request: Redactor; readonly response: Redactor } {
+  const method = serviceType(service).methods[rpc];
+  method?.resolve();
+  const request = method?.resolvedRequestType;
+  const response = method?.resolvedResponseType;
+  if (!request || !response) throw new Error(`${service} has no ${rpc}`);
+  return { request: redactorOf(request), response: redactorOf(response) };
+}
+
+function isSecret(field: protobuf.Field): boolean {
+  return field.options?.['(csi_secret)'] === true;
+}
+
+/** What has to be done to one field's value, by field name; only fields that need something. */
+type Plan = ReadonlyMap<string, Redactor>;
+
+function redactorOf(type: protobuf.Type): Redactor {
+  const known = redactors.get(type);
+  if (known !== undefined) return known;
+  const plan = new Map<string, Redactor>();
+  const redactor: Redactor = (message) => apply(plan, message);
+  // Entered before its fields are looked at, so that a message that contains itself ends.
+  redactors.set(type, redactor);
+  for (const field of type.fieldsArray) {
+    const mask = fieldRedactor(field.resolve());
+    if (mask !== keep) plan.set(field.name, mask);
+  }
+  if (plan.size > 0) return redactor;
+  redactors.set(type, keep);
+  return keep;
+}
+
+function fieldRedactor(field: protobuf.Field): Redactor {
+  if (isSecret(field)) return (value) => (isEmpty(value) ? value : redacted);
+  if (!(field.resolvedType instanceof protobuf.Type)) return keep;
+  const inner = redactorOf(field.resolvedType);
+  if (inner === keep) return keep;
+  if (field.repeated) return (value) => (Array.isArray(value) ? value.map(inner) : value);
+  if (!field.map) return inner;
+  return (value) =>
+    isObject(value)
+      ? Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inner(item)]))
+      : value;
+}
+
+function apply(plan: Plan, message: unknown): unknown {
+  if (!isObject(message)) return message;
+  const copy = { ...message };
+  for (const [name, mask] of plan) if (name in copy) copy[name] = mask(copy[name]);
+  return copy;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+/** Whether a field holds its default, which tells nothing: kept, so that a log shows that no secret came. */
+function isEmpty(value: unknown): boolean {
+  if (value === undefined || value === null || value === '') return true;
+  return isObject(value) && Object.keys(value).length === 0;
+}
