@@ -1,0 +1,185 @@
+/**
+ * What linters miss, as pure functions over the files of the tree: each answers one line a problem. `tidy.test.ts` runs
+ * them on the repository, `tidy-rules.test.ts` on small bad samples.
+ */
+import { dirname, join } from 'node:path';
+
+export interface TreeFile {
+  /** Relative to the repository, with `/`. */
+  readonly path: string;
+  readonly text: string;
+}
+
+/** The file without lines and line ends that are comments, so that prose may name what code may not do. */
+function codeOf({ text }: TreeFile): string {
+  return text
+    .split('\n')
+    .map((line) => (/^\s*(?:\/\/|\/?\*)/.test(line) ? '' : line.replace(/\s\/\/ .*$/, '')))
+    .join('\n');
+}
+
+/** Problems of every file that `applies` to and whose code matches `pattern`, with the line. */
+function where(
+  files: readonly TreeFile[],
+  rule: { applies: (path: string) => boolean; pattern: RegExp; says: string },
+): readonly string[] {
+  return files
+    .filter(({ path }) => rule.applies(path))
+    .flatMap((file) =>
+      codeOf(file)
+        .split('\n')
+        .flatMap((line, index) =>
+          rule.pattern.test(line) ? [`${file.path}:${index + 1}: ${rule.says}`] : [],
+        ),
+    );
+}
+
+const inSource = (path: string): boolean => path.startsWith('src/');
+const isTypeScript = (path: string): boolean => path.endsWith('.ts');
+
+/** The environment is read once, into the Config. */
+export function environmentReads(files: readonly TreeFile[]): readonly string[] {
+  return where(files, {
+    applies: (path) => inSource(path) && !/^src\/(?:config(?:-[a-z]+)?|main)\.ts$/.test(path),
+    pattern: /\bprocess\.env\b/,
+    says: 'process.env is read in src/config.ts only',
+  });
+}
+
+const doors = [
+  { module: 'execa', allowed: /^src\/host\/run\.ts$/, door: 'src/host/run.ts' },
+  { module: 'koffi', allowed: /^src\/host\/kernel/, door: 'src/host/kernel' },
+  { module: 'node:child_process', allowed: /^src\/host\//, door: 'src/host/' },
+] as const;
+
+/** Programs and kernel calls leave through one door each. */
+export function doorsPassed(files: readonly TreeFile[]): readonly string[] {
+  return doors.flatMap(({ module, allowed, door }) =>
+    where(files, {
+      applies: (path) => inSource(path) && !allowed.test(path),
+      pattern: new RegExp(`(?:from|import)\\s*\\(?\\s*'${module}'`),
+      says: `${module} is imported in ${door} only`,
+    }),
+  );
+}
+
+/** Modules of src/ that no other file of src/ names: `entries` are what is started from outside. */
+export function orphans(files: readonly TreeFile[], entries: readonly string[]): readonly string[] {
+  const modules = files.filter(({ path }) => inSource(path) && isTypeScript(path));
+  const named = new Set(
+    modules.flatMap((file) =>
+      // Imports, and files started as a process: new URL('./freeze-child.js', import.meta.url).
+      [...codeOf(file).matchAll(/'(\.{1,2}\/[\w./-]+)\.[jt]s'/g)].map(([, target = '']) =>
+        join(dirname(file.path), `${target}.ts`),
+      ),
+    ),
+  );
+  return modules
+    .filter(({ path }) => !named.has(path) && !entries.includes(path))
+    .map(({ path }) => `${path}: no module of src/ imports it`);
+}
+
+/** Work that is owed has an issue number. */
+export function openEnds(files: readonly TreeFile[]): readonly string[] {
+  return files.flatMap(({ path, text }) =>
+    text.split('\n').flatMap((line, index) => {
+      if (/\bFIXME\b|\bXXX\b/.test(line)) return [`${path}:${index + 1}: FIXME is never landed`];
+      if (/\bTODO\b(?!\s*\(?#\d)/.test(line))
+        return [`${path}:${index + 1}: TODO without an issue number, as in TODO #12`];
+      return [];
+    }),
+  );
+}
+
+/** A module is named after what it holds. */
+export function vagueNames(files: readonly TreeFile[]): readonly string[] {
+  return files
+    .filter(({ path }) => inSource(path))
+    .filter(({ path }) => /(?:^|[/-])(?:utils?|helpers?|common|misc)(?:[-./]|$)/.test(path))
+    .map(({ path }) => `${path}: name the thing; no utils, helpers, common or misc`);
+}
+
+/** Files of src/ over 300 lines. `reasons` holds what may be longer, and why. */
+export function longFiles(
+  files: readonly TreeFile[],
+  reasons: Readonly<Record<string, string>>,
+): readonly string[] {
+  const lines = new Map(
+    files
+      .filter(({ path }) => inSource(path) && isTypeScript(path))
+      .map(({ path, text }) => [path, text.trimEnd().split('\n').length]),
+  );
+  return [
+    ...[...lines]
+      .filter(([path, count]) => count > 300 && reasons[path] === undefined)
+      .map(
+        ([path, count]) => `${path}: ${count} lines; split it, or give a reason in tidy.test.ts`,
+      ),
+    ...Object.keys(reasons)
+      .filter((path) => (lines.get(path) ?? 0) <= 300)
+      .map((path) => `${path}: is not over 300 lines any more; remove its reason`),
+  ];
+}
+
+/** Nothing depends on one machine, nor on where packages were fetched from. */
+export function machineTraces(files: readonly TreeFile[]): readonly string[] {
+  const traces = [
+    { pattern: /(?:^|[\s'"`(=:])\/(?:work|root|home|Users)\/\w/, says: "a developer's path" },
+    {
+      pattern:
+        /registry\.npmjs|\bpypi\.org|pythonhosted|proxy\.golang|sum\.golang|deb\.debian\.org|crates\.io|"resolved":/,
+      says: 'the host of a package registry',
+    },
+  ];
+  return files.flatMap(({ path, text }) =>
+    text
+      .split('\n')
+      .flatMap((line, index) =>
+        traces
+          .filter(({ pattern }) => pattern.test(line))
+          .map(({ says }) => `${path}:${index + 1}: ${says}`),
+      ),
+  );
+}
+
+/** A committed `.only` would turn every other test of its file off. */
+export function focusedTests(files: readonly TreeFile[]): readonly string[] {
+  return where(files, {
+    applies: (path) => path.startsWith('test/'),
+    pattern: /\btest(?:\.\w+)*\.only\(/,
+    says: 'test.only hides the other tests of the file',
+  });
+}
+
+/** Versions in package.json are exact: the lockfile and the manifest say the same. */
+export function looseVersions(files: readonly TreeFile[]): readonly string[] {
+  return files
+    .filter(({ path }) => path === 'package.json')
+    .flatMap(({ text }) =>
+      [...text.matchAll(/^ {4}"(@?[a-z][\w./-]*)": "([~^*][^"]*|latest)",?$/gm)].map(
+        ([, name = '', version = '']) => `package.json: ${name} ${version} is not an exact version`,
+      ),
+    );
+}
+
+/**
+ * Compares what code has with what a page of docs lists: the first cell of table rows or a heading, in backquotes, for
+ * example `### \`no-space\`` or `| \`pool\` | …`. Both sides must hold the same names.
+ */
+export function undocumented(
+  names: readonly string[],
+  page: TreeFile,
+  what: string,
+): readonly string[] {
+  const listed = new Set(
+    [...page.text.matchAll(/^(?:\||#{2,4})\s*`([^`]+)`/gm)].map(([, name = '']) => name),
+  );
+  return [
+    ...names
+      .filter((name) => !listed.has(name))
+      .map((name) => `${page.path}: ${what} ${name} is not described`),
+    ...[...listed]
+      .filter((name) => !names.includes(name))
+      .map((name) => `${page.path}: describes ${what} ${name}, which the code does not have`),
+  ];
+}

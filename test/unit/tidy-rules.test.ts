@@ -1,0 +1,151 @@
+import test from 'ava';
+import * as rules from '../helpers/tidy-rules.ts';
+
+type Sample = readonly [path: string, text: string];
+const tree = (...samples: readonly Sample[]) => samples.map(([path, text]) => ({ path, text }));
+
+const cases: readonly {
+  name: string;
+  rule: (files: readonly rules.TreeFile[]) => readonly string[];
+  bad: readonly Sample[];
+  good: readonly Sample[];
+}[] = [
+  {
+    name: 'environmentReads',
+    rule: rules.environmentReads,
+    bad: [['src/host/run.ts', 'const path = process.env.PATH;']],
+    good: [
+      ['src/config.ts', 'read(process.env);'],
+      ['src/host/run.ts', '// process.env is not passed on\n * process.env'],
+      ['scripts/x.ts', 'process.env'],
+    ],
+  },
+  {
+    name: 'doorsPassed: execa',
+    rule: rules.doorsPassed,
+    bad: [['src/volumes/create.ts', "import { execa } from 'execa';"]],
+    good: [['src/host/run.ts', "import { execa } from 'execa';"]],
+  },
+  {
+    name: 'doorsPassed: koffi, imported while running',
+    rule: rules.doorsPassed,
+    bad: [['src/host/loop.ts', "const koffi = await import('koffi');"]],
+    good: [['src/host/kernel.ts', "import koffi from 'koffi';"]],
+  },
+  {
+    name: 'doorsPassed: child_process',
+    rule: rules.doorsPassed,
+    bad: [['src/cli/mount.ts', "import { spawn } from 'node:child_process';"]],
+    good: [['src/host/freezer.ts', "import { spawn } from 'node:child_process';"]],
+  },
+  {
+    name: 'orphans',
+    rule: (files) => rules.orphans(files, ['src/main.ts']),
+    bad: [
+      ['src/main.ts', ''],
+      ['src/volumes/lonely.ts', ''],
+      ['test/unit/lonely.test.ts', "import '../../src/volumes/lonely.ts';"],
+    ],
+    good: [
+      ['src/main.ts', "import { a } from './volumes/a.ts';"],
+      ['src/volumes/a.ts', "fork(new URL('../host/child.js', import.meta.url));"],
+      ['src/host/child.ts', ''],
+    ],
+  },
+  {
+    name: 'openEnds: FIXME',
+    rule: rules.openEnds,
+    bad: [['src/a.ts', '// FIXME: later']],
+    good: [['src/a.ts', '// fixed']],
+  },
+  {
+    name: 'openEnds: TODO',
+    rule: rules.openEnds,
+    bad: [['src/a.ts', '// TODO: later']],
+    good: [['src/a.ts', '// TODO #12: later\n// TODO(#12)']],
+  },
+  {
+    name: 'vagueNames: a file',
+    rule: rules.vagueNames,
+    bad: [['src/host/path-utils.ts', '']],
+    good: [
+      ['src/host/commonmark.ts', ''],
+      ['test/helpers/pool.ts', ''],
+    ],
+  },
+  {
+    name: 'vagueNames: a folder',
+    rule: rules.vagueNames,
+    bad: [['src/common/a.ts', '']],
+    good: [['src/host/utilities-of-xfs.ts', '']],
+  },
+  {
+    name: 'longFiles',
+    rule: (files) => rules.longFiles(files, {}),
+    bad: [['src/a.ts', 'x\n'.repeat(301)]],
+    good: [
+      ['src/a.ts', 'x\n'.repeat(300)],
+      ['test/a.ts', 'x\n'.repeat(900)],
+    ],
+  },
+  {
+    name: 'longFiles: a reason that is no longer needed',
+    rule: (files) => rules.longFiles(files, { 'src/a.ts': 'because' }),
+    bad: [['src/a.ts', 'x\n'.repeat(300)]],
+    good: [['src/a.ts', 'x\n'.repeat(301)]],
+  },
+  {
+    name: "machineTraces: a developer's path",
+    rule: rules.machineTraces,
+    bad: [['docs/a.md', `see ${'/home'}/ada/notes`]],
+    good: [['docs/a.md', 'a directory of /var/lib/kubelet, the home/office']],
+  },
+  {
+    name: 'machineTraces: a registry in the lockfile',
+    rule: rules.machineTraces,
+    bad: [['package-lock.json', `      "resolved${'":'} "https://example.org/a.tgz",`]],
+    good: [['package-lock.json', '      "integrity": "sha512-…",']],
+  },
+  {
+    name: 'focusedTests',
+    rule: rules.focusedTests,
+    bad: [['test/unit/a.test.ts', `test.serial${'.only'}('x', run);`]],
+    good: [['test/unit/a.test.ts', "test.serial('only x', run);"]],
+  },
+  {
+    name: 'looseVersions',
+    rule: rules.looseVersions,
+    bad: [['package.json', '{\n  "dependencies": {\n    "koffi": "^3.3.4"\n  }\n}']],
+    good: [
+      [
+        'package.json',
+        '{\n  "dependencies": {\n    "koffi": "3.3.4"\n  },\n  "engines": {\n    "node": ">=20.19"\n  }\n}',
+      ],
+    ],
+  },
+  {
+    name: 'undocumented: the page lacks one',
+    rule: ([page]) => rules.undocumented(['busy', 'no-space'], page ?? missing(), 'reason'),
+    bad: [['docs/errors.md', '### `busy`\n\nSee `no-space`.']],
+    good: [['docs/errors.md', '### `busy`\n\n### `no-space`']],
+  },
+  {
+    name: 'undocumented: the code lacks one',
+    rule: ([page]) => rules.undocumented(['pool'], page ?? missing(), 'parameter'),
+    bad: [['docs/parameters.md', '| Key | |\n|---|---|\n| `pool` | x |\n| `gone` | x |']],
+    good: [['docs/parameters.md', '| Key | |\n|---|---|\n| `pool` | `thin` |']],
+  },
+];
+
+function missing(): never {
+  throw new Error('the sample has no page');
+}
+
+for (const { name, rule, bad, good } of cases) {
+  test(`${name}: sees the bad sample, once`, (t) => {
+    t.is(rule(tree(...bad)).length, 1);
+  });
+  test(`${name}: leaves the good sample alone`, (t) => {
+    t.deepEqual(rule(tree(...good)), []);
+  });
+}

@@ -1,0 +1,69 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import test from 'ava';
+import { reasons } from '../../src/errors.ts';
+import * as rules from '../helpers/tidy-rules.ts';
+
+const root = join(import.meta.dirname, '..', '..', '..');
+const ignored = new Set(['.git', 'node_modules', 'dist', 'coverage']);
+const isText = /(?:\.(?:ts|json|jsonc|md|yaml|yml|sh|proto|tpl|txt|service)|\/[^.]+|^[^./]+)$/;
+
+/** Paths of all files of the repository that are text, generated ones included. */
+function walk(directory: string): readonly string[] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    if (ignored.has(entry.name)) return [];
+    const path = join(directory, entry.name);
+    return entry.isDirectory() ? walk(path) : entry.isFile() ? [relative(root, path)] : [];
+  });
+}
+
+const files = walk(root)
+  .filter((path) => isText.test(path))
+  .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
+const generated = /^src\/csi\/(?:\w+-)?(?:types|descriptor)\.ts$/;
+const written = files.filter(({ path }) => !generated.test(path));
+/** These two hold the words they look for. */
+const outsideTidy = written.filter(({ path }) => !/^test\/.*\/tidy[\w.-]*\.ts$/.test(path));
+
+/** What may be longer than 300 lines, and why. */
+const longFor: Readonly<Record<string, string>> = {};
+
+/** Started from outside: by bin/loopcsi. */
+const entries = ['src/main.ts'];
+
+function clean(name: string, find: () => readonly string[]): void {
+  test(name, (t) => {
+    t.deepEqual(find(), []);
+  });
+}
+
+test('the walk finds the repository', (t) => {
+  for (const path of ['package.json', 'src/errors.ts', '.ci/run', 'README.md', 'docs/errors.md']) {
+    t.true(
+      files.some((file) => file.path === path),
+      path,
+    );
+  }
+});
+clean('the environment is read in config.ts', () => rules.environmentReads(written));
+clean('execa, koffi and child_process have one door each', () => rules.doorsPassed(written));
+clean('every module is used', () => {
+  // Before there is a main.ts nothing starts anything.
+  const started = entries.some((entry) => files.some(({ path }) => path === entry));
+  return started ? rules.orphans(files, entries) : [];
+});
+clean('what is owed has an issue number', () => rules.openEnds(outsideTidy));
+clean('modules are named after what they hold', () => rules.vagueNames(files));
+clean('files stay under 300 lines', () => rules.longFiles(written, longFor));
+clean('no trace of a machine or a package registry', () => rules.machineTraces(outsideTidy));
+clean('no test is focused', () => rules.focusedTests(outsideTidy));
+clean('versions are exact', () => rules.looseVersions(files));
+clean('docs/errors.md lists every reason', () =>
+  rules.undocumented(reasons, page('docs/errors.md'), 'reason'),
+);
+
+function page(path: string): rules.TreeFile {
+  const found = files.find((file) => file.path === path);
+  if (found === undefined) throw new Error(`${path} does not exist`);
+  return found;
+}
