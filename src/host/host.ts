@@ -77,7 +77,10 @@ export interface AttachOptions {
   readonly directIo: boolean;
   /** false: the device's discard limit is set to 0, so that nothing can punch holes into a thick image. */
   readonly discard: boolean;
-  /** Detach by itself at the last close or unmount: for private, short mounts. */
+  /**
+   * Detach by itself at the last close or unmount: for private, short mounts. The device is kept open until `release`,
+   * which is due as soon as it is mounted, or will not be.
+   */
   readonly autoclear?: boolean;
   /** Written to lo_file_name behind `loopcsi:`, cut to fit. */
   readonly mark: string;
@@ -94,6 +97,8 @@ export interface LoopDevices {
    * caller does, under the volume's lock.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
+  /** Closes the descriptor that an `autoclear` attach keeps: now the device lives only as long as its mount. Idempotent. */
+  release(device: LoopDevice): Promise<void>;
   /** LOOP_SET_CAPACITY: the device takes the image's present size. */
   refreshSize(device: LoopDevice): Promise<void>;
   /**
@@ -125,16 +130,25 @@ export interface Mount {
   readonly superOptions: readonly string[];
 }
 
+/** How a target path is resolved. */
+export interface TargetOptions {
+  /**
+   * The directory that the target must lie below (the kubelet's). No symlink below it is followed: KernelError ELOOP, and
+   * EXDEV for a path outside. Without it only the last component must not be a symlink.
+   */
+  readonly root?: string | undefined;
+}
+
 export interface Mounts {
   /** All mounts of our namespace, bottom first where stacked. */
   list(): Promise<readonly Mount[]>;
-  /** The topmost mount whose target is exactly `target`. */
+  /** The topmost mount whose target is exactly `target`, after resolving symlinks in its parents. */
   at(target: string): Promise<Mount | undefined>;
   /** mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them. */
   mountDevice(
     device: string,
     target: string,
-    options: { fsType: FsType; options: readonly string[] },
+    options: { fsType: FsType; options: readonly string[] } & TargetOptions,
   ): Promise<void>;
   /**
    * Binds `source` (a directory, or a device node onto a file) on `target`, with the attributes set before it becomes
@@ -143,13 +157,26 @@ export interface Mounts {
   bind(
     source: string,
     target: string,
-    options: { readOnly: boolean; noSuid?: boolean; noDev?: boolean; noExec?: boolean },
+    options: {
+      readOnly: boolean;
+      noSuid?: boolean;
+      noDev?: boolean;
+      noExec?: boolean;
+    } & TargetOptions,
   ): Promise<void>;
   /**
-   * Thaws what is mounted there (EINVAL is fine), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some
-   * hundred milliseconds. KernelError EBUSY when it stays busy. Not a mount point: nothing to do.
+   * Thaws what is mounted there when it is its filesystem's last mount here (EINVAL is fine; unmounting one of several
+   * leaves a snapshot's freeze alone), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some hundred
+   * milliseconds. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing to do.
    */
-  unmount(target: string): Promise<void>;
+  unmount(target: string, options?: TargetOptions): Promise<void>;
+  /**
+   * Makes the last component of a target, a directory or an empty file, unless it is there; its parent must exist.
+   * KernelError ENOTDIR or EISDIR when something of the other kind is there, ELOOP for a symlink.
+   */
+  makeTarget(target: string, kind: 'directory' | 'file', options?: TargetOptions): Promise<void>;
+  /** Removes the last component, an empty directory or a file; absent is fine. KernelError ENOTEMPTY, EBUSY (a mount point). */
+  removeTarget(target: string, options?: TargetOptions): Promise<void>;
   /** syncfs(2) on the filesystem mounted at `target`. */
   syncFilesystem(target: string): Promise<void>;
   /** FITRIM; bytes the filesystem says it discarded. Refuses when `device` is not what is mounted at `target`. */

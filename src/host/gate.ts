@@ -1,0 +1,179 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { StuckError } from './errors.ts';
+
+/**
+ * Calls that may block in the kernel occupy threads of libuv's pool, which node:fs and koffi share. The gate keeps a hung
+ * one from stopping the rest: fewer calls at once than the pool has threads, one at a time for each owner (a volume, a
+ * pool), and a bound after which the caller gets a StuckError while the call keeps its thread and its owner.
+ */
+
+/** Threads of libuv's pool that blocking calls may hold; the launcher sets UV_THREADPOOL_SIZE=64, the rest stays free. */
+const defaultSlots = 48;
+const defaultBoundMs = 60_000;
+/** The owner of calls made outside `ownedBy`. */
+const nobody = 'driver';
+
+const owners = new AsyncLocalStorage<string>();
+
+/** Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. */
+export function ownedBy<T>(owner: string, work: () => T): T {
+  return owners.run(owner, work);
+}
+
+export interface GateOptions<T> {
+  /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */
+  readonly boundMs?: number | undefined;
+  /** What to do with a result that arrives after the bound, for example to close a descriptor. */
+  readonly late?: ((value: T) => void) | undefined;
+}
+
+/** An owner whose call has passed its bound and has not returned. */
+export interface StuckOwner {
+  readonly owner: string;
+  readonly call: string;
+  readonly sinceMs: number;
+}
+
+interface Entry {
+  readonly call: string;
+  readonly boundMs: number;
+  readonly begin: () => Promise<void>;
+  readonly reject: (error: Error) => void;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** One owner's calls, first come, first served. */
+interface Lane {
+  readonly owner: string;
+  readonly waiting: Entry[];
+  running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
+  stuck: boolean;
+}
+
+export class Gate {
+  #free: number;
+  readonly #lanes = new Map<string, Lane>();
+  /** Lanes whose first call waits for a free slot, in order. */
+  readonly #ready = new Set<Lane>();
+
+  constructor(slots: number = defaultSlots) {
+    this.#free = slots;
+  }
+
+  /**
+   * Runs `work` when its owner has no other call running and a slot is free. Do not nest: a call inside another's `work`
+   * would wait for itself. Throws StuckError when the bound passes, and at once while the owner is stuck.
+   */
+  run<T>(call: string, work: () => Promise<T>, options: GateOptions<T> = {}): Promise<T> {
+    const owner = owners.getStore() ?? nobody;
+    const lane = this.#laneOf(owner);
+    if (lane.stuck && lane.running !== undefined) return Promise.reject(stuckError(lane));
+    return new Promise<T>((resolve, reject) => {
+      const entry: Entry = {
+        call,
+        boundMs: options.boundMs ?? defaultBoundMs,
+        reject,
+        timer: undefined,
+        begin: async () => {
+          try {
+            const value = await work();
+            if (this.#end(lane)) options.late?.(value);
+            else resolve(value);
+          } catch (error) {
+            // After the bound nobody listens any more: the promise has been rejected already.
+            if (!this.#end(lane)) reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        },
+      };
+      lane.waiting.push(entry);
+      entry.timer = this.#startTimer(entry, () => this.#giveUpWaiting(lane, entry));
+      this.#pump(lane);
+    });
+  }
+
+  /** The owners with a call past its bound; empty when all is well. */
+  stuckOwners(): readonly StuckOwner[] {
+    const now = performance.now();
+    return [...this.#lanes.values()].flatMap(({ owner, running, stuck }) =>
+      stuck && running !== undefined
+        ? [{ owner, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
+        : [],
+    );
+  }
+
+  #laneOf(owner: string): Lane {
+    let lane = this.#lanes.get(owner);
+    if (lane === undefined) {
+      lane = { owner, waiting: [], running: undefined, stuck: false };
+      this.#lanes.set(owner, lane);
+    }
+    return lane;
+  }
+
+  #pump(lane: Lane): void {
+    if (lane.running !== undefined) return;
+    const entry = lane.waiting[0];
+    if (entry === undefined) {
+      this.#ready.delete(lane);
+      this.#lanes.delete(lane.owner);
+      return;
+    }
+    if (this.#free === 0) {
+      this.#ready.add(lane);
+      return;
+    }
+    this.#free -= 1;
+    this.#ready.delete(lane);
+    lane.waiting.shift();
+    lane.running = { entry, startedAtMs: performance.now() };
+    clearTimeout(entry.timer);
+    entry.timer = this.#startTimer(entry, () => this.#markStuck(lane, entry));
+    void entry.begin();
+  }
+
+  /** The running call of the lane returned; whether that came too late. */
+  #end(lane: Lane): boolean {
+    const late = lane.stuck;
+    clearTimeout(lane.running?.entry.timer);
+    lane.running = undefined;
+    lane.stuck = false;
+    this.#free += 1;
+    this.#pump(lane);
+    for (const next of this.#ready) {
+      if (this.#free === 0) break;
+      this.#pump(next);
+    }
+    return late;
+  }
+
+  #markStuck(lane: Lane, entry: Entry): void {
+    lane.stuck = true;
+    entry.reject(stuckError(lane));
+    for (const waiting of lane.waiting.splice(0)) {
+      clearTimeout(waiting.timer);
+      waiting.reject(stuckError(lane));
+    }
+  }
+
+  #giveUpWaiting(lane: Lane, entry: Entry): void {
+    const index = lane.waiting.indexOf(entry);
+    if (index >= 0) lane.waiting.splice(index, 1);
+    entry.reject(new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.boundMs));
+    this.#pump(lane);
+  }
+
+  #startTimer(entry: Entry, onBound: () => void): NodeJS.Timeout {
+    return setTimeout(onBound, entry.boundMs).unref();
+  }
+}
+
+function stuckError(lane: Lane): StuckError {
+  const { entry, startedAtMs } = lane.running ?? {
+    entry: { call: 'a call' },
+    startedAtMs: performance.now(),
+  };
+  return new StuckError(entry.call, lane.owner, performance.now() - startedAtMs);
+}
+
+/** The one gate of the process: the pool of threads that it guards is the process's too. */
+export const gate = new Gate();

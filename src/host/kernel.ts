@@ -1,0 +1,382 @@
+import { createRequire } from 'node:module';
+import { arch } from 'node:process';
+import { messageOf, VolumeError } from '../errors.ts';
+import { KernelError } from './errors.ts';
+import { type GateOptions, gate } from './gate.ts';
+import {
+  callNumbers,
+  constants,
+  errnoName,
+  layouts,
+  type Request,
+  requests,
+} from './kernel-abi.ts';
+
+/**
+ * The system calls that node:fs lacks, typed, through koffi. All that can block are asynchronous and pass the gate; a
+ * failure is a KernelError with the errno's name. The only importer of koffi.
+ */
+
+type Argument = number | bigint | string | null | Uint8Array;
+type Callback = (error: Error | null, result: number | bigint) => void;
+/** A C function as koffi presents it. */
+interface Native {
+  (...args: readonly Argument[]): number | bigint;
+  async(...args: readonly (Argument | Callback)[]): void;
+}
+interface Koffi {
+  load(path: string): { func(name: string, result: string, parameters: readonly string[]): Native };
+  errno(): number;
+}
+
+interface Libc {
+  readonly koffi: Koffi;
+  readonly mount: Native;
+  readonly umount2: Native;
+  readonly fallocate: Native;
+  readonly lseek: Native;
+  readonly flock: Native;
+  readonly syncfs: Native;
+  readonly fopen: Native;
+  readonly fread: Native;
+  readonly fclose: Native;
+  readonly mknodat: Native;
+  readonly ioctlNumber: Native;
+  readonly ioctlBuffer: Native;
+  /** syscall(2) with (int, string, long, long, long), and so on: one declaration a shape. */
+  readonly openat2: Native;
+  readonly openTree: Native;
+  readonly mountSetattr: Native;
+  readonly moveMount: Native;
+  readonly renameat2: Native;
+  readonly copyFileRange: Native;
+}
+
+/** File names of the C library: glibc's, then musl's. */
+const libcNames = ['libc.so.6', `libc.musl-${arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`];
+
+let loaded: Libc | undefined;
+
+/**
+ * Loads koffi and the C library; later calls cost nothing. Throws `unavailable`, saying what to do, when this machine has
+ * no koffi library: `doctor` asks for that reason.
+ */
+export function loadKernel(): void {
+  libc();
+}
+
+function libc(): Libc {
+  loaded ??= bindLibc(requireKoffi());
+  return loaded;
+}
+
+function requireKoffi(): Koffi {
+  try {
+    // Required here, not imported above: commands that make no kernel call need neither its time nor its presence. Its
+    // own types are `any`, so they are stated here.
+    return createRequire(import.meta.url)('koffi') as Koffi;
+  } catch (error) {
+    throw new VolumeError(
+      'unavailable',
+      `the kernel cannot be reached: koffi has no library for ${process.platform}-${arch} here (${messageOf(error)}); ` +
+        `run \`npm ci\` on this machine, with its optional packages`,
+      { cause: error },
+    );
+  }
+}
+
+function bindLibc(koffi: Koffi): Libc {
+  const library = openLibrary(koffi);
+  const long = 'long';
+  // ioctl and syscall are variadic in C; koffi's variadic functions have no asynchronous form, so each shape is declared.
+  const system = (...parameters: readonly string[]) =>
+    library.func('syscall', long, [long, ...parameters]);
+  return {
+    koffi,
+    mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
+    umount2: library.func('umount2', 'int', ['str', 'int']),
+    fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
+    lseek: library.func('lseek', 'int64_t', ['int', 'int64_t', 'int']),
+    flock: library.func('flock', 'int', ['int', 'int']),
+    syncfs: library.func('syncfs', 'int', ['int']),
+    fopen: library.func('fopen', 'intptr_t', ['str', 'str']),
+    fread: library.func('fread', 'size_t', ['_Inout_ uint8_t *', 'size_t', 'size_t', 'intptr_t']),
+    fclose: library.func('fclose', 'int', ['intptr_t']),
+    mknodat: system('int', 'str', 'unsigned int', 'unsigned int'),
+    ioctlNumber: library.func('ioctl', 'int', ['int', 'unsigned long', 'long']),
+    ioctlBuffer: library.func('ioctl', 'int', ['int', 'unsigned long', '_Inout_ uint8_t *']),
+    openat2: system('int', 'str', '_Inout_ uint8_t *', long),
+    openTree: system('int', 'str', 'unsigned int'),
+    mountSetattr: system('int', 'str', 'unsigned int', '_Inout_ uint8_t *', long),
+    moveMount: system('int', 'str', 'int', 'str', 'unsigned int'),
+    renameat2: system('int', 'str', 'int', 'str', 'unsigned int'),
+    copyFileRange: system(
+      'int',
+      '_Inout_ uint8_t *',
+      'int',
+      '_Inout_ uint8_t *',
+      long,
+      'unsigned int',
+    ),
+  };
+}
+
+function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
+  const failures: string[] = [];
+  for (const name of libcNames) {
+    try {
+      return koffi.load(name);
+    } catch (error) {
+      failures.push(messageOf(error));
+    }
+  }
+  throw new VolumeError('unavailable', `no C library could be loaded: ${failures.join('; ')}`);
+}
+
+/** What a call is about: its name and what it was done to, for the error. */
+interface Call {
+  readonly name: string;
+  readonly subject: string;
+}
+
+/** One asynchronous call through the gate. */
+function call(
+  what: Call,
+  native: Native,
+  args: readonly Argument[],
+  options?: GateOptions<number>,
+): Promise<number> {
+  return gate.run(what.name, () => callLater(what, native, args), options);
+}
+
+/** One asynchronous call. EINTR is no answer: the call is made again. */
+function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    const attempt = () => {
+      native.async(...args, (error, result) => {
+        if (error !== null) reject(error);
+        else if (result >= 0) resolve(Number(result));
+        else {
+          const errno = errnoName(libc().koffi.errno());
+          if (errno === 'EINTR') attempt();
+          else reject(new KernelError(what.name, errno, what.subject));
+        }
+      });
+    };
+    attempt();
+  });
+}
+
+/** A synchronous call, for what never waits in the kernel. */
+function callNow(what: Call, native: Native, args: readonly Argument[]): number {
+  const result = native(...args);
+  if (result >= 0) return Number(result);
+  throw new KernelError(what.name, errnoName(libc().koffi.errno()), what.subject);
+}
+
+/** A mount replays logs and an unmount writes everything back, so both may take their time. */
+const mountBoundMs = 5 * 60_000;
+
+/** mount(2). `named` is the target's name for people, where `target` is a descriptor's path. */
+export async function mount(
+  source: string,
+  target: string,
+  options: { fsType: string | null; flags: number; data: string },
+  named: string = target,
+): Promise<void> {
+  const subject = `${source} on ${named}`;
+  const args = [source, target, options.fsType, options.flags, options.data];
+  await call({ name: 'mount', subject }, libc().mount, args, { boundMs: mountBoundMs });
+}
+
+/** umount2(2) with UMOUNT_* and MNT_* flags. `named` as with `mount`. */
+export async function umount2(
+  target: string,
+  flags: number,
+  named: string = target,
+): Promise<void> {
+  await call({ name: 'umount', subject: named }, libc().umount2, [target, flags], {
+    boundMs: mountBoundMs,
+  });
+}
+
+/** openat2(2): a descriptor of `path` below the directory `dirfd`. `late` closes one that comes after the bound. */
+export function openat2(
+  dirfd: number,
+  path: string,
+  options: { flags: number; resolve: number; late: (fd: number) => void },
+): Promise<number> {
+  const how = Buffer.alloc(layouts.open_how.size);
+  how.writeBigUInt64LE(BigInt(options.flags), layouts.open_how.fields.flags);
+  how.writeBigUInt64LE(BigInt(options.resolve), layouts.open_how.fields.resolve);
+  const args = [callNumbers.openat2, dirfd, path, how, how.length];
+  return call({ name: 'openat2', subject: path }, libc().openat2, args, { late: options.late });
+}
+
+/** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount that `path` lies in, rooted there. */
+export function openTreeClone(path: string, late: (fd: number) => void): Promise<number> {
+  const flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC;
+  const args = [callNumbers.open_tree, constants.AT_FDCWD, path, flags];
+  return call({ name: 'open_tree', subject: path }, libc().openTree, args, { late });
+}
+
+/** mount_setattr(2) on the mount `fd`: MOUNT_ATTR_* bits to set, and a propagation (MS_PRIVATE). */
+export async function mountSetattr(
+  fd: number,
+  set: number,
+  propagation: number,
+  subject: string,
+): Promise<void> {
+  const { size, fields } = layouts.mount_attr;
+  const attributes = Buffer.alloc(size);
+  attributes.writeBigUInt64LE(BigInt(set), fields.attr_set);
+  attributes.writeBigUInt64LE(BigInt(propagation), fields.propagation);
+  const args = [callNumbers.mount_setattr, fd, '', constants.AT_EMPTY_PATH, attributes, size];
+  await call({ name: 'mount_setattr', subject }, libc().mountSetattr, args);
+}
+
+/** move_mount(2) of the detached mount `fd` onto the opened file or directory `targetFd`. */
+export async function moveMount(fd: number, targetFd: number, subject: string): Promise<void> {
+  const flags = constants.MOVE_MOUNT_F_EMPTY_PATH | constants.MOVE_MOUNT_T_EMPTY_PATH;
+  await call({ name: 'move_mount', subject }, libc().moveMount, [
+    callNumbers.move_mount,
+    fd,
+    '',
+    targetFd,
+    '',
+    flags,
+  ]);
+}
+
+/** renameat2(2) with RENAME_NOREPLACE. */
+export async function renameNoReplace(from: string, to: string): Promise<void> {
+  const number = callNumbers.renameat2[arch === 'x64' ? 'x64' : 'other'];
+  const args = [
+    number,
+    constants.AT_FDCWD,
+    from,
+    constants.AT_FDCWD,
+    to,
+    constants.RENAME_NOREPLACE,
+  ];
+  await call({ name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
+}
+
+/** Reserving terabytes takes ext4 minutes. */
+const allocateBoundMs = 10 * 60_000;
+
+/** fallocate(2): mode 0 allocates `length` bytes from `offset` and grows the file where needed. */
+export async function fallocate(
+  fd: number,
+  range: { mode: number; offset: bigint; length: bigint },
+  subject: string,
+): Promise<void> {
+  const args = [fd, range.mode, range.offset, range.length];
+  await call({ name: 'fallocate', subject }, libc().fallocate, args, { boundMs: allocateBoundMs });
+}
+
+/** lseek(2) with SEEK_DATA or SEEK_HOLE. KernelError ENXIO past the last data. */
+export async function seek(
+  fd: number,
+  offset: bigint,
+  whence: 'data' | 'hole',
+  subject: string,
+): Promise<bigint> {
+  const number = whence === 'data' ? constants.SEEK_DATA : constants.SEEK_HOLE;
+  return BigInt(
+    await call({ name: `lseek ${whence}`, subject }, libc().lseek, [fd, offset, number]),
+  );
+}
+
+/** copy_file_range(2) at the same offset of both files; the bytes copied, 0 at the source's end. */
+export function copyFileRange(
+  fromFd: number,
+  toFd: number,
+  range: { offset: bigint; length: number },
+  subject: string,
+): Promise<number> {
+  const from = Buffer.alloc(8);
+  const to = Buffer.alloc(8);
+  from.writeBigInt64LE(range.offset);
+  to.writeBigInt64LE(range.offset);
+  const number = callNumbers.copy_file_range[arch === 'x64' ? 'x64' : 'other'];
+  const args = [number, fromFd, from, toFd, to, range.length, 0];
+  return call({ name: 'copy_file_range', subject }, libc().copyFileRange, args, {
+    boundMs: allocateBoundMs,
+  });
+}
+
+/** syncfs(2) on the filesystem that `fd` lies in. */
+export async function syncfs(fd: number, subject: string): Promise<void> {
+  await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { boundMs: mountBoundMs });
+}
+
+/** flock(2), exclusive, without waiting. KernelError EAGAIN when another open file description has it. */
+export function flockNow(fd: number, subject: string): void {
+  callNow({ name: 'flock', subject }, libc().flock, [fd, constants.LOCK_EX | constants.LOCK_NB]);
+}
+
+/**
+ * The text of a file of procfs or sysfs, which the kernel makes up while it is read. C's fread makes all of its reads in
+ * one trip to the thread pool, where node:fs needs five and more. A read error ends the text early, as at its end.
+ */
+export function readKernelText(path: string): Promise<string> {
+  const { fopen, fread, fclose } = libc();
+  const what = { name: 'read', subject: path };
+  return gate.run(what.name, async () => {
+    // Opening looks up names that are in memory and waits for nothing; 'e' is O_CLOEXEC.
+    const file = fopen(path, 're');
+    if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
+    try {
+      const chunks: Buffer[] = [];
+      for (let size = 16_384; ; size = Math.min(size * 4, 1_048_576)) {
+        const chunk = Buffer.alloc(size);
+        const length = await callLater(what, fread, [chunk, 1, size, file]);
+        chunks.push(chunk.subarray(0, length));
+        if (length < size) return Buffer.concat(chunks).toString('utf8');
+      }
+    } finally {
+      fclose(file);
+    }
+  });
+}
+
+/** mknodat(2) of a block device, for a /dev that does not follow the kernel's (a container's own). */
+export async function makeBlockNode(path: string, majorMinor: string): Promise<void> {
+  const [major = 0, minor = 0] = majorMinor.split(':').map(Number);
+  const device = ((minor & ~0xff) << 12) | (major << 8) | (minor & 0xff);
+  const number = callNumbers.mknodat[arch === 'x64' ? 'x64' : 'other'];
+  const args = [number, constants.AT_FDCWD, path, constants.S_IFBLK | 0o600, device];
+  await call({ name: 'mknod', subject: path }, libc().mknodat, args);
+}
+
+/** ioctl(2) whose argument is a number; its result, which some requests give a meaning. */
+export function ioctl(
+  fd: number,
+  request: Request,
+  argument: number,
+  about: { subject: string; boundMs?: number },
+): Promise<number> {
+  const args = [fd, requests[request], argument];
+  return call({ name: request, subject: about.subject }, libc().ioctlNumber, args, {
+    boundMs: about.boundMs,
+  });
+}
+
+/** ioctl(2) whose argument is a structure, read and filled in place. */
+export async function ioctlOn(
+  fd: number,
+  request: Request,
+  buffer: Uint8Array,
+  about: { subject: string; boundMs?: number },
+): Promise<void> {
+  const args = [fd, requests[request], buffer];
+  await call({ name: request, subject: about.subject }, libc().ioctlBuffer, args, {
+    boundMs: about.boundMs,
+  });
+}
+
+/** The same at once, for requests that only read what the kernel has in memory (BLKSSZGET, BLKGETSIZE64). */
+export function ioctlNow(fd: number, request: Request, buffer: Uint8Array, subject: string): void {
+  callNow({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
+}

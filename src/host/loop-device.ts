@@ -1,0 +1,156 @@
+import type { FileHandle } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
+import { closeHandle, fsCall, openFlags, openHandle, withOpen } from './descriptor.ts';
+import { hasErrno, KernelError } from './errors.ts';
+import type { AttachOptions, LoopDevice } from './host.ts';
+import { ioctl, ioctlOn, makeBlockNode, readKernelText } from './kernel.ts';
+import { sysfsPath } from './loop-scan.ts';
+import { encodeLoopConfig, readStatus } from './loop-status.ts';
+
+/** Steps on one loop device, of which attach and detach in loop.ts are made. */
+
+export const controlPath = '/dev/loop-control';
+
+/** A device just attached, and with `autoclear` the descriptor that keeps it so. */
+interface Configured {
+  readonly device: LoopDevice;
+  readonly held: FileHandle | undefined;
+}
+
+/**
+ * Attaches the image to that number. undefined when it cannot be had: another process was quicker, or a setting of its
+ * last user makes it useless (it has been replaced by a fresh one then).
+ */
+export async function configure(
+  number: number,
+  imageFd: number,
+  options: AttachOptions,
+): Promise<Configured | undefined> {
+  const path = `/dev/loop${number}`;
+  let handle: FileHandle;
+  try {
+    handle = await openHandle(path, openFlags.readWrite);
+  } catch (error) {
+    // The number can vanish (LOOP_CTL_REMOVE) between being found and being opened, or /dev can lack its node.
+    if (!hasErrno(error, 'ENXIO', 'ENODEV', 'ENOENT')) throw error;
+    await makeMissingNode(number, path);
+    return undefined;
+  }
+  let kept = false;
+  let outcome: LoopDevice | 'taken' | 'spoiled';
+  try {
+    outcome = await configureOpen(handle, { number, path }, imageFd, options);
+    kept = typeof outcome === 'object' && options.autoclear === true;
+  } finally {
+    if (!kept) await closeHandle(handle, path);
+  }
+  if (outcome === 'spoiled') await replaceDevice(number);
+  if (typeof outcome === 'string') return undefined;
+  return { device: outcome, held: kept ? handle : undefined };
+}
+
+async function configureOpen(
+  handle: FileHandle,
+  { number, path }: { number: number; path: string },
+  imageFd: number,
+  options: AttachOptions,
+): Promise<LoopDevice | 'taken' | 'spoiled'> {
+  try {
+    await ioctlOn(handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
+      subject: path,
+    });
+  } catch (error) {
+    if (hasErrno(error, 'EBUSY')) return 'taken';
+    throw error;
+  }
+  try {
+    if (options.discard && !options.readOnly && (await isDiscardSwitchedOff(number))) {
+      await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path });
+      return 'spoiled';
+    }
+    if (!options.discard && !options.readOnly) await switchDiscardOff(number);
+    return await readStatus(handle, path);
+  } catch (error) {
+    await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Makes the node of a device that the kernel has and /dev lacks, as in a container with a /dev of its own. */
+async function makeMissingNode(number: number, path: string): Promise<void> {
+  try {
+    await makeBlockNode(path, (await readKernelText(sysfsPath(number, 'dev'))).trimEnd());
+  } catch (error) {
+    // The node is there, or the device has gone.
+    if (!hasErrno(error, 'EEXIST', 'ENOENT')) throw error;
+  }
+}
+
+/** LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. */
+export async function clear(device: LoopDevice): Promise<boolean> {
+  try {
+    await withOpen(device.path, openFlags.read, async (handle) => {
+      await checkSame(handle, device);
+      await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
+    });
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENXIO', 'ENOENT', 'ENODEV')) return false;
+    throw error;
+  }
+}
+
+/** KernelError ENXIO when the number has been detached, or attached to another file, since `device` was read. */
+export async function checkSame(handle: FileHandle, device: LoopDevice): Promise<void> {
+  const { backing } = await readStatus(handle, device.path);
+  if (backing.device !== device.backing.device || backing.inode !== device.backing.inode) {
+    throw new KernelError('open', 'ENXIO', `${device.path}: attached to another file by now`);
+  }
+}
+
+/** Whether the number has settings that outlive a detach and would spoil it for its next user. */
+export async function hasStickySettings(number: number): Promise<boolean> {
+  return (await isDiscardSwitchedOff(number)) || (await hasDirtyLimit(number));
+}
+
+/** LOOP_CTL_REMOVE and ADD: the same number, with the settings of a new device. Best effort: attach looks again. */
+export async function replaceDevice(number: number): Promise<void> {
+  const subject = `/dev/loop${number}`;
+  try {
+    await withOpen(controlPath, openFlags.readWrite, async ({ fd }) => {
+      await ioctl(fd, 'LOOP_CTL_REMOVE', number, { subject });
+      await ioctl(fd, 'LOOP_CTL_ADD', number, { subject });
+    });
+  } catch (error) {
+    // Attached or opened by somebody meanwhile, removed already, or added again.
+    if (!hasErrno(error, 'EBUSY', 'ENODEV', 'EEXIST')) throw error;
+  }
+}
+
+/** Whether the discard limit was set to 0 on a device that could discard. */
+async function isDiscardSwitchedOff(number: number): Promise<boolean> {
+  if ((await readNumber(number, 'queue/discard_max_bytes')) !== 0n) return false;
+  // Both are 0 on a pool whose filesystem cannot punch holes: nothing was switched off there.
+  return (await readNumber(number, 'queue/discard_max_hw_bytes')) !== 0n;
+}
+
+async function switchDiscardOff(number: number): Promise<void> {
+  const path = sysfsPath(number, 'queue/discard_max_bytes');
+  await fsCall('write', path, () => writeFile(path, '0'));
+}
+
+async function hasDirtyLimit(number: number): Promise<boolean> {
+  const limit = await readNumber(number, 'bdi/strict_limit');
+  return limit !== undefined && limit !== 0n;
+}
+
+/** A number of the device's folder in sysfs; undefined when this kernel has no such file, or the device has gone. */
+async function readNumber(number: number, file: string): Promise<bigint | undefined> {
+  try {
+    const text = (await readKernelText(sysfsPath(number, file))).trim();
+    return /^\d+$/.test(text) ? BigInt(text) : undefined;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,58 @@
+import type { FileHandle } from 'node:fs/promises';
+import { fsCall, majorMinorOf } from './descriptor.ts';
+import type { AttachOptions, LoopDevice } from './host.ts';
+import { ioctlNow, ioctlOn } from './kernel.ts';
+import { constants, layouts } from './kernel-abi.ts';
+
+/** What ours have in lo_file_name, before the mark. */
+const markPrefix = 'loopcsi:';
+/** lo_file_name is 64 bytes with its closing zero. */
+const markBytes = 63;
+
+/** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
+export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
+  const info = Buffer.alloc(layouts.loop_info64.size);
+  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  // The kernel answers these two from memory.
+  const sectorSize = Buffer.alloc(4);
+  const sizeBytes = Buffer.alloc(8);
+  ioctlNow(handle.fd, 'BLKSSZGET', sectorSize, path);
+  ioctlNow(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
+  const { rdev } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  const at = layouts.loop_info64.fields;
+  const name = info.subarray(at.lo_file_name, at.lo_file_name + markBytes + 1);
+  const flags = info.readUInt32LE(at.lo_flags);
+  return {
+    number: info.readUInt32LE(at.lo_number),
+    path,
+    majorMinor: majorMinorOf(rdev),
+    backing: {
+      device: info.readBigUInt64LE(at.lo_device),
+      inode: info.readBigUInt64LE(at.lo_inode),
+    },
+    mark: name.toString('utf8', 0, Math.max(0, name.indexOf(0))),
+    readOnly: (flags & constants.LO_FLAGS_READ_ONLY) !== 0,
+    directIo: (flags & constants.LO_FLAGS_DIRECT_IO) !== 0,
+    autoclear: (flags & constants.LO_FLAGS_AUTOCLEAR) !== 0,
+    sectorSize: sectorSize.readUInt32LE(),
+    sizeBytes: sizeBytes.readBigUInt64LE(),
+  };
+}
+
+/** The argument of LOOP_CONFIGURE. */
+export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffer {
+  const at = layouts.loop_config.fields;
+  const info = layouts.loop_info64.fields;
+  const config = Buffer.alloc(layouts.loop_config.size);
+  config.writeUInt32LE(imageFd, at.fd);
+  // Never 0: the kernel would choose what direct I/O needs, which differs once a file was cloned.
+  config.writeUInt32LE(options.sectorSize, at.block_size);
+  const flags =
+    (options.readOnly ? constants.LO_FLAGS_READ_ONLY : 0) |
+    (options.autoclear === true ? constants.LO_FLAGS_AUTOCLEAR : 0) |
+    (options.directIo ? constants.LO_FLAGS_DIRECT_IO : 0);
+  config.writeUInt32LE(flags, at.info + info.lo_flags);
+  const mark = Buffer.from(`${markPrefix}${options.mark}`).subarray(0, markBytes);
+  mark.copy(config, at.info + info.lo_file_name);
+  return config;
+}

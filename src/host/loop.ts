@@ -1,0 +1,116 @@
+import type { FileHandle } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { closeHandle, fsync, openFlags, withOpen } from './descriptor.ts';
+import { hasErrno, KernelError } from './errors.ts';
+import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from './host.ts';
+import { ioctl } from './kernel.ts';
+import {
+  checkSame,
+  clear,
+  configure,
+  controlPath,
+  hasStickySettings,
+  replaceDevice,
+} from './loop-device.ts';
+import { LoopScan } from './loop-scan.ts';
+
+/** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
+const attachTries = 64;
+/** How long a detached device may still be held open by a passer-by (udev, another look) before it counts as in use. */
+const detachBoundMs = 500;
+
+/** Loop devices by kernel calls. */
+export function makeLoopDevices(): LoopDevices {
+  return new KernelLoopDevices();
+}
+
+class KernelLoopDevices implements LoopDevices {
+  readonly #scan = new LoopScan();
+  /** Numbers that an attach of this process is trying: GET_FREE gives several callers the same one. */
+  readonly #claimed = new Set<number>();
+  /** Descriptors that keep autoclear devices attached until they are mounted. */
+  readonly #held = new Map<number, FileHandle>();
+
+  list(): Promise<readonly LoopDevice[]> {
+    return this.#scan.list();
+  }
+
+  findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
+    return this.#scan.findByImage(image);
+  }
+
+  attach(imagePath: string, options: AttachOptions): Promise<LoopDevice> {
+    return withOpen(
+      imagePath,
+      options.readOnly ? openFlags.read : openFlags.readWrite,
+      async (image) => {
+        for (let attempt = 1; attempt <= attachTries; attempt += 1) {
+          const number = await this.#claimFree();
+          try {
+            const configured = await configure(number, image.fd, options);
+            if (configured?.held !== undefined) this.#held.set(number, configured.held);
+            if (configured !== undefined) return configured.device;
+          } finally {
+            this.#claimed.delete(number);
+          }
+          if (attempt >= 8) await delay(Math.random() * 20);
+        }
+        throw new KernelError('LOOP_CONFIGURE', 'EBUSY', imagePath);
+      },
+    );
+  }
+
+  async release(device: LoopDevice): Promise<void> {
+    const held = this.#held.get(device.number);
+    this.#held.delete(device.number);
+    if (held !== undefined) await closeHandle(held, device.path);
+  }
+
+  refreshSize(device: LoopDevice): Promise<void> {
+    return withOpen(device.path, openFlags.read, async (handle) => {
+      await checkSame(handle, device);
+      await ioctl(handle.fd, 'LOOP_SET_CAPACITY', 0, { subject: device.path });
+    });
+  }
+
+  async detach(device: LoopDevice): Promise<'detached' | 'in-use'> {
+    const { number } = device;
+    await this.release(device);
+    // Settings of the queue stick to the number: such a device is replaced by a fresh one.
+    const sticky = await hasStickySettings(number);
+    if (!(await clear(device))) return 'detached';
+    if (!(await this.#scan.waitUntilGone(number, detachBoundMs))) return 'in-use';
+    if (sticky) await replaceDevice(number);
+    return 'detached';
+  }
+
+  async isInUse(device: LoopDevice): Promise<boolean> {
+    try {
+      await withOpen(device.path, openFlags.exclusive, () => Promise.resolve());
+      return false;
+    } catch (error) {
+      if (hasErrno(error, 'EBUSY')) return true;
+      if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
+      throw error;
+    }
+  }
+
+  sync(device: LoopDevice): Promise<void> {
+    return withOpen(device.path, openFlags.read, async (handle) => {
+      await checkSame(handle, device);
+      await fsync(handle, device.path);
+    });
+  }
+
+  async #claimFree(): Promise<number> {
+    const subject = 'a free loop device';
+    const number = await withOpen(controlPath, openFlags.readWrite, async ({ fd }) => {
+      const free = await ioctl(fd, 'LOOP_CTL_GET_FREE', 0, { subject });
+      if (!this.#claimed.has(free)) return free;
+      const other = this.#scan.idleNumbers().find((idle) => !this.#claimed.has(idle));
+      return other ?? ioctl(fd, 'LOOP_CTL_ADD', -1, { subject });
+    });
+    this.#claimed.add(number);
+    return number;
+  }
+}

@@ -1,0 +1,147 @@
+import { closeSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { descriptorPath, openFlags, withOpen } from './descriptor.ts';
+import { hasErrno } from './errors.ts';
+import type { LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
+import {
+  ioctl,
+  ioctlOn,
+  mount,
+  mountSetattr,
+  moveMount,
+  openTreeClone,
+  syncfs,
+  umount2,
+} from './kernel.ts';
+import { constants, layouts } from './kernel-abi.ts';
+import { splitMountOptions } from './mount-options.ts';
+import { withMounted } from './mounted.ts';
+import { findMountAt, readMounts } from './mountinfo.ts';
+import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
+
+/** How long an unmount is tried again while the kernel says EBUSY: a child being spawned may hold a file for an instant. */
+const busyBoundMs = 500;
+/** A trim of a large, slow disk takes many minutes. */
+const trimBoundMs = 30 * 60_000;
+
+/** Mounts by kernel calls. */
+export function makeMounts(): Mounts {
+  return {
+    list: readMounts,
+    at: findMountAt,
+    mountDevice,
+    bind,
+    unmount,
+    makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
+    removeTarget: (target, options = {}) => removeTarget(target, options),
+    syncFilesystem: (target) =>
+      withOpen(target, openFlags.directory, ({ fd }) => syncfs(fd, target)),
+    trim,
+    thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
+  };
+}
+
+async function mountDevice(
+  device: string,
+  target: string,
+  options: Parameters<Mounts['mountDevice']>[2],
+): Promise<void> {
+  const { flags, data } = splitMountOptions(options.options);
+  await withTarget(target, { root: options.root, kind: 'directory' }, (fd) =>
+    mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
+  );
+}
+
+/**
+ * A detached copy of the source's mount gets its attributes and is then moved onto the opened target: it is never visible
+ * without them, and lands where the target was when it was opened.
+ */
+async function bind(
+  source: string,
+  target: string,
+  options: Parameters<Mounts['bind']>[2],
+): Promise<void> {
+  const attributes =
+    (options.readOnly ? constants.MOUNT_ATTR_RDONLY : 0) |
+    (options.noSuid === true ? constants.MOUNT_ATTR_NOSUID : 0) |
+    (options.noDev === true ? constants.MOUNT_ATTR_NODEV : 0) |
+    (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
+  const subject = `${source} on ${target}`;
+  const kind = await kindOf(source);
+  await withTarget(target, { root: options.root, kind }, async (targetFd) => {
+    const tree = await openTreeClone(source, closeSync);
+    try {
+      await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
+      await moveMount(tree, targetFd, subject);
+    } finally {
+      // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
+      closeSync(tree);
+    }
+  });
+}
+
+function kindOf(source: string): Promise<'directory' | 'file'> {
+  return withOpen(source, openFlags.place, async (handle) =>
+    (await handle.stat()).isDirectory() ? 'directory' : 'file',
+  );
+}
+
+async function unmount(target: string, options: TargetOptions = {}): Promise<void> {
+  const giveUpAt = performance.now() + busyBoundMs;
+  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
+    const found = await findMountAt(target);
+    if (found === undefined) return;
+    try {
+      await withParent(target, options, async (path) => {
+        await thawLastMount(found, path);
+        await umount2(path, constants.UMOUNT_NOFOLLOW, target);
+      });
+      return;
+    } catch (error) {
+      // EINVAL and ENOENT: somebody else unmounted it, which the next look shows.
+      if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
+      if (!hasErrno(error, 'EBUSY') || performance.now() + pauseMs > giveUpAt) throw error;
+    }
+    await delay(pauseMs);
+  }
+}
+
+/**
+ * Unmounting a frozen filesystem succeeds, but leaves it alive, frozen and invisible. So it is thawed before its last
+ * mount of our namespace goes; while it has others, a freeze in progress keeps its meaning.
+ */
+async function thawLastMount(found: Mount, path: string): Promise<void> {
+  const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
+  if (!isLoop) return;
+  const others = (await readMounts()).filter(
+    ({ majorMinor, id }) => majorMinor === found.majorMinor && id !== found.id,
+  );
+  if (others.length > 0) return;
+  try {
+    await withOpen(path, openFlags.directory, ({ fd }) => thawDescriptor(fd, found.target));
+  } catch (error) {
+    // A single file of the volume, bound by somebody: nothing of ours, and nothing to open as a directory.
+    if (!hasErrno(error, 'ENOTDIR')) throw error;
+  }
+}
+
+/** FITHAW; whether it had been frozen. */
+async function thawDescriptor(fd: number, target: string): Promise<boolean> {
+  try {
+    await ioctl(fd, 'FITHAW', 0, { subject: target });
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'EINVAL')) return false;
+    throw error;
+  }
+}
+
+function trim(target: string, device: LoopDevice): Promise<bigint> {
+  return withMounted(target, device, async ({ fd }) => {
+    const { size, fields } = layouts.fstrim_range;
+    const range = Buffer.alloc(size);
+    range.writeBigUInt64LE(0xffff_ffff_ffff_ffffn, fields.len);
+    await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
+    return range.readBigUInt64LE(fields.len);
+  });
+}
