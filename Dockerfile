@@ -1,0 +1,51 @@
+# The driver's image. Bases are build arguments, so that a release pins them by digest and a machine without a registry
+# gives its own (scripts/images/base.ts). Nothing here depends on the architecture; only amd64 has been tried.
+ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
+ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
+
+FROM ${NODE_IMAGE} AS node
+
+FROM node AS dependencies
+WORKDIR /src
+COPY package.json package-lock.json .npmrc ./
+# Optional ones stay: koffi's compiled part is the optional package of this platform.
+RUN npm ci --omit=dev
+
+FROM node AS build
+WORKDIR /src
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json ./
+COPY bin bin
+COPY scripts scripts
+COPY src src
+RUN npm run build
+
+FROM ${RUNTIME_IMAGE}
+# One line for each package whose programs src/host/ runs; test/chart/dockerfile.test.ts compares the two lists.
+RUN apt-get update \
+  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+    btrfs-progs \
+    e2fsprogs \
+    xfsprogs \
+  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+WORKDIR /usr/lib/loopcsi
+COPY package.json ./
+COPY bin bin
+COPY --from=dependencies /src/node_modules node_modules
+COPY --from=build /src/dist/src dist/src
+RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi --version
+
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="loopcsi" \
+  org.opencontainers.image.description="CSI storage driver: any directory of a Linux node becomes real volumes" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="${VERSION}" \
+  org.opencontainers.image.revision="${REVISION}" \
+  io.loopcsi.csi-version="1.13.0"
+
+# Root: mounting and loop devices need it. The chart adds what else the container must be allowed.
+ENTRYPOINT ["/usr/local/bin/loopcsi"]
+CMD ["serve"]

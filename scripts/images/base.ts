@@ -1,0 +1,76 @@
+/**
+ * Base images where no registry can be reached: Debian's from its packages, and Node's from that and this machine's
+ * `node`. They carry `localhost/` names, given to the Dockerfile as build arguments.
+ */
+import { appendFile, copyFile, cp, mkdir, readdir, realpath, rm, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { run } from '../command.ts';
+import { packImage } from './pack.ts';
+
+export const baseImages = {
+  debian: { name: 'localhost/debian:bookworm-slim', archive: 'debian.tar' },
+  node: { name: 'localhost/node:bookworm-slim', archive: 'node.tar' },
+} as const;
+
+/** Folders of a fresh Debian that the slim image does without too. */
+const dispensable = ['doc', 'info', 'locale', 'man'].map((name) => `usr/share/${name}`);
+
+/** Writes `debian.tar` and `node.tar` to `directory`. Needs root, debootstrap and a Debian mirror; about a minute. */
+export async function makeBaseImages(directory: string): Promise<void> {
+  const work = join(directory, '.work');
+  const debian = join(work, 'debian');
+  await mkdir(work, { recursive: true });
+  try {
+    await debootstrap(debian);
+    await packImage(debian, join(directory, baseImages.debian.archive), {
+      names: [baseImages.debian.name],
+      command: ['bash'],
+    });
+    await addNode(debian);
+    await packImage(debian, join(directory, baseImages.node.archive), {
+      names: [baseImages.node.name],
+      command: ['node'],
+    });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+async function debootstrap(root: string): Promise<void> {
+  const mirror = process.env['DEBIAN_MIRROR'] ?? 'http://deb.debian.org/debian';
+  const options = ['--variant=minbase', '--include=ca-certificates'];
+  await run('debootstrap', [...options, 'bookworm', root, mirror], { timeoutMs: 600_000 });
+  for (const path of ['var/cache/apt/archives', 'var/lib/apt/lists', ...dispensable]) {
+    for (const name of await readdir(join(root, path))) {
+      await rm(join(root, path, name), { recursive: true, force: true });
+    }
+  }
+}
+
+/** This machine's node with npm and the libraries that Debian's minimum lacks, below /usr/local as in Node's own image. */
+async function addNode(root: string): Promise<void> {
+  const node = await realpath(process.execPath);
+  await copyFile(node, join(root, 'usr/local/bin/node'));
+  for (const [, library = ''] of (await run('ldd', [node])).matchAll(/=> (\/\S+)/g)) {
+    await mkdir(join(root, dirname(library)), { recursive: true });
+    await run('cp', ['--dereference', '--no-clobber', library, join(root, library)]);
+  }
+  const modules = 'usr/local/lib/node_modules';
+  const npm = join((await run('npm', ['root', '--global'])).trim(), 'npm');
+  await cp(npm, join(root, modules, 'npm'), { recursive: true });
+  for (const name of ['npm', 'npx']) {
+    await symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, join(root, 'usr/local/bin', name));
+  }
+  await appendFile(join(root, 'etc/passwd'), 'node:x:1000:1000::/home/node:/bin/bash\n');
+  await appendFile(join(root, 'etc/group'), 'node:x:1000:\n');
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const directory = process.argv[2];
+  if (directory === undefined) {
+    console.error('usage: node dist/scripts/images/base.js DIRECTORY');
+    process.exit(2);
+  }
+  await makeBaseImages(directory);
+}

@@ -1,0 +1,188 @@
+/** What a cluster changes on the machine outside its state directory, and how that is taken back. */
+import {
+  cp,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  rmdir,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { join } from 'node:path';
+import { attempt, run } from '../../../scripts/command.ts';
+import { addresses, type Layout } from './layout.ts';
+
+/** The kubelet sets these for the whole machine. */
+const kubeletSysctls = [
+  'kernel/keys/root_maxbytes',
+  'kernel/keys/root_maxkeys',
+  'kernel/panic',
+  'kernel/panic_on_oops',
+  'vm/overcommit_memory',
+  'vm/panic_on_oom',
+];
+
+/** A veth pair carries the node's address, so that there is a default route for service addresses to be rewritten on. */
+export async function makeNetwork(layout: Layout): Promise<void> {
+  const name = layout.namespace;
+  const ip = async (...args: string[]): Promise<string> => run('ip', ['-netns', name, ...args]);
+  await run('ip', ['netns', 'add', name]);
+  await ip('link', 'set', 'lo', 'up');
+  await ip('link', 'add', 'node0', 'type', 'veth', 'peer', 'name', 'node0-peer');
+  await ip('address', 'add', `${addresses.node}/24`, 'dev', 'node0');
+  await ip('link', 'set', 'node0-peer', 'up');
+  await ip('link', 'set', 'node0', 'up');
+  await ip('route', 'add', 'default', 'dev', 'node0');
+  const sysctls = ['net.ipv4.ip_forward=1', 'net.bridge.bridge-nf-call-iptables=1'];
+  await run('nsenter', [`--net=/run/netns/${name}`, 'sysctl', '-q', '-w', ...sysctls]);
+}
+
+export async function removeNetwork(layout: Layout): Promise<void> {
+  await attempt('ip', ['netns', 'delete', layout.namespace]);
+}
+
+/** Mounts made in pods must come out to the kubelet, which takes a shared mount; the machine's root may be private. */
+export async function shareState(layout: Layout): Promise<void> {
+  await run('mount', ['--bind', layout.state, layout.state]);
+  await run('mount', ['--make-rshared', layout.state]);
+  if (layout.kubeletDir.startsWith(`${layout.state}/`)) return;
+  // Some cases of Kubernetes' own suite know no other directory than /var/lib/kubelet.
+  await mkdir(layout.kubeletDir, { recursive: true });
+  const pods = await readdir(join(layout.kubeletDir, 'pods')).catch(() => []);
+  if (pods.length > 0) throw new Error(`${layout.kubeletDir} holds another kubelet's pods`);
+  await run('mount', ['--bind', join(layout.state, 'kubelet'), layout.kubeletDir]);
+}
+
+/** Mount points below the cluster's directories, innermost and topmost first. */
+export async function mountsOf(layout: Layout): Promise<string[]> {
+  const table = await readFile('/proc/self/mountinfo', 'utf8');
+  const targets = table.split('\n').map((line) => line.split(' ')[4] ?? '');
+  const roots = [layout.state, layout.kubeletDir];
+  return targets
+    .filter((target) => roots.some((root) => `${target}/`.startsWith(`${root}/`)))
+    .reverse();
+}
+
+/** Unmounts everything below the cluster's directories but `kept`; what is busy is detached lazily. */
+export async function unmountAll(layout: Layout, kept: readonly string[] = []): Promise<void> {
+  for (let round = 0; round < 5; round += 1) {
+    const targets = (await mountsOf(layout)).filter((target) => !kept.includes(target));
+    if (targets.length === 0) return;
+    for (const target of targets) {
+      const { exitCode } = await attempt('umount', [target]);
+      if (exitCode !== 0) await attempt('umount', ['--lazy', target]);
+    }
+  }
+}
+
+/** Loop devices whose image lies below the state directory, as losetup names them. */
+export async function loopDevicesOf(layout: Layout): Promise<string[]> {
+  const table = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE']);
+  return table
+    .split('\n')
+    .map((line) => /^(\S+)\s+(.*)$/.exec(line.trim()))
+    .filter((match) => match?.[2]?.startsWith(`${layout.state}/`))
+    .map((match) => match?.[1] ?? '');
+}
+
+export async function detachLoopDevices(layout: Layout): Promise<void> {
+  for (const device of await loopDevicesOf(layout)) await attempt('losetup', ['--detach', device]);
+}
+
+async function hierarchies(): Promise<string[]> {
+  const root = '/sys/fs/cgroup';
+  const isUnified = await stat(join(root, 'cgroup.controllers')).then(
+    () => true,
+    () => false,
+  );
+  if (isUnified) return [root];
+  const entries = await readdir(root, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => join(root, entry.name));
+}
+
+/** The kubelet wants its cgroup root to exist beforehand; with cgroup v1 in every hierarchy, its cpuset filled in. */
+export async function makeCgroups(layout: Layout): Promise<void> {
+  for (const hierarchy of await hierarchies()) {
+    const own = join(hierarchy, layout.cgroup);
+    await mkdir(own, { recursive: true });
+    for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+      const inherited = await readFile(join(hierarchy, file), 'utf8').catch(() => undefined);
+      if (inherited !== undefined)
+        await writeFile(join(own, file), inherited).catch(() => undefined);
+    }
+  }
+}
+
+/** Process ids of everything that runs in pods. */
+export async function podProcesses(layout: Layout): Promise<number[]> {
+  const found = new Set<number>();
+  for (const hierarchy of await hierarchies()) {
+    for (const directory of await cgroupTree(join(hierarchy, layout.cgroup))) {
+      const list = await readFile(join(directory, 'cgroup.procs'), 'utf8').catch(() => '');
+      for (const pid of list.split('\n')) if (pid !== '') found.add(Number(pid));
+    }
+  }
+  return [...found];
+}
+
+export async function removeCgroups(layout: Layout): Promise<void> {
+  for (const hierarchy of await hierarchies()) {
+    const tree = await cgroupTree(join(hierarchy, layout.cgroup));
+    for (const directory of tree.reverse()) await rmdir(directory).catch(() => undefined);
+  }
+}
+
+/** The cgroup and all below it, outermost first. */
+async function cgroupTree(top: string): Promise<string[]> {
+  const entries = await readdir(top, { recursive: true, withFileTypes: true }).catch(
+    () => undefined,
+  );
+  if (entries === undefined) return [];
+  const below = entries
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name));
+  return [top, ...below.sort()];
+}
+
+/** containerd's shims outlive it; ours have our socket on their command line. */
+export async function shimProcesses(layout: Layout): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(
+    pids.map(async (pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
+  );
+  const ours = (line: string): boolean =>
+    line.includes('containerd-shim') && line.split('\0').includes(layout.criSocket);
+  return pids.filter((_, index) => ours(lines[index] ?? '')).map(Number);
+}
+
+export async function keepSysctls(layout: Layout): Promise<void> {
+  const kept: Record<string, string> = {};
+  for (const name of kubeletSysctls) {
+    kept[name] = (await readFile(join('/proc/sys', name), 'utf8')).trim();
+  }
+  await writeFile(join(layout.settings, 'sysctls.json'), JSON.stringify(kept));
+}
+
+export async function restoreSysctls(layout: Layout): Promise<void> {
+  const text = await readFile(join(layout.settings, 'sysctls.json'), 'utf8').catch(() => '{}');
+  const kept: unknown = JSON.parse(text);
+  for (const [name, value] of Object.entries(kept ?? {})) {
+    if (kubeletSysctls.includes(name)) await writeFile(join('/proc/sys', name), String(value));
+  }
+}
+
+/** The kubelet links pod logs from here, whatever its own directory. */
+export async function removeLogLinks(layout: Layout): Promise<void> {
+  const links = '/var/log/containers';
+  for (const name of await readdir(links).catch(() => [])) {
+    const target = await readlink(join(links, name)).catch(() => '');
+    if (target.startsWith(`${layout.state}/`)) await rm(join(links, name), { force: true });
+  }
+}
+
+/** Copies the logs to where they outlive the cluster. */
+export async function keepLogs(layout: Layout, target: string): Promise<void> {
+  await cp(layout.logs, target, { recursive: true, dereference: true });
+}

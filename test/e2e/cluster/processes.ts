@@ -1,0 +1,89 @@
+/**
+ * Long-running processes of a cluster. Each is recorded by process id and start time, so that another process can stop
+ * or restart it later and a reused id is never taken for it.
+ */
+import { spawn } from 'node:child_process';
+import { open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { eventually } from '../../../scripts/command.ts';
+import type { Layout } from './layout.ts';
+
+interface Recorded {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** Fields 3 and 22 of /proc/PID/stat; the name before them may hold spaces and brackets. */
+async function statOf(pid: number): Promise<{ state: string; startTime: string } | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, startTime] = [fields[0], fields[19]];
+  return state === undefined || startTime === undefined ? undefined : { state, startTime };
+}
+
+async function recorded(layout: Layout, name: string): Promise<Recorded | undefined> {
+  const text = await readFile(join(layout.processes, name), 'utf8').catch(() => '');
+  const [pid, startTime] = text.split(' ');
+  return pid === undefined || startTime === undefined ? undefined : { pid: Number(pid), startTime };
+}
+
+/** The process id of what was started under that name and still runs. */
+export async function findProcess(layout: Layout, name: string): Promise<number | undefined> {
+  const found = await recorded(layout, name);
+  if (found === undefined) return undefined;
+  const now = await statOf(found.pid);
+  return now?.startTime === found.startTime && now.state !== 'Z' ? found.pid : undefined;
+}
+
+/** Starts a program in the cluster's network namespace, in a session of its own, its output appended to its log. */
+export async function startProcess(
+  layout: Layout,
+  name: string,
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const log = await open(join(layout.logs, `${name}.log`), 'a');
+  try {
+    const inside = [`--net=/run/netns/${layout.namespace}`, ...argv];
+    const child = spawn('nsenter', inside, {
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd],
+      env: { ...process.env, ...environment },
+    });
+    await new Promise((resolve, reject) => {
+      child.once('spawn', resolve);
+      child.once('error', reject);
+    });
+    child.unref();
+    const pid = child.pid ?? 0;
+    const startTime = (await statOf(pid))?.startTime ?? '';
+    await writeFile(join(layout.processes, name), `${pid} ${startTime}`);
+  } finally {
+    await log.close();
+  }
+}
+
+/** SIGTERM, and SIGKILL when that is not enough; returns when it has ended. Nothing runs: nothing to do. */
+export async function stopProcess(
+  layout: Layout,
+  name: string,
+  signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM',
+): Promise<void> {
+  const gone = async (): Promise<true | undefined> =>
+    (await findProcess(layout, name)) === undefined ? true : undefined;
+  const pid = await findProcess(layout, name);
+  if (pid !== undefined) {
+    process.kill(pid, signal);
+    try {
+      await eventually(`the end of ${name}`, gone, { timeoutMs: 8_000, everyMs: 50 });
+    } catch {
+      process.kill(pid, 'SIGKILL');
+      await eventually(`the end of ${name}`, gone, { timeoutMs: 5_000, everyMs: 50 });
+    }
+  }
+  await rm(join(layout.processes, name), { force: true });
+}
+
+export async function processNames(layout: Layout): Promise<string[]> {
+  return readdir(layout.processes);
+}

@@ -1,0 +1,98 @@
+/** Kubernetes, the CSI sidecars and helm, built from the Go module proxy: `go/go.mod` names every release. */
+import { chmod, copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from '../../../scripts/command.ts';
+import { cached, hashInputs, projectRoot } from './cache.ts';
+
+const module = join(projectRoot, 'test/e2e/cluster/go');
+const minutes = 60_000;
+
+const kubernetesPrograms = [
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kube-proxy',
+  'kubelet',
+  'kubectl',
+];
+
+const packages = [
+  './cmd/kube',
+  './cmd/pause',
+  'github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner',
+  'github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer',
+  'github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter',
+  'github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller',
+  'helm.sh/helm/v4/cmd/helm',
+];
+
+const goEnvironment = { CGO_ENABLED: '0', GOFLAGS: '-mod=readonly -buildvcs=false', GOWORK: 'off' };
+
+async function go(...args: string[]): Promise<string> {
+  return run('nice', ['go', ...args], {
+    cwd: module,
+    env: goEnvironment,
+    timeoutMs: 40 * minutes,
+  });
+}
+
+/** Kubernetes takes its version from the linker; without it the API server calls itself v0.0.0 and clients complain. */
+async function linkerFlags(): Promise<string> {
+  const version = (await go('list', '-m', '-f', '{{.Version}}', 'k8s.io/kubernetes')).trim();
+  const [major = '', minor = ''] = version.slice(1).split('.');
+  const stamp = Object.entries({
+    gitVersion: version,
+    gitMajor: major,
+    gitMinor: minor,
+    gitTreeState: 'clean',
+    gitCommit: '0'.repeat(40),
+    buildDate: '1970-01-01T00:00:00Z',
+  }).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`);
+  return ['-s -w', ...stamp, `-X k8s.io/client-go/pkg/version.gitVersion=${version}`].join(' ');
+}
+
+async function programsKey(): Promise<string> {
+  return hashInputs([await go('env', 'GOVERSION', 'GOARCH'), ...packages], ['test/e2e/cluster/go']);
+}
+
+/**
+ * A directory with the programs a cluster needs, helm, and `crds/`. Some 13 minutes on two cores when Go's build cache
+ * is empty too, a second when this was built before.
+ */
+export async function clusterPrograms(): Promise<string> {
+  return cached('programs', await programsKey(), async (directory) => {
+    const flags = ['-trimpath', '-ldflags', await linkerFlags(), '-o', `${directory}/`];
+    await go('build', ...flags, ...packages);
+    for (const program of kubernetesPrograms) await symlink('kube', join(directory, program));
+    await copyCrds(join(directory, 'crds'));
+  });
+}
+
+/** `e2e.test` (Kubernetes' own suite) and `agnhost`, the program in its test images. Some four minutes on two cores. */
+export async function suitePrograms(): Promise<string> {
+  return cached('suite', await programsKey(), async (directory) => {
+    const flags = ['-trimpath', '-ldflags', await linkerFlags()];
+    await go(
+      'test',
+      '-c',
+      ...flags,
+      '-o',
+      join(directory, 'e2e.test'),
+      'k8s.io/kubernetes/test/e2e',
+    );
+    const agnhost = 'k8s.io/kubernetes/test/images/agnhost';
+    await go('build', ...flags, '-o', join(directory, 'agnhost'), agnhost);
+  });
+}
+
+/** The snapshot CRDs of the client release in go.mod; the chart's copies are compared with these. */
+async function copyCrds(target: string): Promise<void> {
+  const client = 'github.com/kubernetes-csi/external-snapshotter/client/v8';
+  const source = join((await go('list', '-m', '-f', '{{.Dir}}', client)).trim(), 'config', 'crd');
+  await mkdir(target);
+  for (const name of await readdir(source)) {
+    if (!name.includes('snapshot.storage.k8s.io_')) continue;
+    await copyFile(join(source, name), join(target, name));
+    await chmod(join(target, name), 0o644);
+  }
+}

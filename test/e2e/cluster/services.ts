@@ -1,0 +1,98 @@
+/** The command lines of the cluster's own processes, in the order in which they start. */
+import { join } from 'node:path';
+import { addresses, type Layout, nodeName } from './layout.ts';
+
+export type Service =
+  | 'etcd'
+  | 'containerd'
+  | 'apiserver'
+  | 'controller-manager'
+  | 'scheduler'
+  | 'kubelet'
+  | 'proxy';
+
+/** `programs` is the directory with Kubernetes' own; etcd and containerd are the distribution's. */
+export function serviceCommand(layout: Layout, programs: string, service: Service): string[] {
+  const pki = (name: string): string => join(layout.pki, name);
+  const settings = (name: string): string => join(layout.settings, name);
+  const program = (name: string, flags: Readonly<Record<string, string>>): string[] => [
+    join(programs, name),
+    ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`),
+  ];
+  switch (service) {
+    case 'etcd':
+      return [
+        'etcd',
+        `--data-dir=${layout.state}/etcd`,
+        '--listen-client-urls=http://127.0.0.1:2379',
+        '--advertise-client-urls=http://127.0.0.1:2379',
+        '--listen-peer-urls=http://127.0.0.1:2380',
+        '--unsafe-no-fsync', // the state does not outlive the run, and the disk is everybody's
+      ];
+    case 'containerd':
+      return ['containerd', '--config', settings('containerd.toml')];
+    case 'apiserver':
+      return program('kube-apiserver', {
+        'etcd-servers': 'http://127.0.0.1:2379',
+        'bind-address': '0.0.0.0',
+        'secure-port': '6443',
+        'advertise-address': addresses.node,
+        'service-cluster-ip-range': addresses.services,
+        'cert-dir': layout.pki,
+        'tls-cert-file': pki('apiserver.crt'),
+        'tls-private-key-file': pki('apiserver.key'),
+        'client-ca-file': pki('ca.crt'),
+        'service-account-issuer': 'https://kubernetes.default.svc',
+        'service-account-key-file': pki('sa.pub'),
+        'service-account-signing-key-file': pki('sa.key'),
+        'authorization-mode': 'Node,RBAC',
+        'allow-privileged': 'true',
+        'kubelet-certificate-authority': pki('ca.crt'),
+        'kubelet-client-certificate': pki('apiserver-kubelet.crt'),
+        'kubelet-client-key': pki('apiserver-kubelet.key'),
+        'kubelet-preferred-address-types': 'InternalIP',
+      });
+    case 'controller-manager':
+      return program('kube-controller-manager', {
+        kubeconfig: settings('controller-manager.conf'),
+        'bind-address': '127.0.0.1',
+        'leader-elect': 'false',
+        'cluster-cidr': addresses.pods,
+        'service-cluster-ip-range': addresses.services,
+        'use-service-account-credentials': 'true',
+        'service-account-private-key-file': pki('sa.key'),
+        'root-ca-file': pki('ca.crt'),
+        'cluster-signing-cert-file': pki('ca.crt'),
+        'cluster-signing-key-file': pki('ca.key'),
+        'flex-volume-plugin-dir': join(layout.state, 'kubelet-plugins'),
+      });
+    case 'scheduler':
+      return program('kube-scheduler', {
+        kubeconfig: settings('scheduler.conf'),
+        'bind-address': '127.0.0.1',
+        'leader-elect': 'false',
+      });
+    case 'kubelet':
+      return program('kubelet', {
+        config: settings('kubelet.json'),
+        kubeconfig: settings('kubelet.conf'),
+        'root-dir': layout.kubeletDir,
+        'cert-dir': layout.pki,
+        'hostname-override': nodeName,
+        'node-ip': addresses.node,
+        v: '2',
+      });
+    case 'proxy':
+      return program('kube-proxy', {
+        kubeconfig: settings('proxy.conf'),
+        'hostname-override': nodeName,
+        'cluster-cidr': addresses.pods,
+        'proxy-mode': 'iptables',
+        'bind-address': '127.0.0.1',
+        // These three are sysctls of the whole machine; 0 leaves them alone.
+        'conntrack-max-per-core': '0',
+        'conntrack-tcp-timeout-established': '0',
+        'conntrack-tcp-timeout-close-wait': '0',
+      });
+  }
+}
