@@ -93,6 +93,18 @@ export const optionTable = {
     help: "The kubelet's directory. Staging and target paths must then lie below it, and no symlink below it is followed.",
     schema: text(absolutePath),
   },
+  registrationDir: {
+    kind: 'value',
+    value: 'DIR',
+    help: "The kubelet's plugins_registry directory as the driver sees it: the driver registers itself there. Without it a registrar beside the driver has to.",
+    schema: text(absolutePath),
+  },
+  kubeletSocket: {
+    kind: 'value',
+    value: 'PATH',
+    help: 'Path of the CSI socket as the kubelet sees it, told at registration; without it, the path of --endpoint.',
+    schema: text(absolutePath),
+  },
   stateDir: {
     kind: 'value',
     value: 'DIR',

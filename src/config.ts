@@ -15,7 +15,7 @@ import type { PoolSettings } from './volumes/pool-settings.ts';
 type Values = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
 };
-type Optional = 'kubeletDir' | 'maxVolumes' | 'dockerSocket';
+type Optional = 'kubeletDir' | 'registrationDir' | 'kubeletSocket' | 'maxVolumes' | 'dockerSocket';
 
 /**
  * What the process was told, validated and frozen: flags over environment over file over defaults (docs/configuration.md).
