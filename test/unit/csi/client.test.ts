@@ -232,3 +232,18 @@ test('garbage instead of a request is answered INTERNAL, and the server lives on
   const client = connect(t, 'csi.v1.Identity', address);
   t.is((await client.GetPluginInfo({})).name, 'loopcsi.example');
 });
+
+test('the types refuse what the proto does not hold', (t) => {
+  const { Probe, ...rest } = identity;
+  // @ts-expect-error A service without one of its calls.
+  const short: Handlers<'csi.v1.Identity'> = rest;
+  const wrong: Handlers<'csi.v1.Identity'> = {
+    ...rest,
+    Probe: (_call, callback) => {
+      // @ts-expect-error A response with a misspelt field, which the codec would drop without a word.
+      callback(null, { redy: { value: true } });
+    },
+  };
+  t.false('Probe' in short);
+  t.is(typeof wrong.Probe, typeof Probe);
+});
