@@ -1,0 +1,53 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Where programs are looked for, in this order; the PATH every child gets. */
+export const programDirectories = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const;
+
+/**
+ * Every program the driver may start, and the Debian package that brings it. `run` starts nothing
+ * else; the image, `doctor` and the install check read this table.
+ */
+export const programs = {
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  e2undo: 'e2fsprogs',
+  resize2fs: 'e2fsprogs',
+  tune2fs: 'e2fsprogs',
+  debugfs: 'e2fsprogs',
+  'mkfs.xfs': 'xfsprogs',
+  xfs_db: 'xfsprogs',
+  'mkfs.btrfs': 'btrfs-progs',
+  btrfstune: 'btrfs-progs',
+} as const;
+
+export type Program = keyof typeof programs;
+
+/** The Debian packages of all programs, sorted, each once. */
+export const debianPackages: readonly string[] = [...new Set(Object.values(programs))].sort();
+
+/** The full path of a program, or undefined when no directory of the PATH has it as an executable. */
+export async function findProgram(name: Program): Promise<string | undefined> {
+  for (const directory of programDirectories) {
+    const path = join(directory, name);
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not here: the next directory.
+    }
+  }
+  return undefined;
+}
+
+/** The names of the programs this machine lacks, in the table's order; empty when all are there. */
+export async function missingPrograms(): Promise<readonly Program[]> {
+  const names = Object.keys(programs).filter(isProgram);
+  const found = await Promise.all(names.map(findProgram));
+  return names.filter((_, index) => found[index] === undefined);
+}
+
+function isProgram(name: string): name is Program {
+  return Object.hasOwn(programs, name);
+}
