@@ -1,0 +1,21 @@
+/** CRC-32C (Castagnoli, RFC 3720 appendix B.4), reflected polynomial, one byte at a time. */
+const table = Uint32Array.from({ length: 256 }, (_, index) => {
+  let value = index;
+  for (let bit = 0; bit < 8; bit += 1) value = (value >>> 1) ^ (value & 1 ? 0x82f63b78 : 0);
+  return value;
+});
+
+/**
+ * The checksum's register after `bytes`, from `seed`, without the final inversion: ext4 stores it as
+ * it is, XFS and btrfs store its complement. Superblocks are at most 4 KiB, so a table will do.
+ */
+export function crc32c(bytes: Uint8Array, seed = 0xffffffff): number {
+  let register = seed;
+  for (const byte of bytes) register = (table[(register ^ byte) & 0xff] ?? 0) ^ (register >>> 8);
+  return register >>> 0;
+}
+
+/** The checksum as most formats store it: the register inverted at the end. */
+export function crc32cInverted(bytes: Uint8Array): number {
+  return ~crc32c(bytes) >>> 0;
+}

@@ -1,0 +1,210 @@
+import { rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { MiB } from '../../units.ts';
+import { CommandError, hasErrno } from '../errors.ts';
+import type { Filesystem, LoopDevice, MakeOptions, Superblock } from '../host.ts';
+import type { Run } from '../run.ts';
+import { ext4MakeArguments } from './ext4-make.ts';
+import {
+  type Ext4Superblock,
+  ext4Fills,
+  ext4SuperblockAt,
+  ext4SuperblockBytes,
+  journalRecordsError,
+  parseExt4Superblock,
+} from './ext4-superblock.ts';
+import { assertGrown, growExt4 } from './grow.ts';
+import { imageBytes, readImage } from './read-image.ts';
+import { requireUuid } from './uuid.ts';
+
+/** mke2fs makes no journal in less than 8 MiB. */
+export const ext4LeastBytes = 8n * MiB;
+
+const minute = 60_000;
+const blockBytes = 4096n;
+
+/** e2fsck's exit code is a sum of bits; from 4 up something is left uncorrected or the check itself failed. */
+const fsckAnswers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
+
+/** ext4 on images. Its tools work on the unattached file; only growing while mounted is the kernel's. */
+export class Ext4 implements Filesystem {
+  readonly type = 'ext4';
+  readonly leastBytes = ext4LeastBytes;
+  readonly mountOptions: readonly string[] = [];
+  readonly #run: Run;
+  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */
+  #knowsPrezeroed = true;
+
+  constructor(run: Run) {
+    this.#run = run;
+  }
+
+  /** mke2fs ends with an fsync of the image, so nothing is left to sync. */
+  async make(imagePath: string, options: MakeOptions): Promise<void> {
+    const sizeBytes = await imageBytes(imagePath);
+    const format = (prezeroed: boolean) =>
+      this.#run('mkfs.ext4', ext4MakeArguments(imagePath, sizeBytes, options, prezeroed), {
+        timeoutMs: 10 * minute,
+      });
+    try {
+      await format(this.#knowsPrezeroed);
+    } catch (error) {
+      const unknown =
+        error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
+      if (!this.#knowsPrezeroed || !unknown) throw error;
+      this.#knowsPrezeroed = false;
+      await format(false);
+    }
+    if (options.emptyRoot === true) await this.#removeLostAndFound(imagePath);
+  }
+
+  /** debugfs answers 0 whatever happens, so the root is listed afterwards. */
+  async #removeLostAndFound(imagePath: string): Promise<void> {
+    const remove = ['-w', '-R', 'rmdir lost+found', imagePath];
+    await this.#run('debugfs', remove, { timeoutMs: minute });
+    const list = ['-R', 'ls -p /', imagePath];
+    const { stdout, stderr } = await this.#run('debugfs', list, { timeoutMs: minute });
+    if (!stdout.includes('/../') || stdout.includes('lost+found')) {
+      throw new CommandError('debugfs', {
+        message: `debugfs did not remove lost+found from ${imagePath}`,
+        stderr,
+      });
+    }
+  }
+
+  async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
+    const superblock = await readExt4(imagePath);
+    if (superblock === undefined) return undefined;
+    const { uuid, blocks, state, journalBlock } = superblock;
+    const sizeBytes = blocks * BigInt(superblock.blockBytes);
+    // A journal that stopped on an error says so itself when the superblock could no longer be written.
+    if (state === 'needs-replay' && journalBlock !== undefined) {
+      const at = Number(journalBlock) * superblock.blockBytes;
+      if (journalRecordsError(await readImage(imagePath, at, 36))) {
+        return { fsType: 'ext4', uuid, sizeBytes, state: 'has-errors' };
+      }
+    }
+    return { fsType: 'ext4', uuid, sizeBytes, state };
+  }
+
+  /**
+   * e2fsck -fn looks first; only then -fp repairs what is safe without a person, with an undo file
+   * beside the image: when something remains, every byte it wrote is taken back.
+   */
+  async check(imagePath: string): ReturnType<Filesystem['check']> {
+    const look = await this.#fsck(['-fn', imagePath]);
+    // 8 and above: it could not even begin, for example without any superblock.
+    if (look.exitCode >= 8 && (look.exitCode & 4) === 0) return damaged(look);
+    const undoFile = join(dirname(imagePath), `.${basename(imagePath)}.e2undo`);
+    // One that a crash left belongs to an earlier state of the image.
+    await rm(undoFile, { force: true });
+    try {
+      const repair = await this.#repair(imagePath, undoFile);
+      if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
+        return { outcome: look.exitCode === 0 ? 'sound' : 'repaired' };
+      }
+      await this.#undo(undoFile, imagePath);
+      return damaged(repair);
+    } finally {
+      await rm(undoFile, { force: true });
+    }
+  }
+
+  async #repair(imagePath: string, undoFile: string) {
+    try {
+      return await this.#fsck(['-fp', '-z', undoFile, imagePath]);
+    } catch (error) {
+      // Killed half-way, by its time limit for example.
+      await this.#undo(undoFile, imagePath);
+      throw error;
+    }
+  }
+
+  async #isSound(imagePath: string): Promise<boolean> {
+    const superblock = await this.readSuperblock(imagePath);
+    if (superblock?.state !== 'clean') return false;
+    return (await this.#fsck(['-fn', imagePath])).exitCode === 0;
+  }
+
+  async #undo(undoFile: string, imagePath: string): Promise<void> {
+    // e2fsck makes the file before its first write: without one it wrote nothing.
+    if ((await imageBytes(undoFile).catch(absent)) === undefined) return;
+    await this.#run('e2undo', [undoFile, imagePath], { timeoutMs: 10 * minute });
+  }
+
+  #fsck(args: readonly string[]) {
+    return this.#run('e2fsck', args, { timeoutMs: 60 * minute, answers: fsckAnswers });
+  }
+
+  async growMounted(
+    target: string,
+    device: LoopDevice,
+    sizeBytes: bigint,
+  ): Promise<'grown' | 'not-permitted'> {
+    // The kernel asks for the capability even when there is nothing to do.
+    const mounted = await readExt4(device.path, { verify: false });
+    if (mounted !== undefined && ext4Fills(mounted, sizeBytes)) return 'grown';
+    try {
+      await growExt4(target, device, sizeBytes / blockBytes);
+      return 'grown';
+    } catch (error) {
+      if (hasErrno(error, 'EPERM')) return 'not-permitted';
+      throw error;
+    }
+  }
+
+  async growImage(imagePath: string): Promise<void> {
+    const sizeBytes = await imageBytes(imagePath);
+    const before = await readExt4(imagePath);
+    if (before !== undefined && ext4Fills(before, sizeBytes)) return;
+    if (before !== undefined) refuseFactor(before, sizeBytes, imagePath);
+    await this.#run('e2fsck', ['-fp', imagePath], { timeoutMs: 60 * minute, answers: [0, 1] });
+    await this.#run('resize2fs', ['-f', imagePath], { timeoutMs: 60 * minute });
+    const after = await readExt4(imagePath);
+    assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
+  }
+
+  /** tune2fs replays a journal itself. */
+  async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
+    const uuid = requireUuid(options.uuid);
+    await this.#run('tune2fs', ['-U', uuid, imagePath], { timeoutMs: 10 * minute });
+    const after = await readExt4(imagePath);
+    if (after?.uuid !== uuid) {
+      throw new CommandError('tune2fs', {
+        message: `tune2fs left ${imagePath} with the UUID ${after?.uuid ?? 'of no filesystem'}`,
+      });
+    }
+  }
+}
+
+/**
+ * By how much an unattached ext4 may grow at once: resize2fs 1.47.0 breaks a small one that becomes
+ * more than about 1,024 times as large. Steps within the factor are fine, one after another.
+ */
+export const ext4MaxGrowthFactor = 1000n;
+
+function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: string): void {
+  const nowBytes = before.blocks * BigInt(before.blockBytes);
+  if (sizeBytes <= nowBytes * ext4MaxGrowthFactor) return;
+  throw new CommandError('resize2fs', {
+    message: `${imagePath} holds ${nowBytes} bytes of ext4: it cannot grow to ${sizeBytes} at once, at most ${ext4MaxGrowthFactor} times`,
+  });
+}
+
+async function readExt4(
+  path: string,
+  options?: { readonly verify: boolean },
+): Promise<Ext4Superblock | undefined> {
+  const bytes = await readImage(path, ext4SuperblockAt, ext4SuperblockBytes);
+  return parseExt4Superblock(bytes, options);
+}
+
+function damaged(result: { readonly exitCode: number; readonly stdout: string }) {
+  const detail = `e2fsck ended with exit code ${result.exitCode}: ${result.stdout.trim().slice(-1000)}`;
+  return { outcome: 'damaged', detail } as const;
+}
+
+/** undefined for ENOENT; any other failure goes on. */
+function absent(error: unknown): undefined {
+  if (!hasErrno(error, 'ENOENT')) throw error;
+}

@@ -1,0 +1,61 @@
+import { CommandError } from '../errors.ts';
+import type { LoopDevice } from '../host.ts';
+import { ioctlOn } from '../kernel.ts';
+import { layouts } from '../kernel-abi.ts';
+import { withMounted } from '../mounted.ts';
+
+/**
+ * Growing of mounted filesystems by ioctl, each after a check that what is mounted is the device's.
+ * All are idempotent and do not disturb writers.
+ */
+
+/** Writing the new groups' tables of a very large filesystem takes a while. */
+const growBoundMs = 10 * 60_000;
+
+/** EXT4_IOC_RESIZE_FS to `blocks`. KernelError EPERM without CAP_SYS_RESOURCE, and after filesystem errors. */
+export async function growExt4(target: string, device: LoopDevice, blocks: bigint): Promise<void> {
+  const argument = Buffer.alloc(8);
+  argument.writeBigUInt64LE(blocks);
+  await withMounted(target, device, ({ fd }) =>
+    ioctlOn(fd, 'EXT4_IOC_RESIZE_FS', argument, { subject: target, boundMs: growBoundMs }),
+  );
+}
+
+/** XFS_IOC_FSGROWFSDATA to `sizeBytes`, keeping the share of inodes; nothing to do when it is as large already. */
+export async function growXfs(
+  target: string,
+  device: LoopDevice,
+  sizeBytes: bigint,
+): Promise<void> {
+  await withMounted(target, device, async ({ fd }) => {
+    const geometry = Buffer.alloc(layouts.xfs_fsop_geom.size);
+    await ioctlOn(fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
+    const now = layouts.xfs_fsop_geom.fields;
+    const blocks = sizeBytes / BigInt(geometry.readUInt32LE(now.blocksize));
+    if (blocks <= geometry.readBigUInt64LE(now.datablocks)) return;
+    const wanted = layouts.xfs_growfs_data;
+    const argument = Buffer.alloc(wanted.size);
+    argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
+    argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
+    const about = { subject: target, boundMs: growBoundMs };
+    await ioctlOn(fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
+  });
+}
+
+/** BTRFS_IOC_RESIZE of the only device to all it has. */
+export async function growBtrfs(target: string, device: LoopDevice): Promise<void> {
+  const { size, fields } = layouts.btrfs_ioctl_vol_args;
+  const argument = Buffer.alloc(size);
+  argument.write('1:max', fields.name, 'latin1');
+  await withMounted(target, device, ({ fd }) =>
+    ioctlOn(fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, boundMs: growBoundMs }),
+  );
+}
+
+/** After growing an image: the program or call said yes, so a superblock that still says less is an error. */
+export function assertGrown(grown: boolean, imagePath: string, sizeBytes: bigint): void {
+  if (grown) return;
+  throw new CommandError('grow', {
+    message: `the filesystem in ${imagePath} did not grow to ${sizeBytes} bytes`,
+  });
+}

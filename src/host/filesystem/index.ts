@@ -1,0 +1,41 @@
+import type { Filesystem, FsType } from '../host.ts';
+import type { Run } from '../run.ts';
+import { Btrfs } from './btrfs.ts';
+import { Ext4, ext4MaxGrowthFactor } from './ext4.ts';
+import type { PrivateMountDeps } from './private-mount.ts';
+import { Xfs } from './xfs.ts';
+
+export interface FilesystemDeps extends PrivateMountDeps {
+  readonly run: Run;
+  /** As uname(2) has it: `6.18.0-1-amd64`. */
+  readonly kernelRelease: string;
+}
+
+/** The filesystems a volume can have. */
+export function makeFilesystems({
+  run,
+  loops,
+  mounts,
+  kernelRelease,
+}: FilesystemDeps): Readonly<Record<FsType, Filesystem>> {
+  const deps = { loops, mounts };
+  return {
+    ext4: new Ext4(run),
+    xfs: new Xfs(run, deps),
+    btrfs: new Btrfs(run, deps, { mountsTwins: isAtLeast(kernelRelease, 6, 7) }),
+  };
+}
+
+/** Whether a kernel release is of that version or later. */
+export function isAtLeast(release: string, major: number, minor: number): boolean {
+  const [ours = 0, oursMinor = 0] = release.split(/[.-]/).map(Number);
+  return ours > major || (ours === major && oursMinor >= minor);
+}
+
+/**
+ * By how many times a filesystem may grow at once while unattached; undefined without a limit. A
+ * larger step is an error of `growImage`, so the domain refuses it before it promises anything.
+ */
+export function maxGrowthFactor(fsType: FsType): bigint | undefined {
+  return fsType === 'ext4' ? ext4MaxGrowthFactor : undefined;
+}

@@ -1,0 +1,161 @@
+import { VolumeError } from '../../errors.ts';
+import type { FsType } from '../host.ts';
+
+/** A value that a flag may have: `hint` is what the documentation and the error message say. */
+interface AllowedValue {
+  readonly pattern: RegExp;
+  readonly hint: string;
+}
+
+export interface AllowedFlag {
+  /** As the program is given it, and as docs/parameters.md lists it. */
+  readonly flag: string;
+  /** Other spellings of the same flag. */
+  readonly aliases?: readonly string[];
+  /** One of these; with `list`, several of these, a comma between, each once. */
+  readonly values: readonly AllowedValue[];
+  readonly list?: boolean;
+}
+
+const oneOf = (...words: readonly string[]): AllowedValue => ({
+  pattern: new RegExp(`^(?:${words.map((word) => word.replace('^', '\\^')).join('|')})$`),
+  hint: words.join('|'),
+});
+const key = (name: string, pattern: RegExp, hint: string): AllowedValue => ({
+  pattern: new RegExp(`^${name}=(?:${pattern.source})$`),
+  hint: `${name}=${hint}`,
+});
+const onOff = (...names: readonly string[]): readonly AllowedValue[] =>
+  names.map((name) => key(name, /[01]/, '0|1'));
+const label = (length: number): AllowedFlag => ({
+  flag: '-L',
+  aliases: ['--label'],
+  values: [{ pattern: new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,${length - 1}}$`), hint: 'LABEL' }],
+});
+
+/**
+ * What a class may say to mkfs. Nothing that decides about geometry (block, sector and image size),
+ * devices, the UUID, discarding, or a feature whose absence would cost the checks of this driver.
+ */
+export const allowedMkfsFlags: Readonly<Record<FsType, readonly AllowedFlag[]>> = {
+  ext4: [
+    {
+      flag: '-i',
+      values: [
+        {
+          pattern: /^(?:409[6-9]|4[1-9]\d\d|[5-9]\d{3}|[1-9]\d{4,6})$/,
+          hint: 'BYTES (4096 to 9999999)',
+        },
+      ],
+    },
+    { flag: '-I', values: [oneOf('256', '512', '1024')] },
+    { flag: '-N', values: [{ pattern: /^[1-9]\d{1,8}$/, hint: 'COUNT (10 to 999999999)' }] },
+    { flag: '-J', values: [key('size', /[4-9]|[1-9]\d{1,3}/, 'MIB (4 to 9999)')] },
+    {
+      flag: '-O',
+      list: true,
+      values: [
+        oneOf(
+          'ea_inode',
+          'encrypt',
+          'fast_commit',
+          'inline_data',
+          'large_dir',
+          'orphan_file',
+          'project',
+          'quota',
+          'verity',
+        ),
+      ],
+    },
+    label(16),
+  ],
+  xfs: [
+    {
+      flag: '-i',
+      list: true,
+      values: [
+        key('size', /512|1024|2048/, '512|1024|2048'),
+        key('maxpct', /\d\d?|100/, '0 to 100'),
+        ...onOff('sparse'),
+      ],
+    },
+    {
+      flag: '-m',
+      list: true,
+      values: onOff('bigtime', 'finobt', 'inobtcount', 'reflink', 'rmapbt'),
+    },
+    {
+      flag: '-n',
+      values: [key('size', /4096|8192|16384|32768|65536/, '4096|8192|16384|32768|65536')],
+    },
+    { flag: '-d', values: [key('agcount', /[1-9]\d{0,2}/, '1 to 999')] },
+    { flag: '-l', values: [key('size', /(?:6[4-9]|[7-9]\d|1\d{3}|[1-9]\d\d)m/, '64m to 1999m')] },
+    label(12),
+  ],
+  btrfs: [
+    {
+      flag: '-n',
+      aliases: ['--nodesize'],
+      values: [oneOf('4096', '8192', '16384', '32768', '65536')],
+    },
+    { flag: '-m', aliases: ['--metadata'], values: [oneOf('single', 'dup')] },
+    { flag: '-d', aliases: ['--data'], values: [oneOf('single', 'dup')] },
+    { flag: '--csum', aliases: ['--checksum'], values: [oneOf('crc32c', 'sha256')] },
+    {
+      flag: '-O',
+      aliases: ['--features'],
+      list: true,
+      values: [oneOf('block-group-tree', 'free-space-tree', 'no-holes', '^no-holes', 'quota')],
+    },
+    label(64),
+  ],
+};
+
+/**
+ * The words of a class's `mkfsOptions`, checked: pairs of flag and value, each flag once, in their
+ * main spelling. Throws `invalid`, naming the word that is not allowed and all that are.
+ */
+export function parseMkfsOptions(fsType: FsType, text: string): readonly string[] {
+  const words = text.split(/[ \t\n]+/).filter((word) => word !== '');
+  const result = new Map<string, string>();
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] ?? '';
+    const equals = word.startsWith('--') ? word.indexOf('=') : -1;
+    const name = equals < 0 ? word : word.slice(0, equals);
+    const allowed = allowedMkfsFlags[fsType].find(
+      ({ flag, aliases = [] }) => flag === name || aliases.includes(name),
+    );
+    if (allowed === undefined) throw refused(fsType, `'${word}' is not allowed`);
+    if (result.has(allowed.flag)) throw refused(fsType, `'${name}' is given twice`);
+    if (equals < 0) index += 1;
+    const value = equals < 0 ? words[index] : word.slice(equals + 1);
+    if (value === undefined) throw refused(fsType, `'${name}' has no value`);
+    requireAllowed(fsType, allowed, value);
+    result.set(allowed.flag, value);
+  }
+  return [...result].flat();
+}
+
+function requireAllowed(fsType: FsType, allowed: AllowedFlag, value: string): void {
+  const parts = allowed.list === true ? value.split(',') : [value];
+  const seen = new Set<string>();
+  for (const part of parts) {
+    if (!allowed.values.some(({ pattern }) => pattern.test(part))) {
+      throw refused(fsType, `'${part}' is not allowed after ${allowed.flag}`);
+    }
+    const name = part.replace(/^\^|=.*$/g, '');
+    if (seen.has(name)) throw refused(fsType, `'${name}' stands twice after ${allowed.flag}`);
+    seen.add(name);
+  }
+}
+
+function refused(fsType: FsType, what: string): VolumeError {
+  const list = allowedMkfsFlags[fsType].map(describeFlag).join('; ');
+  return new VolumeError('invalid', `mkfsOptions: ${what} for ${fsType}; allowed: ${list}`);
+}
+
+/** A flag with its values as people read it: `-m bigtime=0|1, rmapbt=0|1`. */
+export function describeFlag({ flag, values }: AllowedFlag): string {
+  return `${flag} ${values.map(({ hint }) => hint).join(', ')}`;
+}

@@ -1,0 +1,16 @@
+import { stat } from 'node:fs/promises';
+import { fsCall, openFlags, withOpen } from '../descriptor.ts';
+
+/** Up to `length` bytes of a file or device from `offset`; fewer where it ends before. Never writes. KernelError. */
+export function readImage(path: string, offset: number, length: number): Promise<Buffer> {
+  return withOpen(path, openFlags.read, async (handle) => {
+    const buffer = Buffer.alloc(length);
+    const { bytesRead } = await fsCall('read', path, () => handle.read(buffer, 0, length, offset));
+    return buffer.subarray(0, bytesRead);
+  });
+}
+
+/** The size of an image. KernelError ENOENT when it is not there. */
+export async function imageBytes(path: string): Promise<bigint> {
+  return (await fsCall('stat', path, () => stat(path, { bigint: true }))).size;
+}

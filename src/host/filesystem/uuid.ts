@@ -1,0 +1,14 @@
+/** The 16 bytes of a UUID as text, lower case, as the tools and the kernel write it. */
+export function formatUuid(bytes: Buffer): string {
+  return bytes
+    .toString('hex', 0, 16)
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The UUID unchanged. Throws a TypeError when it is none: it would reach a program's command line. */
+export function requireUuid(uuid: string): string {
+  if (!uuidPattern.test(uuid)) throw new TypeError(`'${uuid}' is not a UUID in lower case`);
+  return uuid;
+}

@@ -1,0 +1,131 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { VolumeError } from '../../../../src/errors.ts';
+import {
+  allowedMkfsFlags,
+  parseMkfsOptions,
+} from '../../../../src/host/filesystem/mkfs-options.ts';
+import { mergeFlags } from '../../../../src/host/filesystem/words.ts';
+import { fsTypes } from '../../../../src/host/host.ts';
+
+for (const { fsType, text, words } of [
+  { fsType: 'ext4', text: '', words: [] },
+  {
+    fsType: 'ext4',
+    text: '  -i 8192\t-O project,quota ',
+    words: ['-i', '8192', '-O', 'project,quota'],
+  },
+  {
+    fsType: 'ext4',
+    text: '-I 512 -N 100000 -J size=64 -L data',
+    words: ['-I', '512', '-N', '100000', '-J', 'size=64', '-L', 'data'],
+  },
+  {
+    fsType: 'xfs',
+    text: '-i size=1024,maxpct=50 -m rmapbt=1',
+    words: ['-i', 'size=1024,maxpct=50', '-m', 'rmapbt=1'],
+  },
+  {
+    fsType: 'xfs',
+    text: '-n size=8192 -d agcount=8 -l size=128m',
+    words: ['-n', 'size=8192', '-d', 'agcount=8', '-l', 'size=128m'],
+  },
+  {
+    fsType: 'btrfs',
+    text: '--checksum=sha256 --nodesize 4096',
+    words: ['--csum', 'sha256', '-n', '4096'],
+  },
+  {
+    fsType: 'btrfs',
+    text: '-m single -d dup -O ^no-holes',
+    words: ['-m', 'single', '-d', 'dup', '-O', '^no-holes'],
+  },
+] as const) {
+  test(`mkfsOptions of ${fsType}: '${text}' is allowed`, (t) => {
+    t.deepEqual(parseMkfsOptions(fsType, text), words);
+  });
+}
+
+for (const { fsType, text, names } of [
+  { fsType: 'ext4', text: '-b 1024', names: '-b' },
+  { fsType: 'ext4', text: '-O ^has_journal', names: '^has_journal' },
+  { fsType: 'ext4', text: '-O ^metadata_csum', names: '^metadata_csum' },
+  { fsType: 'ext4', text: '-J device=/dev/sda1', names: 'device=/dev/sda1' },
+  { fsType: 'ext4', text: '-E discard', names: '-E' },
+  { fsType: 'ext4', text: '-i', names: '-i' },
+  { fsType: 'ext4', text: '-i 8192 -i 4096', names: '-i' },
+  { fsType: 'ext4', text: '-i 1024', names: '1024' },
+  { fsType: 'ext4', text: '-O project,project', names: 'project' },
+  { fsType: 'ext4', text: '-i8192', names: '-i8192' },
+  { fsType: 'ext4', text: '/dev/sda1', names: '/dev/sda1' },
+  { fsType: 'ext4', text: '-L -f', names: '-f' },
+  { fsType: 'ext4', text: '-L $(id)', names: '$(id)' },
+  { fsType: 'xfs', text: '-d su=64k,sw=2', names: 'su=64k' },
+  { fsType: 'xfs', text: '-l logdev=/dev/sda1', names: 'logdev=/dev/sda1' },
+  { fsType: 'xfs', text: '-l size=10m', names: 'size=10m' },
+  { fsType: 'xfs', text: '-m uuid=3f2b8c1d-0a4e-4f6b-9c7d-5e8f01234567', names: 'uuid=' },
+  { fsType: 'xfs', text: '-s size=512', names: '-s' },
+  { fsType: 'xfs', text: '-i size=512,size=1024', names: 'size' },
+  { fsType: 'btrfs', text: '--rootdir /etc', names: '--rootdir' },
+  { fsType: 'btrfs', text: '--csum=blake2', names: 'blake2' },
+  { fsType: 'btrfs', text: '--csum', names: '--csum' },
+  { fsType: 'btrfs', text: '-n 4096 --nodesize=8192', names: '--nodesize' },
+  { fsType: 'btrfs', text: '-d raid1', names: 'raid1' },
+] as const) {
+  test(`mkfsOptions of ${fsType}: '${text}' is refused`, (t) => {
+    const error = t.throws(() => parseMkfsOptions(fsType, text), { instanceOf: VolumeError });
+    t.is(error?.reason, 'invalid');
+    t.true(error?.message.includes(`'${names}`), error?.message);
+    t.true(error?.message.includes('allowed: '));
+  });
+}
+
+test('no text lets a word through that is not in the list', (t) => {
+  const piece = fc.oneof(
+    fc.constantFrom('-i', '-O', '-m', '-d', '-n', '-L', '-E', '-b', '-s', '-f', '--csum', '-U'),
+    fc.constantFrom('8192', 'size=512', 'dup', 'project', 'a', '/dev/sda', 'uuid=x', 'su=1', ';'),
+    fc.string({ maxLength: 12 }),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...fsTypes),
+      fc.array(piece, { maxLength: 6 }),
+      (fsType, pieces) => {
+        let words: readonly string[];
+        try {
+          words = parseMkfsOptions(fsType, pieces.join(' '));
+        } catch (error) {
+          t.true(error instanceof VolumeError);
+          return;
+        }
+        t.is(words.length % 2, 0);
+        for (let index = 0; index < words.length; index += 2) {
+          const allowed = allowedMkfsFlags[fsType].find(({ flag }) => flag === words[index]);
+          const parts = allowed?.list === true ? words[index + 1]?.split(',') : [words[index + 1]];
+          for (const part of parts ?? []) {
+            t.true(allowed?.values.some(({ pattern }) => pattern.test(part ?? '')));
+            t.regex(part ?? '', /^[A-Za-z0-9^][A-Za-z0-9._=^-]*$/);
+          }
+        }
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+test('defaults and the caller’s words: each flag once, theirs wins or is joined', (t) => {
+  const defaults = [
+    { flag: '-O', value: 'a,b', join: true },
+    { flag: '-i', value: '16384' },
+  ];
+  t.deepEqual(mergeFlags([], defaults), ['-O', 'a,b', '-i', '16384']);
+  t.deepEqual(mergeFlags(['-i', '4096', '-O', 'c', '-N', '9'], defaults), [
+    '-O',
+    'a,b,c',
+    '-i',
+    '4096',
+    '-N',
+    '9',
+  ]);
+  t.throws(() => mergeFlags(['-i'], defaults), { instanceOf: TypeError });
+});
