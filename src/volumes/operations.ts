@@ -78,9 +78,10 @@ export class Operations {
     return this.#wait<T>(running, call, plan.name);
   }
 
-  /** Asks the operation that runs under `owner` to stop, as a delete of the same id does. */
-  abort(owner: string, why: string): void {
-    this.#running.get(owner)?.abort.abort(new VolumeError('cancelled', why));
+  /** Asks the operation of that name that runs under `owner` to stop, as a delete does with the create of the same id. */
+  abort(owner: string, name: string, why: string): void {
+    const running = this.#running.get(owner);
+    if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
 
   /** No new operations; waits for the running ones, after `boundMs` aborts them and waits once more as long. */

@@ -1,0 +1,108 @@
+import { VolumeError } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
+import type { LoopDevice, Mount } from '../host/host.ts';
+import type { VolumeRecord } from '../state/records.ts';
+import type { Domain } from './domain.ts';
+import { explain } from './failures.ts';
+import type { FoundVolume } from './pools.ts';
+
+/** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
+export interface Attachment {
+  readonly readWrite: LoopDevice | undefined;
+  readonly readOnly: LoopDevice | undefined;
+  readonly devices: readonly LoopDevice[];
+  /** Mounts of the filesystem on the read-write device, bottom first. */
+  readonly mounts: readonly Mount[];
+}
+
+/** Whether that mount is of the filesystem on that device. btrfs has a device number of its own, so its source is compared. */
+export function isMountOf(mount: Mount, device: LoopDevice): boolean {
+  return (
+    mount.majorMinor === device.majorMinor ||
+    (mount.fsType === 'btrfs' && mount.source === device.path)
+  );
+}
+
+/** Whether that mount is the device node itself, bound onto a file. */
+export function isNodeOf(mount: Mount, device: LoopDevice): boolean {
+  return (
+    mount.root === `/loop${device.number}` &&
+    (mount.fsType === 'devtmpfs' || mount.fsType === 'tmpfs')
+  );
+}
+
+/** Asks the kernel; remembers nothing. Throws `unavailable` when the image is gone. */
+export async function attachmentOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+  const image = await statusOf(domain, volume);
+  const devices = await domain.host.loops.findByImage(image);
+  const readWrite = devices.find((device) => !device.readOnly);
+  const readOnly = devices.find((device) => device.readOnly);
+  if (devices.length === 0) return { readWrite, readOnly, devices, mounts: [] };
+  const mounts = (await domain.host.mounts.list()).filter((mount) =>
+    devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
+  );
+  return { readWrite, readOnly, devices, mounts };
+}
+
+export async function statusOf(domain: Domain, volume: FoundVolume) {
+  try {
+    return await domain.host.files.imageStatus(volume.imagePath);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+    throw new VolumeError(
+      'unavailable',
+      `volume '${volume.record.id}': its image ${volume.imagePath} is gone, its record is there; restore the image, or delete the volume`,
+      { cause: error },
+    );
+  }
+}
+
+/** Attaches the image read-write, or answers the device that is there: one per image, ever (design, rule 8). */
+export async function ensureAttached(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<LoopDevice> {
+  if (present.readWrite !== undefined) return present.readWrite;
+  return attach(domain, volume, { readOnly: false });
+}
+
+/** Attaches a second, read-only device for a read-only raw block publish. */
+export async function attach(
+  domain: Domain,
+  volume: FoundVolume,
+  options: { readOnly: boolean },
+): Promise<LoopDevice> {
+  const { record } = volume;
+  try {
+    const device = await domain.host.loops.attach(volume.imagePath, {
+      sectorSize: record.sectorSize,
+      readOnly: options.readOnly,
+      directIo: record.directIo,
+      discard: record.provisioning === 'thin' && record.trim !== 'off',
+      mark: record.id,
+    });
+    warnOfBufferedIo(domain, record, device);
+    return device;
+  } catch (error) {
+    throw await explain(error, `volume '${record.id}': cannot attach its image`, volume.pool);
+  }
+}
+
+function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevice): void {
+  if (!record.directIo || device.directIo) return;
+  domain.log.warn(
+    { volumeId: record.id, device: device.path, sectorSize: record.sectorSize },
+    'the kernel refuses direct I/O for this image (its filesystem needs larger sectors or has none); data is cached twice',
+  );
+}
+
+/** Detaches a device nobody uses. Throws `busy` when somebody does after all. */
+export async function detach(domain: Domain, device: LoopDevice, volumeId: string): Promise<void> {
+  const outcome = await domain.host.loops.detach(device);
+  if (outcome === 'detached') return;
+  throw new VolumeError(
+    'busy',
+    `volume '${volumeId}': ${device.path} is still in use, perhaps in another mount namespace; the kernel detaches it when its last user ends`,
+  );
+}

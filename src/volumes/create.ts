@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { VolumeError } from '../errors.ts';
+import type { FsType } from '../host/host.ts';
+import { type VolumeRecord, volumeRecord } from '../state/records.ts';
+import { formatBytes, MiB } from '../units.ts';
+import { chooseCapacity, liesInRange } from './capacity.ts';
+import type { Domain } from './domain.ts';
+import { explained } from './failures.ts';
+import { volumeIdFor } from './ids.ts';
+import type { CreateVolumeInput, Volume } from './model.ts';
+import { commitNew } from './new-entry.ts';
+import type { Call } from './operations.ts';
+import type { Pool } from './pool.ts';
+import type { FoundVolume } from './pools.ts';
+import { createFromSource } from './restore.ts';
+
+/**
+ * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
+ * again. Throws `conflict` when the name stands for something else, `no-space`, `out-of-range`, `not-found` (source), `busy`.
+ */
+export async function createVolume(
+  domain: Domain,
+  call: Call,
+  input: CreateVolumeInput,
+): Promise<Volume> {
+  const id = volumeIdFor(input.name, domain.settings.nodeTag);
+  const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
+  return domain.operations.run(
+    {
+      name: 'CreateVolume',
+      owner: id,
+      exclusive: [`volume:${id}`],
+      shared: source,
+      request: input,
+    },
+    call,
+    async (operation) => {
+      const existing = domain.pools.findVolume(id);
+      if (existing !== undefined) {
+        existing.pool.requireServed();
+        requireSame(existing, input);
+        return { record: existing.record, pool: existing.pool.name };
+      }
+      // Names are unique over all pools: the one that is away may hold it already.
+      if (input.settings.pool === undefined) domain.pools.requireAllServed();
+      if (input.source !== null) return createFromSource(domain, operation, { id, input });
+      const pool = await domain.pools.choose(input.settings.pool);
+      const sizeBytes = chooseCapacity(input.range, {
+        leastBytes: leastBytesOf(domain, input.fsType),
+        defaultBytes: domain.settings.defaultSizeBytes,
+        what: `volume '${input.name}'`,
+      });
+      const record = newRecord(domain, { id, input, sizeBytes });
+      operation.beginEffects();
+      const made = await makeVolume(domain, pool, record);
+      return { record: made, pool: pool.name };
+    },
+  );
+}
+
+/** The least size of an image with that filesystem; a raw block volume needs one image unit. */
+export function leastBytesOf(domain: Domain, fsType: FsType | null): bigint {
+  return fsType === null ? MiB : domain.host.filesystems[fsType].leastBytes;
+}
+
+export function newRecord(
+  domain: Domain,
+  draft: {
+    id: string;
+    input: CreateVolumeInput;
+    sizeBytes: bigint;
+    ephemeralTarget?: string;
+  },
+): VolumeRecord {
+  const { id, input, sizeBytes, ephemeralTarget = null } = draft;
+  const { settings } = input;
+  return {
+    schemaVersion: 1,
+    id,
+    name: input.name,
+    kind: input.kind,
+    fsType: input.fsType,
+    fsUuid: input.fsType === null ? null : randomUUID(),
+    provisioning: settings.provisioning,
+    sectorSize: settings.sectorSize,
+    sizeBytes,
+    trim: settings.trim,
+    directIo: settings.directIo,
+    mkfsOptions: [...settings.mkfsOptions],
+    parameters: { ...input.parameters },
+    source: input.source,
+    ephemeralTarget,
+    mountOptions: [...(input.mountOptions ?? [])],
+    createdAtMs: domain.now(),
+  };
+}
+
+/** Reserves the room, builds image and filesystem in `tmp/`, commits. */
+export async function makeVolume(
+  domain: Domain,
+  pool: Pool,
+  record: VolumeRecord,
+  options: { emptyRoot?: boolean } = {},
+): Promise<VolumeRecord> {
+  const what = `volume '${record.name}'`;
+  const reservation = await pool.room.reserve(record.sizeBytes, what);
+  const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
+  try {
+    const made = await explained(what, pool, () =>
+      commitNew(domain, {
+        pool,
+        area,
+        id: record.id,
+        file: 'volume.json',
+        schema: volumeRecord,
+        images: ['disk.img'],
+        build: async (directory) => {
+          await buildImage(domain, join(directory, 'disk.img'), record, options);
+          return record;
+        },
+      }),
+    );
+    (area === 'volumes' ? pool.volumes : pool.ephemerals).put(made);
+    return made;
+  } finally {
+    reservation.release();
+  }
+}
+
+async function buildImage(
+  domain: Domain,
+  image: string,
+  record: VolumeRecord,
+  options: { emptyRoot?: boolean },
+): Promise<void> {
+  const { files, filesystems } = domain.host;
+  const allocate = record.provisioning === 'thick';
+  await files.createImage(image, { sizeBytes: record.sizeBytes, allocate });
+  if (record.fsType === null || record.fsUuid === null) return;
+  await filesystems[record.fsType].make(image, {
+    sectorSize: record.sectorSize,
+    thick: allocate,
+    uuid: record.fsUuid,
+    options: record.mkfsOptions,
+    ...options,
+  });
+  // What mkfs discarded is allocated again: thick means every block, proven by tests on st_blocks.
+  if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
+  await domain.reached('create:filesystem-made');
+}
+
+/** Throws `conflict` when the volume of that name is not what the request asks for (CSI spec, "CreateVolume Errors"). */
+export function requireSame(existing: FoundVolume, input: CreateVolumeInput): void {
+  const { record, pool } = existing;
+  const differences: string[] = [];
+  const compare = (what: string, has: unknown, asked: unknown): void => {
+    if (has !== asked) differences.push(`${what} is ${String(has)}, asked ${String(asked)}`);
+  };
+  compare('name', record.name, input.name);
+  compare('kind', record.kind, input.kind);
+  compare('filesystem', record.fsType, input.fsType);
+  if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
+  compare('provisioning', record.provisioning, input.settings.provisioning);
+  compare('sectorSize', record.sectorSize, input.settings.sectorSize);
+  compare('trim', record.trim, input.settings.trim);
+  compare('directIO', record.directIo, input.settings.directIo);
+  compare('mkfsOptions', record.mkfsOptions.join(' '), input.settings.mkfsOptions.join(' '));
+  compare('source', sourceText(record.source), sourceText(input.source));
+  if (!liesInRange(record.sizeBytes, input.range)) {
+    const { requiredBytes, limitBytes } = input.range;
+    differences.push(
+      `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), asked ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,
+    );
+  }
+  if (differences.length === 0) return;
+  throw new VolumeError(
+    'conflict',
+    `volume '${input.name}' exists but is another one: ${differences.join('; ')}; delete it first, or choose another name`,
+  );
+}
+
+function sourceText(source: CreateVolumeInput['source']): string {
+  return source === null ? 'none' : `${source.kind} ${source.id}`;
+}

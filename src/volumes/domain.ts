@@ -1,0 +1,34 @@
+import type { FsType, Host } from '../host/host.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Reached } from './fault-points.ts';
+import type { Operations } from './operations.ts';
+import type { Pools } from './pools.ts';
+import type { Trash } from './trash.ts';
+
+export interface DomainSettings {
+  readonly nodeTag: string;
+  readonly defaultFsType: FsType;
+  readonly defaultSizeBytes: bigint;
+  /** Inline ephemeral volumes: size without `size`, the largest one, and all of a pool together. */
+  readonly ephemeral: {
+    readonly defaultBytes: bigint;
+    readonly maximumBytes: bigint;
+    readonly poolCapBytes: bigint;
+  };
+  /** Targets must lie below it, and no symlink below it is followed; undefined: any absolute path. */
+  readonly kubeletDir: string | undefined;
+  readonly maxVolumesPerNode: number;
+}
+
+/** What every story of the domain gets, explicitly. */
+export interface Domain {
+  readonly host: Host;
+  readonly pools: Pools;
+  readonly operations: Operations;
+  readonly trash: Trash;
+  readonly settings: DomainSettings;
+  readonly log: Logger;
+  readonly reached: Reached;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}

@@ -1,0 +1,242 @@
+import { join } from 'node:path';
+import { VolumeError } from '../errors.ts';
+import type { LoopDevice } from '../host/host.ts';
+import { volumeRecord, writeRecord } from '../state/records.ts';
+import { formatBytes } from '../units.ts';
+import {
+  type Attachment,
+  attach,
+  attachmentOf,
+  detach,
+  isMountOf,
+  isNodeOf,
+  statusOf,
+} from './attachment.ts';
+import { chooseCapacity } from './capacity.ts';
+import { leastBytesOf } from './create.ts';
+import type { Domain } from './domain.ts';
+import { explained } from './failures.ts';
+import type { ExpandInput, NodeExpandInput } from './model.ts';
+import { mountWords } from './mount-words.ts';
+import { readNotes } from './node-notes.ts';
+import type { Call } from './operations.ts';
+import type { FoundVolume } from './pools.ts';
+import { livePublications } from './publish.ts';
+import { requireFits, stagedNode } from './stage.ts';
+
+/** resize2fs 1.47 breaks an ext4 that grows by more than about 1,024 times; refused with some distance. */
+const largestExt4Factor = 1000n;
+
+/**
+ * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
+ * left while a filesystem or an attached device is smaller.
+ */
+export async function expandVolume(
+  domain: Domain,
+  call: Call,
+  input: ExpandInput,
+): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  return domain.operations.run(
+    { name: 'ControllerExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      if (input.capability !== undefined) requireFits(volume, input.capability);
+      const grown = await explained(`volume '${id}'`, volume.pool, () =>
+        promise(domain, volume, input, () => {
+          operation.beginEffects();
+        }),
+      );
+      const nodeExpansionRequired = await hasNodeWork(domain, grown);
+      return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+    },
+  );
+}
+
+/** Reserves the room, writes the record, grows the image. A repeat finishes what a crash left. */
+async function promise(
+  domain: Domain,
+  volume: FoundVolume,
+  input: ExpandInput,
+  beginEffects: () => void,
+): Promise<FoundVolume> {
+  const { pool, record } = volume;
+  pool.requireServed();
+  const what = `volume '${record.id}'`;
+  const { requiredBytes, limitBytes } = input.range;
+  if (limitBytes > 0n && limitBytes < record.sizeBytes) {
+    throw new VolumeError(
+      'out-of-range',
+      `${what} has ${formatBytes(record.sizeBytes)} already and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
+    );
+  }
+  const sizeBytes = chooseCapacity(
+    {
+      requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
+      limitBytes,
+    },
+    { leastBytes: leastBytesOf(domain, record.fsType), what },
+  );
+  const allocate = record.provisioning === 'thick';
+  if (sizeBytes <= record.sizeBytes) {
+    beginEffects();
+    const image = await statusOf(domain, volume);
+    if (image.sizeBytes < record.sizeBytes) {
+      await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
+    }
+    return volume;
+  }
+  await requireFactor(domain, volume, sizeBytes);
+  await requireWithinPool(volume, sizeBytes);
+  beginEffects();
+  const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what);
+  try {
+    const grown = { ...record, sizeBytes };
+    await writeRecord(volumeRecord, pool.pathOf(volume.area, record.id, 'volume.json'), grown);
+    pool.volumes.put(grown);
+    await domain.reached('expand:promised');
+    await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
+    await domain.reached('expand:image-grown');
+    return { ...volume, record: grown };
+  } finally {
+    reservation.release();
+  }
+}
+
+async function requireFactor(
+  domain: Domain,
+  volume: FoundVolume,
+  sizeBytes: bigint,
+): Promise<void> {
+  if (volume.record.fsType !== 'ext4') return;
+  const superblock = await domain.host.filesystems.ext4.readSuperblock(volume.imagePath);
+  const present = superblock?.sizeBytes ?? volume.record.sizeBytes;
+  if (sizeBytes <= present * largestExt4Factor) return;
+  throw new VolumeError(
+    'out-of-range',
+    `volume '${volume.record.id}': ext4 grows at most ${largestExt4Factor} times at once, from ${formatBytes(present)} to ` +
+      `${formatBytes(present * largestExt4Factor)}; grow it to that first, or make a new volume`,
+  );
+}
+
+/** More than the pool could ever promise is out of range; what only others' promises prevent is a lack of room. */
+async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
+  const facts = await volume.pool.room.facts();
+  const most = ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
+  if (sizeBytes <= most) return;
+  throw new VolumeError(
+    'out-of-range',
+    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(most)}`,
+  );
+}
+
+/** Whether the device or the filesystem is still smaller than the promise. */
+async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean> {
+  const { record } = volume;
+  const { devices } = await attachmentOf(domain, volume);
+  if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return true;
+  if (record.fsType === null) return false;
+  const superblock = await domain.host.filesystems[record.fsType].readSuperblock(volume.imagePath);
+  return superblock === undefined || superblock.sizeBytes < record.sizeBytes;
+}
+
+/** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
+export async function nodeExpandVolume(
+  domain: Domain,
+  call: Call,
+  input: NodeExpandInput,
+): Promise<{ sizeBytes: bigint }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  return domain.operations.run(
+    { name: 'NodeExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      if (input.capability !== undefined) requireFits(volume, input.capability);
+      return explained(`volume '${id}'`, volume.pool, async () => {
+        const present = await attachmentOf(domain, volume);
+        requirePath(volume, input.volumePath, present);
+        const grown = await promise(domain, volume, input, () => {
+          operation.beginEffects();
+        });
+        await growOnNode(domain, grown, present);
+        return { sizeBytes: grown.record.sizeBytes };
+      });
+    },
+  );
+}
+
+function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
+  const { id } = volume.record;
+  const paths = [volumePath, join(volumePath, stagedNode)];
+  const isThere = present.mounts.some((mount) => paths.includes(mount.target));
+  if (isThere) return;
+  throw new VolumeError(
+    'not-found',
+    `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
+  );
+}
+
+async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+  const { record } = volume;
+  for (const device of present.devices) {
+    if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  }
+  await domain.reached('expand:device-grown');
+  if (record.fsType === null) return;
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  if (device === undefined || mount === undefined) return;
+  const outcome = await domain.host.filesystems[record.fsType].growMounted(
+    mount.target,
+    device,
+    record.sizeBytes,
+  );
+  if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
+  await domain.reached('expand:filesystem-grown');
+}
+
+/**
+ * ext4 without CAP_SYS_RESOURCE: a volume that is staged but not published is unmounted for the moment it takes; a published
+ * one keeps its size until it is staged the next time (design, "How it reaches the kernel").
+ */
+async function growOffline(
+  domain: Domain,
+  volume: FoundVolume,
+  there: { present: Attachment; device: LoopDevice },
+): Promise<void> {
+  const { record, pool } = volume;
+  const { present, device } = there;
+  const notes = await readNotes(domain, volume);
+  const { staged } = notes;
+  const published = livePublications(notes.published, present);
+  if (staged === null || published.length > 0 || record.fsType === null) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
+        'the filesystem grows when the volume is mounted the next time: restart its pods, or give the driver that capability',
+    );
+  }
+  const filesystem = domain.host.filesystems[record.fsType];
+  await domain.host.mounts.unmount(staged.stagingTargetPath);
+  await detach(domain, device, record.id);
+  await filesystem.growImage(volume.imagePath, {
+    sectorSize: record.sectorSize,
+    workDir: pool.pathOf('tmp'),
+  });
+  const again = await attach(domain, volume, { readOnly: false });
+  await domain.host.mounts.mountDevice(again.path, staged.stagingTargetPath, {
+    fsType: record.fsType,
+    options: [...filesystem.mountOptions, ...mountWords(record, staged.mountFlags)],
+  });
+}
+
+/** Whether a mount of the volume, filesystem or device node, is at that path. */
+export function isAt(present: Attachment, path: string): boolean {
+  return present.mounts.some(
+    (mount) =>
+      mount.target === path &&
+      present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
+  );
+}

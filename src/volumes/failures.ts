@@ -1,0 +1,63 @@
+import { messageOf, VolumeError } from '../errors.ts';
+import { CommandError, hasErrno, StuckError } from '../host/errors.ts';
+import { MiB } from '../units.ts';
+import type { Pool } from './pool.ts';
+
+/**
+ * Gives a failure of the node its meaning, where it is known: what the domain throws is a `VolumeError`. Decides by errno and
+ * by what is observed, not by a program's words.
+ */
+export async function explain(error: unknown, what: string, pool?: Pool): Promise<VolumeError> {
+  if (error instanceof VolumeError) return error;
+  const cause = { cause: error };
+  if (error instanceof StuckError) {
+    return new VolumeError(
+      'busy',
+      `${what}: ${error.message}; the storage below may hang: look at its disk, and at the driver's log`,
+      cause,
+    );
+  }
+  if (hasErrno(error, 'ENOSPC', 'EDQUOT') || (await isFull(error, pool))) {
+    return new VolumeError(
+      'no-space',
+      `${what}: the filesystem of ${pool === undefined ? 'the pool' : `pool '${pool.name}'`} is full; free some space on it`,
+      cause,
+    );
+  }
+  if (hasErrno(error, 'EROFS') && pool !== undefined) {
+    return new VolumeError(
+      'unavailable',
+      `${what}: the filesystem of pool '${pool.name}' is read-only; look at its disk and mount it read-write again`,
+      cause,
+    );
+  }
+  if (error instanceof CommandError) {
+    const detail = error.stderr.trim().split('\n').slice(-2).join('; ').slice(0, 400);
+    return new VolumeError(
+      'internal',
+      `${what}: ${error.message}${detail === '' ? '' : `: ${detail}`}`,
+      cause,
+    );
+  }
+  return new VolumeError('internal', `${what}: ${messageOf(error)}`, cause);
+}
+
+/** A program that failed while its pool has no room left failed for that. */
+async function isFull(error: unknown, pool: Pool | undefined): Promise<boolean> {
+  if (!(error instanceof CommandError) || pool?.isServed !== true) return false;
+  const facts = await pool.room.facts().catch(() => undefined);
+  return facts !== undefined && facts.freeBytes < MiB;
+}
+
+/** Runs `work` and explains what it throws. */
+export async function explained<T>(
+  what: string,
+  pool: Pool | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw await explain(error, what, pool);
+  }
+}

@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type * as v from 'valibot';
+import { VolumeError } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
+import { readRecord, writeRecord } from '../state/records.ts';
+import type { Domain } from './domain.ts';
+import type { Pool } from './pool.ts';
+import type { PoolArea } from './pool-open.ts';
+
+interface NewEntry<S extends v.GenericSchema> {
+  readonly pool: Pool;
+  readonly area: Exclude<PoolArea, 'tmp' | 'trash'>;
+  readonly id: string;
+  readonly file: 'volume.json' | 'snapshot.json' | 'group.json';
+  readonly schema: S;
+  /** Fills the directory (image, filesystem) and says what to write into the record. */
+  readonly build: (directory: string) => Promise<v.InferOutput<S>>;
+  /** Images that `build` leaves in the directory; synced before the record is written. */
+  readonly images: readonly string[];
+}
+
+/**
+ * Makes a volume, snapshot or group whole in `tmp/` and renames it into place: the rename is the commit (design, rule 1).
+ * Order: fsync images, fsync record, fsync the directory, rename without replacing, fsync both parents. On a failure nothing
+ * of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the rename already made
+ * it, the record that stands there is answered.
+ */
+export async function commitNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: NewEntry<S>,
+): Promise<v.InferOutput<S>> {
+  const { pool, area, id } = entry;
+  const { host, reached } = domain;
+  const temporary = pool.pathOf('tmp', randomUUID());
+  const place = pool.pathOf(area, id);
+  await mkdir(temporary, { mode: 0o700 });
+  try {
+    await reached('new:directory-made');
+    const record = await entry.build(temporary);
+    await reached('new:image-made');
+    await Promise.all(
+      entry.images.map(async (image) => {
+        await host.files.sync(join(temporary, image));
+      }),
+    );
+    await reached('new:image-synced');
+    await writeRecord(entry.schema, join(temporary, entry.file), record);
+    await reached('new:record-written');
+    await host.files.renameNoReplace(temporary, place);
+    await reached('new:renamed');
+    await syncParents(domain, pool, area);
+    await reached('new:committed');
+    return record;
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return await standing(domain, entry, place);
+    throw error;
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
+async function standing<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: NewEntry<S>,
+  place: string,
+): Promise<v.InferOutput<S>> {
+  await syncParents(domain, entry.pool, entry.area);
+  try {
+    return await readRecord(entry.schema, join(place, entry.file));
+  } catch (cause) {
+    throw new VolumeError(
+      'internal',
+      `${place} stands in the way and has no readable ${entry.file}; look at it and move it away`,
+      { cause },
+    );
+  }
+}
+
+async function syncParents(domain: Domain, pool: Pool, area: PoolArea): Promise<void> {
+  await Promise.all([
+    domain.host.files.sync(pool.pathOf('tmp')),
+    domain.host.files.sync(pool.pathOf(area)),
+  ]);
+}

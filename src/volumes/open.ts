@@ -1,0 +1,163 @@
+import { VolumeError } from '../errors.ts';
+import type { Host } from '../host/host.ts';
+import type { Logger } from '../observe/log.ts';
+import { NodeState } from '../state/node-state.ts';
+import type { Volumes } from './api.ts';
+import { createVolume, leastBytesOf } from './create.ts';
+import { deleteVolume } from './delete.ts';
+import type { Domain, DomainSettings } from './domain.ts';
+import { expandVolume, nodeExpandVolume } from './expand.ts';
+import type { Reached } from './fault-points.ts';
+import { signsOf, storageSigns } from './health.ts';
+import { findMismatch, listVolumeHealth, listVolumes } from './list.ts';
+import { Operations } from './operations.ts';
+import { Pool } from './pool.ts';
+import type { PoolSettings } from './pool-settings.ts';
+import { Pools } from './pools.ts';
+import { publishVolume } from './publish.ts';
+import { reconcile } from './reconcile.ts';
+import { stageVolume } from './stage.ts';
+import { volumeStats } from './stats.ts';
+import { Trash } from './trash.ts';
+import { unpublishVolume } from './unpublish.ts';
+import { unstageVolume } from './unstage.ts';
+
+export interface OpenDeps {
+  readonly host: Host;
+  readonly settings: DomainSettings;
+  readonly pools: readonly PoolSettings[];
+  /** Folder outside all pools for what this node remembers. */
+  readonly stateDir: string;
+  readonly log: Logger;
+  readonly reached?: Reached;
+  readonly now?: () => number;
+  /** Marks kernel calls with their owner (host/gate.ts). */
+  readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+}
+
+export interface OpenedVolumes {
+  readonly volumes: Volumes;
+  readonly domain: Domain;
+  /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
+  close(boundMs: number): Promise<void>;
+}
+
+/** How often pools are looked at again: a disk that went away or came back. */
+const lookAgainMs = 5_000;
+/** Opening a pool may hang with its disk; the others are served after this. */
+const openBoundMs = 10_000;
+
+/** Opens every pool, settles what a crash left, and answers the domain's calls. Throws only for a broken state folder. */
+export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
+  const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
+  const nodeState = await NodeState.open(deps.stateDir);
+  const poolDeps = { host, nodeState, nodeTag: settings.nodeTag, reached, log, now };
+  const pools = new Pools(
+    deps.pools.map((pool) => new Pool(pool, poolDeps)),
+    settings.nodeTag,
+  );
+  const operations = new Operations(deps.ownedBy);
+  const trash = new Trash({ host, log, reached });
+  const domain: Domain = { host, pools, operations, trash, settings, log, reached, now };
+  await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
+  const timer = setInterval(() => {
+    lookAgain(domain).catch((error: unknown) => {
+      log.error({ err: error }, 'looking at the pools failed');
+    });
+  }, lookAgainMs);
+  timer.unref();
+  return {
+    domain,
+    volumes: callsOf(domain),
+    close: async (boundMs) => {
+      clearInterval(timer);
+      await operations.drain(boundMs);
+      await trash.stop();
+      await Promise.all(pools.all.map((pool) => pool.close()));
+    },
+  };
+}
+
+async function openPool(domain: Domain, pool: Pool): Promise<void> {
+  if (await pool.open()) await reconcile(domain, pool);
+}
+
+async function lookAgain(domain: Domain): Promise<void> {
+  for (const pool of domain.pools.all) {
+    if (pool.isServed) await pool.check();
+    else await openPool(domain, pool);
+  }
+}
+
+async function withBound(work: Promise<unknown>, boundMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const bound = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, boundMs);
+  });
+  try {
+    await Promise.race([work, bound]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function callsOf(domain: Domain): Volumes {
+  const { pools } = domain;
+  return {
+    createVolume: (call, input) => createVolume(domain, call, input),
+    deleteVolume: (call, volumeId) => deleteVolume(domain, call, volumeId),
+    getVolume: async (_call, volumeId) => {
+      const { record, pool } = pools.getVolume(volumeId);
+      return { record, pool: pool.name };
+    },
+    listVolumes: async (_call, page) => listVolumes(domain, page),
+    findMismatch: async (_call, volumeId, asked) => findMismatch(domain, volumeId, asked),
+    capacity: (_call, asked) => capacityOf(domain, asked),
+    expandVolume: (call, input) => expandVolume(domain, call, input),
+    stageVolume: (call, input) => stageVolume(domain, call, input),
+    unstageVolume: (call, input) => unstageVolume(domain, call, input),
+    publishVolume: (call, input) => publishVolume(domain, call, input),
+    unpublishVolume: (call, input) => unpublishVolume(domain, call, input),
+    volumeStats: (_call, input) => volumeStats(domain, input),
+    nodeExpandVolume: (call, input) => nodeExpandVolume(domain, call, input),
+    volumeHealth: async (_call, volumeId) =>
+      signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId)),
+    listVolumeHealth: (_call, page) => listVolumeHealth(domain, page),
+    storageHealth: (_call) => storageSigns(domain),
+    findUnready: (_call) => findUnready(domain),
+    maxVolumesPerNode: domain.settings.maxVolumesPerNode,
+  };
+}
+
+/** What GetCapacity answers: the room for promises, the largest single volume, never below 0. */
+async function capacityOf(
+  domain: Domain,
+  asked: Parameters<Volumes['capacity']>[1],
+): ReturnType<Volumes['capacity']> {
+  const minimumVolumeBytes = leastBytesOf(domain, asked.fsType);
+  const pools = asked.pool === undefined ? domain.pools.served : [domain.pools.named(asked.pool)];
+  if (pools.length === 0) domain.pools.requireAllServed();
+  let availableBytes = 0n;
+  let maximumVolumeBytes = 0n;
+  for (const pool of pools) {
+    const bounds = await pool.room.bounds(minimumVolumeBytes);
+    availableBytes += bounds.availableBytes;
+    if (bounds.maximumBytes > maximumVolumeBytes) maximumVolumeBytes = bounds.maximumBytes;
+  }
+  return { availableBytes, maximumVolumeBytes, minimumVolumeBytes };
+}
+
+async function findUnready(domain: Domain): Promise<string | undefined> {
+  const missing = await domain.host.missingPrograms();
+  if (missing.length > 0) {
+    return `programs are missing: ${missing.join(', ')}; install their packages`;
+  }
+  if (domain.pools.served.length > 0) return undefined;
+  try {
+    domain.pools.requireAllServed();
+  } catch (error) {
+    if (error instanceof VolumeError) return error.message;
+    throw error;
+  }
+  return 'no pool is configured; start the driver with --pool NAME=DIR';
+}

@@ -1,0 +1,202 @@
+import { join } from 'node:path';
+import { VolumeError } from '../errors.ts';
+import type { LoopDevice, Mount } from '../host/host.ts';
+import type { Publication } from '../state/records.ts';
+import { type Attachment, attach, attachmentOf, isMountOf, isNodeOf } from './attachment.ts';
+import type { Domain } from './domain.ts';
+import { publishEphemeral } from './ephemeral.ts';
+import { explained } from './failures.ts';
+import type { AccessMode, PublishInput } from './model.ts';
+import { mountWords } from './mount-words.ts';
+import { readNotes, writeNotes } from './node-notes.ts';
+import type { Call } from './operations.ts';
+import type { FoundVolume } from './pools.ts';
+import { requireFits, sameFlags, stagedNode } from './stage.ts';
+import { ensureTarget, requireBelowKubeletDir } from './target-path.ts';
+
+/** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
+const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
+  'SINGLE_NODE_WRITER',
+  'SINGLE_NODE_READER_ONLY',
+  'SINGLE_NODE_SINGLE_WRITER',
+]);
+
+/**
+ * CSI spec, NodePublishVolume: binds the staged filesystem or device node onto the target. Throws `wrong-state` when it is
+ * not staged or its mode refuses a second target, `conflict` for the same target with other arguments.
+ */
+export async function publishVolume(
+  domain: Domain,
+  call: Call,
+  input: PublishInput,
+): Promise<void> {
+  requireBelowKubeletDir(domain, input.targetPath, 'target_path');
+  if (input.ephemeral !== undefined) {
+    await publishEphemeral(domain, call, { ...input, ephemeral: input.ephemeral });
+    return;
+  }
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  if (input.stagingTargetPath === '') {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
+    );
+  }
+  await domain.operations.run(
+    { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      requireFits(volume, input.capability);
+      operation.beginEffects();
+      await explained(`volume '${id}'`, volume.pool, () => publish(domain, volume, input));
+    },
+  );
+}
+
+async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
+  mountWords(volume.record, input.capability.mountFlags);
+  const present = await attachmentOf(domain, volume);
+  const device = requireStaged(volume, input, present);
+  const notes = await readNotes(domain, volume);
+  const wanted = publicationOf(input);
+  const published = livePublications(notes.published, present);
+  const top = await domain.host.mounts.at(input.targetPath);
+  if (top !== undefined) {
+    requireAlike(volume, { top, present, wanted, published });
+    return;
+  }
+  const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
+  requireAllowed(volume, wanted, elsewhere);
+  await writeNotes(volume, { ...notes, published: [...elsewhere, wanted] });
+  await domain.reached('publish:noted');
+  await ensureTarget(input.targetPath, volume.record.kind === 'block' ? 'file' : 'directory');
+  await domain.reached('publish:target-made');
+  if (volume.record.kind === 'block') {
+    await bindDevice(domain, volume, { input, present, device });
+  } else {
+    await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
+      readOnly: wanted.readOnly,
+    });
+  }
+  await domain.reached('publish:mounted');
+}
+
+/** A read-only bind of a device node does not stop writes, so a read-only publish gets a read-only loop device of its own. */
+async function bindDevice(
+  domain: Domain,
+  volume: FoundVolume,
+  options: { input: PublishInput; present: Attachment; device: LoopDevice },
+): Promise<void> {
+  const { input, present } = options;
+  let { device } = options;
+  if (isReadOnly(input)) {
+    device = present.readOnly ?? (await attach(domain, volume, { readOnly: true }));
+    await domain.reached('publish:attached');
+  }
+  await domain.host.mounts.bind(device.path, input.targetPath, { readOnly: isReadOnly(input) });
+}
+
+function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
+  const { id, kind } = volume.record;
+  const path =
+    kind === 'block' ? join(input.stagingTargetPath, stagedNode) : input.stagingTargetPath;
+  const device = present.readWrite;
+  const isThere =
+    device !== undefined &&
+    present.mounts.some(
+      (mount) => mount.target === path && (isMountOf(mount, device) || isNodeOf(mount, device)),
+    );
+  if (!isThere) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is not staged at ${input.stagingTargetPath}; stage it first`,
+    );
+  }
+  return device;
+}
+
+export function isReadOnly(input: PublishInput): boolean {
+  const { accessMode } = input.capability;
+  return (
+    input.readOnly ||
+    accessMode === 'SINGLE_NODE_READER_ONLY' ||
+    accessMode === 'MULTI_NODE_READER_ONLY' ||
+    input.capability.mountFlags.includes('ro')
+  );
+}
+
+export function publicationOf(input: PublishInput): Publication {
+  const { accessMode, mountFlags, fsType } = input.capability;
+  return {
+    targetPath: input.targetPath,
+    readOnly: isReadOnly(input),
+    accessMode,
+    mountFlags: [...mountFlags],
+    fsType,
+  };
+}
+
+/** Of what was asked, what the kernel still shows. */
+export function livePublications(
+  published: readonly Publication[],
+  present: Attachment,
+): readonly Publication[] {
+  return published.filter(({ targetPath }) =>
+    present.mounts.some((mount) => mount.target === targetPath),
+  );
+}
+
+/** Throws `conflict` when what is mounted at the target was asked for otherwise, `wrong-state` when it is not this volume. */
+export function requireAlike(
+  volume: FoundVolume,
+  at: {
+    top: Mount;
+    present: Attachment;
+    wanted: Publication;
+    published: readonly Publication[];
+  },
+): void {
+  const { id } = volume.record;
+  const { top, present, wanted, published } = at;
+  const device = present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
+  if (device === undefined) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': something else (${top.source}) is mounted at ${top.target}; unmount it first`,
+    );
+  }
+  const noted = published.find(({ targetPath }) => targetPath === wanted.targetPath);
+  const isReadOnlyThere =
+    volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
+  const alike =
+    isReadOnlyThere === wanted.readOnly &&
+    (noted === undefined ||
+      (noted.accessMode === wanted.accessMode &&
+        (noted.fsType === wanted.fsType || noted.fsType === '' || wanted.fsType === '') &&
+        sameFlags(noted.mountFlags, wanted.mountFlags)));
+  if (alike) return;
+  throw new VolumeError(
+    'conflict',
+    `volume '${id}' is published at ${wanted.targetPath} with other arguments ` +
+      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, flags '${noted?.mountFlags.join(',') ?? ''}'); unpublish it first`,
+  );
+}
+
+function requireAllowed(
+  volume: FoundVolume,
+  wanted: Publication,
+  elsewhere: readonly Publication[],
+): void {
+  const [other] = elsewhere;
+  if (other === undefined) return;
+  const single = [wanted, ...elsewhere].find(({ accessMode }) =>
+    singleTarget.has(accessMode as AccessMode),
+  );
+  if (single === undefined) return;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${volume.record.id}' is published at ${other.targetPath} already, and access mode ${single.accessMode} allows one target only; ` +
+      'use SINGLE_NODE_MULTI_WRITER to share it on this node',
+  );
+}

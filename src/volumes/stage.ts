@@ -1,0 +1,314 @@
+import { join } from 'node:path';
+import { messageOf, VolumeError } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
+import type { Filesystem, LoopDevice, Mount, Superblock } from '../host/host.ts';
+import { formatBytes, MiB } from '../units.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  detach,
+  ensureAttached,
+  isMountOf,
+  isNodeOf,
+  statusOf,
+} from './attachment.ts';
+import type { Domain } from './domain.ts';
+import { explained } from './failures.ts';
+import type { Capability, StageInput } from './model.ts';
+import { mountWords } from './mount-words.ts';
+import { readNotes, writeNotes } from './node-notes.ts';
+import type { Call } from './operations.ts';
+import type { FoundVolume } from './pools.ts';
+import { ensureTarget, requireBelowKubeletDir } from './target-path.ts';
+
+/** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
+export const stagedNode = 'device';
+
+/**
+ * CSI spec, NodeStageVolume: attach, look at the superblock, mount; never mkfs. Finishes a growth that was promised. Throws
+ * `conflict` when staged with other arguments, `wrong-state` when the volume is another kind or damaged.
+ */
+export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
+  requireBelowKubeletDir(domain, input.stagingTargetPath, 'staging_target_path');
+  const volume = domain.pools.getVolume(input.volumeId);
+  const { id } = volume.record;
+  await domain.operations.run(
+    { name: 'NodeStageVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      // Found again under the lock: it may have been deleted in between.
+      const found = domain.pools.getVolume(id);
+      requireFits(found, input.capability);
+      operation.beginEffects();
+      await explained(`volume '${id}'`, found.pool, () => stage(domain, found, input));
+    },
+  );
+}
+
+/** Throws `wrong-state` when the request is for another kind of volume or filesystem than was made. */
+export function requireFits(volume: FoundVolume, capability: Capability): void {
+  const { id, kind, fsType } = volume.record;
+  if (capability.kind !== kind) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' was made as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
+    );
+  }
+  if (capability.fsType !== '' && capability.fsType !== fsType) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' holds ${fsType ?? 'no filesystem'}, not ${capability.fsType}; ask for ${fsType ?? 'a block volume'}`,
+    );
+  }
+}
+
+async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
+  const words = mountWords(volume.record, input.capability.mountFlags);
+  const present = await attachmentOf(domain, volume);
+  if (await isStagedAlike(domain, volume, input, present)) return;
+  await ensureTarget(input.stagingTargetPath, 'directory');
+  const { fsType } = volume.record;
+  if (fsType === null) {
+    await stageBlock(domain, volume, input, present);
+    return;
+  }
+  const filesystem = domain.host.filesystems[fsType];
+  const superblock = await makeReady(domain, volume, { filesystem, present });
+  const device = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
+  await domain.reached('stage:attached');
+  await noteStaged(domain, volume, input);
+  try {
+    await domain.host.mounts.mountDevice(device.path, input.stagingTargetPath, {
+      fsType,
+      options: [...filesystem.mountOptions, ...words],
+    });
+  } catch (error) {
+    await detachQuietly(domain, volume, device);
+    throw explainMount(error, volume, { words });
+  }
+  await domain.reached('stage:mounted');
+  await growIfSmaller(domain, volume, { device, superblock, target: input.stagingTargetPath });
+}
+
+/** Whether it is staged there with these arguments. Throws `conflict` when with others, `wrong-state` when elsewhere. */
+async function isStagedAlike(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  present: Attachment,
+): Promise<boolean> {
+  const { id } = volume.record;
+  const path = input.stagingTargetPath;
+  const at = stagedAt(present);
+  const { staged } = await readNotes(domain, volume);
+  if (at === undefined) {
+    const top = await domain.host.mounts.at(path);
+    if (top === undefined || !isForeign(top, present)) return false;
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': something else (${top.source}) is mounted at ${path}; unmount it first`,
+    );
+  }
+  if (!at.includes(path)) {
+    if (staged === null || !at.includes(staged.stagingTargetPath)) return false;
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is staged at ${staged.stagingTargetPath}; unstage it there first`,
+    );
+  }
+  if (staged === null || staged.stagingTargetPath !== path) return true;
+  const { capability } = input;
+  const alike =
+    staged.accessMode === capability.accessMode &&
+    (staged.fsType === capability.fsType || staged.fsType === '' || capability.fsType === '') &&
+    sameFlags(staged.mountFlags, capability.mountFlags);
+  if (alike) return true;
+  throw new VolumeError(
+    'conflict',
+    `volume '${id}' is staged at ${path} with other arguments (${staged.accessMode}, flags '${staged.mountFlags.join(',')}'); unstage it first`,
+  );
+}
+
+function isForeign(mount: Mount, present: Attachment): boolean {
+  return !present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
+}
+
+/** Where the volume's filesystem or device node is mounted now, staging and publish paths alike; undefined: nowhere. */
+function stagedAt(present: Attachment): readonly string[] | undefined {
+  if (present.mounts.length === 0) return undefined;
+  return present.mounts.map((mount) =>
+    mount.target.endsWith(`/${stagedNode}`)
+      ? mount.target.slice(0, -stagedNode.length - 1)
+      : mount.target,
+  );
+}
+
+export function sameFlags(a: readonly string[], b: readonly string[]): boolean {
+  return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
+}
+
+async function stageBlock(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  present: Attachment,
+): Promise<void> {
+  await finishImage(domain, volume);
+  const device = await ensureAttached(domain, volume, present);
+  await domain.reached('stage:attached');
+  await noteStaged(domain, volume, input);
+  const node = join(input.stagingTargetPath, stagedNode);
+  await ensureTarget(node, 'file');
+  await domain.host.mounts.bind(device.path, node, { readOnly: false });
+  await domain.reached('stage:mounted');
+}
+
+async function noteStaged(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
+  const notes = await readNotes(domain, volume);
+  const { accessMode, mountFlags, fsType } = input.capability;
+  await writeNotes(volume, {
+    ...notes,
+    staged: {
+      stagingTargetPath: input.stagingTargetPath,
+      accessMode,
+      mountFlags: [...mountFlags],
+      fsType,
+    },
+  });
+  await domain.reached('stage:noted');
+}
+
+/** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. */
+async function finishImage(domain: Domain, volume: FoundVolume): Promise<void> {
+  const { sizeBytes, provisioning } = volume.record;
+  const image = await statusOf(domain, volume);
+  const short = image.sizeBytes < sizeBytes;
+  const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
+  if (!short && !holey) return;
+  await domain.host.files.growImage(volume.imagePath, {
+    sizeBytes,
+    allocate: provisioning === 'thick',
+  });
+  await domain.reached('stage:image-grown');
+}
+
+/**
+ * Everything that must hold before a read-write mount: the superblock is there and is ours, the image is as large as its
+ * filesystem, ext4's error flag is looked into, a promised growth of ext4 is finished while the image is not attached.
+ */
+async function makeReady(
+  domain: Domain,
+  volume: FoundVolume,
+  options: { filesystem: Filesystem; present: Attachment },
+): Promise<Superblock> {
+  const { filesystem, present } = options;
+  const { record, imagePath } = volume;
+  await finishImage(domain, volume);
+  const superblock = await filesystem.readSuperblock(imagePath);
+  if (superblock === undefined) {
+    throw damaged(volume, `no valid ${filesystem.type} superblock is in ${imagePath}`);
+  }
+  const image = await statusOf(domain, volume);
+  if (superblock.sizeBytes > image.sizeBytes) {
+    throw damaged(
+      volume,
+      `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
+    );
+  }
+  const mustCheck = superblock.state === 'has-errors';
+  const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
+  if (!mustCheck && !mustGrow) return superblock;
+  if (!(await setFree(domain, volume, present))) return superblock;
+  if (mustCheck) await check(domain, volume, filesystem);
+  if (!mustGrow) return superblock;
+  await domain.host.filesystems.ext4.growImage(imagePath, {
+    sectorSize: record.sectorSize,
+    workDir: volume.pool.pathOf('tmp'),
+  });
+  await domain.reached('stage:filesystem-grown');
+  return { ...superblock, sizeBytes: record.sizeBytes };
+}
+
+function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
+  return superblock.sizeBytes + MiB <= sizeBytes;
+}
+
+/** Checkers must never see an attached image. Answers false when somebody uses the device, elsewhere than here. */
+async function setFree(domain: Domain, volume: FoundVolume, present: Attachment): Promise<boolean> {
+  for (const device of present.devices) {
+    if (await domain.host.loops.isInUse(device)) return false;
+    await detach(domain, device, volume.record.id);
+  }
+  return true;
+}
+
+async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem): Promise<void> {
+  const result = await filesystem.check(volume.imagePath);
+  if (result.outcome === 'damaged') throw damaged(volume, result.detail);
+  domain.log.warn(
+    { volumeId: volume.record.id, outcome: result.outcome },
+    'the filesystem had its error flag set and was checked',
+  );
+}
+
+function damaged(volume: FoundVolume, detail: string): VolumeError {
+  const { id } = volume.record;
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} by hand`,
+  );
+}
+
+function explainMount(
+  error: unknown,
+  volume: FoundVolume,
+  options: { words: readonly string[] },
+): unknown {
+  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED')) {
+    const flags = options.words.length > 0 ? ` (mount options '${options.words.join(',')}')` : '';
+    return damaged(
+      volume,
+      `the kernel refuses to mount it${flags}: ${messageOf(error)}; see dmesg`,
+    );
+  }
+  return error;
+}
+
+async function detachQuietly(
+  domain: Domain,
+  volume: FoundVolume,
+  device: LoopDevice,
+): Promise<void> {
+  const { mounts } = await attachmentOf(domain, volume);
+  if (mounts.length > 0) return;
+  await domain.host.loops.detach(device).catch((error: unknown) => {
+    domain.log.warn(
+      { volumeId: volume.record.id, problem: messageOf(error) },
+      'a device could not be detached after a failed mount; the next start does it',
+    );
+  });
+}
+
+async function growIfSmaller(
+  domain: Domain,
+  volume: FoundVolume,
+  mounted: { device: LoopDevice; superblock: Superblock; target: string },
+): Promise<void> {
+  const { record } = volume;
+  const { device, superblock, target } = mounted;
+  if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return;
+  if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  const outcome = await domain.host.filesystems[record.fsType].growMounted(
+    target,
+    device,
+    record.sizeBytes,
+  );
+  if (outcome === 'not-permitted') {
+    domain.log.warn(
+      { volumeId: record.id },
+      'ext4 keeps its old size until it is staged when nobody uses it: growing it in use needs CAP_SYS_RESOURCE',
+    );
+    return;
+  }
+  await domain.reached('stage:filesystem-grown');
+}

@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf } from '../errors.ts';
+import type { Host } from '../host/host.ts';
+import type { Logger } from '../observe/log.ts';
+import { MiB } from '../units.ts';
+import type { Reached } from './fault-points.ts';
+import type { Pool } from './pool.ts';
+import type { PoolArea } from './pool-open.ts';
+
+/** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
+const sliceBytes = 256n * MiB;
+
+/** What was deleted leaves its place at once; its blocks are freed here, one entry at a time, and count as trash until then. */
+export class Trash {
+  readonly #host: Host;
+  readonly #log: Logger;
+  readonly #reached: Reached;
+  readonly #stop = new AbortController();
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(deps: { host: Host; log: Logger; reached: Reached }) {
+    this.#host = deps.host;
+    this.#log = deps.log;
+    this.#reached = deps.reached;
+  }
+
+  /**
+   * Takes an entry out of its place: rename to `trash/<id>.<random>`, fsync of both parents. From the rename on it does not
+   * exist any more. The blocks are freed later.
+   */
+  async discard(pool: Pool, area: PoolArea, id: string): Promise<void> {
+    const name = `${id}.${randomUUID()}`;
+    const image = pool.pathOf(area, id, 'disk.img');
+    const { allocatedBytes } = await this.#host.files
+      .imageStatus(image)
+      .catch(() => ({ allocatedBytes: 0n }));
+    await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
+    pool.room.noteTrash(name, allocatedBytes);
+    await this.#reached('delete:renamed');
+    await Promise.all([
+      this.#host.files.sync(pool.pathOf(area)),
+      this.#host.files.sync(pool.pathOf('trash')),
+    ]);
+    await this.#reached('delete:committed');
+    this.#enqueue(pool, name);
+  }
+
+  /** Queues everything an earlier run left in the pool's trash. */
+  async sweep(pool: Pool): Promise<void> {
+    for (const name of await readdir(pool.pathOf('trash'))) {
+      const image = pool.pathOf('trash', name, 'disk.img');
+      const { allocatedBytes } = await this.#host.files
+        .imageStatus(image)
+        .catch(() => ({ allocatedBytes: 0n }));
+      pool.room.noteTrash(name, allocatedBytes);
+      this.#enqueue(pool, name);
+    }
+  }
+
+  /** Resolves when everything queued so far is gone. */
+  async settled(): Promise<void> {
+    await this.#work;
+  }
+
+  /** Ends the work after the slice under way; the rest is swept at the next start. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#work;
+  }
+
+  #enqueue(pool: Pool, name: string): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#stop.signal.aborted) return;
+      try {
+        await this.#remove(pool, name);
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        this.#log.warn(
+          { pool: pool.name, entry: name, problem: messageOf(error) },
+          'trash could not be removed; the next start tries again',
+        );
+      }
+    });
+  }
+
+  async #remove(pool: Pool, name: string): Promise<void> {
+    const directory = pool.pathOf('trash', name);
+    for (const file of await readdir(directory)) {
+      if (!file.startsWith('disk.img')) continue;
+      await this.#host.files.removeInSlices(join(directory, file), {
+        sliceBytes,
+        signal: this.#stop.signal,
+      });
+    }
+    await rm(directory, { recursive: true, force: true });
+    await this.#reached('trash:removed');
+    pool.room.forgetTrash(name);
+    pool.room.invalidate();
+  }
+}
