@@ -27,6 +27,8 @@ export interface Domain {
   readonly operations: Operations;
   readonly trash: Trash;
   readonly settings: DomainSettings;
+  /** The kubelet's directory as configured and as it really is, resolved once at start. */
+  readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
   readonly log: Logger;
   readonly reached: Reached;
   /** Milliseconds since the epoch. */

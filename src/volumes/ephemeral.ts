@@ -14,7 +14,7 @@ import type { Call } from './operations.ts';
 import type { Pool } from './pool.ts';
 import type { FoundVolume } from './pools.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publish.ts';
-import { ensureTarget, removeTarget } from './target-path.ts';
+import { ensureTarget, removeTarget, targetOptions } from './target-path.ts';
 
 type EphemeralInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
@@ -161,7 +161,7 @@ async function mountThere(
     dockerMountIds: [],
   });
   await domain.reached('publish:noted');
-  await ensureTarget(input.targetPath, 'directory');
+  await ensureTarget(domain, input.targetPath, 'directory');
   await domain.reached('publish:target-made');
   const filesystem = domain.host.filesystems[record.fsType];
   await domain.host.mounts.mountDevice(device.path, input.targetPath, {
@@ -171,6 +171,7 @@ async function mountThere(
       ...mountWords(record, input.capability.mountFlags),
       ...(isReadOnly(input) ? ['ro'] : []),
     ],
+    ...targetOptions(domain),
   });
   await domain.reached('publish:mounted');
 }
@@ -179,9 +180,9 @@ async function freeQuietly(domain: Domain, volume: FoundVolume, targetPath: stri
   try {
     const { mounts } = await attachmentOf(domain, volume);
     if (mounts.some((mount) => mount.target === targetPath)) {
-      await domain.host.mounts.unmount(targetPath);
+      await domain.host.mounts.unmount(targetPath, targetOptions(domain));
     }
-    await removeTarget(targetPath);
+    await removeTarget(domain, targetPath);
     await removeVolume(domain, volume);
   } catch (error) {
     domain.log.warn(

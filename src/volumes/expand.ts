@@ -23,6 +23,7 @@ import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
 import { livePublications } from './publish.ts';
 import { requireFits, stagedNode } from './stage.ts';
+import { targetOptions, targetPathOf } from './target-path.ts';
 
 /** resize2fs 1.47 breaks an ext4 that grows by more than about 1,024 times; refused with some distance. */
 const largestExt4Factor = 1000n;
@@ -156,7 +157,8 @@ export async function nodeExpandVolume(
       if (input.capability !== undefined) requireFits(volume, input.capability);
       return explained(`volume '${id}'`, volume.pool, async () => {
         const present = await attachmentOf(domain, volume);
-        requirePath(volume, input.volumePath, present);
+        const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+        requirePath(volume, volumePath, present);
         const grown = await promise(domain, volume, input, () => {
           operation.beginEffects();
         });
@@ -219,7 +221,7 @@ async function growOffline(
     );
   }
   const filesystem = domain.host.filesystems[record.fsType];
-  await domain.host.mounts.unmount(staged.stagingTargetPath);
+  await domain.host.mounts.unmount(staged.stagingTargetPath, targetOptions(domain));
   await detach(domain, device, record.id);
   await filesystem.growImage(volume.imagePath, {
     sectorSize: record.sectorSize,
@@ -229,6 +231,7 @@ async function growOffline(
   await domain.host.mounts.mountDevice(again.path, staged.stagingTargetPath, {
     fsType: record.fsType,
     options: [...filesystem.mountOptions, ...mountWords(record, staged.mountFlags)],
+    ...targetOptions(domain),
   });
 }
 

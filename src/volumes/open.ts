@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
@@ -58,7 +59,24 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   );
   const operations = new Operations(deps.ownedBy);
   const trash = new Trash({ host, log, reached });
-  const domain: Domain = { host, pools, operations, trash, settings, log, reached, now };
+  const kubelet =
+    settings.kubeletDir === undefined
+      ? undefined
+      : {
+          path: settings.kubeletDir,
+          realPath: await realpath(settings.kubeletDir).catch(() => settings.kubeletDir ?? ''),
+        };
+  const domain: Domain = {
+    host,
+    pools,
+    operations,
+    trash,
+    settings,
+    kubelet,
+    log,
+    reached,
+    now,
+  };
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
   const timer = setInterval(() => {
     lookAgain(domain).catch((error: unknown) => {

@@ -12,7 +12,7 @@ import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
 import { requireFits, sameFlags, stagedNode } from './stage.ts';
-import { ensureTarget, requireBelowKubeletDir } from './target-path.ts';
+import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
@@ -30,9 +30,9 @@ export async function publishVolume(
   call: Call,
   input: PublishInput,
 ): Promise<void> {
-  requireBelowKubeletDir(domain, input.targetPath, 'target_path');
+  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
   if (input.ephemeral !== undefined) {
-    await publishEphemeral(domain, call, { ...input, ephemeral: input.ephemeral });
+    await publishEphemeral(domain, call, { ...input, targetPath, ephemeral: input.ephemeral });
     return;
   }
   const { id } = domain.pools.getVolume(input.volumeId).record;
@@ -42,6 +42,12 @@ export async function publishVolume(
       `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
     );
   }
+  const stagingTargetPath = await targetPathOf(
+    domain,
+    input.stagingTargetPath,
+    'staging_target_path',
+  );
+  const resolved = { ...input, targetPath, stagingTargetPath };
   await domain.operations.run(
     { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
     call,
@@ -49,7 +55,7 @@ export async function publishVolume(
       const volume = domain.pools.getVolume(id);
       requireFits(volume, input.capability);
       operation.beginEffects();
-      await explained(`volume '${id}'`, volume.pool, () => publish(domain, volume, input));
+      await explained(`volume '${id}'`, volume.pool, () => publish(domain, volume, resolved));
     },
   );
 }
@@ -70,13 +76,18 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   requireAllowed(volume, wanted, elsewhere);
   await writeNotes(volume, { ...notes, published: [...elsewhere, wanted] });
   await domain.reached('publish:noted');
-  await ensureTarget(input.targetPath, volume.record.kind === 'block' ? 'file' : 'directory');
+  await ensureTarget(
+    domain,
+    input.targetPath,
+    volume.record.kind === 'block' ? 'file' : 'directory',
+  );
   await domain.reached('publish:target-made');
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });
   } else {
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
+      ...targetOptions(domain),
     });
   }
   await domain.reached('publish:mounted');
@@ -94,7 +105,10 @@ async function bindDevice(
     device = present.readOnly ?? (await attach(domain, volume, { readOnly: true }));
     await domain.reached('publish:attached');
   }
-  await domain.host.mounts.bind(device.path, input.targetPath, { readOnly: isReadOnly(input) });
+  await domain.host.mounts.bind(device.path, input.targetPath, {
+    readOnly: isReadOnly(input),
+    ...targetOptions(domain),
+  });
 }
 
 function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {

@@ -19,7 +19,7 @@ import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
-import { ensureTarget, requireBelowKubeletDir } from './target-path.ts';
+import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
 export const stagedNode = 'device';
@@ -29,7 +29,6 @@ export const stagedNode = 'device';
  * `conflict` when staged with other arguments, `wrong-state` when the volume is another kind or damaged.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
-  requireBelowKubeletDir(domain, input.stagingTargetPath, 'staging_target_path');
   const volume = domain.pools.getVolume(input.volumeId);
   const { id } = volume.record;
   await domain.operations.run(
@@ -39,8 +38,15 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
       // Found again under the lock: it may have been deleted in between.
       const found = domain.pools.getVolume(id);
       requireFits(found, input.capability);
+      const stagingTargetPath = await targetPathOf(
+        domain,
+        input.stagingTargetPath,
+        'staging_target_path',
+      );
       operation.beginEffects();
-      await explained(`volume '${id}'`, found.pool, () => stage(domain, found, input));
+      await explained(`volume '${id}'`, found.pool, () =>
+        stage(domain, found, { ...input, stagingTargetPath }),
+      );
     },
   );
 }
@@ -66,7 +72,7 @@ async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Pr
   const words = mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
   if (await isStagedAlike(domain, volume, input, present)) return;
-  await ensureTarget(input.stagingTargetPath, 'directory');
+  await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
   if (fsType === null) {
     await stageBlock(domain, volume, input, present);
@@ -81,6 +87,7 @@ async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Pr
     await domain.host.mounts.mountDevice(device.path, input.stagingTargetPath, {
       fsType,
       options: [...filesystem.mountOptions, ...words],
+      ...targetOptions(domain),
     });
   } catch (error) {
     await detachQuietly(domain, volume, device);
@@ -158,8 +165,11 @@ async function stageBlock(
   await domain.reached('stage:attached');
   await noteStaged(domain, volume, input);
   const node = join(input.stagingTargetPath, stagedNode);
-  await ensureTarget(node, 'file');
-  await domain.host.mounts.bind(device.path, node, { readOnly: false });
+  await ensureTarget(domain, node, 'file');
+  await domain.host.mounts.bind(device.path, node, {
+    readOnly: false,
+    ...targetOptions(domain),
+  });
   await domain.reached('stage:mounted');
 }
 

@@ -7,6 +7,7 @@ import { explained } from './failures.ts';
 import type { VolumeStats } from './model.ts';
 import type { FoundVolume } from './pools.ts';
 import { stagedNode } from './stage.ts';
+import { targetPathOf } from './target-path.ts';
 
 /**
  * CSI spec, NodeGetVolumeStats. The path must be a mount of that volume, else `not-found`. For a block volume the total only.
@@ -15,8 +16,12 @@ export async function volumeStats(
   domain: Domain,
   input: { volumeId: string; volumePath: string },
 ): Promise<VolumeStats> {
-  const { volumeId, volumePath } = input;
+  const { volumeId } = input;
   const volume = domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
+  // A path outside the kubelet's directory is no mount of ours: not found, whatever it is.
+  const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
+    () => input.volumePath,
+  );
   return explained(`volume '${volumeId}'`, volume.pool, () => statsOf(domain, volume, volumePath));
 }
 

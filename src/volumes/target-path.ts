@@ -1,76 +1,95 @@
-import { lstat, mkdir, open, rmdir, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { lstat, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
+import type { TargetOptions } from '../host/host.ts';
 import type { Domain } from './domain.ts';
 
-/** Throws `invalid` when the path lies outside the kubelet directory, where that is configured. */
-export function requireBelowKubeletDir(domain: Domain, path: string, field: string): void {
-  const root = domain.settings.kubeletDir;
-  if (root === undefined || path.startsWith(`${root}/`)) return;
-  throw new VolumeError(
-    'invalid',
-    `${field} '${path}' does not lie below ${root}; correct the call, or the driver's --kubelet-dir`,
-  );
+/**
+ * The path of a stage or publish call as mountinfo writes it: symlinks above the last element resolved. Where a kubelet
+ * directory is configured, throws `invalid` for a path outside it; below it no symlink is followed by any later use.
+ */
+export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
+  const { kubelet } = domain;
+  if (kubelet !== undefined) {
+    for (const root of [kubelet.path, kubelet.realPath]) {
+      if (path.startsWith(`${root}/`)) return join(kubelet.realPath, path.slice(root.length));
+    }
+    throw new VolumeError(
+      'invalid',
+      `${field} '${path}' does not lie below ${kubelet.path}; correct the call, or the driver's --kubelet-dir`,
+    );
+  }
+  try {
+    return join(await realpath(dirname(path)), basename(path));
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
+    throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What every use of a target path passes to the host. */
+export function targetOptions(domain: Domain): TargetOptions {
+  return { root: domain.kubelet?.realPath };
 }
 
 /**
  * Makes the last element of a path that a mount goes onto: a directory, or an empty file for a device node (CSI spec,
  * NodePublishVolume). There already is fine. Throws `wrong-state` for a symlink or a thing of another kind.
  */
-export async function ensureTarget(path: string, kind: 'directory' | 'file'): Promise<void> {
+export async function ensureTarget(
+  domain: Domain,
+  path: string,
+  kind: 'directory' | 'file',
+): Promise<void> {
   try {
-    if (kind === 'directory') await mkdir(path, { mode: 0o750 });
-    else await (await open(path, 'wx', 0o660)).close();
+    await domain.host.mounts.makeTarget(path, kind, targetOptions(domain));
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) {
-      throw new VolumeError(
-        'wrong-state',
-        `${dirname(path)} does not exist; the caller makes the directory above a target`,
-        { cause: error },
-      );
-    }
-    if (!hasErrno(error, 'EEXIST')) {
-      throw new VolumeError('wrong-state', `cannot make ${path}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-    await requireKind(path, kind);
+    throw explainTarget(error, path, kind);
   }
 }
 
-async function requireKind(path: string, kind: 'directory' | 'file'): Promise<void> {
-  const found = await lstat(path);
-  if (found.isSymbolicLink()) {
-    throw new VolumeError('wrong-state', `${path} is a symbolic link; nothing is mounted there`);
+function explainTarget(error: unknown, path: string, kind: string): VolumeError {
+  const cause = { cause: error };
+  if (hasErrno(error, 'ELOOP')) {
+    return new VolumeError(
+      'wrong-state',
+      `${path} is, or leads through, a symbolic link; nothing is mounted there`,
+      cause,
+    );
   }
-  const fits = kind === 'directory' ? found.isDirectory() : found.isFile();
-  // A device node that is bound there already shows as a block device; what it is has been looked at before.
-  if (fits || (kind === 'file' && found.isBlockDevice())) return;
-  throw new VolumeError('wrong-state', `${path} exists and is not a ${kind}`);
+  if (hasErrno(error, 'ENOENT')) {
+    return new VolumeError(
+      'wrong-state',
+      `${dirname(path)} does not exist; the caller makes the directory above a target`,
+      cause,
+    );
+  }
+  if (hasErrno(error, 'ENOTDIR', 'EISDIR', 'EEXIST')) {
+    return new VolumeError('wrong-state', `${path} exists and is not a ${kind}`, cause);
+  }
+  return new VolumeError('wrong-state', `cannot make ${path}: ${messageOf(error)}`, cause);
 }
 
 /** Removes the last element of a target path again: an empty directory or file. Absent is fine; what holds data stays. */
-export async function removeTarget(path: string): Promise<void> {
+export async function removeTarget(domain: Domain, path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isFile() === true && found.size > 0) throw holdsData(path);
   try {
-    const found = await lstat(path);
-    if (found.isDirectory()) await rmdir(path);
-    else if (found.isFile() && found.size === 0) await unlink(path);
-    else {
-      throw new VolumeError(
-        'wrong-state',
-        `${path} is neither an empty directory nor an empty file; it is left as it is`,
-      );
-    }
+    await domain.host.mounts.removeTarget(path, targetOptions(domain));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
-    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) {
-      throw new VolumeError(
-        'wrong-state',
-        `${path} is not mounted but holds files; look at them and move them away`,
-        { cause: error },
-      );
-    }
-    throw error;
+    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsData(path, error);
+    throw explainTarget(error, path, 'target of ours');
   }
+}
+
+function holdsData(path: string, cause?: unknown): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `${path} is not mounted but holds data; look at it and move it away`,
+    { cause },
+  );
 }

@@ -7,7 +7,7 @@ import { explained } from './failures.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
-import { removeTarget, requireBelowKubeletDir } from './target-path.ts';
+import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 import { findIfAny } from './unstage.ts';
 
 /**
@@ -19,8 +19,8 @@ export async function unpublishVolume(
   call: Call,
   input: { volumeId: string; targetPath: string },
 ): Promise<void> {
-  const { volumeId, targetPath } = input;
-  requireBelowKubeletDir(domain, targetPath, 'target_path');
+  const { volumeId } = input;
+  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
   await domain.operations.run(
     {
       name: 'NodeUnpublishVolume',
@@ -60,10 +60,10 @@ async function unpublish(domain: Domain, volume: FoundVolume, targetPath: string
         `volume '${id}': something else (${top.source}) is mounted at ${targetPath}; unmount it first`,
       );
     }
-    await domain.host.mounts.unmount(targetPath);
+    await domain.host.mounts.unmount(targetPath, targetOptions(domain));
   }
   await domain.reached('unpublish:unmounted');
-  await removeTarget(targetPath);
+  await removeTarget(domain, targetPath);
   await domain.reached('unpublish:target-removed');
   await detachReadOnly(domain, volume);
   await domain.reached('unpublish:detached');
@@ -96,7 +96,7 @@ async function cleanUnknown(domain: Domain, volumeId: string, targetPath: string
         `volume '${volumeId}' is unknown, and what is mounted at ${targetPath} (${top.source}) is not of this driver; unmount it by hand`,
       );
     }
-    await domain.host.mounts.unmount(targetPath);
+    await domain.host.mounts.unmount(targetPath, targetOptions(domain));
   }
-  await removeTarget(targetPath);
+  await removeTarget(domain, targetPath);
 }

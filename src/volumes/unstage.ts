@@ -7,7 +7,7 @@ import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
 import { stagedNode } from './stage.ts';
-import { removeTarget, requireBelowKubeletDir } from './target-path.ts';
+import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** CSI spec, NodeUnstageVolume: unmount, detach, verify. Not staged is fine; an unknown volume too, or its pod would hang. */
 export async function unstageVolume(
@@ -16,7 +16,7 @@ export async function unstageVolume(
   input: { volumeId: string; stagingTargetPath: string },
 ): Promise<void> {
   const { volumeId, stagingTargetPath } = input;
-  requireBelowKubeletDir(domain, stagingTargetPath, 'staging_target_path');
+  const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   await domain.operations.run(
     {
       name: 'NodeUnstageVolume',
@@ -29,9 +29,7 @@ export async function unstageVolume(
       const volume = findIfAny(domain, volumeId);
       operation.beginEffects();
       if (volume === undefined) return;
-      await explained(`volume '${volumeId}'`, volume.pool, () =>
-        unstage(domain, volume, stagingTargetPath),
-      );
+      await explained(`volume '${volumeId}'`, volume.pool, () => unstage(domain, volume, path));
     },
   );
 }
@@ -63,10 +61,10 @@ async function unstage(domain: Domain, volume: FoundVolume, path: string): Promi
   for (const target of [path, node]) {
     // Stacked mounts come off one by one.
     for (const mount of present.mounts) {
-      if (mount.target === target) await domain.host.mounts.unmount(target);
+      if (mount.target === target) await domain.host.mounts.unmount(target, targetOptions(domain));
     }
   }
-  if (volume.record.kind === 'block') await removeTarget(node);
+  if (volume.record.kind === 'block') await removeTarget(domain, node);
   await domain.reached('unstage:unmounted');
   for (const device of present.devices) await detach(domain, device, id);
   await domain.reached('unstage:detached');
