@@ -5,6 +5,8 @@ import type { Operations } from './operations.ts';
 import type { Pools } from './pools.ts';
 import type { Trash } from './trash.ts';
 
+export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+
 export interface DomainSettings {
   readonly nodeTag: string;
   readonly defaultFsType: FsType;
@@ -27,6 +29,11 @@ export interface Domain {
   readonly operations: Operations;
   readonly trash: Trash;
   readonly settings: DomainSettings;
+  /**
+   * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;
+   * reading calls do it themselves, so that a hung volume stops only itself.
+   */
+  readonly ownedBy: OwnedBy;
   /** The kubelet's directory as configured and as it really is, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
   readonly log: Logger;

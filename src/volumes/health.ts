@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { StuckError } from '../host/errors.ts';
 import { formatBytes } from '../units.ts';
 import { type Attachment, attachmentOf, isMountOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
@@ -15,6 +16,16 @@ const lowPercent = 5n;
  * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
  */
 export async function signsOf(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
+  const { id } = volume.record;
+  try {
+    return await domain.ownedBy(`health ${id}`, () => lookAt(domain, volume));
+  } catch (error) {
+    if (!(error instanceof StuckError)) throw error;
+    return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+  }
+}
+
+async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
   const { pool, record } = volume;
   if (!pool.isServed) {
     return [sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`)];

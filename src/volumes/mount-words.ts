@@ -1,4 +1,4 @@
-import { parseMountOptions } from '../host/filesystem/options.ts';
+import { parseMountOptions } from '../host/filesystem/allowed-mount-options.ts';
 import type { VolumeRecord } from '../state/records.ts';
 
 /**

@@ -6,7 +6,7 @@ import { NodeState } from '../state/node-state.ts';
 import type { Volumes } from './api.ts';
 import { createVolume, leastBytesOf } from './create.ts';
 import { deleteVolume } from './delete.ts';
-import type { Domain, DomainSettings } from './domain.ts';
+import type { Domain, DomainSettings, OwnedBy } from './domain.ts';
 import { expandVolume, nodeExpandVolume } from './expand.ts';
 import type { Reached } from './fault-points.ts';
 import { signsOf, storageSigns } from './health.ts';
@@ -33,7 +33,7 @@ export interface OpenDeps {
   readonly reached?: Reached;
   readonly now?: () => number;
   /** Marks kernel calls with their owner (host/gate.ts). */
-  readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+  readonly ownedBy: OwnedBy;
 }
 
 export interface OpenedVolumes {
@@ -58,7 +58,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     settings.nodeTag,
   );
   const operations = new Operations(deps.ownedBy);
-  const trash = new Trash({ host, log, reached });
+  const trash = new Trash({ host, log, reached, ownedBy: deps.ownedBy });
   const kubelet =
     settings.kubeletDir === undefined
       ? undefined
@@ -72,6 +72,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     operations,
     trash,
     settings,
+    ownedBy: deps.ownedBy,
     kubelet,
     log,
     reached,
@@ -97,12 +98,14 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
 }
 
 async function openPool(domain: Domain, pool: Pool): Promise<void> {
-  if (await pool.open()) await reconcile(domain, pool);
+  await domain.ownedBy(`pool ${pool.name}`, async () => {
+    if (await pool.open()) await reconcile(domain, pool);
+  });
 }
 
 async function lookAgain(domain: Domain): Promise<void> {
   for (const pool of domain.pools.all) {
-    if (pool.isServed) await pool.check();
+    if (pool.isServed) await domain.ownedBy(`pool ${pool.name}`, () => pool.check());
     else await openPool(domain, pool);
   }
 }

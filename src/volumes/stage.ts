@@ -1,19 +1,17 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
-import type { Filesystem, LoopDevice, Mount, Superblock } from '../host/host.ts';
-import { formatBytes, MiB } from '../units.ts';
+import type { LoopDevice, Mount, Superblock } from '../host/host.ts';
 import {
   type Attachment,
   attachmentOf,
-  detach,
   ensureAttached,
   isMountOf,
   isNodeOf,
-  statusOf,
 } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
+import { damaged, finishImage, isSmaller, makeReady } from './make-ready.ts';
 import type { Capability, StageInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
@@ -186,87 +184,6 @@ async function noteStaged(domain: Domain, volume: FoundVolume, input: StageInput
     },
   });
   await domain.reached('stage:noted');
-}
-
-/** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. */
-async function finishImage(domain: Domain, volume: FoundVolume): Promise<void> {
-  const { sizeBytes, provisioning } = volume.record;
-  const image = await statusOf(domain, volume);
-  const short = image.sizeBytes < sizeBytes;
-  const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
-  if (!short && !holey) return;
-  await domain.host.files.growImage(volume.imagePath, {
-    sizeBytes,
-    allocate: provisioning === 'thick',
-  });
-  await domain.reached('stage:image-grown');
-}
-
-/**
- * Everything that must hold before a read-write mount: the superblock is there and is ours, the image is as large as its
- * filesystem, ext4's error flag is looked into, a promised growth of ext4 is finished while the image is not attached.
- */
-async function makeReady(
-  domain: Domain,
-  volume: FoundVolume,
-  options: { filesystem: Filesystem; present: Attachment },
-): Promise<Superblock> {
-  const { filesystem, present } = options;
-  const { record, imagePath } = volume;
-  await finishImage(domain, volume);
-  const superblock = await filesystem.readSuperblock(imagePath);
-  if (superblock === undefined) {
-    throw damaged(volume, `no valid ${filesystem.type} superblock is in ${imagePath}`);
-  }
-  const image = await statusOf(domain, volume);
-  if (superblock.sizeBytes > image.sizeBytes) {
-    throw damaged(
-      volume,
-      `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
-    );
-  }
-  const mustCheck = superblock.state === 'has-errors';
-  const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
-  if (!mustCheck && !mustGrow) return superblock;
-  if (!(await setFree(domain, volume, present))) return superblock;
-  if (mustCheck) await check(domain, volume, filesystem);
-  if (!mustGrow) return superblock;
-  await domain.host.filesystems.ext4.growImage(imagePath, {
-    sectorSize: record.sectorSize,
-    workDir: volume.pool.pathOf('tmp'),
-  });
-  await domain.reached('stage:filesystem-grown');
-  return { ...superblock, sizeBytes: record.sizeBytes };
-}
-
-function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
-  return superblock.sizeBytes + MiB <= sizeBytes;
-}
-
-/** Checkers must never see an attached image. Answers false when somebody uses the device, elsewhere than here. */
-async function setFree(domain: Domain, volume: FoundVolume, present: Attachment): Promise<boolean> {
-  for (const device of present.devices) {
-    if (await domain.host.loops.isInUse(device)) return false;
-    await detach(domain, device, volume.record.id);
-  }
-  return true;
-}
-
-async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem): Promise<void> {
-  const result = await filesystem.check(volume.imagePath);
-  if (result.outcome === 'damaged') throw damaged(volume, result.detail);
-  domain.log.warn(
-    { volumeId: volume.record.id, outcome: result.outcome },
-    'the filesystem had its error flag set and was checked',
-  );
-}
-
-function damaged(volume: FoundVolume, detail: string): VolumeError {
-  const { id } = volume.record;
-  return new VolumeError(
-    'wrong-state',
-    `volume '${id}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} by hand`,
-  );
 }
 
 function explainMount(

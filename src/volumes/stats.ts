@@ -22,7 +22,9 @@ export async function volumeStats(
   const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );
-  return explained(`volume '${volumeId}'`, volume.pool, () => statsOf(domain, volume, volumePath));
+  return explained(`volume '${volumeId}'`, volume.pool, () =>
+    domain.ownedBy(`stats ${volumeId}`, () => statsOf(domain, volume, volumePath)),
+  );
 }
 
 async function statsOf(

@@ -5,6 +5,7 @@ import { messageOf } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import { MiB } from '../units.ts';
+import type { OwnedBy } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import type { Pool } from './pool.ts';
 import type { PoolArea } from './pool-open.ts';
@@ -17,13 +18,15 @@ export class Trash {
   readonly #host: Host;
   readonly #log: Logger;
   readonly #reached: Reached;
+  readonly #ownedBy: OwnedBy;
   readonly #stop = new AbortController();
   #work: Promise<void> = Promise.resolve();
 
-  constructor(deps: { host: Host; log: Logger; reached: Reached }) {
+  constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
     this.#host = deps.host;
     this.#log = deps.log;
     this.#reached = deps.reached;
+    this.#ownedBy = deps.ownedBy;
   }
 
   /**
@@ -74,7 +77,7 @@ export class Trash {
     this.#work = this.#work.then(async () => {
       if (this.#stop.signal.aborted) return;
       try {
-        await this.#remove(pool, name);
+        await this.#ownedBy(`trash ${pool.name}`, () => this.#remove(pool, name));
       } catch (error) {
         if (this.#stop.signal.aborted) return;
         this.#log.warn(
