@@ -2,12 +2,15 @@
 export class KernelError extends Error {
   readonly syscall: string;
   readonly errno: string;
+  /** What it was done to: a path, or a sentence that names it. */
+  readonly subject: string;
 
   constructor(syscall: string, errno: string, subject: string, options?: ErrorOptions) {
     super(`${syscall} ${subject}: ${errno}`, options);
     this.name = 'KernelError';
     this.syscall = syscall;
     this.errno = errno;
+    this.subject = subject;
   }
 }
 

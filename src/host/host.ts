@@ -275,7 +275,8 @@ export interface Copies {
   reflink(from: string, to: string): Promise<void>;
   /**
    * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the end.
-   * `to` may hold the beginning from an earlier run: what is below `resumeFrom` is taken as done.
+   * `to` may hold the beginning from an earlier run: what is below `resumeFrom` is taken as done. `doneBytes` is an offset
+   * of the file: all below it is on disk, so it may be given as `resumeFrom` later, also after a crash.
    */
   copySparse(
     from: string,
@@ -290,14 +291,18 @@ export interface Copies {
 
 /** A freeze held by a child process that thaws when its pipe closes, so a killed driver thaws at once. */
 export interface Freeze {
-  /** Thaws all; milliseconds the filesystems stood still. Idempotent. */
+  /**
+   * Thaws all; milliseconds the filesystems stood still. Idempotent. KernelError ETIMEDOUT when the bound passed first, and
+   * ECHILD when the child was killed: all is thawed then too, but what was cut meanwhile is no common moment.
+   */
   thaw(): Promise<number>;
 }
 
 export interface Freezer {
   /**
    * FIFREEZE on every target, in parallel, after checking that each is the filesystem of its device. All or none: on a
-   * failure what was frozen is thawed. EBUSY: somebody else froze it. The child thaws by itself after `boundMs`.
+   * failure what was frozen is thawed. KernelError EBUSY: somebody else froze it; ENODEV: not the device's filesystem;
+   * ETIMEDOUT: it did not come to rest in time. The child thaws by itself after `boundMs`.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],
