@@ -1,0 +1,105 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { VolumeError } from '../../../src/errors.ts';
+import { NodeState } from '../../../src/state/node-state.ts';
+import {
+  readRecord,
+  type VolumeRecord,
+  volumeRecord,
+  writeRecord,
+} from '../../../src/state/records.ts';
+import { replaceFile, replaceFilePoints } from '../../../src/state/replace-file.ts';
+
+const record: VolumeRecord = {
+  schemaVersion: 1,
+  id: 'v.00000000',
+  name: 'v',
+  kind: 'mount',
+  fsType: 'ext4',
+  fsUuid: '6a4f0a3e-0000-4000-8000-000000000000',
+  provisioning: 'thin',
+  sectorSize: 4096,
+  sizeBytes: 2n ** 62n,
+  trim: 'periodic',
+  directIo: true,
+  mkfsOptions: [],
+  parameters: { pool: 'fast' },
+  source: null,
+  ephemeralTarget: null,
+  mountOptions: [],
+  createdAtMs: 1_700_000_000_000,
+};
+
+async function scratch(t: { teardown(f: () => Promise<void>): void }): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-records-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+test('a record comes back as it was written, bytes beyond 2^53 included', async (t) => {
+  const path = join(await scratch(t), 'volume.json');
+  await fc.assert(
+    fc.asyncProperty(
+      fc.bigInt({ min: 0n, max: 2n ** 62n }),
+      fc.string({ unit: 'grapheme' }),
+      async (sizeBytes, name) => {
+        const written = { ...record, sizeBytes, name };
+        await writeRecord(volumeRecord, path, written, { durable: false });
+        t.deepEqual(await readRecord(volumeRecord, path), written);
+      },
+    ),
+    { numRuns: 50 },
+  );
+});
+
+test('a failure after any step leaves the old or the new record, whole, and no temporary', async (t) => {
+  const directory = await scratch(t);
+  const path = join(directory, 'r');
+  for (const point of replaceFilePoints) {
+    await writeFile(path, 'old');
+    await t.throwsAsync(
+      replaceFile(path, 'new', {
+        reached: (here) => {
+          if (here === point) throw new Error('stop');
+        },
+      }),
+      { message: 'stop' },
+    );
+    t.is(await readFile(path, 'utf8'), point === 'record:renamed' ? 'new' : 'old', point);
+    t.deepEqual(await readdir(directory), ['r']);
+  }
+});
+
+for (const [why, text] of [
+  ['is cut', '{"schemaVersion": 1,'],
+  ['has another version', '{"schemaVersion": 2}'],
+  ['has a size that is no number', JSON.stringify({ ...record, sizeBytes: '1e9' })],
+  ['has an unknown kind', JSON.stringify({ ...record, sizeBytes: '1', kind: 'tape' })],
+] as const) {
+  test(`a record that ${why} is refused, named and left alone`, async (t) => {
+    const path = join(await scratch(t), 'volume.json');
+    await writeFile(path, text);
+    const error = await t.throwsAsync(readRecord(volumeRecord, path), { instanceOf: VolumeError });
+    t.is(error?.reason, 'internal');
+    t.true(error?.message.includes(path));
+    t.is(await readFile(path, 'utf8'), text);
+  });
+}
+
+test('nothing unreadable is ever written', async (t) => {
+  const path = join(await scratch(t), 'volume.json');
+  await t.throwsAsync(writeRecord(volumeRecord, path, { ...record, sizeBytes: -1n }));
+  await t.throwsAsync(readFile(path), { code: 'ENOENT' });
+});
+
+test('the node remembers its pools over a restart', async (t) => {
+  const directory = join(await scratch(t), 'state');
+  const state = await NodeState.open(directory);
+  t.is(state.seenAt('/disk'), undefined);
+  await state.remember('/disk', 'uuid-1');
+  const again = await NodeState.open(directory);
+  t.is(again.seenAt('/disk'), 'uuid-1');
+});

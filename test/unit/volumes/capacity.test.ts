@@ -1,0 +1,96 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { VolumeError } from '../../../src/errors.ts';
+import { GiB, MiB } from '../../../src/units.ts';
+import {
+  chooseCapacity,
+  imageUnit,
+  largestImageBytes,
+  liesInRange,
+} from '../../../src/volumes/capacity.ts';
+
+const cases = [
+  { name: 'nothing asked: the default', requiredBytes: 0n, limitBytes: 0n, expect: GiB },
+  {
+    name: 'nothing asked, a limit below the default: the limit',
+    requiredBytes: 0n,
+    limitBytes: 100n * MiB,
+    expect: 100n * MiB,
+  },
+  {
+    name: 'nothing asked, a limit below the least size',
+    requiredBytes: 0n,
+    limitBytes: 4n * MiB,
+    expect: 'out-of-range',
+  },
+  { name: 'a whole MiB stays', requiredBytes: 16n * MiB, limitBytes: 0n, expect: 16n * MiB },
+  { name: 'rounds up to a MiB', requiredBytes: 16n * MiB + 1n, limitBytes: 0n, expect: 17n * MiB },
+  {
+    name: 'below the least size: the least size',
+    requiredBytes: 1n,
+    limitBytes: 0n,
+    expect: 8n * MiB,
+  },
+  {
+    name: 'limit below the rounded size',
+    requiredBytes: 16n * MiB + 1n,
+    limitBytes: 16n * MiB + 2n,
+    expect: 'out-of-range',
+  },
+  {
+    name: 'limit below what is required',
+    requiredBytes: 16n * MiB,
+    limitBytes: 15n * MiB,
+    expect: 'out-of-range',
+  },
+  {
+    name: 'limit equal to the size',
+    requiredBytes: 16n * MiB,
+    limitBytes: 16n * MiB,
+    expect: 16n * MiB,
+  },
+  {
+    name: 'above every bound',
+    requiredBytes: largestImageBytes + 1n,
+    limitBytes: 0n,
+    expect: 'out-of-range',
+  },
+  {
+    name: 'the largest number',
+    requiredBytes: 2n ** 63n - 1n,
+    limitBytes: 0n,
+    expect: 'out-of-range',
+  },
+  { name: 'negative', requiredBytes: -1n, limitBytes: 0n, expect: 'invalid' },
+] as const;
+
+for (const { name, expect, ...range } of cases) {
+  test(`chooseCapacity: ${name}`, (t) => {
+    const choose = (): bigint => chooseCapacity(range, { leastBytes: 8n * MiB, what: 'volume v' });
+    if (typeof expect === 'bigint') t.is(choose(), expect);
+    else t.is(t.throws(choose, { instanceOf: VolumeError }).reason, expect);
+  });
+}
+
+test('chooseCapacity: whatever it answers lies in the range, is a multiple of the unit and repeats itself', (t) => {
+  const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
+  fc.assert(
+    fc.property(bytes, bytes, (requiredBytes, limitBytes) => {
+      const range = { requiredBytes, limitBytes };
+      let size: bigint;
+      try {
+        size = chooseCapacity(range, { leastBytes: 8n * MiB, what: 'v' });
+      } catch (error) {
+        t.true(error instanceof VolumeError && error.reason === 'out-of-range');
+        return;
+      }
+      t.true(liesInRange(size, range));
+      t.is(size % imageUnit, 0n);
+      t.true(size >= 8n * MiB && size <= largestImageBytes);
+      t.is(
+        chooseCapacity({ requiredBytes: size, limitBytes }, { leastBytes: 8n * MiB, what: 'v' }),
+        size,
+      );
+    }),
+  );
+});

@@ -1,0 +1,68 @@
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  nodeTagOf,
+  parseVolumeId,
+  requireOurs,
+  tagOf,
+  type VolumeId,
+  volumeIdFor,
+} from '../../../src/volumes/ids.ts';
+
+const tag = nodeTagOf('node-1');
+
+test('a safe name stands in the id as it is', (t) => {
+  t.is(String(volumeIdFor('pvc-4f1c', tag)), `pvc-4f1c.${tag}`);
+});
+
+for (const name of ['../x', 'a/b', '.hidden', '', 'ü', 'a b', '-dash', '_x', 'x'.repeat(101)]) {
+  test(`the name ${JSON.stringify(name.slice(0, 12))} is hashed`, (t) => {
+    t.regex(volumeIdFor(name, tag), /^_[0-9a-f]{64}\.[0-9a-f]{8}$/);
+  });
+}
+
+test('every name gives an id of our form, at most 128 bytes, without a slash, and equal names equal ids', (t) => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (name) => {
+      const id = volumeIdFor(name, tag);
+      t.is(parseVolumeId(id), id);
+      t.true(Buffer.byteLength(id) <= 128);
+      t.false(id.includes('/') || id.startsWith('.'));
+      t.is(volumeIdFor(name, tag), id);
+      t.is(tagOf(id), tag);
+    }),
+  );
+});
+
+test('different names give different ids', (t) => {
+  fc.assert(
+    fc.property(fc.string({ maxLength: 140 }), fc.string({ maxLength: 140 }), (a, b) => {
+      t.is(volumeIdFor(a, tag) === volumeIdFor(b, tag), a === b);
+    }),
+  );
+});
+
+for (const id of [
+  '',
+  'x',
+  '../../etc.00000000',
+  `a/b.${tag}`,
+  `a.${tag}x`,
+  `.a.${tag}`,
+  'a.ABCDEF01',
+  `a.${tag}\n`,
+]) {
+  test(`${JSON.stringify(id)} is not of our form`, (t) => {
+    t.is(parseVolumeId(id), undefined);
+    t.throws(() => requireOurs<VolumeId>(id, { nodeTag: tag, kind: 'volume' }), {
+      message: /does not exist/,
+    });
+  });
+}
+
+test('an id of another node is not found here, and the message says whose it is', (t) => {
+  const other = volumeIdFor('v', nodeTagOf('node-2'));
+  t.throws(() => requireOurs<VolumeId>(other, { nodeTag: tag, kind: 'volume' }), {
+    message: new RegExp(`another node.*${nodeTagOf('node-2')}`),
+  });
+});

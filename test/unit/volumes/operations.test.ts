@@ -1,0 +1,142 @@
+import test from 'ava';
+import { VolumeError } from '../../../src/errors.ts';
+import { createLog } from '../../../src/observe/log.ts';
+import { type Call, Operations } from '../../../src/volumes/operations.ts';
+
+const log = createLog({ level: 'silent' });
+const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
+const newOperations = (): Operations => new Operations((_owner, work) => work());
+const plan = (request?: unknown) =>
+  ({ name: 'CreateVolume', owner: 'v', exclusive: ['volume:v'], request }) as const;
+
+/** A step that a test lets go on. */
+function gate(): { readonly passed: Promise<void>; open(): void } {
+  let open = (): void => undefined;
+  const passed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { passed, open };
+}
+
+const reasonOf = async (work: Promise<unknown>): Promise<string> => {
+  try {
+    await work;
+  } catch (error) {
+    return error instanceof VolumeError ? error.reason : String(error);
+  }
+  return 'ok';
+};
+
+test('an equal request joins the run under way and gets its answer', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  let runs = 0;
+  const work = async (): Promise<number> => {
+    runs += 1;
+    await passed;
+    return runs;
+  };
+  const first = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
+  const second = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
+  open();
+  t.deepEqual(await Promise.all([first, second]), [1, 1]);
+});
+
+test('another request for the same id is busy, and so is one that cannot be compared', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const first = operations.run(plan({ size: 1n }), callOf(), () => passed);
+  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  open();
+  await first;
+  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'ok');
+});
+
+test('readers share, a writer is refused, and all is given back when the work has ended', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const read = (owner: string): Promise<void> =>
+    operations.run({ name: 'Copy', owner, shared: ['volume:v'] }, callOf(), () => passed);
+  const readers = [read('a'), read('b')];
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  open();
+  await Promise.all(readers);
+  t.is(operations.locks.size, 0);
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+});
+
+test('a caller that gives up before the first effect stops the work', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const abort = new AbortController();
+  let hadEffects = false;
+  const run = operations.run(plan({}), callOf(abort.signal), async (operation) => {
+    await passed;
+    operation.beginEffects();
+    hadEffects = true;
+  });
+  abort.abort();
+  t.is(await reasonOf(run), 'cancelled');
+  open();
+  await operations.drain(1_000);
+  t.false(hadEffects);
+});
+
+test('a caller that gives up later ends only its waiting: the work goes on and a retry joins it', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const abort = new AbortController();
+  const work = async (operation: { beginEffects(): void }): Promise<string> => {
+    operation.beginEffects();
+    await passed;
+    return 'made';
+  };
+  const first = operations.run(plan({}), callOf(abort.signal), work);
+  abort.abort();
+  t.is(await reasonOf(first), 'cancelled');
+  const retry = operations.run(plan({}), callOf(), work);
+  open();
+  t.is(await retry, 'made');
+});
+
+test('a delete aborts the create of the same id, and only that', async (t) => {
+  const operations = newOperations();
+  const seen: boolean[] = [];
+  const { passed, open } = gate();
+  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+    await passed;
+    seen.push(signal.aborted);
+  });
+  operations.abort('v', 'NodeStageVolume', 'no');
+  operations.abort('w', 'CreateVolume', 'no');
+  operations.abort('v', 'CreateVolume', 'deleted');
+  open();
+  await run;
+  t.deepEqual(seen, [true]);
+});
+
+test('after drain begins nothing new starts, and work past the bound is aborted', async (t) => {
+  const operations = newOperations();
+  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+    await new Promise<void>((_resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        reject(new VolumeError('cancelled', 'stopped'));
+      });
+    });
+  });
+  const ended = reasonOf(run);
+  await operations.drain(10);
+  t.is(await ended, 'cancelled');
+  t.is(await reasonOf(operations.run(plan({}), callOf(), async () => 1)), 'unavailable');
+});
+
+test('work that fails gives its locks back', async (t) => {
+  const operations = newOperations();
+  const fail = async (): Promise<never> => {
+    throw new VolumeError('no-space', 'full');
+  };
+  t.is(await reasonOf(operations.run(plan({}), callOf(), fail)), 'no-space');
+  t.is(operations.locks.size, 0);
+  t.is(operations.runningCount, 0);
+});

@@ -1,0 +1,55 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { VolumeError } from '../../../src/errors.ts';
+import { Index, pageOf } from '../../../src/volumes/index-of-records.ts';
+
+const idOf = (entry: { id: string }): string => entry.id;
+
+test('pages together give every entry once, in order, whatever their size', (t) => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}$/), { maxLength: 40 }),
+      fc.integer({ min: 1, max: 9 }),
+      (ids, maxEntries) => {
+        const index = new Index<{ id: string }>();
+        for (const id of ids) index.put({ id });
+        const seen: string[] = [];
+        let startingToken = '';
+        do {
+          const page = pageOf(index.sorted(), { maxEntries, startingToken, idOf });
+          t.true(page.entries.length <= maxEntries);
+          seen.push(...page.entries.map(idOf));
+          startingToken = page.nextToken;
+        } while (startingToken !== '');
+        t.deepEqual(seen, [...ids].sort());
+      },
+    ),
+  );
+});
+
+test('entries that go between two pages hide no others', (t) => {
+  const index = new Index<{ id: string }>();
+  for (const id of ['a', 'b', 'c', 'd']) index.put({ id });
+  const first = pageOf(index.sorted(), { maxEntries: 2, startingToken: '', idOf });
+  index.delete('b');
+  const second = pageOf(index.sorted(), { maxEntries: 2, startingToken: first.nextToken, idOf });
+  t.deepEqual(second.entries.map(idOf), ['c', 'd']);
+  t.is(second.nextToken, '');
+});
+
+test('no bound gives all', (t) => {
+  const entries = [{ id: 'a' }, { id: 'b' }];
+  t.deepEqual(pageOf(entries, { maxEntries: 0, startingToken: '', idOf }), {
+    entries,
+    nextToken: '',
+  });
+});
+
+for (const startingToken of ['1', 'after.', 'after.a/b', 'after.a b', 'before.a']) {
+  test(`a token that is not ours is stale: ${startingToken}`, (t) => {
+    const error = t.throws(() => pageOf([], { maxEntries: 1, startingToken, idOf }), {
+      instanceOf: VolumeError,
+    });
+    t.is(error.reason, 'stale-token');
+  });
+}
