@@ -1,0 +1,93 @@
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import test from 'ava';
+import * as v from 'valibot';
+
+const root = join(import.meta.dirname, '..', '..', '..');
+
+/** An import that the rooms' arrows forbid, or allow. The files are made for the test. */
+const arrows: readonly { from: string; to: string; allowed: boolean }[] = [
+  { from: 'src/errors.ts', to: 'src/units.ts', allowed: false },
+  { from: 'src/units.ts', to: 'src/errors.ts', allowed: true },
+  { from: 'src/units.ts', to: 'src/observe/log.ts', allowed: false },
+  { from: 'src/observe/metrics.ts', to: 'src/units.ts', allowed: true },
+  { from: 'src/observe/metrics.ts', to: 'src/volumes/ids.ts', allowed: false },
+  { from: 'src/observe/deep/a.ts', to: 'src/volumes/ids.ts', allowed: false },
+  { from: 'src/host/loop.ts', to: 'src/observe/log.ts', allowed: true },
+  { from: 'src/host/loop.ts', to: 'src/volumes/ids.ts', allowed: false },
+  { from: 'src/host/deep/a.ts', to: 'src/state/records.ts', allowed: false },
+  { from: 'src/host/loop.ts', to: 'src/config.ts', allowed: false },
+  { from: 'src/state/records.ts', to: 'src/errors.ts', allowed: true },
+  { from: 'src/state/records.ts', to: 'src/host/host.ts', allowed: false },
+  { from: 'src/state/records.ts', to: 'src/volumes/ids.ts', allowed: false },
+  { from: 'src/volumes/create.ts', to: 'src/host/host.ts', allowed: true },
+  { from: 'src/volumes/create.ts', to: 'src/state/records.ts', allowed: true },
+  { from: 'src/volumes/create.ts', to: 'src/csi/types.ts', allowed: false },
+  { from: 'src/volumes/create.ts', to: 'src/rpc/status.ts', allowed: false },
+  { from: 'src/volumes/deep/a.ts', to: 'src/docker/plugin.ts', allowed: false },
+  { from: 'src/csi/codec.ts', to: 'src/volumes/ids.ts', allowed: false },
+  { from: 'src/rpc/node.ts', to: 'src/volumes/create.ts', allowed: true },
+  { from: 'src/rpc/node.ts', to: 'src/csi/types.ts', allowed: true },
+  { from: 'src/rpc/node.ts', to: 'src/host/host.ts', allowed: true },
+  { from: 'src/rpc/node.ts', to: 'src/host/run.ts', allowed: false },
+  { from: 'src/rpc/node.ts', to: 'src/state/records.ts', allowed: false },
+  { from: 'src/rpc/node.ts', to: 'src/docker/plugin.ts', allowed: false },
+  { from: 'src/docker/plugin.ts', to: 'src/volumes/create.ts', allowed: true },
+  { from: 'src/docker/plugin.ts', to: 'src/rpc/status.ts', allowed: false },
+  { from: 'src/docker/plugin.ts', to: 'src/csi/types.ts', allowed: false },
+  { from: 'src/cli/volume.ts', to: 'src/csi/client.ts', allowed: true },
+  { from: 'src/cli/volume.ts', to: 'src/rpc/status.ts', allowed: false },
+  { from: 'src/cli/volume.ts', to: 'src/state/records.ts', allowed: false },
+  { from: 'src/cli/volume.ts', to: 'src/main.ts', allowed: false },
+  { from: 'src/config.ts', to: 'src/rpc/status.ts', allowed: false },
+  { from: 'src/main.ts', to: 'src/rpc/status.ts', allowed: true },
+];
+
+const report = v.object({
+  diagnostics: v.array(v.object({ code: v.string(), filename: v.string() })),
+});
+
+/** The files of `directory` in which oxlint, with the repository's rules, sees a forbidden import. */
+function filesRefused(directory: string): ReadonlySet<string> {
+  const oxlint = join(root, 'node_modules', '.bin', 'oxlint');
+  let output: string;
+  try {
+    output = execFileSync(oxlint, ['--format', 'json'], { cwd: directory, encoding: 'utf8' });
+  } catch (error) {
+    // It exits 1 because it found something.
+    output = v.parse(v.object({ stdout: v.string() }), error).stdout;
+  }
+  return new Set(
+    v
+      .parse(report, JSON.parse(output))
+      .diagnostics.filter(({ code }) => code.includes('no-restricted-imports'))
+      .map(({ filename }) => filename),
+  );
+}
+
+test('.oxlintrc.json lets imports point downwards only', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'loopcsi-arrows-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const refused = arrows.map((arrow, index) => {
+    // Each in a tree of its own, since two arrows may start in one file.
+    const tree = join(directory, String(index));
+    const from = join(tree, arrow.from);
+    mkdirSync(dirname(from), { recursive: true });
+    copyFileSync(join(root, '.oxlintrc.json'), join(tree, '.oxlintrc.json'));
+    const path = relative(dirname(from), join(tree, arrow.to));
+    writeFileSync(
+      from,
+      `import { a } from '${path.startsWith('.') ? path : `./${path}`}';\na();\n`,
+    );
+    return { tree, arrow };
+  });
+  const found = filesRefused(directory);
+  for (const { tree, arrow } of refused) {
+    const path = relative(directory, join(tree, arrow.from));
+    t.is(!found.has(path), arrow.allowed, `${arrow.from} → ${arrow.to}`);
+  }
+});
