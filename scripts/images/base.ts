@@ -38,9 +38,14 @@ export async function makeBaseImages(directory: string): Promise<void> {
 }
 
 async function debootstrap(root: string): Promise<void> {
-  const mirror = process.env['DEBIAN_MIRROR'] ?? 'http://deb.debian.org/debian';
+  // Without it debootstrap asks the mirror that it knows by itself.
+  const mirror = process.env['DEBIAN_MIRROR'];
   const options = ['--variant=minbase', '--include=ca-certificates'];
-  await run('debootstrap', [...options, 'bookworm', root, mirror], { timeoutMs: 600_000 });
+  await run(
+    'debootstrap',
+    [...options, 'bookworm', root, ...(mirror === undefined ? [] : [mirror])],
+    { timeoutMs: 600_000 },
+  );
   for (const path of ['var/cache/apt/archives', 'var/lib/apt/lists', ...dispensable]) {
     for (const name of await readdir(join(root, path))) {
       await rm(join(root, path, name), { recursive: true, force: true });

@@ -121,10 +121,13 @@ export function longFiles(
   ];
 }
 
-/** Nothing depends on one machine, nor on where packages were fetched from. */
+/** Nothing depends on one machine, nor on where packages were fetched from. `/home/node` is a user of Node's images. */
 export function machineTraces(files: readonly TreeFile[]): readonly string[] {
   const traces = [
-    { pattern: /(?:^|[\s'"`(=:])\/(?:work|root|home|Users)\/\w/, says: "a developer's path" },
+    {
+      pattern: /(?:^|[\s'"`(=:])\/(?:work|root|Users|home(?!\/node\b))\/\w/,
+      says: "a developer's path",
+    },
     {
       pattern:
         /registry\.npmjs|\bpypi\.org|pythonhosted|proxy\.golang|sum\.golang|deb\.debian\.org|crates\.io|"resolved":/,

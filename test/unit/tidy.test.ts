@@ -26,7 +26,9 @@ const written = files.filter(({ path }) => !generated.test(path));
 const outsideTidy = written.filter(({ path }) => !/^test\/.*\/tidy[\w.-]*\.ts$/.test(path));
 
 /** What may be longer than 300 lines, and why. */
-const longFor: Readonly<Record<string, string>> = {};
+const longFor: Readonly<Record<string, string>> = {
+  'src/host/host.ts': 'one interface, read as a whole: types and their promises, no code',
+};
 
 /** Started from outside: by bin/loopcsi. */
 const entries = ['src/main.ts'];
