@@ -1,0 +1,158 @@
+/**
+ * What is offered, once: each row is a capability, the calls that come with it, and when it is offered. The answers of the
+ * capability calls, and which calls are served at all, both follow from it, so nothing is advertised without its calls.
+ */
+import type { MethodName, ServiceName } from '../csi/services.ts';
+import type {
+  ControllerServiceCapabilityRPCType,
+  GroupControllerServiceCapabilityRPCType,
+  NodeServiceCapabilityRPCType,
+  PluginCapabilityServiceType,
+} from '../csi/types.ts';
+
+/** What the configuration decides about the interface. */
+export interface Features {
+  /** `node`: the resizer leaves growing to NodeExpandVolume. */
+  readonly expansion: 'both' | 'node';
+  readonly withoutStaging: boolean;
+}
+
+/** How loud a call is in the log: `change` alters something, `read` looks, `chatter` comes every few seconds. */
+export type Weight = 'change' | 'read' | 'chatter';
+
+interface Row<N extends ServiceName, C extends string> {
+  /** Absent: the calls come with the service itself. */
+  readonly capability?: Exclude<C, 'UNKNOWN'>;
+  readonly calls: { readonly [M in MethodName<N>]?: Weight };
+  /** Absent: always. */
+  readonly offered?: (features: Features) => boolean;
+}
+
+const never = (): boolean => false;
+
+const identity: readonly Row<'csi.v1.Identity', PluginCapabilityServiceType>[] = [
+  { calls: { GetPluginInfo: 'chatter', GetPluginCapabilities: 'chatter', Probe: 'chatter' } },
+  { capability: 'CONTROLLER_SERVICE', calls: {} },
+  { capability: 'VOLUME_ACCESSIBILITY_CONSTRAINTS', calls: {} },
+  { capability: 'GROUP_CONTROLLER_SERVICE', calls: {}, offered: never },
+  { capability: 'SNAPSHOT_METADATA_SERVICE', calls: {}, offered: never },
+  { capability: 'SNAPSHOT_ACCESSIBILITY_CONSTRAINTS', calls: {}, offered: never },
+];
+
+const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityRPCType>[] = [
+  { calls: { ControllerGetCapabilities: 'chatter', ValidateVolumeCapabilities: 'read' } },
+  {
+    capability: 'CREATE_DELETE_VOLUME',
+    calls: { CreateVolume: 'change', DeleteVolume: 'change' },
+  },
+  { capability: 'LIST_VOLUMES', calls: { ListVolumes: 'read' } },
+  { capability: 'GET_CAPACITY', calls: { GetCapacity: 'read' } },
+  {
+    capability: 'EXPAND_VOLUME',
+    calls: { ControllerExpandVolume: 'change' },
+    offered: ({ expansion }) => expansion === 'both',
+  },
+  { capability: 'GET_VOLUME', calls: { ControllerGetVolume: 'read' } },
+  { capability: 'SINGLE_NODE_MULTI_WRITER', calls: {} },
+  { capability: 'GET_VOLUME_HEALTH', calls: { ControllerGetVolumeHealth: 'read' } },
+  { capability: 'LIST_VOLUME_HEALTH', calls: { ControllerListVolumeHealth: 'read' } },
+  {
+    capability: 'CREATE_DELETE_SNAPSHOT',
+    calls: { CreateSnapshot: 'change', DeleteSnapshot: 'change' },
+    offered: never,
+  },
+  { capability: 'LIST_SNAPSHOTS', calls: { ListSnapshots: 'read' }, offered: never },
+  { capability: 'GET_SNAPSHOT', calls: { GetSnapshot: 'read' }, offered: never },
+  { capability: 'CLONE_VOLUME', calls: {}, offered: never },
+  { capability: 'MODIFY_VOLUME', calls: { ControllerModifyVolume: 'change' }, offered: never },
+  // Volumes are where they were made: there is nothing to attach.
+  {
+    capability: 'PUBLISH_UNPUBLISH_VOLUME',
+    calls: { ControllerPublishVolume: 'change', ControllerUnpublishVolume: 'change' },
+    offered: never,
+  },
+];
+
+const group: readonly Row<'csi.v1.GroupController', GroupControllerServiceCapabilityRPCType>[] = [
+  { calls: { GroupControllerGetCapabilities: 'chatter' }, offered: never },
+  {
+    capability: 'CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT',
+    calls: {
+      CreateVolumeGroupSnapshot: 'change',
+      DeleteVolumeGroupSnapshot: 'change',
+      GetVolumeGroupSnapshot: 'read',
+    },
+    offered: never,
+  },
+];
+
+const metadata: readonly Row<'csi.v1.SnapshotMetadata', never>[] = [
+  { calls: { GetMetadataAllocated: 'read', GetMetadataDelta: 'read' }, offered: never },
+];
+
+const node: readonly Row<'csi.v1.Node', NodeServiceCapabilityRPCType>[] = [
+  {
+    calls: {
+      NodeGetCapabilities: 'chatter',
+      NodeGetInfo: 'chatter',
+      NodePublishVolume: 'change',
+      NodeUnpublishVolume: 'change',
+    },
+  },
+  {
+    capability: 'STAGE_UNSTAGE_VOLUME',
+    calls: { NodeStageVolume: 'change', NodeUnstageVolume: 'change' },
+    offered: ({ withoutStaging }) => !withoutStaging,
+  },
+  { capability: 'GET_VOLUME_STATS', calls: { NodeGetVolumeStats: 'read' } },
+  { capability: 'EXPAND_VOLUME', calls: { NodeExpandVolume: 'change' } },
+  { capability: 'SINGLE_NODE_MULTI_WRITER', calls: {} },
+  { capability: 'GET_VOLUME_HEALTH', calls: { NodeGetVolumeHealth: 'read' } },
+  { capability: 'GET_STORAGE_HEALTH', calls: { NodeGetStorageHealth: 'read' } },
+];
+
+/** The rows of every service of csi.v1. */
+export const offers = {
+  'csi.v1.Identity': identity,
+  'csi.v1.Controller': controller,
+  'csi.v1.GroupController': group,
+  'csi.v1.SnapshotMetadata': metadata,
+  'csi.v1.Node': node,
+} as const;
+
+export type CsiServiceName = keyof typeof offers;
+
+interface AnyRow {
+  readonly capability?: string;
+  readonly calls: Readonly<Record<string, Weight | undefined>>;
+  readonly offered?: (features: Features) => boolean;
+}
+
+/** What each call of a service weighs, and whether it is served. */
+export function callsOf(
+  service: CsiServiceName,
+  features: Features,
+): ReadonlyMap<string, { readonly weight: Weight; readonly offered: boolean }> {
+  const rows: readonly AnyRow[] = offers[service];
+  const calls = rows.flatMap(({ calls: own, offered }) =>
+    Object.entries(own).map(
+      ([rpc, weight]) =>
+        [rpc, { weight: weight ?? 'read', offered: offered?.(features) ?? true }] as const,
+    ),
+  );
+  return new Map(calls);
+}
+
+function offeredIn<C extends string>(
+  rows: readonly { readonly capability?: C; readonly offered?: (f: Features) => boolean }[],
+  features: Features,
+): readonly C[] {
+  return rows.flatMap(({ capability, offered }) =>
+    capability !== undefined && (offered?.(features) ?? true) ? [capability] : [],
+  );
+}
+
+export const pluginServices = (features: Features) => offeredIn(identity, features);
+export const controllerCapabilities = (features: Features) => offeredIn(controller, features);
+export const groupCapabilities = (features: Features) => offeredIn(group, features);
+export const nodeCapabilities = (features: Features) => offeredIn(node, features);

@@ -1,0 +1,115 @@
+import type { ControllerServiceCapability } from '../csi/types.ts';
+import { parseParameters, parsePoolParameter } from '../volumes/parameters.ts';
+import { controllerCapabilities } from './capabilities.ts';
+import { combineCapabilities, parseCapabilities, parseCapability } from './capability.ts';
+import { findMismatch } from './confirm.ts';
+import type { Front } from './front.ts';
+import type { Implementation } from './service.ts';
+import { accessibleTopology, isHere, requireReachable } from './topology.ts';
+import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
+import { healthMessage, volumeMessage } from './volume-message.ts';
+
+/** CSI spec, "Controller Service RPC": the volumes of this node. */
+export function controllerService(front: Front): Implementation<'csi.v1.Controller'> {
+  const { settings, volumes, here } = front;
+  const topology = accessibleTopology(here);
+  return {
+    async ControllerGetCapabilities() {
+      const capabilities = controllerCapabilities(settings).map(
+        (type): ControllerServiceCapability => ({ type: 'rpc', rpc: { type } }),
+      );
+      return { capabilities };
+    },
+
+    async CreateVolume(request, call) {
+      const name = requireText(request.name, 'name');
+      const capabilities = parseCapabilities(request.volume_capabilities);
+      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFsType);
+      const range = parseRange(request.capacity_range);
+      // What may be changed later wins (CSI spec, "CreateVolume").
+      const parameters = { ...request.parameters, ...request.mutable_parameters };
+      const volumeSettings = parseParameters(parameters, fsType);
+      const source = parseSource(request.volume_content_source);
+      requireReachable(request.accessibility_requirements, here);
+      const input = { name, range, kind, fsType, settings: volumeSettings, parameters, source };
+      return { volume: volumeMessage(await volumes.createVolume(call, input), topology) };
+    },
+
+    async DeleteVolume(request, call) {
+      await volumes.deleteVolume(call, requireText(request.volume_id, 'volume_id'));
+      return {};
+    },
+
+    async ValidateVolumeCapabilities(request, call) {
+      const volumeId = requireText(request.volume_id, 'volume_id');
+      const asked = {
+        capabilities: request.volume_capabilities,
+        parameters: { ...request.parameters, ...request.mutable_parameters },
+        context: request.volume_context,
+      };
+      const message = await findMismatch(front, call, { volumeId, ...asked });
+      if (message !== undefined) return { confirmed: null, message };
+      const { volume_context, volume_capabilities, parameters, mutable_parameters } = request;
+      const confirmed = { volume_context, volume_capabilities, parameters, mutable_parameters };
+      return { confirmed, message: '' };
+    },
+
+    async ListVolumes(request, call) {
+      const page = await volumes.listVolumes(call, parsePage(request));
+      const entries = page.entries.map((volume) => ({
+        volume: volumeMessage(volume, topology),
+        status: null,
+      }));
+      return { entries, next_token: page.nextToken };
+    },
+
+    async ControllerGetVolume(request, call) {
+      const volume = await volumes.getVolume(call, requireText(request.volume_id, 'volume_id'));
+      return { volume: volumeMessage(volume, topology), status: { published_node_ids: [] } };
+    },
+
+    async GetCapacity(request, call) {
+      const asked = request.volume_capabilities;
+      const capabilities = asked.length === 0 ? [] : parseCapabilities(asked);
+      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFsType);
+      const pool = parsePoolParameter(request.parameters);
+      const place = request.accessible_topology;
+      if (place !== null && !isHere(place, here)) {
+        return { available_capacity: 0n, maximum_volume_size: null, minimum_volume_size: null };
+      }
+      const capacity = await volumes.capacity(call, { pool, kind, fsType });
+      return {
+        available_capacity: capacity.availableBytes,
+        maximum_volume_size: { value: capacity.maximumVolumeBytes },
+        minimum_volume_size: { value: capacity.minimumVolumeBytes },
+      };
+    },
+
+    async ControllerExpandVolume(request, call) {
+      const volumeId = requireText(request.volume_id, 'volume_id');
+      const range = requireRange(request.capacity_range);
+      const asked = request.volume_capability;
+      const capability =
+        asked === null ? {} : { capability: parseCapability(asked, 'volume_capability') };
+      const grown = await volumes.expandVolume(call, { volumeId, range, ...capability });
+      return {
+        capacity_bytes: grown.sizeBytes,
+        node_expansion_required: grown.nodeExpansionRequired,
+      };
+    },
+
+    async ControllerGetVolumeHealth(request, call) {
+      const volumeId = requireText(request.volume_id, 'volume_id');
+      const signs = await volumes.volumeHealth(call, volumeId);
+      return { volume_health: healthMessage(volumeId, signs) };
+    },
+
+    async ControllerListVolumeHealth(request, call) {
+      const page = await volumes.listVolumeHealth(call, parsePage(request));
+      const entries = page.entries.map(({ volume, signs }) =>
+        healthMessage(volume.record.id, signs),
+      );
+      return { entries, next_token: page.nextToken };
+    },
+  };
+}

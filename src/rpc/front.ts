@@ -1,0 +1,20 @@
+import type { FsType } from '../host/host.ts';
+import type { Volumes } from '../volumes/api.ts';
+import type { Features } from './capabilities.ts';
+import type { NodeTopology } from './topology.ts';
+
+/** What the CSI services are told at start. */
+export interface FrontSettings extends Features {
+  readonly driverName: string;
+  /** Of the software, for GetPluginInfo. */
+  readonly version: string;
+  readonly nodeId: string;
+  readonly defaultFsType: FsType;
+}
+
+/** What the methods of the CSI services work with. */
+export interface Front {
+  readonly settings: FrontSettings;
+  readonly volumes: Volumes;
+  readonly here: NodeTopology;
+}

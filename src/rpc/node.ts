@@ -1,0 +1,112 @@
+import type { NodeServiceCapability } from '../csi/types.ts';
+import { parseInlineAttributes } from '../volumes/parameters.ts';
+import { nodeCapabilities } from './capabilities.ts';
+import { onNode, parseCapability } from './capability.ts';
+import type { Front } from './front.ts';
+import type { Implementation } from './service.ts';
+import { accessibleTopology } from './topology.ts';
+import { optionalPath, parseRange, requirePath, requireText } from './validate.ts';
+import { healthMessage, usageMessages } from './volume-message.ts';
+
+/** Set by the kubelet in the context of a volume that lives and dies with its pod. */
+const ephemeralKey = 'csi.storage.k8s.io/ephemeral';
+
+/** CSI spec, "Node Service RPC". */
+export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
+  const { settings, volumes, here } = front;
+  return {
+    async NodeGetCapabilities() {
+      const capabilities = nodeCapabilities(settings).map(
+        (type): NodeServiceCapability => ({ type: 'rpc', rpc: { type } }),
+      );
+      return { capabilities };
+    },
+
+    async NodeGetInfo() {
+      return {
+        node_id: settings.nodeId,
+        max_volumes_per_node: BigInt(volumes.maxVolumesPerNode),
+        accessible_topology: accessibleTopology(here),
+      };
+    },
+
+    async NodeStageVolume(request, call) {
+      await volumes.stageVolume(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        stagingTargetPath: requirePath(request.staging_target_path, 'staging_target_path'),
+        capability: parseCapability(request.volume_capability, 'volume_capability', onNode),
+      });
+      return {};
+    },
+
+    async NodeUnstageVolume(request, call) {
+      await volumes.unstageVolume(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        stagingTargetPath: requirePath(request.staging_target_path, 'staging_target_path'),
+      });
+      return {};
+    },
+
+    async NodePublishVolume(request, call) {
+      const { volume_context: context } = request;
+      const isEphemeral = context[ephemeralKey] === 'true';
+      await volumes.publishVolume(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        stagingTargetPath: optionalPath(request.staging_target_path, 'staging_target_path'),
+        targetPath: requirePath(request.target_path, 'target_path'),
+        capability: parseCapability(request.volume_capability, 'volume_capability', onNode),
+        readOnly: request.readonly,
+        ...(isEphemeral ? { ephemeral: parseInlineAttributes(context) } : {}),
+      });
+      return {};
+    },
+
+    async NodeUnpublishVolume(request, call) {
+      await volumes.unpublishVolume(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        targetPath: requirePath(request.target_path, 'target_path'),
+      });
+      return {};
+    },
+
+    async NodeGetVolumeStats(request, call) {
+      optionalPath(request.staging_target_path, 'staging_target_path');
+      const stats = await volumes.volumeStats(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        volumePath: requirePath(request.volume_path, 'volume_path'),
+      });
+      return { usage: usageMessages(stats) };
+    },
+
+    async NodeExpandVolume(request, call) {
+      const asked = request.volume_capability;
+      optionalPath(request.staging_target_path, 'staging_target_path');
+      const { sizeBytes } = await volumes.nodeExpandVolume(call, {
+        volumeId: requireText(request.volume_id, 'volume_id'),
+        volumePath: requirePath(request.volume_path, 'volume_path'),
+        range: parseRange(request.capacity_range),
+        ...(asked === null ? {} : { capability: parseCapability(asked, 'volume_capability') }),
+      });
+      return { capacity_bytes: sizeBytes };
+    },
+
+    async NodeGetVolumeHealth(request, call) {
+      const volumeId = requireText(request.volume_id, 'volume_id');
+      optionalPath(request.volume_publish_path, 'volume_publish_path');
+      optionalPath(request.staging_target_path, 'staging_target_path');
+      const signs = await volumes.volumeHealth(call, volumeId);
+      return { volume_health: healthMessage(volumeId, signs) };
+    },
+
+    async NodeGetStorageHealth(_request, call) {
+      const signs = await volumes.storageHealth(call);
+      const backend_health = signs.map(({ pool, status, reason, message }) => ({
+        status,
+        reason,
+        message: `pool '${pool}': ${message}`,
+        volume_capability: null,
+      }));
+      return { backend_health };
+    },
+  };
+}

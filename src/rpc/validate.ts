@@ -1,0 +1,101 @@
+/** The form of a request's fields. Each function answers the domain's input or throws `invalid`, naming the field. */
+import type { CapacityRange as CsiCapacityRange, VolumeContentSource } from '../csi/types.ts';
+import { VolumeError } from '../errors.ts';
+import type { CapacityRange } from '../volumes/capacity.ts';
+import type { VolumeSource } from '../volumes/model.ts';
+
+/** NAME_MAX of Linux. */
+const longestName = 255;
+
+export function requireText(value: string, field: string): string {
+  if (value === '') throw new VolumeError('invalid', `${field} is missing`);
+  return value;
+}
+
+/** An absolute path in its shortest form: it is used as it stands, never resolved. */
+export function requirePath(value: string, field: string): string {
+  requireText(value, field);
+  const [root, ...names] = value.split('/');
+  const fits =
+    root === '' &&
+    names.every(
+      (name) =>
+        name !== '' && name !== '.' && name !== '..' && Buffer.byteLength(name) <= longestName,
+    );
+  if (!fits || value.includes('\0')) {
+    throw new VolumeError(
+      'invalid',
+      `${field} '${shortened(value)}' is not an absolute path without '.', '..', empty or over-long parts`,
+    );
+  }
+  return value;
+}
+
+/** '' when the request has none. */
+export function optionalPath(value: string, field: string): string {
+  return value === '' ? '' : requirePath(value, field);
+}
+
+/** Absent is no wish at all. Throws `out-of-range` when the bounds exclude each other. */
+export function parseRange(range: CsiCapacityRange | null): CapacityRange {
+  const requiredBytes = range?.required_bytes ?? 0n;
+  const limitBytes = range?.limit_bytes ?? 0n;
+  if (requiredBytes < 0n || limitBytes < 0n) {
+    throw new VolumeError(
+      'invalid',
+      `capacity_range: required_bytes ${requiredBytes} and limit_bytes ${limitBytes} must not be negative`,
+    );
+  }
+  if (limitBytes > 0n && limitBytes < requiredBytes) {
+    throw new VolumeError(
+      'out-of-range',
+      `capacity_range: limit_bytes ${limitBytes} is below required_bytes ${requiredBytes}`,
+    );
+  }
+  return { requiredBytes, limitBytes };
+}
+
+/** For growth: a range that asks for a size. */
+export function requireRange(range: CsiCapacityRange | null): CapacityRange {
+  const parsed = parseRange(range);
+  if (parsed.requiredBytes === 0n && parsed.limitBytes === 0n) {
+    throw new VolumeError('invalid', 'capacity_range is missing: say how large the volume must be');
+  }
+  return parsed;
+}
+
+export function parsePage(request: { max_entries: number; starting_token: string }): {
+  maxEntries: number;
+  startingToken: string;
+} {
+  if (request.max_entries < 0) {
+    throw new VolumeError('invalid', `max_entries ${request.max_entries} must not be negative`);
+  }
+  return { maxEntries: request.max_entries, startingToken: request.starting_token };
+}
+
+/** Throws `invalid` for a source of a kind this interface does not know. */
+export function parseSource(source: VolumeContentSource | null): VolumeSource | null {
+  if (source === null) return null;
+  switch (source.type) {
+    case 'snapshot':
+      return {
+        kind: 'snapshot',
+        id: requireText(source.snapshot.snapshot_id, 'volume_content_source.snapshot.snapshot_id'),
+      };
+    case 'volume':
+      return {
+        kind: 'volume',
+        id: requireText(source.volume.volume_id, 'volume_content_source.volume.volume_id'),
+      };
+    case undefined:
+      throw new VolumeError(
+        'invalid',
+        'volume_content_source names neither a snapshot nor a volume',
+      );
+  }
+}
+
+function shortened(value: string): string {
+  return value.length <= 200 ? value : `${value.slice(0, 200)}…`;
+}

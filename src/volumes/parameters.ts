@@ -1,0 +1,167 @@
+/** Parameters of StorageClasses and attributes of inline volumes (docs/parameters.md), parsed once. */
+import { VolumeError } from '../errors.ts';
+import { parseMkfsOptions } from '../host/filesystem/mkfs-options.ts';
+import type { FsType } from '../host/host.ts';
+import { parseBytes } from '../units.ts';
+import type { VolumeSettings } from './model.ts';
+import { poolNameForm } from './pool-settings.ts';
+
+export interface ParameterDoc {
+  readonly values: string;
+  readonly default: string;
+  readonly meaning: string;
+}
+
+/** What a StorageClass may say. The table of docs/parameters.md is made from it; a test compares. */
+export const knownParameters = {
+  pool: {
+    values: 'name of a pool',
+    default: 'the first pool of the driver',
+    meaning: 'Which pool of the node the volume is made in.',
+  },
+  provisioning: {
+    values: '`thin`, `thick`',
+    default: '`thin`',
+    meaning:
+      '`thick` allocates every block before the volume exists and never gives one back; `thin` allocates as data is written.',
+  },
+  mkfsOptions: {
+    values: 'flags of mkfs, see below',
+    default: 'none',
+    meaning:
+      'Passed to mkfs of the volume’s filesystem after being checked against a list. Not for block volumes.',
+  },
+  sectorSize: {
+    values: '`4096`, `512`',
+    default: '`4096`',
+    meaning: 'Logical sector size of the device in bytes. It stays with the volume for life.',
+  },
+  trim: {
+    values: '`periodic`, `online`, `off`',
+    default: '`periodic`; `off` for thick volumes',
+    meaning:
+      'When blocks that the filesystem freed go back to the pool: from time to time, at once (mount option `discard`), or never.',
+  },
+  directIO: {
+    values: '`true`, `false`',
+    default: '`true`',
+    meaning:
+      'Whether the loop device bypasses the page cache of the pool’s filesystem. Where the pool cannot, the driver goes on without and logs why.',
+  },
+} as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
+
+/** What a pod may say under `volumeAttributes` of an inline volume. */
+export const knownAttributes = {
+  size: {
+    values: 'a size, `512Mi` for example',
+    default: 'the driver’s `--ephemeral-default-size`',
+    meaning: 'Size of the volume, at most the driver’s `--ephemeral-max-size`.',
+  },
+  pool: {
+    values: 'name of a pool',
+    default: 'the first pool of the driver',
+    meaning: 'Which pool of the node the volume is made in.',
+  },
+} as const satisfies Readonly<Record<string, ParameterDoc>>;
+
+interface RawSettings {
+  readonly pool: string;
+  readonly provisioning: string;
+  readonly mkfsOptions: string;
+  readonly sectorSize: string;
+  readonly trim: string;
+  readonly directIO: string;
+}
+
+type Map = Readonly<Record<string, string>>;
+
+/** Kubernetes' own keys: metadata of the claim or the pod, which mean nothing here. */
+const foreign = /^(?:csi\.storage\.k8s\.io|storage\.kubernetes\.io)\//;
+
+/** What a new volume is told to be. Throws `invalid` for unknown keys and for values that are not allowed. */
+export function parseParameters(parameters: Map, fsType: FsType | null): VolumeSettings {
+  requireKnown(parameters, Object.keys(knownParameters), 'parameter');
+  const raw: Partial<RawSettings> = parameters;
+  const provisioning = pick(raw.provisioning ?? 'thin', ['thin', 'thick'], 'provisioning');
+  const whenToTrim = provisioning === 'thick' ? 'off' : 'periodic';
+  const trim = pick(raw.trim ?? whenToTrim, ['periodic', 'online', 'off'], 'trim');
+  if (provisioning === 'thick' && trim !== 'off') {
+    throw new VolumeError(
+      'invalid',
+      `parameter trim '${trim}' does not go with provisioning 'thick': such a volume keeps its blocks; leave trim out`,
+    );
+  }
+  const sectorSize = pick(raw.sectorSize ?? '4096', ['4096', '512'], 'sectorSize');
+  return {
+    pool: parsePool(raw.pool),
+    provisioning,
+    mkfsOptions: mkfsOptions(raw.mkfsOptions ?? '', fsType),
+    sectorSize: sectorSize === '512' ? 512 : 4096,
+    trim,
+    directIo: pick(raw.directIO ?? 'true', ['true', 'false'], 'directIO') === 'true',
+  };
+}
+
+/** The pool alone, for questions that are not about one volume. Unknown keys are refused here too. */
+export function parsePoolParameter(parameters: Map): string | undefined {
+  requireKnown(parameters, Object.keys(knownParameters), 'parameter');
+  return parsePool(parameters['pool']);
+}
+
+/** The attributes of an inline volume. The bounds of its size are the domain's. */
+export function parseInlineAttributes(context: Map): {
+  readonly sizeBytes: bigint | undefined;
+  readonly settings: VolumeSettings;
+} {
+  requireKnown(context, Object.keys(knownAttributes), 'volume attribute');
+  const { size, pool } = context;
+  const parameters = pool === undefined ? {} : { pool };
+  return {
+    sizeBytes: size === undefined ? undefined : parseBytes(size, 'volume attribute size'),
+    settings: parseParameters(parameters, null),
+  };
+}
+
+function requireKnown(given: Map, known: readonly string[], what: string): void {
+  for (const key of Object.keys(given)) {
+    if (foreign.test(key) || known.includes(key)) continue;
+    throw new VolumeError(
+      'invalid',
+      `${what} '${key}' is not known; known are ${known.join(', ')}`,
+    );
+  }
+}
+
+function pick<const T extends string>(value: string, allowed: readonly T[], key: string): T {
+  const found = allowed.find((one) => one === value);
+  if (found !== undefined) return found;
+  throw new VolumeError(
+    'invalid',
+    `parameter ${key} '${value}' is not allowed; write one of ${allowed.join(', ')}`,
+  );
+}
+
+function parsePool(pool: string | undefined): string | undefined {
+  if (pool === undefined || poolNameForm.test(pool)) return pool;
+  throw new VolumeError(
+    'invalid',
+    `parameter pool '${pool}' is not the name of a pool: those have lower-case letters, digits and '-'`,
+  );
+}
+
+function mkfsOptions(text: string, fsType: FsType | null): readonly string[] {
+  if (text.trim() === '') return [];
+  if (fsType === null) {
+    throw new VolumeError('invalid', 'parameter mkfsOptions: a block volume has no filesystem');
+  }
+  return parseMkfsOptions(fsType, text);
+}
+
+/** A table of docs/parameters.md. */
+export function parametersAsMarkdown(docs: Readonly<Record<string, ParameterDoc>>): string {
+  const rows = Object.entries(docs).map(
+    ([key, { values, default: shown, meaning }]) =>
+      `| \`${key}\` | ${values} | ${shown} | ${meaning} |`,
+  );
+  return ['| Key | Values | Default | Meaning |', '|---|---|---|---|', ...rows].join('\n');
+}

@@ -1,0 +1,95 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { status } from '@grpc/grpc-js';
+import type { ExecutionContext } from 'ava';
+import { type Logger, pino } from 'pino';
+import { type Client, makeClient } from '../../src/csi/client.ts';
+import type { EndedCall } from '../../src/rpc/call.ts';
+import type { FrontSettings } from '../../src/rpc/front.ts';
+import { type RunningServer, serveCsi } from '../../src/rpc/server.ts';
+import { nodeTopology } from '../../src/rpc/topology.ts';
+import type { Volumes } from '../../src/volumes/api.ts';
+import { fakeVolumes, type Recorded } from './fake-volumes.ts';
+
+export const frontSettings: FrontSettings = {
+  driverName: 'loopcsi.io',
+  version: '1.2.3',
+  nodeId: 'node-a',
+  defaultFsType: 'ext4',
+  expansion: 'both',
+  withoutStaging: false,
+};
+
+/** Collects what is logged, at every level. */
+export function memoryLog(): { readonly log: Logger; readonly lines: readonly string[] } {
+  const lines: string[] = [];
+  const sink = new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
+      lines.push(chunk.toString());
+      done();
+    },
+  });
+  return { log: pino({ level: 'trace' }, sink), lines };
+}
+
+export interface Served {
+  readonly endpoint: string;
+  readonly server: RunningServer;
+  readonly calls: readonly Recorded[];
+  readonly ended: readonly EndedCall[];
+  readonly lines: readonly string[];
+  readonly identity: Client<'csi.v1.Identity'>;
+  readonly controller: Client<'csi.v1.Controller'>;
+  readonly node: Client<'csi.v1.Node'>;
+}
+
+/** The CSI services over a real unix socket, with a domain that only records. Ends with the test. */
+export async function serveFake(
+  t: ExecutionContext,
+  options: {
+    readonly settings?: Partial<FrontSettings>;
+    readonly volumes?: Partial<Volumes>;
+    readonly prefaceTimeoutMs?: number;
+  } = {},
+): Promise<Served> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-rpc-'));
+  const endpoint = join(directory, 'csi.sock');
+  const settings = { ...frontSettings, ...options.settings };
+  const { volumes, calls } = fakeVolumes(options.volumes);
+  const { log, lines } = memoryLog();
+  const ended: EndedCall[] = [];
+  const server = await serveCsi({
+    endpoint,
+    front: { settings, volumes, here: nodeTopology(settings.driverName, settings.nodeId) },
+    log,
+    callEnded: (call) => ended.push(call),
+    ...(options.prefaceTimeoutMs === undefined
+      ? {}
+      : { prefaceTimeoutMs: options.prefaceTimeoutMs }),
+  });
+  const address = `unix://${endpoint}`;
+  const identity = makeClient('csi.v1.Identity', address);
+  const controller = makeClient('csi.v1.Controller', address);
+  const node = makeClient('csi.v1.Node', address);
+  t.teardown(async () => {
+    for (const client of [identity, controller, node]) client.close();
+    await server.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+  return { endpoint, server, calls, ended, lines, identity, controller, node };
+}
+
+/** The name of the gRPC code with which a call fails; `OK` when it does not. */
+export async function codeOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return 'OK';
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && typeof error.code === 'number') {
+      return status[error.code] ?? String(error.code);
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,86 @@
+import type { Volumes } from '../../src/volumes/api.ts';
+import type { Volume } from '../../src/volumes/model.ts';
+
+/** A call the fake was asked for. */
+export interface Recorded {
+  readonly method: string;
+  readonly input: unknown;
+}
+
+export const aVolume: Volume = {
+  pool: 'default',
+  record: {
+    schemaVersion: 1,
+    id: 'pvc-1.0123abcd',
+    name: 'pvc-1',
+    kind: 'mount',
+    fsType: 'ext4',
+    fsUuid: '7f3f0e0c-3c55-4d86-9d2c-2f6a4a9a1f10',
+    provisioning: 'thin',
+    sectorSize: 4096,
+    sizeBytes: 1n << 30n,
+    trim: 'periodic',
+    directIo: true,
+    mkfsOptions: [],
+    parameters: {},
+    source: null,
+    ephemeralTarget: null,
+    mountOptions: [],
+    createdAtMs: 0,
+  },
+};
+
+/**
+ * The domain as a front sees it, without one: every call is recorded and answers something plausible. `overrides` answer,
+ * fail or wait instead.
+ */
+export function fakeVolumes(overrides: Partial<Volumes> = {}): {
+  readonly volumes: Volumes;
+  readonly calls: readonly Recorded[];
+} {
+  const calls: Recorded[] = [];
+  const answers: Volumes = {
+    createVolume: async () => aVolume,
+    deleteVolume: async () => undefined,
+    getVolume: async () => aVolume,
+    listVolumes: async () => ({ entries: [aVolume], nextToken: '' }),
+    findMismatch: async () => undefined,
+    capacity: async () => ({
+      availableBytes: 5n,
+      maximumVolumeBytes: 4n,
+      minimumVolumeBytes: 1n,
+    }),
+    expandVolume: async () => ({ sizeBytes: 2n << 30n, nodeExpansionRequired: true }),
+    stageVolume: async () => undefined,
+    unstageVolume: async () => undefined,
+    publishVolume: async () => undefined,
+    unpublishVolume: async () => undefined,
+    volumeStats: async () => ({
+      kind: 'mount',
+      totalBytes: 100n,
+      usedBytes: 40n,
+      availableBytes: 60n,
+      totalInodes: 10n,
+      usedInodes: 3n,
+      availableInodes: 7n,
+    }),
+    nodeExpandVolume: async () => ({ sizeBytes: 2n << 30n }),
+    volumeHealth: async () => [],
+    listVolumeHealth: async () => ({ entries: [], nextToken: '' }),
+    storageHealth: async () => [],
+    findUnready: async () => undefined,
+    maxVolumesPerNode: 100,
+    ...overrides,
+  };
+  const volumes = new Proxy(answers, {
+    get: (target, name) => {
+      const found: unknown = Reflect.get(target, name);
+      if (typeof found !== 'function') return found;
+      return (call: unknown, input: unknown): unknown => {
+        calls.push({ method: String(name), input });
+        return Reflect.apply(found, target, [call, input]);
+      };
+    },
+  });
+  return { volumes, calls };
+}

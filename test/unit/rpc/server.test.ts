@@ -1,0 +1,170 @@
+import { once } from 'node:events';
+import { lstat, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { createConnection, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { makeClient } from '../../../src/csi/client.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { serveCsi } from '../../../src/rpc/server.ts';
+import { nodeTopology } from '../../../src/rpc/topology.ts';
+import { codeOf, frontSettings, memoryLog, serveFake } from '../../helpers/csi-server.ts';
+import { fakeVolumes } from '../../helpers/fake-volumes.ts';
+
+async function until(holds: () => boolean): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!holds()) {
+    if (Date.now() > deadline) throw new Error('the condition did not come to hold in 10 s');
+    await delay(5);
+  }
+}
+
+test('the identity service answers', async (t) => {
+  const { identity } = await serveFake(t);
+  const info = await identity.GetPluginInfo({});
+  t.like(info, { name: 'loopcsi.io', vendor_version: '1.2.3' });
+  t.deepEqual((await identity.Probe({})).ready, { value: true });
+  const { capabilities } = await identity.GetPluginCapabilities({});
+  t.deepEqual(
+    capabilities.map((one) => one.service?.type ?? one.volume_expansion?.type),
+    ['CONTROLLER_SERVICE', 'VOLUME_ACCESSIBILITY_CONSTRAINTS', 'ONLINE'],
+  );
+});
+
+test('Probe fails with the words of the domain', async (t) => {
+  const { identity } = await serveFake(t, {
+    volumes: { findUnready: async () => 'programs are missing: mkfs.ext4; install e2fsprogs' },
+  });
+  const error = await t.throwsAsync(identity.Probe({}));
+  t.regex(error?.message ?? '', /FAILED_PRECONDITION.*mkfs\.ext4/);
+});
+
+test('the socket is for its owner only', async (t) => {
+  const { endpoint } = await serveFake(t);
+  t.is((await lstat(endpoint)).mode & 0o777, 0o600);
+});
+
+test('garbage, silence and half a preface close their own connection and no other', async (t) => {
+  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 50 });
+  await identity.Probe({});
+  for (const bytes of ['', 'GET / HTTP/1.1\r\n\r\n', 'PRI * HTTP/2', '\0\xff'.repeat(5000)]) {
+    const socket = createConnection(endpoint);
+    socket.on('error', () => undefined);
+    socket.resume();
+    socket.write(bytes, 'latin1');
+    await once(socket, 'close');
+    t.is(await codeOf(identity.Probe({})), 'OK');
+  }
+});
+
+test('a connection that speaks HTTP/2 stays, also when idle', async (t) => {
+  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 20 });
+  const address = `unix://${endpoint}`;
+  const client = makeClient('csi.v1.Identity', address);
+  t.teardown(() => {
+    client.close();
+  });
+  const socket = createConnection(endpoint);
+  socket.resume();
+  let isClosed = false;
+  socket.once('close', () => {
+    isClosed = true;
+  });
+  // Preface and an empty SETTINGS frame.
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
+  await delay(200);
+  t.false(isClosed);
+  t.is(await codeOf(identity.Probe({})), 'OK');
+  socket.destroy();
+});
+
+test('connections beyond the bound are refused, and those before go on', async (t) => {
+  const { endpoint, identity } = await serveFake(t);
+  await identity.Probe({});
+  const sockets = Array.from({ length: 300 }, () => createConnection(endpoint));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  let closed = 0;
+  for (const socket of sockets) {
+    socket.on('error', () => undefined);
+    socket.resume();
+    socket.once('close', () => {
+      closed += 1;
+    });
+  }
+  // 128 in all, one of them the client's.
+  await until(() => closed >= 300 - 127);
+  t.is(await codeOf(identity.Probe({})), 'OK');
+});
+
+test('an over-large message is refused', async (t) => {
+  const { controller, calls } = await serveFake(t);
+  const name = 'x'.repeat(2 * 1024 * 1024);
+  t.is(await codeOf(controller.CreateVolume({ name })), 'RESOURCE_EXHAUSTED');
+  t.is(calls.length, 0);
+});
+
+test('a stale socket is replaced, a living one and a file are not', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-socket-'));
+  t.teardown(async () => rm(directory, { recursive: true, force: true }));
+  const { volumes } = fakeVolumes();
+  const { log } = memoryLog();
+  const serve = async (endpoint: string) =>
+    serveCsi({
+      endpoint,
+      front: { settings: frontSettings, volumes, here: nodeTopology('loopcsi.io', 'node-a') },
+      log,
+      callEnded: () => undefined,
+    });
+  const path = join(directory, 'made', 'csi.sock');
+  const first = await serve(path);
+  t.is((await lstat(join(directory, 'made'))).mode & 0o777, 0o700);
+  await t.throwsAsync(serve(path), { instanceOf: VolumeError, message: /another process answers/ });
+  await first.close();
+  await t.throwsAsync(lstat(path), { code: 'ENOENT' });
+
+  // What a killed process leaves: a bound name nobody listens on. Renamed, so that closing does not unlink it.
+  const stale = join(directory, 'stale.sock');
+  const leftover = createServer().listen(join(directory, 'other.sock'));
+  await once(leftover, 'listening');
+  await rename(join(directory, 'other.sock'), stale);
+  leftover.close();
+  const second = await serve(stale);
+  await second.close();
+
+  const file = join(directory, 'file');
+  await writeFile(file, 'precious');
+  await t.throwsAsync(serve(file), { instanceOf: VolumeError, message: /not a socket/ });
+});
+
+test('draining lets a running call end and takes no new connection', async (t) => {
+  let finish = (): void => undefined;
+  const { server, controller, endpoint } = await serveFake(t, {
+    volumes: {
+      deleteVolume: async () =>
+        new Promise<void>((resolve) => {
+          finish = resolve;
+        }),
+    },
+  });
+  const running = codeOf(controller.DeleteVolume({ volume_id: 'v.0123abcd' }));
+  const before = finish;
+  await until(() => finish !== before);
+  const drained = server.drain();
+  const socket = createConnection(endpoint);
+  await t.throwsAsync(once(socket, 'connect'));
+  finish();
+  t.is(await running, 'OK');
+  await drained;
+});
+
+test('an unknown method is UNIMPLEMENTED', async (t) => {
+  const { endpoint } = await serveFake(t);
+  const registration = makeClient('pluginregistration.Registration', `unix://${endpoint}`);
+  t.teardown(() => {
+    registration.close();
+  });
+  t.is(await codeOf(registration.GetInfo({})), 'UNIMPLEMENTED');
+});
