@@ -1,0 +1,30 @@
+import { makeCopies } from './copy.ts';
+import { makeExtents } from './extents.ts';
+import { readFacts } from './facts.ts';
+import { makeFiles } from './files.ts';
+import { makeFilesystems } from './filesystem/index.ts';
+import { makeFreezer } from './freezer.ts';
+import type { Host } from './host.ts';
+import { makeLoopDevices } from './loop.ts';
+import { makeMounts } from './mount.ts';
+import { missingPrograms } from './programs.ts';
+import { type EndedCommand, makeRun } from './run.ts';
+
+/** The node itself: kernel calls and programs. `onCommand` hears of every program that ended, for log and metrics. */
+export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
+  const loops = makeLoopDevices();
+  const mounts = makeMounts();
+  const facts = readFacts();
+  const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
+  return {
+    files: makeFiles(),
+    loops,
+    mounts,
+    filesystems: makeFilesystems({ run, loops, mounts, kernelRelease: facts.kernelRelease }),
+    extents: makeExtents(),
+    copies: makeCopies(),
+    freezer: makeFreezer(mounts),
+    facts,
+    missingPrograms,
+  };
+}
