@@ -13,7 +13,7 @@ import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { Pool } from './pool.ts';
 import type { FoundVolume } from './pools.ts';
-import { isReadOnly, livePublications, publicationOf, requireAlike } from './publish.ts';
+import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
 import { ensureTarget, removeTarget, targetOptions } from './target-path.ts';
 
 type EphemeralInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;

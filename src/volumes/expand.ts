@@ -21,7 +21,7 @@ import { mountWords } from './mount-words.ts';
 import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
-import { livePublications } from './publish.ts';
+import { livePublications } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
 import { targetOptions, targetPathOf } from './target-path.ts';
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
-import type { LoopDevice, Mount } from '../host/host.ts';
+import type { LoopDevice } from '../host/host.ts';
 import type { Publication } from '../state/records.ts';
 import { type Attachment, attach, attachmentOf, isMountOf, isNodeOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
@@ -11,7 +11,8 @@ import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
-import { requireFits, sameFlags, stagedNode } from './stage.ts';
+import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
+import { requireFits, stagedNode } from './stage.ts';
 import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
@@ -128,73 +129,6 @@ function requireStaged(volume: FoundVolume, input: PublishInput, present: Attach
     );
   }
   return device;
-}
-
-export function isReadOnly(input: PublishInput): boolean {
-  const { accessMode } = input.capability;
-  return (
-    input.readOnly ||
-    accessMode === 'SINGLE_NODE_READER_ONLY' ||
-    accessMode === 'MULTI_NODE_READER_ONLY' ||
-    input.capability.mountFlags.includes('ro')
-  );
-}
-
-export function publicationOf(input: PublishInput): Publication {
-  const { accessMode, mountFlags, fsType } = input.capability;
-  return {
-    targetPath: input.targetPath,
-    readOnly: isReadOnly(input),
-    accessMode,
-    mountFlags: [...mountFlags],
-    fsType,
-  };
-}
-
-/** Of what was asked, what the kernel still shows. */
-export function livePublications(
-  published: readonly Publication[],
-  present: Attachment,
-): readonly Publication[] {
-  return published.filter(({ targetPath }) =>
-    present.mounts.some((mount) => mount.target === targetPath),
-  );
-}
-
-/** Throws `conflict` when what is mounted at the target was asked for otherwise, `wrong-state` when it is not this volume. */
-export function requireAlike(
-  volume: FoundVolume,
-  at: {
-    top: Mount;
-    present: Attachment;
-    wanted: Publication;
-    published: readonly Publication[];
-  },
-): void {
-  const { id } = volume.record;
-  const { top, present, wanted, published } = at;
-  const device = present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
-  if (device === undefined) {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}': something else (${top.source}) is mounted at ${top.target}; unmount it first`,
-    );
-  }
-  const noted = published.find(({ targetPath }) => targetPath === wanted.targetPath);
-  const isReadOnlyThere =
-    volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
-  const alike =
-    isReadOnlyThere === wanted.readOnly &&
-    (noted === undefined ||
-      (noted.accessMode === wanted.accessMode &&
-        (noted.fsType === wanted.fsType || noted.fsType === '' || wanted.fsType === '') &&
-        sameFlags(noted.mountFlags, wanted.mountFlags)));
-  if (alike) return;
-  throw new VolumeError(
-    'conflict',
-    `volume '${id}' is published at ${wanted.targetPath} with other arguments ` +
-      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, flags '${noted?.mountFlags.join(',') ?? ''}'); unpublish it first`,
-  );
 }
 
 function requireAllowed(

@@ -10,7 +10,7 @@ const plan = (request?: unknown) =>
   ({ name: 'CreateVolume', owner: 'v', exclusive: ['volume:v'], request }) as const;
 
 /** A step that a test lets go on. */
-function gate(): { readonly passed: Promise<void>; open(): void } {
+function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   let open = (): void => undefined;
   const passed = new Promise<void>((resolve) => {
     open = resolve;
