@@ -19,6 +19,7 @@ export const descriptor: object = {
                 UnmountVolume: { requestType: 'UnmountVolumeRequest', responseType: 'UnmountVolumeResponse' },
                 ExpandVolume: { requestType: 'ExpandVolumeRequest', responseType: 'ExpandVolumeResponse' },
                 ListSnapshots: { requestType: 'ListSnapshotsRequest', responseType: 'ListSnapshotsResponse' },
+                GetSnapshot: { requestType: 'GetSnapshotRequest', responseType: 'GetSnapshotResponse' },
                 WatchSnapshot: {
                   requestType: 'WatchSnapshotRequest',
                   responseType: 'WatchSnapshotResponse',
@@ -68,7 +69,7 @@ export const descriptor: object = {
                 force: { type: 'bool', id: 4 },
               },
             },
-            InitPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
+            InitPoolResponse: { fields: { pool: { type: 'Pool', id: 1 }, existed: { type: 'bool', id: 2 } } },
             AdoptPoolRequest: { fields: { name: { type: 'string', id: 1 } } },
             AdoptPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
             GrowPoolRequest: { fields: { name: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
@@ -106,6 +107,8 @@ export const descriptor: object = {
                 direct_io: { type: 'bool', id: 16 },
                 ephemeral: { type: 'bool', id: 17 },
                 problems: { rule: 'repeated', type: 'Problem', id: 18 },
+                fs_uuid: { type: 'string', id: 19 },
+                image_path: { type: 'string', id: 20 },
               },
               nested: {
                 Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },
@@ -130,9 +133,9 @@ export const descriptor: object = {
             },
             MountVolumeResponse: { fields: {} },
             UnmountVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, target_path: { type: 'string', id: 2 } } },
-            UnmountVolumeResponse: { fields: {} },
+            UnmountVolumeResponse: { fields: { target_paths: { rule: 'repeated', type: 'string', id: 1 } } },
             ExpandVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
-            ExpandVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 } } },
+            ExpandVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 }, at_next_mount: { type: 'bool', id: 2 } } },
             ListSnapshotsRequest: {
               fields: {
                 max_entries: { type: 'int32', id: 1 },
@@ -147,6 +150,8 @@ export const descriptor: object = {
                 next_token: { type: 'string', id: 2 },
               },
             },
+            GetSnapshotRequest: { fields: { snapshot_id: { type: 'string', id: 1 } } },
+            GetSnapshotResponse: { fields: { snapshot: { type: 'Snapshot', id: 1 } } },
             Snapshot: {
               fields: {
                 snapshot_id: { type: 'string', id: 1 },

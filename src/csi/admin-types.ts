@@ -14,24 +14,26 @@ export interface LoopcsiServices {
 export interface AdminService {
   /** Every configured pool, also those that cannot be served now. */
   readonly ListPools: Unary<ListPoolsRequest, ListPoolsResponse>;
-  /** Makes a configured pool's directory a pool: writes its marker. One that is a pool already is a success. */
+  /** Makes a directory a pool of this node: writes its marker. A configured one is served from then on; another once it is configured. One that is this node's pool already is a success. */
   readonly InitPool: Unary<InitPoolRequest, InitPoolResponse>;
-  /** Takes over a pool that carries another node's tag. Its volumes get ids of this node. */
+  /** Takes over a configured pool that another node, or another disk at this path, stood for. Its volumes get ids of this node; FAILED_PRECONDITION when one of them is attached. */
   readonly AdoptPool: Unary<AdoptPoolRequest, AdoptPoolResponse>;
   /** Grows the image of a pool with an embedded filesystem. OUT_OF_RANGE when it would shrink. */
   readonly GrowPool: Unary<GrowPoolRequest, GrowPoolResponse>;
   /** Volumes as records and kernel tell, in pages, ordered by id. A bad token is ABORTED, as in CSI. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** One volume. */
+  /** One volume, by its id or its name. */
   readonly GetVolume: Unary<GetVolumeRequest, GetVolumeResponse>;
   /** Stages a volume in the driver's own directory and publishes it at a path; repeated, a success. */
   readonly MountVolume: Unary<MountVolumeRequest, MountVolumeResponse>;
-  /** Undoes MountVolume; unstages after the last path of its own. Nothing mounted there is a success. */
+  /** Undoes MountVolume, at one path or at all of them; unstages after the last. Nothing mounted is a success. */
   readonly UnmountVolume: Unary<UnmountVolumeRequest, UnmountVolumeResponse>;
   /** Grows image, loop device and filesystem, in use or not, before it answers. Already that large is a success. */
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
   /** Snapshots with what CSI leaves out, in pages, ordered by id. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
+  /** One snapshot, by its id or its name. */
+  readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
   /** Progress of a snapshot's copy: one message at once, more while it moves, the last with `ready` or `error`. */
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
   /** Looks at kernel, programs, pools and leftovers, and says what to do about each finding. Changes nothing. */
@@ -127,18 +129,21 @@ export interface PoolAbilities {
 }
 
 export interface InitPoolRequest {
-  /** A configured pool. Required. */
+  /** Required. */
   readonly name: string;
-  /** When set, must be the configured path: a guard against a wrong name. */
+  /** Absolute. For a configured pool it may be empty and must else be the configured path; required for any other. */
   readonly path: string;
   /** More than 0: make an XFS image of that size in the directory and let the pool lie in it. */
   readonly embedded_size_bytes: bigint;
-  /** Also on a filesystem that is refused otherwise (overlayfs, tmpfs) or in a directory that is not empty. */
+  /** Also on a filesystem that is refused otherwise: overlayfs, tmpfs. */
   readonly force: boolean;
 }
 
 export interface InitPoolResponse {
+  /** As it stands now; UNAVAILABLE with the reason when the driver is not configured to serve it. */
   readonly pool: Pool | null;
+  /** Whether the marker was there already. */
+  readonly existed: boolean;
 }
 
 export interface AdoptPoolRequest {
@@ -177,7 +182,7 @@ export interface ListVolumesResponse {
 }
 
 export interface GetVolumeRequest {
-  /** Required. */
+  /** Id or name. Required. */
   readonly volume_id: string;
 }
 
@@ -212,6 +217,10 @@ export type Volume = {
   readonly ephemeral: boolean;
   /** Empty: healthy. */
   readonly problems: readonly Problem[];
+  /** UUID of the filesystem as it was made; empty for a block volume. */
+  readonly fs_uuid: string;
+  /** The image, for people; it is the driver's to touch. */
+  readonly image_path: string;
 } & (
   | {
       readonly source: 'source_snapshot_id';
@@ -254,11 +263,14 @@ export type MountVolumeResponse = Readonly<Record<string, never>>;
 export interface UnmountVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Required. */
+  /** Empty: everywhere MountVolume has published it. */
   readonly target_path: string;
 }
 
-export type UnmountVolumeResponse = Readonly<Record<string, never>>;
+export interface UnmountVolumeResponse {
+  /** Where it was unmounted; empty when it was not mounted. */
+  readonly target_paths: readonly string[];
+}
 
 export interface ExpandVolumeRequest {
   /** Required. */
@@ -269,6 +281,8 @@ export interface ExpandVolumeRequest {
 
 export interface ExpandVolumeResponse {
   readonly volume: Volume | null;
+  /** The filesystem takes the new size when the volume is mounted the next time. */
+  readonly at_next_mount: boolean;
 }
 
 export interface ListSnapshotsRequest {
@@ -286,6 +300,15 @@ export interface ListSnapshotsResponse {
   readonly snapshots: readonly Snapshot[];
   /** Empty on the last page. */
   readonly next_token: string;
+}
+
+export interface GetSnapshotRequest {
+  /** Id or name. Required. */
+  readonly snapshot_id: string;
+}
+
+export interface GetSnapshotResponse {
+  readonly snapshot: Snapshot | null;
 }
 
 export interface Snapshot {

@@ -93,12 +93,13 @@ test('what a request leaves out arrives as its default', async (t) => {
     ...refuseAll,
     InitPool: (call, callback) => {
       requests.push(call.request);
-      callback(null, { pool: null });
+      callback(null, { pool: null, existed: false });
     },
   });
   const client = connect(t, 'loopcsi.v1.Admin', address);
   t.deepEqual(await client.InitPool({ name: 'default', embedded_size_bytes: 2n ** 40n }), {
     pool: null,
+    existed: false,
   });
   t.deepEqual(requests, [
     { name: 'default', path: '', embedded_size_bytes: 2n ** 40n, force: false },
@@ -119,6 +120,7 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   UnmountVolume: refuse,
   ExpandVolume: refuse,
   ListSnapshots: refuse,
+  GetSnapshot: refuse,
   WatchSnapshot: (call) => {
     call.emit('error', { code: status.UNIMPLEMENTED });
   },
