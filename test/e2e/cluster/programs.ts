@@ -60,6 +60,13 @@ async function programsKey(): Promise<string> {
  * is empty too, a second when this was built before.
  */
 export async function clusterPrograms(): Promise<string> {
+  built ??= buildClusterPrograms();
+  return built;
+}
+
+let built: Promise<string> | undefined;
+
+async function buildClusterPrograms(): Promise<string> {
   return cached('programs', await programsKey(), async (directory) => {
     const flags = ['-trimpath', '-ldflags', await linkerFlags(), '-o', `${directory}/`];
     await go('build', ...flags, ...packages);

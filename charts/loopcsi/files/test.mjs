@@ -1,0 +1,66 @@
+// Whether volumes work here, and whether the cluster's snapshot-controller does distributed snapshotting, found out by what it does.
+import { readFile, statfs, writeFile } from 'node:fs/promises';
+import { api, until } from './api.mjs';
+
+const { CLAIM: claim, NAMESPACE: namespace, SNAPSHOT_CLASS: snapshotClass } = process.env;
+const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
+const snapshots = `/apis/snapshot.storage.k8s.io/v1/namespaces/${namespace}/volumesnapshots`;
+
+await writeFile('/data/written', 'by helm test');
+const { blocks, bsize } = await statfs('/data');
+const text = await readFile('/data/written', 'utf8');
+console.log(`volume: ok, wrote and read ${text.length} bytes on ${Math.round((blocks * bsize) / 2 ** 20)} MiB`);
+
+const trouble = snapshotClass === '' ? skipped() : await trySnapshot();
+if (trouble !== undefined) {
+  console.log(trouble);
+  process.exitCode = 1;
+}
+
+function skipped() {
+  console.log('snapshots: off (no snapshot CRDs when the chart was installed, or snapshotter.enabled is false)');
+  return undefined;
+}
+
+async function trySnapshot() {
+  const metadata = { name: claim };
+  const source = { persistentVolumeClaimName: claim };
+  const spec = { volumeSnapshotClassName: snapshotClass, source };
+  await api('POST', snapshots, { apiVersion: 'snapshot.storage.k8s.io/v1', kind: 'VolumeSnapshot', metadata, spec });
+  try {
+    return await watchSnapshot();
+  } finally {
+    await api('DELETE', `${snapshots}/${claim}`);
+    const gone = await until(60, async () => ((await api('GET', `${snapshots}/${claim}`)) ? undefined : true));
+    if (gone === undefined) console.log(`VolumeSnapshot ${namespace}/${claim} is still being deleted: look with kubectl describe`);
+  }
+}
+
+async function watchSnapshot() {
+  const bound = await until(30, async () => {
+    const { status } = await api('GET', `${snapshots}/${claim}`);
+    return status?.boundVolumeSnapshotContentName ?? (status?.error ? '' : undefined);
+  });
+  if (!bound) {
+    return `snapshots: FAILED. No snapshot-controller took up VolumeSnapshot ${namespace}/${claim} within 30 s.
+Install one (set snapshot-controller.enabled=true in this chart's values), or look why the cluster's own does not work.`;
+  }
+  const content = () => api('GET', `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`);
+  const node = await until(10, async () => (await content())?.metadata.labels?.[managedBy]);
+  if (node === undefined) {
+    return `snapshots: FAILED. The cluster's snapshot-controller does not do distributed snapshotting: it made ${bound}
+without the label ${managedBy}, so no node takes it up and snapshots would wait for ever.
+Start it with --enable-distributed-snapshotting=true (it then also needs to get, list and watch nodes), or, where you may
+not change it, leave snapshots off: snapshotter.enabled=false.`;
+  }
+  const outcome = await until(60, async () => {
+    const { status } = (await content()) ?? {};
+    return status?.error?.message ?? (status?.readyToUse ? 'ready' : undefined);
+  });
+  if (outcome === 'ready') {
+    console.log(`snapshots: ok, distributed: node ${node} made one`);
+    return undefined;
+  }
+  console.log(`snapshots: distributed (node ${node}), but this one was not made: ${outcome ?? 'no answer within 60 s'}`);
+  return outcome === undefined ? `look at the driver's and the snapshotter's log on node ${node}` : undefined;
+}

@@ -1,0 +1,178 @@
+{{/* The DaemonSet of one group of nodes. Takes (dict "root" $ "group" …). */}}
+{{- define "loopcsi.daemonset" -}}
+{{- $root := .root }}
+{{- $group := .group }}
+{{- $values := .root.Values }}
+{{- $driver := $values.driver }}
+{{- $selector := include "loopcsi.selectorLabels" $root }}
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: {{ include "loopcsi.fullname" $root }}-node{{ with $group.name }}-{{ . }}{{ end }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "loopcsi.labels" $root | nindent 4 }}
+    app.kubernetes.io/component: node
+spec:
+  selector:
+    matchLabels:
+      {{- $selector | nindent 6 }}
+      app.kubernetes.io/component: node
+      {{- with $group.name }}
+      loopcsi.io/node-group: {{ . }}
+      {{- end }}
+  updateStrategy: {{- toYaml $values.updateStrategy | nindent 4 }}
+  template:
+    metadata:
+      labels:
+        {{- include "loopcsi.labels" $root | nindent 8 }}
+        app.kubernetes.io/component: node
+        {{- with $group.name }}
+        loopcsi.io/node-group: {{ . }}
+        {{- end }}
+        {{- with $values.podLabels }}{{ toYaml . | nindent 8 }}{{ end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: driver
+        {{- with $values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
+    spec:
+      serviceAccountName: {{ include "loopcsi.serviceAccountName" $root }}
+      automountServiceAccountToken: false
+      {{- with $values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $values.imagePullSecrets }}
+      imagePullSecrets: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $group.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with default $values.affinity $group.affinity }}
+      affinity: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      # Longer than the driver's own bound: an operation that runs is let end.
+      terminationGracePeriodSeconds: 60
+      containers:
+        {{- include "loopcsi.driverContainer" . | nindent 8 }}
+        {{- include "loopcsi.sidecarContainers" $root | nindent 8 }}
+      volumes:
+        # The CSI socket, for the kubelet and the sidecars.
+        - name: plugin
+          hostPath: {path: {{ $values.kubeletDir }}/plugins/{{ $driver.name }}, type: DirectoryOrCreate}
+        # Where the kubelet looks for drivers.
+        - name: registration
+          hostPath: {path: {{ $values.kubeletDir }}/plugins_registry, type: Directory}
+        # Staging paths, and those of raw block volumes.
+        - name: kubelet-plugins
+          hostPath: {path: {{ $values.kubeletDir }}/plugins, type: Directory}
+        # Volumes of pods.
+        - name: kubelet-pods
+          hostPath: {path: {{ $values.kubeletDir }}/pods, type: DirectoryOrCreate}
+        # Loop devices appear there while the driver runs.
+        - name: dev
+          hostPath: {path: /dev, type: Directory}
+        # Which pool was seen where, outside all pools.
+        - name: state
+          hostPath: {path: {{ $values.stateDir }}, type: DirectoryOrCreate}
+        {{- range $group.pools }}
+        - name: pool-{{ .name }}
+          hostPath: {path: {{ .path }}, type: {{ if .create }}DirectoryOrCreate{{ else }}Directory{{ end }}}
+        {{- end }}
+        - name: tmp
+          emptyDir: {}
+        - name: api-token
+          projected:
+            sources:
+              - serviceAccountToken: {path: token, expirationSeconds: 3607}
+              - configMap:
+                  name: kube-root-ca.crt
+                  items: [{key: ca.crt, path: ca.crt}]
+              - downwardAPI:
+                  items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+{{- end }}
+
+{{- define "loopcsi.driverContainer" -}}
+{{- $values := .root.Values }}
+{{- $driver := $values.driver -}}
+- name: driver
+  image: {{ include "loopcsi.image" (dict "image" $values.image "tag" .root.Chart.AppVersion) }}
+  imagePullPolicy: {{ $values.image.pullPolicy }}
+  args:
+    - serve
+    - --endpoint=unix:///csi/csi.sock
+    - --kubelet-socket={{ $values.kubeletDir }}/plugins/{{ $driver.name }}/csi.sock
+    {{- if not $values.registrar.enabled }}
+    - --registration-dir=/registration
+    {{- end }}
+    - --driver-name={{ $driver.name }}
+    - --node-id=$(NODE_NAME)
+    - --kubelet-dir={{ $values.kubeletDir }}
+    - --state-dir={{ $values.stateDir }}
+    - --default-fstype={{ $driver.defaultFsType }}
+    # The resizer leaves growing to the kubelet: it runs on one node and cannot reach the pools of the others.
+    - --expansion=node
+    # Brackets do for both address families.
+    - --http-address=[$(POD_IP)]:{{ $driver.httpPort }}
+    - --log-level={{ $driver.logLevel }}
+    - --shutdown-timeout={{ $driver.shutdownTimeout }}
+    - --ephemeral-default-size={{ $driver.ephemeral.defaultSize }}
+    - --ephemeral-max-size={{ $driver.ephemeral.maxSize }}
+    - --ephemeral-pool-cap={{ $driver.ephemeral.poolCap }}
+    {{- with $driver.maxVolumes }}
+    - --max-volumes={{ . }}
+    {{- end }}
+    {{- range .group.pools }}
+    - --pool={{ include "loopcsi.pool" . }}
+    {{- end }}
+    {{- range $driver.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  env:
+    - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    # `kubectl exec` into this container finds the driver.
+    - {name: LOOPCSI_ENDPOINT, value: unix:///csi/csi.sock}
+  ports:
+    - {name: metrics, containerPort: {{ $driver.httpPort }}}
+  # What ends the driver is shown by `kubectl describe pod`.
+  terminationMessagePolicy: FallbackToLogsOnError
+  livenessProbe:
+    httpGet: {path: /healthz, port: metrics}
+    initialDelaySeconds: 10
+    periodSeconds: 10
+    timeoutSeconds: 3
+    failureThreshold: 5
+  # Not httpGet: its event would hold the status code alone, and not why the driver cannot serve.
+  readinessProbe:
+    exec:
+      command:
+        - bash
+        - -c
+        - |
+          exec 3<>"/dev/tcp/$POD_IP/{{ $driver.httpPort }}" || exit 1
+          printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
+          IFS=' ' read -r _ code _ <&3
+          [ "$code" = 200 ] || { sed '1,/^\r$/d' <&3; exit 1; }
+    periodSeconds: 10
+    timeoutSeconds: 5
+  securityContext:
+    # Mounting and loop devices (CAP_SYS_ADMIN), growing ext4 in use (CAP_SYS_RESOURCE), all of the host's loop devices,
+    # and mounts that the kubelet sees (Bidirectional): Kubernetes gives the last two to privileged containers only.
+    privileged: true
+    readOnlyRootFilesystem: true
+  resources: {{- toYaml $driver.resources | nindent 4 }}
+  volumeMounts:
+    - {name: plugin, mountPath: /csi}
+    - {name: registration, mountPath: /registration}
+    - {name: kubelet-plugins, mountPath: {{ $values.kubeletDir }}/plugins, mountPropagation: Bidirectional}
+    - {name: kubelet-pods, mountPath: {{ $values.kubeletDir }}/pods, mountPropagation: Bidirectional}
+    - {name: dev, mountPath: /dev}
+    - {name: state, mountPath: {{ $values.stateDir }}}
+    {{- range .group.pools }}
+    # HostToContainer: a disk that is mounted later is seen without a restart.
+    - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
+    {{- end }}
+    - {name: tmp, mountPath: /tmp}
+{{- end }}

@@ -1,0 +1,88 @@
+{{- define "loopcsi.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "loopcsi.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "loopcsi.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "loopcsi.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Labels that never change: they are part of selectors. */}}
+{{- define "loopcsi.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "loopcsi.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "loopcsi.labels" -}}
+{{ include "loopcsi.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: loopcsi
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "loopcsi.serviceAccountName" -}}
+{{- default (printf "%s-node" (include "loopcsi.fullname" .)) .Values.serviceAccount.name }}
+{{- end }}
+
+{{/* An image's full name. Takes (dict "image" … "tag" default tag). */}}
+{{- define "loopcsi.image" -}}
+{{- with .image }}
+{{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}:{{ default $.tag .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* "true" or nothing: whether the snapshotter runs and snapshot classes are made. */}}
+{{- define "loopcsi.snapshots" -}}
+{{- if eq (toString .Values.snapshotter.enabled) "auto" }}
+{{- if or (index .Values "snapshot-controller" "enabled") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1") }}true{{ end }}
+{{- else if .Values.snapshotter.enabled }}true{{ end }}
+{{- end }}
+
+{{/* One pool as the driver's --pool takes it. */}}
+{{- define "loopcsi.pool" -}}
+{{ .name }}={{ .path }}
+{{- if .create }},create{{ end }}
+{{- with .reserve }},reserve={{ . }}{{ end }}
+{{- with .overcommit }},overcommit={{ . }}{{ end }}
+{{- if .mountpointRequired }},mountpoint=required{{ end }}
+{{- if .force }},force{{ end }}
+{{- with .reflink }},reflink={{ . }}{{ end }}
+{{- end }}
+
+{{/* Sidecars run as root, who owns the driver's 0600 socket, and may do nothing else that root may. */}}
+{{- define "loopcsi.sidecarSecurity" -}}
+runAsUser: 0
+runAsGroup: 0
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* Pods of hooks and tests speak to the API server alone. */}}
+{{- define "loopcsi.toolSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* The API server's token goes into the sidecars only: the privileged driver never speaks to the API server. */}}
+{{- define "loopcsi.tokenMount" -}}
+name: api-token
+mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+readOnly: true
+{{- end }}

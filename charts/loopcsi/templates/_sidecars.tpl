@@ -1,0 +1,89 @@
+{{- define "loopcsi.sidecarContainers" -}}
+{{- $values := .Values -}}
+- name: provisioner
+  image: {{ include "loopcsi.image" (dict "image" $values.provisioner.image "tag" "") }}
+  imagePullPolicy: {{ $values.provisioner.image.pullPolicy }}
+  args:
+    - --csi-address=/csi/csi.sock
+    - --node-deployment=true
+    - --node-deployment-immediate-binding={{ $values.provisioner.immediateBinding }}
+    - --strict-topology=true
+    - --immediate-topology=false
+    - --enable-capacity=true
+    # The pod owns the capacity objects: those of a lost node go with its pod.
+    - --capacity-ownerref-level=0
+    - --capacity-poll-interval={{ $values.provisioner.capacityPollInterval }}
+    - --extra-create-metadata=true
+    - --default-fstype={{ $values.driver.defaultFsType }}
+    - --timeout=120s
+    {{- range $values.provisioner.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  env:
+    - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+  {{- include "loopcsi.sidecarRest" $values.provisioner | nindent 2 }}
+{{- if include "loopcsi.snapshots" . }}
+- name: snapshotter
+  image: {{ include "loopcsi.image" (dict "image" $values.snapshotter.image "tag" "") }}
+  imagePullPolicy: {{ $values.snapshotter.image.pullPolicy }}
+  args:
+    - --csi-address=/csi/csi.sock
+    - --node-deployment=true
+    - --extra-create-metadata=true
+    - --timeout=120s
+    {{- range $values.snapshotter.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  env:
+    - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+  {{- include "loopcsi.sidecarRest" $values.snapshotter | nindent 2 }}
+{{- end }}
+{{- if $values.resizer.enabled }}
+- name: resizer
+  image: {{ include "loopcsi.image" (dict "image" $values.resizer.image "tag" "") }}
+  imagePullPolicy: {{ $values.resizer.image.pullPolicy }}
+  args:
+    - --csi-address=/csi/csi.sock
+    - --leader-election=true
+    - --leader-election-namespace=$(NAMESPACE)
+    # Volumes grow in use; without this it would watch every pod of the cluster.
+    - --handle-volume-inuse-error=false
+    - --resize-timeout=120s
+    - --modify-timeout=120s
+    {{- range $values.resizer.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  env:
+    - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+  {{- include "loopcsi.sidecarRest" $values.resizer | nindent 2 }}
+{{- end }}
+{{- if $values.registrar.enabled }}
+- name: registrar
+  image: {{ include "loopcsi.image" (dict "image" $values.registrar.image "tag" "") }}
+  imagePullPolicy: {{ $values.registrar.image.pullPolicy }}
+  args:
+    - --csi-address=/csi/csi.sock
+    - --kubelet-registration-path={{ $values.kubeletDir }}/plugins/{{ $values.driver.name }}/csi.sock
+    {{- range $values.registrar.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  terminationMessagePolicy: FallbackToLogsOnError
+  securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 4 }}
+  resources: {{- toYaml $values.registrar.resources | nindent 4 }}
+  volumeMounts:
+    - {name: plugin, mountPath: /csi}
+    - {name: registration, mountPath: /registration}
+{{- end }}
+{{- end }}
+
+{{/* What all sidecars that speak to the API server have in common. Takes the sidecar's values. */}}
+{{- define "loopcsi.sidecarRest" -}}
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 2 }}
+resources: {{- toYaml .resources | nindent 2 }}
+volumeMounts:
+  - {name: plugin, mountPath: /csi}
+  - {{- include "loopcsi.tokenMount" . | nindent 4 }}
+{{- end }}

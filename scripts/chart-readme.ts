@@ -1,0 +1,66 @@
+/**
+ * Writes the table of values in charts/loopcsi/README.md from values.schema.json (what it means, what it may be) and
+ * values.yaml (its default). With `--check` it only compares: exit code 1 when the table is not what it should be.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { parse } from 'yaml';
+
+const chart = join(import.meta.dirname, '..', '..', 'charts', 'loopcsi');
+const [begin, end] = ['<!-- values: begin -->', '<!-- values: end -->'];
+
+interface Property {
+  readonly description?: string | undefined;
+  readonly properties?: Readonly<Record<string, Property>> | undefined;
+}
+
+const property: v.GenericSchema<unknown, Property> = v.object({
+  description: v.optional(v.string()),
+  properties: v.optional(
+    v.record(
+      v.string(),
+      v.lazy(() => property),
+    ),
+  ),
+});
+
+const anything = v.record(v.string(), v.unknown());
+
+/** One row a leaf, in the schema's order. Throws where a value has no description. */
+function rows(at: Property, defaults: unknown, path: readonly string[]): string[] {
+  if (at.properties === undefined) {
+    const name = path.join('.');
+    if (at.description === undefined) throw new Error(`${name} has no description in the schema`);
+    const shown = defaults === undefined ? '' : `\`${JSON.stringify(defaults)}\``;
+    return [`| \`${name}\` | ${cell(shown)} | ${cell(at.description)} |`];
+  }
+  const values = v.is(anything, defaults) ? defaults : {};
+  return Object.entries(at.properties).flatMap(([key, below]) =>
+    rows(below, values[key], [...path, key]),
+  );
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+}
+
+const schema = v.parse(
+  property,
+  JSON.parse(await readFile(join(chart, 'values.schema.json'), 'utf8')),
+);
+const defaults: unknown = parse(await readFile(join(chart, 'values.yaml'), 'utf8'));
+const table = ['| Value | Default | Meaning |', '|---|---|---|', ...rows(schema, defaults, [])];
+
+const path = join(chart, 'README.md');
+const before = await readFile(path, 'utf8');
+const [head, rest = ''] = before.split(begin);
+const after = [head, begin, '\n', table.join('\n'), '\n', end, rest.split(end)[1]].join('');
+if (process.argv.includes('--check')) {
+  if (after !== before) {
+    console.error('charts/loopcsi/README.md: the table of values is old; run npm run generate');
+    process.exitCode = 1;
+  }
+} else {
+  await writeFile(path, after);
+}

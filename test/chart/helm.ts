@@ -1,0 +1,100 @@
+/** Renders the chart with the real helm, without a cluster. */
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { parseAllDocuments } from 'yaml';
+import { attempt, type CommandResult } from '../../scripts/command.ts';
+import { projectRoot } from '../e2e/cluster/cache.ts';
+import { clusterPrograms } from '../e2e/cluster/programs.ts';
+
+export const chart = join(projectRoot, 'charts', 'loopcsi');
+export const release = 'r1';
+export const namespace = 'storage';
+
+const strings = v.record(v.string(), v.string());
+
+const container = v.looseObject({
+  name: v.string(),
+  image: v.string(),
+  imagePullPolicy: v.string(),
+  args: v.optional(v.array(v.string()), []),
+  terminationMessagePolicy: v.optional(v.string()),
+  securityContext: v.record(v.string(), v.unknown()),
+  volumeMounts: v.optional(
+    v.array(
+      v.looseObject({
+        name: v.string(),
+        mountPath: v.string(),
+        mountPropagation: v.optional(v.string()),
+      }),
+    ),
+    [],
+  ),
+});
+export type Container = v.InferOutput<typeof container>;
+
+const podSpec = v.looseObject({
+  containers: v.array(container),
+  serviceAccountName: v.string(),
+  automountServiceAccountToken: v.optional(v.boolean()),
+  nodeSelector: v.optional(strings),
+  tolerations: v.optional(v.array(v.unknown())),
+  volumes: v.optional(
+    v.array(
+      v.looseObject({
+        name: v.string(),
+        hostPath: v.optional(v.object({ path: v.string(), type: v.string() })),
+      }),
+    ),
+    [],
+  ),
+});
+
+const rule = v.object({
+  apiGroups: v.array(v.string()),
+  resources: v.array(v.string()),
+  verbs: v.array(v.string()),
+});
+
+const manifest = v.looseObject({
+  apiVersion: v.string(),
+  kind: v.string(),
+  metadata: v.looseObject({
+    name: v.string(),
+    namespace: v.optional(v.string()),
+    labels: v.optional(strings, {}),
+    annotations: v.optional(strings, {}),
+  }),
+  rules: v.optional(v.array(rule)),
+  parameters: v.optional(strings),
+});
+export type Manifest = v.InferOutput<typeof manifest>;
+
+/** Runs helm with `values` as JSON on its standard input. */
+export async function helm(args: readonly string[], values: object = {}): Promise<CommandResult> {
+  const program = join(await clusterPrograms(), 'helm');
+  return attempt(program, [...args, '--values', '-'], { input: JSON.stringify(values) });
+}
+
+/** The chart's objects for these values. Throws with helm's words where it refuses. */
+export async function render(values: object, ...flags: readonly string[]): Promise<Manifest[]> {
+  const args = ['template', release, chart, '--namespace', namespace, ...flags];
+  const { exitCode, stdout, stderr } = await helm(args, values);
+  if (exitCode !== 0) throw new Error(stderr);
+  return parseAllDocuments(stdout)
+    .map((document): unknown => document.toJS())
+    .filter((object) => object !== null)
+    .map((object) => v.parse(manifest, object));
+}
+
+/** The pod of a workload, or of a Pod itself. */
+export function podOf(object: Manifest): v.InferOutput<typeof podSpec> | undefined {
+  const inWorkload = v.looseObject({
+    spec: v.looseObject({ template: v.looseObject({ spec: podSpec }) }),
+  });
+  if (object.kind === 'Pod') return v.parse(v.looseObject({ spec: podSpec }), object).spec;
+  if (!['DaemonSet', 'Deployment', 'Job'].includes(object.kind)) return undefined;
+  return v.parse(inWorkload, object).spec.template.spec;
+}
+
+/** Snapshots on, as on a cluster that has the CRDs. */
+export const withSnapshotCrds = ['--api-versions', 'snapshot.storage.k8s.io/v1'];

@@ -1,0 +1,22 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { debianPackages } from '../../src/host/programs.ts';
+
+const root = join(import.meta.dirname, '..', '..', '..');
+
+test('the image has the packages whose programs host/ runs, and no others', async (t) => {
+  const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
+  const install = /apt-get install --yes --no-install-recommends([^&]*)&&/.exec(dockerfile)?.[1];
+  const named = (install ?? '').split(/[\s\\]+/).filter((word) => word !== '');
+  t.deepEqual(named.sort(), [...debianPackages]);
+});
+
+test('production dependencies only, optional ones among them, and no architecture', async (t) => {
+  const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
+  const instructions = dockerfile.replaceAll(/^#.*$/gm, '');
+  t.regex(instructions, /npm ci --omit=dev/);
+  t.notRegex(instructions, /omit=optional/);
+  t.notRegex(instructions, /amd64|x86_64|arm64|aarch64|--platform/);
+  t.regex(instructions, /COPY --from=dependencies \/src\/node_modules/);
+});
