@@ -5,7 +5,13 @@ import { onNode, parseCapability } from './capability.ts';
 import type { Front } from './front.ts';
 import type { Implementation } from './service.ts';
 import { accessibleTopology } from './topology.ts';
-import { optionalPath, parseRange, requirePath, requireText } from './validate.ts';
+import {
+  optionalPath,
+  parseRange,
+  requireMountedPath,
+  requirePath,
+  requireText,
+} from './validate.ts';
 import { healthMessage, usageMessages } from './volume-message.ts';
 
 /** Set by the kubelet in the context of a volume that lives and dies with its pod. */
@@ -73,7 +79,7 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
       optionalPath(request.staging_target_path, 'staging_target_path');
       const stats = await volumes.volumeStats(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
-        volumePath: requirePath(request.volume_path, 'volume_path'),
+        volumePath: requireMountedPath(request.volume_path, 'volume_path'),
       });
       return { usage: usageMessages(stats) };
     },
@@ -83,7 +89,7 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
       optionalPath(request.staging_target_path, 'staging_target_path');
       const { sizeBytes } = await volumes.nodeExpandVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
-        volumePath: requirePath(request.volume_path, 'volume_path'),
+        volumePath: requireMountedPath(request.volume_path, 'volume_path'),
         range: parseRange(request.capacity_range),
         ...(asked === null ? {} : { capability: parseCapability(asked, 'volume_capability') }),
       });

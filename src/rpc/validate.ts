@@ -31,6 +31,19 @@ export function requirePath(value: string, field: string): string {
   return value;
 }
 
+/**
+ * A path that is only looked at. A relative one can be no mount of any volume, so it is `not-found` rather than `invalid`
+ * (csi-sanity asks for that); one that is absolute must be in its shortest form all the same.
+ */
+export function requireMountedPath(value: string, field: string): string {
+  requireText(value, field);
+  if (value.startsWith('/')) return requirePath(value, field);
+  throw new VolumeError(
+    'not-found',
+    `${field} '${shortened(value)}' is no path where a volume is mounted: it is not absolute`,
+  );
+}
+
 /** '' when the request has none. */
 export function optionalPath(value: string, field: string): string {
   return value === '' ? '' : requirePath(value, field);
