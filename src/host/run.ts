@@ -87,8 +87,8 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
     if (!result.isMaxBuffer && isAnswer(exitCode, answers)) {
       return { exitCode, stdout: result.stdout, stderr: result.stderr };
     }
+    const message = failureMessage(file, result, options.timeoutMs, result.stderr);
     const stderr = result.stderr.slice(-stderrTail);
-    const message = failureMessage(file, result, options.timeoutMs, stderr);
     throw new CommandError(file, { message, exitCode, stderr }, { cause: result.cause });
   };
 }
@@ -125,13 +125,16 @@ function failureMessage(
   if (failure.isMaxBuffer) return `${file} wrote more than ${maxOutputBytes} bytes and was ended`;
   if (failure.signal !== undefined) return `${file} was ended by ${failure.signal}`;
   if (failure.exitCode === undefined) return failure.shortMessage ?? `${file} could not be started`;
-  return `${file} ended with exit code ${failure.exitCode}: ${lastLine(stderr)}`;
+  return `${file} ended with exit code ${failure.exitCode}: ${complaint(stderr)}`;
 }
 
 function cancelled(file: Program): string {
   return `${file} was cancelled`;
 }
 
-function lastLine(text: string): string {
-  return text.trim().split('\n').at(-1)?.trim() || 'it wrote no message';
+/** The line that says what went wrong: after a program's banner, and before the usage that some print. */
+function complaint(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim());
+  const said = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));
+  return said.find((line) => line.startsWith('ERROR')) ?? said[0] ?? 'it wrote no message';
 }

@@ -34,7 +34,10 @@ test('an exit code that is no answer is a CommandError with the end of the messa
   t.is(error?.exitCode, 8);
   t.is(error?.file, 'e2fsck');
   t.regex(error?.stderr ?? '', /No such file/);
-  t.regex(error?.message ?? '', /e2fsck ended with exit code 8/);
+  t.regex(
+    error?.message ?? '',
+    /^e2fsck ended with exit code 8: e2fsck: No such file or directory/,
+  );
 });
 
 test('a program that was cancelled before its turn never runs', async (t) => {

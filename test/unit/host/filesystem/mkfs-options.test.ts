@@ -27,8 +27,8 @@ for (const { fsType, text, words } of [
   },
   {
     fsType: 'xfs',
-    text: '-n size=8192 -d agcount=8 -l size=128m',
-    words: ['-n', 'size=8192', '-d', 'agcount=8', '-l', 'size=128m'],
+    text: '-n size=8192 -l size=128m',
+    words: ['-n', 'size=8192', '-l', 'size=128m'],
   },
   {
     fsType: 'btrfs',
@@ -60,7 +60,7 @@ for (const { fsType, text, names } of [
   { fsType: 'ext4', text: '/dev/sda1', names: '/dev/sda1' },
   { fsType: 'ext4', text: '-L -f', names: '-f' },
   { fsType: 'ext4', text: '-L $(id)', names: '$(id)' },
-  { fsType: 'xfs', text: '-d su=64k,sw=2', names: 'su=64k' },
+  { fsType: 'xfs', text: '-d su=64k,sw=2', names: '-d' },
   { fsType: 'xfs', text: '-l logdev=/dev/sda1', names: 'logdev=/dev/sda1' },
   { fsType: 'xfs', text: '-l size=10m', names: 'size=10m' },
   { fsType: 'xfs', text: '-m uuid=3f2b8c1d-0a4e-4f6b-9c7d-5e8f01234567', names: 'uuid=' },

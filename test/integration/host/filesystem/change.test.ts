@@ -1,0 +1,211 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { open, readFile, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CommandError } from '../../../../src/host/errors.ts';
+import { fsTypes } from '../../../../src/host/host.ts';
+import { GiB, MiB } from '../../../../src/units.ts';
+import {
+  files,
+  filesystems,
+  hashOf,
+  isSound,
+  loops,
+  noteSkip,
+  onBench,
+  readAt,
+  rootTest as test,
+  tool,
+  writeAt,
+} from './workbench.ts';
+
+noteSkip();
+
+/** CAP_SYS_RESOURCE, capability 24, of this process. */
+const status = readFileSync('/proc/self/status', 'utf8');
+const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+const canGrowExt4Online = ((effective >> 24n) & 1n) === 1n;
+
+for (const fsType of fsTypes) {
+  const fs = filesystems[fsType];
+
+  test(`${fsType}: an image grows while nobody has it, and keeps what is in it`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image, uuid } = await bench.make(fsType, 320n * MiB);
+      const data = randomBytes(4 << 20);
+      const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
+      await bench.mounted(fsType, image, write);
+      const { workDir } = bench;
+      for (const sizeBytes of [320n * MiB, GiB, GiB, 1300n * MiB]) {
+        await files.growImage(image, { sizeBytes, allocate: false });
+        await fs.growImage(image, { sectorSize: 4096, workDir });
+        const after = await fs.readSuperblock(image);
+        t.is(after?.sizeBytes, sizeBytes);
+        t.is(after?.uuid, uuid);
+        t.true(await isSound(fsType, image));
+      }
+      await bench.mounted(fsType, image, async (target) => {
+        t.true((await readFile(join(target, 'file'))).equals(data));
+        const { bsize, blocks } = await statfs(target);
+        t.true(bsize * blocks > 1200 << 20);
+      });
+    });
+  });
+
+  test(`${fsType}: a mounted filesystem grows under a writer`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make(fsType, 320n * MiB);
+      await bench.mounted(fsType, image, async (target, device) => {
+        t.is(await fs.growMounted(target, device, 320n * MiB), 'grown', 'nothing to do');
+        const file = await open(join(target, 'file'), 'w+');
+        const before = randomBytes(1 << 20);
+        const after = randomBytes(1 << 20);
+        await file.write(before, 0, before.length, 0);
+        await files.growImage(image, { sizeBytes: GiB, allocate: false });
+        await loops.refreshSize(device);
+        const outcome = await fs.growMounted(target, device, GiB);
+        const canGrow = fsType !== 'ext4' || canGrowExt4Online;
+        t.is(outcome, canGrow ? 'grown' : 'not-permitted');
+        if (canGrow) t.is(await fs.growMounted(target, device, GiB), 'grown', 'once more');
+        await file.write(after, 0, after.length, before.length);
+        await file.sync();
+        await file.close();
+        const whole = await readFile(join(target, 'file'));
+        t.true(whole.equals(Buffer.concat([before, after])));
+        const { bsize, blocks } = await statfs(target);
+        t.is(bsize * blocks > 900 << 20, canGrow);
+      });
+      t.true(await isSound(fsType, image));
+    });
+  });
+
+  test(`${fsType}: growing the wrong directory is refused and touches nothing`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make(fsType, 320n * MiB);
+      await bench.mounted(fsType, image, async (_target, device) => {
+        await files.growImage(image, { sizeBytes: GiB, allocate: false });
+        await loops.refreshSize(device);
+        const wrong = fs.growMounted(bench.workDir, device, GiB);
+        await t.throwsAsync(wrong, { name: 'KernelError', message: /ENODEV/ });
+      });
+      t.is((await fs.readSuperblock(image))?.sizeBytes, 320n * MiB);
+    });
+  });
+
+  test(`${fsType}: a copy gets a UUID of its own and is mounted beside its source`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image, uuid } = await bench.make(fsType, 320n * MiB);
+      const data = randomBytes(1 << 20);
+      await bench.mounted(fsType, image, async (target) => {
+        await writeFile(join(target, 'file'), data, { flush: true });
+        // Twice: a copy of a copy, and a second copy while both are mounted.
+        const copy = await bench.copy(image);
+        const first = randomUUID();
+        const options = { sectorSize: 4096, workDir: bench.workDir } as const;
+        await fs.renewUuid(copy, { ...options, uuid: first });
+        t.is((await fs.readSuperblock(copy))?.uuid, first);
+        const grandchild = await bench.copy(copy);
+        const second = randomUUID();
+        await fs.renewUuid(grandchild, { ...options, uuid: second });
+        t.is((await fs.readSuperblock(grandchild))?.uuid, second);
+        t.true(await isSound(fsType, grandchild));
+        for (const each of [copy, grandchild]) {
+          await bench.mounted(fsType, each, async (beside) => {
+            t.true((await readFile(join(beside, 'file'))).equals(data));
+            await writeFile(join(beside, 'file'), 'changed', { flush: true });
+          });
+        }
+        t.true((await readFile(join(target, 'file'))).equals(data));
+      });
+      t.is((await fs.readSuperblock(image))?.uuid, uuid);
+    });
+  });
+
+  test(`${fsType}: a superblock that is gone or changed by one bit is noticed, and left alone`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make(fsType, 320n * MiB);
+      const at = { ext4: 1024 + 0x70, xfs: 0x28, btrfs: 65_536 + 0x28 }[fsType];
+      const byte = (await readAt(image, at, 1)).readUInt8();
+      await writeAt(image, at, Buffer.from([byte ^ 1]));
+      t.is(await fs.readSuperblock(image), undefined);
+      await writeAt(image, at, Buffer.from([byte]));
+      t.not(await fs.readSuperblock(image), undefined);
+      await writeAt(image, 0, Buffer.alloc(128 << 10));
+      t.is(await fs.readSuperblock(image), undefined);
+      const hash = await hashOf(image);
+      const { workDir } = bench;
+      await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
+      await t.throwsAsync(fs.growImage(image, { sectorSize: 4096, workDir }));
+      const uuid = randomUUID();
+      await t.throwsAsync(fs.renewUuid(image, { uuid, sectorSize: 4096, workDir }));
+      await tool('truncate', ['--size', '320M', image]);
+      if (fsType === 'ext4') return; // e2fsck's turn: check.test.ts
+      t.is((await fs.check(image)).outcome, 'damaged');
+      t.is(await hashOf(image), hash);
+    });
+  });
+}
+
+test('ext4: growth by more than a thousand times is refused, and the image stays as it was', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 16n * MiB);
+    const { workDir } = bench;
+    await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
+    const grow = filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
+    await t.throwsAsync(grow, { instanceOf: CommandError, message: /at most 1000 times/ });
+    t.true(await isSound('ext4', image));
+    t.is((await filesystems.ext4.readSuperblock(image))?.sizeBytes, 16n * MiB);
+  });
+});
+
+test('ext4: steps within the factor add up, as resize2fs alone would not survive', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 16n * MiB);
+    const data = randomBytes(1 << 20);
+    const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
+    await bench.mounted('ext4', image, write);
+    const { workDir } = bench;
+    for (const sizeBytes of [GiB, 17n * GiB]) {
+      await files.growImage(image, { sizeBytes, allocate: false });
+      await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
+      t.true(await isSound('ext4', image));
+    }
+    const read = async (target: string) =>
+      t.true((await readFile(join(target, 'file'))).equals(data));
+    await bench.mounted('ext4', image, read);
+  });
+});
+
+for (const extraMiB of [1n, 5n, 9n]) {
+  test(`ext4: ${extraMiB} MiB beyond a group count as filled when ext4 cannot use them`, async (t) => {
+    await onBench(t, async (bench) => {
+      const sizeBytes = 256n * MiB + extraMiB * MiB;
+      const { image } = await bench.make('ext4', sizeBytes);
+      const before = await hashOf(image);
+      // A second growth with nothing to gain does nothing, whether mke2fs used the rest or left it out.
+      await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: bench.workDir });
+      t.is(await hashOf(image), before);
+      await bench.mounted('ext4', image, async (target, device) => {
+        t.is(await filesystems.ext4.growMounted(target, device, sizeBytes), 'grown');
+      });
+      const { image: smaller } = await bench.make('ext4', 256n * MiB);
+      await files.growImage(smaller, { sizeBytes, allocate: false });
+      await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: bench.workDir });
+      t.true(await isSound('ext4', smaller));
+    });
+  });
+}
+
+test('xfs: a damaged allocation group is refused by the mount, and nothing is left behind', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('xfs', 320n * MiB);
+    // The header of the first group's inodes (AGI), the third sector.
+    await writeAt(image, 2 * 4096, randomBytes(4096));
+    await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
+    const { workDir } = bench;
+    const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
+    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+    t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
+  });
+});

@@ -1,0 +1,163 @@
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasErrno } from '../../../../src/host/errors.ts';
+import { parseMkfsOptions } from '../../../../src/host/filesystem/mkfs-options.ts';
+import { fsTypes } from '../../../../src/host/host.ts';
+import { GiB, KiB, MiB } from '../../../../src/units.ts';
+import {
+  files,
+  filesystems,
+  isSound,
+  mounts,
+  noteSkip,
+  onBench,
+  rootTest as test,
+  tool,
+} from './workbench.ts';
+
+noteSkip();
+
+/** What a fresh, thin 1 GiB image may take at most. */
+const freshBytes = { ext4: MiB, xfs: MiB, btrfs: 8n * MiB } as const;
+
+for (const fsType of fsTypes) {
+  test(`${fsType}: a fresh thin 1 GiB image is small, sound and says who it is`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image, uuid } = await bench.make(fsType, GiB);
+      const { allocatedBytes, sizeBytes } = await files.imageStatus(image);
+      t.is(sizeBytes, GiB);
+      t.true(allocatedBytes < freshBytes[fsType], `${allocatedBytes} bytes`);
+      t.true(await isSound(fsType, image));
+      const state = fsType === 'xfs' ? 'needs-replay' : 'clean';
+      const expected = { fsType, uuid, sizeBytes: GiB, state };
+      t.deepEqual(await filesystems[fsType].readSuperblock(image), expected);
+      for (const other of fsTypes.filter((each) => each !== fsType)) {
+        t.is(await filesystems[other].readSuperblock(image), undefined);
+      }
+    });
+  });
+
+  for (const sectorSize of [512, 4096] as const) {
+    test(`${fsType}: the least size works with ${sectorSize}-byte sectors`, async (t) => {
+      await onBench(t, async (bench) => {
+        const { leastBytes } = filesystems[fsType];
+        const { image } = await bench.make(fsType, leastBytes, { sectorSize });
+        const data = randomBytes(1 << 20);
+        const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
+        await bench.mounted(fsType, image, write, { sectorSize });
+        t.true(await isSound(fsType, image));
+        await bench.mounted(
+          fsType,
+          image,
+          async (target) => t.true((await readFile(join(target, 'file'))).equals(data)),
+          { sectorSize },
+        );
+      });
+    });
+  }
+
+  test(`${fsType}: below the least size mkfs refuses, or the promise of a size would not hold`, async (t) => {
+    // mke2fs goes lower, but without a journal.
+    if (fsType === 'ext4') {
+      await onBench(t, async (bench) => {
+        const { image } = await bench.make('ext4', 7n * MiB);
+        const { stdout } = await tool('dumpe2fs', ['-h', image]);
+        t.notRegex(stdout, /has_journal/);
+      });
+      return;
+    }
+    await onBench(t, async (bench) => {
+      const tooSmall = bench.make(fsType, filesystems[fsType].leastBytes - MiB);
+      await t.throwsAsync(tooSmall, { name: 'CommandError' });
+    });
+  });
+
+  test(`${fsType}: a thick image stays whole through mkfs, use, deletion and trim`, async (t) => {
+    await onBench(t, async (bench) => {
+      const sizeBytes = 512n * MiB;
+      const { image } = await bench.make(fsType, sizeBytes, { thick: true });
+      const isWhole = async () => (await files.imageStatus(image)).allocatedBytes >= sizeBytes;
+      t.true(await isWhole(), 'after mkfs');
+      const use = async (target: string, device: Parameters<typeof mounts.trim>[1]) => {
+        const path = join(target, 'file');
+        await writeFile(path, randomBytes(32 << 20), { flush: true });
+        await rm(path);
+        await mounts.syncFilesystem(target);
+        const error = await t.throwsAsync(mounts.trim(target, device));
+        t.true(hasErrno(error, 'EOPNOTSUPP'));
+      };
+      await bench.mounted(fsType, image, use, { discard: false });
+      t.true(await isWhole(), 'after use and trim');
+      t.true(await isSound(fsType, image));
+    });
+  });
+}
+
+test('ext4: neither a mount nor the kernel’s background work fills a thin image', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', GiB);
+    const { stdout } = await tool('dumpe2fs', [image]);
+    const groups = stdout.match(/^Group \d+:.*$/gm) ?? [];
+    t.is(groups.length, 8);
+    t.true(groups.every((line) => line.includes('ITABLE_ZEROED')));
+    await bench.mounted('ext4', image, async (target) => {
+      const { bsize, blocks, bfree, bavail, files: inodes } = await statfs(target);
+      // The kernel itself keeps up to 4096 blocks for delayed allocation; root has no reserve.
+      t.true(bfree - bavail <= 4096);
+      t.true(bsize * blocks > 960 << 20);
+      t.is(inodes, 65_536);
+    });
+    t.true((await files.imageStatus(image)).allocatedBytes < MiB);
+  });
+});
+
+test('ext4: an empty root has nothing in it and checks clean', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 64n * MiB, { emptyRoot: true });
+    t.true(await isSound('ext4', image));
+    await bench.mounted('ext4', image, async (target) => t.deepEqual(await readdir(target), []));
+    const { image: usual } = await bench.make('ext4', 64n * MiB);
+    const look = async (target: string) => t.deepEqual(await readdir(target), ['lost+found']);
+    await bench.mounted('ext4', usual, look);
+  });
+});
+
+test('ext4: small images have more inodes for their size', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 64n * MiB);
+    await bench.mounted('ext4', image, async (target) => {
+      t.is((await statfs(target)).files, Number((64n * MiB) / (4n * KiB)));
+    });
+  });
+});
+
+for (const { fsType, text } of [
+  { fsType: 'ext4', text: '-i 65536 -I 512 -J size=8 -L data -O large_dir' },
+  { fsType: 'ext4', text: '-N 1000 -O encrypt,verity,ea_inode,fast_commit,inline_data' },
+  { fsType: 'ext4', text: '-O orphan_file' },
+  { fsType: 'xfs', text: '-i size=1024,maxpct=50,sparse=0 -n size=8192 -L data' },
+  { fsType: 'xfs', text: '-m bigtime=1,finobt=1,inobtcount=1,reflink=1,rmapbt=1 -l size=100m' },
+  { fsType: 'btrfs', text: '-n 32768 -m single -d single --checksum sha256 -L data' },
+  { fsType: 'btrfs', text: '-d dup -O ^no-holes' },
+] as const) {
+  test(`${fsType}: mkfsOptions '${text}' are taken by mkfs and the volume mounts`, async (t) => {
+    await onBench(t, async (bench) => {
+      const options = parseMkfsOptions(fsType, text);
+      const { image, uuid } = await bench.make(fsType, 512n * MiB, { options });
+      t.is((await filesystems[fsType].readSuperblock(image))?.uuid, uuid);
+      const write = (target: string) => writeFile(join(target, 'file'), 'x', { flush: true });
+      await bench.mounted(fsType, image, write);
+      t.true(await isSound(fsType, image));
+    });
+  });
+}
+
+test('ext4: quota features are made, whether or not this kernel can mount them', async (t) => {
+  await onBench(t, async (bench) => {
+    const options = parseMkfsOptions('ext4', '-O project,quota');
+    const { image, uuid } = await bench.make('ext4', 64n * MiB, { options });
+    t.is((await filesystems.ext4.readSuperblock(image))?.uuid, uuid);
+    t.true(await isSound('ext4', image));
+  });
+});

@@ -1,0 +1,192 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { makeFiles } from '../../../../src/host/files.ts';
+import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
+import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
+import { makeLoopDevices } from '../../../../src/host/loop.ts';
+import { makeMounts } from '../../../../src/host/mount.ts';
+import { makeRun } from '../../../../src/host/run.ts';
+
+/** Real filesystems on real loop devices, in a scratch directory of their own. */
+export const files = makeFiles();
+export const loops = makeLoopDevices();
+export const mounts = makeMounts();
+export const run = makeRun();
+export const filesystems = makeFilesystems({ run, loops, mounts, kernelRelease: release() });
+
+export const isRoot = process.getuid?.() === 0;
+/** `test` for tests that need root; elsewhere they are skipped. */
+export const rootTest: TestFn | TestFn['skip'] = isRoot ? anyTest : anyTest.skip;
+
+/** Words for the lack of root, which the run of the tests prints. */
+export function noteSkip(): void {
+  if (!isRoot) anyTest('skipped: loop devices and mounts need root', (t) => t.pass());
+}
+
+/** A scratch directory, and what it must be rid of afterwards, whatever the test did. */
+export class Bench {
+  readonly directory: string;
+  readonly workDir: string;
+  readonly #t: ExecutionContext;
+  readonly #images = new Set<string>();
+  readonly #targets = new Set<string>();
+  #count = 0;
+
+  constructor(t: ExecutionContext, directory: string) {
+    this.#t = t;
+    this.directory = directory;
+    this.workDir = join(directory, 'work');
+  }
+
+  /** An image with a filesystem in it, and the UUID it got. */
+  async make(
+    fsType: FsType,
+    sizeBytes: bigint,
+    options: Partial<MakeOptions> = {},
+  ): Promise<{ image: string; uuid: string }> {
+    const uuid = randomUUID();
+    const image = this.newPath();
+    const thick = options.thick ?? false;
+    await files.createImage(image, { sizeBytes, allocate: thick });
+    const defaults = { sectorSize: 4096, thick, uuid, options: [] } as const;
+    await filesystems[fsType].make(image, { ...defaults, ...options });
+    return { image, uuid: options.uuid ?? uuid };
+  }
+
+  /** A path for an image; what is attached to it at the end of the test is a failure. */
+  newPath(): string {
+    this.#count += 1;
+    const path = join(this.directory, `disk-${this.#count}.img`);
+    this.#images.add(path);
+    return path;
+  }
+
+  /** A copy of an image, also of one that is mounted; holes stay holes. */
+  async copy(image: string): Promise<string> {
+    const copy = this.newPath();
+    await tool('cp', ['--sparse=auto', image, copy]);
+    return copy;
+  }
+
+  /** Attaches and mounts the image while `work` runs. */
+  async mounted<T>(
+    fsType: FsType,
+    image: string,
+    work: (target: string, device: LoopDevice) => Promise<T>,
+    options: { sectorSize?: SectorSize; discard?: boolean; options?: readonly string[] } = {},
+  ): Promise<T> {
+    const target = join(this.directory, `mount-${(this.#count += 1)}`);
+    await mkdir(target);
+    const device = await loops.attach(image, {
+      sectorSize: options.sectorSize ?? 4096,
+      readOnly: false,
+      directIo: true,
+      discard: options.discard ?? true,
+      mark: 'test',
+    });
+    try {
+      this.#targets.add(target);
+      const words = [...filesystems[fsType].mountOptions, ...(options.options ?? [])];
+      await mounts.mountDevice(device.path, target, { fsType, options: words });
+      return await work(target, device);
+    } finally {
+      await mounts.unmount(target);
+      this.#t.is(await loops.detach(device), 'detached');
+    }
+  }
+
+  /** Unmounts and detaches what is left, complains about it, and removes the directory. */
+  async close(): Promise<void> {
+    for (const target of this.#targets) await mounts.unmount(target);
+    const left: string[] = await readdir(this.workDir);
+    for (const name of left) await mounts.unmount(join(this.workDir, name));
+    for (const image of this.#images) {
+      const status = await files.imageStatus(image).catch(() => undefined);
+      for (const device of status === undefined ? [] : await loops.findByImage(status)) {
+        left.push(`${device.path} on ${image}`);
+        await loops.detach(device);
+      }
+    }
+    await rm(this.directory, { recursive: true });
+    this.#t.deepEqual(left, [], 'private mounts and loop devices that were left');
+  }
+}
+
+/** Runs `body` on a bench of its own and clears it away afterwards. */
+export async function onBench(
+  t: ExecutionContext,
+  body: (bench: Bench) => Promise<void>,
+): Promise<void> {
+  const bench = new Bench(t, await mkdtemp(join(tmpdir(), 'loopcsi-fs-')));
+  await mkdir(bench.workDir);
+  try {
+    await body(bench);
+  } finally {
+    await bench.close();
+  }
+}
+
+/** A program of the system, for what a test has to do behind the driver's back. */
+export async function tool(
+  file: string,
+  args: readonly string[],
+): Promise<{ exitCode: number; stdout: string }> {
+  try {
+    const { stdout } = await promisify(execFile)(file, [...args], { maxBuffer: 1 << 24 });
+    return { exitCode: 0, stdout };
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'number') {
+      throw error;
+    }
+    return { exitCode: error.code, stdout: 'stdout' in error ? String(error.stdout) : '' };
+  }
+}
+
+/** Whether the filesystem's own checker, reading only, finds nothing wrong. */
+export async function isSound(fsType: FsType, image: string): Promise<boolean> {
+  const checkers = {
+    ext4: ['e2fsck', '-fn'],
+    xfs: ['xfs_repair', '-n'],
+    btrfs: ['btrfs', 'check', '--readonly'],
+  } as const;
+  const [file, ...args] = checkers[fsType];
+  return (await tool(file, [...args, image])).exitCode === 0;
+}
+
+/** Overwrites bytes of an image. */
+export async function writeAt(image: string, offset: number, bytes: Uint8Array): Promise<void> {
+  const file = await open(image, 'r+');
+  try {
+    await file.write(bytes, 0, bytes.length, offset);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+export async function readAt(image: string, offset: number, length: number): Promise<Buffer> {
+  const file = await open(image, 'r');
+  try {
+    const buffer = Buffer.alloc(length);
+    await file.read(buffer, 0, length, offset);
+    return buffer;
+  } finally {
+    await file.close();
+  }
+}
+
+/** SHA-256 of a whole file. */
+export async function hashOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    if (!Buffer.isBuffer(chunk)) throw new TypeError('a stream of bytes was expected');
+    hash.update(chunk);
+  }
+  return hash.digest('hex');
+}
