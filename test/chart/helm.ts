@@ -81,7 +81,7 @@ export async function render(values: object, ...flags: readonly string[]): Promi
   const { exitCode, stdout, stderr } = await helm(args, values);
   if (exitCode !== 0) throw new Error(stderr);
   return parseAllDocuments(stdout)
-    .map((document): unknown => document.toJS())
+    .map((document) => document.toJS() as unknown)
     .filter((object) => object !== null)
     .map((object) => v.parse(manifest, object));
 }
