@@ -186,3 +186,37 @@ export function undocumented(
       .map((name) => `${page.path}: describes ${what} ${name}, which the code does not have`),
   ];
 }
+
+/** Metrics of src/observe without a word in docs/, and metrics in docs/ that are not made (any more). */
+export function undescribedMetrics(files: readonly TreeFile[]): readonly string[] {
+  const namesIn = (where: RegExp, pattern: RegExp): ReadonlySet<string> =>
+    new Set(
+      files
+        .filter(({ path }) => where.test(path))
+        .flatMap(({ text }) => [...text.matchAll(pattern)].map(([, name = '']) => name)),
+    );
+  const made = namesIn(/^src\/observe\//, /['`](loopcsi_[a-z_]+)['`]/g);
+  // A histogram shows as three series.
+  const described = namesIn(/^docs\/.*\.md$/, /`(loopcsi_[a-z_]+?)(?:_bucket|_sum|_count)?[`{]/g);
+  return [
+    ...[...made].filter((name) => !described.has(name)).map((name) => `docs/: nothing on ${name}`),
+    ...[...described]
+      .filter((name) => !made.has(name))
+      .map((name) => `docs/: describes metric ${name}, which src/observe does not make`),
+  ];
+}
+
+/** Links of Markdown pages to files that are not there. Those to the web are not looked at. */
+export function deadLinks(
+  files: readonly TreeFile[],
+  paths: ReadonlySet<string>,
+): readonly string[] {
+  return files
+    .filter(({ path }) => path.endsWith('.md'))
+    .flatMap(({ path, text }) =>
+      [...text.matchAll(/\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)/g)]
+        .map(([, target = '']) => ({ target, file: join(dirname(path), target) }))
+        .filter(({ file }) => ![...paths].some((one) => one === file || one.startsWith(`${file}/`)))
+        .map(({ target }) => `${path}: ${target} is not there`),
+    );
+}

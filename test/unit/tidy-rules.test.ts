@@ -135,6 +135,30 @@ const cases: readonly {
     bad: [['docs/parameters.md', '| Key | |\n|---|---|\n| `pool` | x |\n| `gone` | x |']],
     good: [['docs/parameters.md', '| Key | |\n|---|---|\n| `pool` | `thin` |']],
   },
+  {
+    name: 'undescribedMetrics: not in docs',
+    rule: rules.undescribedMetrics,
+    bad: [['src/observe/metrics.ts', "name: 'loopcsi_calls_total'"]],
+    good: [
+      ['src/observe/metrics.ts', "name: 'loopcsi_calls_total', name: 'loopcsi_call_seconds'"],
+      ['docs/operations.md', '`loopcsi_calls_total{rpc}`, `loopcsi_call_seconds_bucket`'],
+    ],
+  },
+  {
+    name: 'undescribedMetrics: not made',
+    rule: rules.undescribedMetrics,
+    bad: [['docs/operations.md', '| `loopcsi_gone` | x |']],
+    good: [['docs/operations.md', 'loopcsi_prose']],
+  },
+  {
+    name: 'deadLinks',
+    rule: (files) => rules.deadLinks(files, new Set(files.map(({ path }) => path))),
+    bad: [['docs/a.md', 'see [b](b.md)']],
+    good: [
+      ['docs/a.md', '[b](../README.md#top), [c](https://example.org/x), [d](.), [e](#e)'],
+      ['README.md', '[docs](docs)'],
+    ],
+  },
 ];
 
 function missing(): never {

@@ -65,6 +65,7 @@ clean('versions are exact', () => rules.looseVersions(files));
 clean('docs/errors.md lists every reason', () =>
   rules.undocumented(reasons, page('docs/errors.md'), 'reason'),
 );
+clean('docs and code know the same metrics', () => rules.undescribedMetrics(files));
 
 function page(path: string): rules.TreeFile {
   const found = files.find((file) => file.path === path);
