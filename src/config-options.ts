@@ -150,7 +150,8 @@ export const optionTable = {
   maxVolumes: {
     kind: 'value',
     value: 'NUMBER',
-    help: 'Volumes the scheduler may place on this node; without it, what the loop devices allow.',
+    default: '512',
+    help: 'Volumes the scheduler may place on this node. A volume needs a loop device, a raw block volume two.',
     schema: text(positiveInteger),
   },
   withoutStaging: {
@@ -173,7 +174,7 @@ export const optionTable = {
     kind: 'value',
     value: 'DURATION',
     default: '20s',
-    help: 'How long running operations may go on after SIGTERM before they are stopped.',
+    help: 'The driver ends within this time after SIGTERM: running operations may go on for the first half, then they are told to stop.',
     schema: text(duration),
   },
 } as const satisfies Readonly<Record<string, Spec>>;

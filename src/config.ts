@@ -15,7 +15,7 @@ import type { PoolSettings } from './volumes/pool-settings.ts';
 type Values = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
 };
-type Optional = 'kubeletDir' | 'registrationDir' | 'kubeletSocket' | 'maxVolumes' | 'dockerSocket';
+type Optional = 'kubeletDir' | 'registrationDir' | 'kubeletSocket' | 'dockerSocket';
 
 /**
  * What the process was told, validated and frozen: flags over environment over file over defaults (docs/configuration.md).
@@ -26,6 +26,8 @@ export type Config = Readonly<
     pools: readonly PoolSettings[];
     /** Options that a person set, rather than defaults. */
     explicit: ReadonlySet<OptionKey>;
+    /** Threads of libuv's pool, which the launcher sets: it cannot be set later. */
+    threadPoolSize: number;
   }
 >;
 
@@ -53,20 +55,27 @@ type Source = (key: OptionKey) => Given | undefined;
  */
 export async function loadConfig(
   flags: Readonly<Record<string, unknown>>,
-  environment: Readonly<Record<string, string | undefined>>,
+  environmentVariables: Readonly<Record<string, string | undefined>>,
 ): Promise<Config> {
   const fromFlags: Source = (key) => given(flags[key], `flag ${flagOf(key)}`);
   const fromEnvironment: Source = (key) => {
-    const value = environment[environmentOf(key)];
+    const value = environmentVariables[environmentOf(key)];
     if (value === undefined || value === '') return undefined;
     const texts =
       specOf(key).kind === 'list' ? value.split(/\s+/).filter((word) => word !== '') : [value];
     return { texts, place: `environment variable ${environmentOf(key)}` };
   };
-  const file = flags['config'] ?? environment[environmentOf('config')];
+  const file = flags['config'] ?? environmentVariables[environmentOf('config')];
   const fromFile =
     typeof file === 'string' && file !== '' ? await readSource(file) : () => undefined;
-  return decode([fromFlags, fromEnvironment, fromFile]);
+  const config = decode([fromFlags, fromEnvironment, fromFile]);
+  const threadPoolSize = Number(environmentVariables['UV_THREADPOOL_SIZE'] ?? 4);
+  return Object.freeze({ ...config, threadPoolSize });
+}
+
+/** The environment of this process, for `loadConfig`. */
+export function environment(): Readonly<Record<string, string | undefined>> {
+  return process.env;
 }
 
 function given(value: unknown, place: string): Given | undefined {
@@ -105,7 +114,7 @@ async function readSource(path: string): Promise<Source> {
   return (key) => given(entries[key], `key ${key} in ${path}`);
 }
 
-function decode(sources: readonly Source[]): Config {
+function decode(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
   const problems: string[] = [];
   const explicit = new Set<OptionKey>();
   const valuesOf = (key: OptionKey): readonly unknown[] => {
@@ -129,13 +138,18 @@ function decode(sources: readonly Source[]): Config {
   const single = entries.filter(([key]) => key !== 'pool').map(([key, [value]]) => [key, value]);
   const pools = entries.find(([key]) => key === 'pool')?.[1] ?? [];
   // Every value has just passed the schema of its key, from which the type is inferred.
-  const config = Object.freeze({ ...Object.fromEntries(single), pools, explicit }) as Config;
+  const config = { ...Object.fromEntries(single), pools, explicit } as Omit<
+    Config,
+    'threadPoolSize'
+  >;
   checkTogether(config);
   return config;
 }
 
 /** Rules that need more than one option. */
-function checkTogether(config: Config): void {
+function checkTogether(
+  config: Pick<Config, 'pools' | 'stateDir' | 'ephemeralDefaultSize' | 'ephemeralMaxSize'>,
+): void {
   const problems: string[] = [];
   if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
   if (config.ephemeralDefaultSize > config.ephemeralMaxSize) {
