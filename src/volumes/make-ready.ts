@@ -30,7 +30,6 @@ export async function makeReady(
 ): Promise<Superblock> {
   const { filesystem, present } = options;
   const { record, imagePath } = volume;
-  await finishImage(domain, volume);
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) {
     throw damaged(volume, `no valid ${filesystem.type} superblock is in ${imagePath}`);
@@ -42,6 +41,7 @@ export async function makeReady(
       `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
     );
   }
+  await finishImage(domain, volume);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
   if (!mustCheck && !mustGrow) return superblock;

@@ -1,0 +1,232 @@
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { ownedBy } from '../../src/host/gate.ts';
+import type { FsType, Host } from '../../src/host/host.ts';
+import { makeRealHost } from '../../src/host/real-host.ts';
+import { createLog } from '../../src/observe/log.ts';
+import { GiB } from '../../src/units.ts';
+import type { Volumes } from '../../src/volumes/api.ts';
+import type { Domain } from '../../src/volumes/domain.ts';
+import type { Reached } from '../../src/volumes/fault-points.ts';
+import { nodeTagOf } from '../../src/volumes/ids.ts';
+import type {
+  AccessMode,
+  Capability,
+  CreateVolumeInput,
+  VolumeSettings,
+} from '../../src/volumes/model.ts';
+import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
+import type { Call } from '../../src/volumes/operations.ts';
+import { type PoolSettings, poolDefaults } from '../../src/volumes/pool-settings.ts';
+
+/** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
+export type PoolGround = 'directory' | FsType;
+
+export interface ScratchOptions {
+  readonly ground?: PoolGround;
+  /** Size of the ground's filesystem. */
+  readonly groundBytes?: bigint;
+  readonly pool?: Partial<PoolSettings>;
+  readonly reached?: Reached;
+  readonly host?: (host: Host) => Host;
+  readonly settings?: Partial<OpenDeps['settings']>;
+}
+
+/** A node with one pool in a scratch directory: real loop devices and mounts, all gone at the end, which is checked. */
+export interface ScratchNode {
+  readonly directory: string;
+  /** The pool's directory. */
+  readonly poolPath: string;
+  readonly host: Host;
+  readonly volumes: Volumes;
+  readonly domain: Domain;
+  /** A path below the scratch directory that does not exist yet; its parent does. */
+  pathOf(name: string): string;
+  /** Closes the driver as SIGTERM does and opens it again, as a new process would. */
+  restart(options?: { reached?: Reached }): Promise<void>;
+}
+
+export const isRoot = process.getuid?.() === 0;
+/** Reason for a skipped test. */
+export const needsRoot = 'needs root: it attaches loop devices and mounts them';
+
+export const call = (): Call => ({
+  signal: new AbortController().signal,
+  log: createLog({ level: 'silent' }),
+});
+
+export const plainSettings: VolumeSettings = {
+  pool: undefined,
+  provisioning: 'thin',
+  mkfsOptions: [],
+  sectorSize: 4096,
+  trim: 'periodic',
+  directIo: true,
+};
+
+export function volumeInput(
+  name: string,
+  options: Partial<CreateVolumeInput> & { sizeBytes?: bigint } = {},
+): CreateVolumeInput {
+  const { sizeBytes = 0n, ...rest } = options;
+  const kind = rest.kind ?? 'mount';
+  return {
+    name,
+    range: { requiredBytes: sizeBytes, limitBytes: 0n },
+    kind,
+    fsType: kind === 'block' ? null : 'ext4',
+    settings: plainSettings,
+    parameters: {},
+    source: null,
+    ...rest,
+  };
+}
+
+export function capability(options: Partial<Capability> = {}): Capability {
+  const accessMode: AccessMode = 'SINGLE_NODE_WRITER';
+  return { kind: 'mount', fsType: '', mountFlags: [], accessMode, ...options };
+}
+
+/** Opens the node and registers its end, with the check that nothing is left, with the test. */
+export async function scratchNode(
+  t: ExecutionContext,
+  options: ScratchOptions = {},
+): Promise<ScratchNode> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+  const host = (options.host ?? ((same) => same))(makeRealHost());
+  const poolPath = join(directory, 'pool');
+  await mkdir(poolPath);
+  t.teardown(async () => {
+    const left = await removeAll(directory);
+    // AVA counts no assertions any more here; an error fails the test all the same.
+    if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+  });
+  await makeGround(directory, poolPath, options);
+  const open = (reached: Reached | undefined): Promise<OpenedVolumes> =>
+    openVolumes({
+      host,
+      log: createLog({ level: process.env['LOOPCSI_TEST_LOG'] === '1' ? 'debug' : 'silent' }),
+      ownedBy,
+      stateDir: join(directory, 'state'),
+      settings: { ...testSettings, ...options.settings },
+      pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...options.pool }],
+      ...(reached === undefined ? {} : { reached }),
+    });
+  let opened = await open(options.reached);
+  t.teardown(() => opened.close(1_000));
+  return {
+    directory,
+    poolPath,
+    host,
+    get volumes() {
+      return opened.volumes;
+    },
+    get domain() {
+      return opened.domain;
+    },
+    pathOf: (name) => join(directory, name),
+    restart: async ({ reached } = {}) => {
+      await opened.close(1_000);
+      opened = await open(reached);
+    },
+  };
+}
+
+const testSettings = {
+  nodeTag: nodeTagOf('test-node'),
+  defaultFsType: 'ext4',
+  defaultSizeBytes: GiB,
+  ephemeral: { defaultBytes: GiB, maximumBytes: 4n * GiB, poolCapBytes: 8n * GiB },
+  kubeletDir: undefined,
+  maxVolumesPerNode: 100,
+} as const satisfies OpenDeps['settings'];
+
+async function makeGround(
+  directory: string,
+  poolPath: string,
+  options: ScratchOptions,
+): Promise<void> {
+  const { ground = 'directory', groundBytes = 8n * GiB } = options;
+  if (ground === 'directory') return;
+  const image = join(directory, 'ground.img');
+  await execa('truncate', ['--size', String(groundBytes), image]);
+  const quiet = ground === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
+  await execa(`mkfs.${ground}`, [...quiet, image]);
+  const { stdout } = await execa('losetup', ['--find', '--show', image]);
+  await execa('mount', [stdout, poolPath]);
+}
+
+/** Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left. */
+async function removeAll(directory: string): Promise<string[]> {
+  const isGround = (what: string): boolean =>
+    what === join(directory, 'pool') || what.includes('ground.img');
+  const left: string[] = [];
+  for (const target of (await mountsBelow(directory)).reverse()) {
+    if (!isGround(target)) left.push(`mount ${target}`);
+    await execa('umount', [target], { reject: false });
+  }
+  for (const { device, image } of await devicesBelow(directory)) {
+    if (!isGround(image)) left.push(`${device} on ${image}`);
+    await execa('losetup', ['--detach', device], { reject: false });
+  }
+  await rm(directory, { recursive: true, force: true });
+  return left;
+}
+
+export async function mountsBelow(directory: string): Promise<string[]> {
+  const text = await readFile('/proc/self/mountinfo', 'utf8');
+  return text
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((target) => target.startsWith(`${directory}/`));
+}
+
+export async function devicesBelow(
+  directory: string,
+): Promise<readonly { device: string; image: string }[]> {
+  const found: { device: string; image: string }[] = [];
+  for (const name of await readdir('/sys/block')) {
+    if (!name.startsWith('loop')) continue;
+    const image = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    if (image.startsWith(`${directory}/`))
+      found.push({ device: `/dev/${name}`, image: image.trim() });
+  }
+  return found;
+}
+
+/** Stages and publishes; answers the target. */
+export async function mountVolume(
+  node: ScratchNode,
+  volumeId: string,
+  options: Partial<Capability> & { target?: string; readOnly?: boolean } = {},
+): Promise<{ stagingTargetPath: string; targetPath: string }> {
+  const { target = `target-${volumeId}`, readOnly = false, ...rest } = options;
+  const stagingTargetPath = node.pathOf(`staging-${volumeId}`);
+  const targetPath = node.pathOf(target);
+  const asked = capability(rest);
+  await mkdir(stagingTargetPath, { recursive: true });
+  await node.volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: asked });
+  await node.volumes.publishVolume(call(), {
+    volumeId,
+    stagingTargetPath,
+    targetPath,
+    capability: asked,
+    readOnly,
+  });
+  return { stagingTargetPath, targetPath };
+}
+
+export async function unmountVolume(
+  node: ScratchNode,
+  volumeId: string,
+  paths: { stagingTargetPath: string; targetPath: string },
+): Promise<void> {
+  await node.volumes.unpublishVolume(call(), { volumeId, targetPath: paths.targetPath });
+  await node.volumes.unstageVolume(call(), {
+    volumeId,
+    stagingTargetPath: paths.stagingTargetPath,
+  });
+}
