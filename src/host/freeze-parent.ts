@@ -33,8 +33,8 @@ export class FreezeChild {
 
   constructor(mounts: Pick<Mounts, 'thaw'>) {
     this.#mounts = mounts;
-    const script = import.meta.url.replace(/freeze-parent(\.[jt]s)$/, 'freeze-child$1');
-    this.#process = spawn(execPath, [fileURLToPath(script)], {
+    const script = fileURLToPath(new URL('./freeze-child.js', import.meta.url));
+    this.#process = spawn(execPath, [script], {
       // Its own session: a signal to the driver's process group or terminal does not reach it.
       detached: true,
       cwd: '/',

@@ -1,6 +1,7 @@
-import { closeSync, constants as fsConstants } from 'node:fs';
+import { closeSync, constants as fsConstants, fstat } from 'node:fs';
 import { mkdir, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, relative } from 'node:path';
+import { promisify } from 'node:util';
 import {
   closeHandle,
   descriptorPath,
@@ -20,6 +21,8 @@ import { constants } from './kernel-abi.ts';
  * nothing leads out of it (EXDEV); without one, only the last component must not be a symlink.
  */
 
+const statDescriptor = promisify(fstat);
+
 /**
  * Opens `path` below the directory `root` as a place (O_PATH), following no symlink below `root`; `root` itself is
  * trusted. The descriptor is closed when `work` ends. KernelError ELOOP for a symlink, EXDEV for a path outside.
@@ -28,14 +31,15 @@ export async function openBeneath<T>(
   root: string,
   path: string,
   work: (fd: number) => Promise<T>,
-  extraFlags = 0,
 ): Promise<T> {
   const below = relative(root, path);
-  if (below === '..' || below.startsWith('../'))
+  if (below === '..' || below.startsWith('../')) {
     throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
+  }
   return withOpen(root, openFlags.followedPlace, async (rootHandle) => {
     const fd = await openat2(rootHandle.fd, below === '' ? '.' : below, {
-      flags: openFlags.place | extraFlags,
+      // Without O_NOFOLLOW: that would open a symlink in the last component instead of refusing it.
+      flags: constants.O_PATH | constants.O_CLOEXEC,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
     });
@@ -48,19 +52,25 @@ export async function openBeneath<T>(
   });
 }
 
-/** Opens the target itself: a directory, or with `kind` 'file' anything else that is no symlink (ELOOP). */
+/**
+ * Opens the target itself as a place: a directory, or a file of any type. KernelError ELOOP for a symlink, ENOTDIR and
+ * EISDIR for the other kind.
+ */
 export function withTarget<T>(
   target: string,
   options: TargetOptions & { kind: 'directory' | 'file' },
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
-  const directory = options.kind === 'directory' ? fsConstants.O_DIRECTORY : 0;
-  if (options.root !== undefined) return openBeneath(options.root, target, work, directory);
-  return withOpen(target, openFlags.place | directory, async (handle) => {
-    const status = await fsCall('fstat', target, () => handle.stat());
+  const use = async (fd: number) => {
+    const status = await fsCall('fstat', target, () => statDescriptor(fd));
     if (status.isSymbolicLink()) throw new KernelError('open', 'ELOOP', target);
-    return work(handle.fd);
-  });
+    if (status.isDirectory() !== (options.kind === 'directory')) {
+      throw new KernelError('open', options.kind === 'directory' ? 'ENOTDIR' : 'EISDIR', target);
+    }
+    return work(fd);
+  };
+  if (options.root !== undefined) return openBeneath(options.root, target, use);
+  return withOpen(target, openFlags.place, ({ fd }) => use(fd));
 }
 
 /** Opens the target's parent; `work` gets a path to the target through it, valid meanwhile. */
@@ -71,8 +81,7 @@ export function withParent<T>(
 ): Promise<T> {
   const name = basename(target);
   const use = (fd: number) => work(`${descriptorPath(fd)}/${name}`);
-  if (options.root !== undefined)
-    return openBeneath(options.root, dirname(target), use, fsConstants.O_DIRECTORY);
+  if (options.root !== undefined) return openBeneath(options.root, dirname(target), use);
   return withOpen(dirname(target), openFlags.followedPlace, (handle) => use(handle.fd));
 }
 
@@ -91,13 +100,7 @@ export async function makeTarget(
     }
   });
   // What was there already must be of the kind, and no symlink.
-  await withTarget(target, { ...options, kind }, async (fd) => {
-    if (kind === 'directory') return;
-    await withOpen(descriptorPath(fd), constants.O_PATH | constants.O_CLOEXEC, async (handle) => {
-      const status = await fsCall('fstat', target, () => handle.stat());
-      if (status.isDirectory()) throw new KernelError('open', 'EISDIR', target);
-    });
-  });
+  await withTarget(target, { ...options, kind }, () => Promise.resolve());
 }
 
 async function makeFile(path: string, target: string): Promise<void> {

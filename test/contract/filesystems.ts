@@ -1,0 +1,71 @@
+import { join } from 'node:path';
+import { MiB } from '../../src/units.ts';
+import {
+  attached,
+  type ContractCase,
+  type ContractStage,
+  errnoOf,
+  makeImage,
+  mounted,
+  sizes,
+  uuid,
+} from './stage.ts';
+
+export const filesystemCases: readonly ContractCase[] = [
+  ...(['ext4', 'xfs', 'btrfs'] as const).map((fsType) => ({
+    name: `filesystems: ${fsType} is made once, tells itself, and grows while mounted`,
+    run: async (stage: ContractStage) => {
+      const { host, equal } = stage;
+      const filesystem = host.filesystems[fsType];
+      const path = await makeImage(stage, 'a', fsType);
+      const superblock = await filesystem.readSuperblock(path);
+      equal([superblock?.fsType, superblock?.uuid], [fsType, uuid]);
+      for (const other of ['ext4', 'xfs', 'btrfs'] as const) {
+        if (other !== fsType) equal(await host.filesystems[other].readSuperblock(path), undefined);
+      }
+      // btrfs cannot be resized to less than 256 MiB.
+      const sizeBytes = sizes[fsType] * 3n;
+      await attached(stage, path, (device) =>
+        mounted(
+          stage,
+          device,
+          async (target) => {
+            await host.files.growImage(path, { sizeBytes, allocate: false });
+            await host.loops.refreshSize(device);
+            const may = fsType !== 'ext4' || host.facts.canGrowExt4Online;
+            equal(
+              await filesystem.growMounted(target, device, sizeBytes),
+              may ? 'grown' : 'not-permitted',
+            );
+            equal(await host.mounts.thaw(target, device), false);
+            equal(await errnoOf(host.mounts.thaw(stage.directory, device)), 'ENODEV');
+            equal(await errnoOf(host.mounts.trim(stage.directory, device)), 'ENODEV');
+          },
+          fsType,
+        ),
+      );
+      equal(await filesystem.check(path), { outcome: 'sound' });
+      await filesystem.growImage(path, { sectorSize: 4096, workDir: stage.directory });
+      const next = '7b0c7f2e-93c5-4a0e-8d55-ba9876543210';
+      await filesystem.renewUuid(path, { uuid: next, sectorSize: 4096, workDir: stage.directory });
+      const grown = await filesystem.readSuperblock(path);
+      equal([grown?.uuid, grown?.sizeBytes], [next, sizeBytes]);
+    },
+  })),
+  {
+    name: 'filesystems: what is too small or absent cannot be made',
+    run: async ({ host, directory, equal }) => {
+      const path = join(directory, 'small');
+      const options = { sectorSize: 4096, thick: false, uuid, options: [] } as const;
+      await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
+      for (const fsType of ['xfs', 'btrfs'] as const) {
+        const failed = await host.filesystems[fsType].make(path, options).then(
+          () => false,
+          () => true,
+        );
+        equal(failed, true, fsType);
+      }
+      equal(await host.filesystems.ext4.readSuperblock(path), undefined);
+    },
+  },
+];

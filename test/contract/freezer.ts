@@ -1,0 +1,68 @@
+import { hasErrno } from '../../src/host/errors.ts';
+import { attached, type ContractCase, errnoOf, makeImage, mounted } from './stage.ts';
+
+export const freezeCases: readonly ContractCase[] = [
+  {
+    name: 'freezer: freezes once, and thaws what it froze',
+    run: async (stage) => {
+      const { host, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      await attached(stage, path, (device) =>
+        mounted(stage, device, async (target) => {
+          const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 10_000 });
+          equal(
+            await errnoOf(host.freezer.freeze([{ target, device }], { boundMs: 10_000 })),
+            'EBUSY',
+          );
+          const frozenMs = await freeze.thaw();
+          equal(frozenMs >= 0 && frozenMs < 10_000, true);
+          equal(await freeze.thaw(), frozenMs);
+          equal(await host.mounts.thaw(target, device), false);
+        }),
+      );
+    },
+  },
+  {
+    name: 'freezer: refuses another filesystem, and then freezes nothing',
+    run: async (stage) => {
+      const { host, directory, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      await attached(stage, path, (device) =>
+        mounted(stage, device, async (target) => {
+          const targets = [
+            { target, device },
+            { target: directory, device },
+          ];
+          equal(await errnoOf(host.freezer.freeze(targets, { boundMs: 10_000 })), 'ENODEV');
+          equal(await host.mounts.thaw(target, device), false);
+        }),
+      );
+    },
+  },
+  {
+    name: 'freezer: thaws by itself at the bound, and says so',
+    run: async (stage) => {
+      const { host, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      await attached(stage, path, (device) =>
+        mounted(stage, device, async (target) => {
+          const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 150 });
+          // A second freeze is refused as long as the first one holds.
+          const giveUpAt = performance.now() + 10_000;
+          for (;;) {
+            const second = await host.freezer
+              .freeze([{ target, device }], { boundMs: 10_000 })
+              .catch((error: unknown) => {
+                if (!hasErrno(error, 'EBUSY') || performance.now() > giveUpAt) throw error;
+                return undefined;
+              });
+            if (second === undefined) continue;
+            await second.thaw();
+            break;
+          }
+          equal(await errnoOf(freeze.thaw()), 'ETIMEDOUT');
+        }),
+      );
+    },
+  },
+];

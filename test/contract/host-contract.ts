@@ -1,0 +1,18 @@
+import { fileCases } from './files.ts';
+import { filesystemCases } from './filesystems.ts';
+import { freezeCases } from './freezer.ts';
+import { loopCases } from './loops.ts';
+import { mountCases } from './mounts.ts';
+import type { ContractCase } from './stage.ts';
+
+/**
+ * What every Host does, as cases that run against the fake and the real one alike, so that the fake cannot lie. Each case
+ * gets an empty directory of its own and leaves nothing mounted or attached.
+ */
+export const hostContract: readonly ContractCase[] = [
+  ...fileCases,
+  ...loopCases,
+  ...mountCases,
+  ...filesystemCases,
+  ...freezeCases,
+];

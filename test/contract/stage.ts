@@ -1,0 +1,96 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { AttachOptions, FsType, Host, LoopDevice } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+
+export interface ContractCase {
+  readonly name: string;
+  readonly run: (stage: ContractStage) => Promise<void>;
+}
+
+/** What a case works with, and how it says what must hold. */
+export interface ContractStage {
+  readonly host: Host;
+  readonly directory: string;
+  readonly equal: (actual: unknown, expected: unknown, what?: string) => void;
+}
+
+export const uuid = '2f1c9c1e-6c1d-4c0a-9d5f-0123456789ab';
+export const sizes: Readonly<Record<FsType, bigint>> = {
+  ext4: 16n * MiB,
+  xfs: 300n * MiB,
+  btrfs: 109n * MiB,
+};
+export const attachOptions: AttachOptions = {
+  sectorSize: 4096,
+  readOnly: false,
+  directIo: true,
+  discard: true,
+  mark: 'contract',
+};
+
+/** The errno's name of what `work` throws, or what it was instead. */
+export async function errnoOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return 'no error';
+  } catch (error) {
+    return error instanceof Error && 'errno' in error && typeof error.errno === 'string'
+      ? error.errno
+      : String(error);
+  }
+}
+
+export async function makeImage(
+  { host, directory }: ContractStage,
+  name: string,
+  fsType: FsType = 'ext4',
+): Promise<string> {
+  const path = join(directory, `${name}.img`);
+  await host.files.createImage(path, { sizeBytes: sizes[fsType], allocate: false });
+  await host.filesystems[fsType].make(path, { sectorSize: 4096, thick: false, uuid, options: [] });
+  return path;
+}
+
+export async function makeDirectory({ directory }: ContractStage, name: string): Promise<string> {
+  const path = join(directory, name);
+  await mkdir(path, { recursive: true });
+  return path;
+}
+
+/** Attaches the image for as long as `work` takes. */
+export async function attached<T>(
+  { host }: ContractStage,
+  path: string,
+  work: (device: LoopDevice) => Promise<T>,
+  options: Partial<AttachOptions> = {},
+): Promise<T> {
+  const device = await host.loops.attach(path, { ...attachOptions, ...options });
+  try {
+    return await work(device);
+  } finally {
+    await host.loops.detach(device);
+  }
+}
+
+/** Mounts the device for as long as `work` takes. */
+export async function mounted<T>(
+  stage: ContractStage,
+  device: LoopDevice,
+  work: (target: string) => Promise<T>,
+  fsType: FsType = 'ext4',
+): Promise<T> {
+  const { host } = stage;
+  const target = await makeDirectory(stage, 'staging');
+  await host.mounts.mountDevice(device.path, target, {
+    fsType,
+    options: host.filesystems[fsType].mountOptions,
+  });
+  try {
+    return await work(target);
+  } finally {
+    await host.mounts.unmount(target);
+  }
+}
+
+export const never = new AbortController().signal;

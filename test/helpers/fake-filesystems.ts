@@ -1,0 +1,102 @@
+import { stat } from 'node:fs/promises';
+import { CommandError, KernelError } from '../../src/host/errors.ts';
+import { makeFilesystems } from '../../src/host/filesystem/index.ts';
+import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
+import { type FakeKernel, isSame } from './fake-kernel.ts';
+import {
+  changeFakeSuperblock,
+  readFakeSuperblock,
+  writeFakeSuperblock,
+} from './fake-superblock.ts';
+
+interface Deps {
+  readonly kernel: FakeKernel;
+  readonly loops: LoopDevices;
+  readonly mounts: Mounts;
+  readonly facts: NodeFacts;
+}
+
+/** Filesystems whose contents are one block that says what they are. */
+export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesystem>> {
+  // Least sizes and mount options are the real ones'; nothing of them is run.
+  const run = () => Promise.reject(new Error('the fake runs no program'));
+  const real = makeFilesystems({ ...deps, run, kernelRelease: deps.facts.kernelRelease });
+  return {
+    ext4: makeFakeFilesystem(real.ext4, deps),
+    xfs: makeFakeFilesystem(real.xfs, deps),
+    btrfs: makeFakeFilesystem(real.btrfs, deps),
+  };
+}
+
+function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): Filesystem {
+  const { type, leastBytes, mountOptions } = real;
+  const sizeOfUnattached = async (imagePath: string): Promise<bigint> => {
+    const { dev, ino, size } = await stat(imagePath, { bigint: true });
+    const identity = { device: dev, inode: ino };
+    const attached = [...kernel.devices.values()].some((device) =>
+      isSame(device.identity, identity),
+    );
+    // No tool sees that an image is in use: a caller that lets one loose on it is wrong.
+    if (attached) throw new Error(`${imagePath} is attached: no program may touch it`);
+    return size;
+  };
+  return {
+    type,
+    leastBytes,
+    mountOptions,
+    make: async (imagePath, options) => {
+      const sizeBytes = await sizeOfUnattached(imagePath);
+      if (sizeBytes < leastBytes) {
+        throw new CommandError(`mkfs.${type}`, {
+          message: `${imagePath} is too small`,
+          exitCode: 1,
+        });
+      }
+      await writeFakeSuperblock(imagePath, {
+        fsType: type,
+        uuid: options.uuid,
+        sizeBytes,
+        state: 'clean',
+        damage: 'none',
+        hasLostAndFound: type === 'ext4' && options.emptyRoot !== true,
+      });
+    },
+    readSuperblock: async (imagePath) => {
+      const found = await readFakeSuperblock(imagePath);
+      if (found?.fsType !== type) return undefined;
+      const { fsType, uuid, sizeBytes, state } = found;
+      return { fsType, uuid, sizeBytes, state };
+    },
+    check: async (imagePath) => {
+      await sizeOfUnattached(imagePath);
+      const found = await readFakeSuperblock(imagePath);
+      if (found?.fsType !== type || found.damage === 'beyond') {
+        return { outcome: 'damaged', detail: 'the fake found damage beyond repair' };
+      }
+      await changeFakeSuperblock(imagePath, { state: 'clean', damage: 'none' });
+      return { outcome: found.damage === 'none' ? 'sound' : 'repaired' };
+    },
+    growMounted: async (target, device, sizeBytes) => {
+      const mount = await mounts.at(target);
+      const found = kernel.get(device, 'resize');
+      if (mount?.majorMinor !== device.majorMinor && mount?.source !== device.path) {
+        throw new KernelError('open', 'ENODEV', target);
+      }
+      if (sizeBytes > found.sizeBytes) throw new KernelError('resize', 'EINVAL', target);
+      const path = `/proc/self/fd/${found.imageFd}`;
+      const present = await readFakeSuperblock(path);
+      if (present === undefined || present.sizeBytes >= sizeBytes) return 'grown';
+      if (type === 'ext4' && !facts.canGrowExt4Online) return 'not-permitted';
+      await changeFakeSuperblock(path, { sizeBytes });
+      return 'grown';
+    },
+    growImage: async (imagePath) => {
+      const sizeBytes = await sizeOfUnattached(imagePath);
+      await changeFakeSuperblock(imagePath, { sizeBytes, state: 'clean' });
+    },
+    renewUuid: async (imagePath, { uuid }) => {
+      await sizeOfUnattached(imagePath);
+      await changeFakeSuperblock(imagePath, { uuid, state: 'clean' });
+    },
+  };
+}

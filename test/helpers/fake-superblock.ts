@@ -1,0 +1,65 @@
+import { open } from 'node:fs/promises';
+import { type FsType, fsTypes, type Superblock } from '../../src/host/host.ts';
+
+/** What `make` of the fake writes into an image: it travels with copies and renames as a superblock does. */
+export interface FakeSuperblock extends Superblock {
+  /** What a check will find. */
+  readonly damage: 'none' | 'repairable' | 'beyond';
+  readonly hasLostAndFound: boolean;
+}
+
+const magic = 'loopcsi fake filesystem ';
+const headBytes = 4096;
+
+export async function readFakeSuperblock(imagePath: string): Promise<FakeSuperblock | undefined> {
+  const handle = await open(imagePath, 'r');
+  try {
+    const head = Buffer.alloc(headBytes);
+    await handle.read(head, 0, headBytes, 0);
+    const text = head.toString('utf8').replace(/\0+$/, '');
+    if (!text.startsWith(magic)) return undefined;
+    // Written by writeFakeSuperblock below.
+    const fields = JSON.parse(text.slice(magic.length)) as Record<string, string | boolean>;
+    const fsType = fsTypes.find((type) => type === fields['fsType']);
+    if (fsType === undefined) return undefined;
+    return {
+      fsType,
+      uuid: String(fields['uuid']),
+      sizeBytes: BigInt(String(fields['sizeBytes'])),
+      state: oneOf(['clean', 'needs-replay', 'has-errors'] as const, fields['state']),
+      damage: oneOf(['none', 'repairable', 'beyond'] as const, fields['damage']),
+      hasLostAndFound: fields['hasLostAndFound'] === true,
+    };
+  } finally {
+    await handle.close();
+  }
+}
+
+export async function writeFakeSuperblock(
+  imagePath: string,
+  superblock: FakeSuperblock,
+): Promise<void> {
+  const handle = await open(imagePath, 'r+');
+  try {
+    const head = Buffer.alloc(headBytes);
+    head.write(magic + JSON.stringify({ ...superblock, sizeBytes: String(superblock.sizeBytes) }));
+    await handle.write(head, 0, headBytes, 0);
+  } finally {
+    await handle.close();
+  }
+}
+
+export async function changeFakeSuperblock(
+  imagePath: string,
+  change: Partial<Omit<FakeSuperblock, 'fsType'>> & { fsType?: FsType },
+): Promise<void> {
+  const present = await readFakeSuperblock(imagePath);
+  if (present === undefined) throw new Error(`${imagePath} has no filesystem`);
+  await writeFakeSuperblock(imagePath, { ...present, ...change });
+}
+
+function oneOf<T extends string>(values: readonly T[], value: unknown): T {
+  const found = values.find((one) => one === value);
+  if (found === undefined) throw new Error(`a fake superblock says ${String(value)}`);
+  return found;
+}
