@@ -238,7 +238,10 @@ export interface Filesystem {
     device: LoopDevice,
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'>;
-  /** Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount below `workDir`. */
+  /**
+   * Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount
+   * below `workDir`, so a copy gets its own UUID first: the kernel refuses a second XFS with the UUID of a mounted one.
+   */
   growImage(imagePath: string, options: { sectorSize: SectorSize; workDir: string }): Promise<void>;
   /** Gives an unattached, private copy a new UUID after replaying its log where that is due, and verifies it in the superblock. */
   renewUuid(

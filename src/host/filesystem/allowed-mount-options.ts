@@ -38,9 +38,7 @@ export const allowedVfsOptions: readonly AllowedMountOption[] = [
 export const allowedFilesystemOptions: Readonly<Record<FsType, readonly AllowedMountOption[]>> = {
   ext4: [
     'acl',
-    'noacl',
     'user_xattr',
-    'nouser_xattr',
     'bsddf',
     'minixdf',
     'discard',

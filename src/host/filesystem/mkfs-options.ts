@@ -155,6 +155,6 @@ function refused(fsType: FsType, what: string): VolumeError {
 }
 
 /** A flag with its values as people read it: `-m bigtime=0|1, rmapbt=0|1`. */
-export function describeFlag({ flag, values }: AllowedFlag): string {
+function describeFlag({ flag, values }: AllowedFlag): string {
   return `${flag} ${values.map(({ hint }) => hint).join(', ')}`;
 }

@@ -1,5 +1,7 @@
 import { mkdtemp, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { KernelError } from '../errors.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
 
 /** What a private mount is made with. */
@@ -49,9 +51,31 @@ export async function withPrivateMount(
         await mounts.unmount(target);
       }
     } finally {
-      await loops.detach(device);
+      await detachWholly(loops, device, imagePath);
     }
   } finally {
     await rmdir(target);
+  }
+}
+
+/** How long a container that is just starting may keep its copy of our mount. */
+const detachBoundMs = 10_000;
+
+/**
+ * Detached for certain: a mount namespace made meanwhile has a copy of the mount, and no program may
+ * work on an image whose filesystem still lives. KernelError EBUSY when it does not end.
+ */
+async function detachWholly(
+  loops: LoopDevices,
+  device: LoopDevice,
+  imagePath: string,
+): Promise<void> {
+  if ((await loops.detach(device)) === 'detached') return;
+  const giveUpAt = performance.now() + detachBoundMs;
+  while ((await loops.findByImage(device.backing)).length > 0) {
+    if (performance.now() > giveUpAt) {
+      throw new KernelError('LOOP_CLR_FD', 'EBUSY', `${device.path}: something holds ${imagePath}`);
+    }
+    await delay(20);
   }
 }

@@ -86,7 +86,8 @@ export class Xfs implements Filesystem {
   async growImage(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
     if (fills(await readXfs(imagePath), sizeBytes)) return;
-    await this.#mounted(imagePath, options, async (target, device) => {
+    const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
+    await withPrivateMount(this.#deps, imagePath, mount, async (target, device) => {
       await growXfs(target, device, sizeBytes);
     });
     assertGrown(fills(await readXfs(imagePath), sizeBytes), imagePath, sizeBytes);
@@ -95,7 +96,9 @@ export class Xfs implements Filesystem {
   /** xfs_db changes the UUID of a clean log only, and answers 0 also when it refused: the superblock tells. */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    await this.#mounted(imagePath, options);
+    // The only mount that says `nouuid`: a fresh copy, whose source may be mounted, replays its log.
+    const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
+    await withPrivateMount(this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
     const { stdout, stderr } = await this.#run('xfs_db', args, { timeoutMs: 10 * minute });
     const after = await readXfs(imagePath);
@@ -104,16 +107,6 @@ export class Xfs implements Filesystem {
       message: `xfs_db left ${imagePath} with the UUID ${after?.uuid ?? 'of no filesystem'}`,
       stderr: `${stderr}\n${stdout}`,
     });
-  }
-
-  /** `nouuid`, for a fresh copy whose source may be mounted. */
-  #mounted(
-    imagePath: string,
-    { sectorSize, workDir }: WorkOptions,
-    work?: (target: string, device: LoopDevice) => Promise<void>,
-  ): Promise<void> {
-    const options = { fsType: 'xfs', sectorSize, workDir, mountOptions: ['nouuid'] } as const;
-    return withPrivateMount(this.#deps, imagePath, options, work);
   }
 }
 

@@ -209,3 +209,20 @@ test('xfs: a damaged allocation group is refused by the mount, and nothing is le
     t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
   });
 });
+
+test('xfs: a copy that still has its source’s UUID does not grow beside it', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('xfs', 320n * MiB);
+    await bench.mounted('xfs', image, async () => {
+      const copy = await bench.copy(image);
+      await files.growImage(copy, { sizeBytes: 640n * MiB, allocate: false });
+      const options = { sectorSize: 4096, workDir: bench.workDir } as const;
+      await t.throwsAsync(filesystems.xfs.growImage(copy, options), {
+        message: /^mount .*EINVAL$/,
+      });
+      await filesystems.xfs.renewUuid(copy, { ...options, uuid: randomUUID() });
+      await filesystems.xfs.growImage(copy, options);
+      t.is((await filesystems.xfs.readSuperblock(copy))?.sizeBytes, 640n * MiB);
+    });
+  });
+});

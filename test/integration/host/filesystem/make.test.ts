@@ -2,6 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../../../src/host/errors.ts';
+import {
+  allowedFilesystemOptions,
+  allowedVfsOptions,
+  parseMountOptions,
+} from '../../../../src/host/filesystem/allowed-mount-options.ts';
 import { parseMkfsOptions } from '../../../../src/host/filesystem/mkfs-options.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 import { GiB, KiB, MiB } from '../../../../src/units.ts';
@@ -161,3 +166,45 @@ test('ext4: quota features are made, whether or not this kernel can mount them',
     t.true(await isSound('ext4', image));
   });
 });
+
+/** A value for each allowed option that takes one. */
+const sampleValues: Readonly<Record<string, string>> = {
+  allocsize: '64k',
+  barrier: '1',
+  commit: '30',
+  compress: 'zstd:3',
+  'compress-force': 'lzo',
+  data: 'journal',
+  discard: 'async',
+  errors: 'continue',
+  init_itable: '10',
+  inode_readahead_blks: '32',
+  logbsize: '32k',
+  logbufs: '8',
+  max_batch_time: '100',
+  max_dir_size_kb: '100',
+  max_inline: '2048',
+  metadata_ratio: '4',
+  min_batch_time: '0',
+  space_cache: 'v2',
+  stripe: '8',
+  thread_pool: '4',
+};
+
+for (const fsType of fsTypes) {
+  test(`${fsType}: the kernel takes every mount option that is allowed`, async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make(fsType, 320n * MiB);
+      const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];
+      const words = allowed.map((option) =>
+        typeof option === 'string' ? option : `${option.name}=${sampleValues[option.name] ?? ''}`,
+      );
+      for (const word of parseMountOptions(fsType, words)) {
+        // Quota is a matter of how the kernel was built.
+        if (/quota|noenforce/.test(word)) continue;
+        const look = () => Promise.resolve();
+        await t.notThrowsAsync(bench.mounted(fsType, image, look, { options: [word] }), word);
+      }
+    });
+  });
+}

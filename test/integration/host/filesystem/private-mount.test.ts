@@ -1,0 +1,70 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { withPrivateMount } from '../../../../src/host/filesystem/private-mount.ts';
+import { MiB } from '../../../../src/units.ts';
+import { files, loops, mounts, noteSkip, onBench, rootTest as test } from './workbench.ts';
+
+noteSkip();
+
+const deps = { loops, mounts };
+const ext4 = { fsType: 'ext4', sectorSize: 4096, mountOptions: [] } as const;
+
+test('what work does is in the image, and nothing stays mounted or attached', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 32n * MiB);
+    const options = { ...ext4, workDir: bench.workDir };
+    await withPrivateMount(deps, image, options, (target) => writeFile(join(target, 'file'), 'x'));
+    t.deepEqual(await readdir(bench.workDir), []);
+    t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
+    await withPrivateMount(deps, image, options, async (target) => {
+      t.is(await readFile(join(target, 'file'), 'utf8'), 'x');
+    });
+  });
+});
+
+test('a failure of the work, and one of the mount, leave nothing behind', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 32n * MiB);
+    const options = { ...ext4, workDir: bench.workDir };
+    const fails = () => Promise.reject(new Error('no'));
+    await t.throwsAsync(withPrivateMount(deps, image, options, fails), { message: 'no' });
+    const wrong = { ...options, fsType: 'xfs' } as const;
+    await t.throwsAsync(withPrivateMount(deps, image, wrong), { message: /^mount .*EINVAL$/ });
+    t.deepEqual(await readdir(bench.workDir), []);
+    t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
+  });
+});
+
+test('it ends only when a mount namespace that copied the mount has ended too', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 32n * MiB);
+    const options = { ...ext4, workDir: bench.workDir };
+    let container: ChildProcess | undefined;
+    let ended = false;
+    const mounted = withPrivateMount(deps, image, options, async () => {
+      // It says `in` once it has a mount namespace of its own, and lives until its input closes.
+      const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'echo in; read line'];
+      container = spawn('unshare', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+      if (container.stdout !== null) await once(container.stdout, 'data');
+    }).then(() => {
+      ended = true;
+    });
+    const status = await files.imageStatus(image);
+    while ((await readdir(bench.workDir)).length === 0) await new Promise(setImmediate);
+    while (container === undefined) await new Promise(setImmediate);
+    // Unmounted here, still attached for the other namespace.
+    for (;;) {
+      const [device] = await loops.findByImage(status);
+      const here = (await mounts.list()).some(({ source }) => source === device?.path);
+      if (device?.autoclear === true && !here) break;
+      if (device === undefined) break;
+    }
+    t.is((await loops.findByImage(status)).length, 1);
+    t.false(ended);
+    container.stdin?.end();
+    await mounted;
+    t.deepEqual(await loops.findByImage(status), []);
+  });
+});
