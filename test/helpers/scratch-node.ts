@@ -1,10 +1,9 @@
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { execa } from 'execa';
 import { ownedBy } from '../../src/host/gate.ts';
-import type { FsType, Host } from '../../src/host/host.ts';
+import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
@@ -21,9 +20,7 @@ import type {
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import type { Call } from '../../src/volumes/operations.ts';
 import { type PoolSettings, poolDefaults } from '../../src/volumes/pool-settings.ts';
-
-/** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
-export type PoolGround = 'directory' | FsType;
+import { makeGround, type PoolGround, removeAll } from './ground.ts';
 
 export interface ScratchOptions {
   readonly ground?: PoolGround;
@@ -98,13 +95,12 @@ export async function scratchNode(
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
   const host = (options.host ?? ((same) => same))(makeRealHost());
   const poolPath = join(directory, 'pool');
-  await mkdir(poolPath);
   t.teardown(async () => {
     const left = await removeAll(directory);
     // AVA counts no assertions any more here; an error fails the test all the same.
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
-  await makeGround(directory, poolPath, options);
+  await makeGround(directory, options);
   const open = (reached: Reached | undefined): Promise<OpenedVolumes> =>
     openVolumes({
       host,
@@ -143,59 +139,6 @@ const testSettings = {
   kubeletDir: undefined,
   maxVolumesPerNode: 100,
 } as const satisfies OpenDeps['settings'];
-
-async function makeGround(
-  directory: string,
-  poolPath: string,
-  options: ScratchOptions,
-): Promise<void> {
-  const { ground = 'directory', groundBytes = 8n * GiB } = options;
-  if (ground === 'directory') return;
-  const image = join(directory, 'ground.img');
-  await execa('truncate', ['--size', String(groundBytes), image]);
-  const quiet = ground === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
-  await execa(`mkfs.${ground}`, [...quiet, image]);
-  const { stdout } = await execa('losetup', ['--find', '--show', image]);
-  await execa('mount', [stdout, poolPath]);
-}
-
-/** Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left. */
-async function removeAll(directory: string): Promise<string[]> {
-  const isGround = (what: string): boolean =>
-    what === join(directory, 'pool') || what.includes('ground.img');
-  const left: string[] = [];
-  for (const target of (await mountsBelow(directory)).reverse()) {
-    if (!isGround(target)) left.push(`mount ${target}`);
-    await execa('umount', [target], { reject: false });
-  }
-  for (const { device, image } of await devicesBelow(directory)) {
-    if (!isGround(image)) left.push(`${device} on ${image}`);
-    await execa('losetup', ['--detach', device], { reject: false });
-  }
-  await rm(directory, { recursive: true, force: true });
-  return left;
-}
-
-export async function mountsBelow(directory: string): Promise<string[]> {
-  const text = await readFile('/proc/self/mountinfo', 'utf8');
-  return text
-    .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
-    .filter((target) => target.startsWith(`${directory}/`));
-}
-
-export async function devicesBelow(
-  directory: string,
-): Promise<readonly { device: string; image: string }[]> {
-  const found: { device: string; image: string }[] = [];
-  for (const name of await readdir('/sys/block')) {
-    if (!name.startsWith('loop')) continue;
-    const image = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
-    if (image.startsWith(`${directory}/`))
-      found.push({ device: `/dev/${name}`, image: image.trim() });
-  }
-  return found;
-}
 
 /** Stages and publishes; answers the target. */
 export async function mountVolume(

@@ -1,0 +1,63 @@
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import type { FsType } from '../../src/host/host.ts';
+import { GiB } from '../../src/units.ts';
+
+/** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
+export type PoolGround = 'directory' | FsType;
+
+/** Makes what a pool stands on, at `DIRECTORY/pool`. */
+export async function makeGround(
+  directory: string,
+  options: { ground?: PoolGround; groundBytes?: bigint },
+): Promise<void> {
+  const { ground = 'directory', groundBytes = 8n * GiB } = options;
+  const poolPath = join(directory, 'pool');
+  await mkdir(poolPath);
+  if (ground === 'directory') return;
+  const image = join(directory, 'ground.img');
+  await execa('truncate', ['--size', String(groundBytes), image]);
+  const quiet = ground === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
+  await execa(`mkfs.${ground}`, [...quiet, image]);
+  const { stdout } = await execa('losetup', ['--find', '--show', image]);
+  await execa('mount', [stdout, poolPath]);
+}
+
+/** Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left. */
+export async function removeAll(directory: string): Promise<string[]> {
+  const isGround = (what: string): boolean =>
+    what === join(directory, 'pool') || what.includes('ground.img');
+  const left: string[] = [];
+  for (const target of (await mountsBelow(directory)).reverse()) {
+    if (!isGround(target)) left.push(`mount ${target}`);
+    await execa('umount', [target], { reject: false });
+  }
+  for (const { device, image } of await devicesBelow(directory)) {
+    if (!isGround(image)) left.push(`${device} on ${image}`);
+    await execa('losetup', ['--detach', device], { reject: false });
+  }
+  await rm(directory, { recursive: true, force: true });
+  return left;
+}
+
+export async function mountsBelow(directory: string): Promise<string[]> {
+  const text = await readFile('/proc/self/mountinfo', 'utf8');
+  return text
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((target) => target.startsWith(`${directory}/`));
+}
+
+export async function devicesBelow(
+  directory: string,
+): Promise<readonly { device: string; image: string }[]> {
+  const found: { device: string; image: string }[] = [];
+  for (const name of await readdir('/sys/block')) {
+    if (!name.startsWith('loop')) continue;
+    const image = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    if (image.startsWith(`${directory}/`))
+      found.push({ device: `/dev/${name}`, image: image.trim() });
+  }
+  return found;
+}
