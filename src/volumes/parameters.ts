@@ -16,7 +16,7 @@ export interface ParameterDoc {
 export const knownParameters = {
   pool: {
     values: 'name of a pool',
-    default: 'the first pool of the driver',
+    default: 'the one with the most room',
     meaning: 'Which pool of the node the volume is made in.',
   },
   provisioning: {
@@ -59,7 +59,7 @@ export const knownAttributes = {
   },
   pool: {
     values: 'name of a pool',
-    default: 'the first pool of the driver',
+    default: 'the one with the most room',
     meaning: 'Which pool of the node the volume is made in.',
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;

@@ -46,7 +46,7 @@ test('the socket is for its owner only', async (t) => {
 });
 
 test('garbage, silence and half a preface close their own connection and no other', async (t) => {
-  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 50 });
+  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 1_000 });
   await identity.Probe({});
   for (const bytes of ['', 'GET / HTTP/1.1\r\n\r\n', 'PRI * HTTP/2', '\0\xff'.repeat(5000)]) {
     const socket = createConnection(endpoint);
@@ -59,7 +59,7 @@ test('garbage, silence and half a preface close their own connection and no othe
 });
 
 test('a connection that speaks HTTP/2 stays, also when idle', async (t) => {
-  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 20 });
+  const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 1_000 });
   const address = `unix://${endpoint}`;
   const client = makeClient('csi.v1.Identity', address);
   t.teardown(() => {
@@ -73,7 +73,7 @@ test('a connection that speaks HTTP/2 stays, also when idle', async (t) => {
   });
   // Preface and an empty SETTINGS frame.
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
-  await delay(200);
+  await delay(1_500);
   t.false(isClosed);
   t.is(await codeOf(identity.Probe({})), 'OK');
   socket.destroy();

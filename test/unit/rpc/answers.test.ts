@@ -1,0 +1,191 @@
+import test from 'ava';
+import type { VolumeCapability } from '../../../src/csi/types.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { codeOf, serveFake } from '../../helpers/csi-server.ts';
+import { aVolume } from '../../helpers/fake-volumes.ts';
+
+const mount: VolumeCapability = {
+  access_mode: { mode: 'SINGLE_NODE_WRITER' },
+  access_type: 'mount',
+  mount: { fs_type: '', mount_flags: ['noatime'], volume_mount_group: '' },
+};
+const topology = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
+
+test('CreateVolume hands the domain what it asks and answers from the record', async (t) => {
+  const { controller, calls } = await serveFake(t, {
+    volumes: {
+      createVolume: async () => ({
+        pool: 'fast',
+        record: { ...aVolume.record, source: { kind: 'snapshot', id: 's.0123abcd' } },
+      }),
+    },
+  });
+  const { volume } = await controller.CreateVolume({
+    name: 'pvc-1',
+    capacity_range: { required_bytes: 5n },
+    volume_capabilities: [mount],
+    parameters: { pool: 'fast', trim: 'off', 'csi.storage.k8s.io/pvc/name': 'data' },
+    mutable_parameters: { trim: 'online' },
+    volume_content_source: { type: 'snapshot', snapshot: { snapshot_id: 's.0123abcd' } },
+  });
+  t.like(calls[0]?.input, {
+    name: 'pvc-1',
+    kind: 'mount',
+    fsType: 'ext4',
+    range: { requiredBytes: 5n, limitBytes: 0n },
+    source: { kind: 'snapshot', id: 's.0123abcd' },
+    settings: { pool: 'fast', trim: 'online', provisioning: 'thin', sectorSize: 4096 },
+  });
+  t.deepEqual(volume, {
+    volume_id: 'pvc-1.0123abcd',
+    capacity_bytes: 1n << 30n,
+    volume_context: { pool: 'fast' },
+    content_source: { type: 'snapshot', snapshot: { snapshot_id: 's.0123abcd' } },
+    accessible_topology: [topology],
+  });
+});
+
+test('NodeGetInfo tells node, place and how many volumes fit', async (t) => {
+  const { node } = await serveFake(t);
+  t.deepEqual(await node.NodeGetInfo({}), {
+    node_id: 'node-a',
+    max_volumes_per_node: 100n,
+    accessible_topology: topology,
+  });
+});
+
+test('stats have bytes and inodes for a mount, the size alone for a block volume', async (t) => {
+  const asked = { volume_id: 'v', volume_path: '/a' };
+  const { node } = await serveFake(t);
+  t.deepEqual((await node.NodeGetVolumeStats(asked)).usage, [
+    { unit: 'BYTES', total: 100n, used: 40n, available: 60n },
+    { unit: 'INODES', total: 10n, used: 3n, available: 7n },
+  ]);
+  const nothing = { usedBytes: 0n, availableBytes: 0n, totalInodes: 0n, usedInodes: 0n };
+  const blocks = await serveFake(t, {
+    volumes: {
+      volumeStats: async () => ({
+        kind: 'block',
+        totalBytes: 9n,
+        availableInodes: 0n,
+        ...nothing,
+      }),
+    },
+  });
+  t.deepEqual((await blocks.node.NodeGetVolumeStats(asked)).usage, [
+    { unit: 'BYTES', total: 9n, used: 0n, available: 0n },
+  ]);
+});
+
+test('GetCapacity answers for this node, and 0 for a place it does not know', async (t) => {
+  const { controller, calls } = await serveFake(t);
+  t.deepEqual(await controller.GetCapacity({ accessible_topology: topology }), {
+    available_capacity: 5n,
+    maximum_volume_size: { value: 4n },
+    minimum_volume_size: { value: 1n },
+  });
+  const elsewhere = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
+  const answer = await controller.GetCapacity({ accessible_topology: elsewhere });
+  t.is(answer.available_capacity, 0n);
+  t.is(calls.length, 1);
+  await controller.GetCapacity({
+    parameters: { pool: 'fast' },
+    volume_capabilities: [{ ...mount, access_type: 'block', block: {}, mount: undefined }],
+  });
+  t.deepEqual(calls[1]?.input, { pool: 'fast', kind: 'block', fsType: null });
+});
+
+test('a confirmation repeats the request, a refusal says why', async (t) => {
+  const asked = {
+    volume_id: 'v',
+    volume_capabilities: [mount],
+    volume_context: { pool: 'default' },
+    parameters: { trim: 'off' },
+  };
+  const { controller } = await serveFake(t);
+  const { confirmed, message } = await controller.ValidateVolumeCapabilities(asked);
+  t.deepEqual(confirmed, {
+    volume_context: asked.volume_context,
+    volume_capabilities: [mount],
+    parameters: asked.parameters,
+    mutable_parameters: {},
+  });
+  t.is(message, '');
+  const many: VolumeCapability = { ...mount, access_mode: { mode: 'MULTI_NODE_MULTI_WRITER' } };
+  for (const volume_capabilities of [
+    [many],
+    [mount, { access_mode: { mode: 'SINGLE_NODE_WRITER' }, access_type: 'block', block: {} }],
+    [{ ...mount, access_type: 'mount', mount: { fs_type: 'ntfs' } }],
+  ] as const) {
+    const answer = await controller.ValidateVolumeCapabilities({ ...asked, volume_capabilities });
+    t.is(answer.confirmed, null);
+    t.not(answer.message, '');
+  }
+  const wrong = await serveFake(t, {
+    volumes: { findMismatch: async () => 'it is a block volume' },
+  });
+  t.like(await wrong.controller.ValidateVolumeCapabilities(asked), {
+    confirmed: null,
+    message: 'it is a block volume',
+  });
+});
+
+test('an unknown volume is NOT_FOUND, also when what is asked can never be', async (t) => {
+  const { controller } = await serveFake(t, {
+    volumes: {
+      getVolume: async () => {
+        throw new VolumeError('not-found', "volume 'v' does not exist");
+      },
+    },
+  });
+  const many: VolumeCapability = { ...mount, access_mode: { mode: 'MULTI_NODE_MULTI_WRITER' } };
+  const call = controller.ValidateVolumeCapabilities({
+    volume_id: 'v',
+    volume_capabilities: [many],
+  });
+  t.is(await codeOf(call), 'NOT_FOUND');
+});
+
+test('no pair of status and reason stands twice in a health', async (t) => {
+  const sign = { status: 'DEGRADED', reason: 'LoopDetached' } as const;
+  const { controller, node } = await serveFake(t, {
+    volumes: {
+      volumeHealth: async () => [
+        { ...sign, message: 'one' },
+        { ...sign, message: 'two' },
+        { ...sign, status: 'INACCESSIBLE', message: 'three' },
+      ],
+      storageHealth: async () => [
+        { pool: 'fast', status: 'STORAGE_UNREACHABLE', reason: 'NotMounted', message: 'gone' },
+      ],
+    },
+  });
+  const expected = {
+    volume_id: 'v',
+    health_statuses: [
+      { ...sign, message: 'one; two' },
+      { ...sign, status: 'INACCESSIBLE', message: 'three' },
+    ],
+  };
+  t.deepEqual(
+    (await controller.ControllerGetVolumeHealth({ volume_id: 'v' })).volume_health,
+    expected,
+  );
+  t.deepEqual((await node.NodeGetVolumeHealth({ volume_id: 'v' })).volume_health, expected);
+  t.like((await node.NodeGetStorageHealth({})).backend_health[0], {
+    status: 'STORAGE_UNREACHABLE',
+    reason: 'NotMounted',
+    message: "pool 'fast': gone",
+  });
+});
+
+test('expansion says whether the node has work left', async (t) => {
+  const { controller, node } = await serveFake(t);
+  const grown = await controller.ControllerExpandVolume({
+    volume_id: 'v',
+    capacity_range: { required_bytes: 2n << 30n },
+  });
+  t.deepEqual(grown, { capacity_bytes: 2n << 30n, node_expansion_required: true });
+  const onNode = await node.NodeExpandVolume({ volume_id: 'v', volume_path: '/a' });
+  t.is(onNode.capacity_bytes, 2n << 30n);
+});

@@ -1,0 +1,170 @@
+import test from 'ava';
+import { VolumeError } from '../../../src/errors.ts';
+import { codeOf, serveFake } from '../../helpers/csi-server.ts';
+
+const id = { volume_id: 'v.0123abcd' };
+
+/** What the driver says about a call that has ended, as logged. */
+interface EndLine {
+  readonly level: number;
+  readonly msg: string;
+  readonly rpc: string;
+  readonly code: string;
+  readonly volumeId?: string;
+  readonly durationMs: number;
+}
+
+function endLines(lines: readonly string[]): readonly EndLine[] {
+  return lines.map((line) => JSON.parse(line) as EndLine).filter(({ msg }) => msg === 'call ended');
+}
+
+test('a VolumeError keeps its words, anything else stays in the log', async (t) => {
+  const { controller, lines, ended } = await serveFake(t, {
+    volumes: {
+      deleteVolume: async () => {
+        throw new VolumeError('wrong-state', "volume 'v' is published; unpublish it first");
+      },
+      getVolume: async () => {
+        throw new TypeError('secret inner workings');
+      },
+    },
+  });
+  const refused = await t.throwsAsync(controller.DeleteVolume(id));
+  t.regex(
+    refused?.message ?? '',
+    /FAILED_PRECONDITION: volume 'v' is published; unpublish it first/,
+  );
+  const broken = await t.throwsAsync(controller.ControllerGetVolume(id));
+  t.regex(broken?.message ?? '', /INTERNAL: internal error, see the log/);
+  t.notRegex(broken?.message ?? '', /inner workings/);
+  t.true(
+    lines.some((line) => line.includes('secret inner workings') && line.includes('"level":50')),
+  );
+  t.deepEqual(
+    ended.map(({ rpc, code }) => [rpc, code]),
+    [
+      ['DeleteVolume', 'FAILED_PRECONDITION'],
+      ['ControllerGetVolume', 'INTERNAL'],
+    ],
+  );
+});
+
+test('a method that throws at once is answered too, and the server goes on', async (t) => {
+  const { controller } = await serveFake(t, {
+    volumes: {
+      listVolumes: () => {
+        throw new Error('thrown before any promise');
+      },
+    },
+  });
+  t.is(await codeOf(controller.ListVolumes({})), 'INTERNAL');
+  t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
+});
+
+test("a caller's cancellation reaches the domain as its signal", async (t) => {
+  let begun = (): void => undefined;
+  const hasBegun = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  let ended = (): void => undefined;
+  const wasAborted = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
+  const { controller } = await serveFake(t, {
+    volumes: {
+      deleteVolume: async (call) =>
+        new Promise((_resolve, reject) => {
+          call.signal.addEventListener('abort', () => {
+            ended();
+            reject(new VolumeError('cancelled', 'gave up'));
+          });
+          begun();
+        }),
+    },
+  });
+  const abort = new AbortController();
+  const call = codeOf(controller.DeleteVolume(id, { signal: abort.signal }));
+  await hasBegun;
+  abort.abort();
+  t.is(await call, 'CANCELLED');
+  await wasAborted;
+});
+
+test('a deadline ends the waiting', async (t) => {
+  let isAborted = false;
+  const { controller } = await serveFake(t, {
+    volumes: {
+      deleteVolume: async (call) =>
+        new Promise((_resolve, reject) => {
+          call.signal.addEventListener('abort', () => {
+            isAborted = true;
+            reject(new VolumeError('cancelled', 'gave up'));
+          });
+        }),
+    },
+  });
+  t.is(await codeOf(controller.DeleteVolume(id, { timeoutMs: 100 })), 'DEADLINE_EXCEEDED');
+  // The next call is answered after the first one's end has been seen.
+  t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
+  t.true(isAborted);
+});
+
+test('one info line for a change, less for the rest, with id and duration', async (t) => {
+  const { controller, identity, lines } = await serveFake(t);
+  await controller.DeleteVolume(id);
+  await controller.ControllerGetVolume(id);
+  await identity.Probe({});
+  const found = endLines(lines);
+  t.deepEqual(
+    found.map(({ rpc, level }) => [rpc, level]),
+    [
+      ['DeleteVolume', 30],
+      ['ControllerGetVolume', 20],
+      ['Probe', 10],
+    ],
+  );
+  t.is(found[0]?.volumeId, 'v.0123abcd');
+  t.is(typeof found[0]?.durationMs, 'number');
+  t.is(new Set(found.map((line) => JSON.stringify(Reflect.get(line, 'callId')))).size, 3);
+});
+
+test('secrets reach no log line, at any level, whether a call succeeds or fails', async (t) => {
+  const secrets = { password: 'hunter2-marked', 'hunter2-key': 'x' };
+  const { controller, node, lines } = await serveFake(t, {
+    volumes: {
+      stageVolume: async () => {
+        throw new Error('broken');
+      },
+    },
+  });
+  const capability = {
+    access_mode: { mode: 'SINGLE_NODE_WRITER' },
+    access_type: 'mount',
+    mount: {},
+  } as const;
+  await controller.CreateVolume({ name: 'a', volume_capabilities: [capability], secrets });
+  await controller.DeleteVolume({ ...id, secrets });
+  await codeOf(controller.CreateVolume({ secrets }));
+  await codeOf(controller.CreateSnapshot({ secrets }));
+  await codeOf(
+    node.NodeStageVolume({
+      ...id,
+      staging_target_path: '/a',
+      volume_capability: capability,
+      secrets,
+    }),
+  );
+  const all = lines.join('');
+  t.false(all.includes('hunter2'));
+  // The payloads are there, so the search means something.
+  t.true(all.includes('call started'));
+  t.true(all.includes('"staging_target_path":"/a"'));
+  t.true(all.includes('[redacted]'));
+});
+
+test('what a caller sends does not make a log line endless', async (t) => {
+  const { controller, lines } = await serveFake(t);
+  await codeOf(controller.DeleteVolume({ volume_id: 'v'.repeat(50_000) }));
+  const [line] = endLines(lines);
+  t.is(line?.volumeId?.length, 128);
+});

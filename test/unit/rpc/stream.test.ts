@@ -1,0 +1,144 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import test, { type ExecutionContext } from 'ava';
+import { makeClient } from '../../../src/csi/client.ts';
+import { serviceDefinition } from '../../../src/csi/codec.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { Admission } from '../../../src/rpc/call.ts';
+import { handlersOf, type Implementation } from '../../../src/rpc/service.ts';
+import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
+
+type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;
+const calls = new Map([['GetMetadataAllocated', { weight: 'read', offered: true } as const]]);
+
+/** The streams of csi.v1.SnapshotMetadata with methods of the test's own. */
+async function serveStream(t: ExecutionContext, implementation: Metadata, limit = 10) {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-stream-'));
+  const address = `unix://${join(directory, 's.sock')}`;
+  const { log } = memoryLog();
+  const edge = { log, callEnded: () => undefined, admission: new Admission(limit) };
+  const handlers = handlersOf('csi.v1.SnapshotMetadata', implementation, edge, {
+    calls,
+    limited: true,
+  });
+  const server = new Server();
+  server.addService(serviceDefinition('csi.v1.SnapshotMetadata'), handlers);
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+  const client = makeClient('csi.v1.SnapshotMetadata', address);
+  t.teardown(async () => {
+    client.close();
+    server.forceShutdown();
+    await rm(directory, { recursive: true, force: true });
+  });
+  return client;
+}
+
+const message = (offset: bigint) => ({
+  block_metadata_type: 'VARIABLE_LENGTH' as const,
+  volume_capacity_bytes: 1n << 40n,
+  block_metadata: [{ byte_offset: offset, size_bytes: 1n }],
+});
+
+async function countOf(stream: AsyncIterable<unknown>): Promise<number> {
+  let count = 0;
+  for await (const _message of stream) count += 1;
+  return count;
+}
+
+test('a stream ends when all is said', async (t) => {
+  const client = await serveStream(t, {
+    async *GetMetadataAllocated() {
+      for (let offset = 0n; offset < 100n; offset += 1n) yield message(offset);
+    },
+  });
+  t.is(await countOf(client.GetMetadataAllocated({ snapshot_id: 's' })), 100);
+});
+
+test('a stream that fails half-way ends with the error', async (t) => {
+  const client = await serveStream(t, {
+    async *GetMetadataAllocated() {
+      yield message(0n);
+      throw new VolumeError('unavailable', 'the pool went away');
+    },
+  });
+  const seen = countOf(client.GetMetadataAllocated({ snapshot_id: 's' }));
+  t.is(await codeOf(seen), 'UNAVAILABLE');
+});
+
+test('limits hold for streams, and what is not offered is UNIMPLEMENTED', async (t) => {
+  const client = await serveStream(t, {
+    async *GetMetadataAllocated() {
+      yield message(0n);
+    },
+  });
+  const long = countOf(client.GetMetadataAllocated({ snapshot_id: 's'.repeat(129) }));
+  t.is(await codeOf(long), 'INVALID_ARGUMENT');
+  t.is(await codeOf(countOf(client.GetMetadataDelta({}))), 'UNIMPLEMENTED');
+});
+
+test('a slow reader holds the generator back, and leaving ends it', async (t) => {
+  let produced = 0;
+  let hasEnded = (): void => undefined;
+  const end = new Promise<void>((resolve) => {
+    hasEnded = resolve;
+  });
+  const wide = {
+    ...message(0n),
+    block_metadata: Array.from({ length: 5000 }, () => message(1n).block_metadata).flat(),
+  };
+  const client = await serveStream(t, {
+    async *GetMetadataAllocated() {
+      try {
+        for (;;) {
+          produced += 1;
+          yield wide;
+        }
+      } finally {
+        hasEnded();
+      }
+    },
+  });
+  for await (const _message of client.GetMetadataAllocated({ snapshot_id: 's' })) {
+    // Time for a generator without bounds to run far ahead.
+    await new Promise((resolve) => {
+      setTimeout(resolve, 300);
+    });
+    break;
+  }
+  await end;
+  t.true(produced < 200, `${produced} messages of 20 KiB were made for one that was read`);
+});
+
+test('beyond the bound of running calls the next is UNAVAILABLE', async (t) => {
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let begun = (): void => undefined;
+  const hasBegun = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const client = await serveStream(
+    t,
+    {
+      async *GetMetadataAllocated() {
+        begun();
+        await held;
+        yield message(0n);
+      },
+    },
+    1,
+  );
+  const first = countOf(client.GetMetadataAllocated({ snapshot_id: 's' }));
+  await hasBegun;
+  t.is(await codeOf(countOf(client.GetMetadataAllocated({ snapshot_id: 's' }))), 'UNAVAILABLE');
+  release();
+  t.is(await first, 1);
+});

@@ -1,0 +1,484 @@
+import test from 'ava';
+import type { Partially } from '../../../src/csi/services.ts';
+import type {
+  CreateVolumeRequest,
+  NodePublishVolumeRequest,
+  NodeStageVolumeRequest,
+  VolumeCapability,
+} from '../../../src/csi/types.ts';
+import { codeOf, serveFake } from '../../helpers/csi-server.ts';
+
+const mount: VolumeCapability = {
+  access_mode: { mode: 'SINGLE_NODE_WRITER' },
+  access_type: 'mount',
+  mount: { fs_type: '', mount_flags: [], volume_mount_group: '' },
+};
+const block: VolumeCapability = {
+  access_mode: { mode: 'SINGLE_NODE_WRITER' },
+  access_type: 'block',
+  block: {},
+};
+const withMode = (mode: string | number): VolumeCapability => ({
+  ...mount,
+  // Numbers stand for values of an interface newer than ours.
+  access_mode: { mode: mode as 'SINGLE_NODE_WRITER' },
+});
+const withFsType = (fsType: string, flags: readonly string[] = []): VolumeCapability => ({
+  ...mount,
+  access_type: 'mount',
+  mount: { fs_type: fsType, mount_flags: flags, volume_mount_group: '' },
+});
+
+type Create = Partially<CreateVolumeRequest>;
+const create: Create = { name: 'pvc-1', volume_capabilities: [mount] };
+const here = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
+const there = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
+
+const creations: readonly { name: string; request: Create; code: string; says?: RegExp }[] = [
+  { name: 'the least that is needed', request: create, code: 'OK' },
+  { name: 'no name', request: { ...create, name: '' }, code: 'INVALID_ARGUMENT', says: /name/ },
+  { name: 'a name of 128 bytes', request: { ...create, name: 'n'.repeat(128) }, code: 'OK' },
+  {
+    name: 'a name of 129 bytes',
+    request: { ...create, name: 'n'.repeat(129) },
+    code: 'INVALID_ARGUMENT',
+    says: /129 bytes.*128/,
+  },
+  {
+    name: 'a name of 10,000 characters',
+    request: { ...create, name: 'n'.repeat(10_000) },
+    code: 'INVALID_ARGUMENT',
+  },
+  {
+    name: 'bytes count, not characters',
+    request: { ...create, name: 'ä'.repeat(65) },
+    code: 'INVALID_ARGUMENT',
+    says: /130 bytes/,
+  },
+  {
+    name: 'slashes, dots, spaces and emoji are legal in a name',
+    request: { ...create, name: '../a b/💾' },
+    code: 'OK',
+  },
+  {
+    name: 'tab and newline are legal in a name',
+    request: { ...create, name: 'a\tb\n' },
+    code: 'OK',
+  },
+  {
+    name: 'NUL in a name',
+    request: { ...create, name: 'a\0b' },
+    code: 'INVALID_ARGUMENT',
+    says: /control character/,
+  },
+  { name: 'U+0085 in a name', request: { ...create, name: 'a\u0085b' }, code: 'INVALID_ARGUMENT' },
+  {
+    name: 'no capabilities',
+    request: { name: 'a' },
+    code: 'INVALID_ARGUMENT',
+    says: /volume_capabilities/,
+  },
+  {
+    name: 'a capability without access type',
+    request: { ...create, volume_capabilities: [{ access_mode: { mode: 'SINGLE_NODE_WRITER' } }] },
+    code: 'INVALID_ARGUMENT',
+    says: /neither block nor mount/,
+  },
+  {
+    name: 'a capability without access mode',
+    request: { ...create, volume_capabilities: [{ ...mount, access_mode: null }] },
+    code: 'INVALID_ARGUMENT',
+    says: /UNKNOWN is not known/,
+  },
+  {
+    name: 'an access mode from the future',
+    request: { ...create, volume_capabilities: [withMode(99)] },
+    code: 'INVALID_ARGUMENT',
+    says: /99 is not known/,
+  },
+  {
+    name: 'many writers on many nodes',
+    request: { ...create, volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] },
+    code: 'INVALID_ARGUMENT',
+    says: /lives on one/,
+  },
+  {
+    name: 'one writer on many nodes',
+    request: { ...create, volume_capabilities: [withMode('MULTI_NODE_SINGLE_WRITER')] },
+    code: 'INVALID_ARGUMENT',
+  },
+  {
+    name: 'readers on many nodes',
+    request: { ...create, volume_capabilities: [withMode('MULTI_NODE_READER_ONLY')] },
+    code: 'OK',
+  },
+  {
+    name: 'an unknown filesystem',
+    request: { ...create, volume_capabilities: [withFsType('ntfs')] },
+    code: 'INVALID_ARGUMENT',
+    says: /'ntfs' is not offered; use ext4, xfs, btrfs/,
+  },
+  {
+    name: 'two filesystems',
+    request: { ...create, volume_capabilities: [withFsType('ext4'), withFsType('xfs')] },
+    code: 'INVALID_ARGUMENT',
+    says: /ext4 and xfs/,
+  },
+  {
+    name: 'an open filesystem goes with a named one',
+    request: { ...create, volume_capabilities: [mount, withFsType('xfs')] },
+    code: 'OK',
+  },
+  {
+    name: 'mount and block',
+    request: { ...create, volume_capabilities: [mount, block] },
+    code: 'INVALID_ARGUMENT',
+    says: /block and for mount/,
+  },
+  {
+    name: 'a volume mount group',
+    request: {
+      ...create,
+      volume_capabilities: [
+        {
+          ...mount,
+          access_type: 'mount',
+          mount: { fs_type: '', mount_flags: [], volume_mount_group: '1000' },
+        },
+      ],
+    },
+    code: 'INVALID_ARGUMENT',
+    says: /VOLUME_MOUNT_GROUP/,
+  },
+  {
+    name: 'mount flags of more than 4 KiB',
+    request: {
+      ...create,
+      volume_capabilities: [
+        withFsType(
+          '',
+          Array.from({ length: 41 }, () => 'f'.repeat(100)),
+        ),
+      ],
+    },
+    code: 'INVALID_ARGUMENT',
+    says: /mount_flags has 4100 bytes/,
+  },
+  {
+    name: 'one mount flag longer than other strings',
+    request: { ...create, volume_capabilities: [withFsType('', ['f'.repeat(200)])] },
+    code: 'OK',
+  },
+  {
+    name: 'a negative size',
+    request: { ...create, capacity_range: { required_bytes: -1n } },
+    code: 'INVALID_ARGUMENT',
+    says: /must not be negative/,
+  },
+  {
+    name: 'a negative limit',
+    request: { ...create, capacity_range: { limit_bytes: -(2n ** 63n) } },
+    code: 'INVALID_ARGUMENT',
+  },
+  {
+    name: 'a limit below what is required',
+    request: { ...create, capacity_range: { required_bytes: 2n, limit_bytes: 1n } },
+    code: 'OUT_OF_RANGE',
+  },
+  {
+    name: 'a limit alone',
+    request: { ...create, capacity_range: { limit_bytes: 1n << 30n } },
+    code: 'OK',
+  },
+  {
+    name: 'an unknown parameter',
+    request: { ...create, parameters: { pol: 'a' } },
+    code: 'INVALID_ARGUMENT',
+    says: /'pol' is not known; known are pool/,
+  },
+  {
+    name: "Kubernetes' own parameters",
+    request: { ...create, parameters: { 'csi.storage.k8s.io/pvc/name': 'a' } },
+    code: 'OK',
+  },
+  {
+    name: 'a bad mutable parameter',
+    request: { ...create, mutable_parameters: { trim: 'never' } },
+    code: 'INVALID_ARGUMENT',
+    says: /'never' is not allowed/,
+  },
+  {
+    name: 'parameters of more than 4 KiB',
+    request: { ...create, parameters: { 'csi.storage.k8s.io/x': 'v'.repeat(4096) } },
+    code: 'INVALID_ARGUMENT',
+    says: /parameters has 4116 bytes/,
+  },
+  {
+    name: 'mkfs options for a block volume',
+    request: { ...create, volume_capabilities: [block], parameters: { mkfsOptions: '-L data' } },
+    code: 'INVALID_ARGUMENT',
+  },
+  {
+    name: 'a source that names nothing',
+    request: { ...create, volume_content_source: {} },
+    code: 'INVALID_ARGUMENT',
+  },
+  {
+    name: 'a source without id',
+    request: { ...create, volume_content_source: { type: 'snapshot', snapshot: {} } },
+    code: 'INVALID_ARGUMENT',
+    says: /snapshot_id is missing/,
+  },
+  {
+    name: 'no topology',
+    request: { ...create, accessibility_requirements: { requisite: [], preferred: [] } },
+    code: 'OK',
+  },
+  {
+    name: 'this node among others',
+    request: {
+      ...create,
+      accessibility_requirements: { requisite: [there, here], preferred: [there] },
+    },
+    code: 'OK',
+  },
+  {
+    name: 'another node',
+    request: { ...create, accessibility_requirements: { requisite: [there], preferred: [there] } },
+    code: 'RESOURCE_EXHAUSTED',
+    says: /node-b.*node 'node-a'/,
+  },
+  {
+    name: 'this node, but in a zone',
+    request: {
+      ...create,
+      accessibility_requirements: {
+        requisite: [{ segments: { ...here.segments, 'topology.kubernetes.io/zone': 'a' } }],
+      },
+    },
+    code: 'RESOURCE_EXHAUSTED',
+  },
+];
+for (const { name, request, code, says } of creations) {
+  test(`CreateVolume: ${name}`, async (t) => {
+    const { controller, calls } = await serveFake(t);
+    const call = controller.CreateVolume(request);
+    const message = await call.then(
+      () => '',
+      (error: unknown) => String(error),
+    );
+    t.is(await codeOf(call), code, message);
+    if (says !== undefined) t.regex(message, says);
+    // Nothing of a bad request reaches the domain.
+    t.is(calls.length, code === 'OK' ? 1 : 0);
+  });
+}
+
+const stage: Partially<NodeStageVolumeRequest> = {
+  volume_id: 'pvc-1.0123abcd',
+  staging_target_path: '/var/lib/kubelet/plugins/x/globalmount',
+  volume_capability: mount,
+};
+const publish: Partially<NodePublishVolumeRequest> = {
+  ...stage,
+  target_path: '/var/lib/kubelet/pods/1/volumes/x/mount',
+};
+
+/** `looked`: of calls that only look at the path, where it is another code. */
+const paths: readonly { name: string; path: string; code: string; looked?: string }[] = [
+  { name: 'absolute', path: '/a/b', code: 'OK' },
+  { name: 'with a name of 255 bytes', path: `/${'n'.repeat(255)}`, code: 'OK' },
+  { name: 'with spaces, quotes and a newline', path: `/a "b'\n$(c)`, code: 'OK' },
+  { name: 'missing', path: '', code: 'INVALID_ARGUMENT' },
+  { name: 'relative', path: 'a/b', code: 'INVALID_ARGUMENT', looked: 'NOT_FOUND' },
+  { name: 'the root', path: '/', code: 'INVALID_ARGUMENT' },
+  { name: "with '..'", path: '/a/../etc', code: 'INVALID_ARGUMENT' },
+  { name: "ending in '..'", path: '/a/..', code: 'INVALID_ARGUMENT' },
+  { name: "with '.'", path: '/a/./b', code: 'INVALID_ARGUMENT' },
+  { name: 'with an empty part', path: '/a//b', code: 'INVALID_ARGUMENT' },
+  { name: 'ending in a slash', path: '/a/', code: 'INVALID_ARGUMENT' },
+  { name: 'with NUL', path: '/a\0/b', code: 'INVALID_ARGUMENT' },
+  { name: 'with a name of 256 bytes', path: `/${'n'.repeat(256)}`, code: 'INVALID_ARGUMENT' },
+  { name: 'of more than PATH_MAX', path: '/abc'.repeat(1024), code: 'INVALID_ARGUMENT' },
+  { name: 'of an option', path: '--help', code: 'INVALID_ARGUMENT', looked: 'NOT_FOUND' },
+];
+for (const { name, path, code, looked = code } of paths) {
+  test(`a path ${name}`, async (t) => {
+    const { node } = await serveFake(t);
+    const volume = { volume_id: 'pvc-1.0123abcd' };
+    const results = {
+      stage: await codeOf(node.NodeStageVolume({ ...stage, staging_target_path: path })),
+      unstage: await codeOf(node.NodeUnstageVolume({ ...volume, staging_target_path: path })),
+      publish: await codeOf(node.NodePublishVolume({ ...publish, target_path: path })),
+      unpublish: await codeOf(node.NodeUnpublishVolume({ ...volume, target_path: path })),
+      stats: await codeOf(node.NodeGetVolumeStats({ ...volume, volume_path: path })),
+      expand: await codeOf(node.NodeExpandVolume({ ...volume, volume_path: path })),
+    };
+    t.deepEqual(results, {
+      stage: code,
+      unstage: code,
+      publish: code,
+      unpublish: code,
+      stats: looked,
+      expand: looked,
+    });
+  });
+}
+
+test('an id is needed by every call that names a volume', async (t) => {
+  const { controller, node, calls } = await serveFake(t);
+  const path = '/a';
+  const capacity_range = { required_bytes: 1n };
+  const missing = [
+    controller.DeleteVolume({}),
+    controller.ControllerGetVolume({}),
+    controller.ControllerGetVolumeHealth({}),
+    controller.ControllerExpandVolume({ capacity_range }),
+    controller.ValidateVolumeCapabilities({ volume_capabilities: [mount] }),
+    node.NodeStageVolume({ ...stage, volume_id: '' }),
+    node.NodeUnstageVolume({ staging_target_path: path }),
+    node.NodePublishVolume({ ...publish, volume_id: '' }),
+    node.NodeUnpublishVolume({ target_path: path }),
+    node.NodeGetVolumeStats({ volume_path: path }),
+    node.NodeGetVolumeHealth({}),
+    node.NodeExpandVolume({ volume_path: path }),
+  ];
+  for (const call of missing) t.is(await codeOf(call), 'INVALID_ARGUMENT');
+  t.is(calls.length, 0);
+});
+
+const others: readonly {
+  name: string;
+  code: string;
+  call: (served: Awaited<ReturnType<typeof serveFake>>) => Promise<unknown>;
+}[] = [
+  {
+    name: 'stage without capability',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) => node.NodeStageVolume({ ...stage, volume_capability: null }),
+  },
+  {
+    name: 'stage for many nodes',
+    code: 'FAILED_PRECONDITION',
+    call: ({ node }) =>
+      node.NodeStageVolume({ ...stage, volume_capability: withMode('MULTI_NODE_MULTI_WRITER') }),
+  },
+  {
+    name: 'stage with a mode from the future',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) => node.NodeStageVolume({ ...stage, volume_capability: withMode(42) }),
+  },
+  {
+    name: 'publish without capability',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) => node.NodePublishVolume({ ...publish, volume_capability: null }),
+  },
+  {
+    name: 'publish for many nodes',
+    code: 'FAILED_PRECONDITION',
+    call: ({ node }) =>
+      node.NodePublishVolume({
+        ...publish,
+        volume_capability: withMode('MULTI_NODE_SINGLE_WRITER'),
+      }),
+  },
+  {
+    name: 'publish with a bad staging path',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) => node.NodePublishVolume({ ...publish, staging_target_path: '../a' }),
+  },
+  {
+    name: 'inline volume with an unknown attribute',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) =>
+      node.NodePublishVolume({
+        ...publish,
+        volume_context: { 'csi.storage.k8s.io/ephemeral': 'true', sice: '1Gi' },
+      }),
+  },
+  {
+    name: 'inline volume with a bad size',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) =>
+      node.NodePublishVolume({
+        ...publish,
+        volume_context: { 'csi.storage.k8s.io/ephemeral': 'true', size: '-5' },
+      }),
+  },
+  {
+    name: 'inline volume',
+    code: 'OK',
+    call: ({ node }) =>
+      node.NodePublishVolume({
+        ...publish,
+        staging_target_path: '',
+        volume_context: {
+          'csi.storage.k8s.io/ephemeral': 'true',
+          'csi.storage.k8s.io/pod.name': 'p',
+          'storage.kubernetes.io/x': 'y',
+          size: '1Gi',
+        },
+      }),
+  },
+  {
+    name: 'an id of 129 bytes',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.DeleteVolume({ volume_id: 'v'.repeat(129) }),
+  },
+  {
+    name: 'a negative page',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.ListVolumes({ max_entries: -1 }),
+  },
+  {
+    name: 'a negative page of health',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.ControllerListVolumeHealth({ max_entries: -1 }),
+  },
+  {
+    name: 'expansion to nothing',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.ControllerExpandVolume({ volume_id: 'v' }),
+  },
+  {
+    name: 'expansion beyond its limit',
+    code: 'OUT_OF_RANGE',
+    call: ({ controller }) =>
+      controller.ControllerExpandVolume({
+        volume_id: 'v',
+        capacity_range: { required_bytes: 5n, limit_bytes: 4n },
+      }),
+  },
+  {
+    name: 'expansion by a negative size',
+    code: 'INVALID_ARGUMENT',
+    call: ({ node }) =>
+      node.NodeExpandVolume({
+        volume_id: 'v',
+        volume_path: '/a',
+        capacity_range: { required_bytes: -5n },
+      }),
+  },
+  {
+    name: 'validation of nothing',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.ValidateVolumeCapabilities({ volume_id: 'v' }),
+  },
+  {
+    name: 'capacity with an unknown parameter',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) => controller.GetCapacity({ parameters: { x: 'y' } }),
+  },
+  {
+    name: 'capacity for many nodes',
+    code: 'INVALID_ARGUMENT',
+    call: ({ controller }) =>
+      controller.GetCapacity({ volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] }),
+  },
+];
+for (const { name, code, call } of others) {
+  test(`${name}: ${code}`, async (t) => {
+    const served = await serveFake(t);
+    t.is(await codeOf(call(served)), code);
+  });
+}
