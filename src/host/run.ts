@@ -50,13 +50,8 @@ const maxOutputBytes = 4 * 1024 * 1024;
 /** The end of what a program wrote to standard error that an error keeps. */
 const stderrTail = 2000;
 
-/** execa takes some 80 ms to load, which start-up need not wait for: it is loaded with the first program, or ahead of it. */
+/** execa takes some 80 ms to load, which start-up need not wait for: it comes with the first program. */
 const loadExeca = () => import('execa');
-
-/** Loads what running a program needs, so that the first one is not slower. For after start-up. */
-export async function warmRunner(): Promise<void> {
-  await loadExeca();
-}
 
 /** A runner with its own bound on programs at once. */
 export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {

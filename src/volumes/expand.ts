@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
+import { ext4MaxGrowthFactor } from '../host/filesystem/ext4-superblock.ts';
 import type { LoopDevice } from '../host/host.ts';
 import { volumeRecord, writeRecord } from '../state/records.ts';
 import { formatBytes } from '../units.ts';
@@ -24,9 +25,6 @@ import type { FoundVolume } from './pools.ts';
 import { livePublications } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
 import { targetOptions, targetPathOf } from './target-path.ts';
-
-/** resize2fs 1.47 breaks an ext4 that grows by more than about 1,024 times; refused with some distance. */
-const largestExt4Factor = 1000n;
 
 /**
  * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
@@ -113,11 +111,11 @@ async function requireFactor(
   if (volume.record.fsType !== 'ext4') return;
   const superblock = await domain.host.filesystems.ext4.readSuperblock(volume.imagePath);
   const present = superblock?.sizeBytes ?? volume.record.sizeBytes;
-  if (sizeBytes <= present * largestExt4Factor) return;
+  if (sizeBytes <= present * ext4MaxGrowthFactor) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${volume.record.id}': ext4 grows at most ${largestExt4Factor} times at once, from ${formatBytes(present)} to ` +
-      `${formatBytes(present * largestExt4Factor)}; grow it to that first, or make a new volume`,
+    `volume '${volume.record.id}': ext4 grows at most ${ext4MaxGrowthFactor} times at once, from ${formatBytes(present)} to ` +
+      `${formatBytes(present * ext4MaxGrowthFactor)}; grow it to that first, or make a new volume`,
   );
 }
 

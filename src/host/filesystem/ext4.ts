@@ -8,6 +8,7 @@ import { ext4MakeArguments } from './ext4-make.ts';
 import {
   type Ext4Superblock,
   ext4Fills,
+  ext4MaxGrowthFactor,
   ext4SuperblockAt,
   ext4SuperblockBytes,
   journalRecordsError,
@@ -176,12 +177,6 @@ export class Ext4 implements Filesystem {
     }
   }
 }
-
-/**
- * By how much an unattached ext4 may grow at once: resize2fs 1.47.0 breaks a small one that becomes
- * more than about 1,024 times as large. Steps within the factor are fine, one after another.
- */
-export const ext4MaxGrowthFactor = 1000n;
 
 function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: string): void {
   const nowBytes = before.blocks * BigInt(before.blockBytes);

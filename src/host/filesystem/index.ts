@@ -1,7 +1,7 @@
 import type { Filesystem, FsType } from '../host.ts';
 import type { Run } from '../run.ts';
 import { Btrfs } from './btrfs.ts';
-import { Ext4, ext4MaxGrowthFactor } from './ext4.ts';
+import { Ext4 } from './ext4.ts';
 import type { PrivateMountDeps } from './private-mount.ts';
 import { Xfs } from './xfs.ts';
 
@@ -30,12 +30,4 @@ export function makeFilesystems({
 export function isAtLeast(release: string, major: number, minor: number): boolean {
   const [ours = 0, oursMinor = 0] = release.split(/[.-]/).map(Number);
   return ours > major || (ours === major && oursMinor >= minor);
-}
-
-/**
- * By how many times a filesystem may grow at once while unattached; undefined without a limit. A
- * larger step is an error of `growImage`, so the domain refuses it before it promises anything.
- */
-export function maxGrowthFactor(fsType: FsType): bigint | undefined {
-  return fsType === 'ext4' ? ext4MaxGrowthFactor : undefined;
 }
