@@ -138,9 +138,10 @@ async function startServer(
   from: Domained & { readonly server: Promise<typeof ServerModule> },
 ): Promise<RunningServer> {
   const { metrics, opened } = from;
-  const [{ serveCsi }, { nodeTopology }] = await Promise.all([
+  const [{ serveCsi }, { nodeTopology }, { adminServer }] = await Promise.all([
     from.server,
     import('./rpc/topology.ts'),
+    import('./rpc/admin.ts'),
   ]);
   const settings = {
     driverName: config.driverName,
@@ -158,6 +159,7 @@ async function startServer(
     callEnded: (call) => {
       metrics.callEnded(call);
     },
+    others: (edge) => [adminServer(opened.administration, edge)],
   });
 }
 

@@ -332,6 +332,12 @@ export interface Snapshot {
   readonly total_bytes: bigint;
   /** Empty when it was cut alone. */
   readonly group_snapshot_id: string;
+  /** As its source was. */
+  readonly kind: VolumeKind | UnknownEnumValue;
+  /** Empty for a block volume. */
+  readonly fs_type: string;
+  /** How long its source stood still for the cut, in milliseconds. */
+  readonly frozen_ms: bigint;
 }
 
 export interface WatchSnapshotRequest {

@@ -37,6 +37,8 @@ export const faultPoints = [
   'ephemeral:made',
   'ephemeral:unmounted',
   'pool:marker-written',
+  'adopt:retagged',
+  'adopt:marked',
 ] as const;
 
 export type FaultPoint = (typeof faultPoints)[number];

@@ -3,6 +3,7 @@ import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import { NodeState } from '../state/node-state.ts';
+import { type Administration, makeAdministration } from './administration.ts';
 import type { Volumes } from './api.ts';
 import { createVolume, leastBytesOf } from './create.ts';
 import { deleteVolume } from './delete.ts';
@@ -38,6 +39,7 @@ export interface OpenDeps {
 
 export interface OpenedVolumes {
   readonly volumes: Volumes;
+  readonly administration: Administration;
   readonly domain: Domain;
   /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
   close(boundMs: number): Promise<void>;
@@ -88,6 +90,11 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   return {
     domain,
     volumes: callsOf(domain),
+    administration: makeAdministration(domain, {
+      nodeState,
+      stateDir: deps.stateDir,
+      openPool: (pool) => openPool(domain, pool),
+    }),
     close: async (boundMs) => {
       clearInterval(timer);
       await operations.drain(boundMs);

@@ -110,7 +110,8 @@ async function requirePlace(settings: PoolSettings, host: Host, root: string): P
   }
 }
 
-async function findMarker(root: string, name: string): Promise<PoolMarker | undefined> {
+/** The marker of the pool in that directory; undefined when it is none. Throws `unavailable` when it cannot be read. */
+export async function findMarker(root: string, name: string): Promise<PoolMarker | undefined> {
   try {
     return await readRecord(poolMarker, join(root, 'pool.json'));
   } catch (error) {

@@ -51,6 +51,7 @@ export class Pool {
   readonly room: Room;
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
+  #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
   #problem: VolumeError | undefined;
 
@@ -95,9 +96,25 @@ export class Pool {
     return join(this.root, area, id, file);
   }
 
-  /** Opens the directory, or says in `problem` why that cannot be. Answers whether it was opened just now. */
+  /**
+   * Opens the directory, or says in `problem` why that cannot be. Answers whether this call has opened it; one that comes
+   * while another is at it waits for that one.
+   */
   async open(): Promise<boolean> {
     if (this.isServed) return false;
+    if (this.#opening !== undefined) {
+      await this.#opening;
+      return false;
+    }
+    this.#opening = this.#open();
+    try {
+      return await this.#opening;
+    } finally {
+      this.#opening = undefined;
+    }
+  }
+
+  async #open(): Promise<boolean> {
     try {
       this.#opened ??= await openPoolDirectory(this.settings, {
         ...this.#deps,

@@ -12,12 +12,12 @@ import { findIfAny } from './unstage.ts';
 
 /**
  * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,
- * or its pod would hang. An inline ephemeral volume is freed with it.
+ * or its pod would hang. An inline ephemeral volume is freed with it. `keepTarget` leaves the directory, as umount(8) does.
  */
 export async function unpublishVolume(
   domain: Domain,
   call: Call,
-  input: { volumeId: string; targetPath: string },
+  input: { volumeId: string; targetPath: string; keepTarget?: boolean },
 ): Promise<void> {
   const { volumeId } = input;
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
@@ -35,7 +35,7 @@ export async function unpublishVolume(
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume?.pool, async () => {
         if (volume === undefined) await cleanUnknown(domain, volumeId, targetPath);
-        else await unpublish(domain, volume, targetPath);
+        else await unpublish(domain, volume, { ...input, targetPath });
         if (ephemeral === undefined) return;
         await domain.reached('ephemeral:unmounted');
         await removeVolume(domain, ephemeral);
@@ -44,7 +44,12 @@ export async function unpublishVolume(
   );
 }
 
-async function unpublish(domain: Domain, volume: FoundVolume, targetPath: string): Promise<void> {
+async function unpublish(
+  domain: Domain,
+  volume: FoundVolume,
+  input: { targetPath: string; keepTarget?: boolean },
+): Promise<void> {
+  const { targetPath } = input;
   const { id } = volume.record;
   const present = await attachmentOf(domain, volume);
   const isOurs = (mount: Mount): boolean =>
@@ -63,7 +68,7 @@ async function unpublish(domain: Domain, volume: FoundVolume, targetPath: string
     await domain.host.mounts.unmount(targetPath, targetOptions(domain));
   }
   await domain.reached('unpublish:unmounted');
-  await removeTarget(domain, targetPath);
+  if (input.keepTarget !== true) await removeTarget(domain, targetPath);
   await domain.reached('unpublish:target-removed');
   await detachReadOnly(domain, volume);
   await domain.reached('unpublish:detached');

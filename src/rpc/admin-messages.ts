@@ -1,0 +1,100 @@
+/** The domain's answers as messages of loopcsi.v1. */
+import type { Check, Pool, PoolAbilities, Snapshot, Volume } from '../csi/admin-types.ts';
+import type { Finding } from '../volumes/doctor.ts';
+import type { SnapshotFacts, VolumeFacts } from '../volumes/inspect.ts';
+import type { PoolFacts } from '../volumes/inspect-pools.ts';
+
+export function poolMessage(facts: PoolFacts): Pool {
+  const { settings, problem, room, abilities, marker } = facts;
+  return {
+    name: settings.name,
+    path: settings.path,
+    state: problem === undefined ? 'SERVED' : 'UNAVAILABLE',
+    reason: problem ?? '',
+    fs_type: abilities?.filesystem ?? '',
+    abilities: abilities === undefined ? null : abilitiesMessage(abilities),
+    total_bytes: room?.totalBytes ?? 0n,
+    free_bytes: room?.freeBytes ?? 0n,
+    promised_bytes: room === undefined ? 0n : room.promisedBytes + room.snapshotBytes,
+    room_bytes: facts.roomBytes,
+    allocated_bytes: room === undefined ? 0n : room.allocatedBytes - room.trashBytes,
+    trash_bytes: room?.trashBytes ?? 0n,
+    volume_count: facts.volumeCount,
+    snapshot_count: facts.snapshotCount,
+    node_tag: marker?.nodeTag ?? '',
+    uuid: marker?.uuid ?? '',
+    overcommit: settings.overcommitPerMille / 1000,
+    reserve_bytes: room?.reserveBytes ?? 0n,
+    embedded: settings.reflinkBytes !== undefined,
+  };
+}
+
+function abilitiesMessage({
+  reflink,
+  directIo,
+  discard,
+}: NonNullable<PoolFacts['abilities']>): PoolAbilities {
+  return { reflink, direct_io: directIo, discard };
+}
+
+export function volumeMessage(facts: VolumeFacts): Volume {
+  const { record, device } = facts;
+  return {
+    volume_id: facts.isEphemeral ? record.name : record.id,
+    name: record.name,
+    pool: facts.pool,
+    kind: record.kind === 'block' ? 'BLOCK' : 'MOUNT',
+    fs_type: record.fsType ?? '',
+    size_bytes: record.sizeBytes,
+    allocated_bytes: facts.allocatedBytes,
+    provisioning: record.provisioning === 'thick' ? 'THICK' : 'THIN',
+    sector_size: record.sectorSize,
+    created_at: timestampOf(record.createdAtMs),
+    ...sourceOf(record.source),
+    staged_at: facts.stagedAt,
+    published_at: facts.publishedAt,
+    loop_device: device?.path ?? '',
+    direct_io: device?.directIo ?? false,
+    ephemeral: facts.isEphemeral,
+    problems: facts.signs,
+    fs_uuid: record.fsUuid ?? '',
+    image_path: facts.imagePath,
+  };
+}
+
+function sourceOf(source: VolumeFacts['record']['source']) {
+  if (source === null) return {};
+  return source.kind === 'snapshot'
+    ? ({ source: 'source_snapshot_id', source_snapshot_id: source.id } as const)
+    : ({ source: 'source_volume_id', source_volume_id: source.id } as const);
+}
+
+export function snapshotMessage({ record, pool, allocatedBytes }: SnapshotFacts): Snapshot {
+  const ready = record.state === 'ready';
+  return {
+    snapshot_id: record.id,
+    name: record.name,
+    source_volume_id: record.sourceVolumeId,
+    pool,
+    size_bytes: record.sizeBytes,
+    allocated_bytes: allocatedBytes,
+    created_at: timestampOf(record.createdAtMs),
+    ready,
+    done_bytes: allocatedBytes,
+    total_bytes: ready ? allocatedBytes : record.sizeBytes,
+    group_snapshot_id: record.groupId ?? '',
+    kind: record.kind === 'block' ? 'BLOCK' : 'MOUNT',
+    fs_type: record.fsType ?? '',
+    frozen_ms: BigInt(Math.round(record.frozenMs)),
+  };
+}
+
+const checkStates = { ok: 'OK', warn: 'WARN', fail: 'FAIL' } as const;
+
+export function checkMessage({ name, state, message, remedy }: Finding): Check {
+  return { name, state: checkStates[state], message, remedy };
+}
+
+function timestampOf(ms: number): { readonly seconds: bigint; readonly nanos: number } {
+  return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
+}

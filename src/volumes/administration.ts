@@ -1,0 +1,98 @@
+/** What an operator asks of the driver and no orchestrator does. The command line's calls, as `api.ts` has CSI's. */
+import { join } from 'node:path';
+import type { NodeState } from '../state/node-state.ts';
+import type { Finding } from './doctor.ts';
+import { checkLeftovers } from './doctor-leftovers.ts';
+import { checkMachine } from './doctor-machine.ts';
+import { checkPools } from './doctor-pools.ts';
+import type { Domain } from './domain.ts';
+import {
+  getSnapshotFacts,
+  getVolumeFacts,
+  listSnapshotFacts,
+  listVolumeFacts,
+  type PageOfPool,
+  type SnapshotFacts,
+  type VolumeFacts,
+} from './inspect.ts';
+import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './inspect-pools.ts';
+import type { Page } from './model.ts';
+import { expandByHand, mountByHand, unmountByHand } from './mount-by-hand.ts';
+import type { Call } from './operations.ts';
+import type { Pool } from './pool.ts';
+import { adoptPool } from './pool-adopt.ts';
+import { type InitInput, initByHand } from './pool-init.ts';
+
+export interface Administration {
+  listPools(call: Call): Promise<readonly PoolFacts[]>;
+  /** Throws `unavailable` for a directory that must not become a pool, `invalid` for a path that is not the configured one. */
+  initPool(
+    call: Call,
+    input: InitInput,
+  ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
+  /** Throws `not-found`, `wrong-state` while one of its images is attached. Served already is a success. */
+  adoptPool(call: Call, name: string): Promise<PoolFacts>;
+  listVolumes(call: Call, page: PageOfPool): Promise<Page<VolumeFacts>>;
+  /** By id or name. Throws `not-found`. */
+  getVolume(call: Call, idOrName: string): Promise<VolumeFacts>;
+  mountVolume(
+    call: Call,
+    input: {
+      readonly volumeId: string;
+      readonly targetPath: string;
+      readonly readOnly: boolean;
+      readonly mountFlags: readonly string[];
+    },
+  ): Promise<void>;
+  /** Answers where it was mounted; targetPath '' is everywhere. */
+  unmountVolume(
+    call: Call,
+    input: { readonly volumeId: string; readonly targetPath: string },
+  ): Promise<readonly string[]>;
+  expandVolume(
+    call: Call,
+    input: { readonly volumeId: string; readonly sizeBytes: bigint },
+  ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }>;
+  listSnapshots(
+    call: Call,
+    page: PageOfPool & { readonly sourceVolumeId: string },
+  ): Promise<Page<SnapshotFacts>>;
+  /** By id or name. Throws `not-found`. */
+  getSnapshot(call: Call, idOrName: string): Promise<SnapshotFacts>;
+  /** Looks at everything; changes nothing. */
+  diagnose(call: Call): Promise<readonly Finding[]>;
+}
+
+export interface AdministrationDeps {
+  readonly nodeState: NodeState;
+  /** The driver's folder outside all pools; volumes mounted by hand are staged in `mounts/` below it. */
+  readonly stateDir: string;
+  /** Opens a pool that is not served and settles what it finds. */
+  readonly openPool: (pool: Pool) => Promise<void>;
+}
+
+export function makeAdministration(domain: Domain, deps: AdministrationDeps): Administration {
+  const directory = join(deps.stateDir, 'mounts');
+  return {
+    listPools: (_call) => listPoolFacts(domain),
+    initPool: (_call, input) => initByHand(domain, deps, input),
+    adoptPool: async (_call, name) => {
+      const pool = configuredPool(domain, name);
+      await adoptPool(domain, pool, deps.nodeState);
+      await deps.openPool(pool);
+      return poolFactsOf(domain, pool);
+    },
+    listVolumes: (_call, page) => listVolumeFacts(domain, page),
+    getVolume: (_call, idOrName) => getVolumeFacts(domain, idOrName),
+    mountVolume: (call, input) => mountByHand(domain, call, { directory, ...input }),
+    unmountVolume: (call, input) => unmountByHand(domain, call, { directory, ...input }),
+    expandVolume: (call, input) => expandByHand(domain, call, input),
+    listSnapshots: (_call, page) => listSnapshotFacts(domain, page),
+    getSnapshot: (_call, idOrName) => getSnapshotFacts(domain, idOrName),
+    diagnose: async (_call) => [
+      ...(await checkMachine(domain.host)),
+      ...(await checkPools(domain)),
+      ...(await checkLeftovers(domain)),
+    ],
+  };
+}
