@@ -1,10 +1,11 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseExt4Superblock } from '../../../../src/host/filesystem/ext4-superblock.ts';
 import { MiB } from '../../../../src/units.ts';
 import {
   type Bench,
+  files,
   filesystems,
   hashOf,
   isSound,
@@ -186,5 +187,36 @@ test('an error that only the journal could still record is found', async (t) => 
     errno.writeInt32BE(-5);
     await writeAt(image, at + 0x20, errno);
     t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
+  });
+});
+
+test('a pool that ran full: the journal stopped, and the volume comes back when there is room', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image: poolImage } = await bench.make('ext4', 96n * MiB);
+    await bench.mounted('ext4', poolImage, async (pool) => {
+      const ballast = join(pool, 'ballast');
+      await files.createImage(ballast, { sizeBytes: 40n * MiB, allocate: true });
+      const image = join(pool, 'disk.img');
+      await files.createImage(image, { sizeBytes: 256n * MiB, allocate: false });
+      const uuid = randomUUID();
+      await ext4.make(image, { sectorSize: 4096, thick: false, uuid, options: [] });
+      await bench.mounted('ext4', image, async (target) => {
+        await fill(target);
+        await t.throwsAsync(
+          writeFile(join(target, 'large'), Buffer.alloc(128 << 20, 1), { flush: true }),
+        );
+      });
+      t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
+      await rm(ballast);
+      await mounts.syncFilesystem(pool);
+      const result = await ext4.check(image);
+      t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
+      t.is((await ext4.readSuperblock(image))?.state, 'clean');
+      await bench.mounted('ext4', image, async (target) => {
+        t.true((await readFile(join(target, 'directory', 'file'))).equals(data));
+        await writeFile(join(target, 'after'), 'x', { flush: true });
+      });
+      t.true(await isSound('ext4', image));
+    });
   });
 });
