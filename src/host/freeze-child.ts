@@ -4,7 +4,7 @@ import { lineReader, type ToChild, writeLine } from './freeze-protocol.ts';
 /**
  * The process that holds freezes (freezer.ts starts it): it freezes, and thaws when it is told to, when the bound has
  * passed, or when its standard input closes, which the kernel does for a parent that was killed. It ends once nothing is
- * frozen any more.
+ * frozen any more. A container whose first process is the driver loses this one with it: start-up's thaw is for that.
  */
 
 const groups = new Map<number, FreezeGroup>();

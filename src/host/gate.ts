@@ -163,7 +163,7 @@ export class Gate {
   }
 
   #startTimer(entry: Entry, onBound: () => void): NodeJS.Timeout {
-    return setTimeout(onBound, entry.boundMs).unref();
+    return setTimeout(onBound, entry.boundMs);
   }
 }
 

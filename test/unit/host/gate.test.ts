@@ -1,0 +1,143 @@
+import test from 'ava';
+import { StuckError } from '../../../src/host/errors.ts';
+import { Gate, ownedBy } from '../../../src/host/gate.ts';
+
+/** A call that returns when it is told to. */
+class Hanging {
+  readonly started: Promise<void>;
+  #start: () => void = () => undefined;
+  #end: (value: string) => void = () => undefined;
+  #fail: (error: Error) => void = () => undefined;
+
+  constructor() {
+    this.started = new Promise((resolve) => {
+      this.#start = resolve;
+    });
+  }
+
+  readonly work = (): Promise<string> => {
+    this.#start();
+    return new Promise((resolve, reject) => {
+      this.#end = resolve;
+      this.#fail = reject;
+    });
+  };
+
+  end(value = 'done'): void {
+    this.#end(value);
+  }
+
+  fail(error: Error): void {
+    this.#fail(error);
+  }
+}
+
+const quick = () => Promise.resolve('quick');
+
+test('one call at a time for an owner, in order; other owners do not wait', async (t) => {
+  const gate = new Gate();
+  const first = new Hanging();
+  const order: string[] = [];
+  const calls = ownedBy('a', () => [
+    gate.run('first', first.work).then(() => order.push('first')),
+    gate.run('second', quick).then(() => order.push('second')),
+  ]);
+  await first.started;
+  t.is(await ownedBy('b', () => gate.run('other', quick)), 'quick');
+  t.deepEqual(order, []);
+  first.end();
+  await Promise.all(calls);
+  t.deepEqual(order, ['first', 'second']);
+});
+
+test('no more calls run at once than there are slots; a free one goes to who waits longest', async (t) => {
+  const gate = new Gate(2);
+  const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
+  const results = hanging.map((call, index) =>
+    ownedBy(`owner ${index}`, () => gate.run('call', call.work)),
+  );
+  let hasStarted = false;
+  void hanging[2].started.then(() => {
+    hasStarted = true;
+  });
+  await Promise.all([hanging[0].started, hanging[1].started]);
+  await new Promise(setImmediate);
+  t.false(hasStarted);
+  hanging[1].end();
+  await hanging[2].started;
+  hanging[0].end();
+  hanging[2].end();
+  t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
+});
+
+test('past its bound a call makes its owner stuck, until it returns', async (t) => {
+  const gate = new Gate();
+  const hung = new Hanging();
+  const late: string[] = [];
+  const run = (call: string, work: () => Promise<string>) =>
+    ownedBy('volume', () =>
+      gate.run(call, work, { boundMs: 30, late: (value) => late.push(value) }),
+    );
+  const waiting = [run('umount', hung.work), run('next', quick)];
+  for (const call of waiting) {
+    await t.throwsAsync(call, {
+      instanceOf: StuckError,
+      message: /^umount for volume has not returned/,
+    });
+  }
+  await t.throwsAsync(run('later', quick), { instanceOf: StuckError });
+  t.deepEqual(
+    gate.stuckOwners().map(({ owner, call }) => [owner, call]),
+    [['volume', 'umount']],
+  );
+  t.is(await ownedBy('another', () => gate.run('call', quick)), 'quick');
+  hung.end('too late');
+  await new Promise(setImmediate);
+  t.deepEqual([late, gate.stuckOwners()], [['too late'], []]);
+  t.is(await run('again', quick), 'quick');
+});
+
+test('a stuck call that fails in the end is over as well', async (t) => {
+  const gate = new Gate();
+  const hung = new Hanging();
+  await t.throwsAsync(gate.run('mount', hung.work, { boundMs: 10 }), { instanceOf: StuckError });
+  hung.fail(new Error('EIO'));
+  await new Promise(setImmediate);
+  t.is(await gate.run('mount', quick), 'quick');
+});
+
+test('stuck calls keep their slots; who waits for one is told within its bound', async (t) => {
+  const gate = new Gate(1);
+  const hung = new Hanging();
+  const stuck = ownedBy('a', () => gate.run('hung', hung.work, { boundMs: 10 }));
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
+  const second = ownedBy('b', () => gate.run('stat', quick, { boundMs: 20 }));
+  await t.throwsAsync(second, { instanceOf: StuckError, message: /waiting for its turn/ });
+  t.deepEqual(
+    gate.stuckOwners().map(({ owner }) => owner),
+    ['a'],
+    'waiting makes nobody stuck',
+  );
+  hung.end();
+  t.is(await ownedBy('b', () => gate.run('stat', quick)), 'quick');
+});
+
+test('errors pass through, also those thrown before anything was waited for', async (t) => {
+  const gate = new Gate();
+  const fail = () => {
+    throw new Error('at once');
+  };
+  await t.throwsAsync(gate.run('call', fail), { message: 'at once' });
+  await t.throwsAsync(
+    gate.run('call', () => Promise.reject(new Error('later'))),
+    { message: 'later' },
+  );
+  t.is(await gate.run('call', quick), 'quick');
+});
+
+test('calls without an owner are the driver’s', async (t) => {
+  const gate = new Gate();
+  await t.throwsAsync(gate.run('call', new Hanging().work, { boundMs: 5 }), {
+    message: /for driver/,
+  });
+});
