@@ -170,6 +170,13 @@ export const optionTable = {
     help: 'Socket for the Docker volume plugin API, for example /run/docker/plugins/loopcsi.sock; without it Docker is not served.',
     schema: text(socketPath),
   },
+  mountDir: {
+    kind: 'value',
+    value: 'DIR',
+    default: '/var/lib/loopcsi/mounts',
+    help: 'Where the driver mounts volumes for Docker, and below which it stages with --without-staging. dockerd must see what is mounted there.',
+    schema: text(absolutePath),
+  },
   shutdownTimeout: {
     kind: 'value',
     value: 'DURATION',

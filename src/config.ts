@@ -147,9 +147,7 @@ function decode(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
 }
 
 /** Rules that need more than one option. */
-function checkTogether(
-  config: Pick<Config, 'pools' | 'stateDir' | 'ephemeralDefaultSize' | 'ephemeralMaxSize'>,
-): void {
+function checkTogether(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
   if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
   if (config.ephemeralDefaultSize > config.ephemeralMaxSize) {
@@ -161,11 +159,17 @@ function checkTogether(
     for (const other of config.pools.slice(index + 1)) {
       if (pool.name === other.name) {
         problems.push(`flag --pool: two pools are named '${pool.name}'; give each its own name`);
-      } else if (isWithin(pool.path, other.path) || isWithin(other.path, pool.path)) {
+      } else if (overlap(pool.path, other.path)) {
         problems.push(
           `flag --pool: '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) lie within each other; choose separate directories`,
         );
       }
+    }
+    const mountsForItself = config.dockerSocket !== undefined || config.withoutStaging;
+    if (mountsForItself && overlap(config.mountDir, pool.path)) {
+      problems.push(
+        `flag --mount-dir: ${config.mountDir} and pool '${pool.name}' (${pool.path}) lie within each other; choose separate directories`,
+      );
     }
     if (isWithin(config.stateDir, pool.path)) {
       problems.push(
@@ -179,6 +183,10 @@ function checkTogether(
 function isWithin(path: string, directory: string): boolean {
   const way = relative(directory, path);
   return way === '' || (!way.startsWith('../') && way !== '..' && !isAbsolute(way));
+}
+
+function overlap(a: string, b: string): boolean {
+  return isWithin(a, b) || isWithin(b, a);
 }
 
 /** The configuration as one log line has it: no option holds a secret; byte counts become text. */

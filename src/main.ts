@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { type Config, ConfigError, configForLog, environment, loadConfig } from './config.ts';
 import { addServeOptions } from './config-options.ts';
+import type { RunningPlugin } from './docker/server.ts';
 import { messageOf, VolumeError } from './errors.ts';
 import type { HttpListener } from './observe/http.ts';
 import { createLog, type Logger } from './observe/log.ts';
@@ -59,6 +60,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   const server = import('./rpc/server.ts');
   const { metrics, opened } = await openDomain(parts);
   const running = await startServer(parts, { metrics, opened, server });
+  const plugin = await servePlugin(parts, { metrics, opened });
   const registration = await register(config, log);
   const http = await watchable(parts, { metrics, opened });
   if (http === undefined) metrics.close();
@@ -69,7 +71,9 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     httpPort: http?.port,
     stop: async () => {
       registration?.close();
+      const unplugged = plugin?.close();
       await stop({ config, opened, running });
+      await unplugged;
       http?.close();
       metrics.close();
     },
@@ -127,6 +131,9 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
       },
       kubeletDir: config.kubeletDir,
       maxVolumesPerNode: config.maxVolumes,
+      withoutStaging: config.withoutStaging,
+      mountDir:
+        config.withoutStaging || config.dockerSocket !== undefined ? config.mountDir : undefined,
     },
     ...(reached === undefined ? {} : { reached }),
   });
@@ -160,6 +167,28 @@ async function startServer(
       metrics.callEnded(call);
     },
     others: (edge) => [adminServer(opened.administration, edge)],
+  });
+}
+
+/** The volume plugin API of Docker, where it is wanted: the same volumes, records and locks. */
+async function servePlugin(
+  { config, log }: Parts,
+  { metrics, opened }: Domained,
+): Promise<RunningPlugin | undefined> {
+  if (config.dockerSocket === undefined) return undefined;
+  const { serveDocker } = await import('./docker/server.ts');
+  return serveDocker({
+    socket: config.dockerSocket,
+    front: {
+      volumes: opened.volumes,
+      local: opened.local,
+      nodeId: config.nodeId,
+      defaultFsType: config.defaultFstype,
+    },
+    log,
+    callEnded: (call) => {
+      metrics.callEnded(call);
+    },
   });
 }
 

@@ -20,6 +20,10 @@ export interface DomainSettings {
   /** Targets must lie below it, and no symlink below it is followed; undefined: any absolute path. */
   readonly kubeletDir: string | undefined;
   readonly maxVolumesPerNode: number;
+  /** Publishing does the whole work: it stages below `mountDir` first, and the last unpublish unstages. */
+  readonly withoutStaging?: boolean;
+  /** Where the driver mounts volumes on its own behalf; undefined when it never does. */
+  readonly mountDir?: string | undefined;
 }
 
 /** What every story of the domain gets, explicitly. */
@@ -36,6 +40,8 @@ export interface Domain {
   readonly ownedBy: OwnedBy;
   /** The kubelet's directory as configured and as it really is, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
+  /** `settings.mountDir`, made and resolved at start: as mountinfo writes it. */
+  readonly mountDir: string | undefined;
   readonly log: Logger;
   readonly reached: Reached;
   /** Milliseconds since the epoch. */

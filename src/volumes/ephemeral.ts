@@ -171,7 +171,7 @@ async function mountThere(
       ...mountWords(record, input.capability.mountFlags),
       ...(isReadOnly(input) ? ['ro'] : []),
     ],
-    ...targetOptions(domain),
+    ...targetOptions(domain, input.targetPath),
   });
   await domain.reached('publish:mounted');
 }
@@ -180,7 +180,7 @@ async function freeQuietly(domain: Domain, volume: FoundVolume, targetPath: stri
   try {
     const { mounts } = await attachmentOf(domain, volume);
     if (mounts.some((mount) => mount.target === targetPath)) {
-      await domain.host.mounts.unmount(targetPath, targetOptions(domain));
+      await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
     }
     await removeTarget(domain, targetPath);
     await removeVolume(domain, volume);

@@ -21,6 +21,7 @@ import type { ExpandInput, NodeExpandInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
+import { isStagedByUs } from './own-mount.ts';
 import type { FoundVolume } from './pools.ts';
 import { livePublications } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
@@ -211,15 +212,19 @@ async function growOffline(
   const notes = await readNotes(domain, volume);
   const { staged } = notes;
   const published = livePublications(notes.published, present);
-  if (staged === null || published.length > 0 || record.fsType === null) {
+  const isHeld = isStagedByUs(domain, notes) && notes.dockerMountIds.length > 0;
+  if (staged === null || published.length > 0 || isHeld || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
       `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
-        'the filesystem grows when the volume is mounted the next time: restart its pods, or give the driver that capability',
+        'the filesystem grows when the volume is mounted the next time: restart its pods or containers, or give the driver that capability',
     );
   }
   const filesystem = domain.host.filesystems[record.fsType];
-  await domain.host.mounts.unmount(staged.stagingTargetPath, targetOptions(domain));
+  await domain.host.mounts.unmount(
+    staged.stagingTargetPath,
+    targetOptions(domain, staged.stagingTargetPath),
+  );
   await detach(domain, device, record.id);
   await filesystem.growImage(volume.imagePath, {
     sectorSize: record.sectorSize,
@@ -229,7 +234,7 @@ async function growOffline(
   await domain.host.mounts.mountDevice(again.path, staged.stagingTargetPath, {
     fsType: record.fsType,
     options: [...filesystem.mountOptions, ...mountWords(record, staged.mountFlags)],
-    ...targetOptions(domain),
+    ...targetOptions(domain, staged.stagingTargetPath),
   });
 }
 

@@ -12,7 +12,9 @@ import { expandVolume, nodeExpandVolume } from './expand.ts';
 import type { Reached } from './fault-points.ts';
 import { signsOf, storageSigns } from './health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './list.ts';
+import { type LocalVolumes, localVolumes } from './local-volumes.ts';
 import { Operations } from './operations.ts';
+import { makeMountDir } from './own-mount.ts';
 import { Pool } from './pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { Pools } from './pools.ts';
@@ -40,6 +42,7 @@ export interface OpenDeps {
 export interface OpenedVolumes {
   readonly volumes: Volumes;
   readonly administration: Administration;
+  readonly local: LocalVolumes;
   readonly domain: Domain;
   /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
   close(boundMs: number): Promise<void>;
@@ -76,6 +79,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     settings,
     ownedBy: deps.ownedBy,
     kubelet,
+    mountDir: settings.mountDir === undefined ? undefined : await makeMountDir(settings.mountDir),
     log,
     reached,
     now,
@@ -95,6 +99,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       stateDir: deps.stateDir,
       openPool: (pool) => openPool(domain, pool),
     }),
+    local: localVolumes(domain),
     close: async (boundMs) => {
       clearInterval(timer);
       await operations.drain(boundMs);

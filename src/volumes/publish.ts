@@ -10,6 +10,8 @@ import type { AccessMode, PublishInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
+import { ownPathOf } from './own-mount.ts';
+import { withOwnStaging } from './own-staging.ts';
 import type { FoundVolume } from './pools.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
@@ -37,17 +39,7 @@ export async function publishVolume(
     return;
   }
   const { id } = domain.pools.getVolume(input.volumeId).record;
-  if (input.stagingTargetPath === '') {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
-    );
-  }
-  const stagingTargetPath = await targetPathOf(
-    domain,
-    input.stagingTargetPath,
-    'staging_target_path',
-  );
+  const stagingTargetPath = await stagingPathOf(domain, id, input);
   const resolved = { ...input, targetPath, stagingTargetPath };
   await domain.operations.run(
     { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
@@ -56,9 +48,25 @@ export async function publishVolume(
       const volume = domain.pools.getVolume(id);
       requireFits(volume, input.capability);
       operation.beginEffects();
-      await explained(`volume '${id}'`, volume.pool, () => publish(domain, volume, resolved));
+      await explained(`volume '${id}'`, volume.pool, () =>
+        domain.settings.withoutStaging === true
+          ? withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved))
+          : publish(domain, volume, resolved),
+      );
     },
   );
+}
+
+/** Where the volume is staged: as the request says, or in the driver's own directory where nobody stages. */
+async function stagingPathOf(domain: Domain, id: string, input: PublishInput): Promise<string> {
+  if (domain.settings.withoutStaging === true) return ownPathOf(domain, id);
+  if (input.stagingTargetPath === '') {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
+    );
+  }
+  return targetPathOf(domain, input.stagingTargetPath, 'staging_target_path');
 }
 
 async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
@@ -88,7 +96,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   } else {
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
-      ...targetOptions(domain),
+      ...targetOptions(domain, input.targetPath),
     });
   }
   await domain.reached('publish:mounted');
@@ -108,7 +116,7 @@ async function bindDevice(
   }
   await domain.host.mounts.bind(device.path, input.targetPath, {
     readOnly: isReadOnly(input),
-    ...targetOptions(domain),
+    ...targetOptions(domain, input.targetPath),
   });
 }
 

@@ -16,6 +16,7 @@ import type { Capability, StageInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
+import { isOwnPath } from './own-mount.ts';
 import type { FoundVolume } from './pools.ts';
 import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
 
@@ -66,7 +67,8 @@ export function requireFits(volume: FoundVolume, capability: Capability): void {
   }
 }
 
-async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
+/** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
+export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
   const words = mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
   if (await isStagedAlike(domain, volume, input, present)) return;
@@ -85,7 +87,7 @@ async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Pr
     await domain.host.mounts.mountDevice(device.path, input.stagingTargetPath, {
       fsType,
       options: [...filesystem.mountOptions, ...words],
-      ...targetOptions(domain),
+      ...targetOptions(domain, input.stagingTargetPath),
     });
   } catch (error) {
     await detachQuietly(domain, volume, device);
@@ -116,10 +118,7 @@ async function isStagedAlike(
   }
   if (!at.includes(path)) {
     if (staged === null || !at.includes(staged.stagingTargetPath)) return false;
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}' is staged at ${staged.stagingTargetPath}; unstage it there first`,
-    );
+    throw stagedElsewhere(domain, id, staged.stagingTargetPath);
   }
   if (staged === null || staged.stagingTargetPath !== path) return true;
   const { capability } = input;
@@ -131,6 +130,15 @@ async function isStagedAlike(
   throw new VolumeError(
     'conflict',
     `volume '${id}' is staged at ${path} with other arguments (${staged.accessMode}, flags '${staged.mountFlags.join(',')}'); unstage it first`,
+  );
+}
+
+function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    isOwnPath(domain, path)
+      ? `volume '${id}' is in use by containers of this machine (mounted at ${path}); stop and remove them first`
+      : `volume '${id}' is staged at ${path}; unstage it there first`,
   );
 }
 
@@ -166,7 +174,7 @@ async function stageBlock(
   await ensureTarget(domain, node, 'file');
   await domain.host.mounts.bind(device.path, node, {
     readOnly: false,
-    ...targetOptions(domain),
+    ...targetOptions(domain, node),
   });
   await domain.reached('stage:mounted');
 }

@@ -4,6 +4,7 @@ import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
 import type { TargetOptions } from '../host/host.ts';
 import type { Domain } from './domain.ts';
+import { isOwnPath } from './own-mount.ts';
 
 /**
  * The path of a stage or publish call as mountinfo writes it: symlinks above the last element resolved. Where a kubelet
@@ -11,6 +12,14 @@ import type { Domain } from './domain.ts';
  */
 export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
   const { kubelet } = domain;
+  if (isOwnPath(domain, path)) {
+    // Looking at what the driver mounted for itself is fine, and so is growing it.
+    if (field === 'volume_path') return path;
+    throw new VolumeError(
+      'invalid',
+      `${field} '${path}' lies in the driver's own directory ${domain.mountDir ?? ''}; choose another path`,
+    );
+  }
   if (kubelet !== undefined) {
     for (const root of [kubelet.path, kubelet.realPath]) {
       if (path.startsWith(`${root}/`)) return join(kubelet.realPath, path.slice(root.length));
@@ -30,9 +39,9 @@ export async function targetPathOf(domain: Domain, path: string, field: string):
   }
 }
 
-/** What every use of a target path passes to the host. */
-export function targetOptions(domain: Domain): TargetOptions {
-  return { root: domain.kubelet?.realPath };
+/** What every use of a target path passes to the host; the driver's own directory is a root of its own. */
+export function targetOptions(domain: Domain, path: string): TargetOptions {
+  return { root: isOwnPath(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
 }
 
 /**
@@ -45,7 +54,7 @@ export async function ensureTarget(
   kind: 'directory' | 'file',
 ): Promise<void> {
   try {
-    await domain.host.mounts.makeTarget(path, kind, targetOptions(domain));
+    await domain.host.mounts.makeTarget(path, kind, targetOptions(domain, path));
   } catch (error) {
     throw explainTarget(error, path, kind);
   }
@@ -78,7 +87,7 @@ export async function removeTarget(domain: Domain, path: string): Promise<void> 
   const found = await lstat(path).catch(() => undefined);
   if (found?.isFile() === true && found.size > 0) throw holdsData(path);
   try {
-    await domain.host.mounts.removeTarget(path, targetOptions(domain));
+    await domain.host.mounts.removeTarget(path, targetOptions(domain, path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
     if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsData(path, error);

@@ -6,6 +6,7 @@ import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
+import { unstageUnused } from './own-staging.ts';
 import type { FoundVolume } from './pools.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 import { findIfAny } from './unstage.ts';
@@ -65,7 +66,7 @@ async function unpublish(
         `volume '${id}': something else (${top.source}) is mounted at ${targetPath}; unmount it first`,
       );
     }
-    await domain.host.mounts.unmount(targetPath, targetOptions(domain));
+    await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
   }
   await domain.reached('unpublish:unmounted');
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);
@@ -78,6 +79,7 @@ async function unpublish(
     published: notes.published.filter((one) => one.targetPath !== targetPath),
   });
   await domain.reached('unpublish:forgotten');
+  await unstageUnused(domain, volume);
 }
 
 /** The second, read-only device of a raw block volume goes with its last target. */
@@ -101,7 +103,7 @@ async function cleanUnknown(domain: Domain, volumeId: string, targetPath: string
         `volume '${volumeId}' is unknown, and what is mounted at ${targetPath} (${top.source}) is not of this driver; unmount it by hand`,
       );
     }
-    await domain.host.mounts.unmount(targetPath, targetOptions(domain));
+    await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
   }
   await removeTarget(domain, targetPath);
 }

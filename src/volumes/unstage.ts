@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
-import { attachmentOf, detach } from './attachment.ts';
+import { type Attachment, attachmentOf, detach } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
@@ -44,10 +44,18 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
   }
 }
 
-async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
+/** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
+export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   const present = await attachmentOf(domain, volume);
   const notes = await readNotes(domain, volume);
+  // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
+  const { staged } = notes;
+  const isElsewhere =
+    staged !== null &&
+    staged.stagingTargetPath !== path &&
+    isStagedAt(present, staged.stagingTargetPath);
+  if (isElsewhere && !isStagedAt(present, path)) return;
   const published = notes.published.filter(({ targetPath }) =>
     present.mounts.some((mount) => mount.target === targetPath),
   );
@@ -61,7 +69,8 @@ async function unstage(domain: Domain, volume: FoundVolume, path: string): Promi
   for (const target of [path, node]) {
     // Stacked mounts come off one by one.
     for (const mount of present.mounts) {
-      if (mount.target === target) await domain.host.mounts.unmount(target, targetOptions(domain));
+      if (mount.target === target)
+        await domain.host.mounts.unmount(target, targetOptions(domain, target));
     }
   }
   if (volume.record.kind === 'block') await removeTarget(domain, node);
@@ -70,4 +79,9 @@ async function unstage(domain: Domain, volume: FoundVolume, path: string): Promi
   await domain.reached('unstage:detached');
   await writeNotes(volume, { ...notes, staged: null, published: [] });
   await domain.reached('unstage:forgotten');
+}
+
+function isStagedAt(present: Attachment, path: string): boolean {
+  const targets = [path, join(path, stagedNode)];
+  return present.mounts.some(({ target }) => targets.includes(target));
 }
