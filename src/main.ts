@@ -1,7 +1,5 @@
 /** The composition root: configuration → objects → one mode → signals. */
 import { realpathSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { type Config, ConfigError, configForLog, environment, loadConfig } from './config.ts';
@@ -14,6 +12,7 @@ import { Metrics } from './observe/metrics.ts';
 import type { Registration } from './rpc/registration.ts';
 import type * as ServerModule from './rpc/server.ts';
 import type { RunningServer } from './rpc/server.ts';
+import { readVersion } from './version.ts';
 import type { Volumes } from './volumes/api.ts';
 import type { Reached } from './volumes/fault-points.ts';
 import { nodeTagOf } from './volumes/ids.ts';
@@ -175,21 +174,11 @@ async function servePlugin(
   { config, log }: Parts,
   { metrics, opened }: Domained,
 ): Promise<RunningPlugin | undefined> {
-  if (config.dockerSocket === undefined) return undefined;
+  const { dockerSocket: socket, nodeId, defaultFstype: defaultFsType } = config;
+  if (socket === undefined) return undefined;
   const { serveDocker } = await import('./docker/server.ts');
-  return serveDocker({
-    socket: config.dockerSocket,
-    front: {
-      volumes: opened.volumes,
-      local: opened.local,
-      nodeId: config.nodeId,
-      defaultFsType: config.defaultFstype,
-    },
-    log,
-    callEnded: (call) => {
-      metrics.callEnded(call);
-    },
-  });
+  const front = { volumes: opened.volumes, local: opened.local, nodeId, defaultFsType };
+  return serveDocker({ socket, front, log, callEnded: (call) => metrics.callEnded(call) });
 }
 
 /** Once CSI answers, since the kubelet calls back at once. */
@@ -254,14 +243,6 @@ async function stop(parts: {
   await opened.close(config.shutdownTimeout / 2);
   await Promise.race([drained, delay(1_000, undefined, { ref: false })]);
   await running.close();
-}
-
-async function readVersion(): Promise<string> {
-  // From dist/src/ to the package.
-  const path = join(import.meta.dirname, '..', '..', 'package.json');
-  const content: unknown = JSON.parse(await readFile(path, 'utf8'));
-  const isPackage = typeof content === 'object' && content !== null && 'version' in content;
-  return isPackage && typeof content.version === 'string' ? content.version : 'unknown';
 }
 
 /** `loopcsi serve`. */
