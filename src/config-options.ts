@@ -173,7 +173,7 @@ export const optionTable = {
   mountDir: {
     kind: 'value',
     value: 'DIR',
-    default: '/var/lib/loopcsi/mounts',
+    default: '/var/lib/loopcsi/docker',
     help: 'Where the driver mounts volumes for Docker, and below which it stages with --without-staging. dockerd must see what is mounted there.',
     schema: text(absolutePath),
   },

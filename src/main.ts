@@ -70,9 +70,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     httpPort: http?.port,
     stop: async () => {
       registration?.close();
-      const unplugged = plugin?.close();
-      await stop({ config, opened, running });
-      await unplugged;
+      await Promise.all([plugin?.close(), stop({ config, opened, running })]);
       http?.close();
       metrics.close();
     },
@@ -131,8 +129,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
       kubeletDir: config.kubeletDir,
       maxVolumesPerNode: config.maxVolumes,
       withoutStaging: config.withoutStaging,
-      mountDir:
-        config.withoutStaging || config.dockerSocket !== undefined ? config.mountDir : undefined,
+      mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
     },
     ...(reached === undefined ? {} : { reached }),
   });

@@ -75,6 +75,6 @@ async function requireNotCsi(
   if (at === undefined) return;
   throw new VolumeError(
     'wrong-state',
-    `volume '${volume.record.id}' is in use over CSI (mounted at ${at}); end the pods or services that use it, so that it is unpublished and unstaged`,
+    `volume '${volume.record.id}' is in use outside Docker (mounted at ${at}); end the pods that use it, or 'loopcsi volume unmount' it, first`,
   );
 }
