@@ -1,0 +1,175 @@
+import { mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { makeClient } from '../src/csi/client.ts';
+import { ext4MakeArguments } from '../src/host/filesystem/ext4-make.ts';
+import { GiB } from '../src/units.ts';
+import { startDriver } from '../test/helpers/driver.ts';
+import { asMarkdown, median, residentMiB, Timings } from './measure.ts';
+
+const kinds = ['ext4', 'block'] as const;
+type Kind = (typeof kinds)[number];
+
+const sizeBytes = GiB;
+/** Cycles of one measurement, over all callers. */
+const cyclesAt: Readonly<Record<number, number>> = { 1: 40, 4: 80, 16: 160 };
+const rounds = 3;
+
+/** One life of a volume over CSI, as a kubelet and a provisioner would ask for it. */
+async function cycle(
+  clients: Clients,
+  options: { kind: Kind; name: string; directory: string; timings: Timings },
+): Promise<void> {
+  const { kind, name, directory, timings } = options;
+  const access_mode = { mode: 'SINGLE_NODE_WRITER' } as const;
+  const capability =
+    kind === 'block'
+      ? ({ access_mode, access_type: 'block', block: {} } as const)
+      : ({ access_mode, access_type: 'mount', mount: { fs_type: 'ext4' } } as const);
+  const staging_target_path = join(directory, `staging-${name}`);
+  const target_path = join(directory, `target-${name}`);
+  await mkdir(staging_target_path, { recursive: true });
+  const { volume } = await timings.time('CreateVolume', () =>
+    clients.controller.CreateVolume({
+      name,
+      capacity_range: { required_bytes: sizeBytes },
+      volume_capabilities: [capability],
+    }),
+  );
+  const volume_id = volume?.volume_id ?? '';
+  const at = { volume_id, volume_capability: capability, staging_target_path };
+  await timings.time('NodeStageVolume', () => clients.node.NodeStageVolume(at));
+  await timings.time('NodePublishVolume', () =>
+    clients.node.NodePublishVolume({ ...at, target_path }),
+  );
+  await timings.time('write 4 KiB, fsync', () =>
+    writePage(kind === 'block' ? target_path : join(target_path, 'file')),
+  );
+  await timings.time('NodeUnpublishVolume', () =>
+    clients.node.NodeUnpublishVolume({ volume_id, target_path }),
+  );
+  await timings.time('NodeUnstageVolume', () =>
+    clients.node.NodeUnstageVolume({ volume_id, staging_target_path }),
+  );
+  await timings.time('DeleteVolume', () => clients.controller.DeleteVolume({ volume_id }));
+}
+
+async function writePage(path: string): Promise<void> {
+  const file = await open(path, path.endsWith('/file') ? 'w' : 'r+');
+  await file.write(Buffer.alloc(4096), 0, 4096, 0);
+  await file.sync();
+  await file.close();
+}
+
+function connect(endpoint: string) {
+  return {
+    controller: makeClient('csi.v1.Controller', `unix://${endpoint}`),
+    node: makeClient('csi.v1.Node', `unix://${endpoint}`),
+  };
+}
+type Clients = ReturnType<typeof connect>;
+
+/** Cycles a second through the driver. */
+async function throughDriver(
+  clients: Clients,
+  run: { kind: Kind; callers: number; directory: string; timings: Timings; round: number },
+): Promise<number> {
+  const { kind, callers, directory, timings, round } = run;
+  const each = (cyclesAt[callers] ?? 40) / callers;
+  const from = performance.now();
+  await Promise.all(
+    Array.from({ length: callers }, async (_, caller) => {
+      for (let i = 0; i < each; i += 1) {
+        const name = `${kind}-${callers}-${round}-${caller}-${i}`;
+        await cycle(clients, { kind, name, directory, timings });
+      }
+    }),
+  );
+  return (each * callers) / ((performance.now() - from) / 1000);
+}
+
+async function compileReference(directory: string): Promise<string> {
+  const program = join(directory, 'bare-cycle');
+  const source = join(import.meta.dirname, '..', '..', 'bench', 'bare-cycle.c');
+  await execa('cc', ['-O2', '-pthread', '-o', program, source]);
+  return program;
+}
+
+async function throughKernel(
+  program: string,
+  run: { kind: Kind; callers: number; directory: string },
+): Promise<number> {
+  const { kind, callers, directory } = run;
+  const each = (cyclesAt[callers] ?? 40) / callers;
+  const flags = ext4MakeArguments(
+    '',
+    sizeBytes,
+    {
+      sectorSize: 4096,
+      thick: false,
+      uuid: '00000000-0000-4000-8000-000000000000',
+      options: [],
+    },
+    true,
+  ).slice(0, -1);
+  const { stdout } = await execa(program, [
+    directory,
+    kind,
+    String(callers),
+    String(each),
+    ...flags,
+  ]);
+  return (each * callers) / Number(stdout);
+}
+
+/** Life cycles of 1 GiB volumes through the driver and by bare system calls, in turn, in one run. */
+export async function benchLifeCycle(directory: string): Promise<string> {
+  const program = await compileReference(directory);
+  const driver = await startDriver(directory, ['--log-level=warn']);
+  const clients = connect(driver.endpoint);
+  const rows: string[][] = [];
+  const details: string[] = [];
+  const atRest = await residentMiB(driver.pid);
+  try {
+    await throughDriver(clients, {
+      kind: 'ext4',
+      callers: 1,
+      directory,
+      timings: new Timings(),
+      round: -1,
+    });
+    for (const kind of kinds) {
+      for (const callers of [1, 4, 16]) {
+        const timings = new Timings();
+        const ours: number[] = [];
+        const bare: number[] = [];
+        for (let round = 0; round < rounds; round += 1) {
+          bare.push(await throughKernel(program, { kind, callers, directory }));
+          ours.push(await throughDriver(clients, { kind, callers, directory, timings, round }));
+        }
+        const ratios = ours.map((rate, i) => rate / (bare[i] ?? Number.NaN));
+        rows.push([
+          kind,
+          String(callers),
+          median(ours).toFixed(1),
+          median(bare).toFixed(1),
+          median(ratios).toFixed(2),
+        ]);
+        details.push(
+          `\n${kind}, ${callers} at once, milliseconds:\n`,
+          asMarkdown(['call', 'p50', 'p99'], timings.rows()),
+        );
+      }
+    }
+    const afterLoad = await residentMiB(driver.pid);
+    details.push(
+      `\nMemory of the driver: ${atRest.toFixed(0)} MiB at rest, ${afterLoad.toFixed(0)} MiB after the load.`,
+    );
+  } finally {
+    clients.controller.close();
+    clients.node.close();
+    await driver.stop();
+  }
+  const head = ['volume', 'at once', 'driver, cycles/s', 'bare calls, cycles/s', 'ratio'];
+  return [asMarkdown(head, rows), ...details].join('\n');
+}

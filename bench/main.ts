@@ -1,0 +1,35 @@
+/**
+ * npm run bench [SECTION...]: measures the built driver side by side with a reference, in one run. Prints Markdown for
+ * docs/benchmarks.md. Needs root and a C compiler, and a machine with nothing else to do.
+ */
+import { mkdir, mkdtemp } from 'node:fs/promises';
+import { cpus, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { removeAll } from '../test/helpers/ground.ts';
+import { benchLifeCycle } from './life-cycle.ts';
+import { benchList } from './list.ts';
+import { benchStartUp } from './start-up.ts';
+
+const sections: Readonly<Record<string, (directory: string) => Promise<string>>> = {
+  'life-cycle': benchLifeCycle,
+  'start-up': benchStartUp,
+  list: benchList,
+};
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((name) => !(name in sections));
+if (unknown.length > 0) {
+  console.error(`no section ${unknown.join(', ')}; there are ${Object.keys(sections).join(', ')}`);
+  process.exit(2);
+}
+console.log(`Node ${process.version}, Linux ${release()}, ${cpus().length} cores\n`);
+for (const [name, bench] of Object.entries(sections)) {
+  if (asked.length > 0 && !asked.includes(name)) continue;
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bench-'));
+  await mkdir(join(directory, 'pool'));
+  try {
+    console.log(`## ${name}\n\n${await bench(directory)}\n`);
+  } finally {
+    await removeAll(directory);
+  }
+}

@@ -1,0 +1,46 @@
+import { readFile } from 'node:fs/promises';
+
+/** Resident memory of a process in MiB (proc(5), VmRSS). */
+export async function residentMiB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) / 1024;
+}
+
+export function median(values: readonly number[]): number {
+  return percentile(values, 50);
+}
+
+/** Nearest-rank percentile; NaN of nothing. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const rank = Math.ceil((percent / 100) * sorted.length);
+  return sorted[Math.max(0, rank - 1)] ?? Number.NaN;
+}
+
+/** Durations by name, for p50 and p99. */
+export class Timings {
+  readonly #all = new Map<string, number[]>();
+
+  async time<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const from = performance.now();
+    const answer = await work();
+    const list = this.#all.get(name) ?? [];
+    list.push(performance.now() - from);
+    this.#all.set(name, list);
+    return answer;
+  }
+
+  rows(): readonly (readonly [string, string, string])[] {
+    return [...this.#all].map(([name, values]) => [
+      name,
+      percentile(values, 50).toFixed(1),
+      percentile(values, 99).toFixed(1),
+    ]);
+  }
+}
+
+/** A table as Markdown, so that it can go into docs/benchmarks.md as it is. */
+export function asMarkdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
