@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AttachOptions, FsType, Host, LoopDevice } from '../../src/host/host.ts';
@@ -15,7 +16,8 @@ export interface ContractStage {
   readonly equal: (actual: unknown, expected: unknown, what?: string) => void;
 }
 
-export const uuid = '2f1c9c1e-6c1d-4c0a-9d5f-0123456789ab';
+/** One for all cases: each has its own disk, one after the other. */
+export const uuid = randomUUID();
 export const sizes: Readonly<Record<FsType, bigint>> = {
   ext4: 16n * MiB,
   xfs: 300n * MiB,

@@ -1,0 +1,20 @@
+import type { LoopDevice } from '../../src/host/host.ts';
+import { makeRealHost } from '../../src/host/real-host.ts';
+
+/** A process that freezes what it is told, says `frozen`, and waits to be killed. Run by the freezer's tests. */
+const [target = '', path = '', majorMinor = ''] = process.argv.slice(2);
+const device: LoopDevice = {
+  number: 0,
+  path,
+  majorMinor,
+  backing: { device: 0n, inode: 0n },
+  mark: '',
+  readOnly: false,
+  directIo: true,
+  autoclear: false,
+  sectorSize: 4096,
+  sizeBytes: 0n,
+};
+await makeRealHost().freezer.freeze([{ target, device }], { boundMs: 120_000 });
+process.stdout.write('frozen');
+setInterval(() => undefined, 60_000);
