@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { lastMountAt, parseMountinfo } from '../../../src/host/mountinfo.ts';
 
 const escape = (text: string): string =>
-  [...text]
+  Array.from(text)
     .map((one) =>
       ' \t\n\\'.includes(one) ? `\\${one.charCodeAt(0).toString(8).padStart(3, '0')}` : one,
     )
