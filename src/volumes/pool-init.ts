@@ -106,7 +106,7 @@ function requireMatch(pool: Pool | undefined, input: InitInput): void {
 function notConfigured(settings: PoolSettings): PoolFacts {
   return {
     settings,
-    problem: `pool '${settings.name}' is made, but this driver does not serve it yet; add '--pool ${settings.name}=${settings.path}' to its options and restart it`,
+    problem: `this driver does not serve it yet; add '--pool ${settings.name}=${settings.path}' to its options and restart it`,
     marker: undefined,
     abilities: undefined,
     room: undefined,

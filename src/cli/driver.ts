@@ -1,0 +1,94 @@
+/** The connection to the running driver. */
+import { createConnection } from 'node:net';
+import { environmentOf, optionTable } from '../config-options.ts';
+import { socketPath } from '../config-values.ts';
+import type { Client } from '../csi/client.ts';
+import { makeClient } from '../csi/client.ts';
+import { messageOf } from '../errors.ts';
+import { FailedError, UsageError } from './errors.ts';
+
+export interface Driver {
+  readonly identity: Client<'csi.v1.Identity'>;
+  readonly controller: Client<'csi.v1.Controller'>;
+  readonly metadata: Client<'csi.v1.SnapshotMetadata'>;
+  readonly admin: Client<'loopcsi.v1.Admin'>;
+  readonly close: () => void;
+}
+
+/** Path of the socket: the flag over the environment over the default that `serve` has. Throws `UsageError`. */
+export function endpointOf(
+  flag: string | undefined,
+  environment: Readonly<Record<string, string | undefined>>,
+): string {
+  const variable = environmentOf('endpoint');
+  const given = flag ?? environment[variable];
+  const text = given === undefined || given === '' ? optionTable.endpoint.default : given;
+  try {
+    return socketPath(text);
+  } catch (error) {
+    throw new UsageError(`${flag === undefined ? variable : '--endpoint'}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Nobody answers on the socket. */
+export class NoDriverError extends FailedError {}
+
+/** Connects. Throws `NoDriverError` when nobody answers, `FailedError` when this user may not open the socket. */
+export async function connect(path: string): Promise<Driver> {
+  await requireAnswer(path);
+  const address = `unix://${path}`;
+  const clients = {
+    identity: makeClient('csi.v1.Identity', address),
+    controller: makeClient('csi.v1.Controller', address),
+    metadata: makeClient('csi.v1.SnapshotMetadata', address),
+    admin: makeClient('loopcsi.v1.Admin', address),
+  };
+  return {
+    ...clients,
+    close: () => {
+      for (const client of Object.values(clients)) client.close();
+    },
+  };
+}
+
+/** gRPC would only say that there is no connection, after trying for a while. */
+async function requireAnswer(path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const socket = createConnection(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      reject(explain(path, error));
+    });
+  });
+}
+
+function explain(path: string, error: NodeJS.ErrnoException): FailedError {
+  const cause = { cause: error };
+  switch (error.code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new NoDriverError(
+        `no driver runs here: there is no socket ${path}. Start one with 'loopcsi serve' as root, or name its socket with --endpoint or LOOPCSI_ENDPOINT`,
+        cause,
+      );
+    case 'ECONNREFUSED':
+      return new NoDriverError(
+        `no driver answers on ${path}: the one that made this socket has ended. Start it again with 'loopcsi serve' as root`,
+        cause,
+      );
+    case 'EACCES':
+    case 'EPERM':
+      return new FailedError(
+        `the socket ${path} is for root only: run this as root, for example with sudo`,
+        cause,
+      );
+    case undefined:
+    default:
+      return new FailedError(`the socket ${path} cannot be used: ${error.message}`, cause);
+  }
+}

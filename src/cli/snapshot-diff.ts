@@ -1,0 +1,63 @@
+import type { Command } from 'commander';
+import type { BlockMetadata } from '../csi/types.ts';
+import { type Column, formatSize, formatTable } from './output.ts';
+import type { Act, Session } from './session.ts';
+import { findSnapshot } from './things.ts';
+
+export function addDiffCommand(snapshot: Command, act: Act): void {
+  snapshot
+    .command('diff')
+    .description('the ranges in which two snapshots of a volume differ, or which one holds')
+    .argument('<base>', 'id or name of the older one')
+    .argument('[target]', 'id or name of the newer one; without it, what the first one holds')
+    .option('--total', 'only how much it is')
+    .action(act(diffSnapshots));
+}
+
+const columns: readonly Column<BlockMetadata>[] = [
+  { title: 'OFFSET', align: 'right', text: ({ byte_offset }) => byte_offset.toString() },
+  { title: 'BYTES', align: 'right', text: ({ size_bytes }) => size_bytes.toString() },
+];
+
+async function diffSnapshots(
+  session: Session,
+  baseIdOrName: string,
+  targetIdOrName: string | undefined,
+  options: { readonly total?: boolean },
+): Promise<void> {
+  const base = await findSnapshot(session, baseIdOrName);
+  const target =
+    targetIdOrName === undefined ? undefined : await findSnapshot(session, targetIdOrName);
+  const ranges: BlockMetadata[] = [];
+  let rangeCount = 0;
+  let totalBytes = 0n;
+  let volumeBytes = 0n;
+  for await (const page of await streamOf(session, base.snapshot_id, target?.snapshot_id)) {
+    volumeBytes = page.volume_capacity_bytes;
+    rangeCount += page.block_metadata.length;
+    for (const { size_bytes } of page.block_metadata) totalBytes += size_bytes;
+    if (options.total !== true) ranges.push(...page.block_metadata);
+  }
+  const result = {
+    base: base.snapshot_id,
+    target: target?.snapshot_id ?? null,
+    volumeBytes,
+    totalBytes,
+    rangeCount,
+    ...(options.total === true
+      ? {}
+      : { ranges: ranges.map((one) => ({ offset: one.byte_offset, bytes: one.size_bytes })) }),
+  };
+  await session.show(result, async () => {
+    const verb = target === undefined ? 'hold data' : 'differ';
+    const sum = `${formatSize(totalBytes)} of ${formatSize(volumeBytes)} ${verb}, in ${rangeCount} ranges.`;
+    if (options.total === true) return sum;
+    return `${await formatTable(session.terminal, ranges, columns)}\n${sum}`;
+  });
+}
+
+async function streamOf(session: Session, baseId: string, targetId: string | undefined) {
+  const { metadata } = await session.driver();
+  if (targetId === undefined) return metadata.GetMetadataAllocated({ snapshot_id: baseId });
+  return metadata.GetMetadataDelta({ base_snapshot_id: baseId, target_snapshot_id: targetId });
+}

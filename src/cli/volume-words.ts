@@ -1,0 +1,108 @@
+/** How volumes are shown. */
+import type { Timestamp, Volume } from '../csi/admin-types.ts';
+import { type Column, formatFields, formatSize } from './output.ts';
+import type { Terminal } from './terminal.ts';
+
+export function dateOf(timestamp: Timestamp | null): Date | undefined {
+  if (timestamp === null) return undefined;
+  return new Date(Number(timestamp.seconds) * 1000 + Math.floor(timestamp.nanos / 1_000_000));
+}
+
+function textOf<T extends string | number>(value: T): string | null {
+  return value === '' ? null : value.toString().toLowerCase();
+}
+
+/** What it holds: `xfs`, or `block`. */
+export function formatOf({ kind, fs_type }: Pick<Volume, 'kind' | 'fs_type'>): string {
+  return kind === 'BLOCK' ? 'block' : fs_type;
+}
+
+export function sourceOf(volume: Volume): { readonly kind: string; readonly id: string } | null {
+  if (volume.source === undefined) return null;
+  return volume.source === 'source_snapshot_id'
+    ? { kind: 'snapshot', id: volume.source_snapshot_id }
+    : { kind: 'volume', id: volume.source_volume_id };
+}
+
+/** Keys as docs/command-line.md lists them. */
+export function volumeAsJson(volume: Volume) {
+  return {
+    id: volume.volume_id,
+    name: volume.name,
+    pool: volume.pool,
+    kind: textOf(volume.kind),
+    fsType: textOf(volume.fs_type),
+    sizeBytes: volume.size_bytes,
+    allocatedBytes: volume.allocated_bytes,
+    provisioning: textOf(volume.provisioning),
+    sectorSize: volume.sector_size,
+    createdAt: dateOf(volume.created_at)?.toISOString() ?? null,
+    source: sourceOf(volume),
+    stagedAt: volume.staged_at,
+    publishedAt: volume.published_at,
+    loopDevice: textOf(volume.loop_device),
+    directIo: volume.loop_device === '' ? null : volume.direct_io,
+    ephemeral: volume.ephemeral,
+    fsUuid: textOf(volume.fs_uuid),
+    imagePath: volume.image_path,
+    problems: volume.problems.map(({ status, reason, message }) => ({ status, reason, message })),
+  };
+}
+
+/** One word: `ok`, or the worst that is wrong. */
+export function healthOf({ problems }: Volume): string {
+  const order = ['DATA_LOSS', 'INACCESSIBLE', 'DEGRADED'];
+  const worst = order.find((status) => problems.some((problem) => problem.status === status));
+  return problems.length === 0 ? 'ok' : (worst ?? 'DEGRADED').toLowerCase().replace('_', ' ');
+}
+
+export const volumeColumns: readonly Column<Volume>[] = [
+  { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
+  { title: 'SIZE', align: 'right', text: ({ size_bytes }) => formatSize(size_bytes) },
+  {
+    title: 'ALLOCATED',
+    align: 'right',
+    text: ({ allocated_bytes }) => formatSize(allocated_bytes),
+  },
+  { title: 'FORMAT', text: formatOf },
+  { title: 'POOL', text: ({ pool }) => pool },
+  { title: 'HEALTH', text: healthOf },
+  { title: 'MOUNTED AT', text: ({ published_at, staged_at }) => placesOf(published_at, staged_at) },
+];
+
+function placesOf(published: readonly string[], staged: readonly string[]): string {
+  const [first, ...others] = published;
+  if (first === undefined) return staged.length > 0 ? '(staged)' : '';
+  return others.length === 0 ? first : `${first} (+${others.length})`;
+}
+
+export function describeVolume(terminal: Terminal, volume: Volume): string {
+  const source = sourceOf(volume);
+  const isAttached = volume.loop_device !== '';
+  return formatFields(terminal, [
+    ['Name', volume.name],
+    ['Id', volume.volume_id],
+    ['Pool', volume.pool],
+    ['Size', formatSize(volume.size_bytes)],
+    ['Allocated', `${formatSize(volume.allocated_bytes)} (${textOf(volume.provisioning) ?? ''})`],
+    ['Format', formatOf(volume)],
+    ['Filesystem UUID', volume.fs_uuid],
+    ['Sector size', volume.sector_size.toString()],
+    ['Created', dateOf(volume.created_at)?.toISOString() ?? ''],
+    ['Made from', source === null ? '' : `${source.kind} ${source.id}`],
+    ['Loop device', isAttached ? deviceWords(volume) : ''],
+    ['Staged at', volume.staged_at],
+    ['Mounted at', volume.published_at],
+    ['Image', volume.image_path],
+    [
+      'Health',
+      volume.problems.length === 0
+        ? 'ok'
+        : volume.problems.map(({ status, reason, message }) => `${status} ${reason}: ${message}`),
+    ],
+  ]);
+}
+
+function deviceWords({ loop_device, direct_io }: Volume): string {
+  return `${loop_device} (${direct_io ? 'direct I/O' : 'buffered I/O'})`;
+}
