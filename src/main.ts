@@ -276,20 +276,6 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
   }
 }
 
-/** Every other command: talks to the driver and ends. */
-async function commandLine(argv: readonly string[]): Promise<number> {
-  const [{ runCommandLine }, { Terminal }] = await Promise.all([
-    import('./cli/program.ts'),
-    import('./cli/terminal.ts'),
-  ]);
-  const terminal = new Terminal(process, environment());
-  return runCommandLine(argv, {
-    terminal,
-    environment: environment(),
-    version: await readVersion(),
-  });
-}
-
 function isProgram(): boolean {
   const [, path] = process.argv;
   return path !== undefined && realpathSync(path) === import.meta.filename;
@@ -300,7 +286,11 @@ async function main(): Promise<void> {
   const [, , mode, ...argv] = process.argv;
   try {
     if (mode === 'serve') await serveCommand(argv);
-    else process.exitCode = await commandLine(process.argv.slice(2));
+    else {
+      const { runCommandLine } = await import('./cli/program.ts');
+      const given = { streams: process, environment: environment(), version: await readVersion() };
+      process.exitCode = await runCommandLine(process.argv.slice(2), given);
+    }
   } catch (error) {
     process.stderr.write(`loopcsi: ${messageOf(error)}\n`);
     process.exit(error instanceof ConfigError ? wrongUse : failed);

@@ -8,6 +8,7 @@ import { toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
 import { actWith, type Invocation } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
+import { type Streams, Terminal } from './terminal.ts';
 import { addVersionCommand } from './version.ts';
 import { addVolumeCommands } from './volume.ts';
 
@@ -53,8 +54,10 @@ export function makeProgram(invocation: Invocation): Command {
 /** Runs one command line, without the program's own name; its exit code. Throws nothing. */
 export async function runCommandLine(
   argv: readonly string[],
-  invocation: Invocation,
+  given: Omit<Invocation, 'terminal'> & { readonly streams: Streams },
 ): Promise<number> {
+  const terminal = new Terminal(given.streams, given.environment);
+  const invocation = { ...given, terminal };
   try {
     await makeProgram(invocation).parseAsync(argv, { from: 'user' });
     return 0;
@@ -63,8 +66,8 @@ export async function runCommandLine(
     if (message !== '') {
       const text = argv.includes('--json')
         ? toJson({ error: { code, message } })
-        : `${invocation.terminal.style('red', 'loopcsi:')} ${message}`;
-      invocation.terminal.note(text);
+        : `${terminal.style('red', 'loopcsi:')} ${message}`;
+      terminal.note(text);
     }
     return exitCode;
   }
