@@ -1,4 +1,5 @@
 import { closeHandle, openFlags, openHandle, withOpen } from './descriptor.ts';
+import { differing } from './differing.ts';
 import { hasErrno } from './errors.ts';
 import type { Extent, Extents } from './host.ts';
 import { ioctlOn, seek } from './kernel.ts';
@@ -12,7 +13,7 @@ const wholeFile = 0xffff_ffff_ffff_ffffn;
 
 /** Extent maps by FIEMAP and lseek(2). */
 export function makeExtents(): Extents {
-  return { map, data, count, exclusiveBytes };
+  return { map, data, count, differing, exclusiveBytes };
 }
 
 async function* map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]> {

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { KiB } from '../units.ts';
 import { closeHandle, fsCall, fsync, openFlags, openHandle, withOpen } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
-import type { Capacity, Files, ImageStatus } from './host.ts';
+import { makeExtents } from './extents.ts';
+import type { Capacity, Extent, Files, ImageStatus } from './host.ts';
 import { fallocate, flockNow, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
 
@@ -25,6 +26,7 @@ export function makeFiles(): Files {
     createImage,
     growImage,
     imageStatus,
+    releaseUnwritten,
     sync: (path) => withOpen(path, openFlags.read, (handle) => fsync(handle, path)),
     renameNoReplace,
     lock,
@@ -60,6 +62,22 @@ async function growImage(
       await allocate(handle, path, options.sizeBytes > size ? options.sizeBytes : size);
     else if (options.sizeBytes > size) await resize(handle, path, options.sizeBytes);
     await fsync(handle, path);
+  });
+}
+
+async function releaseUnwritten(path: string): Promise<void> {
+  const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
+  const unwritten: Extent[] = [];
+  for await (const batch of makeExtents().map(path)) {
+    unwritten.push(
+      ...batch.filter(({ flags }) => (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0),
+    );
+  }
+  if (unwritten.length === 0) return;
+  await withOpen(path, openFlags.readWrite, async ({ fd }) => {
+    for (const { logical, length } of unwritten) {
+      await fallocate(fd, { mode, offset: logical, length }, path);
+    }
   });
 }
 

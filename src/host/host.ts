@@ -31,6 +31,8 @@ export interface Files {
   /** Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already. */
   growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   imageStatus(path: string): Promise<ImageStatus>;
+  /** Gives back what is allocated and was never written, which a clone on btrfs takes over: it reads as zeroes before and after. */
+  releaseUnwritten(path: string): Promise<void>;
   /** fsync of a file or a directory. */
   sync(path: string): Promise<void>;
   /** renameat2 with RENAME_NOREPLACE. KernelError EEXIST when `to` exists. Syncs nothing. */
@@ -267,6 +269,15 @@ export interface Extents {
     options?: { from?: bigint },
   ): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
   count(path: string): Promise<number>;
+  /**
+   * Reads one range of both files, at most `largestComparison` bytes, and answers the blocks that differ, joined where they
+   * touch. Beyond a file's end are zeroes.
+   */
+  differing(
+    a: string,
+    b: string,
+    range: { offset: bigint; length: bigint; blockBytes: bigint },
+  ): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]>;
   /** Bytes of extents without the SHARED flag: what a rewrite would not have to allocate again. */
   exclusiveBytes(path: string): Promise<bigint>;
 }

@@ -105,6 +105,7 @@ export const constants = {
   LOCK_NB: 4,
   FIEMAP_FLAG_SYNC: 1,
   FIEMAP_EXTENT_LAST: 1,
+  FIEMAP_EXTENT_UNWRITTEN: 0x800,
   FIEMAP_EXTENT_SHARED: 0x2000,
 } as const;
 

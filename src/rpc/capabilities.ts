@@ -34,9 +34,9 @@ const identity: readonly Row<'csi.v1.Identity', PluginCapabilityServiceType>[] =
   { calls: { GetPluginInfo: 'chatter', GetPluginCapabilities: 'chatter', Probe: 'chatter' } },
   { capability: 'CONTROLLER_SERVICE', calls: {} },
   { capability: 'VOLUME_ACCESSIBILITY_CONSTRAINTS', calls: {} },
-  { capability: 'GROUP_CONTROLLER_SERVICE', calls: {}, offered: never },
-  { capability: 'SNAPSHOT_METADATA_SERVICE', calls: {}, offered: never },
-  { capability: 'SNAPSHOT_ACCESSIBILITY_CONSTRAINTS', calls: {}, offered: never },
+  { capability: 'GROUP_CONTROLLER_SERVICE', calls: {} },
+  { capability: 'SNAPSHOT_METADATA_SERVICE', calls: {} },
+  { capability: 'SNAPSHOT_ACCESSIBILITY_CONSTRAINTS', calls: {} },
 ];
 
 const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityRPCType>[] = [
@@ -59,11 +59,10 @@ const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityR
   {
     capability: 'CREATE_DELETE_SNAPSHOT',
     calls: { CreateSnapshot: 'change', DeleteSnapshot: 'change' },
-    offered: never,
   },
-  { capability: 'LIST_SNAPSHOTS', calls: { ListSnapshots: 'read' }, offered: never },
-  { capability: 'GET_SNAPSHOT', calls: { GetSnapshot: 'read' }, offered: never },
-  { capability: 'CLONE_VOLUME', calls: {}, offered: never },
+  { capability: 'LIST_SNAPSHOTS', calls: { ListSnapshots: 'read' } },
+  { capability: 'GET_SNAPSHOT', calls: { GetSnapshot: 'read' } },
+  { capability: 'CLONE_VOLUME', calls: {} },
   { capability: 'MODIFY_VOLUME', calls: { ControllerModifyVolume: 'change' }, offered: never },
   // Volumes are where they were made: there is nothing to attach.
   {
@@ -74,7 +73,7 @@ const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityR
 ];
 
 const group: readonly Row<'csi.v1.GroupController', GroupControllerServiceCapabilityRPCType>[] = [
-  { calls: { GroupControllerGetCapabilities: 'chatter' }, offered: never },
+  { calls: { GroupControllerGetCapabilities: 'chatter' } },
   {
     capability: 'CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT',
     calls: {
@@ -82,12 +81,11 @@ const group: readonly Row<'csi.v1.GroupController', GroupControllerServiceCapabi
       DeleteVolumeGroupSnapshot: 'change',
       GetVolumeGroupSnapshot: 'read',
     },
-    offered: never,
   },
 ];
 
 const metadata: readonly Row<'csi.v1.SnapshotMetadata', never>[] = [
-  { calls: { GetMetadataAllocated: 'read', GetMetadataDelta: 'read' }, offered: never },
+  { calls: { GetMetadataAllocated: 'read', GetMetadataDelta: 'read' } },
 ];
 
 const node: readonly Row<'csi.v1.Node', NodeServiceCapabilityRPCType>[] = [

@@ -115,3 +115,8 @@ export function combineCapabilities(
   }
   return { kind: 'mount', fsType };
 }
+
+/** No capability names a filesystem: one made from a source has the source's. */
+export function isFsTypeOpen(capabilities: readonly Capability[]): boolean {
+  return capabilities.every(({ fsType }) => fsType === '');
+}

@@ -1,10 +1,16 @@
 import type { ControllerServiceCapability } from '../csi/types.ts';
 import { parseParameters, parsePoolParameter } from '../volumes/parameters.ts';
 import { controllerCapabilities } from './capabilities.ts';
-import { combineCapabilities, parseCapabilities, parseCapability } from './capability.ts';
+import {
+  combineCapabilities,
+  isFsTypeOpen,
+  parseCapabilities,
+  parseCapability,
+} from './capability.ts';
 import { findMismatch } from './confirm.ts';
 import type { Front } from './front.ts';
 import type { Implementation } from './service.ts';
+import { snapshotMethods } from './snapshots.ts';
 import { accessibleTopology, isHere, requireReachable } from './topology.ts';
 import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
 import { healthMessage, volumeMessage } from './volume-message.ts';
@@ -14,6 +20,8 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
   const { settings, volumes, here } = front;
   const topology = accessibleTopology(here);
   return {
+    ...snapshotMethods(front),
+
     async ControllerGetCapabilities() {
       const capabilities = controllerCapabilities(settings).map(
         (type): ControllerServiceCapability => ({ type: 'rpc', rpc: { type } }),
@@ -31,7 +39,16 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
       const volumeSettings = parseParameters(parameters, fsType);
       const source = parseSource(request.volume_content_source);
       requireReachable(request.accessibility_requirements, here);
-      const input = { name, range, kind, fsType, settings: volumeSettings, parameters, source };
+      const input = {
+        name,
+        range,
+        kind,
+        fsType,
+        fsTypeIsOpen: isFsTypeOpen(capabilities),
+        settings: volumeSettings,
+        parameters,
+        source,
+      };
       return { volume: volumeMessage(await volumes.createVolume(call, input), topology) };
     },
 

@@ -7,9 +7,11 @@ import { Admission, type Edge, type EndedCall } from './call.ts';
 import { type CsiServiceName, callsOf } from './capabilities.ts';
 import { controllerService } from './controller.ts';
 import type { Front } from './front.ts';
+import { groupControllerService } from './group-controller.ts';
 import { identityService } from './identity.ts';
 import { nodeService } from './node.ts';
 import { handlersOf, type Implementation } from './service.ts';
+import { snapshotMetadataService } from './snapshot-metadata.ts';
 import { listen } from './socket.ts';
 
 /** A provisioner, a snapshotter, a resizer, a kubelet, a probe and some commands: a tenth of this. */
@@ -114,8 +116,8 @@ function csiServices(front: Front, edge: Edge): readonly Service[] {
   return [
     csi('csi.v1.Identity', identityService(front)),
     csi('csi.v1.Controller', controllerService(front)),
-    csi('csi.v1.GroupController', {}),
-    csi('csi.v1.SnapshotMetadata', {}),
+    csi('csi.v1.GroupController', groupControllerService(front)),
+    csi('csi.v1.SnapshotMetadata', snapshotMetadataService(front)),
     csi('csi.v1.Node', nodeService(front)),
   ];
 }

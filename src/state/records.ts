@@ -51,6 +51,15 @@ export const snapshotRecord = v.object({
   groupId: v.nullable(v.string()),
   /** `copying` while a long copy without reflink runs: the image is then `disk.img.part`. */
   state: v.picklist(['copying', 'ready']),
+  /** What a copy under way needs to go on after a restart; null when it is ready. */
+  copy: v.nullable(
+    v.object({
+      /** Bytes the copy will allocate: room is kept for them. */
+      allocatedBytes: byteCount,
+      /** st_mtime of the source's image in nanoseconds when the copy began: the copy goes on only while it is the same. */
+      sourceModifiedNs: v.pipe(v.string(), v.regex(/^\d{1,20}$/)),
+    }),
+  ),
   /** Milliseconds the source stood still for the cut; 0 when it was idle. */
   frozenMs: v.number(),
   parameters: stringMap,

@@ -16,8 +16,9 @@ import type {
   VolumeStats,
 } from './model.ts';
 import type { Call } from './operations.ts';
+import type { Snapshots } from './snapshots-api.ts';
 
-export interface Volumes {
+export interface Volumes extends Snapshots {
   createVolume(call: Call, input: CreateVolumeInput): Promise<Volume>;
   deleteVolume(call: Call, volumeId: string): Promise<void>;
   /** Throws `not-found`. */

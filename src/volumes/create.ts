@@ -1,15 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
-import type { FsType } from '../host/host.ts';
 import { type VolumeRecord, volumeRecord } from '../state/records.ts';
-import { formatBytes, MiB } from '../units.ts';
+import { formatBytes } from '../units.ts';
 import { chooseCapacity, liesInRange } from './capacity.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import { volumeIdFor } from './ids.ts';
 import type { CreateVolumeInput, Volume } from './model.ts';
 import { commitNew } from './new-entry.ts';
+import { leastBytesOf, newRecord } from './new-volume.ts';
 import type { Call } from './operations.ts';
 import type { Pool } from './pool.ts';
 import type { FoundVolume } from './pools.ts';
@@ -44,7 +43,9 @@ export async function createVolume(
       }
       // Names are unique over all pools: the one that is away may hold it already.
       if (input.settings.pool === undefined) domain.pools.requireAllServed();
-      if (input.source !== null) return createFromSource(domain, operation, { id, input });
+      if (input.source !== null) {
+        return createFromSource(domain, operation, { id, input, source: input.source });
+      }
       const pool = await domain.pools.choose(input.settings.pool);
       const sizeBytes = chooseCapacity(input.range, {
         leastBytes: leastBytesOf(domain, input.fsType),
@@ -57,43 +58,6 @@ export async function createVolume(
       return { record: made, pool: pool.name };
     },
   );
-}
-
-/** The least size of an image with that filesystem; a raw block volume needs one image unit. */
-export function leastBytesOf(domain: Domain, fsType: FsType | null): bigint {
-  return fsType === null ? MiB : domain.host.filesystems[fsType].leastBytes;
-}
-
-export function newRecord(
-  domain: Domain,
-  draft: {
-    id: string;
-    input: CreateVolumeInput;
-    sizeBytes: bigint;
-    ephemeralTarget?: string;
-  },
-): VolumeRecord {
-  const { id, input, sizeBytes, ephemeralTarget = null } = draft;
-  const { settings } = input;
-  return {
-    schemaVersion: 1,
-    id,
-    name: input.name,
-    kind: input.kind,
-    fsType: input.fsType,
-    fsUuid: input.fsType === null ? null : randomUUID(),
-    provisioning: settings.provisioning,
-    sectorSize: settings.sectorSize,
-    sizeBytes,
-    trim: settings.trim,
-    directIo: settings.directIo,
-    mkfsOptions: [...settings.mkfsOptions],
-    parameters: { ...input.parameters },
-    source: input.source,
-    ephemeralTarget,
-    mountOptions: [...(input.mountOptions ?? [])],
-    createdAtMs: domain.now(),
-  };
 }
 
 /** Reserves the room, builds image and filesystem in `tmp/`, commits. */
@@ -159,7 +123,10 @@ export function requireSame(existing: FoundVolume, input: CreateVolumeInput): vo
   };
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);
-  compare('filesystem', record.fsType, input.fsType);
+  // Left open, a copy has its source's filesystem, which the source comparison covers.
+  if (input.source === null || input.fsTypeIsOpen !== true) {
+    compare('filesystem', record.fsType, input.fsType);
+  }
   if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
   compare('provisioning', record.provisioning, input.settings.provisioning);
   compare('sectorSize', record.sectorSize, input.settings.sectorSize);

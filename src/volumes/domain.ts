@@ -3,6 +3,7 @@ import type { Logger } from '../observe/log.ts';
 import type { Reached } from './fault-points.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools.ts';
+import type { SnapshotCopies } from './snapshot-copies.ts';
 import type { Trash } from './trash.ts';
 
 export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
@@ -32,6 +33,7 @@ export interface Domain {
   readonly pools: Pools;
   readonly operations: Operations;
   readonly trash: Trash;
+  readonly copies: SnapshotCopies;
   readonly settings: DomainSettings;
   /**
    * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;

@@ -14,11 +14,11 @@ import {
   statusOf,
 } from './attachment.ts';
 import { chooseCapacity } from './capacity.ts';
-import { leastBytesOf } from './create.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import type { ExpandInput, NodeExpandInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
+import { leastBytesOf } from './new-volume.ts';
 import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import { isStagedByUs } from './own-mount.ts';

@@ -3,7 +3,7 @@
  * into these. All inputs are validated as far as their form goes; what depends on a volume is checked here.
  */
 import type { FsType, SectorSize } from '../host/host.ts';
-import type { SnapshotRecord, VolumeRecord } from '../state/records.ts';
+import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
 import type { CapacityRange } from './capacity.ts';
 
 export type VolumeKind = 'mount' | 'block';
@@ -52,6 +52,8 @@ export interface CreateVolumeInput {
   /** As they came, for the record. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly source: VolumeSource | null;
+  /** The request leaves the filesystem open: a copy then has its source's, whatever `fsType` says. */
+  readonly fsTypeIsOpen?: boolean;
   readonly mountOptions?: readonly string[];
   /** Leave no lost+found in a fresh ext4: Docker copies image content only into empty directories. */
   readonly emptyRoot?: boolean;
@@ -66,6 +68,62 @@ export interface Volume {
 export interface Snapshot {
   readonly record: SnapshotRecord;
   readonly pool: string;
+}
+
+/** Parameters of a snapshot class, parsed. */
+export interface SnapshotSettings {
+  /** Without reflink: a filesystem in use may stand still while it is copied. */
+  readonly freeze: boolean;
+}
+
+export interface CreateSnapshotInput {
+  readonly name: string;
+  readonly sourceVolumeId: string;
+  readonly settings: SnapshotSettings;
+  /** As they came, for the record. */
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+export interface CreateGroupSnapshotInput {
+  readonly name: string;
+  readonly sourceVolumeIds: readonly string[];
+  readonly settings: SnapshotSettings;
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+export interface GroupSnapshot {
+  readonly record: GroupRecord;
+  readonly snapshots: readonly Snapshot[];
+}
+
+export interface SnapshotFilter {
+  /** Only snapshots of this volume; undefined: of all. */
+  readonly sourceVolumeId?: string | undefined;
+  readonly snapshotId?: string | undefined;
+  readonly pool?: string | undefined;
+}
+
+/** How far the copy of a snapshot is. */
+export interface SnapshotProgress {
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
+  readonly ready: boolean;
+  /** Why it failed and was removed; '' otherwise. */
+  readonly error: string;
+}
+
+/** A range of a volume, in bytes; both are multiples of `metadataBlockBytes` but for the end of the volume. */
+export interface BlockRange {
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+/** Ranges of a snapshot, in ascending order and without overlap, read as fast as they are taken. */
+export interface BlockRanges {
+  /** Size of the volume as the snapshot shows it. */
+  readonly volumeBytes: bigint;
+  /** Batches of bounded size. Throws when the answer cannot be completed. */
+  readonly batches: AsyncIterable<readonly BlockRange[]>;
 }
 
 export interface StageInput {

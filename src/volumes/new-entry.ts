@@ -31,40 +31,68 @@ export async function commitNew<S extends v.GenericSchema>(
   domain: Domain,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
-  const { pool, area, id } = entry;
-  const { host, reached } = domain;
-  const temporary = pool.pathOf('tmp', randomUUID());
-  const place = pool.pathOf(area, id);
-  await mkdir(temporary, { mode: 0o700 });
+  const temporary = await newDirectory(domain, entry.pool);
   try {
-    await reached('new:directory-made');
     const record = await entry.build(temporary);
-    await reached('new:image-made');
-    await Promise.all(
-      entry.images.map(async (image) => {
-        await host.files.sync(join(temporary, image));
-      }),
-    );
-    await reached('new:image-synced');
-    await writeRecord(entry.schema, join(temporary, entry.file), record);
-    await reached('new:record-written');
-    await host.files.renameNoReplace(temporary, place);
-    await reached('new:renamed');
-    await syncParents(domain, pool, area);
-    await reached('new:committed');
-    return record;
-  } catch (error) {
-    if (hasErrno(error, 'EEXIST')) return await standing(domain, entry, place);
-    throw error;
+    await finishNew(domain, entry, { temporary, record });
+    return await placeNew(domain, entry, { temporary, record });
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
+/** A directory of its own in the pool's `tmp/`. */
+export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
+  const temporary = pool.pathOf('tmp', randomUUID());
+  await mkdir(temporary, { mode: 0o700 });
+  await domain.reached('new:directory-made');
+  return temporary;
+}
+
+type Finished<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
+
+/** Syncs the images and writes the record: afterwards the directory is whole and on the disk. */
+export async function finishNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: Finished<S>,
+  made: { temporary: string; record: v.InferOutput<S> },
+): Promise<void> {
+  const { host, reached } = domain;
+  await reached('new:image-made');
+  await Promise.all(
+    entry.images.map(async (image) => {
+      await host.files.sync(join(made.temporary, image));
+    }),
+  );
+  await reached('new:image-synced');
+  await writeRecord(entry.schema, join(made.temporary, entry.file), made.record);
+  await reached('new:record-written');
+}
+
+/** Renames it into its place: from then on it exists. Answers the record that stands there. */
+export async function placeNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: Finished<S>,
+  made: { temporary: string; record: v.InferOutput<S> },
+): Promise<v.InferOutput<S>> {
+  const { host, reached } = domain;
+  const place = entry.pool.pathOf(entry.area, entry.id);
+  try {
+    await host.files.renameNoReplace(made.temporary, place);
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return standing(domain, entry, place);
+    throw error;
+  }
+  await reached('new:renamed');
+  await syncParents(domain, entry.pool, entry.area);
+  await reached('new:committed');
+  return made.record;
+}
+
 /** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
 async function standing<S extends v.GenericSchema>(
   domain: Domain,
-  entry: NewEntry<S>,
+  entry: Finished<S>,
   place: string,
 ): Promise<v.InferOutput<S>> {
   await syncParents(domain, entry.pool, entry.area);

@@ -5,7 +5,7 @@ import type { Logger } from '../observe/log.ts';
 import { NodeState } from '../state/node-state.ts';
 import { type Administration, makeAdministration } from './administration.ts';
 import type { Volumes } from './api.ts';
-import { createVolume, leastBytesOf } from './create.ts';
+import { createVolume } from './create.ts';
 import { deleteVolume } from './delete.ts';
 import type { Domain, DomainSettings, OwnedBy } from './domain.ts';
 import { expandVolume, nodeExpandVolume } from './expand.ts';
@@ -13,6 +13,7 @@ import type { Reached } from './fault-points.ts';
 import { signsOf, storageSigns } from './health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './list.ts';
 import { type LocalVolumes, localVolumes } from './local-volumes.ts';
+import { leastBytesOf } from './new-volume.ts';
 import { Operations } from './operations.ts';
 import { makeMountDir } from './own-mount.ts';
 import { Pool } from './pool.ts';
@@ -20,6 +21,8 @@ import type { PoolSettings } from './pool-settings.ts';
 import { Pools } from './pools.ts';
 import { publishVolume } from './publish.ts';
 import { reconcile } from './reconcile.ts';
+import { snapshotCalls } from './snapshot-calls.ts';
+import { SnapshotCopies } from './snapshot-copies.ts';
 import { stageVolume } from './stage.ts';
 import { volumeStats } from './stats.ts';
 import { Trash } from './trash.ts';
@@ -64,6 +67,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   );
   const operations = new Operations(deps.ownedBy);
   const trash = new Trash({ host, log, reached, ownedBy: deps.ownedBy });
+  const copies = new SnapshotCopies();
   const kubelet =
     settings.kubeletDir === undefined
       ? undefined
@@ -76,6 +80,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     pools,
     operations,
     trash,
+    copies,
     settings,
     ownedBy: deps.ownedBy,
     kubelet,
@@ -102,6 +107,8 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     local: localVolumes(domain),
     close: async (boundMs) => {
       clearInterval(timer);
+      // Long copies do not hold up the end: they go on at the next start.
+      await copies.stop();
       await operations.drain(boundMs);
       await trash.stop();
       await Promise.all(pools.all.map((pool) => pool.close()));
@@ -159,6 +166,7 @@ function callsOf(domain: Domain): Volumes {
     storageHealth: (_call) => storageSigns(domain),
     findUnready: (_call) => findUnready(domain),
     maxVolumesPerNode: domain.settings.maxVolumesPerNode,
+    ...snapshotCalls(domain),
   };
 }
 

@@ -1,6 +1,6 @@
 import { VolumeError } from '../errors.ts';
-import type { SnapshotRecord, VolumeRecord } from '../state/records.ts';
-import { requireOurs, type SnapshotId, type VolumeId } from './ids.ts';
+import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
+import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from './ids.ts';
 import type { Pool } from './pool.ts';
 
 export interface FoundVolume {
@@ -117,5 +117,15 @@ export class Pools {
     if (found !== undefined) return found;
     this.requireAllServed();
     throw new VolumeError('not-found', `snapshot '${snapshotId}' does not exist on this node`);
+  }
+
+  findGroup(id: GroupId): { readonly pool: Pool; readonly record: GroupRecord } | undefined {
+    for (const pool of this.all) {
+      const record = pool.groups.get(id);
+      if (record !== undefined) return { pool, record };
+      const broken = pool.groups.broken.get(id);
+      if (broken !== undefined) throw new VolumeError('internal', broken);
+    }
+    return undefined;
   }
 }

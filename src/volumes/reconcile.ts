@@ -7,6 +7,7 @@ import { isMountOf, isNodeOf } from './attachment.ts';
 import { removeVolume } from './delete.ts';
 import type { Domain } from './domain.ts';
 import type { Pool } from './pool.ts';
+import { settleSnapshots } from './settle-snapshots.ts';
 
 /** An image of a pool that may sit below a loop device. */
 interface KnownImage {
@@ -34,6 +35,7 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   await sweepTemporary(domain, pool);
   await removeLostEphemerals(domain, pool);
   await domain.trash.sweep(pool);
+  await settleSnapshots(domain, pool);
 }
 
 function keyOf(file: { device: bigint; inode: bigint }): string {

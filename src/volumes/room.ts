@@ -70,6 +70,8 @@ export class Room {
   #measured: Measured | undefined;
   #measuring: Promise<Measured> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Counts what makes a measurement worthless, also one that is under way. */
+  #changes = 0;
 
   constructor(pool: Pool, host: Host) {
     this.#pool = pool;
@@ -85,9 +87,11 @@ export class Room {
     this.#trash.delete(entry);
   }
 
-  /** Makes the next question measure anew, after something was freed. */
+  /** Makes the next question measure anew, after something was freed, or shared. */
   invalidate(): void {
+    this.#changes += 1;
     this.#measured = undefined;
+    this.#measuring = undefined;
   }
 
   async facts(): Promise<RoomFacts & { readonly freeInodes: bigint }> {
@@ -109,9 +113,15 @@ export class Room {
         if (sizeBytes > exclusive) outstandingBytes += sizeBytes - exclusive;
       }
     }
-    for (const { id } of this.#pool.snapshots.values()) {
-      snapshotBytes += measured.allocated.get(`snapshot ${id}`) ?? 0n;
+    for (const { id, copy } of this.#pool.snapshots.values()) {
+      const bytes = measured.allocated.get(`snapshot ${id}`) ?? 0n;
+      allocatedBytes += bytes;
+      // A copy under way will allocate what its source has; the rest of that is still to come.
+      const rest = copy !== null && copy.allocatedBytes > bytes ? copy.allocatedBytes - bytes : 0n;
+      snapshotBytes += bytes + rest;
+      outstandingBytes += rest;
     }
+    const sharesBlocks = this.#pool.abilities?.reflink === true;
     const trashBytes = [...this.#trash.values()].reduce((sum, bytes) => sum + bytes, 0n);
     return {
       totalBytes: capacity.totalBytes,
@@ -120,9 +130,10 @@ export class Room {
       reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
       overcommitPerMille: this.#pool.settings.overcommitPerMille,
       promisedBytes,
-      allocatedBytes: allocatedBytes + snapshotBytes + trashBytes,
+      allocatedBytes: allocatedBytes + trashBytes,
       snapshotBytes,
-      outstandingBytes,
+      // Blocks in the trash may be shared with a volume, which then needs others for a rewrite until they are free.
+      outstandingBytes: outstandingBytes + (sharesBlocks ? trashBytes : 0n),
       inFlightBytes: this.#inFlightBytes,
       trashBytes,
     };
@@ -186,13 +197,16 @@ export class Room {
     const keepMs = Math.min(5_000, images * 4);
     const current = this.#measured;
     if (current !== undefined && performance.now() - current.atMs <= keepMs) return current;
-    this.#measuring ??= this.#measureNow().finally(() => {
-      this.#measuring = undefined;
+    if (this.#measuring !== undefined) return this.#measuring;
+    const measuring = this.#measureNow().finally(() => {
+      if (this.#measuring === measuring) this.#measuring = undefined;
     });
-    return this.#measuring;
+    this.#measuring = measuring;
+    return measuring;
   }
 
   async #measureNow(): Promise<Measured> {
+    const changes = this.#changes;
     const allocated = new Map<string, bigint>();
     const exclusive = new Map<string, bigint>();
     const sharing = this.#idsThatMayShare();
@@ -218,8 +232,9 @@ export class Room {
       });
     }
     await inBatches(jobs, 16);
-    this.#measured = { atMs: performance.now(), allocated, exclusive };
-    return this.#measured;
+    const measured = { atMs: performance.now(), allocated, exclusive };
+    if (changes === this.#changes) this.#measured = measured;
+    return measured;
   }
 
   #idsThatMayShare(): ReadonlySet<string> {

@@ -9,6 +9,7 @@ import type { OwnedBy } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import type { Pool } from './pool.ts';
 import type { PoolArea } from './pool-open.ts';
+import { partName } from './snapshot-files.ts';
 
 /** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
 const sliceBytes = 256n * MiB;
@@ -35,10 +36,7 @@ export class Trash {
    */
   async discard(pool: Pool, area: PoolArea, id: string): Promise<void> {
     const name = `${id}.${randomUUID()}`;
-    const image = pool.pathOf(area, id, 'disk.img');
-    const { allocatedBytes } = await this.#host.files
-      .imageStatus(image)
-      .catch(() => ({ allocatedBytes: 0n }));
+    const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id));
     await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
     pool.room.noteTrash(name, allocatedBytes);
     await this.#reached('delete:renamed');
@@ -53,13 +51,21 @@ export class Trash {
   /** Queues everything an earlier run left in the pool's trash. */
   async sweep(pool: Pool): Promise<void> {
     for (const name of await readdir(pool.pathOf('trash'))) {
-      const image = pool.pathOf('trash', name, 'disk.img');
-      const { allocatedBytes } = await this.#host.files
-        .imageStatus(image)
-        .catch(() => ({ allocatedBytes: 0n }));
-      pool.room.noteTrash(name, allocatedBytes);
+      pool.room.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
       this.#enqueue(pool, name);
     }
+  }
+
+  /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
+  async #allocatedIn(directory: string): Promise<bigint> {
+    let bytes = 0n;
+    for (const file of ['disk.img', partName]) {
+      const status = await this.#host.files
+        .imageStatus(join(directory, file))
+        .catch(() => undefined);
+      bytes += status?.allocatedBytes ?? 0n;
+    }
+    return bytes;
   }
 
   /** Resolves when everything queued so far is gone. */

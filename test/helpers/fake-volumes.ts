@@ -1,5 +1,11 @@
 import type { Volumes } from '../../src/volumes/api.ts';
-import type { Volume } from '../../src/volumes/model.ts';
+import type {
+  BlockRange,
+  BlockRanges,
+  GroupSnapshot,
+  Snapshot,
+  Volume,
+} from '../../src/volumes/model.ts';
 
 /** A call the fake was asked for. */
 export interface Recorded {
@@ -30,6 +36,52 @@ export const aVolume: Volume = {
   },
 };
 
+export const aSnapshot: Snapshot = {
+  pool: 'default',
+  record: {
+    schemaVersion: 1,
+    id: 'snap-1.0123abcd',
+    name: 'snap-1',
+    kind: 'mount',
+    fsType: 'ext4',
+    fsUuid: aVolume.record.fsUuid,
+    provisioning: 'thin',
+    sectorSize: 4096,
+    sizeBytes: 1n << 30n,
+    sourceVolumeId: aVolume.record.id,
+    groupId: null,
+    state: 'ready',
+    copy: null,
+    frozenMs: 42,
+    parameters: {},
+    createdAtMs: 1_700_000_000_123,
+  },
+};
+
+export const aGroup: GroupSnapshot = {
+  record: {
+    schemaVersion: 1,
+    id: 'group-1.0123abcd',
+    name: 'group-1',
+    sourceVolumeIds: [aVolume.record.id],
+    snapshotIds: [aSnapshot.record.id],
+    frozenMs: 42,
+    parameters: {},
+    createdAtMs: 1_700_000_000_123,
+  },
+  snapshots: [{ ...aSnapshot, record: { ...aSnapshot.record, groupId: 'group-1.0123abcd' } }],
+};
+
+/** Ranges that are all there at once. */
+export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockRanges {
+  async function* all(): AsyncGenerator<readonly BlockRange[]> {
+    yield* batches;
+  }
+  return { volumeBytes: 1n << 30n, batches: all() };
+}
+
+const progress = { doneBytes: 5n, totalBytes: 5n, ready: true, error: '' };
+
 /**
  * The domain as a front sees it, without one: every call is recorded and answers something plausible. `overrides` answer,
  * fail or wait instead.
@@ -55,6 +107,20 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     unstageVolume: async () => undefined,
     publishVolume: async () => undefined,
     unpublishVolume: async () => undefined,
+    createSnapshot: async () => aSnapshot,
+    deleteSnapshot: async () => undefined,
+    getSnapshot: async () => aSnapshot,
+    listSnapshots: async () => ({ entries: [aSnapshot], nextToken: '' }),
+    snapshotProgress: async () => progress,
+    watchSnapshot: async function* () {
+      yield progress;
+    },
+    snapshotAllocatedBytes: async () => 5n,
+    createGroupSnapshot: async () => aGroup,
+    deleteGroupSnapshot: async () => undefined,
+    getGroupSnapshot: async () => aGroup,
+    allocatedRanges: async () => rangesOf([{ offset: 0n, length: 4096n }]),
+    changedRanges: async () => rangesOf([{ offset: 4096n, length: 4096n }]),
     volumeStats: async () => ({
       kind: 'mount',
       totalBytes: 100n,

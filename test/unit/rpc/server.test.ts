@@ -28,7 +28,14 @@ test('the identity service answers', async (t) => {
   const { capabilities } = await identity.GetPluginCapabilities({});
   t.deepEqual(
     capabilities.map((one) => one.service?.type ?? one.volume_expansion?.type),
-    ['CONTROLLER_SERVICE', 'VOLUME_ACCESSIBILITY_CONSTRAINTS', 'ONLINE'],
+    [
+      'CONTROLLER_SERVICE',
+      'VOLUME_ACCESSIBILITY_CONSTRAINTS',
+      'GROUP_CONTROLLER_SERVICE',
+      'SNAPSHOT_METADATA_SERVICE',
+      'SNAPSHOT_ACCESSIBILITY_CONSTRAINTS',
+      'ONLINE',
+    ],
   );
 });
 

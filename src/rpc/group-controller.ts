@@ -1,0 +1,51 @@
+import type { GroupControllerServiceCapability } from '../csi/types.ts';
+import { VolumeError } from '../errors.ts';
+import { parseSnapshotParameters } from '../volumes/parameters.ts';
+import { groupCapabilities } from './capabilities.ts';
+import type { Front } from './front.ts';
+import type { Implementation } from './service.ts';
+import { groupMessage } from './snapshot-message.ts';
+import { accessibleTopology } from './topology.ts';
+import { requireText } from './validate.ts';
+
+/** CSI spec, "Group Controller Service RPC": snapshots of several volumes of this node at one instant. */
+export function groupControllerService(front: Front): Implementation<'csi.v1.GroupController'> {
+  const { settings, volumes, here } = front;
+  const topology = accessibleTopology(here);
+  return {
+    async GroupControllerGetCapabilities() {
+      const capabilities = groupCapabilities(settings).map(
+        (type): GroupControllerServiceCapability => ({ type: 'rpc', rpc: { type } }),
+      );
+      return { capabilities };
+    },
+
+    async CreateVolumeGroupSnapshot(request, call) {
+      const group = await volumes.createGroupSnapshot(call, {
+        name: requireText(request.name, 'name'),
+        sourceVolumeIds: requireIds(request.source_volume_ids, 'source_volume_ids'),
+        settings: parseSnapshotParameters(request.parameters),
+        parameters: request.parameters,
+      });
+      return { group_snapshot: groupMessage(group, topology) };
+    },
+
+    async DeleteVolumeGroupSnapshot(request, call) {
+      const id = requireText(request.group_snapshot_id, 'group_snapshot_id');
+      await volumes.deleteGroupSnapshot(call, id, request.snapshot_ids);
+      return {};
+    },
+
+    async GetVolumeGroupSnapshot(request, call) {
+      const id = requireText(request.group_snapshot_id, 'group_snapshot_id');
+      const group = await volumes.getGroupSnapshot(call, id, request.snapshot_ids);
+      return { group_snapshot: groupMessage(group, topology) };
+    },
+  };
+}
+
+function requireIds(ids: readonly string[], field: string): readonly string[] {
+  if (ids.length === 0) throw new VolumeError('invalid', `${field} is empty`);
+  for (const [index, id] of ids.entries()) requireText(id, `${field}[${index}]`);
+  return ids;
+}

@@ -1,0 +1,51 @@
+import { parseSnapshotParameters } from '../volumes/parameters.ts';
+import type { Front } from './front.ts';
+import type { Implementation } from './service.ts';
+import { snapshotMessage } from './snapshot-message.ts';
+import { accessibleTopology, requireReachable } from './topology.ts';
+import { parsePage, requireText } from './validate.ts';
+
+type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'GetSnapshot';
+
+/** CSI spec, "Controller Service RPC": the calls about snapshots. */
+export function snapshotMethods(
+  front: Front,
+): Pick<Implementation<'csi.v1.Controller'>, SnapshotMethod> {
+  const { volumes, here } = front;
+  const topology = accessibleTopology(here);
+  return {
+    async CreateSnapshot(request, call) {
+      const input = {
+        name: requireText(request.name, 'name'),
+        sourceVolumeId: requireText(request.source_volume_id, 'source_volume_id'),
+        settings: parseSnapshotParameters(request.parameters),
+        parameters: request.parameters,
+      };
+      requireReachable(request.accessibility_requirements, here);
+      return { snapshot: snapshotMessage(await volumes.createSnapshot(call, input), topology) };
+    },
+
+    async DeleteSnapshot(request, call) {
+      await volumes.deleteSnapshot(call, requireText(request.snapshot_id, 'snapshot_id'));
+      return {};
+    },
+
+    async ListSnapshots(request, call) {
+      const { source_volume_id, snapshot_id } = request;
+      const page = await volumes.listSnapshots(call, {
+        ...parsePage(request),
+        sourceVolumeId: source_volume_id === '' ? undefined : source_volume_id,
+        snapshotId: snapshot_id === '' ? undefined : snapshot_id,
+      });
+      const entries = page.entries.map((snapshot) => ({
+        snapshot: snapshotMessage(snapshot, topology),
+      }));
+      return { entries, next_token: page.nextToken };
+    },
+
+    async GetSnapshot(request, call) {
+      const id = requireText(request.snapshot_id, 'snapshot_id');
+      return { snapshot: snapshotMessage(await volumes.getSnapshot(call, id), topology) };
+    },
+  };
+}

@@ -1,0 +1,34 @@
+import { allocatedRanges, changedRanges } from './changed-blocks.ts';
+import { deleteSnapshot } from './delete-snapshot.ts';
+import type { Domain } from './domain.ts';
+import { createGroupSnapshot } from './group-snapshot.ts';
+import { deleteGroupSnapshot, getGroupSnapshot } from './groups.ts';
+import {
+  getSnapshot,
+  listSnapshots,
+  snapshotAllocatedBytes,
+  snapshotProgress,
+  watchSnapshot,
+} from './list-snapshots.ts';
+import { createSnapshot } from './snapshot.ts';
+import type { Snapshots } from './snapshots-api.ts';
+
+/** The calls about snapshots, each a story in its own file. */
+export function snapshotCalls(domain: Domain): Snapshots {
+  return {
+    createSnapshot: (call, input) => createSnapshot(domain, call, input),
+    deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),
+    getSnapshot: async (_call, snapshotId) => getSnapshot(domain, snapshotId),
+    listSnapshots: async (_call, asked) => listSnapshots(domain, asked),
+    snapshotProgress: async (_call, snapshotId) => snapshotProgress(domain, snapshotId),
+    watchSnapshot: (call, snapshotId) => watchSnapshot(domain, call, snapshotId),
+    snapshotAllocatedBytes: (_call, snapshot) => snapshotAllocatedBytes(domain, snapshot),
+    createGroupSnapshot: (call, input) => createGroupSnapshot(domain, call, input),
+    deleteGroupSnapshot: (call, groupId, snapshotIds) =>
+      deleteGroupSnapshot(domain, call, groupId, snapshotIds),
+    getGroupSnapshot: async (_call, groupId, snapshotIds) =>
+      getGroupSnapshot(domain, groupId, snapshotIds),
+    allocatedRanges: (call, asked) => allocatedRanges(domain, call, asked),
+    changedRanges: (call, asked) => changedRanges(domain, call, asked),
+  };
+}

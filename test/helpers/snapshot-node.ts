@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto';
+import { open, readFile } from 'node:fs/promises';
+import { VolumeError } from '../../src/errors.ts';
+import type { FsType } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+import type {
+  BlockRange,
+  BlockRanges,
+  CreateSnapshotInput,
+  CreateVolumeInput,
+  Snapshot,
+  VolumeSource,
+} from '../../src/volumes/model.ts';
+import type { PoolGround } from './ground.ts';
+import { call, mountVolume, type ScratchNode, volumeInput } from './scratch-node.ts';
+
+/** Pools that snapshots behave differently on: copies, shared blocks, shared blocks with an address space of its own. */
+export const snapshotGrounds = ['ext4', 'xfs', 'btrfs'] as const satisfies readonly PoolGround[];
+
+/** Small volumes, above each filesystem's least size. */
+export const smallBytes = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
+
+export async function reasonOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    return error instanceof VolumeError ? error.reason : String(error);
+  }
+  return 'ok';
+}
+
+export function snapshotInput(
+  name: string,
+  sourceVolumeId: string,
+  options: Partial<CreateSnapshotInput> = {},
+): CreateSnapshotInput {
+  return { name, sourceVolumeId, settings: { freeze: false }, parameters: {}, ...options };
+}
+
+export async function takeSnapshot(
+  node: ScratchNode,
+  name: string,
+  volumeId: string,
+  options: Partial<CreateSnapshotInput> = {},
+): Promise<Snapshot> {
+  return node.volumes.createSnapshot(call(), snapshotInput(name, volumeId, options));
+}
+
+/** A new volume; answers its id. */
+export async function makeVolume(
+  node: ScratchNode,
+  name: string,
+  options: Partial<CreateVolumeInput> & { sizeBytes?: bigint } = {},
+): Promise<string> {
+  const { record } = await node.volumes.createVolume(call(), volumeInput(name, options));
+  return record.id;
+}
+
+/** A new filesystem volume, staged and published. */
+export async function makeMounted(node: ScratchNode, name: string, fsType: FsType) {
+  const id = await makeVolume(node, name, { fsType, sizeBytes: smallBytes[fsType] });
+  return { id, paths: await mountVolume(node, id) };
+}
+
+export async function restore(
+  node: ScratchNode,
+  name: string,
+  source: VolumeSource,
+  options: Partial<CreateVolumeInput> & { sizeBytes?: bigint } = {},
+): Promise<string> {
+  return makeVolume(node, name, { fsTypeIsOpen: true, source, ...options });
+}
+
+/** Writes a file; without `sync` its bytes may be in the page cache only. */
+export async function writeText(path: string, text: string, sync = false): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    await file.writeFile(text);
+    if (sync) await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+export async function hashOf(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+}
+
+/** Everything a stream of ranges answers, checked to ascend without overlap. */
+export async function collect(ranges: BlockRanges): Promise<readonly BlockRange[]> {
+  const all: BlockRange[] = [];
+  for await (const batch of ranges.batches) {
+    for (const range of batch) {
+      const before = all.at(-1);
+      if (before !== undefined && range.offset <= before.offset + before.length) {
+        throw new Error(`${range.offset} does not come after ${before.offset}+${before.length}`);
+      }
+      all.push(range);
+    }
+  }
+  return all;
+}
+
+export function imageOf(node: ScratchNode, area: 'volumes' | 'snapshots', id: string): string {
+  return `${node.poolPath}/${area}/${id}/disk.img`;
+}

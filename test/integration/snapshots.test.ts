@@ -1,0 +1,196 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { fsTypes } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+import {
+  call,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  plainSettings,
+  scratchNode,
+  unmountVolume,
+} from '../helpers/scratch-node.ts';
+import {
+  hashOf,
+  imageOf,
+  makeMounted,
+  makeVolume,
+  reasonOf,
+  restore,
+  smallBytes,
+  snapshotGrounds,
+  snapshotInput,
+  takeSnapshot,
+  writeText,
+} from '../helpers/snapshot-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+for (const ground of snapshotGrounds) {
+  for (const fsType of fsTypes) {
+    onNode(
+      `${ground} pool, ${fsType}: a snapshot in use is restored and cloned, and all three are mounted side by side`,
+      async (t) => {
+        const node = await scratchNode(t, { ground });
+        const { id, paths } = await makeMounted(node, 'source', fsType);
+        // Not synced: the freeze has to bring it into the cut.
+        await writeText(join(paths.targetPath, 'file'), 'before');
+        const settings = { freeze: true };
+        const { record } = await takeSnapshot(node, 'snap', id, { settings });
+        t.is(record.state, 'ready');
+        t.is(record.sizeBytes, smallBytes[fsType]);
+        t.true(record.frozenMs > 0, 'the time it stood still is published');
+        await writeText(join(paths.targetPath, 'file'), 'after');
+        const source = { kind: 'snapshot', id: record.id } as const;
+        const restored = await restore(node, 'restored', source);
+        const larger = await restore(node, 'larger', source, {
+          sizeBytes: 2n * smallBytes[fsType],
+        });
+        const { targetPath } = await mountVolume(node, restored);
+        const { targetPath: largerPath } = await mountVolume(node, larger);
+        t.is(await readFile(join(targetPath, 'file'), 'utf8'), 'before');
+        t.is(await readFile(join(largerPath, 'file'), 'utf8'), 'before');
+        t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'after');
+        const stats = await node.volumes.volumeStats(call(), {
+          volumeId: larger,
+          volumePath: largerPath,
+        });
+        t.true(stats.totalBytes > (smallBytes[fsType] * 3n) / 2n, `grown to ${stats.totalBytes}`);
+        await unmountVolume(node, id, paths);
+        const cloned = await restore(node, 'cloned', { kind: 'volume', id });
+        const clone = await mountVolume(node, cloned);
+        await mountVolume(node, id);
+        t.is(await readFile(join(clone.targetPath, 'file'), 'utf8'), 'after');
+        for (const volumeId of [restored, larger, cloned, id]) {
+          await unmountVolume(node, volumeId, {
+            stagingTargetPath: node.pathOf(`staging-${volumeId}`),
+            targetPath: node.pathOf(`target-${volumeId}`),
+          });
+        }
+      },
+    );
+  }
+
+  onNode(`${ground} pool: repeated and changed requests, filters and deletes`, async (t) => {
+    const node = await scratchNode(t, { ground });
+    const a = await makeVolume(node, 'a', { sizeBytes: smallBytes.ext4 });
+    const b = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
+    const first = await takeSnapshot(node, 'one', a);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const again = await takeSnapshot(node, 'one', a);
+    t.deepEqual(again, first, 'creation time and size are stored');
+    t.is(await reasonOf(takeSnapshot(node, 'one', b)), 'conflict');
+    t.is(await reasonOf(takeSnapshot(node, 'two', 'nobody.00000000')), 'not-found');
+    const two = await takeSnapshot(node, 'two', b);
+    const three = await takeSnapshot(node, 'three', a);
+
+    const list = async (asked: object) => {
+      const page = await node.volumes.listSnapshots(call(), {
+        maxEntries: 0,
+        startingToken: '',
+        ...asked,
+      });
+      return page.entries.map(({ record }) => record.name);
+    };
+    t.deepEqual(await list({}), ['one', 'three', 'two']);
+    t.deepEqual(await list({ sourceVolumeId: a }), ['one', 'three']);
+    t.deepEqual(await list({ snapshotId: two.record.id }), ['two']);
+    t.deepEqual(await list({ snapshotId: two.record.id, sourceVolumeId: a }), []);
+    t.deepEqual(await list({ sourceVolumeId: 'nobody' }), []);
+    t.deepEqual(await list({ snapshotId: '../../etc' }), []);
+
+    const source = { kind: 'snapshot', id: two.record.id } as const;
+    t.is(await reasonOf(restore(node, 'r', source)), 'invalid', 'block never becomes a mount');
+    t.is(
+      await reasonOf(
+        restore(node, 'r', { ...source, id: first.record.id }, { sizeBytes: 8n * MiB }),
+      ),
+      'out-of-range',
+    );
+    t.is(await reasonOf(restore(node, 'r', { ...source, id: 'gone.00000000' })), 'not-found');
+    t.is(await reasonOf(restore(node, 'r', { kind: 'volume', id: 'gone.00000000' })), 'not-found');
+    t.is(
+      await reasonOf(
+        restore(node, 'r', source, {
+          kind: 'block',
+          settings: { ...plainSettings, sectorSize: 512 },
+        }),
+      ),
+      'invalid',
+    );
+
+    await node.volumes.deleteVolume(call(), a);
+    t.is((await node.volumes.getSnapshot(call(), first.record.id)).record.sourceVolumeId, a);
+    const restored = await restore(node, 'r', { kind: 'snapshot', id: three.record.id });
+    for (const { record } of [first, two, three, three]) {
+      await node.volumes.deleteSnapshot(call(), record.id);
+    }
+    t.is(await reasonOf(node.volumes.getSnapshot(call(), first.record.id)), 'not-found');
+    await node.volumes.deleteSnapshot(call(), 'unknown');
+    const paths = await mountVolume(node, restored);
+    await unmountVolume(node, restored, paths);
+    await node.restart();
+    t.deepEqual(await list({}), []);
+  });
+
+  onNode(`${ground} pool: raw block, thick and thin, hash by hash`, async (t) => {
+    const node = await scratchNode(t, { ground });
+    const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
+    const id = await makeVolume(node, 'raw', {
+      kind: 'block',
+      sizeBytes: 32n * MiB,
+      settings: thick,
+    });
+    await writeText(imageOf(node, 'volumes', id), 'x'.repeat(1_000_000), true);
+    // The write above replaced the image's end: brought back by the size it was made with.
+    await node.host.files.growImage(imageOf(node, 'volumes', id), {
+      sizeBytes: 32n * MiB,
+      allocate: true,
+    });
+    const { record } = await takeSnapshot(node, 'raw', id);
+    const hash = await hashOf(imageOf(node, 'volumes', id));
+    t.is(await hashOf(imageOf(node, 'snapshots', record.id)), hash);
+    const source = { kind: 'snapshot', id: record.id } as const;
+    const thin = await restore(node, 'thin', source, { kind: 'block' });
+    t.is(await hashOf(imageOf(node, 'volumes', thin)), hash);
+    const { allocatedBytes } = await node.host.files.imageStatus(imageOf(node, 'volumes', thin));
+    t.true(allocatedBytes < 4n * MiB, `a thin restore takes its data only, here ${allocatedBytes}`);
+    const full = await restore(node, 'full', source, {
+      kind: 'block',
+      settings: thick,
+      sizeBytes: 48n * MiB,
+    });
+    const status = await node.host.files.imageStatus(imageOf(node, 'volumes', full));
+    t.true(status.allocatedBytes >= 48n * MiB);
+    t.is(status.sizeBytes, 48n * MiB);
+  });
+}
+
+onNode('without reflink a filesystem in use is refused, with the way out', async (t) => {
+  const node = await scratchNode(t, { ground: 'ext4' });
+  const { id, paths } = await makeMounted(node, 'busy', 'ext4');
+  const error = await t.throwsAsync(takeSnapshot(node, 'snap', id));
+  t.like(error, { reason: 'wrong-state' });
+  t.regex(error?.message ?? '', /freeze: 'yes'/);
+  t.is(await reasonOf(restore(node, 'clone', { kind: 'volume', id })), 'wrong-state');
+  await unmountVolume(node, id, paths);
+  await takeSnapshot(node, 'snap', id);
+});
+
+onNode(
+  'an equal request joins, another one on the same source is refused while it stands still',
+  async (t) => {
+    const node = await scratchNode(t, { ground: 'xfs' });
+    const { id, paths } = await makeMounted(node, 'busy', 'xfs');
+    const input = snapshotInput('snap', id);
+    const [one, two] = await Promise.all([
+      node.volumes.createSnapshot(call(), input),
+      node.volumes.createSnapshot(call(), input),
+    ]);
+    t.deepEqual(one, two);
+    await unmountVolume(node, id, paths);
+  },
+);
