@@ -1,5 +1,6 @@
-import { constants as fsConstants } from 'node:fs';
+import { closeSync, constants as fsConstants, open as openNumber } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { KernelError } from './errors.ts';
 import { gate } from './gate.ts';
 import { constants } from './kernel-abi.ts';
@@ -83,6 +84,22 @@ async function closeQuietly(handle: FileHandle): Promise<void> {
     await gate.run('close', () => handle.close());
   } catch {
     // Nothing can be done about it, and the descriptor is gone all the same.
+  }
+}
+
+const openPlace = promisify(openNumber);
+
+/** The same for a place or a directory: closing one writes nothing back, so it is closed at once. */
+export async function withPlace<T>(
+  path: string,
+  flags: number,
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  const fd = await fsCall('open', path, () => openPlace(path, flags), { late: closeSync });
+  try {
+    return await work(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 

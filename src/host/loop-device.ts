@@ -9,7 +9,20 @@ import { encodeLoopConfig, readStatus } from './loop-status.ts';
 
 /** Steps on one loop device, of which attach and detach in loop.ts are made. */
 
-export const controlPath = '/dev/loop-control';
+const controlPath = '/dev/loop-control';
+
+let control: Promise<FileHandle> | undefined;
+
+/** A descriptor of /dev/loop-control, opened at the first use and kept: it holds no device. ENOENT where it is missing. */
+export async function openControl(): Promise<number> {
+  control ??= openHandle(controlPath, openFlags.readWrite);
+  try {
+    return (await control).fd;
+  } catch (error) {
+    control = undefined;
+    throw error;
+  }
+}
 
 /** A device just attached, and with `autoclear` the descriptor that keeps it so. */
 interface Configured {
@@ -117,10 +130,9 @@ export async function hasStickySettings(number: number): Promise<boolean> {
 export async function replaceDevice(number: number): Promise<void> {
   const subject = `/dev/loop${number}`;
   try {
-    await withOpen(controlPath, openFlags.readWrite, async ({ fd }) => {
-      await ioctl(fd, 'LOOP_CTL_REMOVE', number, { subject });
-      await ioctl(fd, 'LOOP_CTL_ADD', number, { subject });
-    });
+    const fd = await openControl();
+    await ioctl(fd, 'LOOP_CTL_REMOVE', number, { subject });
+    await ioctl(fd, 'LOOP_CTL_ADD', number, { subject });
   } catch (error) {
     // Attached or opened by somebody meanwhile, removed already, or added again.
     if (!hasErrno(error, 'EBUSY', 'ENODEV', 'EEXIST')) throw error;

@@ -25,31 +25,31 @@ export class LoopScan {
     { readonly incarnation: bigint; readonly backing: FileIdentity }
   >();
 
-  /** Every attached device. */
+  /** Every attached device, by number. */
   async list(): Promise<readonly LoopDevice[]> {
-    const devices: LoopDevice[] = [];
-    for (const number of loopNumbers()) {
-      const device = incarnationOf(number) === undefined ? undefined : await this.#read(number);
-      if (device !== undefined) devices.push(device);
-    }
-    return devices;
+    const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
+    const devices = await inParallel(attached, (number) => this.#read(number));
+    return devices.filter((device) => device !== undefined);
   }
 
   /** The devices that sit on that inode, read-write ones first. */
   async findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
-    const devices: LoopDevice[] = [];
-    const seen = new Set<number>();
+    const candidates: number[] = [];
+    const attached = new Set<number>();
     for (const number of loopNumbers()) {
       const incarnation = incarnationOf(number);
       if (incarnation === undefined) continue;
-      seen.add(number);
+      attached.add(number);
       const known = this.#known.get(number);
-      if (known?.incarnation === incarnation && !isSame(known.backing, image)) continue;
-      const device = await this.#readOrRuleOut(number, image);
-      if (device !== undefined && isSame(device.backing, image)) devices.push(device);
+      if (known?.incarnation !== incarnation || isSame(known.backing, image))
+        candidates.push(number);
     }
-    for (const number of this.#known.keys()) if (!seen.has(number)) this.#known.delete(number);
-    return devices.sort((a, b) => Number(a.readOnly) - Number(b.readOnly));
+    for (const number of this.#known.keys()) if (!attached.has(number)) this.#known.delete(number);
+    const devices = await inParallel(candidates, (number) => this.#readOrRuleOut(number, image));
+    return devices
+      .filter((device) => device !== undefined)
+      .filter((device) => isSame(device.backing, image))
+      .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
   /** Numbers of devices that exist and are not attached, lowest first. */
@@ -108,6 +108,17 @@ export class LoopScan {
       throw error;
     }
   }
+}
+
+/** Each device is an owner of its own, so several may be asked at once; the others of this process keep slots too. */
+const parallelReads = 8;
+
+async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let at = 0; at < items.length; at += parallelReads) {
+    results.push(...(await Promise.all(items.slice(at, at + parallelReads).map(work))));
+  }
+  return results;
 }
 
 function loopNumbers(): readonly number[] {

@@ -1,5 +1,6 @@
+import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { fsCall, majorMinorOf } from './descriptor.ts';
+import { majorMinorOf } from './descriptor.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
 import { ioctlNow, ioctlOn } from './kernel.ts';
 import { constants, layouts } from './kernel-abi.ts';
@@ -13,12 +14,12 @@ const markBytes = 63;
 export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
   const info = Buffer.alloc(layouts.loop_info64.size);
   await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
-  // The kernel answers these two from memory.
+  // The kernel answers all of these from memory.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);
   ioctlNow(handle.fd, 'BLKSSZGET', sectorSize, path);
   ioctlNow(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
-  const { rdev } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  const { rdev } = fstatSync(handle.fd, { bigint: true });
   const at = layouts.loop_info64.fields;
   const name = info.subarray(at.lo_file_name, at.lo_file_name + markBytes + 1);
   const flags = info.readUInt32LE(at.lo_flags);

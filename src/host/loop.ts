@@ -8,8 +8,8 @@ import {
   checkSame,
   clear,
   configure,
-  controlPath,
   hasStickySettings,
+  openControl,
   replaceDevice,
 } from './loop-device.ts';
 import { LoopScan } from './loop-scan.ts';
@@ -104,12 +104,12 @@ class KernelLoopDevices implements LoopDevices {
 
   async #claimFree(): Promise<number> {
     const subject = 'a free loop device';
-    const number = await withOpen(controlPath, openFlags.readWrite, async ({ fd }) => {
-      const free = await ioctl(fd, 'LOOP_CTL_GET_FREE', 0, { subject });
-      if (!this.#claimed.has(free)) return free;
+    const control = await openControl();
+    let number = await ioctl(control, 'LOOP_CTL_GET_FREE', 0, { subject });
+    while (this.#claimed.has(number)) {
       const other = this.#scan.idleNumbers().find((idle) => !this.#claimed.has(idle));
-      return other ?? ioctl(fd, 'LOOP_CTL_ADD', -1, { subject });
-    });
+      number = other ?? (await ioctl(control, 'LOOP_CTL_ADD', -1, { subject }));
+    }
     this.#claimed.add(number);
     return number;
   }

@@ -1,6 +1,6 @@
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { descriptorPath, openFlags, withOpen } from './descriptor.ts';
+import { descriptorPath, openFlags, withPlace } from './descriptor.ts';
 import { hasErrno } from './errors.ts';
 import type { LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
 import {
@@ -16,7 +16,7 @@ import {
 import { constants, layouts } from './kernel-abi.ts';
 import { splitMountOptions } from './mount-options.ts';
 import { withMounted } from './mounted.ts';
-import { findMountAt, readMounts } from './mountinfo.ts';
+import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 
 /** How long an unmount is tried again while the kernel says EBUSY: a child being spawned may hold a file for an instant. */
@@ -34,8 +34,7 @@ export function makeMounts(): Mounts {
     unmount,
     makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
     removeTarget: (target, options = {}) => removeTarget(target, options),
-    syncFilesystem: (target) =>
-      withOpen(target, openFlags.directory, ({ fd }) => syncfs(fd, target)),
+    syncFilesystem: (target) => withPlace(target, openFlags.directory, (fd) => syncfs(fd, target)),
     trim,
     thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
   };
@@ -67,33 +66,26 @@ async function bind(
     (options.noDev === true ? constants.MOUNT_ATTR_NODEV : 0) |
     (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
   const subject = `${source} on ${target}`;
-  const kind = await kindOf(source);
-  await withTarget(target, { root: options.root, kind }, async (targetFd) => {
-    const tree = await openTreeClone(source, closeSync);
-    try {
-      await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
-      await moveMount(tree, targetFd, subject);
-    } finally {
-      // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
-      closeSync(tree);
-    }
-  });
-}
-
-function kindOf(source: string): Promise<'directory' | 'file'> {
-  return withOpen(source, openFlags.place, async (handle) =>
-    (await handle.stat()).isDirectory() ? 'directory' : 'file',
-  );
+  const tree = await openTreeClone(source, closeSync);
+  try {
+    await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
+    // The source is a volume's: what is known of its root is in memory.
+    const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
+    await withTarget(target, { root: options.root, kind }, (fd) => moveMount(tree, fd, subject));
+  } finally {
+    // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
+    closeSync(tree);
+  }
 }
 
 async function unmount(target: string, options: TargetOptions = {}): Promise<void> {
   const giveUpAt = performance.now() + busyBoundMs;
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
-    const found = await findMountAt(target);
-    if (found === undefined) return;
+    const look = await findWithOthers(target);
+    if (look === undefined) return;
     try {
       await withParent(target, options, async (path) => {
-        await thawLastMount(found, path);
+        if (look.others.length === 0) await thawLastMount(look.found, path);
         await umount2(path, constants.UMOUNT_NOFOLLOW, target);
       });
       return;
@@ -113,12 +105,8 @@ async function unmount(target: string, options: TargetOptions = {}): Promise<voi
 async function thawLastMount(found: Mount, path: string): Promise<void> {
   const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
   if (!isLoop) return;
-  const others = (await readMounts()).filter(
-    ({ majorMinor, id }) => majorMinor === found.majorMinor && id !== found.id,
-  );
-  if (others.length > 0) return;
   try {
-    await withOpen(path, openFlags.directory, ({ fd }) => thawDescriptor(fd, found.target));
+    await withPlace(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
   } catch (error) {
     // A single file of the volume, bound by somebody: nothing of ours, and nothing to open as a directory.
     if (!hasErrno(error, 'ENOTDIR')) throw error;

@@ -19,8 +19,28 @@ export async function readMounts(): Promise<readonly Mount[]> {
  * paths; a symlink in the last component is no mount point.
  */
 export async function findMountAt(target: string): Promise<Mount | undefined> {
+  return findIn(await readMountinfo(), target);
+}
+
+/** The same, and all other mounts of the same filesystem, from one look at the table. */
+export async function findWithOthers(
+  target: string,
+): Promise<{ found: Mount; others: readonly Mount[] } | undefined> {
+  const text = await readMountinfo();
+  const found = await findIn(text, target);
+  if (found === undefined) return undefined;
+  const others = parseMountinfo(text).filter(
+    ({ majorMinor, id }) => majorMinor === found.majorMinor && id !== found.id,
+  );
+  return { found, others };
+}
+
+async function findIn(text: string, target: string): Promise<Mount | undefined> {
+  // A path that the kernel lists is a real one; only another path may lead there through symlinks.
+  const exact = lastMountAt(text, target);
+  if (exact !== undefined) return exact;
   const real = await realTarget(target);
-  return real === undefined ? undefined : lastMountAt(await readMountinfo(), real);
+  return real === undefined || real === target ? undefined : lastMountAt(text, real);
 }
 
 /** `target` with its parents' symlinks resolved; undefined when a parent does not exist. */

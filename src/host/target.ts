@@ -1,5 +1,5 @@
 import { closeSync, constants as fsConstants, fstat } from 'node:fs';
-import { mkdir, rmdir, unlink } from 'node:fs/promises';
+import { lstat, mkdir, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, relative } from 'node:path';
 import { promisify } from 'node:util';
 import {
@@ -8,7 +8,7 @@ import {
   fsCall,
   openFlags,
   openHandle,
-  withOpen,
+  withPlace,
 } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
 import type { TargetOptions } from './host.ts';
@@ -31,22 +31,22 @@ export async function openBeneath<T>(
   root: string,
   path: string,
   work: (fd: number) => Promise<T>,
+  extraFlags = 0,
 ): Promise<T> {
   const below = relative(root, path);
   if (below === '..' || below.startsWith('../')) {
     throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
   }
-  return withOpen(root, openFlags.followedPlace, async (rootHandle) => {
-    const fd = await openat2(rootHandle.fd, below === '' ? '.' : below, {
+  return withPlace(root, openFlags.followedPlace, async (rootFd) => {
+    const fd = await openat2(rootFd, below === '' ? '.' : below, {
       // Without O_NOFOLLOW: that would open a symlink in the last component instead of refusing it.
-      flags: constants.O_PATH | constants.O_CLOEXEC,
+      flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
     });
     try {
       return await work(fd);
     } finally {
-      // Closing a place touches no file, so it cannot wait for a disk.
       closeSync(fd);
     }
   });
@@ -58,19 +58,36 @@ export async function openBeneath<T>(
  */
 export function withTarget<T>(
   target: string,
-  options: TargetOptions & { kind: 'directory' | 'file' },
+  { root, kind }: TargetOptions & { kind: 'directory' | 'file' },
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
+  if (kind === 'directory') {
+    if (root !== undefined) return openBeneath(root, target, work, fsConstants.O_DIRECTORY);
+    return withDirectory(target, work);
+  }
   const use = async (fd: number) => {
     const status = await fsCall('fstat', target, () => statDescriptor(fd));
     if (status.isSymbolicLink()) throw new KernelError('open', 'ELOOP', target);
-    if (status.isDirectory() !== (options.kind === 'directory')) {
-      throw new KernelError('open', options.kind === 'directory' ? 'ENOTDIR' : 'EISDIR', target);
-    }
+    if (status.isDirectory()) throw new KernelError('open', 'EISDIR', target);
     return work(fd);
   };
-  if (options.root !== undefined) return openBeneath(options.root, target, use);
-  return withOpen(target, openFlags.place, ({ fd }) => use(fd));
+  if (root !== undefined) return openBeneath(root, target, use);
+  return withPlace(target, openFlags.place, use);
+}
+
+async function withDirectory<T>(target: string, work: (fd: number) => Promise<T>): Promise<T> {
+  let isOpen = false;
+  try {
+    return await withPlace(target, openFlags.directoryPlace, (fd) => {
+      isOpen = true;
+      return work(fd);
+    });
+  } catch (error) {
+    // Of a symlink open(2) says only that it is no directory.
+    if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
+    const status = await fsCall('lstat', target, () => lstat(target));
+    throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;
+  }
 }
 
 /** Opens the target's parent; `work` gets a path to the target through it, valid meanwhile. */
@@ -82,7 +99,7 @@ export function withParent<T>(
   const name = basename(target);
   const use = (fd: number) => work(`${descriptorPath(fd)}/${name}`);
   if (options.root !== undefined) return openBeneath(options.root, dirname(target), use);
-  return withOpen(dirname(target), openFlags.followedPlace, (handle) => use(handle.fd));
+  return withPlace(dirname(target), openFlags.followedPlace, use);
 }
 
 /** Makes the last component of `target`, a directory (0750) or an empty file (0640), unless it is there already. */
