@@ -1,0 +1,50 @@
+/** What the demo prints: one line a step, with what it found and how long it took. */
+
+const style = process.stdout.isTTY
+  ? (code: number, text: string) => `\u001b[${code}m${text}\u001b[0m`
+  : (_: number, text: string) => text;
+
+export class Report {
+  readonly #startedAtMs = performance.now();
+  readonly #signal: AbortSignal;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  title(text: string): void {
+    console.log(`\n${style(1, text)}`);
+  }
+
+  say(text: string): void {
+    console.log(`  ${text}`);
+  }
+
+  /** Runs one step; its answer is what there is to see. Not begun once the demo was stopped. */
+  async step(what: string, work: () => Promise<string>): Promise<void> {
+    this.#signal.throwIfAborted();
+    if (process.stdout.isTTY) process.stdout.write(`  … ${what}`);
+    const startedAtMs = performance.now();
+    try {
+      const seen = await work();
+      const took = durationOf(performance.now() - startedAtMs);
+      this.#line(`  ${style(32, '✓')} ${what} ${style(2, `(${took})`)}`);
+      for (const line of seen.split('\n')) if (line !== '') console.log(`      ${line}`);
+    } catch (error) {
+      this.#line(`  ${style(31, '✗')} ${what}`);
+      throw error;
+    }
+  }
+
+  end(text: string): void {
+    console.log(`\n${style(1, text)} ${durationOf(performance.now() - this.#startedAtMs)} in all.`);
+  }
+
+  #line(text: string): void {
+    console.log(process.stdout.isTTY ? `\r\u001b[K${text}` : text);
+  }
+}
+
+function durationOf(ms: number): string {
+  return ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}

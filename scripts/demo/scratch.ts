@@ -1,0 +1,71 @@
+/** The demo's own directory, and the proof that nothing of it stays. */
+import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { attempt } from '../command.ts';
+
+/** Sparse images of all volumes, and what is really written into them. */
+const neededBytes = 1536n * 1024n * 1024n;
+
+export interface Scratch {
+  readonly directory: string;
+  readonly freeBytes: () => Promise<bigint>;
+}
+
+/** Makes an empty directory below `parent`, on a disk with enough room. */
+export async function makeScratch(parent: string): Promise<Scratch> {
+  const free = await freeBytesOf(parent);
+  if (free < neededBytes) {
+    throw new Error(
+      `${parent} has only ${free / 1024n ** 2n} MiB free and the demo needs ${neededBytes / 1024n ** 2n}: name another directory with LOOPCSI_DEMO_DIR`,
+    );
+  }
+  const directory = await mkdtemp(join(parent, 'loopcsi-demo-'));
+  return { directory, freeBytes: () => freeBytesOf(directory) };
+}
+
+async function freeBytesOf(path: string): Promise<bigint> {
+  const { bfree, bsize } = await statfs(path, { bigint: true });
+  return bfree * bsize;
+}
+
+/** Mounts and loop devices that lie on the scratch directory now. */
+export async function findLeftovers(directory: string): Promise<readonly string[]> {
+  const mounts = (await mountsBelow(directory)).map((target) => `mount ${target}`);
+  const devices = (await devicesBelow(directory)).map(({ device, file }) => `${device} on ${file}`);
+  return [...mounts, ...devices];
+}
+
+async function mountsBelow(directory: string): Promise<readonly string[]> {
+  const text = await readFile('/proc/self/mountinfo', 'utf8');
+  return text
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((target) => target.startsWith(`${directory}/`));
+}
+
+async function devicesBelow(
+  directory: string,
+): Promise<readonly { readonly device: string; readonly file: string }[]> {
+  const names = (await readdir('/sys/block')).filter((name) => name.startsWith('loop'));
+  const devices = await Promise.all(
+    names.map(async (name) => {
+      const path = `/sys/block/${name}/loop/backing_file`;
+      const file = (await readFile(path, 'utf8').catch(() => '')).trim();
+      return { device: `/dev/${name}`, file };
+    }),
+  );
+  return devices.filter(({ file }) => file.startsWith(`${directory}/`));
+}
+
+/** Takes away by force what lies on the directory, and the directory. For when the driver could not. */
+export async function clearAway(directory: string): Promise<void> {
+  for (const target of [...(await mountsBelow(directory))].reverse()) {
+    await attempt('umount', [target]);
+  }
+  for (const { device } of await devicesBelow(directory)) {
+    await attempt('losetup', ['--detach', device]);
+  }
+  if ((await mountsBelow(directory)).length === 0) {
+    await rm(directory, { recursive: true, force: true });
+  }
+}

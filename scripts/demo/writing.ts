@@ -1,0 +1,137 @@
+/** Real data: written, filled to the brim, written on while things happen, and read back. */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+const MiB = 1024 * 1024;
+
+export interface WrittenFiles {
+  readonly count: number;
+  readonly bytes: number;
+  /** Reads all of them and compares; throws, naming the first that differs. */
+  verify(): Promise<void>;
+}
+
+/** Writes files of random bytes, each synced, and remembers their hashes. */
+export async function writeFiles(directory: string, count: number): Promise<WrittenFiles> {
+  const hashes = new Map<string, string>();
+  let bytes = 0;
+  await mkdir(join(directory, 'files'), { recursive: true });
+  for (let i = 0; i < count; i += 1) {
+    const content = randomBytes(1 + ((i * 7919) % (256 * 1024)));
+    const path = join(directory, 'files', `file-${i}`);
+    await writeFile(path, content, { flush: true });
+    hashes.set(path, hashOf(content));
+    bytes += content.length;
+  }
+  return {
+    count,
+    bytes,
+    verify: async () => {
+      for (const [path, hash] of hashes) {
+        if (hashOf(await readFile(path)) !== hash)
+          throw new Error(`${path} is not as it was written`);
+      }
+    },
+  };
+}
+
+function hashOf(content: Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex');
+}
+
+/** Writes until the filesystem says that it is full; the bytes that went in. */
+export async function fill(path: string, signal: AbortSignal): Promise<number> {
+  const chunk = randomBytes(MiB);
+  const file = await open(path, 'w');
+  let bytes = 0;
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      bytes += (await file.write(chunk)).bytesWritten;
+    }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return bytes;
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Writes a block device, or the file that it is shown as, and reads it back from the start. */
+export async function writeDevice(path: string, megabytes: number): Promise<void> {
+  const content = randomBytes(megabytes * MiB);
+  const file = await open(path, 'r+');
+  try {
+    await file.write(content, 0, content.length, 0);
+    await file.datasync();
+    const back = Buffer.alloc(content.length);
+    await file.read(back, 0, back.length, 0);
+    if (!back.equals(content)) throw new Error(`${path} gives back other bytes than were written`);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Keeps one file open and writes on, numbered block after numbered block, each synced, until it is stopped. */
+export class Writer {
+  readonly #path: string;
+  #stopped = false;
+  #blocks = 0;
+  #failure: Error | undefined;
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  get blocks(): number {
+    return this.#blocks;
+  }
+
+  start(): void {
+    this.#work = this.#write().catch((error: unknown) => {
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+    });
+  }
+
+  /** Waits until so many further blocks are on the disk: proof that it goes on. Throws what made it stop. */
+  async advance(blocks: number): Promise<void> {
+    const until = this.#blocks + blocks;
+    while (this.#blocks < until && this.#failure === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Stops, then reads the file and checks each block. */
+  async finish(): Promise<number> {
+    await this.stop();
+    if (this.#failure !== undefined) throw this.#failure;
+    const content = await readFile(this.#path);
+    for (let i = 0; i < this.#blocks; i += 1) {
+      if (content.readUInt32BE(i * 4096) !== i) throw new Error(`block ${i} was lost`);
+    }
+    return this.#blocks;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#work;
+  }
+
+  async #write(): Promise<void> {
+    const block = Buffer.alloc(4096);
+    const file = await open(this.#path, 'w');
+    try {
+      while (!this.#stopped) {
+        block.writeUInt32BE(this.#blocks);
+        await file.write(block);
+        await file.datasync();
+        this.#blocks += 1;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}
