@@ -35,7 +35,7 @@ COPY package.json ./
 COPY bin bin
 COPY --from=dependencies /src/node_modules node_modules
 COPY --from=build /src/dist/src dist/src
-RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi --version
+RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi serve --help >/dev/null
 
 ARG VERSION=0.0.0
 ARG REVISION=unknown

@@ -13,6 +13,9 @@ export const baseImages = {
   node: { name: 'localhost/node:bookworm-slim', archive: 'node.tar' },
 } as const;
 
+/** Whom this machine trusts: behind a proxy with an authority of its own npm reaches its registry only with these. */
+const authorities = '/etc/ssl/certs/ca-certificates.crt';
+
 /** Folders of a fresh Debian that the slim image does without too. */
 const dispensable = ['doc', 'info', 'locale', 'man'].map((name) => `usr/share/${name}`);
 
@@ -31,6 +34,7 @@ export async function makeBaseImages(directory: string): Promise<void> {
     await packImage(debian, join(directory, baseImages.node.archive), {
       names: [baseImages.node.name],
       command: ['node'],
+      env: [`NODE_EXTRA_CA_CERTS=${authorities}`],
     });
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -67,6 +71,7 @@ async function addNode(root: string): Promise<void> {
   for (const name of ['npm', 'npx']) {
     await symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, join(root, 'usr/local/bin', name));
   }
+  await copyFile(authorities, join(root, authorities));
   await appendFile(join(root, 'etc/passwd'), 'node:x:1000:1000::/home/node:/bin/bash\n');
   await appendFile(join(root, 'etc/group'), 'node:x:1000:\n');
 }

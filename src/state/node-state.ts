@@ -16,6 +16,8 @@ const seenPools = v.object({
 export class NodeState {
   readonly #path: string;
   #pools: Readonly<Record<string, string>>;
+  /** The last write: pools are opened side by side, and a write replaces the whole file. */
+  #written: Promise<void> = Promise.resolve();
 
   private constructor(path: string, pools: Readonly<Record<string, string>>) {
     this.#path = path;
@@ -42,6 +44,12 @@ export class NodeState {
   }
 
   async remember(directory: string, uuid: string): Promise<void> {
+    const write = this.#written.then(async () => this.#remember(directory, uuid));
+    this.#written = write.catch(() => undefined);
+    return write;
+  }
+
+  async #remember(directory: string, uuid: string): Promise<void> {
     if (this.#pools[directory] === uuid) return;
     const pools = { ...this.#pools, [directory]: uuid };
     await writeRecord(seenPools, this.#path, { schemaVersion: 1, pools });

@@ -75,9 +75,14 @@ export async function openPoolDirectory(
     );
   }
   const lock = await takeLock(deps.host, root, name);
-  for (const area of poolAreas) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
-  await syncDirectory(root);
-  await deps.nodeState.remember(settings.path, marker.uuid);
+  try {
+    for (const area of poolAreas) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
+    await syncDirectory(root);
+    await deps.nodeState.remember(settings.path, marker.uuid);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
   return { root, marker, lock };
 }
 

@@ -77,13 +77,14 @@ export async function unmountAll(layout: Layout, kept: readonly string[] = []): 
   }
 }
 
-/** Loop devices whose image lies below the state directory, as losetup names them. */
-export async function loopDevicesOf(layout: Layout): Promise<string[]> {
+/** Loop devices whose image lies below the state directory, or below `folder` in it, as losetup names them. */
+export async function loopDevicesOf(layout: Layout, folder = ''): Promise<string[]> {
+  const root = join(layout.state, folder, '/');
   const table = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE']);
   return table
     .split('\n')
     .map((line) => /^(\S+)\s+(.*)$/.exec(line.trim()))
-    .filter((match) => match?.[2]?.startsWith(`${layout.state}/`))
+    .filter((match) => match?.[2]?.startsWith(root))
     .map((match) => match?.[1] ?? '');
 }
 

@@ -1,0 +1,104 @@
+/** The chart as the tests install it: every image from the runtime's store, three pools, a class for each purpose. */
+import { execFile } from 'node:child_process';
+import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { projectRoot } from '../cluster/cache.ts';
+import { sidecars } from '../cluster/images.ts';
+import type { Layout } from '../cluster/layout.ts';
+
+export const release = 'loopcsi';
+export const systemNamespace = 'loopcsi-system';
+export const driverName = 'loopcsi.io';
+export const chartPath = join(projectRoot, 'charts', 'loopcsi');
+export const nodePods = 'app.kubernetes.io/instance=loopcsi,app.kubernetes.io/component=node';
+
+export const classes = {
+  ext4: 'loopcsi',
+  xfs: 'loopcsi-xfs',
+  btrfs: 'loopcsi-btrfs',
+  immediate: 'loopcsi-immediate',
+  /** In the pool that can reflink. */
+  reflink: 'loopcsi-reflink',
+  noatime: 'loopcsi-noatime',
+  /** In a pool of 256 MiB. */
+  tiny: 'loopcsi-tiny',
+} as const;
+
+const local = (program: string): object => ({
+  registry: 'localhost',
+  repository: program,
+  tag: 'e2e',
+  pullPolicy: 'Never',
+});
+
+/** Values of the tests' release; `more` is merged over them, key by key. */
+export function chartValues(layout: Layout, more: Readonly<Record<string, object>> = {}): object {
+  const pool = (name: string): string => join(layout.pools, name);
+  const [provisioner, resizer, snapshotter, controller] = sidecars.map(local);
+  const values: Readonly<Record<string, unknown>> = {
+    image: local('loopcsi'),
+    kubeletDir: layout.kubeletDir,
+    stateDir: join(layout.state, 'driver'),
+    driver: {
+      logLevel: 'debug',
+      ephemeral: { enabled: true, defaultSize: '64Mi', maxSize: '256Mi' },
+    },
+    provisioner: {
+      image: provisioner,
+      capacityPollInterval: '5s',
+      // By default a node waits 20 s before it takes an Immediate claim.
+      extraArgs: ['--node-deployment-base-delay=1s', '--node-deployment-max-delay=2s'],
+    },
+    resizer: { image: resizer },
+    snapshotter: { image: snapshotter },
+    'snapshot-controller': { enabled: true, image: controller },
+    pools: [
+      { name: 'default', path: pool('default'), create: true, reserve: '1%' },
+      {
+        name: 'reflink',
+        path: pool('reflink'),
+        create: true,
+        mountpointRequired: true,
+        reserve: '0%',
+      },
+      { name: 'tiny', path: pool('tiny'), create: true, mountpointRequired: true, reserve: '0%' },
+    ],
+    storageClasses: [
+      { name: classes.ext4, default: true },
+      { name: classes.xfs, fsType: 'xfs' },
+      { name: classes.btrfs, fsType: 'btrfs' },
+      { name: classes.immediate, volumeBindingMode: 'Immediate' },
+      { name: classes.reflink, fsType: 'xfs', parameters: { pool: 'reflink' } },
+      { name: classes.noatime, mountOptions: ['noatime'] },
+      { name: classes.tiny, parameters: { pool: 'tiny' } },
+    ],
+    ...more,
+  };
+  return values;
+}
+
+/** The node's disks: one that can reflink, one that is soon full. Mounted again after a reboot, as fstab would. */
+const disks = {
+  reflink: { size: 4 * 2 ** 30, format: 'xfs' },
+  tiny: { size: 256 * 2 ** 20, format: 'ext4' },
+};
+
+export async function makeDisks(layout: Layout): Promise<void> {
+  const execute = promisify(execFile);
+  for (const [name, { size, format }] of Object.entries(disks)) {
+    const image = join(layout.state, `disk-${name}.img`);
+    await writeFile(image, '');
+    await truncate(image, size);
+    await execute(`mkfs.${format}`, ['-q', image]);
+    await mkdir(join(layout.pools, name), { recursive: true });
+  }
+}
+
+export async function mountDisks(layout: Layout): Promise<void> {
+  const execute = promisify(execFile);
+  for (const name of Object.keys(disks)) {
+    const image = join(layout.state, `disk-${name}.img`);
+    await execute('mount', ['-o', 'loop', image, join(layout.pools, name)]);
+  }
+}

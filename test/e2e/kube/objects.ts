@@ -1,0 +1,91 @@
+/** The objects that scenarios make, with what they have in common filled in. */
+import { images } from '../cluster/images.ts';
+import { apiVersionOf } from './api.ts';
+
+export interface ClaimOptions {
+  readonly storageClass?: string;
+  readonly size?: string;
+  readonly block?: boolean;
+  readonly accessMode?: string;
+  readonly source?: {
+    readonly kind: 'VolumeSnapshot' | 'PersistentVolumeClaim';
+    readonly name: string;
+  };
+}
+
+export function claimSpec(options: ClaimOptions): object {
+  const { source } = options;
+  const apiGroup = source?.kind === 'VolumeSnapshot' ? { apiGroup: 'snapshot.storage.k8s.io' } : {};
+  return {
+    ...(options.storageClass === undefined ? {} : { storageClassName: options.storageClass }),
+    accessModes: [options.accessMode ?? 'ReadWriteOnce'],
+    volumeMode: options.block === true ? 'Block' : 'Filesystem',
+    resources: { requests: { storage: options.size ?? '64Mi' } },
+    ...(source === undefined ? {} : { dataSource: { ...apiGroup, ...source } }),
+  };
+}
+
+export function claim(name: string, options: ClaimOptions): object {
+  const kind = 'PersistentVolumeClaim';
+  return { apiVersion: apiVersionOf(kind), kind, metadata: { name }, spec: claimSpec(options) };
+}
+
+export interface PodOptions {
+  /** Claims by mount path, or by device path where `block`. */
+  readonly claims?: Readonly<Record<string, string>>;
+  readonly block?: boolean;
+  readonly readOnly?: boolean;
+  /** Shell, run before the pod waits for ever; the pod is ready once it has ended well. */
+  readonly script?: string;
+  /** Volumes besides claims, by mount path. */
+  readonly volumes?: Readonly<Record<string, object>>;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly securityContext?: object;
+  readonly restartPolicy?: 'Always' | 'Never';
+}
+
+const readyMark = '/tmp/ready';
+
+export function pod(name: string, options: PodOptions): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, labels: { app: name, ...options.labels } },
+    spec: podSpec(options),
+  };
+}
+
+export function podSpec(options: PodOptions): object {
+  const mounts = [
+    ...Object.entries(options.claims ?? {}).map(([path, claimName]) => ({
+      path,
+      source: { persistentVolumeClaim: { claimName } },
+    })),
+    ...Object.entries(options.volumes ?? {}).map(([path, source]) => ({ path, source })),
+  ].map((mount, index) => ({ name: `v${index}`, ...mount }));
+  const script = `${options.script ?? ':'} && touch ${readyMark} && exec sleep 1000000`;
+  return {
+    terminationGracePeriodSeconds: 1,
+    restartPolicy: options.restartPolicy ?? 'Always',
+    ...(options.securityContext === undefined ? {} : { securityContext: options.securityContext }),
+    containers: [
+      {
+        name: 'c',
+        image: images.busybox,
+        imagePullPolicy: 'Never',
+        command: ['sh', '-c', script],
+        readinessProbe: { exec: { command: ['test', '-e', readyMark] }, periodSeconds: 1 },
+        ...(options.block === true
+          ? { volumeDevices: mounts.map(({ name, path }) => ({ name, devicePath: path })) }
+          : {
+              volumeMounts: mounts.map(({ name, path }) => ({
+                name,
+                mountPath: path,
+                readOnly: options.readOnly ?? false,
+              })),
+            }),
+      },
+    ],
+    volumes: mounts.map(({ name, source }) => ({ name, ...source })),
+  };
+}

@@ -1,0 +1,158 @@
+/** One scenario: a namespace of its own, the steps a test takes in it, and what is kept when it fails. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { attempt, eventually, run } from '../../../scripts/command.ts';
+import { Cluster } from '../cluster/cluster.ts';
+import { type Layout, layoutOf } from '../cluster/layout.ts';
+import { clusterPrograms } from '../cluster/programs.ts';
+import { Api, type Kind, type KubeObject, textAt } from './api.ts';
+import { type ClaimOptions, claim, type PodOptions, pod } from './objects.ts';
+
+/** Set by run.ts: the directory of the cluster under test. */
+export const stateVariable = 'LOOPCSI_E2E_STATE';
+
+export const programs = await clusterPrograms();
+export const layout: Layout = layoutOf(
+  process.env[stateVariable] ?? '',
+  process.env['LOOPCSI_E2E_KUBELET_DIR'],
+);
+export const cluster = new Cluster(layout, programs);
+export const api = new Api(layout.pki);
+
+const environment = { KUBECONFIG: layout.kubeconfig, HELM_CACHE_HOME: layout.state };
+
+export async function kubectl(...args: readonly string[]): Promise<string> {
+  return run(join(programs, 'kubectl'), args, { env: environment });
+}
+
+export async function helm(args: readonly string[], input = ''): ReturnType<typeof attempt> {
+  return attempt(join(programs, 'helm'), args, { env: environment, input, timeoutMs: 300_000 });
+}
+
+export class Scenario {
+  readonly namespace: string;
+
+  private constructor(namespace: string) {
+    this.namespace = namespace;
+  }
+
+  /** Makes the namespace; when the test ends it goes again, without waiting, and on failure its story is kept. */
+  static async begin(t: ExecutionContext, namespace: string): Promise<Scenario> {
+    await api.create('Namespace', '', { metadata: { name: namespace } });
+    const scenario = new Scenario(namespace);
+    t.teardown(async () => {
+      if (!t.passed) t.log(await scenario.#keepStory());
+      await api.delete('Namespace', '', namespace);
+    });
+    await eventually('the service account of the namespace', async () => {
+      const path = `/api/v1/namespaces/${namespace}/serviceaccounts/default`;
+      return (await api.call('GET', path).catch(() => undefined)) === undefined ? undefined : true;
+    });
+    return scenario;
+  }
+
+  async create(kind: Kind, body: object): Promise<KubeObject> {
+    return api.create(kind, this.namespace, body);
+  }
+
+  async claim(name: string, options: ClaimOptions = {}): Promise<void> {
+    await this.create('PersistentVolumeClaim', claim(name, options));
+  }
+
+  async pod(name: string, options: PodOptions = {}): Promise<void> {
+    await this.create('Pod', pod(name, options));
+  }
+
+  /** A pod that is ready: its volumes are mounted and its script has ended well. */
+  async readyPod(name: string, options: PodOptions = {}, timeoutMs = 90_000): Promise<KubeObject> {
+    await this.pod(name, options);
+    return this.untilReady(name, timeoutMs);
+  }
+
+  async untilReady(name: string, timeoutMs = 90_000): Promise<KubeObject> {
+    return this.until('Pod', name, isReady, timeoutMs);
+  }
+
+  async until(
+    kind: Kind,
+    name: string,
+    holds: (object: KubeObject) => boolean,
+    timeoutMs = 60_000,
+  ): Promise<KubeObject> {
+    return api.until(kind, this.namespace, name, holds, { timeoutMs });
+  }
+
+  async get(kind: Kind, name: string): Promise<KubeObject> {
+    return this.until(kind, name, () => true, 1_000);
+  }
+
+  async delete(kind: Kind, name: string): Promise<void> {
+    await api.delete(kind, this.namespace, name);
+    await api.untilGone(kind, this.namespace, name);
+  }
+
+  /** What a shell in the pod printed, trimmed. Throws when it fails. */
+  async sh(podName: string, script: string): Promise<string> {
+    const target = ['--namespace', this.namespace, podName, '--'];
+    return (await kubectl('exec', ...target, 'sh', '-c', script)).trim();
+  }
+
+  /** Exit code and words of a shell in the pod. */
+  async trySh(podName: string, script: string): ReturnType<typeof attempt> {
+    const target = ['--namespace', this.namespace, podName, '--'];
+    const command = ['exec', ...target, 'sh', '-c', script];
+    return attempt(join(programs, 'kubectl'), command, { env: environment });
+  }
+
+  /** Waits for an event of that object whose reason and message match; its message. */
+  async event(name: string, pattern: RegExp, timeoutMs = 60_000): Promise<string> {
+    return eventually(
+      `an event of ${name} like ${pattern.source}`,
+      async () => {
+        const events = (await api.list('Event', this.namespace))
+          .filter((event) => textAt(event, 'involvedObject.name') === name)
+          .map((event) => `${textAt(event, 'reason') ?? ''}: ${textAt(event, 'message') ?? ''}`);
+        const found = events.find((text) => pattern.test(text));
+        if (found === undefined) throw new Error(`there are: ${events.join(' | ')}`);
+        return found;
+      },
+      { timeoutMs },
+    );
+  }
+
+  /** The CSI volume behind a claim. */
+  async volumeId(claimName: string): Promise<string> {
+    const bound = await this.until('PersistentVolumeClaim', claimName, isBound);
+    const name = textAt(bound, 'spec.volumeName') ?? '';
+    const volume = await api.until('PersistentVolume', '', name, () => true);
+    return textAt(volume, 'spec.csi.volumeHandle') ?? '';
+  }
+
+  async #keepStory(): Promise<string> {
+    const path = join(layout.logs, `failed-${this.namespace}.txt`);
+    const looks = [
+      ['get', 'pvc,pod,volumesnapshot', '--output', 'wide'],
+      ['describe', 'pod,pvc'],
+      ['get', 'events', '--sort-by', '.lastTimestamp'],
+    ];
+    const seen: string[] = [];
+    for (const look of looks) {
+      const words = [...look, '--namespace', this.namespace];
+      const { stdout } = await attempt(join(programs, 'kubectl'), words, { env: environment });
+      seen.push(`$ kubectl ${words.join(' ')}\n${stdout}\n`);
+    }
+    await writeFile(path, seen.join('\n'));
+    return seen.at(-1) ?? '';
+  }
+}
+
+export function isReady(object: KubeObject): boolean {
+  return /"type":"Ready","status":"True"|"status":"True","type":"Ready"|"status":"True"[^}]*"type":"Ready"/.test(
+    textAt(object, 'status.conditions') ?? '',
+  );
+}
+
+export function isBound(object: KubeObject): boolean {
+  return textAt(object, 'status.phase') === 'Bound';
+}

@@ -1,0 +1,86 @@
+/**
+ * `npm run test:e2e [-- --tap] [STAGE...]`: brings a cluster up from this machine's packages, runs the scenarios in it,
+ * stage after stage, and takes everything away again. Arguments that start with `-` go to AVA. Logs of a run that failed
+ * are kept, and where is said last. A stage that fails does not keep the next from running, but the first, which installs.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { projectRoot, sharedDirectory } from './cluster/cache.ts';
+import { Cluster } from './cluster/cluster.ts';
+import { clusterImages, driverImage } from './cluster/images.ts';
+import { layoutOf } from './cluster/layout.ts';
+import { keepLogs } from './cluster/machine.ts';
+import { clusterPrograms } from './cluster/programs.ts';
+import { makeDisks, mountDisks } from './kube/chart.ts';
+
+/** Each a folder of scenarios; within a stage, files run side by side. */
+const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+const stageMinutes = 8;
+
+const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
+const startedAtMs = Date.now();
+const lap = (what: string): void => {
+  say(`${what} after ${Math.round((Date.now() - startedAtMs) / 1000)} s`);
+};
+
+const avaFlags = process.argv.slice(2).filter((word) => word.startsWith('-'));
+const chosen = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+
+async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
+  // Nothing after a failed install could pass: every test would wait for its whole time.
+  const early = stage === 'install' ? ['--fail-fast'] : [];
+  const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', '2'];
+  const flags = [...bounds, ...early, ...avaFlags];
+  const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
+  const [file = '', ...args] = cluster.inside('node_modules/.bin/ava', ...flags, files);
+  const child = spawn(file, args, {
+    cwd: projectRoot,
+    stdio: 'inherit',
+    env: { ...process.env, LOOPCSI_E2E_STATE: cluster.layout.state },
+  });
+  await once(child, 'exit');
+  lap(`stage ${stage} ended`);
+  return child.exitCode === 0;
+}
+
+const programs = await clusterPrograms();
+const archives = [...(await clusterImages(programs)), join(await driverImage(), 'driver.tar')];
+lap('programs and images are ready');
+
+const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')));
+const cluster = new Cluster(layout, programs);
+let isGood = true;
+let isInstalled = true;
+try {
+  await cluster.up(archives);
+  await makeDisks(layout);
+  await mountDisks(layout);
+  lap('the cluster is up');
+  for (const stage of stages) {
+    if (chosen.length > 0 && stage !== 'install' && !chosen.includes(stage)) continue;
+    if (!isInstalled) break;
+    const passed = await runStage(cluster, stage);
+    isGood &&= passed;
+    if (stage === 'install') isInstalled = passed;
+  }
+} catch (error) {
+  isGood = false;
+  console.error(error);
+} finally {
+  if (!isGood) {
+    const kept = join(await sharedDirectory('e2e-logs'), new Date(startedAtMs).toISOString());
+    await keepLogs(layout, kept);
+    say(`logs are kept in ${kept}`);
+  }
+  if (process.env['LOOPCSI_E2E_KEEP'] === undefined) {
+    await cluster.down();
+    await rm(layout.state, { recursive: true });
+    lap('the cluster is gone');
+  } else {
+    say(`the cluster stays: npm run cluster -- in ${layout.state} bash`);
+  }
+}
+process.exitCode = isGood ? 0 : 1;

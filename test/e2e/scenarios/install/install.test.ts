@@ -1,0 +1,140 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually, run } from '../../../../scripts/command.ts';
+import { nodeName } from '../../cluster/layout.ts';
+import { textAt } from '../../kube/api.ts';
+import {
+  chartPath,
+  chartValues,
+  classes,
+  driverName,
+  nodePods,
+  release,
+  systemNamespace,
+} from '../../kube/chart.ts';
+import { api, helm, kubectl, layout, programs, Scenario } from '../../kube/scenario.ts';
+
+const inNamespace = ['--namespace', systemNamespace];
+
+test.serial(
+  'helm install on a fresh cluster: a pod mounts a volume of the default class within a minute',
+  async (t) => {
+    const startedAtMs = Date.now();
+    const flags = [
+      ...inNamespace,
+      '--create-namespace',
+      '--wait',
+      '--timeout',
+      '2m',
+      '--values',
+      '-',
+    ];
+    const values = JSON.stringify(chartValues(layout));
+    const installed = await helm(['install', release, chartPath, ...flags], values);
+    t.is(installed.exitCode, 0, installed.stderr);
+    t.regex(installed.stdout, /kubectl .*rollout status/, 'the notes name the next command');
+
+    const scenario = await Scenario.begin(t, 'first');
+    await scenario.claim('data');
+    await scenario.readyPod('writer', {
+      claims: { '/data': 'data' },
+      script: 'echo hello >/data/file',
+    });
+    const tookMs = Date.now() - startedAtMs;
+    t.log(`${Math.round(tookMs / 1000)} s from helm install to a running pod`);
+    t.true(tookMs < 60_000);
+    t.is(await scenario.sh('writer', 'cat /data/file'), 'hello');
+    t.regex(
+      await scenario.sh('writer', 'grep " /data " /proc/mounts'),
+      /^\/dev\/loop\d+ \/data ext4 /,
+    );
+  },
+);
+
+test.serial(
+  'the kubelet knows the driver, its topology and its limit; the scheduler knows its room',
+  async (t) => {
+    const node = await api.until(
+      'CSINode',
+      '',
+      nodeName,
+      (object) => textAt(object, 'spec.drivers') !== undefined,
+    );
+    t.regex(
+      textAt(node, 'spec.drivers') ?? '',
+      new RegExp(`"topologyKeys":\\["topology.${driverName}/node"\\]`),
+    );
+    t.regex(textAt(node, 'spec.drivers') ?? '', /"allocatable":\{"count":\d+\}/);
+    const capacities = await eventually('a capacity of every delayed class', async () => {
+      const found = await api.list('CSIStorageCapacity', systemNamespace);
+      return found.length >= Object.keys(classes).length - 1 ? found : undefined;
+    });
+    const byClass = new Map(
+      capacities.map((one) => [textAt(one, 'storageClassName'), textAt(one, 'capacity')]),
+    );
+    t.not(byClass.get(classes.ext4) ?? '0', '0');
+    t.regex(byClass.get(classes.tiny) ?? '', /^\d+(Ki|Mi)?$/);
+  },
+);
+
+test.serial('helm test: volumes work and snapshots are distributed', async (t) => {
+  const { exitCode, stdout, stderr } = await helm(['test', release, ...inNamespace, '--logs']);
+  t.is(exitCode, 0, stdout + stderr);
+  t.regex(stdout, /volume: ok/);
+  t.regex(stdout, /snapshots: .*distributed/);
+});
+
+test.serial('the API server accepts every manifest of the chart', async (t) => {
+  const everything = {
+    registrar: { enabled: true },
+    updateStrategy: { type: 'OnDelete' },
+    podAnnotations: { note: 'yes' },
+  };
+  const values = JSON.stringify(chartValues(layout, everything));
+  // Without the test's pod: admission looks up its service account, which a dry run does not make.
+  const flags = [...inNamespace, '--include-crds', '--skip-tests', '--values', '-'];
+  const rendered = await helm(['template', 'other', chartPath, ...flags], values);
+  t.is(rendered.exitCode, 0, rendered.stderr);
+  const answer = await run(
+    join(programs, 'kubectl'),
+    ['apply', '--dry-run=server', '--validate=strict', '--filename', '-', ...inNamespace],
+    { input: rendered.stdout, env: { KUBECONFIG: layout.kubeconfig } },
+  );
+  t.true(answer.split('\n').length > 20);
+});
+
+test.serial('health, readiness and metrics answer on the pod address', async (t) => {
+  const [pod] = await api.list('Pod', systemNamespace, nodePods);
+  const address = `http://${textAt(pod, 'status.podIP') ?? ''}:9736`;
+  for (const path of ['/healthz', '/readyz']) {
+    const response = await fetch(address + path);
+    t.is(response.status, 200, `${path}: ${await response.text()}`);
+  }
+  const metrics = await (await fetch(`${address}/metrics`)).text();
+  t.regex(metrics, /NodePublishVolume/);
+});
+
+test.serial('only the driver may do what root may', async (t) => {
+  const [pod] = await api.list('Pod', systemNamespace, nodePods);
+  const name = pod?.metadata.name ?? '';
+  const pids = await kubectl(
+    'get',
+    'pod',
+    name,
+    ...inNamespace,
+    '--output',
+    'jsonpath={.spec.containers[*].name}',
+  );
+  t.deepEqual(pids.split(' '), ['driver', 'provisioner', 'snapshotter', 'resizer']);
+  const noToken = await kubectl(
+    'exec',
+    name,
+    ...inNamespace,
+    '--container',
+    'driver',
+    '--',
+    'ls',
+    '/var/run',
+  );
+  t.false(noToken.includes('secrets'));
+});

@@ -1,0 +1,112 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../../../../scripts/command.ts';
+import { loopDevicesOf } from '../../cluster/machine.ts';
+import { textAt } from '../../kube/api.ts';
+import { classes } from '../../kube/chart.ts';
+import { claimSpec } from '../../kube/objects.ts';
+import { api, isBound, layout, Scenario } from '../../kube/scenario.ts';
+
+test('a claim that fits nowhere stays pending, the pod says why, and a smaller one is placed', async (t) => {
+  const scenario = await Scenario.begin(t, 'too-large');
+  await scenario.claim('huge', { storageClass: classes.tiny, size: '10Gi' });
+  await scenario.pod('asks', { claims: { '/data': 'huge' } });
+  const told = await scenario.event('asks', /FailedScheduling/);
+  t.regex(told, /did not have enough free storage/);
+  const claim = await scenario.get('PersistentVolumeClaim', 'huge');
+  t.is(textAt(claim, 'status.phase'), 'Pending');
+  await scenario.claim('small', { storageClass: classes.tiny, size: '32Mi' });
+  await scenario.readyPod('fits', { claims: { '/data': 'small' } });
+});
+
+test('Immediate has no scheduler to look at the room: the claim waits for a node with enough', async (t) => {
+  const scenario = await Scenario.begin(t, 'immediate-large');
+  await scenario.claim('huge', { storageClass: classes.immediate, size: '900Ti' });
+  await scenario.claim('small', { storageClass: classes.immediate });
+  await scenario.until('PersistentVolumeClaim', 'small', isBound);
+  t.is(textAt(await scenario.get('PersistentVolumeClaim', 'huge'), 'status.phase'), 'Pending');
+});
+
+test('a class with a wrong parameter says which one, on the claim', async (t) => {
+  const scenario = await Scenario.begin(t, 'wrong-class');
+  await api.create('StorageClass', '', {
+    metadata: { name: 'wrong' },
+    provisioner: 'loopcsi.io',
+    parameters: { poool: 'default' },
+    volumeBindingMode: 'Immediate',
+  });
+  t.teardown(() => api.delete('StorageClass', '', 'wrong'));
+  await scenario.claim('data', { storageClass: 'wrong' });
+  t.regex(await scenario.event('data', /ProvisioningFailed/), /poool/);
+});
+
+test('deleting the claim takes volume, image, loop device and mount away', async (t) => {
+  const scenario = await Scenario.begin(t, 'delete');
+  await scenario.claim('data');
+  await scenario.readyPod('user', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });
+  const id = await scenario.volumeId('data');
+  const claim = await scenario.get('PersistentVolumeClaim', 'data');
+  const directory = join(layout.pools, 'default/volumes');
+  t.true((await readdir(directory)).includes(id));
+  const count = async (): Promise<number> => (await devicesOf(id)).length;
+  t.true((await count()) > 0);
+
+  await api.delete('Pod', scenario.namespace, 'user');
+  await scenario.delete('PersistentVolumeClaim', 'data');
+  await api.untilGone('PersistentVolume', '', textAt(claim, 'spec.volumeName') ?? '');
+  t.false((await readdir(directory)).includes(id));
+  t.is(await count(), 0);
+});
+
+async function devicesOf(id: string): Promise<readonly string[]> {
+  return loopDevicesOf(layout, join('pools/default/volumes', id));
+}
+
+test('a pod that is deleted by force gives its volume back', async (t) => {
+  const scenario = await Scenario.begin(t, 'force');
+  await scenario.claim('data');
+  const claims = { '/data': 'data' };
+  await scenario.readyPod('stubborn', { claims, script: 'echo kept >/data/file && sync' });
+  await api.delete('Pod', scenario.namespace, 'stubborn', { gracePeriodSeconds: 0 });
+  await scenario.readyPod('next', { claims });
+  t.is(await scenario.sh('next', 'cat /data/file'), 'kept');
+  await scenario.delete('Pod', 'next');
+  const id = await scenario.volumeId('data');
+  const isFree = async (): Promise<true | undefined> =>
+    (await devicesOf(id)).length === 0 ? true : undefined;
+  await eventually('the loop device to be gone', isFree);
+  t.pass();
+});
+
+test('a generic ephemeral volume lives and goes with its pod', async (t) => {
+  const scenario = await Scenario.begin(t, 'generic');
+  const volumes = {
+    '/scratch': {
+      ephemeral: {
+        volumeClaimTemplate: { spec: claimSpec({ storageClass: classes.xfs, size: '320Mi' }) },
+      },
+    },
+  };
+  await scenario.readyPod('worker', { volumes, script: 'echo x >/scratch/file' });
+  const name =
+    textAt(await scenario.get('PersistentVolumeClaim', 'worker-v0'), 'spec.volumeName') ?? '';
+  await scenario.delete('Pod', 'worker');
+  await api.untilGone('PersistentVolumeClaim', scenario.namespace, 'worker-v0');
+  await api.untilGone('PersistentVolume', '', name);
+  t.pass();
+});
+
+test('an inline ephemeral volume has the size asked for, within the bound', async (t) => {
+  const scenario = await Scenario.begin(t, 'inline');
+  const inline = (size: string): Readonly<Record<string, object>> => ({
+    '/scratch': { csi: { driver: 'loopcsi.io', volumeAttributes: { size } } },
+  });
+  await scenario.readyPod('worker', { volumes: inline('64Mi'), script: 'echo x >/scratch/file' });
+  const kib = Number(await scenario.sh('worker', 'df -k /scratch | tail -1 | awk "{print \\$2}"'));
+  t.true(kib > 50 * 1024 && kib <= 64 * 1024, `${kib} KiB`);
+  await scenario.pod('greedy', { volumes: inline('1Gi') });
+  t.regex(await scenario.event('greedy', /FailedMount/), /256 ?Mi/);
+  await scenario.delete('Pod', 'greedy');
+  await scenario.delete('Pod', 'worker');
+});
