@@ -56,7 +56,7 @@ export const optionTable = {
     kind: 'list',
     value: 'NAME=DIR[,…]',
     default: 'default=/var/lib/loopcsi/pools/default,create',
-    help: 'A directory that volumes are kept in; several are possible. Behind the directory, each after a comma: `create` (make the pool in an empty directory at the first start), `reserve=SIZE` or `reserve=PERCENT%` (kept free for others, default 5%), `overcommit=FACTOR` (default 1.0), `mountpoint=required` (refuse a directory that is no mount), `force` (accept tmpfs or overlayfs), `reflink=SIZE` (an embedded XFS image as the pool).',
+    help: 'A directory that volumes are kept in; several are possible. Behind the directory, each after a comma: `create` (make the pool in an empty directory at the first start), `reserve=SIZE` or `reserve=PERCENT%` (kept free for others, default 5%), `overcommit=FACTOR` (default 1.0), `mountpoint=required` (refuse a directory that is no mount), `guard=on|off` (make thin volumes wait before the pool is full; default on where overcommit is above 1), `force` (accept tmpfs or overlayfs), `reflink=SIZE` (an embedded XFS image as the pool).',
     schema: text(pool),
   },
   driverName: {
@@ -146,6 +146,13 @@ export const optionTable = {
     default: '50Gi',
     help: 'Sum of all inline ephemeral volumes of one pool.',
     schema: text(bytes),
+  },
+  guardFreezeLimit: {
+    kind: 'value',
+    value: 'DURATION',
+    default: '5m',
+    help: 'The longest that the volumes of a nearly full pool are made to wait; afterwards their writers may meet ENOSPC.',
+    schema: text(duration),
   },
   maxVolumes: {
     kind: 'value',

@@ -98,9 +98,9 @@ export function httpAddress(value: string): HttpAddress | undefined {
 }
 
 const poolKeys =
-  'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, force, reflink=SIZE';
+  'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, guard=on|off, force, reflink=SIZE';
 
-/** `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,force,reflink=SIZE]`. */
+/** `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,guard=on|off,force,reflink=SIZE]`. */
 export function pool(value: string): PoolSettings {
   const [head = '', ...words] = value.split(',');
   const equals = head.indexOf('=');
@@ -129,6 +129,7 @@ function poolWord(word: string, name: string): Partial<PoolSettings> {
   } else {
     if (key === 'reserve') return { reserve: reserve(value) };
     if (key === 'overcommit') return { overcommitPerMille: overcommit(value) };
+    if (key === 'guard' && (value === 'on' || value === 'off')) return { guard: value === 'on' };
     if (key === 'mountpoint' && value === 'required') return { mountpointRequired: true };
     if (key === 'reflink') return { reflinkBytes: bytes(value) };
   }

@@ -128,6 +128,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
       },
       kubeletDir: config.kubeletDir,
       maxVolumesPerNode: config.maxVolumes,
+      guardFreezeLimitMs: config.guardFreezeLimit,
       withoutStaging: config.withoutStaging,
       mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
     },

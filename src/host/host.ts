@@ -84,6 +84,8 @@ export interface AttachOptions {
    * which is due as soon as it is mounted, or will not be.
    */
   readonly autoclear?: boolean;
+  /** At most so many dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
+  readonly dirtyLimitBytes?: bigint;
   /** Written to lo_file_name behind `loopcsi:`, cut to fit. */
   readonly mark: string;
 }

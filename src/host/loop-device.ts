@@ -82,6 +82,7 @@ async function configureOpen(
       return 'spoiled';
     }
     if (!options.discard && !options.readOnly) await switchDiscardOff(number);
+    if (options.dirtyLimitBytes !== undefined) await limitDirty(number, options.dirtyLimitBytes);
     return await readStatus(handle, path);
   } catch (error) {
     await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
@@ -149,6 +150,21 @@ async function isDiscardSwitchedOff(number: number): Promise<boolean> {
 async function switchDiscardOff(number: number): Promise<void> {
   const path = sysfsPath(number, 'queue/discard_max_bytes');
   await fsCall('write', path, () => writeFile(path, '0'));
+}
+
+/** Best effort: a kernel without these files (before 6.2) flushes more at a freeze. */
+async function limitDirty(number: number, bytes: bigint): Promise<void> {
+  for (const [file, value] of [
+    ['bdi/strict_limit', '1'],
+    ['bdi/max_bytes', bytes.toString()],
+  ] as const) {
+    const path = sysfsPath(number, file);
+    try {
+      await fsCall('write', path, () => writeFile(path, value));
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT', 'EACCES', 'EINVAL')) throw error;
+    }
+  }
 }
 
 async function hasDirtyLimit(number: number): Promise<boolean> {

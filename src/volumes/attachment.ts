@@ -5,6 +5,8 @@ import type { VolumeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
 import { explain } from './failures.ts';
 import type { FoundVolume } from './pools.ts';
+import { isFreezable } from './space-guard.ts';
+import { dirtyLimitBytes } from './watermarks.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {
@@ -81,6 +83,7 @@ export async function attach(
       directIo: record.directIo,
       discard: record.provisioning === 'thin' && record.trim !== 'off',
       mark: record.id,
+      ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
     warnOfBufferedIo(domain, record, device);
     return device;

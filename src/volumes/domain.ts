@@ -4,6 +4,7 @@ import type { Reached } from './fault-points.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools.ts';
 import type { SnapshotCopies } from './snapshot-copies.ts';
+import type { SpaceGuard } from './space-guard.ts';
 import type { Trash } from './trash.ts';
 
 export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
@@ -21,6 +22,8 @@ export interface DomainSettings {
   /** Targets must lie below it, and no symlink below it is followed; undefined: any absolute path. */
   readonly kubeletDir: string | undefined;
   readonly maxVolumesPerNode: number;
+  /** The longest the space guard lets a filesystem stand still, in milliseconds. */
+  readonly guardFreezeLimitMs: number;
   /** Publishing does the whole work: it stages below `mountDir` first, and the last unpublish unstages. */
   readonly withoutStaging?: boolean;
   /** Where the driver mounts volumes on its own behalf; undefined when it never does. */
@@ -34,6 +37,7 @@ export interface Domain {
   readonly operations: Operations;
   readonly trash: Trash;
   readonly copies: SnapshotCopies;
+  readonly guard: SpaceGuard;
   readonly settings: DomainSettings;
   /**
    * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;

@@ -181,6 +181,7 @@ function requirePath(volume: FoundVolume, volumePath: string, present: Attachmen
 
 async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
   const { record } = volume;
+  await domain.guard.release(record.id);
   for (const device of present.devices) {
     if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
   }

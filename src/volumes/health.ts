@@ -44,6 +44,7 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
       ),
     );
   }
+  signs.push(...guardSigns(domain, volume));
   const present = await attachmentOf(domain, volume);
   signs.push(...(await mountSigns(domain, volume, present)));
   signs.push(...deviceSigns(volume, present));
@@ -53,6 +54,19 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
 
 function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
   return { status, reason, message };
+}
+
+function guardSigns(domain: Domain, volume: FoundVolume): HealthSign[] {
+  const { id } = volume.record;
+  const where = `pool '${volume.pool.name}' is nearly full`;
+  if (domain.guard.frozenSince(id) !== undefined) {
+    const what =
+      'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
+    return [sign('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
+  }
+  if (!domain.guard.isExempt(id)) return [];
+  const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
+  return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
 }
 
 async function isCut(domain: Domain, volume: FoundVolume, imageBytes: bigint): Promise<boolean> {

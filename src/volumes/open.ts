@@ -16,6 +16,7 @@ import { type LocalVolumes, localVolumes } from './local-volumes.ts';
 import { leastBytesOf } from './new-volume.ts';
 import { Operations } from './operations.ts';
 import { makeMountDir } from './own-mount.ts';
+import { trimPeriodically } from './periodic-trim.ts';
 import { Pool } from './pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { Pools } from './pools.ts';
@@ -23,6 +24,7 @@ import { publishVolume } from './publish.ts';
 import { reconcile } from './reconcile.ts';
 import { snapshotCalls } from './snapshot-calls.ts';
 import { SnapshotCopies } from './snapshot-copies.ts';
+import { SpaceGuard } from './space-guard.ts';
 import { stageVolume } from './stage.ts';
 import { volumeStats } from './stats.ts';
 import { Trash } from './trash.ts';
@@ -68,6 +70,13 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const operations = new Operations(deps.ownedBy);
   const trash = new Trash({ host, log, reached, ownedBy: deps.ownedBy });
   const copies = new SnapshotCopies();
+  const guard = new SpaceGuard({
+    host,
+    log,
+    locks: operations.locks,
+    ownedBy: deps.ownedBy,
+    freezeLimitMs: settings.guardFreezeLimitMs,
+  });
   const kubelet =
     settings.kubeletDir === undefined
       ? undefined
@@ -81,6 +90,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     operations,
     trash,
     copies,
+    guard,
     settings,
     ownedBy: deps.ownedBy,
     kubelet,
@@ -96,6 +106,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     });
   }, lookAgainMs);
   timer.unref();
+  const endTrimming = trimPeriodically(domain);
   return {
     domain,
     volumes: callsOf(domain),
@@ -109,6 +120,9 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       clearInterval(timer);
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
+      endTrimming();
+      // First: what waits for room in a frozen filesystem would never end.
+      await guard.stop();
       await operations.drain(boundMs);
       await trash.stop();
       await Promise.all(pools.all.map((pool) => pool.close()));
@@ -118,7 +132,9 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
 
 async function openPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.ownedBy(`pool ${pool.name}`, async () => {
-    if (await pool.open()) await reconcile(domain, pool);
+    if (!(await pool.open())) return;
+    await reconcile(domain, pool);
+    domain.guard.watch(pool);
   });
 }
 

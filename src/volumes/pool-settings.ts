@@ -12,6 +12,8 @@ export interface PoolSettings {
   readonly overcommitPerMille: number;
   /** Refuse the directory unless it is a mount point. */
   readonly mountpointRequired: boolean;
+  /** Freeze thin volumes before the pool is full; undefined: when overcommit is above 1. */
+  readonly guard: boolean | undefined;
   /** Accept overlayfs or tmpfs beneath. */
   readonly force: boolean;
   /** Size of an embedded XFS image that serves as a reflink pool; undefined: the directory itself is the pool. */
@@ -27,5 +29,6 @@ export const poolDefaults = {
   overcommitPerMille: 1000,
   mountpointRequired: false,
   force: false,
+  guard: undefined,
   reflinkBytes: undefined,
 } as const satisfies Omit<PoolSettings, 'name' | 'path'>;

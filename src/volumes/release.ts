@@ -67,6 +67,7 @@ async function underLock(
       if (volume === undefined) return;
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume.pool, async () => {
+        await domain.guard.release(volumeId);
         await work(volume, await attachmentOf(domain, volume));
       });
     },

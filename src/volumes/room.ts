@@ -5,6 +5,8 @@ import type { Capacity, Host } from '../host/host.ts';
 import { formatBytes, MiB } from '../units.ts';
 import type { Pool } from './pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
+import { isGuarded } from './space-guard.ts';
+import { watermarksOf } from './watermarks.ts';
 
 /** Bytes that belong to one operation under way, until its record carries the promise. */
 export interface Reservation {
@@ -27,6 +29,8 @@ export interface RoomFacts {
   readonly outstandingBytes: bigint;
   readonly inFlightBytes: bigint;
   readonly trashBytes: bigint;
+  /** Free bytes below which a guarded pool makes no new volume; 0: none. */
+  readonly watermarkBytes: bigint;
 }
 
 /**
@@ -38,6 +42,8 @@ export function roomOf(facts: RoomFacts): bigint {
   const others = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
   const share =
     ((facts.totalBytes - facts.reserveBytes - others) * BigInt(facts.overcommitPerMille)) / 1000n;
+  // An overcommitted pool that is nearly full promises nothing more, whatever the factor says.
+  if (facts.overcommitPerMille > 1000 && facts.freeBytes < facts.watermarkBytes) return 0n;
   const byPromise =
     share - facts.promisedBytes - facts.snapshotBytes - facts.inFlightBytes - facts.trashBytes;
   if (facts.overcommitPerMille > 1000) return byPromise;
@@ -136,6 +142,9 @@ export class Room {
       outstandingBytes: outstandingBytes + (sharesBlocks ? trashBytes : 0n),
       inFlightBytes: this.#inFlightBytes,
       trashBytes,
+      watermarkBytes: isGuarded(this.#pool)
+        ? watermarksOf(capacity.totalBytes, this.#pool.volumes.size).trimBytes
+        : 0n,
     };
   }
 

@@ -52,6 +52,7 @@ async function unpublish(
 ): Promise<void> {
   const { targetPath } = input;
   const { id } = volume.record;
+  await domain.guard.release(id);
   const present = await attachmentOf(domain, volume);
   const isOurs = (mount: Mount): boolean =>
     present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));

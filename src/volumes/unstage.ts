@@ -47,6 +47,7 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 /** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
+  await domain.guard.release(id);
   const present = await attachmentOf(domain, volume);
   const notes = await readNotes(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.

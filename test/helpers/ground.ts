@@ -29,13 +29,16 @@ export async function removeAll(directory: string): Promise<string[]> {
   const isGround = (what: string): boolean =>
     what === join(directory, 'pool') || what.includes('ground.img');
   const left: string[] = [];
-  for (const target of (await mountsBelow(directory)).reverse()) {
-    if (!isGround(target)) left.push(`mount ${target}`);
-    await execa('umount', [target], { reject: false });
-  }
-  for (const { device, image } of await devicesBelow(directory)) {
-    if (!isGround(image)) left.push(`${device} on ${image}`);
-    await execa('losetup', ['--detach', device], { reject: false });
+  // Twice: devices that a failed test left on the pool keep its ground from being unmounted the first time.
+  for (const pass of [1, 2]) {
+    for (const target of (await mountsBelow(directory)).reverse()) {
+      if (pass === 1 && !isGround(target)) left.push(`mount ${target}`);
+      await execa('umount', [target], { reject: false });
+    }
+    for (const { device, image } of await devicesBelow(directory)) {
+      if (pass === 1 && !isGround(image)) left.push(`${device} on ${image}`);
+      await execa('losetup', ['--detach', device], { reject: false });
+    }
   }
   await rm(directory, { recursive: true, force: true });
   return left;

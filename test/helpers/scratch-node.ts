@@ -138,6 +138,7 @@ const testSettings = {
   ephemeral: { defaultBytes: GiB, maximumBytes: 4n * GiB, poolCapBytes: 8n * GiB },
   kubeletDir: undefined,
   maxVolumesPerNode: 100,
+  guardFreezeLimitMs: 60_000,
 } as const satisfies OpenDeps['settings'];
 
 /** Stages and publishes; answers the target. */

@@ -14,6 +14,7 @@ const empty: RoomFacts = {
   outstandingBytes: 0n,
   inFlightBytes: 0n,
   trashBytes: 0n,
+  watermarkBytes: 0n,
 };
 
 const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint }[] = [
@@ -61,6 +62,11 @@ const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint 
     name: 'overcommit promises over the free blocks',
     facts: { overcommitPerMille: 2000, promisedBytes: 150n * GiB, outstandingBytes: 150n * GiB },
     expect: 50n,
+  },
+  {
+    name: 'an overcommitted pool below its watermark promises nothing',
+    facts: { overcommitPerMille: 3000, freeBytes: GiB, watermarkBytes: 2n * GiB },
+    expect: 0n,
   },
   {
     name: 'too much promised is negative',

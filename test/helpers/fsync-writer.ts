@@ -1,0 +1,25 @@
+/**
+ * Started as a process of its own: fsync-writer FILE CHUNKS. Writes chunks of 4 MiB whose every word tells its number, each with
+ * fsync, and says the number of each that was acknowledged. Blocks, as a pod does, while the filesystem is frozen.
+ */
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+
+export const chunkBytes = 4 * 1024 * 1024;
+
+/** The content of chunk `number`. */
+export function chunkOf(number: number): Buffer {
+  const chunk = Buffer.alloc(chunkBytes);
+  new Uint32Array(chunk.buffer, chunk.byteOffset, chunkBytes / 4).fill(number + 1);
+  return chunk;
+}
+
+const [file, chunks] = process.argv.slice(2);
+if (file !== undefined && chunks !== undefined) {
+  const fd = openSync(file, 'w');
+  for (let number = 0; number < Number(chunks); number += 1) {
+    writeSync(fd, chunkOf(number));
+    fsyncSync(fd);
+    writeSync(1, `${number}\n`);
+  }
+  closeSync(fd);
+}

@@ -1,0 +1,171 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readFile, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { execa } from 'execa';
+import { VolumeError } from '../../src/errors.ts';
+import { fsTypes } from '../../src/host/host.ts';
+import { GiB, MiB } from '../../src/units.ts';
+import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
+import {
+  call,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const writerProgram = join(import.meta.dirname, '..', 'helpers', 'fsync-writer.js');
+
+interface Writer {
+  readonly process: ChildProcess;
+  readonly ended: Promise<unknown>;
+  acknowledged: number;
+}
+
+function startWriter(file: string, chunks: number): Writer {
+  const child = spawn(process.execPath, [writerProgram, file, String(chunks)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const writer: Writer = { process: child, ended: once(child, 'exit'), acknowledged: 0 };
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    writer.acknowledged += text.split('\n').length - 1;
+  });
+  return writer;
+}
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; ) {
+    if (await holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`gave up waiting until ${what}`);
+}
+
+async function countWrong(file: string, chunks: number): Promise<number> {
+  const handle = await open(file, 'r');
+  try {
+    let wrong = 0;
+    const found = Buffer.alloc(chunkBytes);
+    for (let number = 0; number < chunks; number += 1) {
+      await handle.read(found, 0, chunkBytes, number * chunkBytes);
+      if (!found.equals(chunkOf(number))) wrong += 1;
+    }
+    return wrong;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
+  const mount = await node.host.mounts.at(target);
+  return (
+    mount?.superOptions.some((option) => /^(?:ro|emergency_ro|shutdown)$/.test(option)) ?? true
+  );
+}
+
+for (const fsType of fsTypes) {
+  onNode(
+    `${fsType}: three overcommitted volumes filled at once wait for room and lose nothing`,
+    async (t) => {
+      const node = await scratchNode(t, {
+        ground: 'ext4',
+        groundBytes: 2n * GiB,
+        pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
+      });
+      const ballast = join(node.poolPath, 'ballast');
+      await execa('fallocate', ['--length', String(700n * MiB), ballast]);
+      const chunks = 120;
+      const volumes = await Promise.all(
+        ['a', 'b', 'c'].map(async (name) => {
+          const input = volumeInput(name, { fsType, sizeBytes: GiB });
+          const { record } = await node.volumes.createVolume(call(), input);
+          const paths = await mountVolume(node, record.id);
+          const file = join(paths.targetPath, 'file');
+          return { id: record.id, paths, file, writer: startWriter(file, chunks) };
+        }),
+      );
+      t.teardown(async () => {
+        await node.domain.guard.stop();
+        for (const { writer } of volumes) writer.process.kill('SIGKILL');
+        await Promise.all(volumes.map(({ writer }) => writer.ended));
+      });
+      await until('all three stand still', () => node.domain.guard.frozenCount === 3);
+      const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
+      t.true(bavail * bsize > 0n, 'the pool has room for what the freeze flushed');
+      for (const { id } of volumes) {
+        const signs = await node.volumes.volumeHealth(call(), id);
+        t.true(
+          signs.some(({ reason }) => reason === 'FrozenForRoom'),
+          JSON.stringify(signs),
+        );
+      }
+      const refused = await t.throwsAsync(
+        node.volumes.createVolume(call(), volumeInput('late', { sizeBytes: 64n * MiB })),
+        { instanceOf: VolumeError },
+      );
+      t.is(refused?.reason, 'no-space');
+
+      await rm(ballast);
+      await Promise.all(volumes.map(({ writer }) => writer.ended));
+      for (const { id, paths, file, writer } of volumes) {
+        t.is(writer.process.exitCode, 0, 'no write failed');
+        t.is(writer.acknowledged, chunks);
+        t.false(await isReadOnly(node, paths.targetPath), 'no filesystem gave up');
+        t.is(await countWrong(file, chunks), 0, 'every acknowledged byte is there');
+        await unmountVolume(node, id, paths);
+        await mountVolume(node, id);
+        t.is(await countWrong(file, chunks), 0, 'and again after a mount');
+        await unmountVolume(node, id, paths);
+        await node.volumes.deleteVolume(call(), id);
+      }
+    },
+  );
+}
+
+onNode('a freeze ends at its bound, at unpublish, and when the driver stops', async (t) => {
+  const node = await scratchNode(t, {
+    ground: 'ext4',
+    groundBytes: GiB,
+    pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
+    settings: { guardFreezeLimitMs: 1_500 },
+  });
+  const make = async (name: string) => {
+    const { record } = await node.volumes.createVolume(
+      call(),
+      volumeInput(name, { sizeBytes: 256n * MiB }),
+    );
+    return { id: record.id, paths: await mountVolume(node, record.id) };
+  };
+  const [a, b] = [await make('a'), await make('b')];
+  const ballast = join(node.poolPath, 'ballast');
+  const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
+  await execa('fallocate', ['--length', String(bavail * bsize - 8n * MiB), ballast]);
+  await until('both stand still', () => node.domain.guard.frozenCount === 2);
+
+  await unmountVolume(node, b.id, b.paths);
+  t.is(node.domain.guard.frozenSince(b.id), undefined, 'unpublish thaws');
+  await until('the bound has passed', () => node.domain.guard.isExempt(a.id));
+  const file = await open(join(a.paths.targetPath, 'after'), 'w');
+  await file.writeFile('written on');
+  await file.sync();
+  await file.close();
+  t.is(await readFile(join(a.paths.targetPath, 'after'), 'utf8'), 'written on');
+
+  await rm(ballast);
+  await until('room has returned', () => !node.domain.guard.isExempt(a.id));
+  await execa('fallocate', ['--length', String(bavail * bsize - 8n * MiB), ballast]);
+  await until('it stands still again', () => node.domain.guard.frozenCount === 1);
+  await node.restart();
+  const again = await open(join(a.paths.targetPath, 'restarted'), 'w');
+  await again.close();
+  await rm(ballast);
+  await unmountVolume(node, a.id, a.paths);
+});
