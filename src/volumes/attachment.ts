@@ -5,8 +5,7 @@ import type { VolumeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
 import { explain } from './failures.ts';
 import type { FoundVolume } from './pools.ts';
-import { isFreezable } from './space-guard.ts';
-import { dirtyLimitBytes } from './watermarks.ts';
+import { dirtyLimitBytes, isFreezable } from './watermarks.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {

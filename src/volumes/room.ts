@@ -5,8 +5,7 @@ import type { Capacity, Host } from '../host/host.ts';
 import { formatBytes, MiB } from '../units.ts';
 import type { Pool } from './pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
-import { isGuarded } from './space-guard.ts';
-import { watermarksOf } from './watermarks.ts';
+import { isGuarded, watermarksOf } from './watermarks.ts';
 
 /** Bytes that belong to one operation under way, until its record carries the promise. */
 export interface Reservation {

@@ -2,11 +2,10 @@ import { messageOf } from '../errors.ts';
 import { hasErrno, KernelError } from '../host/errors.ts';
 import type { Freeze, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
-import type { VolumeRecord } from '../state/records.ts';
 import type { Locks } from './locks.ts';
 import type { Pool } from './pool.ts';
 import { findGuarded, type Guarded } from './space-guarded.ts';
-import { nextLookMs, type Watermarks, watermarksOf } from './watermarks.ts';
+import { isGuarded, nextLookMs, type Watermarks, watermarksOf } from './watermarks.ts';
 
 export interface SpaceGuardDeps {
   readonly host: Host;
@@ -215,15 +214,4 @@ export class SpaceGuard {
       }
     }
   }
-}
-
-/** Only a pool that promises more than it has can run full by its volumes' doing. */
-export function isGuarded(pool: Pool): boolean {
-  const { guard, overcommitPerMille } = pool.settings;
-  return guard ?? overcommitPerMille > 1000;
-}
-
-/** Whether the guard may have to freeze that volume, so that its dirty pages are kept few. */
-export function isFreezable(pool: Pool, record: VolumeRecord): boolean {
-  return isGuarded(pool) && record.provisioning === 'thin' && record.fsType !== null;
 }

@@ -1,4 +1,6 @@
+import type { VolumeRecord } from '../state/records.ts';
 import { GiB, MiB } from '../units.ts';
+import type { PoolSettings } from './pool-settings.ts';
 
 /** Dirty pages that one guarded volume may have: its device's writeback limit (strict_limit, max_bytes in sysfs). */
 export const dirtyLimitBytes = 16n * MiB;
@@ -39,4 +41,18 @@ export function nextLookMs(freeBytes: bigint, marks: Watermarks): number {
   const left = freeBytes > marks.freezeBytes ? freeBytes - marks.freezeBytes : 0n;
   const milliseconds = Number((left * 1000n) / fastestBytesPerSecond);
   return Math.min(slowestLookMs, Math.max(quickestLookMs, milliseconds));
+}
+
+/** Only a pool that promises more than it has can run full by its volumes' doing. */
+export function isGuarded({ settings }: { readonly settings: PoolSettings }): boolean {
+  const { guard, overcommitPerMille } = settings;
+  return guard ?? overcommitPerMille > 1000;
+}
+
+/** Whether the guard may have to freeze that volume, so that its dirty pages are kept few. */
+export function isFreezable(
+  pool: { readonly settings: PoolSettings },
+  record: VolumeRecord,
+): boolean {
+  return isGuarded(pool) && record.provisioning === 'thin' && record.fsType !== null;
 }
