@@ -110,7 +110,9 @@ function callOf(request: IncomingMessage): PluginCall {
 async function readBody(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // The request must outlive a refusal: its connection carries the answer.
+  const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  for await (const chunk of parts) {
     length += chunk.length;
     if (length > longestBody) {
       throw new HttpRefusal(413, `the body is longer than ${longestBody} bytes`);

@@ -1,0 +1,66 @@
+import { VolumeError } from '../../src/errors.ts';
+import type { LocalVolumes } from '../../src/volumes/local-volumes.ts';
+import type { Volume } from '../../src/volumes/model.ts';
+import { aVolume, fakeVolumes } from './fake-volumes.ts';
+
+/**
+ * A domain with volumes by name and holders in memory, as far as the Docker front asks for them. It makes what it is told
+ * to, so that the plugin's answers can be followed over several calls.
+ */
+export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
+  const all = new Map<string, Volume>();
+  const holders = new Map<string, Set<string>>();
+  const idOf = (name: string): string => `${name}.0123abcd`;
+  const { volumes, calls } = fakeVolumes({
+    createVolume: async (_call, input) => {
+      const volume: Volume = {
+        pool: input.settings.pool ?? 'default',
+        record: {
+          ...aVolume.record,
+          id: idOf(input.name),
+          name: input.name,
+          fsType: input.fsType,
+          sizeBytes: input.range.requiredBytes || 1n << 30n,
+        },
+      };
+      all.set(volume.record.id, volume);
+      return volume;
+    },
+    deleteVolume: async (_call, id) => {
+      all.delete(id);
+    },
+    listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
+  });
+  const local: LocalVolumes = {
+    findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
+    findSource: (name) => {
+      const found = all.get(idOf(name));
+      if (found === undefined) throw new VolumeError('not-found', `there is no '${name}'`);
+      const { id, kind, fsType, sizeBytes } = found.record;
+      return { source: { kind: 'volume', id }, kind, fsType, sizeBytes, pool: found.pool };
+    },
+    hold: async (_call, { volumeId, holder }) => {
+      holders.set(volumeId, (holders.get(volumeId) ?? new Set()).add(holder));
+      return `/mnt/${volumeId}`;
+    },
+    release: async (_call, { volumeId, holder }) => {
+      const left = holders.get(volumeId);
+      left?.delete(holder);
+      if (left?.size === 0) holders.delete(volumeId);
+    },
+    releaseUnused: async (_call, volumeId) => {
+      holders.delete(volumeId);
+    },
+    heldPaths: async () => new Map([...holders.keys()].map((id) => [id, `/mnt/${id}`])),
+    look: async () => ({ usedBytes: 5n << 20n, allocatedBytes: 6n << 20n, snapshots: ['s1'] }),
+    ...overrides,
+  };
+  return {
+    front: { volumes, local, nodeId: 'node-1', defaultFsType: 'ext4' as const },
+    calls,
+    /** Puts a volume there that Docker did not make. */
+    put: (volume: Volume): void => {
+      all.set(volume.record.id, volume);
+    },
+  };
+}

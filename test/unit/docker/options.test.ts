@@ -1,0 +1,103 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import {
+  knownOptions,
+  type Options,
+  optionsAsMarkdown,
+  parseOptions,
+} from '../../../src/docker/options.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { GiB, MiB } from '../../../src/units.ts';
+import type { FoundSource } from '../../../src/volumes/local-volumes.ts';
+
+const aSnapshot: FoundSource = {
+  source: { kind: 'snapshot', id: 's.0123abcd' },
+  kind: 'mount',
+  fsType: 'xfs',
+  sizeBytes: 2n * GiB,
+  pool: 'fast',
+};
+
+const parse = (options: Options, source: FoundSource = aSnapshot) =>
+  parseOptions('v', options, {
+    defaultFsType: 'ext4',
+    findSource: (name) => {
+      if (name === 's') return source;
+      throw new VolumeError('not-found', `there is no volume or snapshot '${name}' on this node`);
+    },
+  });
+
+test('nothing said: the defaults of the driver', (t) => {
+  t.like(parse({}), {
+    name: 'v',
+    kind: 'mount',
+    fsType: 'ext4',
+    range: { requiredBytes: 0n, limitBytes: 0n },
+    source: null,
+    mountOptions: [],
+    settings: { pool: undefined, provisioning: 'thin', trim: 'periodic', sectorSize: 4096 },
+  });
+});
+
+test('every option arrives', (t) => {
+  const input = parse({
+    size: '64Mi',
+    fstype: 'ext4',
+    pool: 'bulk',
+    provisioning: 'thick',
+    mkfsOptions: '-i 8192',
+    mountOptions: 'noatime, nodev,',
+  });
+  t.like(input, { range: { requiredBytes: 64n * MiB }, fsType: 'ext4' });
+  t.like(input.settings, { pool: 'bulk', provisioning: 'thick', trim: 'off' });
+  t.deepEqual(input.settings.mkfsOptions, ['-i', '8192']);
+  t.deepEqual(input.mountOptions, ['noatime', 'nodev']);
+  t.deepEqual(input.parameters, { pool: 'bulk', provisioning: 'thick', mkfsOptions: '-i 8192' });
+});
+
+test('a copy takes size, filesystem and pool from its source where they are not said', (t) => {
+  const copy = parse({ from: 's' });
+  t.like(copy, { fsType: 'xfs', range: { requiredBytes: 2n * GiB } });
+  t.deepEqual(copy.source, { kind: 'snapshot', id: 's.0123abcd' });
+  t.is(copy.settings.pool, 'fast');
+  const larger = parse({ from: 's', size: '3Gi', pool: 'bulk' });
+  t.is(larger.range.requiredBytes, 3n * GiB);
+  t.is(larger.settings.pool, 'bulk');
+});
+
+const refused: readonly { options: Options; source?: FoundSource; says: RegExp }[] = [
+  { options: { sise: '1Gi' }, says: /^option 'sise' is not known; known are size, fstype, pool, / },
+  { options: { Size: '1Gi' }, says: /^option 'Size' is not known/ },
+  { options: { constructor: '1' }, says: /^option 'constructor' is not known/ },
+  { options: JSON.parse('{"__proto__":"1"}') as Options, says: /^option '__proto__' is not known/ },
+  { options: { size: 'big' }, says: /^option size: 'big' is not a size; write for example/ },
+  { options: { size: '10g' }, says: /^option size: '10g' is not a size/ },
+  { options: { size: '-1' }, says: /^option size: '-1' is not a size/ },
+  { options: { size: '' }, says: /^option size: '' is not a size/ },
+  { options: { size: '0' }, says: /^option size '0' must be more than nothing/ },
+  { options: { fstype: 'zfs' }, says: /^option fstype 'zfs' is not served; write one of ext4/ },
+  { options: { fstype: '' }, says: /^option fstype '' is not served/ },
+  { options: { pool: '../x' }, says: /pool '\.\.\/x' is not the name of a pool/ },
+  { options: { provisioning: 'fat' }, says: /provisioning 'fat' is not allowed/ },
+  { options: { mkfsOptions: '-d /etc' }, says: /-d/ },
+  { options: { from: 'nobody' }, says: /^there is no volume or snapshot 'nobody'/ },
+  {
+    options: { from: 's' },
+    source: { ...aSnapshot, kind: 'block', fsType: null },
+    says: /^option from 's' is a raw block snapshot/,
+  },
+];
+for (const { options, source, says } of refused) {
+  test(`refused: ${JSON.stringify(options)}${source === undefined ? '' : ' of a block volume'}`, (t) => {
+    const error = t.throws(() => parse(options, source), { instanceOf: VolumeError });
+    t.regex(error.message, says);
+  });
+}
+
+test('docs/docker.md has the table of the options', async (t) => {
+  const path = join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'docker.md');
+  const docs = await readFile(path, 'utf8');
+  t.true(docs.includes(optionsAsMarkdown()), `put this into the file:\n\n${optionsAsMarkdown()}`);
+  t.is(Object.keys(knownOptions).length, 7);
+});

@@ -1,0 +1,262 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { type EndedPluginCall, serveDocker } from '../../../src/docker/server.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { createLog } from '../../../src/observe/log.ts';
+import type { LocalVolumes } from '../../../src/volumes/local-volumes.ts';
+import { fakeDocker } from '../../helpers/fake-local-volumes.ts';
+import { aVolume } from '../../helpers/fake-volumes.ts';
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: unknown;
+}
+
+async function started(t: ExecutionContext, overrides: Partial<LocalVolumes> = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-docker-'));
+  const socket = join(directory, 'plugins', 'd.sock');
+  const docker = fakeDocker(overrides);
+  const ended: EndedPluginCall[] = [];
+  const log = createLog({ level: 'silent' });
+  const callEnded = (call: EndedPluginCall): void => {
+    ended.push(call);
+  };
+  const serving = { socket, front: docker.front, log, callEnded, requestTimeoutMs: 500 };
+  const plugin = await serveDocker(serving);
+  t.teardown(async () => {
+    await plugin.close();
+    await rm(directory, { recursive: true });
+  });
+  const send = async (path: string, body: string, method = 'POST'): Promise<Answer> => {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const headers = { host: '', 'content-length': Buffer.byteLength(body) };
+      const request = httpRequest({ socketPath: socket, path, method, headers }, resolve);
+      request.once('error', reject);
+      request.end(body);
+    });
+    const content = await text(response);
+    return {
+      status: response.statusCode ?? 0,
+      type: response.headers['content-type'] ?? '',
+      body: content === '' ? undefined : JSON.parse(content),
+    };
+  };
+  const call = async (name: string, body?: unknown): Promise<unknown> =>
+    (await send(`/VolumeDriver.${name}`, body === undefined ? '' : JSON.stringify(body))).body;
+  return { ...docker, socket, send, call, ended, serving, plugin };
+}
+
+test('a volume lives through every call, as docker makes them', async (t) => {
+  const { call, send, ended } = await started(t);
+  const activated = await send('/Plugin.Activate', '');
+  t.deepEqual(activated.body, { Implements: ['VolumeDriver'] });
+  t.is(activated.type, 'application/vnd.docker.plugins.v1.2+json');
+  t.deepEqual(await call('Capabilities', {}), { Capabilities: { Scope: 'local' } });
+  t.deepEqual(await call('Create', { Name: 'v1', Opts: { size: '64Mi' } }), {});
+  t.deepEqual(await call('Path', { Name: 'v1' }), { Mountpoint: '' });
+  const Mountpoint = '/mnt/v1.0123abcd';
+  t.deepEqual(await call('Mount', { Name: 'v1', ID: 'copy-up' }), { Mountpoint });
+  t.deepEqual(await call('Mount', { Name: 'v1', ID: 'run' }), { Mountpoint });
+  t.deepEqual(await call('Unmount', { Name: 'v1', ID: 'copy-up' }), {});
+  t.deepEqual(await call('Path', { Name: 'v1' }), { Mountpoint });
+  const CreatedAt = '1970-01-01T00:00:00.000Z';
+  t.deepEqual(await call('List'), { Volumes: [{ Name: 'v1', Mountpoint, CreatedAt }] });
+  t.deepEqual(await call('Get', { Name: 'v1' }), {
+    Volume: {
+      Name: 'v1',
+      Mountpoint,
+      CreatedAt,
+      Status: {
+        id: 'v1.0123abcd',
+        size: '64 MiB',
+        used: '5 MiB',
+        allocated: '6 MiB',
+        sizeBytes: String(64 << 20),
+        usedBytes: String(5 << 20),
+        allocatedBytes: String(6 << 20),
+        filesystem: 'ext4',
+        provisioning: 'thin',
+        pool: 'default',
+        node: 'node-1',
+        snapshots: ['s1'],
+      },
+    },
+  });
+  t.deepEqual(await call('Unmount', { Name: 'v1', ID: 'run' }), {});
+  t.deepEqual(await call('Remove', { Name: 'v1' }), {});
+  t.deepEqual(await call('List'), { Volumes: [] });
+  t.is(ended.length, 13);
+  t.true(ended.every(({ code }) => code === 'ok'));
+});
+
+test('what is gone holds nobody back, and what never was is an error', async (t) => {
+  const { call } = await started(t);
+  const Err = "volume 'none' does not exist";
+  t.deepEqual(await call('Get', { Name: 'none' }), { Err });
+  t.deepEqual(await call('Path', { Name: 'none' }), { Err });
+  t.deepEqual(await call('Mount', { Name: 'none', ID: 'a' }), { Err });
+  t.deepEqual(await call('Unmount', { Name: 'none', ID: 'a' }), {});
+  t.deepEqual(await call('Remove', { Name: 'none' }), {});
+});
+
+test('a volume is found by its id too, and answers to the name that was asked', async (t) => {
+  const { call, put } = await started(t);
+  put(aVolume);
+  t.like(await call('Get', { Name: 'pvc-1.0123abcd' }), { Volume: { Name: 'pvc-1.0123abcd' } });
+});
+
+test('raw block volumes are not listed, and say why they cannot be used', async (t) => {
+  const { call, put } = await started(t);
+  put({ ...aVolume, record: { ...aVolume.record, kind: 'block', fsType: null } });
+  t.deepEqual(await call('List'), { Volumes: [] });
+  t.deepEqual(await call('Mount', { Name: 'pvc-1.0123abcd', ID: 'a' }), {
+    Err: "volume 'pvc-1.0123abcd' is a raw block volume; Docker can only use filesystems",
+  });
+});
+
+test('options may be null, absent or empty', async (t) => {
+  const { call } = await started(t);
+  for (const [i, Opts] of [null, undefined, {}].entries()) {
+    t.deepEqual(await call('Create', { Name: `v${i}`, Opts }), {});
+  }
+});
+
+test('a busy volume is waited for, since Docker does not ask again', async (t) => {
+  let refusals = 3;
+  const { call } = await started(t, {
+    hold: async () => {
+      refusals -= 1;
+      if (refusals > 0) throw new VolumeError('busy', 'Mount is in progress');
+      return '/mnt/x';
+    },
+  });
+  await call('Create', { Name: 'v1' });
+  t.deepEqual(await call('Mount', { Name: 'v1', ID: 'a' }), { Mountpoint: '/mnt/x' });
+  t.is(refusals, 0);
+});
+
+test('a caller that goes away ends the waiting for a busy volume', async (t) => {
+  let tries = 0;
+  let isGone: () => void = () => undefined;
+  const gone = new Promise<void>((resolve) => {
+    isGone = resolve;
+  });
+  const { call, socket, ended } = await started(t, {
+    hold: async (holding) => {
+      tries += 1;
+      holding.signal.addEventListener('abort', isGone);
+      throw new VolumeError('busy', 'Mount is in progress');
+    },
+  });
+  await call('Create', { Name: 'v1' });
+  const request = httpRequest({ socketPath: socket, path: '/VolumeDriver.Mount', method: 'POST' });
+  request.on('error', () => undefined);
+  request.end(JSON.stringify({ Name: 'v1', ID: 'a' }));
+  while (tries < 2) await new Promise((resolve) => setImmediate(resolve));
+  request.destroy();
+  await gone;
+  while (ended.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  t.is(ended[1]?.code, 'busy');
+});
+
+test('what is not for people stays in the log', async (t) => {
+  const { call, ended } = await started(t, {
+    releaseUnused: async () => {
+      throw new Error('secret of the house');
+    },
+  });
+  await call('Create', { Name: 'v1' });
+  const answer = await call('Remove', { Name: 'v1' });
+  t.deepEqual(answer, { Err: "internal error, see the driver's log" });
+  t.is(ended.at(-1)?.code, 'internal');
+});
+
+const badBodies = [
+  { body: '{', says: 'the body is not JSON' },
+  { body: '[]', says: 'Name is missing' },
+  { body: '""', says: /Object/ },
+  { body: 'null', says: /Object/ },
+  { body: '{}', says: 'Name is missing' },
+  { body: '{"Name":7}', says: 'Name must be text' },
+  { body: '{"Name":""}', says: 'Name must not be empty' },
+  { body: JSON.stringify({ Name: 'a'.repeat(256) }), says: 'Name is longer than 255 characters' },
+  { body: '{"Name":"a\\u0000b"}', says: 'Name holds control characters' },
+  { body: '{"Name":"a\\u001b[2J"}', says: 'Name holds control characters' },
+  { body: '{"Name":"v","Opts":["size"]}', says: /^option '0' is not known/ },
+  { body: '{"Name":"v","Opts":"size"}', says: 'Opts must be an object' },
+  { body: '{"Name":"v","Opts":{"size":5}}', says: 'the value of an option must be text' },
+  { body: '{"Name":"v","Opts":{"":"5"}}', says: 'the name of an option must not be empty' },
+  {
+    body: JSON.stringify({ Name: 'v', Opts: { size: '5'.repeat(5000) } }),
+    says: 'an option is longer than 4096 characters',
+  },
+] as const;
+for (const { body, says } of badBodies) {
+  test(`refused body: ${body.slice(0, 40)}`, async (t) => {
+    const { send, calls } = await started(t);
+    const answer = await send('/VolumeDriver.Create', body);
+    t.is(answer.status, 200);
+    const { Err } = answer.body as { Err: string };
+    if (typeof says === 'string') t.is(Err, says);
+    else t.regex(Err, says);
+    t.deepEqual(calls, []);
+  });
+}
+
+test('an ID is needed to mount', async (t) => {
+  const { call } = await started(t);
+  t.deepEqual(await call('Mount', { Name: 'v1' }), { Err: 'ID is missing' });
+  t.deepEqual(await call('Unmount', { Name: 'v1', ID: '' }), { Err: 'ID must not be empty' });
+});
+
+test('a body that is too long is refused, not read', async (t) => {
+  const { send } = await started(t);
+  const answer = await send('/VolumeDriver.Create', `{"Name":"${'a'.repeat(70_000)}"}`);
+  t.deepEqual([answer.status, answer.body], [413, { Err: 'the body is longer than 65536 bytes' }]);
+});
+
+test('other paths and methods are refused', async (t) => {
+  const { send } = await started(t);
+  t.is((await send('/VolumeDriver.Format', '{}')).status, 404);
+  t.is((await send('/constructor', '{}')).status, 404);
+  t.is((await send('/', '{}')).status, 404);
+  t.is((await send('/VolumeDriver.List', '', 'GET')).status, 405);
+});
+
+test('whatever the body is, there is an answer, and the next call is served', async (t) => {
+  const { send, call } = await started(t);
+  const path = fc.constantFrom('Create', 'Get', 'Mount', 'Unmount', 'Remove', 'Path', 'List');
+  const body = fc.oneof(fc.json(), fc.string({ unit: 'binary' }));
+  await fc.assert(
+    fc.asyncProperty(path, body, async (name, content) => {
+      const answer = await send(`/VolumeDriver.${name}`, content);
+      return answer.status === 200 && typeof answer.body === 'object';
+    }),
+    { numRuns: 150 },
+  );
+  t.like(await call('Capabilities', {}), { Capabilities: { Scope: 'local' } });
+});
+
+test('a caller that never ends its request is cut off', async (t) => {
+  const { socket } = await started(t);
+  const connection = createConnection(socket);
+  connection.write('POST /VolumeDriver.Get HTTP/1.1\r\nHost:\r\nContent-Length: 100\r\n\r\n{');
+  const answer = await text(connection);
+  t.regex(answer, /^HTTP\/1\.1 408 /);
+});
+
+test('the socket is for root alone; a stale one is replaced, a living one and a file are not', async (t) => {
+  const { socket, serving, plugin } = await started(t);
+  t.is((await stat(socket)).mode & 0o777, 0o600);
+  await t.throwsAsync(serveDocker(serving), { message: /another process answers/ });
+  await plugin.close();
+  await writeFile(socket, '');
+  await t.throwsAsync(serveDocker(serving), { message: /^--docker-socket: .* is not a socket/ });
+});
