@@ -11,6 +11,7 @@ import type { Volumes } from '../../src/volumes/api.ts';
 import type { Domain } from '../../src/volumes/domain.ts';
 import type { Reached } from '../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
+import type { LocalVolumes } from '../../src/volumes/local-volumes.ts';
 import type {
   AccessMode,
   Capability,
@@ -29,6 +30,8 @@ export interface ScratchOptions {
   readonly pool?: Partial<PoolSettings>;
   readonly reached?: Reached;
   readonly host?: (host: Host) => Host;
+  /** Gives the driver a directory for its own mounts, `DIRECTORY/own`. */
+  readonly mountDir?: boolean;
   readonly settings?: Partial<OpenDeps['settings']>;
 }
 
@@ -39,6 +42,7 @@ export interface ScratchNode {
   readonly poolPath: string;
   readonly host: Host;
   readonly volumes: Volumes;
+  readonly local: LocalVolumes;
   readonly domain: Domain;
   /** A path below the scratch directory that does not exist yet; its parent does. */
   pathOf(name: string): string;
@@ -107,7 +111,11 @@ export async function scratchNode(
       log: createLog({ level: process.env['LOOPCSI_TEST_LOG'] === '1' ? 'debug' : 'silent' }),
       ownedBy,
       stateDir: join(directory, 'state'),
-      settings: { ...testSettings, ...options.settings },
+      settings: {
+        ...testSettings,
+        mountDir: options.mountDir === true ? join(directory, 'own') : undefined,
+        ...options.settings,
+      },
       pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...options.pool }],
       ...(reached === undefined ? {} : { reached }),
     });
@@ -119,6 +127,9 @@ export async function scratchNode(
     host,
     get volumes() {
       return opened.volumes;
+    },
+    get local() {
+      return opened.local;
     },
     get domain() {
       return opened.domain;

@@ -1,0 +1,291 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { VolumeError } from '../../src/errors.ts';
+import { fsTypes } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+import { faultPoints } from '../../src/volumes/fault-points.ts';
+import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import {
+  call,
+  capability,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
+
+async function make(node: ScratchNode, name = 'v1', fsType: (typeof fsTypes)[number] = 'ext4') {
+  const input = volumeInput(name, { fsType, sizeBytes: sizeOf[fsType] });
+  return (await node.volumes.createVolume(call(), input)).record.id;
+}
+
+async function refusal(work: Promise<unknown>): Promise<{ reason: string; message: string }> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof VolumeError) return error;
+    throw error;
+  }
+  return { reason: 'ok', message: '' };
+}
+
+/** A process with a mount namespace of its own, in which the volume is bound: what a container is to the kernel. */
+async function container(
+  t: ExecutionContext,
+  { path, inside }: { path: string; inside: string },
+): Promise<() => Promise<void>> {
+  const script =
+    'mount --make-rprivate / && mount --bind "$0" "$1" && umount "$0" && echo ready && exec sleep 1000';
+  await mkdir(inside);
+  const child = spawn('unshare', ['--mount', 'sh', '-c', script, path, inside], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'exit');
+  const end = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await ended;
+  };
+  t.teardown(end);
+  t.is(String(await once(child.stdout, 'data')), 'ready\n');
+  return end;
+}
+
+for (const fsType of fsTypes) {
+  onNode(`${fsType}: held by two, unmounted with the last, empty at first`, async (t) => {
+    const node = await scratchNode(t, { mountDir: true });
+    const volumeId = await make(node, 'v1', fsType);
+    const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+    t.is(path, join(node.directory, 'own', volumeId));
+    t.deepEqual(await readdir(path), []);
+    await writeFile(join(path, 'kept'), 'data');
+    t.is(await node.local.hold(call(), { volumeId, holder: 'b' }), path);
+    await node.local.release(call(), { volumeId, holder: 'a' });
+    t.deepEqual([...(await node.local.heldPaths())], [[volumeId, path]]);
+    await node.local.release(call(), { volumeId, holder: 'b' });
+    t.deepEqual(await mountsBelow(node.directory), []);
+    t.deepEqual(await devicesBelow(node.directory), []);
+    t.deepEqual(await readdir(join(node.directory, 'own')), []);
+    await node.local.hold(call(), { volumeId, holder: 'c' });
+    t.is(await readFile(join(path, 'kept'), 'utf8'), 'data');
+    await node.local.release(call(), { volumeId, holder: 'c' });
+  });
+}
+
+onNode('lost+found is taken away again when e2fsck has made it, but not from data', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node);
+  const holding = { volumeId, holder: 'a' };
+  await node.local.hold(call(), holding);
+  await node.local.release(call(), holding);
+  const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
+  await execa('e2fsck', ['-fp', image], { reject: false });
+  const path = await node.local.hold(call(), holding);
+  t.deepEqual(await readdir(path), []);
+  await mkdir(join(path, 'lost+found'));
+  await writeFile(join(path, 'lost+found', '#12'), 'found');
+  await node.local.release(call(), holding);
+  await node.local.hold(call(), holding);
+  t.deepEqual(await readdir(path), ['lost+found']);
+  await node.local.release(call(), holding);
+});
+
+onNode('holders outlive the driver; of a mount that has gone they do not', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node);
+  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+  await node.local.hold(call(), { volumeId, holder: 'b' });
+  await node.restart();
+  await node.local.release(call(), { volumeId, holder: 'a' });
+  t.true((await node.local.heldPaths()).has(volumeId));
+  // As after a reboot.
+  await execa('umount', [path]);
+  await node.restart();
+  await node.local.hold(call(), { volumeId, holder: 'c' });
+  await node.local.release(call(), { volumeId, holder: 'c' });
+  t.deepEqual(await mountsBelow(node.directory), []);
+});
+
+onNode('what is held cannot be deleted or staged, and what is staged cannot be held', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node);
+  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+  const deleted = await refusal(node.volumes.deleteVolume(call(), volumeId));
+  t.is(deleted.reason, 'wrong-state');
+  const staged = await refusal(mountVolume(node, volumeId));
+  t.is(staged.reason, 'wrong-state');
+  t.regex(
+    staged.message,
+    /in use by containers of this machine \(mounted at .*\); stop and remove/,
+  );
+  // An unstage of somewhere else leaves it alone.
+  const elsewhere = { volumeId, stagingTargetPath: node.pathOf('elsewhere') };
+  await node.volumes.unstageVolume(call(), elsewhere);
+  await writeFile(join(path, 'still'), 'here');
+  await node.local.release(call(), { volumeId, holder: 'a' });
+
+  const paths = await mountVolume(node, volumeId);
+  const held = await refusal(node.local.hold(call(), { volumeId, holder: 'b' }));
+  t.is(held.reason, 'wrong-state');
+  t.regex(held.message, /is in use outside Docker \(mounted at /);
+  t.is(await readFile(join(paths.targetPath, 'still'), 'utf8'), 'here');
+  await unmountVolume(node, volumeId, paths);
+});
+
+onNode('the own directory is no target for anybody else', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node);
+  const stagingTargetPath = join(node.directory, 'own', volumeId);
+  const input = { volumeId, stagingTargetPath, capability: capability() };
+  t.is((await refusal(node.volumes.stageVolume(call(), input))).reason, 'invalid');
+  const block = volumeInput('b1', { kind: 'block', sizeBytes: 16n * MiB });
+  const blockId = (await node.volumes.createVolume(call(), block)).record.id;
+  const held = await refusal(node.local.hold(call(), { volumeId: blockId, holder: 'a' }));
+  t.is(held.reason, 'wrong-state');
+});
+
+onNode(
+  'whether a container uses a volume is asked from the kernel, whoever holds it',
+  async (t) => {
+    const node = await scratchNode(t, { mountDir: true });
+    const volumeId = await make(node);
+    const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+    const end = await container(t, { path, inside: node.pathOf('inside') });
+    const used = await refusal(node.local.releaseUnused(call(), volumeId));
+    t.is(used.reason, 'wrong-state');
+    t.regex(used.message, /is in use: \/dev\/loop\d+ is mounted by a container/);
+    // It is mounted still, for the next container, and its holder is known.
+    t.true((await node.local.heldPaths()).has(volumeId));
+    await end();
+    // Nobody told that the container has gone.
+    await node.local.releaseUnused(call(), volumeId);
+    await node.volumes.deleteVolume(call(), volumeId);
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+onNode('a volume grows and is seen under a holder', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node, 'v1', 'xfs');
+  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+  const range = { requiredBytes: 640n * MiB, limitBytes: 0n };
+  await node.volumes.expandVolume(call(), { volumeId, range });
+  await node.volumes.nodeExpandVolume(call(), { volumeId, range, volumePath: path });
+  const { totalBytes } = await node.host.files.capacity(path);
+  t.true(totalBytes > 500n * MiB);
+  const sight = await node.local.look(volumeId);
+  t.true((sight.usedBytes ?? 0n) > 0n && sight.allocatedBytes > 0n);
+  await node.local.release(call(), { volumeId, holder: 'a' });
+  t.is((await node.local.look(volumeId)).usedBytes, undefined);
+});
+
+/** Those of a mount and an unmount; the others of staging come with growth. */
+const heldPoints = faultPoints.filter((point) =>
+  /^(?:stage:(?:attached|noted|mounted)|hold:.*|release:.*)$/.test(point),
+);
+for (const point of heldPoints) {
+  onNode(`a failure at ${point}: the calls again bring it to rest`, async (t) => {
+    const node = await scratchNode(t, { mountDir: true });
+    const volumeId = await make(node);
+    let reachedIt = false;
+    await node.restart({
+      reached: (one) => {
+        if (one !== point || reachedIt) return;
+        reachedIt = true;
+        throw new Error(`stopped at ${point}`);
+      },
+    });
+    const holding = { volumeId, holder: 'a' };
+    for (const step of [node.local.hold, node.local.release]) {
+      await step(call(), holding).catch(() => undefined);
+    }
+    t.true(reachedIt);
+    await node.restart();
+    const path = await node.local.hold(call(), holding);
+    await writeFile(join(path, 'x'), 'y');
+    await node.local.release(call(), holding);
+    await node.volumes.deleteVolume(call(), volumeId);
+    t.deepEqual(await mountsBelow(node.directory), []);
+    t.deepEqual(await devicesBelow(node.directory), []);
+  });
+}
+
+const withoutStaging = { mountDir: true, settings: { withoutStaging: true } };
+
+function publish(
+  node: ScratchNode,
+  volumeId: string,
+  target: string,
+  asked: Parameters<typeof capability>[0] & { readOnly?: boolean } = {},
+) {
+  const { readOnly = false, ...rest } = asked;
+  return node.volumes.publishVolume(call(), {
+    volumeId,
+    stagingTargetPath: '',
+    targetPath: node.pathOf(target),
+    capability: capability(rest),
+    readOnly,
+  });
+}
+
+onNode(
+  'without staging, publishing does the whole work and the last unpublish undoes it',
+  async (t) => {
+    const node = await scratchNode(t, withoutStaging);
+    const volumeId = await make(node);
+    const shared = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
+    await publish(node, volumeId, 'one', shared);
+    await publish(node, volumeId, 'one', shared);
+    await publish(node, volumeId, 'two', { ...shared, readOnly: true });
+    await writeFile(node.pathOf('one/file'), 'data');
+    t.is(await readFile(node.pathOf('two/file'), 'utf8'), 'data');
+    await t.throwsAsync(writeFile(node.pathOf('two/file'), 'no'), { code: 'EROFS' });
+    await node.restart();
+    await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('one') });
+    t.is(await readFile(node.pathOf('two/file'), 'utf8'), 'data');
+    await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('two') });
+    await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('two') });
+    t.deepEqual(await mountsBelow(node.directory), []);
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+onNode('without staging, a refused second publish leaves the first alone', async (t) => {
+  const node = await scratchNode(t, withoutStaging);
+  const volumeId = await make(node);
+  await publish(node, volumeId, 'one');
+  t.is((await refusal(publish(node, volumeId, 'two'))).reason, 'wrong-state');
+  const held = await refusal(node.local.hold(call(), { volumeId, holder: 'a' }));
+  t.is(held.reason, 'wrong-state');
+  await writeFile(node.pathOf('one/file'), 'data');
+  await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('one') });
+
+  await node.local.hold(call(), { volumeId, holder: 'a' });
+  const published = await refusal(publish(node, volumeId, 'one'));
+  t.is(published.reason, 'wrong-state');
+  t.regex(published.message, /in use by containers of this machine as a Docker volume/);
+  t.is((await readdir(join(node.directory, 'own', volumeId)))[0], 'file');
+  await node.local.release(call(), { volumeId, holder: 'a' });
+});
+
+onNode('without staging, a raw block volume is published too', async (t) => {
+  const node = await scratchNode(t, withoutStaging);
+  const input = volumeInput('b1', { kind: 'block', sizeBytes: 16n * MiB });
+  const volumeId = (await node.volumes.createVolume(call(), input)).record.id;
+  await publish(node, volumeId, 'node', { kind: 'block' });
+  await writeFile(node.pathOf('node'), 'data', { flag: 'r+' });
+  await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('node') });
+  t.deepEqual(await mountsBelow(node.directory), []);
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
