@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { type Config, ConfigError, configForLog, environment, loadConfig } from './config.ts';
 import { addServeOptions } from './config-options.ts';
 import type { RunningPlugin } from './docker/server.ts';
+import { domainSettings } from './domain-settings.ts';
 import { messageOf, VolumeError } from './errors.ts';
 import type { HttpListener } from './observe/http.ts';
 import { createLog, type Logger } from './observe/log.ts';
@@ -15,7 +16,6 @@ import type { RunningServer } from './rpc/server.ts';
 import { readVersion } from './version.ts';
 import type { Volumes } from './volumes/api.ts';
 import type { Reached } from './volumes/fault-points.ts';
-import { nodeTagOf } from './volumes/ids.ts';
 import type { OpenedVolumes } from './volumes/open.ts';
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (docs/operations.md). */
@@ -117,21 +117,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
     ownedBy,
     pools: config.pools,
     stateDir: config.stateDir,
-    settings: {
-      nodeTag: nodeTagOf(config.nodeId),
-      defaultFsType: config.defaultFstype,
-      defaultSizeBytes: config.defaultSize,
-      ephemeral: {
-        defaultBytes: config.ephemeralDefaultSize,
-        maximumBytes: config.ephemeralMaxSize,
-        poolCapBytes: config.ephemeralPoolCap,
-      },
-      kubeletDir: config.kubeletDir,
-      maxVolumesPerNode: config.maxVolumes,
-      guardFreezeLimitMs: config.guardFreezeLimit,
-      withoutStaging: config.withoutStaging,
-      mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
-    },
+    settings: domainSettings(config),
     ...(reached === undefined ? {} : { reached }),
   });
   return { metrics, opened };
