@@ -7,7 +7,10 @@ import type {
 import type { GroupSnapshot, Snapshot } from '../volumes/model.ts';
 
 /** From the record alone: time and size are those of the cut, however often it is asked for (CSI spec, "CreateSnapshot"). */
-export function snapshotMessage({ record }: Snapshot, topology: Topology): CsiSnapshot {
+export function snapshotMessage(
+  { record }: Snapshot,
+  accessible_topology: readonly Topology[],
+): CsiSnapshot {
   return {
     size_bytes: record.sizeBytes,
     snapshot_id: record.id,
@@ -15,7 +18,7 @@ export function snapshotMessage({ record }: Snapshot, topology: Topology): CsiSn
     creation_time: timestamp(record.createdAtMs),
     ready_to_use: record.state === 'ready',
     group_snapshot_id: record.groupId ?? '',
-    accessible_topology: [topology],
+    accessible_topology,
   };
 }
 
@@ -25,7 +28,7 @@ export function groupMessage(
 ): VolumeGroupSnapshot {
   return {
     group_snapshot_id: record.id,
-    snapshots: snapshots.map((snapshot) => snapshotMessage(snapshot, topology)),
+    snapshots: snapshots.map((snapshot) => snapshotMessage(snapshot, [topology])),
     creation_time: timestamp(record.createdAtMs),
     ready_to_use: snapshots.every((snapshot) => snapshot.record.state === 'ready'),
   };

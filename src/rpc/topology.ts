@@ -43,6 +43,12 @@ export function isHere(topology: Topology, here: NodeTopology): boolean {
   );
 }
 
+/** Whether a requirement names places, and none but this node. */
+export function isOnlyHere(requirement: TopologyRequirement | null, here: NodeTopology): boolean {
+  const requisite = requirement?.requisite ?? [];
+  return requisite.length > 0 && requisite.every((topology) => isHere(topology, here));
+}
+
 /**
  * CSI spec, "CreateVolume", accessibility_requirements: one of `requisite` must be this node; `preferred` is only a wish, and
  * without either this node is as good as any. Throws `no-space`, on which a delayed-binding scheduler tries another node.

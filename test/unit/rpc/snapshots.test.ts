@@ -1,0 +1,198 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { makeClient } from '../../../src/csi/client.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import type { BlockRange } from '../../../src/volumes/model.ts';
+import { codeOf, serveFake } from '../../helpers/csi-server.ts';
+import { aGroup, aSnapshot, rangesOf } from '../../helpers/fake-volumes.ts';
+
+const here = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
+const elsewhere = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
+const { id } = aSnapshot.record;
+
+async function serveMetadata(t: ExecutionContext, options: Parameters<typeof serveFake>[1] = {}) {
+  const served = await serveFake(t, options);
+  const metadata = makeClient('csi.v1.SnapshotMetadata', `unix://${served.endpoint}`);
+  const group = makeClient('csi.v1.GroupController', `unix://${served.endpoint}`);
+  t.teardown(() => {
+    metadata.close();
+    group.close();
+  });
+  return { ...served, metadata, group };
+}
+
+test('a snapshot is answered as it stands in its record', async (t) => {
+  const { controller, calls } = await serveFake(t);
+  const parameters = { freeze: 'yes', 'csi.storage.k8s.io/volumesnapshot/name': 's' };
+  const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd', parameters };
+  const { snapshot } = await controller.CreateSnapshot(request);
+  t.deepEqual(snapshot, {
+    size_bytes: 1n << 30n,
+    snapshot_id: id,
+    source_volume_id: 'pvc-1.0123abcd',
+    creation_time: { seconds: 1_700_000_000n, nanos: 123_000_000 },
+    ready_to_use: true,
+    group_snapshot_id: '',
+    accessible_topology: [here],
+  });
+  t.deepEqual(calls.at(-1)?.input, {
+    name: 'snap-1',
+    sourceVolumeId: 'pvc-1.0123abcd',
+    settings: { freeze: true },
+    parameters,
+  });
+});
+
+test('GetSnapshot and ListSnapshots always state the topology, CreateSnapshot unless the caller named this node alone', async (t) => {
+  const { controller } = await serveFake(t);
+  const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd' };
+  const topologyFor = async (requisite: readonly (typeof here)[]) => {
+    const accessibility_requirements = { requisite, preferred: [] };
+    const { snapshot } = await controller.CreateSnapshot({
+      ...request,
+      accessibility_requirements,
+    });
+    return snapshot?.accessible_topology;
+  };
+  t.deepEqual(await topologyFor([here]), []);
+  t.deepEqual(await topologyFor([elsewhere, here]), [here]);
+  t.deepEqual(await topologyFor([]), [here]);
+  t.is(await codeOf(topologyFor([elsewhere])), 'RESOURCE_EXHAUSTED');
+  const { snapshot } = await controller.GetSnapshot({ snapshot_id: id });
+  t.deepEqual(snapshot?.accessible_topology, [here]);
+  const { entries } = await controller.ListSnapshots({});
+  t.deepEqual(entries[0]?.snapshot?.accessible_topology, [here]);
+});
+
+test('requests without their form are refused before the domain hears of them', async (t) => {
+  const { controller, group, metadata, calls } = await serveMetadata(t);
+  const source_volume_id = 'pvc-1.0123abcd';
+  const first = async (stream: AsyncIterable<unknown>) => {
+    for await (const _message of stream) return;
+  };
+  for (const call of [
+    controller.CreateSnapshot({ source_volume_id }),
+    controller.CreateSnapshot({ name: 'snap' }),
+    controller.CreateSnapshot({ name: 's', source_volume_id, parameters: { frezze: 'yes' } }),
+    controller.CreateSnapshot({ name: 's', source_volume_id, parameters: { freeze: 'maybe' } }),
+    controller.DeleteSnapshot({}),
+    controller.GetSnapshot({}),
+    controller.ListSnapshots({ max_entries: -1 }),
+    group.CreateVolumeGroupSnapshot({ source_volume_ids: [source_volume_id] }),
+    group.CreateVolumeGroupSnapshot({ name: 'g' }),
+    group.CreateVolumeGroupSnapshot({ name: 'g', source_volume_ids: [''] }),
+    group.DeleteVolumeGroupSnapshot({ snapshot_ids: [id] }),
+    group.GetVolumeGroupSnapshot({}),
+    first(metadata.GetMetadataAllocated({})),
+    first(metadata.GetMetadataAllocated({ snapshot_id: id, max_results: -1 })),
+    first(metadata.GetMetadataDelta({ base_snapshot_id: id })),
+    first(metadata.GetMetadataDelta({ target_snapshot_id: id })),
+  ]) {
+    t.is(await codeOf(call), 'INVALID_ARGUMENT');
+  }
+  t.deepEqual(calls, []);
+});
+
+test('filters that are empty are none', async (t) => {
+  const { controller, calls } = await serveFake(t);
+  await controller.ListSnapshots({ max_entries: 3, source_volume_id: 'v' });
+  t.deepEqual(calls.at(-1)?.input, {
+    maxEntries: 3,
+    startingToken: '',
+    sourceVolumeId: 'v',
+    snapshotId: undefined,
+  });
+});
+
+test('a group is ready when all its members are', async (t) => {
+  const [member] = aGroup.snapshots;
+  const copying = { ...aSnapshot, record: { ...aSnapshot.record, state: 'copying' as const } };
+  const { group } = await serveMetadata(t, {
+    volumes: {
+      getGroupSnapshot: async () => ({
+        ...aGroup,
+        snapshots: member === undefined ? [] : [member, copying],
+      }),
+    },
+  });
+  const request = { name: 'group-1', source_volume_ids: ['pvc-1.0123abcd'] };
+  const { group_snapshot: made } = await group.CreateVolumeGroupSnapshot(request);
+  t.like(made, { group_snapshot_id: aGroup.record.id, ready_to_use: true });
+  t.is(made?.snapshots[0]?.group_snapshot_id, aGroup.record.id);
+  const { group_snapshot: found } = await group.GetVolumeGroupSnapshot({ group_snapshot_id: 'g' });
+  t.false(found?.ready_to_use);
+});
+
+test('each message of a stream says type and size, one without ranges too', async (t) => {
+  const range = { offset: 4096n, length: 8192n };
+  const { metadata } = await serveMetadata(t, {
+    volumes: {
+      allocatedRanges: async () => rangesOf([range], [{ ...range, offset: 1n << 20n }]),
+      changedRanges: async () => rangesOf(),
+    },
+  });
+  const head = { block_metadata_type: 'VARIABLE_LENGTH', volume_capacity_bytes: 1n << 30n };
+  const allocated = [];
+  for await (const one of metadata.GetMetadataAllocated({ snapshot_id: id })) allocated.push(one);
+  t.deepEqual(allocated, [
+    { ...head, block_metadata: [{ byte_offset: 4096n, size_bytes: 8192n }] },
+    { ...head, block_metadata: [{ byte_offset: 1n << 20n, size_bytes: 8192n }] },
+  ]);
+  const ids = { base_snapshot_id: id, target_snapshot_id: id };
+  const changed = [];
+  for await (const one of metadata.GetMetadataDelta(ids)) changed.push(one);
+  t.deepEqual(changed, [{ ...head, block_metadata: [] }]);
+});
+
+test('a stream that cannot be completed ends with an error, never quietly', async (t) => {
+  async function* broken(): AsyncGenerator<readonly BlockRange[]> {
+    yield [{ offset: 0n, length: 4096n }];
+    throw new VolumeError('unavailable', 'the blocks are being moved');
+  }
+  const { metadata } = await serveMetadata(t, {
+    volumes: { allocatedRanges: async () => ({ volumeBytes: 1n << 20n, batches: broken() }) },
+  });
+  const read = async () => {
+    for await (const one of metadata.GetMetadataAllocated({ snapshot_id: id })) {
+      t.is(one.block_metadata.length, 1);
+    }
+  };
+  t.is(await codeOf(read()), 'UNAVAILABLE');
+});
+
+test('a slow reader stops the domain from reading on, and one that leaves ends it', async (t) => {
+  let produced = 0;
+  let ended = false;
+  async function* endless(): AsyncGenerator<readonly BlockRange[]> {
+    try {
+      for (;;) {
+        produced += 1;
+        const base = BigInt(produced) << 40n;
+        yield Array.from({ length: 16_384 }, (_, i) => ({
+          offset: base + BigInt(i) * 8192n,
+          length: 4096n,
+        }));
+      }
+    } finally {
+      ended = true;
+    }
+  }
+  const { metadata } = await serveMetadata(t, {
+    volumes: { changedRanges: async () => ({ volumeBytes: 1n << 60n, batches: endless() }) },
+  });
+  const ids = { base_snapshot_id: id, target_snapshot_id: id };
+  for await (const message of metadata.GetMetadataDelta(ids)) {
+    t.is(message.block_metadata.length, 16_384);
+    // However long nobody reads, only the windows of the connection fill: wait until it stands still.
+    for (let before = -1; before !== produced; ) {
+      before = produced;
+      await delay(200);
+    }
+    t.true(produced < 40, `${produced} messages of 256 KiB were made for a reader that took one`);
+    break;
+  }
+  for (const deadline = Date.now() + 10_000; !ended; await delay(5)) {
+    if (Date.now() > deadline) break;
+  }
+  t.true(ended, 'its end reached the domain');
+});
