@@ -149,7 +149,7 @@ async function startServer(
     callEnded: (call) => {
       metrics.callEnded(call);
     },
-    others: (edge) => [adminServer(opened.administration, edge)],
+    others: (edge) => [adminServer(opened, edge)],
   });
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
-import { FailedError } from './errors.ts';
+import { FailedError, failureOf } from './errors.ts';
 import { type Column, count, formatFields, formatSize, formatTable } from './output.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
@@ -83,16 +83,23 @@ async function createSnapshot(
   const parameters: Readonly<Record<string, string>> =
     options.freeze === true ? { freeze: 'yes' } : {};
   const snapshot = await withProgress(session.terminal, `snapshot '${name}'`, async (tell) => {
-    const { snapshot: made } = await controller.CreateSnapshot({
-      source_volume_id: volume_id,
-      name,
-      parameters,
-    });
+    const { snapshot: made } = await controller
+      .CreateSnapshot({ source_volume_id: volume_id, name, parameters })
+      .catch(inThisLanguage);
     const id = made?.snapshot_id ?? name;
     if (made?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, tell);
     return findSnapshot(session, id);
   });
   await session.show(snapshotAsJson(snapshot), () => createdWords(snapshot));
+}
+
+/** The driver speaks of snapshot classes; here it is a flag. */
+function inThisLanguage(error: unknown): never {
+  const { message, code } = failureOf(error);
+  if (code !== 'FAILED_PRECONDITION' || !message.includes("freeze: 'yes'")) throw error;
+  throw new FailedError(message.replace("snapshot class parameter freeze: 'yes'", '--freeze'), {
+    cause: error,
+  });
 }
 
 function createdWords(snapshot: Snapshot): string {

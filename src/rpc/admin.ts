@@ -1,6 +1,7 @@
 import type { MethodName } from '../csi/services.ts';
 import { VolumeError } from '../errors.ts';
 import type { Administration } from '../volumes/administration.ts';
+import type { Volumes } from '../volumes/api.ts';
 import { poolNameForm } from '../volumes/pool-settings.ts';
 import { checkMessage, poolMessage, snapshotMessage, volumeMessage } from './admin-messages.ts';
 import type { Edge } from './call.ts';
@@ -20,23 +21,31 @@ const weights = {
   ExpandVolume: 'change',
   ListSnapshots: 'read',
   GetSnapshot: 'read',
+  WatchSnapshot: 'read',
   Doctor: 'read',
 } as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]?: Weight };
 
+/** What the calls of Admin work with. */
+export interface AdminFront {
+  readonly administration: Administration;
+  readonly volumes: Volumes;
+}
+
 /** `loopcsi.v1.Admin` for the server: what the command line needs beside CSI, on the same socket. */
-export function adminServer(administration: Administration, edge: Edge): Service {
+export function adminServer(front: AdminFront, edge: Edge): Service {
   const calls = new Map(
     Object.entries<Weight>(weights).map(([rpc, weight]) => [rpc, { weight, offered: true }]),
   );
   return service(
     'loopcsi.v1.Admin',
-    handlersOf('loopcsi.v1.Admin', adminService(administration), edge, { calls, limited: false }),
+    handlersOf('loopcsi.v1.Admin', adminService(front), edge, { calls, limited: false }),
   );
 }
 
 /** csi-proto/loopcsi.proto, "Admin". */
-export function adminService(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
-  return { ...poolCalls(admin), ...volumeCalls(admin), ...snapshotCalls(admin) };
+export function adminService(front: AdminFront): Implementation<'loopcsi.v1.Admin'> {
+  const { administration } = front;
+  return { ...poolCalls(administration), ...volumeCalls(administration), ...snapshotCalls(front) };
 }
 
 function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
@@ -106,7 +115,10 @@ function volumeCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
   };
 }
 
-function snapshotCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
+function snapshotCalls({
+  administration: admin,
+  volumes,
+}: AdminFront): Implementation<'loopcsi.v1.Admin'> {
   return {
     async ListSnapshots(request, call) {
       const { source_volume_id: sourceVolumeId, pool } = request;
@@ -118,6 +130,14 @@ function snapshotCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'
     async GetSnapshot(request, call) {
       const idOrName = requireText(request.snapshot_id, 'snapshot_id');
       return { snapshot: snapshotMessage(await admin.getSnapshot(call, idOrName)) };
+    },
+
+    async *WatchSnapshot(request, call) {
+      const snapshotId = requireText(request.snapshot_id, 'snapshot_id');
+      for await (const progress of volumes.watchSnapshot(call, snapshotId)) {
+        const { doneBytes, totalBytes, ready, error } = progress;
+        yield { done_bytes: doneBytes, total_bytes: totalBytes, ready, error };
+      }
     },
   };
 }
