@@ -29,15 +29,15 @@ export function absolutePath(value: string): string {
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
 }
 
-/** Bytes of `sun_path` of a unix socket's address, less the closing NUL (unix(7)). */
-const longestSocketPath = 107;
+/** Bytes of `sun_path` of a unix socket's address, less the closing NUL (unix(7)) and the `~` it is first bound with. */
+const longestSocketPath = 106;
 
 /** The path of `unix://PATH`; a bare absolute path is taken too. */
 export function socketPath(value: string): string {
   const path = absolutePath(value.replace(/^unix:(?:\/\/)?(?=\/)/, ''));
   if (Buffer.byteLength(path) > longestSocketPath) {
     throw new Error(
-      `'${path}' has ${Buffer.byteLength(path)} bytes, and the kernel takes at most ${longestSocketPath} for a socket; choose a shorter path`,
+      `'${path}' has ${Buffer.byteLength(path)} bytes, and a socket's may have ${longestSocketPath}; choose a shorter path`,
     );
   }
   return path;

@@ -54,9 +54,14 @@ export async function serveDocker(options: DockerServeOptions): Promise<RunningP
     },
   );
   server.maxConnections = maxConnections;
-  await listenOnSocket(server, { path: options.socket, flag: '--docker-socket', log });
+  const socket = await listenOnSocket(server, {
+    path: options.socket,
+    flag: '--docker-socket',
+    log,
+  });
   return {
     close: async () => {
+      await socket.remove();
       await new Promise<void>((resolve) => {
         server.close(() => {
           resolve();

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { serviceDefinition } from '../csi/codec.ts';
 import type { Handlers, ServiceName } from '../csi/services.ts';
@@ -82,13 +81,9 @@ export async function serveCsi(options: ServeOptions): Promise<RunningServer> {
       injector.injectConnection(socket);
     },
   });
-  const stopListening = (): void => {
-    // Unlinks the socket too.
-    if (listener.listening) listener.close();
-  };
   return {
     drain: async () => {
-      stopListening();
+      await listener.close();
       await new Promise<void>((resolve) => {
         server.tryShutdown(() => {
           resolve();
@@ -96,10 +91,8 @@ export async function serveCsi(options: ServeOptions): Promise<RunningServer> {
       });
     },
     close: async () => {
-      const closed = listener.listening ? once(listener, 'close') : Promise.resolve();
-      stopListening();
+      await listener.close();
       server.forceShutdown();
-      await closed;
     },
   };
 }

@@ -1,5 +1,5 @@
 /** The unix socket that everything is served on. */
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import type { Logger } from '../observe/log.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 
@@ -13,11 +13,16 @@ export interface SocketOptions {
   readonly onConnection: (socket: Socket) => void;
 }
 
+export interface SocketListener {
+  /** No new connections, and no socket any more; connections that are open stay. */
+  close(): Promise<void>;
+}
+
 /** Bytes of the HTTP/2 connection preface (RFC 9113, section 3.4). */
 const prefaceBytes = 24;
 
 /** Listens on `path`, which only this user can open. Throws `unavailable` when it cannot be bound (../unix-socket.ts). */
-export async function listen(options: SocketOptions): Promise<Server> {
+export async function listen(options: SocketOptions): Promise<SocketListener> {
   const { path, log } = options;
   const server = createServer((socket) => {
     // The reset of a peer: HTTP/2 hears of it too, but not before it has taken the socket over.
@@ -29,8 +34,13 @@ export async function listen(options: SocketOptions): Promise<Server> {
   server.on('drop', () => {
     log.warn({ maxConnections: options.maxConnections }, 'connection refused: too many are open');
   });
-  await listenOnSocket(server, { path, flag: '--endpoint', log });
-  return server;
+  const socket = await listenOnSocket(server, { path, flag: '--endpoint', log });
+  return {
+    close: async () => {
+      if (server.listening) server.close();
+      await socket.remove();
+    },
+  };
 }
 
 /** A peer that says nothing would hold one of the connections for ever. */
