@@ -178,6 +178,14 @@ async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Prom
   await fsCall('ftruncate', path, () => handle.truncate(size), { boundMs: truncateBoundMs });
 }
 
+/**
+ * fallocate(2), after a look at the room: a filesystem that finds out on the way has taken all there was from everybody
+ * until it gives up.
+ */
 async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+  const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  const missing = sizeBytes - blocks * statBlockBytes;
+  if (missing > (await capacity(path)).freeBytes)
+    throw new KernelError('fallocate', 'ENOSPC', path);
   await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
 }

@@ -4,11 +4,14 @@ import { closeHandle, fsCall, openFlags, openHandle, withOpen } from './descript
 import { hasErrno, KernelError } from './errors.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
 import { ioctl, ioctlOn, makeBlockNode, readKernelText } from './kernel.ts';
-import { sysfsPath } from './loop-scan.ts';
+import { incarnationOf, sysfsPath, waitUntilGone } from './loop-scan.ts';
 import { encodeLoopConfig, readStatus } from './loop-status.ts';
+import { readMounts } from './mountinfo.ts';
 
 /** Steps on one loop device, of which attach and detach in loop.ts are made. */
 
+/** How long a detached device may still be held open by a passer-by (udev, another look) before it counts as in use. */
+export const detachBoundMs = 500;
 const controlPath = '/dev/loop-control';
 
 let control: Promise<FileHandle> | undefined;
@@ -51,13 +54,19 @@ export async function configure(
   }
   let kept = false;
   let outcome: LoopDevice | 'taken' | 'spoiled';
+  let incarnation: bigint | undefined;
   try {
     outcome = await configureOpen(handle, { number, path }, imageFd, options);
+    incarnation = incarnationOf(number);
     kept = typeof outcome === 'object' && options.autoclear === true;
   } finally {
     if (!kept) await closeHandle(handle, path);
   }
-  if (outcome === 'spoiled') await replaceDevice(number);
+  if (outcome === 'spoiled') {
+    // Another process that tries this number may hold it open for an instant: the image must not be on two devices.
+    await waitUntilGone(number, incarnation, detachBoundMs);
+    await replaceDevice(number);
+  }
   if (typeof outcome === 'string') return undefined;
   return { device: outcome, held: kept ? handle : undefined };
 }
@@ -92,6 +101,9 @@ async function configureOpen(
 
 /** Makes the node of a device that the kernel has and /dev lacks, as in a container with a /dev of its own. */
 async function makeMissingNode(number: number, path: string): Promise<void> {
+  // On devtmpfs the kernel makes the node itself, in a moment; one of ours would be in its way.
+  const dev = (await readMounts()).findLast(({ target }) => target === '/dev');
+  if (dev?.fsType === 'devtmpfs') return;
   try {
     await makeBlockNode(path, (await readKernelText(sysfsPath(number, 'dev'))).trimEnd());
   } catch (error) {

@@ -57,16 +57,6 @@ export class LoopScan {
     return loopNumbers().filter((number) => incarnationOf(number) === undefined);
   }
 
-  /** Whether the attachment that the device has now ends within the bound. */
-  async waitUntilGone(number: number, boundMs: number): Promise<boolean> {
-    const giveUpAt = performance.now() + boundMs;
-    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-      if (incarnationOf(number) === undefined) return true;
-      if (performance.now() >= giveUpAt) return false;
-      await delay(pauseMs);
-    }
-  }
-
   /** Asks the device itself; undefined when it is no longer attached. A device that hangs makes only itself stuck. */
   async #read(number: number): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
@@ -128,10 +118,24 @@ function loopNumbers(): readonly number[] {
 }
 
 /** Tells this attachment of the device from its earlier and later ones; undefined when it is not attached. */
-function incarnationOf(number: number): bigint | undefined {
+export function incarnationOf(number: number): bigint | undefined {
   return statSync(sysfsPath(number, 'loop'), { bigint: true, throwIfNoEntry: false })?.ino;
 }
 
 function isSame(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;
+}
+
+/** Whether that attachment of the device ends within the bound: its number may serve another image at once. */
+export async function waitUntilGone(
+  number: number,
+  incarnation: bigint | undefined,
+  boundMs: number,
+): Promise<boolean> {
+  const giveUpAt = performance.now() + boundMs;
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+    if (incarnation === undefined || incarnationOf(number) !== incarnation) return true;
+    if (performance.now() >= giveUpAt) return false;
+    await delay(pauseMs);
+  }
 }

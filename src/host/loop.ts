@@ -8,16 +8,17 @@ import {
   checkSame,
   clear,
   configure,
+  detachBoundMs,
   hasStickySettings,
   openControl,
   replaceDevice,
 } from './loop-device.ts';
-import { LoopScan } from './loop-scan.ts';
+import { incarnationOf, LoopScan, waitUntilGone } from './loop-scan.ts';
 
 /** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
-/** How long a detached device may still be held open by a passer-by (udev, another look) before it counts as in use. */
-const detachBoundMs = 500;
+/** How long a detach waits for a device that is open somewhere, but neither mounted nor claimed. */
+const passingBoundMs = 2_500;
 
 /** Loop devices by kernel calls. */
 export function makeLoopDevices(): LoopDevices {
@@ -76,10 +77,15 @@ class KernelLoopDevices implements LoopDevices {
   async detach(device: LoopDevice): Promise<'detached' | 'in-use'> {
     const { number } = device;
     await this.release(device);
+    const incarnation = incarnationOf(number);
     // Settings of the queue stick to the number: such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
     if (!(await clear(device))) return 'detached';
-    if (!(await this.#scan.waitUntilGone(number, detachBoundMs))) return 'in-use';
+    if (!(await waitUntilGone(number, incarnation, detachBoundMs))) {
+      // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
+      if (await this.isInUse(device)) return 'in-use';
+      if (!(await waitUntilGone(number, incarnation, passingBoundMs))) return 'in-use';
+    }
     if (sticky) await replaceDevice(number);
     return 'detached';
   }
@@ -89,10 +95,10 @@ class KernelLoopDevices implements LoopDevices {
       await withOpen(device.path, openFlags.exclusive, () => Promise.resolve());
       return false;
     } catch (error) {
-      if (hasErrno(error, 'EBUSY')) return true;
       if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
-      throw error;
+      if (!hasErrno(error, 'EBUSY')) throw error;
     }
+    return this.#isStill(device);
   }
 
   sync(device: LoopDevice): Promise<void> {
@@ -100,6 +106,17 @@ class KernelLoopDevices implements LoopDevices {
       await checkSame(handle, device);
       await fsync(handle, device.path);
     });
+  }
+
+  /** Whether the device is attached to what `device` says, and not to another image by now. */
+  async #isStill(device: LoopDevice): Promise<boolean> {
+    try {
+      await withOpen(device.path, openFlags.read, (handle) => checkSame(handle, device));
+      return true;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
+      throw error;
+    }
   }
 
   async #claimFree(): Promise<number> {

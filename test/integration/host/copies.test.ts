@@ -150,3 +150,24 @@ rootTest('more extents than one call answers are all listed, in order', async (t
     t.is(ranges, 10);
   });
 });
+
+rootTest(
+  'an image for which there is no room is refused at once, and not left behind',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      await onPool(scratch, 'ext4', async (pool) => {
+        const { files } = scratch.host;
+        const [path, sizeBytes] = [join(pool, 'a'), 256n * MiB];
+        const { freeBytes } = await files.capacity(pool);
+        const tooLarge = { sizeBytes: freeBytes + MiB, allocate: true };
+        const created = await t.throwsAsync(files.createImage(path, tooLarge));
+        t.true(hasErrno(created, 'ENOSPC'));
+        t.is(await files.imageStatus(path).catch(() => 'absent'), 'absent');
+        await files.createImage(path, { sizeBytes, allocate: true });
+        const grown = await t.throwsAsync(files.growImage(path, tooLarge));
+        t.true(hasErrno(grown, 'ENOSPC'));
+        t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is as it was');
+      });
+    });
+  },
+);

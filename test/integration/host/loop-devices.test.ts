@@ -1,7 +1,8 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { AttachOptions, Host } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
@@ -220,3 +221,26 @@ rootTest('a number that serves another image now is not mistaken for the old one
     }
   });
 });
+
+rootTest(
+  'two processes that attach and detach all the time do not disturb each other',
+  async (t) => {
+    await onScratch(t, async ({ directory }) => {
+      const script = join(import.meta.dirname, '..', '..', 'helpers', 'loop-churn.js');
+      const runs = ['one', 'other'].map(async (name) => {
+        const own = join(directory, name);
+        await mkdir(own);
+        const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', UV_THREADPOOL_SIZE: '64' };
+        const { stdout } = await promisify(execFile)(process.execPath, [script, own], {
+          env,
+          timeout: 60_000,
+        });
+        return JSON.parse(stdout) as unknown;
+      });
+      t.deepEqual(
+        await Promise.all(runs),
+        Array.from({ length: 2 }, () => ({ wrong: [], hasLeaks: false })),
+      );
+    });
+  },
+);
