@@ -1,0 +1,42 @@
+/** bin/loopcsi as a person or a script runs it: in a pipe, or on a terminal. */
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+export const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+
+export interface Ran {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs one command in a pipe against the driver at that socket. */
+export async function runCommand(endpoint: string, ...args: readonly string[]): Promise<Ran> {
+  const { exitCode, stdout, stderr } = await execa(launcher, args, {
+    reject: false,
+    stdin: 'ignore',
+    env: { LOOPCSI_ENDPOINT: `unix://${endpoint}` },
+    timeout: 60_000,
+  });
+  return { exitCode: exitCode ?? -1, stdout, stderr };
+}
+
+/** Runs one command on a terminal of its own (script(1)), which is typed `input`; all that the terminal showed. */
+export async function runOnTerminal(
+  endpoint: string,
+  args: readonly string[],
+  input = '',
+): Promise<{ readonly exitCode: number; readonly shown: string }> {
+  const line = [launcher, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+  const { exitCode, stdout } = await execa(
+    'script',
+    ['--quiet', '--return', '--command', line, '/dev/null'],
+    {
+      reject: false,
+      input,
+      env: { LOOPCSI_ENDPOINT: `unix://${endpoint}`, TERM: 'xterm', NO_COLOR: undefined },
+      timeout: 60_000,
+    },
+  );
+  return { exitCode: exitCode ?? -1, shown: stdout.replaceAll('\r\n', '\n') };
+}

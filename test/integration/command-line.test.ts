@@ -1,0 +1,286 @@
+import { access, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts';
+import { type DriverProcess, startDriver } from '../helpers/driver.ts';
+import { removeAll } from '../helpers/ground.ts';
+import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+interface Machine {
+  readonly directory: string;
+  readonly driver: DriverProcess;
+  /** Runs a command in a pipe that must exit with 0; what it printed. */
+  readonly ok: (...args: readonly string[]) => Promise<string>;
+  /** The same with --json, decoded. */
+  readonly json: <T>(...args: readonly string[]) => Promise<T>;
+  readonly run: (...args: readonly string[]) => Promise<Ran>;
+}
+
+/** A driver on an empty pool; gone with all that was made at the end of the test, and nothing may be left but files. */
+async function machine(t: ExecutionContext): Promise<Machine> {
+  const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
+  t.teardown(() => leaveNothing(directory));
+  const driver = await startDriver(directory, ['--http-address=off']);
+  t.teardown(() => driver.stop());
+  const run: Machine['run'] = (...args) => runCommand(driver.endpoint, ...args);
+  const ok: Machine['ok'] = async (...args) => {
+    const { exitCode, stdout, stderr } = await run(...args);
+    t.is(exitCode, 0, `${args.join(' ')}: ${stderr}`);
+    return stdout;
+  };
+  return {
+    directory,
+    driver,
+    run,
+    ok,
+    // The keys are those of docs/command-line.md; a wrong one shows as undefined.
+    json: async <T>(...args: readonly string[]) => JSON.parse(await ok(...args, '--json')) as T,
+  };
+}
+
+async function leaveNothing(directory: string): Promise<void> {
+  const left = await removeAll(directory);
+  if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`);
+}
+
+interface VolumeJson {
+  readonly id: string;
+  readonly sizeBytes: number;
+  readonly fsType: string | null;
+  readonly publishedAt: readonly string[];
+  readonly stagedAt: readonly string[];
+  readonly loopDevice: string | null;
+}
+
+onNode('a volume is made, mounted, grown and deleted by its name', async (t) => {
+  const { directory, ok, json, run } = await machine(t);
+  t.regex(
+    await ok('volume', 'create', 'data', '--size', '320Mi', '--fstype', 'xfs'),
+    /'data' is made/,
+  );
+  const target = join(directory, 'mnt');
+  await ok('volume', 'mount', 'data', target);
+  await ok('volume', 'mount', 'data', target);
+  await writeFile(join(target, 'file'), 'kept');
+
+  const grown = await json<VolumeJson>('volume', 'expand', 'data', '--size', '400Mi');
+  t.is(grown.sizeBytes, 400 * 1024 * 1024);
+  const { id, publishedAt, loopDevice } = await json<VolumeJson>('volume', 'get', 'data');
+  t.deepEqual(publishedAt, [target]);
+  t.regex(loopDevice ?? '', /^\/dev\/loop\d+$/);
+  t.regex(id, /^data\.[0-9a-f]{8}$/);
+
+  const inUse = await run('volume', 'delete', 'data', '--yes');
+  t.is(inUse.exitCode, 1);
+  t.regex(inUse.stderr, /loopcsi volume unmount data/);
+
+  t.is(await ok('volume', 'unmount', 'data'), `Volume 'data' is unmounted from ${target}.`);
+  t.regex(await ok('volume', 'unmount', 'data'), /was not mounted/);
+  t.true((await stat(target)).isDirectory(), 'the directory is the person’s and stays');
+  await ok('volume', 'mount', id, target);
+  t.is(await readFile(join(target, 'file'), 'utf8'), 'kept');
+  await ok('volume', 'unmount', id, target);
+  await ok('volume', 'delete', 'data', '--yes');
+  t.is((await run('volume', 'get', 'data')).exitCode, 1);
+});
+
+onNode('read-only, several directories and block devices are mounted as asked', async (t) => {
+  const { directory, ok, json } = await machine(t);
+  await ok('volume', 'create', 'data', '--size', '64Mi');
+  const [one, two] = [join(directory, 'one'), join(directory, 'two')];
+  await mkdir(one);
+  await ok('volume', 'mount', 'data', one, '--options', 'noatime');
+  await ok('volume', 'mount', 'data', two, '--options', 'noatime', '--read-only');
+  await writeFile(join(one, 'file'), 'seen');
+  t.is(await readFile(join(two, 'file'), 'utf8'), 'seen');
+  await t.throwsAsync(writeFile(join(two, 'file'), 'no'), { code: 'EROFS' });
+  await ok('volume', 'unmount', 'data', two);
+  t.deepEqual((await json<VolumeJson>('volume', 'get', 'data')).publishedAt, [one]);
+  await ok('volume', 'unmount', 'data');
+
+  await ok('volume', 'create', 'raw', '--size', '16Mi', '--block');
+  const device = join(directory, 'device');
+  await ok('volume', 'mount', 'raw', device);
+  t.true((await stat(device)).isBlockDevice());
+  const [raw] = (await json<readonly VolumeJson[]>('volume', 'list')).slice(-1);
+  t.is(raw?.fsType, null);
+  await ok('volume', 'unmount', 'raw');
+  await t.throwsAsync(access(device), { code: 'ENOENT' });
+  await ok('volume', 'delete', 'raw', 'data', '--yes');
+  t.deepEqual(await json('volume', 'list'), []);
+});
+
+onNode('snapshots are taken, listed, compared, restored, cloned and deleted', async (t) => {
+  const { directory, ok, json, run } = await machine(t);
+  const target = join(directory, 'mnt');
+  await ok('volume', 'create', 'data', '--size', '64Mi');
+  await ok('volume', 'mount', 'data', target);
+  await writeFile(join(target, 'file'), 'first');
+  const refused = await run('snapshot', 'create', 'data', 'never');
+  const reflinks = refused.exitCode === 0;
+  if (!reflinks) t.regex(refused.stderr, /--freeze/, 'the way out is named as it is typed');
+  await ok('snapshot', 'create', 'data', 'early', '--freeze');
+  await writeFile(join(target, 'file'), 'second');
+  await ok('volume', 'unmount', 'data');
+  const late = await json<{ ready: boolean; sourceVolumeId: string }>(
+    'snapshot',
+    'create',
+    'data',
+    'late',
+  );
+  t.true(late.ready);
+
+  const named = await json<readonly { name: string }[]>('snapshot', 'list', '--volume', 'data');
+  t.deepEqual(
+    named.map(({ name }) => name).filter((name) => name !== 'never'),
+    ['early', 'late'],
+  );
+  const diff = await json<{
+    totalBytes: number;
+    ranges: readonly { offset: number; bytes: number }[];
+  }>('snapshot', 'diff', 'early', 'late');
+  t.true(diff.totalBytes > 0);
+  t.is(
+    diff.ranges.reduce((sum, { bytes }) => sum + bytes, 0),
+    diff.totalBytes,
+  );
+
+  t.regex(
+    await ok('snapshot', 'restore', 'early', 'old', '--size', '80Mi'),
+    /from snapshot 'early'/,
+  );
+  await ok('volume', 'clone', 'data', 'copy');
+  await ok('volume', 'mount', 'old', join(directory, 'old'));
+  await ok('volume', 'mount', 'copy', join(directory, 'copy'));
+  t.is(await readFile(join(directory, 'old', 'file'), 'utf8'), 'first');
+  t.is(await readFile(join(directory, 'copy', 'file'), 'utf8'), 'second');
+  await ok('volume', 'unmount', 'old');
+  await ok('volume', 'unmount', 'copy');
+  await ok('snapshot', 'delete', 'early', 'late', '--yes');
+  t.is((await run('snapshot', 'get', 'late')).exitCode, 1);
+});
+
+onNode('on a terminal there are tables and questions; no is no', async (t) => {
+  const { ok, driver, json } = await machine(t);
+  await ok('volume', 'create', 'data', '--size', '16Mi');
+  const list = await runOnTerminal(driver.endpoint, ['volume', 'list']);
+  t.is(list.exitCode, 0);
+  t.regex(list.shown, /\u001b\[1mNAME/, 'titles stand out');
+  t.regex(list.shown, /data +16Mi/);
+
+  const no = await runOnTerminal(driver.endpoint, ['volume', 'delete', 'data'], 'n\n');
+  t.is(no.exitCode, 1);
+  t.regex(no.shown, /deleted with all their data/);
+  t.is((await json<readonly VolumeJson[]>('volume', 'list')).length, 1);
+
+  const yes = await runOnTerminal(driver.endpoint, ['volume', 'delete', 'data'], 'y\n');
+  t.is(yes.exitCode, 0);
+  t.deepEqual(await json('volume', 'list'), []);
+  const empty = await runOnTerminal(driver.endpoint, ['volume', 'list']);
+  t.regex(empty.shown, /There are no volumes yet/);
+});
+
+onNode(
+  'in a pipe nothing is asked and nothing is coloured; wrong use is 2, failure is 1',
+  async (t) => {
+    const { ok, run, driver } = await machine(t);
+    await ok('volume', 'create', 'data', '--size', '16Mi');
+    const listed = await run('volume', 'list');
+    t.false(listed.stdout.includes('\u001b'));
+    t.regex(listed.stdout, /\ndata {2}16Mi +\d+Ki {2}ext4 +default {2}ok +-$/);
+
+    const cases: readonly (readonly [number, readonly string[]])[] = [
+      [2, ['volume', 'delete', 'data']],
+      [2, ['volume', 'create', 'x', '--size', 'ten']],
+      [2, ['volume', 'create', 'x', '--fstype', 'fat']],
+      [2, ['volume', 'create', 'x', '--block', '--fstype', 'xfs']],
+      [2, ['volume', 'create']],
+      [2, ['volume', 'nonsense']],
+      [2, ['volume', 'mount', 'data', '/tmp/x', '--options', 'errors=panic']],
+      [2, ['pool', 'init', 'nowhere']],
+      [2, ['--endpoint', 'relative', 'volume', 'list']],
+      [2, []],
+      [1, ['volume', 'get', 'absent']],
+      [1, ['volume', 'create', 'data', '--size', '1Gi']],
+      [1, ['pool', 'adopt', 'absent']],
+      [0, ['volume', 'create', '--help']],
+      [0, ['--version']],
+    ];
+    for (const [exitCode, args] of cases) {
+      const ran = await run(...args);
+      t.is(ran.exitCode, exitCode, `${args.join(' ')}: ${ran.stdout}${ran.stderr}`);
+      t.notRegex(ran.stderr, /^\s+at /m, 'no stack is shown');
+    }
+    const failed = await run('volume', 'get', 'absent', '--json');
+    t.is((JSON.parse(failed.stderr) as { error: { code: string } }).error.code, 'NOT_FOUND');
+    t.truthy(driver.pid);
+  },
+);
+
+onNode('pools are listed, made for later, and taken over from another node', async (t) => {
+  const { directory, ok, json, run, driver } = await machine(t);
+  interface PoolJson {
+    readonly name: string;
+    readonly state: string;
+    readonly existed?: boolean;
+    readonly volumeCount: number;
+  }
+  t.deepEqual(
+    (await json<readonly PoolJson[]>('pool', 'list')).map(({ name, state }) => `${name} ${state}`),
+    ['default served'],
+  );
+  const other = join(directory, 'other');
+  const made = await json<PoolJson>('pool', 'init', `other=${other}`);
+  t.is(made.existed, false);
+  t.is((await json<PoolJson>('pool', 'init', `other=${other}`)).existed, true);
+  const full = await run('pool', 'init', `full=${directory}`);
+  t.regex(full.stderr, /not empty/);
+
+  const created = await json<VolumeJson>('volume', 'create', 'moved', '--size', '16Mi');
+  await driver.stop();
+  const stranger = await startDriver(directory, [
+    '--http-address=off',
+    '--node-id=stranger',
+    `--pool=default=${join(directory, 'pool')}`,
+    // So that it is ready: what it must be to answer Probe.
+    `--pool=spare=${join(directory, 'spare')},create`,
+  ]);
+  t.teardown(() => stranger.stop());
+  const [before] = await json<readonly PoolJson[]>('pool', 'list');
+  t.is(before?.state, 'unavailable');
+  t.regex(await ok('pool', 'adopt', 'default'), /this node's now: 1 volumes/);
+  const [volume] = await json<readonly VolumeJson[]>('volume', 'list');
+  t.true(volume?.id.startsWith('moved.'));
+  t.not(volume?.id, created.id);
+  await ok('volume', 'mount', 'moved', join(directory, 'mnt'));
+  await ok('volume', 'unmount', 'moved');
+  await ok('volume', 'delete', 'moved', '--yes');
+});
+
+onNode('without a driver: how to start one, doctor, and pools for the one to come', async (t) => {
+  const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
+  t.teardown(() => leaveNothing(directory));
+  const endpoint = join(directory, 'csi.sock');
+  const run = (...args: readonly string[]): Promise<Ran> => runCommand(endpoint, ...args);
+  const list = await run('volume', 'list');
+  t.is(list.exitCode, 1);
+  t.regex(list.stderr, /no driver runs here.*loopcsi serve/s);
+
+  const state = ['--state-dir', join(directory, 'state'), '--node-id', 'test-node'];
+  const pool = join(directory, 'pool');
+  t.regex((await run('pool', 'init', `default=${pool}`, ...state)).stdout, /is made at .*serve/s);
+  const doctor = await run('doctor', ...state, '--pool', `default=${pool}`, '--json');
+  const findings = JSON.parse(doctor.stdout) as readonly { name: string; state: string }[];
+  const stateOf = (name: string): string | undefined =>
+    findings.find((one) => one.name === name)?.state;
+  t.is(stateOf('driver'), 'warn');
+  t.is(stateOf('pool:default'), 'ok');
+  t.is(stateOf('loop-control'), 'ok');
+
+  const driver = await startDriver(directory, ['--http-address=off', `--pool=default=${pool}`]);
+  t.teardown(() => driver.stop());
+  t.regex((await run('pool', 'list')).stdout, /served/);
+});

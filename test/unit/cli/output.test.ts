@@ -1,0 +1,127 @@
+import { PassThrough } from 'node:stream';
+import test from 'ava';
+import fc from 'fast-check';
+import { count, formatFields, formatSize, formatTable, toJson } from '../../../src/cli/output.ts';
+import { progressLine, withProgress } from '../../../src/cli/progress.ts';
+import { Terminal } from '../../../src/cli/terminal.ts';
+import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';
+
+function terminalFor(options: { isTTY: boolean; NO_COLOR?: string }): Terminal {
+  const stream = (): PassThrough & { isTTY: boolean; columns: number } =>
+    Object.assign(new PassThrough(), { isTTY: options.isTTY, columns: 80 });
+  return new Terminal(
+    { stdin: stream(), stdout: stream(), stderr: stream() },
+    options.NO_COLOR === undefined ? {} : { NO_COLOR: options.NO_COLOR },
+  );
+}
+
+const sizes = [
+  { bytes: 0n, text: '0' },
+  { bytes: 512n, text: '512' },
+  { bytes: 10n * KiB, text: '10Ki' },
+  { bytes: 1536n * MiB, text: '1.5Gi' },
+  { bytes: 10n * GiB, text: '10Gi' },
+  { bytes: 2n * TiB, text: '2Ti' },
+] as const;
+for (const { bytes, text } of sizes) {
+  test(`formatSize: ${bytes} bytes are ${text}`, (t) => {
+    t.is(formatSize(bytes), text);
+  });
+}
+
+test('a whole size is shown as it may be typed', (t) => {
+  const units = fc.constantFrom(1n, KiB, MiB, GiB, TiB);
+  fc.assert(
+    fc.property(fc.bigInt(1n, 1023n), units, (number, unit) => {
+      t.is(parseBytes(formatSize(number * unit), ''), number * unit);
+    }),
+  );
+});
+
+interface Row {
+  readonly name: string;
+  readonly size: string;
+}
+const rows: readonly Row[] = [
+  { name: 'a', size: '10Gi' },
+  { name: 'longer', size: '' },
+];
+const columns = [
+  { title: 'NAME', text: ({ name }: Row) => name },
+  { title: 'THE SIZE', align: 'right', text: ({ size }: Row) => size },
+] as const;
+
+test('in a pipe columns are aligned, titles are one word, nothing is -', async (t) => {
+  t.is(
+    await formatTable(terminalFor({ isTTY: false }), rows, columns),
+    ['NAME    THE_SIZE', 'a           10Gi', 'longer         -'].join('\n'),
+  );
+});
+
+test('on a terminal titles stand out, unless colours are not wanted', async (t) => {
+  const table = await formatTable(terminalFor({ isTTY: true }), rows, columns);
+  t.true(table.startsWith('\u001b[1mNAME\u001b'));
+  const plain = await formatTable(terminalFor({ isTTY: true, NO_COLOR: '1' }), rows, columns);
+  t.deepEqual(
+    plain.split('\n').map((line) => line.trim().split(/ {2,}/)),
+    [['NAME', 'THE SIZE'], ['a', '10Gi'], ['longer']],
+  );
+});
+
+test('fields without a value are left out, several values stand below each other', (t) => {
+  const text = formatFields(terminalFor({ isTTY: false }), [
+    ['Name', 'data'],
+    ['Source', ''],
+    ['Mounted at', ['/a', '/b']],
+    ['Staged at', []],
+  ]);
+  t.is(text, 'Name:        data\nMounted at:  /a\n             /b');
+});
+
+test('JSON has numbers where they are exact, and text beyond', (t) => {
+  const value = { small: 2n ** 53n - 1n, large: 2n ** 60n };
+  t.deepEqual(JSON.parse(toJson(value)), {
+    small: 9_007_199_254_740_991,
+    large: '1152921504606846976',
+  });
+});
+
+test('one is not plural', (t) => {
+  t.is(count(1, 'volume'), '1 volume');
+  t.is(count(0, 'volume'), '0 volumes');
+});
+
+test('a progress line has a bar where the total is known', (t) => {
+  t.is(progressLine('copying', undefined, 2_500), 'copying … 2 s');
+  t.is(
+    progressLine('copying', { doneBytes: GiB, totalBytes: 4n * GiB }, 10_000),
+    'copying [######------------------] 25 %, 1Gi of 4Gi, 10 s',
+  );
+  t.regex(
+    progressLine('copying', { doneBytes: 5n * GiB, totalBytes: 4n * GiB }, 0),
+    /\[#{24}\] 100 %, 4Gi of 4Gi/,
+  );
+});
+
+test('in a pipe there is no progress, and the work is done', async (t) => {
+  const stderr = new PassThrough();
+  const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
+  const terminal = new Terminal(streams, {});
+  t.is(await withProgress(terminal, 'work', async () => 7), 7);
+  t.is(stderr.read(), null);
+});
+
+test('on a terminal the line is drawn for long work and wiped at its end', async (t) => {
+  const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 20 });
+  const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
+  let shown = '';
+  const drawn = new Promise<void>((resolve) => {
+    stderr.on('data', (bytes: Buffer) => {
+      shown += bytes.toString();
+      resolve();
+    });
+  });
+  await withProgress(new Terminal(streams, {}), 'a line longer than the terminal', () => drawn);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(shown, '\r\u001b[Ka line longer than \r\u001b[K');
+});

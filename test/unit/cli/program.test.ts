@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import test from 'ava';
+import type { Command } from 'commander';
+import { endpointOf } from '../../../src/cli/driver.ts';
+import { UsageError } from '../../../src/cli/errors.ts';
+import { makeProgram, runCommandLine } from '../../../src/cli/program.ts';
+import { Terminal } from '../../../src/cli/terminal.ts';
+
+const root = join(import.meta.dirname, '..', '..', '..', '..');
+
+function streams() {
+  return { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
+}
+
+async function run(...argv: readonly string[]) {
+  const into = streams();
+  const exitCode = await runCommandLine(argv, { streams: into, environment: {}, version: '1.2.3' });
+  const textOf = (stream: PassThrough): string =>
+    (stream.read() as Buffer | null)?.toString() ?? '';
+  return { exitCode, stdout: textOf(into.stdout), stderr: textOf(into.stderr) };
+}
+
+const program = makeProgram({
+  terminal: new Terminal(streams(), {}),
+  environment: {},
+  version: '1.2.3',
+});
+
+function leavesOf(command: Command): readonly Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap(leavesOf);
+}
+
+function flagsOf(command: Command): readonly string[] {
+  return command.options.map(({ long }) => long ?? '');
+}
+
+function nameOf(command: Command): string {
+  return command.parent === null ? '' : `${nameOf(command.parent)} ${command.name()}`.trim();
+}
+
+const guide = readFileSync(join(root, 'docs', 'command-line.md'), 'utf8');
+
+test('docs/command-line.md has a heading for every command, and every flag of it below', (t) => {
+  for (const leaf of leavesOf(program).filter((one) => one.name() !== 'serve')) {
+    const name = nameOf(leaf);
+    const section = new RegExp(
+      `^### \`${name}\\b[^\n]*\n([\\s\\S]*?)(?=^##|$(?![\\s\\S]))`,
+      'm',
+    ).exec(guide)?.[1];
+    t.truthy(section, `no heading for '${name}'`);
+    for (const flag of flagsOf(leaf)) t.true(section?.includes(`\`${flag}`), `${name} ${flag}`);
+    t.not(leaf.description(), '', `${name} has no description`);
+  }
+});
+
+test('docs/command-line.md has no command that is none', (t) => {
+  const names = leavesOf(program).map(nameOf);
+  for (const [, heading = ''] of guide.matchAll(/^### `([^`]+)`/gm)) {
+    const words = heading.split(' ').filter((word) => /^[a-z]+$/.test(word));
+    t.true(names.includes(words.join(' ')), heading);
+  }
+});
+
+test('help is no failure and names the exit codes', async (t) => {
+  const { exitCode, stdout } = await run('--help');
+  t.is(exitCode, 0);
+  t.regex(stdout, /0 done, 1 failed, 2 wrong use/);
+});
+
+test('an unknown command is wrong use and is told to standard error', async (t) => {
+  const { exitCode, stdout, stderr } = await run('volume', 'lisst');
+  t.is(exitCode, 2);
+  t.is(stdout, '');
+  t.regex(stderr, /Did you mean/);
+});
+
+test('without a driver the sentence says how to start one', async (t) => {
+  const { exitCode, stderr } = await run(
+    'volume',
+    'list',
+    '--endpoint',
+    'unix:///nowhere/csi.sock',
+  );
+  t.is(exitCode, 1);
+  t.regex(stderr, /no driver runs here.*\/nowhere\/csi\.sock.*loopcsi serve/);
+});
+
+test('with --json an error is JSON too', async (t) => {
+  const { stderr } = await run('volume', 'list', '--json', '--endpoint', '/nowhere/csi.sock');
+  t.deepEqual(Object.keys((JSON.parse(stderr) as { error: object }).error), ['code', 'message']);
+});
+
+test('the flag is over the environment is over the default', (t) => {
+  const environment = { LOOPCSI_ENDPOINT: 'unix:///from/environment' };
+  t.is(endpointOf('unix:///from/flag', environment), '/from/flag');
+  t.is(endpointOf(undefined, environment), '/from/environment');
+  t.is(endpointOf(undefined, {}), '/run/loopcsi/csi.sock');
+  t.throws(() => endpointOf('relative', {}), { instanceOf: UsageError, message: /--endpoint/ });
+});
+
+for (const shell of ['bash', 'zsh', 'fish']) {
+  test(`completion for ${shell} knows every command and flag`, async (t) => {
+    const { stdout } = await run('completion', shell);
+    for (const leaf of leavesOf(program)) {
+      t.true(stdout.includes(leaf.name()), leaf.name());
+      for (const flag of flagsOf(leaf)) {
+        t.true(stdout.includes(shell === 'fish' ? `-l ${flag.slice(2)}` : flag), flag);
+      }
+    }
+  });
+}
