@@ -57,10 +57,9 @@ async function growImage(
 ): Promise<void> {
   await withOpen(path, openFlags.readWrite, async (handle) => {
     const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
-    // Allocated first: when there is no room, the image keeps its size.
-    if (options.allocate)
-      await allocate(handle, path, options.sizeBytes > size ? options.sizeBytes : size);
-    else if (options.sizeBytes > size) await resize(handle, path, options.sizeBytes);
+    const wanted = options.sizeBytes > size ? options.sizeBytes : size;
+    if (options.allocate) await allocateBehind(handle, path, { size, wanted });
+    if (wanted > size) await resize(handle, path, wanted);
     await fsync(handle, path);
   });
 }
@@ -179,13 +178,36 @@ async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Prom
 }
 
 /**
+ * Allocates up to `wanted` without growing the file yet: ext4 allocates and grows as far as it gets before it says that there
+ * is no room. What it took behind the end is given back then, so that the image is as it was.
+ */
+async function allocateBehind(
+  handle: FileHandle,
+  path: string,
+  { size, wanted }: { size: bigint; wanted: bigint },
+): Promise<void> {
+  const mode = constants.FALLOC_FL_KEEP_SIZE;
+  try {
+    await allocate(handle, path, wanted, mode);
+  } catch (error) {
+    await resize(handle, path, size);
+    throw error;
+  }
+}
+
+/**
  * fallocate(2), after a look at the room: a filesystem that finds out on the way has taken all there was from everybody
  * until it gives up.
  */
-async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+async function allocate(
+  handle: FileHandle,
+  path: string,
+  sizeBytes: bigint,
+  mode = 0,
+): Promise<void> {
   const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
   const missing = sizeBytes - blocks * statBlockBytes;
   if (missing > (await capacity(path)).freeBytes)
     throw new KernelError('fallocate', 'ENOSPC', path);
-  await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
+  await fallocate(handle.fd, { mode, offset: 0n, length: sizeBytes }, path);
 }

@@ -25,7 +25,7 @@ export function poolMessage(facts: PoolFacts): Pool {
     uuid: marker?.uuid ?? '',
     overcommit: settings.overcommitPerMille / 1000,
     reserve_bytes: room?.reserveBytes ?? 0n,
-    embedded: settings.reflinkBytes !== undefined,
+    embedded: facts.isEmbedded,
   };
 }
 
@@ -69,8 +69,12 @@ function sourceOf(source: VolumeFacts['record']['source']) {
     : ({ source: 'source_volume_id', source_volume_id: source.id } as const);
 }
 
-export function snapshotMessage({ record, pool, allocatedBytes }: SnapshotFacts): Snapshot {
-  const ready = record.state === 'ready';
+export function snapshotMessage({
+  record,
+  pool,
+  allocatedBytes,
+  progress,
+}: SnapshotFacts): Snapshot {
   return {
     snapshot_id: record.id,
     name: record.name,
@@ -79,9 +83,9 @@ export function snapshotMessage({ record, pool, allocatedBytes }: SnapshotFacts)
     size_bytes: record.sizeBytes,
     allocated_bytes: allocatedBytes,
     created_at: timestampOf(record.createdAtMs),
-    ready,
-    done_bytes: allocatedBytes,
-    total_bytes: ready ? allocatedBytes : record.sizeBytes,
+    ready: progress.ready,
+    done_bytes: progress.doneBytes,
+    total_bytes: progress.totalBytes,
     group_snapshot_id: record.groupId ?? '',
     kind: record.kind === 'block' ? 'BLOCK' : 'MOUNT',
     fs_type: record.fsType ?? '',

@@ -14,6 +14,7 @@ const weights = {
   ListPools: 'read',
   InitPool: 'change',
   AdoptPool: 'change',
+  GrowPool: 'change',
   ListVolumes: 'read',
   GetVolume: 'read',
   MountVolume: 'change',
@@ -62,6 +63,15 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
         force: request.force,
       });
       return { pool: poolMessage(pool), existed };
+    },
+
+    async GrowPool(request, call) {
+      const name = requirePoolName(request.name);
+      if (request.size_bytes <= 0n) {
+        throw new VolumeError('invalid', `size_bytes ${request.size_bytes} is no size`);
+      }
+      const pool = await admin.growPool(call, { name, sizeBytes: request.size_bytes });
+      return { pool: poolMessage(pool) };
     },
 
     async AdoptPool(request, call) {

@@ -21,6 +21,7 @@ import { expandByHand, mountByHand, unmountByHand } from './mount-by-hand.ts';
 import type { Call } from './operations.ts';
 import type { Pool } from './pool.ts';
 import { adoptPool } from './pool-adopt.ts';
+import { growPool } from './pool-grow.ts';
 import { type InitInput, initByHand } from './pool-init.ts';
 
 export interface Administration {
@@ -32,6 +33,11 @@ export interface Administration {
   ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
   /** Throws `not-found`, `wrong-state` while one of its images is attached. Served already is a success. */
   adoptPool(call: Call, name: string): Promise<PoolFacts>;
+  /** Grows the image of a pool with an embedded filesystem. Throws `wrong-state` for a plain pool, `out-of-range`, `no-space`. */
+  growPool(
+    call: Call,
+    input: { readonly name: string; readonly sizeBytes: bigint },
+  ): Promise<PoolFacts>;
   listVolumes(call: Call, page: PageOfPool): Promise<Page<VolumeFacts>>;
   /** By id or name. Throws `not-found`. */
   getVolume(call: Call, idOrName: string): Promise<VolumeFacts>;
@@ -80,6 +86,11 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       const pool = configuredPool(domain, name);
       await adoptPool(domain, pool, deps.nodeState);
       await deps.openPool(pool);
+      return poolFactsOf(domain, pool);
+    },
+    growPool: async (_call, { name, sizeBytes }) => {
+      const pool = configuredPool(domain, name);
+      await growPool(domain, pool, sizeBytes);
       return poolFactsOf(domain, pool);
     },
     listVolumes: (_call, page) => listVolumeFacts(domain, page),

@@ -6,6 +6,7 @@ import { NodeState } from '../state/node-state.ts';
 import { formatBytes } from '../units.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 import type { Domain } from './domain.ts';
+import { poolRootIn } from './embedded-pool.ts';
 import { nodeTagOf } from './ids.ts';
 import { listPoolFacts, type PoolFacts } from './inspect-pools.ts';
 import { filesystemOf, findMarker } from './pool-open.ts';
@@ -92,7 +93,7 @@ export async function checkPoolAlone(
   const { path } = settings;
   try {
     await access(path);
-    const marker = await findMarker(path, settings.name);
+    const marker = await findMarker(await poolRootIn(path), settings.name);
     const seen = (await exists(node.stateDir))
       ? (await NodeState.open(node.stateDir)).seenAt(path)
       : undefined;

@@ -8,6 +8,8 @@ import { type RoomFacts, roomOf } from './room.ts';
 
 export interface PoolFacts {
   readonly settings: PoolSettings;
+  /** It lies in an image of its own inside its directory. */
+  readonly isEmbedded: boolean;
   /** Why it is not served and what to do; undefined when it is. */
   readonly problem: string | undefined;
   readonly marker: PoolMarker | undefined;
@@ -44,6 +46,7 @@ export async function poolFactsOf(domain: Domain, pool: Pool): Promise<PoolFacts
   const roomBytes = room === undefined ? 0n : roomOf(room);
   return {
     settings: pool.settings,
+    isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
     problem: pool.isServed ? undefined : (pool.problem ?? `pool '${pool.name}' is being opened`),
     marker: pool.marker,
     abilities: pool.abilities,

@@ -7,10 +7,11 @@ import { isMountOf, isNodeOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { signsOf } from './health.ts';
 import { pageOf } from './index-of-records.ts';
-import type { HealthSign, Page } from './model.ts';
+import type { HealthSign, Page, SnapshotProgress } from './model.ts';
 import { readNotes } from './node-notes.ts';
 import type { Pool } from './pool.ts';
 import type { FoundVolume } from './pools.ts';
+import { partName } from './snapshot-files.ts';
 import { stagedNode } from './stage.ts';
 
 export interface VolumeFacts {
@@ -31,6 +32,7 @@ export interface SnapshotFacts {
   readonly record: SnapshotRecord;
   readonly pool: string;
   readonly allocatedBytes: bigint;
+  readonly progress: SnapshotProgress;
 }
 
 export interface PageOfPool {
@@ -190,10 +192,11 @@ async function snapshotFactsOf(
   domain: Domain,
   { pool, record }: { pool: Pool; record: SnapshotRecord },
 ): Promise<SnapshotFacts> {
-  if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n };
-  const file = record.state === 'ready' ? 'disk.img' : 'disk.img.part';
+  const progress = domain.copies.progressOf(record);
+  if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
+  const file = record.state === 'ready' ? 'disk.img' : partName;
   const status = await domain.host.files
     .imageStatus(pool.pathOf('snapshots', record.id, file))
     .catch(() => undefined);
-  return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n };
+  return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
 }

@@ -5,7 +5,6 @@ import { pageOf } from './index-of-records.ts';
 import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from './model.ts';
 import type { Call } from './operations.ts';
 import type { Pool } from './pool.ts';
-import { partName } from './snapshot-files.ts';
 
 /** Throws `not-found`. */
 export function getSnapshot(domain: Domain, snapshotId: string): Snapshot {
@@ -38,7 +37,7 @@ function fits(wanted: string | undefined, is: string): boolean {
 }
 
 /** How far its copy is. Throws `not-found`. */
-export function snapshotProgress(domain: Domain, snapshotId: string): SnapshotProgress {
+function snapshotProgress(domain: Domain, snapshotId: string): SnapshotProgress {
   return domain.copies.progressOf(domain.pools.getSnapshot(snapshotId).record);
 }
 
@@ -76,15 +75,4 @@ function progressOrFailure(
     }
     throw cause;
   }
-}
-
-/** Bytes that its image occupies, shared ones included. */
-export async function snapshotAllocatedBytes(domain: Domain, snapshot: Snapshot): Promise<bigint> {
-  const { id, state } = snapshot.record;
-  const { pool } = domain.pools.getSnapshot(id);
-  const file = state === 'ready' ? 'disk.img' : partName;
-  const path = pool.pathOf('snapshots', id, file);
-  return domain.ownedBy(`snapshot ${id}`, async () => {
-    return (await domain.host.files.imageStatus(path)).allocatedBytes;
-  });
 }

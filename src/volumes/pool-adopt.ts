@@ -17,6 +17,7 @@ import {
 } from '../state/records.ts';
 import { syncDirectory } from '../state/replace-file.ts';
 import type { Domain } from './domain.ts';
+import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { Pool } from './pool.ts';
 
 type Retag = (id: string) => string;
@@ -29,7 +30,7 @@ type Retag = (id: string) => string;
  */
 export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
   if (pool.isServed) return;
-  const root = await realpath(pool.settings.path);
+  const root = await adoptedRoot(domain, pool);
   const marker = await readMarker(root, pool.name);
   const lock = await takeLock(domain, root, pool.name);
   try {
@@ -49,6 +50,14 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
     await lock.release();
   }
   domain.log.info({ pool: pool.name, from: marker.nodeTag, uuid: marker.uuid }, 'pool is adopted');
+}
+
+/** An embedded pool is mounted for it, and stays so. */
+async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
+  const { settings } = pool;
+  const directory = await realpath(settings.path);
+  if (!(await isEmbedded(settings))) return directory;
+  return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
 }
 
 async function readMarker(root: string, name: string): Promise<PoolMarker> {

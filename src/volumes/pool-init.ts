@@ -2,6 +2,7 @@ import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import { NodeState } from '../state/node-state.ts';
 import type { Domain } from './domain.ts';
+import { poolRootIn } from './embedded-pool.ts';
 import { nodeTagOf } from './ids.ts';
 import { type PoolFacts, poolFactsOf } from './inspect-pools.ts';
 import type { Pool } from './pool.ts';
@@ -37,11 +38,11 @@ export async function initPool(
   const reached = (): undefined => undefined;
   const opened = await openPoolDirectory({ ...settings, create: true }, { ...deps, reached });
   await opened.lock.release();
-  return { root: opened.root, existed };
+  return { root: opened.embeddedIn ?? opened.root, existed };
 }
 
 async function isPool({ path, name }: PoolSettings): Promise<boolean> {
-  return (await findMarker(path, name)) !== undefined;
+  return (await findMarker(await poolRootIn(path), name)) !== undefined;
 }
 
 /** `initPool` where no driver runs: with the state folder and the node id that the driver will be started with. */
@@ -106,6 +107,7 @@ function requireMatch(pool: Pool | undefined, input: InitInput): void {
 function notConfigured(settings: PoolSettings): PoolFacts {
   return {
     settings,
+    isEmbedded: settings.reflinkBytes !== undefined,
     problem: `this driver does not serve it yet; add '--pool ${settings.name}=${settings.path}' to its options and restart it`,
     marker: undefined,
     abilities: undefined,

@@ -7,6 +7,7 @@ import type { Host } from '../host/host.ts';
 import type { NodeState } from '../state/node-state.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../state/records.ts';
 import { syncDirectory } from '../state/replace-file.ts';
+import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { Reached } from './fault-points.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
@@ -26,6 +27,8 @@ export interface PoolAbilities {
 export interface OpenedPool {
   /** The real path of the directory that holds `pool.json`. */
   readonly root: string;
+  /** The directory with the image that the pool lies in; undefined when the directory itself is the pool. */
+  readonly embeddedIn: string | undefined;
   readonly marker: PoolMarker;
   readonly lock: { release(): Promise<void> };
 }
@@ -58,8 +61,14 @@ export async function openPoolDirectory(
 ): Promise<OpenedPool> {
   const { name } = settings;
   await requireDirectory(settings, deps.nodeState);
-  const root = await realpath(settings.path);
-  await requirePlace(settings, deps.host, root);
+  const directory = await realpath(settings.path);
+  await requirePlace(settings, deps.host, directory);
+  const embeddedIn = (await isEmbedded(settings)) ? directory : undefined;
+  const mayBeMade = settings.create && deps.nodeState.seenAt(settings.path) === undefined;
+  const root =
+    embeddedIn === undefined
+      ? directory
+      : await openEmbedded(settings, { directory, mayBeMade, deps });
   const marker = (await findMarker(root, name)) ?? (await firstInit(settings, root, deps));
   const seen = deps.nodeState.seenAt(settings.path);
   if (seen !== undefined && seen !== marker.uuid) {
@@ -83,7 +92,7 @@ export async function openPoolDirectory(
     await lock.release();
     throw error;
   }
-  return { root, marker, lock };
+  return { root, embeddedIn, marker, lock };
 }
 
 async function requireDirectory(settings: PoolSettings, nodeState: NodeState): Promise<void> {

@@ -84,6 +84,11 @@ export class Pool {
     return this.#opened?.root ?? '';
   }
 
+  /** The directory with the image that the pool lies in; undefined for a plain pool, and while it is not served. */
+  get embeddedIn(): string | undefined {
+    return this.#opened?.embeddedIn;
+  }
+
   get marker(): PoolMarker | undefined {
     return this.#opened?.marker;
   }
@@ -142,7 +147,8 @@ export class Pool {
     const opened = this.#opened;
     if (opened === undefined) return;
     try {
-      const root = await realpath(this.settings.path);
+      const root =
+        opened.embeddedIn === undefined ? await realpath(this.settings.path) : opened.root;
       await readdir(join(root, 'tmp'));
       const marker = await readMarkerUuid(root);
       if (marker === opened.marker.uuid) return;

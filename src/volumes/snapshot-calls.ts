@@ -3,13 +3,7 @@ import { deleteSnapshot } from './delete-snapshot.ts';
 import type { Domain } from './domain.ts';
 import { createGroupSnapshot } from './group-snapshot.ts';
 import { deleteGroupSnapshot, getGroupSnapshot } from './groups.ts';
-import {
-  getSnapshot,
-  listSnapshots,
-  snapshotAllocatedBytes,
-  snapshotProgress,
-  watchSnapshot,
-} from './list-snapshots.ts';
+import { getSnapshot, listSnapshots, watchSnapshot } from './list-snapshots.ts';
 import { createSnapshot } from './snapshot.ts';
 import type { Snapshots } from './snapshots-api.ts';
 
@@ -20,9 +14,7 @@ export function snapshotCalls(domain: Domain): Snapshots {
     deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),
     getSnapshot: async (_call, snapshotId) => getSnapshot(domain, snapshotId),
     listSnapshots: async (_call, asked) => listSnapshots(domain, asked),
-    snapshotProgress: async (_call, snapshotId) => snapshotProgress(domain, snapshotId),
     watchSnapshot: (call, snapshotId) => watchSnapshot(domain, call, snapshotId),
-    snapshotAllocatedBytes: (_call, snapshot) => snapshotAllocatedBytes(domain, snapshot),
     createGroupSnapshot: (call, input) => createGroupSnapshot(domain, call, input),
     deleteGroupSnapshot: (call, groupId, snapshotIds) =>
       deleteGroupSnapshot(domain, call, groupId, snapshotIds),

@@ -22,12 +22,8 @@ export interface Snapshots {
     call: Call,
     asked: SnapshotFilter & { maxEntries: number; startingToken: string },
   ): Promise<Page<Snapshot>>;
-  /** How far its copy is, now. Throws `not-found`. */
-  snapshotProgress(call: Call, snapshotId: string): Promise<SnapshotProgress>;
-  /** The same at once and whenever it moves; ends after `ready` or `error`. Throws `not-found`. */
+  /** How far its copy is, at once and whenever it moves; ends after `ready` or `error`. Throws `not-found`. */
   watchSnapshot(call: Call, snapshotId: string): AsyncIterable<SnapshotProgress>;
-  /** Bytes that the images of these snapshots occupy, shared ones included. */
-  snapshotAllocatedBytes(call: Call, snapshot: Snapshot): Promise<bigint>;
 
   createGroupSnapshot(call: Call, input: CreateGroupSnapshotInput): Promise<GroupSnapshot>;
   /** `snapshotIds` must be the group's members, or `invalid`. An unknown group is deleted already. */

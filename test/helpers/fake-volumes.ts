@@ -80,8 +80,6 @@ export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockR
   return { volumeBytes: 1n << 30n, batches: all() };
 }
 
-const progress = { doneBytes: 5n, totalBytes: 5n, ready: true, error: '' };
-
 /**
  * The domain as a front sees it, without one: every call is recorded and answers something plausible. `overrides` answer,
  * fail or wait instead.
@@ -111,11 +109,9 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     deleteSnapshot: async () => undefined,
     getSnapshot: async () => aSnapshot,
     listSnapshots: async () => ({ entries: [aSnapshot], nextToken: '' }),
-    snapshotProgress: async () => progress,
     watchSnapshot: async function* () {
-      yield progress;
+      yield { doneBytes: 5n, totalBytes: 5n, ready: true, error: '' };
     },
-    snapshotAllocatedBytes: async () => 5n,
     createGroupSnapshot: async () => aGroup,
     deleteGroupSnapshot: async () => undefined,
     getGroupSnapshot: async () => aGroup,

@@ -24,10 +24,16 @@ export async function makeGround(
   await execa('mount', [stdout, poolPath]);
 }
 
-/** Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left. */
+/**
+ * Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left: all but
+ * what the pool stands on, an embedded one included, which stays mounted when its driver ends.
+ */
 export async function removeAll(directory: string): Promise<string[]> {
   const isGround = (what: string): boolean =>
-    what === join(directory, 'pool') || what.includes('ground.img');
+    what === join(directory, 'pool') ||
+    what === join(directory, 'pool', 'reflink') ||
+    what.includes('ground.img') ||
+    what.includes('reflink.img');
   const left: string[] = [];
   // Twice: devices that a failed test left on the pool keep its ground from being unmounted the first time.
   for (const pass of [1, 2]) {

@@ -47,7 +47,12 @@ export interface ScratchNode {
   /** A path below the scratch directory that does not exist yet; its parent does. */
   pathOf(name: string): string;
   /** Closes the driver as SIGTERM does and opens it again, as a new process would. */
-  restart(options?: { reached?: Reached }): Promise<void>;
+  restart(options?: {
+    reached?: Reached;
+    pool?: Partial<PoolSettings>;
+    /** A reboot, for example. */
+    whileClosed?: () => Promise<void>;
+  }): Promise<void>;
 }
 
 export const isRoot = process.getuid?.() === 0;
@@ -105,7 +110,10 @@ export async function scratchNode(
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   await makeGround(directory, options);
-  const open = (reached: Reached | undefined): Promise<OpenedVolumes> =>
+  const open = (
+    reached: Reached | undefined,
+    pool: Partial<PoolSettings> | undefined = options.pool,
+  ): Promise<OpenedVolumes> =>
     openVolumes({
       host,
       log: createLog({ level: process.env['LOOPCSI_TEST_LOG'] === '1' ? 'debug' : 'silent' }),
@@ -116,7 +124,7 @@ export async function scratchNode(
         mountDir: options.mountDir === true ? join(directory, 'own') : undefined,
         ...options.settings,
       },
-      pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...options.pool }],
+      pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...pool }],
       ...(reached === undefined ? {} : { reached }),
     });
   let opened = await open(options.reached);
@@ -135,9 +143,10 @@ export async function scratchNode(
       return opened.domain;
     },
     pathOf: (name) => join(directory, name),
-    restart: async ({ reached } = {}) => {
+    restart: async ({ reached, pool, whileClosed } = {}) => {
       await opened.close(1_000);
-      opened = await open(reached);
+      await whileClosed?.();
+      opened = await open(reached, pool);
     },
   };
 }
