@@ -4,7 +4,7 @@ import { closeHandle, fsCall, openFlags, openHandle, withOpen } from './descript
 import { hasErrno, KernelError } from './errors.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
 import { ioctl, ioctlOn, makeBlockNode, readKernelText } from './kernel.ts';
-import { incarnationOf, sysfsPath, waitUntilGone } from './loop-scan.ts';
+import { incarnationOf, isSame, sysfsPath, waitUntilGone } from './loop-scan.ts';
 import { encodeLoopConfig, readStatus } from './loop-status.ts';
 import { readMounts } from './mountinfo.ts';
 
@@ -129,7 +129,7 @@ export async function clear(device: LoopDevice): Promise<boolean> {
 /** KernelError ENXIO when the number has been detached, or attached to another file, since `device` was read. */
 export async function checkSame(handle: FileHandle, device: LoopDevice): Promise<void> {
   const { backing } = await readStatus(handle, device.path);
-  if (backing.device !== device.backing.device || backing.inode !== device.backing.inode) {
+  if (!isSame(backing, device.backing)) {
     throw new KernelError('open', 'ENXIO', `${device.path}: attached to another file by now`);
   }
 }

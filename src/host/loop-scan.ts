@@ -122,7 +122,8 @@ export function incarnationOf(number: number): bigint | undefined {
   return statSync(sysfsPath(number, 'loop'), { bigint: true, throwIfNoEntry: false })?.ino;
 }
 
-function isSame(a: FileIdentity, b: FileIdentity): boolean {
+/** Whether both are the same file. */
+export function isSame(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;
 }
 

@@ -13,7 +13,7 @@ import {
   openControl,
   replaceDevice,
 } from './loop-device.ts';
-import { incarnationOf, LoopScan, waitUntilGone } from './loop-scan.ts';
+import { incarnationOf, isSame, LoopScan, waitUntilGone } from './loop-scan.ts';
 
 /** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
@@ -30,7 +30,7 @@ class KernelLoopDevices implements LoopDevices {
   /** Numbers that an attach of this process is trying: GET_FREE gives several callers the same one. */
   readonly #claimed = new Set<number>();
   /** Descriptors that keep autoclear devices attached until they are mounted. */
-  readonly #held = new Map<number, FileHandle>();
+  readonly #held = new Map<number, { readonly handle: FileHandle; readonly device: LoopDevice }>();
 
   list(): Promise<readonly LoopDevice[]> {
     return this.#scan.list();
@@ -49,7 +49,9 @@ class KernelLoopDevices implements LoopDevices {
           const number = await this.#claimFree();
           try {
             const configured = await configure(number, image.fd, options);
-            if (configured?.held !== undefined) this.#held.set(number, configured.held);
+            if (configured?.held !== undefined) {
+              this.#held.set(number, { handle: configured.held, device: configured.device });
+            }
             if (configured !== undefined) return configured.device;
           } finally {
             this.#claimed.delete(number);
@@ -63,8 +65,10 @@ class KernelLoopDevices implements LoopDevices {
 
   async release(device: LoopDevice): Promise<void> {
     const held = this.#held.get(device.number);
+    // The number may be another image's by now, whose descriptor must stay.
+    if (held === undefined || !isSame(held.device.backing, device.backing)) return;
     this.#held.delete(device.number);
-    if (held !== undefined) await closeHandle(held, device.path);
+    await closeHandle(held.handle, device.path);
   }
 
   refreshSize(device: LoopDevice): Promise<void> {

@@ -132,4 +132,22 @@ export const loopCases: readonly ContractCase[] = [
       equal(await host.loops.findByImage(second.backing), []);
     },
   },
+  {
+    name: 'loops: an autoclear device is not let go by somebody who had its number before',
+    run: async (stage) => {
+      const { host, equal } = stage;
+      const options = { ...attachOptions, autoclear: true };
+      const [one, other] = [await makeImage(stage, 'a'), await makeImage(stage, 'b')];
+      const first = await host.loops.attach(one, options);
+      await host.loops.release(first);
+      equal(await host.loops.findByImage(first.backing), []);
+      const second = await host.loops.attach(other, options);
+      // Most likely so already; the number is free for other processes too.
+      const stale = { ...first, number: second.number, path: second.path };
+      await host.loops.release(stale);
+      equal(await host.loops.detach(stale), 'detached');
+      equal((await host.loops.findByImage(second.backing)).length, 1);
+      equal(await host.loops.detach(second), 'detached');
+    },
+  },
 ];
