@@ -34,7 +34,7 @@ WORKDIR /usr/lib/loopcsi
 COPY package.json ./
 COPY bin bin
 COPY --from=dependencies /src/node_modules node_modules
-COPY --from=build /src/dist/src dist/src
+COPY --from=build /src/dist/bundle dist/bundle
 RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi serve --help >/dev/null
 
 ARG VERSION=0.0.0

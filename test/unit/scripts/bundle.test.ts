@@ -1,0 +1,21 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+
+const root = join(import.meta.dirname, '..', '..', '..', '..');
+
+test('packages that are imported when needed are left out of the bundle', (t) => {
+  const script = readFileSync(join(root, 'scripts', 'bundle.ts'), 'utf8');
+  const external = [...script.matchAll(/^ {4}'([^']+)',$/gm)].map((match) => match[1]);
+  t.true(external.includes('koffi'));
+  const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' });
+  const lazily = sources
+    .filter((path) => path.endsWith('.ts'))
+    .flatMap((path) => [
+      ...readFileSync(join(root, 'src', path), 'utf8').matchAll(/\bimport\('([^.'][^']*)'\)/g),
+    ])
+    .map((match) => match[1] ?? '')
+    .filter((name) => !name.startsWith('node:'));
+  t.true(lazily.includes('prom-client'));
+  for (const name of lazily) t.true(external.includes(name), name);
+});
