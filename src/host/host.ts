@@ -220,6 +220,8 @@ export interface Filesystem {
   readonly type: FsType;
   /** The least size an image may have for this filesystem. */
   readonly leastBytes: bigint;
+  /** The least size a filesystem of this type can be grown to: the kernel refuses a btrfs less than 256 MiB. */
+  readonly leastGrownBytes: bigint;
   /** Options every mount of this type gets besides the caller's. */
   readonly mountOptions: readonly string[];
   /** Makes the filesystem on an unattached image in `tmp/` and syncs it. CommandError; ENOSPC shows in the image's filesystem. */

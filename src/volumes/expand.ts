@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import { ext4MaxGrowthFactor } from '../host/filesystem/ext4-superblock.ts';
 import type { LoopDevice } from '../host/host.ts';
-import { volumeRecord, writeRecord } from '../state/records.ts';
+import { type VolumeRecord, volumeRecord, writeRecord } from '../state/records.ts';
 import { formatBytes } from '../units.ts';
 import {
   type Attachment,
@@ -18,7 +18,6 @@ import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import type { ExpandInput, NodeExpandInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
-import { leastBytesOf } from './new-volume.ts';
 import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import { isStagedByUs } from './own-mount.ts';
@@ -76,7 +75,7 @@ async function promise(
       requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
       limitBytes,
     },
-    { leastBytes: leastBytesOf(domain, record.fsType), what },
+    { leastBytes: leastGrownBytesOf(domain, record, requiredBytes), what },
   );
   const allocate = record.provisioning === 'thick';
   if (sizeBytes <= record.sizeBytes) {
@@ -102,6 +101,12 @@ async function promise(
   } finally {
     reservation.release();
   }
+}
+
+/** What the volume has is enough as long as it does not grow; btrfs grows to 256 MiB or more. */
+function leastGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
+  if (record.fsType === null || requiredBytes <= record.sizeBytes) return record.sizeBytes;
+  return domain.host.filesystems[record.fsType].leastGrownBytes;
 }
 
 async function requireFactor(

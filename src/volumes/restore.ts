@@ -182,7 +182,9 @@ function sizeFor(domain: Domain, input: CreateVolumeInput, origin: Origin, what:
     );
   }
   const least = leastBytesOf(domain, origin.fsType);
-  const leastBytes = sizeBytes > least ? sizeBytes : least;
+  const grows = requiredBytes > sizeBytes && origin.fsType !== null;
+  const grown = grows ? domain.host.filesystems[origin.fsType].leastGrownBytes : least;
+  const leastBytes = sizeBytes > grown ? sizeBytes : grown;
   return chooseCapacity(input.range, { leastBytes, defaultBytes: leastBytes, what });
 }
 

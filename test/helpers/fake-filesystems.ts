@@ -29,7 +29,7 @@ export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesys
 }
 
 function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): Filesystem {
-  const { type, leastBytes, mountOptions } = real;
+  const { type, leastBytes, leastGrownBytes, mountOptions } = real;
   const sizeOfUnattached = async (imagePath: string): Promise<bigint> => {
     const { dev, ino, size } = await stat(imagePath, { bigint: true });
     const identity = { device: dev, inode: ino };
@@ -43,6 +43,7 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
   return {
     type,
     leastBytes,
+    leastGrownBytes,
     mountOptions,
     make: async (imagePath, options) => {
       const sizeBytes = await sizeOfUnattached(imagePath);

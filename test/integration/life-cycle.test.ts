@@ -369,3 +369,25 @@ onNode('sixteen life cycles at once leave nothing', async (t) => {
   await node.domain.trash.settled();
   t.deepEqual(await readdir(join(node.poolPath, 'volumes')), []);
 });
+
+onNode(
+  'btrfs: a small volume grows to the 256 MiB that the kernel asks for, with a source or without',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { record } = await node.volumes.createVolume(
+      call(),
+      volumeInput('small', { fsType: 'btrfs', sizeBytes: 109n * MiB }),
+    );
+    const paths = await mountVolume(node, record.id);
+    const range = { requiredBytes: 120n * MiB, limitBytes: 0n };
+    const asked = { volumeId: record.id, range, volumePath: paths.targetPath };
+    const { sizeBytes } = await node.volumes.nodeExpandVolume(call(), asked);
+    t.is(sizeBytes, 256n * MiB);
+    const { blocks, bsize } = await statfs(paths.targetPath, { bigint: true });
+    t.true(blocks * bsize > 200n * MiB);
+    const limited = { ...asked, range: { requiredBytes: 300n * MiB, limitBytes: 299n * MiB } };
+    t.is(await reasonOf(node.volumes.nodeExpandVolume(call(), limited)), 'out-of-range');
+    await unmountVolume(node, record.id, paths);
+    await node.volumes.deleteVolume(call(), record.id);
+  },
+);

@@ -31,6 +31,7 @@ interface WorkOptions {
 export class Btrfs implements Filesystem {
   readonly type = 'btrfs';
   readonly leastBytes = btrfsLeastBytes;
+  readonly leastGrownBytes = 256n * MiB;
   /**
    * Since Linux 6.2 a device that can discard is discarded from all the time unless told otherwise;
    * trimming is the volume's choice. A later `discard` word wins over this one.

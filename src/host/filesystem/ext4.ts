@@ -31,6 +31,7 @@ const fsckAnswers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as co
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
   readonly leastBytes = ext4LeastBytes;
+  readonly leastGrownBytes = ext4LeastBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */

@@ -30,6 +30,7 @@ interface WorkOptions {
 export class Xfs implements Filesystem {
   readonly type = 'xfs';
   readonly leastBytes = xfsLeastBytes;
+  readonly leastGrownBytes = xfsLeastBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
