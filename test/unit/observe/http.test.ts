@@ -1,0 +1,76 @@
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import { type HttpOptions, serveHttp } from '../../../src/observe/http.ts';
+
+async function serve(t: ExecutionContext, options: Partial<HttpOptions> = {}): Promise<number> {
+  const listener = await serveHttp({
+    host: '127.0.0.1',
+    port: 0,
+    metrics: async () => ({ status: 200, contentType: 'text/x', body: 'a 1\n' }),
+    findUnready: async () => undefined,
+    ...options,
+  });
+  t.teardown(() => {
+    listener.close();
+  });
+  return listener.port;
+}
+
+async function get(port: number, path: string, method = 'GET') {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, { method });
+  return { status: response.status, body: await response.text(), headers: response.headers };
+}
+
+test('metrics, health and readiness', async (t) => {
+  const port = await serve(t);
+  t.like(await get(port, '/metrics?x=y'), { status: 200, body: 'a 1\n' });
+  t.like(await get(port, '/healthz'), { status: 200, body: 'ok\n' });
+  t.like(await get(port, '/readyz'), { status: 200, body: 'ok\n' });
+  t.like(await get(port, '/healthz', 'HEAD'), { status: 200, body: '' });
+});
+
+test('what is not there is 404, other methods are 405', async (t) => {
+  const port = await serve(t);
+  for (const path of ['/', '/metricsx', '/../metrics/..', '/healthz/']) {
+    t.is((await get(port, path)).status, 404, path);
+  }
+  t.is((await get(port, '/metrics', 'POST')).status, 405);
+});
+
+test('not ready says why, and health does not mind', async (t) => {
+  const port = await serve(t, { findUnready: async () => "pool 'a': its disk is not mounted" });
+  t.like(await get(port, '/readyz'), { status: 503, body: "pool 'a': its disk is not mounted\n" });
+  t.is((await get(port, '/healthz')).status, 200);
+});
+
+test('a question without an answer ends within its bound, a failed one tells', async (t) => {
+  const port = await serve(t, {
+    boundMs: 50,
+    findUnready: async () => new Promise(() => undefined),
+    metrics: async () => {
+      throw new Error('no numbers');
+    },
+  });
+  t.like(await get(port, '/readyz'), { status: 503, body: 'no answer within 50 ms\n' });
+  t.like(await get(port, '/metrics'), { status: 500, body: 'no numbers\n' });
+  t.is((await get(port, '/healthz')).status, 200);
+});
+
+test('endless headers end the connection', async (t) => {
+  const port = await serve(t);
+  const socket = createConnection(port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  let answer = '';
+  socket.on('data', (chunk) => {
+    answer += chunk.toString();
+  });
+  socket.write(`GET /healthz HTTP/1.1\r\nx: ${'y'.repeat(20_000)}`);
+  await once(socket, 'close');
+  t.regex(answer, /^HTTP\/1\.1 431 /);
+});
+
+test('an address that is taken is told', async (t) => {
+  const port = await serve(t);
+  await t.throwsAsync(serve(t, { port }), { code: 'EADDRINUSE' });
+});

@@ -1,0 +1,78 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { Metrics, metricNames, type Observed } from '../../../src/observe/metrics.ts';
+
+const nothing: Observed = { pools: [], stuckOwners: 0, runningOperations: 0 };
+const call = { service: 'csi.v1.Controller', rpc: 'CreateVolume', code: 'OK', durationMs: 20 };
+
+function lineOf(body: string, start: string): string | undefined {
+  return body.split('\n').find((line) => line.startsWith(start));
+}
+
+test('what was counted before the library was loaded is not lost', async (t) => {
+  const metrics = new Metrics({ version: '1.2.3', observe: async () => nothing });
+  t.teardown(() => {
+    metrics.close();
+  });
+  metrics.callEnded(call);
+  metrics.commandEnded({ file: 'mkfs.ext4', result: '0', durationMs: 5 });
+  await metrics.load();
+  metrics.callEnded({ ...call, code: 'ABORTED' });
+  metrics.callEnded(call);
+  const { body, contentType } = await metrics.render();
+  t.regex(contentType, /^text\/plain/);
+  const labels = '{service="csi.v1.Controller",rpc="CreateVolume"';
+  t.is(lineOf(body, `loopcsi_calls_total${labels},code="OK"}`)?.split(' ')[1], '2');
+  t.is(lineOf(body, `loopcsi_calls_total${labels},code="ABORTED"}`)?.split(' ')[1], '1');
+  t.is(lineOf(body, `loopcsi_call_duration_seconds_count${labels}`)?.split(' ')[1], '3');
+  t.is(lineOf(body, 'loopcsi_commands_total{file="mkfs.ext4",result="0"}')?.split(' ')[1], '1');
+});
+
+test('a scrape shows what is so now: a pool that went away leaves no old number', async (t) => {
+  let observed: Observed = {
+    pools: [{ name: 'a', isServed: true, bytes: { total: 7n }, volumes: { xfs: 2 } }],
+    stuckOwners: 1,
+    runningOperations: 3,
+  };
+  const metrics = new Metrics({ version: '1', observe: async () => observed });
+  t.teardown(() => {
+    metrics.close();
+  });
+  const first = (await metrics.render()).body;
+  t.is(lineOf(first, 'loopcsi_pool_bytes'), 'loopcsi_pool_bytes{pool="a",kind="total"} 7');
+  t.is(lineOf(first, 'loopcsi_volumes'), 'loopcsi_volumes{pool="a",kind="xfs"} 2');
+  t.is(lineOf(first, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 1');
+  t.is(lineOf(first, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 1');
+  t.is(lineOf(first, 'loopcsi_running_operations'), 'loopcsi_running_operations 3');
+  observed = { ...nothing, pools: [{ name: 'a', isServed: false, bytes: {}, volumes: {} }] };
+  const second = (await metrics.render()).body;
+  t.is(lineOf(second, 'loopcsi_pool_bytes'), undefined);
+  t.is(lineOf(second, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 0');
+  t.is(lineOf(second, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 0');
+});
+
+test('every metric of the list is there, and none besides', async (t) => {
+  const metrics = new Metrics({ version: '1', observe: async () => nothing });
+  t.teardown(() => {
+    metrics.close();
+  });
+  const { body } = await metrics.render();
+  const found = [...body.matchAll(/^# TYPE (\S+) /gm)].map((match) => match[1] ?? '');
+  t.deepEqual(found.sort(), [...metricNames].sort());
+});
+
+test('a closed one keeps nothing', async (t) => {
+  const metrics = new Metrics({ version: '1', observe: async () => nothing });
+  metrics.close();
+  metrics.callEnded(call);
+  await metrics.load();
+  t.is(lineOf((await metrics.render()).body, 'loopcsi_calls_total{'), undefined);
+  metrics.close();
+});
+
+test('docs/operations.md has every metric', async (t) => {
+  const root = join(import.meta.dirname, '..', '..', '..', '..');
+  const docs = await readFile(join(root, 'docs', 'operations.md'), 'utf8');
+  for (const name of metricNames) t.true(docs.includes(`| \`${name}\` |`), name);
+});
