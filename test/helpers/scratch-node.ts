@@ -151,7 +151,7 @@ export async function scratchNode(
   };
 }
 
-const testSettings = {
+export const testSettings = {
   nodeTag: nodeTagOf('test-node'),
   defaultFsType: 'ext4',
   defaultSizeBytes: GiB,

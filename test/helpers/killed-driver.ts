@@ -1,0 +1,76 @@
+/**
+ * Started as a process of its own: killed-driver JSON. Opens the pool of a scratch node, does one call, and kills itself with
+ * SIGKILL when a fault point is reached. Ends with 3 when the call ended without reaching it.
+ */
+import { join } from 'node:path';
+import { kill, pid } from 'node:process';
+import { ownedBy } from '../../src/host/gate.ts';
+import { makeRealHost } from '../../src/host/real-host.ts';
+import { createLog } from '../../src/observe/log.ts';
+import type { Volumes } from '../../src/volumes/api.ts';
+import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import type { CreateGroupSnapshotInput, CreateSnapshotInput } from '../../src/volumes/model.ts';
+import { openVolumes } from '../../src/volumes/open.ts';
+import { poolDefaults } from '../../src/volumes/pool-settings.ts';
+import { call, testSettings, volumeInput } from './scratch-node.ts';
+
+/** What the process is to do when it is killed. */
+export type KilledCall =
+  | { readonly rpc: 'snapshot'; readonly input: CreateSnapshotInput }
+  | { readonly rpc: 'restore'; readonly name: string; readonly snapshotId: string }
+  | { readonly rpc: 'deleteSnapshot'; readonly snapshotId: string }
+  | { readonly rpc: 'group'; readonly input: CreateGroupSnapshotInput }
+  | { readonly rpc: 'deleteGroup'; readonly groupId: string; readonly members: readonly string[] }
+  | { readonly rpc: 'open' };
+
+export interface KilledDriver {
+  readonly directory: string;
+  readonly point: FaultPoint;
+  readonly work: KilledCall;
+}
+
+async function doIt(volumes: Volumes, work: KilledCall): Promise<void> {
+  switch (work.rpc) {
+    case 'snapshot':
+      await volumes.createSnapshot(call(), work.input);
+      return;
+    case 'restore': {
+      const source = { kind: 'snapshot', id: work.snapshotId } as const;
+      await volumes.createVolume(call(), volumeInput(work.name, { source, fsTypeIsOpen: true }));
+      return;
+    }
+    case 'deleteSnapshot':
+      await volumes.deleteSnapshot(call(), work.snapshotId);
+      return;
+    case 'group':
+      await volumes.createGroupSnapshot(call(), work.input);
+      return;
+    case 'deleteGroup':
+      await volumes.deleteGroupSnapshot(call(), work.groupId, work.members);
+      return;
+    case 'open':
+  }
+}
+
+async function run({ directory, point, work }: KilledDriver): Promise<void> {
+  const { volumes, domain } = await openVolumes({
+    host: makeRealHost(),
+    log: createLog({ level: 'silent' }),
+    ownedBy,
+    stateDir: join(directory, 'state'),
+    settings: testSettings,
+    pools: [{ ...poolDefaults, name: 'default', path: join(directory, 'pool'), create: true }],
+    reached: (reached) => {
+      if (reached === point) kill(pid, 'SIGKILL');
+    },
+  });
+  await doIt(volumes, work);
+  await domain.copies.settled();
+  await domain.trash.settled();
+}
+
+const [text] = process.argv.slice(2);
+if (text !== undefined && import.meta.filename === process.argv[1]) {
+  await run(JSON.parse(text) as KilledDriver);
+  process.exit(3);
+}
