@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,6 +14,8 @@ export interface DriverProcess {
   stop(): Promise<void>;
   /** SIGKILL, and waits for its end. */
   kill(): Promise<void>;
+  /** Resolves with the signal that ended it, or its exit code, whoever did it. */
+  readonly ended: Promise<string>;
   log(): Promise<string>;
 }
 
@@ -24,13 +26,33 @@ export interface DriverProcess {
 export async function startDriver(
   directory: string,
   flags: readonly string[] = [],
+  options: DriverOptions = {},
+): Promise<DriverProcess> {
+  const started = await spawnDriver(directory, flags, options);
+  await untilReady(started);
+  return started;
+}
+
+export interface DriverOptions {
+  /** A compiled program that stands for `bin/loopcsi`: the same driver, with something of a test's inside. */
+  readonly program?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** The same without waiting: it may be killed before it serves. */
+export async function spawnDriver(
+  directory: string,
+  flags: readonly string[],
+  options: DriverOptions = {},
 ): Promise<DriverProcess> {
   const endpoint = join(directory, 'csi.sock');
   const logFile = join(directory, 'driver.log');
   const log = await open(logFile, 'a');
+  const { program, environment = {} } = options;
   const child = spawn(
-    launcher,
+    program === undefined ? launcher : process.execPath,
     [
+      ...(program === undefined ? [] : ['--enable-source-maps', program]),
       'serve',
       `--endpoint=unix://${endpoint}`,
       '--node-id=test-node',
@@ -40,11 +62,13 @@ export async function startDriver(
         : [`--pool=default=${join(directory, 'pool')},create,overcommit=20`]),
       ...flags,
     ],
-    { stdio: ['ignore', log.fd, log.fd] },
+    {
+      stdio: ['ignore', log.fd, log.fd],
+      env: { ...process.env, UV_THREADPOOL_SIZE: '64', ...environment },
+    },
   );
-  const ended = once(child, 'exit');
+  const ended = once(child, 'exit').then(() => String(child.signalCode ?? child.exitCode));
   await log.close();
-  await untilReady(endpoint, child, logFile);
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     child.kill(signal);
     await ended;
@@ -54,29 +78,31 @@ export async function startDriver(
     pid: child.pid ?? 0,
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
+    ended,
     log: () => readFile(logFile, 'utf8'),
   };
 }
 
-async function untilReady(endpoint: string, child: ChildProcess, logFile: string): Promise<void> {
+/** Waits until it answers Probe. Throws, with its log, when it ends first or takes a minute; it is ended then. */
+export async function untilReady(driver: DriverProcess): Promise<void> {
+  const { endpoint, ended } = driver;
   const client = makeClient('csi.v1.Identity', `unix://${endpoint}`);
-  const ended = once(child, 'exit').then(() => 'ended' as const);
+  let end: string | undefined;
+  void ended.then((how) => {
+    end = how;
+  });
   try {
-    for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
-      const answer = await Promise.race([
-        ended,
-        client.Probe({}, { timeoutMs: 1_000 }).then(
-          () => 'ready' as const,
-          () => 'not yet' as const,
-        ),
-      ]);
-      if (answer === 'ready') return;
-      if (answer === 'ended') break;
+    for (const deadline = Date.now() + 60_000; Date.now() < deadline && end === undefined; ) {
+      const ready = await client.Probe({}, { timeoutMs: 1_000 }).then(
+        () => true,
+        () => false,
+      );
+      if (ready) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   } finally {
     client.close();
   }
-  child.kill('SIGKILL');
-  throw new Error(`the driver did not become ready:\n${await readFile(logFile, 'utf8')}`);
+  if (end === undefined) await driver.kill();
+  throw new Error(`the driver did not become ready (${end ?? 'too slow'}):\n${await driver.log()}`);
 }

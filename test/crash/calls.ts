@@ -1,0 +1,233 @@
+/** Calls as a container platform makes them, each remembered by the world so that it can be taken back. */
+import { open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import { MiB } from '../../src/units.ts';
+import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
+import { blockCapability, type Capability, mountCapability, type World } from './world.ts';
+
+const tag = nodeTagOf('test-node');
+
+export const volumeIdOf = (name: string): string => volumeIdFor(name, tag);
+export const snapshotIdOf = (name: string): string => snapshotIdFor(name, tag);
+export const groupIdOf = (name: string): string => groupIdFor(name, tag);
+
+export type Kind = 'ext4' | 'xfs' | 'btrfs' | 'block';
+
+export const sizes: Readonly<Record<Kind, bigint>> = {
+  ext4: 32n * MiB,
+  xfs: 300n * MiB,
+  btrfs: 128n * MiB,
+  block: 16n * MiB,
+};
+
+export function capabilityFor(kind: Kind): Capability {
+  return kind === 'block' ? blockCapability : mountCapability(kind);
+}
+
+/** A call that another one of the same volume may be in the way of: the caller tries again, as sidecars do. */
+export async function patiently<T>(call: () => Promise<T>, boundMs = 30_000): Promise<T> {
+  for (const giveUpAt = Date.now() + boundMs; ; ) {
+    try {
+      return await call();
+    } catch (error) {
+      const isBusy = (error as { code?: unknown }).code === status.ABORTED;
+      if (!isBusy || Date.now() > giveUpAt) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+export interface CreateOptions {
+  readonly kind: Kind;
+  readonly sizeBytes?: bigint;
+  readonly parameters?: Readonly<Record<string, string>>;
+  readonly snapshot?: string;
+  readonly volume?: string;
+}
+
+export async function create(world: World, name: string, options: CreateOptions) {
+  const { kind, parameters = {}, snapshot, volume } = options;
+  const sizeBytes = options.sizeBytes ?? sizes[kind];
+  const volume_id = volumeIdOf(name);
+  world.undoLater(() => patiently(() => world.controller.DeleteVolume({ volume_id })));
+  return patiently(() =>
+    world.controller.CreateVolume({
+      name,
+      capacity_range: { required_bytes: sizeBytes },
+      volume_capabilities: [capabilityFor(kind)],
+      parameters,
+      ...(snapshot === undefined
+        ? {}
+        : {
+            volume_content_source: {
+              type: 'snapshot',
+              snapshot: { snapshot_id: snapshotIdOf(snapshot) },
+            },
+          }),
+      ...(volume === undefined
+        ? {}
+        : { volume_content_source: { type: 'volume', volume: { volume_id: volumeIdOf(volume) } } }),
+    }),
+  );
+}
+
+export async function destroy(world: World, name: string) {
+  return patiently(() => world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
+}
+
+export async function stage(world: World, name: string, kind: Kind) {
+  const volume_id = volumeIdOf(name);
+  const staging_target_path = await world.stagingPathOf(name);
+  world.undoLater(() => unstage(world, name));
+  return patiently(() =>
+    world.node.NodeStageVolume({
+      volume_id,
+      staging_target_path,
+      volume_capability: capabilityFor(kind),
+    }),
+  );
+}
+
+export async function unstage(world: World, name: string) {
+  const staging_target_path = await world.stagingPathOf(name);
+  return patiently(() =>
+    world.node.NodeUnstageVolume({ volume_id: volumeIdOf(name), staging_target_path }),
+  );
+}
+
+export interface PublishOptions {
+  readonly kind: Kind;
+  readonly readOnly?: boolean;
+  readonly target?: string;
+  readonly staged?: boolean;
+}
+
+export const targetOf = (world: World, name: string): string => world.pathOf('targets', name);
+
+export async function publish(world: World, name: string, options: PublishOptions) {
+  const { kind, readOnly = false, target = name, staged = true } = options;
+  const volume_id = volumeIdOf(name);
+  const target_path = targetOf(world, target);
+  const staging_target_path = staged ? await world.stagingPathOf(name) : '';
+  world.undoLater(() => unpublish(world, name, target));
+  return patiently(() =>
+    world.node.NodePublishVolume({
+      volume_id,
+      staging_target_path,
+      target_path,
+      volume_capability: capabilityFor(kind),
+      readonly: readOnly,
+    }),
+  );
+}
+
+export async function unpublish(world: World, name: string, target = name) {
+  const target_path = targetOf(world, target);
+  return patiently(() =>
+    world.node.NodeUnpublishVolume({ volume_id: volumeIdOf(name), target_path }),
+  );
+}
+
+const inlineId = (name: string): string => `csi-${'0123456789abcdef'.repeat(3)}-${name}`;
+
+/** An inline ephemeral volume, as the kubelet asks for one. */
+export async function publishInline(world: World, name: string) {
+  const target_path = targetOf(world, name);
+  world.undoLater(() => unpublishInline(world, name));
+  return patiently(() =>
+    world.node.NodePublishVolume({
+      volume_id: inlineId(name),
+      target_path,
+      volume_capability: mountCapability(),
+      volume_context: { 'csi.storage.k8s.io/ephemeral': 'true', size: '32Mi' },
+    }),
+  );
+}
+
+export async function unpublishInline(world: World, name: string) {
+  const target_path = targetOf(world, name);
+  return patiently(() =>
+    world.node.NodeUnpublishVolume({ volume_id: inlineId(name), target_path }),
+  );
+}
+
+export async function expand(world: World, name: string, sizeBytes: bigint) {
+  return patiently(() =>
+    world.controller.ControllerExpandVolume({
+      volume_id: volumeIdOf(name),
+      capacity_range: { required_bytes: sizeBytes },
+    }),
+  );
+}
+
+export async function nodeExpand(world: World, name: string, sizeBytes: bigint) {
+  const volume_path = await world.stagingPathOf(name);
+  return patiently(() =>
+    world.node.NodeExpandVolume({
+      volume_id: volumeIdOf(name),
+      volume_path,
+      capacity_range: { required_bytes: sizeBytes },
+    }),
+  );
+}
+
+/** Asks until the snapshot is ready, as the snapshotter does. */
+export async function snapshot(
+  world: World,
+  name: string,
+  volume: string,
+  parameters: Readonly<Record<string, string>> = {},
+) {
+  const snapshot_id = snapshotIdOf(name);
+  world.undoLater(() => patiently(() => world.controller.DeleteSnapshot({ snapshot_id })));
+  const source_volume_id = volumeIdOf(volume);
+  for (const giveUpAt = Date.now() + 120_000; ; ) {
+    const answer = await patiently(() =>
+      world.controller.CreateSnapshot({ name, source_volume_id, parameters }),
+    );
+    if (answer.snapshot?.ready_to_use === true) return answer;
+    if (Date.now() > giveUpAt) throw new Error(`snapshot ${name} does not become ready`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export async function deleteSnapshot(world: World, name: string) {
+  return patiently(() => world.controller.DeleteSnapshot({ snapshot_id: snapshotIdOf(name) }));
+}
+
+const memberIds = (name: string, volumes: readonly string[]): readonly string[] =>
+  volumes.map((volume) => snapshotIdFor(`${name}/${volumeIdOf(volume)}`, tag));
+
+export async function groupSnapshot(world: World, name: string, volumes: readonly string[]) {
+  world.undoLater(() => deleteGroup(world, name, volumes));
+  return patiently(() =>
+    world.groups.CreateVolumeGroupSnapshot({ name, source_volume_ids: volumes.map(volumeIdOf) }),
+  );
+}
+
+export async function deleteGroup(world: World, name: string, volumes: readonly string[]) {
+  return patiently(() =>
+    world.groups.DeleteVolumeGroupSnapshot({
+      group_snapshot_id: groupIdOf(name),
+      snapshot_ids: memberIds(name, volumes),
+    }),
+  );
+}
+
+/** Text in a file of the volume staged or published at `directory`, on its disk when this resolves. */
+export async function writeSynced(directory: string, file: string, text: string): Promise<void> {
+  const handle = await open(join(directory, file), 'w');
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Throws when the file does not hold that text. */
+export async function requireText(directory: string, file: string, text: string): Promise<void> {
+  const found = await readFile(join(directory, file), 'utf8');
+  if (found !== text) throw new Error(`${join(directory, file)} holds '${found}', not '${text}'`);
+}

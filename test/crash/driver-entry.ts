@@ -1,0 +1,43 @@
+/**
+ * The driver as it is shipped, with one thing more: it ends itself with SIGKILL at a fault point that a file names. The file
+ * is looked at afresh at each point, so that a running driver can be armed.
+ */
+import { appendFileSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { environment, loadConfig } from '../../src/config.ts';
+import { addServeOptions } from '../../src/config-options.ts';
+import { serve } from '../../src/main.ts';
+import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import { armFile, controlVariable, traceFile } from './control.ts';
+
+process.umask(0o077);
+const directory = process.env[controlVariable] ?? '';
+let round = '';
+const counts = new Map<FaultPoint, number>();
+
+function reached(point: FaultPoint): void {
+  const [armed = '', wanted, nth] = readArm().split(' ');
+  if (armed !== round) counts.clear();
+  round = armed;
+  const count = (counts.get(point) ?? 0) + 1;
+  counts.set(point, count);
+  appendFileSync(join(directory, traceFile), `${round} ${point}\n`);
+  if (wanted === point && Number(nth) === count) process.kill(process.pid, 'SIGKILL');
+}
+
+function readArm(): string {
+  try {
+    return readFileSync(join(directory, armFile), 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+const command = addServeOptions(new Command('serve')).parse(process.argv.slice(3), {
+  from: 'user',
+});
+const running = await serve(await loadConfig(command.opts(), environment()), { reached });
+process.once('SIGTERM', () => {
+  void running.stop().then(() => process.exit(0));
+});

@@ -1,0 +1,267 @@
+/**
+ * What must hold of a pool whatever happened (docs/design.md), asked of the disk and the kernel, never of the driver.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import type { Host, LoopDevice, Mount } from '../../src/host/host.ts';
+import { makeRealHost } from '../../src/host/real-host.ts';
+import {
+  groupRecord,
+  readRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+} from '../../src/state/records.ts';
+import { MiB } from '../../src/units.ts';
+import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+
+const host: Host = makeRealHost();
+
+/** When the pool is looked at: right after a kill, with a driver that has settled, or when all was taken back. */
+export type Moment = 'killed' | 'settled' | 'empty';
+
+export interface PoolPlace {
+  /** Everything of the test lies below. */
+  readonly directory: string;
+  readonly poolPath: string;
+}
+
+/** What stands, in numbers: for the table of outcomes. */
+export interface Sight {
+  readonly volumes: number;
+  readonly snapshots: number;
+  readonly groups: number;
+  readonly temporary: number;
+  readonly trash: number;
+  readonly devices: number;
+  readonly mounts: number;
+}
+
+const entriesOf = async (place: PoolPlace, area: string): Promise<readonly string[]> =>
+  readdir(join(place.poolPath, area)).catch(() => []);
+
+const isGround = ({ directory, poolPath }: PoolPlace, what: string): boolean =>
+  what === poolPath || what.includes(join(directory, 'ground.img'));
+
+async function ourDevices(place: PoolPlace) {
+  const below = await devicesBelow(place.directory);
+  return below.filter(({ image }) => !isGround(place, image));
+}
+
+async function ourMounts(place: PoolPlace) {
+  const below = await mountsBelow(place.directory);
+  return below.filter((target) => !isGround(place, target));
+}
+
+export async function look(place: PoolPlace): Promise<Sight> {
+  const count = async (area: string) => (await entriesOf(place, area)).length;
+  return {
+    volumes: (await count('volumes')) + (await count('ephemeral')),
+    snapshots: await count('snapshots'),
+    groups: await count('groups'),
+    temporary: await count('tmp'),
+    trash: await count('trash'),
+    devices: (await ourDevices(place)).length,
+    mounts: (await ourMounts(place)).length,
+  };
+}
+
+/** Every broken invariant in words; empty when all hold. */
+export async function brokenInvariants(
+  place: PoolPlace,
+  moment: Moment,
+): Promise<readonly string[]> {
+  const volumes = await volumesOf(place);
+  const broken = [
+    ...volumes.flatMap(({ problems }) => problems),
+    ...(await brokenSnapshots(place, moment)),
+    ...(await brokenDevices(place, volumes, moment)),
+  ];
+  if (moment !== 'killed') {
+    for (const area of ['tmp', 'trash']) {
+      for (const entry of await entriesOf(place, area)) broken.push(`${area}/${entry} is left`);
+    }
+  }
+  if (moment === 'empty') broken.push(...(await leftovers(place)));
+  return broken;
+}
+
+interface FoundVolume {
+  readonly id: string;
+  readonly record: VolumeRecord | undefined;
+  readonly imagePath: string;
+  readonly problems: readonly string[];
+}
+
+/** Rules 1 and 5: what stands in `volumes/` is whole, and its image is never larger than its promise. */
+async function volumesOf(place: PoolPlace): Promise<readonly FoundVolume[]> {
+  const found: FoundVolume[] = [];
+  for (const area of ['volumes', 'ephemeral']) {
+    for (const id of await entriesOf(place, area)) {
+      const directory = join(place.poolPath, area, id);
+      const imagePath = join(directory, 'disk.img');
+      const problems: string[] = [];
+      const record = await readRecord(volumeRecord, join(directory, 'volume.json')).catch(
+        (error: unknown) => {
+          problems.push(`${area}/${id}: record: ${String(error)}`);
+          return undefined;
+        },
+      );
+      const status = await host.files.imageStatus(imagePath).catch(() => undefined);
+      if (status === undefined) problems.push(`${area}/${id} has no image`);
+      if (record !== undefined && status !== undefined) {
+        problems.push(...(await brokenVolume(record, imagePath, status)));
+      }
+      found.push({ id, record, imagePath, problems });
+    }
+  }
+  return found;
+}
+
+async function brokenVolume(
+  record: VolumeRecord,
+  imagePath: string,
+  status: { sizeBytes: bigint; allocatedBytes: bigint },
+): Promise<readonly string[]> {
+  const problems: string[] = [];
+  const { id, fsType, sizeBytes, provisioning } = record;
+  if (status.sizeBytes > sizeBytes) problems.push(`${id}: image is larger than its promise`);
+  if (status.sizeBytes % MiB !== 0n) problems.push(`${id}: image is no whole number of MiB`);
+  if (provisioning === 'thick' && status.allocatedBytes < status.sizeBytes) {
+    problems.push(`${id}: thick, but only ${status.allocatedBytes} bytes are allocated`);
+  }
+  if (fsType === null) return problems;
+  const superblock = await host.filesystems[fsType].readSuperblock(imagePath);
+  if (superblock === undefined) problems.push(`${id}: its image holds no ${fsType}`);
+  else if (superblock.sizeBytes > status.sizeBytes) {
+    problems.push(`${id}: its filesystem is larger than its image`);
+  }
+  return problems;
+}
+
+/** A snapshot is whole or says that it is being copied; members without their group go at start-up. */
+async function brokenSnapshots(place: PoolPlace, moment: Moment): Promise<readonly string[]> {
+  const problems: string[] = [];
+  const groups = new Set(await entriesOf(place, 'groups'));
+  for (const id of groups) {
+    await readRecord(groupRecord, join(place.poolPath, 'groups', id, 'group.json')).catch(
+      (error: unknown) => problems.push(`group ${id}: ${String(error)}`),
+    );
+  }
+  for (const id of await entriesOf(place, 'snapshots')) {
+    const directory = join(place.poolPath, 'snapshots', id);
+    try {
+      const record = await readRecord(snapshotRecord, join(directory, 'snapshot.json'));
+      const images = (await readdir(directory)).filter((name) => name.startsWith('disk.img'));
+      const isWhole =
+        images.length === 1 && (record.state === 'copying' || images[0] === 'disk.img');
+      if (!isWhole) problems.push(`snapshot ${id} is ${record.state} and holds ${images.join()}`);
+      if (moment !== 'killed' && record.groupId !== null && !groups.has(record.groupId)) {
+        problems.push(`snapshot ${id} is of group ${record.groupId}, which does not exist`);
+      }
+    } catch (error) {
+      problems.push(`snapshot ${id}: ${String(error)}`);
+    }
+  }
+  return problems;
+}
+
+/** Rules 7 to 9: every device has a volume, an image has one read-write device, mounts are known, nothing is frozen. */
+async function brokenDevices(
+  place: PoolPlace,
+  volumes: readonly FoundVolume[],
+  moment: Moment,
+): Promise<readonly string[]> {
+  const problems: string[] = [];
+  const mounts = await host.mounts.list();
+  const known = new Set<number>();
+  for (const { id, imagePath } of volumes) {
+    const status = await host.files.imageStatus(imagePath).catch(() => undefined);
+    if (status === undefined) continue;
+    const devices = await host.loops.findByImage(status);
+    for (const { number } of devices) known.add(number);
+    if (devices.filter(({ readOnly }) => !readOnly).length > 1) {
+      problems.push(`${id} has ${devices.length} devices`);
+    }
+    for (const device of devices) {
+      const here = mounts.filter((mount) => isMountOf(mount, device));
+      if (moment === 'settled' && here.length === 0) problems.push(`${device.path} of ${id} idles`);
+      problems.push(...(await frozen(here, device)));
+    }
+  }
+  for (const { device, image } of await ourDevices(place)) {
+    if (known.has(Number(device.slice('/dev/loop'.length)))) continue;
+    if (moment !== 'killed') problems.push(`${device} on ${image} belongs to no volume`);
+  }
+  return problems;
+}
+
+function isMountOf(mount: Mount, device: LoopDevice): boolean {
+  return (
+    mount.majorMinor === device.majorMinor ||
+    mount.source === device.path ||
+    mount.root === `/loop${device.number}`
+  );
+}
+
+async function frozen(mounts: readonly Mount[], device: LoopDevice): Promise<readonly string[]> {
+  const mount = mounts.find(({ root }) => root === '/');
+  if (mount === undefined) return [];
+  const was = await host.mounts.thaw(mount.target, device).catch(() => false);
+  return was ? [`${device.path}, mounted at ${mount.target}, was frozen`] : [];
+}
+
+/** When everything was deleted: nothing of it anywhere. */
+async function leftovers(place: PoolPlace): Promise<readonly string[]> {
+  const left: string[] = [];
+  for (const area of ['volumes', 'ephemeral', 'snapshots', 'groups']) {
+    for (const entry of await entriesOf(place, area)) left.push(`${area}/${entry} is left`);
+  }
+  for (const { device, image } of await ourDevices(place)) left.push(`${device} on ${image}`);
+  for (const target of await ourMounts(place)) left.push(`mount at ${target}`);
+  for (const entry of await readdir(join(place.directory, 'targets')).catch(() => [])) {
+    left.push(`target ${entry} is left`);
+  }
+  for (const entry of await readdir(join(place.directory, 'docker')).catch(() => [])) {
+    left.push(`docker/${entry} is left`);
+  }
+  return left;
+}
+
+/** Waits until what start-up and deletes leave to the background is done: `tmp/` and `trash/` are empty. */
+export async function settled(place: PoolPlace, boundMs = 30_000): Promise<void> {
+  for (const giveUpAt = Date.now() + boundMs; Date.now() < giveUpAt; ) {
+    const { temporary, trash } = await look(place);
+    if (temporary === 0 && trash === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const checkers = {
+  ext4: (image: string) => execa('e2fsck', ['-fn', image], { reject: false }),
+  xfs: (image: string) => execa('xfs_repair', ['-n', '-f', image], { reject: false }),
+  btrfs: (image: string) => execa('btrfs', ['check', '--readonly', image], { reject: false }),
+} as const;
+
+/** What the filesystems' own checkers find in images that are not attached. Those with a log to replay are not judged. */
+export async function damagedImages(place: PoolPlace): Promise<readonly string[]> {
+  const damaged: string[] = [];
+  const attached = new Set((await ourDevices(place)).map(({ image }) => image));
+  for (const { id, record, imagePath } of await volumesOf(place)) {
+    if (record === undefined || record.fsType === null || attached.has(imagePath)) continue;
+    const superblock = await host.filesystems[record.fsType].readSuperblock(imagePath);
+    if (superblock?.state === 'needs-replay') continue;
+    const { exitCode, stdout, stderr } = await checkers[record.fsType](imagePath);
+    if (exitCode === 0 || `${stdout}${stderr}`.includes('valuable metadata changes')) continue;
+    damaged.push(
+      `${id}: ${record.fsType} checker ended with ${String(exitCode)}: ${stdout.slice(-400)}`,
+    );
+  }
+  return damaged;
+}
+
+/** The text of a file that may be gone. */
+export async function textOf(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(() => undefined);
+}

@@ -1,0 +1,48 @@
+/**
+ * Kills the driver at every step.
+ *
+ *   npm run test:crash                  every moment of every operation, then random moments for five minutes; writes the page
+ *   npm run test:crash -- --sample      every fault point once, then random moments for half a minute (CI)
+ *   npm run test:crash -- --only TEXT   the rows whose name holds the text, all their moments, no random ones
+ *   npm run test:crash -- --seed N      other random moments
+ */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    sample: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    seed: { type: 'string', default: '' },
+    tap: { type: 'boolean', default: false },
+  },
+});
+const root = join(import.meta.dirname, '..', '..', '..');
+// A mount namespace of its own: another program of this machine that makes one, as container runtimes do, copies all mounts
+// that it sees, and a copy keeps a volume in use that nobody here uses any more.
+const { status } = spawnSync(
+  'unshare',
+  [
+    '--mount',
+    join(root, 'node_modules', '.bin', 'ava'),
+    '--serial',
+    '--concurrency',
+    '1',
+    '--timeout',
+    '20m',
+    ...(values.tap ? ['--tap'] : []),
+    values.only === '' ? 'dist/test/crash/**/*.test.js' : 'dist/test/crash/matrix.test.js',
+  ],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      LOOPCSI_CRASH: values.sample ? 'sample' : 'whole',
+      LOOPCSI_CRASH_ONLY: values.only,
+      LOOPCSI_CRASH_SEED: values.seed,
+    },
+  },
+);
+process.exitCode = status ?? 1;

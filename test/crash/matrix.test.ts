@@ -1,0 +1,115 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { type FaultPoint, faultPoints } from '../../src/volumes/fault-points.ts';
+import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import type { Moment } from './control.ts';
+import { type Operation, operations } from './operations.ts';
+import { asMarkdown, asSummary } from './report.ts';
+import { killAt, type Outcome, rehearse } from './run-case.ts';
+import { World } from './world.ts';
+
+/** A sample kills at every fault point at least once; the whole kills at every moment of every operation. */
+const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
+const only = process.env['LOOPCSI_CRASH_ONLY'] ?? '';
+const root = join(import.meta.dirname, '..', '..', '..');
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const worlds = new Map<string, World>();
+const reached = new Set<FaultPoint>();
+const killed = new Set<FaultPoint>();
+const outcomes: Outcome[] = [];
+
+async function worldFor(operation: Operation): Promise<World> {
+  const key = keyOf(operation);
+  const world = worlds.get(key) ?? (await World.make(operation));
+  worlds.set(key, world);
+  return world;
+}
+
+/** Rows that need the same node share one, which must be as good as new after each kill. */
+function keyOf({ ground, flags }: Operation): string {
+  return `${ground} ${flags?.('').join(' ') ?? ''}`;
+}
+
+/** A node on which something went wrong is no measure for the next row. */
+async function abandon(operation: Operation): Promise<void> {
+  const world = worlds.get(keyOf(operation));
+  worlds.delete(keyOf(operation));
+  await world?.end();
+}
+
+function wanted(moment: Moment): boolean {
+  if (!isSample) return true;
+  if (killed.has(moment.point)) return false;
+  killed.add(moment.point);
+  return true;
+}
+
+for (const operation of operations) {
+  if (!operation.name.includes(only)) continue;
+  onNode(`${operation.name} (${operation.ground} pool), killed at its fault points`, async (t) => {
+    t.timeout(20 * 60_000);
+    try {
+      const { moments, answer, problems } = await rehearse(await worldFor(operation), operation);
+      t.deepEqual(problems, [], 'without a kill');
+      for (const { point } of moments) reached.add(point);
+      const chosen = moments.filter(wanted);
+      for (const moment of chosen) {
+        const outcome = await killAt(await worldFor(operation), operation, { moment, answer });
+        outcomes.push(outcome);
+        t.deepEqual(outcome.problems, [], `killed at ${moment.point}, time ${moment.nth}`);
+        if (outcome.problems.length > 0) await abandon(operation);
+      }
+      t.log(`${chosen.length} of ${moments.length} moments`);
+      t.pass();
+    } catch (error) {
+      t.log(
+        await worlds
+          .get(keyOf(operation))
+          ?.driver.log()
+          .then((log) => log.slice(-3_000)),
+      );
+      await abandon(operation);
+      throw error;
+    }
+  });
+}
+
+/** Points that some file of src/ passes, apart from the list itself. */
+async function pointsInUse(): Promise<ReadonlySet<FaultPoint>> {
+  const directory = join(root, 'src');
+  const files = (await readdir(directory, { recursive: true })).filter(
+    (name) => name.endsWith('.ts') && !name.endsWith('fault-points.ts'),
+  );
+  const texts = await Promise.all(files.map((file) => readFile(join(directory, file), 'utf8')));
+  return new Set(faultPoints.filter((point) => texts.some((one) => one.includes(`'${point}'`))));
+}
+
+onNode('every fault point of the driver is passed by some operation', async (t) => {
+  if (only !== '') {
+    t.pass();
+    return;
+  }
+  const inUse = await pointsInUse();
+  t.deepEqual(
+    [...inUse].filter((point) => !reached.has(point)),
+    [],
+  );
+});
+
+test.after.always('the nodes end with nothing left', async () => {
+  const left: string[] = [];
+  for (const world of worlds.values()) left.push(...(await world.end()));
+  if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+});
+
+onNode('the table of points and outcomes', async (t) => {
+  t.log(`\n${asSummary(outcomes)}`);
+  if (!isSample && only === '') {
+    await writeFile(join(root, 'docs', 'crash-matrix.md'), asMarkdown(outcomes));
+  }
+  t.true(outcomes.length > 0);
+});

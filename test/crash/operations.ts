@@ -1,0 +1,468 @@
+/**
+ * The rows of the crash matrix: every call that changes something, as a container platform makes it. Which fault points a row
+ * passes is found out by running it once; a row says only how to come there, the call, and what must be true afterwards.
+ */
+import { open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { MiB } from '../../src/units.ts';
+import type { PoolGround } from '../helpers/ground.ts';
+import type { Kind } from './calls.ts';
+import * as calls from './calls.ts';
+import type { World } from './world.ts';
+
+export interface Operation {
+  readonly name: string;
+  readonly ground: PoolGround;
+  /** Flags of the driver besides the usual ones; rows with the same ones share a node. */
+  readonly flags?: (directory: string) => readonly string[];
+  /** Brings the node to where the call is made; nothing is killed here. */
+  readonly prepare?: (world: World) => Promise<void>;
+  /** The call. Its answer must be the same whenever it succeeds. */
+  readonly call: (world: World) => Promise<unknown>;
+  /** Throws when what the call promised is not so. */
+  readonly check?: (world: World) => Promise<void>;
+}
+
+const fileKinds = ['ext4', 'xfs', 'btrfs'] as const;
+const kinds = [...fileKinds, 'block'] as const satisfies readonly Kind[];
+const words = 'synced before the call';
+
+async function staged(world: World, name: string, kind: Kind): Promise<void> {
+  await calls.create(world, name, { kind });
+  await calls.stage(world, name, kind);
+  const path = await world.stagingPathOf(name);
+  if (kind !== 'block') await calls.writeSynced(path, 'file', words);
+}
+
+async function published(world: World, name: string, kind: Kind): Promise<void> {
+  await staged(world, name, kind);
+  await calls.publish(world, name, { kind });
+}
+
+/** Made, written to, and unstaged. */
+async function idle(world: World, name: string, kind: Kind): Promise<void> {
+  await staged(world, name, kind);
+  await calls.unstage(world, name);
+}
+
+async function requireFile(world: World, name: string): Promise<void> {
+  await calls.requireText(await world.stagingPathOf(name), 'file', words);
+}
+
+/** Stages a volume that was made from another one, and looks into it. */
+async function requireCopied(world: World, name: string, kind: Kind): Promise<void> {
+  await calls.stage(world, name, kind);
+  await requireFile(world, name);
+  await calls.unstage(world, name);
+}
+
+/** Fills the first bytes of a raw block volume. */
+async function fillBlock(world: World, name: string, bytes: bigint): Promise<void> {
+  const device = await open(join(await world.stagingPathOf(name), 'device'), 'r+');
+  try {
+    const chunk = Buffer.alloc(Number(4n * MiB), 'loopcsi');
+    for (let at = 0n; at < bytes; at += 4n * MiB)
+      await device.write(chunk, 0, chunk.length, Number(at));
+    await device.sync();
+  } finally {
+    await device.close();
+  }
+}
+
+const creating: readonly Operation[] = [
+  ...kinds.map(
+    (kind): Operation => ({
+      name: `create ${kind}`,
+      ground: 'directory',
+      call: (world) => calls.create(world, 'new', { kind }),
+      check: async (world) => {
+        await calls.stage(world, 'new', kind);
+        await calls.unstage(world, 'new');
+      },
+    }),
+  ),
+  {
+    name: 'create thick ext4',
+    ground: 'directory',
+    call: (world) =>
+      calls.create(world, 'thick', { kind: 'ext4', parameters: { provisioning: 'thick' } }),
+  },
+  ...(['ext4', 'block'] as const).map(
+    (kind): Operation => ({
+      name: `delete ${kind}`,
+      ground: 'directory',
+      prepare: async (world) => {
+        await idle(world, 'old', kind);
+      },
+      call: (world) => calls.destroy(world, 'old'),
+    }),
+  ),
+];
+
+const staging: readonly Operation[] = [
+  ...kinds.map(
+    (kind): Operation => ({
+      name: `stage ${kind}`,
+      ground: 'directory',
+      prepare: async (world) => {
+        await calls.create(world, 'v', { kind });
+      },
+      call: (world) => calls.stage(world, 'v', kind),
+    }),
+  ),
+  ...(['ext4', 'xfs'] as const).map(
+    (kind): Operation => ({
+      name: `stage ${kind} grown while it was idle`,
+      ground: 'directory',
+      prepare: async (world) => {
+        await idle(world, 'v', kind);
+        await calls.expand(world, 'v', 2n * calls.sizes[kind]);
+      },
+      call: (world) => calls.stage(world, 'v', kind),
+      check: (world) => requireFile(world, 'v'),
+    }),
+  ),
+  {
+    name: 'stage ext4 whose growth was promised only',
+    ground: 'directory',
+    prepare: async (world) => {
+      await idle(world, 'v', 'ext4');
+      await world.arm('promise', { point: 'expand:promised', nth: 1 });
+      await calls.expand(world, 'v', 64n * MiB).catch(() => undefined);
+      await world.driver.ended;
+      await world.restart();
+    },
+    call: (world) => calls.stage(world, 'v', 'ext4'),
+    check: (world) => requireFile(world, 'v'),
+  },
+  ...kinds.map(
+    (kind): Operation => ({
+      name: `unstage ${kind}`,
+      ground: 'directory',
+      prepare: (world) => staged(world, 'v', kind),
+      call: (world) => calls.unstage(world, 'v'),
+      check: async (world) => {
+        if (kind !== 'block') await requireCopied(world, 'v', kind);
+      },
+    }),
+  ),
+];
+
+const publishing: readonly Operation[] = [
+  ...(['ext4', 'block'] as const).flatMap((kind): readonly Operation[] => [
+    {
+      name: `publish ${kind}`,
+      ground: 'directory',
+      prepare: (world) => staged(world, 'v', kind),
+      call: (world) => calls.publish(world, 'v', { kind }),
+    },
+    {
+      name: `publish ${kind} read-only`,
+      ground: 'directory',
+      prepare: (world) => staged(world, 'v', kind),
+      call: (world) => calls.publish(world, 'v', { kind, readOnly: true }),
+    },
+    {
+      name: `publish ${kind} a second time`,
+      ground: 'directory',
+      prepare: (world) => published(world, 'v', kind),
+      call: (world) => calls.publish(world, 'v', { kind, target: 'second' }),
+    },
+    {
+      name: `unpublish ${kind}`,
+      ground: 'directory',
+      prepare: (world) => published(world, 'v', kind),
+      call: (world) => calls.unpublish(world, 'v'),
+    },
+  ]),
+  {
+    name: 'unpublish block read-only',
+    ground: 'directory',
+    prepare: async (world) => {
+      await staged(world, 'v', 'block');
+      await calls.publish(world, 'v', { kind: 'block', readOnly: true });
+    },
+    call: (world) => calls.unpublish(world, 'v'),
+  },
+  {
+    name: 'publish inline ephemeral',
+    ground: 'directory',
+    call: (world) => calls.publishInline(world, 'inline'),
+    check: (world) => calls.writeSynced(calls.targetOf(world, 'inline'), 'file', words),
+  },
+  {
+    name: 'unpublish inline ephemeral',
+    ground: 'directory',
+    prepare: async (world) => {
+      await calls.publishInline(world, 'inline');
+    },
+    call: (world) => calls.unpublishInline(world, 'inline'),
+  },
+  ...(['publish', 'unpublish'] as const).map(
+    (what): Operation => ({
+      name: `${what} without staging`,
+      ground: 'directory',
+      flags: () => ['--without-staging'],
+      prepare: async (world) => {
+        await calls.create(world, 'v', { kind: 'ext4' });
+        if (what === 'unpublish') await calls.publish(world, 'v', { kind: 'ext4', staged: false });
+      },
+      call: (world) =>
+        what === 'publish'
+          ? calls.publish(world, 'v', { kind: 'ext4', staged: false })
+          : calls.unpublish(world, 'v'),
+    }),
+  ),
+];
+
+const growing: readonly Operation[] = [
+  {
+    name: 'controller expands idle ext4',
+    ground: 'directory',
+    prepare: (world) => idle(world, 'v', 'ext4'),
+    call: (world) => calls.expand(world, 'v', 64n * MiB),
+    check: (world) => requireCopied(world, 'v', 'ext4'),
+  },
+  {
+    name: 'controller expands thick ext4',
+    ground: 'directory',
+    prepare: async (world) => {
+      await calls.create(world, 'v', { kind: 'ext4', parameters: { provisioning: 'thick' } });
+    },
+    call: (world) => calls.expand(world, 'v', 64n * MiB),
+  },
+  ...kinds.map(
+    (kind): Operation => ({
+      name: `node expands staged ${kind}`,
+      ground: 'directory',
+      prepare: async (world) => {
+        await staged(world, 'v', kind);
+        await calls.expand(world, 'v', 2n * calls.sizes[kind]);
+      },
+      call: (world) => calls.nodeExpand(world, 'v', 2n * calls.sizes[kind]),
+      check: async (world) => {
+        if (kind !== 'block') await requireFile(world, 'v');
+      },
+    }),
+  ),
+  {
+    name: 'node alone expands published xfs',
+    ground: 'directory',
+    prepare: (world) => published(world, 'v', 'xfs'),
+    call: (world) => calls.nodeExpand(world, 'v', 600n * MiB),
+    check: (world) => requireFile(world, 'v'),
+  },
+];
+
+const docker: readonly Operation[] = [
+  {
+    name: 'Docker creates',
+    ground: 'directory',
+    call: (world) => dockerCreate(world),
+  },
+  {
+    name: 'Docker mounts',
+    ground: 'directory',
+    prepare: async (world) => {
+      await dockerCreate(world);
+    },
+    call: (world) => dockerMount(world),
+    check: (world) =>
+      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('d')), 'file', words),
+  },
+  {
+    name: 'Docker unmounts',
+    ground: 'directory',
+    prepare: async (world) => {
+      await dockerCreate(world);
+      await dockerMount(world);
+    },
+    call: (world) => world.docker('Unmount', { Name: 'd', ID: 'one' }),
+  },
+  {
+    name: 'Docker removes',
+    ground: 'directory',
+    prepare: async (world) => {
+      await dockerCreate(world);
+    },
+    // Docker itself forgets a volume when the driver says that it is gone.
+    call: async (world) => {
+      await world.docker('Remove', { Name: 'd' }).catch((error: unknown) => {
+        if (!String(error).includes('there is no volume')) throw error;
+      });
+    },
+  },
+];
+
+async function dockerCreate(world: World): Promise<unknown> {
+  world.undoLater(() => calls.destroy(world, 'd'));
+  return world.docker('Create', { Name: 'd', Opts: { size: '32Mi' } });
+}
+
+async function dockerMount(world: World): Promise<unknown> {
+  world.undoLater(() => world.docker('Unmount', { Name: 'd', ID: 'one' }));
+  return world.docker('Mount', { Name: 'd', ID: 'one' });
+}
+
+/** More than is copied within the call where blocks cannot be shared. */
+const longCopyBytes = 272n * MiB;
+
+const snapshots: readonly Operation[] = [
+  {
+    name: 'snapshot of idle ext4, copied',
+    ground: 'directory',
+    prepare: (world) => idle(world, 'v', 'ext4'),
+    call: (world) => calls.snapshot(world, 's', 'v'),
+    check: async (world) => {
+      await calls.create(world, 'r', { kind: 'ext4', snapshot: 's' });
+      await requireCopied(world, 'r', 'ext4');
+    },
+  },
+  {
+    name: 'snapshot of idle block, copied for long',
+    ground: 'directory',
+    prepare: async (world) => {
+      await calls.create(world, 'v', { kind: 'block', sizeBytes: longCopyBytes });
+      await calls.stage(world, 'v', 'block');
+      await fillBlock(world, 'v', longCopyBytes);
+      await calls.unstage(world, 'v');
+    },
+    call: (world) => calls.snapshot(world, 's', 'v'),
+  },
+  {
+    name: 'snapshot of staged ext4, copied while frozen',
+    ground: 'directory',
+    prepare: (world) => staged(world, 'v', 'ext4'),
+    call: (world) => calls.snapshot(world, 's', 'v', { freeze: 'yes' }),
+    check: async (world) => {
+      await calls.writeSynced(await world.stagingPathOf('v'), 'later', words);
+    },
+  },
+  ...(['xfs', 'btrfs'] as const).flatMap((ground) => [
+    ...(ground === 'xfs' ? kinds : (['ext4', 'btrfs'] as const)).map(
+      (kind): Operation => ({
+        name: `snapshot of staged ${kind}`,
+        ground,
+        prepare: (world) => staged(world, 'v', kind),
+        call: (world) => calls.snapshot(world, 's', 'v'),
+      }),
+    ),
+    ...fileKinds.map(
+      (kind): Operation => ({
+        name: `restore ${kind} larger`,
+        ground,
+        prepare: async (world) => {
+          await staged(world, 'v', kind);
+          await calls.snapshot(world, 's', 'v');
+        },
+        call: (world) =>
+          calls.create(world, 'r', { kind, snapshot: 's', sizeBytes: 2n * calls.sizes[kind] }),
+        check: (world) => requireCopied(world, 'r', kind),
+      }),
+    ),
+    ...fileKinds.map(
+      (kind): Operation => ({
+        name: `clone staged ${kind}`,
+        ground,
+        prepare: (world) => staged(world, 'v', kind),
+        call: (world) => calls.create(world, 'c', { kind, volume: 'v' }),
+        check: (world) => requireCopied(world, 'c', kind),
+      }),
+    ),
+  ]),
+  {
+    name: 'clone staged block',
+    ground: 'xfs',
+    prepare: (world) => staged(world, 'v', 'block'),
+    call: (world) => calls.create(world, 'c', { kind: 'block', volume: 'v' }),
+  },
+  {
+    name: 'delete snapshot',
+    ground: 'xfs',
+    prepare: async (world) => {
+      await staged(world, 'v', 'ext4');
+      await calls.snapshot(world, 's', 'v');
+    },
+    call: (world) => calls.deleteSnapshot(world, 's'),
+    check: (world) => requireFile(world, 'v'),
+  },
+  {
+    name: 'group snapshot of two staged volumes',
+    ground: 'xfs',
+    prepare: async (world) => {
+      await staged(world, 'v', 'ext4');
+      await staged(world, 'w', 'xfs');
+    },
+    call: (world) => calls.groupSnapshot(world, 'g', ['v', 'w']),
+  },
+  {
+    name: 'delete group snapshot',
+    ground: 'xfs',
+    prepare: async (world) => {
+      await staged(world, 'v', 'ext4');
+      await idle(world, 'w', 'ext4');
+      await calls.groupSnapshot(world, 'g', ['v', 'w']);
+    },
+    call: (world) => calls.deleteGroup(world, 'g', ['v', 'w']),
+  },
+];
+
+const starting: readonly Operation[] = [
+  {
+    name: 'start with a lost inline ephemeral volume',
+    ground: 'directory',
+    prepare: async (world) => {
+      await calls.publishInline(world, 'inline');
+      await execa('umount', [calls.targetOf(world, 'inline')]);
+      await rm(calls.targetOf(world, 'inline'), { recursive: true });
+    },
+    call: (world) => world.stopAndStart(),
+  },
+  {
+    name: 'first start in an empty directory',
+    ground: 'directory',
+    prepare: (world) => world.stopAndForget(),
+    call: (world) => world.stopAndStart(),
+  },
+  {
+    name: 'adopt a pool of another node',
+    ground: 'directory',
+    flags: (directory) => [
+      `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
+      `--pool=second=${join(directory, 'second')},create,overcommit=20`,
+    ],
+    prepare: async (world) => {
+      await world.stopAndForget();
+      await world.startAs('another-node');
+      const volume_id = (
+        await world.controller.CreateVolume({
+          name: 'v',
+          capacity_range: { required_bytes: 32n * MiB },
+          volume_capabilities: [calls.capabilityFor('ext4')],
+        })
+      ).volume?.volume_id;
+      if (volume_id === calls.volumeIdOf('v')) throw new Error('the node has the same tag');
+      world.undoLater(() => calls.destroy(world, 'v'));
+      await world.stopAndStart();
+    },
+    call: async (world) => {
+      const { pool } = await world.admin.AdoptPool({ name: 'default' });
+      return pool?.name;
+    },
+    check: async (world) => {
+      await calls.stage(world, 'v', 'ext4');
+      await calls.unstage(world, 'v');
+    },
+  },
+];
+
+export const operations: readonly Operation[] = [
+  ...creating,
+  ...staging,
+  ...publishing,
+  ...growing,
+  ...docker,
+  ...snapshots,
+  ...starting,
+];
