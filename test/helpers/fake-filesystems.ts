@@ -87,12 +87,17 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
       const path = `/proc/self/fd/${found.imageFd}`;
       const present = await readFakeSuperblock(path);
       if (present === undefined || present.sizeBytes >= sizeBytes) return 'grown';
+      if (sizeBytes < leastGrownBytes) throw new KernelError('resize', 'EINVAL', target);
       if (type === 'ext4' && !facts.canGrowExt4Online) return 'not-permitted';
       await changeFakeSuperblock(path, { sizeBytes });
       return 'grown';
     },
     growImage: async (imagePath) => {
       const sizeBytes = await sizeOfUnattached(imagePath);
+      const present = await readFakeSuperblock(imagePath);
+      if (present !== undefined && sizeBytes > present.sizeBytes && sizeBytes < leastGrownBytes) {
+        throw new KernelError('resize', 'EINVAL', imagePath);
+      }
       await changeFakeSuperblock(imagePath, { sizeBytes, state: 'clean' });
     },
     renewUuid: async (imagePath, { uuid }) => {

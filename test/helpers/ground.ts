@@ -35,14 +35,16 @@ export async function removeAll(directory: string): Promise<string[]> {
     what.includes('ground.img') ||
     what.includes('reflink.img');
   const left: string[] = [];
-  // Twice: devices that a failed test left on the pool keep its ground from being unmounted the first time.
-  for (const pass of [1, 2]) {
-    for (const target of (await mountsBelow(directory)).reverse()) {
-      if (pass === 1 && !isGround(target)) left.push(`mount ${target}`);
+  const mounts = (await mountsBelow(directory)).reverse();
+  const devices = await devicesBelow(directory);
+  // The ground comes last: images on it hold it.
+  for (const isItsTurn of [(what: string) => !isGround(what), isGround]) {
+    for (const target of mounts.filter(isItsTurn)) {
+      if (!isGround(target)) left.push(`mount ${target}`);
       await execa('umount', [target], { reject: false });
     }
-    for (const { device, image } of await devicesBelow(directory)) {
-      if (pass === 1 && !isGround(image)) left.push(`${device} on ${image}`);
+    for (const { device, image } of devices.filter((one) => isItsTurn(one.image))) {
+      if (!isGround(image)) left.push(`${device} on ${image}`);
       await execa('losetup', ['--detach', device], { reject: false });
     }
   }
