@@ -1,0 +1,240 @@
+/**
+ * Life cycles under load, by workers that notice what was acknowledged: what a killed driver has to find again. A call that
+ * got no answer may or may not have happened, so nothing is claimed of it.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Kind } from './calls.ts';
+import * as calls from './calls.ts';
+import type { Random } from './random.ts';
+import type { World } from './world.ts';
+
+/** What the driver has said yes to, of one volume. */
+interface Claim {
+  readonly name: string;
+  readonly kind: Kind;
+  version: number;
+  exists: 'yes' | 'no' | 'unknown';
+  staged: 'yes' | 'no' | 'unknown';
+  /** Text whose fsync came back. */
+  text: string | undefined;
+  snapshots: Set<string>;
+}
+
+export class Load {
+  readonly #world: World;
+  readonly #random: Random;
+  readonly #claims = new Map<string, Claim>();
+  #stopped = true;
+  #count = 0;
+  /** Calls that were answered with success. */
+  done = 0;
+  /** Answers that nothing explains; the driver's death explains any. */
+  readonly unexplained: string[] = [];
+
+  constructor(world: World, random: Random) {
+    this.#world = world;
+    this.#random = random;
+  }
+
+  /** Runs so many workers until `stop`; resolves when all have ended. */
+  async run(workers: number): Promise<void> {
+    this.#stopped = false;
+    await Promise.all(Array.from({ length: workers }, (_, index) => this.#work(index)));
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #work(worker: number): Promise<void> {
+    while (!this.#stopped) {
+      const claim = this.#claimOf(worker);
+      try {
+        await this.#step(claim);
+        this.done += 1;
+      } catch (error) {
+        if (this.#stopped) return;
+        // Calls that fail at the instant of the death fail before anyone could say so.
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        if (!this.#stopped) this.unexplained.push(`${claim.name}: ${String(error)}`);
+        return;
+      }
+    }
+  }
+
+  /** Each worker has few names, so that its calls are the only ones of a volume and what they answer is certain. */
+  #claimOf(worker: number): Claim {
+    const name = `load-${worker}-${this.#random.below(2)}`;
+    let claim = this.#claims.get(name);
+    if (claim === undefined) {
+      const kind = this.#random.pick<Kind>(['ext4', 'ext4', 'xfs', 'btrfs', 'block']);
+      claim = {
+        name,
+        kind,
+        version: 0,
+        exists: 'no',
+        staged: 'no',
+        text: undefined,
+        snapshots: new Set(),
+      };
+      this.#claims.set(name, claim);
+    }
+    return claim;
+  }
+
+  async #step(claim: Claim): Promise<void> {
+    if (claim.exists !== 'yes') return this.#create(claim);
+    if (claim.staged !== 'yes') {
+      return this.#random.below(3) === 0 ? this.#delete(claim) : this.#stage(claim);
+    }
+    switch (this.#random.below(5)) {
+      case 0:
+        return this.#snapshot(claim);
+      case 1:
+        return this.#unstage(claim);
+      case 2:
+        return this.#expand(claim);
+      default:
+        return this.#write(claim);
+    }
+  }
+
+  async #create(claim: Claim): Promise<void> {
+    claim.exists = 'unknown';
+    claim.version += 1;
+    await calls.create(this.#world, claim.name, { kind: claim.kind });
+    claim.exists = 'yes';
+  }
+
+  async #delete(claim: Claim): Promise<void> {
+    claim.exists = 'unknown';
+    claim.version += 1;
+    claim.text = undefined;
+    await calls.destroy(this.#world, claim.name);
+    claim.exists = 'no';
+  }
+
+  async #stage(claim: Claim): Promise<void> {
+    claim.staged = 'unknown';
+    await calls.stage(this.#world, claim.name, claim.kind);
+    claim.staged = 'yes';
+  }
+
+  async #unstage(claim: Claim): Promise<void> {
+    claim.staged = 'unknown';
+    await calls.unstage(this.#world, claim.name);
+    claim.staged = 'no';
+  }
+
+  async #expand(claim: Claim): Promise<void> {
+    await calls.expand(this.#world, claim.name, (calls.sizes[claim.kind] * 3n) / 2n);
+  }
+
+  async #snapshot(claim: Claim): Promise<void> {
+    // A raw device in use can be cut only where blocks are shared.
+    if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#world.options.ground))
+      return;
+    this.#count += 1;
+    const name = `${claim.name}-s${this.#count}`;
+    await calls.snapshot(this.#world, name, claim.name, { freeze: 'yes' });
+    claim.snapshots.add(name);
+    if (claim.snapshots.size < 3) return;
+    const [oldest = name] = claim.snapshots;
+    claim.snapshots.delete(oldest);
+    await calls.deleteSnapshot(this.#world, oldest);
+  }
+
+  async #write(claim: Claim): Promise<void> {
+    if (claim.kind === 'block') return;
+    this.#count += 1;
+    const text = `${claim.name} ${this.#count} `.repeat(200);
+    const path = await this.#world.stagingPathOf(claim.name);
+    claim.text = undefined;
+    await calls.writeSynced(path, 'file', text);
+    claim.text = text;
+  }
+
+  /** What is certain at this instant; what is under way is not. */
+  facts(): readonly Fact[] {
+    return [...this.#claims.values()].map((claim) => ({
+      name: claim.name,
+      kind: claim.kind,
+      version: claim.version,
+      exists: claim.exists,
+      text: claim.text,
+      snapshots: [...claim.snapshots],
+    }));
+  }
+
+  /** After a restart: every claim against what the driver and the disk say now. What is unknown is asked again. */
+  async brokenClaims(): Promise<readonly string[]> {
+    const { broken, existing } = await brokenFacts(this.#world, this.facts());
+    for (const claim of this.#claims.values()) {
+      const isThere = existing.has(claim.name);
+      claim.exists = isThere ? 'yes' : 'no';
+      claim.staged = isThere ? 'yes' : 'no';
+      claim.version += 1;
+      if (!isThere) claim.text = undefined;
+    }
+    return broken;
+  }
+}
+
+/** What the driver said of a volume. `version` moves with each call that makes or deletes it. */
+export interface Fact {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly version: number;
+  readonly exists: Claim['exists'];
+  readonly text: string | undefined;
+  readonly snapshots: readonly string[];
+}
+
+/** What was certain all the time between two instants. */
+export function certainBetween(before: readonly Fact[], after: readonly Fact[]): readonly Fact[] {
+  return before.flatMap((fact) => {
+    const later = after.find(({ name }) => name === fact.name);
+    if (later?.version !== fact.version || later.exists !== fact.exists) return [];
+    const text = later.text === fact.text ? fact.text : undefined;
+    const snapshots = fact.snapshots.filter((one) => later.snapshots.includes(one));
+    return [{ ...fact, text, snapshots }];
+  });
+}
+
+/** Facts against what the driver and the disk say now, and the names of those volumes that are there; they are left staged. */
+export async function brokenFacts(
+  world: World,
+  facts: readonly Fact[],
+): Promise<{ broken: readonly string[]; existing: ReadonlySet<string> }> {
+  const broken: string[] = [];
+  const existing = new Set<string>();
+  const { entries } = await world.controller.ListVolumes({});
+  const volumes = new Set(entries.map(({ volume }) => volume?.volume_id ?? ''));
+  const listed = await world.controller.ListSnapshots({});
+  const snapshots = new Set(listed.entries.map(({ snapshot }) => snapshot?.snapshot_id ?? ''));
+  for (const fact of facts) {
+    const { name, exists } = fact;
+    const isThere = volumes.has(calls.volumeIdOf(name));
+    if (exists === 'yes' && !isThere) broken.push(`${name} was acknowledged and is gone`);
+    if (exists === 'no' && isThere) broken.push(`${name} was deleted and is there`);
+    for (const snapshot of fact.snapshots) {
+      if (!snapshots.has(calls.snapshotIdOf(snapshot))) {
+        broken.push(`snapshot ${snapshot} was acknowledged and is gone`);
+      }
+    }
+    if (!isThere) continue;
+    existing.add(name);
+    broken.push(...(await brokenText(world, fact)));
+  }
+  return { broken, existing };
+}
+
+async function brokenText(world: World, fact: Fact): Promise<readonly string[]> {
+  const { name, kind, text } = fact;
+  await calls.stage(world, name, kind);
+  if (text === undefined || kind === 'block') return [];
+  const path = join(await world.stagingPathOf(name), 'file');
+  const found = await readFile(path, 'utf8').catch((error: unknown) => String(error));
+  return found === text ? [] : [`${name}: synced text is lost: '${found.slice(0, 60)}'`];
+}

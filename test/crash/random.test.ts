@@ -1,0 +1,92 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { brokenInvariants, settled } from './invariants.ts';
+import { Load } from './load.ts';
+import { makeRandom, seedOf } from './random.ts';
+import { placeOf } from './run-case.ts';
+import { World } from './world.ts';
+
+const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
+const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
+const loadMs = isSample ? 30_000 : 150_000;
+const startUps = isSample ? 8 : 60;
+const workers = 8;
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+for (const ground of ['directory', 'xfs'] as const) {
+  onNode(`killed at random instants under load (${ground} pool)`, async (t) => {
+    t.timeout(15 * 60_000);
+    t.log(`seed ${seed}`);
+    const random = makeRandom(seed);
+    const world = await World.make({ ground });
+    const load = new Load(world, random);
+    let kills = 0;
+    try {
+      for (const giveUpAt = Date.now() + loadMs; Date.now() < giveUpAt; kills += 1) {
+        const running = load.run(workers);
+        await delay(50 + random.below(1_500));
+        const { driver } = world;
+        const killed = driver.kill();
+        load.stop();
+        await killed;
+        t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kill');
+        await running;
+        await world.restart();
+        await settled(placeOf(world));
+        t.deepEqual(await brokenInvariants(placeOf(world), 'settled'), [], 'after the start');
+        t.deepEqual(await load.brokenClaims(), [], 'what was acknowledged');
+      }
+      t.deepEqual(load.unexplained, []);
+      t.log(`${kills} kills, ${load.done} calls answered`);
+      await world.clear();
+      await settled(placeOf(world));
+      t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+    } catch (error) {
+      t.log((await world.driver.log()).slice(-4_000));
+      throw error;
+    } finally {
+      const left = await world.end();
+      if (t.passed) t.deepEqual(left, []);
+    }
+  });
+
+  onNode(`killed while it starts, with work left by a kill (${ground} pool)`, async (t) => {
+    t.timeout(15 * 60_000);
+    t.log(`seed ${seed}`);
+    const random = makeRandom(seed + 1);
+    const world = await World.make({ ground });
+    const load = new Load(world, random);
+    try {
+      for (let round = 0; round < startUps; round += 1) {
+        const running = load.run(workers);
+        await delay(100 + random.below(400));
+        const killed = world.driver.kill();
+        load.stop();
+        await killed;
+        await running;
+        // A start takes about half a second: these instants lie before, in and after its work.
+        for (let again = 0; again < 3; again += 1) {
+          const started = await world.startBlindly();
+          await delay(random.below(800));
+          await started.kill();
+        }
+        t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kills');
+        await world.restart();
+        await settled(placeOf(world));
+        t.deepEqual(await brokenInvariants(placeOf(world), 'settled'), [], 'after the start');
+        t.deepEqual(await load.brokenClaims(), [], 'what was acknowledged');
+      }
+      t.deepEqual(load.unexplained, []);
+      t.log(`${startUps * 3} kills, ${load.done} calls answered`);
+      await world.clear();
+      await settled(placeOf(world));
+      t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+    } finally {
+      const left = await world.end();
+      if (t.passed) t.deepEqual(left, []);
+    }
+  });
+}
