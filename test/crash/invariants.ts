@@ -41,8 +41,11 @@ export interface Sight {
 const entriesOf = async (place: PoolPlace, area: string): Promise<readonly string[]> =>
   readdir(join(place.poolPath, area)).catch(() => []);
 
+/** What pools stand on, an embedded one's image and mount too. */
 const isGround = ({ directory, poolPath }: PoolPlace, what: string): boolean =>
-  what === poolPath || what.includes(join(directory, 'ground.img'));
+  what === poolPath ||
+  what.includes(join(directory, 'ground.img')) ||
+  what.startsWith(join(directory, 'embedded/'));
 
 async function ourDevices(place: PoolPlace) {
   const below = await devicesBelow(place.directory);

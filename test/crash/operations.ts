@@ -426,6 +426,23 @@ const starting: readonly Operation[] = [
     call: (world) => world.stopAndStart(),
   },
   {
+    name: 'first start with an embedded pool',
+    ground: 'directory',
+    flags: (directory) => [
+      `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
+      `--pool=embedded=${join(directory, 'embedded')},create,reflink=320Mi`,
+    ],
+    prepare: async (world) => {
+      await world.stopAndForget();
+      await world.dropEmbedded();
+    },
+    call: (world) => world.stopAndStart(),
+    check: async (world) => {
+      const { pools } = await world.admin.ListPools({});
+      if (!pools.every(({ reason }) => reason === '')) throw new Error('a pool is not served');
+    },
+  },
+  {
     name: 'adopt a pool of another node',
     ground: 'directory',
     flags: (directory) => [

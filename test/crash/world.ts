@@ -1,12 +1,19 @@
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { Partially } from '../../src/csi/services.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { GiB } from '../../src/units.ts';
 import { type DriverProcess, spawnDriver, startDriver, untilReady } from '../helpers/driver.ts';
-import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
+import {
+  devicesBelow,
+  makeGround,
+  mountsBelow,
+  type PoolGround,
+  removeAll,
+} from '../helpers/ground.ts';
 import { arm, controlVariable, disarm, type Moment } from './control.ts';
 import { dockerCall } from './docker-client.ts';
 
@@ -155,6 +162,16 @@ export class World {
     await rm(this.pathOf('state'), { recursive: true, force: true });
   }
 
+  /** Takes the embedded pool away, image and all; its mount outlives the driver. */
+  async dropEmbedded(): Promise<void> {
+    const directory = this.pathOf('embedded');
+    for (const target of (await mountsBelow(directory)).reverse()) await execa('umount', [target]);
+    for (const { device } of await devicesBelow(directory)) {
+      await execa('losetup', ['--detach', device]);
+    }
+    await rm(directory, { recursive: true, force: true });
+  }
+
   /** Remembers how to take back a call that is about to be made. */
   undoLater(undo: Undo): void {
     this.#undo.push(undo);
@@ -185,6 +202,7 @@ export class World {
   async end(): Promise<readonly string[]> {
     this.#disconnect();
     await this.driver.stop().catch(() => undefined);
+    await this.dropEmbedded();
     const left = await removeAll(this.directory);
     await rm(this.directory, { recursive: true, force: true });
     return left;
