@@ -4,6 +4,7 @@ import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Client as Channel, credentials } from '@grpc/grpc-js';
 import test from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { VolumeError } from '../../../src/errors.ts';
@@ -174,4 +175,32 @@ test('an unknown method is UNIMPLEMENTED', async (t) => {
     registration.close();
   });
   t.is(await codeOf(registration.GetInfo({})), 'UNIMPLEMENTED');
+});
+
+test('bytes that are no message are INTERNAL, and the connection stays', async (t) => {
+  const { endpoint, identity, calls } = await serveFake(t);
+  const channel = new Channel(`unix://${endpoint}`, credentials.createInsecure());
+  t.teardown(() => {
+    channel.close();
+  });
+  for (const bytes of [
+    Buffer.from('\xff\xff\xff\xff', 'latin1'),
+    Buffer.from([0x0a, 0x7f, 0x41]),
+  ]) {
+    const call = new Promise((resolve, reject) => {
+      channel.makeUnaryRequest(
+        '/csi.v1.Controller/CreateVolume',
+        () => bytes,
+        (answer) => answer,
+        {},
+        (error, answer) => {
+          if (error === null) resolve(answer);
+          else reject(error);
+        },
+      );
+    });
+    t.is(await codeOf(call), 'INTERNAL');
+  }
+  t.is(calls.length, 0);
+  t.is(await codeOf(identity.Probe({})), 'OK');
 });

@@ -1,0 +1,196 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { lstat, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { makeClient } from '../../src/csi/client.ts';
+import { codeOf } from '../helpers/csi-server.ts';
+import { startDriver } from '../helpers/driver.ts';
+import { noteSkip, onScratch, rootTest } from '../helpers/root-scratch.ts';
+
+noteSkip();
+
+const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+
+interface Ended {
+  readonly code: number;
+  readonly output: string;
+}
+
+/** Runs the launcher to its end. */
+async function run(args: readonly string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    execFile(launcher, args, { timeout: 30_000 }, (error, stdout, stderr) => {
+      const code = typeof error?.code === 'number' ? error.code : error === null ? 0 : -1;
+      resolve({ code, output: stdout + stderr });
+    });
+  });
+}
+
+const inScratch =
+  (work: (t: ExecutionContext, directory: string) => Promise<void>) =>
+  async (t: ExecutionContext) =>
+    onScratch(t, async ({ directory }) => work(t, directory));
+
+rootTest(
+  'SIGTERM ends it with 0 and takes the socket away; the socket and directories are private',
+  inScratch(async (t, directory) => {
+    const driver = await startDriver(directory, ['--http-address=off']);
+    t.is((await lstat(driver.endpoint)).mode & 0o777, 0o600);
+    for (const made of ['pool', 'state']) {
+      t.is((await stat(join(directory, made))).mode & 0o777, 0o700, made);
+    }
+    await driver.stop();
+    await t.throwsAsync(lstat(driver.endpoint), { code: 'ENOENT' });
+    t.regex(await driver.log(), /"msg":"stopped"/);
+  }),
+);
+
+rootTest(
+  'after SIGKILL the next start replaces the socket and goes on',
+  inScratch(async (t, directory) => {
+    const first = await startDriver(directory, ['--http-address=off']);
+    const volume = makeClient('csi.v1.Controller', `unix://${first.endpoint}`);
+    const capability = {
+      access_mode: { mode: 'SINGLE_NODE_WRITER' },
+      access_type: 'block',
+      block: {},
+    } as const;
+    const request = {
+      name: 'a',
+      volume_capabilities: [capability],
+      capacity_range: { required_bytes: 1n << 20n },
+    };
+    const made = await volume.CreateVolume(request);
+    volume.close();
+    await first.kill();
+    t.true((await lstat(first.endpoint)).isSocket());
+    const second = await startDriver(directory, ['--http-address=off']);
+    const again = makeClient('csi.v1.Controller', `unix://${second.endpoint}`);
+    t.deepEqual(await again.CreateVolume(request), made);
+    await again.DeleteVolume({ volume_id: made.volume?.volume_id });
+    again.close();
+    await second.stop();
+  }),
+);
+
+rootTest(
+  'a second driver on the socket is refused, one on the pool serves nothing and says so',
+  inScratch(async (t, directory) => {
+    const driver = await startDriver(directory, ['--http-address=off']);
+    const pool = `--pool=default=${join(directory, 'pool')}`;
+    const same = await run([
+      'serve',
+      `--endpoint=unix://${driver.endpoint}`,
+      pool,
+      `--state-dir=${join(directory, 'other')}`,
+    ]);
+    t.is(same.code, 1);
+    t.regex(same.output, /another process answers on .*csi\.sock; stop it/);
+    t.is(await codeOf(probe(driver.endpoint)), 'OK');
+
+    const other = join(directory, 'other.sock');
+    const abort = new AbortController();
+    const child = execFile(
+      launcher,
+      [
+        'serve',
+        `--endpoint=unix://${other}`,
+        '--node-id=test-node',
+        pool,
+        `--state-dir=${join(directory, 'other')}`,
+        '--http-address=off',
+      ],
+      { signal: abort.signal },
+      () => undefined,
+    );
+    t.teardown(() => {
+      abort.abort();
+    });
+    await until(async () => (await lstat(other).catch(() => undefined)) !== undefined);
+    const refused = await t.throwsAsync(probe(other));
+    t.regex(
+      refused?.message ?? '',
+      /FAILED_PRECONDITION: pool 'default': .* is served by another loopcsi process/,
+    );
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    await driver.stop();
+  }),
+);
+
+rootTest(
+  'wrong options end it with 2 and say which',
+  inScratch(async (t, directory) => {
+    const config = join(directory, 'config.yaml');
+    await writeFile(config, 'logLevl: debug\n');
+    const cases: readonly (readonly [args: readonly string[], says: RegExp])[] = [
+      [['serve', '--endpont=x'], /unknown option '--endpont=x'/],
+      [['serve', '--default-size=big'], /flag --default-size: 'big' is not a size/],
+      [['serve', `--config=${config}`], /key logLevl in .*config\.yaml is not known/],
+    ];
+    for (const [args, says] of cases) {
+      const { code, output } = await run(args);
+      t.is(code, 2, output);
+      t.regex(output, says);
+    }
+    const help = await run(['serve', '--help']);
+    t.is(help.code, 0);
+    t.regex(help.output, /LOOPCSI_DRIVER_NAME; default loopcsi\.io/);
+  }),
+);
+
+rootTest(
+  'metrics count calls; an address that is asked for and taken stops the start',
+  inScratch(async (t, directory) => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    t.teardown(() => taken.close());
+    const address = taken.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const refused = await run([
+      'serve',
+      `--endpoint=unix://${join(directory, 'x.sock')}`,
+      `--pool=default=${join(directory, 'x')},create`,
+      `--state-dir=${join(directory, 'state-x')}`,
+      `--http-address=127.0.0.1:${port}`,
+    ]);
+    t.is(refused.code, 1);
+    t.regex(refused.output, /--http-address: .*EADDRINUSE/);
+    await rm(join(directory, 'x'), { recursive: true });
+
+    const driver = await startDriver(directory, ['--http-address=127.0.0.1:0']);
+    const httpPort = /"httpPort":(\d+)/.exec(await driver.log())?.[1] ?? '';
+    const read = async (path: string): Promise<string> =>
+      (await fetch(`http://127.0.0.1:${httpPort}${path}`)).text();
+    t.is(await read('/healthz'), 'ok\n');
+    t.is(await read('/readyz'), 'ok\n');
+    const metrics = await read('/metrics');
+    t.regex(
+      metrics,
+      /loopcsi_calls_total\{service="csi\.v1\.Identity",rpc="Probe",code="OK"\} [1-9]/,
+    );
+    t.regex(metrics, /loopcsi_pool_bytes\{pool="default",kind="room"\} [1-9]/);
+    await driver.stop();
+  }),
+);
+
+async function probe(endpoint: string): Promise<unknown> {
+  const client = makeClient('csi.v1.Identity', `unix://${endpoint}`);
+  try {
+    return await client.Probe({}, { timeoutMs: 10_000 });
+  } finally {
+    client.close();
+  }
+}
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
+    if (await holds()) return;
+    await new Promise((resolve) => {
+      setTimeout(resolve, 10);
+    });
+  }
+  throw new Error('the condition did not come to hold in 30 s');
+}
