@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
+import { parseMountOptions } from '../host/filesystem/allowed-mount-options.ts';
 import { type VolumeRecord, volumeRecord } from '../state/records.ts';
 import { formatBytes } from '../units.ts';
 import { chooseCapacity, liesInRange } from './capacity.ts';
@@ -41,6 +42,7 @@ export async function createVolume(
         requireSame(existing, input);
         return { record: existing.record, pool: existing.pool.name };
       }
+      requireMountOptions(input);
       // Names are unique over all pools: the one that is away may hold it already.
       if (input.settings.pool === undefined) domain.pools.requireAllServed();
       if (input.source !== null) {
@@ -58,6 +60,11 @@ export async function createVolume(
       return { record: made, pool: pool.name };
     },
   );
+}
+
+/** What the volume will be mounted with for life is refused now, not at the first mount. Throws `invalid` naming the word. */
+function requireMountOptions({ fsType, mountOptions }: CreateVolumeInput): void {
+  if (fsType !== null) parseMountOptions(fsType, mountOptions ?? []);
 }
 
 /** Reserves the room, builds image and filesystem in `tmp/`, commits. */

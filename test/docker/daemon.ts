@@ -1,0 +1,126 @@
+/** A dockerd of Debian's docker.io in a node of the lab. The client is Debian's too, whatever else is on the PATH. */
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { busybox, type Lab, type NodeSpace } from './lab.ts';
+import { type Service, startService } from './processes.ts';
+
+export const dockerPrograms = { client: '/usr/bin/docker', daemon: '/usr/sbin/dockerd' } as const;
+
+export interface Daemon {
+  /** Runs the client; its output without white space around. Throws what docker says when it fails. */
+  docker(...args: readonly string[]): Promise<string>;
+  /** The same, whatever becomes of it. */
+  tryDocker(...args: readonly string[]): Promise<CommandResult>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** SIGKILL: containers go on when live-restore is set. */
+  kill(): Promise<void>;
+}
+
+/** Starts it, and loads the lab's image. */
+export async function startDaemon(
+  lab: Lab,
+  node: NodeSpace,
+  options: { liveRestore?: boolean } = {},
+): Promise<Daemon> {
+  const directory = join(node.directory, 'docker');
+  await mkdir(directory, { recursive: true });
+  const socket = join(directory, 'd.sock');
+  const log = join(directory, 'dockerd.log');
+  await writeFile(
+    join(directory, 'daemon.json'),
+    JSON.stringify({ 'live-restore': options.liveRestore ?? false }),
+  );
+  const argv = [
+    ...node.enter,
+    dockerPrograms.daemon,
+    `--config-file=${directory}/daemon.json`,
+    `--data-root=${directory}/data`,
+    `--exec-root=${directory}/exec`,
+    `--pidfile=${directory}/pid`,
+    `--host=unix://${socket}`,
+    `--cgroup-parent=/${lab.cgroup}`,
+    '--exec-opt=native.cgroupdriver=cgroupfs',
+    '--storage-driver=overlay2',
+    '--userland-proxy=false',
+    // Lowering it takes a capability that a root may lack.
+    '--oom-score-adjust=0',
+    '--shutdown-timeout=5',
+  ];
+  let service: Service | undefined;
+  const tryDocker = (...args: readonly string[]): Promise<CommandResult> =>
+    attempt(dockerPrograms.client, ['--host', `unix://${socket}`, ...args], {
+      env: { DOCKER_CONFIG: directory },
+    });
+  const docker = async (...args: readonly string[]): Promise<string> => {
+    const { exitCode, stdout, stderr } = await tryDocker(...args);
+    if (exitCode === 0) return stdout.trim();
+    throw new Error(`docker ${args.join(' ')}: ${stdout}\n${stderr}`.trim());
+  };
+  const start = async (): Promise<void> => {
+    const begun = await startService(argv, log);
+    service = begun;
+    await eventually(
+      'an answer of dockerd',
+      async () => {
+        if (begun.hasEnded()) throw new Error(`dockerd ended:\n${await endOf(log)}`);
+        return (await tryDocker('version')).exitCode === 0 ? true : undefined;
+      },
+      { timeoutMs: 60_000, everyMs: 100 },
+    );
+  };
+  const daemon: Daemon = {
+    docker,
+    tryDocker,
+    start,
+    stop: async () => service?.end('SIGTERM'),
+    kill: async () => {
+      const containerd = (
+        await readFile(`${directory}/exec/containerd/containerd.pid`, 'utf8')
+      ).trim();
+      await service?.end('SIGKILL');
+      // It dies with its parent, a moment later. A dockerd that finds its process id alive would wait for it in vain.
+      await eventually(
+        'the end of containerd',
+        async () => ((await exists(`/proc/${containerd}`)) ? undefined : true),
+        { timeoutMs: 10_000, everyMs: 20 },
+      );
+    },
+  };
+  lab.atEnd(() => empty(daemon));
+  await start();
+  await run(dockerPrograms.client, [
+    '--host',
+    `unix://${socket}`,
+    'load',
+    '--input',
+    lab.imageArchive,
+  ]);
+  await docker('image', 'inspect', busybox);
+  return daemon;
+}
+
+/** What a test left does not hide from the next: containers, volumes and the daemon go, and the rest is looked for. */
+async function empty(daemon: Daemon): Promise<void> {
+  try {
+    const containers = (await daemon.docker('ps', '--all', '--quiet')).split('\n');
+    const [first] = containers;
+    if (first !== '') await daemon.docker('rm', '--force', '--volumes', ...containers);
+    const volumes = (await daemon.docker('volume', 'ls', '--quiet')).split('\n');
+    if (volumes[0] !== '') await daemon.docker('volume', 'rm', ...volumes);
+  } finally {
+    await daemon.stop();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function endOf(log: string): Promise<string> {
+  return (await readFile(log, 'utf8')).split('\n').slice(-15).join('\n');
+}

@@ -1,0 +1,59 @@
+/** The driver beside a node's dockerd: its plugin socket where that looks, its volumes below the lab's directory. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { attempt, type CommandResult } from '../../scripts/command.ts';
+import { type DriverProcess, startDriver } from '../helpers/driver.ts';
+import type { Lab, NodeSpace } from './lab.ts';
+
+const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+
+/** Name of the volume driver, as `--driver` takes it: that of the socket. */
+export const driverName = 'loopcsi';
+
+export interface Plugin {
+  readonly directory: string;
+  readonly poolPath: string;
+  endpoint(): string;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  log(): Promise<string>;
+  /** Runs the command line against this driver. */
+  loopcsi(...args: readonly string[]): Promise<CommandResult>;
+}
+
+export async function startPlugin(
+  lab: Lab,
+  node: NodeSpace,
+  options: { nodeId: string; pool?: string },
+): Promise<Plugin> {
+  const directory = join(node.directory, 'driver');
+  await mkdir(directory, { recursive: true });
+  const poolPath = options.pool ?? join(directory, 'pool');
+  let running: DriverProcess | undefined;
+  const now = (): DriverProcess => {
+    if (running === undefined) throw new Error('the driver was not started');
+    return running;
+  };
+  const start = async (): Promise<void> => {
+    running = await startDriver(directory, [
+      `--node-id=${options.nodeId}`,
+      `--pool=default=${poolPath},create,overcommit=20`,
+      `--docker-socket=${join(node.plugins, `${driverName}.sock`)}`,
+      `--mount-dir=${join(directory, 'mounts')}`,
+      '--http-address=off',
+    ]);
+  };
+  lab.atEnd(async () => running?.stop());
+  await start();
+  return {
+    directory,
+    poolPath,
+    endpoint: () => now().endpoint,
+    start,
+    stop: () => now().stop(),
+    kill: () => now().kill(),
+    log: () => now().log(),
+    loopcsi: (...args) => attempt(launcher, [...args, `--endpoint=unix://${now().endpoint}`]),
+  };
+}

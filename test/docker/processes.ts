@@ -1,0 +1,81 @@
+/** Processes that a test starts and ends, each by its id. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readdir, readFile } from 'node:fs/promises';
+import { eventually } from '../../scripts/command.ts';
+
+/** A program that runs until it is ended. */
+export interface Service {
+  readonly pid: number;
+  /** Whether it has ended, by itself or not. */
+  readonly hasEnded: () => boolean;
+  /** Sends the signal and waits for the end; SIGKILL when SIGTERM does not do within 15 s. */
+  end(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+}
+
+/** Starts a program, its output appended to `log`. */
+export async function startService(argv: readonly string[], log: string): Promise<Service> {
+  const [file = '', ...args] = argv;
+  const output = await open(log, 'a');
+  const child = spawn(file, args, { stdio: ['ignore', output.fd, output.fd] });
+  const ended = once(child, 'exit');
+  await once(child, 'spawn');
+  await output.close();
+  return {
+    pid: child.pid ?? 0,
+    hasEnded: () => hasEnded(child),
+    end: async (signal = 'SIGTERM') => {
+      if (hasEnded(child)) return;
+      child.kill(signal);
+      const patience = setTimeout(() => child.kill('SIGKILL'), 15_000);
+      await ended;
+      clearTimeout(patience);
+    },
+  };
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+/** Ids of processes whose command line holds the text: shims, which outlive who started them, name their directory there. */
+export async function processesNaming(text: string): Promise<readonly number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      return line.includes(text) && pid !== process.pid;
+    }),
+  );
+  return pids.filter((_, index) => found[index]);
+}
+
+/** Ids of processes in the cgroup of that name and those below it, in whatever hierarchy. */
+export async function processesInCgroup(name: string): Promise<readonly number[]> {
+  const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) =>
+      (await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '')).includes(`:/${name}`),
+    ),
+  );
+  return pids.filter((_, index) => found[index]);
+}
+
+/** Kills what `find` finds until there is nothing more. */
+export async function killAll(what: string, find: () => Promise<readonly number[]>): Promise<void> {
+  await eventually(
+    `the end of ${what}`,
+    async () => {
+      const pids = await find();
+      for (const pid of pids) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {
+          // It has just ended.
+        }
+      }
+      return pids.length === 0 ? true : undefined;
+    },
+    { timeoutMs: 20_000, everyMs: 50 },
+  );
+}

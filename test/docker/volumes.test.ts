@@ -1,0 +1,309 @@
+import { readFile, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../../scripts/command.ts';
+import { type Daemon, startDaemon } from './daemon.ts';
+import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
+import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
+
+/** One machine: a dockerd with live-restore, the driver, a user-defined bridge network. */
+let lab: Lab;
+let node: NodeSpace;
+let plugin: Plugin;
+let daemon: Daemon;
+
+test.before(async () => {
+  lab = await openLab();
+  node = await makeNode(lab, 'a');
+  plugin = await startPlugin(lab, node, { nodeId: 'node-a' });
+  daemon = await startDaemon(lab, node, { liveRestore: true });
+});
+test.after.always('nothing is left over', async () => {
+  const left = await lab.close();
+  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+});
+
+const volume = (name: string, ...options: readonly string[]): Promise<string> =>
+  daemon.docker(
+    'volume',
+    'create',
+    '--driver',
+    driverName,
+    ...options.flatMap((one) => ['--opt', one]),
+    name,
+  );
+
+/** `docker run` of the lab's image with a shell script. */
+const shell = (flags: readonly string[], script: string): Promise<string> =>
+  daemon.docker('run', ...flags, busybox, 'sh', '-c', script);
+
+const statusOf = async (name: string): Promise<Record<string, unknown>> =>
+  JSON.parse(
+    await daemon.docker('volume', 'inspect', '--format', '{{json .Status}}', name),
+  ) as Record<string, unknown>;
+
+const remove = (container: string): Promise<string> =>
+  daemon.docker('rm', '--force', '--volumes', container);
+
+/** A container that appends a line a moment, each synced, until it is stopped. */
+async function startWriter(name: string, volumeName: string, ...flags: string[]): Promise<void> {
+  const script =
+    'i=0; while :; do i=$((i+1)); echo $i >>/data/lines || exit 9; sync; sleep 0.05; done';
+  await shell(['--detach', '--name', name, '--volume', `${volumeName}:/data`, ...flags], script);
+}
+
+/** Lines so far, as a container sees them; waits until there are more than `than`. */
+async function linesAfter(container: string, than: number): Promise<number> {
+  return eventually(`more than ${than} lines of ${container}`, async () => {
+    const lines = Number(await daemon.docker('exec', container, 'sh', '-c', 'wc -l </data/lines'));
+    return lines > than ? lines : undefined;
+  });
+}
+
+test.serial(
+  'two containers on a bridge network exchange data by name; what one kept, a third reads from a clone',
+  async (t) => {
+    await daemon.docker('network', 'create', 'net');
+    await volume('inbox', 'size=64Mi');
+    const serve = (word: string): string =>
+      `mkdir /www && echo ${word} >/www/word && exec httpd -f -h /www`;
+    const fetch = (from: string): string =>
+      `until wget -q -O /tmp/word http://${from}/word; do sleep 0.1; done; cat /tmp/word`;
+    await shell(['--detach', '--name', 'alpha', '--network', 'net'], serve('from-alpha'));
+    await shell(
+      ['--detach', '--name', 'beta', '--network', 'net', '--volume', 'inbox:/data'],
+      serve('from-beta'),
+    );
+    t.is(await daemon.docker('exec', 'alpha', 'sh', '-c', fetch('beta')), 'from-beta');
+    await daemon.docker('exec', 'beta', 'sh', '-c', `${fetch('alpha')} >/data/got`);
+    await remove('beta');
+    await volume('copy', 'from=inbox');
+    t.is(
+      await shell(['--rm', '--network', 'net', '--volume', 'copy:/data'], 'cat /data/got'),
+      'from-alpha',
+    );
+    await remove('alpha');
+    await daemon.docker('network', 'rm', 'net');
+    await daemon.docker('volume', 'rm', 'inbox', 'copy');
+  },
+);
+
+test.serial('a fresh volume is empty, and gets what the image holds there, once', async (t) => {
+  await volume('fresh', 'size=32Mi');
+  const mounted = ['--rm', '--volume', 'fresh:/content'];
+  t.is(
+    await shell(mounted, 'cat /content/hello; ls /content | wc -l'),
+    `${content['content/hello']}1`,
+  );
+  await shell(mounted, 'echo changed >/content/hello');
+  t.is(await shell(mounted, 'cat /content/hello'), 'changed');
+  const readOnly = await daemon.tryDocker(
+    'run',
+    '--rm',
+    '--volume',
+    'fresh:/content:ro',
+    busybox,
+    'touch',
+    '/content/x',
+  );
+  t.regex(readOnly.stderr, /Read-only file system/);
+  await daemon.docker('volume', 'rm', 'fresh');
+});
+
+test.serial(
+  'data outlives stop, start, restart and recreation, as compose does them',
+  async (t) => {
+    await volume('state', 'size=64Mi', 'fstype=ext4');
+    await startWriter('db', 'state');
+    const before = await linesAfter('db', 3);
+    await daemon.docker('stop', '--time', '1', 'db');
+    await daemon.docker('start', 'db');
+    const started = await linesAfter('db', before);
+    await daemon.docker('restart', '--time', '1', 'db');
+    const restarted = await linesAfter('db', started);
+    await remove('db');
+    await startWriter('db', 'state');
+    t.true((await linesAfter('db', restarted)) > restarted);
+    const inUse = await daemon.tryDocker('volume', 'rm', 'state');
+    t.regex(inUse.stderr, /in use/);
+    await remove('db');
+    await daemon.docker('volume', 'rm', 'state');
+  },
+);
+
+test.serial('a full volume is full for its containers, and for nobody else', async (t) => {
+  await volume('small', 'size=16Mi');
+  await volume('other', 'size=16Mi');
+  const fill = await daemon.tryDocker(
+    'run',
+    '--rm',
+    '--volume',
+    'small:/data',
+    busybox,
+    'dd',
+    'if=/dev/zero',
+    'of=/data/big',
+    'bs=1M',
+    'count=32',
+  );
+  t.not(fill.exitCode, 0);
+  t.regex(fill.stderr, /No space left on device/);
+  const { bavail, bsize } = await statfs(plugin.poolPath);
+  t.true(bavail * bsize > 100 << 20);
+  t.is(
+    await shell(['--rm', '--volume', 'other:/data'], 'echo fine >/data/x && cat /data/x'),
+    'fine',
+  );
+  await daemon.docker('volume', 'rm', 'small', 'other');
+});
+
+const refusals: readonly { name: string; options: readonly string[]; says: RegExp }[] = [
+  {
+    name: 'an unknown option',
+    options: ['sise=1Gi'],
+    says: /create refused: option 'sise' is not known; known are size, fstype, pool, provisioning, mkfsOptions, mountOptions, from/,
+  },
+  {
+    name: 'no size',
+    options: ['size=large'],
+    says: /option size: 'large' is not a size; write for example/,
+  },
+  {
+    name: 'an unknown pool',
+    options: ['pool=gold'],
+    says: /there is no pool 'gold' on this node; its pools are default/,
+  },
+  {
+    name: 'an unknown source',
+    options: ['from=nobody'],
+    says: /there is no volume or snapshot 'nobody' on this node/,
+  },
+  { name: 'a mount option of another world', options: ['mountOptions=bind'], says: /bind/ },
+];
+for (const { name, options, says } of refusals) {
+  test.serial(`refused in docker's own words and ours: ${name}`, async (t) => {
+    const flags = options.flatMap((one) => ['--opt', one]);
+    const { exitCode, stderr } = await daemon.tryDocker(
+      'volume',
+      'create',
+      '--driver',
+      driverName,
+      ...flags,
+      'refused',
+    );
+    t.not(exitCode, 0);
+    t.regex(stderr, says);
+    t.is(await daemon.docker('volume', 'ls', '--quiet', '--filter', 'name=refused'), '');
+  });
+}
+
+for (const name of ['A_b.c-1', 'x'.repeat(200), 'pvc-01.0123abcd', 'v1.json']) {
+  test.serial(`an odd name: ${name.slice(0, 20)}`, async (t) => {
+    await volume(name, 'size=16Mi');
+    t.is(await shell(['--rm', '--volume', `${name}:/data`], 'echo 1 >/data/a; cat /data/a'), '1');
+    t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Name}}', name), name);
+    await daemon.docker('volume', 'rm', name);
+    t.false((await daemon.docker('volume', 'ls', '--quiet')).split('\n').includes(name));
+  });
+}
+
+test.serial('inspect shows what a person asks for', async (t) => {
+  await volume('seen', 'size=64Mi');
+  await startWriter('busy', 'seen');
+  const status = await statusOf('seen');
+  t.like(status, {
+    size: '64 MiB',
+    sizeBytes: String(64 << 20),
+    filesystem: 'ext4',
+    pool: 'default',
+    node: 'node-a',
+    snapshots: [],
+  });
+  t.true(Number(status['usedBytes']) > 0);
+  t.true(Number(status['allocatedBytes']) > 0);
+  await remove('busy');
+  await daemon.docker('volume', 'rm', 'seen');
+});
+
+test.serial('many containers share one volume, starting at the same moment', async (t) => {
+  await volume('shared', 'size=64Mi');
+  const names = [1, 2, 3, 4].map((i) => `share${i}`);
+  await Promise.all(
+    names.map((name) =>
+      shell(
+        ['--detach', '--name', name, '--volume', 'shared:/data'],
+        `echo x >/data/${name}; exec sleep 1000`,
+      ),
+    ),
+  );
+  await Promise.all(names.map(remove));
+  t.is(await shell(['--rm', '--volume', 'shared:/data'], 'ls /data | wc -l'), '4');
+  await daemon.docker('volume', 'rm', 'shared');
+});
+
+test.serial(
+  'SIGKILL of the plugin under writers: they write on, and all is released afterwards',
+  async (t) => {
+    await volume('kept', 'size=64Mi');
+    await startWriter('one', 'kept');
+    await startWriter('two', 'kept');
+    const before = await linesAfter('one', 3);
+    await plugin.kill();
+    const during = await linesAfter('one', before + 5);
+    await plugin.start();
+    t.true((await linesAfter('two', during)) > during);
+    await remove('one');
+    const path = await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'kept');
+    t.true((await readFile(join(path, 'lines'), 'utf8')).length > 0);
+    await remove('two');
+    t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'kept'), '');
+    await daemon.docker('volume', 'rm', 'kept');
+  },
+);
+
+test.serial('live-restore: SIGKILL of dockerd, containers and volumes go on', async (t) => {
+  await volume('live', 'size=64Mi');
+  await startWriter('alive', 'live');
+  const before = await linesAfter('alive', 3);
+  await daemon.kill();
+  await daemon.start();
+  t.is(await daemon.docker('inspect', '--format', '{{.State.Running}}', 'alive'), 'true');
+  t.true((await linesAfter('alive', before + 5)) > before);
+  await remove('alive');
+  t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'live'), '');
+  await daemon.docker('volume', 'rm', 'live');
+});
+
+test.serial(
+  'live-restore: both killed; a container that ended without a word holds nothing',
+  async (t) => {
+    await volume('lost', 'size=64Mi');
+    await startWriter('gone', 'lost');
+    await linesAfter('gone', 3);
+    await plugin.kill();
+    await daemon.kill();
+    // dockerd starts without the plugin, and so never tells it of the end of this container.
+    await daemon.start();
+    await plugin.start();
+    await remove('gone');
+    t.is(
+      await shell(['--rm', '--volume', 'lost:/data'], 'test -s /data/lines && echo there'),
+      'there',
+    );
+    await daemon.docker('volume', 'rm', 'lost');
+  },
+);
+
+test.serial(
+  'a restart of dockerd without live-restore brings containers back to their data',
+  async (t) => {
+    await volume('again', 'size=64Mi');
+    await startWriter('always', 'again', '--restart', 'always');
+    const before = await linesAfter('always', 3);
+    await daemon.stop();
+    await daemon.start();
+    t.true((await linesAfter('always', before)) > before);
+    await remove('always');
+    await daemon.docker('volume', 'rm', 'again');
+  },
+);
