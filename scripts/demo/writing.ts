@@ -8,8 +8,8 @@ const MiB = 1024 * 1024;
 export interface WrittenFiles {
   readonly count: number;
   readonly bytes: number;
-  /** Reads all of them and compares; throws, naming the first that differs. */
-  verify(): Promise<void>;
+  /** Reads all of them, in `directory` or where they were written, and compares; throws, naming the first that differs. */
+  verify(directory?: string): Promise<void>;
 }
 
 /** Writes files of random bytes, each synced, and remembers their hashes. */
@@ -19,16 +19,17 @@ export async function writeFiles(directory: string, count: number): Promise<Writ
   await mkdir(join(directory, 'files'), { recursive: true });
   for (let i = 0; i < count; i += 1) {
     const content = randomBytes(1 + ((i * 7919) % (256 * 1024)));
-    const path = join(directory, 'files', `file-${i}`);
-    await writeFile(path, content, { flush: true });
-    hashes.set(path, hashOf(content));
+    const name = join('files', `file-${i}`);
+    await writeFile(join(directory, name), content, { flush: true });
+    hashes.set(name, hashOf(content));
     bytes += content.length;
   }
   return {
     count,
     bytes,
-    verify: async () => {
-      for (const [path, hash] of hashes) {
+    verify: async (where = directory) => {
+      for (const [name, hash] of hashes) {
+        const path = join(where, name);
         if (hashOf(await readFile(path)) !== hash)
           throw new Error(`${path} is not as it was written`);
       }

@@ -1,7 +1,6 @@
 import { loadConfig } from '../config.ts';
 import { poolDefaults, poolNameForm } from '../volumes/pool-settings.ts';
 import { UsageError } from './errors.ts';
-import { formatSize } from './output.ts';
 import type { Session } from './session.ts';
 
 /** `pool init` where no driver runs: writes the marker for the node id and the state folder a driver will be started with. */
@@ -35,14 +34,12 @@ export async function initPoolAlone(
     { ...poolDefaults, name, path, force: asked.force, reflinkBytes: embeddedBytes },
     { host: makeRealHost(), stateDir: config.stateDir, nodeId: config.nodeId },
   );
-  const size = embeddedBytes === undefined ? '' : `,reflink=${formatSize(embeddedBytes)}`;
-  const flag = `--pool ${name}=${root}${size}`;
   await session.show(
     { name, path: root, state: 'unavailable', existed, nodeId: config.nodeId },
     () =>
       [
         `Pool '${name}' ${existed ? 'was there already' : 'is made'} at ${root}, for node id '${config.nodeId}'.`,
-        `No driver runs; serve it with: loopcsi serve ${flag}`,
+        `No driver runs; serve it with: loopcsi serve --pool ${name}=${root}`,
       ].join('\n'),
   );
 }

@@ -62,6 +62,13 @@ export async function openEmbedded(
   }
 }
 
+/** Unmounts and detaches a pool's image that nobody serves; what is in use stays as it is. */
+export async function closeEmbedded(directory: string, host: Host): Promise<void> {
+  await host.mounts.unmount(join(directory, mountName));
+  const status = await host.files.imageStatus(join(directory, imageName));
+  for (const device of await host.loops.findByImage(status)) await host.loops.detach(device);
+}
+
 function notThere({ name }: PoolSettings, directory: string): VolumeError {
   return new VolumeError(
     'unavailable',

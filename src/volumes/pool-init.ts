@@ -2,7 +2,7 @@ import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import { NodeState } from '../state/node-state.ts';
 import type { Domain } from './domain.ts';
-import { poolRootIn } from './embedded-pool.ts';
+import { closeEmbedded, poolRootIn } from './embedded-pool.ts';
 import { nodeTagOf } from './ids.ts';
 import { type PoolFacts, poolFactsOf } from './inspect-pools.ts';
 import type { Pool } from './pool.ts';
@@ -38,7 +38,10 @@ export async function initPool(
   const reached = (): undefined => undefined;
   const opened = await openPoolDirectory({ ...settings, create: true }, { ...deps, reached });
   await opened.lock.release();
-  return { root: opened.embeddedIn ?? opened.root, existed };
+  if (opened.embeddedIn === undefined) return { root: opened.root, existed };
+  // Whoever serves it mounts it again.
+  await closeEmbedded(opened.embeddedIn, deps.host);
+  return { root: opened.embeddedIn, existed };
 }
 
 async function isPool({ path, name }: PoolSettings): Promise<boolean> {

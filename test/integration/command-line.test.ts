@@ -1,9 +1,10 @@
 import { access, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
 import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
-import { removeAll } from '../helpers/ground.ts';
+import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
@@ -280,7 +281,23 @@ onNode('without a driver: how to start one, doctor, and pools for the one to com
   t.is(stateOf('pool:default'), 'ok');
   t.is(stateOf('loop-control'), 'ok');
 
-  const driver = await startDriver(directory, ['--http-address=off', `--pool=default=${pool}`]);
-  t.teardown(() => driver.stop());
-  t.regex((await run('pool', 'list')).stdout, /served/);
+  const shared = join(directory, 'shared');
+  t.is((await run('pool', 'init', `shared=${shared}`, '--reflink', '320Mi', ...state)).exitCode, 0);
+  t.deepEqual(await mountsBelow(directory), [], 'what nobody serves is not mounted');
+
+  const driver = await startDriver(directory, [
+    '--http-address=off',
+    `--pool=default=${pool}`,
+    `--pool=shared=${shared}`,
+  ]);
+  const { stdout } = await run('pool', 'list');
+  t.regex(stdout, /default .* copy data|share blocks +served/);
+  t.regex(stdout, /shared .* xfs image .* share blocks +served/);
+  const grown = await run('pool', 'grow', 'shared', '--size', '400Mi', '--json');
+  t.is((JSON.parse(grown.stdout) as { embedded: boolean }).embedded, true, grown.stderr);
+  const plain = await run('pool', 'grow', 'default', '--size', '1Ti');
+  t.regex(plain.stderr, /no image of its own/);
+  // The driver leaves it mounted when it ends, as it leaves volumes.
+  await driver.stop();
+  await execa('umount', [join(shared, 'reflink')]);
 });

@@ -13,5 +13,6 @@ test('docs/design.md says of every fault point what a crash there leaves, and of
   const named = rows.flatMap((row) =>
     [...(row.split('|')[1] ?? '').matchAll(/`([^`]+)`/g)].map(([, name]) => name),
   );
-  t.deepEqual(named.toSorted(), [...faultPoints].toSorted());
+  t.deepEqual(new Set(named), new Set<string | undefined>(faultPoints));
+  t.is(named.length, faultPoints.length);
 });

@@ -1,0 +1,277 @@
+/** What the demo does, step by step. */
+import { statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import { formatBytes } from '../../src/units.ts';
+import { type RunningDriver, startDriver } from './driver.ts';
+import type { Report } from './report.ts';
+import { clearAway, findLeftovers, type Scratch } from './scratch.ts';
+import { fill, Writer, type WrittenFiles, writeDevice, writeFiles } from './writing.ts';
+
+const MiB = 1024n * 1024n;
+const patienceMs = 20_000;
+
+const volumes = [
+  { name: 'documents', format: 'ext4', bytes: 256n * MiB },
+  { name: 'database', format: 'xfs', bytes: 400n * MiB },
+  { name: 'device', format: 'block', bytes: 128n * MiB },
+] as const;
+type Volume = (typeof volumes)[number];
+
+export class Demo {
+  readonly #scratch: Scratch;
+  readonly #report: Report;
+  readonly #signal: AbortSignal;
+  readonly #writer: Writer;
+  readonly #ids = new Map<string, string>();
+  #driver: RunningDriver | undefined;
+  #files: WrittenFiles | undefined;
+  #snapshotId: string | undefined;
+
+  constructor(scratch: Scratch, report: Report, signal: AbortSignal) {
+    this.#scratch = scratch;
+    this.#report = report;
+    this.#signal = signal;
+    this.#writer = new Writer(join(this.#targetOf('database'), 'journal'));
+  }
+
+  #targetOf(name: string): string {
+    return join(this.#scratch.directory, `mnt-${name}`);
+  }
+
+  get #running(): RunningDriver {
+    if (this.#driver === undefined) throw new Error('no driver runs');
+    return this.#driver;
+  }
+
+  #idOf(name: string): string {
+    return this.#ids.get(name) ?? name;
+  }
+
+  async tell(): Promise<void> {
+    this.#report.title('Volumes');
+    await this.#start('start the driver: loopcsi serve');
+    for (const volume of volumes) await this.#create(volume);
+    for (const volume of volumes) await this.#mount(volume);
+    this.#report.title('Data');
+    await this.#write();
+    await this.#keep();
+    await this.#fillUp();
+    this.#report.title('Growth and restart, with a writer at work');
+    await this.#expand();
+    await this.#restart();
+    await this.#remount();
+    this.#report.title('The end');
+    await this.#remove();
+  }
+
+  async #start(what: string): Promise<void> {
+    await this.#report.step(what, async () => {
+      this.#driver = await startDriver(this.#scratch.directory);
+      const { pools } = await this.#driver.admin.ListPools({});
+      const [pool] = pools;
+      if (pool?.state !== 'SERVED') throw new Error(pool?.reason ?? 'the driver has no pool');
+      return `pool in ${pool.path} on ${pool.fs_type}, room for ${formatBytes(pool.room_bytes)}`;
+    });
+  }
+
+  async #create({ name, format, bytes }: Volume): Promise<void> {
+    await this.#report.step(`make '${name}': ${formatBytes(bytes)}, ${format}`, async () => {
+      const access_mode = { mode: 'SINGLE_NODE_MULTI_WRITER' } as const;
+      const { volume } = await this.#running.controller.CreateVolume({
+        name,
+        capacity_range: { required_bytes: bytes, limit_bytes: 0n },
+        volume_capabilities: [
+          format === 'block'
+            ? { access_mode, access_type: 'block', block: {} }
+            : { access_mode, access_type: 'mount', mount: { fs_type: format } },
+        ],
+      });
+      const id = volume?.volume_id ?? '';
+      this.#ids.set(name, id);
+      const made = (await this.#running.admin.GetVolume({ volume_id: id })).volume;
+      return `takes ${formatBytes(made?.allocated_bytes ?? 0n)} on the disk so far`;
+    });
+  }
+
+  async #mount({ name }: Volume): Promise<void> {
+    await this.#report.step(`mount '${name}'`, async () => {
+      const volume_id = this.#idOf(name);
+      await this.#running.admin.MountVolume({ volume_id, target_path: this.#targetOf(name) });
+      const { volume } = await this.#running.admin.GetVolume({ volume_id });
+      const io = volume?.direct_io === true ? 'direct I/O' : 'buffered I/O';
+      return `${volume?.loop_device ?? ''}, ${io}`;
+    });
+  }
+
+  async #write(): Promise<void> {
+    await this.#report.step('write files, sync each, read them back', async () => {
+      this.#files = await writeFiles(this.#targetOf('documents'), 100);
+      await this.#files.verify();
+      return `${this.#files.count} files, ${formatBytes(BigInt(this.#files.bytes))}, all as written`;
+    });
+    await this.#report.step('write the block device and read it back', async () => {
+      await writeDevice(this.#targetOf('device'), 16);
+      return '16 MiB, as written';
+    });
+  }
+
+  async #keep(): Promise<void> {
+    await this.#report.step("snapshot 'documents' while it is mounted", async () => {
+      const { snapshot } = await this.#running.controller.CreateSnapshot({
+        source_volume_id: this.#idOf('documents'),
+        name: 'documents-then',
+        // Where blocks cannot be shared it stands still for the copy; here that is short.
+        parameters: { freeze: 'yes' },
+      });
+      this.#snapshotId = snapshot?.snapshot_id;
+      const made = await this.#running.admin.GetSnapshot({ snapshot_id: this.#snapshotId ?? '' });
+      return `it stood still for ${made.snapshot?.frozen_ms ?? 0n} ms`;
+    });
+    await this.#report.step(
+      "make 'restored' of the snapshot, mount it, read the files",
+      async () => {
+        const target = this.#targetOf('restored');
+        const { volume } = await this.#running.controller.CreateVolume({
+          name: 'restored',
+          volume_content_source: {
+            type: 'snapshot',
+            snapshot: { snapshot_id: this.#snapshotId ?? '' },
+          },
+          volume_capabilities: [
+            {
+              access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },
+              access_type: 'mount',
+              mount: { fs_type: 'ext4' },
+            },
+          ],
+        });
+        const volume_id = volume?.volume_id ?? '';
+        this.#ids.set('restored', volume_id);
+        await this.#running.admin.MountVolume({ volume_id, target_path: target });
+        await this.#files?.verify(target);
+        return 'all as written; source and copy are mounted side by side';
+      },
+    );
+  }
+
+  async #fillUp(): Promise<void> {
+    await this.#report.step("fill 'documents' until it is full", async () => {
+      const before = await this.#scratch.freeBytes();
+      const bytes = await fill(join(this.#targetOf('documents'), 'filler'), this.#signal);
+      await writeFiles(join(this.#targetOf('database')), 3);
+      await this.#files?.verify();
+      const lost = before - (await this.#scratch.freeBytes());
+      return [
+        `ENOSPC after ${formatBytes(BigInt(bytes))}; the files from before are whole, its neighbour still writes`,
+        `the host gave ${formatBytes(lost > 0n ? lost : 0n)} and has ${formatBytes(await this.#scratch.freeBytes())} left`,
+      ].join('\n');
+    });
+  }
+
+  async #expand(): Promise<void> {
+    await this.#report.step("double 'database' while it is written to", async () => {
+      this.#writer.start();
+      await this.#writer.advance(50);
+      const before = await sizeOf(this.#targetOf('database'));
+      await this.#running.admin.ExpandVolume({
+        volume_id: this.#idOf('database'),
+        size_bytes: 800n * MiB,
+      });
+      await this.#writer.advance(50);
+      const after = await sizeOf(this.#targetOf('database'));
+      if (after <= before) throw new Error('the filesystem has not grown');
+      return `filesystem of ${formatBytes(before)} has ${formatBytes(after)} now; the writer never stopped`;
+    });
+  }
+
+  async #restart(): Promise<void> {
+    await this.#report.step('kill the driver (SIGKILL); volumes stay mounted', async () => {
+      const { pid } = this.#running;
+      await this.#running.end('SIGKILL');
+      this.#driver = undefined;
+      await this.#writer.advance(50);
+      await this.#files?.verify();
+      return `process ${pid} is gone; the writer goes on, files can be read`;
+    });
+    await this.#start('start the driver again');
+    await this.#report.step('find everything as it was', async () => {
+      const { volumes: found } = await this.#running.admin.ListVolumes({});
+      const mounted = found.filter(({ published_at }) => published_at.length > 0);
+      if (mounted.length !== this.#ids.size) throw new Error('a volume was lost');
+      const troubled = found.filter(({ problems }) => problems.length > 0);
+      const blocks = await this.#writer.finish();
+      return `${mounted.length} volumes mounted, ${troubled.length} with problems; the writer's ${blocks} blocks are all there`;
+    });
+  }
+
+  async #remount(): Promise<void> {
+    await this.#report.step("unmount and mount 'documents', read everything again", async () => {
+      const volume_id = this.#idOf('documents');
+      await patiently(() => this.#running.admin.UnmountVolume({ volume_id }));
+      await this.#running.admin.MountVolume({
+        volume_id,
+        target_path: this.#targetOf('documents'),
+      });
+      await this.#files?.verify();
+      return 'all as written';
+    });
+  }
+
+  async #remove(): Promise<void> {
+    await this.#report.step('unmount and delete everything', async () => {
+      await this.#removeVolumes();
+      const { volumes: found } = await this.#running.admin.ListVolumes({});
+      if (found.length > 0) throw new Error('a volume is still there');
+      return '';
+    });
+  }
+
+  async #removeVolumes(): Promise<void> {
+    for (const volume_id of this.#ids.values()) {
+      await patiently(() => this.#running.admin.UnmountVolume({ volume_id }));
+      await this.#running.controller.DeleteVolume({ volume_id });
+    }
+    if (this.#snapshotId === undefined) return;
+    await this.#running.controller.DeleteSnapshot({ snapshot_id: this.#snapshotId });
+  }
+
+  /** Whatever has happened so far: ends the driver and takes everything away. Answers what a running driver had to leave. */
+  async cleanUp(): Promise<readonly string[]> {
+    await this.#writer.stop();
+    const { directory } = this.#scratch;
+    let left: readonly string[] = [];
+    if (this.#driver !== undefined) {
+      await this.#removeVolumes().catch(() => undefined);
+      await this.#driver.end('SIGTERM');
+      left = await findLeftovers(directory);
+    }
+    await clearAway(directory);
+    return left;
+  }
+}
+
+async function sizeOf(path: string): Promise<bigint> {
+  const { blocks, bsize } = await statfs(path, { bigint: true });
+  return blocks * bsize;
+}
+
+/**
+ * Does what an orchestrator does with ABORTED: calls again. A container that starts elsewhere on the machine holds a copy of every
+ * mount for a moment.
+ */
+async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  for (const deadline = Date.now() + patienceMs; ; ) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!hasCode(error, status.ABORTED) || Date.now() > deadline) throw error;
+      await delay(100);
+    }
+  }
+}
+
+function hasCode(error: unknown, code: status): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
