@@ -9,7 +9,8 @@ FROM node AS dependencies
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
 # Optional ones stay: koffi's compiled part is the optional package of this platform.
-RUN npm ci --omit=dev
+# Nor what others would only run beside (typescript, which valibot names as a peer).
+RUN npm ci --omit=dev --omit=peer
 
 FROM node AS build
 WORKDIR /src

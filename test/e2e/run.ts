@@ -16,8 +16,8 @@ import { keepLogs } from './cluster/machine.ts';
 import { clusterPrograms } from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
-/** Each a folder of scenarios; within a stage, files run side by side. */
-const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+/** Each a folder of scenarios, within which files run side by side; the last one measures, and only when asked for. */
+const stages = ['install', 'workloads', 'disruption', 'uninstall', 'bench'];
 const stageMinutes = 8;
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
@@ -35,15 +35,29 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', '2'];
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
-  const [file = '', ...args] = cluster.inside('node_modules/.bin/ava', ...flags, files);
+  const scenarios = ['node_modules/.bin/ava', ...flags, files];
+  const bench = [process.execPath, '--enable-source-maps', 'dist/bench/kubernetes.js'];
+  const [file = '', ...args] = cluster.inside(...(stage === 'bench' ? bench : scenarios));
   const child = spawn(file, args, {
     cwd: projectRoot,
     stdio: 'inherit',
     env: { ...process.env, LOOPCSI_E2E_STATE: cluster.layout.state },
   });
+  const end = (): void => void child.kill();
+  interrupted.signal.addEventListener('abort', end, { once: true });
   await once(child, 'exit');
+  interrupted.signal.removeEventListener('abort', end);
+  interrupted.signal.throwIfAborted();
   lap(`stage ${stage} ended`);
   return child.exitCode === 0;
+}
+
+/** Told to end, it still takes the cluster away. */
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    interrupted.abort(new Error(`ended by ${signal}`));
+  });
 }
 
 const programs = await clusterPrograms();
@@ -56,11 +70,12 @@ let isGood = true;
 let isInstalled = true;
 try {
   await cluster.up(archives);
+  interrupted.signal.throwIfAborted();
   await makeDisks(layout);
   await mountDisks(layout);
   lap('the cluster is up');
-  for (const stage of stages) {
-    if (chosen.length > 0 && stage !== 'install' && !chosen.includes(stage)) continue;
+  const asked = stages.filter((stage) => stage === 'install' || chosen.includes(stage));
+  for (const stage of chosen.length === 0 ? stages.slice(0, -1) : asked) {
     if (!isInstalled) break;
     const passed = await runStage(cluster, stage);
     isGood &&= passed;

@@ -2,7 +2,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
-import { type Layout, nodeName } from './layout.ts';
+import type { Layout } from './layout.ts';
 import * as machine from './machine.ts';
 import { makePki } from './pki.ts';
 import { findProcess, processNames, startProcess, stopProcess } from './processes.ts';
@@ -63,8 +63,13 @@ export class Cluster {
   }
 
   async untilNodeReady(): Promise<void> {
-    await eventually(`node ${nodeName} to be ready`, async () => {
-      const wait = ['wait', '--for=condition=Ready', `node/${nodeName}`, '--timeout=2s'];
+    await eventually(`node ${this.layout.nodeName} to be ready`, async () => {
+      const wait = [
+        'wait',
+        '--for=condition=Ready',
+        `node/${this.layout.nodeName}`,
+        '--timeout=2s',
+      ];
       const { exitCode } = await this.#kubectl(...wait);
       return exitCode === 0 ? true : undefined;
     });

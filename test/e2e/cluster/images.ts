@@ -56,7 +56,7 @@ const driverInputs = [
   'bin',
   'package-lock.json',
   'package.json',
-  'scripts/images',
+  'scripts',
   'src',
   'tsconfig.json',
 ];

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 
 export interface Layout {
   readonly state: string;
+  /** Its own in every cluster, and with it the end of every volume id: leftovers can be told apart. */
+  readonly nodeName: string;
   readonly logs: string;
   readonly pki: string;
   readonly settings: string;
@@ -28,8 +30,6 @@ export const addresses = {
   apiService: '10.96.0.1',
 } as const;
 
-export const nodeName = 'node-1';
-
 /** Unix sockets lie below the state directory, and their paths end at 107 bytes. */
 const longestState = 40;
 
@@ -39,9 +39,11 @@ export function layoutOf(state: string, kubeletDir = join(state, 'kubelet')): La
       `${state} is too long for the unix sockets below it: set TMPDIR to a short path`,
     );
   }
-  const name = `loopcsi-e2e-${createHash('sha256').update(state).digest('hex').slice(0, 8)}`;
+  const hash = createHash('sha256').update(state).digest('hex').slice(0, 8);
+  const name = `loopcsi-e2e-${hash}`;
   return {
     state,
+    nodeName: `node-${hash}`,
     logs: join(state, 'log'),
     pki: join(state, 'pki'),
     settings: join(state, 'etc'),

@@ -77,15 +77,33 @@ export async function unmountAll(layout: Layout, kept: readonly string[] = []): 
   }
 }
 
-/** Loop devices whose image lies below the state directory, or below `folder` in it, as losetup names them. */
-export async function loopDevicesOf(layout: Layout, folder = ''): Promise<string[]> {
-  const root = join(layout.state, folder, '/');
-  const table = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE']);
-  return table
-    .split('\n')
-    .map((line) => /^(\S+)\s+(.*)$/.exec(line.trim()))
-    .filter((match) => match?.[2]?.startsWith(root))
-    .map((match) => match?.[1] ?? '');
+/**
+ * Attached loop devices of the cluster. Those of volumes carry the node's tag in their image's path; what comes before it is
+ * told from the driver's own mount namespace, so it may begin anywhere.
+ */
+export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<string[]> {
+  const mark = volumeId === undefined ? `.${await nodeTagOf(layout)}/` : `/${volumeId}/`;
+  const root = `${layout.state}/`;
+  const columns = ['--noheadings', '--output', 'NAME,BACK-INO,BACK-FILE'];
+  const devices = (await run('losetup', ['--list', ...columns])).split('\n').flatMap((line) => {
+    const [, name = '', inode = '', path = ''] = /^(\S+)\s+(\d+)\s+(.*)$/.exec(line.trim()) ?? [];
+    return name === '' ? [] : [{ name, inode, path }];
+  });
+  const own = devices.filter(
+    ({ path }) => path.includes(mark) || (volumeId === undefined && path.startsWith(root)),
+  );
+  // The kubelet puts a loop device of its own on the device node of a raw block volume.
+  const nodes = await Promise.all(own.map(async ({ name }) => String((await stat(name)).ino)));
+  const stacked = devices.filter(
+    ({ inode, path }) => nodes.includes(inode) && /^\/(?:dev\/)?(?:loop\d+)?$/.test(path),
+  );
+  return [...stacked, ...own].map(({ name }) => name);
+}
+
+/** The end of all volume ids of this cluster's node, as its first pool knows it; a word that no path holds before that. */
+async function nodeTagOf(layout: Layout): Promise<string> {
+  const marker = await readFile(join(layout.pools, 'default/pool.json'), 'utf8').catch(() => '');
+  return /"nodeTag": "(\w+)"/.exec(marker)?.[1] ?? 'no pool yet';
 }
 
 export async function detachLoopDevices(layout: Layout): Promise<void> {

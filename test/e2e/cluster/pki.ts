@@ -2,19 +2,19 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
-import { addresses, type Layout, nodeName } from './layout.ts';
+import { addresses, type Layout } from './layout.ts';
 
 const ellipticKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 const api = 'https://127.0.0.1:6443';
 
 /** Who speaks to the API server, and as whom. */
-const clients = {
+const clients = (nodeName: string): Readonly<Record<string, string>> => ({
   admin: '/O=system:masters/CN=admin',
   'controller-manager': '/CN=system:kube-controller-manager',
   scheduler: '/CN=system:kube-scheduler',
   proxy: '/CN=system:kube-proxy',
   kubelet: `/O=system:nodes/CN=system:node:${nodeName}`,
-} as const;
+});
 
 export async function makePki(layout: Layout): Promise<void> {
   const openssl = async (...args: string[]): Promise<string> =>
@@ -41,7 +41,7 @@ export async function makePki(layout: Layout): Promise<void> {
     const files = ['-in', `${name}.csr`, '-extfile', `${name}.ext`, '-out', `${name}.crt`];
     await openssl('x509', '-req', ...signer, ...files);
   };
-  const local = `IP:127.0.0.1,IP:${addresses.node},DNS:localhost,DNS:${nodeName}`;
+  const local = `IP:127.0.0.1,IP:${addresses.node},DNS:localhost,DNS:${layout.nodeName}`;
   const service = ['', '.default', '.default.svc', '.default.svc.cluster.local'].map(
     (domain) => `DNS:kubernetes${domain}`,
   );
@@ -51,7 +51,7 @@ export async function makePki(layout: Layout): Promise<void> {
     [local, `IP:${addresses.apiService}`, ...service].join(),
   );
   await certify('apiserver-kubelet', '/O=system:masters/CN=kube-apiserver-kubelet-client', local);
-  for (const [name, subject] of Object.entries(clients)) {
+  for (const [name, subject] of Object.entries(clients(layout.nodeName))) {
     await certify(name, subject, local);
     await writeKubeconfig(layout, name);
   }

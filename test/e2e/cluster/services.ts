@@ -1,6 +1,6 @@
 /** The command lines of the cluster's own processes, in the order in which they start. */
 import { join } from 'node:path';
-import { addresses, type Layout, nodeName } from './layout.ts';
+import { addresses, type Layout } from './layout.ts';
 
 export type Service =
   | 'etcd'
@@ -78,14 +78,14 @@ export function serviceCommand(layout: Layout, programs: string, service: Servic
         kubeconfig: settings('kubelet.conf'),
         'root-dir': layout.kubeletDir,
         'cert-dir': layout.pki,
-        'hostname-override': nodeName,
+        'hostname-override': layout.nodeName,
         'node-ip': addresses.node,
         v: '2',
       });
     case 'proxy':
       return program('kube-proxy', {
         kubeconfig: settings('proxy.conf'),
-        'hostname-override': nodeName,
+        'hostname-override': layout.nodeName,
         'cluster-cidr': addresses.pods,
         'proxy-mode': 'iptables',
         'bind-address': '127.0.0.1',

@@ -59,6 +59,12 @@ export class ApiError extends Error {
 
 export class Api {
   readonly #agent: Agent;
+  #sent = 0;
+
+  /** Requests sent so far by this client. */
+  get sentCount(): number {
+    return this.#sent;
+  }
 
   constructor(pki: string) {
     this.#agent = new Agent({
@@ -70,7 +76,8 @@ export class Api {
   }
 
   async create(kind: Kind, namespace: string, body: object): Promise<KubeObject> {
-    return v.parse(objectSchema, await this.call('POST', pathOf(kind, namespace), body));
+    const object = { apiVersion: apiVersionOf(kind), kind, ...body };
+    return v.parse(objectSchema, await this.call('POST', pathOf(kind, namespace), object));
   }
 
   /** undefined when there is none of that name. */
@@ -137,8 +144,12 @@ export class Api {
     body?: object,
     contentType = 'application/json',
   ): Promise<unknown> {
+    this.#sent += 1;
     const text = await new Promise<string>((resolve, reject) => {
-      const headers = body === undefined ? {} : { 'content-type': contentType };
+      const payload = body === undefined ? '' : JSON.stringify(body);
+      // Node sends a DELETE's body without saying how long it is.
+      const length = { 'content-type': contentType, 'content-length': Buffer.byteLength(payload) };
+      const headers = body === undefined ? {} : length;
       const url = `https://127.0.0.1:6443${path}`;
       const sent = request(url, { method, agent: this.#agent, headers }, (response) => {
         const chunks: Buffer[] = [];
@@ -151,7 +162,7 @@ export class Api {
         });
       });
       sent.on('error', reject);
-      sent.end(body === undefined ? undefined : JSON.stringify(body));
+      sent.end(payload);
     });
     return text.startsWith('{') ? (JSON.parse(text) as unknown) : text;
   }

@@ -68,7 +68,7 @@ export function chartValues(layout: Layout, more: Readonly<Record<string, object
       { name: classes.ext4, default: true },
       { name: classes.xfs, fsType: 'xfs' },
       { name: classes.btrfs, fsType: 'btrfs' },
-      { name: classes.immediate, volumeBindingMode: 'Immediate' },
+      { name: classes.immediate, fsType: 'xfs', volumeBindingMode: 'Immediate' },
       { name: classes.reflink, fsType: 'xfs', parameters: { pool: 'reflink' } },
       { name: classes.noatime, mountOptions: ['noatime'] },
       { name: classes.tiny, parameters: { pool: 'tiny' } },

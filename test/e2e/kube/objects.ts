@@ -66,6 +66,7 @@ export function podSpec(options: PodOptions): object {
   const script = `${options.script ?? ':'} && touch ${readyMark} && exec sleep 1000000`;
   return {
     terminationGracePeriodSeconds: 1,
+    dnsPolicy: 'Default', // the cluster has no name service
     restartPolicy: options.restartPolicy ?? 'Always',
     ...(options.securityContext === undefined ? {} : { securityContext: options.securityContext }),
     containers: [

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import * as v from 'valibot';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
 import { Cluster } from '../cluster/cluster.ts';
 import { type Layout, layoutOf } from '../cluster/layout.ts';
@@ -147,10 +148,15 @@ export class Scenario {
   }
 }
 
+const conditionsSchema = v.object({
+  status: v.object({ conditions: v.array(v.object({ type: v.string(), status: v.string() })) }),
+});
+
 export function isReady(object: KubeObject): boolean {
-  return /"type":"Ready","status":"True"|"status":"True","type":"Ready"|"status":"True"[^}]*"type":"Ready"/.test(
-    textAt(object, 'status.conditions') ?? '',
-  );
+  const parsed = v.safeParse(conditionsSchema, object);
+  if (!parsed.success) return false;
+  const { conditions } = parsed.output.status;
+  return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
 }
 
 export function isBound(object: KubeObject): boolean {

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually, run } from '../../../../scripts/command.ts';
-import { nodeName } from '../../cluster/layout.ts';
 import { textAt } from '../../kube/api.ts';
 import {
   chartPath,
@@ -57,7 +56,7 @@ test.serial(
     const node = await api.until(
       'CSINode',
       '',
-      nodeName,
+      layout.nodeName,
       (object) => textAt(object, 'spec.drivers') !== undefined,
     );
     t.regex(

@@ -8,7 +8,7 @@ test('two pods on the bridge network: one serves over HTTP what the other wrote 
   const scenario = await Scenario.begin(t, 'network');
   await scenario.claim('site');
   await scenario.claim('log');
-  const serve = 'httpd -p 8080 -h /site';
+  const serve = 'httpd -p 8080 -h /site && (nc -l -p 9000 >/log/heard </dev/null &)';
   const [author, server] = await Promise.all([
     scenario.readyPod('author', {
       claims: { '/site': 'site' },
@@ -36,7 +36,6 @@ test('two pods on the bridge network: one serves over HTTP what the other wrote 
   t.is(await scenario.sh('author', through), 'changed since');
 
   // The other way: what the server hears goes to its own volume.
-  await scenario.sh('server', '(nc -l -p 9000 >/log/heard </dev/null &) && sleep 0.2');
   await scenario.sh('author', `echo "over the network" | nc -w 2 ${serverIp} 9000`);
   t.is(await scenario.sh('server', 'cat /log/heard'), 'over the network');
 });
@@ -125,7 +124,7 @@ test('a StatefulSet gets a volume for each replica, and finds them again when it
 
 test('Immediate: the volume is there before any pod, and the pod goes where it is', async (t) => {
   const scenario = await Scenario.begin(t, 'immediate');
-  await scenario.claim('data', { storageClass: classes.immediate });
+  await scenario.claim('data', { storageClass: classes.immediate, size: '320Mi' });
   t.truthy(await scenario.volumeId('data'));
   await scenario.readyPod('later', { claims: { '/data': 'data' }, script: 'echo ok >/data/file' });
 });

@@ -1,0 +1,82 @@
+/** A pod that writes and checks checksums all the time, so that any interruption or damage shows. */
+import type { ExecutionContext } from 'ava';
+import { eventually } from '../../../../scripts/command.ts';
+import { textAt } from '../../kube/api.ts';
+import type { Scenario } from '../../kube/scenario.ts';
+
+/**
+ * Twenty files in turn: new content with its checksum, renamed into place, then another one is checked. Each round adds a line
+ * `round second` to the log. What does not check ends the container with 1.
+ */
+const work = `
+cd /data
+round=$(tail -1 log 2>/dev/null | cut -d' ' -f1); round=\${round:-0}
+for sum in *.sum; do [ ! -e "$sum" ] || sha256sum -c -s "$sum" || { echo "damaged: $sum"; exit 1; }; done
+while :; do
+  round=$((round + 1)); slot=$((round % 20)); other=$((round * 7 % 20))
+  head -c 65536 /dev/urandom >new || { echo "cannot write"; exit 1; }
+  sync new; rm -f $slot.sum; mv new $slot; sha256sum $slot >$slot.sum.new && sync $slot.sum.new && mv $slot.sum.new $slot.sum || exit 1
+  [ ! -e $other.sum ] || sha256sum -c -s $other.sum || { echo "damaged: $other"; exit 1; }
+  echo "$round $(date +%s)" >>log
+done`;
+
+export class Checker {
+  readonly #scenario: Scenario;
+  readonly name: string;
+
+  private constructor(scenario: Scenario, name: string) {
+    this.#scenario = scenario;
+    this.name = name;
+  }
+
+  static async start(scenario: Scenario, name: string, storageClass: string): Promise<Checker> {
+    await scenario.claim(name, { storageClass, size: '320Mi' });
+    // The checks run in the container's first process, so that their end is the container's.
+    await scenario.readyPod(name, {
+      claims: { '/data': name },
+      script: `touch /tmp/ready; ${work}`,
+    });
+    const checker = new Checker(scenario, name);
+    await checker.goesOn();
+    return checker;
+  }
+
+  async volumeId(): Promise<string> {
+    return this.#scenario.volumeId(this.name);
+  }
+
+  async rounds(): Promise<number> {
+    return Number(await this.#scenario.sh(this.name, 'tail -1 /data/log | cut -d" " -f1'));
+  }
+
+  /** Waits for three more rounds. */
+  async goesOn(): Promise<number> {
+    const before = await this.rounds().catch(() => 0);
+    return eventually(`${this.name} to write on`, async () => {
+      const now = await this.rounds();
+      return now >= before + 3 ? now : undefined;
+    });
+  }
+
+  /** Seconds of the longest pause between two rounds. */
+  async longestPause(): Promise<number> {
+    const script = `awk 'NR > 1 && $2 - last > most {most = $2 - last} {last = $2} END {print most + 0}' /data/log`;
+    return Number(await this.#scenario.sh(this.name, script));
+  }
+
+  async restarts(): Promise<number> {
+    const pod = await this.#scenario.get('Pod', this.name);
+    return Number(textAt(pod, 'status.containerStatuses.0.restartCount'));
+  }
+
+  /**
+   * It goes on, no round is missing, and its container is still the first, or the one after `restarts` restarts: one that found
+   * damage would have ended.
+   */
+  async assertWhole(t: ExecutionContext, restarts = 0): Promise<void> {
+    await this.goesOn();
+    t.is(await this.restarts(), restarts, `${this.name} was restarted`);
+    const gap = `awk '$1 != NR {print "round " $1 " stands in line " NR; exit}' /data/log`;
+    t.is(await this.#scenario.sh(this.name, gap), '');
+  }
+}

@@ -1,0 +1,184 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../../../../scripts/command.ts';
+import { podProcesses, shimProcesses } from '../../cluster/machine.ts';
+import { textAt } from '../../kube/api.ts';
+import {
+  chartPath,
+  chartValues,
+  classes,
+  driverName,
+  mountDisks,
+  nodePods,
+  release,
+  systemNamespace,
+} from '../../kube/chart.ts';
+import { api, cluster, helm, isReady, layout, Scenario } from '../../kube/scenario.ts';
+import { Checker } from './checksums.ts';
+
+const inNamespace = ['--namespace', systemNamespace];
+
+async function driverPod(): Promise<{ name: string; restarts: number; isReady: boolean }> {
+  const pods = await api.list('Pod', systemNamespace, nodePods);
+  const pod = pods.find(({ metadata }) => metadata['deletionTimestamp'] === undefined);
+  if (pod === undefined) throw new Error('no driver pod');
+  const statuses = textAt(pod, 'status.containerStatuses') ?? '[]';
+  const restarts = /"restartCount":(\d+)[^{}]*/.exec(
+    statuses.slice(statuses.indexOf('"name":"driver"')),
+  );
+  return { name: pod.metadata.name, restarts: Number(restarts?.[1] ?? 0), isReady: isReady(pod) };
+}
+
+async function untilDriverServes(but = ''): Promise<string> {
+  return eventually(
+    'the driver to serve',
+    async () => {
+      const pod = await driverPod();
+      return pod.isReady && pod.name !== but ? pod.name : undefined;
+    },
+    { timeoutMs: 90_000 },
+  );
+}
+
+/** A new claim gets a pod: provisioning, staging and publishing work. */
+async function assertServes(scenario: Scenario, name: string): Promise<void> {
+  await scenario.claim(name);
+  await scenario.readyPod(name, { claims: { '/data': name }, script: 'echo ok >/data/file' });
+}
+
+/** The process id of the driver's node program, as the machine counts. */
+async function driverProcess(): Promise<number> {
+  for (const pid of await podProcesses(layout)) {
+    const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (/dist\/\w+\/main\.js\0serve\0/.test(line)) return pid;
+  }
+  throw new Error('no driver process');
+}
+
+test.serial('the driver is killed: pods write on, and the driver serves again', async (t) => {
+  const scenario = await Scenario.begin(t, 'kill-driver');
+  const checkers = await Promise.all(
+    [classes.ext4, classes.xfs].map((one) => Checker.start(scenario, `check-${one}`, one)),
+  );
+  const { name } = await driverPod();
+  process.kill(await driverProcess(), 'SIGKILL');
+  for (const checker of checkers) await checker.goesOn();
+  t.is(await untilDriverServes(), name, 'the same pod');
+  await assertServes(scenario, 'after');
+  for (const checker of checkers) await checker.assertWhole(t);
+});
+
+test.serial(
+  'helm upgrade replaces the driver under pods that write on, and the node keeps its registration',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'upgrade');
+    const checker = await Checker.start(scenario, 'check', classes.xfs);
+    const before = await untilDriverServes();
+    const lost: string[] = [];
+    let isOver = false;
+    t.teardown(() => {
+      isOver = true;
+    });
+    const watching = (async () => {
+      while (!isOver) {
+        const node = await api.find('CSINode', '', layout.nodeName);
+        if (!(textAt(node, 'spec.drivers') ?? '').includes(`"${driverName}"`))
+          lost.push(new Date().toISOString());
+        await new Promise((resolve) => {
+          setTimeout(resolve, 100);
+        });
+      }
+    })();
+    const values = JSON.stringify(chartValues(layout, { podAnnotations: { release: 'next' } }));
+    const flags = [...inNamespace, '--wait', '--timeout', '2m', '--values', '-'];
+    const { exitCode, stderr } = await helm(['upgrade', release, chartPath, ...flags], values);
+    t.is(exitCode, 0, stderr);
+    await untilDriverServes(before);
+    isOver = true;
+    await watching;
+    t.log(`CSINode was seen without the driver ${lost.length} times`);
+    t.true(lost.length <= 5, lost.join());
+    await assertServes(scenario, 'after');
+    await checker.assertWhole(t);
+  },
+);
+
+test.serial('the kubelet is killed and started again: pods write on, new ones start', async (t) => {
+  const scenario = await Scenario.begin(t, 'kubelet');
+  const checker = await Checker.start(scenario, 'check', classes.ext4);
+  await cluster.stop('kubelet', 'SIGKILL');
+  const during = Number(await readRounds(checker));
+  await cluster.start('kubelet');
+  await cluster.untilNodeReady();
+  await assertServes(scenario, 'after');
+  t.true((await checker.rounds()) > during);
+  await checker.assertWhole(t);
+});
+
+/** Without the kubelet there is no exec: the volume is read where it is mounted on the node. */
+async function readRounds(checker: Checker): Promise<string> {
+  const id = await checker.volumeId();
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+  const staged = mounts
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((target) => target.endsWith('/globalmount'));
+  for (const target of staged) {
+    const data = await readFile(join(target, '..', 'vol_data.json'), 'utf8').catch(() => '');
+    if (!data.includes(id)) continue;
+    return (
+      (await readFile(join(target, 'log'), 'utf8')).trim().split('\n').at(-1)?.split(' ')[0] ?? ''
+    );
+  }
+  throw new Error(`${id} is not staged`);
+}
+
+test.serial('the container runtime is killed and started again: pods write on', async (t) => {
+  const scenario = await Scenario.begin(t, 'runtime');
+  const checker = await Checker.start(scenario, 'check', classes.xfs);
+  await cluster.stop('containerd', 'SIGKILL');
+  t.true((await shimProcesses(layout)).length > 0);
+  await cluster.start('containerd');
+  await eventually('the runtime to answer', async () =>
+    (await checker.rounds()) > 0 ? true : undefined,
+  );
+  await cluster.untilNodeReady();
+  await untilDriverServes();
+  await assertServes(scenario, 'after');
+  await checker.assertWhole(t);
+});
+
+test.serial(
+  'the node reboots: no mount and no loop device is left, and pods come back with their data',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'reboot');
+    const checkers = await Promise.all(
+      [classes.ext4, classes.xfs, classes.btrfs, classes.reflink].map((one) =>
+        Checker.start(scenario, `check-${one}`, one),
+      ),
+    );
+    const device = { block: true, claims: { '/dev/disk': 'disk' } };
+    await scenario.claim('disk', { block: true });
+    await scenario.readyPod('block', {
+      ...device,
+      script: 'head -c 5 /dev/disk | grep -q magic || printf magic | dd of=/dev/disk conv=fsync',
+    });
+    const before = await Promise.all(checkers.map(async (checker) => checker.rounds()));
+    await cluster.reboot();
+    // The pools' disks come late, as with a slow fstab: the driver finds them without a restart.
+    await mountDisks(layout);
+    await untilDriverServes();
+    for (const [index, checker] of checkers.entries()) {
+      await eventually(
+        `${checker.name} to come back`,
+        async () => ((await checker.rounds()) > (before[index] ?? 0) ? true : undefined),
+        { timeoutMs: 180_000 },
+      );
+      await checker.assertWhole(t, 1);
+    }
+    await scenario.untilReady('block', 120_000);
+    t.is(await scenario.sh('block', 'head -c 5 /dev/disk'), 'magic');
+    await assertServes(scenario, 'after');
+  },
+);

@@ -1,0 +1,107 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../../../../scripts/command.ts';
+import { loopDevicesOf, mountsOf } from '../../cluster/machine.ts';
+import { textAt } from '../../kube/api.ts';
+import {
+  chartPath,
+  chartValues,
+  driverName,
+  nodePods,
+  release,
+  systemNamespace,
+} from '../../kube/chart.ts';
+import { api, helm, layout, Scenario } from '../../kube/scenario.ts';
+
+const inNamespace = ['--namespace', systemNamespace];
+
+test.serial(
+  'what all tests left behind is gone: volumes, snapshots, loop devices, images, mounts',
+  async (t) => {
+    await eventually(
+      'the last volume to be deleted',
+      async () => {
+        const left = [
+          ...(await api.list('PersistentVolume')),
+          ...(await api.list('VolumeSnapshotContent')),
+        ];
+        if (left.length > 0) throw new Error(left.map(({ metadata }) => metadata.name).join());
+        return true;
+      },
+      { timeoutMs: 120_000 },
+    );
+    for (const pool of ['default', 'reflink', 'tiny']) {
+      for (const area of ['volumes', 'snapshots', 'ephemeral', 'tmp']) {
+        t.deepEqual(await readdir(join(layout.pools, pool, area)), [], `${pool}/${area}`);
+      }
+      const isFreed = async (): Promise<true | undefined> =>
+        (await readdir(join(layout.pools, pool, 'trash'))).length === 0 ? true : undefined;
+      t.true(await eventually(`the trash of ${pool} to be emptied`, isFreed));
+    }
+    // The pools' own disks are loop devices too; their images lie beside the pools.
+    t.deepEqual(await loopDevicesOf(layout, 'pools'), []);
+    const mounts = (await mountsOf(layout)).filter((target) => /kubernetes.io[/~]csi/.test(target));
+    t.deepEqual(mounts, []);
+  },
+);
+
+test.serial('helm uninstall is refused while a volume exists, and says which', async (t) => {
+  const scenario = await Scenario.begin(t, 'precious');
+  await scenario.claim('data');
+  await scenario.readyPod('writer', {
+    claims: { '/data': 'data' },
+    script: 'echo kept >/data/file && sync',
+  });
+  const volume =
+    textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
+  const refused = await helm(['uninstall', release, ...inNamespace, '--timeout', '1m']);
+  t.not(refused.exitCode, 0);
+  const said = refused.stdout + refused.stderr;
+  t.true(said.includes(volume), said);
+  t.true(said.includes('precious/data'), said);
+  t.true(said.includes('--no-hooks'), said);
+  t.is((await api.list('DaemonSet', systemNamespace)).length, 1);
+
+  // Forced, it goes, and the data stays: the same chart serves it again.
+  const forced = await helm(['uninstall', release, ...inNamespace, '--no-hooks', '--wait']);
+  t.is(forced.exitCode, 0, forced.stderr);
+  await eventually('the driver to be gone', async () =>
+    (await api.list('Pod', systemNamespace, nodePods)).length === 0 ? true : undefined,
+  );
+  t.is(await scenario.sh('writer', 'cat /data/file'), 'kept', 'the pod goes on without the driver');
+  const values = JSON.stringify(chartValues(layout));
+  const again = await helm(
+    ['install', release, chartPath, ...inNamespace, '--wait', '--values', '-'],
+    values,
+  );
+  t.is(again.exitCode, 0, again.stderr);
+  await scenario.delete('Pod', 'writer');
+  await scenario.readyPod('reader', { claims: { '/data': 'data' } });
+  t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
+  await scenario.delete('Pod', 'reader');
+  await scenario.delete('PersistentVolumeClaim', 'data');
+  await api.untilGone('PersistentVolume', '', volume);
+});
+
+test.serial('with no volume left helm uninstall takes everything but the CRDs away', async (t) => {
+  const { exitCode, stdout, stderr } = await helm([
+    'uninstall',
+    release,
+    ...inNamespace,
+    '--wait',
+    '--timeout',
+    '2m',
+  ]);
+  t.is(exitCode, 0, stdout + stderr);
+  for (const kind of ['DaemonSet', 'CSIStorageCapacity', 'Pod'] as const) {
+    const gone = async (): Promise<true | undefined> =>
+      (await api.list(kind, systemNamespace)).length === 0 ? true : undefined;
+    t.true(await eventually(`every ${kind} to be gone`, gone, { timeoutMs: 90_000 }));
+  }
+  const classes = (await api.list('StorageClass')).filter(
+    (one) => textAt(one, 'provisioner') === driverName,
+  );
+  t.deepEqual(classes, []);
+  t.deepEqual(await api.list('VolumeSnapshot'), [], 'the CRD is still served');
+});

@@ -1,0 +1,118 @@
+import test from 'ava';
+import { textAt } from '../../kube/api.ts';
+import { classes, release } from '../../kube/chart.ts';
+import { api, isBound, Scenario } from '../../kube/scenario.ts';
+
+/** Snapshots, restores and clones in the pool that can reflink. */
+const storageClass = classes.reflink;
+const size = '320Mi';
+
+async function snapshot(scenario: Scenario, name: string, claim: string): Promise<void> {
+  await scenario.create('VolumeSnapshot', {
+    metadata: { name },
+    spec: { volumeSnapshotClassName: release, source: { persistentVolumeClaimName: claim } },
+  });
+  await scenario.until(
+    'VolumeSnapshot',
+    name,
+    (one) => textAt(one, 'status.readyToUse') === 'true',
+    90_000,
+  );
+}
+
+test('a snapshot of a volume in use is restored into a larger one, beside the one it was made of', async (t) => {
+  const scenario = await Scenario.begin(t, 'snapshot');
+  await scenario.claim('data', { storageClass, size });
+  await scenario.readyPod('writer', {
+    claims: { '/data': 'data' },
+    script: 'echo first >/data/file && sync',
+  });
+  await snapshot(scenario, 'before', 'data');
+  await scenario.sh('writer', 'echo second >/data/file && sync');
+
+  const source = { kind: 'VolumeSnapshot', name: 'before' } as const;
+  await scenario.claim('restored', { storageClass, size: '640Mi', source });
+  await scenario.readyPod('reader', { claims: { '/data': 'restored' } });
+  t.is(await scenario.sh('reader', 'cat /data/file'), 'first');
+  const kib = Number(await scenario.sh('reader', 'df -k /data | tail -1 | awk "{print \\$2}"'));
+  t.true(kib > 500 * 1024, `${kib} KiB`);
+  t.is(await scenario.sh('writer', 'cat /data/file'), 'second');
+});
+
+test('a snapshot outlives its volume, and goes with what it occupied', async (t) => {
+  const scenario = await Scenario.begin(t, 'outlives');
+  await scenario.claim('data', { storageClass, size });
+  await scenario.readyPod('writer', {
+    claims: { '/data': 'data' },
+    script: 'echo kept >/data/file && sync',
+  });
+  await snapshot(scenario, 'only', 'data');
+  await scenario.delete('Pod', 'writer');
+  const volume =
+    textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
+  await scenario.delete('PersistentVolumeClaim', 'data');
+  await api.untilGone('PersistentVolume', '', volume);
+
+  await scenario.claim('back', {
+    storageClass,
+    size,
+    source: { kind: 'VolumeSnapshot', name: 'only' },
+  });
+  await scenario.readyPod('reader', { claims: { '/data': 'back' } });
+  t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
+  const content =
+    textAt(await scenario.get('VolumeSnapshot', 'only'), 'status.boundVolumeSnapshotContentName') ??
+    '';
+  await scenario.delete('VolumeSnapshot', 'only');
+  await api.untilGone('VolumeSnapshotContent', '', content);
+});
+
+test('a clone has the data of its source and goes its own way', async (t) => {
+  const scenario = await Scenario.begin(t, 'clone');
+  await scenario.claim('data', { storageClass, size });
+  await scenario.readyPod('writer', {
+    claims: { '/data': 'data' },
+    script: 'echo shared >/data/file && sync',
+  });
+  await scenario.claim('twin', {
+    storageClass,
+    size,
+    source: { kind: 'PersistentVolumeClaim', name: 'data' },
+  });
+  await scenario.readyPod('other', {
+    claims: { '/data': 'twin' },
+    script: 'cat /data/file >/data/copy && echo own >/data/file',
+  });
+  t.is(await scenario.sh('other', 'cat /data/copy'), 'shared');
+  t.is(await scenario.sh('writer', 'cat /data/file'), 'shared');
+});
+
+test('a block volume is snapshotted and restored as a block volume', async (t) => {
+  const scenario = await Scenario.begin(t, 'snapshot-block');
+  await scenario.claim('disk', { storageClass, size: '64Mi', block: true });
+  const device = { block: true, claims: { '/dev/disk': 'disk' } };
+  await scenario.readyPod('writer', {
+    ...device,
+    script: 'printf magic | dd of=/dev/disk bs=4096 seek=3 conv=fsync',
+  });
+  await snapshot(scenario, 'cut', 'disk');
+  const source = { kind: 'VolumeSnapshot', name: 'cut' } as const;
+  await scenario.claim('copy', { storageClass, size: '64Mi', block: true, source });
+  await scenario.readyPod('reader', { block: true, claims: { '/dev/disk': 'copy' } });
+  t.is(
+    await scenario.sh('reader', 'dd if=/dev/disk bs=4096 skip=3 count=1 2>/dev/null | head -c 5'),
+    'magic',
+  );
+});
+
+test('a restore into a smaller claim is refused, and the claim says why', async (t) => {
+  const scenario = await Scenario.begin(t, 'smaller');
+  await scenario.claim('data', { storageClass, size: '640Mi' });
+  await scenario.readyPod('writer', { claims: { '/data': 'data' } });
+  await scenario.until('PersistentVolumeClaim', 'data', isBound);
+  await snapshot(scenario, 'large', 'data');
+  const source = { kind: 'VolumeSnapshot', name: 'large' } as const;
+  await scenario.claim('small', { storageClass, size: '320Mi', source });
+  await scenario.pod('asks', { claims: { '/data': 'small' } });
+  t.regex(await scenario.event('small', /ProvisioningFailed/), /less than the size|smaller|640/);
+});
