@@ -8,12 +8,14 @@ import { join } from 'node:path';
 import { removeAll } from '../test/helpers/ground.ts';
 import { benchLifeCycle } from './life-cycle.ts';
 import { benchList } from './list.ts';
+import { benchSnapshots } from './snapshots.ts';
 import { benchStartUp } from './start-up.ts';
 
 const sections: Readonly<Record<string, (directory: string) => Promise<string>>> = {
   'life-cycle': benchLifeCycle,
   'start-up': benchStartUp,
   list: benchList,
+  snapshots: benchSnapshots,
 };
 
 const asked = process.argv.slice(2);

