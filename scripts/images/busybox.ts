@@ -5,11 +5,15 @@ import { packImage } from './pack.ts';
 
 /**
  * Packs the machine's static busybox with all its commands as an image. `files` are laid over it: path in the image to
- * content.
+ * content. Its command is a shell unless `entrypoint` says otherwise.
  */
 export async function packBusybox(
   archive: string,
-  options: { names: readonly string[]; files?: Readonly<Record<string, string>> },
+  options: {
+    names: readonly string[];
+    files?: Readonly<Record<string, string>>;
+    entrypoint?: readonly string[];
+  },
 ): Promise<void> {
   const root = await mkdtemp(join(dirname(archive), '.busybox-'));
   await chmod(root, 0o755);
@@ -33,7 +37,12 @@ export async function packBusybox(
       await mkdir(join(root, dirname(path)), { recursive: true });
       await writeFile(join(root, path), content);
     }
-    await packImage(root, archive, { names: options.names, command: ['sh'] });
+    await packImage(root, archive, {
+      names: options.names,
+      ...(options.entrypoint === undefined
+        ? { command: ['sh'] }
+        : { entrypoint: options.entrypoint }),
+    });
   } finally {
     await rm(root, { recursive: true });
   }

@@ -1,8 +1,9 @@
 /** The driver beside a node's dockerd: its plugin socket where that looks, its volumes below the lab's directory. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, type CommandResult } from '../../scripts/command.ts';
+import { attempt, type CommandResult, run } from '../../scripts/command.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
+import { devicesBelow, makeGround } from '../helpers/ground.ts';
 import type { Lab, NodeSpace } from './lab.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
@@ -25,11 +26,12 @@ export interface Plugin {
 export async function startPlugin(
   lab: Lab,
   node: NodeSpace,
-  options: { nodeId: string; pool?: string },
+  options: { nodeId: string; xfsBytes?: bigint },
 ): Promise<Plugin> {
   const directory = join(node.directory, 'driver');
   await mkdir(directory, { recursive: true });
-  const poolPath = options.pool ?? join(directory, 'pool');
+  const poolPath = join(directory, 'pool');
+  if (options.xfsBytes !== undefined) await makeXfs(lab, directory, options.xfsBytes);
   let running: DriverProcess | undefined;
   const now = (): DriverProcess => {
     if (running === undefined) throw new Error('the driver was not started');
@@ -56,4 +58,14 @@ export async function startPlugin(
     log: () => now().log(),
     loopcsi: (...args) => attempt(launcher, [...args, `--endpoint=unix://${now().endpoint}`]),
   };
+}
+
+/** A pool that can share blocks, at `DIRECTORY/pool`. */
+async function makeXfs(lab: Lab, directory: string, sizeBytes: bigint): Promise<void> {
+  await makeGround(directory, { ground: 'xfs', groundBytes: sizeBytes });
+  lab.atEnd(async () => {
+    await run('umount', ['--detach-loop', join(directory, 'pool')]);
+    for (const { device } of await devicesBelow(directory))
+      await run('losetup', ['--detach', device]);
+  });
 }
