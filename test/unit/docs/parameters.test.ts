@@ -11,6 +11,7 @@ import { fsTypes } from '../../../src/host/host.ts';
 import {
   knownAttributes,
   knownParameters,
+  knownSnapshotParameters,
   parametersAsMarkdown,
 } from '../../../src/volumes/parameters.ts';
 
@@ -44,6 +45,10 @@ function mountTable(): string {
 
 const tables = [
   { name: 'every StorageClass parameter', table: parametersAsMarkdown(knownParameters) },
+  {
+    name: 'every parameter of snapshot classes',
+    table: parametersAsMarkdown(knownSnapshotParameters),
+  },
   { name: 'every attribute of inline volumes', table: parametersAsMarkdown(knownAttributes) },
   { name: 'every flag that mkfs may get', table: mkfsTable() },
   { name: 'every mount option', table: mountTable() },
