@@ -1,6 +1,6 @@
 /** One line on a terminal that says how far long work is; nothing in a pipe, nothing for quick work. */
 import { formatSize } from './output.ts';
-import type { Terminal } from './terminal.ts';
+import type { Output, Terminal } from './terminal.ts';
 
 export interface Progress {
   readonly doneBytes: bigint;
@@ -28,28 +28,39 @@ export function progressLine(
   return `${what} [${bar}] ${percent} %, ${formatSize(done)} of ${formatSize(totalBytes)}, ${seconds}`;
 }
 
-/** Runs `work` with a line about it, which is gone when it ends. `work` tells how far it is by `tell`. */
+/** A terminal that does not know its width says 0. */
+function widthOf({ columns }: Output): number {
+  return columns === undefined || columns === 0 ? 80 : columns;
+}
+
+/**
+ * Runs `work` with a line about it, which is gone when it ends. `work` tells how far it is by `tell`, or `look` finds out; what
+ * fails in `look` only leaves the line as it is.
+ */
 export async function withProgress<T>(
   terminal: Terminal,
   what: string,
   work: (tell: (progress: Progress) => void) => Promise<T>,
+  look: () => Promise<Progress | undefined> = async () => undefined,
 ): Promise<T> {
   const stream = terminal.progressStream;
   if (stream === undefined) return work(() => undefined);
   const startedAtMs = performance.now();
   let progress: Progress | undefined;
   let isDrawn = false;
+  const tell = (now: Progress | undefined): void => {
+    if (now !== undefined) progress = now;
+  };
   const timer = setInterval(() => {
     const elapsedMs = performance.now() - startedAtMs;
     if (elapsedMs < quietMs) return;
-    const line = progressLine(what, progress, elapsedMs).slice(0, (stream.columns ?? 80) - 1);
+    look().then(tell, () => undefined);
+    const line = progressLine(what, progress, elapsedMs).slice(0, widthOf(stream) - 1);
     stream.write(`\r\u001b[K${line}`);
     isDrawn = true;
   }, redrawMs);
   try {
-    return await work((now) => {
-      progress = now;
-    });
+    return await work(tell);
   } finally {
     clearInterval(timer);
     if (isDrawn) stream.write('\r\u001b[K');

@@ -5,7 +5,7 @@ import { type Column, count, formatFields, formatSize, formatTable } from './out
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
-import { allSnapshots, findSnapshot, findVolume } from './things.ts';
+import { allSnapshots, findSnapshot, findVolume, lookAtCopy } from './things.ts';
 import { addNewOptions, createVolume, type NewOptions } from './volume-create.ts';
 import { dateOf, formatOf } from './volume-words.ts';
 
@@ -82,14 +82,19 @@ async function createSnapshot(
   const { controller } = await session.driver();
   const parameters: Readonly<Record<string, string>> =
     options.freeze === true ? { freeze: 'yes' } : {};
-  const snapshot = await withProgress(session.terminal, `snapshot '${name}'`, async (tell) => {
-    const { snapshot: made } = await controller
-      .CreateSnapshot({ source_volume_id: volume_id, name, parameters })
-      .catch(inThisLanguage);
-    const id = made?.snapshot_id ?? name;
-    if (made?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, tell);
-    return findSnapshot(session, id);
-  });
+  const snapshot = await withProgress(
+    session.terminal,
+    `snapshot '${name}'`,
+    async (tell) => {
+      const { snapshot: made } = await controller
+        .CreateSnapshot({ source_volume_id: volume_id, name, parameters })
+        .catch(inThisLanguage);
+      const id = made?.snapshot_id ?? name;
+      if (made?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, tell);
+      return findSnapshot(session, id);
+    },
+    () => lookAtCopy(session, { snapshot_name: name }),
+  );
   await session.show(snapshotAsJson(snapshot), () => createdWords(snapshot));
 }
 

@@ -35,7 +35,7 @@ export class Terminal {
   }
 
   get columns(): number {
-    return this.#streams.stdout.columns ?? 80;
+    return this.#streams.stdout.columns || 80;
   }
 
   style(style: Style, text: string): string {

@@ -1,5 +1,6 @@
 /** Volumes and snapshots by what a person types: an id or a name. */
 import type { Snapshot, Volume } from '../csi/admin-types.ts';
+import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
 
 /** Entries of one page: small enough that a driver with very many answers the first ones soon. */
@@ -53,4 +54,14 @@ export async function allSnapshots(
     token = page.next_token;
   } while (token !== '');
   return snapshots;
+}
+
+/** How far the copy for something is that is being made; undefined when the driver copies nothing for it. */
+export async function lookAtCopy(
+  session: Session,
+  made: { readonly volume_name: string } | { readonly snapshot_name: string },
+): Promise<Progress | undefined> {
+  const { admin } = await session.driver();
+  const { done_bytes, total_bytes } = await admin.GetProgress(made);
+  return total_bytes > 0n ? { doneBytes: done_bytes, totalBytes: total_bytes } : undefined;
 }

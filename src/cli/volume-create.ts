@@ -8,7 +8,7 @@ import { UsageError } from './errors.ts';
 import { formatSize } from './output.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
-import { findSnapshot, findVolume } from './things.ts';
+import { findSnapshot, findVolume, lookAtCopy } from './things.ts';
 import { formatOf, volumeAsJson } from './volume-words.ts';
 
 export interface NewOptions {
@@ -85,8 +85,11 @@ export async function createVolume(
   const { controller, admin } = await session.driver();
   const request = requestFor(name, options, source);
   const what = source === undefined ? `volume '${name}'` : `copying ${source.words} to '${name}'`;
-  const { volume: created } = await withProgress(session.terminal, what, () =>
-    controller.CreateVolume(request),
+  const { volume: created } = await withProgress(
+    session.terminal,
+    what,
+    () => controller.CreateVolume(request),
+    () => lookAtCopy(session, { volume_name: name }),
   );
   const { volume } = await admin.GetVolume({ volume_id: created?.volume_id ?? name });
   if (volume === null) throw new Error('the driver answered no volume');

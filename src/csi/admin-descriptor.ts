@@ -25,6 +25,7 @@ export const descriptor: object = {
                   responseType: 'WatchSnapshotResponse',
                   responseStream: true,
                 },
+                GetProgress: { requestType: 'GetProgressRequest', responseType: 'GetProgressResponse' },
                 Doctor: { requestType: 'DoctorRequest', responseType: 'DoctorResponse' },
               },
             },
@@ -179,6 +180,8 @@ export const descriptor: object = {
                 error: { type: 'string', id: 4 },
               },
             },
+            GetProgressRequest: { fields: { volume_name: { type: 'string', id: 1 }, snapshot_name: { type: 'string', id: 2 } } },
+            GetProgressResponse: { fields: { done_bytes: { type: 'int64', id: 1 }, total_bytes: { type: 'int64', id: 2 } } },
             DoctorRequest: { fields: {} },
             DoctorResponse: { fields: { checks: { rule: 'repeated', type: 'Check', id: 1 } } },
             Check: {

@@ -36,6 +36,8 @@ export interface AdminService {
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
   /** Progress of a snapshot's copy: one message at once, more while it moves, the last with `ready` or `error`. */
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
+  /** How far the copy for a volume or snapshot is that is being made now: while CreateVolume or CreateSnapshot runs. */
+  readonly GetProgress: Unary<GetProgressRequest, GetProgressResponse>;
   /** Looks at kernel, programs, pools and leftovers, and says what to do about each finding. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
 }
@@ -352,6 +354,18 @@ export interface WatchSnapshotResponse {
   readonly ready: boolean;
   /** Why the copy failed; the stream ends. Empty otherwise. */
   readonly error: string;
+}
+
+export interface GetProgressRequest {
+  /** Name of the new volume, or of the new snapshot. One of them is required. */
+  readonly volume_name: string;
+  readonly snapshot_name: string;
+}
+
+export interface GetProgressResponse {
+  /** Both 0 when nothing is being copied for it. */
+  readonly done_bytes: bigint;
+  readonly total_bytes: bigint;
 }
 
 export type DoctorRequest = Readonly<Record<string, never>>;

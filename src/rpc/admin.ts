@@ -23,6 +23,7 @@ const weights = {
   ListSnapshots: 'read',
   GetSnapshot: 'read',
   WatchSnapshot: 'read',
+  GetProgress: 'chatter',
   Doctor: 'read',
 } as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]?: Weight };
 
@@ -76,6 +77,16 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
 
     async AdoptPool(request, call) {
       return { pool: poolMessage(await admin.adoptPool(call, requirePoolName(request.name))) };
+    },
+
+    async GetProgress(request, call) {
+      const { volume_name: volume, snapshot_name: snapshot } = request;
+      const made =
+        volume === ''
+          ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
+          : ({ kind: 'volume', name: volume } as const);
+      const progress = await admin.progress(call, made);
+      return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
     },
 
     async Doctor(_request, call) {

@@ -6,6 +6,7 @@ import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
 import { checkPools } from './doctor-pools.ts';
 import type { Domain } from './domain.ts';
+import { snapshotIdFor, volumeIdFor } from './ids.ts';
 import {
   getSnapshotFacts,
   getVolumeFacts,
@@ -18,7 +19,7 @@ import {
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './inspect-pools.ts';
 import type { Page } from './model.ts';
 import { expandByHand, mountByHand, unmountByHand } from './mount-by-hand.ts';
-import type { Call } from './operations.ts';
+import type { Call, OperationProgress } from './operations.ts';
 import type { Pool } from './pool.ts';
 import { adoptPool } from './pool-adopt.ts';
 import { growPool } from './pool-grow.ts';
@@ -65,6 +66,11 @@ export interface Administration {
   ): Promise<Page<SnapshotFacts>>;
   /** By id or name. Throws `not-found`. */
   getSnapshot(call: Call, idOrName: string): Promise<SnapshotFacts>;
+  /** How far the copy is for a volume or snapshot that is being made; undefined when nothing is copied for it. */
+  progress(
+    call: Call,
+    made: { readonly kind: 'volume' | 'snapshot'; readonly name: string },
+  ): Promise<OperationProgress | undefined>;
   /** Looks at everything; changes nothing. */
   diagnose(call: Call): Promise<readonly Finding[]>;
 }
@@ -100,6 +106,12 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     expandVolume: (call, input) => expandByHand(domain, call, input),
     listSnapshots: (_call, page) => listSnapshotFacts(domain, page),
     getSnapshot: (_call, idOrName) => getSnapshotFacts(domain, idOrName),
+    progress: async (_call, { kind, name }) => {
+      const { nodeTag } = domain.settings;
+      const owner =
+        kind === 'volume' ? volumeIdFor(name, nodeTag) : `snapshot ${snapshotIdFor(name, nodeTag)}`;
+      return domain.operations.progressOf(owner);
+    },
     diagnose: async (_call) => [
       ...(await checkMachine(domain.host)),
       ...(await checkPools(domain)),

@@ -18,6 +18,13 @@ export interface Operation {
    * on to its end whoever waits (design: the caller's deadline ends only its waiting).
    */
   beginEffects(): void;
+  /** Tells how far a long copy is, for whoever asks by `Operations.progressOf`. */
+  tell(progress: OperationProgress): void;
+}
+
+export interface OperationProgress {
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
 }
 
 export interface OperationPlan extends LockPlan {
@@ -35,6 +42,7 @@ interface Running {
   readonly abort: AbortController;
   readonly result: Promise<unknown>;
   waiting: number;
+  progress: OperationProgress | undefined;
 }
 
 /** Runs operations under their locks; a repeated call joins the run that is under way (CSI spec, "Idempotency"). */
@@ -51,6 +59,11 @@ export class Operations {
 
   get runningCount(): number {
     return this.#running.size;
+  }
+
+  /** How far the operation that runs under `owner` is; undefined when none runs, or it has told nothing. */
+  progressOf(owner: string): OperationProgress | undefined {
+    return this.#running.get(owner)?.progress;
   }
 
   async run<T>(
@@ -122,6 +135,9 @@ export class Operations {
         abort.signal.throwIfAborted();
         if (running?.waiting === 0) throw cancelled(plan.name);
       },
+      tell: (progress) => {
+        if (running !== undefined) running.progress = progress;
+      },
     };
     const result = this.#ownedBy(plan.owner, async () => run.work(operation)).finally(() => {
       if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
@@ -129,7 +145,8 @@ export class Operations {
     });
     // Whoever waits sees the failure; with nobody waiting it must not end the process.
     result.catch(() => undefined);
-    running = { name: plan.name, fingerprint: run.fingerprint, abort, result, waiting: 0 };
+    const { fingerprint } = run;
+    running = { name: plan.name, fingerprint, abort, result, waiting: 0, progress: undefined };
     this.#running.set(plan.owner, running);
     return running;
   }

@@ -26,7 +26,7 @@ interface Origin {
   readonly provisioning: VolumeRecord['provisioning'];
   readonly image: ImageStatus;
   /** Puts its bytes into a new file. */
-  readonly take: (to: string, signal: AbortSignal) => Promise<void>;
+  readonly take: (to: string, operation: Operation) => Promise<void>;
   /** Bytes that become shared with the copy and so must be promised to the source again: a volume's, on a reflink pool. */
   readonly sharedBytes: bigint;
 }
@@ -63,7 +63,7 @@ export async function createFromSource(
         schema: volumeRecord,
         images: ['disk.img'],
         build: async (directory) => {
-          await build(domain, origin, { directory, record, signal: operation.signal });
+          await build(domain, origin, { directory, record, operation });
           return record;
         },
       });
@@ -98,7 +98,7 @@ async function originOf(
       pool: volume.pool,
       image: cut.image,
       sharedBytes: cut.isShared ? cut.image.allocatedBytes : 0n,
-      take: (to, signal) => takeOne(domain, cut, { to, what, signal }),
+      take: (to, operation) => takeOne(domain, cut, { to, what, ...copyOptions(operation) }),
     };
   }
   const snapshot = domain.pools.getSnapshot(source.id);
@@ -116,15 +116,33 @@ async function originOf(
     pool: snapshot.pool,
     image,
     sharedBytes: 0n,
-    take: (to, signal) =>
-      copyImage(domain, snapshot.imagePath, { to, signal, pools: [snapshot.pool, pool] }),
+    take: (to, operation) =>
+      copyImage(domain, snapshot.imagePath, {
+        to,
+        pools: [snapshot.pool, pool],
+        ...copyOptions(operation),
+      }),
+  };
+}
+
+interface CopyOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
+}
+
+function copyOptions(operation: Operation): CopyOptions {
+  return {
+    signal: operation.signal,
+    onProgress: (doneBytes, totalBytes) => {
+      operation.tell({ doneBytes, totalBytes });
+    },
   };
 }
 
 async function takeOne(
   domain: Domain,
   cut: Cut,
-  options: { to: string; what: string; signal: AbortSignal },
+  options: CopyOptions & { to: string; what: string },
 ): Promise<void> {
   const { frozenMs } = await takeCuts(domain, [{ cut, to: options.to }], options);
   if (frozenMs > 0) {
@@ -136,9 +154,9 @@ async function takeOne(
 async function copyImage(
   domain: Domain,
   from: string,
-  options: { to: string; signal: AbortSignal; pools: readonly [Pool, Pool] },
+  options: CopyOptions & { to: string; pools: readonly [Pool, Pool] },
 ): Promise<void> {
-  const { to, signal, pools } = options;
+  const { to, pools, signal, onProgress } = options;
   if (await canShare(...pools)) {
     try {
       await domain.host.copies.reflink(from, to);
@@ -147,7 +165,7 @@ async function copyImage(
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
     }
   }
-  await domain.host.copies.copySparse(from, to, { signal });
+  await domain.host.copies.copySparse(from, to, { signal, onProgress });
 }
 
 /** A block image never becomes a mounted filesystem, nor the other way round, nor one filesystem another. */
@@ -212,13 +230,13 @@ async function requireGrowth(
 async function build(
   domain: Domain,
   origin: Origin,
-  options: { directory: string; record: VolumeRecord; signal: AbortSignal },
+  options: { directory: string; record: VolumeRecord; operation: Operation },
 ): Promise<void> {
-  const { directory, record, signal } = options;
+  const { directory, record, operation } = options;
   const { files, filesystems } = domain.host;
   const image = join(directory, 'disk.img');
   const allocate = record.provisioning === 'thick';
-  await origin.take(image, signal);
+  await origin.take(image, operation);
   // Of a thick source btrfs also clones the blocks that were only ever reserved.
   if (!allocate && origin.provisioning === 'thick') await files.releaseUnwritten(image);
   await domain.reached('restore:taken');

@@ -106,7 +106,13 @@ async function takeSnapshot(
       images: ['disk.img'],
       build: async (directory) => {
         const to = join(directory, 'disk.img');
-        const cutOptions: CutOptions = { what, signal: operation.signal };
+        const cutOptions: CutOptions = {
+          what,
+          signal: operation.signal,
+          onProgress: (doneBytes, totalBytes) => {
+            operation.tell({ doneBytes, totalBytes });
+          },
+        };
         const taken = await takeCuts(domain, [{ cut, to }], cutOptions);
         await room.extendTo((await domain.host.files.imageStatus(to)).allocatedBytes);
         await chmod(to, 0o400);

@@ -125,3 +125,21 @@ test('on a terminal the line is drawn for long work and wiped at its end', async
   await new Promise((resolve) => setImmediate(resolve));
   t.is(shown, '\r\u001b[Ka line longer than \r\u001b[K');
 });
+
+test('what is looked up is drawn; a look that fails leaves the line as it is', async (t) => {
+  const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 0 });
+  const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
+  let looks = 0;
+  const look = async () => {
+    looks += 1;
+    if (looks > 1) throw new Error('the driver is busy');
+    return { doneBytes: GiB, totalBytes: 2n * GiB };
+  };
+  const drawn = new Promise<void>((resolve) => {
+    stderr.on('data', (bytes: Buffer) => {
+      if (bytes.toString().includes('50 %, 1Gi of 2Gi') && looks > 1) resolve();
+    });
+  });
+  await withProgress(new Terminal(streams, {}), 'copying', () => drawn, look);
+  t.true(looks > 1);
+});

@@ -121,6 +121,7 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   ExpandVolume: refuse,
   ListSnapshots: refuse,
   GetSnapshot: refuse,
+  GetProgress: refuse,
   WatchSnapshot: (call) => {
     call.emit('error', { code: status.UNIMPLEMENTED });
   },

@@ -140,3 +140,23 @@ test('work that fails gives its locks back', async (t) => {
   t.is(operations.locks.size, 0);
   t.is(operations.runningCount, 0);
 });
+
+test('how far work is can be asked for while it runs, by its owner', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const told = gate();
+  t.is(operations.progressOf('v'), undefined);
+  const work = operations.run(plan(), callOf(), async (operation) => {
+    await Promise.resolve();
+    operation.tell({ doneBytes: 1n, totalBytes: 4n });
+    operation.tell({ doneBytes: 2n, totalBytes: 4n });
+    told.open();
+    await passed;
+  });
+  await told.passed;
+  t.deepEqual(operations.progressOf('v'), { doneBytes: 2n, totalBytes: 4n });
+  t.is(operations.progressOf('w'), undefined);
+  open();
+  await work;
+  t.is(operations.progressOf('v'), undefined);
+});
