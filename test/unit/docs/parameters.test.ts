@@ -56,7 +56,7 @@ const tables = [
 
 for (const { name, table } of tables) {
   test(`docs/parameters.md has ${name}, as the code does`, (t) => {
-    t.true(table.split('\n').length > 3);
+    t.true(table.split('\n').length >= 3);
     t.true(page.includes(table), `put this into the file:\n\n${table}\n`);
   });
 }
