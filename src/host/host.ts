@@ -203,6 +203,8 @@ export interface Superblock {
   readonly uuid: string;
   /** Bytes the filesystem believes it has. */
   readonly sizeBytes: bigint;
+  /** A rest of the device below this is left unused: ext4 makes no last group that its own tables would fill. */
+  readonly unusableTailBytes?: bigint;
   readonly state: SuperblockState;
 }
 

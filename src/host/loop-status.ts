@@ -10,6 +10,11 @@ const markPrefix = 'loopcsi:';
 /** lo_file_name is 64 bytes with its closing zero. */
 const markBytes = 63;
 
+/** What stands in lo_file_name of a device of ours that was attached with that mark: cut to fit. */
+export function markOf(mark: string): string {
+  return Buffer.from(`${markPrefix}${mark}`).subarray(0, markBytes).toString();
+}
+
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
 export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
   const info = Buffer.alloc(layouts.loop_info64.size);
@@ -53,7 +58,6 @@ export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffe
     (options.autoclear === true ? constants.LO_FLAGS_AUTOCLEAR : 0) |
     (options.directIo ? constants.LO_FLAGS_DIRECT_IO : 0);
   config.writeUInt32LE(flags, at.info + info.lo_flags);
-  const mark = Buffer.from(`${markPrefix}${options.mark}`).subarray(0, markBytes);
-  mark.copy(config, at.info + info.lo_file_name);
+  config.write(markOf(options.mark), at.info + info.lo_file_name);
   return config;
 }

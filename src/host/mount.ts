@@ -108,8 +108,9 @@ async function thawLastMount(found: Mount, path: string): Promise<void> {
   try {
     await withPlace(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
   } catch (error) {
-    // A single file of the volume, bound by somebody: nothing of ours, and nothing to open as a directory.
-    if (!hasErrno(error, 'ENOTDIR')) throw error;
+    // A single file of the volume, bound by somebody: nothing of ours, and nothing to open as a directory. Or a filesystem
+    // that was shut down after an error: it opens nothing any more, and must go.
+    if (!hasErrno(error, 'ENOTDIR', 'EIO', 'EUCLEAN')) throw error;
   }
 }
 

@@ -1,6 +1,7 @@
 import { VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
 import type { LoopDevice, Mount } from '../host/host.ts';
+import { markOf } from '../host/loop-status.ts';
 import type { VolumeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
 import { explain } from './failures.ts';
@@ -35,7 +36,38 @@ export function isNodeOf(mount: Mount, device: LoopDevice): boolean {
 /** Asks the kernel; remembers nothing. Throws `unavailable` when the image is gone. */
 export async function attachmentOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
   const image = await statusOf(domain, volume);
-  const devices = await domain.host.loops.findByImage(image);
+  return attachmentTo(domain, await domain.host.loops.findByImage(image));
+}
+
+/**
+ * The same for calls that take away. Where the image is gone or was replaced, the mark on a device is all that tells whose
+ * it was: good enough to end it, never to use it.
+ */
+export async function remainsOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+  const image = await statusOf(domain, volume).catch((error: unknown) => {
+    if (error instanceof VolumeError) return undefined;
+    throw error;
+  });
+  const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
+  if (devices.length > 0) return attachmentTo(domain, devices);
+  return remainsByMark(domain, [volume.record.id]);
+}
+
+/** What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. */
+export async function remainsByMark(domain: Domain, ids: readonly string[]): Promise<Attachment> {
+  const marks = ids.map(markOf);
+  const all = await domain.host.loops.list();
+  return attachmentTo(
+    domain,
+    all.filter(({ mark }) => marks.includes(mark)),
+  );
+}
+
+/** What the kernel says of these devices of one image. */
+export async function attachmentTo(
+  domain: Domain,
+  devices: readonly LoopDevice[],
+): Promise<Attachment> {
   const readWrite = devices.find((device) => !device.readOnly);
   const readOnly = devices.find((device) => device.readOnly);
   if (devices.length === 0) return { readWrite, readOnly, devices, mounts: [] };

@@ -78,7 +78,7 @@ export async function makeVolume(
   const reservation = await pool.room.reserve(record.sizeBytes, what);
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
-    const made = await explained(what, pool, () =>
+    return await explained(what, pool, () =>
       commitNew(domain, {
         pool,
         area,
@@ -86,14 +86,15 @@ export async function makeVolume(
         file: 'volume.json',
         schema: volumeRecord,
         images: ['disk.img'],
+        placed: (placed) => {
+          (area === 'volumes' ? pool.volumes : pool.ephemerals).put(placed);
+        },
         build: async (directory) => {
           await buildImage(domain, join(directory, 'disk.img'), record, options);
           return record;
         },
       }),
     );
-    (area === 'volumes' ? pool.volumes : pool.ephemerals).put(made);
-    return made;
   } finally {
     reservation.release();
   }
@@ -130,8 +131,8 @@ export function requireSame(existing: FoundVolume, input: CreateVolumeInput): vo
   };
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);
-  // Left open, a copy has its source's filesystem, which the source comparison covers.
-  if (input.source === null || input.fsTypeIsOpen !== true) {
+  // Left open, it has its source's, or the default of the day it was made.
+  if (input.fsTypeIsOpen !== true || input.kind === 'block') {
     compare('filesystem', record.fsType, input.fsType);
   }
   if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);

@@ -27,6 +27,7 @@ export async function deleteSnapshot(
       const pool = poolOf(domain, id);
       if (pool === undefined) {
         domain.pools.requireAllServed();
+        await domain.trash.syncDiscarded();
         return;
       }
       pool.requireServed();
@@ -44,8 +45,6 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Pr
     // A copy that failed meanwhile has removed it already.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.broken.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
-    pool.snapshots.delete(id);
-    pool.room.invalidate();
   });
 }
 

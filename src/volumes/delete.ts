@@ -1,7 +1,14 @@
 import { VolumeError } from '../errors.ts';
-import { attachmentOf, detach } from './attachment.ts';
+import type { LoopDevice } from '../host/host.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  attachmentTo,
+  detach,
+  remainsByMark,
+} from './attachment.ts';
 import type { Domain } from './domain.ts';
-import { explained } from './failures.ts';
+import { explain, explained } from './failures.ts';
 import { parseVolumeId, tagOf } from './ids.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
@@ -25,39 +32,52 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
     { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
     call,
     async (operation) => {
-      if (isBroken(domain, id)) return removeBroken(domain, id);
+      if (isOnlyBroken(domain, id)) return removeBroken(domain, id);
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
+        await domain.trash.syncDiscarded();
         return;
       }
-      await requireUnused(domain, volume);
+      const present = await remainsForDelete(domain, volume);
+      await requireUnused(domain, id, present);
       operation.beginEffects();
-      await removeVolume(domain, volume);
+      await discard(domain, volume, present.devices);
     },
   );
 }
 
 /** Detaches and discards a volume that nobody uses. Shared with inline ephemeral volumes. */
 export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
-  const { pool, area, record } = volume;
+  const { devices } = await remainsForDelete(domain, volume);
+  await discard(domain, volume, devices);
+}
+
+async function discard(
+  domain: Domain,
+  { pool, area, record }: FoundVolume,
+  devices: readonly LoopDevice[],
+): Promise<void> {
   await explained(`volume '${record.id}'`, pool, async () => {
-    if (await imageIsThere(domain, volume)) {
-      const { devices } = await attachmentOf(domain, volume);
-      for (const device of devices) await detach(domain, device, record.id);
-    }
+    for (const device of devices) await detach(domain, device, record.id);
     await domain.reached('delete:detached');
     await domain.trash.discard(pool, area, record.id);
-    (area === 'volumes' ? pool.volumes : pool.ephemerals).delete(record.id);
-    pool.room.invalidate();
   });
 }
 
-async function requireUnused(domain: Domain, volume: FoundVolume): Promise<void> {
-  const { id } = volume.record;
+/** Its devices by inode, which costs little; by mark only where the image is gone. */
+async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
   volume.pool.requireServed();
-  if (!(await imageIsThere(domain, volume))) return;
-  const { devices, mounts } = await attachmentOf(domain, volume);
+  try {
+    return await attachmentOf(domain, volume);
+  } catch (error) {
+    if (error instanceof VolumeError) return remainsByMark(domain, [volume.record.id]);
+    throw await explain(error, `volume '${volume.record.id}'`, volume.pool);
+  }
+}
+
+async function requireUnused(domain: Domain, id: string, present: Attachment): Promise<void> {
+  const { devices, mounts } = present;
   if (mounts.length > 0) {
     throw new VolumeError(
       'wrong-state',
@@ -74,33 +94,26 @@ async function requireUnused(domain: Domain, volume: FoundVolume): Promise<void>
   }
 }
 
-async function imageIsThere(domain: Domain, volume: FoundVolume): Promise<boolean> {
-  return domain.host.files.imageStatus(volume.imagePath).then(
-    () => true,
-    () => false,
-  );
+function isOnlyBroken(domain: Domain, id: string): boolean {
+  const { all } = domain.pools;
+  if (all.some(({ volumes }) => volumes.get(id) !== undefined)) return false;
+  return all.some(({ volumes }) => volumes.broken.has(id));
 }
 
-function isBroken(domain: Domain, id: string): boolean {
-  return domain.pools.all.some((pool) => pool.volumes.broken.has(id));
-}
-
-/** Its record says nothing, so that nobody can have staged it since the start; what is attached from before stops the delete. */
+/** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
 async function removeBroken(domain: Domain, id: string): Promise<void> {
   for (const pool of domain.pools.all) {
     if (!pool.volumes.broken.has(id)) continue;
     pool.requireServed();
-    const status = await domain.host.files
+    const image = await domain.host.files
       .imageStatus(pool.pathOf('volumes', id, 'disk.img'))
       .catch(() => undefined);
-    const devices = status === undefined ? [] : await domain.host.loops.findByImage(status);
-    if (devices.length > 0) {
-      throw new VolumeError(
-        'wrong-state',
-        `volume '${id}' is attached as ${devices[0]?.path ?? 'a loop device'} and its record cannot be read; unmount and detach it by hand first`,
-      );
-    }
+    const present =
+      image === undefined
+        ? await remainsByMark(domain, [id])
+        : await attachmentTo(domain, await domain.host.loops.findByImage(image));
+    await requireUnused(domain, id, present);
+    for (const device of present.devices) await detach(domain, device, id);
     await domain.trash.discard(pool, 'volumes', id);
-    pool.volumes.delete(id);
   }
 }

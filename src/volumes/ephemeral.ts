@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { messageOf, VolumeError } from '../errors.ts';
 import { formatBytes } from '../units.ts';
 import { attachmentOf, ensureAttached } from './attachment.ts';
@@ -7,6 +6,8 @@ import { makeVolume } from './create.ts';
 import { removeVolume } from './delete.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
+import { ephemeralIdFor } from './ids.ts';
+import { makeReady } from './make-ready.ts';
 import type { PublishInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { leastBytesOf, newRecord } from './new-volume.ts';
@@ -45,18 +46,31 @@ export async function publishEphemeral(
     call,
     async (operation) => {
       const existing = domain.pools.findEphemeral(volumeId);
-      if (existing !== undefined && (await isPublishedAlike(domain, existing, input))) return;
-      const volume = existing ?? (await prepare(domain, input, () => operation.beginEffects()));
-      await explained(`volume '${volumeId}'`, volume.pool, async () => {
-        try {
-          await mountThere(domain, volume, input);
-        } catch (error) {
-          await freeQuietly(domain, volume, input.targetPath);
-          throw error;
-        }
-      });
+      if (existing === undefined) {
+        const made = await prepare(domain, input, () => operation.beginEffects());
+        await orFree(domain, made, input);
+        return;
+      }
+      if (await isPublishedAlike(domain, existing, input)) return;
+      operation.beginEffects();
+      // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
+      await explained(`volume '${volumeId}'`, existing.pool, () =>
+        mountThere(domain, existing, input),
+      );
     },
   );
+}
+
+async function orFree(domain: Domain, made: FoundVolume, input: EphemeralInput): Promise<void> {
+  try {
+    await explained(`volume '${input.volumeId}'`, made.pool, async () => {
+      await domain.reached('ephemeral:made');
+      await mountThere(domain, made, input);
+    });
+  } catch (error) {
+    await freeQuietly(domain, made, input.targetPath);
+    throw error;
+  }
 }
 
 async function isPublishedAlike(
@@ -86,16 +100,16 @@ async function prepare(
 ): Promise<FoundVolume> {
   const { volumeId, capability, ephemeral } = input;
   const what = `volume '${volumeId}'`;
-  const { settings, host } = domain;
+  const { settings } = domain;
   const fsType = capability.fsType === '' ? settings.defaultFsType : capability.fsType;
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
     { leastBytes: leastBytesOf(domain, fsType), what },
   );
-  requireBounds(domain, pool, { sizeBytes, what });
+  if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
   const record = newRecord(domain, {
-    id: `_${createHash('sha256').update(volumeId).digest('hex')}.${settings.nodeTag}`,
+    id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
       name: volumeId,
       range: { requiredBytes: sizeBytes, limitBytes: 0n },
@@ -109,33 +123,34 @@ async function prepare(
     ephemeralTarget: input.targetPath,
   });
   mountWords(record, capability.mountFlags);
-  if (host.filesystems[fsType].leastBytes > settings.ephemeral.maximumBytes) {
-    throw new VolumeError(
-      'out-of-range',
-      `${what}: ${fsType} needs more than inline volumes may have`,
-    );
-  }
   beginEffects();
-  const made = await makeVolume(domain, pool, record);
-  await domain.reached('ephemeral:made');
-  const imagePath = pool.pathOf('ephemeral', made.id, 'disk.img');
-  return { pool, record: made, area: 'ephemeral', imagePath };
+  const free = takeShare(domain, pool, { sizeBytes, what });
+  try {
+    const made = await makeVolume(domain, pool, record);
+    const imagePath = pool.pathOf('ephemeral', made.id, 'disk.img');
+    return { pool, record: made, area: 'ephemeral', imagePath };
+  } finally {
+    free();
+  }
 }
 
-function requireBounds(
-  domain: Domain,
-  pool: Pool,
-  asked: { sizeBytes: bigint; what: string },
-): void {
-  const { maximumBytes, poolCapBytes } = domain.settings.ephemeral;
-  const { sizeBytes, what } = asked;
-  if (sizeBytes > maximumBytes) {
-    throw new VolumeError(
-      'out-of-range',
-      `${what}: ${formatBytes(sizeBytes)} is more than the ${formatBytes(maximumBytes)} an inline volume may have (--ephemeral-max-size); use a claim instead`,
-    );
-  }
-  let taken = 0n;
+interface Asked {
+  readonly sizeBytes: bigint;
+  readonly what: string;
+}
+
+function tooLarge(domain: Domain, { sizeBytes, what }: Asked): VolumeError {
+  const { maximumBytes } = domain.settings.ephemeral;
+  return new VolumeError(
+    'out-of-range',
+    `${what}: ${formatBytes(sizeBytes)} is more than the ${formatBytes(maximumBytes)} an inline volume may have (--ephemeral-max-size); use a claim instead`,
+  );
+}
+
+/** Counts the bytes against what inline volumes may have of the pool, at once, so that two never count the same. */
+function takeShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () => void {
+  const { poolCapBytes } = domain.settings.ephemeral;
+  let taken = pool.inlineBytesInFlight;
   for (const record of pool.ephemerals.values()) taken += record.sizeBytes;
   if (taken + sizeBytes > poolCapBytes) {
     throw new VolumeError(
@@ -143,6 +158,10 @@ function requireBounds(
       `${what}: inline volumes have ${formatBytes(taken)} of the ${formatBytes(poolCapBytes)} they may have in pool '${pool.name}' (--ephemeral-pool-cap)`,
     );
   }
+  pool.inlineBytesInFlight += sizeBytes;
+  return () => {
+    pool.inlineBytesInFlight -= sizeBytes;
+  };
 }
 
 async function mountThere(
@@ -153,6 +172,9 @@ async function mountThere(
   const { record } = volume;
   if (record.fsType === null) throw new Error('an ephemeral volume without a filesystem');
   const wanted = publicationOf(input);
+  const filesystem = domain.host.filesystems[record.fsType];
+  const words = mountWords(record, input.capability.mountFlags);
+  await makeReady(domain, volume, { filesystem, present: await attachmentOf(domain, volume) });
   const device = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
   await domain.reached('publish:attached');
   await writeNotes(volume, {
@@ -164,14 +186,9 @@ async function mountThere(
   await domain.reached('publish:noted');
   await ensureTarget(domain, input.targetPath, 'directory');
   await domain.reached('publish:target-made');
-  const filesystem = domain.host.filesystems[record.fsType];
   await domain.host.mounts.mountDevice(device.path, input.targetPath, {
     fsType: record.fsType,
-    options: [
-      ...filesystem.mountOptions,
-      ...mountWords(record, input.capability.mountFlags),
-      ...(isReadOnly(input) ? ['ro'] : []),
-    ],
+    options: [...filesystem.mountOptions, ...words, ...(isReadOnly(input) ? ['ro'] : [])],
     ...targetOptions(domain, input.targetPath),
   });
   await domain.reached('publish:mounted');

@@ -6,23 +6,22 @@ import { type VolumeRecord, volumeRecord, writeRecord } from '../state/records.t
 import { formatBytes } from '../units.ts';
 import {
   type Attachment,
-  attach,
   attachmentOf,
   detach,
+  ensureAttached,
   isMountOf,
   isNodeOf,
-  statusOf,
 } from './attachment.ts';
 import { chooseCapacity } from './capacity.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
+import { finishImage, isSmaller } from './make-ready.ts';
 import type { ExpandInput, NodeExpandInput } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import { isStagedByUs } from './own-mount.ts';
 import type { FoundVolume } from './pools.ts';
-import { livePublications } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
 import { targetOptions, targetPathOf } from './target-path.ts';
 
@@ -80,10 +79,8 @@ async function promise(
   const allocate = record.provisioning === 'thick';
   if (sizeBytes <= record.sizeBytes) {
     beginEffects();
-    const image = await statusOf(domain, volume);
-    if (image.sizeBytes < record.sizeBytes) {
-      await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
-    }
+    // A crash, or a full pool, may have stopped an earlier call after its promise.
+    await finishImage(domain, volume);
     return volume;
   }
   await requireFactor(domain, volume, sizeBytes);
@@ -143,7 +140,7 @@ async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean
   if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return true;
   if (record.fsType === null) return false;
   const superblock = await domain.host.filesystems[record.fsType].readSuperblock(volume.imagePath);
-  return superblock === undefined || superblock.sizeBytes < record.sizeBytes;
+  return superblock === undefined || isSmaller(superblock, record.sizeBytes);
 }
 
 /** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
@@ -217,31 +214,33 @@ async function growOffline(
   const { present, device } = there;
   const notes = await readNotes(domain, volume);
   const { staged } = notes;
-  const published = livePublications(notes.published, present);
+  const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
   const isHeld = isStagedByUs(domain, notes) && notes.dockerMountIds.length > 0;
-  if (staged === null || published.length > 0 || isHeld || record.fsType === null) {
+  if (staged === null || isPublished || isHeld || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
       `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
         'the filesystem grows when the volume is mounted the next time: restart its pods or containers, or give the driver that capability',
     );
   }
+  const { stagingTargetPath: path, mountFlags } = staged;
   const filesystem = domain.host.filesystems[record.fsType];
-  await domain.host.mounts.unmount(
-    staged.stagingTargetPath,
-    targetOptions(domain, staged.stagingTargetPath),
-  );
-  await detach(domain, device, record.id);
-  await filesystem.growImage(volume.imagePath, {
-    sectorSize: record.sectorSize,
-    workDir: pool.pathOf('tmp'),
-  });
-  const again = await attach(domain, volume, { readOnly: false });
-  await domain.host.mounts.mountDevice(again.path, staged.stagingTargetPath, {
-    fsType: record.fsType,
-    options: [...filesystem.mountOptions, ...mountWords(record, staged.mountFlags)],
-    ...targetOptions(domain, staged.stagingTargetPath),
-  });
+  await domain.host.mounts.unmount(path, targetOptions(domain, path));
+  try {
+    await detach(domain, device, record.id);
+    await filesystem.growImage(volume.imagePath, {
+      sectorSize: record.sectorSize,
+      workDir: pool.pathOf('tmp'),
+    });
+  } finally {
+    // Grown or not, it was staged and is so again: a pod may be published any moment.
+    const again = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
+    await domain.host.mounts.mountDevice(again.path, path, {
+      fsType: record.fsType,
+      options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],
+      ...targetOptions(domain, path),
+    });
+  }
 }
 
 /** Whether a mount of the volume, filesystem or device node, is at that path. */

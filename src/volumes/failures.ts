@@ -24,6 +24,13 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
       cause,
     );
   }
+  if (hasErrno(error, 'EBUSY')) {
+    return new VolumeError(
+      'wrong-state',
+      `${what}: something still uses it (${messageOf(error)}); end the processes that have files open there, then try again`,
+      cause,
+    );
+  }
   if (hasErrno(error, 'EROFS') && pool !== undefined) {
     return new VolumeError(
       'unavailable',

@@ -167,6 +167,7 @@ async function commitGroup(
   const { id, input, members, frozenMs, atMs } = made;
   const placed: (typeof members)[number][] = [];
   let record: GroupRecord;
+  let isCommitted = false;
   try {
     for (const member of members) {
       await placeMember(domain, member);
@@ -183,6 +184,11 @@ async function commitGroup(
       file: 'group.json',
       schema: groupRecord,
       images: [],
+      placed: (group) => {
+        isCommitted = true;
+        first.pool.groups.put(group);
+        for (const member of members) member.pool.snapshots.put(member.record);
+      },
       build: async () => ({
         schemaVersion: 1 as const,
         id,
@@ -194,12 +200,10 @@ async function commitGroup(
         createdAtMs: atMs,
       }),
     });
-    first.pool.groups.put(record);
   } catch (error) {
-    for (const member of placed) await discardQuietly(domain, member);
+    if (!isCommitted) for (const member of placed) await discardQuietly(domain, member);
     throw error;
   }
-  for (const member of members) member.pool.snapshots.put(member.record);
   operation.log.info({ groupId: id, members: members.length, frozenMs }, 'group snapshot taken');
   return groupOf(domain, record);
 }

@@ -78,6 +78,7 @@ export async function deleteGroupSnapshot(
       const found = domain.pools.findGroup(id);
       if (found === undefined) {
         domain.pools.requireAllServed();
+        await removeMembersOf(domain, id);
         return;
       }
       const { pool, record } = found;
@@ -91,7 +92,6 @@ export async function deleteGroupSnapshot(
       operation.beginEffects();
       await explained(`group snapshot '${id}'`, pool, async () => {
         await domain.trash.discard(pool, 'groups', id);
-        pool.groups.delete(id);
         await domain.reached('group:record-discarded');
         for (const member of members) {
           await removeSnapshot(domain, member.pool, member.record.id);
@@ -105,4 +105,13 @@ export async function deleteGroupSnapshot(
 function findMember(domain: Domain, snapshotId: string): FoundSnapshot | undefined {
   const id = parseSnapshotId(snapshotId);
   return id === undefined ? undefined : domain.pools.findSnapshot(id);
+}
+
+/** Members whose group has gone already: an earlier delete ended between its record and them. */
+async function removeMembersOf(domain: Domain, groupId: string): Promise<void> {
+  for (const pool of domain.pools.all) {
+    for (const record of [...pool.snapshots.values()]) {
+      if (record.groupId === groupId) await removeSnapshot(domain, pool, record.id);
+    }
+  }
 }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { StuckError } from '../host/errors.ts';
+import { hasErrno, StuckError } from '../host/errors.ts';
 import { formatBytes } from '../units.ts';
 import { type Attachment, attachmentOf, isMountOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
@@ -15,6 +15,23 @@ const lowPercent = 5n;
  * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
  * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
  */
+export async function volumeHealth(
+  domain: Domain,
+  volumeId: string,
+): Promise<readonly HealthSign[]> {
+  for (const pool of domain.pools.all) {
+    const broken = pool.volumes.broken.get(volumeId);
+    if (broken !== undefined) return [sign('INACCESSIBLE', 'RecordUnreadable', broken)];
+    const isKnown =
+      pool.volumes.get(volumeId) !== undefined ||
+      [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
+    if (isKnown && !pool.isServed) return [awaySign(pool)];
+  }
+  const { pools } = domain;
+  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId));
+}
+
+/** The same of a volume that was found. */
 export async function signsOf(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
   const { id } = volume.record;
   try {
@@ -27,9 +44,7 @@ export async function signsOf(domain: Domain, volume: FoundVolume): Promise<read
 
 async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
   const { pool, record } = volume;
-  if (!pool.isServed) {
-    return [sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`)];
-  }
+  if (!pool.isServed) return [awaySign(pool)];
   const image = await domain.host.files.imageStatus(volume.imagePath).catch(() => undefined);
   if (image === undefined) {
     return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
@@ -54,6 +69,10 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
 
 function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
   return { status, reason, message };
+}
+
+function awaySign(pool: Pool): HealthSign {
+  return sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
 }
 
 function guardSigns(domain: Domain, volume: FoundVolume): HealthSign[] {
@@ -85,14 +104,8 @@ async function mountSigns(
   const { staged } = await readNotes(domain, volume);
   const device = present.readWrite;
   const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
-  if (staged !== null && present.mounts.length > 0 && device === undefined) {
-    signs.push(
-      sign(
-        'INACCESSIBLE',
-        'DeviceLost',
-        'the loop device below the mount was detached; restart the pods that use it',
-      ),
-    );
+  if (device === undefined && staged !== null) {
+    signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }
   if (mount === undefined || volume.record.ephemeralTarget !== null) return signs;
   const wantsReadOnly = staged?.mountFlags.includes('ro') ?? false;
@@ -107,12 +120,12 @@ async function mountSigns(
       ),
     );
   }
-  if (superOptions.includes('shutdown')) {
+  if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
     signs.push(
       sign(
         'INACCESSIBLE',
         'FilesystemShutdown',
-        'the kernel shut the filesystem down; stop its pods, so that its log is replayed when it is mounted again',
+        'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
       ),
     );
   }
@@ -129,6 +142,29 @@ async function mountSigns(
     }
   }
   return signs;
+}
+
+/** XFS does not say in mountinfo that it was shut down: its root then answers EIO. */
+async function isDead(domain: Domain, target: string): Promise<boolean> {
+  try {
+    await domain.host.files.imageStatus(target);
+    return false;
+  } catch (error) {
+    return hasErrno(error, 'EIO', 'EUCLEAN');
+  }
+}
+
+/** Mounted where it is staged, but not from its image: that was replaced, or its disk came back as another one. */
+async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
+  const top = await domain.host.mounts.at(path);
+  if (top === undefined) return [];
+  return [
+    sign(
+      'INACCESSIBLE',
+      'DeviceLost',
+      `what is mounted at ${path} (${top.source}) is not the volume's image any more; restart the pods that use it`,
+    ),
+  ];
 }
 
 async function countExt4Errors(number: number): Promise<number> {

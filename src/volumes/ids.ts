@@ -14,17 +14,24 @@ export function nodeTagOf(nodeId: string): string {
   return createHash('sha256').update(nodeId).digest('hex').slice(0, 8);
 }
 
+function hashedBase(name: string): string {
+  return `_${createHash('sha256').update(name).digest('hex')}`;
+}
+
 /**
  * The id that follows from a name: the name itself where it is safe as a file name, else its hash; then the node's tag. At
  * most 109 bytes, so within the 128 of the CSI spec ("Size Limits"). Deterministic: a repeated create meets the same id.
  */
 function deriveId(name: string, nodeTag: string): string {
-  const base = safeName.test(name) ? name : `_${createHash('sha256').update(name).digest('hex')}`;
+  const base = safeName.test(name) ? name : hashedBase(name);
   return `${base}.${nodeTag}`;
 }
 
 export const volumeIdFor = (name: string, nodeTag: string): VolumeId =>
   deriveId(name, nodeTag) as VolumeId;
+/** The id of an inline ephemeral volume: the kubelet's name for it has no form, so always the hash. */
+export const ephemeralIdFor = (name: string, nodeTag: string): string =>
+  `${hashedBase(name)}.${nodeTag}`;
 export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
   deriveId(name, nodeTag) as SnapshotId;
 export const groupIdFor = (name: string, nodeTag: string): GroupId =>

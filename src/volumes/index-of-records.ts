@@ -21,7 +21,9 @@ export class Index<T extends { readonly id: string }> {
     this.#sorted = undefined;
   }
 
+  /** Sets an entry aside: it is there, but nothing may use it. */
   putBroken(id: string, why: string): void {
+    if (this.#records.delete(id)) this.#sorted = undefined;
     this.broken.set(id, why);
   }
 

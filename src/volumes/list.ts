@@ -1,6 +1,6 @@
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Domain } from './domain.ts';
-import { signsOf } from './health.ts';
+import { volumeHealth } from './health.ts';
 import { pageOf } from './index-of-records.ts';
 import type { Capability, HealthSign, Page, Volume } from './model.ts';
 import { mountWords } from './mount-words.ts';
@@ -58,7 +58,7 @@ export async function listVolumeHealth(
 
 async function healthOf(domain: Domain, volume: Volume): Promise<readonly HealthSign[]> {
   try {
-    return await signsOf(domain, domain.pools.getVolume(volume.record.id));
+    return await volumeHealth(domain, volume.record.id);
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') return [];
     return [{ status: 'DEGRADED', reason: 'HealthUnknown', message: messageOf(error) }];

@@ -58,7 +58,8 @@ export async function makeReady(
 
 /** Whether the filesystem is smaller than the volume by more than what rounding explains. */
 export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
-  return superblock.sizeBytes + MiB <= sizeBytes;
+  const rest = sizeBytes - superblock.sizeBytes;
+  return rest >= MiB && rest >= (superblock.unusableTailBytes ?? 0n);
 }
 
 /** Checkers must never see an attached image. Answers false when somebody uses the device, elsewhere than here. */

@@ -7,11 +7,11 @@ import { hasErrno } from '../host/errors.ts';
 import { readRecord, writeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
 import type { Pool } from './pool.ts';
-import type { PoolArea } from './pool-open.ts';
+import type { KeptArea, PoolArea } from './pool-open.ts';
 
 interface NewEntry<S extends v.GenericSchema> {
   readonly pool: Pool;
-  readonly area: Exclude<PoolArea, 'tmp' | 'trash'>;
+  readonly area: KeptArea;
   readonly id: string;
   readonly file: 'volume.json' | 'snapshot.json' | 'group.json';
   readonly schema: S;
@@ -19,6 +19,8 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
   /** Images that `build` leaves in the directory; synced before the record is written. */
   readonly images: readonly string[];
+  /** Called right after the rename: from then on it exists, also when a later step fails. */
+  readonly placed?: (record: v.InferOutput<S>) => void;
 }
 
 /**
@@ -80,9 +82,12 @@ export async function placeNew<S extends v.GenericSchema>(
   try {
     await host.files.renameNoReplace(made.temporary, place);
   } catch (error) {
-    if (hasErrno(error, 'EEXIST')) return standing(domain, entry, place);
-    throw error;
+    if (!hasErrno(error, 'EEXIST')) throw error;
+    const record = await standing(domain, entry, place);
+    entry.placed?.(record);
+    return record;
   }
+  entry.placed?.(made.record);
   await reached('new:renamed');
   await syncParents(domain, entry.pool, entry.area);
   await reached('new:committed');

@@ -10,7 +10,7 @@ import { deleteVolume } from './delete.ts';
 import type { Domain, DomainSettings, OwnedBy } from './domain.ts';
 import { expandVolume, nodeExpandVolume } from './expand.ts';
 import type { Reached } from './fault-points.ts';
-import { signsOf, storageSigns } from './health.ts';
+import { storageSigns, volumeHealth } from './health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './list.ts';
 import { type LocalVolumes, localVolumes } from './local-volumes.ts';
 import { leastBytesOf } from './new-volume.ts';
@@ -22,6 +22,7 @@ import type { PoolSettings } from './pool-settings.ts';
 import { Pools } from './pools.ts';
 import { publishVolume } from './publish.ts';
 import { reconcile } from './reconcile.ts';
+import { settleSnapshots } from './settle-snapshots.ts';
 import { snapshotCalls } from './snapshot-calls.ts';
 import { SnapshotCopies } from './snapshot-copies.ts';
 import { SpaceGuard } from './space-guard.ts';
@@ -132,8 +133,8 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
 
 async function openPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.ownedBy(`pool ${pool.name}`, async () => {
-    if (!(await pool.open())) return;
-    await reconcile(domain, pool);
+    if (!(await pool.open(() => reconcile(domain, pool)))) return;
+    await settleSnapshots(domain, pool);
     domain.guard.watch(pool);
   });
 }
@@ -176,8 +177,7 @@ function callsOf(domain: Domain): Volumes {
     unpublishVolume: (call, input) => unpublishVolume(domain, call, input),
     volumeStats: (_call, input) => volumeStats(domain, input),
     nodeExpandVolume: (call, input) => nodeExpandVolume(domain, call, input),
-    volumeHealth: async (_call, volumeId) =>
-      signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId)),
+    volumeHealth: (_call, volumeId) => volumeHealth(domain, volumeId),
     listVolumeHealth: (_call, page) => listVolumeHealth(domain, page),
     storageHealth: (_call) => storageSigns(domain),
     findUnready: (_call) => findUnready(domain),

@@ -14,6 +14,8 @@ import type { PoolSettings } from './pool-settings.ts';
 /** The rooms of a pool's directory. */
 export const poolAreas = ['volumes', 'ephemeral', 'snapshots', 'groups', 'tmp', 'trash'] as const;
 export type PoolArea = (typeof poolAreas)[number];
+/** The rooms whose entries have records. */
+export type KeptArea = Exclude<PoolArea, 'tmp' | 'trash'>;
 
 /** What the pool's filesystem was seen to do. */
 export interface PoolAbilities {

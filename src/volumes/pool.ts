@@ -9,6 +9,7 @@ import {
   type GroupRecord,
   groupRecord,
   type PoolMarker,
+  poolMarker,
   readRecord,
   type SnapshotRecord,
   snapshotRecord,
@@ -20,6 +21,7 @@ import type { Reached } from './fault-points.ts';
 import { Index } from './index-of-records.ts';
 import {
   filesystemOf,
+  type KeptArea,
   type OpenedPool,
   openPoolDirectory,
   type PoolAbilities,
@@ -49,10 +51,14 @@ export class Pool {
   readonly snapshots = new Index<SnapshotRecord>();
   readonly groups = new Index<GroupRecord>();
   readonly room: Room;
+  /** Sizes of inline ephemeral volumes that are being made. */
+  inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
+  /** What an earlier run left in it is settled: calls may use it. */
+  #isSettled = false;
   #problem: VolumeError | undefined;
 
   constructor(settings: PoolSettings, deps: PoolDeps) {
@@ -63,7 +69,7 @@ export class Pool {
   }
 
   get isServed(): boolean {
-    return this.#opened !== undefined && this.#problem === undefined;
+    return this.#isSettled && this.#problem === undefined;
   }
 
   /** Why it is not served, for a person. */
@@ -74,14 +80,17 @@ export class Pool {
   /** Throws `unavailable` with the reason while the pool is not served. */
   requireServed(): void {
     if (this.#problem !== undefined) throw this.#problem;
-    if (this.#opened === undefined) {
-      throw new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
-    }
+    if (!this.#isSettled) throw this.#stillOpening();
   }
 
+  #stillOpening(): VolumeError {
+    return new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
+  }
+
+  /** The real path of its directory, also while it is being settled. Throws `unavailable` while it is away. */
   get root(): string {
-    this.requireServed();
-    return this.#opened?.root ?? '';
+    if (this.#opened === undefined) throw this.#problem ?? this.#stillOpening();
+    return this.#opened.root;
   }
 
   /** The directory with the image that the pool lies in; undefined for a plain pool, and while it is not served. */
@@ -101,17 +110,30 @@ export class Pool {
     return join(this.root, area, id, file);
   }
 
+  /** Drops the record of what has left its place on the disk. */
+  forget(area: KeptArea, id: string): void {
+    const index = {
+      volumes: this.volumes,
+      ephemeral: this.ephemerals,
+      snapshots: this.snapshots,
+      groups: this.groups,
+    };
+    index[area].delete(id);
+    this.room.invalidate();
+  }
+
   /**
-   * Opens the directory, or says in `problem` why that cannot be. Answers whether this call has opened it; one that comes
-   * while another is at it waits for that one.
+   * Opens the directory, or says in `problem` why that cannot be. It is served only when its records are read and `settle` has
+   * ended: a call in between would miss volumes, or lose what it makes to the sweep. Answers whether this call has opened it;
+   * one that comes while another is at it waits for that one.
    */
-  async open(): Promise<boolean> {
+  async open(settle: () => Promise<void>): Promise<boolean> {
     if (this.isServed) return false;
     if (this.#opening !== undefined) {
       await this.#opening;
       return false;
     }
-    this.#opening = this.#open();
+    this.#opening = this.#open(settle);
     try {
       return await this.#opening;
     } finally {
@@ -119,7 +141,7 @@ export class Pool {
     }
   }
 
-  async #open(): Promise<boolean> {
+  async #open(settle: () => Promise<void>): Promise<boolean> {
     try {
       this.#opened ??= await openPoolDirectory(this.settings, {
         ...this.#deps,
@@ -128,6 +150,12 @@ export class Pool {
       this.#problem = undefined;
       this.#abilities = await this.#probe();
       await this.#load();
+      await settle();
+      this.#isSettled = true;
+      this.#deps.log.info(
+        { pool: this.name, path: this.root, ...this.#abilities },
+        'pool is served',
+      );
       return true;
     } catch (error) {
       const problem =
@@ -150,8 +178,8 @@ export class Pool {
       const root =
         opened.embeddedIn === undefined ? await realpath(this.settings.path) : opened.root;
       await readdir(join(root, 'tmp'));
-      const marker = await readMarkerUuid(root);
-      if (marker === opened.marker.uuid) return;
+      const marker = await readRecord(poolMarker, join(root, 'pool.json'));
+      if (marker.uuid === opened.marker.uuid) return;
       this.#setProblem(
         new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
       );
@@ -168,9 +196,11 @@ export class Pool {
   }
 
   async #close(): Promise<void> {
-    await this.#opened?.lock.release();
+    const opened = this.#opened;
+    this.#isSettled = false;
     this.#opened = undefined;
     this.#abilities = undefined;
+    await opened?.lock.release();
   }
 
   async close(): Promise<void> {
@@ -188,9 +218,7 @@ export class Pool {
     const { host } = this.#deps;
     const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
     const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
-    const abilities = { reflink, directIo, discard, filesystem: await filesystemOf(this.root) };
-    this.#deps.log.info({ pool: this.name, path: this.root, ...abilities }, 'pool is served');
-    return abilities;
+    return { reflink, directIo, discard, filesystem: await filesystemOf(this.root) };
   }
 
   async #load(): Promise<void> {
@@ -202,11 +230,6 @@ export class Pool {
       this.#deps.log.error({ pool: this.name, id, problem: why }, 'record cannot be read');
     }
   }
-}
-
-async function readMarkerUuid(root: string): Promise<string> {
-  const { poolMarker } = await import('../state/records.ts');
-  return (await readRecord(poolMarker, join(root, 'pool.json'))).uuid;
 }
 
 async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(

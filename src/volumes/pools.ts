@@ -68,9 +68,11 @@ export class Pools {
   findVolume(id: VolumeId): FoundVolume | undefined {
     for (const pool of this.all) {
       const record = pool.volumes.get(id);
-      if (record !== undefined) {
-        return { pool, record, area: 'volumes', imagePath: pool.pathOf('volumes', id, 'disk.img') };
-      }
+      if (record === undefined) continue;
+      pool.requireServed();
+      return { pool, record, area: 'volumes', imagePath: pool.pathOf('volumes', id, 'disk.img') };
+    }
+    for (const pool of this.all) {
       const broken = pool.volumes.broken.get(id);
       if (broken !== undefined) throw new VolumeError('internal', broken);
     }
@@ -91,6 +93,7 @@ export class Pools {
     for (const pool of this.all) {
       for (const record of pool.ephemerals.values()) {
         if (record.name !== volumeId) continue;
+        pool.requireServed();
         const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
         return { pool, record, area: 'ephemeral', imagePath };
       }
@@ -102,8 +105,11 @@ export class Pools {
     for (const pool of this.all) {
       const record = pool.snapshots.get(id);
       if (record !== undefined) {
+        pool.requireServed();
         return { pool, record, imagePath: pool.pathOf('snapshots', id, 'disk.img') };
       }
+    }
+    for (const pool of this.all) {
       const broken = pool.snapshots.broken.get(id);
       if (broken !== undefined) throw new VolumeError('internal', broken);
     }

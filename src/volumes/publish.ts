@@ -94,8 +94,13 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });
   } else {
+    const flags = new Set(input.capability.mountFlags);
+    // The superblock's options came with the stage; these may differ from one target to the next.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
+      noSuid: flags.has('nosuid'),
+      noDev: flags.has('nodev'),
+      noExec: flags.has('noexec'),
       ...targetOptions(domain, input.targetPath),
     });
   }

@@ -7,7 +7,6 @@ import { isMountOf, isNodeOf } from './attachment.ts';
 import { removeVolume } from './delete.ts';
 import type { Domain } from './domain.ts';
 import type { Pool } from './pool.ts';
-import { settleSnapshots } from './settle-snapshots.ts';
 
 /** An image of a pool that may sit below a loop device. */
 interface KnownImage {
@@ -22,6 +21,7 @@ interface KnownImage {
  * it reports and leaves alone. Idempotent.
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
+  setTwinsAside(domain, pool);
   const devices = await domain.host.loops.list();
   if (devices.length > 0) {
     const mounts = await domain.host.mounts.list();
@@ -35,7 +35,19 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   await sweepTemporary(domain, pool);
   await removeLostEphemerals(domain, pool);
   await domain.trash.sweep(pool);
-  await settleSnapshots(domain, pool);
+}
+
+/** Ids are unique over all pools; one made again while this pool was away is used, its twin here is not. */
+function setTwinsAside(domain: Domain, pool: Pool): void {
+  for (const area of ['volumes', 'snapshots'] as const) {
+    for (const { id } of [...pool[area].values()]) {
+      const other = domain.pools.all.find((one) => one !== pool && one[area].get(id) !== undefined);
+      if (other === undefined) continue;
+      const why = `'${id}' stands in pool '${other.name}' and in pool '${pool.name}'; the one in '${pool.name}' is not used: look at ${pool.pathOf(area, id)} and move it away`;
+      pool[area].putBroken(id, why);
+      domain.log.error({ pool: pool.name, id, problem: why }, 'an id stands in two pools');
+    }
+  }
 }
 
 function keyOf(file: { device: bigint; inode: bigint }): string {
@@ -51,6 +63,10 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
   ] as const) {
     for (const { id, fsType } of index.values()) {
       known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType });
+    }
+    // One whose record cannot be read may be frozen or attached all the same.
+    for (const id of index.broken.keys()) {
+      known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType: null });
     }
   }
   for (const area of ['tmp', 'trash'] as const) {

@@ -62,12 +62,14 @@ export async function createFromSource(
         file: 'volume.json',
         schema: volumeRecord,
         images: ['disk.img'],
+        placed: (placed) => {
+          pool.volumes.put(placed);
+        },
         build: async (directory) => {
           await build(domain, origin, { directory, record, operation });
           return record;
         },
       });
-      pool.volumes.put(made);
       return { record: made, pool: pool.name };
     } finally {
       // Blocks that the source shares now are not its own any more.

@@ -167,8 +167,6 @@ export class SnapshotCopies {
     this.#failed.set(record.id, why);
     try {
       await domain.trash.discard(pool, 'snapshots', record.id);
-      pool.snapshots.delete(record.id);
-      pool.room.invalidate();
     } catch (error) {
       domain.log.error(
         { snapshotId: record.id, problem: messageOf(error) },

@@ -104,6 +104,9 @@ async function takeSnapshot(
       file: 'snapshot.json',
       schema: snapshotRecord,
       images: ['disk.img'],
+      placed: (placed) => {
+        pool.snapshots.put(placed);
+      },
       build: async (directory) => {
         const to = join(directory, 'disk.img');
         const cutOptions: CutOptions = {
@@ -119,7 +122,6 @@ async function takeSnapshot(
         return newSnapshotRecord(cut, draft, taken);
       },
     });
-    pool.snapshots.put(record);
     operation.log.info(
       { snapshotId: record.id, frozenMs: record.frozenMs, shared: cut.isShared },
       'snapshot taken',
@@ -148,6 +150,9 @@ async function beginCopy(
       file: 'snapshot.json',
       schema: snapshotRecord,
       images: [partName],
+      placed: (placed) => {
+        pool.snapshots.put(placed);
+      },
       build: async (directory) => {
         const { sizeBytes, allocatedBytes } = image;
         await domain.host.files.createImage(join(directory, partName), {
@@ -161,7 +166,6 @@ async function beginCopy(
         };
       },
     });
-    pool.snapshots.put(record);
     domain.copies.start(domain, { pool, record, source, resumeFrom: 0n });
     return record;
   } finally {

@@ -17,6 +17,7 @@ export interface SpaceGuardDeps {
 }
 
 interface Frozen {
+  readonly pool: Pool;
   readonly freeze: Freeze;
   readonly timer: NodeJS.Timeout;
   readonly sinceMs: number;
@@ -37,7 +38,7 @@ export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
   readonly #frozen = new Map<string, Frozen>();
   /** Volumes that were thawed at the bound or for a call: they are left alone until room has returned. */
-  readonly #exempt = new Set<string>();
+  readonly #exempt = new Map<string, Pool>();
   readonly #timers = new Map<Pool, NodeJS.Timeout>();
   readonly #guarded = new Map<Pool, { readonly atMs: number; readonly all: readonly Guarded[] }>();
   readonly #trimmedAtMs = new Map<Pool, number>();
@@ -71,7 +72,7 @@ export class SpaceGuard {
   async release(volumeId: string): Promise<void> {
     const frozen = this.#frozen.get(volumeId);
     if (frozen === undefined) return;
-    this.#exempt.add(volumeId);
+    this.#exempt.set(volumeId, frozen.pool);
     await this.#thaw(volumeId, 'a call changes its mounts');
   }
 
@@ -109,8 +110,8 @@ export class SpaceGuard {
     );
     const marks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
     if (freeBytes > marks.thawBytes) {
-      this.#exempt.clear();
-      if (this.#frozen.size > 0) await this.#thawAll('room has returned');
+      for (const [id, of] of this.#exempt) if (of === pool) this.#exempt.delete(id);
+      await this.#thawAll('room has returned', pool);
     }
     if (freeBytes < marks.alertBytes) await this.#act(pool, freeBytes, marks);
     return nextLookMs(freeBytes, marks);
@@ -142,10 +143,10 @@ export class SpaceGuard {
       { pool: pool.name, freeBytes: freeBytes.toString(), volumes: wanted.length },
       'the pool is nearly full: its thin volumes stand still until there is room',
     );
-    await Promise.all(wanted.map((one) => this.#freeze(one)));
+    await Promise.all(wanted.map((one) => this.#freeze(pool, one)));
   }
 
-  async #freeze({ record, target, device }: Guarded): Promise<void> {
+  async #freeze(pool: Pool, { record, target, device }: Guarded): Promise<void> {
     const { host, locks, log, freezeLimitMs } = this.#deps;
     const { id } = record;
     let unlock: () => void;
@@ -160,12 +161,12 @@ export class SpaceGuard {
         boundMs: freezeLimitMs + 5_000,
       });
       const timer = setTimeout(() => {
-        this.#exempt.add(id);
+        this.#exempt.set(id, pool);
         log.error({ volumeId: id }, 'the pool is still full: writers go on and may meet ENOSPC');
         void this.#thaw(id, 'the bound of a freeze has passed');
       }, freezeLimitMs);
       timer.unref();
-      this.#frozen.set(id, { freeze, timer, sinceMs: performance.now() });
+      this.#frozen.set(id, { pool, freeze, timer, sinceMs: performance.now() });
       log.warn({ volumeId: id }, 'frozen for lack of room');
     } catch (error) {
       // EBUSY: a snapshot holds it frozen for the moment.
@@ -176,8 +177,10 @@ export class SpaceGuard {
     }
   }
 
-  async #thawAll(why: string): Promise<void> {
-    await Promise.all([...this.#frozen.keys()].map((id) => this.#thaw(id, why)));
+  /** All of one pool, or of every pool. */
+  async #thawAll(why: string, of?: Pool): Promise<void> {
+    const wanted = [...this.#frozen].filter(([, { pool }]) => of === undefined || pool === of);
+    await Promise.all(wanted.map(([id]) => this.#thaw(id, why)));
   }
 
   async #thaw(volumeId: string, why: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
-import type { LoopDevice, Mount, Superblock } from '../host/host.ts';
+import type { LoopDevice, Superblock } from '../host/host.ts';
 import {
   type Attachment,
   attachmentOf,
@@ -71,7 +71,10 @@ export function requireFits(volume: FoundVolume, capability: Capability): void {
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
   const words = mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
-  if (await isStagedAlike(domain, volume, input, present)) return;
+  if (await isStagedAlike(domain, volume, input, present)) {
+    await finishGrowth(domain, volume, present);
+    return;
+  }
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
   if (fsType === null) {
@@ -107,20 +110,16 @@ async function isStagedAlike(
   const { id } = volume.record;
   const path = input.stagingTargetPath;
   const at = stagedAt(present);
+  if (!at.includes(path)) await requireNothingForeign(domain, { id, path, present });
   const { staged } = await readNotes(domain, volume);
-  if (at === undefined) {
-    const top = await domain.host.mounts.at(path);
-    if (top === undefined || !isForeign(top, present)) return false;
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}': something else (${top.source}) is mounted at ${path}; unmount it first`,
-    );
+  if (staged !== null && staged.stagingTargetPath !== path) {
+    if (at.includes(staged.stagingTargetPath)) {
+      throw stagedElsewhere(domain, id, staged.stagingTargetPath);
+    }
+    return at.includes(path);
   }
-  if (!at.includes(path)) {
-    if (staged === null || !at.includes(staged.stagingTargetPath)) return false;
-    throw stagedElsewhere(domain, id, staged.stagingTargetPath);
-  }
-  if (staged === null || staged.stagingTargetPath !== path) return true;
+  if (!at.includes(path)) return false;
+  if (staged === null) return true;
   const { capability } = input;
   const alike =
     staged.accessMode === capability.accessMode &&
@@ -142,17 +141,26 @@ function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError 
   );
 }
 
-function isForeign(mount: Mount, present: Attachment): boolean {
-  return !present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
+/** Throws `wrong-state` when another thing is mounted there: nothing is ever mounted over it. */
+async function requireNothingForeign(
+  domain: Domain,
+  { id, path, present }: { id: string; path: string; present: Attachment },
+): Promise<void> {
+  const top = await domain.host.mounts.at(path);
+  if (top === undefined) return;
+  if (present.devices.some((device) => isMountOf(top, device) || isNodeOf(top, device))) return;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${id}': something else (${top.source}) is mounted at ${path}; unmount it first`,
+  );
 }
 
-/** Where the volume's filesystem or device node is mounted now, staging and publish paths alike; undefined: nowhere. */
-function stagedAt(present: Attachment): readonly string[] | undefined {
-  if (present.mounts.length === 0) return undefined;
-  return present.mounts.map((mount) =>
-    mount.target.endsWith(`/${stagedNode}`)
-      ? mount.target.slice(0, -stagedNode.length - 1)
-      : mount.target,
+/** Where the volume's filesystem or device node is mounted now, staging and publish paths alike. */
+function stagedAt(present: Attachment): readonly string[] {
+  return present.mounts.map(({ target, root }) =>
+    root.startsWith('/loop') && target.endsWith(`/${stagedNode}`)
+      ? target.slice(0, -stagedNode.length - 1)
+      : target,
   );
 }
 
@@ -168,6 +176,7 @@ async function stageBlock(
 ): Promise<void> {
   await finishImage(domain, volume);
   const device = await ensureAttached(domain, volume, present);
+  if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
   await noteStaged(domain, volume, input);
   const node = join(input.stagingTargetPath, stagedNode);
@@ -199,12 +208,17 @@ function explainMount(
   volume: FoundVolume,
   options: { words: readonly string[] },
 ): unknown {
-  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED')) {
-    const flags = options.words.length > 0 ? ` (mount options '${options.words.join(',')}')` : '';
-    return damaged(
-      volume,
-      `the kernel refuses to mount it${flags}: ${messageOf(error)}; see dmesg`,
+  const { words } = options;
+  if (hasErrno(error, 'EINVAL') && words.length > 0) {
+    return new VolumeError(
+      'wrong-state',
+      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${words.join(',')}' (${messageOf(error)}); ` +
+        'try without them, and see dmesg: when it refuses still, the filesystem is damaged',
+      { cause: error },
     );
+  }
+  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED')) {
+    return damaged(volume, `the kernel refuses to mount it: ${messageOf(error)}; see dmesg`);
   }
   return error;
 }
@@ -222,6 +236,22 @@ async function detachQuietly(
       'a device could not be detached after a failed mount; the next start does it',
     );
   });
+}
+
+/** A crash between mount and growth leaves it staged and small; the repeated call goes on. */
+async function finishGrowth(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<void> {
+  const { fsType } = volume.record;
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  if (fsType === null || device === undefined || mount === undefined) return;
+  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
+  if (superblock === undefined) return;
+  await finishImage(domain, volume);
+  await growIfSmaller(domain, volume, { device, superblock, target: mount.target });
 }
 
 async function growIfSmaller(

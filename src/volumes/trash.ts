@@ -8,7 +8,7 @@ import { MiB } from '../units.ts';
 import type { OwnedBy } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import type { Pool } from './pool.ts';
-import type { PoolArea } from './pool-open.ts';
+import type { KeptArea } from './pool-open.ts';
 import { partName } from './snapshot-files.ts';
 
 /** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
@@ -22,6 +22,8 @@ export class Trash {
   readonly #ownedBy: OwnedBy;
   readonly #stop = new AbortController();
   #work: Promise<void> = Promise.resolve();
+  /** Places whose last rename is not known to be on the disk. */
+  readonly #unsynced = new Map<string, { readonly pool: Pool; readonly area: KeptArea }>();
 
   constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
     this.#host = deps.host;
@@ -32,20 +34,33 @@ export class Trash {
 
   /**
    * Takes an entry out of its place: rename to `trash/<id>.<random>`, fsync of both parents. From the rename on it does not
-   * exist any more. The blocks are freed later.
+   * exist any more, here as on the disk, also when a later step fails. The blocks are freed later.
    */
-  async discard(pool: Pool, area: PoolArea, id: string): Promise<void> {
+  async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
     const name = `${id}.${randomUUID()}`;
     const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id));
     await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
     pool.room.noteTrash(name, allocatedBytes);
-    await this.#reached('delete:renamed');
-    await Promise.all([
-      this.#host.files.sync(pool.pathOf(area)),
-      this.#host.files.sync(pool.pathOf('trash')),
-    ]);
-    await this.#reached('delete:committed');
-    this.#enqueue(pool, name);
+    pool.forget(area, id);
+    this.#unsynced.set(`${pool.name} ${area}`, { pool, area });
+    try {
+      await this.#reached('delete:renamed');
+      await this.#sync(pool, area);
+      await this.#reached('delete:committed');
+    } finally {
+      this.#enqueue(pool, name);
+    }
+  }
+
+  /** What a delete must do that finds nothing: an earlier one may have failed between its rename and the fsync. */
+  async syncDiscarded(): Promise<void> {
+    for (const { pool, area } of [...this.#unsynced.values()]) await this.#sync(pool, area);
+  }
+
+  async #sync(pool: Pool, area: KeptArea): Promise<void> {
+    const { files } = this.#host;
+    await Promise.all([files.sync(pool.pathOf(area)), files.sync(pool.pathOf('trash'))]);
+    this.#unsynced.delete(`${pool.name} ${area}`);
   }
 
   /** Queues everything an earlier run left in the pool's trash. */

@@ -1,15 +1,24 @@
 import { VolumeError } from '../errors.ts';
 import type { Mount } from '../host/host.ts';
-import { attachmentOf, detach, isMountOf, isNodeOf } from './attachment.ts';
+import {
+  type Attachment,
+  attachmentTo,
+  detach,
+  isMountOf,
+  isNodeOf,
+  remainsByMark,
+  remainsOf,
+} from './attachment.ts';
 import { removeVolume } from './delete.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
+import { ephemeralIdFor } from './ids.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import { unstageUnused } from './own-staging.ts';
 import type { FoundVolume } from './pools.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
-import { findIfAny } from './unstage.ts';
+import { findIfReachable } from './unstage.ts';
 
 /**
  * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,
@@ -31,29 +40,69 @@ export async function unpublishVolume(
     },
     call,
     async (operation) => {
-      const ephemeral = domain.pools.findEphemeral(volumeId);
-      const volume = ephemeral ?? findIfAny(domain, volumeId);
+      const volume = findIfReachable(domain, volumeId);
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume?.pool, async () => {
-        if (volume === undefined) await cleanUnknown(domain, volumeId, targetPath);
+        if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
         else await unpublish(domain, volume, { ...input, targetPath });
-        if (ephemeral === undefined) return;
-        await domain.reached('ephemeral:unmounted');
-        await removeVolume(domain, ephemeral);
       });
     },
   );
 }
 
-async function unpublish(
-  domain: Domain,
-  volume: FoundVolume,
-  input: { targetPath: string; keepTarget?: boolean },
-): Promise<void> {
+interface Unpublished {
+  readonly targetPath: string;
+  readonly keepTarget?: boolean;
+}
+
+async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
   const { targetPath } = input;
-  const { id } = volume.record;
+  const { id, ephemeralTarget } = volume.record;
   await domain.guard.release(id);
-  const present = await attachmentOf(domain, volume);
+  const present = await remainsOf(domain, volume);
+  await unmountTarget(domain, present, { id, ...input });
+  await domain.reached('unpublish:target-removed');
+  if (ephemeralTarget !== null) {
+    await domain.reached('ephemeral:unmounted');
+    // Another target than its own tells nothing of it.
+    if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
+    return;
+  }
+  await detachReadOnly(domain, present, { id, targetPath });
+  await domain.reached('unpublish:detached');
+  const notes = await readNotes(domain, volume);
+  await writeNotes(volume, {
+    ...notes,
+    published: notes.published.filter((one) => one.targetPath !== targetPath),
+  });
+  await domain.reached('unpublish:forgotten');
+  await unstageUnused(domain, volume);
+}
+
+/** Of a volume that cannot be looked up only the target is certain: it goes, and a device that served nothing else. */
+async function unpublishUnknown(
+  domain: Domain,
+  input: Unpublished & { volumeId: string },
+): Promise<void> {
+  const { volumeId } = input;
+  const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
+  const present = await remainsByMark(domain, ids);
+  await unmountTarget(domain, present, { id: volumeId, ...input });
+  const { devices, mounts } = await attachmentTo(domain, present.devices);
+  for (const device of devices) {
+    if (mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device))) continue;
+    if (await domain.host.loops.isInUse(device)) continue;
+    await detach(domain, device, volumeId);
+  }
+}
+
+/** Unmounts what is the volume's at the target, stacked mounts too, and removes the target. */
+async function unmountTarget(
+  domain: Domain,
+  present: Attachment,
+  input: Unpublished & { id: string },
+): Promise<void> {
+  const { id, targetPath } = input;
   const isOurs = (mount: Mount): boolean =>
     present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
   for (
@@ -71,40 +120,19 @@ async function unpublish(
   }
   await domain.reached('unpublish:unmounted');
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);
-  await domain.reached('unpublish:target-removed');
-  await detachReadOnly(domain, volume);
-  await domain.reached('unpublish:detached');
-  const notes = await readNotes(domain, volume);
-  await writeNotes(volume, {
-    ...notes,
-    published: notes.published.filter((one) => one.targetPath !== targetPath),
-  });
-  await domain.reached('unpublish:forgotten');
-  await unstageUnused(domain, volume);
 }
 
-/** The second, read-only device of a raw block volume goes with its last target. */
-async function detachReadOnly(domain: Domain, volume: FoundVolume): Promise<void> {
-  const { devices, mounts } = await attachmentOf(domain, volume);
-  for (const device of devices) {
-    if (!device.readOnly || mounts.some((mount) => isNodeOf(mount, device))) continue;
-    await detach(domain, device, volume.record.id);
+/** The second, read-only device of a raw block volume goes with its last target. `present` is from before the unmount. */
+async function detachReadOnly(
+  domain: Domain,
+  present: Attachment,
+  { id, targetPath }: { id: string; targetPath: string },
+): Promise<void> {
+  for (const device of present.devices) {
+    if (!device.readOnly) continue;
+    const others = present.mounts.some(
+      (mount) => mount.target !== targetPath && isNodeOf(mount, device),
+    );
+    if (!others) await detach(domain, device, id);
   }
-}
-
-/** A target whose volume is gone: unmounted only when a device of ours is mounted there. */
-async function cleanUnknown(domain: Domain, volumeId: string, targetPath: string): Promise<void> {
-  const top = await domain.host.mounts.at(targetPath);
-  if (top !== undefined) {
-    const devices = await domain.host.loops.list();
-    const device = devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
-    if (device?.mark.startsWith('loopcsi:') !== true) {
-      throw new VolumeError(
-        'wrong-state',
-        `volume '${volumeId}' is unknown, and what is mounted at ${targetPath} (${top.source}) is not of this driver; unmount it by hand`,
-      );
-    }
-    await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
-  }
-  await removeTarget(domain, targetPath);
 }

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
-import { type Attachment, attachmentOf, detach } from './attachment.ts';
+import { type Attachment, attachmentTo, detach, remainsByMark, remainsOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
 import type { FoundVolume } from './pools.ts';
+import { livePublications } from './publications.ts';
 import { stagedNode } from './stage.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
@@ -26,12 +27,28 @@ export async function unstageVolume(
     },
     call,
     async (operation) => {
-      const volume = findIfAny(domain, volumeId);
+      const volume = findIfReachable(domain, volumeId);
       operation.beginEffects();
-      if (volume === undefined) return;
-      await explained(`volume '${volumeId}'`, volume.pool, () => unstage(domain, volume, path));
+      await explained(`volume '${volumeId}'`, volume?.pool, async () => {
+        if (volume !== undefined) return unstage(domain, volume, path);
+        const present = await remainsByMark(domain, [volumeId]);
+        return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
+      });
     },
   );
+}
+
+/**
+ * The volume, or undefined when nothing can be known of it: no such record, one that cannot be read, or its pool is away. Its
+ * pods must be able to end all the same.
+ */
+export function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
+  try {
+    return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
+  } catch (error) {
+    if (error instanceof VolumeError) return undefined;
+    throw error;
+  }
 }
 
 /** The volume, or undefined when there is none of that id on this node. Throws `unavailable` while its pool may be away. */
@@ -48,7 +65,7 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   await domain.guard.release(id);
-  const present = await attachmentOf(domain, volume);
+  const present = await remainsOf(domain, volume);
   const notes = await readNotes(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
   const { staged } = notes;
@@ -57,29 +74,55 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
     staged.stagingTargetPath !== path &&
     isStagedAt(present, staged.stagingTargetPath);
   if (isElsewhere && !isStagedAt(present, path)) return;
-  const published = notes.published.filter(({ targetPath }) =>
-    present.mounts.some((mount) => mount.target === targetPath),
-  );
+  const published = livePublications(notes.published, present);
   if (published.length > 0) {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}' is still published at ${published.map(({ targetPath }) => targetPath).join(', ')}; unpublish it first`,
+    throw stillMounted(
+      id,
+      published.map(({ targetPath }) => targetPath),
     );
   }
-  const node = join(path, stagedNode);
-  for (const target of [path, node]) {
-    // Stacked mounts come off one by one.
-    for (const mount of present.mounts) {
-      if (mount.target === target)
-        await domain.host.mounts.unmount(target, targetOptions(domain, target));
-    }
-  }
-  if (volume.record.kind === 'block') await removeTarget(domain, node);
-  await domain.reached('unstage:unmounted');
-  for (const device of present.devices) await detach(domain, device, id);
-  await domain.reached('unstage:detached');
+  await unmountAndDetach(domain, present, { id, path, hasNode: volume.record.kind === 'block' });
   await writeNotes(volume, { ...notes, staged: null, published: [] });
   await domain.reached('unstage:forgotten');
+}
+
+/** Takes away what is mounted at the path, filesystem or device node, and the devices once nothing else is mounted. */
+async function unmountAndDetach(
+  domain: Domain,
+  present: Attachment,
+  { id, path, hasNode }: { id: string; path: string; hasNode: boolean },
+): Promise<void> {
+  const node = join(path, stagedNode);
+  const targets = [path, node];
+  // Stacked mounts come off one by one.
+  for (const { target } of present.mounts) {
+    if (targets.includes(target)) {
+      await domain.host.mounts.unmount(target, targetOptions(domain, target));
+    }
+  }
+  if (hasNode || present.mounts.some(({ target }) => target === node)) {
+    await removeTarget(domain, node);
+  }
+  await domain.reached('unstage:unmounted');
+  // A detach of a device that is mounted elsewhere would only happen later, behind everybody's back.
+  if (present.mounts.some(({ target }) => !targets.includes(target))) {
+    const { mounts } = await attachmentTo(domain, present.devices);
+    if (mounts.length > 0) {
+      throw stillMounted(
+        id,
+        mounts.map(({ target }) => target),
+      );
+    }
+  }
+  for (const device of present.devices) await detach(domain, device, id);
+  await domain.reached('unstage:detached');
+}
+
+function stillMounted(id: string, targets: readonly string[]): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}' is still mounted at ${targets.join(', ')}; unpublish it there first`,
+  );
 }
 
 function isStagedAt(present: Attachment, path: string): boolean {

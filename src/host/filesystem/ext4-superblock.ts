@@ -104,9 +104,13 @@ function journalBlockOf(bytes: Buffer): bigint | undefined {
  */
 export function ext4Fills(superblock: Ext4Superblock, sizeBytes: bigint): boolean {
   const wanted = sizeBytes / BigInt(superblock.blockBytes);
-  if (superblock.blocks >= wanted) return true;
+  return superblock.blocks >= wanted || wanted - superblock.blocks < ext4UnusableTail(superblock);
+}
+
+/** Blocks behind the filesystem that it would leave unused when it grew by fewer. */
+export function ext4UnusableTail(superblock: Ext4Superblock): bigint {
   const endsWithGroup = superblock.blocks % superblock.blocksPerGroup === 0n;
-  return endsWithGroup && wanted - superblock.blocks < superblock.groupOverheadBlocks;
+  return endsWithGroup ? superblock.groupOverheadBlocks : 0n;
 }
 
 /**

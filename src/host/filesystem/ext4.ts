@@ -8,6 +8,7 @@ import { ext4MakeArguments } from './ext4-make.ts';
 import {
   type Ext4Superblock,
   ext4Fills,
+  ext4UnusableTail,
   ext4MaxGrowthFactor,
   ext4SuperblockAt,
   ext4SuperblockBytes,
@@ -78,16 +79,18 @@ export class Ext4 implements Filesystem {
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
     const superblock = await readExt4(imagePath);
     if (superblock === undefined) return undefined;
-    const { uuid, blocks, state, journalBlock } = superblock;
-    const sizeBytes = blocks * BigInt(superblock.blockBytes);
+    const { uuid, state, journalBlock } = superblock;
+    const blockBytes = BigInt(superblock.blockBytes);
+    const sizeBytes = superblock.blocks * blockBytes;
+    const unusableTailBytes = ext4UnusableTail(superblock) * blockBytes;
     // A journal that stopped on an error says so itself when the superblock could no longer be written.
     if (state === 'needs-replay' && journalBlock !== undefined) {
       const at = Number(journalBlock) * superblock.blockBytes;
       if (journalRecordsError(await readImage(imagePath, at, 36))) {
-        return { fsType: 'ext4', uuid, sizeBytes, state: 'has-errors' };
+        return { fsType: 'ext4', uuid, sizeBytes, unusableTailBytes, state: 'has-errors' };
       }
     }
-    return { fsType: 'ext4', uuid, sizeBytes, state };
+    return { fsType: 'ext4', uuid, sizeBytes, unusableTailBytes, state };
   }
 
   /**

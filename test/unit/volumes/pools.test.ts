@@ -1,0 +1,218 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { makeFiles } from '../../../src/host/files.ts';
+import type { Capacity, Host } from '../../../src/host/host.ts';
+import { createLog } from '../../../src/observe/log.ts';
+import { NodeState } from '../../../src/state/node-state.ts';
+import { GiB, MiB } from '../../../src/units.ts';
+import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
+import { nodeTagOf } from '../../../src/volumes/ids.ts';
+import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
+import { Pool } from '../../../src/volumes/pool.ts';
+import { type PoolSettings, poolDefaults } from '../../../src/volumes/pool-settings.ts';
+import { FakeHost } from '../../helpers/fake-host.ts';
+import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+
+const log = createLog({ level: 'silent' });
+
+interface Node {
+  readonly directory: string;
+  settings(name: string, options?: Partial<PoolSettings>): PoolSettings;
+  open(pools: readonly PoolSettings[], deps?: Partial<OpenDeps>): Promise<OpenedVolumes>;
+}
+
+/** A node in memory whose pools are directories of the test's. */
+async function fakeNode(t: ExecutionContext): Promise<Node> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+  const host = new FakeHost();
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return {
+    directory,
+    settings: (name, options = {}) => ({
+      ...poolDefaults,
+      name,
+      path: join(directory, name),
+      create: true,
+      force: true,
+      ...options,
+    }),
+    open: async (pools, deps = {}) => {
+      const opened = await openVolumes({
+        host,
+        log,
+        ownedBy: (_owner, work) => work(),
+        stateDir: join(directory, 'state'),
+        settings: {
+          nodeTag: nodeTagOf('test-node'),
+          defaultFsType: 'ext4',
+          defaultSizeBytes: GiB,
+          ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
+          kubeletDir: undefined,
+          maxVolumesPerNode: 100,
+          guardFreezeLimitMs: 60_000,
+        },
+        pools,
+        ...deps,
+      });
+      t.teardown(() => opened.close(100));
+      return opened;
+    },
+  };
+}
+
+/** A node whose filesystems are as full as the test says. */
+class RoomyHost extends FakeHost {
+  override readonly files: Host['files'];
+
+  constructor(capacity: Host['files']['capacity']) {
+    super();
+    this.files = { ...makeFiles(), capacity };
+  }
+}
+
+const input = (name: string) => volumeInput(name, { sizeBytes: 16n * MiB });
+
+test('a pool is served when what was left in it is settled, not before', async (t) => {
+  const node = await fakeNode(t);
+  const pool = new Pool(node.settings('a'), {
+    host: new FakeHost(),
+    nodeState: await NodeState.open(join(node.directory, 'state')),
+    nodeTag: nodeTagOf('test-node'),
+    reached: () => undefined,
+    log,
+    now: Date.now,
+  });
+  const settle = async (): Promise<void> => {
+    t.false(pool.isServed);
+    t.throws(() => pool.requireServed(), { message: /still being opened/ });
+    t.is(pool.pathOf('tmp'), join(node.directory, 'a', 'tmp'));
+  };
+  t.true(await pool.open(settle));
+  t.true(pool.isServed);
+  await pool.close();
+  t.false(pool.isServed);
+});
+
+test('a pool whose leftovers cannot be settled is not served', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a')]);
+  const [pool] = domain.pools.all;
+  await pool?.close();
+  t.false(await pool?.open(() => Promise.reject(new Error('the disk is broken'))));
+  t.false(pool?.isServed);
+  t.regex(pool?.problem ?? '', /the disk is broken/);
+});
+
+test('a volume made again while its pool was away is used; its twin is told and kept', async (t) => {
+  const node = await fakeNode(t);
+  const [a, b] = [node.settings('a'), node.settings('b')];
+  const before = await node.open([a]);
+  const { record } = await before.volumes.createVolume(call(), input('same'));
+  await before.close(100);
+  const between = await node.open([b]);
+  await between.volumes.createVolume(call(), input('same'));
+  await between.close(100);
+  const both = await node.open([a, b]);
+  const used = await both.volumes.getVolume(call(), record.id);
+  const health = await both.volumes.storageHealth(call());
+  t.deepEqual(
+    health.map(({ reason }) => reason),
+    ['RecordsUnreadable'],
+  );
+  t.not(health[0]?.pool, used.pool);
+  const page = await both.volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  t.is(page.entries.length, 1);
+  await both.volumes.deleteVolume(call(), record.id);
+  t.deepEqual(await readdir(join(node.directory, used.pool, 'volumes')), []);
+  t.deepEqual(await readdir(join(node.directory, health[0]?.pool ?? '', 'volumes')), [record.id]);
+});
+
+/** Throws at that point, the first time only. */
+function failOnce(at: FaultPoint): (point: FaultPoint) => void {
+  let failed = false;
+  return (point) => {
+    if (point !== at || failed) return;
+    failed = true;
+    throw new Error(`fault at ${point}`);
+  };
+}
+
+for (const point of ['new:renamed', 'new:committed'] as const) {
+  test(`a create that fails at ${point} has made the volume: it is found, and deleted`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes, domain } = await node.open([node.settings('a')], { reached: failOnce(point) });
+    await t.throwsAsync(volumes.createVolume(call(), input('v')));
+    const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+    t.is(entries.length, 1);
+    await volumes.deleteVolume(call(), entries[0]?.record.id ?? '');
+    await domain.trash.settled();
+    for (const area of ['volumes', 'tmp', 'trash']) {
+      t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
+    }
+  });
+}
+
+for (const point of ['delete:detached', 'delete:renamed', 'delete:committed'] as const) {
+  test(`a delete that fails at ${point} succeeds when it is repeated, and frees the blocks`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes, domain } = await node.open([node.settings('a')], { reached: failOnce(point) });
+    const { record } = await volumes.createVolume(call(), input('v'));
+    await t.throwsAsync(volumes.deleteVolume(call(), record.id));
+    await volumes.deleteVolume(call(), record.id);
+    await domain.trash.settled();
+    for (const area of ['volumes', 'tmp', 'trash']) {
+      t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
+    }
+    t.is((await domain.pools.all[0]?.room.facts())?.trashBytes, 0n);
+  });
+}
+
+test('a request that leaves the filesystem open meets its volume, whatever the default is now', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const open = { ...input('v'), fsTypeIsOpen: true };
+  const { record } = await volumes.createVolume(call(), open);
+  const again = await volumes.createVolume(call(), { ...open, fsType: 'xfs' });
+  t.deepEqual(again.record, record);
+  await t.throwsAsync(volumes.createVolume(call(), { ...input('v'), fsType: 'xfs' }), {
+    message: /filesystem is ext4, asked xfs/,
+  });
+});
+
+test('room in one pool thaws nothing of another that is full', async (t) => {
+  const node = await fakeNode(t);
+  const guarded = { overcommitPerMille: 4000, reserve: { bytes: 0n } };
+  let [isFull, looksAtB] = [false, 0];
+  const capacity = async (path: string): Promise<Capacity> => {
+    if (path.endsWith('/b')) looksAtB += 1;
+    const freeBytes = path.endsWith('/a') && isFull ? 8n * MiB : 64n * GiB;
+    const inodes = { totalInodes: 1_000_000n, freeInodes: 1_000_000n };
+    return { totalBytes: 64n * GiB, freeBytes, availableBytes: freeBytes, ...inodes };
+  };
+  const host = new RoomyHost(capacity);
+  const { volumes, domain } = await node.open(
+    [node.settings('a', guarded), node.settings('b', guarded)],
+    { host },
+  );
+  const settings = { ...input('v').settings, pool: 'a' };
+  const { record } = await volumes.createVolume(call(), { ...input('v'), settings });
+  const stagingTargetPath = join(node.directory, 'staging');
+  const staging = { volumeId: record.id, stagingTargetPath };
+  await volumes.stageVolume(call(), { ...staging, capability: capability() });
+  isFull = true;
+  const until = async (what: string, holds: () => boolean): Promise<void> => {
+    for (const deadline = Date.now() + 20_000; !holds(); ) {
+      if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  await until('it is frozen', () => domain.guard.frozenSince(record.id) !== undefined);
+  const before = looksAtB;
+  await until('the other pool was looked at twice', () => looksAtB >= before + 2);
+  t.not(domain.guard.frozenSince(record.id), undefined);
+  isFull = false;
+  await until('it is thawed', () => domain.guard.frozenSince(record.id) === undefined);
+  await volumes.unstageVolume(call(), staging);
+});
