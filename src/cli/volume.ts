@@ -4,6 +4,7 @@ import type { Volume } from '../csi/admin-types.ts';
 import { parseBytes } from '../units.ts';
 import { FailedError } from './errors.ts';
 import { count, formatSize, formatTable } from './output.ts';
+import { patiently } from './patience.ts';
 import type { Act, Session } from './session.ts';
 import { allVolumes, findVolume } from './things.ts';
 import { addCreateCommands } from './volume-create.ts';
@@ -103,7 +104,9 @@ async function unmountVolume(
   const { volume_id, name } = await findVolume(session, idOrName);
   const { admin } = await session.driver();
   const target_path = directory === undefined ? '' : resolve(directory);
-  const { target_paths } = await admin.UnmountVolume({ volume_id, target_path });
+  const { target_paths } = await patiently(session.terminal, `unmounting '${name}'`, () =>
+    admin.UnmountVolume({ volume_id, target_path }),
+  );
   await session.show(volumeAsJson(await findVolume(session, volume_id)), () =>
     target_paths.length === 0
       ? `Volume '${name}' was not mounted${directory === undefined ? '' : ` at ${target_path}`}.`
@@ -151,7 +154,9 @@ async function deleteVolumes(
   }
   const { controller } = await session.driver();
   for (const { volume_id, name } of volumes) {
-    await controller.DeleteVolume({ volume_id });
+    await patiently(session.terminal, `deleting '${name}'`, () =>
+      controller.DeleteVolume({ volume_id }),
+    );
     // At once: should a later one fail, it is known which are gone.
     if (!session.isJson) session.terminal.print(`Volume '${name}' is deleted.`);
   }
