@@ -10,14 +10,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectRoot, sharedDirectory } from './cluster/cache.ts';
 import { Cluster } from './cluster/cluster.ts';
-import { clusterImages, driverImage } from './cluster/images.ts';
+import { clusterImages, driverImage, suiteImages } from './cluster/images.ts';
 import { layoutOf } from './cluster/layout.ts';
 import { keepLogs } from './cluster/machine.ts';
-import { clusterPrograms } from './cluster/programs.ts';
+import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
-/** Each a folder of scenarios, within which files run side by side; the last one measures, and only when asked for. */
-const stages = ['install', 'workloads', 'disruption', 'uninstall', 'bench'];
+/** Each a folder of scenarios, within which files run side by side. The others run a program, and only when asked for. */
+const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+const byCommand = ['bench', 'conformance'];
 const stageMinutes = 8;
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
@@ -36,12 +37,20 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];
-  const bench = [process.execPath, '--enable-source-maps', 'dist/bench/kubernetes.js'];
-  const [file = '', ...args] = cluster.inside(...(stage === 'bench' ? bench : scenarios));
+  const node = [process.execPath, '--enable-source-maps'];
+  const programs: Readonly<Record<string, readonly string[]>> = {
+    bench: [...node, 'dist/bench/kubernetes.js'],
+    conformance: [...node, 'dist/test/e2e/conformance/run.js'],
+  };
+  const [file = '', ...args] = cluster.inside(...(programs[stage] ?? scenarios));
   const child = spawn(file, args, {
     cwd: projectRoot,
     stdio: 'inherit',
-    env: { ...process.env, LOOPCSI_E2E_STATE: cluster.layout.state },
+    env: {
+      ...process.env,
+      LOOPCSI_E2E_STATE: cluster.layout.state,
+      LOOPCSI_E2E_KUBELET_DIR: cluster.layout.kubeletDir,
+    },
   });
   const end = (): void => void child.kill();
   interrupted.signal.addEventListener('abort', end, { once: true });
@@ -64,7 +73,11 @@ const programs = await clusterPrograms();
 const archives = [...(await clusterImages(programs)), join(await driverImage(), 'driver.tar')];
 lap('programs and images are ready');
 
-const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')));
+const isSuite = chosen.includes('conformance');
+if (isSuite) archives.push(...(await suiteImages(await suitePrograms())));
+// Some cases of Kubernetes' suite know no other directory.
+const kubeletDir = isSuite ? '/var/lib/kubelet' : undefined;
+const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), kubeletDir);
 const cluster = new Cluster(layout, programs);
 let isGood = true;
 let isInstalled = true;
@@ -74,8 +87,10 @@ try {
   await makeDisks(layout);
   await mountDisks(layout);
   lap('the cluster is up');
-  const asked = stages.filter((stage) => stage === 'install' || chosen.includes(stage));
-  for (const stage of chosen.length === 0 ? stages.slice(0, -1) : asked) {
+  const asked = [...stages, ...byCommand].filter(
+    (stage) => stage === 'install' || chosen.includes(stage),
+  );
+  for (const stage of chosen.length === 0 ? stages : asked) {
     if (!isInstalled) break;
     const passed = await runStage(cluster, stage);
     isGood &&= passed;

@@ -1,7 +1,8 @@
 /** The images a cluster of the tests needs, as archives to load: nothing is pulled. */
 import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { makeBaseImages } from '../../../scripts/images/base.ts';
+import { run } from '../../../scripts/command.ts';
+import { baseImages, makeBaseImages } from '../../../scripts/images/base.ts';
 import { buildDriverImage } from '../../../scripts/images/build.ts';
 import { packBusybox } from '../../../scripts/images/busybox.ts';
 import { packImage } from '../../../scripts/images/pack.ts';
@@ -50,6 +51,45 @@ async function packProgram(program: string, archive: string): Promise<void> {
   await rm(root, { recursive: true });
 }
 
+/**
+ * Stand-ins for the images of Kubernetes' suite, under the names it asks for: its own agnhost program on Debian, which also
+ * does for what is run for its shell alone, and busybox. `suite` is `suitePrograms()`.
+ */
+export async function suiteImages(suite: string): Promise<readonly string[]> {
+  const wanted = (await run(join(suite, 'e2e.test'), ['--list-images'])).split('\n');
+  const named = (pattern: RegExp): string[] => wanted.filter((name) => pattern.test(name));
+  const bases = await baseArchives();
+  const key = await hashInputs([basename(suite), basename(bases), ...wanted], [packing]);
+  const directory = await cached('suite-images', key, async (draft) => {
+    const root = join(draft, 'agnhost.root');
+    await unpackLayer(join(bases, baseImages.debian.archive), root);
+    await copyFile(join(suite, 'agnhost'), join(root, 'agnhost'));
+    await packImage(root, join(draft, 'agnhost.tar'), {
+      names: named(/e2e-test-images\/(?:agnhost|nginx):/),
+      entrypoint: ['/agnhost'],
+      command: ['pause'],
+    });
+    await rm(root, { recursive: true });
+    const names = named(/e2e-test-images\/busybox:/);
+    await packBusybox(join(draft, 'busybox.tar'), { names });
+  });
+  return ['agnhost', 'busybox'].map((name) => join(directory, `${name}.tar`));
+}
+
+/** The only layer of an image that `packImage` made. */
+async function unpackLayer(archive: string, root: string): Promise<void> {
+  await mkdir(root);
+  const members = await run('tar', ['--list', '--file', archive]);
+  const layer = /^\w+\.tar$/m.exec(members)?.[0] ?? '';
+  const script = 'tar --extract --to-stdout --file "$1" "$2" | tar --extract --directory "$3"';
+  await run('bash', ['-o', 'pipefail', '-c', script, 'unpack', archive, layer, root]);
+}
+
+async function baseArchives(): Promise<string> {
+  const key = await hashInputs([process.version], ['scripts/images/base.ts', packing]);
+  return cached('bases', key, makeBaseImages);
+}
+
 const driverInputs = [
   'Dockerfile',
   '.npmrc',
@@ -63,9 +103,8 @@ const driverInputs = [
 
 /** A directory with `driver.tar` and `sbom.cdx.json`, built by the project's Dockerfile. */
 export async function driverImage(): Promise<string> {
-  const basesKey = await hashInputs([process.version], ['scripts/images/base.ts', packing]);
-  const bases = await cached('bases', basesKey, makeBaseImages);
-  return cached('driver', await hashInputs([basesKey], driverInputs), async (draft) => {
+  const bases = await baseArchives();
+  return cached('driver', await hashInputs([basename(bases)], driverInputs), async (draft) => {
     const manifest = await readFile(join(projectRoot, 'package.json'), 'utf8');
     await buildDriverImage({
       context: projectRoot,

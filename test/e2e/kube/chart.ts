@@ -21,6 +21,8 @@ export const classes = {
   /** In the pool that can reflink. */
   reflink: 'loopcsi-reflink',
   noatime: 'loopcsi-noatime',
+  /** In that pool too, with the filesystem that the suite asks for. */
+  suite: 'loopcsi-suite',
   /** In a pool of 256 MiB. */
   tiny: 'loopcsi-tiny',
 } as const;
@@ -70,6 +72,7 @@ export function chartValues(layout: Layout, more: Readonly<Record<string, object
       { name: classes.btrfs, fsType: 'btrfs' },
       { name: classes.immediate, fsType: 'xfs', volumeBindingMode: 'Immediate' },
       { name: classes.reflink, fsType: 'xfs', parameters: { pool: 'reflink' } },
+      { name: classes.suite, parameters: { pool: 'reflink' } },
       { name: classes.noatime, mountOptions: ['noatime'] },
       { name: classes.tiny, parameters: { pool: 'tiny' } },
     ],

@@ -75,19 +75,22 @@ test.serial(
     const scenario = await Scenario.begin(t, 'upgrade');
     const checker = await Checker.start(scenario, 'check', classes.xfs);
     const before = await untilDriverServes();
-    const lost: string[] = [];
+    // The kubelet registers anew what shows itself anew: within two of its rounds, a second each. Without the socket of the
+    // driver that ended the entry would be away until the next one serves.
+    let awayMs = 0;
     let isOver = false;
     t.teardown(() => {
       isOver = true;
     });
     const watching = (async () => {
       while (!isOver) {
+        const lookedAt = performance.now();
         const node = await api.find('CSINode', '', layout.nodeName);
-        if (!(textAt(node, 'spec.drivers') ?? '').includes(`"${driverName}"`))
-          lost.push(new Date().toISOString());
         await new Promise((resolve) => {
           setTimeout(resolve, 100);
         });
+        const isThere = (textAt(node, 'spec.drivers') ?? '').includes(`"${driverName}"`);
+        if (!isThere) awayMs += performance.now() - lookedAt;
       }
     })();
     const values = JSON.stringify(chartValues(layout, { podAnnotations: { release: 'next' } }));
@@ -97,8 +100,8 @@ test.serial(
     await untilDriverServes(before);
     isOver = true;
     await watching;
-    t.log(`CSINode was seen without the driver ${lost.length} times`);
-    t.true(lost.length <= 5, lost.join());
+    t.log(`CSINode was without the driver for ${Math.round(awayMs)} ms`);
+    t.true(awayMs < 3_000);
     await assertServes(scenario, 'after');
     await checker.assertWhole(t);
   },
