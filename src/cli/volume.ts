@@ -101,16 +101,19 @@ async function unmountVolume(
   idOrName: string,
   directory: string | undefined,
 ): Promise<void> {
-  const { volume_id, name } = await findVolume(session, idOrName);
+  const { volume_id, name, published_at: before } = await findVolume(session, idOrName);
   const { admin } = await session.driver();
   const target_path = directory === undefined ? '' : resolve(directory);
   const { target_paths } = await patiently(session.terminal, `unmounting '${name}'`, () =>
     admin.UnmountVolume({ volume_id, target_path }),
   );
+  // An attempt that met something busy may have unmounted some already.
+  const early = before.filter((path) => target_path === '' || path === target_path);
+  const places = [...new Set([...early, ...target_paths])];
   await session.show(volumeAsJson(await findVolume(session, volume_id)), () =>
-    target_paths.length === 0
+    places.length === 0
       ? `Volume '${name}' was not mounted${directory === undefined ? '' : ` at ${target_path}`}.`
-      : `Volume '${name}' is unmounted from ${target_paths.join(', ')}.`,
+      : `Volume '${name}' is unmounted from ${places.join(', ')}.`,
   );
 }
 

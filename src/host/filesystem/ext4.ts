@@ -8,10 +8,10 @@ import { ext4MakeArguments } from './ext4-make.ts';
 import {
   type Ext4Superblock,
   ext4Fills,
-  ext4UnusableTail,
   ext4MaxGrowthFactor,
   ext4SuperblockAt,
   ext4SuperblockBytes,
+  ext4UnusableTail,
   journalRecordsError,
   parseExt4Superblock,
 } from './ext4-superblock.ts';
