@@ -51,7 +51,7 @@ export async function makeMembers(
   const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, 'disk.img') }));
   const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });
   await holdRoom(domain, members, rooms);
-  const made = await Promise.all(
+  const made = await allOf(
     members.map(async (member) => {
       const { cut, id, name, temporary } = member;
       await chmod(join(temporary, 'disk.img'), 0o400);
@@ -66,6 +66,12 @@ export async function makeMembers(
   );
   await domain.reached('group:members-made');
   return { members: made, ...taken };
+}
+
+/** Waits for all, also when one fails: what is to be removed then must not be written to any more. */
+async function allOf<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
+  await Promise.allSettled(works);
+  return Promise.all(works);
 }
 
 /** Sources may have been written to since the room was reserved. */

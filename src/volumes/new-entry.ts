@@ -47,7 +47,12 @@ export async function commitNew<S extends v.GenericSchema>(
 export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
   const temporary = pool.pathOf('tmp', randomUUID());
   await mkdir(temporary, { mode: 0o700 });
-  await domain.reached('new:directory-made');
+  try {
+    await domain.reached('new:directory-made');
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
   return temporary;
 }
 
