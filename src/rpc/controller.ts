@@ -45,6 +45,7 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
         kind,
         fsType,
         fsTypeIsOpen: isFsTypeOpen(capabilities),
+        mountFlags: [...new Set(capabilities.flatMap(({ mountFlags }) => mountFlags))],
         settings: volumeSettings,
         parameters,
         source,

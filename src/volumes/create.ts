@@ -75,7 +75,9 @@ export async function makeVolume(
   options: { emptyRoot?: boolean } = {},
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
-  const reservation = await pool.room.reserve(record.sizeBytes, what);
+  const reservation = await pool.room.reserve(record.sizeBytes, what, {
+    allocate: record.provisioning === 'thick',
+  });
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
     return await explained(what, pool, () =>

@@ -86,7 +86,7 @@ async function promise(
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);
   beginEffects();
-  const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what);
+  const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what, { allocate });
   try {
     const grown = { ...record, sizeBytes };
     await writeRecord(volumeRecord, pool.pathOf(volume.area, record.id, 'volume.json'), grown);

@@ -54,6 +54,8 @@ export interface CreateVolumeInput {
   readonly source: VolumeSource | null;
   /** The request leaves the filesystem open: a copy then has its source's, whatever `fsType` says. */
   readonly fsTypeIsOpen?: boolean;
+  /** Of all capabilities: checked now rather than at the first mount, and not kept, since a mount brings its own. */
+  readonly mountFlags?: readonly string[];
   readonly mountOptions?: readonly string[];
   /** Leave no lost+found in a fresh ext4: Docker copies image content only into empty directories. */
   readonly emptyRoot?: boolean;

@@ -4,12 +4,14 @@ import type { VolumeRecord } from '../state/records.ts';
 import { MiB } from '../units.ts';
 import type { Domain } from './domain.ts';
 import type { CreateVolumeInput } from './model.ts';
+import { mountWords } from './mount-words.ts';
 
 /** The least size of an image with that filesystem; a raw block volume needs one image unit. */
 export function leastBytesOf(domain: Domain, fsType: FsType | null): bigint {
   return fsType === null ? MiB : domain.host.filesystems[fsType].leastBytes;
 }
 
+/** The record of a volume to be made. Throws `invalid` for mount options that it could never be mounted with. */
 export function newRecord(
   domain: Domain,
   draft: {
@@ -21,7 +23,7 @@ export function newRecord(
 ): VolumeRecord {
   const { id, input, sizeBytes, ephemeralTarget = null } = draft;
   const { settings } = input;
-  return {
+  const record: VolumeRecord = {
     schemaVersion: 1,
     id,
     name: input.name,
@@ -40,4 +42,6 @@ export function newRecord(
     mountOptions: [...(input.mountOptions ?? [])],
     createdAtMs: domain.now(),
   };
+  mountWords(record, input.mountFlags ?? []);
+  return record;
 }

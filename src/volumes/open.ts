@@ -192,6 +192,11 @@ async function capacityOf(
   asked: Parameters<Volumes['capacity']>[1],
 ): ReturnType<Volumes['capacity']> {
   const minimumVolumeBytes = leastBytesOf(domain, asked.fsType);
+  const { pool: name } = asked;
+  // Nodes may differ in their pools, and a scheduler asks each: one that this node lacks has no room here.
+  if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
+    return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
+  }
   const pools = asked.pool === undefined ? domain.pools.served : [domain.pools.named(asked.pool)];
   if (pools.length === 0) domain.pools.requireAllServed();
   let availableBytes = 0n;

@@ -132,8 +132,12 @@ export function parseInlineAttributes(context: Map): {
   requireKnown(context, Object.keys(knownAttributes), 'volume attribute');
   const { size, pool } = context;
   const parameters = pool === undefined ? {} : { pool };
+  const sizeBytes = size === undefined ? undefined : parseBytes(size, 'volume attribute size');
+  if (sizeBytes === 0n) {
+    throw new VolumeError('invalid', 'volume attribute size is 0; leave it out for the default');
+  }
   return {
-    sizeBytes: size === undefined ? undefined : parseBytes(size, 'volume attribute size'),
+    sizeBytes,
     settings: parseParameters(parameters, null),
   };
 }

@@ -49,7 +49,8 @@ export function requireAlike(
     published: readonly Publication[];
   },
 ): void {
-  const { id } = volume.record;
+  const { ephemeralTarget, name } = volume.record;
+  const id = ephemeralTarget === null ? volume.record.id : name;
   const { top, present, wanted, published } = at;
   const device = present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
   if (device === undefined) {

@@ -71,6 +71,8 @@ export class Room {
   readonly #pool: Pool;
   readonly #host: Host;
   #inFlightBytes = 0n;
+  /** Of these, what is allocated block by block right now. */
+  #allocatingBytes = 0n;
   readonly #trash = new Map<string, bigint>();
   #measured: Measured | undefined;
   #measuring: Promise<Measured> | undefined;
@@ -155,18 +157,20 @@ export class Room {
 
   /**
    * Sets `bytes` aside for an operation, or throws `no-space` naming pool and both sizes. One question at a time, so two
-   * operations never count the same room.
+   * operations never count the same room. `allocate`: they are taken from the disk at once, so promises are not enough.
    */
-  async reserve(bytes: bigint, what: string): Promise<Reservation> {
-    const turn = this.#turn.then(
-      () => this.#reserve(bytes, what),
-      () => this.#reserve(bytes, what),
-    );
+  async reserve(
+    bytes: bigint,
+    what: string,
+    { allocate = false }: { allocate?: boolean } = {},
+  ): Promise<Reservation> {
+    const work = (): Promise<Reservation> => this.#reserve(bytes, what, allocate);
+    const turn = this.#turn.then(work, work);
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
 
-  async #reserve(bytes: bigint, what: string): Promise<Reservation> {
+  async #reserve(bytes: bigint, what: string, allocate: boolean): Promise<Reservation> {
     let facts = await this.facts();
     if (roomOf(facts) < bytes) {
       // A measurement may be some milliseconds old; what was freed since counts too before anyone is refused.
@@ -188,13 +192,23 @@ export class Room {
         `${what}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,
       );
     }
+    const left = facts.freeBytes - facts.reserveBytes - this.#allocatingBytes;
+    if (allocate && left < bytes) {
+      throw new VolumeError(
+        'no-space',
+        `${what}: pool '${this.#pool.name}' has ${formatBytes(left > 0n ? left : 0n)} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
+      );
+    }
+    const allocating = allocate ? bytes : 0n;
     this.#inFlightBytes += bytes;
+    this.#allocatingBytes += allocating;
     let released = false;
     return {
       release: () => {
         if (released) return;
         released = true;
         this.#inFlightBytes -= bytes;
+        this.#allocatingBytes -= allocating;
       },
     };
   }

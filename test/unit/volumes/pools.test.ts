@@ -216,3 +216,37 @@ test('room in one pool thaws nothing of another that is full', async (t) => {
   await until('it is thawed', () => domain.guard.frozenSince(record.id) === undefined);
   await volumes.unstageVolume(call(), staging);
 });
+
+test('mount options that can never be mounted with are refused when the volume is made', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const asked = { ...input('v'), mountFlags: ['noatime', 'journal_path=/dev/sda'] };
+  await t.throwsAsync(volumes.createVolume(call(), asked), { message: /journal_path/ });
+  t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), []);
+});
+
+test('the capacity of a pool that this node lacks is 0; making a volume there is a mistake', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const asked = { pool: 'nvme', kind: 'mount', fsType: 'ext4' } as const;
+  t.like(await volumes.capacity(call(), asked), { availableBytes: 0n, maximumVolumeBytes: 0n });
+  const settings = { ...input('v').settings, pool: 'nvme' };
+  await t.throwsAsync(volumes.createVolume(call(), { ...input('v'), settings }), {
+    message: /no pool 'nvme'/,
+  });
+});
+
+test('a promise is not enough for a thick volume: its blocks must be free', async (t) => {
+  const node = await fakeNode(t);
+  const inodes = { totalInodes: 1_000_000n, freeInodes: 1_000_000n };
+  const few = { totalBytes: GiB, freeBytes: 100n * MiB, availableBytes: 100n * MiB, ...inodes };
+  const guard = { overcommitPerMille: 50_000, reserve: { bytes: 60n * MiB }, guard: false };
+  const host = new RoomyHost(async () => few);
+  const { volumes } = await node.open([node.settings('a', guard)], { host });
+  const asked = volumeInput('thick', { sizeBytes: 48n * MiB });
+  await volumes.createVolume(call(), { ...asked, name: 'thin' });
+  const settings = { ...asked.settings, provisioning: 'thick', trim: 'off' } as const;
+  await t.throwsAsync(volumes.createVolume(call(), { ...asked, settings }), {
+    message: /has 40 MiB free, and all 48 MiB are allocated at once/,
+  });
+});
