@@ -1,6 +1,5 @@
 import { access } from 'node:fs/promises';
 import { messageOf, VolumeError } from '../errors.ts';
-import { hasErrno } from '../host/errors.ts';
 import type { Host } from '../host/host.ts';
 import { NodeState } from '../state/node-state.ts';
 import { formatBytes } from '../units.ts';
@@ -92,11 +91,15 @@ export async function checkPoolAlone(
   const name = `pool:${settings.name}`;
   const { path } = settings;
   try {
-    await access(path);
-    const marker = await findMarker(await poolRootIn(path), settings.name);
     const seen = (await exists(node.stateDir))
       ? (await NodeState.open(node.stateDir)).seenAt(path)
       : undefined;
+    if (!(await exists(path))) return absent(settings, seen);
+    const root = await poolRootIn(path);
+    const marker = await findMarker(root, settings.name);
+    if (marker === undefined && root !== path) {
+      return ok(name, `${path} holds an image of its own, which the driver mounts when it starts`);
+    }
     if (marker === undefined) return withoutMarker(settings, seen);
     const nodeTag = nodeTagOf(node.nodeId);
     if (marker.nodeTag !== nodeTag) {
@@ -119,7 +122,6 @@ export async function checkPoolAlone(
       `${path} (${await filesystemOf(path)}): ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free; not served`,
     );
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return absent(settings);
     const message = error instanceof VolumeError ? error.message : `${path}: ${messageOf(error)}`;
     return fail(name, message, 'look at the directory and its disk');
   }
@@ -141,8 +143,9 @@ function withoutMarker({ name, path, create }: PoolSettings, seen: string | unde
   );
 }
 
-function absent({ name, path, create }: PoolSettings): Finding {
-  if (create) return ok(`pool:${name}`, `${path} is made when the driver starts`);
+function absent({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
+  if (create && seen === undefined)
+    return ok(`pool:${name}`, `${path} is made when the driver starts`);
   return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or make the directory');
 }
 

@@ -92,7 +92,8 @@ async function isCut(domain: Domain, volume: FoundVolume, imageBytes: bigint): P
   const { fsType } = volume.record;
   if (fsType === null) return true;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  return superblock !== undefined && superblock.sizeBytes > imageBytes;
+  // One that grows has a superblock all the while; an image without one was cut at its start.
+  return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 
 async function mountSigns(

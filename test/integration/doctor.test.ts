@@ -1,0 +1,102 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { MiB } from '../../src/units.ts';
+import type { Finding } from '../../src/volumes/doctor.ts';
+import { checkLeftovers } from '../../src/volumes/doctor-leftovers.ts';
+import { checkMachine } from '../../src/volumes/doctor-machine.ts';
+import {
+  call,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+async function makeVolume(node: ScratchNode, name: string): Promise<string> {
+  const input = volumeInput(name, { sizeBytes: 16n * MiB });
+  return (await node.volumes.createVolume(call(), input)).record.id;
+}
+
+async function leftovers(node: ScratchNode): Promise<readonly Finding[]> {
+  const findings = await checkLeftovers(node.domain);
+  return findings.filter(({ state }) => state !== 'ok');
+}
+
+/** Attaches as the driver does, but without its knowledge. */
+const attach = (node: ScratchNode, image: string) =>
+  node.host.loops.attach(image, {
+    sectorSize: 4096,
+    readOnly: false,
+    directIo: true,
+    discard: true,
+    mark: 'stray',
+  });
+
+onNode('a node at work has no leftovers', async (t) => {
+  const node = await scratchNode(t);
+  const id = await makeVolume(node, 'used');
+  await makeVolume(node, 'idle');
+  const paths = await mountVolume(node, id);
+  t.deepEqual(await leftovers(node), []);
+  await unmountVolume(node, id, paths);
+  t.deepEqual(await leftovers(node), []);
+});
+
+onNode('a device on a file of the pool that is no volume is named with its file', async (t) => {
+  const node = await scratchNode(t);
+  const image = join(node.poolPath, 'volumes', 'gone.img');
+  await node.host.files.createImage(image, { sizeBytes: 16n * MiB, allocate: false });
+  const device = await attach(node, image);
+  const [finding, ...others] = await leftovers(node);
+  await node.host.loops.detach(device);
+  t.deepEqual(others, []);
+  t.is(finding?.name, `loop-device:${device.path}`);
+  t.true(finding?.message.includes(image));
+  t.regex(finding?.remedy ?? '', /losetup --detach/);
+});
+
+onNode('a volume that is attached and mounted nowhere is named', async (t) => {
+  const node = await scratchNode(t);
+  const id = await makeVolume(node, 'attached');
+  const device = await attach(node, join(node.poolPath, 'volumes', id, 'disk.img'));
+  const [finding] = await leftovers(node);
+  await node.host.loops.detach(device);
+  t.is(finding?.name, `loop-device:${device.path}`);
+  t.regex(finding?.message ?? '', /mounted nowhere/);
+});
+
+onNode('half-made entries, records that cannot be read and cut images are named', async (t) => {
+  const node = await scratchNode(t);
+  const id = await makeVolume(node, 'cut');
+  const record = join(node.poolPath, 'volumes', 'broken.562f2833', 'volume.json');
+  await mkdir(join(node.poolPath, 'volumes', 'broken.562f2833'));
+  await writeFile(record, '{"half":');
+  await node.restart();
+  await mkdir(join(node.poolPath, 'tmp', 'half-made'));
+  await writeFile(join(node.poolPath, 'volumes', id, 'disk.img'), '');
+  const findings = await leftovers(node);
+  t.deepEqual(findings.map(({ name }) => name).sort(), [
+    'pool:default:record',
+    'pool:default:tmp',
+    'volume:cut',
+  ]);
+  for (const { name, remedy } of findings) t.not(remedy, '', name);
+  t.is(await readFile(record, 'utf8'), '{"half":', 'nothing was touched');
+});
+
+onNode('the machine that runs these tests can run the driver', async (t) => {
+  const node = await scratchNode(t);
+  const findings = await checkMachine(node.host);
+  t.deepEqual(
+    findings.filter(({ state }) => state === 'fail'),
+    [],
+  );
+  t.true(findings.some(({ name }) => name === 'loop-control'));
+});
