@@ -41,13 +41,13 @@ export async function expandVolume(
     async (operation) => {
       const volume = domain.pools.getVolume(id);
       if (input.capability !== undefined) requireFits(volume, input.capability);
-      const grown = await explained(`volume '${id}'`, volume.pool, () =>
-        promise(domain, volume, input, () => {
+      return explained(`volume '${id}'`, volume.pool, async () => {
+        const grown = await promise(domain, volume, input, () => {
           operation.beginEffects();
-        }),
-      );
-      const nodeExpansionRequired = await hasNodeWork(domain, grown);
-      return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+        });
+        const nodeExpansionRequired = await hasNodeWork(domain, grown);
+        return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+      });
     },
   );
 }

@@ -1,5 +1,6 @@
 import { VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
+import { explained } from './failures.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller that waits for an operation. Its signal ends the waiting, not the work. */
@@ -139,7 +140,10 @@ export class Operations {
         if (running !== undefined) running.progress = progress;
       },
     };
-    const result = this.#ownedBy(plan.owner, async () => run.work(operation)).finally(() => {
+    // What a story did not explain itself still gets a reason.
+    const explainedWork = async (): Promise<T> =>
+      explained(plan.owner, undefined, () => run.work(operation));
+    const result = this.#ownedBy(plan.owner, explainedWork).finally(() => {
       if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
       run.release();
     });

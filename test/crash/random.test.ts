@@ -4,7 +4,7 @@ import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
 import { brokenInvariants, settled } from './invariants.ts';
 import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
-import { placeOf } from './run-case.ts';
+import { placeOf, thawMs } from './run-case.ts';
 import { World } from './world.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
@@ -32,6 +32,7 @@ for (const ground of ['directory', 'xfs'] as const) {
         const killed = driver.kill();
         load.stop();
         await killed;
+        await delay(thawMs);
         t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kill');
         await running;
         await world.restart();
@@ -62,7 +63,11 @@ for (const ground of ['directory', 'xfs'] as const) {
     try {
       for (let round = 0; round < startUps; round += 1) {
         const running = load.run(workers);
-        await delay(100 + random.below(400));
+        // Enough must have happened for a start to have work, however slow the machine is.
+        const enough = load.done + 10;
+        for (const giveUpAt = Date.now() + 20_000; load.done < enough && Date.now() < giveUpAt; ) {
+          await delay(10 + random.below(20));
+        }
         const killed = world.driver.kill();
         load.stop();
         await killed;
@@ -73,6 +78,7 @@ for (const ground of ['directory', 'xfs'] as const) {
           await delay(random.below(800));
           await started.kill();
         }
+        await delay(thawMs);
         t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kills');
         await world.restart();
         await settled(placeOf(world));
@@ -81,6 +87,7 @@ for (const ground of ['directory', 'xfs'] as const) {
       }
       t.deepEqual(load.unexplained, []);
       t.log(`${startUps * 3} kills, ${load.done} calls answered`);
+      t.true(load.done > 0);
       await world.clear();
       await settled(placeOf(world));
       t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);

@@ -21,6 +21,11 @@ export class Watch {
     this.#failures.set(name, failures);
   }
 
+  /** Failures that no call has met are forgotten. */
+  clearFailures(): void {
+    this.#failures.clear();
+  }
+
   #call(name: string, args: readonly unknown[], work: () => unknown): unknown {
     this.calls.push({ name, args });
     const failure = this.#failures.get(name)?.shift();

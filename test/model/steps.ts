@@ -1,0 +1,170 @@
+/** What a random run does, as plain data, so that a shrunk failure can be pasted into a named test. */
+import fc from 'fast-check';
+
+export const volumeNames = ['a', 'b', 'c'] as const;
+export const snapshotNames = ['s', 't'] as const;
+export const targetNames = ['x', 'y'] as const;
+export const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
+
+export type VolumeName = (typeof volumeNames)[number];
+export type SnapshotName = (typeof snapshotNames)[number];
+export type TargetName = (typeof targetNames)[number];
+export type Kind = (typeof kinds)[number];
+/** Small, middle or large; the bytes depend on the kind. */
+export type Size = 1 | 2 | 3;
+
+export type CallStep =
+  | {
+      readonly do: 'create';
+      readonly v: VolumeName;
+      readonly kind: Kind;
+      readonly size: Size;
+      readonly from?: SnapshotName | VolumeName;
+    }
+  | { readonly do: 'delete'; readonly v: VolumeName }
+  | { readonly do: 'stage'; readonly v: VolumeName; readonly noatime: boolean }
+  | { readonly do: 'unstage'; readonly v: VolumeName }
+  | {
+      readonly do: 'publish';
+      readonly v: VolumeName;
+      readonly target: TargetName;
+      readonly readOnly: boolean;
+    }
+  | { readonly do: 'unpublish'; readonly v: VolumeName; readonly target: TargetName }
+  | { readonly do: 'expand'; readonly v: VolumeName; readonly size: Size }
+  | { readonly do: 'nodeExpand'; readonly v: VolumeName; readonly size: Size }
+  | { readonly do: 'snapshot'; readonly s: SnapshotName; readonly v: VolumeName }
+  | { readonly do: 'deleteSnapshot'; readonly s: SnapshotName };
+
+/** What the node does to a call: which of its host calls fails, with what, before or after its work. */
+export interface Failure {
+  readonly name: string;
+  readonly errno: string;
+  readonly after: boolean;
+}
+
+export type Step =
+  | CallStep
+  /** Then the call is repeated, or, for a create that is given up, deleted, and the driver starts again. */
+  | {
+      readonly do: 'failing';
+      readonly call: CallStep;
+      readonly failure: Failure;
+      readonly giveUp: boolean;
+    }
+  | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
+  /** The driver dies at the n-th step of the call, and a new one starts. */
+  | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
+  | { readonly do: 'restart' };
+
+const v = fc.constantFrom(...volumeNames);
+const s = fc.constantFrom(...snapshotNames);
+const target = fc.constantFrom(...targetNames);
+const size = fc.constantFrom<Size>(1, 2, 3);
+
+const callStep: fc.Arbitrary<CallStep> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record(
+      {
+        do: fc.constant('create' as const),
+        v,
+        kind: fc.constantFrom<Kind>('ext4', 'ext4', 'xfs', 'btrfs', 'block'),
+        size,
+        from: fc.oneof(s, v),
+      },
+      { requiredKeys: ['do', 'v', 'kind', 'size'] },
+    ),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('delete' as const), v }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('stage' as const),
+      v,
+      noatime: fc.nat(7).map((n) => n === 0),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('unstage' as const), v }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('publish' as const),
+      v,
+      target,
+      readOnly: fc.nat(3).map((n) => n === 0),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('unpublish' as const), v, target }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('expand' as const), v, size }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('nodeExpand' as const), v, size }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('snapshot' as const), s, v }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('deleteSnapshot' as const), s }) },
+);
+
+/** Calls of the host that can fail, and with what they were seen to fail. */
+const failures: readonly (readonly [string, readonly string[]])[] = [
+  ['filesystems.ext4.make', ['program']],
+  ['filesystems.xfs.make', ['program']],
+  ['filesystems.ext4.renewUuid', ['program']],
+  ['filesystems.ext4.growMounted', ['EIO']],
+  ['filesystems.ext4.readSuperblock', ['EIO']],
+  ['files.createImage', ['ENOSPC', 'EROFS', 'EIO']],
+  ['files.growImage', ['ENOSPC', 'EIO']],
+  ['files.imageStatus', ['EIO']],
+  ['files.sync', ['EIO', 'ENOSPC']],
+  ['files.renameNoReplace', ['EROFS', 'EIO', 'ENOSPC']],
+  ['files.capacity', ['EIO']],
+  ['loops.attach', ['EBUSY', 'ENXIO', 'ENOSPC']],
+  ['loops.detach', ['EIO']],
+  ['loops.findByImage', ['EIO']],
+  ['loops.refreshSize', ['EIO']],
+  ['mounts.list', ['EIO']],
+  ['mounts.at', ['EIO']],
+  ['mounts.mountDevice', ['EIO', 'ENOMEM']],
+  ['mounts.bind', ['ENOMEM', 'EIO']],
+  ['mounts.unmount', ['EBUSY']],
+  ['mounts.makeTarget', ['EROFS', 'ENOSPC']],
+  ['mounts.removeTarget', ['EIO']],
+  ['copies.reflink', ['ENOSPC', 'EIO']],
+  ['copies.copySparse', ['ENOSPC', 'EIO']],
+  ['freezer.freeze', ['EBUSY', 'ETIMEDOUT']],
+];
+
+const failure: fc.Arbitrary<Failure> = fc.constantFrom(...failures).chain(([name, errnos]) =>
+  fc.record({
+    name: fc.constant(name),
+    errno: fc.constantFrom(...errnos),
+    after: fc.boolean(),
+  }),
+);
+
+/** Steps of which about one in three is disturbed. */
+export const steps: fc.Arbitrary<readonly Step[]> = fc.array(
+  fc.oneof(
+    { weight: 12, arbitrary: callStep },
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        do: fc.constant('failing' as const),
+        call: callStep,
+        failure,
+        giveUp: fc.boolean(),
+      }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ do: fc.constant('both' as const), first: callStep, second: callStep }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        do: fc.constant('dying' as const),
+        call: callStep,
+        at: fc.integer({ min: 1, max: 9 }),
+      }),
+    },
+    { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
+  ),
+  { maxLength: 30, size: 'max' },
+);

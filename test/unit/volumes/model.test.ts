@@ -1,0 +1,83 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { runSteps } from '../../model/run.ts';
+import { type Step, steps } from '../../model/steps.ts';
+import { fakeNode, subjectOn } from '../../model/subject.ts';
+
+const runs = Number(process.env['LOOPCSI_MODEL_RUNS'] ?? 60);
+
+/** What goes wrong in that sequence, on a node in memory; undefined: nothing. */
+async function problemIn(sequence: readonly Step[], reflink: boolean): Promise<string | undefined> {
+  const node = await fakeNode({ reflink });
+  const subject = await subjectOn(node);
+  try {
+    return await runSteps(subject, sequence, { reflink, growsExt4InUse: true });
+  } finally {
+    await subject.close();
+    await node.remove();
+  }
+}
+
+for (const reflink of [true, false]) {
+  test(`random calls, failures, deaths: as the model says (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
+    t.timeout(180_000);
+    const problems: string[] = [];
+    const result = await fc.check(
+      fc.asyncProperty(steps, async (sequence) => {
+        const problem = await problemIn(sequence, reflink);
+        problems.push(...(problem === undefined ? [] : [problem]));
+        return problem === undefined;
+      }),
+      { numRuns: runs, interruptAfterTimeLimit: 60_000, markInterruptAsFailure: false },
+    );
+    // The last is that of the smallest sequence.
+    t.false(result.failed, `${problems.at(-1) ?? ''}\n${JSON.stringify(result.counterexample)}`);
+    t.true(result.numRuns > 0);
+  });
+}
+
+/** Shrunk failures of earlier runs, each with what was wrong then. */
+const found: readonly { readonly name: string; readonly steps: readonly Step[] }[] = [
+  {
+    name: 'unpublishing an unknown volume leaves what another one has at that target',
+    steps: [
+      { do: 'create', v: 'c', kind: 'ext4', size: 1 },
+      { do: 'stage', v: 'c', noatime: true },
+      { do: 'publish', v: 'c', target: 'y', readOnly: true },
+      { do: 'unpublish', v: 'a', target: 'y' },
+    ],
+  },
+  {
+    name: 'a delete whose fsync failed is finished by its repeat',
+    steps: [
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      {
+        do: 'failing',
+        call: { do: 'delete', v: 'a' },
+        failure: { name: 'files.sync', errno: 'EIO', after: false },
+        giveUp: false,
+      },
+      { do: 'create', v: 'a', kind: 'block', size: 1 },
+    ],
+  },
+  {
+    name: 'a look at the devices that fails has a reason',
+    steps: [
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      {
+        do: 'failing',
+        call: { do: 'delete', v: 'a' },
+        failure: { name: 'loops.findByImage', errno: 'EIO', after: false },
+        giveUp: false,
+      },
+    ],
+  },
+];
+
+for (const { name, steps: sequence } of found) {
+  for (const reflink of [true, false]) {
+    test(`${name} (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
+      t.is(await problemIn(sequence, reflink), undefined);
+    });
+  }
+}
