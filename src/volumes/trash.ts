@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../errors.ts';
+import { hasErrno } from '../host/errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import { MiB } from '../units.ts';
@@ -14,6 +15,13 @@ import { partName } from './snapshot-files.ts';
 /** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
 const sliceBytes = 256n * MiB;
 
+interface Unsynced {
+  readonly pool: Pool;
+  readonly area: KeptArea;
+  /** Entries of the trash whose blocks may not be freed yet. */
+  readonly names: string[];
+}
+
 /** What was deleted leaves its place at once; its blocks are freed here, one entry at a time, and count as trash until then. */
 export class Trash {
   readonly #host: Host;
@@ -22,8 +30,8 @@ export class Trash {
   readonly #ownedBy: OwnedBy;
   readonly #stop = new AbortController();
   #work: Promise<void> = Promise.resolve();
-  /** Places whose last rename is not known to be on the disk. */
-  readonly #unsynced = new Map<string, { readonly pool: Pool; readonly area: KeptArea }>();
+  /** Places whose last renames are not known to be on the disk. */
+  readonly #unsynced = new Map<string, Unsynced>();
 
   constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
     this.#host = deps.host;
@@ -39,17 +47,22 @@ export class Trash {
   async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
     const name = `${id}.${randomUUID()}`;
     const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id));
-    await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
+    try {
+      await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
+    } catch (error) {
+      // Taken away by hand: what is left to remove is that we know of it.
+      if (!hasErrno(error, 'ENOENT')) throw error;
+      pool.forget(area, id);
+      await this.#sync(pool, area);
+      return;
+    }
     pool.room.noteTrash(name, allocatedBytes);
     pool.forget(area, id);
-    this.#unsynced.set(`${pool.name} ${area}`, { pool, area });
-    try {
-      await this.#reached('delete:renamed');
-      await this.#sync(pool, area);
-      await this.#reached('delete:committed');
-    } finally {
-      this.#enqueue(pool, name);
-    }
+    const { names } = this.#unsyncedOf(pool, area);
+    names.push(name);
+    await this.#reached('delete:renamed');
+    await this.#sync(pool, area);
+    await this.#reached('delete:committed');
   }
 
   /** What a delete must do that finds nothing: an earlier one may have failed between its rename and the fsync. */
@@ -57,10 +70,27 @@ export class Trash {
     for (const { pool, area } of [...this.#unsynced.values()]) await this.#sync(pool, area);
   }
 
+  #unsyncedOf(pool: Pool, area: KeptArea): Unsynced {
+    const key = `${pool.name} ${area}`;
+    const place = this.#unsynced.get(key) ?? { pool, area, names: [] };
+    this.#unsynced.set(key, place);
+    return place;
+  }
+
+  /** Blocks are freed only now: a power cut before would bring back a volume that has lost them. */
   async #sync(pool: Pool, area: KeptArea): Promise<void> {
+    const { names } = this.#unsyncedOf(pool, area);
+    const renamed = [...names];
     const { files } = this.#host;
     await Promise.all([files.sync(pool.pathOf(area)), files.sync(pool.pathOf('trash'))]);
-    this.#unsynced.delete(`${pool.name} ${area}`);
+    for (const name of renamed) {
+      const index = names.indexOf(name);
+      // Another delete of the same area may have synced it as well.
+      if (index < 0) continue;
+      names.splice(index, 1);
+      this.#enqueue(pool, name);
+    }
+    if (names.length === 0) this.#unsynced.delete(`${pool.name} ${area}`);
   }
 
   /** Queues everything an earlier run left in the pool's trash. */

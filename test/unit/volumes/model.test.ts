@@ -1,5 +1,8 @@
+import { rm } from 'node:fs/promises';
 import test from 'ava';
 import fc from 'fast-check';
+import { MiB } from '../../../src/units.ts';
+import { call, volumeInput } from '../../helpers/scratch-node.ts';
 import { runSteps } from '../../model/run.ts';
 import { type Step, steps } from '../../model/steps.ts';
 import { fakeNode, subjectOn } from '../../model/subject.ts';
@@ -61,6 +64,19 @@ const found: readonly { readonly name: string; readonly steps: readonly Step[] }
     ],
   },
   {
+    name: 'a delete whose look at the image fails spares a volume in use',
+    steps: [
+      { do: 'create', v: 'b', kind: 'block', size: 1 },
+      { do: 'stage', v: 'b', noatime: true },
+      {
+        do: 'failing',
+        call: { do: 'delete', v: 'b' },
+        failure: { name: 'files.imageStatus', errno: 'EIO', after: false },
+        giveUp: false,
+      },
+    ],
+  },
+  {
     name: 'a look at the devices that fails has a reason',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
@@ -81,3 +97,19 @@ for (const { name, steps: sequence } of found) {
     });
   }
 }
+
+test('a delete of what was taken away by hand is done', async (t) => {
+  const node = await fakeNode({ reflink: true });
+  const subject = await subjectOn(node);
+  try {
+    const { volumes, domain } = subject.opened();
+    const { record } = await volumes.createVolume(call(), volumeInput('a', { sizeBytes: MiB }));
+    const [pool] = domain.pools.all;
+    await rm(pool?.pathOf('volumes', record.id) ?? '', { recursive: true });
+    await volumes.deleteVolume(call(), record.id);
+    await t.throwsAsync(volumes.getVolume(call(), record.id), { message: /does not exist/ });
+  } finally {
+    await subject.close();
+    await node.remove();
+  }
+});
