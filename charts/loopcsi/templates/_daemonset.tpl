@@ -43,6 +43,10 @@ spec:
       {{- with $values.imagePullSecrets }}
       imagePullSecrets: {{- toYaml . | nindent 8 }}
       {{- end }}
+      {{- with $values.seLinuxOptions }}
+      securityContext:
+        seLinuxOptions: {{- toYaml . | nindent 10 }}
+      {{- end }}
       {{- with $group.nodeSelector }}
       nodeSelector: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -73,6 +77,9 @@ spec:
         # Loop devices appear there while the driver runs.
         - name: dev
           hostPath: {path: /dev, type: Directory}
+        # The queue settings of loop devices: thick volumes must never be discarded. The runtime's own /sys is read-only.
+        - name: sys-block
+          hostPath: {path: /sys/devices/virtual/block, type: Directory}
         # Which pool was seen where, outside all pools.
         - name: state
           hostPath: {path: {{ $values.stateDir }}, type: DirectoryOrCreate}
@@ -169,6 +176,7 @@ spec:
     - {name: kubelet-plugins, mountPath: {{ $values.kubeletDir }}/plugins, mountPropagation: Bidirectional}
     - {name: kubelet-pods, mountPath: {{ $values.kubeletDir }}/pods, mountPropagation: Bidirectional}
     - {name: dev, mountPath: /dev}
+    - {name: sys-block, mountPath: /sys/devices/virtual/block}
     - {name: state, mountPath: {{ $values.stateDir }}}
     {{- range .group.pools }}
     # HostToContainer: a disk that is mounted later is seen without a restart.

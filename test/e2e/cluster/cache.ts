@@ -10,7 +10,9 @@ import { join } from 'node:path';
 
 export const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 
-const staleAfterMs = 14 * 24 * 3_600_000;
+/** Of each name so many stay however old they are, and nothing that was used within the hour goes. */
+const keptEntries = 2;
+const freshMs = 3_600_000;
 
 function cacheRoot(): string {
   const cacheHome = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
@@ -77,9 +79,13 @@ async function touch(entry: string): Promise<boolean> {
 
 async function dropStale(name: string): Promise<void> {
   const pattern = new RegExp(`^\\.?${name}-\\w{6,16}$`);
+  const found: { readonly path: string; readonly usedAtMs: number }[] = [];
   for (const other of await readdir(cacheRoot())) {
     const path = join(cacheRoot(), other);
-    if (!pattern.test(other) || (await stat(path)).mtimeMs > Date.now() - staleAfterMs) continue;
-    await rm(path, { recursive: true, force: true });
+    if (pattern.test(other)) found.push({ path, usedAtMs: (await stat(path)).mtimeMs });
+  }
+  found.sort((a, b) => b.usedAtMs - a.usedAtMs);
+  for (const { path, usedAtMs } of found.slice(keptEntries)) {
+    if (usedAtMs < Date.now() - freshMs) await rm(path, { recursive: true, force: true });
   }
 }

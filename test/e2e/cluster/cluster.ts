@@ -98,10 +98,7 @@ export class Cluster {
     const { layout } = this;
     await this.killNode();
     await machine.unmountAll(layout, [layout.state, layout.kubeletDir]);
-    await eventually('all loop devices to be detached', async () => {
-      await machine.detachLoopDevices(layout);
-      return (await machine.loopDevicesOf(layout)).length === 0 ? true : undefined;
-    });
+    await machine.detachLoopDevices(layout);
     await rm(join(layout.state, 'containerd/state'), { recursive: true, force: true });
     await rm(join(layout.state, 'runc'), { recursive: true, force: true });
     await this.start('containerd');

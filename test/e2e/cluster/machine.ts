@@ -11,7 +11,7 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, run } from '../../../scripts/command.ts';
+import { attempt, eventually, run } from '../../../scripts/command.ts';
 import { addresses, type Layout } from './layout.ts';
 
 /** The kubelet sets these for the whole machine. */
@@ -89,8 +89,12 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
     const [, name = '', inode = '', path = ''] = /^(\S+)\s+(\d+)\s+(.*)$/.exec(line.trim()) ?? [];
     return name === '' ? [] : [{ name, inode, path }];
   });
+  const embedded = volumeId === undefined ? await embeddedInodes(layout) : [];
   const own = devices.filter(
-    ({ path }) => path.includes(mark) || (volumeId === undefined && path.startsWith(root)),
+    ({ inode, path }) =>
+      path.includes(mark) ||
+      (volumeId === undefined && path.startsWith(root)) ||
+      (embedded.includes(inode) && path.endsWith('/reflink.img')),
   );
   // The kubelet puts a loop device of its own on the device node of a raw block volume.
   const nodes = await Promise.all(own.map(async ({ name }) => String((await stat(name)).ino)));
@@ -100,14 +104,28 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
   return [...stacked, ...own].map(({ name }) => name);
 }
 
+/** Images that pools lie in. */
+async function embeddedInodes(layout: Layout): Promise<string[]> {
+  const pools = await readdir(layout.pools).catch(() => []);
+  const found = await Promise.all(
+    pools.map(async (pool) => stat(join(layout.pools, pool, 'reflink.img')).catch(() => undefined)),
+  );
+  return found.flatMap((one) => (one === undefined ? [] : [String(one.ino)]));
+}
+
 /** The end of all volume ids of this cluster's node, as its first pool knows it; a word that no path holds before that. */
 async function nodeTagOf(layout: Layout): Promise<string> {
   const marker = await readFile(join(layout.pools, 'default/pool.json'), 'utf8').catch(() => '');
   return /"nodeTag": "(\w+)"/.exec(marker)?.[1] ?? 'no pool yet';
 }
 
+/** Detaches them all; one that another lies on goes in a later round. */
 export async function detachLoopDevices(layout: Layout): Promise<void> {
-  for (const device of await loopDevicesOf(layout)) await attempt('losetup', ['--detach', device]);
+  await eventually('all loop devices to be detached', async () => {
+    const devices = await loopDevicesOf(layout);
+    for (const device of devices) await attempt('losetup', ['--detach', device]);
+    return devices.length === 0 ? true : undefined;
+  });
 }
 
 async function hierarchies(): Promise<string[]> {

@@ -18,11 +18,14 @@ export const classes = {
   xfs: 'loopcsi-xfs',
   btrfs: 'loopcsi-btrfs',
   immediate: 'loopcsi-immediate',
+  thick: 'loopcsi-thick',
   /** In the pool that can reflink. */
   reflink: 'loopcsi-reflink',
   noatime: 'loopcsi-noatime',
   /** In that pool too, with the filesystem that the suite asks for. */
   suite: 'loopcsi-suite',
+  /** In a pool that lies in an XFS image of its own. */
+  embedded: 'loopcsi-embedded',
   /** In a pool of 256 MiB. */
   tiny: 'loopcsi-tiny',
 } as const;
@@ -34,10 +37,18 @@ const local = (program: string): object => ({
   pullPolicy: 'Never',
 });
 
+/** The snapshot-controller that the chart brings along. */
+export function snapshotController(): object {
+  return { enabled: true, image: local('snapshot-controller') };
+}
+
 /** Values of the tests' release; `more` is merged over them, key by key. */
-export function chartValues(layout: Layout, more: Readonly<Record<string, object>> = {}): object {
+export function chartValues(
+  layout: Layout,
+  more: Readonly<Record<string, object>> = {},
+): Readonly<Record<string, unknown>> {
   const pool = (name: string): string => join(layout.pools, name);
-  const [provisioner, resizer, snapshotter, controller] = sidecars.map(local);
+  const [provisioner, resizer, snapshotter] = sidecars.map(local);
   const values: Readonly<Record<string, unknown>> = {
     image: local('loopcsi'),
     kubeletDir: layout.kubeletDir,
@@ -54,7 +65,7 @@ export function chartValues(layout: Layout, more: Readonly<Record<string, object
     },
     resizer: { image: resizer },
     snapshotter: { image: snapshotter },
-    'snapshot-controller': { enabled: true, image: controller },
+    'snapshot-controller': snapshotController(),
     pools: [
       { name: 'default', path: pool('default'), create: true, reserve: '1%' },
       {
@@ -65,6 +76,7 @@ export function chartValues(layout: Layout, more: Readonly<Record<string, object
         reserve: '0%',
       },
       { name: 'tiny', path: pool('tiny'), create: true, mountpointRequired: true, reserve: '0%' },
+      { name: 'embedded', path: pool('embedded'), create: true, reflink: '4Gi', reserve: '0%' },
     ],
     storageClasses: [
       { name: classes.ext4, default: true },
@@ -72,6 +84,8 @@ export function chartValues(layout: Layout, more: Readonly<Record<string, object
       { name: classes.btrfs, fsType: 'btrfs' },
       { name: classes.immediate, fsType: 'xfs', volumeBindingMode: 'Immediate' },
       { name: classes.reflink, fsType: 'xfs', parameters: { pool: 'reflink' } },
+      { name: classes.thick, parameters: { provisioning: 'thick' } },
+      { name: classes.embedded, fsType: 'xfs', parameters: { pool: 'embedded' } },
       { name: classes.suite, parameters: { pool: 'reflink' } },
       { name: classes.noatime, mountOptions: ['noatime'] },
       { name: classes.tiny, parameters: { pool: 'tiny' } },

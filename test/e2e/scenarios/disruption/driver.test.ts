@@ -12,6 +12,7 @@ import {
   mountDisks,
   nodePods,
   release,
+  snapshotController,
   systemNamespace,
 } from '../../kube/chart.ts';
 import { api, cluster, helm, isReady, layout, Scenario } from '../../kube/scenario.ts';
@@ -59,7 +60,9 @@ async function driverProcess(): Promise<number> {
 test.serial('the driver is killed: pods write on, and the driver serves again', async (t) => {
   const scenario = await Scenario.begin(t, 'kill-driver');
   const checkers = await Promise.all(
-    [classes.ext4, classes.xfs].map((one) => Checker.start(scenario, `check-${one}`, one)),
+    [classes.ext4, classes.xfs, classes.embedded].map((one) =>
+      Checker.start(scenario, `check-${one}`, one),
+    ),
   );
   const { name } = await driverPod();
   process.kill(await driverProcess(), 'SIGKILL');
@@ -157,7 +160,7 @@ test.serial(
   async (t) => {
     const scenario = await Scenario.begin(t, 'reboot');
     const checkers = await Promise.all(
-      [classes.ext4, classes.xfs, classes.btrfs, classes.reflink].map((one) =>
+      [classes.ext4, classes.xfs, classes.btrfs, classes.reflink, classes.embedded].map((one) =>
         Checker.start(scenario, `check-${one}`, one),
       ),
     );
@@ -169,9 +172,21 @@ test.serial(
     });
     const before = await Promise.all(checkers.map(async (checker) => checker.rounds()));
     await cluster.reboot();
-    // The pools' disks come late, as with a slow fstab: the driver finds them without a restart.
+    // The pools' disks come late, as with a slow fstab: the driver says what it waits for, and finds them without a restart.
+    const told = await eventually(
+      'the driver to say what it waits for',
+      async () => {
+        const events = await api.list('Event', systemNamespace);
+        const messages = events.map((event) => textAt(event, 'message') ?? '');
+        return messages.find((text) => /Readiness probe failed: .*not a mount point/s.test(text));
+      },
+      { timeoutMs: 90_000 },
+    );
+    t.regex(told, /pool '(?:reflink|tiny)'.*mount/s);
+    const waiting = await driverPod();
     await mountDisks(layout);
-    await untilDriverServes();
+    t.is(await untilDriverServes(), waiting.name);
+    t.is((await driverPod()).restarts, waiting.restarts, 'found without a restart');
     for (const [index, checker] of checkers.entries()) {
       await eventually(
         `${checker.name} to come back`,
@@ -183,5 +198,25 @@ test.serial(
     await scenario.untilReady('block', 120_000);
     t.is(await scenario.sh('block', 'head -c 5 /dev/disk'), 'magic');
     await assertServes(scenario, 'after');
+  },
+);
+
+test.serial(
+  'helm test says what to do when the snapshot-controller is not distributed',
+  async (t) => {
+    const plain = {
+      ...snapshotController(),
+      extraArgs: ['--enable-distributed-snapshotting=false'],
+    };
+    const flags = [...inNamespace, '--wait', '--timeout', '2m', '--values', '-'];
+    const values = JSON.stringify(chartValues(layout, { 'snapshot-controller': plain }));
+    const upgraded = await helm(['upgrade', release, chartPath, ...flags], values);
+    t.is(upgraded.exitCode, 0, upgraded.stderr);
+    const { exitCode, stdout, stderr } = await helm(['test', release, ...inNamespace, '--logs']);
+    t.not(exitCode, 0);
+    t.regex(stdout + stderr, /does not do distributed snapshotting/);
+    t.regex(stdout + stderr, /--enable-distributed-snapshotting=true/);
+    const usual = JSON.stringify(chartValues(layout));
+    t.is((await helm(['upgrade', release, chartPath, ...flags], usual)).exitCode, 0);
   },
 );

@@ -1,6 +1,8 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'ava';
 import { classes } from '../../kube/chart.ts';
-import { Scenario } from '../../kube/scenario.ts';
+import { layout, Scenario } from '../../kube/scenario.ts';
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   test(`${fsType}: from claim to pod, with the size that was asked for, and the data outlives the pod`, async (t) => {
@@ -77,4 +79,13 @@ test('a claim mounted read-only cannot be written', async (t) => {
   t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
   const refused = await scenario.trySh('reader', 'echo no >/data/file');
   t.regex(refused.stderr, /Read-only file system/);
+});
+
+test('a thick volume has all of its room from the start', async (t) => {
+  const scenario = await Scenario.begin(t, 'thick');
+  await scenario.claim('data', { storageClass: classes.thick, size: '64Mi' });
+  await scenario.readyPod('writer', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });
+  const image = join(layout.pools, 'default/volumes', await scenario.volumeId('data'), 'disk.img');
+  const { blocks, size } = await stat(image);
+  t.true(blocks * 512 >= size, `${blocks * 512} of ${size} bytes`);
 });

@@ -67,25 +67,27 @@ test('a snapshot outlives its volume, and goes with what it occupied', async (t)
   await api.untilGone('VolumeSnapshotContent', '', content);
 });
 
-test('a clone has the data of its source and goes its own way', async (t) => {
-  const scenario = await Scenario.begin(t, 'clone');
-  await scenario.claim('data', { storageClass, size });
-  await scenario.readyPod('writer', {
-    claims: { '/data': 'data' },
-    script: 'echo shared >/data/file && sync',
+for (const storageClass of [classes.reflink, classes.embedded]) {
+  test(`${storageClass}: a clone has the data of its source and goes its own way`, async (t) => {
+    const scenario = await Scenario.begin(t, `clone-${storageClass}`);
+    await scenario.claim('data', { storageClass, size });
+    await scenario.readyPod('writer', {
+      claims: { '/data': 'data' },
+      script: 'echo shared >/data/file && sync',
+    });
+    await scenario.claim('twin', {
+      storageClass,
+      size,
+      source: { kind: 'PersistentVolumeClaim', name: 'data' },
+    });
+    await scenario.readyPod('other', {
+      claims: { '/data': 'twin' },
+      script: 'cat /data/file >/data/copy && echo own >/data/file',
+    });
+    t.is(await scenario.sh('other', 'cat /data/copy'), 'shared');
+    t.is(await scenario.sh('writer', 'cat /data/file'), 'shared');
   });
-  await scenario.claim('twin', {
-    storageClass,
-    size,
-    source: { kind: 'PersistentVolumeClaim', name: 'data' },
-  });
-  await scenario.readyPod('other', {
-    claims: { '/data': 'twin' },
-    script: 'cat /data/file >/data/copy && echo own >/data/file',
-  });
-  t.is(await scenario.sh('other', 'cat /data/copy'), 'shared');
-  t.is(await scenario.sh('writer', 'cat /data/file'), 'shared');
-});
+}
 
 test('a block volume is snapshotted and restored as a block volume', async (t) => {
   const scenario = await Scenario.begin(t, 'snapshot-block');
