@@ -1,6 +1,6 @@
 import { VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
-import type { LoopDevice, Mount } from '../host/host.ts';
+import type { ImageStatus, LoopDevice, Mount } from '../host/host.ts';
 import { markOf } from '../host/loop-status.ts';
 import type { VolumeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
@@ -10,11 +10,25 @@ import { dirtyLimitBytes, isFreezable } from './watermarks.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {
+  /** The image as it was when its devices were looked for; undefined where it is gone. */
+  readonly image: ImageStatus | undefined;
   readonly readWrite: LoopDevice | undefined;
   readonly readOnly: LoopDevice | undefined;
   readonly devices: readonly LoopDevice[];
   /** Mounts of the filesystem on the read-write device, bottom first. */
   readonly mounts: readonly Mount[];
+  /** All mounts of our namespace, of the same look; empty when there is no device. */
+  readonly table: readonly Mount[];
+}
+
+/** The mounts that were at exactly that target in the same look, bottom first. Asks again where none was needed before. */
+export async function mountsAt(
+  domain: Domain,
+  present: Attachment,
+  target: string,
+): Promise<readonly Mount[]> {
+  const table = present.devices.length > 0 ? present.table : await domain.host.mounts.list();
+  return table.filter((mount) => mount.target === target);
 }
 
 /** Whether that mount is of the filesystem on that device. btrfs has a device number of its own, so its source is compared. */
@@ -36,7 +50,7 @@ export function isNodeOf(mount: Mount, device: LoopDevice): boolean {
 /** Asks the kernel; remembers nothing. Throws `unavailable` when the image is gone. */
 export async function attachmentOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
   const image = await statusOf(domain, volume);
-  return attachmentTo(domain, await domain.host.loops.findByImage(image));
+  return attachmentTo(domain, await domain.host.loops.findByImage(image), image);
 }
 
 /**
@@ -49,7 +63,7 @@ export async function remainsOf(domain: Domain, volume: FoundVolume): Promise<At
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
-  if (devices.length > 0) return attachmentTo(domain, devices);
+  if (devices.length > 0) return attachmentTo(domain, devices, image);
   return remainsByMark(domain, [volume.record.id]);
 }
 
@@ -67,14 +81,17 @@ export async function remainsByMark(domain: Domain, ids: readonly string[]): Pro
 export async function attachmentTo(
   domain: Domain,
   devices: readonly LoopDevice[],
+  image?: ImageStatus,
 ): Promise<Attachment> {
   const readWrite = devices.find((device) => !device.readOnly);
   const readOnly = devices.find((device) => device.readOnly);
-  if (devices.length === 0) return { readWrite, readOnly, devices, mounts: [] };
-  const mounts = (await domain.host.mounts.list()).filter((mount) =>
+  const base = { image, readWrite, readOnly, devices };
+  if (devices.length === 0) return { ...base, mounts: [], table: [] };
+  const table = await domain.host.mounts.list();
+  const mounts = table.filter((mount) =>
     devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
   );
-  return { readWrite, readOnly, devices, mounts };
+  return { ...base, mounts, table };
 }
 
 export async function statusOf(domain: Domain, volume: FoundVolume) {

@@ -174,8 +174,9 @@ async function mountThere(
   const wanted = publicationOf(input);
   const filesystem = domain.host.filesystems[record.fsType];
   const words = mountWords(record, input.capability.mountFlags);
-  await makeReady(domain, volume, { filesystem, present: await attachmentOf(domain, volume) });
-  const device = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
+  const before = await attachmentOf(domain, volume);
+  const { present } = await makeReady(domain, volume, { filesystem, present: before });
+  const device = await ensureAttached(domain, volume, present);
   await domain.reached('publish:attached');
   await writeNotes(volume, {
     schemaVersion: 1,

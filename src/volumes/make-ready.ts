@@ -1,14 +1,18 @@
 import { VolumeError } from '../errors.ts';
-import type { Filesystem, Superblock } from '../host/host.ts';
+import type { Filesystem, ImageStatus, Superblock } from '../host/host.ts';
 import { formatBytes, MiB } from '../units.ts';
-import { type Attachment, detach, statusOf } from './attachment.ts';
+import { type Attachment, attachmentOf, detach, statusOf } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import type { FoundVolume } from './pools.ts';
 
 /** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. */
-export async function finishImage(domain: Domain, volume: FoundVolume): Promise<void> {
+export async function finishImage(
+  domain: Domain,
+  volume: FoundVolume,
+  seen?: ImageStatus,
+): Promise<void> {
   const { sizeBytes, provisioning } = volume.record;
-  const image = await statusOf(domain, volume);
+  const image = seen ?? (await statusOf(domain, volume));
   const short = image.sizeBytes < sizeBytes;
   const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
   if (!short && !holey) return;
@@ -22,38 +26,43 @@ export async function finishImage(domain: Domain, volume: FoundVolume): Promise<
 /**
  * Everything that must hold before a read-write mount: the superblock is there and is ours, the image is as large as its
  * filesystem, ext4's error flag is looked into, a promised growth of ext4 is finished while the image is not attached.
+ * Answers what is attached afterwards too.
  */
 export async function makeReady(
   domain: Domain,
   volume: FoundVolume,
   options: { filesystem: Filesystem; present: Attachment },
-): Promise<Superblock> {
+): Promise<{ readonly superblock: Superblock; readonly present: Attachment }> {
   const { filesystem, present } = options;
   const { record, imagePath } = volume;
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) {
     throw damaged(volume, `no valid ${filesystem.type} superblock is in ${imagePath}`);
   }
-  const image = await statusOf(domain, volume);
+  const image = present.image ?? (await statusOf(domain, volume));
   if (superblock.sizeBytes > image.sizeBytes) {
     throw damaged(
       volume,
       `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
     );
   }
-  await finishImage(domain, volume);
+  await finishImage(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
-  if (!mustCheck && !mustGrow) return superblock;
-  if (!(await setFree(domain, volume, present))) return superblock;
+  if (!mustCheck && !mustGrow) return { superblock, present };
+  if (!(await setFree(domain, volume, present))) return { superblock, present };
   if (mustCheck) await check(domain, volume, filesystem);
-  if (!mustGrow) return superblock;
-  await domain.host.filesystems.ext4.growImage(imagePath, {
-    sectorSize: record.sectorSize,
-    workDir: volume.pool.pathOf('tmp'),
-  });
-  await domain.reached('stage:filesystem-grown');
-  return { ...superblock, sizeBytes: record.sizeBytes };
+  if (mustGrow) {
+    await domain.host.filesystems.ext4.growImage(imagePath, {
+      sectorSize: record.sectorSize,
+      workDir: volume.pool.pathOf('tmp'),
+    });
+    await domain.reached('stage:filesystem-grown');
+  }
+  return {
+    superblock: mustGrow ? { ...superblock, sizeBytes: record.sizeBytes } : superblock,
+    present: await attachmentOf(domain, volume),
+  };
 }
 
 /** Whether the filesystem is smaller than the volume by more than what rounding explains. */

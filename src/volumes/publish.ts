@@ -2,7 +2,14 @@ import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import type { LoopDevice } from '../host/host.ts';
 import type { Publication } from '../state/records.ts';
-import { type Attachment, attach, attachmentOf, isMountOf, isNodeOf } from './attachment.ts';
+import {
+  type Attachment,
+  attach,
+  attachmentOf,
+  isMountOf,
+  isNodeOf,
+  mountsAt,
+} from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { publishEphemeral } from './ephemeral.ts';
 import { explained } from './failures.ts';
@@ -76,7 +83,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   const notes = await readNotes(domain, volume);
   const wanted = publicationOf(input);
   const published = livePublications(notes.published, present);
-  const top = await domain.host.mounts.at(input.targetPath);
+  const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireAlike(volume, { top, present, wanted, published });
     return;

@@ -1,8 +1,7 @@
-import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
-import { hasErrno } from '../host/errors.ts';
 import type { Capacity, Host } from '../host/host.ts';
 import { formatBytes, MiB } from '../units.ts';
+import { type Measured, measureImages } from './measure-images.ts';
 import type { Pool } from './pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { isGuarded, watermarksOf } from './watermarks.ts';
@@ -54,13 +53,6 @@ export function roomOf(facts: RoomFacts): bigint {
 /** The configured reserve in bytes of a filesystem of that size. */
 export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: bigint): bigint {
   return 'bytes' in reserve ? reserve.bytes : (totalBytes * BigInt(reserve.perMille)) / 1000n;
-}
-
-interface Measured {
-  readonly atMs: number;
-  readonly allocated: ReadonlyMap<string, bigint>;
-  /** Bytes no other image shares; differs from allocated only on a reflink pool. */
-  readonly exclusive: ReadonlyMap<string, bigint>;
 }
 
 /** Inodes kept free: records, temporary files and directories of operations under way. */
@@ -229,64 +221,9 @@ export class Room {
 
   async #measureNow(): Promise<Measured> {
     const changes = this.#changes;
-    const allocated = new Map<string, bigint>();
-    const exclusive = new Map<string, bigint>();
-    const sharing = this.#idsThatMayShare();
-    const root = this.#pool.root;
-    const jobs: (() => Promise<void>)[] = [];
-    for (const [area, index] of [
-      ['volumes', this.#pool.volumes],
-      ['ephemeral', this.#pool.ephemerals],
-    ] as const) {
-      for (const { id } of index.values()) {
-        jobs.push(async () => {
-          const path = join(root, area, id, 'disk.img');
-          const bytes = await this.#allocatedOf(path);
-          allocated.set(id, bytes);
-          exclusive.set(id, sharing.has(id) ? await this.#exclusiveOf(path) : bytes);
-        });
-      }
-    }
-    for (const { id, state } of this.#pool.snapshots.values()) {
-      const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
-      jobs.push(async () => {
-        allocated.set(`snapshot ${id}`, await this.#allocatedOf(join(root, 'snapshots', id, file)));
-      });
-    }
-    await inBatches(jobs, 16);
-    const measured = { atMs: performance.now(), allocated, exclusive };
+    const measured = await measureImages(this.#pool, this.#host);
     if (changes === this.#changes) this.#measured = measured;
     return measured;
-  }
-
-  #idsThatMayShare(): ReadonlySet<string> {
-    const ids = new Set<string>();
-    if (this.#pool.abilities?.reflink !== true) return ids;
-    for (const { sourceVolumeId } of this.#pool.snapshots.values()) ids.add(sourceVolumeId);
-    for (const { id, source } of this.#pool.volumes.values()) {
-      if (source === null) continue;
-      ids.add(id);
-      ids.add(source.id);
-    }
-    return ids;
-  }
-
-  async #allocatedOf(path: string): Promise<bigint> {
-    try {
-      return (await this.#host.files.imageStatus(path)).allocatedBytes;
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return 0n;
-      throw error;
-    }
-  }
-
-  async #exclusiveOf(path: string): Promise<bigint> {
-    try {
-      return await this.#host.extents.exclusiveBytes(path);
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return 0n;
-      throw error;
-    }
   }
 
   /** The largest and the smallest volume it would make now. */
@@ -295,12 +232,4 @@ export class Room {
     const whole = (availableBytes / MiB) * MiB;
     return { availableBytes, maximumBytes: whole < leastBytes ? 0n : whole };
   }
-}
-
-async function inBatches(jobs: readonly (() => Promise<void>)[], width: number): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) await job();
-  };
-  await Promise.all(Array.from({ length: Math.min(width, jobs.length) }, worker));
 }

@@ -2,12 +2,14 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
 import type { LoopDevice, Superblock } from '../host/host.ts';
+import type { NodeRecord } from '../state/records.ts';
 import {
   type Attachment,
   attachmentOf,
   ensureAttached,
   isMountOf,
   isNodeOf,
+  mountsAt,
 } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
@@ -71,21 +73,23 @@ export function requireFits(volume: FoundVolume, capability: Capability): void {
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
   const words = mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
-  if (await isStagedAlike(domain, volume, input, present)) {
+  const notes = await readNotes(domain, volume);
+  if (await isStagedAlike(domain, volume, input, { present, notes })) {
     await finishGrowth(domain, volume, present);
     return;
   }
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
   if (fsType === null) {
-    await stageBlock(domain, volume, input, present);
+    await stageBlock(domain, volume, input, { present, notes });
     return;
   }
   const filesystem = domain.host.filesystems[fsType];
-  const superblock = await makeReady(domain, volume, { filesystem, present });
-  const device = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
+  const ready = await makeReady(domain, volume, { filesystem, present });
+  const { superblock } = ready;
+  const device = await ensureAttached(domain, volume, ready.present);
   await domain.reached('stage:attached');
-  await noteStaged(domain, volume, input);
+  await noteStaged(domain, volume, input, notes);
   try {
     await domain.host.mounts.mountDevice(device.path, input.stagingTargetPath, {
       fsType,
@@ -100,18 +104,24 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   await growIfSmaller(domain, volume, { device, superblock, target: input.stagingTargetPath });
 }
 
+/** What was looked at once for the whole call. */
+interface Looked {
+  readonly present: Attachment;
+  readonly notes: NodeRecord;
+}
+
 /** Whether it is staged there with these arguments. Throws `conflict` when with others, `wrong-state` when elsewhere. */
 async function isStagedAlike(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  present: Attachment,
+  { present, notes }: Looked,
 ): Promise<boolean> {
   const { id } = volume.record;
   const path = input.stagingTargetPath;
   const at = stagedAt(present);
   if (!at.includes(path)) await requireNothingForeign(domain, { id, path, present });
-  const { staged } = await readNotes(domain, volume);
+  const { staged } = notes;
   if (staged !== null && staged.stagingTargetPath !== path) {
     if (at.includes(staged.stagingTargetPath)) {
       throw stagedElsewhere(domain, id, staged.stagingTargetPath);
@@ -146,7 +156,7 @@ async function requireNothingForeign(
   domain: Domain,
   { id, path, present }: { id: string; path: string; present: Attachment },
 ): Promise<void> {
-  const top = await domain.host.mounts.at(path);
+  const top = (await mountsAt(domain, present, path)).at(-1);
   if (top === undefined) return;
   if (present.devices.some((device) => isMountOf(top, device) || isNodeOf(top, device))) return;
   throw new VolumeError(
@@ -172,13 +182,13 @@ async function stageBlock(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  present: Attachment,
+  { present, notes }: Looked,
 ): Promise<void> {
-  await finishImage(domain, volume);
+  await finishImage(domain, volume, present.image);
   const device = await ensureAttached(domain, volume, present);
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
-  await noteStaged(domain, volume, input);
+  await noteStaged(domain, volume, input, notes);
   const node = join(input.stagingTargetPath, stagedNode);
   await ensureTarget(domain, node, 'file');
   await domain.host.mounts.bind(device.path, node, {
@@ -188,8 +198,12 @@ async function stageBlock(
   await domain.reached('stage:mounted');
 }
 
-async function noteStaged(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
-  const notes = await readNotes(domain, volume);
+async function noteStaged(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  notes: NodeRecord,
+): Promise<void> {
   const { accessMode, mountFlags, fsType } = input.capability;
   await writeNotes(volume, {
     ...notes,

@@ -46,7 +46,7 @@ export class Trash {
    */
   async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
     const name = `${id}.${randomUUID()}`;
-    const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id));
+    const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
     try {
       await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
     } catch (error) {
@@ -102,9 +102,11 @@ export class Trash {
   }
 
   /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
-  async #allocatedIn(directory: string): Promise<bigint> {
+  async #allocatedIn(directory: string, area?: KeptArea): Promise<bigint> {
     let bytes = 0n;
-    for (const file of ['disk.img', partName]) {
+    const files =
+      area === undefined || area === 'snapshots' ? ['disk.img', partName] : ['disk.img'];
+    for (const file of files) {
       const status = await this.#host.files
         .imageStatus(join(directory, file))
         .catch(() => undefined);

@@ -6,6 +6,7 @@ import {
   detach,
   isMountOf,
   isNodeOf,
+  mountsAt,
   remainsByMark,
   remainsOf,
 } from './attachment.ts';
@@ -105,11 +106,8 @@ async function unmountTarget(
   const { id, targetPath } = input;
   const isOurs = (mount: Mount): boolean =>
     present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
-  for (
-    let top = await domain.host.mounts.at(targetPath);
-    top !== undefined;
-    top = await domain.host.mounts.at(targetPath)
-  ) {
+  // Stacked mounts come off one by one, the topmost first.
+  for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
     if (!isOurs(top)) {
       throw new VolumeError(
         'wrong-state',

@@ -1,66 +1,16 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { makeFiles } from '../../../src/host/files.ts';
 import type { Capacity, Host } from '../../../src/host/host.ts';
-import { createLog } from '../../../src/observe/log.ts';
 import { NodeState } from '../../../src/state/node-state.ts';
 import { GiB, MiB } from '../../../src/units.ts';
 import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../../src/volumes/ids.ts';
-import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
 import { Pool } from '../../../src/volumes/pool.ts';
-import { type PoolSettings, poolDefaults } from '../../../src/volumes/pool-settings.ts';
 import { FakeHost } from '../../helpers/fake-host.ts';
+import { fakeNode, silent } from '../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
-
-const log = createLog({ level: 'silent' });
-
-interface Node {
-  readonly directory: string;
-  settings(name: string, options?: Partial<PoolSettings>): PoolSettings;
-  open(pools: readonly PoolSettings[], deps?: Partial<OpenDeps>): Promise<OpenedVolumes>;
-}
-
-/** A node in memory whose pools are directories of the test's. */
-async function fakeNode(t: ExecutionContext): Promise<Node> {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
-  const host = new FakeHost();
-  t.teardown(() => rm(directory, { recursive: true, force: true }));
-  return {
-    directory,
-    settings: (name, options = {}) => ({
-      ...poolDefaults,
-      name,
-      path: join(directory, name),
-      create: true,
-      force: true,
-      ...options,
-    }),
-    open: async (pools, deps = {}) => {
-      const opened = await openVolumes({
-        host,
-        log,
-        ownedBy: (_owner, work) => work(),
-        stateDir: join(directory, 'state'),
-        settings: {
-          nodeTag: nodeTagOf('test-node'),
-          defaultFsType: 'ext4',
-          defaultSizeBytes: GiB,
-          ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
-          kubeletDir: undefined,
-          maxVolumesPerNode: 100,
-          guardFreezeLimitMs: 60_000,
-        },
-        pools,
-        ...deps,
-      });
-      t.teardown(() => opened.close(100));
-      return opened;
-    },
-  };
-}
 
 /** A node whose filesystems are as full as the test says. */
 class RoomyHost extends FakeHost {
@@ -81,7 +31,7 @@ test('a pool is served when what was left in it is settled, not before', async (
     nodeState: await NodeState.open(join(node.directory, 'state')),
     nodeTag: nodeTagOf('test-node'),
     reached: () => undefined,
-    log,
+    log: silent,
     now: Date.now,
   });
   const settle = async (): Promise<void> => {

@@ -1,0 +1,60 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { createLog } from '../../src/observe/log.ts';
+import { GiB } from '../../src/units.ts';
+import { nodeTagOf } from '../../src/volumes/ids.ts';
+import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
+import { type PoolSettings, poolDefaults } from '../../src/volumes/pool-settings.ts';
+import { FakeHost } from './fake-host.ts';
+
+export const silent = createLog({ level: 'silent' });
+
+/** A node in memory whose pools are directories of the test's: no root needed. */
+export interface FakeNode {
+  readonly host: FakeHost;
+  readonly directory: string;
+  settings(name: string, options?: Partial<PoolSettings>): PoolSettings;
+  open(pools: readonly PoolSettings[], deps?: Partial<OpenDeps>): Promise<OpenedVolumes>;
+}
+
+/** Opens nothing yet; what is opened ends with the test. */
+export async function fakeNode(t: ExecutionContext): Promise<FakeNode> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+  const host = new FakeHost();
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return {
+    host,
+    directory,
+    settings: (name, options = {}) => ({
+      ...poolDefaults,
+      name,
+      path: join(directory, name),
+      create: true,
+      force: true,
+      ...options,
+    }),
+    open: async (pools, deps = {}) => {
+      const opened = await openVolumes({
+        host,
+        log: silent,
+        ownedBy: (_owner, work) => work(),
+        stateDir: join(directory, 'state'),
+        settings: {
+          nodeTag: nodeTagOf('test-node'),
+          defaultFsType: 'ext4',
+          defaultSizeBytes: GiB,
+          ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
+          kubeletDir: undefined,
+          maxVolumesPerNode: 100,
+          guardFreezeLimitMs: 60_000,
+        },
+        pools,
+        ...deps,
+      });
+      t.teardown(() => opened.close(100));
+      return opened;
+    },
+  };
+}
