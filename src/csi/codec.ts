@@ -21,24 +21,40 @@ const toObjectOptions: protobuf.IConversionOptions = {
 };
 
 /** Reflected on first use: a driver that is never asked by the command line never builds the Admin messages. */
-const roots: readonly { readonly prefix: string; readonly root: () => protobuf.Root }[] = [
-  { prefix: 'csi.v1.', root: lazily(csi) },
-  { prefix: 'loopcsi.v1.', root: lazily(admin) },
-  { prefix: 'pluginregistration.', root: lazily(registration) },
+const protos: readonly {
+  readonly prefix: string;
+  readonly descriptor: protobuf.INamespace;
+  readonly root: () => protobuf.Root;
+}[] = [
+  { prefix: 'csi.v1.', descriptor: csi, root: lazily(() => protobuf.Root.fromJSON(csi)) },
+  { prefix: 'loopcsi.v1.', descriptor: admin, root: lazily(() => protobuf.Root.fromJSON(admin)) },
+  {
+    prefix: 'pluginregistration.',
+    descriptor: registration,
+    root: lazily(() => protobuf.Root.fromJSON(registration)),
+  },
 ];
 
-function lazily(descriptor: object): () => protobuf.Root {
-  let root: protobuf.Root | undefined;
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
   return () => {
-    root ??= protobuf.Root.fromJSON(descriptor);
-    return root;
+    made ??= make();
+    return made;
   };
 }
 
-function rootOf(fullName: string): protobuf.Root {
-  const found = roots.find(({ prefix }) => fullName.startsWith(prefix));
+function protoOf(fullName: string): (typeof protos)[number] {
+  const found = protos.find(({ prefix }) => fullName.startsWith(prefix));
   if (found === undefined) throw new Error(`no proto holds ${fullName}`);
-  return found.root();
+  return found;
+}
+
+function rootOf(fullName: string): protobuf.Root {
+  return protoOf(fullName).root();
+}
+
+function descriptorOf(fullName: string): protobuf.INamespace {
+  return protoOf(fullName).descriptor;
 }
 
 /** The reflection of a message, `csi.v1.Volume` for example. Throws when there is none of that name. */
@@ -65,27 +81,55 @@ export function decode(type: protobuf.Type, bytes: Uint8Array): object {
   return type.toObject(type.decode(bytes), toObjectOptions);
 }
 
-function method(definition: protobuf.Method, path: string): MethodDefinition<object, object> {
-  definition.resolve();
-  const { resolvedRequestType: request, resolvedResponseType: response } = definition;
-  if (request === null || response === null) throw new Error(`${path} is not resolved`);
+/** A method as the descriptor states it; nothing is reflected for it. Types by their full names. */
+export interface MethodShape {
+  readonly name: string;
+  readonly requestType: string;
+  readonly responseType: string;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+}
+
+/** The methods of a service, in the proto's order. Throws when there is none of that name. */
+export function methodsOf(service: ServiceName): readonly MethodShape[] {
+  const packageName = service.slice(0, service.lastIndexOf('.'));
+  const found = service
+    .split('.')
+    .reduce<protobuf.AnyNestedObject | undefined>(
+      (within, part) =>
+        within !== undefined && 'nested' in within ? within.nested?.[part] : undefined,
+      descriptorOf(service),
+    );
+  if (found === undefined || !('methods' in found)) throw new Error(`no proto holds ${service}`);
+  return Object.entries(found.methods).map(([name, method]) => ({
+    name,
+    requestType: `${packageName}.${method.requestType}`,
+    responseType: `${packageName}.${method.responseType}`,
+    requestStream: method.requestStream === true,
+    responseStream: method.responseStream === true,
+  }));
+}
+
+function definitionOf(shape: MethodShape, path: string): MethodDefinition<object, object> {
+  const request = lazily(() => messageType(shape.requestType));
+  const response = lazily(() => messageType(shape.responseType));
   return {
     path,
-    requestStream: definition.requestStream === true,
-    responseStream: definition.responseStream === true,
-    requestSerialize: (message) => encode(request, message),
-    requestDeserialize: (bytes) => decode(request, bytes),
-    responseSerialize: (message) => encode(response, message),
-    responseDeserialize: (bytes) => decode(response, bytes),
-    originalName: definition.name,
+    requestStream: shape.requestStream,
+    responseStream: shape.responseStream,
+    requestSerialize: (message) => encode(request(), message),
+    requestDeserialize: (bytes) => decode(request(), bytes),
+    responseSerialize: (message) => encode(response(), message),
+    responseDeserialize: (bytes) => decode(response(), bytes),
+    originalName: shape.name,
   };
 }
 
 /** What grpc-js's `addService` takes; the handlers beside it are `Handlers<N>`. Keys are the RPC names as in the proto. */
 export function serviceDefinition<N extends ServiceName>(name: N): ServiceDefinition<Handlers<N>> {
-  const definitions = serviceType(name).methodsArray.map((definition) => [
-    definition.name,
-    method(definition, `/${name}/${definition.name}`),
+  const definitions = methodsOf(name).map((shape) => [
+    shape.name,
+    definitionOf(shape, `/${name}/${shape.name}`),
   ]);
   // Keys and message types come from the same proto as Handlers<N>.
   return Object.fromEntries(definitions) as ServiceDefinition<Handlers<N>>;

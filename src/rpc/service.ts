@@ -1,6 +1,6 @@
 /** From a service's methods as plain asynchronous functions to what grpc-js takes. */
 
-import { serviceType } from '../csi/codec.ts';
+import { methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
 import type { ServerStream, Unary } from '../csi/service.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/services.ts';
@@ -45,14 +45,14 @@ export function handlersOf<N extends ServiceName>(
   { calls, limited }: ServiceOptions,
 ): Handlers<N> {
   const methods: AnyImplementation = implementation;
-  const entries = serviceType(name).methodsArray.map(({ name: rpc, responseStream }) => {
+  const entries = methodsOf(name).map(({ name: rpc, requestType, responseStream }) => {
     const { weight = 'read', offered = false } = calls.get(rpc) ?? {};
     const implemented = methods[rpc];
     if (offered && implemented === undefined) throw new Error(`${name} offers ${rpc} without it`);
     const handle = offered && implemented !== undefined ? implemented : notOffered(rpc);
     // The loop's names come from the same proto as the type's.
     const redactors = lazily(() => rpcRedactors(name, rpc as MethodName<N>));
-    const limits = lazily(() => (limited ? limitsOf(requestTypeOf(name, rpc)) : () => undefined));
+    const limits = lazily(() => (limited ? limitsOf(requestType) : () => undefined));
     const method: Method = {
       service: name,
       rpc,
@@ -64,10 +64,9 @@ export function handlersOf<N extends ServiceName>(
       redactResponse: (message) => redactors().response(message),
     };
     // Implementation<N> ties each name to its kind of function, which a loop over names cannot see.
-    const handler =
-      responseStream === true
-        ? serverStream(method, edge, streaming(handle))
-        : unary(method, edge, async (request: object, call) => handle(request, call));
+    const handler = responseStream
+      ? serverStream(method, edge, streaming(handle))
+      : unary(method, edge, async (request: object, call) => handle(request, call));
     return [rpc, handler] as const;
   });
   return Object.fromEntries(entries) as unknown as Handlers<N>;
@@ -87,14 +86,6 @@ function streaming(handle: (request: object, call: Call) => unknown) {
   return async function* (request: object, call: Call): AsyncIterable<unknown> {
     yield* handle(request, call) as AsyncIterable<unknown>;
   };
-}
-
-function requestTypeOf(name: ServiceName, rpc: string): string {
-  const method = serviceType(name).methods[rpc];
-  method?.resolve();
-  const type = method?.resolvedRequestType;
-  if (!type) throw new Error(`${name} has no ${rpc}`);
-  return type.fullName.slice(1);
 }
 
 /** Made at first use: a start should not pay for calls that never come. */
