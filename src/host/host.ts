@@ -93,6 +93,11 @@ export interface AttachOptions {
 export interface LoopDevices {
   /** Every attached loop device of the machine, ours or not. */
   list(): Promise<readonly LoopDevice[]>;
+  /**
+   * Path of its image as sysfs has it: as whoever attached it saw it, ` (deleted)` behind one that is unlinked; undefined
+   * when it is not attached any more.
+   */
+  backingPath(device: LoopDevice): Promise<string | undefined>;
   /** The devices that sit on that inode, read-write ones first. */
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]>;
   /**

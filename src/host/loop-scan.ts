@@ -52,6 +52,15 @@ export class LoopScan {
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
+  async backingPath(number: number): Promise<string | undefined> {
+    try {
+      return (await readKernelText(sysfsPath(number, 'loop/backing_file'))).trimEnd();
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
   /** Numbers of devices that exist and are not attached, lowest first. */
   idleNumbers(): readonly number[] {
     return loopNumbers().filter((number) => incarnationOf(number) === undefined);

@@ -36,6 +36,10 @@ class KernelLoopDevices implements LoopDevices {
     return this.#scan.list();
   }
 
+  backingPath({ number }: LoopDevice): Promise<string | undefined> {
+    return this.#scan.backingPath(number);
+  }
+
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
     return this.#scan.findByImage(image);
   }

@@ -70,11 +70,30 @@ export async function remainsOf(domain: Domain, volume: FoundVolume): Promise<At
 /** What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. */
 export async function remainsByMark(domain: Domain, ids: readonly string[]): Promise<Attachment> {
   const marks = ids.map(markOf);
-  const all = await domain.host.loops.list();
-  return attachmentTo(
-    domain,
-    all.filter(({ mark }) => marks.includes(mark)),
+  const mine: LoopDevice[] = [];
+  for (const device of await domain.host.loops.list()) {
+    if (!marks.includes(device.mark) || (await isOfAnother(domain, device))) continue;
+    mine.push(device);
+  }
+  return attachmentTo(domain, mine);
+}
+
+/**
+ * Whether another driver of this machine has the image: one that serves other pools for the same node, Docker's for example,
+ * gives equal ids to equal names, and its marks are the same. Its image is there, and in no pool of ours.
+ */
+async function isOfAnother(domain: Domain, device: LoopDevice): Promise<boolean> {
+  const path = await domain.host.loops.backingPath(device);
+  if (path === undefined) return true;
+  const isOurs = domain.pools.all.some((pool) =>
+    [pool.settings.path, ...(pool.isServed ? [pool.root] : [])].some((one) =>
+      path.startsWith(`${one}/`),
+    ),
   );
+  if (isOurs) return false;
+  const image = await domain.host.files.imageStatus(path).catch(() => undefined);
+  const { backing } = device;
+  return image?.device === backing.device && image.inode === backing.inode;
 }
 
 /** What the kernel says of these devices of one image. */

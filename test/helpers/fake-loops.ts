@@ -1,3 +1,4 @@
+import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
 import type { LoopDevices } from '../../src/host/host.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
@@ -7,6 +8,10 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
   const all = () => [...kernel.devices.values()];
   return {
     list: async () => all().map(describe),
+    backingPath: async (device) => {
+      const found = kernel.find(device);
+      return found === undefined ? undefined : readlinkSync(`/proc/self/fd/${found.imageFd}`);
+    },
     findByImage: async (image) =>
       all()
         .filter(({ identity }) => isSame(identity, image))

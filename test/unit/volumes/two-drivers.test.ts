@@ -1,0 +1,41 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+import { fakeNode, subjectOn } from '../../model/subject.ts';
+
+test('a driver leaves alone what another one of this machine has under the same id', async (t) => {
+  const node = await fakeNode({ reflink: true });
+  const directory = await mkdtemp(`${node.directory}-other-`);
+  const first = await subjectOn(node);
+  const second = await subjectOn({ ...node, directory });
+  try {
+    const { record } = await first.opened().volumes.createVolume(call(), volumeInput('data'));
+    const volumeId = record.id;
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId, stagingTargetPath, capability: capability() };
+    await first.opened().volumes.stageVolume(call(), asked);
+
+    const { volumes } = second.opened();
+    const targetPath = stagingTargetPath;
+    // Unknown to the second driver, then known to it and idle, then unknown again.
+    await t.throwsAsync(volumes.unpublishVolume(call(), { volumeId, targetPath }));
+    await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+    const made = await volumes.createVolume(call(), volumeInput('data'));
+    t.is(made.record.id, volumeId, 'ids follow from names');
+    await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+    await volumes.deleteVolume(call(), volumeId);
+
+    t.is((await node.host.mounts.list()).length, 1, 'still mounted');
+    const [device] = await node.host.loops.list();
+    t.false(device?.autoclear, 'and nobody asked for its end');
+    await first.opened().volumes.unstageVolume(call(), asked);
+    t.deepEqual(await node.host.loops.list(), []);
+  } finally {
+    await first.close();
+    await second.close();
+    await node.remove();
+    await rm(directory, { recursive: true, force: true });
+  }
+});
