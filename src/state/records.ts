@@ -49,6 +49,8 @@ export const snapshotRecord = v.object({
   sourceVolumeId: v.string(),
   /** Group this snapshot is a member of, or null. */
   groupId: v.nullable(v.string()),
+  /** Uuid of the pool that holds the group's record, which may be another one; null without a group. */
+  groupPool: v.nullable(v.string()),
   /** `copying` while a long copy without reflink runs: the image is then `disk.img.part`. */
   state: v.picklist(['copying', 'ready']),
   /** What a copy under way needs to go on after a restart; null when it is ready. */

@@ -45,6 +45,8 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Pr
     // A copy that failed meanwhile has removed it already.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.broken.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
+    // Who watched its copy sees that it is gone.
+    domain.copies.noteMove();
   });
 }
 

@@ -47,6 +47,7 @@ export async function makeMembers(
   atMs: number;
 }> {
   const { id: groupId, input, what, members, rooms } = draft;
+  const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members) member.temporary = await newDirectory(domain, member.pool);
   const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, 'disk.img') }));
   const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });
@@ -57,7 +58,7 @@ export async function makeMembers(
       await chmod(join(temporary, 'disk.img'), 0o400);
       const record = newSnapshotRecord(
         cut,
-        { id, name, groupId, parameters: input.parameters },
+        { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
       await finishNew(domain, entryOf(member), { temporary, record });

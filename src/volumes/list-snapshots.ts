@@ -47,16 +47,18 @@ export async function* watchSnapshot(
   call: Call,
   snapshotId: string,
 ): AsyncIterable<SnapshotProgress> {
+  let moves = domain.copies.moves;
   let last = snapshotProgress(domain, snapshotId);
   yield last;
-  while (!last.ready) {
-    await domain.copies.moved(call.signal);
+  while (!last.ready && last.error === '') {
+    // Counted from before the last look: what moved while the caller was busy is not missed.
+    await domain.copies.movedSince(moves, call.signal);
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
+    moves = domain.copies.moves;
     const next = progressOrFailure(domain, snapshotId, last);
     if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;
     last = next;
     yield last;
-    if (last.error !== '') return;
   }
 }
 

@@ -63,21 +63,17 @@ async function unchangedSource(
 }
 
 /**
- * Members without their group's record, which is the group's commit. Only when every pool is served: the record lies in the
- * first member's pool, and that one may be away.
+ * Members without their group's record, which is the group's commit. The record lies in the first member's pool: as long as
+ * that one is away, or not configured any more, nobody knows, and they stay.
  */
 export async function removeHalfGroups(domain: Domain): Promise<void> {
-  const { pools } = domain;
-  if (pools.served.length < pools.all.length) return;
-  const known = new Set<string>();
-  for (const { groups } of pools.all) {
-    for (const { id } of groups.values()) known.add(id);
-    // One that cannot be read is there all the same.
-    for (const id of groups.broken.keys()) known.add(id);
-  }
-  for (const pool of pools.all) {
-    for (const { id, groupId } of [...pool.snapshots.values()]) {
-      if (groupId === null || known.has(groupId)) continue;
+  for (const pool of domain.pools.served) {
+    for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
+      if (groupId === null || groupPool === null) continue;
+      const home = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool);
+      // A record that cannot be read is there all the same.
+      if (home === undefined || home.groups.get(groupId) || home.groups.broken.has(groupId))
+        continue;
       // A group that is being made or deleted now holds the lock of its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
       await quietly(domain, id, () => removeSnapshot(domain, pool, id));

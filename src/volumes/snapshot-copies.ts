@@ -40,6 +40,7 @@ export class SnapshotCopies {
   readonly #slots = makeSlots(copiesAtOnce);
   readonly #listeners = new Set<() => void>();
   #isStopped = false;
+  #moves = 0;
 
   /** The source's lock must be free or shared: the caller holds it shared, or nobody does. */
   start(domain: Domain, job: CopyJob): void {
@@ -61,7 +62,7 @@ export class SnapshotCopies {
     ).finally(() => {
       this.#running.delete(record.id);
       release();
-      this.#notify();
+      this.noteMove();
     });
   }
 
@@ -83,8 +84,14 @@ export class SnapshotCopies {
     return this.#failed.get(snapshotId);
   }
 
-  /** Resolves when any copy has moved or ended. */
-  moved(signal: AbortSignal): Promise<void> {
+  /** Counts every move and end of any copy. */
+  get moves(): number {
+    return this.#moves;
+  }
+
+  /** Resolves when any copy has moved or ended since `moves` was read, or the signal says so. */
+  movedSince(moves: number, signal: AbortSignal): Promise<void> {
+    if (this.#moves !== moves || signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const done = (): void => {
         this.#listeners.delete(done);
@@ -93,7 +100,6 @@ export class SnapshotCopies {
       };
       this.#listeners.add(done);
       signal.addEventListener('abort', done);
-      if (signal.aborted) done();
     });
   }
 
@@ -115,7 +121,9 @@ export class SnapshotCopies {
     await Promise.all([...this.#running.values()].map(({ ended }) => ended));
   }
 
-  #notify(): void {
+  /** Something changed that those who watch a copy want to look at. */
+  noteMove(): void {
+    this.#moves += 1;
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -142,7 +150,7 @@ export class SnapshotCopies {
       resumeFrom: job.resumeFrom,
       onProgress: (doneBytes) => {
         running.doneBytes = doneBytes;
-        this.#notify();
+        this.noteMove();
         // Told after what it tells of is on the disk, so an older text is only a longer way.
         writing = writing
           .then(() =>

@@ -6,6 +6,7 @@ export interface SnapshotDraft {
   readonly id: string;
   readonly name: string;
   readonly groupId: string | null;
+  readonly groupPool: string | null;
   readonly parameters: Readonly<Record<string, string>>;
 }
 

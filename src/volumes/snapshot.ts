@@ -56,7 +56,13 @@ export async function createSnapshot(
         const freezeForCopy = input.settings.freeze;
         const cut = await planCut(domain, source, { pool, freezeForCopy, what });
         operation.beginEffects();
-        const draft = { id, name, groupId: null, parameters: input.parameters };
+        const draft = {
+          id,
+          name,
+          groupId: null,
+          groupPool: null,
+          parameters: input.parameters,
+        };
         const record = mayAnswerEarly(cut)
           ? await beginCopy(domain, cut, { draft, what })
           : await takeSnapshot(domain, cut, { draft, what, operation });

@@ -50,6 +50,7 @@ export const aSnapshot: Snapshot = {
     sizeBytes: 1n << 30n,
     sourceVolumeId: aVolume.record.id,
     groupId: null,
+    groupPool: null,
     state: 'ready',
     copy: null,
     frozenMs: 42,
