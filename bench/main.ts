@@ -6,6 +6,7 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { removeAll } from '../test/helpers/ground.ts';
+import { benchDocker } from './docker.ts';
 import { benchLifeCycle } from './life-cycle.ts';
 import { benchList } from './list.ts';
 import { benchSnapshots } from './snapshots.ts';
@@ -16,6 +17,7 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   'start-up': benchStartUp,
   list: benchList,
   snapshots: benchSnapshots,
+  docker: benchDocker,
 };
 
 const asked = process.argv.slice(2);

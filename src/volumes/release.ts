@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
+import type { LoopDevice } from '../host/host.ts';
 import { type Attachment, attachmentOf, detach } from './attachment.ts';
 import type { Domain } from './domain.ts';
 import { isAt } from './expand.ts';
@@ -12,6 +14,9 @@ import type { FoundVolume } from './pools.ts';
 import { stage } from './stage.ts';
 import { removeTarget, targetOptions } from './target-path.ts';
 import { findIfAny } from './unstage.ts';
+
+const settleMs = 2_000;
+const settleStepMs = 20;
 
 /** Forgets the holder; with the last one the volume is unmounted and detached. A holder or volume nobody knows is fine. */
 export async function releaseVolume(domain: Domain, call: Call, input: HoldInput): Promise<void> {
@@ -39,7 +44,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
     const { dockerMountIds } = await readNotes(domain, volume);
     await unmountOwn(domain, volume, present);
     const device = present.readWrite;
-    if (device !== undefined && (await domain.host.loops.isInUse(device))) {
+    if (device !== undefined && (await staysInUse(domain, device))) {
       await stage(domain, volume, {
         volumeId: id,
         stagingTargetPath: path,
@@ -95,7 +100,7 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   const { devices, mounts } = await attachmentOf(domain, volume);
   // Mounts that are left are CSI's; its unstage detaches.
   for (const device of mounts.length > 0 ? [] : devices) {
-    if (await domain.host.loops.isInUse(device)) {
+    if (await staysInUse(domain, device)) {
       domain.log.info(
         { volumeId: id, device: device.path },
         'a device stays attached: it is in use',
@@ -110,6 +115,16 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   const staged = notes.staged?.stagingTargetPath === path ? null : notes.staged;
   await writeNotes(volume, { ...notes, staged, dockerMountIds: [] });
   await removeTarget(domain, path);
+}
+
+/** An unmount ends in the background, and a container's mounts end with its last process: a moment is waited for that. */
+async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
+  const end = performance.now() + settleMs;
+  while (await domain.host.loops.isInUse(device)) {
+    if (performance.now() > end) return true;
+    await delay(settleStepMs);
+  }
+  return false;
 }
 
 function inUse(id: string, why: string): VolumeError {

@@ -10,6 +10,8 @@ export const dockerPrograms = { client: '/usr/bin/docker', daemon: '/usr/sbin/do
 export interface Daemon {
   /** Runs the client; its output without white space around. Throws what docker says when it fails. */
   docker(...args: readonly string[]): Promise<string>;
+  /** For a client or program of one's own. */
+  readonly socket: string;
   /** The same, whatever becomes of it. */
   tryDocker(...args: readonly string[]): Promise<CommandResult>;
   start(): Promise<void>;
@@ -18,11 +20,17 @@ export interface Daemon {
   kill(): Promise<void>;
 }
 
+export interface DaemonOptions {
+  readonly liveRestore?: boolean;
+  /** Directory with another dockerd, its docker-proxy and a runc: newer ones than Debian's. */
+  readonly programs?: string;
+}
+
 /** Starts it, and loads the lab's image. */
 export async function startDaemon(
   lab: Lab,
   node: NodeSpace,
-  options: { liveRestore?: boolean } = {},
+  options: DaemonOptions = {},
 ): Promise<Daemon> {
   const directory = join(node.directory, 'docker');
   await mkdir(directory, { recursive: true });
@@ -30,11 +38,17 @@ export async function startDaemon(
   const log = join(directory, 'dockerd.log');
   await writeFile(
     join(directory, 'daemon.json'),
-    JSON.stringify({ 'live-restore': options.liveRestore ?? false }),
+    JSON.stringify({
+      'live-restore': options.liveRestore ?? false,
+      ...(options.programs === undefined ? {} : { features: { 'containerd-snapshotter': false } }),
+    }),
   );
   const argv = [
     ...node.enter,
-    dockerPrograms.daemon,
+    ...(options.programs === undefined
+      ? // Lowering it takes a capability that a root may lack.
+        [dockerPrograms.daemon, '--oom-score-adjust=0']
+      : [join(options.programs, 'dockerd'), '--seccomp-profile=unconfined']),
     `--config-file=${directory}/daemon.json`,
     `--data-root=${directory}/data`,
     `--exec-root=${directory}/exec`,
@@ -44,10 +58,13 @@ export async function startDaemon(
     '--exec-opt=native.cgroupdriver=cgroupfs',
     '--storage-driver=overlay2',
     '--userland-proxy=false',
-    // Lowering it takes a capability that a root may lack.
-    '--oom-score-adjust=0',
     '--shutdown-timeout=5',
   ];
+  const environment = {
+    PATH: `${options.programs ?? '/usr/sbin'}:/usr/sbin:/usr/bin:/sbin:/bin`,
+    // Debian's client speaks 1.41, which newer daemons have to be told to understand.
+    DOCKER_MIN_API_VERSION: '1.41',
+  };
   let service: Service | undefined;
   const tryDocker = (...args: readonly string[]): Promise<CommandResult> =>
     attempt(dockerPrograms.client, ['--host', `unix://${socket}`, ...args], {
@@ -59,7 +76,7 @@ export async function startDaemon(
     throw new Error(`docker ${args.join(' ')}: ${stdout}\n${stderr}`.trim());
   };
   const start = async (): Promise<void> => {
-    const begun = await startService(argv, log);
+    const begun = await startService(argv, log, environment);
     service = begun;
     await eventually(
       'an answer of dockerd',
@@ -73,6 +90,7 @@ export async function startDaemon(
   const daemon: Daemon = {
     docker,
     tryDocker,
+    socket,
     start,
     stop: async () => service?.end('SIGTERM'),
     kill: async () => {

@@ -14,10 +14,17 @@ export interface Service {
 }
 
 /** Starts a program, its output appended to `log`. */
-export async function startService(argv: readonly string[], log: string): Promise<Service> {
+export async function startService(
+  argv: readonly string[],
+  log: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Service> {
   const [file = '', ...args] = argv;
   const output = await open(log, 'a');
-  const child = spawn(file, args, { stdio: ['ignore', output.fd, output.fd] });
+  const child = spawn(file, args, {
+    stdio: ['ignore', output.fd, output.fd],
+    env: { ...process.env, ...environment },
+  });
   const ended = once(child, 'exit');
   await once(child, 'spawn');
   await output.close();

@@ -1,0 +1,48 @@
+/** `docker volume create` to a container that has run with it, beside Docker's own local driver, in one dockerd. */
+import { access } from 'node:fs/promises';
+import { dockerPrograms, startDaemon } from '../test/docker/daemon.ts';
+import { busybox, makeNode, openLab } from '../test/docker/lab.ts';
+import { driverName, startPlugin } from '../test/docker/plugin-of.ts';
+import { asMarkdown, Timings } from './measure.ts';
+
+const rounds = 15;
+const drivers = [
+  { name: 'local', options: [] },
+  { name: driverName, options: ['--opt', 'size=1Gi'] },
+] as const;
+
+/** Markdown: milliseconds at the client, the two drivers in turn, after one round that is not counted. */
+export async function benchDocker(): Promise<string> {
+  const isHere = await access(dockerPrograms.daemon).then(
+    () => true,
+    () => false,
+  );
+  if (!isHere) return `Not measured: there is no ${dockerPrograms.daemon}.`;
+  const lab = await openLab();
+  try {
+    const node = await makeNode(lab, 'bench');
+    await startPlugin(lab, node, { nodeId: 'bench' });
+    const { docker } = await startDaemon(lab, node);
+    const timings = new Timings();
+    for (let round = 0; round <= rounds; round += 1) {
+      for (const { name, options } of drivers) {
+        const volume = `${name}-${round}`;
+        const time = round === 0 ? untimed : timings.time.bind(timings);
+        await time(`${name}: create, run, and the container ends`, async () => {
+          await time(`${name}: volume create`, () =>
+            docker('volume', 'create', '--driver', name, ...options, volume),
+          );
+          await docker('run', '--rm', '--volume', `${volume}:/data`, busybox, 'touch', '/data/x');
+        });
+        await time(`${name}: volume rm`, () => docker('volume', 'rm', volume));
+      }
+    }
+    return asMarkdown(['', 'p50 ms', 'p99 ms'], timings.rows());
+  } finally {
+    await lab.close();
+  }
+}
+
+async function untimed<T>(_name: string, work: () => Promise<T>): Promise<T> {
+  return work();
+}

@@ -1,0 +1,74 @@
+#!/bin/sh
+# Makes a managed Docker plugin of the driver: the form in which Swarm runs CSI drivers for its cluster volumes. Needs
+# Docker 23 or later on the other end of the client's socket.
+#
+#   sh scripts/docker-plugin.sh NAME [IMAGE]
+#
+# NAME   of the plugin, for example loopcsi
+# IMAGE  of the driver that Docker has already; without it the Dockerfile is built
+#
+# Then, on every machine, before `docker swarm init` or `join`:  docker plugin enable NAME
+set -eu
+
+name=${1:-}
+image=${2:-}
+if [ -z "$name" ]; then
+  sed -n 's/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+context=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+container=''
+cleanup() {
+  [ -z "$container" ] || docker rm "$container" >/dev/null || :
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [ -z "$image" ]; then
+  image=loopcsi-plugin:build
+  docker build --quiet --tag "$image" "$context" >/dev/null
+fi
+container=$(docker create "$image" serve)
+mkdir "$work/rootfs"
+docker export "$container" | tar -x -C "$work/rootfs"
+# Docker makes no place for the mounts of a plugin.
+mkdir -p "$work/rootfs/data/published" "$work/rootfs/var/lib/loopcsi"
+
+# Growing ext4 in use takes CAP_SYS_RESOURCE; a machine whose root lacks it cannot give it to a plugin either.
+capabilities='"CAP_SYS_ADMIN"'
+bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
+[ $(((0x$bounding >> 24) & 1)) -eq 0 ] || capabilities="$capabilities, \"CAP_SYS_RESOURCE\""
+
+cat >"$work/config.json" <<EOF
+{
+  "description": "loopcsi: volumes of real size on this machine's disks",
+  "documentation": "docs/docker.md",
+  "entrypoint": ["/usr/local/bin/loopcsi", "serve", "--without-staging"],
+  "env": [
+    { "name": "LOOPCSI_ENDPOINT", "value": "unix:///run/docker/plugins/csi.sock" },
+    { "name": "LOOPCSI_HTTP_ADDRESS", "value": "off" },
+    { "name": "LOOPCSI_NODE_ID", "value": "$(uname -n)", "settable": ["value"],
+      "description": "name of this machine, for ever" },
+    { "name": "LOOPCSI_POOL", "value": "default=/var/lib/loopcsi/pools/default,create", "settable": ["value"],
+      "description": "directories for volumes, below /var/lib/loopcsi" },
+    { "name": "LOOPCSI_LOG_LEVEL", "value": "info", "settable": ["value"] }
+  ],
+  "interface": {
+    "types": ["docker.csicontroller/1.0", "docker.csinode/1.0"],
+    "socket": "csi.sock"
+  },
+  "linux": { "capabilities": [$capabilities], "allowAllDevices": true },
+  "mounts": [
+    { "name": "devices", "description": "loop devices come and go", "type": "bind",
+      "source": "/dev", "destination": "/dev", "options": ["rbind"] },
+    { "name": "data", "description": "pools and state", "type": "bind",
+      "source": "/var/lib/loopcsi", "destination": "/var/lib/loopcsi", "options": ["rbind"], "settable": ["source"] }
+  ],
+  "network": { "type": "none" },
+  "propagatedMount": "/data/published"
+}
+EOF
+docker plugin create "$name" "$work"
