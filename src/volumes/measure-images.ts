@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { hasErrno } from '../host/errors.ts';
 import type { Host } from '../host/host.ts';
+import { inBatches } from './in-batches.ts';
 import type { Pool } from './pool.ts';
 
 /** What the images of one pool take of its filesystem, in bytes, by id; snapshots as `snapshot ID`. */
@@ -74,12 +75,4 @@ async function exclusiveOf(host: Host, path: string): Promise<bigint> {
     if (hasErrno(error, 'ENOENT')) return 0n;
     throw error;
   }
-}
-
-async function inBatches(jobs: readonly (() => Promise<void>)[], width: number): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) await job();
-  };
-  await Promise.all(Array.from({ length: Math.min(width, jobs.length) }, worker));
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
@@ -43,9 +43,9 @@ export async function commitNew<S extends v.GenericSchema>(
   }
 }
 
-/** A directory of its own in the pool's `tmp/`. */
+/** A directory of its own in the pool's `tmp/`. Its name says in which opening of the pool it was begun. */
 export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
-  const temporary = pool.pathOf('tmp', randomUUID());
+  const temporary = pool.pathOf('tmp', `${pool.openings}.${randomUUID()}`);
   await mkdir(temporary, { mode: 0o700 });
   try {
     await domain.reached('new:directory-made');
@@ -84,6 +84,7 @@ export async function placeNew<S extends v.GenericSchema>(
 ): Promise<v.InferOutput<S>> {
   const { host, reached } = domain;
   const place = entry.pool.pathOf(entry.area, entry.id);
+  requireSameOpening(entry.pool, made.temporary);
   try {
     await host.files.renameNoReplace(made.temporary, place);
   } catch (error) {
@@ -97,6 +98,15 @@ export async function placeNew<S extends v.GenericSchema>(
   await syncParents(domain, entry.pool, entry.area);
   await reached('new:committed');
   return made.record;
+}
+
+/** A pool that went away and came back has swept its `tmp/`, perhaps this directory half-way. */
+function requireSameOpening(pool: Pool, temporary: string): void {
+  if (basename(temporary).startsWith(`${pool.openings}.`)) return;
+  throw new VolumeError(
+    'unavailable',
+    `pool '${pool.name}' was away meanwhile and what was begun in it is gone; try again`,
+  );
 }
 
 /** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */

@@ -156,7 +156,10 @@ async function retagArea(
 ): Promise<void> {
   for (const id of await entriesOf(area)) {
     if (retag(id) === id) continue;
-    await rewrite(join(area, id));
+    await rewrite(join(area, id)).catch((error: unknown) => {
+      // A record that does not decode is never overwritten; its volume is told as unreadable, under its new id.
+      if (!(error instanceof VolumeError)) throw error;
+    });
     await rename(join(area, id), join(area, retag(id)));
   }
   await syncDirectory(area).catch((error: unknown) => {

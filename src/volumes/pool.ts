@@ -18,6 +18,7 @@ import {
 } from '../state/records.ts';
 import { syncDirectory } from '../state/replace-file.ts';
 import type { Reached } from './fault-points.ts';
+import { inBatches } from './in-batches.ts';
 import { Index } from './index-of-records.ts';
 import {
   filesystemOf,
@@ -57,6 +58,7 @@ export class Pool {
   #opened: OpenedPool | undefined;
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
+  #openings = 0;
   /** What an earlier run left in it is settled: calls may use it. */
   #isSettled = false;
   #problem: VolumeError | undefined;
@@ -106,6 +108,11 @@ export class Pool {
     return this.#abilities;
   }
 
+  /** How often it was opened: what was begun before it went away must not be finished after it came back. */
+  get openings(): number {
+    return this.#openings;
+  }
+
   pathOf(area: PoolArea, id = '', file = ''): string {
     return join(this.root, area, id, file);
   }
@@ -147,6 +154,7 @@ export class Pool {
         ...this.#deps,
         nowMs: this.#deps.now(),
       });
+      this.#openings += 1;
       this.#problem = undefined;
       this.#abilities = await this.#probe();
       await this.#load();
@@ -232,6 +240,9 @@ export class Pool {
   }
 }
 
+/** Records read together when a pool is opened. */
+const readsAtOnce = 16;
+
 async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   directory: string,
   file: string,
@@ -241,16 +252,20 @@ async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   // What a crash left renamed but not synced is answered from now on, so it has to be on the disk first.
   await syncDirectory(directory);
   index.clear();
-  for (const id of await readdir(directory)) {
+  const jobs = (await readdir(directory)).map((id) => async () => {
+    const path = join(directory, id, file);
     try {
       // The schema belongs to the index's records by the calls above.
-      const record = (await readRecord(schema, join(directory, id, file))) as T;
+      const record = (await readRecord(schema, path)) as T;
       if (record.id === id) index.put(record);
-      else index.putBroken(id, `${join(directory, id, file)} names another id, '${record.id}'`);
+      else index.putBroken(id, `${path} names another id, '${record.id}'`);
     } catch (error) {
-      if (hasErrno(error, 'ENOTDIR')) continue;
+      if (hasErrno(error, 'ENOTDIR')) return;
+      // The process has none left: that says nothing of the record, and the pool is tried again.
+      if (hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM')) throw error;
       index.putBroken(id, messageOf(error));
     }
-    await rm(join(directory, id, `${file}.new`), { force: true });
-  }
+    await rm(`${path}.new`, { force: true });
+  });
+  await inBatches(jobs, readsAtOnce);
 }

@@ -29,6 +29,8 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
     for (const device of devices) {
       const image = images.get(keyOf(device.backing));
       if (image === undefined) continue;
+      // While running, when a pool comes back: a call that is at it knows better.
+      if (domain.operations.locks.holderOf(`volume:${image.id}`) !== undefined) continue;
       await quietly(domain, image.id, () => settleDevice(domain, pool, { device, image, mounts }));
     }
   }

@@ -15,7 +15,7 @@ import { findIfAny } from './unstage.ts';
  */
 export async function settleSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
-    if (record.state !== 'copying') continue;
+    if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
     await quietly(domain, record.id, () => settleCopy(domain, pool, record));
   }
   await removeHalfGroups(domain);

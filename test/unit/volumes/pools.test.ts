@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../src/host/files.ts';
@@ -7,7 +7,9 @@ import { NodeState } from '../../../src/state/node-state.ts';
 import { GiB, MiB } from '../../../src/units.ts';
 import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../../src/volumes/ids.ts';
+import type { OpenedVolumes } from '../../../src/volumes/open.ts';
 import { Pool } from '../../../src/volumes/pool.ts';
+import { reconcile } from '../../../src/volumes/reconcile.ts';
 import { FakeHost } from '../../helpers/fake-host.ts';
 import { fakeNode, silent } from '../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
@@ -199,4 +201,62 @@ test('a promise is not enough for a thick volume: its blocks must be free', asyn
   await t.throwsAsync(volumes.createVolume(call(), { ...asked, settings }), {
     message: /has 40 MiB free, and all 48 MiB are allocated at once/,
   });
+});
+
+test('what was begun before a pool went away is not finished after it came back', async (t) => {
+  const node = await fakeNode(t);
+  const path = join(node.directory, 'a');
+  const running: { opened?: OpenedVolumes } = {};
+  let isFirst = true;
+  running.opened = await node.open([node.settings('a')], {
+    reached: async (point) => {
+      const { opened } = running;
+      if (point !== 'new:record-written' || opened === undefined || !isFirst) return;
+      isFirst = false;
+      const { domain } = opened;
+      const [pool] = domain.pools.all;
+      if (pool === undefined) throw new Error('no pool');
+      await rename(path, `${path}.away`);
+      await pool.check();
+      t.false(pool.isServed);
+      await rename(`${path}.away`, path);
+      t.true(await pool.open(() => reconcile(domain, pool)));
+    },
+  });
+  const { volumes } = running.opened;
+  await t.throwsAsync(volumes.createVolume(call(), input('v')), { message: /was away meanwhile/ });
+  t.deepEqual(await readdir(join(path, 'volumes')), []);
+  t.deepEqual(await readdir(join(path, 'tmp')), []);
+  await volumes.createVolume(call(), input('v'));
+});
+
+test("another node's pool is refused until it is adopted; a broken record stays one volume's matter", async (t) => {
+  const node = await fakeNode(t);
+  const before = await node.open([node.settings('a')]);
+  for (const name of ['plain', 'a name / with everything', 'broken']) {
+    await before.volumes.createVolume(call(), input(name));
+  }
+  await before.close(100);
+  const old = nodeTagOf('test-node');
+  const broken = join(node.directory, 'a', 'volumes', `broken.${old}`, 'volume.json');
+  await writeFile(broken, 'not a record');
+  const nodeTag = nodeTagOf('new-node');
+  const settings = { ...before.domain.settings, nodeTag };
+  const { volumes, administration, domain } = await node.open([node.settings('a')], { settings });
+  t.regex(domain.pools.all[0]?.problem ?? '', /loopcsi pool adopt a/);
+  await administration.adoptPool(call(), 'a');
+  t.is(domain.pools.all[0]?.problem, undefined);
+  const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  t.deepEqual(entries.map(({ record }) => record.name).sort(), [
+    'a name / with everything',
+    'plain',
+  ]);
+  for (const { record } of entries) {
+    const again = await volumes.createVolume(call(), input(record.name));
+    t.is(again.record.id, record.id);
+    await volumes.deleteVolume(call(), record.id);
+  }
+  t.like(await volumes.volumeHealth(call(), `broken.${nodeTag}`), [{ reason: 'RecordUnreadable' }]);
+  await volumes.deleteVolume(call(), `broken.${nodeTag}`);
+  t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), []);
 });
