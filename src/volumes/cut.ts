@@ -105,7 +105,7 @@ export async function takeCuts(
   cuts: readonly { readonly cut: Cut; readonly to: string }[],
   options: CutOptions,
 ): Promise<TakenCut> {
-  for (const { cut } of cuts) if (cut.flush !== undefined) await domain.host.loops.sync(cut.flush);
+  await writeBack(domain, cuts);
   const freeze = await freezeAll(
     domain,
     cuts.map(({ cut }) => cut),
@@ -123,6 +123,21 @@ export async function takeCuts(
   }
   await domain.reached('cut:thawed');
   return { atMs, frozenMs };
+}
+
+/** What is written back before the freeze is not waited for in it, while writers stand still. */
+async function writeBack(domain: Domain, cuts: readonly { readonly cut: Cut }[]): Promise<void> {
+  const { loops, mounts } = domain.host;
+  const results = await Promise.allSettled(
+    cuts.map(({ cut }) =>
+      domain.ownedBy(`cut ${cut.source.record.id}`, async () => {
+        if (cut.freeze !== undefined) await mounts.syncFilesystem(cut.freeze.target);
+        if (cut.flush !== undefined) await loops.sync(cut.flush);
+      }),
+    ),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 async function freezeAll(

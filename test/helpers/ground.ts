@@ -29,16 +29,19 @@ export async function makeGround(
  * what the pool stands on, an embedded one included, which stays mounted when its driver ends.
  */
 export async function removeAll(directory: string): Promise<string[]> {
+  const isEmbedded = (what: string): boolean =>
+    what.endsWith('/pool/reflink') || what.includes('/reflink.img');
   const isGround = (what: string): boolean =>
-    what === join(directory, 'pool') ||
-    what === join(directory, 'pool', 'reflink') ||
-    what.includes('ground.img') ||
-    what.includes('reflink.img');
+    what.endsWith('/pool') || what.includes('/ground.img') || isEmbedded(what);
   const left: string[] = [];
   const mounts = (await mountsBelow(directory)).reverse();
   const devices = await devicesBelow(directory);
-  // The ground comes last: images on it hold it.
-  for (const isItsTurn of [(what: string) => !isGround(what), isGround]) {
+  // The ground comes last: images on it hold it, and that of an embedded pool is one of them.
+  for (const isItsTurn of [
+    (what: string) => !isGround(what),
+    isEmbedded,
+    (what: string) => isGround(what) && !isEmbedded(what),
+  ]) {
     for (const target of mounts.filter(isItsTurn)) {
       if (!isGround(target)) left.push(`mount ${target}`);
       await execa('umount', [target], { reject: false });
