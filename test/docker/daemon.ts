@@ -9,7 +9,7 @@ export const dockerPrograms = { client: '/usr/bin/docker', daemon: '/usr/sbin/do
 
 export interface Daemon {
   /** Runs the client; its output without white space around. Throws what docker says when it fails. */
-  docker(...args: readonly string[]): Promise<string>;
+  readonly docker: (...args: readonly string[]) => Promise<string>;
   /** For a client or program of one's own. */
   readonly socket: string;
   /** The same, whatever becomes of it. */
