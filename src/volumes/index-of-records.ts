@@ -60,21 +60,35 @@ export function pageOf<T>(
   page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
 ): Page<T> {
   const { maxEntries, startingToken, idOf } = page;
-  let start = 0;
-  if (startingToken !== '') {
-    const after = tokenForm.exec(startingToken)?.[1];
-    if (after === undefined) {
-      throw new VolumeError(
-        'stale-token',
-        `starting_token '${startingToken.slice(0, 64)}' is not one of this driver's; start again without one`,
-      );
-    }
-    start = firstAfter(entries, after, idOf);
-  }
+  const start = startOf(entries, startingToken, idOf);
   const end = maxEntries === 0 ? entries.length : Math.min(entries.length, start + maxEntries);
   const last = entries[end - 1];
   const nextToken = end < entries.length && last !== undefined ? `after.${idOf(last)}` : '';
   return { entries: entries.slice(start, end), nextToken };
+}
+
+/** The same entries, without what a page with that token cannot need: several indexes are merged from few of each. */
+export function candidatesFor<T>(
+  entries: readonly T[],
+  page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
+): readonly T[] {
+  const start = startOf(entries, page.startingToken, page.idOf);
+  // One more than the page holds: whether there is another page shows by it.
+  return entries.slice(start, page.maxEntries === 0 ? undefined : start + page.maxEntries + 1);
+}
+
+function startOf<T>(
+  entries: readonly T[],
+  startingToken: string,
+  idOf: (entry: T) => string,
+): number {
+  if (startingToken === '') return 0;
+  const after = tokenForm.exec(startingToken)?.[1];
+  if (after !== undefined) return firstAfter(entries, after, idOf);
+  throw new VolumeError(
+    'stale-token',
+    `starting_token '${startingToken.slice(0, 64)}' is not one of this driver's; start again without one`,
+  );
 }
 
 function firstAfter<T>(entries: readonly T[], after: string, idOf: (entry: T) => string): number {

@@ -1,7 +1,8 @@
 import { messageOf, VolumeError } from '../errors.ts';
+import type { VolumeRecord } from '../state/records.ts';
 import type { Domain } from './domain.ts';
 import { volumeHealth } from './health.ts';
-import { pageOf } from './index-of-records.ts';
+import { candidatesFor, pageOf } from './index-of-records.ts';
 import type { Capability, HealthSign, Page, Volume } from './model.ts';
 import { mountWords } from './mount-words.ts';
 import { requireFits } from './stage.ts';
@@ -16,16 +17,19 @@ const checksAtOnce = 8;
 
 /** All volumes, ascending by id over all pools; inline ephemeral ones are the kubelet's and not listed. */
 export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
-  return pageOf(allVolumes(domain), { ...page, idOf: ({ record }) => record.id });
+  return pageOf(volumesFor(domain, page), { ...page, idOf: ({ record }) => record.id });
 }
 
-function allVolumes(domain: Domain): readonly Volume[] {
-  const [only, ...others] = domain.pools.all;
-  if (only === undefined) return [];
-  if (others.length === 0)
-    return only.volumes.sorted().map((record) => ({ record, pool: only.name }));
+/** What a page may show, ascending. Each pool keeps its own order, so only a page's worth of each is merged. */
+function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
+  const idOf = ({ id }: VolumeRecord): string => id;
   return domain.pools.all
-    .flatMap((pool) => pool.volumes.sorted().map((record) => ({ record, pool: pool.name })))
+    .flatMap((pool) =>
+      candidatesFor(pool.volumes.sorted(), { ...page, idOf }).map((record) => ({
+        record,
+        pool: pool.name,
+      })),
+    )
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
@@ -34,11 +38,7 @@ export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
 ): Promise<Page<{ volume: Volume; signs: readonly HealthSign[] }>> {
-  const { entries } = pageOf(allVolumes(domain), {
-    maxEntries: 0,
-    startingToken: page.startingToken,
-    idOf: ({ record }) => record.id,
-  });
+  const entries = volumesFor(domain, { ...page, maxEntries: 0 });
   const found: { volume: Volume; signs: readonly HealthSign[] }[] = [];
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {

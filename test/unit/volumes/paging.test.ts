@@ -1,7 +1,10 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
+import { MiB } from '../../../src/units.ts';
 import { Index, pageOf } from '../../../src/volumes/index-of-records.ts';
+import { fakeNode } from '../../helpers/fake-node.ts';
+import { call, volumeInput } from '../../helpers/scratch-node.ts';
 
 const idOf = (entry: { id: string }): string => entry.id;
 
@@ -53,3 +56,23 @@ for (const startingToken of ['1', 'after.', 'after.a/b', 'after.a b', 'before.a'
     t.is(error.reason, 'stale-token');
   });
 }
+
+test('pages over several pools are one order, each entry once', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a'), node.settings('b')]);
+  for (const [i, pool] of ['b', 'a', 'a', 'b', 'b', 'a', 'b'].entries()) {
+    const input = volumeInput(`v${i}`, { sizeBytes: 8n * MiB });
+    await volumes.createVolume(call(), { ...input, settings: { ...input.settings, pool } });
+  }
+  for (const maxEntries of [1, 2, 3, 7, 8, 0]) {
+    const seen: string[] = [];
+    let startingToken = '';
+    do {
+      const page = await volumes.listVolumes(call(), { maxEntries, startingToken });
+      if (maxEntries > 0) t.true(page.entries.length <= maxEntries);
+      seen.push(...page.entries.map(({ record }) => record.name));
+      startingToken = page.nextToken;
+    } while (startingToken !== '');
+    t.deepEqual(seen, ['v0', 'v1', 'v2', 'v3', 'v4', 'v5', 'v6'], `pages of ${maxEntries}`);
+  }
+});
