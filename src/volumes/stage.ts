@@ -231,7 +231,7 @@ function explainMount(
       { cause: error },
     );
   }
-  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED')) {
+  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED', 'EIO')) {
     return damaged(volume, `the kernel refuses to mount it: ${messageOf(error)}; see dmesg`);
   }
   return error;

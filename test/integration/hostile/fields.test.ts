@@ -1,0 +1,214 @@
+import { access, readFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import test from 'ava';
+import fc from 'fast-check';
+import { makeClient } from '../../../src/csi/client.ts';
+import { serviceType } from '../../../src/csi/codec.ts';
+import type { ServiceName } from '../../../src/csi/services.ts';
+import { isRoot, needsRoot } from '../../helpers/scratch-node.ts';
+import { hostile, hostileTexts } from './messages.ts';
+import { makeVictim, type Victim } from './victim.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const runs = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 25);
+const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
+const secret = 'S3CR3T-that-nobody-may-see';
+
+/** What an operator alone may name: a directory to become a pool. */
+const excluded: ReadonlySet<string> = new Set(['InitPool']);
+const services = [
+  'csi.v1.Identity',
+  'csi.v1.Controller',
+  'csi.v1.GroupController',
+  'csi.v1.SnapshotMetadata',
+  'csi.v1.Node',
+  'loopcsi.v1.Admin',
+] as const satisfies readonly ServiceName[];
+
+/** Codes that say that the driver did not understand itself what happened. */
+const wrongCodes: ReadonlySet<number> = new Set([
+  status.UNKNOWN,
+  status.INTERNAL,
+  status.DATA_LOSS,
+]);
+
+type AnyCall = (request: object, options: { timeoutMs: number }) => unknown;
+
+async function outcomeOf(call: AnyCall, message: object): Promise<{ code: number; words: string }> {
+  try {
+    const answer = call(message, { timeoutMs: 60_000 });
+    if (typeof answer === 'object' && answer !== null && Symbol.asyncIterator in answer) {
+      for await (const _one of answer as AsyncIterable<unknown>) break;
+    } else {
+      await answer;
+    }
+    return { code: status.OK, words: '' };
+  } catch (error) {
+    const { code, details } = error as { code?: unknown; details?: unknown };
+    return { code: typeof code === 'number' ? code : -1, words: String(details ?? error) };
+  }
+}
+
+async function attack(victim: Victim, name: (typeof services)[number]): Promise<readonly string[]> {
+  const wrong: string[] = [];
+  const texts = fc.constantFrom(...hostileTexts(victim), secret);
+  const client = makeClient(name, `unix://${victim.driver.endpoint}`);
+  const calls = client as unknown as Readonly<Record<string, AnyCall>>;
+  try {
+    for (const method of serviceType(name).methodsArray) {
+      const call = calls[method.name];
+      method.resolve();
+      const type = method.resolvedRequestType;
+      if (call === undefined || type === null || excluded.has(method.name)) continue;
+      for (const message of fc.sample(hostile(type, texts), { numRuns: runs, seed })) {
+        const { code, words } = await outcomeOf(call, message);
+        if (!wrongCodes.has(code) && code >= 0) continue;
+        const shown = JSON.stringify(message, (_key, one: unknown) =>
+          typeof one === 'bigint' ? `${one}n` : one,
+        );
+        wrong.push(`${method.name} ${shown.slice(0, 600)}: ${status[code] ?? code} ${words}`);
+      }
+    }
+  } finally {
+    client.close();
+  }
+  return wrong;
+}
+
+async function makeTarget(victim: Victim): Promise<void> {
+  const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+  await client.CreateVolume({
+    name: 'victim',
+    capacity_range: { required_bytes: 2n ** 25n },
+    volume_capabilities: [
+      { access_mode: { mode: 'SINGLE_NODE_WRITER' }, access_type: 'mount', mount: {} },
+    ],
+    secrets: { key: secret },
+  });
+  client.close();
+}
+
+onNode(
+  'hostile fields of every call: exact codes, nothing outside is touched, no secret is told',
+  async (t) => {
+    t.timeout(10 * 60_000);
+    t.log(`seed ${seed}`);
+    const victim = await makeVictim();
+    try {
+      await makeTarget(victim);
+      const before = await victim.canary();
+      for (const name of services) {
+        const wrong = await attack(victim, name);
+        t.deepEqual(wrong.slice(0, 5), [], `${name}: ${wrong.length} wrong codes`);
+        t.is(await victim.canary(), before, `${name} touched the canary`);
+        await victim.requireAlive();
+      }
+      await t.throwsAsync(access(join(victim.canaryDir, 'pwned')));
+      t.true((await victim.footprint()).residentBytes < 400 * 2 ** 20, 'memory is bounded');
+    } finally {
+      await victim.end();
+    }
+  },
+);
+
+onNode('secrets reach neither log nor answer', async (t) => {
+  const victim = await makeVictim();
+  try {
+    const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+    const secrets = { password: secret };
+    const capability = {
+      access_mode: { mode: 'SINGLE_NODE_WRITER' },
+      access_type: 'mount',
+      mount: {},
+    } as const;
+    const volume = await client.CreateVolume({
+      name: 'secretive',
+      capacity_range: { required_bytes: 2n ** 25n },
+      volume_capabilities: [capability],
+      secrets,
+    });
+    const volume_id = volume.volume?.volume_id ?? '';
+    const failed = await outcomeOf((message, options) => client.CreateVolume(message, options), {
+      name: 'secretive',
+      volume_capabilities: [],
+      secrets,
+    });
+    t.is(failed.code, status.INVALID_ARGUMENT);
+    t.false(failed.words.includes(secret));
+    await client.CreateSnapshot({ name: 'snap', source_volume_id: volume_id, secrets });
+    await client.DeleteVolume({ volume_id, secrets });
+    client.close();
+    const log = await victim.driver.log();
+    t.true(log.includes('secretive'), 'the calls are in the log');
+    t.false(log.includes(secret));
+    t.false((await readFile(`/proc/${victim.driver.pid}/cmdline`, 'utf8')).includes(secret));
+  } finally {
+    await victim.end();
+  }
+});
+
+async function plugin(victim: Victim, call: string, body: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      { socketPath: victim.dockerSocket, path: call, method: 'POST', timeout: 60_000 },
+      (response) => {
+        response.resume();
+        response.once('end', () => {
+          resolve(response.statusCode ?? 0);
+        });
+      },
+    );
+    sent.once('error', reject);
+    sent.end(body);
+  });
+}
+
+onNode('hostile bodies of every call of the plugin', async (t) => {
+  t.timeout(5 * 60_000);
+  const victim = await makeVictim();
+  try {
+    const before = await victim.canary();
+    const texts = fc.constantFrom(...hostileTexts(victim));
+    const body = fc.oneof(
+      fc
+        .record({ Name: texts, ID: texts, Opts: fc.dictionary(texts, texts, { maxKeys: 3 }) })
+        .map((one) => JSON.stringify(one)),
+      fc
+        .record({
+          Name: texts,
+          Opts: fc.record(
+            { size: texts, fs: texts, pool: texts, source: texts, mountOptions: texts },
+            { requiredKeys: [] },
+          ),
+        })
+        .map((one) => JSON.stringify(one)),
+      fc.json(),
+      fc.string({ maxLength: 50 }),
+    );
+    for (const call of [
+      'Create',
+      'Get',
+      'List',
+      'Path',
+      'Mount',
+      'Unmount',
+      'Remove',
+      'Capabilities',
+      'Nonsense',
+    ]) {
+      for (const one of fc.sample(body, { numRuns: runs, seed })) {
+        const code = await plugin(victim, `/VolumeDriver.${call}`, one);
+        t.true(code === 200 || (code >= 400 && code < 500), `${call} ${one}: ${code}`);
+      }
+    }
+    t.is(await victim.canary(), before);
+    t.false((await victim.driver.log()).includes('"level":"fatal"'));
+    await victim.requireAlive();
+  } finally {
+    await victim.end();
+  }
+});

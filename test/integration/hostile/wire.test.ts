@@ -1,0 +1,168 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import test from 'ava';
+import { makeClient } from '../../../src/csi/client.ts';
+import { makeRandom } from '../../crash/random.ts';
+import { isRoot, needsRoot } from '../../helpers/scratch-node.ts';
+import { makeVictim, type Victim } from './victim.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+const mebibyte = 2 ** 20;
+
+/** Sends the bytes and waits until the driver has closed the connection, or some time has passed. */
+async function send(path: string, bytes: Buffer, boundMs = 300): Promise<void> {
+  const socket = connect(path);
+  socket.on('error', () => undefined);
+  socket.resume();
+  const closed = once(socket, 'close').catch(() => undefined);
+  socket.end(bytes);
+  await Promise.race([closed, delay(boundMs)]);
+  socket.destroy();
+}
+
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+async function connectMany(path: string, count: number): Promise<readonly Socket[]> {
+  const sockets: Socket[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const socket = connect(path);
+    socket.on('error', () => undefined);
+    sockets.push(socket);
+    // The backlog is finite: callers beyond it are refused, which is an answer too.
+    if (index % 50 === 49) await delay(5);
+  }
+  return sockets;
+}
+
+async function requireSmall(victim: Victim): Promise<void> {
+  const { residentBytes } = await victim.footprint();
+  if (residentBytes > 400 * mebibyte)
+    throw new Error(`the driver has grown to ${residentBytes} bytes`);
+}
+
+onNode('random, truncated and oversized frames on both sockets', async (t) => {
+  t.timeout(5 * 60_000);
+  t.log(`seed ${seed}`);
+  const random = makeRandom(seed);
+  const victim = await makeVictim();
+  try {
+    const noise = (length: number) => Buffer.from(Array.from({ length }, () => random.below(256)));
+    for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+      for (let round = 0; round < 60; round += 1) {
+        const settings = frame(4, 0, 0, Buffer.alloc(0));
+        const some = frame(
+          random.below(12),
+          random.below(256),
+          random.below(6),
+          noise(random.below(200)),
+        );
+        const bytes = random.pick([
+          noise(1 + random.below(500)),
+          Buffer.concat([preface, noise(random.below(300))]),
+          Buffer.concat([preface, settings, some]),
+          Buffer.concat([preface, settings, some]).subarray(0, 24 + random.below(30)),
+          // A frame that announces 16 MiB less one byte and ends early.
+          Buffer.concat([preface, settings, Buffer.from([255, 255, 255, 0, 0, 0, 0, 0, 1])]),
+          // Header blocks that never end, and a flood of empty frames.
+          Buffer.concat([
+            preface,
+            settings,
+            frame(1, 0, 1, noise(64)),
+            ...Array.from({ length: 2_000 }, () => frame(9, 0, 1, Buffer.alloc(0))),
+          ]),
+          Buffer.concat([
+            preface,
+            ...Array.from({ length: 5_000 }, () => frame(6, 0, 0, Buffer.alloc(8))),
+          ]),
+          Buffer.from(
+            `POST /VolumeDriver.Create HTTP/1.1\r\ncontent-length: ${random.pick(['-1', '99999999999', 'x'])}\r\n\r\n{`,
+          ),
+          Buffer.from(`GET /${'a'.repeat(100_000)} HTTP/1.1\r\n\r\n`),
+        ]);
+        await send(path, bytes);
+      }
+      await victim.requireAlive();
+      await requireSmall(victim);
+    }
+    t.false((await victim.driver.log()).includes('"level":"fatal"'));
+  } finally {
+    await victim.end();
+  }
+});
+
+onNode('a message above the limit is refused, and the connection lives on', async (t) => {
+  const victim = await makeVictim();
+  const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+  try {
+    await t.throwsAsync(
+      client.CreateVolume({ name: 'x'.repeat(3 * mebibyte) }, { timeoutMs: 30_000 }),
+      {
+        code: status.RESOURCE_EXHAUSTED,
+      },
+    );
+    t.deepEqual((await client.ListVolumes({}, { timeoutMs: 30_000 })).entries, []);
+    await requireSmall(victim);
+  } finally {
+    client.close();
+    await victim.end();
+  }
+});
+
+onNode('callers that say nothing, or a byte a second, leave room for the others', async (t) => {
+  t.timeout(2 * 60_000);
+  const victim = await makeVictim();
+  try {
+    for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+      const slow = await connectMany(path, 60);
+      let gone = 0;
+      for (const socket of slow) socket.once('close', () => (gone += 1));
+      const words =
+        path === victim.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
+      for (let at = 0; at < 15; at += 1) {
+        for (const socket of slow) if (!socket.destroyed) socket.write(words.subarray(at, at + 1));
+        await victim.requireAlive();
+        await delay(1_000);
+      }
+      t.is(gone, slow.length, 'those that do not come to the point are closed');
+      for (const socket of slow) socket.destroy();
+    }
+  } finally {
+    await victim.end();
+  }
+});
+
+onNode('thousands of connections: a limit, and no trace of them afterwards', async (t) => {
+  t.timeout(3 * 60_000);
+  const victim = await makeVictim();
+  try {
+    await victim.requireAlive();
+    const before = await victim.footprint();
+    for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+      const many = await connectMany(path, 3_000);
+      await delay(500);
+      t.true((await victim.footprint()).descriptors < before.descriptors + 400, 'a limit holds');
+      for (const socket of many) socket.destroy();
+      await victim.requireAlive();
+    }
+    for (const giveUpAt = Date.now() + 30_000; Date.now() < giveUpAt; await delay(200)) {
+      if ((await victim.footprint()).descriptors <= before.descriptors + 10) break;
+    }
+    t.true((await victim.footprint()).descriptors <= before.descriptors + 10, 'all are closed');
+    await requireSmall(victim);
+  } finally {
+    await victim.end();
+  }
+});
