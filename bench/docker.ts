@@ -1,9 +1,10 @@
 /** `docker volume create` to a container that has run with it, beside Docker's own local driver, in one dockerd. */
 import { access } from 'node:fs/promises';
+import * as v from 'valibot';
 import { dockerPrograms, startDaemon } from '../test/docker/daemon.ts';
 import { busybox, makeNode, openLab } from '../test/docker/lab.ts';
 import { driverName, startPlugin } from '../test/docker/plugin-of.ts';
-import { asMarkdown, Timings } from './measure.ts';
+import { asMarkdown, percentile, Timings } from './measure.ts';
 
 const rounds = 15;
 const drivers = [
@@ -21,7 +22,7 @@ export async function benchDocker(): Promise<string> {
   const lab = await openLab();
   try {
     const node = await makeNode(lab, 'bench');
-    await startPlugin(lab, node, { nodeId: 'bench' });
+    const plugin = await startPlugin(lab, node, { nodeId: 'bench' });
     const { docker } = await startDaemon(lab, node);
     const timings = new Timings();
     for (let round = 0; round <= rounds; round += 1) {
@@ -37,10 +38,29 @@ export async function benchDocker(): Promise<string> {
         await time(`${name}: volume rm`, () => docker('volume', 'rm', volume));
       }
     }
-    return asMarkdown(['', 'p50 ms', 'p99 ms'], timings.rows());
+    const head = ['', 'p50 ms', 'p99 ms'];
+    const inside = callsIn(await plugin.log());
+    return `${asMarkdown(head, timings.rows())}\n\nOf which in the driver, by call:\n\n${asMarkdown(head, inside)}`;
   } finally {
     await lab.close();
   }
+}
+
+const callEnded = v.object({ rpc: v.string(), durationMs: v.number() });
+
+/** What the driver's own log says of each call of the plugin that changes something. */
+function callsIn(log: string): readonly (readonly string[])[] {
+  const durations = new Map<string, number[]>();
+  for (const line of log.split('\n').filter((one) => one.startsWith('{'))) {
+    const { success, output } = v.safeParse(callEnded, JSON.parse(line));
+    if (!success || !output.rpc.startsWith('docker ')) continue;
+    durations.set(output.rpc, [...(durations.get(output.rpc) ?? []), output.durationMs]);
+  }
+  return [...durations].map(([rpc, values]) => [
+    rpc.replace('docker ', ''),
+    percentile(values, 50).toFixed(0),
+    percentile(values, 99).toFixed(0),
+  ]);
 }
 
 async function untimed<T>(_name: string, work: () => Promise<T>): Promise<T> {

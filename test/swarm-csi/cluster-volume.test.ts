@@ -125,7 +125,10 @@ test.serial('a cluster volume is made, published into a service, kept, and remov
 
   const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
   const drained = { Spec: { ...ClusterVolume.Spec, Availability: 'drain' } };
-  await api.put(`/v1.44/volumes/${ClusterVolume.ID}?version=${ClusterVolume.Version.Index}`, drained);
+  await api.put(
+    `/v1.44/volumes/${ClusterVolume.ID}?version=${ClusterVolume.Version.Index}`,
+    drained,
+  );
   await eventually(
     'the removal of the volume',
     async () => {

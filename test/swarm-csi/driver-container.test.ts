@@ -1,0 +1,69 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually, run } from '../../scripts/command.ts';
+import { type Daemon, startDaemon } from '../docker/daemon.ts';
+import { busybox, type Lab, makeNode, type NodeSpace, openLab } from '../docker/lab.ts';
+import { driverImage, images } from '../e2e/cluster/images.ts';
+
+/** The driver as a privileged container of the dockerd that it serves, as contrib/docker/compose.yaml has it. */
+let lab: Lab;
+let node: NodeSpace;
+let daemon: Daemon;
+const place = '/var/lib/loopcsi';
+
+test.before(async () => {
+  const image = await driverImage();
+  lab = await openLab();
+  node = await makeNode(lab, 'a');
+  const data = join(node.directory, 'data');
+  await mkdir(data);
+  await mkdir(place, { recursive: true, mode: 0o700 });
+  // The machine's own directory stays out of it. Shared, as on a machine with systemd.
+  const script = 'mount --bind "$0" "$1" && mount --make-shared "$1"';
+  const [file = '', ...enter] = node.enter;
+  await run(file, [...enter, 'sh', '-c', script, data, place]);
+  daemon = await startDaemon(lab, node);
+  await daemon.docker('load', '--input', join(image, 'driver.tar'));
+});
+test.after.always('nothing is left over', async () => {
+  const left = await lab.close();
+  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+});
+
+test.serial('the driver in a container serves its own dockerd, over its restart too', async (t) => {
+  await daemon.docker(
+    ...['run', '--detach', '--name', 'driver', '--restart', 'always'],
+    // What of --privileged the driver needs: all of it cannot be given where root itself has less.
+    ...['--cap-add', 'SYS_ADMIN', '--security-opt', 'seccomp=unconfined'],
+    ...['--security-opt', 'apparmor=unconfined', '--device-cgroup-rule', 'b *:* rwm'],
+    ...['--device-cgroup-rule', 'c *:* rwm', '--network', 'none', '--volume', '/dev:/dev'],
+    ...['--volume', '/run/docker/plugins:/run/docker/plugins'],
+    ...['--volume', `${place}:${place}:rshared`],
+    ...['--env', 'LOOPCSI_NODE_ID=node-a', '--env', 'LOOPCSI_HTTP_ADDRESS=off'],
+    ...['--env', 'LOOPCSI_DOCKER_SOCKET=/run/docker/plugins/loopcsi.sock', images.driver],
+  );
+  const create = ['volume', 'create', '--driver', 'loopcsi', '--opt', 'size=64Mi', 'data'];
+  await eventually('the plugin', async () =>
+    (await daemon.tryDocker(...create)).exitCode === 0 ? true : undefined,
+  );
+  const script = 'while :; do date >>/data/lines; sync; sleep 0.1; done';
+  const flags = ['--detach', '--name', 'writer', '--volume', 'data:/data'];
+  await daemon.docker('run', ...flags, busybox, 'sh', '-c', script);
+  const lines = async (): Promise<number> =>
+    Number(await daemon.docker('exec', 'writer', 'sh', '-c', 'wc -l </data/lines'));
+  t.regex(await daemon.docker('exec', 'writer', 'df', '/data'), /\/dev\/loop\d+/);
+  const before = await lines();
+  await daemon.docker('kill', '--signal', 'KILL', 'driver');
+  await daemon.docker('start', 'driver');
+  await eventually('more lines', async () => ((await lines()) > before + 5 ? true : undefined));
+  await eventually('the plugin again', async () =>
+    (await daemon.tryDocker('volume', 'inspect', 'data')).exitCode === 0 ? true : undefined,
+  );
+  await daemon.docker('rm', '--force', 'writer');
+  const again = ['run', '--rm', '--volume', 'data:/data', busybox];
+  t.is(await daemon.docker(...again, 'sh', '-c', 'test -s /data/lines && echo kept'), 'kept');
+  await daemon.docker('volume', 'rm', 'data');
+  await daemon.docker('stop', 'driver');
+  await daemon.docker('rm', 'driver');
+});
