@@ -21,6 +21,13 @@ interface Claim {
   snapshots: Set<string>;
 }
 
+export interface LoadOptions {
+  /** Volumes a worker has; few, unless many are the point. */
+  readonly namesPerWorker?: number;
+  /** How often a text of some bytes is repeated in its file, at most. */
+  readonly repeats?: number;
+}
+
 export class Load {
   readonly #world: World;
   readonly #random: Random;
@@ -32,15 +39,25 @@ export class Load {
   /** Answers that nothing explains; the driver's death explains any. */
   readonly unexplained: string[] = [];
 
-  constructor(world: World, random: Random) {
+  /** Bytes that were read back and were what had been written. */
+  verifiedBytes = 0;
+  readonly #options: LoadOptions;
+
+  constructor(world: World, random: Random, options: LoadOptions = {}) {
     this.#world = world;
     this.#random = random;
+    this.#options = options;
   }
 
   /** Runs so many workers until `stop`; resolves when all have ended. */
   async run(workers: number): Promise<void> {
     this.#stopped = false;
     await Promise.all(Array.from({ length: workers }, (_, index) => this.#work(index)));
+  }
+
+  /** Asked anew: others may have stopped it meanwhile. */
+  #isStopped(): boolean {
+    return this.#stopped;
   }
 
   stop(): void {
@@ -57,15 +74,15 @@ export class Load {
         if (this.#stopped) return;
         // Calls that fail at the instant of the death fail before anyone could say so.
         await new Promise((resolve) => setTimeout(resolve, 200));
-        if (!this.#stopped) this.unexplained.push(`${claim.name}: ${String(error)}`);
-        return;
+        if (this.#isStopped()) return;
+        this.unexplained.push(`${claim.name}: ${String(error)}`);
       }
     }
   }
 
   /** Each worker has few names, so that its calls are the only ones of a volume and what they answer is certain. */
   #claimOf(worker: number): Claim {
-    const name = `load-${worker}-${this.#random.below(2)}`;
+    const name = `load-${worker}-${this.#random.below(this.#options.namesPerWorker ?? 2)}`;
     let claim = this.#claims.get(name);
     if (claim === undefined) {
       const kind = this.#random.pick<Kind>(['ext4', 'ext4', 'xfs', 'btrfs', 'block']);
@@ -88,9 +105,12 @@ export class Load {
     if (claim.staged !== 'yes') {
       return this.#random.below(3) === 0 ? this.#delete(claim) : this.#stage(claim);
     }
-    switch (this.#random.below(5)) {
+    switch (this.#random.below(7)) {
       case 0:
         return this.#snapshot(claim);
+      case 3:
+      case 4:
+        return this.#verify(claim);
       case 1:
         return this.#unstage(claim);
       case 2:
@@ -148,11 +168,21 @@ export class Load {
   async #write(claim: Claim): Promise<void> {
     if (claim.kind === 'block') return;
     this.#count += 1;
-    const text = `${claim.name} ${this.#count} `.repeat(200);
+    const repeats = 1 + this.#random.below(this.#options.repeats ?? 200);
+    const text = `${claim.name} ${this.#count} `.repeat(repeats);
     const path = await this.#world.stagingPathOf(claim.name);
     claim.text = undefined;
     await calls.writeSynced(path, 'file', text);
     claim.text = text;
+  }
+
+  /** What was written is what is read, also after the volume was unstaged, grown or cut meanwhile. */
+  async #verify(claim: Claim): Promise<void> {
+    if (claim.text === undefined) return;
+    const path = join(await this.#world.stagingPathOf(claim.name), 'file');
+    const found = await readFile(path, 'utf8');
+    if (found !== claim.text) throw new Error(`${path} does not hold what was synced to it`);
+    this.verifiedBytes += Buffer.byteLength(found);
   }
 
   /** What is certain at this instant; what is under way is not. */

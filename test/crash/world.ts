@@ -22,6 +22,8 @@ const program = join(import.meta.dirname, 'driver-entry.js');
 /** What a row of the matrix says of the driver that it needs. */
 export interface WorldOptions {
   readonly ground: PoolGround;
+  /** The driver as it is shipped, which cannot be armed. */
+  readonly isPlain?: boolean;
   /** Brings the pool's ground to `DIRECTORY/pool`, where that is not one of the usual ones. */
   readonly layGround?: (directory: string) => Promise<void>;
   readonly flags?: ((directory: string) => readonly string[]) | undefined;
@@ -100,6 +102,7 @@ export class World {
   }
 
   get #driverOptions() {
+    if (this.options.isPlain === true) return {};
     return { program, environment: { [controlVariable]: this.directory } };
   }
 
