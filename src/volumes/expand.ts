@@ -1,29 +1,19 @@
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import { ext4MaxGrowthFactor } from '../host/filesystem/ext4-superblock.ts';
-import type { LoopDevice } from '../host/host.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../state/records.ts';
 import { formatBytes } from '../units.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  detach,
-  ensureAttached,
-  isMountOf,
-  isNodeOf,
-} from './attachment.ts';
+import { type Attachment, attachmentOf, isMountOf, isNodeOf } from './attachment.ts';
 import { chooseCapacity } from './capacity.ts';
 import type { Domain } from './domain.ts';
 import { explained } from './failures.ts';
+import { growOffline, stageCutShort } from './grow-offline.ts';
 import { finishImage, isSmaller } from './make-ready.ts';
 import type { ExpandInput, NodeExpandInput } from './model.ts';
-import { mountWords } from './mount-words.ts';
-import { readNotes } from './node-notes.ts';
 import type { Call } from './operations.ts';
-import { isStagedByUs } from './own-mount.ts';
 import type { FoundVolume } from './pools.ts';
 import { requireFits, stagedNode } from './stage.ts';
-import { targetOptions, targetPathOf } from './target-path.ts';
+import { targetPathOf } from './target-path.ts';
 
 /**
  * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
@@ -157,8 +147,9 @@ export async function nodeExpandVolume(
       const volume = domain.pools.getVolume(id);
       if (input.capability !== undefined) requireFits(volume, input.capability);
       return explained(`volume '${id}'`, volume.pool, async () => {
-        const present = await attachmentOf(domain, volume);
         const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+        await stageCutShort(domain, volume, volumePath);
+        const present = await attachmentOf(domain, volume);
         requirePath(volume, volumePath, present);
         const grown = await promise(domain, volume, input, () => {
           operation.beginEffects();
@@ -199,48 +190,6 @@ async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachme
   );
   if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
   await domain.reached('expand:filesystem-grown');
-}
-
-/**
- * ext4 without CAP_SYS_RESOURCE: a volume that is staged but not published is unmounted for the moment it takes; a published
- * one keeps its size until it is staged the next time (design, "How it reaches the kernel").
- */
-async function growOffline(
-  domain: Domain,
-  volume: FoundVolume,
-  there: { present: Attachment; device: LoopDevice },
-): Promise<void> {
-  const { record, pool } = volume;
-  const { present, device } = there;
-  const notes = await readNotes(domain, volume);
-  const { staged } = notes;
-  const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
-  const isHeld = isStagedByUs(domain, notes) && notes.dockerMountIds.length > 0;
-  if (staged === null || isPublished || isHeld || record.fsType === null) {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
-        'the filesystem grows when the volume is mounted the next time: restart its pods or containers, or give the driver that capability',
-    );
-  }
-  const { stagingTargetPath: path, mountFlags } = staged;
-  const filesystem = domain.host.filesystems[record.fsType];
-  await domain.host.mounts.unmount(path, targetOptions(domain, path));
-  try {
-    await detach(domain, device, record.id);
-    await filesystem.growImage(volume.imagePath, {
-      sectorSize: record.sectorSize,
-      workDir: pool.pathOf('tmp'),
-    });
-  } finally {
-    // Grown or not, it was staged and is so again: a pod may be published any moment.
-    const again = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
-    await domain.host.mounts.mountDevice(again.path, path, {
-      fsType: record.fsType,
-      options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],
-      ...targetOptions(domain, path),
-    });
-  }
 }
 
 /** Whether a mount of the volume, filesystem or device node, is at that path. */

@@ -33,6 +33,7 @@ export const faultPoints = [
   'expand:promised',
   'expand:image-grown',
   'expand:device-grown',
+  'expand:unmounted',
   'expand:filesystem-grown',
   'hold:noted',
   'release:unmounted',

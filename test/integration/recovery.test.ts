@@ -349,3 +349,36 @@ onNode('a crash between mount and growth is finished by the repeated stage', asy
   t.true(totalBytes > 500n * MiB, String(totalBytes));
   await node.volumes.unstageVolume(call(), input);
 });
+
+onNode(
+  'a growth cut short while its ext4 was unmounted is finished by the repeated call',
+  async (t) => {
+    const node = await scratchNode(t);
+    const id = await make(node);
+    const input = {
+      volumeId: id,
+      stagingTargetPath: node.pathOf('staging'),
+      capability: capability(),
+    };
+    await mkdir(input.stagingTargetPath);
+    await node.volumes.stageVolume(call(), input);
+    await writeFile(join(input.stagingTargetPath, 'file'), 'kept');
+    const device = (await devicesBelow(node.directory))[0]?.device ?? '';
+    // What a kill after the unmount leaves: the promise, the image and the device as large as asked, and no mount.
+    const range = { requiredBytes: 128n * MiB, limitBytes: 0n };
+    await node.volumes.expandVolume(call(), { volumeId: id, range });
+    await execa('umount', [input.stagingTargetPath]);
+    await execa('losetup', ['--set-capacity', device]);
+    await node.restart();
+    const volumePath = input.stagingTargetPath;
+    await node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath });
+    t.is(await readFile(join(volumePath, 'file'), 'utf8'), 'kept');
+    const { totalBytes } = await node.host.files.capacity(volumePath);
+    t.true(totalBytes > 100n * MiB, String(totalBytes));
+    await node.volumes.unstageVolume(call(), input);
+    const error = await t.throwsAsync(
+      node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath }),
+    );
+    t.regex(error?.message ?? '', /is not mounted at/, 'unstaged is not cut short');
+  },
+);
