@@ -1,0 +1,90 @@
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import type { Host } from '../../src/host/host.ts';
+import { makeRealHost } from '../../src/host/real-host.ts';
+import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
+import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { Watch } from '../helpers/watch-calls.ts';
+import { errorOf, runSteps } from '../model/run.ts';
+import { type Step, steps } from '../model/steps.ts';
+import { type Node, subjectOn } from '../model/subject.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const runs = Number(process.env['LOOPCSI_MODEL_RUNS'] ?? 12);
+
+/** The real host, with calls that can be made to fail. */
+function watched(host: Host, watch: Watch): Host {
+  const { ext4, xfs, btrfs } = host.filesystems;
+  return {
+    ...host,
+    files: watch.over('files', host.files),
+    loops: watch.over('loops', host.loops),
+    mounts: watch.over('mounts', host.mounts),
+    extents: watch.over('extents', host.extents),
+    copies: watch.over('copies', host.copies),
+    freezer: watch.over('freezer', host.freezer),
+    filesystems: {
+      ext4: watch.over('filesystems.ext4', ext4),
+      xfs: watch.over('filesystems.xfs', xfs),
+      btrfs: watch.over('filesystems.btrfs', btrfs),
+    },
+  };
+}
+
+/** What goes wrong in that sequence on real devices and mounts; undefined: nothing. */
+async function problemIn(
+  sequence: readonly Step[],
+  ground: PoolGround,
+): Promise<string | undefined> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-model-'));
+  await makeGround(directory, { ground });
+  const watch = new Watch();
+  const real = makeRealHost();
+  const node: Node = {
+    directory,
+    host: watched(real, watch),
+    failNext: (failure) => {
+      watch.failNext(failure.name, errorOf(failure), { after: failure.after });
+    },
+    clearFailures: () => {
+      watch.clearFailures();
+    },
+  };
+  const subject = await subjectOn(node);
+  let problem: string | undefined;
+  try {
+    problem = await runSteps(subject, sequence, {
+      reflink: ground === 'xfs' || ground === 'btrfs',
+      growsExt4InUse: real.facts.canGrowExt4Online,
+    });
+  } finally {
+    await subject.close();
+  }
+  const left = await removeAll(directory);
+  return problem ?? (left.length === 0 ? undefined : `left over: ${left.join(', ')}`);
+}
+
+for (const ground of ['directory', 'xfs'] as const) {
+  onNode(
+    `random calls, failures, deaths on real devices: as the model says (${ground} pool)`,
+    async (t) => {
+      t.timeout(9 * 60_000);
+      const problems: string[] = [];
+      const result = await fc.check(
+        fc.asyncProperty(steps, async (sequence) => {
+          const problem = await problemIn(sequence, ground);
+          problems.push(...(problem === undefined ? [] : [problem]));
+          return problem === undefined;
+        }),
+        { numRuns: runs, interruptAfterTimeLimit: 120_000, markInterruptAsFailure: false },
+      );
+      t.false(result.failed, `${problems.at(-1) ?? ''}\n${JSON.stringify(result.counterexample)}`);
+      t.true(result.numRuns > 0);
+    },
+  );
+}
