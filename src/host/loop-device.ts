@@ -10,8 +10,11 @@ import { readMounts } from './mountinfo.ts';
 
 /** Steps on one loop device, of which attach and detach in loop.ts are made. */
 
-/** How long a detached device may still be held open by a passer-by (udev, another look) before it counts as in use. */
-export const detachBoundMs = 500;
+/**
+ * How long a detached device may still be held by a passer-by before it counts as in use: udev, another look, or a container
+ * that is just starting and has a copy of our mounts until it has made its own, which takes a second on a busy machine.
+ */
+export const detachBoundMs = 3_000;
 const controlPath = '/dev/loop-control';
 
 let control: Promise<FileHandle> | undefined;
