@@ -219,8 +219,6 @@ export interface MakeOptions {
   readonly uuid: string;
   /** Checked words of the class's `mkfsOptions`, passed on as they are. */
   readonly options: readonly string[];
-  /** ext4 only: leave no lost+found behind, for a fresh Docker volume. */
-  readonly emptyRoot?: boolean;
 }
 
 export interface Filesystem {

@@ -72,7 +72,6 @@ export async function makeVolume(
   domain: Domain,
   pool: Pool,
   record: VolumeRecord,
-  options: { emptyRoot?: boolean } = {},
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
   const reservation = await pool.room.reserve(record.sizeBytes, what, {
@@ -92,7 +91,7 @@ export async function makeVolume(
           (area === 'volumes' ? pool.volumes : pool.ephemerals).put(placed);
         },
         build: async (directory) => {
-          await buildImage(domain, join(directory, 'disk.img'), record, options);
+          await buildImage(domain, join(directory, 'disk.img'), record);
           return record;
         },
       }),
@@ -102,12 +101,7 @@ export async function makeVolume(
   }
 }
 
-async function buildImage(
-  domain: Domain,
-  image: string,
-  record: VolumeRecord,
-  options: { emptyRoot?: boolean },
-): Promise<void> {
+async function buildImage(domain: Domain, image: string, record: VolumeRecord): Promise<void> {
   const { files, filesystems } = domain.host;
   const allocate = record.provisioning === 'thick';
   await files.createImage(image, { sizeBytes: record.sizeBytes, allocate });
@@ -117,7 +111,6 @@ async function buildImage(
     thick: allocate,
     uuid: record.fsUuid,
     options: record.mkfsOptions,
-    ...options,
   });
   // What mkfs discarded is allocated again: thick means every block, proven by tests on st_blocks.
   if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });

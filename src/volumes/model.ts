@@ -57,8 +57,6 @@ export interface CreateVolumeInput {
   /** Of all capabilities: checked now rather than at the first mount, and not kept, since a mount brings its own. */
   readonly mountFlags?: readonly string[];
   readonly mountOptions?: readonly string[];
-  /** Leave no lost+found in a fresh ext4: Docker copies image content only into empty directories. */
-  readonly emptyRoot?: boolean;
 }
 
 /** A volume as it stands. */

@@ -59,7 +59,7 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
         sizeBytes,
         state: 'clean',
         damage: 'none',
-        hasLostAndFound: type === 'ext4' && options.emptyRoot !== true,
+        hasLostAndFound: type === 'ext4',
       });
     },
     readSuperblock: async (imagePath) => {

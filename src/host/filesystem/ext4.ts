@@ -59,21 +59,6 @@ export class Ext4 implements Filesystem {
       this.#knowsPrezeroed = false;
       await format(false);
     }
-    if (options.emptyRoot === true) await this.#removeLostAndFound(imagePath);
-  }
-
-  /** debugfs answers 0 whatever happens, so the root is listed afterwards. */
-  async #removeLostAndFound(imagePath: string): Promise<void> {
-    const remove = ['-w', '-R', 'rmdir lost+found', imagePath];
-    await this.#run('debugfs', remove, { timeoutMs: minute });
-    const list = ['-R', 'ls -p /', imagePath];
-    const { stdout, stderr } = await this.#run('debugfs', list, { timeoutMs: minute });
-    if (!stdout.includes('/../') || stdout.includes('lost+found')) {
-      throw new CommandError('debugfs', {
-        message: `debugfs did not remove lost+found from ${imagePath}`,
-        stderr,
-      });
-    }
   }
 
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../../../src/host/errors.ts';
 import {
@@ -114,17 +114,6 @@ test('ext4: neither a mount nor the kernel’s background work fills a thin imag
       t.is(inodes, 65_536);
     });
     t.true((await files.imageStatus(image)).allocatedBytes < MiB);
-  });
-});
-
-test('ext4: an empty root has nothing in it and checks clean', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 64n * MiB, { emptyRoot: true });
-    t.true(await isSound('ext4', image));
-    await bench.mounted('ext4', image, async (target) => t.deepEqual(await readdir(target), []));
-    const { image: usual } = await bench.make('ext4', 64n * MiB);
-    const look = async (target: string) => t.deepEqual(await readdir(target), ['lost+found']);
-    await bench.mounted('ext4', usual, look);
   });
 });
 
