@@ -67,19 +67,6 @@ async function devicesBelow(host: Host, directory: string): Promise<readonly Loo
   return found;
 }
 
-/** Waits until `holds` answers true; throws, saying what was waited for, after the bound. */
-export async function until(
-  what: string,
-  holds: () => Promise<boolean>,
-  boundMs = 10_000,
-): Promise<void> {
-  const giveUpAt = performance.now() + boundMs;
-  while (!(await holds())) {
-    if (performance.now() > giveUpAt) throw new Error(`not within ${boundMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 /** The names in a directory, sorted. */
 export async function namesIn(...path: readonly string[]): Promise<readonly string[]> {
   return (await readdir(join(...path))).sort();

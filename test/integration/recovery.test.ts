@@ -12,7 +12,6 @@ import {
 import { join } from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
-import { VolumeError } from '../../src/errors.ts';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type { PublishInput } from '../../src/volumes/model.ts';
@@ -29,6 +28,8 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { reasonOf } from '../helpers/snapshot-node.ts';
+import { until } from '../helpers/until.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
@@ -40,26 +41,8 @@ async function make(node: ScratchNode, name = 'v1', fsType: FsType = 'ext4'): Pr
   return (await node.volumes.createVolume(call(), input)).record.id;
 }
 
-async function reasonOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof VolumeError) return error.reason;
-    throw error;
-  }
-  return 'ok';
-}
-
 async function signsOf(node: ScratchNode, volumeId: string): Promise<string[]> {
   return (await node.volumes.volumeHealth(call(), volumeId)).map(({ reason }) => reason);
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`gave up waiting until ${what}`);
 }
 
 const recordOf = (node: ScratchNode, id: string) =>

@@ -18,6 +18,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
@@ -39,14 +40,6 @@ function startWriter(file: string, chunks: number): Writer {
     writer.acknowledged += text.split('\n').length - 1;
   });
   return writer;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; Date.now() < deadline; ) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`gave up waiting until ${what}`);
 }
 
 async function countWrong(file: string, chunks: number): Promise<number> {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { FsType, LoopDevice } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch, until } from '../../helpers/root-scratch.ts';
+import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
+import { until } from '../../helpers/until.ts';
 
 noteSkip();
 

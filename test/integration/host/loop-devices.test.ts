@@ -6,7 +6,8 @@ import { promisify } from 'node:util';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { AttachOptions, Host } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch, until } from '../../helpers/root-scratch.ts';
+import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
+import { until } from '../../helpers/until.ts';
 
 noteSkip();
 

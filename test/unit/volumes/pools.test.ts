@@ -13,6 +13,7 @@ import { reconcile } from '../../../src/volumes/reconcile.ts';
 import { FakeHost } from '../../helpers/fake-host.ts';
 import { fakeNode, silent } from '../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+import { until } from '../../helpers/until.ts';
 
 /** A node whose filesystems are as full as the test says. */
 class RoomyHost extends FakeHost {
@@ -154,12 +155,6 @@ test('room in one pool thaws nothing of another that is full', async (t) => {
   const staging = { volumeId: record.id, stagingTargetPath };
   await volumes.stageVolume(call(), { ...staging, capability: capability() });
   isFull = true;
-  const until = async (what: string, holds: () => boolean): Promise<void> => {
-    for (const deadline = Date.now() + 20_000; !holds(); ) {
-      if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  };
   await until('it is frozen', () => domain.guard.frozenSince(record.id) !== undefined);
   const before = looksAtB;
   await until('the other pool was looked at twice', () => looksAtB >= before + 2);

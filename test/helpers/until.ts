@@ -1,0 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Waits until the condition holds; fails, naming it, after the bound in milliseconds. */
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  boundMs = 60_000,
+): Promise<void> {
+  for (const deadline = Date.now() + boundMs; Date.now() < deadline; await delay(10)) {
+    if (await holds()) return;
+  }
+  throw new Error(`gave up waiting until ${what}`);
+}
