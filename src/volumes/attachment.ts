@@ -57,43 +57,66 @@ export async function attachmentOf(domain: Domain, volume: FoundVolume): Promise
  * The same for calls that take away. Where the image is gone or was replaced, the mark on a device is all that tells whose
  * it was: good enough to end it, never to use it.
  */
-export async function remainsOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+export async function remainsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  path: string,
+): Promise<Attachment> {
   const image = await statusOf(domain, volume).catch((error: unknown) => {
     if (error instanceof VolumeError) return undefined;
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
   if (devices.length > 0) return attachmentTo(domain, devices, image);
-  return remainsByMark(domain, [volume.record.id]);
-}
-
-/** What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. */
-export async function remainsByMark(domain: Domain, ids: readonly string[]): Promise<Attachment> {
-  const marks = ids.map(markOf);
-  const mine: LoopDevice[] = [];
-  for (const device of await domain.host.loops.list()) {
-    if (!marks.includes(device.mark) || (await isOfAnother(domain, device))) continue;
-    mine.push(device);
-  }
-  return attachmentTo(domain, mine);
+  return remainsByMark(domain, [volume.record.id], path);
 }
 
 /**
- * Whether another driver of this machine has the image: one that serves other pools for the same node, Docker's for example,
- * gives equal ids to equal names, and its marks are the same. Its image is there, and in no pool of ours.
+ * What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. `path` is
+ * where the caller wants it to end.
  */
-async function isOfAnother(domain: Domain, device: LoopDevice): Promise<boolean> {
-  const path = await domain.host.loops.backingPath(device);
-  if (path === undefined) return true;
-  const isOurs = domain.pools.all.some((pool) =>
+export async function remainsByMark(
+  domain: Domain,
+  ids: readonly string[],
+  path?: string,
+): Promise<Attachment> {
+  const marks = ids.map(markOf);
+  const remains: LoopDevice[] = [];
+  for (const device of await domain.host.loops.list()) {
+    if (marks.includes(device.mark) && (await isOurs(domain, device, path))) remains.push(device);
+  }
+  return attachmentTo(domain, remains);
+}
+
+/**
+ * A mark alone proves nothing: another driver of this machine, one that serves other pools for the same node, Docker's for
+ * example, gives equal ids to equal names, perhaps from a mount namespace of its own, where we cannot see its images. Ours is
+ * what lies in a pool of ours, what has lost its image, and else only what is mounted where the caller says.
+ */
+async function isOurs(
+  domain: Domain,
+  device: LoopDevice,
+  asked: string | undefined,
+): Promise<boolean> {
+  const { files, loops, mounts } = domain.host;
+  const path = await loops.backingPath(device);
+  if (path === undefined) return false;
+  if (path.endsWith(' (deleted)')) return true;
+  const inPool = domain.pools.all.some((pool) =>
     [pool.settings.path, ...(pool.isServed ? [pool.root] : [])].some((one) =>
       path.startsWith(`${one}/`),
     ),
   );
-  if (isOurs) return false;
-  const image = await domain.host.files.imageStatus(path).catch(() => undefined);
+  if (inPool) return true;
+  const image = await files.imageStatus(path).catch(() => undefined);
   const { backing } = device;
-  return image?.device === backing.device && image.inode === backing.inode;
+  if (image?.device === backing.device && image.inode === backing.inode) return false;
+  return (await mounts.list()).some(
+    (mount) =>
+      asked !== undefined &&
+      (mount.target === asked || mount.target.startsWith(`${asked}/`)) &&
+      (isMountOf(mount, device) || isNodeOf(mount, device)),
+  );
 }
 
 /** What the kernel says of these devices of one image. */

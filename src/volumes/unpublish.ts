@@ -60,7 +60,7 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
   await domain.guard.release(id);
-  const present = await remainsOf(domain, volume);
+  const present = await remainsOf(domain, volume, targetPath);
   await unmountTarget(domain, present, { id, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
@@ -87,7 +87,7 @@ async function unpublishUnknown(
 ): Promise<void> {
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
-  const present = await remainsByMark(domain, ids);
+  const present = await remainsByMark(domain, ids, input.targetPath);
   await unmountTarget(domain, present, { id: volumeId, ...input });
   const { devices, mounts } = await attachmentTo(domain, present.devices);
   for (const device of devices) {

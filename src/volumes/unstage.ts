@@ -31,7 +31,7 @@ export async function unstageVolume(
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume?.pool, async () => {
         if (volume !== undefined) return unstage(domain, volume, path);
-        const present = await remainsByMark(domain, [volumeId]);
+        const present = await remainsByMark(domain, [volumeId], path);
         return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
       });
     },
@@ -65,7 +65,7 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   await domain.guard.release(id);
-  const present = await remainsOf(domain, volume);
+  const present = await remainsOf(domain, volume, path);
   const notes = await readNotes(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
   const { staged } = notes;
