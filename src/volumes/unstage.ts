@@ -100,7 +100,9 @@ async function unmountAndDetach(
       await domain.host.mounts.unmount(target, targetOptions(domain, target));
     }
   }
-  if (hasNode || present.mounts.some(({ target }) => target === node)) {
+  const isNodeThere = present.mounts.some(({ target }) => target === node);
+  if (hasNode && !isNodeThere) await unmountLostNode(domain, node);
+  if (hasNode || isNodeThere) {
     await removeTarget(domain, node);
   }
   await domain.reached('unstage:unmounted');
@@ -116,6 +118,20 @@ async function unmountAndDetach(
   }
   for (const device of present.devices) await detach(domain, device, id);
   await domain.reached('unstage:detached');
+}
+
+/**
+ * A bound node does not keep its device: when somebody detached that, the bind stays, of a number that is gone or another
+ * volume's by now. Nothing but this volume's node is ever bound there.
+ */
+async function unmountLostNode(domain: Domain, node: string): Promise<void> {
+  for (
+    let top = await domain.host.mounts.at(node);
+    top !== undefined && /^\/loop\d+(?:\/\/deleted)?$/.test(top.root);
+    top = await domain.host.mounts.at(node)
+  ) {
+    await domain.host.mounts.unmount(node, targetOptions(domain, node));
+  }
 }
 
 function stillMounted(id: string, targets: readonly string[]): VolumeError {
