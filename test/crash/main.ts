@@ -3,6 +3,7 @@
  *
  *   npm run test:crash                  every moment of every operation, then random moments for five minutes; writes the page
  *   npm run test:crash -- --sample      every fault point once, then random moments for half a minute (CI)
+ *   npm run test:crash -- --sample --write                  the same, and writes the page
  *   npm run test:crash -- --only TEXT   the rows whose name holds the text, all their moments, no random ones
  *   npm run test:crash -- --seed N      other random moments
  */
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     sample: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     seed: { type: 'string', default: '' },
+    write: { type: 'boolean', default: false },
     tap: { type: 'boolean', default: false },
   },
 });
@@ -40,6 +42,7 @@ const { status } = spawnSync(
     env: {
       ...process.env,
       LOOPCSI_CRASH: values.sample ? 'sample' : 'whole',
+      LOOPCSI_CRASH_WRITE: values.write ? 'yes' : 'no',
       LOOPCSI_CRASH_ONLY: values.only,
       LOOPCSI_CRASH_SEED: values.seed,
     },

@@ -12,6 +12,7 @@ import { World } from './world.ts';
 
 /** A sample kills at every fault point at least once; the whole kills at every moment of every operation. */
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
+const isWritten = process.env['LOOPCSI_CRASH_WRITE'] === 'yes';
 const only = process.env['LOOPCSI_CRASH_ONLY'] ?? '';
 const root = join(import.meta.dirname, '..', '..', '..');
 
@@ -112,8 +113,8 @@ test.after.always('the nodes end with nothing left', async () => {
 
 onNode('the table of points and outcomes', async (t) => {
   t.log(`\n${asSummary(outcomes)}`);
-  if (!isSample && only === '') {
-    await writeFile(join(root, 'docs', 'crash-matrix.md'), asMarkdown(outcomes));
+  if ((!isSample || isWritten) && only === '') {
+    await writeFile(join(root, 'docs', 'crash-matrix.md'), asMarkdown(outcomes, { isSample }));
   }
   t.true(outcomes.length > 0);
 });

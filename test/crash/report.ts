@@ -33,7 +33,10 @@ function sightText(sight: Sight): string {
 }
 
 /** The page docs/crash-matrix.md. */
-export function asMarkdown(outcomes: readonly Outcome[]): string {
+export function asMarkdown(
+  outcomes: readonly Outcome[],
+  { isSample }: { readonly isSample: boolean },
+): string {
   const failed = outcomes.filter(({ problems }) => problems.length > 0).length;
   const rows = outcomes.map(({ operation, ground, moment, answered, left, after, problems }) => {
     const point = moment.nth === 1 ? moment.point : `${moment.point}, time ${moment.nth}`;
@@ -51,7 +54,7 @@ export function asMarkdown(outcomes: readonly Outcome[]): string {
   });
   return `# The crash matrix
 
-Written by \`npm run test:crash\`, which takes the built driver as a process, real loop devices and real filesystems. Each
+Written by \`npm run test:crash${isSample ? ' -- --sample --write' : ''}\`, which takes the built driver as a process, real loop devices and real filesystems. Each
 row: the operation is brought to the fault point, the driver is killed there with SIGKILL and started again. Looked at after
 the kill, after the start and at the end, on the disk and in the kernel: records decode, images are whole and no larger than
 their promise, filesystems pass their own checker, one read-write device an image, no device without a volume or a mount,
@@ -59,7 +62,8 @@ nothing frozen, nothing in \`tmp/\` and \`trash/\`. Then the call is repeated an
 a kill, everything is deleted through the driver, and nothing may be left: no file, record, device, mount or target. A fault
 point of the driver that no row passes fails the run.
 
-\`npm run test:crash -- --sample\` kills at every fault point once and is part of CI; the whole takes some ten minutes.
+\`npm run test:crash -- --sample\` kills at every fault point once and is part of CI; \`npm run test:crash\` at every moment
+of every operation, some 450 of them.
 
 ${outcomes.length} kills, ${failed} failed.
 
