@@ -9,8 +9,8 @@ import { World } from './world.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
 const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
-const loadMs = isSample ? 30_000 : 150_000;
-const startUps = isSample ? 8 : 60;
+const loadMs = isSample ? 20_000 : 150_000;
+const startUps = isSample ? 4 : 60;
 const workers = 8;
 
 const onNode = isRoot ? test.serial : test.serial.skip;
