@@ -47,7 +47,7 @@ test('what another driver has is left alone also where its images cannot be seen
   const first = await subjectOn(node);
   // As from another mount namespace: the path that the kernel tells leads nowhere here.
   const loops = new Proxy(node.host.loops, {
-    get: (target, key) =>
+    get: (target, key): unknown =>
       key === 'backingPath' ? async () => '/not/seen/disk.img' : Reflect.get(target, key),
   });
   const second = await subjectOn({ ...node, directory, host: withLoops(node.host, loops) });
