@@ -38,8 +38,9 @@ for (const fsType of fsTypes) {
       const expected = { fsType, uuid, sizeBytes: GiB, state };
       const found = await filesystems[fsType].readSuperblock(image);
       t.like(found, expected);
-      // 1 GiB divides into whole groups: nothing of it is lost at the end.
-      t.is(found?.unusableTailBytes ?? 0n, 0n);
+      // 1 GiB ends with a whole group of ext4: growing by less than the next one's overhead would change nothing.
+      const tail = found?.unusableTailBytes ?? 0n;
+      t.true(fsType === 'ext4' ? tail > 0n && tail < 16n * MiB : tail === 0n, `${tail} bytes`);
       for (const other of fsTypes.filter((each) => each !== fsType)) {
         t.is(await filesystems[other].readSuperblock(image), undefined);
       }
