@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../errors.ts';
 import { hasErrno } from '../host/errors.ts';
@@ -7,6 +7,7 @@ import type { Host, LoopDevice } from '../host/host.ts';
 import { syncDirectory } from '../state/replace-file.ts';
 import { formatBytes, MiB, roundUp } from '../units.ts';
 import { isMountOf } from './attachment.ts';
+import { exists } from './exists.ts';
 import type { Reached } from './fault-points.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
@@ -218,14 +219,4 @@ export async function growEmbedded(
   const device = await attachEmbedded(pool.name, image, host);
   await host.loops.refreshSize(device);
   await host.filesystems.xfs.growMounted(join(pool.directory, mountName), device, wanted);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
-  }
 }

@@ -1,11 +1,11 @@
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../errors.ts';
-import { hasErrno } from '../host/errors.ts';
 import type { FsType, LoopDevice, Mount } from '../host/host.ts';
 import { isMountOf, isNodeOf } from './attachment.ts';
 import { removeVolume } from './delete.ts';
 import type { Domain } from './domain.ts';
+import { exists } from './exists.ts';
 import type { Pool } from './pool.ts';
 
 /** An image of a pool that may sit below a loop device. */
@@ -166,16 +166,6 @@ async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
     await quietly(domain, record.name, () =>
       removeVolume(domain, { pool, record, area: 'ephemeral', imagePath }),
     );
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
   }
 }
 

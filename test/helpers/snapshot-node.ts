@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
-import { VolumeError } from '../../src/errors.ts';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type {
@@ -19,15 +18,6 @@ export const snapshotGrounds = ['ext4', 'xfs', 'btrfs'] as const satisfies reado
 
 /** Small volumes, above each filesystem's least size. */
 export const smallBytes = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
-
-export async function reasonOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-  } catch (error) {
-    return error instanceof VolumeError ? error.reason : String(error);
-  }
-  return 'ok';
-}
 
 export function snapshotInput(
   name: string,

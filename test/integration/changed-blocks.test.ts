@@ -5,6 +5,7 @@ import { execa } from 'execa';
 import fc from 'fast-check';
 import { KiB, MiB } from '../../src/units.ts';
 import type { BlockRange } from '../../src/volumes/model.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
@@ -20,7 +21,6 @@ import {
   imageOf,
   makeMounted,
   makeVolume,
-  reasonOf,
   snapshotGrounds,
   takeSnapshot,
 } from '../helpers/snapshot-node.ts';

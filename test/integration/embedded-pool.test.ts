@@ -4,6 +4,7 @@ import test from 'ava';
 import { GiB, MiB } from '../../src/units.ts';
 import { growPool } from '../../src/volumes/pool-grow.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   isRoot,
@@ -13,13 +14,7 @@ import {
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
-import {
-  makeMounted,
-  reasonOf,
-  restore,
-  takeSnapshot,
-  writeText,
-} from '../helpers/snapshot-node.ts';
+import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());

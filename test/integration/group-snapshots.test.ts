@@ -2,6 +2,7 @@ import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { MiB } from '../../src/units.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   isRoot,
@@ -11,7 +12,7 @@ import {
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
-import { makeMounted, makeVolume, reasonOf, restore } from '../helpers/snapshot-node.ts';
+import { makeMounted, makeVolume, restore } from '../helpers/snapshot-node.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());

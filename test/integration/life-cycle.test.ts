@@ -5,6 +5,7 @@ import test from 'ava';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
@@ -22,15 +23,6 @@ const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
-
-async function reasonOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-  } catch (error) {
-    return error instanceof VolumeError ? error.reason : String(error);
-  }
-  return 'ok';
-}
 
 async function makeMounted(node: ScratchNode, name: string, fsType: (typeof fsTypes)[number]) {
   const input = volumeInput(name, { fsType, sizeBytes: sizeOf[fsType] });

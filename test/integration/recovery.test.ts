@@ -16,6 +16,7 @@ import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type { PublishInput } from '../../src/volumes/model.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
@@ -28,7 +29,6 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
-import { reasonOf } from '../helpers/snapshot-node.ts';
 import { until } from '../helpers/until.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;

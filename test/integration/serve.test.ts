@@ -8,6 +8,7 @@ import { makeClient } from '../../src/csi/client.ts';
 import { codeOf } from '../helpers/csi-server.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { noteSkip, onScratch, rootTest } from '../helpers/root-scratch.ts';
+import { until } from '../helpers/until.ts';
 
 noteSkip();
 
@@ -108,7 +109,11 @@ rootTest(
     t.teardown(() => {
       abort.abort();
     });
-    await until(async () => (await lstat(other).catch(() => undefined)) !== undefined);
+    await until(
+      'the other driver has its socket',
+      async () => (await lstat(other).catch(() => undefined)) !== undefined,
+      30_000,
+    );
     const refused = await t.throwsAsync(probe(other));
     t.regex(
       refused?.message ?? '',
@@ -183,14 +188,4 @@ async function probe(endpoint: string): Promise<unknown> {
   } finally {
     client.close();
   }
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
-    if (await holds()) return;
-    await new Promise((resolve) => {
-      setTimeout(resolve, 10);
-    });
-  }
-  throw new Error('the condition did not come to hold in 30 s');
 }

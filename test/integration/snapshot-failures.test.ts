@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   isRoot,
@@ -10,13 +11,7 @@ import {
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
-import {
-  makeMounted,
-  reasonOf,
-  restore,
-  takeSnapshot,
-  writeText,
-} from '../helpers/snapshot-node.ts';
+import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());

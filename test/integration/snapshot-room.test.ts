@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import test from 'ava';
 import { GiB, MiB } from '../../src/units.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   isRoot,
@@ -10,7 +11,7 @@ import {
   type ScratchNode,
   scratchNode,
 } from '../helpers/scratch-node.ts';
-import { imageOf, makeVolume, reasonOf, restore, takeSnapshot } from '../helpers/snapshot-node.ts';
+import { imageOf, makeVolume, restore, takeSnapshot } from '../helpers/snapshot-node.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   isRoot,
@@ -17,7 +18,6 @@ import {
   imageOf,
   makeMounted,
   makeVolume,
-  reasonOf,
   restore,
   smallBytes,
   snapshotGrounds,

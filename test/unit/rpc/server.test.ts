@@ -12,14 +12,7 @@ import { serveCsi } from '../../../src/rpc/server.ts';
 import { nodeTopology } from '../../../src/rpc/topology.ts';
 import { codeOf, frontSettings, memoryLog, serveFake } from '../../helpers/csi-server.ts';
 import { fakeVolumes } from '../../helpers/fake-volumes.ts';
-
-async function until(holds: () => boolean): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!holds()) {
-    if (Date.now() > deadline) throw new Error('the condition did not come to hold in 10 s');
-    await delay(5);
-  }
-}
+import { until } from '../../helpers/until.ts';
 
 test('the identity service answers', async (t) => {
   const { identity } = await serveFake(t);
@@ -103,7 +96,7 @@ test('connections beyond the bound are refused, and those before go on', async (
     });
   }
   // 128 in all, one of them the client's.
-  await until(() => closed >= 300 - 127);
+  await until('the surplus is closed', () => closed >= 300 - 127, 10_000);
   t.is(await codeOf(identity.Probe({})), 'OK');
 });
 
@@ -159,7 +152,7 @@ test('draining lets a running call end and takes no new connection', async (t) =
   });
   const running = codeOf(controller.DeleteVolume({ volume_id: 'v.0123abcd' }));
   const before = finish;
-  await until(() => finish !== before);
+  await until('the call has arrived', () => finish !== before, 10_000);
   const drained = server.drain();
   const socket = createConnection(endpoint);
   await t.throwsAsync(once(socket, 'connect'));

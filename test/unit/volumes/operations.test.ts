@@ -2,6 +2,7 @@ import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type Call, Operations } from '../../../src/volumes/operations.ts';
+import { reasonOf } from '../../helpers/reason-of.ts';
 
 const log = createLog({ level: 'silent' });
 const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
@@ -17,15 +18,6 @@ function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   });
   return { passed, open };
 }
-
-const reasonOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work;
-  } catch (error) {
-    return error instanceof VolumeError ? error.reason : String(error);
-  }
-  return 'ok';
-};
 
 test('an equal request joins the run under way and gets its answer', async (t) => {
   const operations = newOperations();
