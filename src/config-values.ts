@@ -3,7 +3,7 @@ import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from './errors.ts';
 import { parseBytes, parseDuration } from './units.ts';
-import { type PoolSettings, poolDefaults, poolNameForm } from './volumes/pool-settings.ts';
+import { type PoolSettings, poolDefaults, poolNameForm } from './volumes/pools/pool-settings.ts';
 
 /** A schema over the text of one option: what `parse` throws becomes the issue. */
 export function text<T>(parse: (text: string) => T): v.GenericSchema<string, T> {

@@ -10,7 +10,7 @@ import {
   specOf,
 } from './config-options.ts';
 import { messageOf } from './errors.ts';
-import type { PoolSettings } from './volumes/pool-settings.ts';
+import type { PoolSettings } from './volumes/pools/pool-settings.ts';
 
 type Values = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;

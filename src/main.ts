@@ -95,7 +95,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
       import('./host/real-host.ts'),
       import('./host/gate.ts'),
       import('./volumes/open.ts'),
-      import('./volumes/pool-measures.ts'),
+      import('./volumes/pools/pool-measures.ts'),
     ]);
   const metrics = new Metrics({
     version,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { messageOf } from '../errors.ts';
-import type { Finding } from '../volumes/doctor.ts';
+import type { Finding } from '../volumes/admin/doctor.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError } from './errors.ts';
 import { count } from './output.ts';
@@ -85,8 +85,8 @@ async function withoutDriver(
   try {
     const [{ makeRealHost }, { checkMachine }, { checkPoolAlone }] = await Promise.all([
       import('../host/real-host.ts'),
-      import('../volumes/doctor-machine.ts'),
-      import('../volumes/doctor-pools.ts'),
+      import('../volumes/admin/doctor-machine.ts'),
+      import('../volumes/admin/doctor-pools.ts'),
     ]);
     const host = makeRealHost();
     const { stateDir, nodeId } = config;

@@ -1,5 +1,5 @@
 import { loadConfig } from '../config.ts';
-import { poolDefaults, poolNameForm } from '../volumes/pool-settings.ts';
+import { poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
 import { UsageError } from './errors.ts';
 import type { Session } from './session.ts';
 
@@ -28,7 +28,7 @@ export async function initPoolAlone(
   }
   const [{ makeRealHost }, { initPoolAlone: init }] = await Promise.all([
     import('../host/real-host.ts'),
-    import('../volumes/pool-init.ts'),
+    import('../volumes/pools/pool-init.ts'),
   ]);
   const { root, existed } = await init(
     { ...poolDefaults, name, path, force: asked.force, reflinkBytes: embeddedBytes },

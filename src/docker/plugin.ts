@@ -5,7 +5,7 @@ import { VolumeError } from '../errors.ts';
 import type { FsType } from '../host/host.ts';
 import { formatBytes } from '../units.ts';
 import type { Volumes } from '../volumes/api.ts';
-import type { LocalVolumes } from '../volumes/local-volumes.ts';
+import type { LocalVolumes } from '../volumes/local/local-volumes.ts';
 import type { Volume } from '../volumes/model.ts';
 import type { Call } from '../volumes/operations.ts';
 import { parseOptions } from './options.ts';

@@ -1,8 +1,8 @@
 /** The domain's answers as messages of loopcsi.v1. */
 import type { Check, Pool, PoolAbilities, Snapshot, Volume } from '../csi/admin-types.ts';
-import type { Finding } from '../volumes/doctor.ts';
-import type { SnapshotFacts, VolumeFacts } from '../volumes/inspect.ts';
-import type { PoolFacts } from '../volumes/inspect-pools.ts';
+import type { Finding } from '../volumes/admin/doctor.ts';
+import type { SnapshotFacts, VolumeFacts } from '../volumes/admin/inspect.ts';
+import type { PoolFacts } from '../volumes/pools/inspect-pools.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
   const { settings, problem, room, abilities, marker } = facts;

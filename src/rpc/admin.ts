@@ -1,8 +1,8 @@
 import type { MethodName } from '../csi/services.ts';
 import { VolumeError } from '../errors.ts';
-import type { Administration } from '../volumes/administration.ts';
+import type { Administration } from '../volumes/admin/administration.ts';
 import type { Volumes } from '../volumes/api.ts';
-import { poolNameForm } from '../volumes/pool-settings.ts';
+import { poolNameForm } from '../volumes/pools/pool-settings.ts';
 import { checkMessage, poolMessage, snapshotMessage, volumeMessage } from './admin-messages.ts';
 import type { Edge } from './call.ts';
 import type { Weight } from './capabilities.ts';

@@ -16,7 +16,7 @@ import type {
   VolumeStats,
 } from './model.ts';
 import type { Call } from './operations.ts';
-import type { Snapshots } from './snapshots-api.ts';
+import type { Snapshots } from './snapshots/snapshots-api.ts';
 
 export interface Volumes extends Snapshots {
   createVolume(call: Call, input: CreateVolumeInput): Promise<Volume>;

@@ -1,11 +1,11 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reached } from './fault-points.ts';
+import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Operations } from './operations.ts';
-import type { Pools } from './pools.ts';
-import type { SnapshotCopies } from './snapshot-copies.ts';
-import type { SpaceGuard } from './space-guard.ts';
-import type { Trash } from './trash.ts';
+import type { Pools } from './pools/pools.ts';
+import type { Trash } from './pools/trash.ts';
+import type { SnapshotCopies } from './snapshots/snapshot-copies.ts';
 
 export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
 

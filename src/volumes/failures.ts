@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../errors.ts';
 import { CommandError, hasErrno, StuckError } from '../host/errors.ts';
 import { MiB } from '../units.ts';
-import type { Pool } from './pool.ts';
+import type { Pool } from './pools/pool.ts';
 
 /**
  * Gives a failure of the node its meaning, where it is known: what the domain throws is a `VolumeError`. Decides by errno and

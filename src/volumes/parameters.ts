@@ -4,7 +4,7 @@ import { parseMkfsOptions } from '../host/filesystem/mkfs-options.ts';
 import type { FsType } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
 import type { SnapshotSettings, VolumeSettings } from './model.ts';
-import { poolNameForm } from './pool-settings.ts';
+import { poolNameForm } from './pools/pool-settings.ts';
 
 export interface ParameterDoc {
   readonly values: string;

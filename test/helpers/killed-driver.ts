@@ -11,7 +11,7 @@ import type { Volumes } from '../../src/volumes/api.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import type { CreateGroupSnapshotInput, CreateSnapshotInput } from '../../src/volumes/model.ts';
 import { openVolumes } from '../../src/volumes/open.ts';
-import { poolDefaults } from '../../src/volumes/pool-settings.ts';
+import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { call, testSettings, volumeInput } from './scratch-node.ts';
 
 /** What the process is to do when it is killed. */

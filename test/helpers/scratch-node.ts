@@ -11,7 +11,7 @@ import type { Volumes } from '../../src/volumes/api.ts';
 import type { Domain } from '../../src/volumes/domain.ts';
 import type { Reached } from '../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
-import type { LocalVolumes } from '../../src/volumes/local-volumes.ts';
+import type { LocalVolumes } from '../../src/volumes/local/local-volumes.ts';
 import type {
   AccessMode,
   Capability,
@@ -20,7 +20,7 @@ import type {
 } from '../../src/volumes/model.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import type { Call } from '../../src/volumes/operations.ts';
-import { type PoolSettings, poolDefaults } from '../../src/volumes/pool-settings.ts';
+import { type PoolSettings, poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { makeGround, type PoolGround, removeAll } from './ground.ts';
 
 export interface ScratchOptions {

@@ -2,9 +2,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { MiB } from '../../src/units.ts';
-import type { Finding } from '../../src/volumes/doctor.ts';
-import { checkLeftovers } from '../../src/volumes/doctor-leftovers.ts';
-import { checkMachine } from '../../src/volumes/doctor-machine.ts';
+import type { Finding } from '../../src/volumes/admin/doctor.ts';
+import { checkLeftovers } from '../../src/volumes/admin/doctor-leftovers.ts';
+import { checkMachine } from '../../src/volumes/admin/doctor-machine.ts';
 import {
   call,
   isRoot,

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { GiB, MiB } from '../../src/units.ts';
-import { growPool } from '../../src/volumes/pool-grow.ts';
+import { growPool } from '../../src/volumes/pools/pool-grow.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {

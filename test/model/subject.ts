@@ -9,7 +9,7 @@ import { GiB } from '../../src/units.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
-import { poolDefaults } from '../../src/volumes/pool-settings.ts';
+import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
 import { errorOf, type Subject } from './run.ts';
 

@@ -37,7 +37,6 @@ const longFor: Readonly<Record<string, string>> = {
 const entries = [
   'src/main.ts', // by bin/loopcsi
   'src/host/freeze-child.ts', // by freeze-parent.ts
-  'src/csi/client.ts', // the command line's, which is on its way
 ];
 
 function clean(name: string, find: () => readonly string[]): void {
@@ -65,6 +64,9 @@ clean('no test is focused', () => rules.focusedTests(outsideTidy));
 clean('versions are exact', () => rules.looseVersions(files));
 clean('docs/errors.md lists every reason', () =>
   rules.undocumented(reasons, page('docs/errors.md'), 'reason'),
+);
+clean('links of pages lead somewhere', () =>
+  rules.deadLinks(files, new Set(files.map(({ path }) => path))),
 );
 clean('docs and code know the same metrics', () => rules.undescribedMetrics(files, metricNames));
 

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
 import { MiB } from '../../../src/units.ts';
-import { Index, pageOf } from '../../../src/volumes/index-of-records.ts';
+import { Index, pageOf } from '../../../src/volumes/pools/index-of-records.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { call, volumeInput } from '../../helpers/scratch-node.ts';
 

@@ -1,0 +1,154 @@
+/** What a crash, a person or another program left, and nobody will clear away by itself. Looks only. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LoopDevice, Mount } from '../../host/host.ts';
+import { formatBytes } from '../../units.ts';
+import type { Domain } from '../domain.ts';
+import { isMountOf, isNodeOf } from '../node/attachment.ts';
+import type { Pool } from '../pools/pool.ts';
+import { type Finding, ok, warn } from './doctor.ts';
+import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
+
+interface Seen {
+  readonly devices: readonly LoopDevice[];
+  readonly mounts: readonly Mount[];
+  readonly volumes: readonly VolumeFacts[];
+  /** The driver is in the middle of something, so what stands in `tmp/` may belong to it. */
+  readonly isWorking: boolean;
+}
+
+/** Leftovers of all pools; one finding that all is clean when there are none. */
+export async function checkLeftovers(domain: Domain): Promise<readonly Finding[]> {
+  const isWorking = domain.operations.runningCount > 0;
+  const [devices, mounts, page] = await Promise.all([
+    domain.host.loops.list(),
+    domain.host.mounts.list(),
+    listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }),
+  ]);
+  const seen: Seen = { devices, mounts, volumes: page.entries, isWorking };
+  const findings = [
+    ...(await strayDevices(domain, seen)),
+    ...unusedDevices(seen),
+    ...(await inPools(domain, seen)),
+    ...troubled(seen),
+  ];
+  if (findings.length > 0) return findings;
+  return [ok('leftovers', `none; ${page.entries.length} volumes looked at`)];
+}
+
+/** Devices on files of our pools that no record explains, or on images that were deleted. */
+async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Finding[]> {
+  const ours = new Set(seen.volumes.flatMap(({ device }) => device?.number ?? []));
+  const roots = domain.pools.served.map((pool) => `${pool.root}/`);
+  const findings: Finding[] = [];
+  for (const device of seen.devices) {
+    if (ours.has(device.number) || !device.mark.startsWith('loopcsi:')) continue;
+    const file = await backingFileOf(device);
+    if (!roots.some((root) => file.startsWith(root))) continue;
+    if (seen.volumes.some(({ imagePath }) => imagePath === file)) continue;
+    if (seen.isWorking && file.includes('/tmp/')) continue;
+    const at = seen.mounts
+      .filter((mount) => isMountOf(mount, device) || isNodeOf(mount, device))
+      .map(({ target }) => target);
+    findings.push(
+      warn(
+        `loop-device:${device.path}`,
+        `${device.path} holds ${file}, which is no volume any more${at.length > 0 ? `, mounted at ${at.join(', ')}` : ''}`,
+        at.length > 0
+          ? `unmount ${at.join(', ')}, then 'losetup --detach ${device.path}'`
+          : `'losetup --detach ${device.path}', or restart the driver, which does it`,
+      ),
+    );
+  }
+  return findings;
+}
+
+/** As the kernel writes it: follows renames, ends in ` (deleted)` when the file is gone. */
+async function backingFileOf(device: LoopDevice): Promise<string> {
+  const path = `/sys/block/loop${device.number}/loop/backing_file`;
+  return (await readFile(path, 'utf8').catch(() => '')).trim();
+}
+
+function unusedDevices(seen: Seen): readonly Finding[] {
+  if (seen.isWorking) return [];
+  return seen.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
+    if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
+    return [
+      warn(
+        `loop-device:${device.path}`,
+        `${device.path} holds volume '${record.id}', which is mounted nowhere here`,
+        'another mount namespace may use it; if none does, the next start of the driver detaches it',
+      ),
+    ];
+  });
+}
+
+async function inPools(domain: Domain, seen: Seen): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const pool of domain.pools.served) {
+    if (!seen.isWorking) findings.push(...(await halfMade(pool)));
+    findings.push(...(await trashed(pool)), ...unreadable(pool), ...groupless(pool));
+  }
+  return findings;
+}
+
+async function halfMade(pool: Pool): Promise<readonly Finding[]> {
+  const entries = await readdir(pool.pathOf('tmp'));
+  if (entries.length === 0) return [];
+  return [
+    warn(
+      `pool:${pool.name}:tmp`,
+      `${entries.length} half-made entries stand in ${pool.pathOf('tmp')}`,
+      'the next start of the driver removes them',
+    ),
+  ];
+}
+
+async function trashed(pool: Pool): Promise<readonly Finding[]> {
+  const entries = await readdir(pool.pathOf('trash'));
+  if (entries.length === 0) return [];
+  const { trashBytes } = await pool.room.facts();
+  return [
+    warn(
+      `pool:${pool.name}:trash`,
+      `${entries.length} deleted entries with ${formatBytes(trashBytes)} are still being freed in ${join(pool.root, 'trash')}`,
+      'wait; when it does not shrink, look at the log of the driver',
+    ),
+  ];
+}
+
+function unreadable(pool: Pool): readonly Finding[] {
+  return [...pool.volumes.broken, ...pool.snapshots.broken, ...pool.groups.broken].map(
+    ([id, why]) =>
+      warn(
+        `pool:${pool.name}:record`,
+        `'${id}' cannot be read: ${why}`,
+        'its image is untouched; put the record back from a backup, or move its directory out of the pool',
+      ),
+  );
+}
+
+/** Members of a group whose record is gone: the cut was never complete. */
+function groupless(pool: Pool): readonly Finding[] {
+  return [...pool.snapshots.values()].flatMap(({ id, groupId }) => {
+    if (groupId === null || pool.groups.get(groupId) !== undefined) return [];
+    return [
+      warn(
+        `pool:${pool.name}:group`,
+        `snapshot '${id}' belongs to group '${groupId}', which has no record here`,
+        `delete it with 'loopcsi snapshot delete ${id}' unless the group stands in another pool`,
+      ),
+    ];
+  });
+}
+
+function troubled(seen: Seen): readonly Finding[] {
+  return seen.volumes.flatMap(({ record, signs }) =>
+    signs
+      .filter(({ reason }) => reason !== 'PoolNearlyFull' && reason !== 'PoolNotServed')
+      .map(({ reason, message }) => {
+        const [what, ...remedies] = message.split('; ');
+        return warn(`volume:${record.name}`, `${reason}: ${what ?? ''}`, remedies.join('; '));
+      }),
+  );
+}

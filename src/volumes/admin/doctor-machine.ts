@@ -1,0 +1,94 @@
+/** What the node must have, whether a driver runs or not: kernel, rights, devices, filesystems, programs. */
+import { access, constants, readFile, stat } from 'node:fs/promises';
+import { messageOf } from '../../errors.ts';
+import { fsTypes, type Host } from '../../host/host.ts';
+import { type Finding, fail, ok, warn } from './doctor.ts';
+
+/** mount_setattr(2), which gives a bind mount its attributes before it can be seen. */
+const leastKernel = [5, 12] as const;
+/** linux/capability.h */
+const capSysAdmin = 21n;
+
+/** Looks at this process's machine. Changes nothing; throws nothing. */
+export async function checkMachine(host: Host): Promise<readonly Finding[]> {
+  return [
+    kernelFinding(host.facts.kernelRelease),
+    ...(await rightsFindings(host)),
+    await loopControlFinding(),
+    ...(await filesystemFindings()),
+    await programsFinding(host),
+  ];
+}
+
+function kernelFinding(release: string): Finding {
+  const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
+  const [leastMajor, leastMinor] = leastKernel;
+  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) {
+    return ok('kernel', `Linux ${release}`);
+  }
+  return fail(
+    'kernel',
+    `Linux ${release} is older than ${leastMajor}.${leastMinor}`,
+    'boot a newer kernel: mounts are made with mount_setattr(2)',
+  );
+}
+
+async function rightsFindings(host: Host): Promise<readonly Finding[]> {
+  const status = await readFile('/proc/self/status', 'utf8');
+  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  const mayMount = ((mask >> capSysAdmin) & 1n) === 1n;
+  const mount = mayMount
+    ? ok('rights', 'may mount and attach loop devices (CAP_SYS_ADMIN)')
+    : fail(
+        'rights',
+        'may not mount (no CAP_SYS_ADMIN)',
+        'run as root; in a container, start it privileged',
+      );
+  const grow = host.facts.canGrowExt4Online
+    ? ok('ext4-online-growth', 'ext4 grows while it is in use (CAP_SYS_RESOURCE)')
+    : warn(
+        'ext4-online-growth',
+        'ext4 cannot grow while it is published (no CAP_SYS_RESOURCE); xfs and btrfs can',
+        'give the driver CAP_SYS_RESOURCE; without it such a volume grows when it is mounted the next time',
+      );
+  return [mount, grow];
+}
+
+async function loopControlFinding(): Promise<Finding> {
+  const path = '/dev/loop-control';
+  try {
+    if (!(await stat(path)).isCharacterDevice()) throw new Error('it is no device');
+    await access(path, constants.R_OK | constants.W_OK);
+    return ok('loop-control', `${path} can be opened`);
+  } catch (error) {
+    return fail(
+      'loop-control',
+      `${path} cannot be used: ${messageOf(error)}`,
+      "load the module with 'modprobe loop'; in a container, give it the host's /dev and run it privileged",
+    );
+  }
+}
+
+async function filesystemFindings(): Promise<readonly Finding[]> {
+  const text = await readFile('/proc/filesystems', 'utf8');
+  const known = new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
+  return fsTypes.map((fsType) =>
+    known.has(fsType)
+      ? ok(`filesystem:${fsType}`, 'the kernel has it')
+      : warn(
+          `filesystem:${fsType}`,
+          'the kernel has not loaded it',
+          `'modprobe ${fsType}' loads it where it is a module; without it there are no ${fsType} volumes`,
+        ),
+  );
+}
+
+async function programsFinding(host: Host): Promise<Finding> {
+  const missing = await host.missingPrograms();
+  if (missing.length === 0) return ok('programs', 'all are there');
+  return fail(
+    'programs',
+    `missing: ${missing.join(', ')}`,
+    "install them; on Debian and Ubuntu 'apt-get install e2fsprogs xfsprogs btrfs-progs'",
+  );
+}

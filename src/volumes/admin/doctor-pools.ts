@@ -1,0 +1,157 @@
+import { access } from 'node:fs/promises';
+import { messageOf, VolumeError } from '../../errors.ts';
+import type { Host } from '../../host/host.ts';
+import { NodeState } from '../../state/node-state.ts';
+import { formatBytes } from '../../units.ts';
+import type { Domain } from '../domain.ts';
+import { nodeTagOf } from '../ids.ts';
+import { poolRootIn } from '../pools/embedded-pool.ts';
+import { listPoolFacts, type PoolFacts } from '../pools/inspect-pools.ts';
+import { filesystemOf, findMarker } from '../pools/pool-open.ts';
+import type { PoolSettings } from '../pools/pool-settings.ts';
+import { type Finding, fail, ok, warn } from './doctor.ts';
+
+/** Below this share of its total, in per cent, free space is a finding. */
+const lowPercent = 10n;
+
+/** What the running driver says of its pools: one finding for each, and one for each ability that is missing. */
+export async function checkPools(domain: Domain): Promise<readonly Finding[]> {
+  const pools = await listPoolFacts(domain);
+  return pools.flatMap((pool) => poolFindings(pool));
+}
+
+function poolFindings(pool: PoolFacts): readonly Finding[] {
+  const name = `pool:${pool.settings.name}`;
+  const { problem, room, abilities } = pool;
+  if (problem !== undefined || room === undefined || abilities === undefined) {
+    const [what, ...remedies] = (problem ?? 'is being opened; ask again').split('; ');
+    return [fail(name, what ?? '', remedies.join('; '))];
+  }
+  const findings: Finding[] = [];
+  const free = `${formatBytes(room.freeBytes)} of ${formatBytes(room.totalBytes)} free`;
+  if (room.freeBytes * 100n < room.totalBytes * lowPercent) {
+    findings.push(
+      warn(
+        name,
+        `${pool.settings.path} (${abilities.filesystem}) has only ${free}`,
+        'delete volumes, snapshots or other files there, or enlarge its filesystem: thin volumes fail to write when it is full',
+      ),
+    );
+  } else {
+    findings.push(
+      ok(
+        name,
+        `${pool.settings.path} (${abilities.filesystem}): ${free}, room for ${formatBytes(pool.roomBytes)} more`,
+      ),
+    );
+  }
+  return [...findings, ...abilityFindings(name, abilities)];
+}
+
+function abilityFindings(
+  name: string,
+  abilities: NonNullable<PoolFacts['abilities']>,
+): readonly Finding[] {
+  const findings: Finding[] = [];
+  if (!abilities.reflink) {
+    findings.push(
+      warn(
+        `${name}:reflink`,
+        `${abilities.filesystem} cannot share blocks: snapshots and clones copy their data`,
+        "fine without snapshots; else put the pool on XFS or btrfs, or give it an XFS image of its own ('loopcsi pool init NAME=DIR --reflink SIZE')",
+      ),
+    );
+  }
+  if (!abilities.directIo) {
+    findings.push(
+      warn(
+        `${name}:direct-io`,
+        `${abilities.filesystem} has no direct I/O: data is cached twice`,
+        'put the pool on ext4, XFS or btrfs',
+      ),
+    );
+  }
+  if (!abilities.discard) {
+    findings.push(
+      warn(
+        `${name}:discard`,
+        `${abilities.filesystem} cannot punch holes: what volumes free is not given back`,
+        'put the pool on ext4, XFS or btrfs',
+      ),
+    );
+  }
+  return findings;
+}
+
+/** What can be seen of a pool while no driver runs. Writes nothing. */
+export async function checkPoolAlone(
+  settings: PoolSettings,
+  node: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
+): Promise<Finding> {
+  const name = `pool:${settings.name}`;
+  const { path } = settings;
+  try {
+    const seen = (await exists(node.stateDir))
+      ? (await NodeState.open(node.stateDir)).seenAt(path)
+      : undefined;
+    if (!(await exists(path))) return absent(settings, seen);
+    const root = await poolRootIn(path);
+    const marker = await findMarker(root, settings.name);
+    if (marker === undefined && root !== path) {
+      return ok(name, `${path} holds an image of its own, which the driver mounts when it starts`);
+    }
+    if (marker === undefined) return withoutMarker(settings, seen);
+    const nodeTag = nodeTagOf(node.nodeId);
+    if (marker.nodeTag !== nodeTag) {
+      return fail(
+        name,
+        `${path} belongs to a node with tag ${marker.nodeTag}, this one is ${nodeTag}`,
+        `start the driver with the --node-id it had, or take the pool over with 'loopcsi pool adopt ${settings.name}'`,
+      );
+    }
+    if (seen !== undefined && seen !== marker.uuid) {
+      return fail(
+        name,
+        `${path} is another pool than was seen there before`,
+        `mount the right disk, or accept this one with 'loopcsi pool adopt ${settings.name}'`,
+      );
+    }
+    const { freeBytes, totalBytes } = await node.host.files.capacity(path);
+    return ok(
+      name,
+      `${path} (${await filesystemOf(path)}): ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free; not served`,
+    );
+  } catch (error) {
+    const message = error instanceof VolumeError ? error.message : `${path}: ${messageOf(error)}`;
+    return fail(name, message, 'look at the directory and its disk');
+  }
+}
+
+function withoutMarker({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
+  if (seen !== undefined) {
+    return fail(
+      `pool:${name}`,
+      `${path} holds no pool, but pool ${seen} was seen there before`,
+      'mount its disk',
+    );
+  }
+  if (create) return ok(`pool:${name}`, `${path} becomes a pool when the driver starts`);
+  return fail(
+    `pool:${name}`,
+    `${path} is no pool yet`,
+    `make it one with 'loopcsi pool init ${name}=${path}'`,
+  );
+}
+
+function absent({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
+  if (create && seen === undefined)
+    return ok(`pool:${name}`, `${path} is made when the driver starts`);
+  return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or make the directory');
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,202 @@
+/** What a person wants to know of a volume or a pool: the record, and what the kernel says about it now. Changes nothing. */
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import type { LoopDevice, Mount } from '../../host/host.ts';
+import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
+import { signsOf } from '../controller/health.ts';
+import type { Domain } from '../domain.ts';
+import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
+import { isMountOf, isNodeOf } from '../node/attachment.ts';
+import { readNotes } from '../node/node-notes.ts';
+import { stagedNode } from '../node/stage.ts';
+import { pageOf } from '../pools/index-of-records.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { partName } from '../snapshots/snapshot-files.ts';
+
+export interface VolumeFacts {
+  readonly record: VolumeRecord;
+  readonly pool: string;
+  /** Inline ephemeral volumes go by the kubelet's id, which is their name. */
+  readonly isEphemeral: boolean;
+  readonly imagePath: string;
+  /** What the image occupies; 0 when it is gone, which `signs` then say. */
+  readonly allocatedBytes: bigint;
+  readonly stagedAt: readonly string[];
+  readonly publishedAt: readonly string[];
+  readonly device: LoopDevice | undefined;
+  readonly signs: readonly HealthSign[];
+}
+
+export interface SnapshotFacts {
+  readonly record: SnapshotRecord;
+  readonly pool: string;
+  readonly allocatedBytes: bigint;
+  readonly progress: SnapshotProgress;
+}
+
+export interface PageOfPool {
+  readonly maxEntries: number;
+  readonly startingToken: string;
+  /** '' means all pools. */
+  readonly pool: string;
+}
+
+/** The kernel's tables, read once for a whole page. */
+interface Tables {
+  readonly devices: readonly LoopDevice[];
+  readonly mounts: readonly Mount[];
+}
+
+/** Volumes looked at together; each may wait for its disk. */
+const looksAtOnce = 8;
+
+/** Volumes of one pool or of all, inline ones too, ascending by id. Throws `invalid` for an unknown pool. */
+export async function listVolumeFacts(
+  domain: Domain,
+  page: PageOfPool,
+): Promise<Page<VolumeFacts>> {
+  const volumes = poolsOf(domain, page.pool).flatMap((pool) => [
+    ...[...pool.volumes.values()].map((record) => foundOf(pool, record, 'volumes')),
+    ...[...pool.ephemerals.values()].map((record) => foundOf(pool, record, 'ephemeral')),
+  ]);
+  volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+  const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
+  const tables = await readTables(domain);
+  const facts: VolumeFacts[] = [];
+  for (let start = 0; start < entries.length; start += looksAtOnce) {
+    const batch = entries.slice(start, start + looksAtOnce);
+    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, tables)))));
+  }
+  return { entries: facts, nextToken };
+}
+
+/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
+  return factsOf(domain, findByIdOrName(domain, idOrName), await readTables(domain));
+}
+
+function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
+  for (const pool of domain.pools.all) {
+    for (const [area, index] of [
+      ['volumes', pool.volumes],
+      ['ephemeral', pool.ephemerals],
+    ] as const) {
+      const byId = index.get(idOrName);
+      if (byId !== undefined) return foundOf(pool, byId, area);
+      for (const record of index.values()) {
+        if (record.name === idOrName) return foundOf(pool, record, area);
+      }
+    }
+  }
+  // Says why: unknown, of another node, unreadable, or in a pool that is away.
+  return domain.pools.getVolume(idOrName);
+}
+
+function foundOf(pool: Pool, record: VolumeRecord, area: FoundVolume['area']): FoundVolume {
+  const imagePath = pool.isServed
+    ? pool.pathOf(area, record.id, 'disk.img')
+    : join(pool.settings.path, area, record.id, 'disk.img');
+  return { pool, record, area, imagePath };
+}
+
+function poolsOf(domain: Domain, name: string): readonly Pool[] {
+  if (name === '') return domain.pools.all;
+  const pool = domain.pools.all.find((one) => one.name === name);
+  if (pool !== undefined) return [pool];
+  throw new VolumeError('invalid', `there is no pool '${name}' on this node`);
+}
+
+async function readTables(domain: Domain): Promise<Tables> {
+  const [devices, mounts] = await Promise.all([
+    domain.host.loops.list(),
+    domain.host.mounts.list(),
+  ]);
+  return { devices, mounts };
+}
+
+async function factsOf(domain: Domain, volume: FoundVolume, tables: Tables): Promise<VolumeFacts> {
+  const { record, pool, area, imagePath } = volume;
+  const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
+  const signs = await signsOf(domain, volume);
+  const nothing = { ...known, allocatedBytes: 0n, stagedAt: [], publishedAt: [], signs };
+  // A hung volume must not hang the list: its sign says so, and nothing else is asked of it.
+  if (!pool.isServed || signs.some(({ reason }) => reason === 'Stuck')) {
+    return { ...nothing, device: undefined };
+  }
+  const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
+  if (image === undefined) return { ...nothing, device: undefined };
+  const devices = tables.devices.filter(
+    ({ backing }) => backing.device === image.device && backing.inode === image.inode,
+  );
+  const targets = tables.mounts
+    .filter((mount) => devices.some((one) => isMountOf(mount, one) || isNodeOf(mount, one)))
+    .map(({ target }) => target)
+    .filter((target) => !target.startsWith(`${pool.pathOf('tmp')}/`));
+  return {
+    ...known,
+    signs,
+    allocatedBytes: image.allocatedBytes,
+    device: devices.find((device) => !device.readOnly),
+    ...(await placesOf(domain, volume, [...new Set(targets)])),
+  };
+}
+
+/** Which of the mounts is the staging path is what was asked; that they are there is the kernel's word. */
+async function placesOf(
+  domain: Domain,
+  volume: FoundVolume,
+  targets: readonly string[],
+): Promise<Pick<VolumeFacts, 'stagedAt' | 'publishedAt'>> {
+  if (targets.length === 0) return { stagedAt: [], publishedAt: [] };
+  const path = (await readNotes(domain, volume)).staged?.stagingTargetPath;
+  const isStaging = (target: string): boolean =>
+    path !== undefined && (target === path || target === join(path, stagedNode));
+  return {
+    stagedAt: path !== undefined && targets.some(isStaging) ? [path] : [],
+    publishedAt: targets.filter((target) => !isStaging(target)).sort(),
+  };
+}
+
+/** Snapshots of one volume, one pool or all, ascending by id. */
+export async function listSnapshotFacts(
+  domain: Domain,
+  page: PageOfPool & { readonly sourceVolumeId: string },
+): Promise<Page<SnapshotFacts>> {
+  const all = poolsOf(domain, page.pool)
+    .flatMap((pool) => [...pool.snapshots.values()].map((record) => ({ pool, record })))
+    .filter(
+      ({ record }) => page.sourceVolumeId === '' || record.sourceVolumeId === page.sourceVolumeId,
+    );
+  all.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+  const { entries, nextToken } = pageOf(all, { ...page, idOf: ({ record }) => record.id });
+  return {
+    entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one))),
+    nextToken,
+  };
+}
+
+/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+export async function getSnapshotFacts(domain: Domain, idOrName: string): Promise<SnapshotFacts> {
+  for (const pool of domain.pools.all) {
+    for (const record of pool.snapshots.values()) {
+      if (record.id === idOrName || record.name === idOrName) {
+        return snapshotFactsOf(domain, { pool, record });
+      }
+    }
+  }
+  return snapshotFactsOf(domain, domain.pools.getSnapshot(idOrName));
+}
+
+async function snapshotFactsOf(
+  domain: Domain,
+  { pool, record }: { pool: Pool; record: SnapshotRecord },
+): Promise<SnapshotFacts> {
+  const progress = domain.copies.progressOf(record);
+  if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
+  const file = record.state === 'ready' ? 'disk.img' : partName;
+  const status = await domain.host.files
+    .imageStatus(pool.pathOf('snapshots', record.id, file))
+    .catch(() => undefined);
+  return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
+}

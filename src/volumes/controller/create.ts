@@ -1,0 +1,155 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.ts';
+import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
+import { chooseCapacity, liesInRange } from '../capacity.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import { volumeIdFor } from '../ids.ts';
+import type { CreateVolumeInput, Volume } from '../model.ts';
+import type { Call } from '../operations.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { createFromSource } from '../snapshots/restore.ts';
+import { commitNew } from './new-entry.ts';
+import { leastBytesOf, newRecord } from './new-volume.ts';
+
+/**
+ * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
+ * again. Throws `conflict` when the name stands for something else, `no-space`, `out-of-range`, `not-found` (source), `busy`.
+ */
+export async function createVolume(
+  domain: Domain,
+  call: Call,
+  input: CreateVolumeInput,
+): Promise<Volume> {
+  const id = volumeIdFor(input.name, domain.settings.nodeTag);
+  const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
+  return domain.operations.run(
+    {
+      name: 'CreateVolume',
+      owner: id,
+      exclusive: [`volume:${id}`],
+      shared: source,
+      request: input,
+    },
+    call,
+    async (operation) => {
+      const existing = domain.pools.findVolume(id);
+      if (existing !== undefined) {
+        existing.pool.requireServed();
+        requireSame(existing, input);
+        return { record: existing.record, pool: existing.pool.name };
+      }
+      requireMountOptions(input);
+      // Names are unique over all pools: the one that is away may hold it already.
+      if (input.settings.pool === undefined) domain.pools.requireAllServed();
+      if (input.source !== null) {
+        return createFromSource(domain, operation, { id, input, source: input.source });
+      }
+      const pool = await domain.pools.choose(input.settings.pool);
+      const sizeBytes = chooseCapacity(input.range, {
+        leastBytes: leastBytesOf(domain, input.fsType),
+        defaultBytes: domain.settings.defaultSizeBytes,
+        what: `volume '${input.name}'`,
+      });
+      const record = newRecord(domain, { id, input, sizeBytes });
+      operation.beginEffects();
+      const made = await makeVolume(domain, pool, record);
+      return { record: made, pool: pool.name };
+    },
+  );
+}
+
+/** What the volume will be mounted with for life is refused now, not at the first mount. Throws `invalid` naming the word. */
+function requireMountOptions({ fsType, mountOptions }: CreateVolumeInput): void {
+  if (fsType !== null) parseMountOptions(fsType, mountOptions ?? []);
+}
+
+/** Reserves the room, builds image and filesystem in `tmp/`, commits. */
+export async function makeVolume(
+  domain: Domain,
+  pool: Pool,
+  record: VolumeRecord,
+): Promise<VolumeRecord> {
+  const what = `volume '${record.name}'`;
+  const reservation = await pool.room.reserve(record.sizeBytes, what, {
+    allocate: record.provisioning === 'thick',
+  });
+  const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
+  try {
+    return await explained(what, pool, () =>
+      commitNew(domain, {
+        pool,
+        area,
+        id: record.id,
+        file: 'volume.json',
+        schema: volumeRecord,
+        images: ['disk.img'],
+        placed: (placed) => {
+          (area === 'volumes' ? pool.volumes : pool.ephemerals).put(placed);
+        },
+        build: async (directory) => {
+          await buildImage(domain, join(directory, 'disk.img'), record);
+          return record;
+        },
+      }),
+    );
+  } finally {
+    reservation.release();
+  }
+}
+
+async function buildImage(domain: Domain, image: string, record: VolumeRecord): Promise<void> {
+  const { files, filesystems } = domain.host;
+  const allocate = record.provisioning === 'thick';
+  await files.createImage(image, { sizeBytes: record.sizeBytes, allocate });
+  if (record.fsType === null || record.fsUuid === null) return;
+  await filesystems[record.fsType].make(image, {
+    sectorSize: record.sectorSize,
+    thick: allocate,
+    uuid: record.fsUuid,
+    options: record.mkfsOptions,
+  });
+  // What mkfs discarded is allocated again: thick means every block, proven by tests on st_blocks.
+  if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
+  await domain.reached('create:filesystem-made');
+}
+
+/** Throws `conflict` when the volume of that name is not what the request asks for (CSI spec, "CreateVolume Errors"). */
+export function requireSame(existing: FoundVolume, input: CreateVolumeInput): void {
+  const { record, pool } = existing;
+  const differences: string[] = [];
+  const compare = (what: string, has: unknown, asked: unknown): void => {
+    if (has !== asked) differences.push(`${what} is ${String(has)}, asked ${String(asked)}`);
+  };
+  compare('name', record.name, input.name);
+  compare('kind', record.kind, input.kind);
+  // Left open, it has its source's, or the default of the day it was made.
+  if (input.fsTypeIsOpen !== true || input.kind === 'block') {
+    compare('filesystem', record.fsType, input.fsType);
+  }
+  if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
+  compare('provisioning', record.provisioning, input.settings.provisioning);
+  compare('sectorSize', record.sectorSize, input.settings.sectorSize);
+  compare('trim', record.trim, input.settings.trim);
+  compare('directIO', record.directIo, input.settings.directIo);
+  compare('mkfsOptions', record.mkfsOptions.join(' '), input.settings.mkfsOptions.join(' '));
+  compare('source', sourceText(record.source), sourceText(input.source));
+  if (!liesInRange(record.sizeBytes, input.range)) {
+    const { requiredBytes, limitBytes } = input.range;
+    differences.push(
+      `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), asked ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,
+    );
+  }
+  if (differences.length === 0) return;
+  throw new VolumeError(
+    'conflict',
+    `volume '${input.name}' exists but is another one: ${differences.join('; ')}; delete it first, or choose another name`,
+  );
+}
+
+function sourceText(source: CreateVolumeInput['source']): string {
+  return source === null ? 'none' : `${source.kind} ${source.id}`;
+}

@@ -1,0 +1,119 @@
+import { VolumeError } from '../../errors.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+import { explain, explained } from '../failures.ts';
+import { parseVolumeId, tagOf } from '../ids.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  attachmentTo,
+  detach,
+  remainsByMark,
+} from '../node/attachment.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+
+/**
+ * CSI spec, DeleteVolume: an unknown volume is deleted already, but only when every pool could be asked. Throws `wrong-state`
+ * while it is staged or published, or when it belongs to another node; `unavailable` while a pool is away.
+ */
+export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
+  const id = parseVolumeId(volumeId);
+  if (id === undefined) return;
+  if (tagOf(id) !== domain.settings.nodeTag) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${domain.settings.nodeTag}; delete it there`,
+    );
+  }
+  // A copy that is still being made stops for its delete; the caller's next try finds it gone.
+  domain.operations.abort(id, 'CreateVolume', `volume '${id}' is being deleted`);
+  await domain.operations.run(
+    { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
+    call,
+    async (operation) => {
+      if (isOnlyBroken(domain, id)) return removeBroken(domain, id);
+      const volume = domain.pools.findVolume(id);
+      if (volume === undefined) {
+        domain.pools.requireAllServed();
+        await domain.trash.syncDiscarded();
+        return;
+      }
+      const present = await remainsForDelete(domain, volume);
+      await requireUnused(domain, id, present);
+      operation.beginEffects();
+      await discard(domain, volume, present.devices);
+    },
+  );
+}
+
+/** Detaches and discards a volume that nobody uses. Shared with inline ephemeral volumes. */
+export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
+  const { devices } = await remainsForDelete(domain, volume);
+  await discard(domain, volume, devices);
+}
+
+async function discard(
+  domain: Domain,
+  { pool, area, record }: FoundVolume,
+  devices: readonly LoopDevice[],
+): Promise<void> {
+  await explained(`volume '${record.id}'`, pool, async () => {
+    for (const device of devices) await detach(domain, device, record.id);
+    await domain.reached('delete:detached');
+    await domain.trash.discard(pool, area, record.id);
+  });
+}
+
+/** Its devices by inode, which costs little; by mark only where the image is gone. */
+async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+  volume.pool.requireServed();
+  try {
+    return await attachmentOf(domain, volume);
+  } catch (error) {
+    if (error instanceof VolumeError) return remainsByMark(domain, [volume.record.id]);
+    throw await explain(error, `volume '${volume.record.id}'`, volume.pool);
+  }
+}
+
+async function requireUnused(domain: Domain, id: string, present: Attachment): Promise<void> {
+  const { devices, mounts } = present;
+  if (mounts.length > 0) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is in use: mounted at ${mounts.map((mount) => mount.target).join(', ')}; unpublish and unstage it first`,
+    );
+  }
+  for (const device of devices) {
+    if (await domain.host.loops.isInUse(device)) {
+      throw new VolumeError(
+        'wrong-state',
+        `volume '${id}' is in use: ${device.path} is held by another mount namespace or process; end that first`,
+      );
+    }
+  }
+}
+
+function isOnlyBroken(domain: Domain, id: string): boolean {
+  const { all } = domain.pools;
+  if (all.some(({ volumes }) => volumes.get(id) !== undefined)) return false;
+  return all.some(({ volumes }) => volumes.broken.has(id));
+}
+
+/** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
+async function removeBroken(domain: Domain, id: string): Promise<void> {
+  for (const pool of domain.pools.all) {
+    if (!pool.volumes.broken.has(id)) continue;
+    pool.requireServed();
+    const image = await domain.host.files
+      .imageStatus(pool.pathOf('volumes', id, 'disk.img'))
+      .catch(() => undefined);
+    const present =
+      image === undefined
+        ? await remainsByMark(domain, [id])
+        : await attachmentTo(domain, await domain.host.loops.findByImage(image));
+    await requireUnused(domain, id, present);
+    for (const device of present.devices) await detach(domain, device, id);
+    await domain.trash.discard(pool, 'volumes', id);
+  }
+}

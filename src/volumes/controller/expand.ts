@@ -1,0 +1,202 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4-superblock.ts';
+import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
+import { chooseCapacity } from '../capacity.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { ExpandInput, NodeExpandInput } from '../model.ts';
+import { type Attachment, attachmentOf, isMountOf, isNodeOf } from '../node/attachment.ts';
+import { finishImage, isSmaller } from '../node/make-ready.ts';
+import { requireFits, stagedNode } from '../node/stage.ts';
+import { targetPathOf } from '../node/target-path.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { growOffline, stageCutShort } from './grow-offline.ts';
+
+/**
+ * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
+ * left while a filesystem or an attached device is smaller.
+ */
+export async function expandVolume(
+  domain: Domain,
+  call: Call,
+  input: ExpandInput,
+): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  return domain.operations.run(
+    { name: 'ControllerExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      if (input.capability !== undefined) requireFits(volume, input.capability);
+      return explained(`volume '${id}'`, volume.pool, async () => {
+        const grown = await promise(domain, volume, input, () => {
+          operation.beginEffects();
+        });
+        const nodeExpansionRequired = await hasNodeWork(domain, grown);
+        return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+      });
+    },
+  );
+}
+
+/** Reserves the room, writes the record, grows the image. A repeat finishes what a crash left. */
+async function promise(
+  domain: Domain,
+  volume: FoundVolume,
+  input: ExpandInput,
+  beginEffects: () => void,
+): Promise<FoundVolume> {
+  const { pool, record } = volume;
+  pool.requireServed();
+  const what = `volume '${record.id}'`;
+  const { requiredBytes, limitBytes } = input.range;
+  if (limitBytes > 0n && limitBytes < record.sizeBytes) {
+    throw new VolumeError(
+      'out-of-range',
+      `${what} has ${formatBytes(record.sizeBytes)} already and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
+    );
+  }
+  const sizeBytes = chooseCapacity(
+    {
+      requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
+      limitBytes,
+    },
+    { leastBytes: leastGrownBytesOf(domain, record, requiredBytes), what },
+  );
+  const allocate = record.provisioning === 'thick';
+  if (sizeBytes <= record.sizeBytes) {
+    beginEffects();
+    // A crash, or a full pool, may have stopped an earlier call after its promise.
+    await finishImage(domain, volume);
+    return volume;
+  }
+  await requireFactor(domain, volume, sizeBytes);
+  await requireWithinPool(volume, sizeBytes);
+  beginEffects();
+  const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what, { allocate });
+  try {
+    const grown = { ...record, sizeBytes };
+    await writeRecord(volumeRecord, pool.pathOf(volume.area, record.id, 'volume.json'), grown);
+    pool.volumes.put(grown);
+    await domain.reached('expand:promised');
+    await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
+    await domain.reached('expand:image-grown');
+    return { ...volume, record: grown };
+  } finally {
+    reservation.release();
+  }
+}
+
+/** What the volume has is enough as long as it does not grow; btrfs grows to 256 MiB or more. */
+function leastGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
+  if (record.fsType === null || requiredBytes <= record.sizeBytes) return record.sizeBytes;
+  return domain.host.filesystems[record.fsType].leastGrownBytes;
+}
+
+async function requireFactor(
+  domain: Domain,
+  volume: FoundVolume,
+  sizeBytes: bigint,
+): Promise<void> {
+  if (volume.record.fsType !== 'ext4') return;
+  const superblock = await domain.host.filesystems.ext4.readSuperblock(volume.imagePath);
+  const present = superblock?.sizeBytes ?? volume.record.sizeBytes;
+  if (sizeBytes <= present * ext4MaxGrowthFactor) return;
+  throw new VolumeError(
+    'out-of-range',
+    `volume '${volume.record.id}': ext4 grows at most ${ext4MaxGrowthFactor} times at once, from ${formatBytes(present)} to ` +
+      `${formatBytes(present * ext4MaxGrowthFactor)}; grow it to that first, or make a new volume`,
+  );
+}
+
+/** More than the pool could ever promise is out of range; what only others' promises prevent is a lack of room. */
+async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
+  const facts = await volume.pool.room.facts();
+  const most = ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
+  if (sizeBytes <= most) return;
+  throw new VolumeError(
+    'out-of-range',
+    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(most)}`,
+  );
+}
+
+/** Whether the device or the filesystem is still smaller than the promise. */
+async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean> {
+  const { record } = volume;
+  const { devices } = await attachmentOf(domain, volume);
+  if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return true;
+  if (record.fsType === null) return false;
+  const superblock = await domain.host.filesystems[record.fsType].readSuperblock(volume.imagePath);
+  return superblock === undefined || isSmaller(superblock, record.sizeBytes);
+}
+
+/** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
+export async function nodeExpandVolume(
+  domain: Domain,
+  call: Call,
+  input: NodeExpandInput,
+): Promise<{ sizeBytes: bigint }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  return domain.operations.run(
+    { name: 'NodeExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      if (input.capability !== undefined) requireFits(volume, input.capability);
+      return explained(`volume '${id}'`, volume.pool, async () => {
+        const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+        await stageCutShort(domain, volume, volumePath);
+        const present = await attachmentOf(domain, volume);
+        requirePath(volume, volumePath, present);
+        const grown = await promise(domain, volume, input, () => {
+          operation.beginEffects();
+        });
+        await growOnNode(domain, grown, present);
+        return { sizeBytes: grown.record.sizeBytes };
+      });
+    },
+  );
+}
+
+function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
+  const { id } = volume.record;
+  const paths = [volumePath, join(volumePath, stagedNode)];
+  const isThere = present.mounts.some((mount) => paths.includes(mount.target));
+  if (isThere) return;
+  throw new VolumeError(
+    'not-found',
+    `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
+  );
+}
+
+async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+  const { record } = volume;
+  await domain.guard.release(record.id);
+  for (const device of present.devices) {
+    if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  }
+  await domain.reached('expand:device-grown');
+  if (record.fsType === null) return;
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  if (device === undefined || mount === undefined) return;
+  const outcome = await domain.host.filesystems[record.fsType].growMounted(
+    mount.target,
+    device,
+    record.sizeBytes,
+  );
+  if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
+  await domain.reached('expand:filesystem-grown');
+}
+
+/** Whether a mount of the volume, filesystem or device node, is at that path. */
+export function isAt(present: Attachment, path: string): boolean {
+  return present.mounts.some(
+    (mount) =>
+      mount.target === path &&
+      present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
+  );
+}

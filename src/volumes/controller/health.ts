@@ -1,0 +1,227 @@
+import { readFile } from 'node:fs/promises';
+import { hasErrno, StuckError } from '../../host/errors.ts';
+import { formatBytes } from '../../units.ts';
+import type { Domain } from '../domain.ts';
+import type { HealthSign, StorageSign } from '../model.ts';
+import { type Attachment, attachmentOf, isMountOf } from '../node/attachment.ts';
+import { readNotes } from '../node/node-notes.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+
+/** Below this share of its total, in per cent, a pool's free space is a sign. */
+const lowPercent = 5n;
+
+/**
+ * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
+ * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
+ */
+export async function volumeHealth(
+  domain: Domain,
+  volumeId: string,
+): Promise<readonly HealthSign[]> {
+  for (const pool of domain.pools.all) {
+    const broken = pool.volumes.broken.get(volumeId);
+    if (broken !== undefined) return [sign('INACCESSIBLE', 'RecordUnreadable', broken)];
+    const isKnown =
+      pool.volumes.get(volumeId) !== undefined ||
+      [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
+    if (isKnown && !pool.isServed) return [awaySign(pool)];
+  }
+  const { pools } = domain;
+  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId));
+}
+
+/** The same of a volume that was found. */
+export async function signsOf(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
+  const { id } = volume.record;
+  try {
+    return await domain.ownedBy(`health ${id}`, () => lookAt(domain, volume));
+  } catch (error) {
+    if (!(error instanceof StuckError)) throw error;
+    return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+  }
+}
+
+async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
+  const { pool, record } = volume;
+  if (!pool.isServed) return [awaySign(pool)];
+  const image = await domain.host.files.imageStatus(volume.imagePath).catch(() => undefined);
+  if (image === undefined) {
+    return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
+  }
+  const signs: HealthSign[] = [];
+  if (image.sizeBytes < record.sizeBytes && (await isCut(domain, volume, image.sizeBytes))) {
+    signs.push(
+      sign(
+        'DATA_LOSS',
+        'ImageShort',
+        `the image has ${formatBytes(image.sizeBytes)}, less than its filesystem; restore a snapshot or a backup`,
+      ),
+    );
+  }
+  signs.push(...guardSigns(domain, volume));
+  const present = await attachmentOf(domain, volume);
+  signs.push(...(await mountSigns(domain, volume, present)));
+  signs.push(...deviceSigns(volume, present));
+  if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool)));
+  return signs;
+}
+
+function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
+  return { status, reason, message };
+}
+
+function awaySign(pool: Pool): HealthSign {
+  return sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
+}
+
+function guardSigns(domain: Domain, volume: FoundVolume): HealthSign[] {
+  const { id } = volume.record;
+  const where = `pool '${volume.pool.name}' is nearly full`;
+  if (domain.guard.frozenSince(id) !== undefined) {
+    const what =
+      'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
+    return [sign('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
+  }
+  if (!domain.guard.isExempt(id)) return [];
+  const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
+  return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
+}
+
+async function isCut(domain: Domain, volume: FoundVolume, imageBytes: bigint): Promise<boolean> {
+  const { fsType } = volume.record;
+  if (fsType === null) return true;
+  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
+  // One that grows has a superblock all the while; an image without one was cut at its start.
+  return superblock === undefined || superblock.sizeBytes > imageBytes;
+}
+
+async function mountSigns(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<HealthSign[]> {
+  const signs: HealthSign[] = [];
+  const { staged } = await readNotes(domain, volume);
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  if (device === undefined && staged !== null) {
+    signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
+  }
+  if (mount === undefined || volume.record.ephemeralTarget !== null) return signs;
+  const wantsReadOnly = staged?.mountFlags.includes('ro') ?? false;
+  const { superOptions } = mount;
+  const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
+  if (isReadOnly && !wantsReadOnly) {
+    signs.push(
+      sign(
+        'INACCESSIBLE',
+        'FilesystemReadOnly',
+        'the kernel made the filesystem read-only after an error; stop its pods, so that it is checked when it is mounted again',
+      ),
+    );
+  }
+  if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
+    signs.push(
+      sign(
+        'INACCESSIBLE',
+        'FilesystemShutdown',
+        'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
+      ),
+    );
+  }
+  if (device !== undefined && volume.record.fsType === 'ext4') {
+    const errors = await countExt4Errors(device.number);
+    if (errors > 0) {
+      signs.push(
+        sign(
+          'DEGRADED',
+          'FilesystemErrors',
+          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
+        ),
+      );
+    }
+  }
+  return signs;
+}
+
+/** XFS does not say in mountinfo that it was shut down: its root then answers EIO. */
+async function isDead(domain: Domain, target: string): Promise<boolean> {
+  try {
+    await domain.host.files.imageStatus(target);
+    return false;
+  } catch (error) {
+    return hasErrno(error, 'EIO', 'EUCLEAN');
+  }
+}
+
+/** Mounted where it is staged, but not from its image: that was replaced, or its disk came back as another one. */
+async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
+  const top = await domain.host.mounts.at(path);
+  if (top === undefined) return [];
+  return [
+    sign(
+      'INACCESSIBLE',
+      'DeviceLost',
+      `what is mounted at ${path} (${top.source}) is not the volume's image any more; restart the pods that use it`,
+    ),
+  ];
+}
+
+async function countExt4Errors(number: number): Promise<number> {
+  const text = await readFile(`/sys/fs/ext4/loop${number}/errors_count`, 'utf8').catch(() => '0');
+  return Number.parseInt(text, 10) || 0;
+}
+
+function deviceSigns(volume: FoundVolume, present: Attachment): HealthSign[] {
+  const device = present.readWrite;
+  if (device === undefined || !volume.record.directIo || device.directIo) return [];
+  return [
+    sign(
+      'DEGRADED',
+      'BufferedIo',
+      `${device.path} works without direct I/O: the pool's filesystem refuses it for ${volume.record.sectorSize}-byte sectors; data is cached twice`,
+    ),
+  ];
+}
+
+async function poolSigns(pool: Pool): Promise<HealthSign[]> {
+  const facts = await pool.room.facts();
+  if (facts.freeBytes * 100n >= facts.totalBytes * lowPercent) return [];
+  return [
+    sign(
+      'DEGRADED',
+      'PoolNearlyFull',
+      `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; writes will fail when it is full`,
+    ),
+  ];
+}
+
+/** Signs of the pools (CSI spec, NodeGetStorageHealth). */
+export async function storageSigns(domain: Domain): Promise<readonly StorageSign[]> {
+  const signs: StorageSign[] = [];
+  for (const pool of domain.pools.all) {
+    if (!pool.isServed) {
+      signs.push({
+        pool: pool.name,
+        status: 'STORAGE_UNREACHABLE',
+        reason: 'PoolNotServed',
+        message: pool.problem ?? `pool '${pool.name}' is not open`,
+      });
+      continue;
+    }
+    for (const { reason, message } of await poolSigns(pool)) {
+      signs.push({ pool: pool.name, status: 'STORAGE_DEGRADED', reason, message });
+    }
+    const broken = pool.volumes.broken.size + pool.snapshots.broken.size;
+    if (broken > 0) {
+      signs.push({
+        pool: pool.name,
+        status: 'STORAGE_DEGRADED',
+        reason: 'RecordsUnreadable',
+        message: `${broken} records of pool '${pool.name}' cannot be read; see the driver's log`,
+      });
+    }
+  }
+  return signs;
+}

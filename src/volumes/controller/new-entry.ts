@@ -1,0 +1,135 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type * as v from 'valibot';
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import { readRecord, writeRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { KeptArea, PoolArea } from '../pools/pool-open.ts';
+
+interface NewEntry<S extends v.GenericSchema> {
+  readonly pool: Pool;
+  readonly area: KeptArea;
+  readonly id: string;
+  readonly file: 'volume.json' | 'snapshot.json' | 'group.json';
+  readonly schema: S;
+  /** Fills the directory (image, filesystem) and says what to write into the record. */
+  readonly build: (directory: string) => Promise<v.InferOutput<S>>;
+  /** Images that `build` leaves in the directory; synced before the record is written. */
+  readonly images: readonly string[];
+  /** Called right after the rename: from then on it exists, also when a later step fails. */
+  readonly placed?: (record: v.InferOutput<S>) => void;
+}
+
+/**
+ * Makes a volume, snapshot or group whole in `tmp/` and renames it into place: the rename is the commit (design, rule 1).
+ * Order: fsync images, fsync record, fsync the directory, rename without replacing, fsync both parents. On a failure nothing
+ * of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the rename already made
+ * it, the record that stands there is answered.
+ */
+export async function commitNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: NewEntry<S>,
+): Promise<v.InferOutput<S>> {
+  const temporary = await newDirectory(domain, entry.pool);
+  try {
+    const record = await entry.build(temporary);
+    await finishNew(domain, entry, { temporary, record });
+    return await placeNew(domain, entry, { temporary, record });
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+/** A directory of its own in the pool's `tmp/`. Its name says in which opening of the pool it was begun. */
+export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
+  const temporary = pool.pathOf('tmp', `${pool.openings}.${randomUUID()}`);
+  await mkdir(temporary, { mode: 0o700 });
+  try {
+    await domain.reached('new:directory-made');
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+  return temporary;
+}
+
+type Finished<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
+
+/** Syncs the images and writes the record: afterwards the directory is whole and on the disk. */
+export async function finishNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: Finished<S>,
+  made: { temporary: string; record: v.InferOutput<S> },
+): Promise<void> {
+  const { host, reached } = domain;
+  await reached('new:image-made');
+  await Promise.all(
+    entry.images.map(async (image) => {
+      await host.files.sync(join(made.temporary, image));
+    }),
+  );
+  await reached('new:image-synced');
+  await writeRecord(entry.schema, join(made.temporary, entry.file), made.record);
+  await reached('new:record-written');
+}
+
+/** Renames it into its place: from then on it exists. Answers the record that stands there. */
+export async function placeNew<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: Finished<S>,
+  made: { temporary: string; record: v.InferOutput<S> },
+): Promise<v.InferOutput<S>> {
+  const { host, reached } = domain;
+  const place = entry.pool.pathOf(entry.area, entry.id);
+  requireSameOpening(entry.pool, made.temporary);
+  try {
+    await host.files.renameNoReplace(made.temporary, place);
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw error;
+    const record = await standing(domain, entry, place);
+    entry.placed?.(record);
+    return record;
+  }
+  entry.placed?.(made.record);
+  await reached('new:renamed');
+  await syncParents(domain, entry.pool, entry.area);
+  await reached('new:committed');
+  return made.record;
+}
+
+/** A pool that went away and came back has swept its `tmp/`, perhaps this directory half-way. */
+function requireSameOpening(pool: Pool, temporary: string): void {
+  if (basename(temporary).startsWith(`${pool.openings}.`)) return;
+  throw new VolumeError(
+    'unavailable',
+    `pool '${pool.name}' was away meanwhile and what was begun in it is gone; try again`,
+  );
+}
+
+/** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
+async function standing<S extends v.GenericSchema>(
+  domain: Domain,
+  entry: Finished<S>,
+  place: string,
+): Promise<v.InferOutput<S>> {
+  await syncParents(domain, entry.pool, entry.area);
+  try {
+    return await readRecord(entry.schema, join(place, entry.file));
+  } catch (cause) {
+    throw new VolumeError(
+      'internal',
+      `${place} stands in the way and has no readable ${entry.file}; look at it and move it away`,
+      { cause },
+    );
+  }
+}
+
+async function syncParents(domain: Domain, pool: Pool, area: PoolArea): Promise<void> {
+  await Promise.all([
+    domain.host.files.sync(pool.pathOf('tmp')),
+    domain.host.files.sync(pool.pathOf(area)),
+  ]);
+}

@@ -1,0 +1,151 @@
+/** What a front on this machine may ask besides `Volumes`: things by their names, and mounts in the driver's own directory. */
+import { VolumeError } from '../../errors.ts';
+import type { FsType } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import { parseSnapshotId, parseVolumeId, snapshotIdFor, volumeIdFor } from '../ids.ts';
+import type { Volume, VolumeSource } from '../model.ts';
+import { attachmentOf, statusOf } from '../node/attachment.ts';
+import { ownPathOf } from '../node/own-mount.ts';
+import type { Call } from '../operations.ts';
+import type { FoundSnapshot, FoundVolume } from '../pools/pools.ts';
+import { type HoldInput, holdVolume } from './hold.ts';
+import { releaseUnused, releaseVolume } from './release.ts';
+
+/** What a new volume takes over from its source when the request leaves it open. */
+export interface FoundSource {
+  readonly source: VolumeSource;
+  readonly kind: 'mount' | 'block';
+  readonly fsType: FsType | null;
+  readonly sizeBytes: bigint;
+  readonly pool: string;
+}
+
+/** What is observed of a volume, for people. */
+export interface VolumeSight {
+  /** undefined while it is not mounted: then nobody can say without mounting it. */
+  readonly usedBytes: bigint | undefined;
+  /** What its image takes of the pool, shared blocks included. */
+  readonly allocatedBytes: bigint;
+  /** Names of its snapshots, ascending. */
+  readonly snapshots: readonly string[];
+}
+
+export interface LocalVolumes {
+  /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is away. */
+  findVolume(name: string): Volume | undefined;
+  /**
+   * The snapshot or volume of that name or id; `snapshot:` or `volume:` before it says which when there are both. Throws
+   * `not-found`, and `invalid` for what could be either.
+   */
+  findSource(name: string): FoundSource;
+  /** Mounts it for a holder; the path. Throws `wrong-state` while it is staged over CSI. */
+  hold(call: Call, input: HoldInput): Promise<string>;
+  /** Forgets a holder, and unmounts with the last. */
+  release(call: Call, input: HoldInput): Promise<void>;
+  /** Unmounts what the kernel says nobody uses, whoever was said to hold it. Throws `wrong-state` when it is in use. */
+  releaseUnused(call: Call, volumeId: string): Promise<void>;
+  /** Volume ids that are mounted for holders now, with their paths. */
+  heldPaths(): Promise<ReadonlyMap<string, string>>;
+  look(volumeId: string): Promise<VolumeSight>;
+}
+
+export function localVolumes(domain: Domain): LocalVolumes {
+  return {
+    findVolume: (name) => {
+      const found = findVolume(domain, name);
+      if (found === undefined) domain.pools.requireAllServed();
+      return found === undefined ? undefined : { record: found.record, pool: found.pool.name };
+    },
+    findSource: (name) => findSource(domain, name),
+    hold: (call, input) => holdVolume(domain, call, input),
+    release: (call, input) => releaseVolume(domain, call, input),
+    releaseUnused: (call, volumeId) => releaseUnused(domain, call, volumeId),
+    heldPaths: () => heldPaths(domain),
+    look: (volumeId) => look(domain, domain.pools.getVolume(volumeId)),
+  };
+}
+
+function findVolume(domain: Domain, name: string): FoundVolume | undefined {
+  const byName = domain.pools.findVolume(volumeIdFor(name, domain.settings.nodeTag));
+  if (byName !== undefined) return byName;
+  const id = parseVolumeId(name);
+  return id === undefined ? undefined : domain.pools.findVolume(id);
+}
+
+function findSnapshot(domain: Domain, name: string): FoundSnapshot | undefined {
+  const byName = domain.pools.findSnapshot(snapshotIdFor(name, domain.settings.nodeTag));
+  if (byName !== undefined) return byName;
+  const id = parseSnapshotId(name);
+  return id === undefined ? undefined : domain.pools.findSnapshot(id);
+}
+
+const sourceForm = /^(?:(?<kind>snapshot|volume):)?(?<name>.*)$/s;
+
+function findSource(domain: Domain, text: string): FoundSource {
+  const { kind, name = text } = sourceForm.exec(text)?.groups ?? {};
+  const volume = kind === 'snapshot' ? undefined : findVolume(domain, name);
+  const snapshot = kind === 'volume' ? undefined : findSnapshot(domain, name);
+  if (volume !== undefined && snapshot !== undefined) {
+    throw new VolumeError(
+      'invalid',
+      `'${name}' is a volume and a snapshot; write volume:${name} or snapshot:${name}`,
+    );
+  }
+  if (volume !== undefined) return sourceOf('volume', volume);
+  if (snapshot !== undefined) return sourceOf('snapshot', snapshot);
+  domain.pools.requireAllServed();
+  throw new VolumeError(
+    'not-found',
+    `there is no ${kind ?? 'volume or snapshot'} '${name}' on this node`,
+  );
+}
+
+function sourceOf(
+  kind: VolumeSource['kind'],
+  found: Pick<FoundVolume, 'pool'> & {
+    readonly record: FoundVolume['record'] | FoundSnapshot['record'];
+  },
+): FoundSource {
+  const { record, pool } = found;
+  return {
+    source: { kind, id: record.id },
+    kind: record.kind,
+    fsType: record.fsType,
+    sizeBytes: record.sizeBytes,
+    pool: pool.name,
+  };
+}
+
+/** One look at mountinfo for all volumes: a list must not ask for each. */
+async function heldPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
+  const mounted = new Set((await domain.host.mounts.list()).map(({ target }) => target));
+  const held = new Map<string, string>();
+  for (const pool of domain.pools.all) {
+    for (const { id } of pool.volumes.values()) {
+      const path = ownPathOf(domain, id);
+      if (mounted.has(path)) held.set(id, path);
+    }
+  }
+  return held;
+}
+
+async function look(domain: Domain, volume: FoundVolume): Promise<VolumeSight> {
+  const { record, pool } = volume;
+  return explained(`volume '${record.id}'`, pool, () =>
+    domain.ownedBy(`stats ${record.id}`, async () => {
+      const { mounts } = await attachmentOf(domain, volume);
+      const [mount] = record.kind === 'mount' ? mounts : [];
+      const capacity =
+        mount === undefined ? undefined : await domain.host.files.capacity(mount.target);
+      const snapshots = domain.pools.all.flatMap((one) =>
+        [...one.snapshots.values()].filter(({ sourceVolumeId }) => sourceVolumeId === record.id),
+      );
+      return {
+        usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
+        allocatedBytes: (await statusOf(domain, volume)).allocatedBytes,
+        snapshots: snapshots.map(({ name }) => name).sort(),
+      };
+    }),
+  );
+}

@@ -1,0 +1,151 @@
+/** Mounting without an orchestrator: staged in a directory of the driver's own, published where a person says. */
+import { mkdir, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import { getVolumeFacts, type VolumeFacts } from '../admin/inspect.ts';
+import { expandVolume, nodeExpandVolume } from '../controller/expand.ts';
+import type { Domain } from '../domain.ts';
+import type { Capability } from '../model.ts';
+import { attachmentOf } from '../node/attachment.ts';
+import { publishVolume } from '../node/publish.ts';
+import { stageVolume } from '../node/stage.ts';
+import { targetPathOf } from '../node/target-path.ts';
+import { unpublishVolume } from '../node/unpublish.ts';
+import { unstageVolume } from '../node/unstage.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+
+/** Where this volume is staged by hand; `directory` is the driver's own. */
+function stagingPathOf(directory: string, volumeId: string): string {
+  return join(directory, volumeId);
+}
+
+/** Several paths of one volume may be asked for, so the mode is one that allows that. */
+function capabilityOf({ record }: FoundVolume, mountFlags: readonly string[]): Capability {
+  const fsType = record.fsType ?? '';
+  return { kind: record.kind, fsType, mountFlags, accessMode: 'SINGLE_NODE_MULTI_WRITER' };
+}
+
+/** Stages and publishes; repeated, a success. Throws what stage and publish throw, and then leaves nothing staged. */
+export async function mountByHand(
+  domain: Domain,
+  call: Call,
+  input: {
+    readonly directory: string;
+    readonly volumeId: string;
+    readonly targetPath: string;
+    readonly readOnly: boolean;
+    readonly mountFlags: readonly string[];
+  },
+): Promise<void> {
+  const volume = domain.pools.getVolume(input.volumeId);
+  const { id } = volume.record;
+  await targetPathOf(domain, input.targetPath, 'the directory to mount at');
+  const stagingTargetPath = stagingPathOf(input.directory, id);
+  const capability = capabilityOf(volume, input.mountFlags);
+  await mkdir(stagingTargetPath, { recursive: true, mode: 0o700 });
+  try {
+    await stageVolume(domain, call, { volumeId: id, stagingTargetPath, capability });
+    await publishVolume(domain, call, {
+      volumeId: id,
+      stagingTargetPath,
+      targetPath: input.targetPath,
+      capability,
+      readOnly: input.readOnly,
+    });
+  } catch (error) {
+    await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch((second: unknown) => {
+      call.log.warn({ volumeId: id, problem: messageOf(second) }, 'a failed mount left it staged');
+    });
+    throw error;
+  }
+}
+
+/**
+ * Unpublishes at `targetPath`, or everywhere when that is '', and unstages what was staged by hand once nothing uses it. A
+ * directory to mount at is a person's: it stays, the empty file a device was bound onto goes. Answers where it was mounted.
+ */
+export async function unmountByHand(
+  domain: Domain,
+  call: Call,
+  input: { readonly directory: string; readonly volumeId: string; readonly targetPath: string },
+): Promise<readonly string[]> {
+  const { id, kind } = domain.pools.getVolume(input.volumeId).record;
+  const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
+  const byHand = stagingPathOf(input.directory, id);
+  if (input.targetPath === '' && stagedAt.some((path) => path !== byHand)) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is staged at ${stagedAt.join(', ')} by an orchestrator; stop what uses it there, or name the directory to unmount`,
+    );
+  }
+  const asked =
+    input.targetPath === ''
+      ? publishedAt
+      : [await targetPathOf(domain, input.targetPath, 'the directory to unmount')];
+  for (const targetPath of asked) {
+    await unpublishVolume(domain, call, {
+      volumeId: id,
+      targetPath,
+      keepTarget: kind === 'mount',
+    });
+  }
+  await unstageIfUnused(domain, call, { directory: input.directory, volumeId: id });
+  return asked.filter((path) => publishedAt.includes(path));
+}
+
+async function unstageIfUnused(
+  domain: Domain,
+  call: Call,
+  input: { readonly directory: string; readonly volumeId: string },
+): Promise<void> {
+  const stagingTargetPath = stagingPathOf(input.directory, input.volumeId);
+  const { stagedAt, publishedAt, device } = await getVolumeFacts(domain, input.volumeId);
+  if (publishedAt.length > 0 || stagedAt.some((path) => path !== stagingTargetPath)) return;
+  if (device !== undefined || stagedAt.length > 0) {
+    await unstageVolume(domain, call, { volumeId: input.volumeId, stagingTargetPath });
+  }
+  await rmdir(stagingTargetPath).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  });
+}
+
+/**
+ * Grows promise, image, device and filesystem as far as that can be done now. `atNextMount`: the filesystem takes the size
+ * when it is mounted the next time, since it is not mounted, or the kernel lets it not grow in use.
+ */
+export async function expandByHand(
+  domain: Domain,
+  call: Call,
+  input: { readonly volumeId: string; readonly sizeBytes: bigint },
+): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  const range = { requiredBytes: input.sizeBytes, limitBytes: 0n };
+  const { nodeExpansionRequired } = await expandVolume(domain, call, { volumeId: id, range });
+  let atNextMount = nodeExpansionRequired;
+  const [mount] = (await attachmentOf(domain, domain.pools.getVolume(id))).mounts;
+  if (nodeExpansionRequired && mount !== undefined) {
+    atNextMount = !(await growInUse(domain, call, {
+      volumeId: id,
+      range,
+      volumePath: mount.target,
+    }));
+  }
+  return { facts: await getVolumeFacts(domain, id), atNextMount };
+}
+
+/** Whether it has grown; false when ext4 may not grow while it is in use, and will when it is mounted again. */
+async function growInUse(
+  domain: Domain,
+  call: Call,
+  input: Parameters<typeof nodeExpandVolume>[2],
+): Promise<boolean> {
+  try {
+    await nodeExpandVolume(domain, call, input);
+    return true;
+  } catch (error) {
+    if (error instanceof VolumeError && error.reason === 'wrong-state') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,62 @@
+import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { NodeRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import type { Capability } from '../model.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+
+/**
+ * The driver's own staging directory, one path a volume: for Docker, which does not stage, and for a container platform that
+ * publishes without staging. A volume is staged there or by CSI's NodeStageVolume, never both.
+ */
+
+/** Makes the directory, for root alone, and answers it as mountinfo writes it. */
+export async function makeMountDir(path: string): Promise<string> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return realpath(path);
+}
+
+/** Throws `unsupported` when the driver runs without such a directory. */
+export function ownPathOf(domain: Domain, volumeId: string): string {
+  if (domain.mountDir !== undefined) return join(domain.mountDir, volumeId);
+  throw new VolumeError(
+    'unsupported',
+    'the driver was started without a directory for its own mounts; set --mount-dir',
+  );
+}
+
+export function isOwnPath(domain: Domain, path: string): boolean {
+  const { mountDir } = domain;
+  return mountDir !== undefined && (path === mountDir || path.startsWith(`${mountDir}/`));
+}
+
+/** Whether the volume is staged in the driver's own directory, as far as the notes know. */
+export function isStagedByUs(domain: Domain, notes: NodeRecord): boolean {
+  return notes.staged !== null && isOwnPath(domain, notes.staged.stagingTargetPath);
+}
+
+/** How a volume is staged there: whoever shares it on this node, it is one mount. */
+export const ownCapability: Capability = {
+  kind: 'mount',
+  fsType: '',
+  mountFlags: [],
+  accessMode: 'SINGLE_NODE_MULTI_WRITER',
+};
+
+/**
+ * Takes an empty lost+found out of a filesystem that holds nothing else: Docker copies an image's content only into an empty
+ * directory, and databases want one. Done at the mount, since e2fsck makes the directory again. ext4 does not need it.
+ */
+export async function emptyRoot(volume: FoundVolume, path: string): Promise<void> {
+  if (volume.record.fsType !== 'ext4') return;
+  const entries = await readdir(path);
+  if (entries.length !== 1 || entries[0] !== 'lost+found') return;
+  try {
+    await rmdir(join(path, 'lost+found'));
+  } catch (error) {
+    // What e2fsck found stays, and a filesystem that is read-only stays as it is.
+    if (!hasErrno(error, 'ENOTEMPTY', 'EROFS')) throw error;
+  }
+}

@@ -1,0 +1,77 @@
+import { VolumeError } from '../../errors.ts';
+import type { Mount } from '../../host/host.ts';
+import type { Publication } from '../../state/records.ts';
+import type { PublishInput } from '../model.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { type Attachment, isMountOf, isNodeOf } from './attachment.ts';
+import { sameFlags } from './stage.ts';
+
+/** Whether writes must be refused: by the flag, the access mode, or the mount options. */
+export function isReadOnly(input: PublishInput): boolean {
+  const { accessMode } = input.capability;
+  return (
+    input.readOnly ||
+    accessMode === 'SINGLE_NODE_READER_ONLY' ||
+    accessMode === 'MULTI_NODE_READER_ONLY' ||
+    input.capability.mountFlags.includes('ro')
+  );
+}
+
+/** What is noted of a publication, to tell a repeated call from a conflicting one. */
+export function publicationOf(input: PublishInput): Publication {
+  const { accessMode, mountFlags, fsType } = input.capability;
+  return {
+    targetPath: input.targetPath,
+    readOnly: isReadOnly(input),
+    accessMode,
+    mountFlags: [...mountFlags],
+    fsType,
+  };
+}
+
+/** Of what was asked, what the kernel still shows. */
+export function livePublications(
+  published: readonly Publication[],
+  present: Attachment,
+): readonly Publication[] {
+  return published.filter(({ targetPath }) =>
+    present.mounts.some((mount) => mount.target === targetPath),
+  );
+}
+
+/** Throws `conflict` when what is mounted at the target was asked for otherwise, `wrong-state` when it is not this volume. */
+export function requireAlike(
+  volume: FoundVolume,
+  at: {
+    top: Mount;
+    present: Attachment;
+    wanted: Publication;
+    published: readonly Publication[];
+  },
+): void {
+  const { ephemeralTarget, name } = volume.record;
+  const id = ephemeralTarget === null ? volume.record.id : name;
+  const { top, present, wanted, published } = at;
+  const device = present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
+  if (device === undefined) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': something else (${top.source}) is mounted at ${top.target}; unmount it first`,
+    );
+  }
+  const noted = published.find(({ targetPath }) => targetPath === wanted.targetPath);
+  const isReadOnlyThere =
+    volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
+  const alike =
+    isReadOnlyThere === wanted.readOnly &&
+    (noted === undefined ||
+      (noted.accessMode === wanted.accessMode &&
+        (noted.fsType === wanted.fsType || noted.fsType === '' || wanted.fsType === '') &&
+        sameFlags(noted.mountFlags, wanted.mountFlags)));
+  if (alike) return;
+  throw new VolumeError(
+    'conflict',
+    `volume '${id}' is published at ${wanted.targetPath} with other arguments ` +
+      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, flags '${noted?.mountFlags.join(',') ?? ''}'); unpublish it first`,
+  );
+}

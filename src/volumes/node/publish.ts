@@ -1,0 +1,170 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import type { Publication } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { AccessMode, PublishInput } from '../model.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import {
+  type Attachment,
+  attach,
+  attachmentOf,
+  isMountOf,
+  isNodeOf,
+  mountsAt,
+} from './attachment.ts';
+import { publishEphemeral } from './ephemeral.ts';
+import { mountWords } from './mount-words.ts';
+import { readNotes, writeNotes } from './node-notes.ts';
+import { ownPathOf } from './own-mount.ts';
+import { withOwnStaging } from './own-staging.ts';
+import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
+import { requireFits, stagedNode } from './stage.ts';
+import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
+
+/** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
+const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
+  'SINGLE_NODE_WRITER',
+  'SINGLE_NODE_READER_ONLY',
+  'SINGLE_NODE_SINGLE_WRITER',
+]);
+
+/**
+ * CSI spec, NodePublishVolume: binds the staged filesystem or device node onto the target. Throws `wrong-state` when it is
+ * not staged or its mode refuses a second target, `conflict` for the same target with other arguments.
+ */
+export async function publishVolume(
+  domain: Domain,
+  call: Call,
+  input: PublishInput,
+): Promise<void> {
+  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
+  if (input.ephemeral !== undefined) {
+    await publishEphemeral(domain, call, { ...input, targetPath, ephemeral: input.ephemeral });
+    return;
+  }
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  const stagingTargetPath = await stagingPathOf(domain, id, input);
+  const resolved = { ...input, targetPath, stagingTargetPath };
+  await domain.operations.run(
+    { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      requireFits(volume, input.capability);
+      operation.beginEffects();
+      await explained(`volume '${id}'`, volume.pool, () =>
+        domain.settings.withoutStaging === true
+          ? withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved))
+          : publish(domain, volume, resolved),
+      );
+    },
+  );
+}
+
+/** Where the volume is staged: as the request says, or in the driver's own directory where nobody stages. */
+async function stagingPathOf(domain: Domain, id: string, input: PublishInput): Promise<string> {
+  if (domain.settings.withoutStaging === true) return ownPathOf(domain, id);
+  if (input.stagingTargetPath === '') {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
+    );
+  }
+  return targetPathOf(domain, input.stagingTargetPath, 'staging_target_path');
+}
+
+async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
+  mountWords(volume.record, input.capability.mountFlags);
+  const present = await attachmentOf(domain, volume);
+  const device = requireStaged(volume, input, present);
+  const notes = await readNotes(domain, volume);
+  const wanted = publicationOf(input);
+  const published = livePublications(notes.published, present);
+  const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
+  if (top !== undefined) {
+    requireAlike(volume, { top, present, wanted, published });
+    return;
+  }
+  const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
+  requireAllowed(volume, wanted, elsewhere);
+  await writeNotes(volume, { ...notes, published: [...elsewhere, wanted] });
+  await domain.reached('publish:noted');
+  await ensureTarget(
+    domain,
+    input.targetPath,
+    volume.record.kind === 'block' ? 'file' : 'directory',
+  );
+  await domain.reached('publish:target-made');
+  if (volume.record.kind === 'block') {
+    await bindDevice(domain, volume, { input, present, device });
+  } else {
+    const flags = new Set(input.capability.mountFlags);
+    // The superblock's options came with the stage; these may differ from one target to the next.
+    await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
+      readOnly: wanted.readOnly,
+      noSuid: flags.has('nosuid'),
+      noDev: flags.has('nodev'),
+      noExec: flags.has('noexec'),
+      ...targetOptions(domain, input.targetPath),
+    });
+  }
+  await domain.reached('publish:mounted');
+}
+
+/** A read-only bind of a device node does not stop writes, so a read-only publish gets a read-only loop device of its own. */
+async function bindDevice(
+  domain: Domain,
+  volume: FoundVolume,
+  options: { input: PublishInput; present: Attachment; device: LoopDevice },
+): Promise<void> {
+  const { input, present } = options;
+  let { device } = options;
+  if (isReadOnly(input)) {
+    device = present.readOnly ?? (await attach(domain, volume, { readOnly: true }));
+    await domain.reached('publish:attached');
+  }
+  await domain.host.mounts.bind(device.path, input.targetPath, {
+    readOnly: isReadOnly(input),
+    ...targetOptions(domain, input.targetPath),
+  });
+}
+
+function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
+  const { id, kind } = volume.record;
+  const path =
+    kind === 'block' ? join(input.stagingTargetPath, stagedNode) : input.stagingTargetPath;
+  const device = present.readWrite;
+  const isThere =
+    device !== undefined &&
+    present.mounts.some(
+      (mount) => mount.target === path && (isMountOf(mount, device) || isNodeOf(mount, device)),
+    );
+  if (!isThere) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is not staged at ${input.stagingTargetPath}; stage it first`,
+    );
+  }
+  return device;
+}
+
+function requireAllowed(
+  volume: FoundVolume,
+  wanted: Publication,
+  elsewhere: readonly Publication[],
+): void {
+  const [other] = elsewhere;
+  if (other === undefined) return;
+  const single = [wanted, ...elsewhere].find(({ accessMode }) =>
+    singleTarget.has(accessMode as AccessMode),
+  );
+  if (single === undefined) return;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${volume.record.id}' is published at ${other.targetPath} already, and access mode ${single.accessMode} allows one target only; ` +
+      'use SINGLE_NODE_MULTI_WRITER to share it on this node',
+  );
+}

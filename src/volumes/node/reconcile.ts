@@ -1,0 +1,179 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf } from '../../errors.ts';
+import type { FsType, LoopDevice, Mount } from '../../host/host.ts';
+import { removeVolume } from '../controller/delete.ts';
+import type { Domain } from '../domain.ts';
+import { exists } from '../exists.ts';
+import type { Pool } from '../pools/pool.ts';
+import { isMountOf, isNodeOf } from './attachment.ts';
+
+/** An image of a pool that may sit below a loop device. */
+interface KnownImage {
+  readonly path: string;
+  readonly id: string;
+  readonly fsType: FsType | null;
+}
+
+/**
+ * Brings what a crash left in one pool to rest, before any call is answered: thaws every filesystem of ours first, detaches
+ * devices nobody uses, empties `tmp/`, removes inline volumes whose target is gone, queues the trash. What it cannot explain
+ * it reports and leaves alone. Idempotent.
+ */
+export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
+  setTwinsAside(domain, pool);
+  const devices = await domain.host.loops.list();
+  if (devices.length > 0) {
+    const mounts = await domain.host.mounts.list();
+    const images = await imagesOf(domain, pool);
+    for (const device of devices) {
+      const image = images.get(keyOf(device.backing));
+      if (image === undefined) continue;
+      // While running, when a pool comes back: a call that is at it knows better.
+      if (domain.operations.locks.holderOf(`volume:${image.id}`) !== undefined) continue;
+      await quietly(domain, image.id, () => settleDevice(domain, pool, { device, image, mounts }));
+    }
+  }
+  await sweepTemporary(domain, pool);
+  await removeLostEphemerals(domain, pool);
+  await domain.trash.sweep(pool);
+}
+
+/** Ids are unique over all pools; one made again while this pool was away is used, its twin here is not. */
+function setTwinsAside(domain: Domain, pool: Pool): void {
+  for (const area of ['volumes', 'snapshots'] as const) {
+    for (const { id } of [...pool[area].values()]) {
+      const other = domain.pools.all.find((one) => one !== pool && one[area].get(id) !== undefined);
+      if (other === undefined) continue;
+      const why = `'${id}' stands in pool '${other.name}' and in pool '${pool.name}'; the one in '${pool.name}' is not used: look at ${pool.pathOf(area, id)} and move it away`;
+      pool[area].putBroken(id, why);
+      domain.log.error({ pool: pool.name, id, problem: why }, 'an id stands in two pools');
+    }
+  }
+}
+
+function keyOf(file: { device: bigint; inode: bigint }): string {
+  return `${file.device}:${file.inode}`;
+}
+
+/** Every image of the pool by device and inode: volumes, inline ones, what stands in `tmp/` and `trash/`. */
+async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string, KnownImage>> {
+  const known: KnownImage[] = [];
+  for (const [area, index] of [
+    ['volumes', pool.volumes],
+    ['ephemeral', pool.ephemerals],
+  ] as const) {
+    for (const { id, fsType } of index.values()) {
+      known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType });
+    }
+    // One whose record cannot be read may be frozen or attached all the same.
+    for (const id of index.broken.keys()) {
+      known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType: null });
+    }
+  }
+  for (const area of ['tmp', 'trash'] as const) {
+    for (const entry of await readdir(pool.pathOf(area))) {
+      known.push({ path: pool.pathOf(area, entry, 'disk.img'), id: entry, fsType: null });
+    }
+  }
+  const images = new Map<string, KnownImage>();
+  for (const image of known) {
+    const status = await domain.host.files.imageStatus(image.path).catch(() => undefined);
+    if (status !== undefined) images.set(keyOf(status), image);
+  }
+  return images;
+}
+
+async function settleDevice(
+  domain: Domain,
+  pool: Pool,
+  found: { device: LoopDevice; image: KnownImage; mounts: readonly Mount[] },
+): Promise<void> {
+  const { device, image, mounts } = found;
+  const { host, log } = domain;
+  const here = mounts.filter((mount) => isMountOf(mount, device));
+  const inTemporary = pool.pathOf('tmp');
+  const [first] = here;
+  if (first !== undefined) {
+    if (await host.mounts.thaw(first.target, device)) {
+      log.warn({ volumeId: image.id, target: first.target }, 'thawed a filesystem left frozen');
+    }
+    // Private mounts of a log replay or a growth that was cut short.
+    if (!first.target.startsWith(`${inTemporary}/`)) return;
+    for (const mount of here) await host.mounts.unmount(mount.target);
+  } else if (mounts.some((mount) => isNodeOf(mount, device))) {
+    return;
+  } else if (await host.loops.isInUse(device)) {
+    await thawUnseen(domain, pool, { device, image });
+    log.warn(
+      { volumeId: image.id, device: device.path },
+      'a device of ours is in use outside this mount namespace; it is left attached',
+    );
+    return;
+  }
+  const outcome = await host.loops.detach(device);
+  log.info({ volumeId: image.id, device: device.path, outcome }, 'detached an unused loop device');
+}
+
+/** Frozen and unmounted looks like this: in use by nobody we see. Mounting joins the old superblock, so it can be thawed. */
+async function thawUnseen(
+  domain: Domain,
+  pool: Pool,
+  found: { device: LoopDevice; image: KnownImage },
+): Promise<void> {
+  const { device, image } = found;
+  if (image.fsType === null) return;
+  const target = pool.pathOf('tmp', `thaw.${device.number}`);
+  await mkdir(target, { recursive: true, mode: 0o700 });
+  try {
+    await domain.host.mounts.mountDevice(device.path, target, {
+      fsType: image.fsType,
+      options: [],
+    });
+    if (await domain.host.mounts.thaw(target, device)) {
+      domain.log.warn({ volumeId: image.id }, 'thawed a filesystem left frozen and unmounted');
+    }
+  } finally {
+    await domain.host.mounts.unmount(target);
+    await rm(target, { recursive: true, force: true });
+  }
+}
+
+async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
+  const directory = pool.pathOf('tmp');
+  const below = (await domain.host.mounts.list()).filter(({ target }) =>
+    target.startsWith(`${directory}/`),
+  );
+  for (const mount of below.reverse()) {
+    await quietly(domain, mount.target, () => domain.host.mounts.unmount(mount.target));
+  }
+  for (const entry of await readdir(directory)) {
+    await quietly(domain, entry, async () => {
+      await rm(join(directory, entry), { recursive: true, force: true });
+      domain.log.info(
+        { pool: pool.name, entry },
+        'removed what an interrupted call left half-made',
+      );
+    });
+  }
+}
+
+async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
+  for (const record of [...pool.ephemerals.values()]) {
+    const target = record.ephemeralTarget;
+    if (target !== null && (await exists(target))) continue;
+    const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
+    await quietly(domain, record.name, () =>
+      removeVolume(domain, { pool, record, area: 'ephemeral', imagePath }),
+    );
+  }
+}
+
+/** One thing that cannot be settled must not keep the driver from serving the others. */
+async function quietly(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    domain.log.error({ id, problem: messageOf(error) }, 'a leftover could not be settled');
+  }
+}

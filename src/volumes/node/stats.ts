@@ -1,0 +1,64 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { isAt } from '../controller/expand.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { VolumeStats } from '../model.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { attachmentOf } from './attachment.ts';
+import { stagedNode } from './stage.ts';
+import { targetPathOf } from './target-path.ts';
+
+/**
+ * CSI spec, NodeGetVolumeStats. The path must be a mount of that volume, else `not-found`. For a block volume the total only.
+ */
+export async function volumeStats(
+  domain: Domain,
+  input: { volumeId: string; volumePath: string },
+): Promise<VolumeStats> {
+  const { volumeId } = input;
+  const volume = domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
+  // A path outside the kubelet's directory is no mount of ours: not found, whatever it is.
+  const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
+    () => input.volumePath,
+  );
+  return explained(`volume '${volumeId}'`, volume.pool, () =>
+    domain.ownedBy(`stats ${volumeId}`, () => statsOf(domain, volume, volumePath)),
+  );
+}
+
+async function statsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  volumePath: string,
+): Promise<VolumeStats> {
+  const { record } = volume;
+  const present = await attachmentOf(domain, volume);
+  if (!isAt(present, volumePath) && !isAt(present, join(volumePath, stagedNode))) {
+    throw new VolumeError(
+      'not-found',
+      `volume '${record.name}' is not mounted at ${volumePath}; ask at the path where it is staged or published`,
+    );
+  }
+  if (record.kind === 'block') {
+    return {
+      kind: 'block',
+      totalBytes: present.devices[0]?.sizeBytes ?? record.sizeBytes,
+      usedBytes: 0n,
+      availableBytes: 0n,
+      totalInodes: 0n,
+      usedInodes: 0n,
+      availableInodes: 0n,
+    };
+  }
+  const capacity = await domain.host.files.capacity(volumePath);
+  return {
+    kind: 'mount',
+    totalBytes: capacity.totalBytes,
+    usedBytes: capacity.totalBytes - capacity.freeBytes,
+    availableBytes: capacity.availableBytes,
+    totalInodes: capacity.totalInodes,
+    usedInodes: capacity.totalInodes - capacity.freeInodes,
+    availableInodes: capacity.freeInodes,
+  };
+}

@@ -1,0 +1,104 @@
+import { lstat, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { TargetOptions } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+import { isOwnPath } from './own-mount.ts';
+
+/**
+ * The path of a stage or publish call as mountinfo writes it: symlinks above the last element resolved. Where a kubelet
+ * directory is configured, throws `invalid` for a path outside it; below it no symlink is followed by any later use.
+ */
+export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
+  const { kubelet } = domain;
+  if (isOwnPath(domain, path)) {
+    // Looking at what the driver mounted for itself is fine, and so is growing it.
+    if (field === 'volume_path') return path;
+    throw new VolumeError(
+      'invalid',
+      `${field} '${path}' lies in the driver's own directory ${domain.mountDir ?? ''}; choose another path`,
+    );
+  }
+  if (kubelet !== undefined) {
+    for (const root of [kubelet.path, kubelet.realPath]) {
+      if (path.startsWith(`${root}/`)) return join(kubelet.realPath, path.slice(root.length));
+    }
+    throw new VolumeError(
+      'invalid',
+      `${field} '${path}' does not lie below ${kubelet.path}; correct the call, or the driver's --kubelet-dir`,
+    );
+  }
+  try {
+    return join(await realpath(dirname(path)), basename(path));
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
+    throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What every use of a target path passes to the host; the driver's own directory is a root of its own. */
+export function targetOptions(domain: Domain, path: string): TargetOptions {
+  return { root: isOwnPath(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
+}
+
+/**
+ * Makes the last element of a path that a mount goes onto: a directory, or an empty file for a device node (CSI spec,
+ * NodePublishVolume). There already is fine. Throws `wrong-state` for a symlink or a thing of another kind.
+ */
+export async function ensureTarget(
+  domain: Domain,
+  path: string,
+  kind: 'directory' | 'file',
+): Promise<void> {
+  try {
+    await domain.host.mounts.makeTarget(path, kind, targetOptions(domain, path));
+  } catch (error) {
+    throw explainTarget(error, path, kind);
+  }
+}
+
+function explainTarget(error: unknown, path: string, kind: string): VolumeError {
+  const cause = { cause: error };
+  if (hasErrno(error, 'ELOOP')) {
+    return new VolumeError(
+      'wrong-state',
+      `${path} is, or leads through, a symbolic link; nothing is mounted there`,
+      cause,
+    );
+  }
+  if (hasErrno(error, 'ENOENT')) {
+    return new VolumeError(
+      'wrong-state',
+      `${dirname(path)} does not exist; the caller makes the directory above a target`,
+      cause,
+    );
+  }
+  if (hasErrno(error, 'ENOTDIR', 'EISDIR', 'EEXIST')) {
+    return new VolumeError('wrong-state', `${path} exists and is not a ${kind}`, cause);
+  }
+  return new VolumeError('wrong-state', `cannot make ${path}: ${messageOf(error)}`, cause);
+}
+
+/** Removes the last element of a target path again: an empty directory or file. Absent is fine; what holds data stays. */
+export async function removeTarget(domain: Domain, path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isFile() === true && found.size > 0) throw holdsData(path);
+  try {
+    await domain.host.mounts.removeTarget(path, targetOptions(domain, path));
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
+    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsData(path, error);
+    throw explainTarget(error, path, 'target of ours');
+  }
+}
+
+function holdsData(path: string, cause?: unknown): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `${path} is not mounted but holds data; look at it and move it away`,
+    { cause },
+  );
+}

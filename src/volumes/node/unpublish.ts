@@ -1,0 +1,136 @@
+import { VolumeError } from '../../errors.ts';
+import type { Mount } from '../../host/host.ts';
+import { removeVolume } from '../controller/delete.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import { ephemeralIdFor } from '../ids.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import {
+  type Attachment,
+  attachmentTo,
+  detach,
+  isMountOf,
+  isNodeOf,
+  mountsAt,
+  remainsByMark,
+  remainsOf,
+} from './attachment.ts';
+import { readNotes, writeNotes } from './node-notes.ts';
+import { unstageUnused } from './own-staging.ts';
+import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
+import { findIfReachable } from './unstage.ts';
+
+/**
+ * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,
+ * or its pod would hang. An inline ephemeral volume is freed with it. `keepTarget` leaves the directory, as umount(8) does.
+ */
+export async function unpublishVolume(
+  domain: Domain,
+  call: Call,
+  input: { volumeId: string; targetPath: string; keepTarget?: boolean },
+): Promise<void> {
+  const { volumeId } = input;
+  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
+  await domain.operations.run(
+    {
+      name: 'NodeUnpublishVolume',
+      owner: volumeId,
+      exclusive: [`volume:${volumeId}`],
+      request: input,
+    },
+    call,
+    async (operation) => {
+      const volume = findIfReachable(domain, volumeId);
+      operation.beginEffects();
+      await explained(`volume '${volumeId}'`, volume?.pool, async () => {
+        if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
+        else await unpublish(domain, volume, { ...input, targetPath });
+      });
+    },
+  );
+}
+
+interface Unpublished {
+  readonly targetPath: string;
+  readonly keepTarget?: boolean;
+}
+
+async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
+  const { targetPath } = input;
+  const { id, ephemeralTarget } = volume.record;
+  await domain.guard.release(id);
+  const present = await remainsOf(domain, volume, targetPath);
+  await unmountTarget(domain, present, { id, ...input });
+  await domain.reached('unpublish:target-removed');
+  if (ephemeralTarget !== null) {
+    await domain.reached('ephemeral:unmounted');
+    // Another target than its own tells nothing of it.
+    if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
+    return;
+  }
+  await detachReadOnly(domain, present, { id, targetPath });
+  await domain.reached('unpublish:detached');
+  const notes = await readNotes(domain, volume);
+  await writeNotes(volume, {
+    ...notes,
+    published: notes.published.filter((one) => one.targetPath !== targetPath),
+  });
+  await domain.reached('unpublish:forgotten');
+  await unstageUnused(domain, volume);
+}
+
+/** Of a volume that cannot be looked up only the target is certain: it goes, and a device that served nothing else. */
+async function unpublishUnknown(
+  domain: Domain,
+  input: Unpublished & { volumeId: string },
+): Promise<void> {
+  const { volumeId } = input;
+  const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
+  const present = await remainsByMark(domain, ids, input.targetPath);
+  await unmountTarget(domain, present, { id: volumeId, ...input });
+  const { devices, mounts } = await attachmentTo(domain, present.devices);
+  for (const device of devices) {
+    if (mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device))) continue;
+    if (await domain.host.loops.isInUse(device)) continue;
+    await detach(domain, device, volumeId);
+  }
+}
+
+/** Unmounts what is the volume's at the target, stacked mounts too, and removes the target. */
+async function unmountTarget(
+  domain: Domain,
+  present: Attachment,
+  input: Unpublished & { id: string },
+): Promise<void> {
+  const { id, targetPath } = input;
+  const isOurs = (mount: Mount): boolean =>
+    present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
+  // Stacked mounts come off one by one, the topmost first.
+  for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
+    if (!isOurs(top)) {
+      throw new VolumeError(
+        'wrong-state',
+        `volume '${id}': something else (${top.source}) is mounted at ${targetPath}; unmount it first`,
+      );
+    }
+    await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
+  }
+  await domain.reached('unpublish:unmounted');
+  if (input.keepTarget !== true) await removeTarget(domain, targetPath);
+}
+
+/** The second, read-only device of a raw block volume goes with its last target. `present` is from before the unmount. */
+async function detachReadOnly(
+  domain: Domain,
+  present: Attachment,
+  { id, targetPath }: { id: string; targetPath: string },
+): Promise<void> {
+  for (const device of present.devices) {
+    if (!device.readOnly) continue;
+    const others = present.mounts.some(
+      (mount) => mount.target !== targetPath && isNodeOf(mount, device),
+    );
+    if (!others) await detach(domain, device, id);
+  }
+}

@@ -1,0 +1,147 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { type Attachment, attachmentTo, detach, remainsByMark, remainsOf } from './attachment.ts';
+import { readNotes, writeNotes } from './node-notes.ts';
+import { livePublications } from './publications.ts';
+import { stagedNode } from './stage.ts';
+import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
+
+/** CSI spec, NodeUnstageVolume: unmount, detach, verify. Not staged is fine; an unknown volume too, or its pod would hang. */
+export async function unstageVolume(
+  domain: Domain,
+  call: Call,
+  input: { volumeId: string; stagingTargetPath: string },
+): Promise<void> {
+  const { volumeId, stagingTargetPath } = input;
+  const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
+  await domain.operations.run(
+    {
+      name: 'NodeUnstageVolume',
+      owner: volumeId,
+      exclusive: [`volume:${volumeId}`],
+      request: input,
+    },
+    call,
+    async (operation) => {
+      const volume = findIfReachable(domain, volumeId);
+      operation.beginEffects();
+      await explained(`volume '${volumeId}'`, volume?.pool, async () => {
+        if (volume !== undefined) return unstage(domain, volume, path);
+        const present = await remainsByMark(domain, [volumeId], path);
+        return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
+      });
+    },
+  );
+}
+
+/**
+ * The volume, or undefined when nothing can be known of it: no such record, one that cannot be read, or its pool is away. Its
+ * pods must be able to end all the same.
+ */
+export function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
+  try {
+    return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
+  } catch (error) {
+    if (error instanceof VolumeError) return undefined;
+    throw error;
+  }
+}
+
+/** The volume, or undefined when there is none of that id on this node. Throws `unavailable` while its pool may be away. */
+export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undefined {
+  try {
+    return domain.pools.getVolume(volumeId);
+  } catch (error) {
+    if (error instanceof VolumeError && error.reason === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+/** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
+export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
+  const { id } = volume.record;
+  await domain.guard.release(id);
+  const present = await remainsOf(domain, volume, path);
+  const notes = await readNotes(domain, volume);
+  // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
+  const { staged } = notes;
+  const isElsewhere =
+    staged !== null &&
+    staged.stagingTargetPath !== path &&
+    isStagedAt(present, staged.stagingTargetPath);
+  if (isElsewhere && !isStagedAt(present, path)) return;
+  const published = livePublications(notes.published, present);
+  if (published.length > 0) {
+    throw stillMounted(
+      id,
+      published.map(({ targetPath }) => targetPath),
+    );
+  }
+  await unmountAndDetach(domain, present, { id, path, hasNode: volume.record.kind === 'block' });
+  await writeNotes(volume, { ...notes, staged: null, published: [] });
+  await domain.reached('unstage:forgotten');
+}
+
+/** Takes away what is mounted at the path, filesystem or device node, and the devices once nothing else is mounted. */
+async function unmountAndDetach(
+  domain: Domain,
+  present: Attachment,
+  { id, path, hasNode }: { id: string; path: string; hasNode: boolean },
+): Promise<void> {
+  const node = join(path, stagedNode);
+  const targets = [path, node];
+  // Stacked mounts come off one by one.
+  for (const { target } of present.mounts) {
+    if (targets.includes(target)) {
+      await domain.host.mounts.unmount(target, targetOptions(domain, target));
+    }
+  }
+  const isNodeThere = present.mounts.some(({ target }) => target === node);
+  if (hasNode && !isNodeThere) await unmountLostNode(domain, node);
+  if (hasNode || isNodeThere) {
+    await removeTarget(domain, node);
+  }
+  await domain.reached('unstage:unmounted');
+  // A detach of a device that is mounted elsewhere would only happen later, behind everybody's back.
+  if (present.mounts.some(({ target }) => !targets.includes(target))) {
+    const { mounts } = await attachmentTo(domain, present.devices);
+    if (mounts.length > 0) {
+      throw stillMounted(
+        id,
+        mounts.map(({ target }) => target),
+      );
+    }
+  }
+  for (const device of present.devices) await detach(domain, device, id);
+  await domain.reached('unstage:detached');
+}
+
+/**
+ * A bound node does not keep its device: when somebody detached that, the bind stays, of a number that is gone or another
+ * volume's by now. Nothing but this volume's node is ever bound there.
+ */
+async function unmountLostNode(domain: Domain, node: string): Promise<void> {
+  for (
+    let top = await domain.host.mounts.at(node);
+    top !== undefined && /^\/loop\d+(?:\/\/deleted)?$/.test(top.root);
+    top = await domain.host.mounts.at(node)
+  ) {
+    await domain.host.mounts.unmount(node, targetOptions(domain, node));
+  }
+}
+
+function stillMounted(id: string, targets: readonly string[]): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}' is still mounted at ${targets.join(', ')}; unpublish it there first`,
+  );
+}
+
+function isStagedAt(present: Attachment, path: string): boolean {
+  const targets = [path, join(path, stagedNode)];
+  return present.mounts.some(({ target }) => targets.includes(target));
+}

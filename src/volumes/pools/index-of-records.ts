@@ -1,0 +1,104 @@
+import { VolumeError } from '../../errors.ts';
+import type { Page } from '../model.ts';
+
+/** Records of one kind by id, with a stable ascending order for paging. Records that cannot be read are kept apart. */
+export class Index<T extends { readonly id: string }> {
+  readonly #records = new Map<string, T>();
+  readonly broken = new Map<string, string>();
+  #sorted: readonly T[] | undefined;
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  get(id: string): T | undefined {
+    return this.#records.get(id);
+  }
+
+  put(record: T): void {
+    this.#records.set(record.id, record);
+    this.broken.delete(record.id);
+    this.#sorted = undefined;
+  }
+
+  /** Sets an entry aside: it is there, but nothing may use it. */
+  putBroken(id: string, why: string): void {
+    if (this.#records.delete(id)) this.#sorted = undefined;
+    this.broken.set(id, why);
+  }
+
+  delete(id: string): void {
+    if (this.#records.delete(id)) this.#sorted = undefined;
+    this.broken.delete(id);
+  }
+
+  clear(): void {
+    this.#records.clear();
+    this.broken.clear();
+    this.#sorted = undefined;
+  }
+
+  values(): IterableIterator<T> {
+    return this.#records.values();
+  }
+
+  /** All records, ascending by id (byte order of UTF-16, as ids are ASCII). */
+  sorted(): readonly T[] {
+    this.#sorted ??= [...this.#records.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+    return this.#sorted;
+  }
+}
+
+const tokenForm = /^after\.([A-Za-z0-9._-]{1,128})$/;
+
+/**
+ * One page of `entries`, which ascend by id. The token names the last id given, so entries that come or go in between neither
+ * repeat nor hide others. Throws `stale-token` for a token that this driver never made (CSI spec, "ListVolumes Errors").
+ */
+export function pageOf<T>(
+  entries: readonly T[],
+  page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
+): Page<T> {
+  const { maxEntries, startingToken, idOf } = page;
+  const start = startOf(entries, startingToken, idOf);
+  const end = maxEntries === 0 ? entries.length : Math.min(entries.length, start + maxEntries);
+  const last = entries[end - 1];
+  const nextToken = end < entries.length && last !== undefined ? `after.${idOf(last)}` : '';
+  return { entries: entries.slice(start, end), nextToken };
+}
+
+/** The same entries, without what a page with that token cannot need: several indexes are merged from few of each. */
+export function candidatesFor<T>(
+  entries: readonly T[],
+  page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
+): readonly T[] {
+  const start = startOf(entries, page.startingToken, page.idOf);
+  // One more than the page holds: whether there is another page shows by it.
+  return entries.slice(start, page.maxEntries === 0 ? undefined : start + page.maxEntries + 1);
+}
+
+function startOf<T>(
+  entries: readonly T[],
+  startingToken: string,
+  idOf: (entry: T) => string,
+): number {
+  if (startingToken === '') return 0;
+  const after = tokenForm.exec(startingToken)?.[1];
+  if (after !== undefined) return firstAfter(entries, after, idOf);
+  throw new VolumeError(
+    'stale-token',
+    `starting_token '${startingToken.slice(0, 64)}' is not one of this driver's; start again without one`,
+  );
+}
+
+function firstAfter<T>(entries: readonly T[], after: string, idOf: (entry: T) => string): number {
+  let low = 0;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const entry = entries[middle];
+    if (entry !== undefined && idOf(entry) <= after) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

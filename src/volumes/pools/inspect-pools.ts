@@ -1,0 +1,58 @@
+import { VolumeError } from '../../errors.ts';
+import type { PoolMarker } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import type { Pool } from './pool.ts';
+import type { PoolAbilities } from './pool-open.ts';
+import type { PoolSettings } from './pool-settings.ts';
+import { type RoomFacts, roomOf } from './room.ts';
+
+export interface PoolFacts {
+  readonly settings: PoolSettings;
+  /** It lies in an image of its own inside its directory. */
+  readonly isEmbedded: boolean;
+  /** Why it is not served and what to do; undefined when it is. */
+  readonly problem: string | undefined;
+  readonly marker: PoolMarker | undefined;
+  readonly abilities: PoolAbilities | undefined;
+  /** undefined while it is not served. */
+  readonly room: RoomFacts | undefined;
+  /** What may still be promised, never negative. */
+  readonly roomBytes: bigint;
+  readonly volumeCount: number;
+  readonly snapshotCount: number;
+}
+
+/** All configured pools, served or not, by name. */
+export async function listPoolFacts(domain: Domain): Promise<readonly PoolFacts[]> {
+  const pools = [...domain.pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return Promise.all(pools.map((pool) => poolFactsOf(domain, pool)));
+}
+
+/** The configured pool of that name, served or not. Throws `not-found`. */
+export function configuredPool(domain: Domain, name: string): Pool {
+  const pool = domain.pools.all.find((one) => one.name === name);
+  if (pool !== undefined) return pool;
+  const names = domain.pools.all.map((one) => one.name).join(', ');
+  throw new VolumeError(
+    'not-found',
+    `the driver serves no pool '${name}'; its pools are ${names}; start it with --pool ${name}=DIR`,
+  );
+}
+
+export async function poolFactsOf(domain: Domain, pool: Pool): Promise<PoolFacts> {
+  const room = pool.isServed
+    ? await domain.ownedBy(`room ${pool.name}`, () => pool.room.facts())
+    : undefined;
+  const roomBytes = room === undefined ? 0n : roomOf(room);
+  return {
+    settings: pool.settings,
+    isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
+    problem: pool.isServed ? undefined : (pool.problem ?? `pool '${pool.name}' is being opened`),
+    marker: pool.marker,
+    abilities: pool.abilities,
+    room,
+    roomBytes: roomBytes > 0n ? roomBytes : 0n,
+    volumeCount: pool.volumes.size + pool.ephemerals.size,
+    snapshotCount: pool.snapshots.size,
+  };
+}

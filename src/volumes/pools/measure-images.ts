@@ -1,0 +1,78 @@
+import { join } from 'node:path';
+import { hasErrno } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
+import { inBatches } from '../in-batches.ts';
+import type { Pool } from './pool.ts';
+
+/** What the images of one pool take of its filesystem, in bytes, by id; snapshots as `snapshot ID`. */
+export interface Measured {
+  /** When, in milliseconds of performance.now(). */
+  readonly atMs: number;
+  readonly allocated: ReadonlyMap<string, bigint>;
+  /** Bytes no other image shares; differs from allocated only on a reflink pool. */
+  readonly exclusive: ReadonlyMap<string, bigint>;
+}
+
+/** Images looked at together; each may wait for the disk. */
+const looksAtOnce = 16;
+
+/** Asks the pool's filesystem; one whose image is gone takes nothing. */
+export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
+  const allocated = new Map<string, bigint>();
+  const exclusive = new Map<string, bigint>();
+  const sharing = idsThatMayShare(pool);
+  const { root } = pool;
+  const jobs: (() => Promise<void>)[] = [];
+  for (const [area, index] of [
+    ['volumes', pool.volumes],
+    ['ephemeral', pool.ephemerals],
+  ] as const) {
+    for (const { id } of index.values()) {
+      jobs.push(async () => {
+        const path = join(root, area, id, 'disk.img');
+        const bytes = await allocatedOf(host, path);
+        allocated.set(id, bytes);
+        exclusive.set(id, sharing.has(id) ? await exclusiveOf(host, path) : bytes);
+      });
+    }
+  }
+  for (const { id, state } of pool.snapshots.values()) {
+    const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
+    jobs.push(async () => {
+      const path = join(root, 'snapshots', id, file);
+      allocated.set(`snapshot ${id}`, await allocatedOf(host, path));
+    });
+  }
+  await inBatches(jobs, looksAtOnce);
+  return { atMs: performance.now(), allocated, exclusive };
+}
+
+function idsThatMayShare(pool: Pool): ReadonlySet<string> {
+  const ids = new Set<string>();
+  if (pool.abilities?.reflink !== true) return ids;
+  for (const { sourceVolumeId } of pool.snapshots.values()) ids.add(sourceVolumeId);
+  for (const { id, source } of pool.volumes.values()) {
+    if (source === null) continue;
+    ids.add(id);
+    ids.add(source.id);
+  }
+  return ids;
+}
+
+async function allocatedOf(host: Host, path: string): Promise<bigint> {
+  try {
+    return (await host.files.imageStatus(path)).allocatedBytes;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return 0n;
+    throw error;
+  }
+}
+
+async function exclusiveOf(host: Host, path: string): Promise<bigint> {
+  try {
+    return await host.extents.exclusiveBytes(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return 0n;
+    throw error;
+  }
+}

@@ -1,0 +1,202 @@
+import { readdir, realpath, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { NodeState } from '../../state/node-state.ts';
+import {
+  type GroupRecord,
+  groupRecord,
+  type PoolMarker,
+  poolMarker,
+  readRecord,
+  type SnapshotRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+  writeRecord,
+} from '../../state/records.ts';
+import { syncDirectory } from '../../state/replace-file.ts';
+import type { Domain } from '../domain.ts';
+import { isEmbedded, openEmbedded } from './embedded-pool.ts';
+import type { Pool } from './pool.ts';
+
+type Retag = (id: string) => string;
+
+/**
+ * Takes over a pool that carries another node's tag, or that stands where this node has seen another one. Ids end in the
+ * node's tag, so every record is rewritten and its directory renamed; the marker comes last: until then the pool stays
+ * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached, `conflict` when
+ * an id would stand in two pools, `unavailable` when there is no pool.
+ */
+export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
+  if (pool.isServed) return;
+  const root = await adoptedRoot(domain, pool);
+  const marker = await readMarker(root, pool.name);
+  const lock = await takeLock(domain, root, pool.name);
+  try {
+    await requireIdle(domain, root, pool.name);
+    const { nodeTag } = domain.settings;
+    if (marker.nodeTag !== nodeTag) {
+      const end = `.${marker.nodeTag}`;
+      const retag: Retag = (id) => (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id);
+      await requireNamesFree(domain, pool, { root, retag });
+      await retagAll(root, retag);
+      await domain.reached('adopt:retagged');
+      await writeRecord(poolMarker, join(root, 'pool.json'), { ...marker, nodeTag });
+    }
+    await domain.reached('adopt:marked');
+    await nodeState.remember(pool.settings.path, marker.uuid);
+  } finally {
+    await lock.release();
+  }
+  domain.log.info({ pool: pool.name, from: marker.nodeTag, uuid: marker.uuid }, 'pool is adopted');
+}
+
+/** An embedded pool is mounted for it, and stays so. */
+async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
+  const { settings } = pool;
+  const directory = await realpath(settings.path);
+  if (!(await isEmbedded(settings))) return directory;
+  return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
+}
+
+async function readMarker(root: string, name: string): Promise<PoolMarker> {
+  try {
+    return await readRecord(poolMarker, join(root, 'pool.json'));
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+    throw new VolumeError(
+      'unavailable',
+      `pool '${name}': ${root} holds no pool, so there is nothing to adopt; mount its disk, or make a new pool with 'loopcsi pool init ${name}'`,
+      { cause: error },
+    );
+  }
+}
+
+async function takeLock(domain: Domain, root: string, name: string) {
+  try {
+    return await domain.host.files.lock(join(root, 'lock'));
+  } catch (error) {
+    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
+    throw new VolumeError(
+      'busy',
+      `pool '${name}': ${root} is served by another loopcsi process; stop that one first`,
+      { cause: error },
+    );
+  }
+}
+
+async function requireIdle(domain: Domain, root: string, name: string): Promise<void> {
+  const devices = await domain.host.loops.list();
+  const attached = new Map(
+    devices.map(({ backing, path }) => [`${backing.device}:${backing.inode}`, path]),
+  );
+  for (const area of ['volumes', 'ephemeral'] as const) {
+    for (const id of await entriesOf(join(root, area))) {
+      const image = await domain.host.files
+        .imageStatus(join(root, area, id, 'disk.img'))
+        .catch(() => undefined);
+      const device =
+        image === undefined ? undefined : attached.get(`${image.device}:${image.inode}`);
+      if (device === undefined) continue;
+      throw new VolumeError(
+        'wrong-state',
+        `pool '${name}': the image of '${id}' is attached to ${device}; stop what uses it, then adopt again`,
+      );
+    }
+  }
+}
+
+async function requireNamesFree(
+  domain: Domain,
+  pool: Pool,
+  { root, retag }: { root: string; retag: Retag },
+): Promise<void> {
+  for (const area of ['volumes', 'snapshots'] as const) {
+    for (const id of (await entriesOf(join(root, area))).map(retag)) {
+      const other = domain.pools.all.find((one) => one !== pool && one[area].get(id) !== undefined);
+      if (other === undefined) continue;
+      throw new VolumeError(
+        'conflict',
+        `pool '${pool.name}': '${id}' would stand in pool '${other.name}' too; delete one of the two first`,
+      );
+    }
+  }
+}
+
+async function retagAll(root: string, retag: Retag): Promise<void> {
+  for (const area of ['volumes', 'ephemeral'] as const) {
+    await retagArea(join(root, area), retag, async (directory) => {
+      const path = join(directory, 'volume.json');
+      await writeRecord(
+        volumeRecord,
+        path,
+        retagVolume(await readRecord(volumeRecord, path), retag),
+      );
+      // Where it was mounted on the other node means nothing here.
+      await rm(join(directory, 'node.json'), { force: true });
+    });
+  }
+  await retagArea(join(root, 'snapshots'), retag, async (directory) => {
+    const path = join(directory, 'snapshot.json');
+    const record = await readRecord(snapshotRecord, path);
+    await writeRecord(snapshotRecord, path, retagSnapshot(record, retag));
+  });
+  await retagArea(join(root, 'groups'), retag, async (directory) => {
+    const path = join(directory, 'group.json');
+    await writeRecord(groupRecord, path, retagGroup(await readRecord(groupRecord, path), retag));
+  });
+}
+
+/** The record first, then the directory's name: either step may be found done. */
+async function retagArea(
+  area: string,
+  retag: Retag,
+  rewrite: (directory: string) => Promise<void>,
+): Promise<void> {
+  for (const id of await entriesOf(area)) {
+    if (retag(id) === id) continue;
+    await rewrite(join(area, id)).catch((error: unknown) => {
+      // A record that does not decode is never overwritten; its volume is told as unreadable, under its new id.
+      if (!(error instanceof VolumeError)) throw error;
+    });
+    await rename(join(area, id), join(area, retag(id)));
+  }
+  await syncDirectory(area).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  });
+}
+
+function retagVolume(record: VolumeRecord, retag: Retag): VolumeRecord {
+  const { source } = record;
+  return {
+    ...record,
+    id: retag(record.id),
+    source: source === null ? null : { ...source, id: retag(source.id) },
+  };
+}
+
+function retagSnapshot(record: SnapshotRecord, retag: Retag): SnapshotRecord {
+  return {
+    ...record,
+    id: retag(record.id),
+    sourceVolumeId: retag(record.sourceVolumeId),
+    groupId: record.groupId === null ? null : retag(record.groupId),
+  };
+}
+
+function retagGroup(record: GroupRecord, retag: Retag): GroupRecord {
+  return {
+    ...record,
+    id: retag(record.id),
+    sourceVolumeIds: record.sourceVolumeIds.map(retag),
+    snapshotIds: record.snapshotIds.map(retag),
+  };
+}
+
+async function entriesOf(directory: string): Promise<readonly string[]> {
+  return readdir(directory).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+}

@@ -1,0 +1,189 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, realpath, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { NodeState } from '../../state/node-state.ts';
+import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
+import { syncDirectory } from '../../state/replace-file.ts';
+import type { Reached } from '../fault-points.ts';
+import { isEmbedded, openEmbedded } from './embedded-pool.ts';
+import type { PoolSettings } from './pool-settings.ts';
+
+/** The rooms of a pool's directory. */
+export const poolAreas = ['volumes', 'ephemeral', 'snapshots', 'groups', 'tmp', 'trash'] as const;
+export type PoolArea = (typeof poolAreas)[number];
+/** The rooms whose entries have records. */
+export type KeptArea = Exclude<PoolArea, 'tmp' | 'trash'>;
+
+/** What the pool's filesystem was seen to do. */
+export interface PoolAbilities {
+  readonly reflink: boolean;
+  readonly directIo: boolean;
+  readonly discard: boolean;
+  /** ext4, xfs, btrfs, …, or its magic number. */
+  readonly filesystem: string;
+}
+
+export interface OpenedPool {
+  /** The real path of the directory that holds `pool.json`. */
+  readonly root: string;
+  /** The directory with the image that the pool lies in; undefined when the directory itself is the pool. */
+  readonly embeddedIn: string | undefined;
+  readonly marker: PoolMarker;
+  readonly lock: { release(): Promise<void> };
+}
+
+const filesystemNames: Readonly<Record<string, string>> = {
+  ef53: 'ext4',
+  '58465342': 'xfs',
+  '9123683e': 'btrfs',
+  '1021994': 'tmpfs',
+  '794c7630': 'overlayfs',
+  '65735546': 'fuse',
+  '6969': 'nfs',
+  '2fc12fc1': 'zfs',
+  f2f52010: 'f2fs',
+};
+
+/** Name of the filesystem below `path`, by its magic number (statfs(2)). */
+export async function filesystemOf(path: string): Promise<string> {
+  const magic = (await statfs(path, { bigint: true })).type.toString(16);
+  return filesystemNames[magic] ?? `0x${magic}`;
+}
+
+/**
+ * Opens a pool's directory: checks that it is the right one, makes it at its first start where that is allowed, takes its
+ * lock. Throws `unavailable` with what an operator must do; writes nothing into a directory that is not known to be ours.
+ */
+export async function openPoolDirectory(
+  settings: PoolSettings,
+  deps: { host: Host; nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
+): Promise<OpenedPool> {
+  const { name } = settings;
+  await requireDirectory(settings, deps.nodeState);
+  const directory = await realpath(settings.path);
+  await requirePlace(settings, deps.host, directory);
+  const embeddedIn = (await isEmbedded(settings)) ? directory : undefined;
+  const mayBeMade = settings.create && deps.nodeState.seenAt(settings.path) === undefined;
+  const root =
+    embeddedIn === undefined
+      ? directory
+      : await openEmbedded(settings, { directory, mayBeMade, deps });
+  const marker = (await findMarker(root, name)) ?? (await firstInit(settings, root, deps));
+  const seen = deps.nodeState.seenAt(settings.path);
+  if (seen !== undefined && seen !== marker.uuid) {
+    throw unavailable(
+      name,
+      `${root} holds pool ${marker.uuid}, but this node knows ${seen} there: another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
+    );
+  }
+  if (marker.nodeTag !== deps.nodeTag) {
+    throw unavailable(
+      name,
+      `${root} belongs to a node with tag ${marker.nodeTag}, this one is ${deps.nodeTag} (its --node-id changed, or the disk was moved here); take it over with 'loopcsi pool adopt ${name}'`,
+    );
+  }
+  const lock = await takeLock(deps.host, root, name);
+  try {
+    for (const area of poolAreas) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
+    await syncDirectory(root);
+    await deps.nodeState.remember(settings.path, marker.uuid);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+  return { root, embeddedIn, marker, lock };
+}
+
+async function requireDirectory(settings: PoolSettings, nodeState: NodeState): Promise<void> {
+  const { name, path } = settings;
+  try {
+    await readdir(path);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) {
+      throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
+    }
+    if (!settings.create || nodeState.seenAt(path) !== undefined) {
+      throw unavailable(name, `${path} does not exist; mount its disk, or make the directory`);
+    }
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  }
+}
+
+async function requirePlace(settings: PoolSettings, host: Host, root: string): Promise<void> {
+  const { name } = settings;
+  if (settings.mountpointRequired && (await host.mounts.at(root)) === undefined) {
+    throw unavailable(name, `${root} is not a mount point; mount the pool's disk there`);
+  }
+  const filesystem = await filesystemOf(root);
+  if (!settings.force && (filesystem === 'tmpfs' || filesystem === 'overlayfs')) {
+    throw unavailable(
+      name,
+      `${root} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or add ',force' to the pool`,
+    );
+  }
+}
+
+/** The marker of the pool in that directory; undefined when it is none. Throws `unavailable` when it cannot be read. */
+export async function findMarker(root: string, name: string): Promise<PoolMarker | undefined> {
+  try {
+    return await readRecord(poolMarker, join(root, 'pool.json'));
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    if (error instanceof VolumeError) throw unavailable(name, error.message, error);
+    throw error;
+  }
+}
+
+async function firstInit(
+  settings: PoolSettings,
+  root: string,
+  deps: { nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
+): Promise<PoolMarker> {
+  const { name, path } = settings;
+  const seen = deps.nodeState.seenAt(path);
+  if (seen !== undefined) {
+    throw unavailable(
+      name,
+      `${root} has no pool.json, but pool ${seen} was seen there before: its disk is not mounted; mount it`,
+    );
+  }
+  if (!settings.create) {
+    throw unavailable(name, `${root} is no pool yet; make it one with 'loopcsi pool init ${name}'`);
+  }
+  const others = (await readdir(root)).filter(
+    (entry) => entry !== 'lost+found' && entry !== 'lock' && entry !== 'pool.json.new',
+  );
+  if (others.length > 0) {
+    throw unavailable(
+      name,
+      `${root} is not empty (${others.slice(0, 3).join(', ')}); a pool starts in an empty directory`,
+    );
+  }
+  const marker = {
+    schemaVersion: 1 as const,
+    uuid: randomUUID(),
+    nodeTag: deps.nodeTag,
+    createdAtMs: deps.nowMs,
+  };
+  await writeRecord(poolMarker, join(root, 'pool.json'), marker);
+  await deps.reached('pool:marker-written');
+  return marker;
+}
+
+async function takeLock(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {
+  try {
+    return await host.files.lock(join(root, 'lock'));
+  } catch (error) {
+    if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
+      throw unavailable(name, `${root} is served by another loopcsi process; stop that one first`);
+    }
+    throw error;
+  }
+}
+
+function unavailable(name: string, why: string, cause?: unknown): VolumeError {
+  return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
+}

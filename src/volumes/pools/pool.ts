@@ -1,0 +1,271 @@
+import { readdir, realpath, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { NodeState } from '../../state/node-state.ts';
+import {
+  type GroupRecord,
+  groupRecord,
+  type PoolMarker,
+  poolMarker,
+  readRecord,
+  type SnapshotRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+} from '../../state/records.ts';
+import { syncDirectory } from '../../state/replace-file.ts';
+import type { Reached } from '../fault-points.ts';
+import { inBatches } from '../in-batches.ts';
+import { Index } from './index-of-records.ts';
+import {
+  filesystemOf,
+  type KeptArea,
+  type OpenedPool,
+  openPoolDirectory,
+  type PoolAbilities,
+  type PoolArea,
+} from './pool-open.ts';
+import type { PoolSettings } from './pool-settings.ts';
+import { Room } from './room.ts';
+
+export interface PoolDeps {
+  readonly host: Host;
+  readonly nodeState: NodeState;
+  readonly nodeTag: string;
+  readonly reached: Reached;
+  readonly log: Logger;
+  readonly now: () => number;
+}
+
+/**
+ * One pool: a directory with images and their records. Its records are held in memory, loaded when it is opened and changed
+ * only together with the disk; whether it is served is looked at again while running, so a disk mounted later is found.
+ */
+export class Pool {
+  readonly name: string;
+  readonly settings: PoolSettings;
+  readonly volumes = new Index<VolumeRecord>();
+  readonly ephemerals = new Index<VolumeRecord>();
+  readonly snapshots = new Index<SnapshotRecord>();
+  readonly groups = new Index<GroupRecord>();
+  readonly room: Room;
+  /** Sizes of inline ephemeral volumes that are being made. */
+  inlineBytesInFlight = 0n;
+  readonly #deps: PoolDeps;
+  #opened: OpenedPool | undefined;
+  #opening: Promise<boolean> | undefined;
+  #abilities: PoolAbilities | undefined;
+  #openings = 0;
+  /** What an earlier run left in it is settled: calls may use it. */
+  #isSettled = false;
+  #problem: VolumeError | undefined;
+
+  constructor(settings: PoolSettings, deps: PoolDeps) {
+    this.name = settings.name;
+    this.settings = settings;
+    this.#deps = deps;
+    this.room = new Room(this, deps.host);
+  }
+
+  get isServed(): boolean {
+    return this.#isSettled && this.#problem === undefined;
+  }
+
+  /** Why it is not served, for a person. */
+  get problem(): string | undefined {
+    return this.#problem?.message;
+  }
+
+  /** Throws `unavailable` with the reason while the pool is not served. */
+  requireServed(): void {
+    if (this.#problem !== undefined) throw this.#problem;
+    if (!this.#isSettled) throw this.#stillOpening();
+  }
+
+  #stillOpening(): VolumeError {
+    return new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
+  }
+
+  /** The real path of its directory, also while it is being settled. Throws `unavailable` while it is away. */
+  get root(): string {
+    if (this.#opened === undefined) throw this.#problem ?? this.#stillOpening();
+    return this.#opened.root;
+  }
+
+  /** The directory with the image that the pool lies in; undefined for a plain pool, and while it is not served. */
+  get embeddedIn(): string | undefined {
+    return this.#opened?.embeddedIn;
+  }
+
+  get marker(): PoolMarker | undefined {
+    return this.#opened?.marker;
+  }
+
+  get abilities(): PoolAbilities | undefined {
+    return this.#abilities;
+  }
+
+  /** How often it was opened: what was begun before it went away must not be finished after it came back. */
+  get openings(): number {
+    return this.#openings;
+  }
+
+  pathOf(area: PoolArea, id = '', file = ''): string {
+    return join(this.root, area, id, file);
+  }
+
+  /** Drops the record of what has left its place on the disk. */
+  forget(area: KeptArea, id: string): void {
+    const index = {
+      volumes: this.volumes,
+      ephemeral: this.ephemerals,
+      snapshots: this.snapshots,
+      groups: this.groups,
+    };
+    index[area].delete(id);
+    this.room.invalidate();
+  }
+
+  /**
+   * Opens the directory, or says in `problem` why that cannot be. It is served only when its records are read and `settle` has
+   * ended: a call in between would miss volumes, or lose what it makes to the sweep. Answers whether this call has opened it;
+   * one that comes while another is at it waits for that one.
+   */
+  async open(settle: () => Promise<void>): Promise<boolean> {
+    if (this.isServed) return false;
+    if (this.#opening !== undefined) {
+      await this.#opening;
+      return false;
+    }
+    this.#opening = this.#open(settle);
+    try {
+      return await this.#opening;
+    } finally {
+      this.#opening = undefined;
+    }
+  }
+
+  async #open(settle: () => Promise<void>): Promise<boolean> {
+    try {
+      this.#opened ??= await openPoolDirectory(this.settings, {
+        ...this.#deps,
+        nowMs: this.#deps.now(),
+      });
+      this.#openings += 1;
+      this.#problem = undefined;
+      this.#abilities = await this.#probe();
+      await this.#load();
+      await settle();
+      this.#isSettled = true;
+      this.#deps.log.info(
+        { pool: this.name, path: this.root, ...this.#abilities },
+        'pool is served',
+      );
+      return true;
+    } catch (error) {
+      const problem =
+        error instanceof VolumeError
+          ? error
+          : new VolumeError('unavailable', `pool '${this.name}': ${messageOf(error)}`, {
+              cause: error,
+            });
+      await this.#close();
+      this.#setProblem(problem);
+      return false;
+    }
+  }
+
+  /** Looks whether the directory is still the one that was opened; when not, the pool is away until it comes back. */
+  async check(): Promise<void> {
+    const opened = this.#opened;
+    if (opened === undefined) return;
+    try {
+      const root =
+        opened.embeddedIn === undefined ? await realpath(this.settings.path) : opened.root;
+      await readdir(join(root, 'tmp'));
+      const marker = await readRecord(poolMarker, join(root, 'pool.json'));
+      if (marker.uuid === opened.marker.uuid) return;
+      this.#setProblem(
+        new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
+      );
+    } catch (error) {
+      this.#setProblem(
+        new VolumeError(
+          'unavailable',
+          `pool '${this.name}': ${this.settings.path} is gone (${messageOf(error)}); mount its disk again`,
+          { cause: error },
+        ),
+      );
+    }
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    const opened = this.#opened;
+    this.#isSettled = false;
+    this.#opened = undefined;
+    this.#abilities = undefined;
+    await opened?.lock.release();
+  }
+
+  async close(): Promise<void> {
+    await this.#close();
+  }
+
+  #setProblem(problem: VolumeError): void {
+    if (this.#problem?.message !== problem.message) {
+      this.#deps.log.error({ pool: this.name, problem: problem.message }, 'pool is not served');
+    }
+    this.#problem = problem;
+  }
+
+  async #probe(): Promise<PoolAbilities> {
+    const { host } = this.#deps;
+    const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
+    const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
+    return { reflink, directIo, discard, filesystem: await filesystemOf(this.root) };
+  }
+
+  async #load(): Promise<void> {
+    await loadArea(this.pathOf('volumes'), 'volume.json', volumeRecord, this.volumes);
+    await loadArea(this.pathOf('ephemeral'), 'volume.json', volumeRecord, this.ephemerals);
+    await loadArea(this.pathOf('snapshots'), 'snapshot.json', snapshotRecord, this.snapshots);
+    await loadArea(this.pathOf('groups'), 'group.json', groupRecord, this.groups);
+    for (const [id, why] of [...this.volumes.broken, ...this.snapshots.broken]) {
+      this.#deps.log.error({ pool: this.name, id, problem: why }, 'record cannot be read');
+    }
+  }
+}
+
+/** Records read together when a pool is opened. */
+const readsAtOnce = 16;
+
+async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
+  directory: string,
+  file: string,
+  schema: Parameters<typeof readRecord>[0],
+  index: Index<T>,
+): Promise<void> {
+  // What a crash left renamed but not synced is answered from now on, so it has to be on the disk first.
+  await syncDirectory(directory);
+  index.clear();
+  const jobs = (await readdir(directory)).map((id) => async () => {
+    const path = join(directory, id, file);
+    try {
+      // The schema belongs to the index's records by the calls above.
+      const record = (await readRecord(schema, path)) as T;
+      if (record.id === id) index.put(record);
+      else index.putBroken(id, `${path} names another id, '${record.id}'`);
+    } catch (error) {
+      if (hasErrno(error, 'ENOTDIR')) return;
+      // The process has none left: that says nothing of the record, and the pool is tried again.
+      if (hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM')) throw error;
+      index.putBroken(id, messageOf(error));
+    }
+    await rm(`${path}.new`, { force: true });
+  });
+  await inBatches(jobs, readsAtOnce);
+}

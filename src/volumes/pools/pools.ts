@@ -1,0 +1,137 @@
+import { VolumeError } from '../../errors.ts';
+import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
+import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
+import type { Pool } from './pool.ts';
+
+export interface FoundVolume {
+  readonly pool: Pool;
+  readonly record: VolumeRecord;
+  readonly area: 'volumes' | 'ephemeral';
+  readonly imagePath: string;
+}
+
+export interface FoundSnapshot {
+  readonly pool: Pool;
+  readonly record: SnapshotRecord;
+  readonly imagePath: string;
+}
+
+/** All pools of this node. Names and ids are unique over all of them. */
+export class Pools {
+  readonly all: readonly Pool[];
+  readonly #nodeTag: string;
+
+  constructor(all: readonly Pool[], nodeTag: string) {
+    this.all = all;
+    this.#nodeTag = nodeTag;
+  }
+
+  get served(): readonly Pool[] {
+    return this.all.filter((pool) => pool.isServed);
+  }
+
+  /** Throws `unavailable` when a configured pool is away: what is not found might be there. */
+  requireAllServed(): void {
+    for (const pool of this.all) pool.requireServed();
+  }
+
+  /** The pool of that name. Throws `invalid` for an unknown one, `unavailable` for one that is away. */
+  named(name: string): Pool {
+    const pool = this.all.find((candidate) => candidate.name === name);
+    if (pool === undefined) {
+      throw new VolumeError(
+        'invalid',
+        `there is no pool '${name}' on this node; its pools are ${this.all.map((one) => one.name).join(', ')}`,
+      );
+    }
+    pool.requireServed();
+    return pool;
+  }
+
+  /** The pool for a new volume: the named one, else the one with the most room. Throws `unavailable` when none is served. */
+  async choose(name: string | undefined): Promise<Pool> {
+    if (name !== undefined) return this.named(name);
+    const [first, ...others] = this.served;
+    if (first === undefined) {
+      this.requireAllServed();
+      throw new VolumeError('unavailable', 'no pool is configured; start the driver with --pool');
+    }
+    if (others.length === 0) return first;
+    let best = { pool: first, room: await first.room.availableBytes() };
+    for (const pool of others) {
+      const room = await pool.room.availableBytes();
+      if (room > best.room) best = { pool, room };
+    }
+    return best.pool;
+  }
+
+  findVolume(id: VolumeId): FoundVolume | undefined {
+    for (const pool of this.all) {
+      const record = pool.volumes.get(id);
+      if (record === undefined) continue;
+      pool.requireServed();
+      return { pool, record, area: 'volumes', imagePath: pool.pathOf('volumes', id, 'disk.img') };
+    }
+    for (const pool of this.all) {
+      const broken = pool.volumes.broken.get(id);
+      if (broken !== undefined) throw new VolumeError('internal', broken);
+    }
+    return undefined;
+  }
+
+  /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+  getVolume(volumeId: string): FoundVolume {
+    const id = requireOurs<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });
+    const found = this.findVolume(id);
+    if (found !== undefined) return found;
+    this.requireAllServed();
+    throw new VolumeError('not-found', `volume '${volumeId}' does not exist on this node`);
+  }
+
+  /** The inline ephemeral volume with the kubelet's id, which has a form of its own. */
+  findEphemeral(volumeId: string): FoundVolume | undefined {
+    for (const pool of this.all) {
+      for (const record of pool.ephemerals.values()) {
+        if (record.name !== volumeId) continue;
+        pool.requireServed();
+        const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
+        return { pool, record, area: 'ephemeral', imagePath };
+      }
+    }
+    return undefined;
+  }
+
+  findSnapshot(id: SnapshotId): FoundSnapshot | undefined {
+    for (const pool of this.all) {
+      const record = pool.snapshots.get(id);
+      if (record !== undefined) {
+        pool.requireServed();
+        return { pool, record, imagePath: pool.pathOf('snapshots', id, 'disk.img') };
+      }
+    }
+    for (const pool of this.all) {
+      const broken = pool.snapshots.broken.get(id);
+      if (broken !== undefined) throw new VolumeError('internal', broken);
+    }
+    return undefined;
+  }
+
+  /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+  getSnapshot(snapshotId: string): FoundSnapshot {
+    const id = requireOurs<SnapshotId>(snapshotId, { nodeTag: this.#nodeTag, kind: 'snapshot' });
+    const found = this.findSnapshot(id);
+    if (found !== undefined) return found;
+    this.requireAllServed();
+    throw new VolumeError('not-found', `snapshot '${snapshotId}' does not exist on this node`);
+  }
+
+  findGroup(id: GroupId): { readonly pool: Pool; readonly record: GroupRecord } | undefined {
+    for (const pool of this.all) {
+      const record = pool.groups.get(id);
+      if (record !== undefined) return { pool, record };
+      const broken = pool.groups.broken.get(id);
+      if (broken !== undefined) throw new VolumeError('internal', broken);
+    }
+    return undefined;
+  }
+}

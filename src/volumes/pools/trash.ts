@@ -1,0 +1,158 @@
+import { randomUUID } from 'node:crypto';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
+import { MiB } from '../../units.ts';
+import type { OwnedBy } from '../domain.ts';
+import type { Reached } from '../fault-points.ts';
+import { partName } from '../snapshots/snapshot-files.ts';
+import type { Pool } from './pool.ts';
+import type { KeptArea } from './pool-open.ts';
+
+/** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
+const sliceBytes = 256n * MiB;
+
+interface Unsynced {
+  readonly pool: Pool;
+  readonly area: KeptArea;
+  /** Entries of the trash whose blocks may not be freed yet. */
+  readonly names: string[];
+}
+
+/** What was deleted leaves its place at once; its blocks are freed here, one entry at a time, and count as trash until then. */
+export class Trash {
+  readonly #host: Host;
+  readonly #log: Logger;
+  readonly #reached: Reached;
+  readonly #ownedBy: OwnedBy;
+  readonly #stop = new AbortController();
+  #work: Promise<void> = Promise.resolve();
+  /** Places whose last renames are not known to be on the disk. */
+  readonly #unsynced = new Map<string, Unsynced>();
+
+  constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
+    this.#host = deps.host;
+    this.#log = deps.log;
+    this.#reached = deps.reached;
+    this.#ownedBy = deps.ownedBy;
+  }
+
+  /**
+   * Takes an entry out of its place: rename to `trash/<id>.<random>`, fsync of both parents. From the rename on it does not
+   * exist any more, here as on the disk, also when a later step fails. The blocks are freed later.
+   */
+  async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
+    const name = `${id}.${randomUUID()}`;
+    const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
+    try {
+      await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
+    } catch (error) {
+      // Taken away by hand: what is left to remove is that we know of it.
+      if (!hasErrno(error, 'ENOENT')) throw error;
+      pool.forget(area, id);
+      await this.#sync(pool, area);
+      return;
+    }
+    pool.room.noteTrash(name, allocatedBytes);
+    pool.forget(area, id);
+    const { names } = this.#unsyncedOf(pool, area);
+    names.push(name);
+    await this.#reached('delete:renamed');
+    await this.#sync(pool, area);
+    await this.#reached('delete:committed');
+  }
+
+  /** What a delete must do that finds nothing: an earlier one may have failed between its rename and the fsync. */
+  async syncDiscarded(): Promise<void> {
+    for (const { pool, area } of [...this.#unsynced.values()]) await this.#sync(pool, area);
+  }
+
+  #unsyncedOf(pool: Pool, area: KeptArea): Unsynced {
+    const key = `${pool.name} ${area}`;
+    const place = this.#unsynced.get(key) ?? { pool, area, names: [] };
+    this.#unsynced.set(key, place);
+    return place;
+  }
+
+  /** Blocks are freed only now: a power cut before would bring back a volume that has lost them. */
+  async #sync(pool: Pool, area: KeptArea): Promise<void> {
+    const { names } = this.#unsyncedOf(pool, area);
+    const renamed = [...names];
+    const { files } = this.#host;
+    await Promise.all([files.sync(pool.pathOf(area)), files.sync(pool.pathOf('trash'))]);
+    for (const name of renamed) {
+      const index = names.indexOf(name);
+      // Another delete of the same area may have synced it as well.
+      if (index < 0) continue;
+      names.splice(index, 1);
+      this.#enqueue(pool, name);
+    }
+    if (names.length === 0) this.#unsynced.delete(`${pool.name} ${area}`);
+  }
+
+  /** Queues everything an earlier run left in the pool's trash. */
+  async sweep(pool: Pool): Promise<void> {
+    for (const name of await readdir(pool.pathOf('trash'))) {
+      pool.room.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
+      this.#enqueue(pool, name);
+    }
+  }
+
+  /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
+  async #allocatedIn(directory: string, area?: KeptArea): Promise<bigint> {
+    let bytes = 0n;
+    const files =
+      area === undefined || area === 'snapshots' ? ['disk.img', partName] : ['disk.img'];
+    for (const file of files) {
+      const status = await this.#host.files
+        .imageStatus(join(directory, file))
+        .catch(() => undefined);
+      bytes += status?.allocatedBytes ?? 0n;
+    }
+    return bytes;
+  }
+
+  /** Resolves when everything queued so far is gone. */
+  async settled(): Promise<void> {
+    await this.#work;
+  }
+
+  /** Ends the work after the slice under way; the rest is swept at the next start. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#work;
+  }
+
+  #enqueue(pool: Pool, name: string): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#stop.signal.aborted) return;
+      try {
+        await this.#ownedBy(`trash ${pool.name}`, () => this.#remove(pool, name));
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        this.#log.warn(
+          { pool: pool.name, entry: name, problem: messageOf(error) },
+          'trash could not be removed; the next start tries again',
+        );
+      }
+    });
+  }
+
+  async #remove(pool: Pool, name: string): Promise<void> {
+    const directory = pool.pathOf('trash', name);
+    for (const file of await readdir(directory)) {
+      if (!file.startsWith('disk.img')) continue;
+      await this.#host.files.removeInSlices(join(directory, file), {
+        sliceBytes,
+        signal: this.#stop.signal,
+      });
+    }
+    await rm(directory, { recursive: true, force: true });
+    await this.#reached('trash:removed');
+    pool.room.forgetTrash(name);
+    pool.room.invalidate();
+  }
+}

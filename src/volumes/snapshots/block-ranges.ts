@@ -1,0 +1,75 @@
+import type { BlockRange } from '../model.ts';
+
+/** Changed and allocated ranges begin and end at multiples of this: the block of every filesystem that a pool may have. */
+export const metadataBlockBytes = 4096n;
+
+/**
+ * Ranges that ascend, aligned outwards to blocks, cut to the part between `from` and `end`, joined where they touch or
+ * overlap, in batches of at most `batchSize`. Holds one batch in memory, whatever the size of the answer.
+ */
+export async function* alignedBatches(
+  ranges: AsyncIterable<BlockRange>,
+  options: { from: bigint; end: bigint; batchSize: number },
+): AsyncGenerator<readonly BlockRange[]> {
+  const { from, end, batchSize } = options;
+  let batch: BlockRange[] = [];
+  let open: { from: bigint; to: bigint } | undefined;
+  for await (const { offset, length } of ranges) {
+    const begin = max(from, floor(offset));
+    const to = min(end, floor(offset + length + metadataBlockBytes - 1n));
+    if (begin >= to) continue;
+    if (open !== undefined && begin <= open.to) {
+      open.to = max(open.to, to);
+      continue;
+    }
+    if (open !== undefined) batch.push(rangeOf(open));
+    open = { from: begin, to };
+    if (batch.length >= batchSize) {
+      yield batch;
+      batch = [];
+    }
+  }
+  if (open !== undefined) batch.push(rangeOf(open));
+  if (batch.length > 0) yield batch;
+}
+
+/** The block that holds an offset begins there. */
+export function floor(offset: bigint): bigint {
+  return offset - (offset % metadataBlockBytes);
+}
+
+/** Both in one ascending sequence; they may overlap. */
+export async function* merged(
+  a: AsyncIterable<BlockRange>,
+  b: AsyncIterable<BlockRange>,
+): AsyncGenerator<BlockRange> {
+  const iterators = [a[Symbol.asyncIterator](), b[Symbol.asyncIterator]()] as const;
+  try {
+    let [left, right] = [await iterators[0].next(), await iterators[1].next()];
+    while (left.done !== true || right.done !== true) {
+      const takeLeft =
+        right.done === true || (left.done !== true && left.value.offset <= right.value.offset);
+      if (takeLeft && left.done !== true) {
+        yield left.value;
+        left = await iterators[0].next();
+      } else if (right.done !== true) {
+        yield right.value;
+        right = await iterators[1].next();
+      }
+    }
+  } finally {
+    for (const iterator of iterators) await iterator.return?.();
+  }
+}
+
+function rangeOf({ from, to }: { from: bigint; to: bigint }): BlockRange {
+  return { offset: from, length: to - from };
+}
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}

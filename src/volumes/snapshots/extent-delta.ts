@@ -1,0 +1,113 @@
+import type { Extent } from '../../host/host.ts';
+import type { BlockRange } from '../model.ts';
+
+/** FIEMAP_EXTENT_* flags (Linux, include/uapi/linux/fiemap.h). */
+const last = 0x1;
+const unwritten = 0x800;
+const shared = 0x2000;
+/** UNKNOWN, DELALLOC, ENCODED, DATA_ENCRYPTED, NOT_ALIGNED, DATA_INLINE, DATA_TAIL: the address says nothing certain. */
+const uncertain = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400;
+
+/** A part of a file's map, whole from `from` to `to`. */
+export interface MapWindow {
+  readonly extents: readonly Extent[];
+  /** Up to here the extents are all there are. */
+  readonly to: bigint;
+}
+
+/** The first batch of a map as a window that begins at `from`: it ends with its last extent, or at `end` when it is the last. */
+export function windowOf(batch: readonly Extent[], end: bigint): MapWindow {
+  const final = batch.at(-1);
+  if (final === undefined || (final.flags & last) !== 0) return { extents: batch, to: end };
+  const to = final.logical + final.length;
+  return { extents: batch, to: to < end ? to : end };
+}
+
+/** Whether both maps say the same of everything before `to`. Whether blocks are shared may change meanwhile: it says nothing. */
+export function isSameMap(a: MapWindow, b: MapWindow, to: bigint): boolean {
+  if (a.to < to || b.to < to) return false;
+  const before = ({ extents }: MapWindow) => extents.filter(({ logical }) => logical < to);
+  const [left, right] = [before(a), before(b)];
+  return (
+    left.length === right.length &&
+    left.every((extent, i) => {
+      const other = right[i];
+      return (
+        other !== undefined &&
+        extent.logical === other.logical &&
+        extent.physical === other.physical &&
+        extent.length === other.length &&
+        meaning(extent) === meaning(other)
+      );
+    })
+  );
+}
+
+function meaning({ flags }: Extent): number {
+  return flags & ~(last | shared);
+}
+
+/**
+ * Where two files of one filesystem may differ between `from` and `to`: the same physical place at the same offset holds the
+ * same bytes, holes and unwritten extents are zeroes, all else counts as changed. Neighbours are joined.
+ */
+export function differences(
+  a: readonly Extent[],
+  b: readonly Extent[],
+  range: { from: bigint; to: bigint },
+): readonly BlockRange[] {
+  const found: { offset: bigint; length: bigint }[] = [];
+  const cursors = [new Cursor(a), new Cursor(b)] as const;
+  let at = range.from;
+  while (at < range.to) {
+    const [left, right] = [cursors[0].at(at), cursors[1].at(at)];
+    const ends = [left.end, right.end, range.to].filter((end) => end !== undefined);
+    const end = ends.reduce((least, one) => (one < least ? one : least));
+    if (!isSame(left.extent, right.extent)) {
+      const previous = found.at(-1);
+      if (previous !== undefined && previous.offset + previous.length === at) {
+        previous.length += end - at;
+      } else found.push({ offset: at, length: end - at });
+    }
+    at = end;
+  }
+  return found;
+}
+
+/** Walks forward over extents in ascending order. */
+class Cursor {
+  readonly #extents: readonly Extent[];
+  #index = 0;
+
+  constructor(extents: readonly Extent[]) {
+    this.#extents = extents;
+  }
+
+  /** The extent there, or none for a hole, and where that ends; undefined: never. Offsets must not go back. */
+  at(offset: bigint): { extent: Extent | undefined; end: bigint | undefined } {
+    let extent = this.#extents[this.#index];
+    while (extent !== undefined && extent.logical + extent.length <= offset) {
+      this.#index += 1;
+      extent = this.#extents[this.#index];
+    }
+    if (extent === undefined) return { extent: undefined, end: undefined };
+    if (extent.logical > offset) return { extent: undefined, end: extent.logical };
+    return { extent, end: extent.logical + extent.length };
+  }
+}
+
+function isSame(a: Extent | undefined, b: Extent | undefined): boolean {
+  if (isZero(a) && isZero(b)) return true;
+  if (a === undefined || b === undefined || isZero(a) || isZero(b)) return false;
+  if (((a.flags | b.flags) & uncertain) !== 0) return false;
+  return a.physical - a.logical === b.physical - b.logical;
+}
+
+function isZero(extent: Extent | undefined): boolean {
+  return extent === undefined || isUnwritten(extent);
+}
+
+/** Allocated and never written: reads as zeroes. */
+export function isUnwritten({ flags }: Extent): boolean {
+  return (flags & unwritten) !== 0;
+}

@@ -1,0 +1,91 @@
+import { messageOf } from '../../errors.ts';
+import type { SnapshotRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import { statusOf } from '../node/attachment.ts';
+import { findIfAny } from '../node/unstage.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { removeSnapshot } from './delete-snapshot.ts';
+import { copiedBytes, finishCopy } from './snapshot-copies.ts';
+import { modifiedNs, partName } from './snapshot-files.ts';
+
+/**
+ * At start, for one pool: a copy whose source is as it was goes on; one whose source may have changed is removed, and a
+ * repeated CreateSnapshot takes a new one. Then the members of groups whose record is missing.
+ */
+export async function settleSnapshots(domain: Domain, pool: Pool): Promise<void> {
+  for (const record of [...pool.snapshots.values()]) {
+    if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
+    await quietly(domain, record.id, () => settleCopy(domain, pool, record));
+  }
+  await removeHalfGroups(domain);
+}
+
+/** Goes on with a copy that no process works on, or removes it. */
+export async function settleCopy(
+  domain: Domain,
+  pool: Pool,
+  record: SnapshotRecord,
+): Promise<void> {
+  const { files } = domain.host;
+  const image = pool.pathOf('snapshots', record.id, 'disk.img');
+  if ((await files.imageStatus(image).catch(() => undefined)) !== undefined) {
+    await finishCopy(domain, pool, record);
+    return;
+  }
+  const source = await unchangedSource(domain, record);
+  if (source === undefined) {
+    await removeSnapshot(domain, pool, record.id);
+    domain.log.error(
+      { snapshotId: record.id, volumeId: record.sourceVolumeId },
+      'removed a half-copied snapshot: its source was changed since; take it again',
+    );
+    return;
+  }
+  const part = await files
+    .imageStatus(pool.pathOf('snapshots', record.id, partName))
+    .catch(() => undefined);
+  const resumeFrom = part === undefined ? 0n : await copiedBytes(pool, record.id);
+  domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy goes on');
+  domain.copies.start(domain, { pool, record, source, resumeFrom });
+}
+
+/** The source, if nobody can have written to it since the copy began. */
+async function unchangedSource(
+  domain: Domain,
+  record: SnapshotRecord,
+): Promise<FoundVolume | undefined> {
+  const source = findIfAny(domain, record.sourceVolumeId);
+  if (source === undefined) return undefined;
+  const devices = await domain.host.loops.findByImage(await statusOf(domain, source));
+  if (devices.length > 0) return undefined;
+  return (await modifiedNs(source)) === record.copy?.sourceModifiedNs ? source : undefined;
+}
+
+/**
+ * Members without their group's record, which is the group's commit. The record lies in the first member's pool: as long as
+ * that one is away, or not configured any more, nobody knows, and they stay.
+ */
+export async function removeHalfGroups(domain: Domain): Promise<void> {
+  for (const pool of domain.pools.served) {
+    for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
+      if (groupId === null || groupPool === null) continue;
+      const home = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool);
+      // A record that cannot be read is there all the same.
+      if (home === undefined || home.groups.get(groupId) || home.groups.broken.has(groupId))
+        continue;
+      // A group that is being made or deleted now holds the lock of its members.
+      if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
+      await quietly(domain, id, () => removeSnapshot(domain, pool, id));
+      domain.log.warn({ snapshotId: id, groupId }, 'removed a member of a half-made group');
+    }
+  }
+}
+
+async function quietly(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    domain.log.error({ id, problem: messageOf(error) }, 'a leftover could not be settled');
+  }
+}

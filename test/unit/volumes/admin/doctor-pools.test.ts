@@ -1,0 +1,110 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { NodeState } from '../../../../src/state/node-state.ts';
+import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
+import { checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
+import { nodeTagOf } from '../../../../src/volumes/ids.ts';
+import { poolDefaults } from '../../../../src/volumes/pools/pool-settings.ts';
+import { FakeHost } from '../../../helpers/fake-host.ts';
+
+const nodeId = 'here';
+const uuid = '11111111-2222-3333-4444-555555555555';
+
+async function look(
+  t: ExecutionContext,
+  setUp: { create?: boolean; seen?: string; make?: (path: string) => Promise<unknown> },
+) {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const path = join(directory, 'pool');
+  const stateDir = join(directory, 'state');
+  if (setUp.seen !== undefined) await (await NodeState.open(stateDir)).remember(path, setUp.seen);
+  await setUp.make?.(path);
+  const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
+  return checkPoolAlone(settings, { host: new FakeHost(), stateDir, nodeId });
+}
+
+async function makePool(path: string, nodeTag: string): Promise<void> {
+  await mkdir(path);
+  const marker = { schemaVersion: 1, uuid, nodeTag, createdAtMs: 1 } as const;
+  await writeRecord(poolMarker, join(path, 'pool.json'), marker);
+}
+
+const ours = (path: string): Promise<void> => makePool(path, nodeTagOf(nodeId));
+
+const cases = [
+  {
+    name: 'absent and to be made',
+    setUp: { create: true },
+    state: 'ok',
+    says: /is made when the driver starts/,
+  },
+  { name: 'absent', setUp: {}, state: 'fail', says: /does not exist/ },
+  {
+    name: 'absent where one was seen',
+    setUp: { create: true, seen: uuid },
+    state: 'fail',
+    says: /does not exist/,
+  },
+  {
+    name: 'empty and to be made',
+    setUp: { create: true, make: mkdir },
+    state: 'ok',
+    says: /becomes a pool/,
+  },
+  { name: 'empty', setUp: { make: mkdir }, state: 'fail', says: /is no pool yet/ },
+  {
+    name: 'empty where one was seen',
+    setUp: { create: true, seen: uuid, make: mkdir },
+    state: 'fail',
+    says: /was seen there before/,
+  },
+  { name: 'a pool of this node', setUp: { make: ours }, state: 'ok', says: /free; not served/ },
+  {
+    name: 'a pool of another node',
+    setUp: { make: (path: string) => makePool(path, '0badcafe') },
+    state: 'fail',
+    says: /tag 0badcafe/,
+  },
+  {
+    name: 'another pool than was seen',
+    setUp: { seen: 'another', make: ours },
+    state: 'fail',
+    says: /another pool/,
+  },
+  {
+    name: 'an image of its own that nobody serves',
+    setUp: {
+      seen: uuid,
+      make: async (path: string) => {
+        await mkdir(path);
+        await writeFile(join(path, 'reflink.img'), '');
+      },
+    },
+    state: 'ok',
+    says: /image of its own/,
+  },
+  {
+    name: 'a marker that cannot be read',
+    setUp: {
+      make: async (path: string) => {
+        await mkdir(path);
+        await writeFile(join(path, 'pool.json'), '{');
+      },
+    },
+    state: 'fail',
+    says: /pool\.json/,
+  },
+] as const;
+
+for (const { name, setUp, state, says } of cases) {
+  test(`without a driver: ${name}`, async (t) => {
+    const finding = await look(t, setUp);
+    t.is(finding.name, 'pool:data');
+    t.is(finding.state, state, finding.message);
+    t.regex(finding.message, says);
+    t.is(finding.remedy === '', state === 'ok', 'what is wrong has a remedy');
+  });
+}
