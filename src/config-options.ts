@@ -13,6 +13,7 @@ import {
   httpAddress,
   nodeId,
   pool,
+  poolNames,
   positiveInteger,
   socketPath,
   text,
@@ -58,6 +59,12 @@ export const optionTable = {
     default: 'default=/var/lib/loopcsi/pools/default,create',
     help: 'A directory that volumes are kept in; several are possible. Behind the directory, each after a comma: `create` (make the pool in an empty directory at the first start), `reserve=SIZE` or `reserve=PERCENT%` (kept free for others, default 5%), `overcommit=FACTOR` (default 1.0), `mountpoint=required` (refuse a directory that is no mount), `guard=on|off` (make thin volumes wait before the pool is full; default on where overcommit is above 1), `force` (accept tmpfs or overlayfs), `reflink=SIZE` (an embedded XFS image as the pool).',
     schema: text(pool),
+  },
+  clusterPools: {
+    kind: 'value',
+    value: 'NAME,…',
+    help: 'Names of the pools of all nodes, where a scheduler places volumes by GetCapacity: a class that names none of them, or has an unknown parameter, then reaches CreateVolume, whose refusal says so, instead of waiting for room.',
+    schema: text(poolNames),
   },
   driverName: {
     kind: 'value',
@@ -137,7 +144,7 @@ export const optionTable = {
     kind: 'value',
     value: 'SIZE',
     default: '10Gi',
-    help: 'Largest inline ephemeral volume: any author of a pod may ask for one.',
+    help: 'Largest inline ephemeral volume: any author of a pod may ask for one. 0: none are offered.',
     schema: text(bytes),
   },
   ephemeralPoolCap: {

@@ -119,6 +119,16 @@ export function pool(value: string): PoolSettings {
   return settings;
 }
 
+/** `NAME,NAME,…`. */
+export function poolNames(value: string): readonly string[] {
+  const names = value.split(',');
+  const wrong = names.find((name) => !poolNameForm.test(name));
+  if (wrong === undefined) return names;
+  throw new Error(
+    `'${wrong}' is not the name of a pool; write names in lower-case letters, digits and '-', with commas between`,
+  );
+}
+
 function poolWord(word: string, name: string): Partial<PoolSettings> {
   const equals = word.indexOf('=');
   const key = equals < 0 ? word : word.slice(0, equals);

@@ -15,7 +15,12 @@ import type { PoolSettings } from './volumes/pools/pool-settings.ts';
 type Values = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
 };
-type Optional = 'kubeletDir' | 'registrationDir' | 'kubeletSocket' | 'dockerSocket';
+type Optional =
+  | 'clusterPools'
+  | 'kubeletDir'
+  | 'registrationDir'
+  | 'kubeletSocket'
+  | 'dockerSocket';
 
 /**
  * What the process was told, validated and frozen: flags over environment over file over defaults (docs/configuration.md).
@@ -150,7 +155,8 @@ function decode(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
 function checkTogether(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
   if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
-  if (config.ephemeralDefaultSize > config.ephemeralMaxSize) {
+  const offersInline = config.ephemeralMaxSize > 0n;
+  if (offersInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(
       'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it or raise the other',
     );

@@ -138,6 +138,7 @@ async function startServer(
     version,
     nodeId: config.nodeId,
     defaultFsType: config.defaultFstype,
+    clusterPools: config.clusterPools,
     expansion: config.expansion,
     withoutStaging: config.withoutStaging,
   };

@@ -1,5 +1,5 @@
 import type { ControllerServiceCapability } from '../csi/types.ts';
-import { parseParameters, parsePoolParameter } from '../volumes/parameters.ts';
+import { parseParameters, parsePoolOfClass, parsePoolParameter } from '../volumes/parameters.ts';
 import { controllerCapabilities } from './capabilities.ts';
 import {
   combineCapabilities,
@@ -90,7 +90,11 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
       const asked = request.volume_capabilities;
       const capabilities = asked.length === 0 ? [] : parseCapabilities(asked);
       const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFsType);
-      const pool = parsePoolParameter(request.parameters);
+      const { parameters } = request;
+      const pool =
+        settings.clusterPools === undefined
+          ? parsePoolParameter(parameters)
+          : parsePoolOfClass(parameters, settings.clusterPools);
       const place = request.accessible_topology;
       if (place !== null && !isHere(place, here)) {
         return { available_capacity: 0n, maximum_volume_size: null, minimum_volume_size: null };

@@ -10,6 +10,8 @@ export interface FrontSettings extends Features {
   readonly version: string;
   readonly nodeId: string;
   readonly defaultFsType: FsType;
+  /** Names of all pools of the cluster, where a scheduler asks for the room of every class. */
+  readonly clusterPools: readonly string[] | undefined;
 }
 
 /** What the methods of the CSI services work with. */

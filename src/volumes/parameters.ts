@@ -118,6 +118,19 @@ export function parsePoolParameter(parameters: Map): string | undefined {
   return parsePool(parameters['pool']);
 }
 
+/**
+ * The pool of a scheduler's question, which asks for every class. A class that no node can serve, since a key of it is not
+ * known or none of the cluster's pools has that name, counts as one for any pool: with no room it would wait for ever for "free
+ * storage", while the refusal of CreateVolume names what is wrong, and stands at the claim.
+ */
+export function parsePoolOfClass(
+  parameters: Map,
+  clusterPools: readonly string[],
+): string | undefined {
+  const { pool } = parameters;
+  return pool !== undefined && clusterPools.includes(pool) ? pool : undefined;
+}
+
 /** What a snapshot class says. Throws `invalid` for unknown keys and values. */
 export function parseSnapshotParameters(parameters: Map): SnapshotSettings {
   requireKnown(parameters, Object.keys(knownSnapshotParameters), 'snapshot class parameter');

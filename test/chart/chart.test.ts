@@ -2,179 +2,72 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { clusterPrograms } from '../e2e/cluster/programs.ts';
-import {
-  chart,
-  helm,
-  type Manifest,
-  namespace,
-  podOf,
-  release,
-  render,
-  withSnapshotCrds,
-} from './helm.ts';
+import { chart, containersOf, type Manifest, podOf, render, withSnapshotCrds } from './helm.ts';
+import { everything, image, nodeGroups } from './samples.ts';
 
-const image = {
-  registry: 'r.example:5000',
-  repository: 'a/b',
-  tag: 't',
-  digest: `sha256:${'0'.repeat(64)}`,
-};
-
-/** Everything that can be switched on. */
-const everything = {
-  image,
-  provisioner: { image },
-  snapshotter: { enabled: true, image },
-  resizer: { image },
-  registrar: { enabled: true, image },
-  podMonitor: { enabled: true, labels: { team: 'storage' } },
-  driver: { ephemeral: { enabled: true }, maxVolumes: 20, extraArgs: ['--log-level=debug'] },
-  'snapshot-controller': { enabled: true, image },
-};
-
-const nodeGroups = {
-  nodeGroups: [
-    {
-      name: 'fast',
-      nodeSelector: { disk: 'nvme' },
-      pools: [{ name: 'fast', path: '/mnt/nvme', mountpointRequired: true }],
-    },
-    {
-      name: 'bulk',
-      nodeSelector: { disk: 'hdd' },
-      pools: [
-        { name: 'bulk', path: '/mnt/hdd', reserve: '5.5%', overcommit: 1.5 },
-        { name: 'share', path: '/srv/share', create: true, reflink: '100Gi' },
-      ],
-    },
-  ],
-};
-
-const matrix: Readonly<Record<string, { values: object; flags?: readonly string[] }>> = {
-  defaults: { values: {} },
-  'with snapshot CRDs': { values: {}, flags: withSnapshotCrds },
-  everything: { values: everything },
-  'groups of nodes': { values: nodeGroups },
-  'no classes': { values: { storageClasses: [], volumeSnapshotClasses: [] } },
-  'another name': { values: { fullnameOverride: 'disk', driver: { name: 'disk.example.org' } } },
-  'without protection, resizer and snapshots': {
-    values: {
-      uninstallProtection: { enabled: false },
-      resizer: { enabled: false },
-      snapshotter: { enabled: false },
-    },
-    flags: withSnapshotCrds,
-  },
-};
-
-const clusterKinds = [
-  'ClusterRole',
-  'ClusterRoleBinding',
-  'CSIDriver',
-  'StorageClass',
-  'VolumeSnapshotClass',
-];
-
-for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
-  test(`${name}: lints, and every object has its labels, namespace and name`, async (t) => {
-    const lint = await helm(['lint', '--strict', chart], values);
-    t.is(lint.exitCode, 0, lint.stdout + lint.stderr);
-    const objects = await render(values, ...flags);
-    t.true(objects.length > 5);
-    for (const { kind, metadata } of objects) {
-      const what = `${kind} ${metadata.name}`;
-      t.is(metadata.labels['app.kubernetes.io/instance'], release, what);
-      t.is(metadata.labels['app.kubernetes.io/managed-by'], 'Helm', what);
-      t.is(metadata.labels['app.kubernetes.io/part-of'], 'loopcsi', what);
-      t.is(metadata.namespace, clusterKinds.includes(kind) ? undefined : namespace, what);
-      if (!/Class$|^CSIDriver$/.test(kind)) t.regex(metadata.name, /^(r1-|disk-)/, what);
-      t.true(metadata.name.length <= 63, what);
-    }
-    const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
-    t.deepEqual(ids, [...new Set(ids)], 'no object twice');
-  });
-}
-
-const refused = [
-  { name: 'an unknown key', values: { pool: [] }, says: /additional properties 'pool'/ },
-  {
-    name: 'an unknown key of a pool',
-    values: { pools: [{ name: 'a', path: '/a', size: '1Gi' }] },
-    says: /'size'/,
-  },
-  {
-    name: 'a pool without a path',
-    values: { pools: [{ name: 'a' }] },
-    says: /missing property 'path'/,
-  },
-  { name: 'a relative path', values: { pools: [{ name: 'a', path: 'srv' }] }, says: /path/ },
-  { name: 'a path with a comma', values: { pools: [{ name: 'a', path: '/a,b' }] }, says: /path/ },
-  { name: 'no pool', values: { pools: [] }, says: /minItems/ },
-  {
-    name: 'a wrong size',
-    values: { pools: [{ name: 'a', path: '/a', reflink: '10 GB' }] },
-    says: /reflink/,
-  },
-  {
-    name: 'an overcommit below 1',
-    values: { pools: [{ name: 'a', path: '/a', overcommit: 0.5 }] },
-    says: /overcommit/,
-  },
-  {
-    name: 'another filesystem',
-    values: { driver: { defaultFsType: 'zfs' } },
-    says: /defaultFsType/,
-  },
-  { name: 'a wrong digest', values: { image: { digest: 'sha256:1' } }, says: /digest/ },
-  {
-    name: 'a wrong binding mode',
-    values: { storageClasses: [{ name: 'a', volumeBindingMode: 'Late' }] },
-    says: /volumeBindingMode/,
-  },
-  {
-    name: 'a class without a name',
-    values: { storageClasses: [{ default: true }] },
-    says: /missing property 'name'/,
-  },
-  {
-    name: 'a group that would take every node',
-    values: { nodeGroups: [{ name: 'a', nodeSelector: {}, pools: [{ name: 'a', path: '/a' }] }] },
-    says: /minProperties/,
-  },
-  {
-    name: 'a shutdown longer than the pod has',
-    values: { driver: { shutdownTimeout: '90s' } },
-    says: /shutdownTimeout/,
-  },
-  {
-    name: 'an unknown key of the snapshot-controller',
-    values: { 'snapshot-controller': { enabled: true, foo: 1 } },
-    says: /'foo'/,
-  },
-];
-
-for (const { name, values, says } of refused) {
-  test(`refused: ${name}`, async (t) => {
-    const error = await t.throwsAsync(render(values));
-    t.regex(error?.message ?? '', says);
-  });
-}
-
-test('every image takes registry, repository, tag and digest', async (t) => {
-  const objects = await render({ ...everything, image: { ...image, pullPolicy: 'Always' } });
-  const images = objects
-    .flatMap((object) => podOf(object)?.containers ?? [])
-    .map((one) => one.image);
-  t.true(images.length >= 8);
-  t.deepEqual([...new Set(images)], [`r.example:5000/a/b:t@sha256:${'0'.repeat(64)}`]);
+test('every image takes registry, repository and tag, or a digest in place of the tag', async (t) => {
+  const digest = `sha256:${'0'.repeat(64)}`;
+  for (const [more, end] of [
+    [{}, ':t'],
+    [{ digest }, `@${digest}`],
+  ] as const) {
+    const images = containersOf(await render(everything({ ...image, ...more })));
+    t.true(images.length >= 8);
+    t.deepEqual([...new Set(images.map((one) => one.image))], [`r.example:5000/a/b${end}`]);
+  }
 });
 
 test('an image without a registry, and the driver with the chart version for a tag', async (t) => {
   const objects = await render({ image: { registry: '', repository: 'loopcsi' } });
-  const driver = objects
-    .flatMap((object) => podOf(object)?.containers ?? [])
-    .find((one) => one.name === 'driver');
+  const driver = containersOf(objects).find((one) => one.name === 'driver');
   t.is(driver?.image, 'loopcsi:0.1.0');
+});
+
+test('one registry and its secrets for all images', async (t) => {
+  const objects = await render({
+    snapshotter: { enabled: true },
+    'snapshot-controller': { enabled: true },
+    imagePullSecrets: [{ name: 'own' }, { name: 'shared' }],
+    global: { imageRegistry: 'mirror.example', imagePullSecrets: [{ name: 'shared' }] },
+  });
+  for (const { image: name } of containersOf(objects)) t.regex(name, /^mirror\.example\//);
+  const pods = objects.flatMap((object) => podOf(object) ?? []);
+  t.true(pods.length >= 4);
+  for (const { imagePullSecrets, containers } of pods) {
+    const names = imagePullSecrets.map((secret) => secret.name);
+    const isSubchart = containers[0]?.name === 'snapshot-controller';
+    t.deepEqual(names, isSubchart ? ['shared'] : ['own', 'shared']);
+  }
+});
+
+test('every pod runs on Linux alone; further labels are on every object', async (t) => {
+  const objects = await render({ ...everything(), commonLabels: { team: 'storage' } });
+  for (const object of objects) {
+    const pod = podOf(object);
+    if (pod !== undefined) t.is(pod.nodeSelector['kubernetes.io/os'], 'linux', object.kind);
+    if (object.metadata.labels['app.kubernetes.io/name'] === 'loopcsi') {
+      t.is(object.metadata.labels['team'], 'storage', object.metadata.name);
+    }
+  }
+  const [own] = await render({ nodeSelector: { disk: 'ssd' } }).then((all) =>
+    all.filter(({ kind }) => kind === 'DaemonSet').map(podOf),
+  );
+  t.deepEqual(own?.nodeSelector, { disk: 'ssd', 'kubernetes.io/os': 'linux' });
+});
+
+test('inline volumes can be switched on later: what cannot be changed says nothing of it', async (t) => {
+  const look = async (isOn: boolean): Promise<readonly [Manifest | undefined, string]> => {
+    const objects = await render({ driver: { ephemeral: { enabled: isOn } } });
+    const driver = containersOf(objects).find((one) => one.name === 'driver');
+    return [
+      objects.find(({ kind }) => kind === 'CSIDriver'),
+      driver?.args.find((word) => word.startsWith('--ephemeral-max-size')) ?? '',
+    ];
+  };
+  const [[off, offFlag], [on, onFlag]] = await Promise.all([look(false), look(true)]);
+  t.deepEqual(off, on);
+  t.is(offFlag, '--ephemeral-max-size=0');
+  t.is(onFlag, '--ephemeral-max-size=10Gi');
 });
 
 /** `group/resource: verbs` of every rule, by role. */
@@ -230,7 +123,10 @@ test('rights are exactly these', async (t) => {
       'storage.k8s.io/volumeattributesclasses: get list watch',
     ],
     'Role r1-loopcsi-resizer': [leases],
-    'ClusterRole r1-loopcsi-uninstall': ['/persistentvolumes: list'],
+    'ClusterRole r1-loopcsi-uninstall': [
+      '/persistentvolumes: list',
+      `${snapshots}/volumesnapshotcontents: list`,
+    ],
     'Role r1-loopcsi-test': [`${snapshots}/volumesnapshots: get create delete`],
     'ClusterRole r1-loopcsi-test': [`${snapshots}/volumesnapshotcontents: get`],
     'ClusterRole r1-snapshot-controller': [
@@ -259,7 +155,7 @@ test('without snapshots and resizer their rights are gone', async (t) => {
 });
 
 test('the driver alone is privileged and has no API token; sidecars are root without capabilities', async (t) => {
-  const objects = await render(everything);
+  const objects = await render(everything());
   const pod = objects.filter(({ kind }) => kind === 'DaemonSet').map(podOf)[0];
   t.is(pod?.automountServiceAccountToken, false);
   for (const { name, securityContext, volumeMounts, terminationMessagePolicy } of pod?.containers ??
@@ -286,13 +182,15 @@ test('pools become flags and mounts that see disks that come later', async (t) =
     ['r1-loopcsi-node-fast', 'r1-loopcsi-node-bulk'],
   );
   const [fast, bulk] = sets.map(podOf);
-  t.deepEqual(fast?.nodeSelector, { disk: 'nvme' });
+  t.deepEqual(fast?.nodeSelector, { disk: 'nvme', 'kubernetes.io/os': 'linux' });
   const driver = bulk?.containers.find((one) => one.name === 'driver');
   const pools = driver?.args.filter((word) => word.startsWith('--pool='));
   t.deepEqual(pools, [
     '--pool=bulk=/mnt/hdd,reserve=5.5%,overcommit=1.5',
     '--pool=share=/srv/share,create,reflink=100Gi',
   ]);
+  // Also those of other nodes: a class of theirs has no room here, and one of no node is told.
+  t.true(driver?.args.includes('--cluster-pools=bulk,fast,share'));
   for (const [name, path, type] of [
     ['bulk', '/mnt/hdd', 'Directory'],
     ['share', '/srv/share', 'DirectoryOrCreate'],

@@ -36,7 +36,8 @@ const podSpec = v.looseObject({
   containers: v.array(container),
   serviceAccountName: v.string(),
   automountServiceAccountToken: v.optional(v.boolean()),
-  nodeSelector: v.optional(strings),
+  nodeSelector: v.optional(strings, {}),
+  imagePullSecrets: v.optional(v.array(v.object({ name: v.string() })), []),
   tolerations: v.optional(v.array(v.unknown())),
   volumes: v.optional(
     v.array(
@@ -98,3 +99,6 @@ export function podOf(object: Manifest): v.InferOutput<typeof podSpec> | undefin
 
 /** Snapshots on, as on a cluster that has the CRDs. */
 export const withSnapshotCrds = ['--api-versions', 'snapshot.storage.k8s.io/v1'];
+
+export const containersOf = (objects: readonly Manifest[]): readonly Container[] =>
+  objects.flatMap((object) => podOf(object)?.containers ?? []);

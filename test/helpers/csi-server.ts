@@ -18,6 +18,7 @@ export const frontSettings: FrontSettings = {
   version: '1.2.3',
   nodeId: 'node-a',
   defaultFsType: 'ext4',
+  clusterPools: undefined,
   expansion: 'both',
   withoutStaging: false,
 };

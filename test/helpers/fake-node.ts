@@ -11,6 +11,16 @@ import { FakeHost } from './fake-host.ts';
 
 export const silent = createLog({ level: 'silent' });
 
+export const fakeSettings = {
+  nodeTag: nodeTagOf('test-node'),
+  defaultFsType: 'ext4',
+  defaultSizeBytes: GiB,
+  ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
+  kubeletDir: undefined,
+  maxVolumesPerNode: 100,
+  guardFreezeLimitMs: 60_000,
+} as const satisfies OpenDeps['settings'];
+
 /** A node in memory whose pools are directories of the test's: no root needed. */
 export interface FakeNode {
   readonly host: FakeHost;
@@ -41,15 +51,7 @@ export async function fakeNode(t: ExecutionContext): Promise<FakeNode> {
         log: silent,
         ownedBy: (_owner, work) => work(),
         stateDir: join(directory, 'state'),
-        settings: {
-          nodeTag: nodeTagOf('test-node'),
-          defaultFsType: 'ext4',
-          defaultSizeBytes: GiB,
-          ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
-          kubeletDir: undefined,
-          maxVolumesPerNode: 100,
-          guardFreezeLimitMs: 60_000,
-        },
+        settings: fakeSettings,
         pools,
         ...deps,
       });

@@ -79,6 +79,17 @@ test('pools come from repeated flags or from words of the environment', async (t
   t.like(other.pools[1], { reflinkBytes: 20n * GiB });
 });
 
+test('inline volumes are off with a largest size of 0, whatever the default size', async (t) => {
+  const config = await loadConfig(flagsOf('--ephemeral-max-size', '0'), {});
+  t.is(config.ephemeralMaxSize, 0n);
+});
+
+test('pools of the cluster are names with commas between', async (t) => {
+  t.is((await loadConfig({}, {})).clusterPools, undefined);
+  const { clusterPools } = await loadConfig(flagsOf('--cluster-pools', 'fast,bulk'), {});
+  t.deepEqual(clusterPools, ['fast', 'bulk']);
+});
+
 const wrong = [
   { flags: ['--endpoint', 'tcp://0.0.0.0:1'], says: /^flag --endpoint: .*not an absolute path/ },
   { flags: ['--endpoint', `unix:///${'x'.repeat(106)}`], says: /107 bytes.*may have 106/ },
@@ -107,6 +118,7 @@ const wrong = [
     flags: ['--pool', 'a=/srv', '--state-dir', '/srv/state'],
     says: /^flag --state-dir: .*outside/,
   },
+  { flags: ['--cluster-pools', 'a,B'], says: /'B' is not the name of a pool/ },
   { flags: ['--ephemeral-default-size', '20Gi'], says: /must not be above --ephemeral-max-size/ },
 ] as const;
 for (const { flags, says } of wrong) {

@@ -40,16 +40,14 @@ spec:
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
       {{- end }}
-      {{- with $values.imagePullSecrets }}
-      imagePullSecrets: {{- toYaml . | nindent 8 }}
+      {{- with include "loopcsi.pullSecrets" $root }}
+      imagePullSecrets: {{- . | nindent 8 }}
       {{- end }}
       {{- with $values.seLinuxOptions }}
       securityContext:
         seLinuxOptions: {{- toYaml . | nindent 10 }}
       {{- end }}
-      {{- with $group.nodeSelector }}
-      nodeSelector: {{- toYaml . | nindent 8 }}
-      {{- end }}
+      nodeSelector: {{- include "loopcsi.nodeSelector" $group.nodeSelector | nindent 8 }}
       {{- with default $values.affinity $group.affinity }}
       affinity: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -104,7 +102,7 @@ spec:
 {{- $values := .root.Values }}
 {{- $driver := $values.driver -}}
 - name: driver
-  image: {{ include "loopcsi.image" (dict "image" $values.image "tag" .root.Chart.AppVersion) }}
+  image: {{ include "loopcsi.image" (dict "root" .root "image" $values.image "tag" .root.Chart.AppVersion) }}
   imagePullPolicy: {{ $values.image.pullPolicy }}
   args:
     - serve
@@ -116,6 +114,7 @@ spec:
     - --driver-name={{ $driver.name }}
     - --node-id=$(NODE_NAME)
     - --kubelet-dir={{ $values.kubeletDir }}
+    - --cluster-pools={{ include "loopcsi.poolNames" .root }}
     - --state-dir={{ $values.stateDir }}
     - --default-fstype={{ $driver.defaultFsType }}
     # The resizer leaves growing to the kubelet: it runs on one node and cannot reach the pools of the others.
@@ -124,9 +123,14 @@ spec:
     - --http-address=[$(POD_IP)]:{{ $driver.httpPort }}
     - --log-level={{ $driver.logLevel }}
     - --shutdown-timeout={{ $driver.shutdownTimeout }}
+    {{- if $driver.ephemeral.enabled }}
     - --ephemeral-default-size={{ $driver.ephemeral.defaultSize }}
     - --ephemeral-max-size={{ $driver.ephemeral.maxSize }}
     - --ephemeral-pool-cap={{ $driver.ephemeral.poolCap }}
+    {{- else }}
+    # Inline volumes are refused.
+    - --ephemeral-max-size=0
+    {{- end }}
     {{- with $driver.maxVolumes }}
     - --max-volumes={{ . }}
     {{- end }}

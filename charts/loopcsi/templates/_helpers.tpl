@@ -1,15 +1,20 @@
 {{- define "loopcsi.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "loopcsi.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
 {{- else if contains (include "loopcsi.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "loopcsi.name" .) | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "loopcsi.name" .) | trunc 63 | trimSuffix "-" }}
 {{- end }}
+{{- end }}
+
+{{/* Of the hook's objects. The name of a Job is a label of its pod, which has 63 characters at most. */}}
+{{- define "loopcsi.uninstallName" -}}
+{{- include "loopcsi.fullname" . | trunc 53 | trimSuffix "-" }}-uninstall
 {{- end }}
 
 {{/* Labels that never change: they are part of selectors. */}}
@@ -24,17 +29,30 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: loopcsi
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "loopcsi.serviceAccountName" -}}
 {{- default (printf "%s-node" (include "loopcsi.fullname" .)) .Values.serviceAccount.name }}
 {{- end }}
 
-{{/* An image's full name. Takes (dict "image" … "tag" default tag). */}}
+{{/* An image's full name; a digest stands in place of the tag. Takes (dict "root" $ "image" … "tag" default tag). */}}
 {{- define "loopcsi.image" -}}
-{{- with .image }}
-{{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}:{{ default $.tag .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{- $registry := default .image.registry (.root.Values.global).imageRegistry }}
+{{- with $registry }}{{ . }}/{{ end }}{{ .image.repository }}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
 {{- end }}
+
+{{/* Secrets of this chart and of all charts, or nothing. */}}
+{{- define "loopcsi.pullSecrets" -}}
+{{- with concat .Values.imagePullSecrets (default list (.Values.global).imagePullSecrets) | uniq }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* A cluster may have nodes of other systems. Takes a node selector. */}}
+{{- define "loopcsi.nodeSelector" -}}
+{{- toYaml (merge (dict) (default dict .) (dict "kubernetes.io/os" "linux")) }}
 {{- end }}
 
 {{/* "true" or nothing: whether the snapshotter runs and snapshot classes are made. */}}
@@ -51,6 +69,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .reserve }},reserve={{ . }}{{ end }}
 {{- with .overcommit }},overcommit={{ . }}{{ end }}
 {{- if .mountpointRequired }},mountpoint=required{{ end }}
+{{- if hasKey . "guard" }},guard={{ ternary "on" "off" .guard }}{{ end }}
 {{- if .force }},force{{ end }}
 {{- with .reflink }},reflink={{ . }}{{ end }}
 {{- end }}

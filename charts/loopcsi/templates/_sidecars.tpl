@@ -1,7 +1,7 @@
 {{- define "loopcsi.sidecarContainers" -}}
 {{- $values := .Values -}}
 - name: provisioner
-  image: {{ include "loopcsi.image" (dict "image" $values.provisioner.image "tag" "") }}
+  image: {{ include "loopcsi.image" (dict "root" . "image" $values.provisioner.image) }}
   imagePullPolicy: {{ $values.provisioner.image.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock
@@ -26,7 +26,7 @@
   {{- include "loopcsi.sidecarRest" $values.provisioner | nindent 2 }}
 {{- if include "loopcsi.snapshots" . }}
 - name: snapshotter
-  image: {{ include "loopcsi.image" (dict "image" $values.snapshotter.image "tag" "") }}
+  image: {{ include "loopcsi.image" (dict "root" . "image" $values.snapshotter.image) }}
   imagePullPolicy: {{ $values.snapshotter.image.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock
@@ -42,7 +42,7 @@
 {{- end }}
 {{- if $values.resizer.enabled }}
 - name: resizer
-  image: {{ include "loopcsi.image" (dict "image" $values.resizer.image "tag" "") }}
+  image: {{ include "loopcsi.image" (dict "root" . "image" $values.resizer.image) }}
   imagePullPolicy: {{ $values.resizer.image.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock
@@ -61,7 +61,7 @@
 {{- end }}
 {{- if $values.registrar.enabled }}
 - name: registrar
-  image: {{ include "loopcsi.image" (dict "image" $values.registrar.image "tag" "") }}
+  image: {{ include "loopcsi.image" (dict "root" . "image" $values.registrar.image) }}
   imagePullPolicy: {{ $values.registrar.image.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock

@@ -101,6 +101,7 @@ async function prepare(
   const { volumeId, capability, ephemeral } = input;
   const what = `volume '${volumeId}'`;
   const { settings } = domain;
+  if (settings.ephemeral.maximumBytes === 0n) throw notOffered(what);
   const fsType = capability.fsType === '' ? settings.defaultFsType : capability.fsType;
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
@@ -132,6 +133,13 @@ async function prepare(
   } finally {
     free();
   }
+}
+
+function notOffered(what: string): VolumeError {
+  return new VolumeError(
+    'unsupported',
+    `${what}: inline ephemeral volumes are not offered here; use a claim or an ephemeral.volumeClaimTemplate, or let the operator allow them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
+  );
 }
 
 interface Asked {

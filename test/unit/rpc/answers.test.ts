@@ -95,6 +95,16 @@ test('GetCapacity answers for this node, and 0 for a place it does not know', as
   t.deepEqual(calls[1]?.input, { pool: 'fast', kind: 'block', fsType: null });
 });
 
+test('GetCapacity of a scheduler: a class that no node can serve has room, one of another node has none', async (t) => {
+  const settings = { clusterPools: ['here', 'elsewhere'] };
+  const { controller, calls } = await serveFake(t, { settings });
+  for (const parameters of [{ pool: 'elsewhere' }, { pool: 'nowhere' }, { poool: 'here' }]) {
+    await controller.GetCapacity({ parameters });
+  }
+  const pools = calls.map(({ input }) => (input as { pool?: string }).pool);
+  t.deepEqual(pools, ['elsewhere', undefined, undefined]);
+});
+
 test('a confirmation repeats the request, a refusal says why', async (t) => {
   const asked = {
     volume_id: 'v',

@@ -4,6 +4,7 @@ import { GiB } from '../../../src/units.ts';
 import {
   parseInlineAttributes,
   parseParameters,
+  parsePoolOfClass,
   parsePoolParameter,
 } from '../../../src/volumes/parameters.ts';
 
@@ -100,6 +101,13 @@ test('the pool alone, for capacity', (t) => {
   t.is(parsePoolParameter({ pool: 'a', mkfsOptions: 'whatever' }), 'a');
   t.is(parsePoolParameter({}), undefined);
   t.throws(() => parsePoolParameter({ pol: 'a' }), { instanceOf: VolumeError });
+});
+
+test('a class that no node can serve asks for any pool, so that CreateVolume gets to refuse it', (t) => {
+  const pools = ['fast', 'bulk'];
+  t.is(parsePoolOfClass({ pool: 'bulk' }, pools), 'bulk');
+  t.is(parsePoolOfClass({ pool: 'nowhere' }, pools), undefined);
+  t.is(parsePoolOfClass({ poool: 'bulk' }, pools), undefined);
 });
 
 test('attributes of an inline volume', (t) => {

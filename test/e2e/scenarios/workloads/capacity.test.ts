@@ -28,18 +28,51 @@ test('Immediate has no scheduler to look at the room: the claim waits for a node
   t.is(textAt(await scenario.get('PersistentVolumeClaim', 'huge'), 'status.phase'), 'Pending');
 });
 
-test('a class with a wrong parameter says which one, on the claim', async (t) => {
-  const scenario = await Scenario.begin(t, 'wrong-class');
-  await api.create('StorageClass', '', {
-    metadata: { name: 'wrong' },
-    provisioner: 'loopcsi.io',
+/** What may be wrong with a class, and what the claim must say of it whenever its volumes are bound. */
+const wrongClasses = [
+  {
+    name: 'parameter',
     parameters: { poool: 'default' },
-    volumeBindingMode: 'Immediate',
+    says: /'poool' is not known; known are pool/,
+  },
+  {
+    name: 'value',
+    parameters: { provisioning: 'fat' },
+    says: /'fat' is not allowed; write one of thin/,
+  },
+  {
+    name: 'pool',
+    parameters: { pool: 'nowhere' },
+    says: /no pool 'nowhere'.*its pools are default/,
+  },
+  {
+    name: 'filesystem',
+    parameters: { 'csi.storage.k8s.io/fstype': 'zfs' },
+    says: /filesystem 'zfs' is not offered; use ext4/,
+  },
+  { name: 'option', mountOptions: ['noload'], says: /mount option 'noload' is refused/ },
+  { name: 'mkfs', parameters: { mkfsOptions: '--bogus' }, says: /bogus/ },
+];
+
+for (const { name, says, ...wrong } of wrongClasses) {
+  test(`a class with a wrong ${name} says what to change, on the claim`, async (t) => {
+    const scenario = await Scenario.begin(t, `wrong-${name}`);
+    const modes = ['Immediate', 'WaitForFirstConsumer'];
+    const make = async (volumeBindingMode: string): Promise<string> => {
+      const claimName = `wrong-${name}-${volumeBindingMode.toLowerCase()}`;
+      const metadata = { name: claimName };
+      const provisioner = 'loopcsi.io';
+      await api.create('StorageClass', '', { metadata, provisioner, volumeBindingMode, ...wrong });
+      t.teardown(() => api.delete('StorageClass', '', claimName));
+      await scenario.claim(claimName, { storageClass: claimName });
+      await scenario.pod(claimName, { claims: { '/data': claimName } });
+      return claimName;
+    };
+    for (const claimName of await Promise.all(modes.map(make))) {
+      t.regex(await scenario.event(claimName, /ProvisioningFailed/), says);
+    }
   });
-  t.teardown(() => api.delete('StorageClass', '', 'wrong'));
-  await scenario.claim('data', { storageClass: 'wrong' });
-  t.regex(await scenario.event('data', /ProvisioningFailed/), /poool/);
-});
+}
 
 test('deleting the claim takes volume, image, loop device and mount away', async (t) => {
   const scenario = await Scenario.begin(t, 'delete');

@@ -13,3 +13,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: loopcsi
 {{- end }}
+
+{{/* As in the chart above, which this one does not need. */}}
+{{- define "snapshot-controller.image" -}}
+{{- $registry := default .Values.image.registry (.Values.global).imageRegistry }}
+{{- with $registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+{{- end }}

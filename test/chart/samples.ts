@@ -1,0 +1,32 @@
+/** Values that more than one test of the chart renders. */
+export const image = { registry: 'r.example:5000', repository: 'a/b', tag: 't' };
+
+/** Everything that can be switched on. */
+export const everything = (from: object = image): object => ({
+  image: from,
+  provisioner: { image: from },
+  snapshotter: { enabled: true, image: from },
+  resizer: { image: from },
+  registrar: { enabled: true, image: from },
+  podMonitor: { enabled: true, labels: { team: 'storage' } },
+  driver: { ephemeral: { enabled: true }, maxVolumes: 20, extraArgs: ['--log-level=debug'] },
+  'snapshot-controller': { enabled: true, image: from },
+});
+
+export const nodeGroups = {
+  nodeGroups: [
+    {
+      name: 'fast',
+      nodeSelector: { disk: 'nvme' },
+      pools: [{ name: 'fast', path: '/mnt/nvme', mountpointRequired: true }],
+    },
+    {
+      name: 'bulk',
+      nodeSelector: { disk: 'hdd' },
+      pools: [
+        { name: 'bulk', path: '/mnt/hdd', reserve: '5.5%', overcommit: 1.5 },
+        { name: 'share', path: '/srv/share', create: true, reflink: '100Gi' },
+      ],
+    },
+  ],
+};

@@ -1,0 +1,156 @@
+import test from 'ava';
+import { chart, helm, namespace, release, render, withSnapshotCrds } from './helm.ts';
+import { everything, nodeGroups } from './samples.ts';
+
+const matrix: Readonly<Record<string, { values: object; flags?: readonly string[] }>> = {
+  defaults: { values: {} },
+  'with snapshot CRDs': { values: {}, flags: withSnapshotCrds },
+  everything: { values: everything() },
+  'groups of nodes': { values: nodeGroups },
+  'no classes': { values: { storageClasses: [], volumeSnapshotClasses: [] } },
+  'another name': { values: { fullnameOverride: 'disk', driver: { name: 'disk.example.org' } } },
+  'the longest name': { values: { ...everything(), fullnameOverride: `disk-${'x'.repeat(58)}` } },
+  'without protection, resizer and snapshots': {
+    values: {
+      uninstallProtection: { enabled: false },
+      resizer: { enabled: false },
+      snapshotter: { enabled: false },
+    },
+    flags: withSnapshotCrds,
+  },
+};
+
+const clusterKinds = [
+  'ClusterRole',
+  'ClusterRoleBinding',
+  'CSIDriver',
+  'StorageClass',
+  'VolumeSnapshotClass',
+];
+
+for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
+  test(`${name}: lints, and every object has its labels, namespace and name`, async (t) => {
+    const lint = await helm(['lint', '--strict', chart], values);
+    t.is(lint.exitCode, 0, lint.stdout + lint.stderr);
+    const objects = await render(values, ...flags);
+    t.true(objects.length > 5);
+    for (const { kind, metadata } of objects) {
+      const what = `${kind} ${metadata.name}`;
+      t.is(metadata.labels['app.kubernetes.io/instance'], release, what);
+      t.is(metadata.labels['app.kubernetes.io/managed-by'], 'Helm', what);
+      t.is(metadata.labels['app.kubernetes.io/part-of'], 'loopcsi', what);
+      t.is(metadata.namespace, clusterKinds.includes(kind) ? undefined : namespace, what);
+      if (!/Class$|^CSIDriver$/.test(kind)) t.regex(metadata.name, /^(r1-|disk-)/, what);
+      // A Job's name is a label of its pods.
+      t.true(metadata.name.length <= (kind === 'Job' ? 63 : 253), what);
+    }
+    const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    t.deepEqual(ids, [...new Set(ids)], 'no object twice');
+  });
+}
+
+const pool = (name: string, path: string): object => ({ name, path });
+
+const refused = [
+  {
+    name: 'two pools of one name',
+    values: { pools: [pool('a', '/a'), pool('a', '/b')] },
+    says: /pools: two are named 'a'/,
+  },
+  {
+    name: 'a pool in another',
+    values: { pools: [pool('a', '/a'), pool('b', '/a/b')] },
+    says: /'b' \(\/a\/b\) lies in 'a' \(\/a\): choose separate directories/,
+  },
+  {
+    name: 'a pool in another, of a group',
+    values: {
+      nodeGroups: [
+        { name: 'g', nodeSelector: { a: 'b' }, pools: [pool('a', '/a'), pool('b', '/a')] },
+      ],
+    },
+    says: /nodeGroups, pools of g: /,
+  },
+  {
+    name: 'state in a pool',
+    values: { pools: [pool('a', '/var/lib/loopcsi')] },
+    says: /stateDir: .*choose a directory outside/,
+  },
+  {
+    name: 'two classes of one name',
+    values: { storageClasses: [{ name: 'a' }, { name: 'a' }] },
+    says: /storageClasses: two are named 'a'/,
+  },
+  {
+    name: 'a pull secret without a name',
+    values: { imagePullSecrets: [{}] },
+    says: /missing property 'name'/,
+  },
+  {
+    name: 'a name that is too long',
+    values: { fullnameOverride: 'x'.repeat(64) },
+    says: /fullnameOverride.*want 63/,
+  },
+  { name: 'an unknown key', values: { pool: [] }, says: /additional properties 'pool'/ },
+  {
+    name: 'an unknown key of a pool',
+    values: { pools: [{ name: 'a', path: '/a', size: '1Gi' }] },
+    says: /'size'/,
+  },
+  {
+    name: 'a pool without a path',
+    values: { pools: [{ name: 'a' }] },
+    says: /missing property 'path'/,
+  },
+  { name: 'a relative path', values: { pools: [{ name: 'a', path: 'srv' }] }, says: /path/ },
+  { name: 'a path with a comma', values: { pools: [{ name: 'a', path: '/a,b' }] }, says: /path/ },
+  { name: 'no pool', values: { pools: [] }, says: /minItems/ },
+  {
+    name: 'a wrong size',
+    values: { pools: [{ name: 'a', path: '/a', reflink: '10 GB' }] },
+    says: /reflink/,
+  },
+  {
+    name: 'an overcommit below 1',
+    values: { pools: [{ name: 'a', path: '/a', overcommit: 0.5 }] },
+    says: /overcommit/,
+  },
+  {
+    name: 'another filesystem',
+    values: { driver: { defaultFsType: 'zfs' } },
+    says: /defaultFsType/,
+  },
+  { name: 'a wrong digest', values: { image: { digest: 'sha256:1' } }, says: /digest/ },
+  {
+    name: 'a wrong binding mode',
+    values: { storageClasses: [{ name: 'a', volumeBindingMode: 'Late' }] },
+    says: /volumeBindingMode/,
+  },
+  {
+    name: 'a class without a name',
+    values: { storageClasses: [{ default: true }] },
+    says: /missing property 'name'/,
+  },
+  {
+    name: 'a group that would take every node',
+    values: { nodeGroups: [{ name: 'a', nodeSelector: {}, pools: [{ name: 'a', path: '/a' }] }] },
+    says: /minProperties/,
+  },
+  {
+    name: 'a shutdown longer than the pod has',
+    values: { driver: { shutdownTimeout: '90s' } },
+    says: /shutdownTimeout/,
+  },
+  {
+    name: 'an unknown key of the snapshot-controller',
+    values: { 'snapshot-controller': { enabled: true, foo: 1 } },
+    says: /'foo'/,
+  },
+];
+
+for (const { name, values, says } of refused) {
+  test(`refused: ${name}`, async (t) => {
+    const error = await t.throwsAsync(render(values));
+    t.regex(error?.message ?? '', says);
+  });
+}
