@@ -65,7 +65,7 @@ export function parseOptions(
 ): CreateVolumeInput {
   requireKnown(options);
   const given: Partial<Record<OptionName, string>> = options;
-  const source = given.from === undefined ? undefined : context.findSource(given.from);
+  const source = given.from === undefined ? undefined : context.findSource(namedBy(given.from));
   requireMountable(given.from ?? '', source);
   const fsType = parseFsType(given.fstype) ?? source?.fsType ?? context.defaultFsType;
   const { pool = source?.pool, provisioning, mkfsOptions } = given;
@@ -90,6 +90,15 @@ function requireKnown(options: Options): void {
       `option '${key}' is not known; known are ${Object.keys(knownOptions).join(', ')}`,
     );
   }
+}
+
+/** Throws `invalid` for nothing, as a variable that is not set leaves it in a compose file. */
+function namedBy(from: string): string {
+  if (!/^(?:snapshot:|volume:)?$/.test(from)) return from;
+  throw new VolumeError(
+    'invalid',
+    `option from '${from}' names nothing; write the name of a snapshot or volume, or leave it out`,
+  );
 }
 
 /** A block volume has no filesystem that could be mounted, and a copy of one has none either. */

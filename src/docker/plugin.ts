@@ -1,7 +1,7 @@
 /** The calls of Docker's volume plugin API: decode → call the domain → map. Docker adds the call's name to errors itself. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type * as v from 'valibot';
-import { VolumeError } from '../errors.ts';
+import { messageOf, VolumeError } from '../errors.ts';
 import type { FsType } from '../host/host.ts';
 import { formatBytes } from '../units.ts';
 import type { Volumes } from '../volumes/api.ts';
@@ -9,7 +9,7 @@ import type { LocalVolumes } from '../volumes/local/local-volumes.ts';
 import type { Volume } from '../volumes/model.ts';
 import type { Call } from '../volumes/operations.ts';
 import { parseOptions } from './options.ts';
-import { create, decode, mount, named, nothing } from './requests.ts';
+import { create, decode, isEmpty, mount, named, nothing, Unanswerable } from './requests.ts';
 
 /** What the plugin works with. */
 export interface DockerFront {
@@ -38,16 +38,20 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     Capabilities: { Scope: 'local' },
   })),
   '/VolumeDriver.Create': change('Create', create, async (front, call, { Name, Opts }) => {
-    const { defaultFsType, local, volumes } = front;
+    const { defaultFsType, local } = front;
     const findSource = (name: string) => local.findSource(name);
-    await volumes.createVolume(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
+    await local.create(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
     return {};
   }),
-  '/VolumeDriver.Get': read('Get', named, async (front, _call, { Name }) => {
-    const volume = get(front, Name);
-    const { id } = volume.record;
-    const path = (await front.local.heldPaths()).get(id);
-    return { Volume: { ...summaryOf(Name, volume, path), Status: await statusOf(front, volume) } };
+  '/VolumeDriver.Get': read('Get', named, async (front, call, { Name }) => {
+    const found = await findAnyhow(front, Name);
+    if ('problem' in found) return { Volume: { Name, Mountpoint: '', Status: found } };
+    const path = (await front.local.heldPaths()).get(found.record.id);
+    const Status = await statusOf(front, found).catch((error: unknown) => {
+      call.log.warn({ err: error }, 'a volume cannot be looked at');
+      return { problem: messageOf(error) };
+    });
+    return { Volume: { ...summaryOf(Name, found, path), Status } };
   }),
   '/VolumeDriver.List': read('List', nothing, async (front, call) => {
     const page = await front.volumes.listVolumes(call, { maxEntries: 0, startingToken: '' });
@@ -75,8 +79,8 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
   '/VolumeDriver.Remove': change('Remove', named, async (front, call, { Name }) => {
     const volume = front.local.findVolume(Name);
     if (volume === undefined) return {};
-    await front.local.releaseUnused(call, volume.record.id);
-    await front.volumes.deleteVolume(call, volume.record.id);
+    requireMountable(Name, volume);
+    await front.local.remove(call, volume.record.id);
     return {};
   }),
 };
@@ -91,7 +95,8 @@ function read<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>)
   return {
     name,
     weight: 'read',
-    answer: async (front, call, body) => work(front, call, decodeNamed(call, schema, body)),
+    answer: async (front, call, body) =>
+      work(front, call, decodeNamed(call, { name, schema, body })),
   };
 }
 
@@ -100,7 +105,7 @@ function change<S extends v.GenericSchema>(name: string, schema: S, work: Work<S
     name,
     weight: 'change',
     answer: async (front, call, body) => {
-      const request = decodeNamed(call, schema, body);
+      const request = decodeNamed(call, { name, schema, body });
       return patiently(call, () => work(front, call, request));
     },
   };
@@ -109,14 +114,27 @@ function change<S extends v.GenericSchema>(name: string, schema: S, work: Work<S
 /** Decodes, and lets every further line of the log name the volume. */
 function decodeNamed<S extends v.GenericSchema>(
   call: Call,
-  schema: S,
-  body: string,
+  { name, schema, body }: { name: string; schema: S; body: string },
 ): v.InferOutput<S> {
+  if (isEmpty(body) && needsBody(schema)) throw cutOff(name);
   const request: unknown = decode(schema, body);
   if (typeof request === 'object' && request !== null && 'Name' in request) {
     call.log.setBindings({ volume: request.Name });
   }
   return request;
+}
+
+function needsBody(schema: v.GenericSchema): boolean {
+  return schema !== nothing;
+}
+
+/**
+ * Docker repeats a call that was cut off, when the driver is killed for example, without its body: nobody knows what it was
+ * about. An error to Get would say that there is no such volume.
+ */
+function cutOff(name: string): Error {
+  const message = 'the driver was restarted during this call; run the command again';
+  return name === 'Get' ? new Unanswerable(message) : new VolumeError('unavailable', message);
 }
 
 /**
@@ -141,10 +159,32 @@ async function patiently<T>(call: Call, work: () => Promise<T>): Promise<T> {
 function get(front: DockerFront, name: string): Volume {
   const volume = front.local.findVolume(name);
   if (volume === undefined) throw new VolumeError('not-found', `volume '${name}' does not exist`);
-  if (volume.record.kind === 'mount') return volume;
+  requireMountable(name, volume);
+  return volume;
+}
+
+/**
+ * The volume, or why nothing can be done with it now. Docker takes an error for its absence, and gives a container that asks
+ * for it by name alone an empty local volume instead, so only what is not there is one. Throws `not-found`.
+ */
+async function findAnyhow(
+  front: DockerFront,
+  name: string,
+): Promise<Volume | { readonly problem: string }> {
+  try {
+    return get(front, name);
+  } catch (error) {
+    if (error instanceof VolumeError && error.reason === 'not-found') throw error;
+    if (!(await front.local.isKnown(name))) throw error;
+    return { problem: messageOf(error) };
+  }
+}
+
+function requireMountable(name: string, { record }: Volume): void {
+  if (record.kind === 'mount') return;
   throw new VolumeError(
     'wrong-state',
-    `volume '${name}' is a raw block volume; Docker can only use filesystems`,
+    `volume '${name}' is a raw block volume, which Docker cannot use: see 'loopcsi volume --help'`,
   );
 }
 

@@ -23,8 +23,34 @@ const option = v.pipe(
 
 export const named = v.object({ Name: name });
 
+/**
+ * What Docker could not use again, or would take for something else: a path, two words of `-v`, a drive, a path of its API.
+ * A volume of such a name would be made, and the data would go elsewhere.
+ */
+const newName = v.pipe(
+  name,
+  v.check(
+    (text) => text.length > 1,
+    'a name needs two characters or more: Docker takes one for a drive',
+  ),
+  v.regex(
+    /^[^./~]/,
+    (issue) =>
+      `name '${issue.input}' begins like a path, and Docker would take it for a directory; begin it with a letter or digit`,
+  ),
+  v.regex(
+    /^[^:]*$/,
+    (issue) =>
+      `name '${issue.input}' holds a colon, which Docker takes for the end of the name; leave it out`,
+  ),
+  v.check(
+    (text) => text.split('/').every((part) => !['', '.', '..'].includes(part)),
+    (issue) => `name '${issue.input}' is not one that Docker finds again; leave out the slash`,
+  ),
+);
+
 export const create = v.object({
-  Name: name,
+  Name: newName,
   Opts: v.nullish(
     v.pipe(
       v.record(line('the name of an option', longestName), option, 'Opts must be an object'),
@@ -39,6 +65,19 @@ export const mount = v.object({ Name: name, ID: line('ID', longestName) });
 /** Some calls come without a body, and podman's List too. */
 export const nothing = v.unknown();
 
+/** Whether there is nothing in it. */
+export function isEmpty(body: string): boolean {
+  return body.trim() === '';
+}
+
+/** A call that is better not answered: whatever was said, its caller would draw a wrong conclusion from it. */
+export class Unanswerable extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'Unanswerable';
+  }
+}
+
 /** Parses and decodes a body. Throws `invalid` naming the field. */
 export function decode<S extends v.GenericSchema>(schema: S, body: string): v.InferOutput<S> {
   const result = v.safeParse(schema, parse(body));
@@ -50,7 +89,7 @@ export function decode<S extends v.GenericSchema>(schema: S, body: string): v.In
 }
 
 function parse(body: string): unknown {
-  if (body.trim() === '') return {};
+  if (isEmpty(body)) return {};
   try {
     return JSON.parse(body);
   } catch (error) {

@@ -4,6 +4,7 @@ import { VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 import { type DockerFront, type PluginCall, pluginCalls } from './plugin.ts';
+import { Unanswerable } from './requests.ts';
 
 /** Docker's largest request is a name and some options. */
 const longestBody = 64 * 1024;
@@ -145,7 +146,10 @@ async function runCall(
     return await found.answer(front, { log: child, signal: abort.signal }, body);
   } catch (error) {
     code = error instanceof VolumeError ? error.reason : 'internal';
-    child.warn({ err: error, code }, 'call failed');
+    // Docker asks every driver about every name.
+    const isUsual = found.weight === 'read' && code === 'not-found';
+    child[isUsual ? 'debug' : 'warn']({ err: error, code }, 'call failed');
+    if (error instanceof Unanswerable) response.destroy();
     return { Err: textOf(error) };
   } finally {
     response.off('close', hangUp);

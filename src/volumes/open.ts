@@ -1,4 +1,5 @@
 import { realpath } from 'node:fs/promises';
+import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
@@ -15,6 +16,7 @@ import type { Domain, DomainSettings, OwnedBy } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import { trimPeriodically } from './guard/periodic-trim.ts';
 import { SpaceGuard } from './guard/space-guard.ts';
+import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
 import { makeMountDir } from './node/own-mount.ts';
 import { publishVolume } from './node/publish.ts';
@@ -101,6 +103,8 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     now,
   };
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
+  const known = new KnownVolumes(join(deps.stateDir, 'docker'), log);
+  if (pools.all.every((pool) => pool.isServed)) await known.keepOnly((id) => pools.hasVolume(id));
   const timer = setInterval(() => {
     lookAgain(domain).catch((error: unknown) => {
       log.error({ err: error }, 'looking at the pools failed');
@@ -116,7 +120,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       stateDir: deps.stateDir,
       openPool: (pool) => openPool(domain, pool),
     }),
-    local: localVolumes(domain),
+    local: localVolumes(domain, known),
     close: async (boundMs) => {
       clearInterval(timer);
       // Long copies do not hold up the end: they go on at the next start.

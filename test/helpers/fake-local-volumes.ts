@@ -1,6 +1,6 @@
 import { VolumeError } from '../../src/errors.ts';
 import type { LocalVolumes } from '../../src/volumes/local/local-volumes.ts';
-import type { Volume } from '../../src/volumes/model.ts';
+import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
 /**
@@ -11,8 +11,15 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   const all = new Map<string, Volume>();
   const holders = new Map<string, Set<string>>();
   const idOf = (name: string): string => `${name}.0123abcd`;
-  const { volumes, calls } = fakeVolumes({
-    createVolume: async (_call, input) => {
+  const made: CreateVolumeInput[] = [];
+  const { volumes } = fakeVolumes({
+    listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
+  });
+  const local: LocalVolumes = {
+    findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
+    isKnown: async () => false,
+    create: async (_call, input) => {
+      made.push(input);
       const volume: Volume = {
         pool: input.settings.pool ?? 'default',
         record: {
@@ -24,15 +31,11 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
         },
       };
       all.set(volume.record.id, volume);
-      return volume;
     },
-    deleteVolume: async (_call, id) => {
+    remove: async (_call, id) => {
+      holders.delete(id);
       all.delete(id);
     },
-    listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
-  });
-  const local: LocalVolumes = {
-    findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
     findSource: (name) => {
       const found = all.get(idOf(name));
       if (found === undefined) throw new VolumeError('not-found', `there is no '${name}'`);
@@ -48,16 +51,14 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
       left?.delete(holder);
       if (left?.size === 0) holders.delete(volumeId);
     },
-    releaseUnused: async (_call, volumeId) => {
-      holders.delete(volumeId);
-    },
     heldPaths: async () => new Map([...holders.keys()].map((id) => [id, `/mnt/${id}`])),
     look: async () => ({ usedBytes: 5n << 20n, allocatedBytes: 6n << 20n, snapshots: ['s1'] }),
     ...overrides,
   };
   return {
     front: { volumes, local, nodeId: 'node-1', defaultFsType: 'ext4' as const },
-    calls,
+    /** What was asked to be made. */
+    made,
     /** Puts a volume there that Docker did not make. */
     put: (volume: Volume): void => {
       all.set(volume.record.id, volume);

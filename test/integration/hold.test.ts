@@ -162,18 +162,45 @@ onNode(
     const volumeId = await make(node);
     const path = await node.local.hold(call(), { volumeId, holder: 'a' });
     const end = await container(t, { path, inside: node.pathOf('inside') });
-    const used = await refusal(node.local.releaseUnused(call(), volumeId));
+    const used = await refusal(node.local.remove(call(), volumeId));
     t.is(used.reason, 'wrong-state');
     t.regex(used.message, /is in use: \/dev\/loop\d+ is mounted by a container/);
     // It is mounted still, for the next container, and its holder is known.
     t.true((await node.local.heldPaths()).has(volumeId));
     await end();
     // Nobody told that the container has gone.
-    await node.local.releaseUnused(call(), volumeId);
-    await node.volumes.deleteVolume(call(), volumeId);
+    await node.local.remove(call(), volumeId);
     t.deepEqual(await devicesBelow(node.directory), []);
   },
 );
+
+onNode('a volume that Docker knew is known while its pool is away, until it is gone', async (t) => {
+  const node = await scratchNode(t, { mountDir: true, ground: 'ext4' });
+  const ground = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);
+  const unplug = async (): Promise<void> => void (await execa('umount', [node.poolPath]));
+  const plug = async (): Promise<void> =>
+    void (await execa('mount', [ground?.source ?? '', node.poolPath]));
+  await node.local.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
+  const held = await make(node, 'held');
+  await node.local.hold(call(), { volumeId: held, holder: 'a' });
+  await node.local.release(call(), { volumeId: held, holder: 'a' });
+  await node.local.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
+  const known = async (): Promise<readonly boolean[]> =>
+    Promise.all(['made', held, 'deleted', 'never'].map((name) => node.local.isKnown(name)));
+
+  await node.restart({ whileClosed: unplug });
+  t.throws(() => node.local.findVolume('made'), { message: /its disk is not mounted/ });
+  t.deepEqual(await known(), [true, true, true, false]);
+
+  await node.restart({ whileClosed: plug });
+  await node.volumes.deleteVolume(call(), node.local.findVolume('deleted')?.record.id ?? '');
+  await node.local.remove(call(), held);
+  // What others deleted is forgotten at the next start that sees all pools.
+  await node.restart();
+  await node.restart({ whileClosed: unplug });
+  t.deepEqual(await known(), [true, false, false, false]);
+  await plug();
+});
 
 onNode('a volume grows and is seen under a holder', async (t) => {
   const node = await scratchNode(t, { mountDir: true });

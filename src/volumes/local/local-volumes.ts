@@ -1,15 +1,24 @@
 /** What a front on this machine may ask besides `Volumes`: things by their names, and mounts in the driver's own directory. */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
+import { createVolume } from '../controller/create.ts';
+import { deleteVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
-import { parseSnapshotId, parseVolumeId, snapshotIdFor, volumeIdFor } from '../ids.ts';
-import type { Volume, VolumeSource } from '../model.ts';
+import {
+  parseSnapshotId,
+  parseVolumeId,
+  snapshotIdFor,
+  type VolumeId,
+  volumeIdFor,
+} from '../ids.ts';
+import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { attachmentOf, statusOf } from '../node/attachment.ts';
 import { ownPathOf } from '../node/own-mount.ts';
 import type { Call } from '../operations.ts';
 import type { FoundSnapshot, FoundVolume } from '../pools/pools.ts';
 import { type HoldInput, holdVolume } from './hold.ts';
+import type { KnownVolumes } from './known-volumes.ts';
 import { releaseUnused, releaseVolume } from './release.ts';
 
 /** What a new volume takes over from its source when the request leaves it open. */
@@ -34,6 +43,10 @@ export interface VolumeSight {
 export interface LocalVolumes {
   /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is away. */
   findVolume(name: string): Volume | undefined;
+  /** Whether there is a volume of that name, or was one that Docker knew, although `findVolume` throws. */
+  isKnown(name: string): Promise<boolean>;
+  /** As the controller does; Docker knows it from here on. */
+  create(call: Call, input: CreateVolumeInput): Promise<void>;
   /**
    * The snapshot or volume of that name or id; `snapshot:` or `volume:` before it says which when there are both. Throws
    * `not-found`, and `invalid` for what could be either.
@@ -43,34 +56,63 @@ export interface LocalVolumes {
   hold(call: Call, input: HoldInput): Promise<string>;
   /** Forgets a holder, and unmounts with the last. */
   release(call: Call, input: HoldInput): Promise<void>;
-  /** Unmounts what the kernel says nobody uses, whoever was said to hold it. Throws `wrong-state` when it is in use. */
-  releaseUnused(call: Call, volumeId: string): Promise<void>;
+  /**
+   * Deletes what the kernel says nobody uses, whoever was said to hold it. Throws `wrong-state` when it is in use, and leaves
+   * it mounted then.
+   */
+  remove(call: Call, volumeId: string): Promise<void>;
   /** Volume ids that are mounted for holders now, with their paths. */
   heldPaths(): Promise<ReadonlyMap<string, string>>;
   look(volumeId: string): Promise<VolumeSight>;
 }
 
-export function localVolumes(domain: Domain): LocalVolumes {
+export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes {
   return {
     findVolume: (name) => {
       const found = findVolume(domain, name);
       if (found === undefined) domain.pools.requireAllServed();
       return found === undefined ? undefined : { record: found.record, pool: found.pool.name };
     },
+    isKnown: async (name) => {
+      for (const id of idsOf(domain, name)) {
+        if (domain.pools.hasVolume(id) || (await known.has(id))) return true;
+      }
+      return false;
+    },
+    create: async (call, input) => {
+      const { record } = await createVolume(domain, call, input);
+      await known.remember(record.id);
+    },
     findSource: (name) => findSource(domain, name),
-    hold: (call, input) => holdVolume(domain, call, input),
+    hold: async (call, input) => {
+      const path = await holdVolume(domain, call, input);
+      await known.remember(input.volumeId);
+      return path;
+    },
     release: (call, input) => releaseVolume(domain, call, input),
-    releaseUnused: (call, volumeId) => releaseUnused(domain, call, volumeId),
+    remove: async (call, volumeId) => {
+      await releaseUnused(domain, call, volumeId);
+      await deleteVolume(domain, call, volumeId);
+      await known.forget(volumeId);
+    },
     heldPaths: () => heldPaths(domain),
     look: (volumeId) => look(domain, domain.pools.getVolume(volumeId)),
   };
 }
 
-function findVolume(domain: Domain, name: string): FoundVolume | undefined {
-  const byName = domain.pools.findVolume(volumeIdFor(name, domain.settings.nodeTag));
-  if (byName !== undefined) return byName;
+/** Of the volume of that name, and of the one whose id it may be. */
+function idsOf(domain: Domain, name: string): readonly VolumeId[] {
+  const byName = volumeIdFor(name, domain.settings.nodeTag);
   const id = parseVolumeId(name);
-  return id === undefined ? undefined : domain.pools.findVolume(id);
+  return id === undefined ? [byName] : [byName, id];
+}
+
+function findVolume(domain: Domain, name: string): FoundVolume | undefined {
+  for (const id of idsOf(domain, name)) {
+    const found = domain.pools.findVolume(id);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function findSnapshot(domain: Domain, name: string): FoundSnapshot | undefined {

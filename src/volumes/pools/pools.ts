@@ -79,6 +79,11 @@ export class Pools {
     return undefined;
   }
 
+  /** Whether a pool holds it as far as was seen: its record may be unreadable, its pool away by now. */
+  hasVolume(id: string): boolean {
+    return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.broken.has(id));
+  }
+
   /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
   getVolume(volumeId: string): FoundVolume {
     const id = requireOurs<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });

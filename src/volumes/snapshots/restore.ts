@@ -181,7 +181,7 @@ function requireLikeSource(input: CreateVolumeInput, origin: Origin, what: strin
   if (input.fsType !== origin.fsType) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} holds ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; use a StorageClass with that fstype`,
+      `${what}: ${origin.what} holds ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; ask for what it holds (in Kubernetes: a StorageClass with that fstype)`,
     );
   }
   if (input.settings.sectorSize !== origin.sectorSize) {

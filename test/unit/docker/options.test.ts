@@ -82,6 +82,8 @@ const refused: readonly { options: Options; source?: FoundSource; says: RegExp }
   { options: { provisioning: 'fat' }, says: /provisioning 'fat' is not allowed/ },
   { options: { mkfsOptions: '-d /etc' }, says: /-d/ },
   { options: { from: 'nobody' }, says: /^there is no volume or snapshot 'nobody'/ },
+  { options: { from: '' }, says: /^option from '' names nothing/ },
+  { options: { from: 'volume:' }, says: /^option from 'volume:' names nothing/ },
   {
     options: { from: 's' },
     source: { ...aSnapshot, kind: 'block', fsType: null },

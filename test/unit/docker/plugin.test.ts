@@ -113,12 +113,16 @@ test('a volume is found by its id too, and answers to the name that was asked', 
 });
 
 test('raw block volumes are not listed, and say why they cannot be used', async (t) => {
-  const { call, put } = await started(t);
+  const { call, put } = await started(t, { isKnown: async () => true });
   put({ ...aVolume, record: { ...aVolume.record, kind: 'block', fsType: null } });
   t.deepEqual(await call('List'), { Volumes: [] });
-  t.deepEqual(await call('Mount', { Name: 'pvc-1.0123abcd', ID: 'a' }), {
-    Err: "volume 'pvc-1.0123abcd' is a raw block volume; Docker can only use filesystems",
+  const Name = 'pvc-1.0123abcd';
+  const problem = `volume '${Name}' is a raw block volume, which Docker cannot use: see 'loopcsi volume --help'`;
+  t.deepEqual(await call('Get', { Name }), {
+    Volume: { Name, Mountpoint: '', Status: { problem } },
   });
+  t.deepEqual(await call('Mount', { Name, ID: 'a' }), { Err: problem });
+  t.deepEqual(await call('Remove', { Name }), { Err: problem });
 });
 
 test('options may be null, absent or empty', async (t) => {
@@ -168,7 +172,7 @@ test('a caller that goes away ends the waiting for a busy volume', async (t) => 
 
 test('what is not for people stays in the log', async (t) => {
   const { call, ended } = await started(t, {
-    releaseUnused: async () => {
+    remove: async () => {
       throw new Error('secret of the house');
     },
   });
@@ -189,26 +193,92 @@ const badBodies = [
   { body: JSON.stringify({ Name: 'a'.repeat(256) }), says: 'Name is longer than 255 characters' },
   { body: '{"Name":"a\\u0000b"}', says: 'Name holds control characters' },
   { body: '{"Name":"a\\u001b[2J"}', says: 'Name holds control characters' },
-  { body: '{"Name":"v","Opts":["size"]}', says: /^option '0' is not known/ },
-  { body: '{"Name":"v","Opts":"size"}', says: 'Opts must be an object' },
-  { body: '{"Name":"v","Opts":{"size":5}}', says: 'the value of an option must be text' },
-  { body: '{"Name":"v","Opts":{"":"5"}}', says: 'the name of an option must not be empty' },
+  { body: '{"Name":"vol","Opts":["size"]}', says: /^option '0' is not known/ },
+  { body: '{"Name":"vol","Opts":"size"}', says: 'Opts must be an object' },
+  { body: '{"Name":"vol","Opts":{"size":5}}', says: 'the value of an option must be text' },
+  { body: '{"Name":"vol","Opts":{"":"5"}}', says: 'the name of an option must not be empty' },
   {
-    body: JSON.stringify({ Name: 'v', Opts: { size: '5'.repeat(5000) } }),
+    body: JSON.stringify({ Name: 'vol', Opts: { size: '5'.repeat(5000) } }),
     says: 'an option is longer than 4096 characters',
   },
 ] as const;
 for (const { body, says } of badBodies) {
   test(`refused body: ${body.slice(0, 40)}`, async (t) => {
-    const { send, calls } = await started(t);
+    const { send, made } = await started(t);
     const answer = await send('/VolumeDriver.Create', body);
     t.is(answer.status, 200);
     const { Err } = answer.body as { Err: string };
     if (typeof says === 'string') t.is(Err, says);
     else t.regex(Err, says);
-    t.deepEqual(calls, []);
+    t.deepEqual(made, []);
   });
 }
+
+const badNames = [
+  { name: 'a', says: /two characters/ },
+  { name: '.dot', says: /begins like a path/ },
+  { name: '../x', says: /begins like a path/ },
+  { name: '/x', says: /begins like a path/ },
+  { name: '~x', says: /begins like a path/ },
+  { name: 'a:b', says: /holds a colon/ },
+  { name: 'a//b', says: /slash/ },
+  { name: 'a/../b', says: /slash/ },
+  { name: 'a/', says: /slash/ },
+] as const;
+for (const { name, says } of badNames) {
+  test(`no volume is made with a name that Docker takes for something else: ${name}`, async (t) => {
+    const { call, made } = await started(t);
+    const { Err } = (await call('Create', { Name: name })) as { Err: string };
+    t.regex(Err, says);
+    t.deepEqual(made, []);
+  });
+}
+
+for (const name of ['ab', 'größe', '-lead', 'a/b', 'a b', 'A.b_c-1', 'x'.repeat(200)]) {
+  test(`a name that Docker can use: ${name.slice(0, 20)}`, async (t) => {
+    const { call } = await started(t);
+    t.deepEqual(await call('Create', { Name: name }), {});
+    t.like(await call('Get', { Name: name }), { Volume: { Name: name } });
+  });
+}
+
+// Docker takes an error to Get for "no such volume", and makes a local volume of that name.
+test('Get: a volume whose pool is away is there, and says why it cannot be used', async (t) => {
+  const away = (): never => {
+    throw new VolumeError('unavailable', "pool 'p' is away: mount its disk");
+  };
+  const { call } = await started(t, { findVolume: away, isKnown: async (name) => name === 'v1' });
+  const Err = "pool 'p' is away: mount its disk";
+  t.deepEqual(await call('Get', { Name: 'v1' }), {
+    Volume: { Name: 'v1', Mountpoint: '', Status: { problem: Err } },
+  });
+  t.deepEqual(await call('Mount', { Name: 'v1', ID: 'a' }), { Err });
+  t.deepEqual(await call('Remove', { Name: 'v1' }), { Err });
+  t.deepEqual(await call('Get', { Name: 'unknown' }), { Err });
+});
+
+test('Get: a volume that cannot be looked at is there', async (t) => {
+  const { call } = await started(t, {
+    look: async () => {
+      throw new VolumeError('internal', 'its image is gone');
+    },
+  });
+  await call('Create', { Name: 'v1' });
+  t.like(await call('Get', { Name: 'v1' }), {
+    Volume: { Name: 'v1', Status: { problem: 'its image is gone' } },
+  });
+});
+
+// After a call that was cut off Docker sends the next one without its body.
+test('a call without its body: Get is not answered, the others say what to do', async (t) => {
+  const { call, send } = await started(t);
+  const Err = 'the driver was restarted during this call; run the command again';
+  for (const name of ['Create', 'Mount', 'Unmount', 'Remove', 'Path']) {
+    t.deepEqual(await call(name), { Err }, name);
+  }
+  await t.throwsAsync(send('/VolumeDriver.Get', ''), { code: 'ECONNRESET' });
+  t.deepEqual(await call('List'), { Volumes: [] });
+});
 
 test('an ID is needed to mount', async (t) => {
   const { call } = await started(t);
@@ -236,6 +306,8 @@ test('whatever the body is, there is an answer, and the next call is served', as
   const body = fc.oneof(fc.json(), fc.string({ unit: 'binary' }));
   await fc.assert(
     fc.asyncProperty(path, body, async (name, content) => {
+      // What Docker repeats without a body is not answered.
+      fc.pre(name !== 'Get' || content.trim() !== '');
       const answer = await send(`/VolumeDriver.${name}`, content);
       return answer.status === 200 && typeof answer.body === 'object';
     }),
