@@ -1,11 +1,11 @@
 /**
- * Base images where no registry can be reached: Debian's from its packages, and Node's from that and this machine's
- * `node`. They carry `localhost/` names, given to the Dockerfile as build arguments.
+ * Base images where no registry can be reached: Debian's from its packages, and Node's from that and npm's packages. They carry `localhost/` names, given to the Dockerfile as build arguments.
  */
-import { appendFile, copyFile, cp, mkdir, readdir, realpath, rm, symlink } from 'node:fs/promises';
+import { appendFile, copyFile, cp, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { run } from '../command.ts';
+import { installNode } from './node.ts';
 import { packImage } from './pack.ts';
 
 export const baseImages = {
@@ -30,7 +30,8 @@ export async function makeBaseImages(directory: string): Promise<void> {
       names: [baseImages.debian.name],
       command: ['bash'],
     });
-    await addNode(debian);
+    await mkdir(join(work, 'node'));
+    await addNode(debian, await installNode(join(work, 'node')));
     await packImage(debian, join(directory, baseImages.node.archive), {
       names: [baseImages.node.name],
       command: ['node'],
@@ -57,9 +58,8 @@ async function debootstrap(root: string): Promise<void> {
   }
 }
 
-/** This machine's node with npm and the libraries that Debian's minimum lacks, below /usr/local as in Node's own image. */
-async function addNode(root: string): Promise<void> {
-  const node = await realpath(process.execPath);
+/** Node with this machine's npm and the libraries that Debian's minimum lacks, below /usr/local as in Node's own image. */
+async function addNode(root: string, node: string): Promise<void> {
   await copyFile(node, join(root, 'usr/local/bin/node'));
   for (const [, library = ''] of (await run('ldd', [node])).matchAll(/=> (\/\S+)/g)) {
     await mkdir(join(root, dirname(library)), { recursive: true });

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { imageNode } from '../../scripts/images/node.ts';
 import { debianPackages } from '../../src/host/programs.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -10,6 +11,12 @@ test('the image has the packages whose programs host/ runs, and no others', asyn
   const install = /apt-get install --yes --no-install-recommends([^&]*)&&/.exec(dockerfile)?.[1];
   const named = (install ?? '').split(/[\s\\]+/).filter((word) => word !== '');
   t.deepEqual(named.sort(), [...debianPackages]);
+});
+
+test('the release of Node that is tested is the image’s', async (t) => {
+  const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
+  const [, major] = /^ARG NODE_IMAGE=\S+:(\d+)-/m.exec(dockerfile) ?? [];
+  t.is(imageNode.split('.')[0], major);
 });
 
 test('production dependencies only, optional ones among them, and no architecture', async (t) => {

@@ -5,6 +5,7 @@ import { run } from '../../../scripts/command.ts';
 import { baseImages, makeBaseImages } from '../../../scripts/images/base.ts';
 import { buildDriverImage } from '../../../scripts/images/build.ts';
 import { packBusybox } from '../../../scripts/images/busybox.ts';
+import { imageNode } from '../../../scripts/images/node.ts';
 import { packImage } from '../../../scripts/images/pack.ts';
 import { cached, hashInputs, projectRoot, sharedDirectory } from './cache.ts';
 
@@ -86,7 +87,7 @@ async function unpackLayer(archive: string, root: string): Promise<void> {
 }
 
 async function baseArchives(): Promise<string> {
-  const key = await hashInputs([process.version], ['scripts/images/base.ts', packing]);
+  const key = await hashInputs([imageNode], ['scripts/images/base.ts', packing]);
   return cached('bases', key, makeBaseImages);
 }
 

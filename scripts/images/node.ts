@@ -1,0 +1,20 @@
+/** The Node of the image, from npm's packages: this machine's may be another release. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { arch, platform } from 'node:process';
+import { run } from '../command.ts';
+
+/** Of the major release that the Dockerfile names. */
+export const imageNode = '24.21.0';
+
+/** Installs it below the directory; answers the path of its program. Needs npm and its registry. */
+export async function installNode(directory: string): Promise<string> {
+  const name = `node-${platform}-${arch}`;
+  await writeFile(join(directory, 'package.json'), '{"private": true}\n');
+  const install = ['install', '--no-audit', '--no-fund', '--prefix', directory];
+  await run('npm', [...install, `${name}@${imageNode}`], { timeoutMs: 300_000 });
+  return join(directory, nodeProgram);
+}
+
+/** Where `installNode` puts the program, below its directory. */
+export const nodeProgram = `node_modules/node-${platform}-${arch}/bin/node`;

@@ -1,0 +1,40 @@
+/**
+ * `npm run test:lts`: the driver on the Node that its image has, not on the one that runs everything else: all unit tests, and
+ * on real devices what depends on Node itself (the thread pool, kernel calls, sockets, signals).
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { dirname, join } from 'node:path';
+import { imageNode, installNode, nodeProgram } from '../../scripts/images/node.ts';
+import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
+
+const suites = [
+  ['dist/test/unit/**/*.test.js'],
+  [
+    '--serial',
+    '--concurrency=1',
+    '--timeout=5m',
+    ...['serve', 'life-cycle', 'snapshots', 'host/freezer', 'host/loop-devices'].map(
+      (name) => `dist/test/integration/${name}.test.js`,
+    ),
+  ],
+];
+
+const entry = await cached('node', await hashInputs([imageNode], []), async (directory) => {
+  await installNode(directory);
+});
+const node = join(entry, nodeProgram);
+const path = `${dirname(node)}:${process.env['PATH'] ?? ''}`;
+const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
+
+process.exitCode = 0;
+for (const suite of suites) {
+  // Drivers that tests start find their node on the PATH.
+  const child = spawn(node, [ava, ...suite, ...process.argv.slice(2)], {
+    cwd: projectRoot,
+    stdio: 'inherit',
+    env: { ...process.env, PATH: path },
+  });
+  await once(child, 'exit');
+  if (child.exitCode !== 0) process.exitCode = 1;
+}
