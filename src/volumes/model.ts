@@ -139,6 +139,8 @@ export interface PublishInput {
   readonly targetPath: string;
   readonly capability: Capability;
   readonly readOnly: boolean;
+  /** Whether a directory that holds files may be mounted over, as mount(8) does: only where nobody removes it afterwards. */
+  readonly mayHide?: boolean;
   /** Present for an inline ephemeral volume (CSI spec has none; Kubernetes sets it in the volume context). */
   readonly ephemeral?: {
     readonly sizeBytes: bigint | undefined;

@@ -30,7 +30,7 @@ export async function expandVolume(
     call,
     async (operation) => {
       const volume = domain.pools.getVolume(id);
-      if (input.capability !== undefined) requireFits(volume, input.capability);
+      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
       return explained(`volume '${id}'`, volume.pool, async () => {
         const grown = await promise(domain, volume, input, () => {
           operation.beginEffects();
@@ -145,7 +145,7 @@ export async function nodeExpandVolume(
     call,
     async (operation) => {
       const volume = domain.pools.getVolume(id);
-      if (input.capability !== undefined) requireFits(volume, input.capability);
+      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
       return explained(`volume '${id}'`, volume.pool, async () => {
         const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
         await stageCutShort(domain, volume, volumePath);

@@ -53,6 +53,7 @@ export async function mountByHand(
       targetPath: input.targetPath,
       capability,
       readOnly: input.readOnly,
+      mayHide: true,
     });
   } catch (error) {
     await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch((second: unknown) => {

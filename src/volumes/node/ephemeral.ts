@@ -16,7 +16,7 @@ import { makeReady } from './make-ready.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
-import { ensureTarget, removeTarget, targetOptions } from './target-path.ts';
+import { ensureTarget, removeTarget, requireFreeTarget, targetOptions } from './target-path.ts';
 
 type EphemeralInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
@@ -47,11 +47,13 @@ export async function publishEphemeral(
     async (operation) => {
       const existing = domain.pools.findEphemeral(volumeId);
       if (existing === undefined) {
+        await requireFreeTarget(input.targetPath, 'directory');
         const made = await prepare(domain, input, () => operation.beginEffects());
         await orFree(domain, made, input);
         return;
       }
       if (await isPublishedAlike(domain, existing, input)) return;
+      await requireFreeTarget(input.targetPath, 'directory');
       operation.beginEffects();
       // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
       await explained(`volume '${volumeId}'`, existing.pool, () =>
@@ -209,8 +211,8 @@ async function freeQuietly(domain: Domain, volume: FoundVolume, targetPath: stri
     if (mounts.some((mount) => mount.target === targetPath)) {
       await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
     }
-    await removeTarget(domain, targetPath);
     await removeVolume(domain, volume);
+    await removeTarget(domain, targetPath);
   } catch (error) {
     domain.log.warn(
       { volumeId: volume.record.name, problem: messageOf(error) },

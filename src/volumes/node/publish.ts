@@ -22,7 +22,7 @@ import { ownPathOf } from './own-mount.ts';
 import { withOwnStaging } from './own-staging.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
 import { requireFits, stagedNode } from './stage.ts';
-import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
+import { ensureTarget, requireFreeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
@@ -47,6 +47,12 @@ export async function publishVolume(
   }
   const { id } = domain.pools.getVolume(input.volumeId).record;
   const stagingTargetPath = await stagingPathOf(domain, id, input);
+  if (targetPath === stagingTargetPath || targetPath.startsWith(`${stagingTargetPath}/`)) {
+    throw new VolumeError(
+      'invalid',
+      `volume '${id}': target_path '${targetPath}' lies in the staging_target_path; name a path of its own`,
+    );
+  }
   const resolved = { ...input, targetPath, stagingTargetPath };
   await domain.operations.run(
     { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
@@ -90,14 +96,12 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
   requireAllowed(volume, wanted, elsewhere);
+  const kind = volume.record.kind === 'block' ? 'file' : 'directory';
+  if (input.mayHide !== true) await requireFreeTarget(input.targetPath, kind);
+  await ensureTarget(domain, input.targetPath, kind);
+  await domain.reached('publish:target-made');
   await writeNotes(volume, { ...notes, published: [...elsewhere, wanted] });
   await domain.reached('publish:noted');
-  await ensureTarget(
-    domain,
-    input.targetPath,
-    volume.record.kind === 'block' ? 'file' : 'directory',
-  );
-  await domain.reached('publish:target-made');
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });
   } else {

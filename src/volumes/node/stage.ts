@@ -52,18 +52,22 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
   );
 }
 
-/** Throws `wrong-state` when the request is for another kind of volume or filesystem than was made. */
-export function requireFits(volume: FoundVolume, capability: Capability): void {
+/** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
+export function requireFits(
+  volume: FoundVolume,
+  capability: Capability,
+  reason: 'wrong-state' | 'invalid' = 'wrong-state',
+): void {
   const { id, kind, fsType } = volume.record;
   if (capability.kind !== kind) {
     throw new VolumeError(
-      'wrong-state',
+      reason,
       `volume '${id}' was made as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
     );
   }
   if (capability.fsType !== '' && capability.fsType !== fsType) {
     throw new VolumeError(
-      'wrong-state',
+      reason,
       `volume '${id}' holds ${fsType ?? 'no filesystem'}, not ${capability.fsType}; ask for ${fsType ?? 'a block volume'}`,
     );
   }

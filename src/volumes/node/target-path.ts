@@ -1,9 +1,10 @@
-import { lstat, realpath } from 'node:fs/promises';
+import { lstat, opendir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
+import { poolAreas } from '../pools/pool-open.ts';
 import { isOwnPath } from './own-mount.ts';
 
 /**
@@ -11,6 +12,24 @@ import { isOwnPath } from './own-mount.ts';
  * directory is configured, throws `invalid` for a path outside it; below it no symlink is followed by any later use.
  */
 export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
+  const resolved = await resolveTarget(domain, path, field);
+  const pool = domain.pools.served.find(({ root }) => liesIn(root, resolved));
+  if (pool === undefined) return resolved;
+  throw new VolumeError(
+    'invalid',
+    `${field} '${path}' lies in pool '${pool.name}', which a mount would hide; choose another path`,
+  );
+}
+
+/** The pool's directory itself, or one that is the pool's own below it: others may have theirs beside those. */
+function liesIn(root: string, path: string): boolean {
+  if (path === root) return true;
+  if (!path.startsWith(`${root}/`)) return false;
+  const [area] = path.slice(root.length + 1).split('/');
+  return poolAreas.some((one) => one === area);
+}
+
+async function resolveTarget(domain: Domain, path: string, field: string): Promise<string> {
   const { kubelet } = domain;
   if (isOwnPath(domain, path)) {
     // Looking at what the driver mounted for itself is fine, and so is growing it.
@@ -80,6 +99,37 @@ function explainTarget(error: unknown, path: string, kind: string): VolumeError 
     return new VolumeError('wrong-state', `${path} exists and is not a ${kind}`, cause);
   }
   return new VolumeError('wrong-state', `cannot make ${path}: ${messageOf(error)}`, cause);
+}
+
+/**
+ * Throws `wrong-state` for a target that is there and is of another kind, or holds data: a mount would hide that, and unpublish,
+ * which removes the target, could never end. Nothing is changed.
+ */
+export async function requireFreeTarget(path: string, kind: 'directory' | 'file'): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  // What the last element may be is said again when it is opened to mount there, beyond any exchange.
+  if (found === undefined) return;
+  if (found.isSymbolicLink())
+    throw explainTarget(new KernelError('lstat', 'ELOOP', path), path, kind);
+  if (kind === 'file' ? found.isDirectory() : !found.isDirectory()) {
+    throw explainTarget(new KernelError('lstat', 'EEXIST', path), path, kind);
+  }
+  const isEmpty = kind === 'file' ? found.size === 0 : await isEmptyDirectory(path);
+  if (!isEmpty) {
+    throw new VolumeError(
+      'wrong-state',
+      `${path} holds data, which the volume would hide; look at it and move it away`,
+    );
+  }
+}
+
+async function isEmptyDirectory(path: string): Promise<boolean> {
+  const directory = await opendir(path, { bufferSize: 1 });
+  try {
+    return (await directory.read()) === null;
+  } finally {
+    await directory.close();
+  }
 }
 
 /** Removes the last element of a target path again: an empty directory or file. Absent is fine; what holds data stays. */

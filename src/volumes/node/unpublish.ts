@@ -72,10 +72,9 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   await detachReadOnly(domain, present, { id, targetPath });
   await domain.reached('unpublish:detached');
   const notes = await readNotes(domain, volume);
-  await writeNotes(volume, {
-    ...notes,
-    published: notes.published.filter((one) => one.targetPath !== targetPath),
-  });
+  const published = notes.published.filter((one) => one.targetPath !== targetPath);
+  // Never published there, there is nothing to forget.
+  if (published.length < notes.published.length) await writeNotes(volume, { ...notes, published });
   await domain.reached('unpublish:forgotten');
   await unstageUnused(domain, volume);
 }

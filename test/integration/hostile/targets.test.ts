@@ -1,0 +1,111 @@
+import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { MiB } from '../../../src/units.ts';
+import { mountByHand, unmountByHand } from '../../../src/volumes/local/mount-by-hand.ts';
+import { reasonOf } from '../../helpers/reason-of.ts';
+import {
+  call,
+  capability,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  plainSettings,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../../helpers/scratch-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+/** What stands below the node's directory, with what the files say: equal before and after a call that was refused. */
+async function everything(node: ScratchNode): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(node.directory, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    const isNote = entry.name.endsWith('.json');
+    const { mode, size } = await lstat(path);
+    found.push(`${path} ${mode} ${isNote ? await readFile(path, 'utf8') : size}`);
+  }
+  return found.sort();
+}
+
+const ephemeral = { sizeBytes: 16n * MiB, settings: plainSettings };
+
+onNode(
+  'a target that holds something, or lies where a mount would hide more, is refused',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { record } = await node.volumes.createVolume(
+      call(),
+      volumeInput('one', { sizeBytes: 16n * MiB }),
+    );
+    const asked = { capability: capability({ accessMode: 'SINGLE_NODE_MULTI_WRITER' }) };
+    const paths = await mountVolume(node, record.id, asked.capability);
+    const { stagingTargetPath } = paths;
+
+    await mkdir(node.pathOf('full'));
+    await writeFile(node.pathOf('full/precious'), 'mine');
+    await writeFile(node.pathOf('file'), '');
+    await symlink(node.pathOf('full'), node.pathOf('link'));
+    const refused = [
+      [node.pathOf('full'), 'wrong-state'],
+      [node.pathOf('file'), 'wrong-state'],
+      [node.pathOf('link'), 'wrong-state'],
+      [node.pathOf('no/parent'), 'wrong-state'],
+      [stagingTargetPath, 'invalid'],
+      [join(stagingTargetPath, 'below'), 'invalid'],
+      [node.poolPath, 'invalid'],
+      [join(node.poolPath, 'tmp'), 'invalid'],
+      [join(node.poolPath, 'volumes', record.id, 'x'), 'invalid'],
+    ] as const;
+    const before = await everything(node);
+    for (const [targetPath, reason] of refused) {
+      const input = {
+        ...asked,
+        volumeId: record.id,
+        stagingTargetPath,
+        targetPath,
+        readOnly: false,
+      };
+      t.is(await reasonOf(node.volumes.publishVolume(call(), input)), reason, targetPath);
+      if (targetPath.startsWith(stagingTargetPath)) continue;
+      const inline = { ...input, volumeId: 'inline', ephemeral };
+      t.is(await reasonOf(node.volumes.publishVolume(call(), inline)), reason, targetPath);
+    }
+    // An inline volume whose target's parent is missing was made first: it is being freed.
+    await node.domain.trash.settled();
+    t.deepEqual(await everything(node), before);
+    await unmountVolume(node, record.id, paths);
+  },
+);
+
+onNode('a person may mount over files, which are there again afterwards', async (t) => {
+  const node = await scratchNode(t);
+  const input = volumeInput('one', { sizeBytes: 16n * MiB });
+  const { record } = await node.volumes.createVolume(call(), input);
+  await mkdir(node.pathOf('full'));
+  await writeFile(node.pathOf('full/precious'), 'mine');
+
+  const asked = {
+    directory: node.pathOf('mounts'),
+    volumeId: record.id,
+    targetPath: node.pathOf('full'),
+  };
+  await mountByHand(node.domain, call(), { ...asked, readOnly: false, mountFlags: [] });
+  t.deepEqual(await readdir(node.pathOf('full')), ['lost+found']);
+  await unmountByHand(node.domain, call(), asked);
+  t.is(await readFile(node.pathOf('full/precious'), 'utf8'), 'mine');
+});
+
+onNode('unpublish and unstage of what was never mounted write nothing', async (t) => {
+  const node = await scratchNode(t);
+  const input = volumeInput('one', { sizeBytes: 16n * MiB });
+  const { record } = await node.volumes.createVolume(call(), input);
+  const before = await everything(node);
+  const paths = { stagingTargetPath: node.pathOf('staging'), targetPath: node.pathOf('target') };
+  await unmountVolume(node, record.id, paths);
+  t.deepEqual(await everything(node), before);
+});
