@@ -103,7 +103,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     now,
   };
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
-  const known = new KnownVolumes(join(deps.stateDir, 'docker'), log);
+  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), log);
   if (pools.all.every((pool) => pool.isServed)) await known.keepOnly((id) => pools.hasVolume(id));
   const timer = setInterval(() => {
     lookAgain(domain).catch((error: unknown) => {

@@ -50,7 +50,7 @@ test.serial('two pods reach each other over the bridge and share one volume', as
     `until wget -q -O /tmp/name http://${address}/name; do sleep 0.1; done; cat /tmp/name`;
   t.is(await one.shell(fetch(two.address)), 'two');
   t.is(await two.shell(fetch(one.address)), 'one');
-  await one.shell('echo of one >/data/said && sync');
+  await one.shell('echo of one >/data/said && sync /data/said');
   t.is(await two.shell(waitFor('/data/said')), 'of one');
   t.regex(await two.shell('df -m /data | tail -n 1'), /^\/dev\/loop\d+ /);
   await t.throwsAsync(two.shell('dd if=/dev/zero of=/data/big bs=1M count=100'), {

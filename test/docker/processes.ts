@@ -86,3 +86,12 @@ export async function killAll(what: string, find: () => Promise<readonly number[
     { timeoutMs: 20_000, everyMs: 50 },
   );
 }
+
+/** When the process started, in the kernel's ticks; undefined when none of that id runs. */
+export async function startTimeOf(pid: number): Promise<string | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  // Behind the name of the program, which may hold anything: the state, and the start as the 22nd field of all.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state = ''] = fields;
+  return ['Z', 'X'].includes(state) ? undefined : fields[19];
+}

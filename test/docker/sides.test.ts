@@ -47,7 +47,7 @@ test.serial(
     await create('db', 'size=320Mi', 'fstype=xfs');
     await daemon.docker(
       ...['run', '--detach', '--name', 'user', '--volume', 'db:/data', busybox],
-      ...['sh', '-c', 'echo first >/data/word; sync; exec sleep 1000'],
+      ...['sh', '-c', 'echo first >/data/word; sync /data/word; exec sleep 1000'],
     );
     const inside = (script: string): Promise<string> =>
       daemon.docker('exec', 'user', 'sh', '-c', script);
@@ -56,7 +56,7 @@ test.serial(
     await loopcsi('volume', 'expand', 'db', '--size', '640Mi');
     t.true(Number(await inside("df -m /data | tail -n 1 | awk '{print $2}'")) > 500);
     await loopcsi('snapshot', 'create', 'db', 'monday');
-    await inside('echo second >/data/word; sync');
+    await inside('echo second >/data/word; sync /data/word');
     const snapshots = await daemon.docker(
       'volume',
       'inspect',

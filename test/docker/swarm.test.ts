@@ -89,7 +89,7 @@ async function startService(on: Machine, name: string, other: string): Promise<v
     `echo from-${name} >/www/word`,
     'httpd -h /www',
     `until timeout 2 wget -q -O /data/got http://${other}/word; do sleep 0.2; done`,
-    'sync',
+    'sync /data/got',
     'exec sleep 1000',
   ].join('\n');
   await left.daemon.docker(
@@ -157,7 +157,7 @@ test.serial(
 
 test.serial('a service keeps its data when its task is replaced', async (t) => {
   const before = await containerOf(left, 'west');
-  await left.daemon.docker('exec', before, 'sh', '-c', 'echo kept >/data/mark; sync');
+  await left.daemon.docker('exec', before, 'sh', '-c', 'echo kept >/data/mark; sync /data/mark');
   await left.daemon.docker('service', 'update', '--detach', '--quiet', '--force', 'west');
   const after = await eventually('a new task', async () => {
     const id = await containerOf(left, 'west');

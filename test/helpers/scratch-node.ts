@@ -30,7 +30,7 @@ export interface ScratchOptions {
   readonly pool?: Partial<PoolSettings>;
   readonly reached?: Reached;
   readonly host?: (host: Host) => Host;
-  /** Gives the driver a directory for its own mounts, `DIRECTORY/own`. */
+  /** Gives the driver a directory for its own mounts, `DIRECTORY/state/docker, as the default is`. */
   readonly mountDir?: boolean;
   readonly settings?: Partial<OpenDeps['settings']>;
 }
@@ -121,7 +121,7 @@ export async function scratchNode(
       stateDir: join(directory, 'state'),
       settings: {
         ...testSettings,
-        mountDir: options.mountDir === true ? join(directory, 'own') : undefined,
+        mountDir: options.mountDir === true ? join(directory, 'state', 'docker') : undefined,
         ...options.settings,
       },
       pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...pool }],

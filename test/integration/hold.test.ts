@@ -67,7 +67,7 @@ for (const fsType of fsTypes) {
     const node = await scratchNode(t, { mountDir: true });
     const volumeId = await make(node, 'v1', fsType);
     const path = await node.local.hold(call(), { volumeId, holder: 'a' });
-    t.is(path, join(node.directory, 'own', volumeId));
+    t.is(path, join(node.directory, 'state', 'docker', volumeId));
     t.deepEqual(await readdir(path), []);
     await writeFile(join(path, 'kept'), 'data');
     t.is(await node.local.hold(call(), { volumeId, holder: 'b' }), path);
@@ -76,7 +76,7 @@ for (const fsType of fsTypes) {
     await node.local.release(call(), { volumeId, holder: 'b' });
     t.deepEqual(await mountsBelow(node.directory), []);
     t.deepEqual(await devicesBelow(node.directory), []);
-    t.deepEqual(await readdir(join(node.directory, 'own')), []);
+    t.deepEqual(await readdir(join(node.directory, 'state', 'docker')), []);
     await node.local.hold(call(), { volumeId, holder: 'c' });
     t.is(await readFile(join(path, 'kept'), 'utf8'), 'data');
     await node.local.release(call(), { volumeId, holder: 'c' });
@@ -146,7 +146,7 @@ onNode('what is held cannot be deleted or staged, and what is staged cannot be h
 onNode('the own directory is no target for anybody else', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const stagingTargetPath = join(node.directory, 'own', volumeId);
+  const stagingTargetPath = join(node.directory, 'state', 'docker', volumeId);
   const input = { volumeId, stagingTargetPath, capability: capability() };
   t.is((await refusal(node.volumes.stageVolume(call(), input))).reason, 'invalid');
   const block = volumeInput('b1', { kind: 'block', sizeBytes: 16n * MiB });
@@ -301,7 +301,7 @@ onNode('without staging, a refused second publish leaves the first alone', async
   const published = await refusal(publish(node, volumeId, 'one'));
   t.is(published.reason, 'wrong-state');
   t.regex(published.message, /in use by containers of this machine as a Docker volume/);
-  t.is((await readdir(join(node.directory, 'own', volumeId)))[0], 'file');
+  t.is((await readdir(join(node.directory, 'state', 'docker', volumeId)))[0], 'file');
   await node.local.release(call(), { volumeId, holder: 'a' });
 });
 

@@ -105,7 +105,7 @@ test.serial('a cluster volume is made, published into a service, kept, and remov
     const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
     return ClusterVolume.Info?.VolumeID || undefined;
   });
-  await makeService('first', 'echo kept >/data/word; sync; exec sleep 1000');
+  await makeService('first', 'echo kept >/data/word; sync /data/word; exec sleep 1000');
   const first = await containerOf('first');
   t.regex(
     await daemon.docker('exec', first, 'sh', '-c', 'df /data | tail -n 1'),

@@ -18,9 +18,8 @@ test.before(async () => {
   node = await makeNode(lab, 'a');
   const data = join(node.directory, 'data');
   await mkdir(data);
-  await mkdir(place, { recursive: true, mode: 0o700 });
   // The machine's own directory stays out of it. Shared, as on a machine with systemd.
-  const script = 'mount --bind "$0" "$1" && mount --make-shared "$1"';
+  const script = 'mkdir -p "$1" && mount --bind "$0" "$1" && mount --make-shared "$1"';
   const [file = '', ...enter] = node.enter;
   await run(file, [...enter, 'sh', '-c', script, data, place]);
   daemon = await startDaemon(lab, node);
@@ -47,7 +46,7 @@ test.serial('the driver in a container serves its own dockerd, over its restart 
   await eventually('the plugin', async () =>
     (await daemon.tryDocker(...create)).exitCode === 0 ? true : undefined,
   );
-  const script = 'while :; do date >>/data/lines; sync; sleep 0.1; done';
+  const script = 'while :; do date >>/data/lines; sync /data/lines; sleep 0.1; done';
   const flags = ['--detach', '--name', 'writer', '--volume', 'data:/data'];
   await daemon.docker('run', ...flags, busybox, 'sh', '-c', script);
   const lines = async (): Promise<number> =>
