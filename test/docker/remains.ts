@@ -13,7 +13,8 @@ export const labPrefix = join(labs, prefix);
 
 /** Notes whose lab it is: this process, told from a later one of the same id by its start. */
 export async function claimLab(directory: string): Promise<void> {
-  await writeFile(ownerFile(directory), `${process.pid} ${await startTimeOf(process.pid)}`);
+  const startTime = (await startTimeOf(process.pid)) ?? '';
+  await writeFile(ownerFile(directory), `${process.pid} ${startTime}`);
 }
 
 function ownerFile(directory: string): string {
