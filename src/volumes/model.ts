@@ -32,7 +32,8 @@ export interface VolumeSettings {
   readonly pool: string | undefined;
   readonly provisioning: 'thin' | 'thick';
   readonly mkfsOptions: readonly string[];
-  readonly sectorSize: SectorSize;
+  /** undefined when left open: a copy has its source's then, any other volume 4096. */
+  readonly sectorSize: SectorSize | undefined;
   readonly trim: 'periodic' | 'online' | 'off';
   readonly directIo: boolean;
 }

@@ -33,7 +33,7 @@ export const knownParameters = {
   },
   sectorSize: {
     values: '`4096`, `512`',
-    default: '`4096`',
+    default: '`4096`; that of its source for a restore or clone',
     meaning: 'Logical sector size of the device in bytes. It stays with the volume for life.',
   },
   trim: {
@@ -101,12 +101,11 @@ export function parseParameters(parameters: Map, fsType: FsType | null): VolumeS
       `parameter trim '${trim}' does not go with provisioning 'thick': such a volume keeps its blocks; leave trim out`,
     );
   }
-  const sectorSize = pick(raw.sectorSize ?? '4096', ['4096', '512'], 'sectorSize');
   return {
     pool: parsePool(raw.pool),
     provisioning,
     mkfsOptions: mkfsOptions(raw.mkfsOptions ?? '', fsType),
-    sectorSize: sectorSize === '512' ? 512 : 4096,
+    sectorSize: parseSectorSize(raw.sectorSize),
     trim,
     directIo: pick(raw.directIO ?? 'true', ['true', 'false'], 'directIO') === 'true',
   };
@@ -172,6 +171,11 @@ function pick<const T extends string>(value: string, allowed: readonly T[], key:
     'invalid',
     `parameter ${key} '${value}' is not allowed; write one of ${allowed.join(', ')}`,
   );
+}
+
+function parseSectorSize(text: string | undefined): VolumeSettings['sectorSize'] {
+  if (text === undefined) return undefined;
+  return pick(text, ['4096', '512'], 'sectorSize') === '512' ? 512 : 4096;
 }
 
 function parsePool(pool: string | undefined): string | undefined {

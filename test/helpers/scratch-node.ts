@@ -68,7 +68,7 @@ export const plainSettings: VolumeSettings = {
   pool: undefined,
   provisioning: 'thin',
   mkfsOptions: [],
-  sectorSize: 4096,
+  sectorSize: undefined,
   trim: 'periodic',
   directIo: true,
 };

@@ -74,6 +74,24 @@ for (const ground of snapshotGrounds) {
     );
   }
 
+  onNode(
+    `${ground} pool: a copy has its source's sectors unless others are asked for`,
+    async (t) => {
+      const node = await scratchNode(t, { ground });
+      const small = { ...plainSettings, sectorSize: 512 } as const;
+      const id = await makeVolume(node, 'small', { sizeBytes: smallBytes.ext4, settings: small });
+      const source = { kind: 'volume', id } as const;
+      const copy = await restore(node, 'copy', source);
+      t.is(await restore(node, 'copy', source), copy, 'repeated');
+      const sectors = node.domain.pools.getVolume(copy).record.sectorSize;
+      t.is(sectors, 512);
+      const large = { settings: { ...plainSettings, sectorSize: 4096 } } as const;
+      t.is(await reasonOf(restore(node, 'other', source, large)), 'invalid');
+      t.is(await reasonOf(restore(node, 'copy', source, large)), 'conflict');
+      await unmountVolume(node, copy, await mountVolume(node, copy));
+    },
+  );
+
   onNode(`${ground} pool: repeated and changed requests, filters and deletes`, async (t) => {
     const node = await scratchNode(t, { ground });
     const a = await makeVolume(node, 'a', { sizeBytes: smallBytes.ext4 });

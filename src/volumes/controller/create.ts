@@ -13,7 +13,7 @@ import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { createFromSource } from '../snapshots/restore.ts';
 import { commitNew } from './new-entry.ts';
-import { leastBytesOf, newRecord } from './new-volume.ts';
+import { defaultSectorSize, leastBytesOf, newRecord } from './new-volume.ts';
 
 /**
  * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
@@ -132,7 +132,10 @@ export function requireSame(existing: FoundVolume, input: CreateVolumeInput): vo
   }
   if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
   compare('provisioning', record.provisioning, input.settings.provisioning);
-  compare('sectorSize', record.sectorSize, input.settings.sectorSize);
+  // Left open, a copy has its source's.
+  const { sectorSize = input.source === null ? defaultSectorSize : record.sectorSize } =
+    input.settings;
+  compare('sectorSize', record.sectorSize, sectorSize);
   compare('trim', record.trim, input.settings.trim);
   compare('directIO', record.directIo, input.settings.directIo);
   compare('mkfsOptions', record.mkfsOptions.join(' '), input.settings.mkfsOptions.join(' '));

@@ -6,6 +6,9 @@ import type { Domain } from '../domain.ts';
 import type { CreateVolumeInput } from '../model.ts';
 import { mountWords } from '../node/mount-words.ts';
 
+/** Of a volume whose request leaves it open. */
+export const defaultSectorSize = 4096;
+
 /** The least size of an image with that filesystem; a raw block volume needs one image unit. */
 export function leastBytesOf(domain: Domain, fsType: FsType | null): bigint {
   return fsType === null ? MiB : domain.host.filesystems[fsType].leastBytes;
@@ -31,7 +34,7 @@ export function newRecord(
     fsType: input.fsType,
     fsUuid: input.fsType === null ? null : randomUUID(),
     provisioning: settings.provisioning,
-    sectorSize: settings.sectorSize,
+    sectorSize: settings.sectorSize ?? defaultSectorSize,
     sizeBytes,
     trim: settings.trim,
     directIo: settings.directIo,

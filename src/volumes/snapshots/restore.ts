@@ -47,11 +47,11 @@ export async function createFromSource(
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   return explained(what, pool, async () => {
     const origin = await originOf(domain, source, { pool, what });
-    const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
-    requireLikeSource({ ...input, fsType }, origin, what);
+    const like = withOpenOf(input, origin);
+    requireLikeSource(like, origin, what);
     const sizeBytes = sizeFor(domain, input, origin, what);
     await requireGrowth(domain, source, { origin, sizeBytes, what });
-    const record = newRecord(domain, { id, input: { ...input, fsType }, sizeBytes });
+    const record = newRecord(domain, { id, input: like, sizeBytes });
     operation.beginEffects();
     const reservation = await pool.room.reserve(sizeBytes + origin.sharedBytes, what);
     try {
@@ -168,6 +168,13 @@ async function copyImage(
     }
   }
   await domain.host.copies.copySparse(from, to, { signal, onProgress });
+}
+
+/** What the request leaves open is as in the source. */
+function withOpenOf(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
+  const { sectorSize = origin.sectorSize } = input.settings;
+  const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
+  return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 
 /** A block image never becomes a mounted filesystem, nor the other way round, nor one filesystem another. */

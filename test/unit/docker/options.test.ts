@@ -36,7 +36,7 @@ test('nothing said: the defaults of the driver', (t) => {
     range: { requiredBytes: 0n, limitBytes: 0n },
     source: null,
     mountOptions: [],
-    settings: { pool: undefined, provisioning: 'thin', trim: 'periodic', sectorSize: 4096 },
+    settings: { pool: undefined, provisioning: 'thin', trim: 'periodic', sectorSize: undefined },
   });
 });
 

@@ -34,7 +34,7 @@ test('CreateVolume hands the domain what it asks and answers from the record', a
     fsType: 'ext4',
     range: { requiredBytes: 5n, limitBytes: 0n },
     source: { kind: 'snapshot', id: 's.0123abcd' },
-    settings: { pool: 'fast', trim: 'online', provisioning: 'thin', sectorSize: 4096 },
+    settings: { pool: 'fast', trim: 'online', provisioning: 'thin', sectorSize: undefined },
   });
   t.deepEqual(volume, {
     volume_id: 'pvc-1.0123abcd',

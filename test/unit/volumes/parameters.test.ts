@@ -8,12 +8,12 @@ import {
   parsePoolParameter,
 } from '../../../src/volumes/parameters.ts';
 
-test('nothing said: thin, 4096, periodic, direct', (t) => {
+test('nothing said: thin, periodic, direct, the sectors left open', (t) => {
   t.deepEqual(parseParameters({}, 'ext4'), {
     pool: undefined,
     provisioning: 'thin',
     mkfsOptions: [],
-    sectorSize: 4096,
+    sectorSize: undefined,
     trim: 'periodic',
     directIo: true,
   });
