@@ -10,14 +10,27 @@ import { StuckError } from './errors.ts';
 /** Threads of libuv's pool that blocking calls may hold; the launcher sets UV_THREADPOOL_SIZE=64, the rest stays free. */
 const defaultSlots = 48;
 const defaultBoundMs = 60_000;
+
+/** Of these slots, what the owners on one ground may hold together: a disk that hangs leaves the rest to the others. */
+const defaultSlotsOfGround = 32;
+
+interface Owner {
+  readonly name: string;
+  /** What its calls wait for, the disk of a pool for example; undefined where that is not known. */
+  readonly ground: string | undefined;
+}
+
 /** The owner of calls made outside `ownedBy`. */
-const nobody = 'driver';
+const nobody: Owner = { name: 'driver', ground: undefined };
 
-const owners = new AsyncLocalStorage<string>();
+const owners = new AsyncLocalStorage<Owner>();
 
-/** Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. */
-export function ownedBy<T>(owner: string, work: () => T): T {
-  return owners.run(owner, work);
+/**
+ * Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. Without
+ * a ground of its own it stands on that of whoever called.
+ */
+export function ownedBy<T>(name: string, work: () => T, ground?: string): T {
+  return owners.run({ name, ground: ground ?? owners.getStore()?.ground }, work);
 }
 
 export interface GateOptions<T> {
@@ -45,6 +58,7 @@ interface Entry {
 /** One owner's calls, first come, first served. */
 interface Lane {
   readonly owner: string;
+  readonly ground: string | undefined;
   readonly waiting: Entry[];
   running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
   stuck: boolean;
@@ -52,12 +66,16 @@ interface Lane {
 
 export class Gate {
   #free: number;
+  readonly #slotsOfGround: number;
+  /** Slots held, by ground. */
+  readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
   /** Lanes whose first call waits for a free slot, in order. */
   readonly #ready = new Set<Lane>();
 
-  constructor(slots: number = defaultSlots) {
+  constructor(slots: number = defaultSlots, slotsOfGround: number = defaultSlotsOfGround) {
     this.#free = slots;
+    this.#slotsOfGround = slotsOfGround;
   }
 
   /**
@@ -65,8 +83,7 @@ export class Gate {
    * would wait for itself. Throws StuckError when the bound passes, and at once while the owner is stuck.
    */
   run<T>(call: string, work: () => Promise<T>, options: GateOptions<T> = {}): Promise<T> {
-    const owner = owners.getStore() ?? nobody;
-    const lane = this.#laneOf(owner);
+    const lane = this.#laneOf(owners.getStore() ?? nobody);
     if (lane.stuck && lane.running !== undefined) return Promise.reject(stuckError(lane));
     return new Promise<T>((resolve, reject) => {
       const entry: Entry = {
@@ -101,10 +118,10 @@ export class Gate {
     );
   }
 
-  #laneOf(owner: string): Lane {
+  #laneOf({ name: owner, ground }: Owner): Lane {
     let lane = this.#lanes.get(owner);
     if (lane === undefined) {
-      lane = { owner, waiting: [], running: undefined, stuck: false };
+      lane = { owner, ground, waiting: [], running: undefined, stuck: false };
       this.#lanes.set(owner, lane);
     }
     return lane;
@@ -118,11 +135,11 @@ export class Gate {
       this.#lanes.delete(lane.owner);
       return;
     }
-    if (this.#free === 0) {
+    if (this.#free === 0 || this.#heldBy(lane) >= this.#slotsOfGround) {
       this.#ready.add(lane);
       return;
     }
-    this.#free -= 1;
+    this.#hold(lane, 1);
     this.#ready.delete(lane);
     lane.waiting.shift();
     lane.running = { entry, startedAtMs: performance.now() };
@@ -137,13 +154,25 @@ export class Gate {
     clearTimeout(lane.running?.entry.timer);
     lane.running = undefined;
     lane.stuck = false;
-    this.#free += 1;
+    this.#hold(lane, -1);
     this.#pump(lane);
     for (const next of this.#ready) {
       if (this.#free === 0) break;
       this.#pump(next);
     }
     return late;
+  }
+
+  #heldBy({ ground }: Lane): number {
+    return ground === undefined ? 0 : (this.#held.get(ground) ?? 0);
+  }
+
+  #hold(lane: Lane, slots: 1 | -1): void {
+    this.#free -= slots;
+    if (lane.ground === undefined) return;
+    const held = this.#heldBy(lane) + slots;
+    if (held === 0) this.#held.delete(lane.ground);
+    else this.#held.set(lane.ground, held);
   }
 
   #markStuck(lane: Lane, entry: Entry): void {

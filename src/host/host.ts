@@ -91,7 +91,7 @@ export interface AttachOptions {
 }
 
 export interface LoopDevices {
-  /** Every attached loop device of the machine, ours or not. */
+  /** Every attached loop device of the machine, ours or not, but one whose image hangs: nothing can be done with that. */
   list(): Promise<readonly LoopDevice[]>;
   /**
    * Path of its image as sysfs has it: as whoever attached it saw it, ` (deleted)` behind one that is unlinked; undefined

@@ -8,6 +8,9 @@ import type { FileIdentity, LoopDevice } from './host.ts';
 import { readKernelText } from './kernel.ts';
 import { readStatus } from './loop-status.ts';
 
+/** How long one device may take to answer before a list goes on without it. */
+const listBoundMs = 5_000;
+
 /** The folder of loop device `number` in sysfs, or a file below it. */
 export function sysfsPath(number: number, below = ''): string {
   return `/sys/devices/virtual/block/loop${number}/${below}`;
@@ -25,10 +28,10 @@ export class LoopScan {
     { readonly incarnation: bigint; readonly backing: FileIdentity }
   >();
 
-  /** Every attached device, by number. */
+  /** Every attached device, by number, but those that hang: whoever lists has the others to care for. */
   async list(): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
-    const devices = await inParallel(attached, (number) => this.#read(number));
+    const devices = await inParallel(attached, (number) => this.#readUnlessStuck(number));
     return devices.filter((device) => device !== undefined);
   }
 
@@ -66,13 +69,22 @@ export class LoopScan {
     return loopNumbers().filter((number) => incarnationOf(number) === undefined);
   }
 
+  async #readUnlessStuck(number: number): Promise<LoopDevice | undefined> {
+    try {
+      return await this.#read(number, { boundMs: listBoundMs });
+    } catch (error) {
+      if (error instanceof StuckError) return undefined;
+      throw error;
+    }
+  }
+
   /** Asks the device itself; undefined when it is no longer attached. A device that hangs makes only itself stuck. */
-  async #read(number: number): Promise<LoopDevice | undefined> {
+  async #read(number: number, bound = {}): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
     const incarnation = incarnationOf(number);
     try {
       const device = await ownedBy(path, () =>
-        withOpen(path, openFlags.read, (handle) => readStatus(handle, path)),
+        withOpen(path, openFlags.read, (handle) => readStatus(handle, path, bound)),
       );
       if (incarnation !== undefined && incarnation === incarnationOf(number)) {
         this.#known.set(number, { incarnation, backing: device.backing });

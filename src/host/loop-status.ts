@@ -16,9 +16,13 @@ export function markOf(mark: string): string {
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
-export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
+export async function readStatus(
+  handle: FileHandle,
+  path: string,
+  bound: { readonly boundMs?: number } = {},
+): Promise<LoopDevice> {
   const info = Buffer.alloc(layouts.loop_info64.size);
-  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path, ...bound });
   // The kernel answers all of these from memory.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);

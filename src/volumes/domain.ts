@@ -8,6 +8,12 @@ import type { Trash } from './pools/trash.ts';
 import type { SnapshotCopies } from './snapshots/snapshot-copies.ts';
 
 export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+/** The same with the pool, by name, whose disk the calls wait for. */
+export type OwnedOnGround = <T>(
+  owner: string,
+  work: () => Promise<T>,
+  ground: string | undefined,
+) => Promise<T>;
 
 export interface DomainSettings {
   readonly nodeTag: string;

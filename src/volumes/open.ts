@@ -12,7 +12,7 @@ import { expandVolume, nodeExpandVolume } from './controller/expand.ts';
 import { storageSigns, volumeHealth } from './controller/health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.ts';
 import { leastBytesOf } from './controller/new-volume.ts';
-import type { Domain, DomainSettings, OwnedBy } from './domain.ts';
+import type { Domain, DomainSettings, OwnedBy, OwnedOnGround } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import { trimPeriodically } from './guard/periodic-trim.ts';
 import { SpaceGuard } from './guard/space-guard.ts';
@@ -44,7 +44,7 @@ export interface OpenDeps {
   readonly reached?: Reached;
   readonly now?: () => number;
   /** Marks kernel calls with their owner (host/gate.ts). */
-  readonly ownedBy: OwnedBy;
+  readonly ownedBy: OwnedOnGround;
 }
 
 export interface OpenedVolumes {
@@ -70,14 +70,15 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(deps.ownedBy);
-  const trash = new Trash({ host, log, reached, ownedBy: deps.ownedBy });
+  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
+  const operations = new Operations(ownedBy);
+  const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
   const guard = new SpaceGuard({
     host,
     log,
     locks: operations.locks,
-    ownedBy: deps.ownedBy,
+    ownedBy,
     freezeLimitMs: settings.guardFreezeLimitMs,
   });
   const kubelet =
@@ -95,7 +96,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     copies,
     guard,
     settings,
-    ownedBy: deps.ownedBy,
+    ownedBy,
     kubelet,
     mountDir: settings.mountDir === undefined ? undefined : await makeMountDir(settings.mountDir),
     log,
@@ -105,12 +106,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
   const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), log);
   if (pools.all.every((pool) => pool.isServed)) await known.keepOnly((id) => pools.hasVolume(id));
-  const timer = setInterval(() => {
-    lookAgain(domain).catch((error: unknown) => {
-      log.error({ err: error }, 'looking at the pools failed');
-    });
-  }, lookAgainMs);
-  timer.unref();
+  const endLooking = lookAgainAndAgain(domain);
   const endTrimming = trimPeriodically(domain);
   return {
     domain,
@@ -122,7 +118,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     }),
     local: localVolumes(domain, known),
     close: async (boundMs) => {
-      clearInterval(timer);
+      endLooking();
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
       endTrimming();
@@ -143,11 +139,29 @@ async function openPool(domain: Domain, pool: Pool): Promise<void> {
   });
 }
 
-async function lookAgain(domain: Domain): Promise<void> {
-  for (const pool of domain.pools.all) {
-    if (pool.isServed) await domain.ownedBy(`pool ${pool.name}`, () => pool.check());
-    else await openPool(domain, pool);
-  }
+/** One look at a time for each pool: one that hangs must neither keep the others from theirs nor pile up threads. */
+function lookAgainAndAgain(domain: Domain): () => void {
+  const looking = new Set<Pool>();
+  const timer = setInterval(() => {
+    for (const pool of domain.pools.all) {
+      if (looking.has(pool)) continue;
+      looking.add(pool);
+      lookAgain(domain, pool)
+        .catch((error: unknown) => {
+          domain.log.error({ pool: pool.name, err: error }, 'looking at a pool failed');
+        })
+        .finally(() => looking.delete(pool));
+    }
+  }, lookAgainMs);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+async function lookAgain(domain: Domain, pool: Pool): Promise<void> {
+  if (pool.isOpen) await domain.ownedBy(`pool ${pool.name}`, () => pool.check());
+  else await openPool(domain, pool);
 }
 
 async function withBound(work: Promise<unknown>, boundMs: number): Promise<void> {

@@ -1,108 +1,13 @@
-import { mkdir, mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import { execa } from 'execa';
-import { type Client, makeClient } from '../../src/csi/client.ts';
 import { MiB } from '../../src/units.ts';
-import { type DriverProcess, startDriver } from '../helpers/driver.ts';
-import { makeGround, removeAll } from '../helpers/ground.ts';
 import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
 
 const onNode = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
-
-/** What nobody may wait longer for while something else hangs; generous, for a busy machine. */
-const boundMs = 15_000;
-const capability = {
-  access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },
-  access_type: 'mount',
-  mount: {},
-} as const;
-
-/** A driver with a pool on a filesystem that can be frozen under it, and one beside it. */
-class TwoPools {
-  readonly directory: string;
-  readonly driver: DriverProcess;
-  readonly controller: Client<'csi.v1.Controller'>;
-  readonly node: Client<'csi.v1.Node'>;
-  readonly identity: Client<'csi.v1.Identity'>;
-
-  private constructor(directory: string, driver: DriverProcess) {
-    const address = `unix://${driver.endpoint}`;
-    this.directory = directory;
-    this.driver = driver;
-    this.controller = makeClient('csi.v1.Controller', address);
-    this.node = makeClient('csi.v1.Node', address);
-    this.identity = makeClient('csi.v1.Identity', address);
-  }
-
-  static async make(): Promise<TwoPools> {
-    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-isolation-'));
-    await makeGround(directory, { ground: 'ext4' });
-    await mkdir(join(directory, 'good'));
-    const driver = await startDriver(directory, [
-      '--http-address=off',
-      `--pool=hung=${join(directory, 'pool')},create,overcommit=20`,
-      `--pool=good=${join(directory, 'good')},create,overcommit=20`,
-    ]);
-    return new TwoPools(directory, driver);
-  }
-
-  async create(name: string, pool: string, timeoutMs = boundMs): Promise<string> {
-    const { volume } = await this.controller.CreateVolume(
-      {
-        name,
-        capacity_range: { required_bytes: 32n * MiB },
-        volume_capabilities: [capability],
-        parameters: { pool },
-      },
-      { timeoutMs },
-    );
-    return volume?.volume_id ?? '';
-  }
-
-  async stage(volume_id: string): Promise<string> {
-    const staging_target_path = join(this.directory, `staging-${volume_id}`);
-    await mkdir(staging_target_path, { recursive: true });
-    const request = { volume_id, staging_target_path, volume_capability: capability };
-    await this.node.NodeStageVolume(request, { timeoutMs: boundMs });
-    return staging_target_path;
-  }
-
-  /** A whole life, each call within the bound. */
-  async live(name: string): Promise<void> {
-    const within = { timeoutMs: boundMs };
-    const volume_id = await this.create(name, 'good');
-    const staging_target_path = await this.stage(volume_id);
-    const target_path = join(this.directory, `target-${name}`);
-    await this.node.NodePublishVolume(
-      { volume_id, staging_target_path, target_path, volume_capability: capability },
-      within,
-    );
-    await this.node.NodeGetVolumeStats({ volume_id, volume_path: target_path }, within);
-    await this.controller.ListVolumes({}, within);
-    await this.controller.GetCapacity({ parameters: { pool: 'good' } }, within);
-    await this.node.NodeUnpublishVolume({ volume_id, target_path }, within);
-    await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, within);
-    await this.controller.DeleteVolume({ volume_id }, within);
-  }
-
-  async end(): Promise<readonly string[]> {
-    for (const client of [this.controller, this.node, this.identity]) client.close();
-    await this.driver.stop();
-    return removeAll(this.directory);
-  }
-}
-
-/** The code that a call ended with. */
-async function codeOf(call: Promise<unknown>): Promise<number> {
-  return call.then(
-    () => status.OK,
-    (error: unknown) => Number((error as { code?: unknown }).code ?? -1),
-  );
-}
 
 onNode('a pool whose disk hangs stops no other pool, and goes on when its disk does', async (t) => {
   t.timeout(5 * 60_000);

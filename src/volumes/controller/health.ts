@@ -6,10 +6,13 @@ import type { HealthSign, StorageSign } from '../model.ts';
 import { type Attachment, attachmentOf, isMountOf } from '../node/attachment.ts';
 import { readNotes } from '../node/node-notes.ts';
 import type { Pool } from '../pools/pool.ts';
+import { factsSoon } from '../pools/pool-measures.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
+/** How long a pool's filesystem may take to say how full it is before that is a sign. */
+const answerBoundMs = 5_000;
 
 /**
  * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
@@ -186,7 +189,11 @@ function deviceSigns(volume: FoundVolume, present: Attachment): HealthSign[] {
 }
 
 async function poolSigns(pool: Pool): Promise<HealthSign[]> {
-  const facts = await pool.room.facts();
+  const facts = await factsSoon(pool, answerBoundMs);
+  if (facts === undefined) {
+    const message = `pool '${pool.name}' does not answer; look at its disk`;
+    return [sign('INACCESSIBLE', 'PoolNotServed', message)];
+  }
   if (facts.freeBytes * 100n >= facts.totalBytes * lowPercent) return [];
   return [
     sign(
@@ -210,8 +217,9 @@ export async function storageSigns(domain: Domain): Promise<readonly StorageSign
       });
       continue;
     }
-    for (const { reason, message } of await poolSigns(pool)) {
-      signs.push({ pool: pool.name, status: 'STORAGE_DEGRADED', reason, message });
+    for (const { status: ofVolume, reason, message } of await poolSigns(pool)) {
+      const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
+      signs.push({ pool: pool.name, status, reason, message });
     }
     const broken = pool.volumes.broken.size + pool.snapshots.broken.size;
     if (broken > 0) {

@@ -1,6 +1,6 @@
 import type { Domain } from '../domain.ts';
 import type { Pool } from './pool.ts';
-import { roomOf } from './room.ts';
+import { type RoomFacts, roomOf } from './room.ts';
 
 /** A pool in numbers, for metrics. `bytes` is empty while they cannot be had. */
 export interface PoolMeasures {
@@ -24,28 +24,33 @@ export async function measurePools(
   );
 }
 
-async function bytesOf(pool: Pool, boundMs: number): Promise<Readonly<Record<string, bigint>>> {
+/** The facts of its room; undefined when its filesystem does not answer within the bound, or cannot. */
+export async function factsSoon(pool: Pool, boundMs: number): Promise<RoomFacts | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, boundMs, undefined);
   });
   try {
-    const facts = await Promise.race([pool.room.facts().catch(() => undefined), late]);
-    if (facts === undefined) return {};
-    const room = roomOf(facts);
-    return {
-      total: facts.totalBytes,
-      free: facts.freeBytes,
-      reserve: facts.reserveBytes,
-      promised: facts.promisedBytes,
-      allocated: facts.allocatedBytes,
-      snapshots: facts.snapshotBytes,
-      trash: facts.trashBytes,
-      room: room < 0n ? 0n : room,
-    };
+    return await Promise.race([pool.room.facts().catch(() => undefined), late]);
   } finally {
     clearTimeout(timer);
   }
+}
+
+async function bytesOf(pool: Pool, boundMs: number): Promise<Readonly<Record<string, bigint>>> {
+  const facts = await factsSoon(pool, boundMs);
+  if (facts === undefined) return {};
+  const room = roomOf(facts);
+  return {
+    total: facts.totalBytes,
+    free: facts.freeBytes,
+    reserve: facts.reserveBytes,
+    promised: facts.promisedBytes,
+    allocated: facts.allocatedBytes,
+    snapshots: facts.snapshotBytes,
+    trash: facts.trashBytes,
+    room: room < 0n ? 0n : room,
+  };
 }
 
 function volumesOf(pool: Pool): Readonly<Record<string, number>> {

@@ -1,7 +1,6 @@
-import { readdir, realpath, rm } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
@@ -16,10 +15,9 @@ import {
   type VolumeRecord,
   volumeRecord,
 } from '../../state/records.ts';
-import { syncDirectory } from '../../state/replace-file.ts';
 import type { Reached } from '../fault-points.ts';
-import { inBatches } from '../in-batches.ts';
 import { Index } from './index-of-records.ts';
+import { loadArea } from './load-records.ts';
 import {
   filesystemOf,
   type KeptArea,
@@ -39,6 +37,9 @@ export interface PoolDeps {
   readonly log: Logger;
   readonly now: () => number;
 }
+
+/** A look at a pool that takes longer says that its disk hangs: calls are refused then, instead of hanging one by one. */
+const answerBoundMs = 10_000;
 
 /**
  * One pool: a directory with images and their records. Its records are held in memory, loaded when it is opened and changed
@@ -117,6 +118,13 @@ export class Pool {
     return join(this.root, area, id, file);
   }
 
+  /** Whether something of that id stands in it. */
+  has(id: string): boolean {
+    return [this.volumes, this.snapshots, this.ephemerals, this.groups].some(
+      (index) => index.get(id) !== undefined,
+    );
+  }
+
   /** Drops the record of what has left its place on the disk. */
   forget(area: KeptArea, id: string): void {
     const index = {
@@ -135,7 +143,7 @@ export class Pool {
    * one that comes while another is at it waits for that one.
    */
   async open(settle: () => Promise<void>): Promise<boolean> {
-    if (this.isServed) return false;
+    if (this.isOpen) return false;
     if (this.#opening !== undefined) {
       await this.#opening;
       return false;
@@ -178,16 +186,43 @@ export class Pool {
     }
   }
 
-  /** Looks whether the directory is still the one that was opened; when not, the pool is away until it comes back. */
+  /** Whether it was opened and settled, and has not gone since: it may still be refused, while its disk hangs. */
+  get isOpen(): boolean {
+    return this.#isSettled;
+  }
+
+  /**
+   * Looks whether the directory is still the one that was opened; when not, the pool is away until it comes back. While the
+   * look itself hangs, it is not served.
+   */
   async check(): Promise<void> {
     const opened = this.#opened;
     if (opened === undefined) return;
+    const timer = setTimeout(() => {
+      this.#setProblem(
+        new VolumeError(
+          'unavailable',
+          `pool '${this.name}': ${this.settings.path} does not answer for ${answerBoundMs / 1000} s; look at its disk`,
+        ),
+      );
+    }, answerBoundMs);
+    try {
+      await this.#look(opened);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #look(opened: OpenedPool): Promise<void> {
     try {
       const root =
         opened.embeddedIn === undefined ? await realpath(this.settings.path) : opened.root;
       await readdir(join(root, 'tmp'));
       const marker = await readRecord(poolMarker, join(root, 'pool.json'));
-      if (marker.uuid === opened.marker.uuid) return;
+      if (marker.uuid === opened.marker.uuid) {
+        this.#answers();
+        return;
+      }
       this.#setProblem(
         new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
       );
@@ -201,6 +236,13 @@ export class Pool {
       );
     }
     await this.#close();
+  }
+
+  /** It is as it was; also after a time in which it did not answer. */
+  #answers(): void {
+    if (this.#problem === undefined || !this.#isSettled) return;
+    this.#problem = undefined;
+    this.#deps.log.info({ pool: this.name }, 'pool answers again');
   }
 
   async #close(): Promise<void> {
@@ -238,34 +280,4 @@ export class Pool {
       this.#deps.log.error({ pool: this.name, id, problem: why }, 'record cannot be read');
     }
   }
-}
-
-/** Records read together when a pool is opened. */
-const readsAtOnce = 16;
-
-async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
-  directory: string,
-  file: string,
-  schema: Parameters<typeof readRecord>[0],
-  index: Index<T>,
-): Promise<void> {
-  // What a crash left renamed but not synced is answered from now on, so it has to be on the disk first.
-  await syncDirectory(directory);
-  index.clear();
-  const jobs = (await readdir(directory)).map((id) => async () => {
-    const path = join(directory, id, file);
-    try {
-      // The schema belongs to the index's records by the calls above.
-      const record = (await readRecord(schema, path)) as T;
-      if (record.id === id) index.put(record);
-      else index.putBroken(id, `${path} names another id, '${record.id}'`);
-    } catch (error) {
-      if (hasErrno(error, 'ENOTDIR')) return;
-      // The process has none left: that says nothing of the record, and the pool is tried again.
-      if (hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM')) throw error;
-      index.putBroken(id, messageOf(error));
-    }
-    await rm(`${path}.new`, { force: true });
-  });
-  await inBatches(jobs, readsAtOnce);
 }

@@ -30,6 +30,12 @@ export class Pools {
     return this.all.filter((pool) => pool.isServed);
   }
 
+  /** The pool that the work of an owner waits for: owners are called by an id or a pool, with or without words before it. */
+  groundOf(owner: string): string | undefined {
+    const id = owner.slice(owner.lastIndexOf(' ') + 1);
+    return this.all.find((pool) => pool.name === id || pool.has(id))?.name;
+  }
+
   /** Throws `unavailable` when a configured pool is away: what is not found might be there. */
   requireAllServed(): void {
     for (const pool of this.all) pool.requireServed();

@@ -29,7 +29,8 @@ export class Trash {
   readonly #reached: Reached;
   readonly #ownedBy: OwnedBy;
   readonly #stop = new AbortController();
-  #work: Promise<void> = Promise.resolve();
+  /** One entry at a time for each pool. */
+  readonly #work = new Map<Pool, Promise<void>>();
   /** Places whose last renames are not known to be on the disk. */
   readonly #unsynced = new Map<string, Unsynced>();
 
@@ -117,17 +118,18 @@ export class Trash {
 
   /** Resolves when everything queued so far is gone. */
   async settled(): Promise<void> {
-    await this.#work;
+    await Promise.all(this.#work.values());
   }
 
   /** Ends the work after the slice under way; the rest is swept at the next start. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#work;
+    await this.settled();
   }
 
   #enqueue(pool: Pool, name: string): void {
-    this.#work = this.#work.then(async () => {
+    const before = this.#work.get(pool) ?? Promise.resolve();
+    const work = before.then(async () => {
       if (this.#stop.signal.aborted) return;
       try {
         await this.#ownedBy(`trash ${pool.name}`, () => this.#remove(pool, name));
@@ -139,6 +141,7 @@ export class Trash {
         );
       }
     });
+    this.#work.set(pool, work);
   }
 
   async #remove(pool: Pool, name: string): Promise<void> {

@@ -141,3 +141,38 @@ test('calls without an owner are the driver’s', async (t) => {
     message: /for driver/,
   });
 });
+
+test('what stands on one ground holds its share of the slots at most', async (t) => {
+  const gate = new Gate(4, 2);
+  const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
+  const results = hanging.map((call, index) =>
+    ownedBy(`hung ${index}`, () => gate.run('call', call.work), 'a disk that hangs'),
+  );
+  await Promise.all([hanging[0].started, hanging[1].started]);
+  let hasStarted = false;
+  void hanging[2].started.then(() => {
+    hasStarted = true;
+  });
+  t.is(await ownedBy('other', () => gate.run('call', quick), 'another disk'), 'quick');
+  t.is(await gate.run('call', quick), 'quick', 'nor do those who stand on none wait');
+  t.false(hasStarted);
+  hanging[0].end();
+  await hanging[2].started;
+  for (const call of hanging) call.end();
+  t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
+});
+
+test('who is called stands on the ground of the caller', async (t) => {
+  const gate = new Gate(4, 1);
+  const hanging = new Hanging();
+  const first = ownedBy(
+    'pool',
+    () => ownedBy('a device', () => gate.run('call', hanging.work)),
+    'disk',
+  );
+  await hanging.started;
+  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  await t.throwsAsync(second, { instanceOf: StuckError });
+  hanging.end();
+  t.is(await first, 'done');
+});

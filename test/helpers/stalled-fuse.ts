@@ -1,0 +1,52 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { until } from './until.ts';
+
+/** A directory served by a FUSE filesystem that can be made to answer nothing, as a network disk does whose server is gone. */
+export class StalledFuse {
+  readonly #server: ChildProcess;
+  readonly #directory: string;
+
+  private constructor(server: ChildProcess, directory: string) {
+    this.#server = server;
+    this.#directory = directory;
+  }
+
+  /** Mounts it at `DIRECTORY/pool`. */
+  static async mount(directory: string): Promise<StalledFuse> {
+    const target = join(directory, 'pool');
+    const layers = ['lower', 'upper', 'work'].map((name) => [name, join(directory, name)] as const);
+    for (const path of [target, ...layers.map(([, layer]) => layer)]) await mkdir(path);
+    const options = layers.map(([name, layer]) => `${name}dir=${layer}`);
+    // An overlay of one layer: a FUSE filesystem with all that a pool needs. In the foreground, so that the process is ours.
+    const server = spawn('fuse-overlayfs', ['-f', '-o', options.join(','), target], {
+      stdio: 'ignore',
+    });
+    const fuse = new StalledFuse(server, target);
+    await until('the FUSE filesystem is mounted', () => fuse.#isMounted());
+    return fuse;
+  }
+
+  async #isMounted(): Promise<boolean> {
+    const { exitCode } = this.#server;
+    if (exitCode !== null) throw new Error(`fuse-overlayfs ended with ${exitCode}`);
+    return (await readFile('/proc/self/mountinfo', 'utf8')).includes(` ${this.#directory} `);
+  }
+
+  /** From now on whoever asks it anything waits, in the kernel. */
+  stall(): void {
+    this.#server.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#server.kill('SIGCONT');
+  }
+
+  /** After it was unmounted, which ends the server. */
+  async ended(): Promise<void> {
+    this.resume();
+    if (this.#server.exitCode === null) await once(this.#server, 'exit');
+  }
+}

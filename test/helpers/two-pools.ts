@@ -1,0 +1,136 @@
+import { mkdir, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import { type Client, makeClient } from '../../src/csi/client.ts';
+import type { Partially } from '../../src/csi/services.ts';
+import type { VolumeCapability } from '../../src/csi/types.ts';
+import { MiB } from '../../src/units.ts';
+import { type DriverProcess, startDriver } from './driver.ts';
+import { makeGround, removeAll } from './ground.ts';
+
+/** What nobody may wait longer for while something else hangs; generous, for a busy machine. */
+export const boundMs = 15_000;
+export const capability = {
+  access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },
+  access_type: 'mount',
+  mount: {},
+} as const;
+const blockCapability = {
+  access_mode: capability.access_mode,
+  access_type: 'block',
+  block: {},
+} as const;
+
+export interface TwoPoolsOptions {
+  /** Brings what the first pool stands on to `DIRECTORY/pool`; an ext4 of its own if not given. */
+  readonly layGround?: (directory: string) => Promise<void>;
+}
+
+/** A driver with a pool, `hung`, whose ground can be made to stand still under it, and one, `good`, beside it. */
+export class TwoPools {
+  readonly directory: string;
+  driver!: DriverProcess;
+  controller!: Client<'csi.v1.Controller'>;
+  node!: Client<'csi.v1.Node'>;
+  identity!: Client<'csi.v1.Identity'>;
+
+  private constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  static async make(options: TwoPoolsOptions = {}): Promise<TwoPools> {
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-isolation-'));
+    if (options.layGround === undefined) await makeGround(directory, { ground: 'ext4' });
+    else await options.layGround(directory);
+    await mkdir(join(directory, 'good'));
+    const both = new TwoPools(directory);
+    await both.start();
+    return both;
+  }
+
+  async start(): Promise<void> {
+    this.driver = await startDriver(this.directory, [
+      '--http-address=127.0.0.1:0',
+      `--pool=hung=${join(this.directory, 'pool')},create,overcommit=20`,
+      `--pool=good=${join(this.directory, 'good')},create,overcommit=20`,
+    ]);
+    const address = `unix://${this.driver.endpoint}`;
+    this.controller = makeClient('csi.v1.Controller', address);
+    this.node = makeClient('csi.v1.Node', address);
+    this.identity = makeClient('csi.v1.Identity', address);
+  }
+
+  /** What the HTTP listener answers: the status, and the text. Throws when it takes longer than the bound. */
+  async http(path: string): Promise<{ readonly status: number; readonly text: string }> {
+    const ports = [...(await this.driver.log()).matchAll(/"httpPort":(\d+)/g)];
+    const url = `http://127.0.0.1:${ports.at(-1)?.[1] ?? ''}${path}`;
+    const answer = await fetch(url, { signal: AbortSignal.timeout(boundMs) });
+    return { status: answer.status, text: await answer.text() };
+  }
+
+  async create(name: string, pool: string, timeoutMs = boundMs): Promise<string> {
+    return this.#create(name, { pool, timeoutMs, capability });
+  }
+
+  async createBlock(name: string, pool: string): Promise<string> {
+    return this.#create(name, { pool, timeoutMs: boundMs, capability: blockCapability });
+  }
+
+  async #create(
+    name: string,
+    asked: { pool: string; timeoutMs: number; capability: Partially<VolumeCapability> },
+  ): Promise<string> {
+    const { pool, timeoutMs } = asked;
+    const { volume } = await this.controller.CreateVolume(
+      {
+        name,
+        capacity_range: { required_bytes: 32n * MiB },
+        volume_capabilities: [asked.capability],
+        parameters: { pool },
+      },
+      { timeoutMs },
+    );
+    return volume?.volume_id ?? '';
+  }
+
+  async stage(volume_id: string): Promise<string> {
+    const staging_target_path = join(this.directory, `staging-${volume_id}`);
+    await mkdir(staging_target_path, { recursive: true });
+    const request = { volume_id, staging_target_path, volume_capability: capability };
+    await this.node.NodeStageVolume(request, { timeoutMs: boundMs });
+    return staging_target_path;
+  }
+
+  /** A whole life, each call within the bound. */
+  async live(name: string): Promise<void> {
+    const within = { timeoutMs: boundMs };
+    const volume_id = await this.create(name, 'good');
+    const staging_target_path = await this.stage(volume_id);
+    const target_path = join(this.directory, `target-${name}`);
+    await this.node.NodePublishVolume(
+      { volume_id, staging_target_path, target_path, volume_capability: capability },
+      within,
+    );
+    await this.node.NodeGetVolumeStats({ volume_id, volume_path: target_path }, within);
+    await this.controller.ListVolumes({}, within);
+    await this.controller.GetCapacity({ parameters: { pool: 'good' } }, within);
+    await this.node.NodeUnpublishVolume({ volume_id, target_path }, within);
+    await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, within);
+    await this.controller.DeleteVolume({ volume_id }, within);
+  }
+
+  async end(): Promise<readonly string[]> {
+    for (const client of [this.controller, this.node, this.identity]) client.close();
+    await this.driver.stop();
+    return removeAll(this.directory);
+  }
+}
+
+/** The code that a call ended with. */
+export async function codeOf(call: Promise<unknown>): Promise<number> {
+  return call.then(
+    () => status.OK,
+    (error: unknown) => Number((error as { code?: unknown }).code ?? -1),
+  );
+}

@@ -1,0 +1,157 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../src/units.ts';
+import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
+import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { StalledFuse } from '../helpers/stalled-fuse.ts';
+import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
+import { until } from '../helpers/until.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const within = { timeoutMs: boundMs };
+/** Longer than the driver lets a call wait for its disk. */
+const patient = { timeoutMs: 90_000 };
+/** More volumes than there may be blocking calls at once. */
+const many = 60;
+const program = join(import.meta.dirname, '..', 'helpers', 'fsync-writer.js');
+
+async function onStalledPool(
+  t: ExecutionContext,
+  work: (both: TwoPools, fuse: StalledFuse) => Promise<void>,
+): Promise<void> {
+  t.timeout(6 * 60_000);
+  let fuse: StalledFuse | undefined;
+  const both = await TwoPools.make({
+    layGround: async (directory) => {
+      fuse = await StalledFuse.mount(directory);
+    },
+  });
+  t.teardown(async () => {
+    fuse?.resume();
+    const left = await both.end();
+    await fuse?.ended();
+    if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+  });
+  if (fuse === undefined) throw new Error('no FUSE filesystem');
+  await work(both, fuse);
+}
+
+/** Everything that concerns the other pool, and the node as a whole, is answered within its bound. */
+async function othersGoOn(t: ExecutionContext, both: TwoPools, name: string): Promise<void> {
+  await both.live(name);
+  t.true((await both.identity.Probe({}, within)).ready?.value, 'one pool is served');
+  for (const path of ['/healthz', '/readyz', '/metrics']) {
+    t.is((await both.http(path)).status, 200, path);
+  }
+}
+
+async function untilTold(both: TwoPools): Promise<void> {
+  await until('the hung pool is told of', async () => {
+    const { backend_health } = await both.node.NodeGetStorageHealth({}, within);
+    return backend_health.some(({ reason }) => reason === 'PoolNotServed');
+  });
+}
+
+/** A writer in a process of its own, which waits in the kernel while the pool hangs, and then goes on. */
+async function startWriter(file: string, chunks: number): Promise<() => Promise<Buffer>> {
+  const writer = spawn(process.execPath, [program, file, String(chunks)], { stdio: 'ignore' });
+  const ended = once(writer, 'exit');
+  await until('the writer has begun', async () =>
+    stat(file).then(
+      ({ size }) => size > 0,
+      () => false,
+    ),
+  );
+  return async () => {
+    await ended;
+    return readFile(file);
+  };
+}
+
+onNode('a pool that hangs stops no other, says so, and goes on when its disk does', async (t) => {
+  await onStalledPool(t, async (both, fuse) => {
+    const { controller, node } = both;
+    const staged = await both.create('staged', 'hung');
+    const volume_path = await both.stage(staged);
+    const deleted = await both.create('deleted', 'hung');
+    const blocks: string[] = [];
+    for (let index = 0; index < many; index += 1) {
+      blocks.push(await both.createBlock(`block-${index}`, 'hung'));
+    }
+    const written = await startWriter(join(volume_path, 'written'), 3);
+    fuse.stall();
+    const capacity_range = { required_bytes: 64n * MiB };
+    const changes = [
+      codeOf(both.create('new', 'hung', patient.timeoutMs)),
+      codeOf(controller.DeleteVolume({ volume_id: deleted }, patient)),
+      codeOf(controller.ControllerExpandVolume({ volume_id: staged, capacity_range }, patient)),
+    ];
+    // Each of these looks at an image of its own, all at once.
+    const looks = blocks.map((volume_id) =>
+      codeOf(node.NodeGetVolumeStats({ volume_id, volume_path: '/nowhere' }, patient)),
+    );
+    for (let round = 0; round < 3; round += 1) await othersGoOn(t, both, `good-${round}`);
+    await untilTold(both);
+    // From now on nothing of that pool is begun, and nobody waits for it.
+    const asked = { volume_id: staged, volume_path };
+    t.is(await codeOf(node.NodeGetVolumeStats(asked, within)), status.UNAVAILABLE);
+    t.is(await codeOf(both.create('another', 'hung')), status.UNAVAILABLE);
+    const { volume_health } = await node.NodeGetVolumeHealth({ volume_id: staged }, within);
+    t.is(volume_health?.health_statuses[0]?.reason, 'PoolNotServed');
+    t.regex((await both.http('/metrics')).text, /loopcsi_pool_served\{pool="hung"\} 0/);
+    for (const code of await Promise.all(changes)) {
+      t.true([status.ABORTED, status.UNAVAILABLE].includes(code), `bounded, no success: ${code}`);
+    }
+    for (const code of await Promise.all(looks)) t.not(code, status.DEADLINE_EXCEEDED);
+    await othersGoOn(t, both, 'good-at-last');
+
+    fuse.resume();
+    const text = await written();
+    for (const chunk of [0, 1, 2]) {
+      const at = chunk * chunkBytes;
+      t.true(text.subarray(at, at + chunkBytes).equals(chunkOf(chunk)), `chunk ${chunk}`);
+    }
+    await until(
+      'the repeated call succeeds',
+      async () => (await codeOf(both.create('new', 'hung'))) === status.OK,
+    );
+    const fresh = await both.create('new', 'hung');
+    await node.NodeUnstageVolume({ volume_id: staged, staging_target_path: volume_path }, within);
+    for (const volume_id of [fresh, staged, deleted, ...blocks]) {
+      await controller.DeleteVolume({ volume_id }, within);
+    }
+    t.deepEqual((await controller.ListVolumes({}, within)).entries, []);
+  });
+});
+
+onNode('a driver ends and starts while a pool hangs', async (t) => {
+  await onStalledPool(t, async (both, fuse) => {
+    const staged = await both.create('staged', 'hung');
+    const staging_target_path = await both.stage(staged);
+    fuse.stall();
+    const begun = performance.now();
+    await both.driver.stop();
+    const ms = performance.now() - begun;
+    t.true(ms < 45_000, `SIGTERM ends it: ${ms} ms`);
+    await both.start();
+    await othersGoOn(t, both, 'good');
+    await untilTold(both);
+    t.is(await codeOf(both.create('new', 'hung')), status.UNAVAILABLE);
+    fuse.resume();
+    await until(
+      'the pool is served again',
+      async () => (await codeOf(both.create('new', 'hung'))) === status.OK,
+    );
+    const { controller, node } = both;
+    await node.NodeUnstageVolume({ volume_id: staged, staging_target_path }, within);
+    for (const volume_id of [staged, await both.create('new', 'hung')]) {
+      await controller.DeleteVolume({ volume_id }, within);
+    }
+  });
+});

@@ -1,0 +1,33 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
+
+test('blocks of one pool that are never freed keep no other pool from freeing its own', async (t) => {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  const remove = files.removeInSlices.bind(files);
+  let goOn = (): void => undefined;
+  const hung = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  files.removeInSlices = async (path, options) => {
+    if (path.startsWith(join(node.directory, 'hung'))) await hung;
+    await remove(path, options);
+  };
+  const pools = ['hung', 'good'];
+  const { volumes, domain } = await node.open(pools.map((name) => node.settings(name)));
+  for (const pool of pools) {
+    const settings = { ...plainSettings, pool };
+    const { record } = await volumes.createVolume(call(), volumeInput(pool, { settings }));
+    await volumes.deleteVolume(call(), record.id);
+  }
+  const trashOf = (pool: string) => readdir(join(node.directory, pool, 'trash'));
+  await until('the good one is free', async () => (await trashOf('good')).length === 0);
+  t.is((await trashOf('hung')).length, 1);
+  goOn();
+  await domain.trash.settled();
+  t.deepEqual(await trashOf('hung'), []);
+});
