@@ -34,7 +34,11 @@ const longestSocketPath = 106;
 
 /** The path of `unix://PATH`; a bare absolute path is taken too. */
 export function socketPath(value: string): string {
-  const path = absolutePath(value.replace(/^unix:(?:\/\/)?(?=\/)/, ''));
+  const place = value.replace(/^unix:(?:\/\/)?(?=\/)/, '');
+  if (!place.startsWith('/')) {
+    throw new Error(`'${value}' is no unix socket; write for example unix:///run/loopcsi/csi.sock`);
+  }
+  const path = absolutePath(place);
   if (Buffer.byteLength(path) > longestSocketPath) {
     throw new Error(
       `'${path}' has ${Buffer.byteLength(path)} bytes, and a socket's may have ${longestSocketPath}; choose a shorter path`,

@@ -234,9 +234,15 @@ async function stop(parts: {
 async function serveCommand(argv: readonly string[]): Promise<void> {
   const command = addServeOptions(new Command('loopcsi serve'))
     .description('Serves CSI on a unix socket until it is told to stop.')
+    .showHelpAfterError("('--help' tells how to use it)")
     .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUse))
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
+  if (process.geteuid?.() !== 0) {
+    throw new Error(
+      'serving needs root: it attaches loop devices and mounts them; start it as root, for example with sudo',
+    );
+  }
   const log = createLog({ level: config.logLevel });
   process.on('uncaughtException', (error) => {
     // A bug: what it left is settled by the next start.

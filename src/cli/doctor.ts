@@ -83,15 +83,22 @@ async function withoutDriver(
   const { quiet: _, ...flags } = options;
   const config = await loadConfig(flags, session.environment);
   try {
-    const [{ makeRealHost }, { checkMachine }, { checkPoolAlone }] = await Promise.all([
-      import('../host/real-host.ts'),
-      import('../volumes/admin/doctor-machine.ts'),
-      import('../volumes/admin/doctor-pools.ts'),
-    ]);
+    const [{ makeRealHost }, { checkMachine }, { checkForgottenAlone, checkPoolAlone }] =
+      await Promise.all([
+        import('../host/real-host.ts'),
+        import('../volumes/admin/doctor-machine.ts'),
+        import('../volumes/admin/doctor-pools.ts'),
+      ]);
     const host = makeRealHost();
     const { stateDir, nodeId } = config;
     const pools = config.pools.map((pool) => checkPoolAlone(pool, { host, stateDir, nodeId }));
-    return [driver, ...(await checkMachine(host)), ...(await Promise.all(pools))];
+    const paths = config.pools.map(({ path }) => path);
+    return [
+      driver,
+      ...(await checkMachine(host)),
+      ...(await Promise.all(pools)),
+      ...(await checkForgottenAlone(stateDir, paths)),
+    ];
   } catch (error) {
     const cannot: Finding = {
       name: 'kernel-calls',

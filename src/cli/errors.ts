@@ -25,8 +25,10 @@ export class FailedError extends Error {
 
 export interface Failure {
   readonly exitCode: ExitCode;
-  /** '' when everything has been said. */
+  /** '' when there is nothing to say. */
   readonly message: string;
+  /** Whether a person has been told, by Commander. */
+  readonly isSaid: boolean;
   /** For machines: a gRPC code, `USAGE` or `FAILED`. */
   readonly code: string;
 }
@@ -50,25 +52,28 @@ function isGrpcError(error: unknown): error is GrpcError {
 export function failureOf(error: unknown): Failure {
   if (error instanceof CommanderError) {
     // Commander has printed it, the help texts included.
-    const exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUse;
-    return { exitCode, message: '', code: 'USAGE' };
+    const said = { isSaid: true, code: 'USAGE' };
+    if (error.exitCode === 0) return { ...said, exitCode: exitCodes.done, message: '' };
+    const isHelp = error.code === 'commander.help';
+    const message = isHelp ? "a command is missing; '--help' lists them" : error.message;
+    return { ...said, exitCode: exitCodes.wrongUse, message: message.replace(/^error: /, '') };
   }
   if (error instanceof UsageError) {
-    return { exitCode: exitCodes.wrongUse, message: error.message, code: 'USAGE' };
+    return { exitCode: exitCodes.wrongUse, message: error.message, code: 'USAGE', isSaid: false };
   }
   if (isGrpcError(error)) return grpcFailure(error);
   if (error instanceof VolumeError) {
     const exitCode = error.reason === 'invalid' ? exitCodes.wrongUse : exitCodes.failed;
-    return { exitCode, message: error.message, code: error.reason };
+    return { exitCode, message: error.message, code: error.reason, isSaid: false };
   }
-  return { exitCode: exitCodes.failed, message: messageOf(error), code: 'FAILED' };
+  return { exitCode: exitCodes.failed, message: messageOf(error), code: 'FAILED', isSaid: false };
 }
 
 /** The driver's messages are sentences already; what grpc-js itself says is not. */
 function grpcFailure({ code, details }: GrpcError): Failure {
   const name = status[code] ?? 'UNKNOWN';
   const exitCode = code === status.INVALID_ARGUMENT ? exitCodes.wrongUse : exitCodes.failed;
-  return { exitCode, message: sentenceFor(code, details), code: name };
+  return { exitCode, message: sentenceFor(code, details), code: name, isSaid: false };
 }
 
 function sentenceFor(code: number, details: string): string {

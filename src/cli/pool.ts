@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Pool } from '../csi/admin-types.ts';
-import { parseBytes } from '../units.ts';
 import { NoDriverError } from './driver.ts';
 import { UsageError } from './errors.ts';
-import { type Column, formatSize, formatTable } from './output.ts';
+import { sizeOf } from './flags.ts';
+import { type Column, count, formatSize, formatTable } from './output.ts';
 import { initPoolAlone } from './pool-alone.ts';
 import type { Act, Session } from './session.ts';
 
@@ -123,7 +123,7 @@ async function initPool(session: Session, place: string, options: InitOptions): 
     throw new UsageError(`'${place}' is not NAME=DIR; write for example fast=/mnt/nvme`);
   }
   const embeddedBytes =
-    options.reflink === undefined ? undefined : parseBytes(options.reflink, '--reflink');
+    options.reflink === undefined ? undefined : sizeOf(options.reflink, '--reflink');
   const asked = { name, path, embeddedBytes, force: options.force === true };
   try {
     const { admin } = await session.driver();
@@ -157,7 +157,7 @@ async function adoptPool(session: Session, name: string): Promise<void> {
   if (pool === null) throw new Error('the driver answered no pool');
   await session.show(poolAsJson(pool), () =>
     pool.state === 'SERVED'
-      ? `Pool '${name}' is this node's now: ${pool.volume_count} volumes, ${pool.snapshot_count} snapshots.`
+      ? `Pool '${name}' is this node's now: ${count(pool.volume_count, 'volume')}, ${count(pool.snapshot_count, 'snapshot')}.`
       : pool.reason,
   );
 }
@@ -167,8 +167,8 @@ async function growPool(
   name: string,
   options: { readonly size: string },
 ): Promise<void> {
+  const sizeBytes = sizeOf(options.size, '--size');
   const { admin } = await session.driver();
-  const sizeBytes = parseBytes(options.size, '--size');
   const { pool } = await admin.GrowPool({ name, size_bytes: sizeBytes });
   if (pool === null) throw new Error('the driver answered no pool');
   await session.show(

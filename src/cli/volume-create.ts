@@ -3,8 +3,8 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
-import { parseBytes } from '../units.ts';
 import { UsageError } from './errors.ts';
+import { sizeOf } from './flags.ts';
 import { formatSize } from './output.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
@@ -81,9 +81,10 @@ export async function createVolume(
       '--block and --fstype exclude each other; a block volume has no filesystem',
     );
   }
+  const sizeBytes = options.size === undefined ? undefined : sizeOf(options.size, '--size');
   const source = await findSource(session, options.from);
   const { controller, admin } = await session.driver();
-  const request = requestFor(name, options, source);
+  const request = requestFor(name, { ...options, sizeBytes }, source);
   const what = source === undefined ? `volume '${name}'` : `copying ${source.words} to '${name}'`;
   const { volume: created } = await withProgress(
     session.terminal,
@@ -140,14 +141,13 @@ async function findSource(session: Session, from: string | undefined): Promise<S
 
 function requestFor(
   name: string,
-  options: CreateOptions,
+  options: CreateOptions & { readonly sizeBytes: bigint | undefined },
   source: Source | undefined,
 ): Partial<CreateVolumeRequest> {
-  const requiredBytes = options.size === undefined ? 0n : parseBytes(options.size, '--size');
+  const { sizeBytes } = options;
   return {
     name,
-    capacity_range:
-      requiredBytes === 0n ? null : { required_bytes: requiredBytes, limit_bytes: 0n },
+    capacity_range: sizeBytes === undefined ? null : { required_bytes: sizeBytes, limit_bytes: 0n },
     volume_capabilities: [capabilityFor(options, source)],
     parameters: parametersFor(options),
     volume_content_source: source?.content ?? null,

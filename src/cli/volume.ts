@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
-import { parseBytes } from '../units.ts';
 import { FailedError } from './errors.ts';
+import { sizeOf } from './flags.ts';
 import { count, formatSize, formatTable } from './output.ts';
 import { patiently } from './patience.ts';
 import type { Act, Session } from './session.ts';
@@ -122,8 +122,8 @@ async function expandVolume(
   idOrName: string,
   options: { readonly size: string },
 ): Promise<void> {
-  const size_bytes = parseBytes(options.size, '--size');
-  const { volume_id } = await findVolume(session, idOrName);
+  const size_bytes = sizeOf(options.size, '--size');
+  const { volume_id, size_bytes: before } = await findVolume(session, idOrName);
   const { admin } = await session.driver();
   const { volume, at_next_mount: atNextMount } = await admin.ExpandVolume({
     volume_id,
@@ -131,7 +131,9 @@ async function expandVolume(
   });
   if (volume === null) throw new Error('the driver answered no volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
-    expandWords(volume, atNextMount),
+    size_bytes < before
+      ? `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} already, and no volume shrinks.`
+      : expandWords(volume, atNextMount),
   );
 }
 

@@ -106,10 +106,10 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
 
     async NodeGetStorageHealth(_request, call) {
       const signs = await volumes.storageHealth(call);
-      const backend_health = signs.map(({ pool, status, reason, message }) => ({
+      const backend_health = signs.map(({ status, reason, message }) => ({
         status,
         reason,
-        message: `pool '${pool}': ${message}`,
+        message,
         volume_capability: null,
       }));
       return { backend_health };

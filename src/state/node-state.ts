@@ -43,6 +43,11 @@ export class NodeState {
     return this.#pools[directory];
   }
 
+  /** Every directory where a pool was seen. */
+  get directories(): readonly string[] {
+    return Object.keys(this.#pools);
+  }
+
   async remember(directory: string, uuid: string): Promise<void> {
     const write = this.#written.then(async () => this.#remember(directory, uuid));
     this.#written = write.catch(() => undefined);

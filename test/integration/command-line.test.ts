@@ -252,7 +252,7 @@ onNode('pools are listed, made for later, and taken over from another node', asy
   t.teardown(() => stranger.stop());
   const [before] = await json<readonly PoolJson[]>('pool', 'list');
   t.is(before?.state, 'unavailable');
-  t.regex(await ok('pool', 'adopt', 'default'), /this node's now: 1 volumes/);
+  t.regex(await ok('pool', 'adopt', 'default'), /this node's now: 1 volume, 0 snapshots/);
   const [volume] = await json<readonly VolumeJson[]>('volume', 'list');
   t.true(volume?.id.startsWith('moved.'));
   t.not(volume?.id, created.id);

@@ -19,7 +19,7 @@ import { type InitInput, initByHand } from '../pools/pool-init.ts';
 import type { Finding } from './doctor.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
-import { checkPools } from './doctor-pools.ts';
+import { checkForgotten, checkPools } from './doctor-pools.ts';
 import {
   getSnapshotFacts,
   getVolumeFacts,
@@ -120,6 +120,10 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     diagnose: async (_call) => [
       ...(await checkMachine(domain.host)),
       ...(await checkPools(domain)),
+      ...(await checkForgotten(
+        deps.nodeState,
+        domain.pools.all.map(({ settings }) => settings.path),
+      )),
       ...(await checkLeftovers(domain)),
     ],
   };

@@ -33,7 +33,12 @@ export async function checkLeftovers(domain: Domain): Promise<readonly Finding[]
     ...troubled(seen),
   ];
   if (findings.length > 0) return findings;
-  return [ok('leftovers', `none; ${page.entries.length} volumes looked at`)];
+  return [
+    ok(
+      'leftovers',
+      `none; ${page.entries.length === 1 ? '1 volume' : `${page.entries.length} volumes`} looked at`,
+    ),
+  ];
 }
 
 /** Devices on files of our pools that no record explains, or on images that were deleted. */

@@ -1,4 +1,5 @@
-import { access } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import { NodeState } from '../../state/node-state.ts';
@@ -81,6 +82,46 @@ function abilityFindings(
     );
   }
   return findings;
+}
+
+/**
+ * Pools of this node that the driver was not told of: `--pool` given once takes the place of the default pool, and its volumes
+ * seem to be gone.
+ */
+export async function checkForgotten(
+  nodeState: NodeState,
+  configured: readonly string[],
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const path of nodeState.directories) {
+    if (configured.includes(path)) continue;
+    const volumes = await volumesIn(path).catch(() => 0);
+    if (volumes === 0) continue;
+    findings.push(
+      warn(
+        'forgotten-pool',
+        `${path} is a pool of this node with ${volumes === 1 ? '1 volume' : `${volumes} volumes`}, and no --pool names it`,
+        `add it to the driver's options, beside the others: --pool NAME=${path}`,
+      ),
+    );
+  }
+  return findings;
+}
+
+/** `checkForgotten` while no driver runs. */
+export async function checkForgottenAlone(
+  stateDir: string,
+  configured: readonly string[],
+): Promise<readonly Finding[]> {
+  if (!(await exists(stateDir))) return [];
+  return checkForgotten(await NodeState.open(stateDir), configured);
+}
+
+/** Entries of a pool that is not served; 0 where there is none. */
+async function volumesIn(path: string): Promise<number> {
+  const root = await poolRootIn(path);
+  if ((await findMarker(root, path)) === undefined) return 0;
+  return (await readdir(join(root, 'volumes'))).length;
 }
 
 /** What can be seen of a pool while no driver runs. Writes nothing. */

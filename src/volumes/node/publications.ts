@@ -71,7 +71,7 @@ export function requireAlike(
   if (alike) return;
   throw new VolumeError(
     'conflict',
-    `volume '${id}' is published at ${wanted.targetPath} with other arguments ` +
-      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, flags '${noted?.mountFlags.join(',') ?? ''}'); unpublish it first`,
+    `volume '${id}' is mounted at ${wanted.targetPath} otherwise ` +
+      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, mount flags '${noted?.mountFlags.join(',') ?? ''}'); unmount it there first`,
   );
 }

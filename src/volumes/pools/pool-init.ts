@@ -87,7 +87,7 @@ export async function initByHand(
     nodeTag: domain.settings.nodeTag,
     nowMs: domain.now(),
   });
-  if (pool === undefined) return { pool: notConfigured(settings), existed };
+  if (pool === undefined) return { pool: notConfigured(settings, domain.pools.all), existed };
   await deps.openPool(pool);
   return { pool: await poolFactsOf(domain, pool), existed };
 }
@@ -107,11 +107,14 @@ function requireMatch(pool: Pool | undefined, input: InitInput): void {
   );
 }
 
-function notConfigured(settings: PoolSettings): PoolFacts {
+function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFacts {
+  // Pools that a driver has by default are gone once one is named, so all of them are.
+  const all = [...served.map((pool) => pool.settings), settings];
+  const flags = all.map(({ name, path }) => `--pool ${name}=${path}`).join(' ');
   return {
     settings,
     isEmbedded: settings.reflinkBytes !== undefined,
-    problem: `this driver does not serve it yet; add '--pool ${settings.name}=${settings.path}' to its options and restart it`,
+    problem: `this driver does not serve it yet; restart it with all of its pools: ${flags}`,
     marker: undefined,
     abilities: undefined,
     room: undefined,

@@ -89,8 +89,9 @@ const cases = [
     name: 'commander has printed its own',
     error: new CommanderError(1, 'commander.unknownOption', 'error: unknown option'),
     exitCode: 2,
-    message: /^$/,
+    message: /^unknown option$/,
     code: 'USAGE',
+    isSaid: true,
   },
   {
     name: 'help is no error',
@@ -98,15 +99,17 @@ const cases = [
     exitCode: 0,
     message: /^$/,
     code: 'USAGE',
+    isSaid: true,
   },
   { name: 'anything else', error: 'text', exitCode: 1, message: /^text$/, code: 'FAILED' },
 ] as const;
 
-for (const { name, error, exitCode, message, code } of cases) {
+for (const { name, error, exitCode, message, code, ...rest } of cases) {
   test(`failureOf: ${name}`, (t) => {
     const failure = failureOf(error);
     t.is(failure.exitCode, exitCode);
     t.regex(failure.message, message);
     t.is(failure.code, code);
+    t.is(failure.isSaid, 'isSaid' in rest);
   });
 }

@@ -92,6 +92,52 @@ test('with --json an error is JSON too', async (t) => {
   t.deepEqual(Object.keys((JSON.parse(stderr) as { error: object }).error), ['code', 'message']);
 });
 
+for (const argv of [
+  ['volume', 'create'],
+  ['volume', 'lisst'],
+  ['volume', 'create', 'a', '--fstype', 'ntfs'],
+  ['volume'],
+]) {
+  test(`with --json wrong use is JSON too: ${argv.join(' ')}`, async (t) => {
+    const { exitCode, stderr } = await run(...argv, '--json');
+    t.is(exitCode, 2);
+    const { error } = JSON.parse(stderr) as { error: { code: string; message: string } };
+    t.is(error.code, 'USAGE');
+    t.regex(error.message, /^(?!error:)./);
+  });
+}
+
+for (const argv of [
+  ['volume', 'create', 'a', '--size', 'foo'],
+  ['volume', 'create', 'a', '--size', '-1Gi'],
+  ['volume', 'create', 'a', '--size', '0'],
+  ['volume', 'clone', 'a', 'b', '--size', '0Gi'],
+  ['volume', 'expand', 'a', '--size', '0'],
+  ['snapshot', 'restore', 'a', 'b', '--size', 'x'],
+  ['pool', 'grow', 'a', '--size', 'x'],
+  ['pool', 'init', 'a=/b', '--reflink', '0'],
+]) {
+  test(`what can never be right is wrong use without a driver: ${argv.join(' ')}`, async (t) => {
+    const { exitCode, stderr } = await run(...argv, '--endpoint', '/nowhere/csi.sock');
+    t.is(exitCode, 2);
+    t.regex(stderr, /--(?:size|reflink)/);
+  });
+}
+
+test('help goes as deep as it is asked to', async (t) => {
+  const { exitCode, stdout } = await run('help', 'volume', 'create');
+  t.is(exitCode, 0);
+  t.regex(stdout, /Usage: loopcsi volume create/);
+  t.regex((await run('help', 'serve')).stdout, /--state-dir/);
+  t.is((await run('help', 'volume', 'nonsense')).exitCode, 2);
+});
+
+test('serve behind a flag says where it belongs', async (t) => {
+  const { exitCode, stderr } = await run('--endpoint', '/nowhere/csi.sock', 'serve');
+  t.is(exitCode, 2);
+  t.regex(stderr, /'serve' comes first/);
+});
+
 test('the flag is over the environment is over the default', (t) => {
   const environment = { LOOPCSI_ENDPOINT: 'unix:///from/environment' };
   t.is(endpointOf('unix:///from/flag', environment), '/from/flag');

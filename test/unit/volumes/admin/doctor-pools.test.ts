@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { NodeState } from '../../../../src/state/node-state.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
-import { checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
+import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { poolDefaults } from '../../../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
@@ -108,3 +108,24 @@ for (const { name, setUp, state, says } of cases) {
     t.is(finding.remedy === '', state === 'ok', 'what is wrong has a remedy');
   });
 }
+
+test('a pool with volumes that no option names is told', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const nodeState = await NodeState.open(join(directory, 'state'));
+  const [named, forgotten, empty, gone] = ['named', 'forgotten', 'empty', 'gone'].map((name) =>
+    join(directory, name),
+  ) as [string, string, string, string];
+  for (const path of [named, forgotten, empty]) {
+    await ours(path);
+    await mkdir(join(path, 'volumes'));
+    if (path !== empty) await mkdir(join(path, 'volumes', 'v'));
+  }
+  for (const path of [named, forgotten, empty, gone]) await nodeState.remember(path, uuid);
+  const findings = await checkForgotten(nodeState, [named]);
+  t.deepEqual(
+    findings.map(({ name, state }) => [name, state]),
+    [['forgotten-pool', 'warn']],
+  );
+  t.true(findings[0]?.message.startsWith(forgotten));
+});
