@@ -5,6 +5,7 @@ import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools/pools.ts';
 import type { Trash } from './pools/trash.ts';
+import type { RestoreCopies } from './snapshots/restore-copies.ts';
 import type { SnapshotCopies } from './snapshots/snapshot-copies.ts';
 
 export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
@@ -43,6 +44,7 @@ export interface Domain {
   readonly operations: Operations;
   readonly trash: Trash;
   readonly copies: SnapshotCopies;
+  readonly restores: RestoreCopies;
   readonly guard: SpaceGuard;
   readonly settings: DomainSettings;
   /**

@@ -51,6 +51,7 @@ export const faultPoints = [
   'copy:done',
   'copy:renamed',
   'copy:recorded',
+  'restore:advanced',
   'restore:taken',
   'restore:uuid-renewed',
   'restore:grown',

@@ -30,6 +30,7 @@ import { Pool } from './pools/pool.ts';
 import type { PoolSettings } from './pools/pool-settings.ts';
 import { Pools } from './pools/pools.ts';
 import { Trash } from './pools/trash.ts';
+import { RestoreCopies } from './snapshots/restore-copies.ts';
 import { settleSnapshots } from './snapshots/settle-snapshots.ts';
 import { snapshotCalls } from './snapshots/snapshot-calls.ts';
 import { SnapshotCopies } from './snapshots/snapshot-copies.ts';
@@ -74,6 +75,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const operations = new Operations(ownedBy);
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
+  const restores = new RestoreCopies();
   const guard = new SpaceGuard({
     host,
     log,
@@ -94,6 +96,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     operations,
     trash,
     copies,
+    restores,
     guard,
     settings,
     ownedBy,
@@ -121,6 +124,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       endLooking();
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
+      restores.stop();
       endTrimming();
       // First: what waits for room in a frozen filesystem would never end.
       await guard.stop();

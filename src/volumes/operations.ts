@@ -14,6 +14,8 @@ export interface Operation {
   readonly log: Logger;
   /** The driver's own wish to stop: SIGTERM past its bound, or a delete of the same id. Long work polls it. */
   readonly signal: AbortSignal;
+  /** The driver ends: what the next start can go on with should stay. */
+  isClosing(): boolean;
   /**
    * Called once, right before the first effect: throws `cancelled` when no caller waits any more. From then on the work goes
    * on to its end whoever waits (design: the caller's deadline ends only its waiting).
@@ -103,7 +105,7 @@ export class Operations {
     this.#closed = true;
     await this.#allEnded(boundMs);
     for (const running of this.#running.values()) {
-      running.abort.abort(new VolumeError('cancelled', 'the driver is shutting down'));
+      running.abort.abort(new VolumeError('unavailable', 'the driver is shutting down; try again'));
     }
     await this.#allEnded(boundMs);
   }
@@ -132,6 +134,7 @@ export class Operations {
     const operation: Operation = {
       log: run.call.log,
       signal: abort.signal,
+      isClosing: () => this.#closed,
       beginEffects: () => {
         abort.signal.throwIfAborted();
         if (running?.waiting === 0) throw cancelled(plan.name);

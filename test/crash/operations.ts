@@ -70,6 +70,29 @@ async function fillBlock(world: World, name: string, bytes: bigint): Promise<voi
   }
 }
 
+/** An idle raw block volume with more data than is copied at once. */
+async function longBlock(world: World, name: string): Promise<void> {
+  await calls.create(world, name, { kind: 'block', sizeBytes: longCopyBytes });
+  await calls.stage(world, name, 'block');
+  await fillBlock(world, name, longCopyBytes);
+  await calls.unstage(world, name);
+}
+
+/** Throws when the first bytes are not what `fillBlock` wrote. */
+async function requireBlock(world: World, name: string, bytes: bigint): Promise<void> {
+  const device = await open(join(await world.stagingPathOf(name), 'device'));
+  const chunk = Buffer.alloc(Number(4n * MiB));
+  const expected = Buffer.alloc(chunk.length, 'loopcsi');
+  try {
+    for (let at = 0n; at < bytes; at += 4n * MiB) {
+      await device.read(chunk, 0, chunk.length, Number(at));
+      if (!chunk.equals(expected)) throw new Error(`${name} differs behind byte ${at}`);
+    }
+  } finally {
+    await device.close();
+  }
+}
+
 const creating: readonly Operation[] = [
   ...kinds.map(
     (kind): Operation => ({
@@ -322,13 +345,23 @@ const snapshots: readonly Operation[] = [
   {
     name: 'snapshot of idle block, copied for long',
     ground: 'directory',
-    prepare: async (world) => {
-      await calls.create(world, 'v', { kind: 'block', sizeBytes: longCopyBytes });
-      await calls.stage(world, 'v', 'block');
-      await fillBlock(world, 'v', longCopyBytes);
-      await calls.unstage(world, 'v');
-    },
+    prepare: (world) => longBlock(world, 'v'),
     call: (world) => calls.snapshot(world, 's', 'v'),
+  },
+  {
+    name: 'restore block, copied for long',
+    ground: 'directory',
+    prepare: async (world) => {
+      await longBlock(world, 'v');
+      await calls.snapshot(world, 's', 'v');
+    },
+    call: (world) =>
+      calls.create(world, 'r', { kind: 'block', sizeBytes: longCopyBytes, snapshot: 's' }),
+    check: async (world) => {
+      await calls.stage(world, 'r', 'block');
+      await requireBlock(world, 'r', longCopyBytes);
+      await calls.unstage(world, 'r');
+    },
   },
   {
     name: 'snapshot of staged ext4, copied while frozen',

@@ -9,7 +9,11 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
-import type { CreateGroupSnapshotInput, CreateSnapshotInput } from '../../src/volumes/model.ts';
+import type {
+  CreateGroupSnapshotInput,
+  CreateSnapshotInput,
+  VolumeKind,
+} from '../../src/volumes/model.ts';
 import { openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { call, testSettings, volumeInput } from './scratch-node.ts';
@@ -17,7 +21,12 @@ import { call, testSettings, volumeInput } from './scratch-node.ts';
 /** What the process is to do when it is killed. */
 export type KilledCall =
   | { readonly rpc: 'snapshot'; readonly input: CreateSnapshotInput }
-  | { readonly rpc: 'restore'; readonly name: string; readonly snapshotId: string }
+  | {
+      readonly rpc: 'restore';
+      readonly name: string;
+      readonly snapshotId: string;
+      readonly kind?: VolumeKind;
+    }
   | { readonly rpc: 'deleteSnapshot'; readonly snapshotId: string }
   | { readonly rpc: 'group'; readonly input: CreateGroupSnapshotInput }
   | { readonly rpc: 'deleteGroup'; readonly groupId: string; readonly members: readonly string[] }
@@ -36,7 +45,8 @@ async function doIt(volumes: Volumes, work: KilledCall): Promise<void> {
       return;
     case 'restore': {
       const source = { kind: 'snapshot', id: work.snapshotId } as const;
-      await volumes.createVolume(call(), volumeInput(work.name, { source, fsTypeIsOpen: true }));
+      const { name, kind = 'mount' } = work;
+      await volumes.createVolume(call(), volumeInput(name, { source, kind, fsTypeIsOpen: true }));
       return;
     }
     case 'deleteSnapshot':

@@ -36,6 +36,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
+        await domain.restores.drop(domain, id);
         await domain.trash.syncDiscarded();
         return;
       }

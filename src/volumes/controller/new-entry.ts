@@ -19,6 +19,10 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
   /** Images that `build` leaves in the directory; synced before the record is written. */
   readonly images: readonly string[];
+  /** A directory in `tmp/` with a part of the work, instead of a new one. */
+  readonly begun?: string | undefined;
+  /** Whether a failure leaves the directory to the next start. */
+  readonly staysAfterFailure?: (directory: string) => Promise<boolean>;
   /** Called right after the rename: from then on it exists, also when a later step fails. */
   readonly placed?: (record: v.InferOutput<S>) => void;
 }
@@ -33,19 +37,28 @@ export async function commitNew<S extends v.GenericSchema>(
   domain: Domain,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
-  const temporary = await newDirectory(domain, entry.pool);
+  const temporary = entry.begun ?? (await newDirectory(domain, entry.pool));
+  let stays = false;
   try {
     const record = await entry.build(temporary);
     await finishNew(domain, entry, { temporary, record });
     return await placeNew(domain, entry, { temporary, record });
+  } catch (error) {
+    stays = (await entry.staysAfterFailure?.(temporary)) === true;
+    throw error;
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    if (!stays) await rm(temporary, { recursive: true, force: true });
   }
 }
 
-/** A directory of its own in the pool's `tmp/`. Its name says in which opening of the pool it was begun. */
+/** Where something new is built: its name says in which opening of the pool it was begun. */
+export function newName(pool: Pool): string {
+  return pool.pathOf('tmp', `${pool.openings}.${randomUUID()}`);
+}
+
+/** A directory of its own in the pool's `tmp/`. */
 export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
-  const temporary = pool.pathOf('tmp', `${pool.openings}.${randomUUID()}`);
+  const temporary = newName(pool);
   await mkdir(temporary, { mode: 0o700 });
   try {
     await domain.reached('new:directory-made');

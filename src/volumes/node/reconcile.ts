@@ -17,7 +17,7 @@ interface KnownImage {
 
 /**
  * Brings what a crash left in one pool to rest, before any call is answered: thaws every filesystem of ours first, detaches
- * devices nobody uses, empties `tmp/`, removes inline volumes whose target is gone, queues the trash. What it cannot explain
+ * devices nobody uses, empties `tmp/` of all but copies that can go on, removes inline volumes whose target is gone, queues the trash. What it cannot explain
  * it reports and leaves alone. Idempotent.
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
@@ -149,6 +149,7 @@ async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   }
   for (const entry of await readdir(directory)) {
     await quietly(domain, entry, async () => {
+      if (await domain.restores.keep(domain, pool, entry)) return;
       await rm(join(directory, entry), { recursive: true, force: true });
       domain.log.info(
         { pool: pool.name, entry },

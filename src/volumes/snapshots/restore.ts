@@ -1,35 +1,25 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4-superblock.ts';
-import type { FsType, ImageStatus, SectorSize } from '../../host/host.ts';
+import type { FsType } from '../../host/host.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
-import { formatBytes } from '../../units.ts';
-import { chooseCapacity } from '../capacity.ts';
 import { commitNew } from '../controller/new-entry.ts';
-import { leastBytesOf, newRecord } from '../controller/new-volume.ts';
+import { newRecord } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { VolumeId } from '../ids.ts';
-import type { CreateVolumeInput, Volume, VolumeKind, VolumeSource } from '../model.ts';
+import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 import { type Cut, canShare, planCut, takeCuts } from './cut.ts';
-
-/** What a new volume starts from. */
-interface Origin {
-  readonly what: string;
-  readonly pool: Pool;
-  readonly kind: VolumeKind;
-  readonly fsType: FsType | null;
-  readonly sectorSize: SectorSize;
-  readonly provisioning: VolumeRecord['provisioning'];
-  readonly image: ImageStatus;
-  /** Puts its bytes into a new file. */
-  readonly take: (to: string, operation: Operation) => Promise<void>;
-  /** Bytes that become shared with the copy and so must be promised to the source again: a volume's, on a reflink pool. */
-  readonly sharedBytes: bigint;
-}
+import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from './restore-copies.ts';
+import {
+  type Origin,
+  requireGrowth,
+  requireLikeSource,
+  sizeFor,
+  withOpenOf,
+} from './restore-origin.ts';
 
 /**
  * Restore of a snapshot or clone of a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of both:
@@ -46,14 +36,19 @@ export async function createFromSource(
   const home = sourcePool(domain, source);
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   return explained(what, pool, async () => {
-    const origin = await originOf(domain, source, { pool, what });
+    const origin = await originOf(domain, source, { id, pool, what });
     const like = withOpenOf(input, origin);
     requireLikeSource(like, origin, what);
     const sizeBytes = sizeFor(domain, input, origin, what);
     await requireGrowth(domain, source, { origin, sizeBytes, what });
     const record = newRecord(domain, { id, input: like, sizeBytes });
     operation.beginEffects();
-    const reservation = await pool.room.reserve(sizeBytes + origin.sharedBytes, what);
+    const half = await halfCopyOf(domain, id, { origin, pool });
+    // What it has allocated is gone from the pool's free blocks already.
+    const rest = sizeBytes - (half?.allocatedBytes ?? 0n);
+    const bytes = (rest > 0n ? rest : 0n) + origin.sharedBytes;
+    const reservation = await pool.room.reserve(bytes, what);
+    if (half !== undefined) domain.restores.take(id);
     try {
       const made = await commitNew(domain, {
         pool,
@@ -62,11 +57,15 @@ export async function createFromSource(
         file: 'volume.json',
         schema: volumeRecord,
         images: ['disk.img'],
+        begun: half?.directory,
+        staysAfterFailure: async (directory) =>
+          operation.isClosing() && (await holdsHalfCopy(directory)),
         placed: (placed) => {
           pool.volumes.put(placed);
         },
         build: async (directory) => {
-          await build(domain, origin, { directory, record, operation });
+          const resumeFrom = half?.doneBytes ?? 0n;
+          await build(domain, origin, { directory, record, operation, resumeFrom });
           return record;
         },
       });
@@ -88,9 +87,9 @@ function sourcePool(domain: Domain, source: VolumeSource): Pool {
 async function originOf(
   domain: Domain,
   source: VolumeSource,
-  options: { pool: Pool; what: string },
+  options: { id: VolumeId; pool: Pool; what: string },
 ): Promise<Origin> {
-  const { pool, what } = options;
+  const { id, pool, what } = options;
   if (source.kind === 'volume') {
     const volume = domain.pools.getVolume(source.id);
     const cut = await planCut(domain, volume, { pool, freezeForCopy: false, what });
@@ -112,19 +111,31 @@ async function originOf(
     );
   }
   const image = await domain.host.files.imageStatus(snapshot.imagePath);
+  const copySource = copySourceOf(snapshot.record, image);
   return {
     ...snapshot.record,
     what: `snapshot '${source.id}'`,
     pool: snapshot.pool,
     image,
     sharedBytes: 0n,
-    take: (to, operation) =>
+    copySource,
+    take: (to, operation, resumeFrom) =>
       copyImage(domain, snapshot.imagePath, {
-        to,
         pools: [snapshot.pool, pool],
-        ...copyOptions(operation),
+        copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
       }),
   };
+}
+
+/** What an earlier run of the driver copied for this volume, where a copy is needed at all. */
+async function halfCopyOf(
+  domain: Domain,
+  id: VolumeId,
+  { origin, pool }: { origin: Origin; pool: Pool },
+): Promise<HalfCopy | undefined> {
+  const { copySource: source } = origin;
+  if (source === undefined || (await canShare(origin.pool, pool))) return undefined;
+  return domain.restores.find(id, { pool, source });
 }
 
 interface CopyOptions {
@@ -156,96 +167,31 @@ async function takeOne(
 async function copyImage(
   domain: Domain,
   from: string,
-  options: CopyOptions & { to: string; pools: readonly [Pool, Pool] },
+  options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copyNoted>[2] },
 ): Promise<void> {
-  const { to, pools, signal, onProgress } = options;
+  const { pools, copy } = options;
   if (await canShare(...pools)) {
     try {
-      await domain.host.copies.reflink(from, to);
+      await domain.host.copies.reflink(from, copy.to);
       return;
     } catch (error) {
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
     }
   }
-  await domain.host.copies.copySparse(from, to, { signal, onProgress });
-}
-
-/** What the request leaves open is as in the source. */
-function withOpenOf(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
-  const { sectorSize = origin.sectorSize } = input.settings;
-  const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
-  return { ...input, fsType, settings: { ...input.settings, sectorSize } };
-}
-
-/** A block image never becomes a mounted filesystem, nor the other way round, nor one filesystem another. */
-function requireLikeSource(input: CreateVolumeInput, origin: Origin, what: string): void {
-  if (input.kind !== origin.kind) {
-    throw new VolumeError(
-      'invalid',
-      `${what}: ${origin.what} is of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
-    );
-  }
-  if (input.fsType !== origin.fsType) {
-    throw new VolumeError(
-      'invalid',
-      `${what}: ${origin.what} holds ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; ask for what it holds (in Kubernetes: a StorageClass with that fstype)`,
-    );
-  }
-  if (input.settings.sectorSize !== origin.sectorSize) {
-    throw new VolumeError(
-      'invalid',
-      `${what}: ${origin.what} has sectors of ${origin.sectorSize} bytes, which its data was laid out for; use a StorageClass with sectorSize '${origin.sectorSize}'`,
-    );
-  }
-}
-
-function sizeFor(domain: Domain, input: CreateVolumeInput, origin: Origin, what: string): bigint {
-  const { sizeBytes } = origin.image;
-  const { requiredBytes } = input.range;
-  if (requiredBytes > 0n && requiredBytes < sizeBytes) {
-    throw new VolumeError(
-      'out-of-range',
-      `${what}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.what}; ask for at least that`,
-    );
-  }
-  const least = leastBytesOf(domain, origin.fsType);
-  const grows = requiredBytes > sizeBytes && origin.fsType !== null;
-  const grown = grows ? domain.host.filesystems[origin.fsType].leastGrownBytes : least;
-  const leastBytes = sizeBytes > grown ? sizeBytes : grown;
-  return chooseCapacity(input.range, { leastBytes, defaultBytes: leastBytes, what });
-}
-
-async function requireGrowth(
-  domain: Domain,
-  source: VolumeSource,
-  growth: { origin: Origin; sizeBytes: bigint; what: string },
-): Promise<void> {
-  const { origin, sizeBytes, what } = growth;
-  if (origin.fsType !== 'ext4') return;
-  const { imagePath } =
-    source.kind === 'snapshot'
-      ? domain.pools.getSnapshot(source.id)
-      : domain.pools.getVolume(source.id);
-  const superblock = await domain.host.filesystems.ext4.readSuperblock(imagePath);
-  const most = (superblock?.sizeBytes ?? origin.image.sizeBytes) * ext4MaxGrowthFactor;
-  if (sizeBytes <= most) return;
-  throw new VolumeError(
-    'out-of-range',
-    `${what}: the ext4 of ${origin.what} grows at most ${ext4MaxGrowthFactor} times at once, to ${formatBytes(most)}; ask for that, and expand the volume afterwards`,
-  );
+  await copyNoted(domain, from, copy);
 }
 
 /** Order matters: the new UUID before anybody else can attach it, growth last, so that a tuner meets a filesystem as it was made. */
 async function build(
   domain: Domain,
   origin: Origin,
-  options: { directory: string; record: VolumeRecord; operation: Operation },
+  options: { directory: string; record: VolumeRecord; operation: Operation; resumeFrom: bigint },
 ): Promise<void> {
-  const { directory, record, operation } = options;
+  const { directory, record, operation, resumeFrom } = options;
   const { files, filesystems } = domain.host;
   const image = join(directory, 'disk.img');
   const allocate = record.provisioning === 'thick';
-  await origin.take(image, operation);
+  await origin.take(image, operation, resumeFrom);
   // Of a thick source btrfs also clones the blocks that were only ever reserved.
   if (!allocate && origin.provisioning === 'thick') await files.releaseUnwritten(image);
   await domain.reached('restore:taken');

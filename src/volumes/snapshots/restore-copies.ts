@@ -1,0 +1,168 @@
+import { rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import * as v from 'valibot';
+import { messageOf } from '../../errors.ts';
+import type { ImageStatus } from '../../host/host.ts';
+import { byteCount } from '../../state/decode.ts';
+import { readRecord, writeRecord } from '../../state/records.ts';
+import { newName } from '../controller/new-entry.ts';
+import type { Domain } from '../domain.ts';
+import { exists } from '../exists.ts';
+import type { Operation } from '../operations.ts';
+import type { Pool } from '../pools/pool.ts';
+
+/** Beside an image in `tmp/` that is copied from a snapshot: whose it is, and how far. */
+const noteName = 'copy.json';
+/** How long a copy that was cut short waits for the call that began it to be made again. */
+const defaultKeptMs = 10 * 60_000;
+
+const sourceFields = v.object({
+  snapshotId: v.string(),
+  createdAtMs: v.number(),
+  /** Of its image: another snapshot of that name has another one. */
+  inode: v.string(),
+});
+const copyNote = v.object({
+  schemaVersion: v.literal(1),
+  volumeId: v.string(),
+  source: sourceFields,
+  /** What is copied and on the disk. */
+  doneBytes: byteCount,
+});
+export type CopySource = Readonly<v.InferOutput<typeof sourceFields>>;
+
+/** A copy that an earlier run of the driver began. */
+export interface HalfCopy {
+  readonly pool: Pool;
+  readonly directory: string;
+  readonly source: CopySource;
+  readonly doneBytes: bigint;
+  readonly allocatedBytes: bigint;
+}
+
+/**
+ * Copies of snapshots for new volumes, where blocks cannot be shared. A snapshot never changes, so what is copied of it holds:
+ * a start keeps a copy that was cut short in `tmp/`, and the repeated CreateVolume goes on with it. What nobody comes for is
+ * removed after a while.
+ */
+export class RestoreCopies {
+  readonly #kept = new Map<string, HalfCopy & { readonly timer: NodeJS.Timeout }>();
+  readonly #keptMs: number;
+
+  constructor(keptMs: number = defaultKeptMs) {
+    this.#keptMs = keptMs;
+  }
+
+  /** At start, for one entry of `tmp/`: whether it stays. */
+  async keep(domain: Domain, pool: Pool, entry: string): Promise<boolean> {
+    const path = pool.pathOf('tmp', entry);
+    const note = await readRecord(copyNote, join(path, noteName)).catch(() => undefined);
+    if (note === undefined) return false;
+    const { volumeId, source, doneBytes } = note;
+    const other = this.#kept.get(volumeId);
+    if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
+      return false;
+    }
+    const directory = newName(pool);
+    await domain.host.files.renameNoReplace(path, directory);
+    const { allocatedBytes } = await domain.host.files.imageStatus(join(directory, 'disk.img'));
+    clearTimeout(other?.timer);
+    const timer = setTimeout(() => void this.drop(domain, volumeId), this.#keptMs);
+    timer.unref();
+    this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
+    domain.log.info({ pool: pool.name, volumeId, doneBytes: doneBytes.toString() }, 'kept a copy');
+    return true;
+  }
+
+  /** The half copy of that source for that volume; it stays until it is taken. */
+  find(volumeId: string, wanted: { pool: Pool; source: CopySource }): HalfCopy | undefined {
+    const found = this.#kept.get(volumeId);
+    if (found?.pool !== wanted.pool) return undefined;
+    const { snapshotId, createdAtMs, inode } = wanted.source;
+    const isSame =
+      found.source.snapshotId === snapshotId &&
+      found.source.createdAtMs === createdAtMs &&
+      found.source.inode === inode;
+    return isSame ? found : undefined;
+  }
+
+  /** From now on its directory is the caller's. */
+  take(volumeId: string): void {
+    clearTimeout(this.#kept.get(volumeId)?.timer);
+    this.#kept.delete(volumeId);
+  }
+
+  /** Nobody will come for it. */
+  async drop(domain: Domain, volumeId: string): Promise<void> {
+    const found = this.#kept.get(volumeId);
+    if (found === undefined) return;
+    this.take(volumeId);
+    try {
+      await rm(found.directory, { recursive: true, force: true });
+      domain.log.info({ volumeId }, 'removed a copy that nobody goes on with');
+    } catch (error) {
+      domain.log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
+    }
+  }
+
+  stop(): void {
+    for (const { timer } of this.#kept.values()) clearTimeout(timer);
+  }
+}
+
+export function copySourceOf(
+  snapshot: { readonly id: string; readonly createdAtMs: number },
+  image: ImageStatus,
+): CopySource {
+  const { id: snapshotId, createdAtMs } = snapshot;
+  return { snapshotId, createdAtMs, inode: `${image.device}:${image.inode}` };
+}
+
+/** Whether the directory holds a copy that can be gone on with. */
+export function holdsHalfCopy(directory: string): Promise<boolean> {
+  return exists(join(directory, noteName));
+}
+
+/** Copies the data of a snapshot's image to `to`, from `resumeFrom` on, and notes how far it is. */
+export async function copyNoted(
+  domain: Domain,
+  from: string,
+  copy: {
+    to: string;
+    volumeId: string;
+    source: CopySource;
+    resumeFrom: bigint;
+    operation: Operation;
+  },
+): Promise<void> {
+  const { to, volumeId, source, resumeFrom, operation } = copy;
+  const directory = dirname(to);
+  const note = join(directory, noteName);
+  let isNoted = resumeFrom > 0n;
+  let writing = Promise.resolve();
+  const advance = async (doneBytes: bigint): Promise<void> => {
+    const text = { schemaVersion: 1 as const, volumeId, source, doneBytes };
+    await writeRecord(copyNote, note, text, { durable: false });
+    await domain.reached('restore:advanced');
+  };
+  try {
+    await domain.host.copies.copySparse(from, to, {
+      signal: operation.signal,
+      resumeFrom,
+      onProgress: (doneBytes, totalBytes) => {
+        operation.tell({ doneBytes, totalBytes });
+        if (doneBytes === totalBytes) return;
+        isNoted = true;
+        // Told after what it tells of is on the disk, so an older text is only a longer way.
+        writing = writing.then(() => advance(doneBytes));
+        writing.catch(() => undefined);
+      },
+    });
+  } finally {
+    await writing;
+  }
+  if (!isNoted) return;
+  // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
+  await rm(note, { force: true });
+  await domain.host.files.sync(directory);
+}

@@ -1,0 +1,208 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import type { Host } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+import type { FaultPoint, Reached } from '../../src/volumes/fault-points.ts';
+import type { PoolSettings } from '../../src/volumes/pools/pool-settings.ts';
+import { DiskState } from '../helpers/disk-state.ts';
+import type { KilledDriver } from '../helpers/killed-driver.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
+import { call, isRoot, needsRoot, type ScratchNode, scratchNode } from '../helpers/scratch-node.ts';
+import { hashOf, imageOf, makeVolume, restore, takeSnapshot } from '../helpers/snapshot-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const program = join(import.meta.dirname, '..', 'helpers', 'killed-driver.js');
+const sizeBytes = 256n * MiB;
+const dataMiB = 200;
+
+/** A snapshot with more data than is copied before the first note, on a pool that cannot share blocks. */
+async function largeSnapshot(node: ScratchNode): Promise<string> {
+  const id = await makeVolume(node, 'source', { kind: 'block', sizeBytes });
+  const image = imageOf(node, 'volumes', id);
+  await execa('dd', [
+    'if=/dev/urandom',
+    `of=${image}`,
+    'bs=1M',
+    'seek=16',
+    `count=${dataMiB}`,
+    'conv=notrunc,fsync',
+  ]);
+  return (await takeSnapshot(node, 'snap', id)).record.id;
+}
+
+const again = (node: ScratchNode, snapshotId: string) =>
+  restore(node, 'restored', { kind: 'snapshot', id: snapshotId }, { kind: 'block' });
+
+async function killedAt(
+  t: ExecutionContext,
+  node: ScratchNode,
+  killed: {
+    point: FaultPoint;
+    snapshotId: string;
+    reached?: Reached;
+    pool?: Partial<PoolSettings>;
+  },
+): Promise<void> {
+  const { point, snapshotId, reached, pool } = killed;
+  const work = { rpc: 'restore', name: 'restored', snapshotId, kind: 'block' } as const;
+  const asked: KilledDriver = { directory: node.directory, point, work };
+  await node.restart({
+    ...(reached === undefined ? {} : { reached }),
+    ...(pool === undefined ? {} : { pool }),
+    whileClosed: async () => {
+      const ended = await execa(process.execPath, [program, JSON.stringify(asked)], {
+        reject: false,
+        env: { UV_THREADPOOL_SIZE: '64' },
+      });
+      t.is(ended.signal, 'SIGKILL', `${point} is reached: ${ended.stderr}`);
+    },
+  });
+}
+
+/** Leaves the pool room for the restore, but not for what it has copied already beside it. */
+async function tightPool(node: ScratchNode): Promise<Partial<PoolSettings>> {
+  const { room } = node.domain.pools.named('default');
+  const { reserveBytes } = await room.facts();
+  const spare = (await room.availableBytes()) - sizeBytes - 16n * MiB;
+  return { reserve: { bytes: reserveBytes + spare } };
+}
+
+const temporary = (node: ScratchNode) => readdir(join(node.poolPath, 'tmp'));
+
+async function isWhole(
+  t: ExecutionContext,
+  node: ScratchNode,
+  { restored, snapshotId }: { restored: string; snapshotId: string },
+): Promise<void> {
+  t.is(
+    await hashOf(imageOf(node, 'volumes', restored)),
+    await hashOf(imageOf(node, 'snapshots', snapshotId)),
+  );
+  t.deepEqual(await readdir(join(node.poolPath, 'volumes', restored)), ['disk.img', 'volume.json']);
+  t.deepEqual(await temporary(node), []);
+}
+
+onNode('a restore that was killed while it copied goes on where it was', async (t) => {
+  const disk = await DiskState.watch();
+  t.teardown(() => {
+    disk.end();
+  });
+  let points: FaultPoint[] = [];
+  const node = await scratchNode(t, { ground: 'ext4' });
+  const snapshotId = await largeSnapshot(node);
+  await killedAt(t, node, {
+    point: 'restore:advanced',
+    snapshotId,
+    pool: await tightPool(node),
+    reached: async (point) => {
+      points.push(point);
+      if (point !== 'restore:taken') return;
+      // What changes the image from here on must not be met by a note that says how far its copy is.
+      const [entry = ''] = await temporary(node);
+      const directory = join(node.poolPath, 'tmp', entry);
+      t.deepEqual(await readdir(directory), ['disk.img']);
+      t.true(disk.isSynced(directory));
+    },
+  });
+  t.is((await temporary(node)).length, 1, 'it is kept');
+  points = [];
+  const restored = await again(node, snapshotId);
+  const advances = points.filter((point) => point === 'restore:advanced').length;
+  // Three stretches of 64 MiB are told of; the first had been.
+  t.is(advances, 2);
+  await isWhole(t, node, { restored, snapshotId });
+});
+
+/** Copies a stretch, tells of it, and is not done before it is told to stop. */
+function slowCopies(host: Host, isSlow: () => boolean, told: () => void): Host {
+  const copySparse: Host['copies']['copySparse'] = async (from, to, options) => {
+    if (!isSlow()) return host.copies.copySparse(from, to, options);
+    const stretch = new AbortController();
+    const copied = host.copies.copySparse(from, to, {
+      ...options,
+      signal: stretch.signal,
+      onProgress: (...progress) => {
+        options.onProgress?.(...progress);
+        stretch.abort();
+      },
+    });
+    await copied.catch(() => undefined);
+    told();
+    await new Promise((resolve) => {
+      options.signal.addEventListener('abort', resolve, { once: true });
+    });
+    throw options.signal.reason;
+  };
+  return { ...host, copies: { ...host.copies, copySparse } };
+}
+
+onNode('a restore that SIGTERM cut short goes on at the next start', async (t) => {
+  let told = (): void => undefined;
+  const isTold = new Promise<void>((resolve) => {
+    told = resolve;
+  });
+  let isSlow = false;
+  const isSlowNow = (): boolean => isSlow;
+  const node = await scratchNode(t, {
+    ground: 'ext4',
+    host: (host) => slowCopies(host, isSlowNow, told),
+  });
+  const snapshotId = await largeSnapshot(node);
+  isSlow = true;
+  const cut = reasonOf(again(node, snapshotId));
+  await isTold;
+  await node.restart();
+  isSlow = false;
+  t.is(await cut, 'unavailable');
+  t.is((await temporary(node)).length, 1, 'it is kept');
+  const restored = await again(node, snapshotId);
+  await isWhole(t, node, { restored, snapshotId });
+});
+
+onNode(
+  'what was copied is given up for another snapshot, another source, and a delete',
+  async (t) => {
+    const node = await scratchNode(t, { ground: 'ext4' });
+    const snapshotId = await largeSnapshot(node);
+    await killedAt(t, node, { point: 'restore:advanced', snapshotId });
+    // The same name, of another instant.
+    await node.volumes.deleteSnapshot(call(), snapshotId);
+    const source = `source.${node.domain.settings.nodeTag}`;
+    await execa('dd', [
+      'if=/dev/urandom',
+      `of=${imageOf(node, 'volumes', source)}`,
+      'bs=1M',
+      'seek=20',
+      'count=8',
+      'conv=notrunc,fsync',
+    ]);
+    await takeSnapshot(node, 'snap', source);
+    const restored = await again(node, snapshotId);
+    t.is(
+      await hashOf(imageOf(node, 'volumes', restored)),
+      await hashOf(imageOf(node, 'snapshots', snapshotId)),
+    );
+    t.is((await temporary(node)).length, 1, 'nobody came for it');
+    await node.restart();
+    t.deepEqual(await temporary(node), [], 'its volume stands');
+
+    await node.volumes.deleteVolume(call(), restored);
+    await killedAt(t, node, { point: 'restore:advanced', snapshotId });
+    t.is((await temporary(node)).length, 1);
+    await node.volumes.deleteVolume(call(), restored);
+    t.deepEqual(await temporary(node), [], 'its volume is not wanted any more');
+  },
+);
+
+onNode('a copy is not kept once its image may have been changed', async (t) => {
+  const node = await scratchNode(t, { ground: 'ext4' });
+  const snapshotId = await largeSnapshot(node);
+  await killedAt(t, node, { point: 'restore:taken', snapshotId });
+  t.deepEqual(await temporary(node), []);
+  const restored = await again(node, snapshotId);
+  await isWhole(t, node, { restored, snapshotId });
+});
