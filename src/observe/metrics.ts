@@ -23,6 +23,12 @@ export interface Observed {
     readonly isServed: boolean;
     readonly bytes: Readonly<Record<string, bigint>>;
     readonly volumes: Readonly<Record<string, number>>;
+    /** A bounded number of volumes, each a label. */
+    readonly images: readonly {
+      readonly volumeId: string;
+      readonly sizeBytes: bigint;
+      readonly allocatedBytes: bigint;
+    }[];
   }[];
   /** Owners whose kernel call has not returned within its bound. */
   readonly stuckOwners: number;
@@ -37,6 +43,7 @@ export const metricNames = [
   'loopcsi_pool_served',
   'loopcsi_pool_bytes',
   'loopcsi_volumes',
+  'loopcsi_volume_bytes',
   'loopcsi_stuck_owners',
   'loopcsi_running_operations',
   'loopcsi_event_loop_lag_seconds',
@@ -195,6 +202,7 @@ function makeGauges(
   const served = gauge('loopcsi_pool_served', 'Whether a pool can be used', ['pool']);
   const bytes = gauge('loopcsi_pool_bytes', 'Bytes of a pool', ['pool', 'kind']);
   const volumes = gauge('loopcsi_volumes', 'Volumes of a pool', ['pool', 'kind']);
+  const images = gauge('loopcsi_volume_bytes', 'Bytes of a volume', ['pool', 'volume', 'kind']);
   const stuck = gauge('loopcsi_stuck_owners', 'Volumes or pools with a hung kernel call');
   const running = gauge('loopcsi_running_operations', 'Operations under way');
   const lag = gauge('loopcsi_event_loop_lag_seconds', 'Longest delay since the last scrape');
@@ -210,7 +218,7 @@ function makeGauges(
   build.set({ version }, 1);
   return async () => {
     const observed = await observe();
-    for (const one of [served, bytes, volumes]) one.reset();
+    for (const one of [served, bytes, volumes, images]) one.reset();
     for (const pool of observed.pools) {
       served.set({ pool: pool.name }, pool.isServed ? 1 : 0);
       for (const [kind, value] of Object.entries(pool.bytes)) {
@@ -218,6 +226,10 @@ function makeGauges(
       }
       for (const [kind, value] of Object.entries(pool.volumes)) {
         volumes.set({ pool: pool.name, kind }, value);
+      }
+      for (const { volumeId: volume, sizeBytes, allocatedBytes } of pool.images) {
+        images.set({ pool: pool.name, volume, kind: 'size' }, Number(sizeBytes));
+        images.set({ pool: pool.name, volume, kind: 'allocated' }, Number(allocatedBytes));
       }
     }
     stuck.set(observed.stuckOwners);

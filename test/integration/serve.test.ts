@@ -171,12 +171,28 @@ rootTest(
       (await fetch(`http://127.0.0.1:${httpPort}${path}`)).text();
     t.is(await read('/healthz'), 'ok\n');
     t.is(await read('/readyz'), 'ok\n');
+    const controller = makeClient('csi.v1.Controller', `unix://${driver.endpoint}`);
+    t.teardown(() => controller.close());
+    await controller.CreateVolume({
+      name: 'seen',
+      capacity_range: { required_bytes: 16n * 1024n ** 2n, limit_bytes: 0n },
+      volume_capabilities: [
+        {
+          access_type: 'mount',
+          mount: { fs_type: '', mount_flags: [], volume_mount_group: '' },
+          access_mode: { mode: 'SINGLE_NODE_WRITER' },
+        },
+      ],
+    });
     const metrics = await read('/metrics');
     t.regex(
       metrics,
       /loopcsi_calls_total\{service="csi\.v1\.Identity",rpc="Probe",code="OK"\} [1-9]/,
     );
     t.regex(metrics, /loopcsi_pool_bytes\{pool="default",kind="room"\} [1-9]/);
+    const image = 'loopcsi_volume_bytes\\{pool="default",volume="seen\\.[0-9a-f]{8}",kind=';
+    t.regex(metrics, new RegExp(`${image}"size"\\} ${16 * 1024 ** 2}`));
+    t.regex(metrics, new RegExp(`${image}"allocated"\\} [1-9]`));
     await driver.stop();
   }),
 );

@@ -1,6 +1,6 @@
 import type { Domain } from '../domain.ts';
 import type { Pool } from './pool.ts';
-import { type RoomFacts, roomOf } from './room.ts';
+import { type MeasuredFacts, type RoomFacts, roomOf } from './room.ts';
 
 /** A pool in numbers, for metrics. `bytes` is empty while they cannot be had. */
 export interface PoolMeasures {
@@ -8,7 +8,18 @@ export interface PoolMeasures {
   readonly isServed: boolean;
   readonly bytes: Readonly<Record<string, bigint>>;
   readonly volumes: Readonly<Record<string, number>>;
+  /** Of each volume, by id, up to `mostImages`; empty where `bytes` is. */
+  readonly images: readonly ImageMeasures[];
 }
+
+export interface ImageMeasures {
+  readonly volumeId: string;
+  readonly sizeBytes: bigint;
+  readonly allocatedBytes: bigint;
+}
+
+/** A label for each volume is dear where there are very many; the sums are in `bytes`. */
+export const mostImages = 1_000;
 
 /** Every pool; one whose filesystem does not answer within the bound is told without bytes. */
 export async function measurePools(
@@ -18,14 +29,17 @@ export async function measurePools(
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;
-      if (!isServed) return { name, isServed, bytes: {}, volumes: {} };
-      return { name, isServed, bytes: await bytesOf(pool, boundMs), volumes: volumesOf(pool) };
+      if (!isServed) return { name, isServed, bytes: {}, volumes: {}, images: [] };
+      const facts = await factsSoon(pool, boundMs);
+      const volumes = volumesOf(pool);
+      if (facts === undefined) return { name, isServed, bytes: {}, volumes, images: [] };
+      return { name, isServed, bytes: bytesOf(facts), volumes, images: imagesOf(pool, facts) };
     }),
   );
 }
 
 /** The facts of its room; undefined when its filesystem does not answer within the bound, or cannot. */
-export async function factsSoon(pool: Pool, boundMs: number): Promise<RoomFacts | undefined> {
+export async function factsSoon(pool: Pool, boundMs: number): Promise<MeasuredFacts | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, boundMs, undefined);
@@ -37,9 +51,7 @@ export async function factsSoon(pool: Pool, boundMs: number): Promise<RoomFacts 
   }
 }
 
-async function bytesOf(pool: Pool, boundMs: number): Promise<Readonly<Record<string, bigint>>> {
-  const facts = await factsSoon(pool, boundMs);
-  if (facts === undefined) return {};
+function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {
   const room = roomOf(facts);
   return {
     total: facts.totalBytes,
@@ -57,4 +69,11 @@ function volumesOf(pool: Pool): Readonly<Record<string, number>> {
   const counts = { ext4: 0, xfs: 0, btrfs: 0, block: 0 };
   for (const { fsType } of pool.volumes.values()) counts[fsType ?? 'block'] += 1;
   return { ...counts, ephemeral: pool.ephemerals.size, snapshots: pool.snapshots.size };
+}
+
+function imagesOf(pool: Pool, { allocatedById }: MeasuredFacts): readonly ImageMeasures[] {
+  const records = [...pool.volumes.values()].slice(0, mostImages);
+  return records.map(({ id, sizeBytes }) => {
+    return { volumeId: id, sizeBytes, allocatedBytes: allocatedById.get(id) ?? 0n };
+  });
 }

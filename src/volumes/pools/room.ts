@@ -58,6 +58,12 @@ export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: big
 /** Inodes kept free: records, temporary files and directories of operations under way. */
 const inodesKept = 64n;
 
+export interface MeasuredFacts extends RoomFacts {
+  readonly freeInodes: bigint;
+  /** What each image takes, as `Measured` has it. */
+  readonly allocatedById: ReadonlyMap<string, bigint>;
+}
+
 /** The room of one pool: asked of its filesystem, less what is promised. Nothing is promised twice. */
 export class Room {
   readonly #pool: Pool;
@@ -93,13 +99,13 @@ export class Room {
     this.#measuring = undefined;
   }
 
-  async facts(): Promise<RoomFacts & { readonly freeInodes: bigint }> {
+  async facts(): Promise<MeasuredFacts> {
     const measured = await this.#measure();
     const capacity = await this.#host.files.capacity(this.#pool.root);
     return this.#factsOf(measured, capacity);
   }
 
-  #factsOf(measured: Measured, capacity: Capacity): RoomFacts & { readonly freeInodes: bigint } {
+  #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {
     let promisedBytes = 0n;
     let outstandingBytes = 0n;
     let allocatedBytes = 0n;
@@ -126,6 +132,7 @@ export class Room {
       totalBytes: capacity.totalBytes,
       freeBytes: capacity.freeBytes,
       freeInodes: capacity.freeInodes,
+      allocatedById: measured.allocated,
       reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
       overcommitPerMille: this.#pool.settings.overcommitPerMille,
       promisedBytes,

@@ -31,7 +31,15 @@ test('what was counted before the library was loaded is not lost', async (t) => 
 
 test('a scrape shows what is so now: a pool that went away leaves no old number', async (t) => {
   let observed: Observed = {
-    pools: [{ name: 'a', isServed: true, bytes: { total: 7n }, volumes: { xfs: 2 } }],
+    pools: [
+      {
+        name: 'a',
+        isServed: true,
+        bytes: { total: 7n },
+        volumes: { xfs: 2 },
+        images: [{ volumeId: 'v', sizeBytes: 5n, allocatedBytes: 3n }],
+      },
+    ],
     stuckOwners: 1,
     runningOperations: 3,
   };
@@ -43,11 +51,18 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
   t.is(lineOf(first, 'loopcsi_pool_bytes'), 'loopcsi_pool_bytes{pool="a",kind="total"} 7');
   t.is(lineOf(first, 'loopcsi_volumes'), 'loopcsi_volumes{pool="a",kind="xfs"} 2');
   t.is(lineOf(first, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 1');
+  const labels = 'loopcsi_volume_bytes{pool="a",volume="v",kind=';
+  t.is(lineOf(first, `${labels}"size"`)?.split(' ')[1], '5');
+  t.is(lineOf(first, `${labels}"allocated"`)?.split(' ')[1], '3');
   t.is(lineOf(first, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 1');
   t.is(lineOf(first, 'loopcsi_running_operations'), 'loopcsi_running_operations 3');
-  observed = { ...nothing, pools: [{ name: 'a', isServed: false, bytes: {}, volumes: {} }] };
+  observed = {
+    ...nothing,
+    pools: [{ name: 'a', isServed: false, bytes: {}, volumes: {}, images: [] }],
+  };
   const second = (await metrics.render()).body;
   t.is(lineOf(second, 'loopcsi_pool_bytes'), undefined);
+  t.is(lineOf(second, 'loopcsi_volume_bytes'), undefined);
   t.is(lineOf(second, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 0');
   t.is(lineOf(second, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 0');
 });
