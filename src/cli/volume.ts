@@ -175,9 +175,10 @@ async function deleteVolumes(
 /** The driver would refuse too, but after some of them were deleted, and in an orchestrator's words. */
 function requireUnmounted({ name, published_at, staged_at }: Volume): void {
   if (published_at.length + staged_at.length === 0) return;
-  const places = published_at.length > 0 ? published_at : staged_at;
   throw new FailedError(
-    `volume '${name}' is mounted at ${places.join(', ')}; unmount it first: loopcsi volume unmount ${name}`,
+    published_at.length > 0
+      ? `volume '${name}' is mounted at ${published_at.join(', ')}; unmount it first: loopcsi volume unmount ${name}`
+      : `volume '${name}' is in use, staged at ${staged_at.join(', ')}; stop the containers or pods that use it first`,
   );
 }
 

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { eventually, run } from '../../scripts/command.ts';
 import { packBusybox } from '../../scripts/images/busybox.ts';
+import { mountsBelow } from '../helpers/ground.ts';
 import { type Service, startService } from './processes.ts';
 import { claimLab, labPrefix, removeDeadLabs, removeLab } from './remains.ts';
 
@@ -90,6 +91,10 @@ export async function makeNode(lab: Lab, name: string): Promise<NodeSpace> {
     { everyMs: 10 },
   );
   const enter = ['nsenter', `--target=${holder.pid}`, '--mount', '--net'];
+  lab.atEnd(async () => {
+    const left = await mountsBelow(join(directory, 'driver'), holder.pid);
+    if (left.length > 0) throw new Error(`mounted in node ${name}: ${left.join(', ')}`);
+  });
   return { directory, netns, enter, plugins };
 }
 

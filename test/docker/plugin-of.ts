@@ -38,13 +38,15 @@ export async function startPlugin(
     return running;
   };
   const start = async (): Promise<void> => {
-    running = await startDriver(directory, [
+    const flags = [
       `--node-id=${options.nodeId}`,
       `--pool=default=${poolPath},create,overcommit=20`,
       `--docker-socket=${join(node.plugins, `${driverName}.sock`)}`,
       `--mount-dir=${join(directory, 'mounts')}`,
       '--http-address=off',
-    ]);
+    ];
+    // In the mount namespace of dockerd, as on a machine: each sees what the other mounts.
+    running = await startDriver(directory, flags, { enter: node.enter });
   };
   lab.atEnd(async () => running?.stop());
   await start();

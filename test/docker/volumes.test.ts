@@ -1,8 +1,10 @@
-import { readFile, statfs } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../../scripts/command.ts';
-import { type Daemon, startDaemon } from './daemon.ts';
+import { eventually, run } from '../../scripts/command.ts';
+import { type Daemon, dockerPrograms, startDaemon } from './daemon.ts';
 import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
 
@@ -226,6 +228,30 @@ test.serial('inspect shows what a person asks for', async (t) => {
   await daemon.docker('volume', 'rm', 'seen');
 });
 
+test.serial('docker cp, in and out, while other containers start with the volume', async (t) => {
+  await volume('copied', 'size=64Mi');
+  await startWriter('first', 'copied');
+  await daemon.docker('exec', 'first', 'dd', 'if=/dev/zero', 'of=/data/big', 'bs=1M', 'count=16');
+  const file = join(node.directory, 'word');
+  await writeFile(file, 'from outside');
+  await daemon.docker('cp', file, 'first:/data/word');
+  // Not read: docker cp stands still, and the volume is bound into the container's root all the while.
+  const copying = spawn(dockerPrograms.client, [
+    '--host',
+    `unix://${daemon.socket}`,
+    'cp',
+    'first:/data/big',
+    '-',
+  ]);
+  t.teardown(() => copying.kill('SIGKILL'));
+  await once(copying.stdout, 'readable');
+  t.is(await shell(['--rm', '--volume', 'copied:/data'], 'cat /data/word'), 'from outside');
+  copying.kill('SIGKILL');
+  await once(copying, 'exit');
+  await remove('first');
+  await daemon.docker('volume', 'rm', 'copied');
+});
+
 test.serial('many containers share one volume, starting at the same moment', async (t) => {
   await volume('shared', 'size=64Mi');
   const names = [1, 2, 3, 4].map((i) => `share${i}`);
@@ -255,7 +281,8 @@ test.serial(
     t.true((await linesAfter('two', during)) > during);
     await remove('one');
     const path = await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'kept');
-    t.true((await readFile(join(path, 'lines'), 'utf8')).length > 0);
+    const [file = '', ...enter] = node.enter;
+    t.true(Number(await run(file, [...enter, 'stat', '--format=%s', join(path, 'lines')])) > 0);
     await remove('two');
     t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'kept'), '');
     await daemon.docker('volume', 'rm', 'kept');

@@ -37,6 +37,8 @@ export interface DriverOptions {
   /** A compiled program that stands for `bin/loopcsi`: the same driver, with something of a test's inside. */
   readonly program?: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** What goes before its command, so that it runs in other namespaces. */
+  readonly enter?: readonly string[];
 }
 
 /** The same without waiting: it may be killed before it serves. */
@@ -48,11 +50,15 @@ export async function spawnDriver(
   const endpoint = join(directory, 'csi.sock');
   const logFile = join(directory, 'driver.log');
   const log = await open(logFile, 'a');
-  const { program, environment = {} } = options;
+  const { program, environment = {}, enter = [] } = options;
+  const [file = '', ...args] = [
+    ...enter,
+    ...(program === undefined ? [launcher] : [process.execPath, '--enable-source-maps', program]),
+  ];
   const child = spawn(
-    program === undefined ? launcher : process.execPath,
+    file,
     [
-      ...(program === undefined ? [] : ['--enable-source-maps', program]),
+      ...args,
       'serve',
       `--endpoint=unix://${endpoint}`,
       '--node-id=test-node',

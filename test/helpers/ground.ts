@@ -55,8 +55,12 @@ export async function removeAll(directory: string): Promise<string[]> {
   return left;
 }
 
-export async function mountsBelow(directory: string): Promise<string[]> {
-  const text = await readFile('/proc/self/mountinfo', 'utf8');
+/** As this process sees them, or another one in a mount namespace of its own. */
+export async function mountsBelow(
+  directory: string,
+  pid: number | 'self' = 'self',
+): Promise<string[]> {
+  const text = await readFile(`/proc/${pid}/mountinfo`, 'utf8');
   return text
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')

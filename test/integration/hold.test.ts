@@ -139,8 +139,24 @@ onNode('what is held cannot be deleted or staged, and what is staged cannot be h
   const held = await refusal(node.local.hold(call(), { volumeId, holder: 'b' }));
   t.is(held.reason, 'wrong-state');
   t.regex(held.message, /is in use outside Docker \(mounted at /);
+  const removed = await refusal(node.local.remove(call(), volumeId));
+  t.is(removed.message, held.message);
   t.is(await readFile(join(paths.targetPath, 'still'), 'utf8'), 'here');
   await unmountVolume(node, volumeId, paths);
+});
+
+onNode('what Docker binds into a container for docker cp is no use outside Docker', async (t) => {
+  const node = await scratchNode(t, { mountDir: true });
+  const volumeId = await make(node);
+  const path = await node.local.hold(call(), { volumeId, holder: 'copied' });
+  const inside = node.pathOf('merged');
+  await mkdir(inside);
+  await execa('mount', ['--bind', path, inside]);
+  t.is(await node.local.hold(call(), { volumeId, holder: 'run' }), path);
+  await node.local.release(call(), { volumeId, holder: 'run' });
+  await execa('umount', [inside]);
+  await node.local.release(call(), { volumeId, holder: 'copied' });
+  await node.local.remove(call(), volumeId);
 });
 
 onNode('the own directory is no target for anybody else', async (t) => {

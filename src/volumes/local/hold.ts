@@ -62,7 +62,8 @@ async function hold(
   await domain.reached('hold:noted');
 }
 
-async function requireNotCsi(
+/** Throws `wrong-state`, with the place, when it is published, or mounted without being so at `path`, the driver's own. */
+export async function requireNotCsi(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
@@ -70,7 +71,8 @@ async function requireNotCsi(
 ): Promise<void> {
   const notes = await readNotes(domain, volume);
   const published = livePublications(notes.published, present).map(({ targetPath }) => targetPath);
-  const elsewhere = present.mounts.map(({ target }) => target).filter((one) => one !== path);
+  // Beside a mount of our own they are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
+  const elsewhere = isAt(present, path) ? [] : present.mounts.map(({ target }) => target);
   const [at] = [...published, ...elsewhere];
   if (at === undefined) return;
   throw new VolumeError(

@@ -8,6 +8,7 @@ import { expandVolume, nodeExpandVolume } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability } from '../model.ts';
 import { attachmentOf } from '../node/attachment.ts';
+import { isOwnPath } from '../node/own-mount.ts';
 import { publishVolume } from '../node/publish.ts';
 import { stageVolume } from '../node/stage.ts';
 import { targetPathOf } from '../node/target-path.ts';
@@ -76,9 +77,10 @@ export async function unmountByHand(
   const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
   const byHand = stagingPathOf(input.directory, id);
   if (input.targetPath === '' && stagedAt.some((path) => path !== byHand)) {
+    const by = stagedAt.some((path) => isOwnPath(domain, path)) ? 'Docker' : 'an orchestrator';
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}' is staged at ${stagedAt.join(', ')} by an orchestrator; stop what uses it there, or name the directory to unmount`,
+      `volume '${id}' is staged at ${stagedAt.join(', ')} by ${by}; stop what uses it there, or name the directory to unmount`,
     );
   }
   const asked =

@@ -13,7 +13,7 @@ import { removeTarget, targetOptions } from '../node/target-path.ts';
 import { findIfAny } from '../node/unstage.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import type { HoldInput } from './hold.ts';
+import { type HoldInput, requireNotCsi } from './hold.ts';
 
 const settleMs = 2_000;
 const settleStepMs = 20;
@@ -40,6 +40,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
   await underLock(domain, call, { name: 'Remove', volumeId }, async (volume, present) => {
     const { id } = volume.record;
     const path = ownPathOf(domain, id);
+    await requireNotCsi(domain, volume, present, path);
     if (!isAt(present, path)) return;
     const { dockerMountIds } = await readNotes(domain, volume);
     await unmountOwn(domain, volume, present);
