@@ -99,7 +99,9 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
       if (place !== null && !isHere(place, here)) {
         return { available_capacity: 0n, maximum_volume_size: null, minimum_volume_size: null };
       }
-      const capacity = await volumes.capacity(call, { pool, kind, fsType });
+      // Anything else is a class that CreateVolume refuses.
+      const provisioning = parameters['provisioning'] === 'thick' ? 'thick' : 'thin';
+      const capacity = await volumes.capacity(call, { pool, provisioning, kind, fsType });
       return {
         available_capacity: capacity.availableBytes,
         maximum_volume_size: { value: capacity.maximumVolumeBytes },

@@ -13,6 +13,7 @@ import type {
   StorageSign,
   Volume,
   VolumeKind,
+  VolumeSettings,
   VolumeStats,
 } from './model.ts';
 import type { Call } from './operations.ts';
@@ -40,7 +41,12 @@ export interface Volumes extends Snapshots {
   ): Promise<string | undefined>;
   capacity(
     call: Call,
-    asked: { pool: string | undefined; kind: VolumeKind; fsType: FsType | null },
+    asked: {
+      pool: string | undefined;
+      provisioning: VolumeSettings['provisioning'];
+      kind: VolumeKind;
+      fsType: FsType | null;
+    },
   ): Promise<PoolCapacity>;
   /** Promises and grows the image. `nodeExpansionRequired`: a filesystem or an attached device still has the old size. */
   expandVolume(

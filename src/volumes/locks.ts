@@ -4,6 +4,7 @@ interface Held {
   readonly operation: string;
   readonly mode: 'exclusive' | 'shared';
   count: number;
+  readonly sinceMs: number;
 }
 
 export interface LockPlan {
@@ -17,6 +18,11 @@ export interface LockPlan {
  */
 export class Locks {
   readonly #held = new Map<string, Held>();
+  readonly #nowMs: () => number;
+
+  constructor(nowMs = () => performance.now()) {
+    this.#nowMs = nowMs;
+  }
 
   /** Takes all locks of the plan at once (no await in between) or throws `busy`. The answer gives them back; idempotent. */
   take(plan: LockPlan, operation: string): () => void {
@@ -31,13 +37,14 @@ export class Locks {
       if (current !== undefined && (mode === 'exclusive' || current.mode === 'exclusive')) {
         throw new VolumeError(
           'busy',
-          `${current.operation} is in progress for ${key.replace(':', ' ')}; try again when it has ended`,
+          `${current.operation} is in progress for ${key.replace(':', ' ')}${this.#sinceWords(current)}; try again when it has ended`,
         );
       }
     }
     for (const { key, mode } of wanted) {
       const current = this.#held.get(key);
-      if (current === undefined) this.#held.set(key, { operation, mode, count: 1 });
+      if (current === undefined)
+        this.#held.set(key, { operation, mode, count: 1, sinceMs: this.#nowMs() });
       else current.count += 1;
     }
     let given = false;
@@ -53,6 +60,12 @@ export class Locks {
     if (current === undefined) return;
     current.count -= 1;
     if (current.count === 0) this.#held.delete(key);
+  }
+
+  /** Of what takes long enough to be wondered at. */
+  #sinceWords({ sinceMs }: Held): string {
+    const seconds = Math.floor((this.#nowMs() - sinceMs) / 1000);
+    return seconds < 1 ? '' : `, since ${seconds} s`;
   }
 
   /** What works on that key now, for messages and tests. */

@@ -224,7 +224,9 @@ async function capacityOf(
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;
   for (const pool of pools) {
-    const bounds = await pool.room.bounds(minimumVolumeBytes);
+    const bounds = await pool.room.bounds(minimumVolumeBytes, {
+      allocate: asked.provisioning === 'thick',
+    });
     availableBytes += bounds.availableBytes;
     if (bounds.maximumBytes > maximumVolumeBytes) maximumVolumeBytes = bounds.maximumBytes;
   }

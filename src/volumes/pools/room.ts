@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
+import { largestImageBytes } from '../capacity.ts';
 import { isGuarded, watermarksOf } from '../guard/watermarks.ts';
 import { type Measured, measureImages } from './measure-images.ts';
 import type { Pool } from './pool.ts';
@@ -191,7 +192,7 @@ export class Room {
         `${what}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,
       );
     }
-    const left = facts.freeBytes - facts.reserveBytes - this.#allocatingBytes;
+    const left = this.#unallocated(facts);
     if (allocate && left < bytes) {
       throw new VolumeError(
         'no-space',
@@ -234,9 +235,22 @@ export class Room {
   }
 
   /** The largest and the smallest volume it would make now. */
-  async bounds(leastBytes: bigint): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
-    const availableBytes = await this.availableBytes();
+  async bounds(
+    leastBytes: bigint,
+    { allocate }: { allocate: boolean },
+  ): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
+    const facts = await this.facts();
+    const room = roomOf(facts);
+    const left = this.#unallocated(facts);
+    const most = allocate && left < room ? left : room;
+    const availableBytes = most > 0n ? most : 0n;
     const whole = (availableBytes / MiB) * MiB;
-    return { availableBytes, maximumBytes: whole < leastBytes ? 0n : whole };
+    const largest = whole < largestImageBytes ? whole : largestImageBytes;
+    return { availableBytes, maximumBytes: largest < leastBytes ? 0n : largest };
+  }
+
+  /** What may be allocated at once, block by block. */
+  #unallocated({ freeBytes, reserveBytes }: RoomFacts): bigint {
+    return freeBytes - reserveBytes - this.#allocatingBytes;
   }
 }

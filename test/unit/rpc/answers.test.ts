@@ -89,10 +89,12 @@ test('GetCapacity answers for this node, and 0 for a place it does not know', as
   t.is(answer.available_capacity, 0n);
   t.is(calls.length, 1);
   await controller.GetCapacity({
-    parameters: { pool: 'fast' },
+    parameters: { pool: 'fast', provisioning: 'thick' },
     volume_capabilities: [{ ...mount, access_type: 'block', block: {}, mount: undefined }],
   });
-  t.deepEqual(calls[1]?.input, { pool: 'fast', kind: 'block', fsType: null });
+  t.deepEqual(calls[1]?.input, {
+    ...{ pool: 'fast', provisioning: 'thick', kind: 'block', fsType: null },
+  });
 });
 
 test('GetCapacity of a scheduler: a class that no node can serve has room, one of another node has none', async (t) => {

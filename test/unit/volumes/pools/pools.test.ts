@@ -4,7 +4,8 @@ import test from 'ava';
 import { makeFiles } from '../../../../src/host/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
 import { NodeState } from '../../../../src/state/node-state.ts';
-import { GiB, MiB } from '../../../../src/units.ts';
+import { GiB, MiB, TiB } from '../../../../src/units.ts';
+import { largestImageBytes } from '../../../../src/volumes/capacity.ts';
 import type { FaultPoint } from '../../../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { reconcile } from '../../../../src/volumes/node/reconcile.ts';
@@ -175,7 +176,7 @@ test('mount options that can never be mounted with are refused when the volume i
 test('the capacity of a pool that this node lacks is 0; making a volume there is a mistake', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
-  const asked = { pool: 'nvme', kind: 'mount', fsType: 'ext4' } as const;
+  const asked = { pool: 'nvme', provisioning: 'thin', kind: 'mount', fsType: 'ext4' } as const;
   t.like(await volumes.capacity(call(), asked), { availableBytes: 0n, maximumVolumeBytes: 0n });
   const settings = { ...input('v').settings, pool: 'nvme' };
   await t.throwsAsync(volumes.createVolume(call(), { ...input('v'), settings }), {
@@ -196,6 +197,23 @@ test('a promise is not enough for a thick volume: its blocks must be free', asyn
   await t.throwsAsync(volumes.createVolume(call(), { ...asked, settings }), {
     message: /has 40 MiB free, and all 48 MiB are allocated at once/,
   });
+  const question = { pool: 'a', provisioning: 'thick', kind: 'mount', fsType: 'ext4' } as const;
+  const told = { availableBytes: 40n * MiB, maximumVolumeBytes: 40n * MiB };
+  t.like(await volumes.capacity(call(), question), told, 'so it is not sent here again and again');
+  const thin = await volumes.capacity(call(), { ...question, provisioning: 'thin' });
+  t.true(thin.availableBytes > GiB);
+});
+
+test('no volume is told to fit that is larger than any can be', async (t) => {
+  const node = await fakeNode(t);
+  const inodes = { totalInodes: 1_000_000n, freeInodes: 1_000_000n };
+  const bytes = { totalBytes: 100n * TiB, freeBytes: 100n * TiB, availableBytes: 100n * TiB };
+  const host = new RoomyHost(async () => ({ ...bytes, ...inodes }));
+  const { volumes } = await node.open([node.settings('a')], { host });
+  const question = { pool: 'a', provisioning: 'thin', kind: 'block', fsType: null } as const;
+  const { availableBytes, maximumVolumeBytes } = await volumes.capacity(call(), question);
+  t.true(availableBytes > 90n * TiB);
+  t.is(maximumVolumeBytes, largestImageBytes);
 });
 
 test('what was begun before a pool went away is not finished after it came back', async (t) => {
