@@ -37,12 +37,12 @@ async function trySnapshot() {
 }
 
 async function watchSnapshot() {
-  const bound = await until(30, async () => {
+  const bound = await until(90, async () => {
     const { status } = await api('GET', `${snapshots}/${claim}`);
     return status?.boundVolumeSnapshotContentName ?? (status?.error ? '' : undefined);
   });
   if (!bound) {
-    return `snapshots: FAILED. No snapshot-controller took up VolumeSnapshot ${namespace}/${claim} within 30 s.
+    return `snapshots: FAILED. No snapshot-controller took up VolumeSnapshot ${namespace}/${claim} within 90 s.
 Install one (set snapshot-controller.enabled=true in this chart's values), or look why the cluster's own does not work.`;
   }
   const content = () => api('GET', `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`);

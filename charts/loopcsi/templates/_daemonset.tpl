@@ -162,10 +162,12 @@ spec:
         - bash
         - -c
         - |
-          exec 3<>"/dev/tcp/$POD_IP/{{ $driver.httpPort }}" || exit 1
+          { exec 3<>"/dev/tcp/$POD_IP/{{ $driver.httpPort }}"; } 2>/dev/null ||
+            { echo "the driver does not answer on port {{ $driver.httpPort }} yet; its log says what it is at"; exit 1; }
           printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
           IFS=' ' read -r _ code _ <&3
           [ "$code" = 200 ] || { sed '1,/^\r$/d' <&3; exit 1; }
+    initialDelaySeconds: 2
     periodSeconds: 10
     timeoutSeconds: 5
   securityContext:

@@ -13,6 +13,10 @@
     # The pod owns the capacity objects: those of a lost node go with its pod.
     - --capacity-ownerref-level=0
     - --capacity-poll-interval={{ $values.provisioner.capacityPollInterval }}
+    # By default one capacity a second: where pools change all the time, a new class would wait behind the others for its first.
+    - --kube-api-capacity-qps=5
+    - --kube-api-capacity-burst=20
+    {{- include "loopcsi.apiRate" . | nindent 4 }}
     - --extra-create-metadata=true
     - --default-fstype={{ $values.driver.defaultFsType }}
     - --timeout=120s
@@ -33,6 +37,7 @@
     - --node-deployment=true
     - --extra-create-metadata=true
     - --timeout=120s
+    {{- include "loopcsi.apiRate" . | nindent 4 }}
     {{- range $values.snapshotter.extraArgs }}
     - {{ . | quote }}
     {{- end }}
@@ -52,6 +57,7 @@
     - --handle-volume-inuse-error=false
     - --resize-timeout=120s
     - --modify-timeout=120s
+    {{- include "loopcsi.apiRate" . | nindent 4 }}
     {{- range $values.resizer.extraArgs }}
     - {{ . | quote }}
     {{- end }}
@@ -76,6 +82,12 @@
     - {name: plugin, mountPath: /csi}
     - {name: registration, mountPath: /registration}
 {{- end }}
+{{- end }}
+
+{{/* The sidecars' default, 5 requests a second, is what a single volume takes. */}}
+{{- define "loopcsi.apiRate" -}}
+- --kube-api-qps=20
+- --kube-api-burst=40
 {{- end }}
 
 {{/* What all sidecars that speak to the API server have in common. Takes the sidecar's values. */}}

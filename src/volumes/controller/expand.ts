@@ -119,7 +119,7 @@ async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promis
   if (sizeBytes <= most) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(most)}`,
+    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(most)}; ask for less, or enlarge the pool`,
   );
 }
 
