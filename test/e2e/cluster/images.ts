@@ -60,13 +60,14 @@ export async function suiteImages(suite: string): Promise<readonly string[]> {
   const wanted = (await run(join(suite, 'e2e.test'), ['--list-images'])).split('\n');
   const named = (pattern: RegExp): string[] => wanted.filter((name) => pattern.test(name));
   const bases = await baseArchives();
-  const key = await hashInputs([basename(suite), basename(bases), ...wanted], [packing]);
+  const inputs = [packing, 'test/e2e/cluster/images.ts'];
+  const key = await hashInputs([basename(suite), basename(bases), ...wanted], inputs);
   const directory = await cached('suite-images', key, async (draft) => {
     const root = join(draft, 'agnhost.root');
     await unpackLayer(join(bases, baseImages.debian.archive), root);
     await copyFile(join(suite, 'agnhost'), join(root, 'agnhost'));
     await packImage(root, join(draft, 'agnhost.tar'), {
-      names: named(/e2e-test-images\/(?:agnhost|nginx):/),
+      names: named(/e2e-test-images\/(?:agnhost|nginx|glibc-dns-testing):/),
       entrypoint: ['/agnhost'],
       command: ['pause'],
     });

@@ -1,34 +1,67 @@
 /**
  * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance`. Runs in the cluster's network
- * namespace, started by test/e2e/run.ts. Words in LOOPCSI_SUITE_FOCUS narrow it.
+ * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS narrows it; with LOOPCSI_SUITE_WRITE=yes
+ * it writes docs/conformance.md.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { projectRoot } from '../cluster/cache.ts';
 import { suitePrograms } from '../cluster/programs.ts';
-import { layout, programs } from '../kube/scenario.ts';
+import type { Outcome } from './junit.ts';
+import { asMarkdown } from './page.ts';
+import { Suite } from './suite.ts';
 import { left, testDriver } from './test-driver.ts';
 
-const suite = await suitePrograms();
-const driverFile = join(layout.state, 'test-driver.json');
-await writeFile(driverFile, JSON.stringify(testDriver));
-const flags = {
-  kubeconfig: layout.kubeconfig,
-  'kubectl-path': join(programs, 'kubectl'),
-  provider: 'skeleton',
-  'num-nodes': '1',
-  'allowed-not-ready-nodes': '0',
-  'storage.testdriver': driverFile,
-  'kubelet-root-dir': layout.kubeletDir,
-  'report-dir': join(layout.logs, 'suite'),
-  'disable-log-dump': 'true',
-  'ginkgo.no-color': 'true',
-  'ginkgo.timeout': '90m',
-  'ginkgo.focus': `External.Storage.*${process.env['LOOPCSI_SUITE_FOCUS'] ?? ''}`,
-  'ginkgo.skip': left.map(({ pattern }) => pattern).join('|'),
-};
-const args = Object.entries(flags).map(([name, value]) => `-${name}=${value}`);
-const child = spawn(join(suite, 'e2e.test'), args, { stdio: 'inherit' });
-await once(child, 'exit');
-process.exitCode = child.exitCode ?? 1;
+/** Runs of the suite side by side: each test has a namespace of its own. */
+const sideBySide = 3;
+
+const suite = await Suite.of(await suitePrograms(), testDriver);
+const focus = new RegExp(process.env['LOOPCSI_SUITE_FOCUS'] ?? '');
+const all = (await suite.names()).filter((name) => focus.test(name));
+const leftOut = (name: string): boolean => left.some(({ pattern }) => pattern.test(name));
+const chosen = all.filter((name) => !leftOut(name));
+console.log(`${all.length} tests, ${all.length - chosen.length} left out`);
+
+const outcomes: Outcome[] = [];
+const is =
+  (mark: string) =>
+  (name: string): boolean =>
+    name.includes(mark);
+const alone = chosen.filter(is('[Serial]'));
+const slow = chosen.filter((name) => is('[Slow]')(name) && !is('[Serial]')(name));
+const others = chosen.filter((name) => !alone.includes(name) && !slow.includes(name));
+await runSideBySide(others, 'fast');
+await runAndTell(alone, 'serial-');
+await writePage();
+await runSideBySide(slow, 'slow');
+await writePage();
+
+async function runSideBySide(names: readonly string[], label: string): Promise<void> {
+  const shards = Array.from({ length: sideBySide }, (_, shard) =>
+    names.filter((_name, index) => index % sideBySide === shard),
+  );
+  await Promise.all(shards.map(async (some, shard) => runAndTell(some, `${label}${shard}-`)));
+}
+
+async function runAndTell(names: readonly string[], label: string): Promise<void> {
+  if (names.length === 0) return;
+  for (const outcome of await suite.run(names, label)) {
+    outcomes.push(outcome);
+    console.log(`${outcome.status} (${outcome.seconds.toFixed(0)} s): ${outcome.name}`);
+    if (outcome.status === 'failed') console.log(outcome.message);
+  }
+}
+
+/** Also half-way: the slow tests take as long as all others. */
+async function writePage(): Promise<void> {
+  if (process.env['LOOPCSI_SUITE_WRITE'] !== 'yes') return;
+  await writeFile(join(projectRoot, 'docs/conformance.md'), asMarkdown(outcomes, all));
+}
+
+const count = (status: Outcome['status']): number =>
+  outcomes.filter((one) => one.status === status).length;
+const missing = chosen.length - outcomes.length;
+console.log(
+  `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped, ${missing} without a result`,
+);
+process.exitCode = count('failed') + missing > 0 || count('passed') === 0 ? 1 : 0;

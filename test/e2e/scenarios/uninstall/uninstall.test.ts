@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
 import { loopDevicesOf, mountsOf } from '../../cluster/machine.ts';
-import { textAt } from '../../kube/api.ts';
+import { type KubeObject, textAt } from '../../kube/api.ts';
 import {
   chartPath,
   chartValues,
+  classes,
   driverName,
   nodePods,
   release,
@@ -46,43 +47,58 @@ test.serial(
   },
 );
 
-test.serial('helm uninstall is refused while a volume exists, and says which', async (t) => {
-  const scenario = await Scenario.begin(t, 'precious');
-  await scenario.claim('data');
-  await scenario.readyPod('writer', {
-    claims: { '/data': 'data' },
-    script: 'echo kept >/data/file && sync',
-  });
-  const volume =
-    textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
-  const refused = await helm(['uninstall', release, ...inNamespace, '--timeout', '1m']);
-  t.not(refused.exitCode, 0);
-  const said = refused.stdout + refused.stderr;
-  t.true(said.includes(volume), said);
-  t.true(said.includes('precious/data'), said);
-  t.true(said.includes('--no-hooks'), said);
-  t.is((await api.list('DaemonSet', systemNamespace)).length, 1);
+test.serial(
+  'helm uninstall is refused while a volume or snapshot exists, and says which',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'precious');
+    await scenario.claim('data', { storageClass: classes.reflink, size: '320Mi' });
+    await scenario.readyPod('writer', {
+      claims: { '/data': 'data' },
+      script: 'echo kept >/data/file && sync',
+    });
+    const volume =
+      textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
+    await scenario.create('VolumeSnapshot', {
+      metadata: { name: 'kept' },
+      spec: { volumeSnapshotClassName: release, source: { persistentVolumeClaimName: 'data' } },
+    });
+    const isMade = (one: KubeObject): boolean => textAt(one, 'status.readyToUse') === 'true';
+    await scenario.until('VolumeSnapshot', 'kept', isMade);
+    const refused = await helm(['uninstall', release, ...inNamespace, '--timeout', '1m']);
+    t.not(refused.exitCode, 0);
+    const said = refused.stdout + refused.stderr;
+    t.true(said.includes(volume), said);
+    t.true(said.includes('precious/data'), said);
+    t.true(said.includes('VolumeSnapshot precious/kept'), said);
+    t.true(said.includes('--no-hooks'), said);
+    t.is((await api.list('DaemonSet', systemNamespace)).length, 1);
 
-  // Forced, it goes, and the data stays: the same chart serves it again.
-  const forced = await helm(['uninstall', release, ...inNamespace, '--no-hooks', '--wait']);
-  t.is(forced.exitCode, 0, forced.stderr);
-  await eventually('the driver to be gone', async () =>
-    (await api.list('Pod', systemNamespace, nodePods)).length === 0 ? true : undefined,
-  );
-  t.is(await scenario.sh('writer', 'cat /data/file'), 'kept', 'the pod goes on without the driver');
-  const values = JSON.stringify(chartValues(layout));
-  const again = await helm(
-    ['install', release, chartPath, ...inNamespace, '--wait', '--values', '-'],
-    values,
-  );
-  t.is(again.exitCode, 0, again.stderr);
-  await scenario.delete('Pod', 'writer');
-  await scenario.readyPod('reader', { claims: { '/data': 'data' } });
-  t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
-  await scenario.delete('Pod', 'reader');
-  await scenario.delete('PersistentVolumeClaim', 'data');
-  await api.untilGone('PersistentVolume', '', volume);
-});
+    // Forced, it goes, and the data stays: the same chart serves it again.
+    const forced = await helm(['uninstall', release, ...inNamespace, '--no-hooks', '--wait']);
+    t.is(forced.exitCode, 0, forced.stderr);
+    await eventually('the driver to be gone', async () =>
+      (await api.list('Pod', systemNamespace, nodePods)).length === 0 ? true : undefined,
+    );
+    t.is(
+      await scenario.sh('writer', 'cat /data/file'),
+      'kept',
+      'the pod goes on without the driver',
+    );
+    const values = JSON.stringify(chartValues(layout));
+    const again = await helm(
+      ['install', release, chartPath, ...inNamespace, '--wait', '--values', '-'],
+      values,
+    );
+    t.is(again.exitCode, 0, again.stderr);
+    await scenario.delete('Pod', 'writer');
+    await scenario.readyPod('reader', { claims: { '/data': 'data' } });
+    t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
+    await scenario.delete('Pod', 'reader');
+    await scenario.delete('VolumeSnapshot', 'kept');
+    await scenario.delete('PersistentVolumeClaim', 'data');
+    await api.untilGone('PersistentVolume', '', volume);
+  },
+);
 
 test.serial('with no volume left helm uninstall takes everything but the CRDs away', async (t) => {
   const { exitCode, stdout, stderr } = await helm([
@@ -99,9 +115,9 @@ test.serial('with no volume left helm uninstall takes everything but the CRDs aw
       (await api.list(kind, systemNamespace)).length === 0 ? true : undefined;
     t.true(await eventually(`every ${kind} to be gone`, gone, { timeoutMs: 90_000 }));
   }
-  const classes = (await api.list('StorageClass')).filter(
+  const left = (await api.list('StorageClass')).filter(
     (one) => textAt(one, 'provisioner') === driverName,
   );
-  t.deepEqual(classes, []);
+  t.deepEqual(left, []);
   t.deepEqual(await api.list('VolumeSnapshot'), [], 'the CRD is still served');
 });

@@ -1,0 +1,74 @@
+import type { Outcome } from './junit.ts';
+import { left } from './test-driver.ts';
+
+/** The page docs/conformance.md: what passed, what the suite skipped by itself, what was left out and why. */
+export function asMarkdown(outcomes: readonly Outcome[], all: readonly string[]): string {
+  const count = (status: Outcome['status']): number =>
+    outcomes.filter((one) => one.status === status).length;
+  const rows = (status: Outcome['status'], withMessage: boolean): string =>
+    outcomes
+      .filter((one) => one.status === status)
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      .map((one) => {
+        const last = withMessage ? reason(one.message) : one.seconds.toFixed(0);
+        return `| ${patternOf(one.name)} | ${testOf(one.name)} | ${last} |`;
+      })
+      .join('\n');
+  const leftOut = left
+    .map(({ pattern, because }) => {
+      const names = all.filter((name) => pattern.test(name));
+      return `| \`${pattern.source.replaceAll('|', '\\|')}\` | ${names.length} | ${because} |`;
+    })
+    .join('\n');
+  const leftOutCount = all.filter((name) => left.some(({ pattern }) => pattern.test(name))).length;
+  const notRun = all.length - outcomes.length - leftOutCount;
+  const failed =
+    count('failed') === 0
+      ? ''
+      : `\n## Failed\n\n| Pattern | Test | Why |\n|---|---|---|\n${rows('failed', true)}\n`;
+  return `# Kubernetes' own storage suite
+
+Written by \`LOOPCSI_SUITE_WRITE=yes npm run test:e2e:conformance\`: the \`External.Storage\` tests of Kubernetes 1.37's
+\`e2e.test\`, against the chart on a cluster of one node. What the driver claims stands in
+[test-driver.ts](../test/e2e/conformance/test-driver.ts). Claims use a pool that can reflink and, where the suite does not choose,
+ext4.
+
+${all.length} tests: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped by the suite itself, ${leftOutCount} left out${notRun === 0 ? '' : `, ${notRun} not run this time`}.
+${failed}
+## Left out
+
+A test that two rows match is counted in both.
+
+| Name matches | Tests | Why |
+|---|---|---|
+${leftOut}
+
+## Skipped by the suite
+
+| Pattern | Test | Its reason |
+|---|---|---|
+${rows('skipped', true)}
+
+## Passed
+
+| Pattern | Test | Seconds |
+|---|---|---|
+${rows('passed', false)}
+`;
+}
+
+function patternOf(name: string): string {
+  return cell(/\[Testpattern: ([^\]]*(?:\][^\]]*?)?)\] /.exec(name)?.[1] ?? '');
+}
+
+function testOf(name: string): string {
+  return cell(name.replace(/^.*?\[Testpattern: .*?\]\)?\] /, '').replace(/^External.*?\] /, ''));
+}
+
+function reason(message: string): string {
+  return cell(message.split('\n')[0]?.slice(0, 200) ?? '');
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('<', '&lt;').trim();
+}

@@ -1,0 +1,68 @@
+/** Kubernetes' `e2e.test`, told which driver to test: its list of tests, and runs of some of them. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from '../../../scripts/command.ts';
+import { layout, programs } from '../kube/scenario.ts';
+import { type Outcome, outcomesOf } from './junit.ts';
+
+const reports = join(layout.logs, 'suite');
+const driverFile = join(layout.state, 'test-driver.json');
+
+export class Suite {
+  readonly #program: string;
+
+  private constructor(program: string) {
+    this.#program = program;
+  }
+
+  /** `directory` is `suitePrograms()`, `driver` the content of the suite's test-driver file. */
+  static async of(directory: string, driver: object): Promise<Suite> {
+    await mkdir(reports, { recursive: true });
+    await writeFile(driverFile, JSON.stringify(driver));
+    return new Suite(join(directory, 'e2e.test'));
+  }
+
+  /** Full names of the tests that the suite has for this driver. */
+  async names(): Promise<readonly string[]> {
+    const listed = await run(this.#program, ['-list-tests', `-storage.testdriver=${driverFile}`]);
+    return listed
+      .split('\n')
+      .flatMap((line) => / {4}\S+:\d+: (External[. ]Storage .*)$/.exec(line)?.[1] ?? []);
+  }
+
+  /** Runs these, one after the other; `label` names the files of this run. Its output goes to a log beside the report. */
+  async run(names: readonly string[], label: string): Promise<readonly Outcome[]> {
+    const flags = {
+      kubeconfig: layout.kubeconfig,
+      'kubectl-path': join(programs, 'kubectl'),
+      provider: 'skeleton',
+      'num-nodes': '1',
+      'allowed-not-ready-nodes': '0',
+      'storage.testdriver': driverFile,
+      'kubelet-root-dir': layout.kubeletDir,
+      'report-dir': reports,
+      'report-prefix': label,
+      'disable-log-dump': 'true',
+      'ginkgo.no-color': 'true',
+      'ginkgo.timeout': '3h',
+      // Ginkgo matches the suite's own name and the test's.
+      'ginkgo.focus': `(?:${names.map(escaped).join('|')})$`,
+    };
+    const log = await open(join(reports, `${label}.log`), 'w');
+    try {
+      const args = Object.entries(flags).map(([name, value]) => `-${name}=${value}`);
+      const child = spawn(this.#program, args, { stdio: ['ignore', log.fd, log.fd] });
+      await once(child, 'exit');
+    } finally {
+      await log.close();
+    }
+    const report = await readFile(join(reports, `junit_${label}01.xml`), 'utf8');
+    return outcomesOf(report).filter(({ name }) => names.includes(name));
+  }
+}
+
+function escaped(name: string): string {
+  return name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
