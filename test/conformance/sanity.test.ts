@@ -41,14 +41,25 @@ function sanityProgram(): string {
   return join(cache, 'bin', 'csi-sanity');
 }
 
-async function runSanity(t: ExecutionContext, ground: PoolGround, kind: Kind): Promise<void> {
+async function runSanity(
+  t: ExecutionContext,
+  run: {
+    readonly ground: PoolGround;
+    readonly kind: Kind;
+    readonly flagsIn?: (directory: string) => readonly string[];
+  },
+): Promise<void> {
+  const { ground, kind, flagsIn } = run;
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-sanity-'));
   t.teardown(async () => {
     const left = await removeAll(directory);
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   await makeGround(directory, { ground, groundBytes: 16n * 1024n ** 3n });
-  const driver = await startDriver(directory, kind === 'block' ? [] : [`--default-fstype=${kind}`]);
+  const driver = await startDriver(directory, [
+    ...(kind === 'block' ? [] : [`--default-fstype=${kind}`]),
+    ...(flagsIn?.(directory) ?? []),
+  ]);
   t.teardown(() => driver.stop());
   const report = join(directory, 'report.json');
   const result = await execa(
@@ -94,9 +105,33 @@ for (const ground of grounds) {
   for (const kind of kinds) {
     onNode(
       `csi-sanity: ${kind} volumes on ${ground === 'directory' ? 'the machine’s own filesystem' : `an ${ground} pool`}`,
-      (t) => runSanity(t, ground, kind),
+      (t) => runSanity(t, { ground, kind }),
     );
   }
+}
+
+// Options that change what is offered, or which paths are taken. ext4 grows in use only with CAP_SYS_RESOURCE: so xfs.
+const variants = [
+  {
+    name: '--expansion=node',
+    kind: 'xfs',
+    flagsIn: () => ['--expansion=node'],
+  },
+  {
+    name: '--kubelet-dir',
+    kind: 'ext4',
+    flagsIn: (directory: string) => [`--kubelet-dir=${directory}`],
+  },
+  {
+    name: '--without-staging',
+    kind: 'ext4',
+    flagsIn: (directory: string) => ['--without-staging', `--mount-dir=${join(directory, 'own')}`],
+  },
+] as const;
+for (const { name, kind, flagsIn } of variants) {
+  onNode(`csi-sanity: ${kind} volumes with ${name}`, (t) =>
+    runSanity(t, { ground: 'directory', kind, flagsIn }),
+  );
 }
 
 onNode('csi-sanity: no reason stands in the docs for a spec that runs', async (t) => {
