@@ -152,6 +152,9 @@ function poolWord(word: string, name: string): Partial<PoolSettings> {
 
 function reserve(value: string): PoolSettings['reserve'] {
   const percent = /^(\d{1,2})(?:\.(\d))?%$/.exec(value);
+  if (percent === null && value.endsWith('%')) {
+    throw new Error(`reserve=${value} is not a share of the pool; write 0% to 99.9%`);
+  }
   if (percent === null) return { bytes: bytes(value) };
   return { perMille: Number(percent[1]) * 10 + Number(percent[2] ?? 0) };
 }

@@ -83,6 +83,19 @@ export function environment(): Readonly<Record<string, string | undefined>> {
   return process.env;
 }
 
+/** Of the scripts, and what Kubernetes tells of a Service. */
+const othersVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
+
+/** Variables that look like options and are none: a misspelt one would pass for its default. */
+export function unknownVariables(
+  variables: Readonly<Record<string, string | undefined>>,
+): readonly string[] {
+  const known = new Set(optionKeys.map(environmentOf));
+  return Object.keys(variables).filter(
+    (name) => name.startsWith('LOOPCSI_') && !known.has(name) && !othersVariables.test(name),
+  );
+}
+
 function given(value: unknown, place: string): Given | undefined {
   if (value === undefined || value === null) return undefined;
   const values: readonly unknown[] = Array.isArray(value) ? value : [value];

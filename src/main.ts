@@ -2,6 +2,7 @@
 import { realpathSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
+import { requireRoot, tellUnknownVariables } from './before-serving.ts';
 import { type Config, ConfigError, configForLog, environment, loadConfig } from './config.ts';
 import { addServeOptions } from './config-options.ts';
 import type { RunningPlugin } from './docker/server.ts';
@@ -238,12 +239,9 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUse))
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
-  if (process.geteuid?.() !== 0) {
-    throw new Error(
-      'serving needs root: it attaches loop devices and mounts them; start it as root, for example with sudo',
-    );
-  }
+  requireRoot();
   const log = createLog({ level: config.logLevel });
+  tellUnknownVariables(log, environment());
   process.on('uncaughtException', (error) => {
     // A bug: what it left is settled by the next start.
     log.fatal({ err: error }, 'uncaught');

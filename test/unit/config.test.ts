@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Command } from 'commander';
-import { ConfigError, configForLog, loadConfig } from '../../src/config.ts';
+import { ConfigError, configForLog, loadConfig, unknownVariables } from '../../src/config.ts';
 import { addServeOptions, optionKeys, optionsAsMarkdown } from '../../src/config-options.ts';
 import { GiB, MiB } from '../../src/units.ts';
 
@@ -112,6 +112,7 @@ const wrong = [
   { flags: ['--pool', 'a=/srv/a,mountpoint=maybe'], says: /'mountpoint=maybe' is not understood/ },
   { flags: ['--pool', 'a=/srv/a,overcommit=0.5'], says: /1\.0 or more/ },
   { flags: ['--pool', 'a=/srv/a,reserve=lots'], says: /'lots' is not a size/ },
+  { flags: ['--pool', 'a=/srv/a,reserve=200%'], says: /reserve=200% is not a share/ },
   { flags: ['--pool', 'a=/srv/a', '--pool', 'a=/srv/b'], says: /two pools are named 'a'/ },
   { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /within each other/ },
   {
@@ -177,4 +178,19 @@ test('docs/configuration.md has the table of the options', async (t) => {
   );
   t.true(docs.includes(optionsAsMarkdown()), `put this into the file:\n\n${optionsAsMarkdown()}`);
   t.true(optionKeys.length > 15);
+});
+
+test('a misspelt variable is found, what others set is not taken for one', (t) => {
+  const found = unknownVariables({
+    LOOPCSI_POOLS: 'a=/srv/a',
+    LOOPCSI_POOL: 'a=/srv/a',
+    LOOPCSI_CONFIG: '/etc/loopcsi.yaml',
+    LOOPCSI_CACHE: '/tmp',
+    // Kubernetes tells every pod of a Service named loopcsi so.
+    LOOPCSI_SERVICE_HOST: '10.0.0.1',
+    LOOPCSI_METRICS_PORT_9736_TCP_ADDR: '10.0.0.1',
+    LOOPCSI_PORT: 'tcp://10.0.0.1:9736',
+    PATH: '/bin',
+  });
+  t.deepEqual(found, ['LOOPCSI_POOLS']);
 });

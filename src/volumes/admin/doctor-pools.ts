@@ -26,7 +26,9 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   const { problem, room, abilities } = pool;
   if (problem !== undefined || room === undefined || abilities === undefined) {
     const [what, ...remedies] = (problem ?? 'is being opened; ask again').split('; ');
-    return [fail(name, what ?? '', remedies.join('; '))];
+    const remedy =
+      remedies.length > 0 ? remedies.join('; ') : "look at its disk and the driver's log";
+    return [fail(name, what ?? '', remedy)];
   }
   const findings: Finding[] = [];
   const free = `${formatBytes(room.freeBytes)} of ${formatBytes(room.totalBytes)} free`;
