@@ -9,6 +9,7 @@ import { projectRoot } from '../cluster/cache.ts';
 import { suitePrograms } from '../cluster/programs.ts';
 import type { Outcome } from './junit.ts';
 import { asMarkdown } from './page.ts';
+import { labelPreProvisioned } from './preprovisioned.ts';
 import { Suite } from './suite.ts';
 import { left, testDriver } from './test-driver.ts';
 
@@ -30,11 +31,15 @@ const is =
 const alone = chosen.filter(is('[Serial]'));
 const slow = chosen.filter((name) => is('[Slow]')(name) && !is('[Serial]')(name));
 const others = chosen.filter((name) => !alone.includes(name) && !slow.includes(name));
+const ended = new AbortController();
+const labelling = labelPreProvisioned(ended.signal);
 await runSideBySide(others, 'fast');
 await runAndTell(alone, 'serial-');
 await writePage();
 await runSideBySide(slow, 'slow');
 await writePage();
+ended.abort();
+await labelling;
 
 async function runSideBySide(names: readonly string[], label: string): Promise<void> {
   const shards = Array.from({ length: sideBySide }, (_, shard) =>
