@@ -31,7 +31,7 @@ export function asMarkdown(outcomes: readonly Outcome[], all: readonly string[])
 Written by \`LOOPCSI_SUITE_WRITE=yes npm run test:e2e:conformance\`: the \`External.Storage\` tests of Kubernetes 1.37's
 \`e2e.test\`, against the chart on a cluster of one node. What the driver claims stands in
 [test-driver.ts](../test/e2e/conformance/test-driver.ts). Claims use a pool that can reflink and, where the suite does not choose,
-ext4. VolumeSnapshotContents that the suite makes by hand get the label that names their node, as
+XFS (the machine has no CAP_SYS_RESOURCE, which growing ext4 in use takes). VolumeSnapshotContents that the suite makes by hand get the label that names their node, as
 [kubernetes.md](kubernetes.md#snapshots) tells an operator.
 
 ${all.length} tests: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped by the suite itself, ${leftOutCount} left out${notRun === 0 ? '' : `, ${notRun} not run this time`}.

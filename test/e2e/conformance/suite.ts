@@ -54,7 +54,11 @@ export class Suite {
     try {
       const args = Object.entries(flags).map(([name, value]) => `-${name}=${value}`);
       const child = spawn(this.#program, args, { stdio: ['ignore', log.fd, log.fd] });
+      // Told to end, as its cluster is about to go: it would wait for pods that nobody deletes any more.
+      const end = (): void => void child.kill('SIGKILL');
+      process.on('SIGTERM', end);
       await once(child, 'exit');
+      process.off('SIGTERM', end);
     } finally {
       await log.close();
     }
