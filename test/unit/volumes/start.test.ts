@@ -1,0 +1,56 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { FakeDevice } from '../../helpers/fake-kernel.ts';
+import { fakeNode } from '../../helpers/fake-node.ts';
+import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+
+/** A node whose driver has ended, with one volume staged. */
+async function stoppedNode(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const { volumes, close } = await open();
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const at = { volumeId: record.id, stagingTargetPath };
+  await volumes.stageVolume(call(), { ...at, capability: capability() });
+  await close(100);
+  const [device] = node.host.kernel.devices.values();
+  if (device?.live === undefined) throw new Error('nothing is mounted');
+  return { node, open, at, device, live: device.live };
+}
+
+const isFrozen = ({ live }: FakeDevice): boolean => live?.frozen === true;
+
+test('a start thaws what a killed driver left frozen, before it answers any call', async (t) => {
+  const { open, device, live, at } = await stoppedNode(t);
+  live.frozen = true;
+  const { volumes } = await open();
+  t.false(isFrozen(device));
+  await volumes.unstageVolume(call(), at);
+});
+
+test('a start thaws what was unmounted while it stood still: it lives on, unseen, and holds its device', async (t) => {
+  const { node, open, device, live } = await stoppedNode(t);
+  const letGo = node.host.useElsewhere(device.number);
+  node.host.kernel.mounts.length = 0;
+  live.frozen = true;
+  await open();
+  t.false(isFrozen(device));
+  t.deepEqual(await node.host.mounts.list(), [], 'what it was mounted for is taken away again');
+  letGo();
+});
+
+test('a start detaches what nobody uses, and nothing else', async (t) => {
+  const { node, open, at } = await stoppedNode(t);
+  const mounted = await open();
+  t.is((await node.host.loops.list()).length, 1, 'it is mounted');
+  await mounted.close(100);
+  node.host.kernel.mounts.length = 0;
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  t.is((await node.host.loops.list()).length, 1);
+  const { volumes } = await open();
+  t.deepEqual(await node.host.loops.list(), []);
+  await volumes.deleteVolume(call(), at.volumeId);
+});
