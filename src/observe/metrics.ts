@@ -22,6 +22,8 @@ export interface Observed {
     readonly name: string;
     readonly isServed: boolean;
     readonly bytes: Readonly<Record<string, bigint>>;
+    readonly freeInodes: bigint | undefined;
+    readonly frozenVolumes: number;
     readonly volumes: Readonly<Record<string, number>>;
     /** A bounded number of volumes, each a label. */
     readonly images: readonly {
@@ -41,6 +43,8 @@ export const metricNames = [
   'loopcsi_commands_total',
   'loopcsi_command_duration_seconds',
   'loopcsi_pool_served',
+  'loopcsi_pool_free_inodes',
+  'loopcsi_pool_frozen_volumes',
   'loopcsi_pool_bytes',
   'loopcsi_volumes',
   'loopcsi_volume_bytes',
@@ -201,6 +205,8 @@ function makeGauges(
     new library.Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
   const served = gauge('loopcsi_pool_served', 'Whether a pool can be used', ['pool']);
   const bytes = gauge('loopcsi_pool_bytes', 'Bytes of a pool', ['pool', 'kind']);
+  const inodes = gauge('loopcsi_pool_free_inodes', 'Free inodes of a pool', ['pool']);
+  const frozen = gauge('loopcsi_pool_frozen_volumes', 'Volumes that wait for room', ['pool']);
   const volumes = gauge('loopcsi_volumes', 'Volumes of a pool', ['pool', 'kind']);
   const images = gauge('loopcsi_volume_bytes', 'Bytes of a volume', ['pool', 'volume', 'kind']);
   const stuck = gauge('loopcsi_stuck_owners', 'Volumes or pools with a hung kernel call');
@@ -218,9 +224,13 @@ function makeGauges(
   build.set({ version }, 1);
   return async () => {
     const observed = await observe();
-    for (const one of [served, bytes, volumes, images]) one.reset();
+    for (const one of [served, bytes, inodes, frozen, volumes, images]) one.reset();
     for (const pool of observed.pools) {
       served.set({ pool: pool.name }, pool.isServed ? 1 : 0);
+      frozen.set({ pool: pool.name }, pool.frozenVolumes);
+      if (pool.freeInodes !== undefined) {
+        inodes.set({ pool: pool.name }, Number(pool.freeInodes));
+      }
       for (const [kind, value] of Object.entries(pool.bytes)) {
         bytes.set({ pool: pool.name, kind }, Number(value));
       }

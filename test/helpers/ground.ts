@@ -10,16 +10,16 @@ export type PoolGround = 'directory' | FsType;
 /** Makes what a pool stands on, at `DIRECTORY/pool`. */
 export async function makeGround(
   directory: string,
-  options: { ground?: PoolGround; groundBytes?: bigint },
+  options: { ground?: PoolGround; groundBytes?: bigint; groundOptions?: readonly string[] },
 ): Promise<void> {
-  const { ground = 'directory', groundBytes = 8n * GiB } = options;
+  const { ground = 'directory', groundBytes = 8n * GiB, groundOptions = [] } = options;
   const poolPath = join(directory, 'pool');
   await mkdir(poolPath);
   if (ground === 'directory') return;
   const image = join(directory, 'ground.img');
   await execa('truncate', ['--size', String(groundBytes), image]);
   const quiet = ground === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
-  await execa(`mkfs.${ground}`, [...quiet, image]);
+  await execa(`mkfs.${ground}`, [...quiet, ...groundOptions, image]);
   const { stdout } = await execa('losetup', ['--find', '--show', image]);
   await execa('mount', [stdout, poolPath]);
 }

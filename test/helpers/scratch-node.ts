@@ -27,6 +27,8 @@ export interface ScratchOptions {
   readonly ground?: PoolGround;
   /** Size of the ground's filesystem. */
   readonly groundBytes?: bigint;
+  /** More words for its mkfs. */
+  readonly groundOptions?: readonly string[];
   readonly pool?: Partial<PoolSettings>;
   readonly reached?: Reached;
   readonly host?: (host: Host) => Host;

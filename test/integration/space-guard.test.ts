@@ -7,6 +7,7 @@ import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
+import { measurePools } from '../../src/volumes/pools/pool-measures.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
 import {
   call,
@@ -100,6 +101,11 @@ for (const fsType of fsTypes) {
           JSON.stringify(signs),
         );
       }
+      const [measures] = await measurePools(node.domain, 5_000);
+      t.is(measures?.frozenVolumes, 3);
+      const [sign] = await node.volumes.storageHealth(call());
+      t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
+      t.regex(sign?.message ?? '', /no new one is made/);
       const refused = await t.throwsAsync(
         node.volumes.createVolume(call(), volumeInput('late', { sizeBytes: 64n * MiB })),
         { instanceOf: VolumeError },

@@ -8,6 +8,7 @@ import { readNotes } from '../node/node-notes.ts';
 import type { Pool } from '../pools/pool.ts';
 import { factsSoon } from '../pools/pool-measures.ts';
 import type { FoundVolume } from '../pools/pools.ts';
+import { hasInodes } from '../pools/room.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
@@ -194,14 +195,20 @@ async function poolSigns(pool: Pool): Promise<HealthSign[]> {
     const message = `pool '${pool.name}' does not answer; look at its disk`;
     return [sign('INACCESSIBLE', 'PoolNotServed', message)];
   }
-  if (facts.freeBytes * 100n >= facts.totalBytes * lowPercent) return [];
-  return [
-    sign(
-      'DEGRADED',
-      'PoolNearlyFull',
-      `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; writes will fail when it is full`,
-    ),
-  ];
+  const signs: HealthSign[] = [];
+  const isBelowMark = facts.freeBytes < facts.watermarkBytes;
+  if (isBelowMark || facts.freeBytes * 100n < facts.totalBytes * lowPercent) {
+    const what = isBelowMark
+      ? 'its volumes are trimmed, then stand still, and no new one is made until it has room'
+      : 'writes will fail when it is full';
+    const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${what}`;
+    signs.push(sign('DEGRADED', 'PoolNearlyFull', message));
+  }
+  if (!hasInodes(facts)) {
+    const message = `pool '${pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`;
+    signs.push(sign('DEGRADED', 'PoolInodesLow', message));
+  }
+  return signs;
 }
 
 /** Signs of the pools (CSI spec, NodeGetStorageHealth). */

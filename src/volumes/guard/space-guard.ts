@@ -63,6 +63,11 @@ export class SpaceGuard {
     return this.#frozen.size;
   }
 
+  /** How many volumes of that pool stand still. */
+  frozenIn(pool: Pool): number {
+    return [...this.#frozen.values()].filter((one) => one.pool === pool).length;
+  }
+
   /** Whether a freeze reached its bound and the writers may meet ENOSPC now. */
   isExempt(volumeId: string): boolean {
     return this.#exempt.has(volumeId);

@@ -58,7 +58,8 @@ async function hold(
   const notes = await readNotes(domain, volume);
   // Holders of a mount that has gone, with a reboot for example, hold nothing.
   const others = isHeld ? notes.dockerMountIds.filter((one) => one !== holder) : [];
-  await writeNotes(volume, { ...notes, dockerMountIds: [...others, holder] });
+  const held = { ...notes, dockerMountIds: [...others, holder] };
+  await writeNotes(domain, volume, held, { strict: true });
   await domain.reached('hold:noted');
 }
 

@@ -24,7 +24,7 @@ export async function releaseVolume(domain: Domain, call: Call, input: HoldInput
     const notes = await readNotes(domain, volume);
     const others = notes.dockerMountIds.filter((one) => one !== input.holder);
     if (others.length > 0 && isAt(present, ownPathOf(domain, volume.record.id))) {
-      await writeNotes(volume, { ...notes, dockerMountIds: others });
+      await writeNotes(domain, volume, { ...notes, dockerMountIds: others }, { strict: true });
       return;
     }
     await unmountOwn(domain, volume, present);
@@ -51,7 +51,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
         stagingTargetPath: path,
         capability: ownCapability,
       });
-      await writeNotes(volume, { ...(await readNotes(domain, volume)), dockerMountIds });
+      await writeNotes(domain, volume, { ...(await readNotes(domain, volume)), dockerMountIds });
       throw inUse(id, `${device.path} is mounted by a container or held by a process`);
     }
     await letGo(domain, volume);
@@ -114,7 +114,7 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   const notes = await readNotes(domain, volume);
   const path = ownPathOf(domain, id);
   const staged = notes.staged?.stagingTargetPath === path ? null : notes.staged;
-  await writeNotes(volume, { ...notes, staged, dockerMountIds: [] });
+  await writeNotes(domain, volume, { ...notes, staged, dockerMountIds: [] });
   await removeTarget(domain, path);
 }
 

@@ -188,7 +188,7 @@ async function mountThere(
   const { present } = await makeReady(domain, volume, { filesystem, present: before });
   const device = await ensureAttached(domain, volume, present);
   await domain.reached('publish:attached');
-  await writeNotes(volume, {
+  await writeNotes(domain, volume, {
     schemaVersion: 1,
     staged: null,
     published: [wanted],

@@ -1,5 +1,7 @@
+import { open } from 'node:fs/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import { encodeJson } from '../../state/decode.ts';
 import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -29,9 +31,41 @@ export async function readNotes(domain: Domain, volume: FoundVolume): Promise<No
   }
 }
 
-/** Replaces the notes; survives SIGKILL, and need not survive more: a power cut ends the mounts too. */
-export async function writeNotes(volume: FoundVolume, notes: NodeRecord): Promise<void> {
-  await writeRecord(nodeRecord, notesPath(volume), notes, { durable: false });
+/**
+ * Replaces the notes; survives SIGKILL, and need not survive more: a power cut ends the mounts too. A full disk must not keep
+ * pods from starting and ending: there the old text is overwritten, which needs no block, and where that cannot be either the
+ * kernel is asked instead. `strict`: what is noted is known from nowhere else, so a failure is one of the call.
+ */
+export async function writeNotes(
+  domain: Domain,
+  volume: FoundVolume,
+  notes: NodeRecord,
+  { strict = false }: { strict?: boolean } = {},
+): Promise<void> {
+  const path = notesPath(volume);
+  try {
+    await writeRecord(nodeRecord, path, notes, { durable: false });
+  } catch (error) {
+    if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
+    await overwrite(path, encodeJson(notes)).catch((second: unknown) => {
+      if (strict) throw error;
+      domain.log.warn(
+        { volumeId: volume.record.id, problem: messageOf(second) },
+        'the disk is full: notes about mounts cannot be written, the kernel is asked instead',
+      );
+    });
+  }
+}
+
+/** Torn by a crash it cannot be read, which is the same as no note. */
+async function overwrite(path: string, text: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.writeFile(text);
+    await file.truncate(Buffer.byteLength(text));
+  } finally {
+    await file.close();
+  }
 }
 
 function notesPath(volume: FoundVolume): string {

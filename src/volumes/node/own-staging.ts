@@ -55,7 +55,7 @@ async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void
       `volume '${id}' is in use by containers of this machine as a Docker volume; stop and remove them first`,
     );
   }
-  await writeNotes(volume, { ...notes, dockerMountIds: [] });
+  await writeNotes(domain, volume, { ...notes, dockerMountIds: [] });
 }
 
 /** Ends the driver's own staging of a volume when nothing is published from it any more. Staged by others: nothing to do. */

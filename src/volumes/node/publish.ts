@@ -100,7 +100,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   if (input.mayHide !== true) await requireFreeTarget(input.targetPath, kind);
   await ensureTarget(domain, input.targetPath, kind);
   await domain.reached('publish:target-made');
-  await writeNotes(volume, { ...notes, published: [...elsewhere, wanted] });
+  await writeNotes(domain, volume, { ...notes, published: [...elsewhere, wanted] });
   await domain.reached('publish:noted');
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });

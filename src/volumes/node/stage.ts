@@ -209,7 +209,7 @@ async function noteStaged(
   notes: NodeRecord,
 ): Promise<void> {
   const { accessMode, mountFlags, fsType } = input.capability;
-  await writeNotes(volume, {
+  await writeNotes(domain, volume, {
     ...notes,
     staged: {
       stagingTargetPath: input.stagingTargetPath,

@@ -74,7 +74,8 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   const notes = await readNotes(domain, volume);
   const published = notes.published.filter((one) => one.targetPath !== targetPath);
   // Never published there, there is nothing to forget.
-  if (published.length < notes.published.length) await writeNotes(volume, { ...notes, published });
+  if (published.length < notes.published.length)
+    await writeNotes(domain, volume, { ...notes, published });
   await domain.reached('unpublish:forgotten');
   await unstageUnused(domain, volume);
 }

@@ -84,7 +84,7 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
   await unmountAndDetach(domain, present, { id, path, hasNode: volume.record.kind === 'block' });
   // Never staged, there is nothing to forget.
   if (staged !== null || notes.published.length > 0) {
-    await writeNotes(volume, { ...notes, staged: null, published: [] });
+    await writeNotes(domain, volume, { ...notes, staged: null, published: [] });
   }
   await domain.reached('unstage:forgotten');
 }

@@ -7,6 +7,9 @@ export interface PoolMeasures {
   readonly name: string;
   readonly isServed: boolean;
   readonly bytes: Readonly<Record<string, bigint>>;
+  readonly freeInodes: bigint | undefined;
+  /** Whose writers wait for room. */
+  readonly frozenVolumes: number;
   readonly volumes: Readonly<Record<string, number>>;
   /** Of each volume, by id, up to `mostImages`; empty where `bytes` is. */
   readonly images: readonly ImageMeasures[];
@@ -29,11 +32,17 @@ export async function measurePools(
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;
-      if (!isServed) return { name, isServed, bytes: {}, volumes: {}, images: [] };
-      const facts = await factsSoon(pool, boundMs);
-      const volumes = volumesOf(pool);
-      if (facts === undefined) return { name, isServed, bytes: {}, volumes, images: [] };
-      return { name, isServed, bytes: bytesOf(facts), volumes, images: imagesOf(pool, facts) };
+      const frozenVolumes = domain.guard.frozenIn(pool);
+      const facts = isServed ? await factsSoon(pool, boundMs) : undefined;
+      return {
+        name,
+        isServed,
+        frozenVolumes,
+        bytes: facts === undefined ? {} : bytesOf(facts),
+        freeInodes: facts?.freeInodes,
+        volumes: isServed ? volumesOf(pool) : {},
+        images: facts === undefined ? [] : imagesOf(pool, facts),
+      };
     }),
   );
 }
@@ -61,6 +70,7 @@ function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {
     allocated: facts.allocatedBytes,
     snapshots: facts.snapshotBytes,
     trash: facts.trashBytes,
+    watermark: facts.watermarkBytes,
     room: room < 0n ? 0n : room,
   };
 }

@@ -1,6 +1,7 @@
 import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
@@ -198,14 +199,18 @@ export class Pool {
   async check(): Promise<void> {
     const opened = this.#opened;
     if (opened === undefined) return;
-    const timer = setTimeout(() => {
+    const say = (): void => {
       this.#setProblem(
         new VolumeError(
           'unavailable',
           `pool '${this.name}': ${this.settings.path} does not answer for ${answerBoundMs / 1000} s; look at its disk`,
         ),
       );
-    }, answerBoundMs);
+    };
+    // In two steps: after a pause of the whole process an answer that is there already is heard before it is missed.
+    let timer = setTimeout(() => {
+      timer = setTimeout(say, 1_000);
+    }, answerBoundMs - 1_000);
     try {
       await this.#look(opened);
     } finally {
@@ -265,10 +270,19 @@ export class Pool {
   }
 
   async #probe(): Promise<PoolAbilities> {
-    const { host } = this.#deps;
-    const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
-    const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
-    return { reflink, directIo, discard, filesystem: await filesystemOf(this.root) };
+    const { host, log } = this.#deps;
+    const filesystem = await filesystemOf(this.root);
+    try {
+      const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
+      const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
+      return { reflink, directIo, discard, filesystem };
+    } catch (error) {
+      if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
+      // A full disk serves what is on it all the same. What may share blocks is measured as if it did.
+      log.warn({ pool: this.name, filesystem }, 'the disk is full: its abilities are guessed');
+      const reflink = filesystem === 'xfs' || filesystem === 'btrfs';
+      return { reflink, directIo: true, discard: true, filesystem };
+    }
   }
 
   async #load(): Promise<void> {

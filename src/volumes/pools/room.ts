@@ -12,6 +12,9 @@ export interface Reservation {
   release(): void;
 }
 
+/** Inodes kept free: records, temporary files and directories of operations under way. */
+const inodesKept = 64n;
+
 /** What a pool's room follows from; all in bytes. */
 export interface RoomFacts {
   readonly totalBytes: bigint;
@@ -30,6 +33,11 @@ export interface RoomFacts {
   readonly trashBytes: bigint;
   /** Free bytes below which a guarded pool makes no new volume; 0: none. */
   readonly watermarkBytes: bigint;
+}
+
+/** Whether it has inodes for what a call makes. */
+export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
+  return totalInodes === 0n || freeInodes >= inodesKept;
 }
 
 /**
@@ -56,10 +64,9 @@ export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: big
   return 'bytes' in reserve ? reserve.bytes : (totalBytes * BigInt(reserve.perMille)) / 1000n;
 }
 
-/** Inodes kept free: records, temporary files and directories of operations under way. */
-const inodesKept = 64n;
-
+/** With what else limits a pool. Filesystems that make inodes as they need them say 0 of both. */
 export interface MeasuredFacts extends RoomFacts {
+  readonly totalInodes: bigint;
   readonly freeInodes: bigint;
   /** What each image takes, as `Measured` has it. */
   readonly allocatedById: ReadonlyMap<string, bigint>;
@@ -132,6 +139,7 @@ export class Room {
     return {
       totalBytes: capacity.totalBytes,
       freeBytes: capacity.freeBytes,
+      totalInodes: capacity.totalInodes,
       freeInodes: capacity.freeInodes,
       allocatedById: measured.allocated,
       reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
@@ -186,7 +194,7 @@ export class Room {
           `${formatBytes(facts.reserveBytes)} reserved); delete volumes or snapshots, or enlarge the pool`,
       );
     }
-    if (facts.totalBytes > 0n && facts.freeInodes < inodesKept && facts.freeInodes > 0n) {
+    if (!hasInodes(facts)) {
       throw new VolumeError(
         'no-space',
         `${what}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,

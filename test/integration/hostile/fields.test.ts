@@ -144,6 +144,7 @@ onNode('secrets reach neither log nor answer', async (t) => {
     client.close();
     const log = await victim.driver.log();
     t.true(log.includes('secretive'), 'the calls are in the log');
+    t.regex(log, /"file":"mkfs\.ext4","args":\[/, 'and the command lines of programs');
     t.false(log.includes(secret));
     t.false((await readFile(`/proc/${victim.driver.pid}/cmdline`, 'utf8')).includes(secret));
   } finally {

@@ -36,6 +36,8 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
         name: 'a',
         isServed: true,
         bytes: { total: 7n },
+        freeInodes: 5n,
+        frozenVolumes: 3,
         volumes: { xfs: 2 },
         images: [{ volumeId: 'v', sizeBytes: 5n, allocatedBytes: 3n }],
       },
@@ -54,15 +56,28 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
   const labels = 'loopcsi_volume_bytes{pool="a",volume="v",kind=';
   t.is(lineOf(first, `${labels}"size"`)?.split(' ')[1], '5');
   t.is(lineOf(first, `${labels}"allocated"`)?.split(' ')[1], '3');
+  t.is(lineOf(first, 'loopcsi_pool_free_inodes'), 'loopcsi_pool_free_inodes{pool="a"} 5');
+  t.is(lineOf(first, 'loopcsi_pool_frozen_volumes'), 'loopcsi_pool_frozen_volumes{pool="a"} 3');
   t.is(lineOf(first, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 1');
   t.is(lineOf(first, 'loopcsi_running_operations'), 'loopcsi_running_operations 3');
   observed = {
     ...nothing,
-    pools: [{ name: 'a', isServed: false, bytes: {}, volumes: {}, images: [] }],
+    pools: [
+      {
+        name: 'a',
+        isServed: false,
+        bytes: {},
+        freeInodes: undefined,
+        frozenVolumes: 0,
+        volumes: {},
+        images: [],
+      },
+    ],
   };
   const second = (await metrics.render()).body;
   t.is(lineOf(second, 'loopcsi_pool_bytes'), undefined);
   t.is(lineOf(second, 'loopcsi_volume_bytes'), undefined);
+  t.is(lineOf(second, 'loopcsi_pool_free_inodes'), undefined);
   t.is(lineOf(second, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 0');
   t.is(lineOf(second, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 0');
 });

@@ -1,0 +1,140 @@
+import { appendFile, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { hasErrno } from '../../src/host/errors.ts';
+import { MiB } from '../../src/units.ts';
+import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
+import {
+  call,
+  isRoot,
+  mountVolume,
+  needsRoot,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+import { makeVolume, snapshotInput } from '../helpers/snapshot-node.ts';
+
+const onNode = isRoot ? test.serial : test.serial.skip;
+if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+
+const sizeBytes = 64n * MiB;
+
+/** Fills the pool's filesystem to the last block, as somebody else on its disk may. */
+async function fillDisk(node: ScratchNode): Promise<string> {
+  const ballast = join(node.poolPath, 'ballast');
+  const { freeBytes } = await node.host.files.capacity(node.poolPath);
+  await execa('fallocate', ['--length', String(freeBytes - 64n * MiB), ballast]);
+  const file = await open(ballast, 'a');
+  try {
+    for (const bytes of [1 << 20, 4096, 1]) {
+      for (;;) {
+        try {
+          await file.write(Buffer.alloc(bytes, 1));
+          await file.datasync();
+        } catch (error) {
+          if (!hasErrno(error, 'ENOSPC')) throw error;
+          break;
+        }
+      }
+    }
+  } finally {
+    await file.close().catch(() => undefined);
+  }
+  return ballast;
+}
+
+async function isFull(t: ExecutionContext, node: ScratchNode): Promise<void> {
+  const probe = join(node.poolPath, 'probe');
+  await t.throwsAsync(writeFile(probe, Buffer.alloc(64 * 1024, 1), { flush: true }), {
+    code: 'ENOSPC',
+  });
+  await rm(probe, { force: true });
+}
+
+for (const ground of ['ext4', 'xfs'] as const) {
+  onNode(
+    `${ground}: on a full disk pods start and end, volumes go, nothing new is made`,
+    async (t) => {
+      const node = await scratchNode(t, { ground, groundBytes: 1024n * MiB });
+      const used = await makeVolume(node, 'used', { sizeBytes });
+      const idle = await makeVolume(node, 'idle', { sizeBytes });
+      const fresh = await makeVolume(node, 'fresh', { sizeBytes });
+      const paths = await mountVolume(node, used);
+      await appendFile(join(paths.targetPath, 'file'), 'kept');
+      // Mounted once, so that its notes stand.
+      await unmountVolume(node, idle, await mountVolume(node, idle));
+      await execa('sync', ['--file-system', paths.targetPath]);
+      const ballast = await fillDisk(node);
+      await isFull(t, node);
+
+      const { volumes } = node;
+      const range = { requiredBytes: 4n * sizeBytes, limitBytes: 0n };
+      t.is(await reasonOf(volumes.createVolume(call(), volumeInput('more'))), 'no-space');
+      t.is(await reasonOf(volumes.createSnapshot(call(), snapshotInput('s', idle))), 'no-space');
+      t.is(await reasonOf(volumes.expandVolume(call(), { volumeId: idle, range })), 'no-space');
+      t.is(
+        (await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' })).entries.length,
+        3,
+      );
+      const signs = await volumes.volumeHealth(call(), used);
+      t.true(signs.some(({ reason }) => reason === 'PoolNearlyFull'));
+
+      // Pods of volumes with notes, and of one that never had any.
+      for (const id of [idle, fresh]) await unmountVolume(node, id, await mountVolume(node, id));
+      await unmountVolume(node, used, paths);
+      t.deepEqual((await mountsBelow(node.directory)).length, 1, 'the ground alone');
+
+      await node.restart();
+      t.true(node.domain.pools.all[0]?.isServed, node.domain.pools.all[0]?.problem);
+      const again = await mountVolume(node, used);
+      t.is(await readFile(join(again.targetPath, 'file'), 'utf8'), 'kept');
+      await unmountVolume(node, used, again);
+      for (const id of [idle, fresh]) await node.volumes.deleteVolume(call(), id);
+      await rm(ballast);
+      await node.restart();
+      await node.volumes.createSnapshot(call(), snapshotInput('s', used));
+      t.deepEqual((await devicesBelow(node.directory)).length, 1);
+    },
+  );
+}
+
+onNode(
+  'a pool whose inodes are used up makes nothing new, says so, and serves what it has',
+  async (t) => {
+    const node = await scratchNode(t, {
+      ground: 'ext4',
+      groundBytes: 256n * MiB,
+      groundOptions: ['-N', '256'],
+    });
+    const id = await makeVolume(node, 'v', { sizeBytes });
+    const { volumes } = node;
+    const ballast = join(node.poolPath, 'ballast');
+    await execa('mkdir', [ballast]);
+    const files = async (from: number, to: number): Promise<void> => {
+      for (let at = from; at < to; at += 1) await writeFile(join(ballast, String(at)), '');
+    };
+    const { freeInodes } = await node.host.files.capacity(node.poolPath);
+    await files(0, Number(freeInodes) - 40);
+    const error = await t.throwsAsync(
+      volumes.createVolume(call(), volumeInput('w', { sizeBytes })),
+    );
+    t.regex(error?.message ?? '', /inodes/);
+    const signs = await volumes.volumeHealth(call(), id);
+    t.true(
+      signs.some(({ reason }) => reason === 'PoolInodesLow'),
+      JSON.stringify(signs),
+    );
+    await files(1_000, 1_040).catch(() => undefined);
+    t.is((await node.host.files.capacity(node.poolPath)).freeInodes, 0n);
+    await unmountVolume(node, id, await mountVolume(node, id));
+    await node.restart();
+    t.true(node.domain.pools.all[0]?.isServed, node.domain.pools.all[0]?.problem);
+    await unmountVolume(node, id, await mountVolume(node, id));
+    await rm(ballast, { recursive: true });
+    await makeVolume(node, 'w', { sizeBytes });
+  },
+);
