@@ -292,7 +292,7 @@ const docker: readonly Operation[] = [
     },
     call: (world) => dockerMount(world),
     check: (world) =>
-      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('d')), 'file', words),
+      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('data')), 'file', words),
   },
   {
     name: 'Docker unmounts',
@@ -301,7 +301,7 @@ const docker: readonly Operation[] = [
       await dockerCreate(world);
       await dockerMount(world);
     },
-    call: (world) => world.docker('Unmount', { Name: 'd', ID: 'one' }),
+    call: (world) => world.docker('Unmount', { Name: 'data', ID: 'one' }),
   },
   {
     name: 'Docker removes',
@@ -311,7 +311,7 @@ const docker: readonly Operation[] = [
     },
     // Docker itself forgets a volume when the driver says that it is gone.
     call: async (world) => {
-      await world.docker('Remove', { Name: 'd' }).catch((error: unknown) => {
+      await world.docker('Remove', { Name: 'data' }).catch((error: unknown) => {
         if (!String(error).includes('there is no volume')) throw error;
       });
     },
@@ -319,13 +319,13 @@ const docker: readonly Operation[] = [
 ];
 
 async function dockerCreate(world: World): Promise<unknown> {
-  world.undoLater(() => calls.destroy(world, 'd'));
-  return world.docker('Create', { Name: 'd', Opts: { size: '32Mi' } });
+  world.undoLater(() => calls.destroy(world, 'data'));
+  return world.docker('Create', { Name: 'data', Opts: { size: '32Mi' } });
 }
 
 async function dockerMount(world: World): Promise<unknown> {
-  world.undoLater(() => world.docker('Unmount', { Name: 'd', ID: 'one' }));
-  return world.docker('Mount', { Name: 'd', ID: 'one' });
+  world.undoLater(() => world.docker('Unmount', { Name: 'data', ID: 'one' }));
+  return world.docker('Mount', { Name: 'data', ID: 'one' });
 }
 
 /** More than is copied within the call where blocks cannot be shared. */

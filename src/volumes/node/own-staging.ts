@@ -62,10 +62,13 @@ async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void
 export async function unstageUnused(domain: Domain, volume: FoundVolume): Promise<void> {
   if (domain.settings.withoutStaging !== true) return;
   const notes = await readNotes(domain, volume);
-  if (!isStagedByUs(domain, notes) || notes.dockerMountIds.length > 0) return;
-  const present = await attachmentOf(domain, volume);
-  if (livePublications(notes.published, present).length > 0) return;
+  if (notes.dockerMountIds.length > 0) return;
   const path = ownPathOf(domain, volume.record.id);
-  await unstage(domain, volume, path);
+  const present = await attachmentOf(domain, volume);
+  if (isStagedByUs(domain, notes)) {
+    if (livePublications(notes.published, present).length > 0) return;
+    await unstage(domain, volume, path);
+  } else if (notes.staged !== null || present.mounts.length > 0) return;
+  // Also when an earlier call ended before this, its last step.
   await removeTarget(domain, path);
 }

@@ -9,13 +9,13 @@ import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 async function stoppedNode(t: ExecutionContext) {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
-  const { volumes, close } = await open();
+  const { volumes, ...opened } = await open();
   const { record } = await volumes.createVolume(call(), volumeInput('v'));
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);
   const at = { volumeId: record.id, stagingTargetPath };
   await volumes.stageVolume(call(), { ...at, capability: capability() });
-  await close(100);
+  await opened.close(100);
   const [device] = node.host.kernel.devices.values();
   if (device?.live === undefined) throw new Error('nothing is mounted');
   return { node, open, at, device, live: device.live };

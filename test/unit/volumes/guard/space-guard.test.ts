@@ -20,7 +20,7 @@ async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['sett
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), totalBytes, freeBytes });
-  const { volumes, domain, close } = await node.open(
+  const { volumes, domain, ...opened } = await node.open(
     [node.settings('a', { overcommitPerMille: 4000 })],
     { settings: { ...testSettings, ...settings } },
   );
@@ -42,7 +42,7 @@ async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['sett
     domain,
     at,
     isFrozen,
-    close: () => close(100),
+    close: () => opened.close(100),
     leave: (bytes: bigint) => {
       freeBytes = bytes;
     },
