@@ -7,7 +7,7 @@ import { GiB } from '../../src/units.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { type PoolSettings, poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
-import { FakeHost } from './fake-host.ts';
+import { FakeHost, type FakeHostOptions } from './fake-host.ts';
 
 export const silent = createLog({ level: 'silent' });
 
@@ -30,9 +30,12 @@ export interface FakeNode {
 }
 
 /** Opens nothing yet; what is opened ends with the test. */
-export async function fakeNode(t: ExecutionContext): Promise<FakeNode> {
+export async function fakeNode(
+  t: ExecutionContext,
+  options: FakeHostOptions = {},
+): Promise<FakeNode> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
-  const host = new FakeHost();
+  const host = new FakeHost(options);
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   return {
     host,

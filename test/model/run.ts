@@ -26,6 +26,9 @@ export interface Subject {
   readonly restart: () => Promise<void>;
 }
 
+/** Far above what any takes, also where every step is a real mount. */
+const stepBoundMs = 30_000;
+
 const nodeTag = (subject: Subject): string => subject.opened().domain.settings.nodeTag;
 const stagingOf = (subject: Subject, v: VolumeName): string =>
   join(subject.directory, `staging-${v}`);
@@ -43,10 +46,25 @@ export async function runSteps(
   for (const v of volumeNames) await mkdir(stagingOf(subject, v), { recursive: true });
   for (const [index, step] of steps.entries()) {
     const run = new StepRun(subject, { state, kinds, options });
-    const wrong = (await run.step(step)) ?? (await compare(subject, state));
+    const wrong = await inTime(
+      async () => (await run.step(step)) ?? (await compare(subject, state)),
+    );
     if (wrong !== undefined) return `step ${index} ${JSON.stringify(step)}: ${wrong}`;
   }
-  return endOf(subject, { state, kinds, options });
+  return inTime(() => endOf(subject, { state, kinds, options }));
+}
+
+/** A step that hangs has gone wrong: to a run of many it would look like time that is over. */
+async function inTime(work: () => Promise<string | undefined>): Promise<string | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<string>((resolve) => {
+    timer = setTimeout(resolve, stepBoundMs, `does not end within ${stepBoundMs / 1000} s`);
+  });
+  try {
+    return await Promise.race([work(), over]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 interface Context {

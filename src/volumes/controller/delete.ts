@@ -68,7 +68,8 @@ async function discard(
 
 /** Its devices by inode, which costs little; by mark only where the image is gone. */
 async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
-  volume.pool.requireServed();
+  // Throws while the pool is away. At its start it is open, and not served yet.
+  volume.pool.pathOf(volume.area);
   try {
     return await attachmentOf(domain, volume);
   } catch (error) {

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { KernelError } from '../../../src/host/errors.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
@@ -31,3 +31,34 @@ for (const { name, error, after, attached, mounted } of cases) {
     t.deepEqual(await node.host.loops.list(), []);
   });
 }
+
+/** Attached, and mounted nowhere: what is left when a stage fails, or is killed, behind its attach. */
+async function attachedOnly(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  let fails = true;
+  const { volumes } = await node.open([node.settings('a')], {
+    reached: (point) => {
+      if (fails && point === 'stage:attached') throw new Error('killed here');
+    },
+  });
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  await t.throwsAsync(volumes.stageVolume(call(), asked));
+  fails = false;
+  t.is((await node.host.loops.list()).length, 1);
+  return { node, volumes, asked };
+}
+
+test('an image that is attached already is used as it is, never attached twice', async (t) => {
+  const { node, volumes, asked } = await attachedOnly(t);
+  await volumes.stageVolume(call(), asked);
+  t.is((await node.host.loops.list()).length, 1);
+});
+
+test('a delete detaches what nobody uses', async (t) => {
+  const { node, volumes, asked } = await attachedOnly(t);
+  await volumes.deleteVolume(call(), asked.volumeId);
+  t.deepEqual(await node.host.loops.list(), []);
+});

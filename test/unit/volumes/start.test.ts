@@ -1,9 +1,10 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../src/units.ts';
 import type { FakeDevice } from '../../helpers/fake-kernel.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
-import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../helpers/scratch-node.ts';
 
 /** A node whose driver has ended, with one volume staged. */
 async function stoppedNode(t: ExecutionContext) {
@@ -53,4 +54,31 @@ test('a start detaches what nobody uses, and nothing else', async (t) => {
   const { volumes } = await open();
   t.deepEqual(await node.host.loops.list(), []);
   await volumes.deleteVolume(call(), at.volumeId);
+});
+
+test('a start removes an inline volume whose pod has gone with its target', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const { volumes, ...opened } = await open();
+  const publish = async (name: string) => {
+    const targetPath = join(node.directory, name);
+    await volumes.publishVolume(call(), {
+      volumeId: `csi-${name}`,
+      stagingTargetPath: '',
+      targetPath,
+      capability: capability(),
+      readOnly: false,
+      ephemeral: { sizeBytes: 64n * MiB, settings: plainSettings },
+    });
+    return targetPath;
+  };
+  const [gone] = [await publish('gone'), await publish('stays')];
+  await opened.close(100);
+  node.host.reboot();
+  await rm(gone, { recursive: true });
+  const { domain } = await open();
+  t.deepEqual(
+    [...domain.pools.named('a').ephemerals.values()].map(({ name }) => name),
+    ['csi-stays'],
+  );
 });
