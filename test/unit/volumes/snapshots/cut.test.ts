@@ -1,0 +1,126 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import type { Extent } from '../../../../src/host/host.ts';
+import { MiB } from '../../../../src/units.ts';
+import type { VolumeKind } from '../../../../src/volumes/model.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+import { collect } from '../../../helpers/snapshot-node.ts';
+
+const settings = { freeze: true };
+const snapshotOf = (name: string, sourceVolumeId: string) => ({
+  name,
+  sourceVolumeId,
+  settings,
+  parameters: {},
+});
+
+/** A node on a pool that shares blocks, and how to make a volume that is in use. */
+async function sharingNode(t: ExecutionContext) {
+  const node = await fakeNode(t, { reflink: true });
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  return {
+    node,
+    volumes,
+    domain,
+    staged: async (name: string, kind: VolumeKind = 'mount') => {
+      const input = volumeInput(name, { kind, sizeBytes: 64n * MiB });
+      const { record } = await volumes.createVolume(call(), input);
+      const stagingTargetPath = join(node.directory, `staging-${name}`);
+      await mkdir(stagingTargetPath);
+      const asked = { volumeId: record.id, stagingTargetPath, capability: capability({ kind }) };
+      await volumes.stageVolume(call(), asked);
+      return record.id;
+    },
+  };
+}
+
+test('a cut that fails leaves nothing frozen', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const id = await staged('v');
+  node.host.failNext('copies.reflink', new KernelError('FICLONE', 'EIO', 'a test'));
+  t.is(await reasonOf(volumes.createSnapshot(call(), snapshotOf('s', id))), 'internal');
+  for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
+});
+
+test('what is dirty is written out before a cut: a filesystem, then it is frozen; a raw device', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const steps = async (kind: VolumeKind): Promise<readonly string[]> => {
+    const id = await staged(kind, kind);
+    const from = node.host.calls.length;
+    await volumes.createSnapshot(call(), snapshotOf(`of-${kind}`, id));
+    const wanted = ['mounts.syncFilesystem', 'loops.sync', 'freezer.freeze', 'copies.reflink'];
+    return node.host.calls.slice(from).filter((name) => wanted.includes(name));
+  };
+  t.deepEqual(await steps('mount'), [
+    'mounts.syncFilesystem',
+    'loops.sync',
+    'freezer.freeze',
+    'copies.reflink',
+  ]);
+  t.deepEqual(await steps('block'), ['loops.sync', 'copies.reflink']);
+});
+
+test('all members of a group stand still together before any is cut', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const sourceVolumeIds = [await staged('one'), await staged('two'), await staged('three')];
+  const { calls } = node.host.watch;
+  const from = calls.length;
+  await volumes.createGroupSnapshot(call(), {
+    name: 'g',
+    sourceVolumeIds,
+    settings,
+    parameters: {},
+  });
+  const order = calls
+    .slice(from)
+    .filter(({ name }) => name === 'freezer.freeze' || name === 'copies.reflink');
+  t.deepEqual(
+    order.map(({ name }) => name),
+    ['freezer.freeze', 'copies.reflink', 'copies.reflink', 'copies.reflink'],
+  );
+  const [targets] = order[0]?.args ?? [];
+  t.is(Array.isArray(targets) ? targets.length : 0, 3);
+});
+
+test("a snapshot's image can be written by nobody", async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const { record } = await volumes.createSnapshot(call(), snapshotOf('s', await staged('v')));
+  const image = join(node.directory, 'a', 'snapshots', record.id, 'disk.img');
+  t.is((await stat(image)).mode & 0o777, 0o400);
+});
+
+const extent = (physical: bigint): Extent => ({ logical: 0n, physical, length: 4096n, flags: 1 });
+
+for (const [name, moves, expected] of [
+  ['moved while the second was read is compared again', 1, 'ok'],
+  ['that never stands still is no answer', 1_000, 'unavailable'],
+] as const) {
+  test(`a map ${name}`, async (t) => {
+    const { node, volumes, staged } = await sharingNode(t);
+    const id = await staged('v');
+    const a = (await volumes.createSnapshot(call(), snapshotOf('a', id))).record.id;
+    const b = (await volumes.createSnapshot(call(), snapshotOf('b', id))).record.id;
+    const { extents } = node.host;
+    let reads = 0;
+    // A balance moves the block that both share after the first map was read, as often as it is told.
+    extents.map = async function* (path) {
+      const isFirst = path.includes(`/${a}/`);
+      if (isFirst) reads += 1;
+      const moved = Math.min(Math.floor(reads / 2), moves);
+      yield [extent(BigInt(isFirst ? moved : Math.min(Math.floor((reads + 1) / 2), moves)))];
+    };
+    const asked = {
+      baseSnapshotId: a,
+      targetSnapshotId: b,
+      startingOffset: 0n,
+      batchSize: 10,
+    };
+    const ranges = async () => collect(await volumes.changedRanges(call(), asked));
+    t.is(await reasonOf(ranges()), expected);
+    if (expected === 'ok') t.true(reads >= 4, 'the first map is read again after the second');
+  });
+}
