@@ -1,12 +1,14 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { stringify } from 'yaml';
 import { eventually, run } from '../../scripts/command.ts';
 import { type Daemon, startDaemon } from '../docker/daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from '../docker/lab.ts';
+import { projectRoot } from '../e2e/cluster/cache.ts';
 import { driverImage, images } from '../e2e/cluster/images.ts';
 
-/** The driver as a privileged container of the dockerd that it serves, as contrib/docker/compose.yaml has it. */
+/** The driver as a container of the dockerd that it serves, by contrib/docker/compose.yaml. */
 let lab: Lab;
 let node: NodeSpace;
 let daemon: Daemon;
@@ -31,17 +33,22 @@ test.after.always('nothing is left over', async () => {
 });
 
 test.serial('the driver in a container serves its own dockerd, over its restart too', async (t) => {
-  await daemon.docker(
-    ...['run', '--detach', '--name', 'driver', '--restart', 'always'],
-    // What of --privileged the driver needs: all of it cannot be given where root itself has less.
-    ...['--cap-add', 'SYS_ADMIN', '--security-opt', 'seccomp=unconfined'],
-    ...['--security-opt', 'apparmor=unconfined', '--device-cgroup-rule', 'b *:* rwm'],
-    ...['--device-cgroup-rule', 'c *:* rwm', '--network', 'none', '--volume', '/dev:/dev'],
-    ...['--volume', '/run/docker/plugins:/run/docker/plugins'],
-    ...['--volume', `${place}:${place}:rshared`],
-    ...['--env', 'LOOPCSI_NODE_ID=node-a', '--env', 'LOOPCSI_HTTP_ADDRESS=off'],
-    ...['--env', 'LOOPCSI_DOCKER_SOCKET=/run/docker/plugins/loopcsi.sock', images.driver],
-  );
+  const override = join(node.directory, 'override.yaml');
+  // What of `privileged` the driver needs: all of it cannot be given where root itself has less.
+  const less = {
+    privileged: false,
+    cap_add: ['SYS_ADMIN'],
+    security_opt: ['seccomp=unconfined', 'apparmor=unconfined'],
+    device_cgroup_rules: ['b *:* rwm', 'c *:* rwm'],
+  };
+  await writeFile(override, stringify({ services: { driver: less } }));
+  const files = ['--file', join(projectRoot, 'contrib/docker/compose.yaml'), '--file', override];
+  const compose = (...args: readonly string[]): Promise<string> =>
+    run('docker-compose', [...files, ...args], {
+      env: { DOCKER_HOST: `unix://${daemon.socket}`, DOCKER_CONFIG: node.directory },
+    });
+  await daemon.docker('tag', images.driver, 'loopcsi:local');
+  await compose('up', '--detach', '--no-build');
   const create = ['volume', 'create', '--driver', 'loopcsi', '--opt', 'size=64Mi', 'data'];
   await eventually('the plugin', async () =>
     (await daemon.tryDocker(...create)).exitCode === 0 ? true : undefined,
@@ -53,16 +60,22 @@ test.serial('the driver in a container serves its own dockerd, over its restart 
     Number(await daemon.docker('exec', 'writer', 'sh', '-c', 'wc -l </data/lines'));
   t.regex(await daemon.docker('exec', 'writer', 'df', '/data'), /\/dev\/loop\d+/);
   const before = await lines();
-  await daemon.docker('kill', '--signal', 'KILL', 'driver');
-  await daemon.docker('start', 'driver');
+  await daemon.docker('kill', '--signal', 'KILL', 'loopcsi');
+  await daemon.docker('start', 'loopcsi');
   await eventually('more lines', async () => ((await lines()) > before + 5 ? true : undefined));
   await eventually('the plugin again', async () =>
+    (await daemon.tryDocker('volume', 'inspect', 'data')).exitCode === 0 ? true : undefined,
+  );
+  // As an upgrade does.
+  await compose('up', '--detach', '--no-build', '--force-recreate');
+  const between = await lines();
+  await eventually('lines after it', async () => ((await lines()) > between ? true : undefined));
+  await eventually('the new plugin', async () =>
     (await daemon.tryDocker('volume', 'inspect', 'data')).exitCode === 0 ? true : undefined,
   );
   await daemon.docker('rm', '--force', 'writer');
   const again = ['run', '--rm', '--volume', 'data:/data', busybox];
   t.is(await daemon.docker(...again, 'sh', '-c', 'test -s /data/lines && echo kept'), 'kept');
   await daemon.docker('volume', 'rm', 'data');
-  await daemon.docker('stop', 'driver');
-  await daemon.docker('rm', 'driver');
+  await compose('down');
 });

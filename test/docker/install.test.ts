@@ -1,0 +1,48 @@
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { run } from '../../scripts/command.ts';
+import { startDriver } from '../helpers/driver.ts';
+
+const root = join(import.meta.dirname, '..', '..', '..');
+const analyze = '/usr/bin/systemd-analyze';
+
+/** What `contrib/install` puts on a machine, below a scratch directory. */
+let destination: string;
+
+test.before(async () => {
+  destination = await mkdtemp(join(tmpdir(), 'loopcsi-install-'));
+  await run('sh', [join(root, 'contrib/install')], { env: { DESTDIR: destination } });
+});
+test.after.always(async () => {
+  await rm(destination, { recursive: true, force: true });
+});
+
+test.serial('the installed driver serves', async (t) => {
+  const library = join(destination, 'usr/local/lib/loopcsi');
+  const driver = await startDriver(destination, ['--http-address=off'], {
+    program: join(library, 'dist/bundle/main.js'),
+  });
+  const launcher = join(library, 'bin/loopcsi');
+  t.regex(await run(launcher, ['pool', 'list', `--endpoint=unix://${driver.endpoint}`]), /default/);
+  await driver.stop();
+});
+
+test.serial('systemd has nothing against the unit', async (t) => {
+  const file = join(destination, 'etc/systemd/system/loopcsi.service');
+  const unit = await readFile(file, 'utf8');
+  t.regex(unit, /^Environment=PATH=\/.*\nExecStart=\/usr\/local\/bin\/loopcsi serve$/m);
+  const isHere = await access(analyze).then(
+    () => true,
+    () => false,
+  );
+  if (!isHere) {
+    t.log(`not verified: there is no ${analyze}`);
+    return;
+  }
+  // Where it would be; it is no absolute link below another directory.
+  const installed = join(destination, 'usr/local/lib/loopcsi/bin/loopcsi');
+  await writeFile(file, unit.replaceAll('/usr/local/bin/loopcsi', installed));
+  t.is(await run(analyze, ['verify', '--man=no', '--recursive-errors=no', file]), '');
+});
