@@ -188,26 +188,52 @@ async function allocateBehind(
 ): Promise<void> {
   const mode = constants.FALLOC_FL_KEEP_SIZE;
   try {
-    await allocate(handle, path, wanted, mode);
+    await requireRoom(handle, path, wanted);
+    // Hole by hole: XFS asks for as much room as the range is long, also where it is allocated already.
+    for (const hole of await holesOf(path, wanted)) {
+      await fallocate(handle.fd, { mode, ...hole }, path);
+    }
   } catch (error) {
     await resize(handle, path, size);
     throw error;
   }
 }
 
-/**
- * fallocate(2), after a look at the room: a filesystem that finds out on the way has taken all there was from everybody
- * until it gives up.
- */
-async function allocate(
-  handle: FileHandle,
+async function holesOf(
   path: string,
   sizeBytes: bigint,
-  mode = 0,
-): Promise<void> {
+): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]> {
+  const holes: { offset: bigint; length: bigint }[] = [];
+  let offset = 0n;
+  const upTo = (end: bigint): void => {
+    if (end > offset) holes.push({ offset, length: end - offset });
+  };
+  try {
+    for await (const batch of makeExtents().map(path)) {
+      for (const { logical, length } of batch) {
+        upTo(logical < sizeBytes ? logical : sizeBytes);
+        offset = logical + length;
+      }
+    }
+  } catch (error) {
+    // A filesystem without extent maps: all of it, then.
+    if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
+    return [{ offset: 0n, length: sizeBytes }];
+  }
+  upTo(sizeBytes);
+  return holes;
+}
+
+/** fallocate(2) of a new file. */
+async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+  await requireRoom(handle, path, sizeBytes);
+  await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
+}
+
+/** A filesystem that finds out on the way has taken all there was from everybody until it gives up. */
+async function requireRoom(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
   const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
   const missing = sizeBytes - blocks * statBlockBytes;
   if (missing > (await capacity(path)).freeBytes)
     throw new KernelError('fallocate', 'ENOSPC', path);
-  await fallocate(handle.fd, { mode, offset: 0n, length: sizeBytes }, path);
 }

@@ -223,6 +223,24 @@ onNode(
 const imageOf = (node: ScratchNode, id: string): string =>
   join(node.poolPath, 'volumes', id, 'disk.img');
 
+for (const ground of fsTypes) {
+  // XFS asks for as much room as a range is long, also where it is allocated: the filling-up after mkfs failed.
+  onNode(
+    `${ground} pool: thick volumes of more than half of the room, made and grown`,
+    async (t) => {
+      const node = await scratchNode(t, { ground, groundBytes: 2n * GiB });
+      const settings = { ...plainSettings, provisioning: 'thick' } as const;
+      const input = volumeInput('thick', { sizeBytes: 1200n * MiB, settings });
+      const { record } = await node.volumes.createVolume(call(), input);
+      const range = { requiredBytes: 1400n * MiB, limitBytes: 0n };
+      await node.volumes.expandVolume(call(), { volumeId: record.id, range });
+      const { blocks } = await stat(join(node.poolPath, 'volumes', record.id, 'disk.img'));
+      t.true(blocks * 512 >= 1400 * Number(MiB));
+      await node.volumes.deleteVolume(call(), record.id);
+    },
+  );
+}
+
 for (const fsType of fsTypes) {
   onNode(`${fsType}: thick is allocated after mkfs, after a mount and after fstrim`, async (t) => {
     const node = await scratchNode(t);
