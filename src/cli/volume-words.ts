@@ -106,3 +106,16 @@ export function describeVolume(terminal: Terminal, volume: Volume): string {
 function deviceWords({ loop_device, direct_io }: Volume): string {
   return `${loop_device} (${direct_io ? 'direct I/O' : 'buffered I/O'})`;
 }
+
+type Grown = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | 'published_at'>;
+
+/** What a person is told of a volume that has grown, or will have when it is mounted the next time. */
+export function expandWords(volume: Grown, atNextMount: boolean): string {
+  const head = `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} now`;
+  if (!atNextMount) return `${head}.`;
+  if (volume.published_at.length + volume.staged_at.length === 0) {
+    return `${head}; its ${volume.fs_type} takes them when it is mounted.`;
+  }
+  const again = volume.published_at.length > 0 ? 'unmount and mount it' : 'restart what uses it';
+  return `${head}, but its ${volume.fs_type} cannot grow while it is mounted (the driver has no CAP_SYS_RESOURCE); ${again} once.`;
+}

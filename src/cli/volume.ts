@@ -8,7 +8,13 @@ import { patiently } from './patience.ts';
 import type { Act, Session } from './session.ts';
 import { allVolumes, findVolume } from './things.ts';
 import { addCreateCommands } from './volume-create.ts';
-import { describeVolume, formatOf, volumeAsJson, volumeColumns } from './volume-words.ts';
+import {
+  describeVolume,
+  expandWords,
+  formatOf,
+  volumeAsJson,
+  volumeColumns,
+} from './volume-words.ts';
 
 export function addVolumeCommands(program: Command, act: Act): void {
   const volume = program.command('volume').description('make, mount, grow and delete volumes');
@@ -135,15 +141,6 @@ async function expandVolume(
       ? `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} already, and no volume shrinks.`
       : expandWords(volume, atNextMount),
   );
-}
-
-function expandWords(volume: Volume, atNextMount: boolean): string {
-  const head = `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} now`;
-  if (!atNextMount) return `${head}.`;
-  if (volume.published_at.length === 0) {
-    return `${head}; its ${volume.fs_type} takes them when it is mounted.`;
-  }
-  return `${head}, but its ${volume.fs_type} cannot grow while it is mounted (the driver has no CAP_SYS_RESOURCE); unmount and mount it once.`;
 }
 
 async function deleteVolumes(

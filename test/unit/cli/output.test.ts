@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { count, formatFields, formatSize, formatTable, toJson } from '../../../src/cli/output.ts';
 import { progressLine, withProgress } from '../../../src/cli/progress.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
+import { expandWords } from '../../../src/cli/volume-words.ts';
 import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';
 
 function terminalFor(options: { isTTY: boolean; NO_COLOR?: string }): Terminal {
@@ -143,3 +144,19 @@ test('what is looked up is drawn; a look that fails leaves the line as it is', a
   await withProgress(new Terminal(streams, {}), 'copying', () => drawn, look);
   t.true(looks > 1);
 });
+
+const grown = { name: 'v', size_bytes: GiB, fs_type: 'ext4', staged_at: [], published_at: [] };
+const growths = [
+  { of: grown, says: /^Volume 'v' has 1Gi now; its ext4 takes them when it is mounted\.$/ },
+  { of: { ...grown, staged_at: ['/own'] }, says: /, but its ext4 cannot .*; restart what uses it/ },
+  {
+    of: { ...grown, staged_at: ['/s'], published_at: ['/p'] },
+    says: /, but its ext4 cannot .*; unmount and mount it once\.$/,
+  },
+];
+for (const { of, says } of growths) {
+  test(`expandWords: ${says}`, (t) => {
+    t.is(expandWords(of, false), "Volume 'v' has 1Gi now.");
+    t.regex(expandWords(of, true), says);
+  });
+}
