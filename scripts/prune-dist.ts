@@ -7,9 +7,12 @@ import { join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
 const dist = join(root, 'dist');
+// Made of the others, by a program that clears it itself.
+const bundle = join(dist, 'bundle');
 
 for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
   const output = join(entry.parentPath, entry.name);
+  if (entry.parentPath === bundle) continue;
   const match = /^(.*)\.js(?:\.map)?$/.exec(relative(dist, output));
   if (!entry.isFile() || match?.[1] === undefined) continue;
   if (!existsSync(join(root, `${match[1]}.ts`))) rmSync(output);

@@ -23,6 +23,9 @@ import type { OpenedVolumes } from './volumes/open.ts';
 const failed = 1;
 const wrongUse = 2;
 
+/** Ctrl-C reaches the driver from the terminal and from npm: that is one wish, not two. */
+const sameSignalMs = 500;
+
 /** How long what looks at the pools for a watcher may take. */
 const lookBoundMs = 2_000;
 
@@ -248,11 +251,14 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     process.exit(failed);
   });
   const running = await serve(config, { log });
-  let isStopping = false;
+  let stoppingAtMs: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (isStopping) process.exit(failed);
-      isStopping = true;
+      if (stoppingAtMs !== undefined) {
+        if (performance.now() - stoppingAtMs > sameSignalMs) process.exit(failed);
+        return;
+      }
+      stoppingAtMs = performance.now();
       log.info({ signal }, 'stopping');
       running.stop().then(
         () => {

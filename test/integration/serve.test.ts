@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lstat, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -12,7 +12,8 @@ import { until } from '../helpers/until.ts';
 
 noteSkip();
 
-const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+const root = join(import.meta.dirname, '..', '..', '..');
+const launcher = join(root, 'bin', 'loopcsi');
 
 interface Ended {
   readonly code: number;
@@ -143,6 +144,36 @@ rootTest(
     const help = await run(['serve', '--help']);
     t.is(help.code, 0);
     t.regex(help.output, /LOOPCSI_DRIVER_NAME; default loopcsi\.io/);
+  }),
+);
+
+rootTest(
+  'npm start: a signal to npm ends the driver, and one that comes twice is one',
+  inScratch(async (t, directory) => {
+    const endpoint = join(directory, 'csi.sock');
+    const npm = spawn('npm', ['start'], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: {
+        ...process.env,
+        LOOPCSI_ENDPOINT: `unix://${endpoint}`,
+        LOOPCSI_POOL: `default=${join(directory, 'pool')},create`,
+        LOOPCSI_STATE_DIR: join(directory, 'state'),
+        LOOPCSI_MOUNT_DIR: join(directory, 'own'),
+        LOOPCSI_HTTP_ADDRESS: 'off',
+      },
+    });
+    let said = '';
+    npm.stdout.on('data', (text: Buffer) => {
+      said += text.toString();
+    });
+    await until('it serves', () => said.includes('"msg":"serving"'));
+    // As at a terminal, which tells each of the group: npm passes it on to the driver.
+    npm.kill('SIGINT');
+    npm.kill('SIGINT');
+    await until('it has ended in peace', () => said.includes('"msg":"stopped"'));
+    await until('npm has ended', () => npm.exitCode !== null || npm.signalCode !== null);
+    await t.throwsAsync(stat(endpoint), { code: 'ENOENT' });
   }),
 );
 
