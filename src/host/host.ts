@@ -229,7 +229,7 @@ export interface Filesystem {
   readonly leastGrownBytes: bigint;
   /** Options every mount of this type gets besides the caller's. */
   readonly mountOptions: readonly string[];
-  /** Makes the filesystem on an unattached image in `tmp/` and syncs it. CommandError; ENOSPC shows in the image's filesystem. */
+  /** Makes the filesystem on a new, unattached image in `tmp/`, which the caller syncs. CommandError; ENOSPC shows in the image's filesystem. */
   make(imagePath: string, options: MakeOptions): Promise<void>;
   /** undefined when there is no superblock of this type (magic or checksum wrong). Never writes. */
   readSuperblock(imagePath: string): Promise<Superblock | undefined>;

@@ -8,7 +8,7 @@ import {
   parseExt4Superblock,
 } from './ext4-superblock.ts';
 
-const uuidAt = 0x68;
+export const uuidAt = 0x68;
 const checksumAt = 0x3fc;
 const compatSparseSuper2 = 0x200;
 const incompatMetadataCsumSeed = 0x2000;
@@ -27,7 +27,7 @@ export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<bo
     const superblock = parseExt4Superblock(bytes);
     if (superblock?.state !== 'clean' || !hangsOnSeed(bytes)) return false;
     // The copies first: with the old UUID in the first one, all of it can be done again.
-    for (const at of copiesOf(superblock)) {
+    for (const at of superblockCopies(superblock)) {
       const copy = await readAt(handle, imagePath, at);
       if (parseExt4Superblock(copy)?.uuid === superblock.uuid) {
         await writeAt(handle, imagePath, { at, bytes: withUuid(copy, uuid) });
@@ -39,7 +39,8 @@ export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<bo
   });
 }
 
-function hangsOnSeed(bytes: Buffer): boolean {
+/** Whether every checksum but the superblock's hangs on a stored seed, and copies lie where `superblockCopies` says. */
+export function hangsOnSeed(bytes: Buffer): boolean {
   const compat = bytes.readUInt32LE(0x5c);
   const incompat = bytes.readUInt32LE(0x60);
   const readOnlyCompat = bytes.readUInt32LE(0x64);
@@ -52,8 +53,9 @@ function hangsOnSeed(bytes: Buffer): boolean {
   );
 }
 
-/** Byte offsets of the copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
-function copiesOf({ blocks, blocksPerGroup, blockBytes }: Ext4Superblock): readonly number[] {
+/** Byte offsets of the superblock's copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
+export function superblockCopies(superblock: Ext4Superblock): readonly number[] {
+  const { blocks, blocksPerGroup, blockBytes } = superblock;
   // With blocks of 1 KiB the first one is left out of the groups; ours have 4 KiB.
   const firstBlock = blockBytes === 1024 ? 1n : 0n;
   const groups = new Set<bigint>([1n]);
@@ -67,9 +69,19 @@ function copiesOf({ blocks, blocksPerGroup, blockBytes }: Ext4Superblock): reado
 
 function withUuid(superblock: Buffer, uuid: string): Buffer {
   const bytes = Buffer.from(superblock);
-  bytes.write(uuid.replaceAll('-', ''), uuidAt, 'hex');
-  bytes.writeUInt32LE(crc32c(bytes.subarray(0, checksumAt)), checksumAt);
-  return bytes;
+  writeUuidAt(bytes, uuidAt, uuid);
+  return sealed(bytes);
+}
+
+/** The 16 bytes of a UUID into a structure. */
+export function writeUuidAt(bytes: Buffer, at: number, uuid: string): void {
+  bytes.write(uuid.replaceAll('-', ''), at, 'hex');
+}
+
+/** The superblock with its checksum renewed, in place. */
+export function sealed(superblock: Buffer): Buffer {
+  superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
+  return superblock;
 }
 
 async function readAt(handle: FileHandle, path: string, at: number): Promise<Buffer> {

@@ -15,6 +15,7 @@ import {
   journalRecordsError,
   parseExt4Superblock,
 } from './ext4-superblock.ts';
+import { Ext4Templates, writeTemplate } from './ext4-templates.ts';
 import { writeExt4Uuid } from './ext4-uuid.ts';
 import { assertGrown, growExt4 } from './grow.ts';
 import { imageBytes, readImage } from './read-image.ts';
@@ -38,14 +39,37 @@ export class Ext4 implements Filesystem {
   readonly #run: Run;
   /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */
   #knowsPrezeroed = true;
+  readonly #templates = new Ext4Templates();
+  /** What is being read into a template now. */
+  readonly #learning = new Set<string>();
 
   constructor(run: Run) {
     this.#run = run;
   }
 
-  /** mke2fs ends with an fsync of the image, so nothing is left to sync. */
+  /**
+   * mkfs.ext4 makes the first image of its kind; the next ones get what it made, with an identity of their own (ADR 0005).
+   * Features change what a fresh image holds, so one with features of the caller's is always mkfs's.
+   */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
+    const key = options.options.includes('-O') ? undefined : templateKey(sizeBytes, options);
+    const template = key === undefined ? undefined : this.#templates.find(key);
+    if (template !== undefined) {
+      await writeTemplate(imagePath, template, requireUuid(options.uuid));
+      return;
+    }
+    await this.#format(imagePath, sizeBytes, options);
+    if (key === undefined || this.#learning.has(key)) return;
+    this.#learning.add(key);
+    try {
+      await this.#templates.learn(key, imagePath, options.uuid);
+    } finally {
+      this.#learning.delete(key);
+    }
+  }
+
+  async #format(imagePath: string, sizeBytes: bigint, options: MakeOptions): Promise<void> {
     const format = (prezeroed: boolean) =>
       this.#run('mkfs.ext4', ext4MakeArguments(imagePath, sizeBytes, options, prezeroed), {
         timeoutMs: 10 * minute,
@@ -168,6 +192,11 @@ export class Ext4 implements Filesystem {
       });
     }
   }
+}
+
+/** All that decides what mkfs.ext4 writes, but for the UUID. */
+function templateKey(sizeBytes: bigint, options: MakeOptions): string {
+  return `${sizeBytes} ${options.sectorSize} ${options.options.join(' ')}`;
 }
 
 function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: string): void {
