@@ -15,7 +15,6 @@ export const programs = {
   e2undo: 'e2fsprogs',
   resize2fs: 'e2fsprogs',
   tune2fs: 'e2fsprogs',
-  debugfs: 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
   xfs_db: 'xfsprogs',
   'mkfs.btrfs': 'btrfs-progs',
@@ -46,6 +45,24 @@ export async function missingPrograms(): Promise<readonly Program[]> {
   const names = Object.keys(programs).filter(isProgram);
   const found = await Promise.all(names.map(findProgram));
   return names.filter((_, index) => found[index] === undefined);
+}
+
+/** A complete set is not looked for again so soon: probes ask every few seconds. */
+const keepMs = 60_000;
+
+/** `missingPrograms` for those who ask often: looks again each time while one is missing, and after a minute. */
+export function makeProgramCheck(
+  look: () => Promise<readonly Program[]> = missingPrograms,
+  now: () => number = () => performance.now(),
+): () => Promise<readonly Program[]> {
+  let last: { readonly atMs: number; readonly missing: Promise<readonly Program[]> } | undefined;
+  return async () => {
+    if (last === undefined || now() - last.atMs > keepMs) last = { atMs: now(), missing: look() };
+    const asked = last;
+    const missing = await asked.missing;
+    if (missing.length > 0 && last === asked) last = undefined;
+    return missing;
+  };
 }
 
 function isProgram(name: string): name is Program {

@@ -7,7 +7,7 @@ import { makeFreezer } from './freezer.ts';
 import type { Host } from './host.ts';
 import { makeLoopDevices } from './loop.ts';
 import { makeMounts } from './mount.ts';
-import { missingPrograms } from './programs.ts';
+import { makeProgramCheck } from './programs.ts';
 import { type EndedCommand, makeRun } from './run.ts';
 
 /** The node itself: kernel calls and programs. `onCommand` hears of every program that ended, for log and metrics. */
@@ -25,6 +25,6 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
     copies: makeCopies(),
     freezer: makeFreezer(mounts),
     facts,
-    missingPrograms,
+    missingPrograms: makeProgramCheck(),
   };
 }

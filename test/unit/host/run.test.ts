@@ -7,6 +7,7 @@ import { CommandError } from '../../../src/host/errors.ts';
 import {
   debianPackages,
   findProgram,
+  makeProgramCheck,
   missingPrograms,
   programs,
 } from '../../../src/host/programs.ts';
@@ -50,7 +51,7 @@ test('a program that was cancelled before its turn never runs', async (t) => {
   t.deepEqual(ended, []);
 });
 
-/** debugfs opens its command file first, and a FIFO that nobody writes to makes it wait there. */
+/** tune2fs opens its image first, and a FIFO that nobody writes to makes it wait there. */
 async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-run-'));
   const fifo = join(directory, 'fifo');
@@ -64,9 +65,9 @@ async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
 
 test('a program that takes too long is ended', async (t) => {
   await withFifo(async (fifo) => {
-    const error = await t.throwsAsync(makeRun()('debugfs', ['-f', fifo], { timeoutMs: 300 }), {
+    const error = await t.throwsAsync(makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 300 }), {
       instanceOf: CommandError,
-      message: 'debugfs took longer than 300 ms and was ended',
+      message: 'tune2fs took longer than 300 ms and was ended',
     });
     t.is(error?.exitCode, undefined);
   });
@@ -75,9 +76,9 @@ test('a program that takes too long is ended', async (t) => {
 test('a running program is ended when its signal comes', async (t) => {
   await withFifo(async (fifo) => {
     const abort = new AbortController();
-    const running = makeRun()('debugfs', ['-f', fifo], { timeoutMs, signal: abort.signal });
+    const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs, signal: abort.signal });
     setTimeout(() => abort.abort(), 100);
-    await t.throwsAsync(running, { instanceOf: CommandError, message: 'debugfs was cancelled' });
+    await t.throwsAsync(running, { instanceOf: CommandError, message: 'tune2fs was cancelled' });
   });
 });
 
@@ -104,6 +105,24 @@ test('arguments reach the program as they are: no shell, no second word', async 
     },
   );
   t.true(error?.stderr.includes('/nonexistent/a b;$(id)`*'));
+});
+
+test('programs are looked for once, and each time while one is missing', async (t) => {
+  const answers = [['e2fsck'], [], ['tune2fs'], []] as const;
+  let looks = 0;
+  let nowMs = 0;
+  const missing = makeProgramCheck(
+    async () => answers[looks++] ?? [],
+    () => nowMs,
+  );
+  t.deepEqual(await missing(), ['e2fsck']);
+  t.deepEqual(await missing(), []);
+  t.deepEqual(await missing(), []);
+  t.is(looks, 2);
+  nowMs += 61_000;
+  t.deepEqual(await missing(), ['tune2fs']);
+  t.deepEqual(await Promise.all([missing(), missing()]), [[], []]);
+  t.is(looks, 4);
 });
 
 test('every program is on this machine and has a package', async (t) => {
