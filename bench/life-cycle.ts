@@ -1,3 +1,5 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -5,6 +7,7 @@ import { makeClient } from '../src/csi/client.ts';
 import { ext4MakeArguments } from '../src/host/filesystem/ext4-make.ts';
 import { GiB } from '../src/units.ts';
 import { startDriver } from '../test/helpers/driver.ts';
+import { until } from '../test/helpers/until.ts';
 import { asMarkdown, median, residentMiB, Timings } from './measure.ts';
 
 const kinds = ['ext4', 'block'] as const;
@@ -13,6 +16,8 @@ type Kind = (typeof kinds)[number];
 const sizeBytes = GiB;
 /** Cycles of one measurement, over all callers. */
 const cyclesAt: Readonly<Record<number, number>> = { 1: 40, 4: 80, 16: 160 };
+/** Create, stage, publish, unpublish, unstage, delete. */
+const callsOfCycle = 6;
 const rounds = 3;
 
 /** One life of a volume over CSI, as a kubelet and a provisioner would ask for it. */
@@ -88,6 +93,36 @@ async function throughDriver(
   return (each * callers) / ((performance.now() - from) / 1000);
 }
 
+/** What the calls of a cycle cost by themselves: a server of a few lines answers as many that do nothing. */
+async function throughServer(client: BareClient, callers: number): Promise<number> {
+  const each = (cyclesAt[callers] ?? 40) / callers;
+  const from = performance.now();
+  await Promise.all(
+    Array.from({ length: callers }, async () => {
+      for (let i = 0; i < each * callsOfCycle; i += 1) await client.Probe({});
+    }),
+  );
+  return (each * callers) / ((performance.now() - from) / 1000);
+}
+
+async function startBareServer(endpoint: string): Promise<ChildProcess> {
+  const program = join(import.meta.dirname, 'bare-server.js');
+  const child = spawn(process.execPath, [program, `unix://${endpoint}`], { stdio: 'ignore' });
+  await until('the bare server answers', async () => {
+    const client = makeClient('csi.v1.Identity', `unix://${endpoint}`);
+    try {
+      await client.Probe({}, { timeoutMs: 1_000 });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      client.close();
+    }
+  });
+  return child;
+}
+type BareClient = ReturnType<typeof makeClient<'csi.v1.Identity'>>;
+
 async function compileReference(directory: string): Promise<string> {
   const program = join(directory, 'bare-cycle');
   const source = join(import.meta.dirname, '..', '..', 'bench', 'bare-cycle.c');
@@ -131,6 +166,9 @@ export async function benchLifeCycle(directory: string): Promise<string> {
     `--pool=default=${join(directory, 'pool')},create`,
   ]);
   const clients = connect(driver.endpoint);
+  const bareEndpoint = join(directory, 'bare.sock');
+  const server = await startBareServer(bareEndpoint);
+  const calls = makeClient('csi.v1.Identity', `unix://${bareEndpoint}`);
   const rows: string[][] = [];
   const details: string[] = [];
   const atRest = await residentMiB(driver.pid);
@@ -147,9 +185,11 @@ export async function benchLifeCycle(directory: string): Promise<string> {
         const timings = new Timings();
         const ours: number[] = [];
         const bare: number[] = [];
+        const protocol: number[] = [];
         for (let round = 0; round < rounds; round += 1) {
           bare.push(await throughKernel(program, { kind, callers, directory }));
           ours.push(await throughDriver(clients, { kind, callers, directory, timings, round }));
+          protocol.push(await throughServer(calls, callers));
         }
         const ratios = ours.map((rate, i) => rate / (bare[i] ?? Number.NaN));
         rows.push([
@@ -158,6 +198,7 @@ export async function benchLifeCycle(directory: string): Promise<string> {
           median(ours).toFixed(1),
           median(bare).toFixed(1),
           median(ratios).toFixed(2),
+          median(protocol).toFixed(0),
         ]);
         details.push(
           `\n${kind}, ${callers} at once, milliseconds:\n`,
@@ -172,8 +213,18 @@ export async function benchLifeCycle(directory: string): Promise<string> {
   } finally {
     clients.controller.close();
     clients.node.close();
+    calls.close();
+    server.kill();
+    await once(server, 'exit');
     await driver.stop();
   }
-  const head = ['volume', 'at once', 'driver, cycles/s', 'bare calls, cycles/s', 'ratio'];
+  const head = [
+    'volume',
+    'at once',
+    'driver, cycles/s',
+    'bare calls, cycles/s',
+    'ratio',
+    'six empty RPCs, times/s',
+  ];
   return [asMarkdown(head, rows), ...details].join('\n');
 }
