@@ -128,7 +128,7 @@ test('rights are exactly these', async (t) => {
       `${snapshots}/volumesnapshotcontents: list`,
     ],
     'Role r1-loopcsi-test': [`${snapshots}/volumesnapshots: get create delete`],
-    'ClusterRole r1-loopcsi-test': [`${snapshots}/volumesnapshotcontents: get`],
+    'ClusterRole r1-loopcsi-test': [`${snapshots}/volumesnapshotcontents: get patch`],
     'ClusterRole r1-snapshot-controller': [
       events,
       '/nodes: get list watch',

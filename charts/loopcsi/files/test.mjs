@@ -2,7 +2,7 @@
 import { readFile, statfs, writeFile } from 'node:fs/promises';
 import { api, until } from './api.mjs';
 
-const { CLAIM: claim, NAMESPACE: namespace, SNAPSHOT_CLASS: snapshotClass } = process.env;
+const { CLAIM: claim, NAMESPACE: namespace, NODE_NAME: ownNode, SNAPSHOT_CLASS: snapshotClass } = process.env;
 const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
 const snapshots = `/apis/snapshot.storage.k8s.io/v1/namespaces/${namespace}/volumesnapshots`;
 
@@ -45,9 +45,12 @@ async function watchSnapshot() {
     return `snapshots: FAILED. No snapshot-controller took up VolumeSnapshot ${namespace}/${claim} within 90 s.
 Install one (set snapshot-controller.enabled=true in this chart's values), or look why the cluster's own does not work.`;
   }
-  const content = () => api('GET', `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`);
+  const contentPath = `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`;
+  const content = () => api('GET', contentPath);
   const node = await until(10, async () => (await content())?.metadata.labels?.[managedBy]);
   if (node === undefined) {
+    // Without a node nobody would ever remove it either.
+    await api('PATCH', contentPath, { metadata: { labels: { [managedBy]: ownNode } } });
     return `snapshots: FAILED. The cluster's snapshot-controller does not do distributed snapshotting: it made ${bound}
 without the label ${managedBy}, so no node takes it up and snapshots would wait for ever.
 Start it with --enable-distributed-snapshotting=true (it then also needs to get, list and watch nodes), or, where you may

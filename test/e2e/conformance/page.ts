@@ -31,8 +31,8 @@ export function asMarkdown(outcomes: readonly Outcome[], all: readonly string[])
 Written by \`LOOPCSI_SUITE_WRITE=yes npm run test:e2e:conformance\`: the \`External.Storage\` tests of Kubernetes 1.37's
 \`e2e.test\`, against the chart on a cluster of one node. What the driver claims stands in
 [test-driver.ts](../test/e2e/conformance/test-driver.ts). Claims use a pool that can reflink and, where the suite does not choose,
-XFS (the machine has no CAP_SYS_RESOURCE, which growing ext4 in use takes). VolumeSnapshotContents that the suite makes by hand get the label that names their node, as
-[kubernetes.md](kubernetes.md#snapshots) tells an operator.
+XFS (the machine has no CAP_SYS_RESOURCE, which growing ext4 in use takes). VolumeSnapshotContents that the suite makes by hand get
+the label that names their node, as [kubernetes.md](kubernetes.md#snapshots) tells an operator.
 
 ${all.length} tests: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped by the suite itself, ${leftOutCount} left out${notRun === 0 ? '' : `, ${notRun} not run this time`}.
 ${failed}
@@ -58,16 +58,24 @@ ${rows('passed', false)}
 `;
 }
 
+const pattern = /^.*?\[Testpattern: ([^\]]*)\] */;
+
 function patternOf(name: string): string {
-  return cell(/\[Testpattern: ([^\]]*(?:\][^\]]*?)?)\] /.exec(name)?.[1] ?? '');
+  return cell(pattern.exec(name)?.[1] ?? '');
 }
 
 function testOf(name: string): string {
-  return cell(name.replace(/^.*?\[Testpattern: .*?\]\)?\] /, '').replace(/^External.*?\] /, ''));
+  return cell(name.replace(pattern, ''));
 }
 
 function reason(message: string): string {
-  return cell(message.split('\n')[0]?.slice(0, 200) ?? '');
+  const [first = ''] = message.split('\n');
+  return cell(
+    first
+      .replace(/^skipped - /, '')
+      .replace(/ -+ skipping$/, '')
+      .slice(0, 200),
+  );
 }
 
 function cell(text: string): string {

@@ -27,6 +27,7 @@ export const testDriver = {
       offlineExpansion: true,
       multipods: true,
       RWX: false,
+      capReadOnlyMany: true,
       volumeLimits: false,
       singleNodeVolume: true,
       topology: true,

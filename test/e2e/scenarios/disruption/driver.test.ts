@@ -219,6 +219,9 @@ test.serial(
     t.not(exitCode, 0);
     t.regex(stdout + stderr, /does not do distributed snapshotting/);
     t.regex(stdout + stderr, /--enable-distributed-snapshotting=true/);
+    await eventually('nothing of the snapshot to be left', async () =>
+      (await api.list('VolumeSnapshotContent')).length === 0 ? true : undefined,
+    );
     const usual = JSON.stringify(chartValues(layout));
     t.is((await helm(['upgrade', release, chartPath, ...flags], usual)).exitCode, 0);
   },
