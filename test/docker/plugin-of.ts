@@ -1,7 +1,7 @@
 /** The driver beside a node's dockerd: its plugin socket where that looks, its volumes below the lab's directory. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, type CommandResult, run } from '../../scripts/command.ts';
+import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { devicesBelow, makeGround } from '../helpers/ground.ts';
 import type { Lab, NodeSpace } from './lab.ts';
@@ -67,7 +67,11 @@ async function makeXfs(lab: Lab, directory: string, sizeBytes: bigint): Promise<
   await makeGround(directory, { ground: 'xfs', groundBytes: sizeBytes });
   lab.atEnd(async () => {
     await run('umount', ['--detach-loop', join(directory, 'pool')]);
-    for (const { device } of await devicesBelow(directory))
-      await run('losetup', ['--detach', device]);
+    // Unmounting ends in the background, in every mount namespace that has a copy.
+    await eventually(
+      'the end of the ground',
+      async () => ((await devicesBelow(directory)).length === 0 ? true : undefined),
+      { everyMs: 20 },
+    );
   });
 }
