@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { KernelError } from './errors.ts';
 import { gate } from './gate.ts';
+import { openKnown } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
 
 /** Files and directories by descriptor: opened close-on-exec, always closed, every step through the gate. */
@@ -23,6 +24,8 @@ export const openFlags = {
   directoryPlace: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
   /** The same, but a symlink in the last component is followed. */
   followedPlace: O_PATH | O_DIRECTORY | O_CLOEXEC,
+  /** Anything as a place, a symlink followed. */
+  anyPlace: O_PATH | O_CLOEXEC,
   /** Anything as a place, a symlink itself included. */
   place: O_PATH | O_NOFOLLOW | O_CLOEXEC,
 } as const;
@@ -32,7 +35,7 @@ export async function fsCall<T>(
   name: string,
   subject: string,
   work: () => Promise<T>,
-  options?: { boundMs?: number; late?: (value: T) => void },
+  options?: { boundMs?: number; threads?: number; late?: (value: T) => void },
 ): Promise<T> {
   try {
     return await gate.run(name, work, options);
@@ -95,7 +98,10 @@ export async function withPlace<T>(
   flags: number,
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
-  const fd = await fsCall('open', path, () => openPlace(path, flags), { late: closeSync });
+  const isPlace = (flags & O_PATH) !== 0;
+  const fd =
+    (isPlace ? openKnown(constants.AT_FDCWD, path, { flags }) : undefined) ??
+    (await fsCall('open', path, () => openPlace(path, flags), { late: closeSync }));
   try {
     return await work(fd);
   } finally {
@@ -111,6 +117,49 @@ export async function fsync(handle: FileHandle, path: string): Promise<void> {
   await fsCall('fsync', path, () => handle.sync(), { boundMs: syncBoundMs });
 }
 
+/** fsync of what stands at these paths, side by side: what one journal holds is then written once for all of them. */
+export async function syncPaths(paths: readonly string[]): Promise<void> {
+  const options = { boundMs: syncBoundMs, threads: paths.length };
+  await fsCall(
+    'fsync',
+    paths.join(', '),
+    async () => {
+      // All must have ended before the threads count as free again.
+      const ends = await Promise.allSettled(paths.map(syncPath));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    },
+    options,
+  );
+}
+
+async function syncPath(path: string): Promise<void> {
+  try {
+    const handle = await open(path, openFlags.read);
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw kernelErrorOf(error, 'fsync', path);
+  }
+}
+
+/** Gives `work` the place at once, when all its names are in the kernel's memory; undefined otherwise. */
+export function withKnownPlace<T>(
+  path: string,
+  flags: number,
+  work: (fd: number) => T,
+): T | undefined {
+  const fd = openKnown(constants.AT_FDCWD, path, { flags });
+  if (fd === undefined) return undefined;
+  try {
+    return work(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** The path that leads to an open descriptor, also for calls that take only paths. Valid while it is open. */
 export function descriptorPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
@@ -121,4 +170,15 @@ export function majorMinorOf(device: bigint): string {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
   return `${major}:${minor}`;
+}
+
+/** The device number that stat(2) gives for that pair, the other way round. */
+export function deviceOf(major: number, minor: number): bigint {
+  const [high, low] = [BigInt(major), BigInt(minor)];
+  return (
+    ((high & 0xfffff000n) << 32n) |
+    ((high & 0xfffn) << 8n) |
+    ((low & 0xffffff00n) << 12n) |
+    (low & 0xffn)
+  );
 }

@@ -1,22 +1,31 @@
 import { randomUUID } from 'node:crypto';
-import { constants as fsConstants } from 'node:fs';
+import { constants as fsConstants, readlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { stat, statfs, unlink } from 'node:fs/promises';
+import { realpath, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB } from '../units.ts';
-import { closeHandle, fsCall, fsync, openFlags, openHandle, withOpen } from './descriptor.ts';
+import {
+  closeHandle,
+  descriptorPath,
+  fsCall,
+  fsync,
+  openFlags,
+  openHandle,
+  syncPaths,
+  withKnownPlace,
+  withOpen,
+} from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
 import { makeExtents } from './extents.ts';
-import type { Capacity, Extent, Files, ImageStatus } from './host.ts';
+import type { Capacity, Directory, Extent, Files } from './host.ts';
+import { imageStatus, statBlockBytes } from './image-status.ts';
 import { fallocate, flockNow, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
 
-const { O_DIRECT } = fsConstants;
+const { O_DIRECT, O_DIRECTORY } = fsConstants;
 /** Size of the file that abilities are tried on. */
 const probeBytes = 64n * KiB;
 
-/** st_blocks counts these, whatever the filesystem's block size. */
-const statBlockBytes = 512n;
 /** Freeing the blocks of one slice of a heavily scattered image can take a while. */
 const truncateBoundMs = 10 * 60_000;
 
@@ -27,13 +36,21 @@ export function makeFiles(): Files {
     growImage,
     imageStatus,
     releaseUnwritten,
-    sync: (path) => withOpen(path, openFlags.read, (handle) => fsync(handle, path)),
+    sync: (...paths) => syncPaths(paths),
+    openDirectory,
+    syncOpened: ({ handle, path }) => fsync(handle, path),
+    realDirectory,
     renameNoReplace,
     lock,
     removeInSlices,
     probe,
     capacity,
   };
+}
+
+async function openDirectory(path: string): Promise<Directory> {
+  const handle = await openHandle(path, openFlags.read | O_DIRECTORY);
+  return { path, handle, close: () => closeHandle(handle, path) };
 }
 
 async function createImage(
@@ -80,9 +97,13 @@ async function releaseUnwritten(path: string): Promise<void> {
   });
 }
 
-async function imageStatus(path: string): Promise<ImageStatus> {
-  const { dev, ino, size, blocks } = await fsCall('stat', path, () => stat(path, { bigint: true }));
-  return { device: dev, inode: ino, sizeBytes: size, allocatedBytes: blocks * statBlockBytes };
+async function realDirectory(path: string): Promise<string> {
+  const known = withKnownPlace(path, openFlags.followedPlace, (fd) =>
+    readlinkSync(descriptorPath(fd)),
+  );
+  // Of a directory that was removed or lies outside our root the kernel writes words, not a path.
+  const isPath = known?.startsWith('/') === true && !known.endsWith(' (deleted)');
+  return isPath ? known : fsCall('realpath', path, () => realpath(path));
 }
 
 async function lock(path: string): Promise<{ release(): Promise<void> }> {
@@ -109,18 +130,27 @@ async function removeInSlices(
   options: { sliceBytes: bigint; signal: AbortSignal },
 ): Promise<void> {
   try {
-    await withOpen(path, openFlags.readWrite, async (handle) => {
-      const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
-      for (let left = size - options.sliceBytes; left > 0n; left -= options.sliceBytes) {
-        options.signal.throwIfAborted();
-        await resize(handle, path, left);
-      }
-    });
+    const { sizeBytes, allocatedBytes } = await imageStatus(path);
+    // What has few blocks is freed in one go, however large it says it is.
+    if (allocatedBytes > options.sliceBytes) await cutInSlices(path, sizeBytes, options);
     options.signal.throwIfAborted();
     await fsCall('unlink', path, () => unlink(path), { boundMs: truncateBoundMs });
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
+}
+
+async function cutInSlices(
+  path: string,
+  sizeBytes: bigint,
+  options: { sliceBytes: bigint; signal: AbortSignal },
+): Promise<void> {
+  await withOpen(path, openFlags.readWrite, async (handle) => {
+    for (let left = sizeBytes - options.sliceBytes; left > 0n; left -= options.sliceBytes) {
+      options.signal.throwIfAborted();
+      await resize(handle, path, left);
+    }
+  });
 }
 
 async function probe(directory: string): Promise<{ directIo: boolean; discard: boolean }> {

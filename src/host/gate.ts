@@ -3,7 +3,7 @@ import { StuckError } from './errors.ts';
 
 /**
  * Calls that may block in the kernel occupy threads of libuv's pool, which node:fs and koffi share. The gate keeps a hung
- * one from stopping the rest: fewer calls at once than the pool has threads, one at a time for each owner (a volume, a
+ * one from stopping the rest: fewer calls at once than the pool has threads, one step at a time for each owner (a volume, a
  * pool), and a bound after which the caller gets a StuckError while the call keeps its thread and its owner.
  */
 
@@ -36,6 +36,8 @@ export function ownedBy<T>(name: string, work: () => T, ground?: string): T {
 export interface GateOptions<T> {
   /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */
   readonly boundMs?: number | undefined;
+  /** How many threads `work` holds at a time, one if not given: it may make as many calls side by side. */
+  readonly threads?: number | undefined;
   /** What to do with a result that arrives after the bound, for example to close a descriptor. */
   readonly late?: ((value: T) => void) | undefined;
 }
@@ -50,6 +52,7 @@ export interface StuckOwner {
 interface Entry {
   readonly call: string;
   readonly boundMs: number;
+  readonly threads: number;
   readonly begin: () => Promise<void>;
   readonly reject: (error: Error) => void;
   timer: NodeJS.Timeout | undefined;
@@ -65,6 +68,8 @@ interface Lane {
 }
 
 export class Gate {
+  /** The most that one step may hold. */
+  readonly #slots: number;
   #free: number;
   readonly #slotsOfGround: number;
   /** Slots held, by ground. */
@@ -74,6 +79,7 @@ export class Gate {
   readonly #ready = new Set<Lane>();
 
   constructor(slots: number = defaultSlots, slotsOfGround: number = defaultSlotsOfGround) {
+    this.#slots = Math.min(slots, slotsOfGround);
     this.#free = slots;
     this.#slotsOfGround = slotsOfGround;
   }
@@ -89,6 +95,7 @@ export class Gate {
       const entry: Entry = {
         call,
         boundMs: options.boundMs ?? defaultBoundMs,
+        threads: Math.min(options.threads ?? 1, this.#slots),
         reject,
         timer: undefined,
         begin: async () => {
@@ -103,8 +110,10 @@ export class Gate {
         },
       };
       lane.waiting.push(entry);
-      entry.timer = this.#startTimer(entry, () => this.#giveUpWaiting(lane, entry));
       this.#pump(lane);
+      if (lane.running?.entry !== entry) {
+        entry.timer = this.#startTimer(entry, () => this.#giveUpWaiting(lane, entry));
+      }
     });
   }
 
@@ -135,11 +144,12 @@ export class Gate {
       this.#lanes.delete(lane.owner);
       return;
     }
-    if (this.#free === 0 || this.#heldBy(lane) >= this.#slotsOfGround) {
+    const isFull = this.#heldBy(lane) + entry.threads > this.#slotsOfGround;
+    if (this.#free < entry.threads || isFull) {
       this.#ready.add(lane);
       return;
     }
-    this.#hold(lane, 1);
+    this.#hold(lane, entry.threads);
     this.#ready.delete(lane);
     lane.waiting.shift();
     lane.running = { entry, startedAtMs: performance.now() };
@@ -152,12 +162,13 @@ export class Gate {
   #end(lane: Lane): boolean {
     const late = lane.stuck;
     clearTimeout(lane.running?.entry.timer);
+    this.#hold(lane, -(lane.running?.entry.threads ?? 0));
     lane.running = undefined;
     lane.stuck = false;
-    this.#hold(lane, -1);
     this.#pump(lane);
     for (const next of this.#ready) {
-      if (this.#free === 0) break;
+      // Those that need more threads are not passed by those that came later.
+      if (this.#free < (next.waiting[0]?.threads ?? 0)) break;
       this.#pump(next);
     }
     return late;
@@ -167,7 +178,7 @@ export class Gate {
     return ground === undefined ? 0 : (this.#held.get(ground) ?? 0);
   }
 
-  #hold(lane: Lane, slots: 1 | -1): void {
+  #hold(lane: Lane, slots: number): void {
     this.#free -= slots;
     if (lane.ground === undefined) return;
     const held = this.#heldBy(lane) + slots;

@@ -1,3 +1,5 @@
+import type { FileHandle } from 'node:fs/promises';
+
 /**
  * What the domain asks of the node, as types. `real-host.ts` fulfils it with kernel calls and programs,
  * `test/helpers/fake-host.ts` in memory; one contract suite runs against both.
@@ -31,10 +33,16 @@ export interface Files {
   /** Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already. */
   growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   imageStatus(path: string): Promise<ImageStatus>;
+  /** The path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
+  realDirectory(path: string): Promise<string>;
   /** Gives back what is allocated and was never written, which a clone on btrfs takes over: it reads as zeroes before and after. */
   releaseUnwritten(path: string): Promise<void>;
-  /** fsync of a file or a directory. */
-  sync(path: string): Promise<void>;
+  /** fsync of files and directories, side by side. */
+  sync(...paths: readonly string[]): Promise<void>;
+  /** A directory that is opened once, for many fsyncs. KernelError ENOTDIR. */
+  openDirectory(path: string): Promise<Directory>;
+  /** fsync of an open directory: what was made, renamed or removed in it before is on the disk afterwards. */
+  syncOpened(directory: Directory): Promise<void>;
   /** renameat2 with RENAME_NOREPLACE. KernelError EEXIST when `to` exists. Syncs nothing. */
   renameNoReplace(from: string, to: string): Promise<void>;
   /** Takes an exclusive flock without waiting, held until released or the process ends. KernelError EAGAIN when another process has it. */
@@ -45,6 +53,12 @@ export interface Files {
   probe(directory: string): Promise<{ readonly directIo: boolean; readonly discard: boolean }>;
   /** statfs of the filesystem that holds `path`. Free means what root may use. */
   capacity(path: string): Promise<Capacity>;
+}
+
+export interface Directory {
+  readonly path: string;
+  readonly handle: FileHandle;
+  close(): Promise<void>;
 }
 
 export interface Capacity {

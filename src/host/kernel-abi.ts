@@ -24,6 +24,16 @@ export const layouts = {
   },
   loop_config: { size: 304, fields: { fd: 0, block_size: 4, info: 8 } },
   mount_attr: { size: 32, fields: { attr_set: 0, attr_clr: 8, propagation: 16, userns_fd: 24 } },
+  statx: {
+    size: 256,
+    fields: {
+      stx_ino: 32,
+      stx_size: 40,
+      stx_blocks: 48,
+      stx_dev_major: 136,
+      stx_dev_minor: 140,
+    },
+  },
   open_how: { size: 24, fields: { flags: 0, mode: 8, resolve: 16 } },
   fiemap: {
     size: 32,
@@ -93,6 +103,8 @@ export const constants = {
   AT_EMPTY_PATH: 0x1000,
   RESOLVE_NO_SYMLINKS: 4,
   RESOLVE_BENEATH: 8,
+  RESOLVE_CACHED: 0x20,
+  AT_STATX_DONT_SYNC: 0x4000,
   RENAME_NOREPLACE: 1,
   S_IFBLK: 0o060000,
   O_CLOEXEC: 0x80000,
@@ -118,6 +130,7 @@ export const callNumbers = {
   renameat2: { x64: 316, other: 276 },
   copy_file_range: { x64: 326, other: 285 },
   mknodat: { x64: 259, other: 33 },
+  statx: { x64: 332, other: 291 },
 } as const;
 
 /** Names of errno values 1 to 133 in order; `-` where Linux has none (asm-generic numbers: x86-64, arm64, riscv64). */

@@ -40,6 +40,7 @@ export interface Libc {
   readonly moveMount: Native;
   readonly renameat2: Native;
   readonly copyFileRange: Native;
+  readonly statx: Native;
 }
 
 /** File names of the C library: glibc's, then musl's. */
@@ -101,6 +102,7 @@ function bindLibc(koffi: Koffi): Libc {
     mountSetattr: system('int', 'str', 'unsigned int', '_Inout_ uint8_t *', long),
     moveMount: system('int', 'str', 'int', 'str', 'unsigned int'),
     renameat2: system('int', 'str', 'int', 'str', 'unsigned int'),
+    statx: system('int', 'str', 'int', 'unsigned int', '_Inout_ uint8_t *'),
     copyFileRange: system(
       'int',
       '_Inout_ uint8_t *',

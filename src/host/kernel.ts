@@ -1,5 +1,5 @@
 import { arch } from 'node:process';
-import { KernelError } from './errors.ts';
+import { hasErrno, KernelError } from './errors.ts';
 import { gate } from './gate.ts';
 import {
   callNumbers,
@@ -44,17 +44,81 @@ export async function umount2(
   });
 }
 
-/** openat2(2): a descriptor of `path` below the directory `dirfd`. `late` closes one that comes after the bound. */
-export function openat2(
+/**
+ * openat2(2): a descriptor of `path` below the directory `dirfd`, a place only (O_PATH). `late` closes one that comes after
+ * the bound.
+ */
+export async function openat2(
   dirfd: number,
   path: string,
   options: { flags: number; resolve: number; late: (fd: number) => void },
 ): Promise<number> {
-  const how = Buffer.alloc(layouts.open_how.size);
-  how.writeBigUInt64LE(BigInt(options.flags), layouts.open_how.fields.flags);
-  how.writeBigUInt64LE(BigInt(options.resolve), layouts.open_how.fields.resolve);
+  const known = openKnown(dirfd, path, options);
+  if (known !== undefined) return known;
+  const how = openHow(options);
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
   return call({ name: 'openat2', subject: path }, libc().openat2, args, { late: options.late });
+}
+
+/** What the kernel answers also from names that it remembers not to exist, or not to be what was asked for. */
+const certain: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
+/** Not before Linux 5.12, nor where openat2 is filtered. */
+let knowsCached = true;
+
+/**
+ * The same at once (RESOLVE_CACHED, O_PATH): only by names in the kernel's memory, so that no disk is waited for. undefined
+ * when one is not there, and for every failure that a second look might explain better.
+ */
+export function openKnown(
+  dirfd: number,
+  path: string,
+  options: { flags: number; resolve?: number },
+): number | undefined {
+  if (!knowsCached) return undefined;
+  const resolve = (options.resolve ?? 0) | constants.RESOLVE_CACHED;
+  const how = openHow({ flags: options.flags | constants.O_PATH, resolve });
+  const args = [callNumbers.openat2, dirfd, path, how, how.length];
+  try {
+    return callNow({ name: 'open', subject: path }, libc().openat2, args);
+  } catch (error) {
+    if (hasErrno(error, ...certain)) throw error;
+    if (hasErrno(error, 'EINVAL', 'ENOSYS', 'EPERM')) knowsCached = false;
+    return undefined;
+  }
+}
+
+function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer {
+  const how = Buffer.alloc(layouts.open_how.size);
+  how.writeBigUInt64LE(BigInt(flags), layouts.open_how.fields.flags);
+  how.writeBigUInt64LE(BigInt(resolve), layouts.open_how.fields.resolve);
+  return how;
+}
+
+/**
+ * statx(2) of an open file as the kernel remembers it: asked for no field in particular, and not to ask (AT_STATX_DONT_SYNC), it
+ * tells what it has and sends no request, not even to a FUSE server of whose answers it knows that they are old.
+ */
+export function statKnown(fd: number, subject: string): Buffer {
+  return statx(fd, '', subject);
+}
+
+/** Inode number of a file of procfs or sysfs, whose names are in memory; undefined when it is not there. */
+export function inodeKnown(path: string): bigint | undefined {
+  try {
+    return statx(constants.AT_FDCWD, path, path).readBigUInt64LE(layouts.statx.fields.stx_ino);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+function statx(dirfd: number, path: string, subject: string): Buffer {
+  const status = Buffer.alloc(layouts.statx.size);
+  const number = callNumbers.statx[arch === 'x64' ? 'x64' : 'other'];
+  const flags = constants.AT_EMPTY_PATH | constants.AT_STATX_DONT_SYNC;
+  const args = [number, dirfd, path, flags, 0, status];
+  callNow({ name: 'statx', subject }, libc().statx, args);
+  return status;
 }
 
 /** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount that `path` lies in, rooted there. */
@@ -173,8 +237,8 @@ export function readKernelText(path: string): Promise<string> {
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
     try {
       const chunks: Buffer[] = [];
-      for (let size = 16_384; ; size = Math.min(size * 4, 1_048_576)) {
-        const chunk = Buffer.alloc(size);
+      for (let size = 65_536; ; size = Math.min(size * 4, 1_048_576)) {
+        const chunk = Buffer.allocUnsafe(size);
         const length = await callLater(what, fread, [chunk, 1, size, file]);
         chunks.push(chunk.subarray(0, length));
         if (length < size) return Buffer.concat(chunks).toString('utf8');

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { writeFile } from 'node:fs/promises';
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from './descriptor.ts';
@@ -33,6 +34,8 @@ export async function openControl(): Promise<number> {
 /** A device just attached, and with `autoclear` the descriptor that keeps it so. */
 interface Configured {
   readonly device: LoopDevice;
+  /** Of `incarnationOf`, read while the device was open. */
+  readonly incarnation: bigint | undefined;
   readonly held: FileHandle | undefined;
 }
 
@@ -71,7 +74,7 @@ export async function configure(
     await replaceDevice(number);
   }
   if (typeof outcome === 'string') return undefined;
-  return { device: outcome, held: kept ? handle : undefined };
+  return { device: outcome, incarnation, held: kept ? handle : undefined };
 }
 
 async function configureOpen(
@@ -139,7 +142,7 @@ export async function checkSame(handle: FileHandle, device: LoopDevice): Promise
 
 /** Whether the number has settings that outlive a detach and would spoil it for its next user. */
 export async function hasStickySettings(number: number): Promise<boolean> {
-  return (await isDiscardSwitchedOff(number)) || (await hasDirtyLimit(number));
+  return hasDirtyLimit(number) || (await isDiscardSwitchedOff(number));
 }
 
 /** LOOP_CTL_REMOVE and ADD: the same number, with the settings of a new device. Best effort: attach looks again. */
@@ -182,9 +185,15 @@ async function limitDirty(number: number, bytes: bigint): Promise<void> {
   }
 }
 
-async function hasDirtyLimit(number: number): Promise<boolean> {
-  const limit = await readNumber(number, 'bdi/strict_limit');
-  return limit !== undefined && limit !== 0n;
+/** Read at once: unlike those of the queue, the kernel shows this setting without taking a lock. */
+function hasDirtyLimit(number: number): boolean {
+  try {
+    const limit = readFileSync(sysfsPath(number, 'bdi/strict_limit'), 'latin1').trim();
+    return limit !== '0';
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENODEV')) return false;
+    throw error;
+  }
 }
 
 /** A number of the device's folder in sysfs; undefined when this kernel has no such file, or the device has gone. */

@@ -1,11 +1,11 @@
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fsCall, openFlags, withOpen } from './descriptor.ts';
 import { hasErrno, StuckError } from './errors.ts';
 import { ownedBy } from './gate.ts';
 import type { FileIdentity, LoopDevice } from './host.ts';
-import { readKernelText } from './kernel.ts';
+import { inodeKnown, readKernelText } from './kernel.ts';
 import { readStatus } from './loop-status.ts';
 
 /** How long one device may take to answer before a list goes on without it. */
@@ -18,15 +18,20 @@ export function sysfsPath(number: number, below = ''): string {
 
 /**
  * Which loop devices are attached, and to what. The folder `loop` in a device's sysfs is made anew at each attachment,
- * with an inode number of its own: while that number stays, so does the answer of LOOP_GET_STATUS64, and a device need
- * not be opened again. Reading names and inode numbers of sysfs waits for no disk, so that is done at once: about 2 µs a
- * device.
+ * with an inode number of its own: while that number stays, so does the image, and a device need not be opened again; what
+ * else may change is in sysfs. Names, inode numbers and these attributes are in the kernel's memory and wait for no disk, so
+ * they are read at once: some microseconds each.
  */
 export class LoopScan {
   readonly #known = new Map<
     number,
-    { readonly incarnation: bigint; readonly backing: FileIdentity }
+    { readonly incarnation: bigint; readonly device: LoopDevice }
   >();
+
+  /** Takes over what an attach has just been told by the device itself. */
+  remember(device: LoopDevice, incarnation: bigint | undefined): void {
+    if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
+  }
 
   /** Every attached device, by number, but those that hang: whoever lists has the others to care for. */
   async list(): Promise<readonly LoopDevice[]> {
@@ -37,20 +42,24 @@ export class LoopScan {
 
   /** The devices that sit on that inode, read-write ones first. */
   async findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
-    const candidates: number[] = [];
-    const attached = new Set<number>();
-    for (const number of loopNumbers()) {
+    const found: LoopDevice[] = [];
+    const unknown: number[] = [];
+    const attached = numbersWithSize();
+    for (const number of attached) {
       const incarnation = incarnationOf(number);
       if (incarnation === undefined) continue;
-      attached.add(number);
       const known = this.#known.get(number);
-      if (known?.incarnation !== incarnation || isSame(known.backing, image))
-        candidates.push(number);
+      if (known?.incarnation !== incarnation) unknown.push(number);
+      else if (isSame(known.device.backing, image)) {
+        const now = presentState(known.device);
+        // Detached, and perhaps attached again, while it was looked at: the device itself is asked.
+        if (now === undefined || incarnationOf(number) !== incarnation) unknown.push(number);
+        else found.push(now);
+      }
     }
     for (const number of this.#known.keys()) if (!attached.has(number)) this.#known.delete(number);
-    const devices = await inParallel(candidates, (number) => this.#readOrRuleOut(number, image));
-    return devices
-      .filter((device) => device !== undefined)
+    const devices = await inParallel(unknown, (number) => this.#readOrRuleOut(number, image));
+    return [...found, ...devices.filter((device) => device !== undefined)]
       .filter((device) => isSame(device.backing, image))
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
@@ -64,9 +73,10 @@ export class LoopScan {
     }
   }
 
-  /** Numbers of devices that exist and are not attached, lowest first. */
+  /** Numbers of devices that exist and have no size, so that they are most likely free, lowest first. */
   idleNumbers(): readonly number[] {
-    return loopNumbers().filter((number) => incarnationOf(number) === undefined);
+    const inUse = numbersWithSize();
+    return loopNumbers().filter((number) => !inUse.has(number));
   }
 
   async #readUnlessStuck(number: number): Promise<LoopDevice | undefined> {
@@ -87,7 +97,7 @@ export class LoopScan {
         withOpen(path, openFlags.read, (handle) => readStatus(handle, path, bound)),
       );
       if (incarnation !== undefined && incarnation === incarnationOf(number)) {
-        this.#known.set(number, { incarnation, backing: device.backing });
+        this.#known.set(number, { incarnation, device });
       }
       return device;
     } catch (error) {
@@ -138,9 +148,35 @@ function loopNumbers(): readonly number[] {
     .sort((a, b) => a - b);
 }
 
+/**
+ * The numbers of the loop devices that have a size: those that are attached to anything we could have attached, in one read
+ * however many idle ones there are.
+ */
+function numbersWithSize(): ReadonlySet<number> {
+  const table = readFileSync('/proc/partitions', 'latin1');
+  return new Set([...table.matchAll(/ loop(\d+)$/gm)].map(([, number]) => Number(number)));
+}
+
+/** The device with what can change while it stays attached; undefined when it has been detached. */
+function presentState(device: LoopDevice): LoopDevice | undefined {
+  const read = (file: string): string =>
+    readFileSync(sysfsPath(device.number, file), 'latin1').trimEnd();
+  try {
+    return {
+      ...device,
+      directIo: read('loop/dio') === '1',
+      autoclear: read('loop/autoclear') === '1',
+      sizeBytes: BigInt(read('size')) * 512n,
+    };
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENODEV')) return undefined;
+    throw error;
+  }
+}
+
 /** Tells this attachment of the device from its earlier and later ones; undefined when it is not attached. */
 export function incarnationOf(number: number): bigint | undefined {
-  return statSync(sysfsPath(number, 'loop'), { bigint: true, throwIfNoEntry: false })?.ino;
+  return inodeKnown(sysfsPath(number, 'loop'));
 }
 
 /** Whether both are the same file. */

@@ -53,10 +53,12 @@ class KernelLoopDevices implements LoopDevices {
           const number = await this.#claimFree();
           try {
             const configured = await configure(number, image.fd, options);
-            if (configured?.held !== undefined) {
-              this.#held.set(number, { handle: configured.held, device: configured.device });
+            if (configured !== undefined) {
+              const { device, held, incarnation } = configured;
+              this.#scan.remember(device, incarnation);
+              if (held !== undefined) this.#held.set(number, { handle: held, device });
+              return device;
             }
-            if (configured !== undefined) return configured.device;
           } finally {
             this.#claimed.delete(number);
           }

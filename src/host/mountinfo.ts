@@ -9,6 +9,9 @@ import { readKernelText } from './kernel.ts';
 
 const mountinfoPath = '/proc/self/mountinfo';
 
+/** The lines of the last look: a table changes by a line or two from one look to the next. */
+let parsed: ReadonlyMap<string, Mount | undefined> = new Map();
+
 /** All mounts, bottom first where stacked. */
 export async function readMounts(): Promise<readonly Mount[]> {
   return parseMountinfo(await readMountinfo());
@@ -54,9 +57,15 @@ export async function realTarget(target: string): Promise<string | undefined> {
   }
 }
 
-/** Parses the whole text. Lines of a form that we do not know are left out. */
+/** Parses the whole text; only the lines that the last look did not have. Lines of a form that we do not know are left out. */
 export function parseMountinfo(text: string): readonly Mount[] {
-  return text.split('\n').flatMap((line) => parseLine(line) ?? []);
+  const lines = new Map<string, Mount | undefined>();
+  // Two lines are never the same: each begins with the mount's id.
+  for (const line of text.split('\n')) {
+    lines.set(line, parsed.has(line) ? parsed.get(line) : parseLine(line));
+  }
+  parsed = lines;
+  return [...lines.values()].filter((mount) => mount !== undefined);
 }
 
 /** The last line's mount whose target is `target`, parsing only the lines that name it. */

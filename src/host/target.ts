@@ -108,16 +108,23 @@ export async function makeTarget(
   kind: 'directory' | 'file',
   options: TargetOptions,
 ): Promise<void> {
+  try {
+    // What is there already must be of the kind, and no symlink.
+    await withTarget(target, { ...options, kind }, () => Promise.resolve());
+    return;
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
   await withParent(target, options, async (path) => {
     try {
       if (kind === 'directory') await fsCall('mkdir', target, () => mkdir(path, 0o750));
       else await makeFile(path, target);
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error;
+      // Somebody was quicker: of the kind as well?
+      await withTarget(target, { ...options, kind }, () => Promise.resolve());
     }
   });
-  // What was there already must be of the kind, and no symlink.
-  await withTarget(target, { ...options, kind }, () => Promise.resolve());
 }
 
 async function makeFile(path: string, target: string): Promise<void> {
@@ -125,7 +132,10 @@ async function makeFile(path: string, target: string): Promise<void> {
   await closeHandle(handle, target);
 }
 
-/** Removes the last component, an empty directory or a file. Absent already is fine; KernelError ENOTEMPTY, EBUSY. */
+/**
+ * Removes the last component, an empty directory or an empty file. Absent already is fine; KernelError ENOTEMPTY for what
+ * holds data, EBUSY for a mount point.
+ */
 export async function removeTarget(target: string, options: TargetOptions): Promise<void> {
   try {
     await withParent(target, options, async (path) => {
@@ -133,6 +143,8 @@ export async function removeTarget(target: string, options: TargetOptions): Prom
         await fsCall('rmdir', target, () => rmdir(path));
       } catch (error) {
         if (!hasErrno(error, 'ENOTDIR')) throw error;
+        const found = await fsCall('lstat', target, () => lstat(path));
+        if (found.isFile() && found.size > 0) throw new KernelError('unlink', 'ENOTEMPTY', target);
         await fsCall('unlink', target, () => unlink(path));
       }
     });

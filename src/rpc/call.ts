@@ -67,6 +67,7 @@ class Entered {
   readonly #edge: Edge;
   readonly #startedMs = performance.now();
   readonly #abort = new AbortController();
+  #hasEnded = false;
 
   constructor(method: Method, edge: Edge, request: unknown) {
     this.#method = method;
@@ -81,7 +82,8 @@ class Entered {
 
   /** The caller is gone or its deadline has passed: ends the waiting, not the work. */
   cancel(): void {
-    this.#abort.abort();
+    // grpc-js says so of every call whose stream is closed, also of one that was answered.
+    if (!this.#hasEnded) this.#abort.abort();
   }
 
   succeed(response?: unknown): void {
@@ -100,6 +102,7 @@ class Entered {
   }
 
   #end({ code, details }: CallStatus, error?: unknown): void {
+    this.#hasEnded = true;
     const { service, rpc, weight } = this.#method;
     const durationMs = performance.now() - this.#startedMs;
     const ended = { code: codeName(code), durationMs: Math.round(durationMs * 10) / 10 };

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { byteCount, decodeJson, encodeJson } from './decode.ts';
 import { type ReplaceFilePoint, replaceFile } from './replace-file.ts';
@@ -140,4 +140,15 @@ export async function writeRecord<S extends v.GenericSchema>(
   const text = encodeJson(value);
   decodeJson(schema, text, path);
   await replaceFile(path, text, options);
+}
+
+/** Writes a record into a directory that nobody reads yet; not synced. Node's EEXIST error when it is there. */
+export async function writeNewRecord<S extends v.GenericSchema>(
+  schema: S,
+  path: string,
+  value: v.InferOutput<S>,
+): Promise<void> {
+  const text = encodeJson(value);
+  decodeJson(schema, text, path);
+  await writeFile(path, text, { flag: 'wx', mode: 0o600 });
 }

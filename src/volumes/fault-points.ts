@@ -5,8 +5,8 @@
 export const faultPoints = [
   'new:directory-made',
   'new:image-made',
-  'new:image-synced',
   'new:record-written',
+  'new:synced',
   'new:renamed',
   'new:committed',
   'create:filesystem-made',
@@ -29,7 +29,6 @@ export const faultPoints = [
   'unpublish:unmounted',
   'unpublish:target-removed',
   'unpublish:detached',
-  'unpublish:forgotten',
   'expand:promised',
   'expand:image-grown',
   'expand:device-grown',

@@ -66,12 +66,12 @@ const openBoundMs = 10_000;
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
   const nodeState = await NodeState.open(deps.stateDir);
-  const poolDeps = { host, nodeState, nodeTag: settings.nodeTag, reached, log, now };
+  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
+  const poolDeps = { host, nodeState, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
   const operations = new Operations(ownedBy);
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();

@@ -171,6 +171,9 @@ export const mountCases: readonly ContractCase[] = [
       await writeFile(join(folder, 'data'), '');
       equal(await errnoOf(mounts.removeTarget(folder)), 'ENOTEMPTY');
       await rm(join(folder, 'data'));
+      await writeFile(file, 'data');
+      equal(await errnoOf(mounts.removeTarget(file)), 'ENOTEMPTY');
+      await writeFile(file, '');
       for (let times = 0; times < 2; times += 1) {
         await mounts.removeTarget(folder);
         await mounts.removeTarget(file);

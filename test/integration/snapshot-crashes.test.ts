@@ -33,7 +33,7 @@ const settings = { freeze: true };
 const committing = [
   'new:directory-made',
   'new:image-made',
-  'new:image-synced',
+  'new:synced',
   'new:record-written',
   'new:renamed',
   'new:committed',

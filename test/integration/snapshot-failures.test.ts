@@ -48,7 +48,7 @@ async function isClean(t: ExecutionContext, node: ScratchNode, what: string): Pr
 const committing = [
   'new:directory-made',
   'new:image-made',
-  'new:image-synced',
+  'new:synced',
   'new:record-written',
   'new:renamed',
   'new:committed',

@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises';
 import { fsCall, openFlags, withOpen } from '../descriptor.ts';
+import { imageStatus } from '../image-status.ts';
 
 /** Up to `length` bytes of a file or device from `offset`; fewer where it ends before. Never writes. KernelError. */
 export function readImage(path: string, offset: number, length: number): Promise<Buffer> {
@@ -12,5 +12,5 @@ export function readImage(path: string, offset: number, length: number): Promise
 
 /** The size of an image. KernelError ENOENT when it is not there. */
 export async function imageBytes(path: string): Promise<bigint> {
-  return (await fsCall('stat', path, () => stat(path, { bigint: true }))).size;
+  return (await imageStatus(path)).sizeBytes;
 }

@@ -4,10 +4,10 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { readRecord, writeRecord } from '../../state/records.ts';
+import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';
-import type { KeptArea, PoolArea } from '../pools/pool-open.ts';
+import type { KeptArea } from '../pools/pool-open.ts';
 
 interface NewEntry<S extends v.GenericSchema> {
   readonly pool: Pool;
@@ -17,7 +17,7 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly schema: S;
   /** Fills the directory (image, filesystem) and says what to write into the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
-  /** Images that `build` leaves in the directory; synced before the record is written. */
+  /** Images that `build` leaves in the directory; synced with the record. */
   readonly images: readonly string[];
   /** A directory in `tmp/` with a part of the work, instead of a new one. */
   readonly begun?: string | undefined;
@@ -29,7 +29,7 @@ interface NewEntry<S extends v.GenericSchema> {
 
 /**
  * Makes a volume, snapshot or group whole in `tmp/` and renames it into place: the rename is the commit (design, rule 1).
- * Order: fsync images, fsync record, fsync the directory, rename without replacing, fsync both parents. On a failure nothing
+ * Order: fsync images, record and directory, rename without replacing, fsync both parents (ADR 0006). On a failure nothing
  * of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the rename already made
  * it, the record that stands there is answered.
  */
@@ -38,13 +38,18 @@ export async function commitNew<S extends v.GenericSchema>(
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
   const temporary = entry.begun ?? (await newDirectory(domain, entry.pool));
+  // Renamed, there is nothing left to remove.
   let stays = false;
   try {
     const record = await entry.build(temporary);
     await finishNew(domain, entry, { temporary, record });
-    return await placeNew(domain, entry, { temporary, record });
+    const placed = (stands: v.InferOutput<S>): void => {
+      stays = stands === record;
+      entry.placed?.(stands);
+    };
+    return await placeNew(domain, { ...entry, placed }, { temporary, record });
   } catch (error) {
-    stays = (await entry.staysAfterFailure?.(temporary)) === true;
+    stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
     throw error;
   } finally {
     if (!stays) await rm(temporary, { recursive: true, force: true });
@@ -71,22 +76,20 @@ export async function newDirectory(domain: Domain, pool: Pool): Promise<string> 
 
 type Finished<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
 
-/** Syncs the images and writes the record: afterwards the directory is whole and on the disk. */
+/** Writes the record and syncs all: afterwards the directory is whole and on the disk. */
 export async function finishNew<S extends v.GenericSchema>(
   domain: Domain,
   entry: Finished<S>,
   made: { temporary: string; record: v.InferOutput<S> },
 ): Promise<void> {
   const { host, reached } = domain;
+  const { temporary, record } = made;
   await reached('new:image-made');
-  await Promise.all(
-    entry.images.map(async (image) => {
-      await host.files.sync(join(made.temporary, image));
-    }),
-  );
-  await reached('new:image-synced');
-  await writeRecord(entry.schema, join(made.temporary, entry.file), made.record);
+  await writeNewRecord(entry.schema, join(temporary, entry.file), record);
   await reached('new:record-written');
+  const images = entry.images.map((image) => join(temporary, image));
+  await host.files.sync(...images, join(temporary, entry.file), temporary);
+  await reached('new:synced');
 }
 
 /** Renames it into its place: from then on it exists. Answers the record that stands there. */
@@ -102,13 +105,13 @@ export async function placeNew<S extends v.GenericSchema>(
     await host.files.renameNoReplace(made.temporary, place);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
-    const record = await standing(domain, entry, place);
+    const record = await standing(entry, place);
     entry.placed?.(record);
     return record;
   }
   entry.placed?.(made.record);
   await reached('new:renamed');
-  await syncParents(domain, entry.pool, entry.area);
+  await entry.pool.sync('tmp', entry.area);
   await reached('new:committed');
   return made.record;
 }
@@ -124,11 +127,10 @@ function requireSameOpening(pool: Pool, temporary: string): void {
 
 /** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
 async function standing<S extends v.GenericSchema>(
-  domain: Domain,
   entry: Finished<S>,
   place: string,
 ): Promise<v.InferOutput<S>> {
-  await syncParents(domain, entry.pool, entry.area);
+  await entry.pool.sync('tmp', entry.area);
   try {
     return await readRecord(entry.schema, join(place, entry.file));
   } catch (cause) {
@@ -138,11 +140,4 @@ async function standing<S extends v.GenericSchema>(
       { cause },
     );
   }
-}
-
-async function syncParents(domain: Domain, pool: Pool, area: PoolArea): Promise<void> {
-  await Promise.all([
-    domain.host.files.sync(pool.pathOf('tmp')),
-    domain.host.files.sync(pool.pathOf(area)),
-  ]);
 }

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
@@ -15,9 +15,18 @@ const nothing: NodeRecord = {
 
 /**
  * The arguments of the stage and publish calls of one volume, which the kernel does not keep. An entry says what was asked;
- * whether it still holds is asked from mountinfo by the caller.
+ * whether it still holds is asked from mountinfo by the caller. Read from the disk once: nobody else writes in a pool.
  */
 export async function readNotes(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
+  const { pool, record } = volume;
+  const known = pool.notes.get(record.id);
+  if (known !== undefined) return known;
+  const notes = await readFromDisk(domain, volume);
+  pool.notes.set(record.id, notes);
+  return notes;
+}
+
+async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   try {
     return await readRecord(nodeRecord, notesPath(volume));
   } catch (error) {
@@ -42,19 +51,28 @@ export async function writeNotes(
   notes: NodeRecord,
   { strict = false }: { strict?: boolean } = {},
 ): Promise<void> {
+  const { pool, record } = volume;
   const path = notesPath(volume);
+  // What a failed write leaves on the disk is read again.
+  pool.notes.delete(record.id);
   try {
-    await writeRecord(nodeRecord, path, notes, { durable: false });
+    if (isEmpty(notes)) await rm(path, { force: true });
+    else await writeRecord(nodeRecord, path, notes, { durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
     await overwrite(path, encodeJson(notes)).catch((second: unknown) => {
       if (strict) throw error;
       domain.log.warn(
         { volumeId: volume.record.id, problem: messageOf(second) },
-        'the disk is full: notes about mounts cannot be written, the kernel is asked instead',
+        'the disk is full: notes about mounts cannot be written; after a restart the kernel is asked instead',
       );
     });
   }
+  pool.notes.set(record.id, notes);
+}
+
+function isEmpty({ staged, published, dockerMountIds }: NodeRecord): boolean {
+  return staged === null && published.length === 0 && dockerMountIds.length === 0;
 }
 
 /** Torn by a crash it cannot be read, which is the same as no note. */

@@ -1,4 +1,4 @@
-import { lstat, opendir, realpath } from 'node:fs/promises';
+import { lstat, opendir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
@@ -49,7 +49,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
     );
   }
   try {
-    return join(await realpath(dirname(path)), basename(path));
+    return join(await domain.host.files.realDirectory(dirname(path)), basename(path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
     throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {
@@ -134,8 +134,6 @@ async function isEmptyDirectory(path: string): Promise<boolean> {
 
 /** Removes the last element of a target path again: an empty directory or file. Absent is fine; what holds data stays. */
 export async function removeTarget(domain: Domain, path: string): Promise<void> {
-  const found = await lstat(path).catch(() => undefined);
-  if (found?.isFile() === true && found.size > 0) throw holdsData(path);
   try {
     await domain.host.mounts.removeTarget(path, targetOptions(domain, path));
   } catch (error) {

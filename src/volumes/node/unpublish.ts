@@ -16,7 +16,6 @@ import {
   remainsByMark,
   remainsOf,
 } from './attachment.ts';
-import { readNotes, writeNotes } from './node-notes.ts';
 import { unstageUnused } from './own-staging.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 import { findIfReachable } from './unstage.ts';
@@ -71,12 +70,7 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   }
   await detachReadOnly(domain, present, { id, targetPath });
   await domain.reached('unpublish:detached');
-  const notes = await readNotes(domain, volume);
-  const published = notes.published.filter((one) => one.targetPath !== targetPath);
-  // Never published there, there is nothing to forget.
-  if (published.length < notes.published.length)
-    await writeNotes(domain, volume, { ...notes, published });
-  await domain.reached('unpublish:forgotten');
+  // What was noted of it counts no more without its mount; the next notes leave it out.
   await unstageUnused(domain, volume);
 }
 

@@ -8,22 +8,19 @@ import {
   type SnapshotRecord,
   type VolumeRecord,
 } from '../../state/records.ts';
-import { syncDirectory } from '../../state/replace-file.ts';
 import { inBatches } from '../in-batches.ts';
 import type { Index } from './index-of-records.ts';
 
 /** Records read together when a pool is opened. */
 const readsAtOnce = 16;
 
-/** Reads every record of one area into its index; what cannot be read is set aside with its reason. */
+/** Reads every record of one area, which is synced, into its index; what cannot be read is set aside with its reason. */
 export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   directory: string,
   file: string,
   schema: Parameters<typeof readRecord>[0],
   index: Index<T>,
 ): Promise<void> {
-  // What a crash left renamed but not synced is answered from now on, so it has to be on the disk first.
-  await syncDirectory(directory);
   index.clear();
   const jobs = (await readdir(directory)).map((id) => async () => {
     const path = join(directory, id, file);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
 import { syncDirectory } from '../../state/replace-file.ts';
@@ -53,6 +54,26 @@ export async function filesystemOf(path: string): Promise<string> {
   return filesystemNames[magic] ?? `0x${magic}`;
 }
 
+/** Tries in its `tmp/` what the pool's filesystem can do. */
+export async function probeAbilities(
+  { root, name }: { readonly root: string; readonly name: string },
+  { host, log }: { host: Host; log: Logger },
+): Promise<PoolAbilities> {
+  const filesystem = await filesystemOf(root);
+  const tmp = join(root, 'tmp');
+  try {
+    const reflink = await host.copies.canReflink(tmp);
+    const { directIo, discard } = await host.files.probe(tmp);
+    return { reflink, directIo, discard, filesystem };
+  } catch (error) {
+    if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
+    // A full disk serves what is on it all the same. What may share blocks is measured as if it did.
+    log.warn({ pool: name, filesystem }, 'the disk is full: its abilities are guessed');
+    const reflink = filesystem === 'xfs' || filesystem === 'btrfs';
+    return { reflink, directIo: true, discard: true, filesystem };
+  }
+}
+
 /**
  * Opens a pool's directory: checks that it is the right one, makes it at its first start where that is allowed, takes its
  * lock. Throws `unavailable` with what an operator must do; writes nothing into a directory that is not known to be ours.
@@ -87,14 +108,21 @@ export async function openPoolDirectory(
   }
   const lock = await takeLock(deps.host, root, name);
   try {
-    for (const area of poolAreas) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
-    await syncDirectory(root);
+    await makeAreas(root);
     await deps.nodeState.remember(settings.path, marker.uuid);
   } catch (error) {
     await lock.release();
     throw error;
   }
   return { root, embeddedIn, marker, lock };
+}
+
+async function makeAreas(root: string): Promise<void> {
+  const there = await readdir(root);
+  const missing = poolAreas.filter((area) => !there.includes(area));
+  for (const area of missing) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
+  // Also when a crash came between: what is there may not be on the disk yet.
+  await syncDirectory(root);
 }
 
 async function requireDirectory(settings: PoolSettings, nodeState: NodeState): Promise<void> {

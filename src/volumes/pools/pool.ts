@@ -1,13 +1,13 @@
 import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {
   type GroupRecord,
   groupRecord,
+  type NodeRecord,
   type PoolMarker,
   poolMarker,
   readRecord,
@@ -16,16 +16,19 @@ import {
   type VolumeRecord,
   volumeRecord,
 } from '../../state/records.ts';
+import type { OwnedBy } from '../domain.ts';
 import type { Reached } from '../fault-points.ts';
 import { Index } from './index-of-records.ts';
 import { loadArea } from './load-records.ts';
+import { Places } from './places.ts';
 import {
-  filesystemOf,
   type KeptArea,
   type OpenedPool,
   openPoolDirectory,
   type PoolAbilities,
   type PoolArea,
+  poolAreas,
+  probeAbilities,
 } from './pool-open.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { Room } from './room.ts';
@@ -37,6 +40,7 @@ export interface PoolDeps {
   readonly reached: Reached;
   readonly log: Logger;
   readonly now: () => number;
+  readonly ownedBy: OwnedBy;
 }
 
 /** A look at a pool that takes longer says that its disk hangs: calls are refused then, instead of hanging one by one. */
@@ -54,10 +58,13 @@ export class Pool {
   readonly snapshots = new Index<SnapshotRecord>();
   readonly groups = new Index<GroupRecord>();
   readonly room: Room;
+  /** `node.json` of its volumes by id, as far as it was read or written. */
+  readonly notes = new Map<string, NodeRecord>();
   /** Sizes of inline ephemeral volumes that are being made. */
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
+  #places: Places | undefined;
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
   #openings = 0;
@@ -126,6 +133,12 @@ export class Pool {
     );
   }
 
+  /** fsync of these places: every rename into or out of them that was made before is on the disk afterwards. */
+  async sync(...areas: readonly PoolArea[]): Promise<void> {
+    if (this.#places === undefined) throw this.#problem ?? this.#stillOpening();
+    await this.#places.sync(...areas);
+  }
+
   /** Drops the record of what has left its place on the disk. */
   forget(area: KeptArea, id: string): void {
     const index = {
@@ -135,6 +148,7 @@ export class Pool {
       groups: this.groups,
     };
     index[area].delete(id);
+    this.notes.delete(id);
     this.room.invalidate();
   }
 
@@ -165,7 +179,8 @@ export class Pool {
       });
       this.#openings += 1;
       this.#problem = undefined;
-      this.#abilities = await this.#probe();
+      this.#places ??= await Places.open(poolAreas, this, this.#deps);
+      this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
       await settle();
       this.#isSettled = true;
@@ -181,7 +196,7 @@ export class Pool {
           : new VolumeError('unavailable', `pool '${this.name}': ${messageOf(error)}`, {
               cause: error,
             });
-      await this.#close();
+      await this.close();
       this.#setProblem(problem);
       return false;
     }
@@ -240,7 +255,7 @@ export class Pool {
         ),
       );
     }
-    await this.#close();
+    await this.close();
   }
 
   /** It is as it was; also after a time in which it did not answer. */
@@ -250,16 +265,15 @@ export class Pool {
     this.#deps.log.info({ pool: this.name }, 'pool answers again');
   }
 
-  async #close(): Promise<void> {
-    const opened = this.#opened;
+  /** Lets go of the directory; it can be opened again. */
+  async close(): Promise<void> {
+    const [opened, places] = [this.#opened, this.#places];
     this.#isSettled = false;
     this.#opened = undefined;
+    this.#places = undefined;
     this.#abilities = undefined;
+    await places?.close();
     await opened?.lock.release();
-  }
-
-  async close(): Promise<void> {
-    await this.#close();
   }
 
   #setProblem(problem: VolumeError): void {
@@ -269,23 +283,10 @@ export class Pool {
     this.#problem = problem;
   }
 
-  async #probe(): Promise<PoolAbilities> {
-    const { host, log } = this.#deps;
-    const filesystem = await filesystemOf(this.root);
-    try {
-      const reflink = await host.copies.canReflink(join(this.root, 'tmp'));
-      const { directIo, discard } = await host.files.probe(join(this.root, 'tmp'));
-      return { reflink, directIo, discard, filesystem };
-    } catch (error) {
-      if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-      // A full disk serves what is on it all the same. What may share blocks is measured as if it did.
-      log.warn({ pool: this.name, filesystem }, 'the disk is full: its abilities are guessed');
-      const reflink = filesystem === 'xfs' || filesystem === 'btrfs';
-      return { reflink, directIo: true, discard: true, filesystem };
-    }
-  }
-
   async #load(): Promise<void> {
+    this.notes.clear();
+    // What a crash left renamed is answered from now on, so it has to be on the disk first.
+    await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
     await loadArea(this.pathOf('volumes'), 'volume.json', volumeRecord, this.volumes);
     await loadArea(this.pathOf('ephemeral'), 'volume.json', volumeRecord, this.ephemerals);
     await loadArea(this.pathOf('snapshots'), 'snapshot.json', snapshotRecord, this.snapshots);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -82,8 +82,7 @@ export class Trash {
   async #sync(pool: Pool, area: KeptArea): Promise<void> {
     const { names } = this.#unsyncedOf(pool, area);
     const renamed = [...names];
-    const { files } = this.#host;
-    await Promise.all([files.sync(pool.pathOf(area)), files.sync(pool.pathOf('trash'))]);
+    await pool.sync(area, 'trash');
     for (const name of renamed) {
       const index = names.indexOf(name);
       // Another delete of the same area may have synced it as well.
@@ -146,14 +145,14 @@ export class Trash {
 
   async #remove(pool: Pool, name: string): Promise<void> {
     const directory = pool.pathOf('trash', name);
-    for (const file of await readdir(directory)) {
-      if (!file.startsWith('disk.img')) continue;
-      await this.#host.files.removeInSlices(join(directory, file), {
-        sliceBytes,
-        signal: this.#stop.signal,
-      });
+    for (const entry of await readdir(directory, { withFileTypes: true })) {
+      const path = join(directory, entry.name);
+      if (entry.name.startsWith('disk.img')) {
+        await this.#host.files.removeInSlices(path, { sliceBytes, signal: this.#stop.signal });
+      } else if (entry.isFile()) await unlink(path);
+      else await rm(path, { recursive: true, force: true });
     }
-    await rm(directory, { recursive: true, force: true });
+    await rmdir(directory);
     await this.#reached('trash:removed');
     pool.room.forgetTrash(name);
     pool.room.invalidate();

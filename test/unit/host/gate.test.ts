@@ -176,3 +176,34 @@ test('who is called stands on the ground of the caller', async (t) => {
   hanging.end();
   t.is(await first, 'done');
 });
+
+test('calls side by side count as many as they are, and are not passed by later ones', async (t) => {
+  const gate = new Gate(3);
+  const first = new Hanging();
+  const three = new Hanging();
+  const later = new Hanging();
+  const one = ownedBy('a', () => gate.run('one', first.work));
+  await first.started;
+  const all = ownedBy('b', () => gate.run('three', three.work, { threads: 3 }));
+  const last = ownedBy('c', () => gate.run('later', later.work));
+  await later.started;
+  later.end();
+  await last;
+  const behind = new Hanging();
+  const waiting = ownedBy('d', () => gate.run('behind', behind.work, { threads: 3 }));
+  first.end();
+  await one;
+  await three.started;
+  three.end();
+  await all;
+  await behind.started;
+  behind.end();
+  await waiting;
+  t.deepEqual(gate.stuckOwners(), []);
+});
+
+test('more calls side by side than there are threads take all of them', async (t) => {
+  const gate = new Gate(2);
+  t.is(await gate.run('many', quick, { threads: 9 }), 'quick');
+  t.is(await gate.run('one', quick), 'quick');
+});

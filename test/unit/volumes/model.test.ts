@@ -57,7 +57,7 @@ const found: readonly { readonly name: string; readonly steps: readonly Step[] }
       {
         do: 'failing',
         call: { do: 'delete', v: 'a' },
-        failure: { name: 'files.sync', errno: 'EIO', after: false },
+        failure: { name: 'files.syncOpened', errno: 'EIO', after: false },
         giveUp: false,
       },
       { do: 'create', v: 'a', kind: 'block', size: 1 },

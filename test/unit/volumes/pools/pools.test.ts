@@ -37,6 +37,7 @@ test('a pool is served when what was left in it is settled, not before', async (
     reached: () => undefined,
     log: silent,
     now: Date.now,
+    ownedBy: (_owner, work) => work(),
   });
   const settle = async (): Promise<void> => {
     t.false(pool.isServed);
@@ -224,7 +225,7 @@ test('what was begun before a pool went away is not finished after it came back'
   running.opened = await node.open([node.settings('a')], {
     reached: async (point) => {
       const { opened } = running;
-      if (point !== 'new:record-written' || opened === undefined || !isFirst) return;
+      if (point !== 'new:synced' || opened === undefined || !isFirst) return;
       isFirst = false;
       const { domain } = opened;
       const [pool] = domain.pools.all;

@@ -1,0 +1,84 @@
+import { VolumeError } from '../../errors.ts';
+import type { Directory, Files } from '../../host/host.ts';
+import type { OwnedBy } from '../domain.ts';
+import type { PoolArea } from './pool-open.ts';
+
+/**
+ * The places of an open pool, for their fsyncs. One fsync serves every rename that was made before it began, so callers that
+ * come while one runs share the next (ADR 0006). Each place is an owner of its own: a hung disk holds one thread for it.
+ */
+export class Places {
+  readonly #places: ReadonlyMap<PoolArea, Place>;
+  readonly #pool: string;
+
+  private constructor(pool: string, places: ReadonlyMap<PoolArea, Place>) {
+    this.#pool = pool;
+    this.#places = places;
+  }
+
+  static async open(
+    areas: readonly PoolArea[],
+    pool: { readonly name: string; pathOf(area: PoolArea): string },
+    { host: { files }, ownedBy }: { host: { files: Files }; ownedBy: OwnedBy },
+  ): Promise<Places> {
+    const places = new Map<PoolArea, Place>();
+    for (const area of areas) {
+      const directory = await files.openDirectory(pool.pathOf(area));
+      const owner = `${area} of pool ${pool.name}`;
+      const fsync = () => ownedBy(owner, () => files.syncOpened(directory));
+      places.set(area, new Place(fsync, directory));
+    }
+    return new Places(pool.name, places);
+  }
+
+  /** fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. */
+  async sync(...areas: readonly PoolArea[]): Promise<void> {
+    const ends = await Promise.allSettled(areas.map((area) => this.#placeOf(area).sync()));
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  #placeOf(area: PoolArea): Place {
+    const place = this.#places.get(area);
+    if (place !== undefined) return place;
+    throw new VolumeError('internal', `pool '${this.#pool}' has no place '${area}'`);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#places.values()].map((place) => place.close()));
+  }
+}
+
+class Place {
+  readonly #fsync: () => Promise<void>;
+  readonly #directory: Directory;
+  #running: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+
+  constructor(fsync: () => Promise<void>, directory: Directory) {
+    this.#fsync = fsync;
+    this.#directory = directory;
+  }
+
+  sync(): Promise<void> {
+    if (this.#running === undefined) return this.#begin();
+    const begin = (): Promise<void> => {
+      this.#next = undefined;
+      return this.#begin();
+    };
+    // One that failed says nothing of what was renamed since.
+    this.#next ??= this.#running.then(begin, begin);
+    return this.#next;
+  }
+
+  #begin(): Promise<void> {
+    const running = this.#fsync().finally(() => {
+      if (this.#running === running) this.#running = undefined;
+    });
+    this.#running = running;
+    return running;
+  }
+
+  close(): Promise<void> {
+    return this.#directory.close();
+  }
+}
