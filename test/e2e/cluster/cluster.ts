@@ -25,8 +25,8 @@ export class Cluster {
     for (const folder of [...folders, layout.pools, join(layout.state, 'kubelet')]) {
       await mkdir(folder, { recursive: true });
     }
-    await machine.keepSysctls(layout);
     await machine.makeNetwork(layout);
+    await machine.keepSysctls();
     await machine.shareState(layout);
     await machine.makeCgroups(layout);
     await makePki(layout);
@@ -127,7 +127,7 @@ export class Cluster {
     await machine.removeNetwork(layout);
     await machine.removeLogLinks(layout);
     await machine.removeCgroups(layout);
-    await machine.restoreSysctls(layout);
+    await machine.restoreSysctls();
     const left = [...(await machine.mountsOf(layout)), ...(await machine.loopDevicesOf(layout))];
     if (left.length > 0) throw new Error(`the cluster left behind: ${left.join(', ')}`);
   }

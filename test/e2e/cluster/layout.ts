@@ -30,6 +30,9 @@ export const addresses = {
   apiService: '10.96.0.1',
 } as const;
 
+/** How the network namespaces and cgroups of all clusters begin. */
+export const namespacePrefix = 'loopcsi-e2e-';
+
 /** Unix sockets lie below the state directory, and their paths end at 107 bytes. */
 const longestState = 40;
 
@@ -40,7 +43,7 @@ export function layoutOf(state: string, kubeletDir = join(state, 'kubelet')): La
     );
   }
   const hash = createHash('sha256').update(state).digest('hex').slice(0, 8);
-  const name = `loopcsi-e2e-${hash}`;
+  const name = `${namespacePrefix}${hash}`;
   return {
     state,
     nodeName: `node-${hash}`,

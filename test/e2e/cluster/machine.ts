@@ -12,7 +12,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
-import { addresses, type Layout } from './layout.ts';
+import { addresses, type Layout, namespacePrefix } from './layout.ts';
 
 /** The kubelet sets these for the whole machine. */
 const kubeletSysctls = [
@@ -194,20 +194,28 @@ export async function shimProcesses(layout: Layout): Promise<number[]> {
   return pids.filter((_, index) => ours(lines[index] ?? '')).map(Number);
 }
 
-export async function keepSysctls(layout: Layout): Promise<void> {
+/** What was there before the first of several clusters at once; the last one puts it back. */
+const keptSysctls = '/run/loopcsi-e2e-sysctls.json';
+
+/** To be called once the cluster has its network namespace, by which others see it. */
+export async function keepSysctls(): Promise<void> {
   const kept: Record<string, string> = {};
   for (const name of kubeletSysctls) {
     kept[name] = (await readFile(join('/proc/sys', name), 'utf8')).trim();
   }
-  await writeFile(join(layout.settings, 'sysctls.json'), JSON.stringify(kept));
+  // There already: another cluster is up, or was killed and has put nothing back.
+  await writeFile(keptSysctls, JSON.stringify(kept), { flag: 'wx' }).catch(() => undefined);
 }
 
-export async function restoreSysctls(layout: Layout): Promise<void> {
-  const text = await readFile(join(layout.settings, 'sysctls.json'), 'utf8').catch(() => '{}');
-  const kept: unknown = JSON.parse(text);
+/** To be called when the cluster's network namespace is gone. */
+export async function restoreSysctls(): Promise<void> {
+  const namespaces = await readdir('/run/netns').catch(() => []);
+  if (namespaces.some((name) => name.startsWith(namespacePrefix))) return;
+  const kept: unknown = JSON.parse(await readFile(keptSysctls, 'utf8').catch(() => '{}'));
   for (const [name, value] of Object.entries(kept ?? {})) {
     if (kubeletSysctls.includes(name)) await writeFile(join('/proc/sys', name), String(value));
   }
+  await rm(keptSysctls, { force: true });
 }
 
 /** The kubelet links pod logs from here, whatever its own directory. */
