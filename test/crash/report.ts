@@ -59,9 +59,9 @@ Written by \`npm run test:crash${isSample ? ' -- --sample --write' : ''}\`, whic
 row: the operation is brought to the fault point, the driver is killed there with SIGKILL and started again. Looked at after
 the kill, after the start and at the end, on the disk and in the kernel: records decode, images are whole and no larger than
 their promise, filesystems pass their own checker, one read-write device an image, no device without a volume or a mount,
-nothing frozen, nothing in \`tmp/\` (but a restore's half copy, which the repeated call goes on with) and \`trash/\`. Then the call is repeated and must give the answer that it gives without
-a kill, everything is deleted through the driver, and nothing may be left: no file, record, device, mount or target. A fault
-point of the driver that no row passes fails the run.
+nothing frozen, nothing in \`trash/\` and, but for a restore's half copy that the repeated call goes on with, in \`tmp/\`. Then the
+call is repeated and must give the answer that it gives without a kill, everything is deleted through the driver, and nothing
+may be left: no file, record, device, mount or target. A fault point of the driver that no row passes fails the run.
 
 \`npm run test:crash -- --sample\` kills at every fault point once and is part of CI; \`npm run test:crash\` at every moment
 of every operation, some 450 of them.

@@ -57,6 +57,34 @@ const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint 
     },
     expect: 85n,
   },
+  {
+    name: 'the reserve is kept of the free blocks too, where blocks are shared',
+    facts: {
+      freeBytes: 30n * GiB,
+      reserveBytes: 10n * GiB,
+      promisedBytes: 40n * GiB,
+      allocatedBytes: 90n * GiB,
+      outstandingBytes: 5n * GiB,
+    },
+    expect: 15n,
+  },
+  {
+    name: 'overcommit multiplies neither snapshots nor work in flight nor trash',
+    facts: {
+      overcommitPerMille: 2000,
+      allocatedBytes: 30n * GiB,
+      freeBytes: 70n * GiB,
+      snapshotBytes: 5n * GiB,
+      inFlightBytes: 3n * GiB,
+      trashBytes: 2n * GiB,
+    },
+    expect: 190n,
+  },
+  {
+    name: 'overcommit multiplies what is left of reserve and others',
+    facts: { overcommitPerMille: 2000, reserveBytes: 5n * GiB, freeBytes: 90n * GiB },
+    expect: 170n,
+  },
   { name: 'overcommit multiplies', facts: { overcommitPerMille: 2500 }, expect: 250n },
   {
     name: 'overcommit promises over the free blocks',

@@ -1,0 +1,51 @@
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import type { PoolSettings } from '../../../../src/volumes/pools/pool-settings.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+
+/** Opens the pool `a` and ends again; why it was not served, '' when it was. */
+async function problemOf(node: FakeNode, options: Partial<PoolSettings> = {}): Promise<string> {
+  const opened = await node.open([node.settings('a', options)]);
+  const { problem = '' } = opened.domain.pools.all[0] ?? {};
+  await opened.close(100);
+  return problem;
+}
+
+const pathOf = (node: FakeNode, name = 'a') => join(node.directory, name);
+
+test('where a pool was seen, an empty directory is a disk that is not mounted: nothing is written', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  await rename(pathOf(node), pathOf(node, 'disk'));
+  await mkdir(pathOf(node));
+  t.regex(await problemOf(node), /its disk is not mounted/);
+  t.deepEqual(await readdir(pathOf(node)), []);
+  await rm(pathOf(node), { recursive: true });
+  t.regex(await problemOf(node), /does not exist/);
+  await rename(pathOf(node, 'disk'), pathOf(node));
+  t.is(await problemOf(node), '', 'it is mounted again');
+});
+
+test('another pool in the place of the one that was seen is refused', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  const other = await node.open([node.settings('b')]);
+  await other.close(100);
+  await rename(pathOf(node), pathOf(node, 'right'));
+  await rename(pathOf(node, 'b'), pathOf(node));
+  t.regex(await problemOf(node), /another disk is mounted/);
+});
+
+test('a first pool is made in an empty directory only, and only where that is asked for', async (t) => {
+  const node = await fakeNode(t);
+  await mkdir(pathOf(node));
+  t.regex(await problemOf(node, { create: false }), /is no pool yet/);
+  await writeFile(join(pathOf(node), 'photo.jpg'), '');
+  t.regex(await problemOf(node), /is not empty \(photo\.jpg\)/);
+  t.deepEqual(await readdir(pathOf(node)), ['photo.jpg']);
+  await rm(join(pathOf(node), 'photo.jpg'));
+  t.regex(await problemOf(node, { mountpointRequired: true }), /is not a mount point/);
+  t.deepEqual(await readdir(pathOf(node)), []);
+  t.is(await problemOf(node), '');
+});

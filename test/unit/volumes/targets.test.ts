@@ -1,0 +1,46 @@
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { fakeNode } from '../../helpers/fake-node.ts';
+import { reasonOf } from '../../helpers/reason-of.ts';
+import { call, capability, testSettings, volumeInput } from '../../helpers/scratch-node.ts';
+
+test("below the kubelet's directory and nowhere else, by no symbolic link", async (t) => {
+  const node = await fakeNode(t);
+  const kubeletDir = join(node.directory, 'kubelet');
+  const outside = join(node.directory, 'outside');
+  for (const path of [kubeletDir, outside]) await mkdir(path);
+  await symlink(outside, join(kubeletDir, 'link'));
+  const { volumes } = await node.open([node.settings('a')], {
+    settings: { ...testSettings, kubeletDir },
+  });
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stage = (stagingTargetPath: string) =>
+    volumes.stageVolume(call(), {
+      volumeId: record.id,
+      stagingTargetPath,
+      capability: capability(),
+    });
+  t.is(await reasonOf(stage(outside)), 'invalid');
+  t.is(await reasonOf(stage(`${kubeletDir}-other`)), 'invalid');
+  t.is(await reasonOf(stage(join(kubeletDir, 'link', 'staging'))), 'wrong-state');
+  t.deepEqual(await node.host.mounts.list(), []);
+  t.deepEqual(await node.host.loops.list(), []);
+  t.is(await reasonOf(stage(join(kubeletDir, 'staging'))), 'ok');
+});
+
+test('a target that holds data is never removed', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const file = join(node.directory, 'file');
+  await writeFile(file, 'data');
+  const directory = join(node.directory, 'directory');
+  await mkdir(directory);
+  await writeFile(join(directory, 'file'), 'data');
+  for (const targetPath of [file, directory]) {
+    const asked = { volumeId: record.id, targetPath };
+    t.is(await reasonOf(volumes.unpublishVolume(call(), asked)), 'wrong-state', targetPath);
+  }
+  for (const path of [file, join(directory, 'file')]) t.is(await readFile(path, 'utf8'), 'data');
+});
