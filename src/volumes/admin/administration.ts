@@ -97,12 +97,12 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       const pool = configuredPool(domain, name);
       await adoptPool(domain, pool, deps.nodeState);
       await deps.openPool(pool);
-      return poolFactsOf(domain, pool);
+      return poolFactsOf(pool);
     },
     growPool: async (_call, { name, sizeBytes }) => {
       const pool = configuredPool(domain, name);
       await growPool(domain, pool, sizeBytes);
-      return poolFactsOf(domain, pool);
+      return poolFactsOf(pool);
     },
     listVolumes: (_call, page) => listVolumeFacts(domain, page),
     getVolume: (_call, idOrName) => getVolumeFacts(domain, idOrName),

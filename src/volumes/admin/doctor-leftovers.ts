@@ -147,10 +147,13 @@ function groupless(pool: Pool): readonly Finding[] {
   });
 }
 
+/** Told once for the pool, not for each of its volumes. */
+const reasonsOfPools = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
+
 function troubled(seen: Seen): readonly Finding[] {
   return seen.volumes.flatMap(({ record, signs }) =>
     signs
-      .filter(({ reason }) => reason !== 'PoolNearlyFull' && reason !== 'PoolNotServed')
+      .filter(({ reason }) => !reasonsOfPools.includes(reason))
       .map(({ reason, message }) => {
         const [what, ...remedies] = message.split('; ');
         return warn(`volume:${record.name}`, `${reason}: ${what ?? ''}`, remedies.join('; '));

@@ -193,7 +193,7 @@ async function poolSigns(pool: Pool): Promise<HealthSign[]> {
   const facts = await factsSoon(pool, answerBoundMs);
   if (facts === undefined) {
     const message = `pool '${pool.name}' does not answer; look at its disk`;
-    return [sign('INACCESSIBLE', 'PoolNotServed', message)];
+    return [sign('INACCESSIBLE', 'PoolNotAnswering', message)];
   }
   const signs: HealthSign[] = [];
   const isBelowMark = facts.freeBytes < facts.watermarkBytes;

@@ -25,7 +25,7 @@ export interface PoolFacts {
 /** All configured pools, served or not, by name. */
 export async function listPoolFacts(domain: Domain): Promise<readonly PoolFacts[]> {
   const pools = [...domain.pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return Promise.all(pools.map((pool) => poolFactsOf(domain, pool)));
+  return Promise.all(pools.map((pool) => poolFactsOf(pool)));
 }
 
 /** The configured pool of that name, served or not. Throws `not-found`. */
@@ -39,10 +39,8 @@ export function configuredPool(domain: Domain, name: string): Pool {
   );
 }
 
-export async function poolFactsOf(domain: Domain, pool: Pool): Promise<PoolFacts> {
-  const room = pool.isServed
-    ? await domain.ownedBy(`room ${pool.name}`, () => pool.room.facts())
-    : undefined;
+export async function poolFactsOf(pool: Pool): Promise<PoolFacts> {
+  const room = pool.isServed ? await pool.room.facts() : undefined;
   const roomBytes = room === undefined ? 0n : roomOf(room);
   return {
     settings: pool.settings,

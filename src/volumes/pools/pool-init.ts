@@ -75,7 +75,7 @@ export async function initByHand(
 ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }> {
   const pool = domain.pools.all.find((one) => one.name === input.name);
   requireMatch(pool, input);
-  if (pool?.isServed === true) return { pool: await poolFactsOf(domain, pool), existed: true };
+  if (pool?.isServed === true) return { pool: await poolFactsOf(pool), existed: true };
   const settings: PoolSettings = {
     ...(pool?.settings ?? { ...poolDefaults, name: input.name, path: input.path }),
     force: input.force || (pool?.settings.force ?? false),
@@ -89,7 +89,7 @@ export async function initByHand(
   });
   if (pool === undefined) return { pool: notConfigured(settings, domain.pools.all), existed };
   await deps.openPool(pool);
-  return { pool: await poolFactsOf(domain, pool), existed };
+  return { pool: await poolFactsOf(pool), existed };
 }
 
 function requireMatch(pool: Pool | undefined, input: InitInput): void {

@@ -76,7 +76,7 @@ export class Pool {
     this.name = settings.name;
     this.settings = settings;
     this.#deps = deps;
-    this.room = new Room(this, deps.host);
+    this.room = new Room(this, deps);
   }
 
   get isServed(): boolean {

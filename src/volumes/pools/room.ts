@@ -2,6 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import { largestImageBytes } from '../capacity.ts';
+import type { OwnedBy } from '../domain.ts';
 import { isGuarded, watermarksOf } from '../guard/watermarks.ts';
 import { type Measured, measureImages } from './measure-images.ts';
 import type { Pool } from './pool.ts';
@@ -76,6 +77,7 @@ export interface MeasuredFacts extends RoomFacts {
 export class Room {
   readonly #pool: Pool;
   readonly #host: Host;
+  readonly #ownedBy: OwnedBy;
   #inFlightBytes = 0n;
   /** Of these, what is allocated block by block right now. */
   #allocatingBytes = 0n;
@@ -86,9 +88,10 @@ export class Room {
   /** Counts what makes a measurement worthless, also one that is under way. */
   #changes = 0;
 
-  constructor(pool: Pool, host: Host) {
+  constructor(pool: Pool, { host, ownedBy }: { host: Host; ownedBy: OwnedBy }) {
     this.#pool = pool;
     this.#host = host;
+    this.#ownedBy = ownedBy;
   }
 
   /** What was renamed to trash stays counted until its blocks are free. */
@@ -107,10 +110,13 @@ export class Room {
     this.#measuring = undefined;
   }
 
+  /** Owned by the room whoever asks: on a disk that hangs the question waits, and nothing else of the caller's does. */
   async facts(): Promise<MeasuredFacts> {
-    const measured = await this.#measure();
-    const capacity = await this.#host.files.capacity(this.#pool.root);
-    return this.#factsOf(measured, capacity);
+    return this.#ownedBy(`room ${this.#pool.name}`, async () => {
+      const measured = await this.#measure();
+      const capacity = await this.#host.files.capacity(this.#pool.root);
+      return this.#factsOf(measured, capacity);
+    });
   }
 
   #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { gate, ownedBy } from '../../../../src/host/gate.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
@@ -30,4 +31,30 @@ test('blocks of one pool that are never freed keep no other pool from freeing it
   goOn();
   await domain.trash.settled();
   t.deepEqual(await trashOf('hung'), []);
+});
+
+test('a question for the room of a pool that hangs keeps nobody from asking for the room of another', async (t) => {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  const capacity = files.capacity.bind(files);
+  let goOn = (): void => undefined;
+  const hung = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  let isHanging = false;
+  files.capacity = async (path) => {
+    if (isHanging && path.startsWith(join(node.directory, 'hung'))) {
+      await gate.run('statfs', () => hung);
+    }
+    return capacity(path);
+  };
+  const pools = ['hung', 'good'].map((name) => node.settings(name));
+  const { volumes } = await node.open(pools, { ownedBy });
+  isHanging = true;
+  const roomOf = (pool: string) =>
+    volumes.capacity(call(), { pool, kind: 'mount', fsType: 'ext4', provisioning: 'thin' });
+  const waiting = roomOf('hung');
+  t.true((await roomOf('good')).availableBytes > 0n);
+  goOn();
+  t.true((await waiting).availableBytes > 0n);
 });
