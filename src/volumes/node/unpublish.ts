@@ -2,7 +2,6 @@ import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -18,7 +17,7 @@ import {
 } from './attachment.ts';
 import { unstageUnused } from './own-staging.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
-import { findIfReachable } from './unstage.ts';
+import { endUse } from './unstage.ts';
 
 /**
  * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,
@@ -29,25 +28,11 @@ export async function unpublishVolume(
   call: Call,
   input: { volumeId: string; targetPath: string; keepTarget?: boolean },
 ): Promise<void> {
-  const { volumeId } = input;
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
-  await domain.operations.run(
-    {
-      name: 'NodeUnpublishVolume',
-      owner: volumeId,
-      exclusive: [`volume:${volumeId}`],
-      request: input,
-    },
-    call,
-    async (operation) => {
-      const volume = findIfReachable(domain, volumeId);
-      operation.beginEffects();
-      await explained(`volume '${volumeId}'`, volume?.pool, async () => {
-        if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
-        else await unpublish(domain, volume, { ...input, targetPath });
-      });
-    },
-  );
+  await endUse(domain, call, { name: 'NodeUnpublishVolume', request: input }, async (volume) => {
+    if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
+    else await unpublish(domain, volume, { ...input, targetPath });
+  });
 }
 
 interface Unpublished {

@@ -18,31 +18,34 @@ export async function unstageVolume(
 ): Promise<void> {
   const { volumeId, stagingTargetPath } = input;
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
-  await domain.operations.run(
-    {
-      name: 'NodeUnstageVolume',
-      owner: volumeId,
-      exclusive: [`volume:${volumeId}`],
-      request: input,
-    },
-    call,
-    async (operation) => {
-      const volume = findIfReachable(domain, volumeId);
-      operation.beginEffects();
-      await explained(`volume '${volumeId}'`, volume?.pool, async () => {
-        if (volume !== undefined) return unstage(domain, volume, path);
-        const present = await remainsByMark(domain, [volumeId], path);
-        return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
-      });
-    },
-  );
+  await endUse(domain, call, { name: 'NodeUnstageVolume', request: input }, async (volume) => {
+    if (volume !== undefined) return unstage(domain, volume, path);
+    const present = await remainsByMark(domain, [volumeId], path);
+    return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
+  });
+}
+
+/** Runs a call that takes away, under its volume's lock. `work` gets what `findIfReachable` answers there. */
+export async function endUse(
+  domain: Domain,
+  call: Call,
+  { name, request }: { name: string; request: { readonly volumeId: string } },
+  work: (volume: FoundVolume | undefined) => Promise<void>,
+): Promise<void> {
+  const { volumeId } = request;
+  const plan = { name, owner: volumeId, exclusive: [`volume:${volumeId}`], request };
+  await domain.operations.run(plan, call, async (operation) => {
+    const volume = findIfReachable(domain, volumeId);
+    operation.beginEffects();
+    await explained(`volume '${volumeId}'`, volume?.pool, () => work(volume));
+  });
 }
 
 /**
  * The volume, or undefined when nothing can be known of it: no such record, one that cannot be read, or its pool is away. Its
  * pods must be able to end all the same.
  */
-export function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
+function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
   try {
     return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
   } catch (error) {
