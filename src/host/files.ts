@@ -17,7 +17,7 @@ import {
 } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
 import { makeExtents } from './extents.ts';
-import type { Capacity, Directory, Extent, Files } from './host.ts';
+import type { Capacity, Directory, Extent, FileAbilities, Files } from './host.ts';
 import { imageStatus, statBlockBytes } from './image-status.ts';
 import { fallocate, flockNow, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
@@ -153,7 +153,7 @@ async function cutInSlices(
   });
 }
 
-async function probe(directory: string): Promise<{ directIo: boolean; discard: boolean }> {
+async function probe(directory: string): Promise<FileAbilities> {
   return withScratchFile(directory, async (handle, path) => {
     await resize(handle, path, probeBytes);
     const directIo = await isPossible(() =>
@@ -161,7 +161,16 @@ async function probe(directory: string): Promise<{ directIo: boolean; discard: b
     );
     const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
     const range = { mode, offset: 0n, length: probeBytes };
-    return { directIo, discard: await isPossible(() => fallocate(handle.fd, range, path)) };
+    return {
+      directIo,
+      discard: await isPossible(() => fallocate(handle.fd, range, path)),
+      renameNoReplace: await isPossible(async () => {
+        // To another name: that the target is there the kernel says by itself, without asking the filesystem.
+        const renamed = `${path}-renamed`;
+        await renameNoReplace(path, renamed);
+        await renameNoReplace(renamed, path);
+      }),
+    };
   });
 }
 

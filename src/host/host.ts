@@ -49,10 +49,19 @@ export interface Files {
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /** Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
-  /** Tries on a scratch file in this directory whether direct I/O (O_DIRECT) and punching holes (fallocate) work there. */
-  probe(directory: string): Promise<{ readonly directIo: boolean; readonly discard: boolean }>;
+  /** Tries on a scratch file in this directory what works there. */
+  probe(directory: string): Promise<FileAbilities>;
   /** statfs of the filesystem that holds `path`. Free means what root may use. */
   capacity(path: string): Promise<Capacity>;
+}
+
+export interface FileAbilities {
+  /** O_DIRECT. */
+  readonly directIo: boolean;
+  /** Punching holes (fallocate(2)). */
+  readonly discard: boolean;
+  /** RENAME_NOREPLACE (renameat2(2)). */
+  readonly renameNoReplace: boolean;
 }
 
 export interface Directory {

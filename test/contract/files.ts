@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MiB } from '../../src/units.ts';
 import { type ContractCase, errnoOf, never } from './stage.ts';
@@ -32,6 +32,8 @@ export const fileCases: readonly ContractCase[] = [
       await rm(to, { recursive: true });
       await host.files.renameNoReplace(from, to);
       equal(await errnoOf(host.files.renameNoReplace(from, to)), 'ENOENT');
+      equal((await host.files.probe(directory)).renameNoReplace, true);
+      equal(await readdir(directory), ['to']);
     },
   },
   {

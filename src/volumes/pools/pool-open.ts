@@ -54,7 +54,10 @@ export async function filesystemOf(path: string): Promise<string> {
   return filesystemNames[magic] ?? `0x${magic}`;
 }
 
-/** Tries in its `tmp/` what the pool's filesystem can do. */
+/**
+ * Tries in its `tmp/` what the pool's filesystem can do. Throws `unavailable` when it cannot rename without replacing, which is
+ * how everything is committed.
+ */
 export async function probeAbilities(
   { root, name }: { readonly root: string; readonly name: string },
   { host, log }: { host: Host; log: Logger },
@@ -63,7 +66,13 @@ export async function probeAbilities(
   const tmp = join(root, 'tmp');
   try {
     const reflink = await host.copies.canReflink(tmp);
-    const { directIo, discard } = await host.files.probe(tmp);
+    const { directIo, discard, renameNoReplace } = await host.files.probe(tmp);
+    if (!renameNoReplace) {
+      throw unavailable(
+        name,
+        `${root} is on ${filesystem}, which cannot rename without replacing (RENAME_NOREPLACE of renameat2(2)); choose a directory on ext4, XFS or btrfs`,
+      );
+    }
     return { reflink, directIo, discard, filesystem };
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;

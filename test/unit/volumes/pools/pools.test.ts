@@ -50,6 +50,21 @@ test('a pool is served when what was left in it is settled, not before', async (
   t.false(pool.isServed);
 });
 
+test('a pool on a filesystem that cannot rename without replacing is not served, and says what to do', async (t) => {
+  const node = await fakeNode(t);
+  const probe = node.host.files.probe.bind(node.host.files);
+  node.host.files.probe = async (directory) => ({
+    ...(await probe(directory)),
+    renameNoReplace: false,
+  });
+  const { domain } = await node.open([node.settings('a')]);
+  t.deepEqual(
+    domain.pools.all.map(({ isServed }) => isServed),
+    [false],
+  );
+  t.regex(domain.pools.all[0]?.problem ?? '', /RENAME_NOREPLACE.*choose a directory on ext4/);
+});
+
 test('a pool whose leftovers cannot be settled is not served', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
