@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { type FaultPoint, faultPoints } from '../../src/volumes/fault-points.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import type { Moment } from './control.ts';
 import { type Operation, operations } from './operations.ts';
 import { asMarkdown, asSummary } from './report.ts';
@@ -15,9 +15,6 @@ const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
 const isWritten = process.env['LOOPCSI_CRASH_WRITE'] === 'yes';
 const only = process.env['LOOPCSI_CRASH_ONLY'] ?? '';
 const root = join(import.meta.dirname, '..', '..', '..');
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const worlds = new Map<string, World>();
 const reached = new Set<FaultPoint>();

@@ -2,10 +2,10 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../src/host/real-host.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { brokenInvariants, damagedImages, settled } from './invariants.ts';
 import { brokenFacts, certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
@@ -24,9 +24,6 @@ const cutsOf = {
   btrfs: isSample ? 2 : 10,
 } as const;
 const workers = 6;
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 type PoolFilesystem = keyof typeof cutsOf;
 

@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import test from 'ava';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { brokenInvariants, settled } from './invariants.ts';
 import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
@@ -12,9 +11,6 @@ const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
 const loadMs = isSample ? 20_000 : 150_000;
 const startUps = isSample ? 4 : 60;
 const workers = 8;
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 for (const ground of ['directory', 'xfs'] as const) {
   onNode(`killed at random instants under load (${ground} pool)`, async (t) => {

@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
@@ -8,15 +8,6 @@ import { devicesBelow, mountsBelow } from './ground.ts';
 import { until } from './until.ts';
 
 /** Tests on the real node: as root, in a scratch directory, with nothing of theirs left over. */
-
-const isRoot = process.getuid?.() === 0;
-/** `test` where loop devices and mounts can be had; elsewhere the tests are skipped. */
-export const rootTest: TestFn | TestFn['skip'] = isRoot ? anyTest : anyTest.skip;
-
-/** Says why, once a file: `rootTest` alone would skip without a word. */
-export function noteSkip(): void {
-  if (!isRoot) anyTest('skipped: loop devices and mounts need root', (t) => t.pass());
-}
 
 export interface Scratch {
   readonly host: Host;

@@ -57,10 +57,6 @@ export interface ScratchNode {
   }): Promise<void>;
 }
 
-export const isRoot = process.getuid?.() === 0;
-/** Reason for a skipped test. */
-export const needsRoot = 'needs root: it attaches loop devices and mounts them';
-
 export const call = (): Call => ({
   signal: new AbortController().signal,
   log: createLog({ level: 'silent' }),

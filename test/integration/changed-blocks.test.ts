@@ -1,17 +1,16 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import fc from 'fast-check';
 import { KiB, MiB } from '../../src/units.ts';
 import type { BlockRange } from '../../src/volumes/model.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
@@ -24,9 +23,6 @@ import {
   snapshotGrounds,
   takeSnapshot,
 } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 /** Runs over all pools. `LOOPCSI_SEEDS=1000` for the whole proof, which then takes as long as it takes. */
 const asked = process.env['LOOPCSI_SEEDS'];

@@ -1,14 +1,11 @@
 import { access, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+import { onNode } from '../helpers/on-node.ts';
 
 interface Machine {
   readonly directory: string;

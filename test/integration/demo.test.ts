@@ -2,12 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { devicesBelow, mountsBelow, removeAll } from '../helpers/ground.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+import { onNode } from '../helpers/on-node.ts';
 
 const demo = join(import.meta.dirname, '..', '..', 'scripts', 'demo.js');
 

@@ -1,23 +1,18 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { MiB } from '../../src/units.ts';
 import type { Finding } from '../../src/volumes/admin/doctor.ts';
 import { checkLeftovers } from '../../src/volumes/admin/doctor-leftovers.ts';
 import { checkMachine } from '../../src/volumes/admin/doctor-machine.ts';
+import { onNode } from '../helpers/on-node.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 async function makeVolume(node: ScratchNode, name: string): Promise<string> {
   const input = volumeInput(name, { sizeBytes: 16n * MiB });

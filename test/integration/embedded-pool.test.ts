@@ -1,23 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { GiB, MiB } from '../../src/units.ts';
 import { growPool } from '../../src/volumes/pools/pool-grow.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
 import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 function poolOf(node: ScratchNode) {
   const [pool] = node.domain.pools.all;

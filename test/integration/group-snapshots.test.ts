@@ -1,21 +1,16 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
 import { makeMounted, makeVolume, restore } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const groupInput = (name: string, sourceVolumeIds: readonly string[]) => ({
   name,

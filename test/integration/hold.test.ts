@@ -2,27 +2,23 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import { faultPoints } from '../../src/volumes/fault-points.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
 import {
   call,
   capability,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 

@@ -1,9 +1,9 @@
 import { hostContract } from '../contract/host-contract.ts';
-import { noteSkip, onScratch, rootTest } from '../helpers/root-scratch.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { onScratch } from '../helpers/root-scratch.ts';
 
-noteSkip();
 for (const { name, run } of hostContract) {
-  rootTest(name, async (t) => {
+  onNode(name, async (t) => {
     await onScratch(t, (scratch) =>
       run({ ...scratch, equal: (actual, expected, what) => t.deepEqual(actual, expected, what) }),
     );

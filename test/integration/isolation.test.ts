@@ -1,13 +1,9 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import test from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 onNode('a pool whose disk hangs stops no other pool, and goes on when its disk does', async (t) => {
   t.timeout(5 * 60_000);

@@ -1,26 +1,21 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { open, readdir, readFile, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
-  isRoot,
   mountVolume,
-  needsRoot,
   plainSettings,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 

@@ -1,19 +1,15 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'ava';
 import fc from 'fast-check';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { Watch } from '../helpers/watch-calls.ts';
 import { errorOf, runSteps } from '../model/run.ts';
 import { type Step, steps } from '../model/steps.ts';
 import { type Node, subjectOn } from '../model/subject.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const runs = Number(process.env['LOOPCSI_MODEL_RUNS'] ?? 12);
 

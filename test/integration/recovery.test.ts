@@ -10,19 +10,17 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { execa } from 'execa';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type { PublishInput } from '../../src/volumes/model.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
   capability,
-  isRoot,
   mountVolume,
-  needsRoot,
   plainSettings,
   type ScratchNode,
   scratchNode,
@@ -30,9 +28,6 @@ import {
   volumeInput,
 } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 

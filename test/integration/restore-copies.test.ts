@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import type { Host } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
@@ -8,12 +8,10 @@ import type { FaultPoint, Reached } from '../../src/volumes/fault-points.ts';
 import type { PoolSettings } from '../../src/volumes/pools/pool-settings.ts';
 import { DiskState } from '../helpers/disk-state.ts';
 import type { KilledDriver } from '../helpers/killed-driver.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
-import { call, isRoot, needsRoot, type ScratchNode, scratchNode } from '../helpers/scratch-node.ts';
+import { call, type ScratchNode, scratchNode } from '../helpers/scratch-node.ts';
 import { hashOf, imageOf, makeVolume, restore, takeSnapshot } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const program = join(import.meta.dirname, '..', 'helpers', 'killed-driver.js');
 const sizeBytes = 256n * MiB;

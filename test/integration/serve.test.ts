@@ -7,10 +7,9 @@ import type { ExecutionContext } from 'ava';
 import { makeClient } from '../../src/csi/client.ts';
 import { codeOf } from '../helpers/csi-server.ts';
 import { startDriver } from '../helpers/driver.ts';
-import { noteSkip, onScratch, rootTest } from '../helpers/root-scratch.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { onScratch } from '../helpers/root-scratch.ts';
 import { until } from '../helpers/until.ts';
-
-noteSkip();
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const launcher = join(root, 'bin', 'loopcsi');
@@ -35,7 +34,7 @@ const inScratch =
   async (t: ExecutionContext) =>
     onScratch(t, async ({ directory }) => work(t, directory));
 
-rootTest(
+onNode(
   'SIGTERM ends it with 0 and takes the socket away; the socket and directories are private',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
@@ -49,7 +48,7 @@ rootTest(
   }),
 );
 
-rootTest(
+onNode(
   'after SIGKILL the next start replaces the socket and goes on',
   inScratch(async (t, directory) => {
     const first = await startDriver(directory, ['--http-address=off']);
@@ -77,7 +76,7 @@ rootTest(
   }),
 );
 
-rootTest(
+onNode(
   'a second driver on the socket is refused, one on the pool serves nothing and says so',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
@@ -126,7 +125,7 @@ rootTest(
   }),
 );
 
-rootTest(
+onNode(
   'wrong options end it with 2 and say which',
   inScratch(async (t, directory) => {
     const config = join(directory, 'config.yaml');
@@ -147,7 +146,7 @@ rootTest(
   }),
 );
 
-rootTest(
+onNode(
   'npm start: a signal to npm ends the driver, and one that comes twice is one',
   inScratch(async (t, directory) => {
     const endpoint = join(directory, 'csi.sock');
@@ -177,7 +176,7 @@ rootTest(
   }),
 );
 
-rootTest(
+onNode(
   'metrics count calls; an address that is asked for and taken stops the start',
   inScratch(async (t, directory) => {
     const taken = createServer().listen(0, '127.0.0.1');

@@ -1,18 +1,13 @@
 import { statfs } from 'node:fs/promises';
-import test from 'ava';
 import { MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 onNode('a small btrfs grows to the least size that the kernel grows it to', async (t) => {
   const node = await scratchNode(t);

@@ -1,18 +1,12 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import type { KilledCall, KilledDriver } from '../helpers/killed-driver.ts';
-import {
-  call,
-  isRoot,
-  needsRoot,
-  type ScratchNode,
-  scratchNode,
-  unmountVolume,
-} from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { call, type ScratchNode, scratchNode, unmountVolume } from '../helpers/scratch-node.ts';
 import {
   hashOf,
   imageOf,
@@ -23,9 +17,6 @@ import {
   takeSnapshot,
   writeText,
 } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const program = join(import.meta.dirname, '..', 'helpers', 'killed-driver.js');
 const settings = { freeze: true };

@@ -1,20 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
-import {
-  call,
-  isRoot,
-  needsRoot,
-  type ScratchNode,
-  scratchNode,
-  unmountVolume,
-} from '../helpers/scratch-node.ts';
+import { call, type ScratchNode, scratchNode, unmountVolume } from '../helpers/scratch-node.ts';
 import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 /** A step that fails once when it is asked to, without the driver ending. */
 class OneFailure {

@@ -1,20 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import test from 'ava';
 import { GiB, MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
-import {
-  call,
-  isRoot,
-  needsRoot,
-  plainSettings,
-  type ScratchNode,
-  scratchNode,
-} from '../helpers/scratch-node.ts';
+import { call, plainSettings, type ScratchNode, scratchNode } from '../helpers/scratch-node.ts';
 import { imageOf, makeVolume, restore, takeSnapshot } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const sizeBytes = 64n * MiB;
 

@@ -1,14 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   plainSettings,
   scratchNode,
   unmountVolume,
@@ -25,9 +23,6 @@ import {
   takeSnapshot,
   writeText,
 } from '../helpers/snapshot-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 for (const ground of snapshotGrounds) {
   for (const fsType of fsTypes) {

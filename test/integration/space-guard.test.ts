@@ -2,27 +2,22 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
 import { measurePools } from '../../src/volumes/pools/pool-measures.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
+import { onNode } from '../helpers/on-node.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const writerProgram = join(import.meta.dirname, '..', 'helpers', 'fsync-writer.js');
 

@@ -3,16 +3,13 @@ import { once } from 'node:events';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { MiB } from '../../src/units.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
-import { isRoot, needsRoot } from '../helpers/scratch-node.ts';
+import { onNode } from '../helpers/on-node.ts';
 import { StalledFuse } from '../helpers/stalled-fuse.ts';
 import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
 import { until } from '../helpers/until.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const within = { timeoutMs: boundMs };
 /** Longer than the driver lets a call wait for its disk. */

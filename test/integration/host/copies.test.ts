@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { Extent, FsType, Host } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
-
-noteSkip();
+import { onNode } from '../../helpers/on-node.ts';
+import { onScratch, type Scratch } from '../../helpers/root-scratch.ts';
 
 /** Mounts a filesystem that can share blocks, as a pool of a test's own, while `work` runs. */
 async function onPool(
@@ -46,7 +45,7 @@ const addresses = (extents: readonly Extent[]) =>
   extents.map(({ logical, physical }) => [logical, physical]);
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
-  rootTest(`${fsType}: a clone shares all blocks, and what is rewritten moves away`, async (t) => {
+  onNode(`${fsType}: a clone shares all blocks, and what is rewritten moves away`, async (t) => {
     await onScratch(t, async (scratch) => {
       await onPool(scratch, fsType, async (pool) => {
         const { host } = scratch;
@@ -73,7 +72,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
   });
 }
 
-rootTest('ext4 cannot share, and says so; across filesystems nobody can', async (t) => {
+onNode('ext4 cannot share, and says so; across filesystems nobody can', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     await onPool(scratch, 'ext4', async (pool) => {
@@ -90,42 +89,39 @@ rootTest('ext4 cannot share, and says so; across filesystems nobody can', async 
   });
 });
 
-rootTest(
-  'a sparse copy goes across filesystems too, keeps holes, and stops when told',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onPool(scratch, 'xfs', async (pool) => {
-        const { host, directory } = scratch;
-        const [from, to] = [join(directory, 'a'), join(pool, 'b')];
-        const file = await open(from, 'w');
-        for (let at = 0; at < 160; at += 20)
-          await file.write(Buffer.alloc(10 << 20, at + 1), 0, 10 << 20, at << 20);
-        await file.truncate(256 << 20);
-        await file.close();
-        const abort = new AbortController();
-        let done = 0n;
-        const stopped = host.copies.copySparse(from, to, {
-          signal: abort.signal,
-          onProgress: (doneBytes) => {
-            done = doneBytes;
-            abort.abort();
-          },
-        });
-        await t.throwsAsync(stopped, { any: true, name: 'AbortError' });
-        t.true(done > 0n && done < 160n * MiB, String(done));
-        await host.copies.copySparse(from, to, {
-          signal: new AbortController().signal,
-          resumeFrom: done,
-        });
-        t.is(Buffer.compare(await readFile(from), await readFile(to)), 0);
-        const { allocatedBytes } = await host.files.imageStatus(to);
-        t.true(allocatedBytes >= 80n * MiB && allocatedBytes < 100n * MiB, String(allocatedBytes));
+onNode('a sparse copy goes across filesystems too, keeps holes, and stops when told', async (t) => {
+  await onScratch(t, async (scratch) => {
+    await onPool(scratch, 'xfs', async (pool) => {
+      const { host, directory } = scratch;
+      const [from, to] = [join(directory, 'a'), join(pool, 'b')];
+      const file = await open(from, 'w');
+      for (let at = 0; at < 160; at += 20)
+        await file.write(Buffer.alloc(10 << 20, at + 1), 0, 10 << 20, at << 20);
+      await file.truncate(256 << 20);
+      await file.close();
+      const abort = new AbortController();
+      let done = 0n;
+      const stopped = host.copies.copySparse(from, to, {
+        signal: abort.signal,
+        onProgress: (doneBytes) => {
+          done = doneBytes;
+          abort.abort();
+        },
       });
+      await t.throwsAsync(stopped, { any: true, name: 'AbortError' });
+      t.true(done > 0n && done < 160n * MiB, String(done));
+      await host.copies.copySparse(from, to, {
+        signal: new AbortController().signal,
+        resumeFrom: done,
+      });
+      t.is(Buffer.compare(await readFile(from), await readFile(to)), 0);
+      const { allocatedBytes } = await host.files.imageStatus(to);
+      t.true(allocatedBytes >= 80n * MiB && allocatedBytes < 100n * MiB, String(allocatedBytes));
     });
-  },
-);
+  });
+});
 
-rootTest('more extents than one call answers are all listed, in order', async (t) => {
+onNode('more extents than one call answers are all listed, in order', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const path = join(directory, 'scattered');
@@ -151,23 +147,20 @@ rootTest('more extents than one call answers are all listed, in order', async (t
   });
 });
 
-rootTest(
-  'an image for which there is no room is refused at once, and not left behind',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onPool(scratch, 'ext4', async (pool) => {
-        const { files } = scratch.host;
-        const [path, sizeBytes] = [join(pool, 'a'), 256n * MiB];
-        const { freeBytes } = await files.capacity(pool);
-        const tooLarge = { sizeBytes: freeBytes + MiB, allocate: true };
-        const created = await t.throwsAsync(files.createImage(path, tooLarge));
-        t.true(hasErrno(created, 'ENOSPC'));
-        t.is(await files.imageStatus(path).catch(() => 'absent'), 'absent');
-        await files.createImage(path, { sizeBytes, allocate: true });
-        const grown = await t.throwsAsync(files.growImage(path, tooLarge));
-        t.true(hasErrno(grown, 'ENOSPC'));
-        t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is as it was');
-      });
+onNode('an image for which there is no room is refused at once, and not left behind', async (t) => {
+  await onScratch(t, async (scratch) => {
+    await onPool(scratch, 'ext4', async (pool) => {
+      const { files } = scratch.host;
+      const [path, sizeBytes] = [join(pool, 'a'), 256n * MiB];
+      const { freeBytes } = await files.capacity(pool);
+      const tooLarge = { sizeBytes: freeBytes + MiB, allocate: true };
+      const created = await t.throwsAsync(files.createImage(path, tooLarge));
+      t.true(hasErrno(created, 'ENOSPC'));
+      t.is(await files.imageStatus(path).catch(() => 'absent'), 'absent');
+      await files.createImage(path, { sizeBytes, allocate: true });
+      const grown = await t.throwsAsync(files.growImage(path, tooLarge));
+      t.true(hasErrno(grown, 'ENOSPC'));
+      t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is as it was');
     });
-  },
-);
+  });
+});

@@ -1,9 +1,6 @@
-import test from 'ava';
 import { GiB, KiB, MiB } from '../../../src/units.ts';
-import { isRoot, needsRoot, scratchNode } from '../../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
+import { onNode } from '../../helpers/on-node.ts';
+import { scratchNode } from '../../helpers/scratch-node.ts';
 
 for (const ground of ['ext4', 'xfs', 'btrfs'] as const) {
   onNode(`${ground}: an image that cannot be grown for want of room is as it was`, async (t) => {

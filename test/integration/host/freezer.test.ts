@@ -5,10 +5,9 @@ import { join } from 'node:path';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { FsType, LoopDevice } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { onScratch, type Scratch } from '../../helpers/root-scratch.ts';
 import { until } from '../../helpers/until.ts';
-
-noteSkip();
 
 const sizes: Readonly<Record<FsType, bigint>> = {
   ext4: 64n * MiB,
@@ -58,27 +57,24 @@ function startWriter(path: string): { hasEnded: () => boolean; ended: Promise<vo
 }
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
-  rootTest(
-    `${fsType}: a writer stands still while frozen and goes on after the thaw`,
-    async (t) => {
-      await onScratch(t, async (scratch) => {
-        await onVolume(scratch, fsType, async (target, device) => {
-          const freeze = await scratch.host.freezer.freeze([{ target, device }], {
-            boundMs: 30_000,
-          });
-          const writer = startWriter(join(target, 'file'));
-          await new Promise((resolve) => setTimeout(resolve, 100));
-          t.false(writer.hasEnded());
-          t.true((await freeze.thaw()) >= 100);
-          await writer.ended;
-          t.is(await readFile(join(target, 'file'), 'utf8'), 'written');
+  onNode(`${fsType}: a writer stands still while frozen and goes on after the thaw`, async (t) => {
+    await onScratch(t, async (scratch) => {
+      await onVolume(scratch, fsType, async (target, device) => {
+        const freeze = await scratch.host.freezer.freeze([{ target, device }], {
+          boundMs: 30_000,
         });
+        const writer = startWriter(join(target, 'file'));
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        t.false(writer.hasEnded());
+        t.true((await freeze.thaw()) >= 100);
+        await writer.ended;
+        t.is(await readFile(join(target, 'file'), 'utf8'), 'written');
       });
-    },
-  );
+    });
+  });
 }
 
-rootTest('a group stands still together, and another freeze of a member is EBUSY', async (t) => {
+onNode('a group stands still together, and another freeze of a member is EBUSY', async (t) => {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', (first, one) =>
       onVolume(scratch, 'btrfs', async (second, other) => {
@@ -102,7 +98,7 @@ rootTest('a group stands still together, and another freeze of a member is EBUSY
   });
 });
 
-rootTest(
+onNode(
   'a group of which one is frozen by somebody else ends with none of ours frozen',
   async (t) => {
     await onScratch(t, async (scratch) => {
@@ -128,7 +124,7 @@ rootTest(
   },
 );
 
-rootTest('a killed driver thaws at once: the writer goes on', async (t) => {
+onNode('a killed driver thaws at once: the writer goes on', async (t) => {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', async (target, device) => {
       const script = join(import.meta.dirname, '..', '..', 'helpers', 'frozen-driver.js');
@@ -155,7 +151,7 @@ rootTest('a killed driver thaws at once: the writer goes on', async (t) => {
   });
 });
 
-rootTest(
+onNode(
   'when the child that holds a freeze is killed, all is thawed and the freeze is no longer one',
   async (t) => {
     await onScratch(t, async (scratch) => {

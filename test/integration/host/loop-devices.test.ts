@@ -6,10 +6,9 @@ import { promisify } from 'node:util';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { AttachOptions, Host } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { onScratch, type Scratch } from '../../helpers/root-scratch.ts';
 import { until } from '../../helpers/until.ts';
-
-noteSkip();
 
 const options: AttachOptions = {
   sectorSize: 4096,
@@ -37,7 +36,7 @@ const discardLimit = async (number: number): Promise<number> =>
 const mount = (host: Host, path: string, target: string) =>
   host.mounts.mountDevice(path, target, { fsType: 'ext4', options: [] });
 
-rootTest('attaching 16 images at once gives 16 devices', async (t) => {
+onNode('attaching 16 images at once gives 16 devices', async (t) => {
   await onScratch(t, async ({ host, directory }) => {
     const paths = Array.from({ length: 16 }, (_, index) => join(directory, `${index}.img`));
     for (const path of paths)
@@ -53,7 +52,7 @@ rootTest('attaching 16 images at once gives 16 devices', async (t) => {
   });
 });
 
-rootTest('a device of other sectors or without direct I/O is as it was asked for', async (t) => {
+onNode('a device of other sectors or without direct I/O is as it was asked for', async (t) => {
   await onScratch(t, async ({ host, directory }) => {
     const path = join(directory, 'a.img');
     await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
@@ -72,7 +71,7 @@ rootTest('a device of other sectors or without direct I/O is as it was asked for
   });
 });
 
-rootTest(
+onNode(
   'a thick device discards nothing, and its number discards again for the next one',
   async (t) => {
     await onScratch(t, async (scratch) => {
@@ -97,7 +96,7 @@ rootTest(
   },
 );
 
-rootTest('a number that somebody left with its discard limit at 0 is made usable', async (t) => {
+onNode('a number that somebody left with its discard limit at 0 is made usable', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const path = await makeExt4(scratch);
@@ -110,7 +109,7 @@ rootTest('a number that somebody left with its discard limit at 0 is made usable
   });
 });
 
-rootTest('a read-only device refuses writes', async (t) => {
+onNode('a read-only device refuses writes', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const device = await host.loops.attach(await makeExt4(scratch), { ...options, readOnly: true });
@@ -122,7 +121,7 @@ rootTest('a read-only device refuses writes', async (t) => {
   });
 });
 
-rootTest('what raw writers left in the page cache is in the image after a sync', async (t) => {
+onNode('what raw writers left in the page cache is in the image after a sync', async (t) => {
   await onScratch(t, async ({ host, directory }) => {
     const path = join(directory, 'a.img');
     await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
@@ -142,7 +141,7 @@ rootTest('what raw writers left in the page cache is in the image after a sync',
   });
 });
 
-rootTest('a device that is open somewhere is in use, and goes at the last close', async (t) => {
+onNode('a device that is open somewhere is in use, and goes at the last close', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const device = await host.loops.attach(await makeExt4(scratch), options);
@@ -158,7 +157,7 @@ rootTest('a device that is open somewhere is in use, and goes at the last close'
   });
 });
 
-rootTest('somebody who holds it for an instant does not make a device in use', async (t) => {
+onNode('somebody who holds it for an instant does not make a device in use', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const device = await host.loops.attach(await makeExt4(scratch), options);
@@ -171,7 +170,7 @@ rootTest('somebody who holds it for an instant does not make a device in use', a
   });
 });
 
-rootTest(
+onNode(
   'a mount in another namespace keeps a device in use that mountinfo does not show',
   async (t) => {
     await onScratch(t, async (scratch) => {
@@ -198,7 +197,7 @@ rootTest(
   },
 );
 
-rootTest('a deleted image is found by its inode still', async (t) => {
+onNode('a deleted image is found by its inode still', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const path = await makeExt4(scratch);
@@ -211,7 +210,7 @@ rootTest('a deleted image is found by its inode still', async (t) => {
   });
 });
 
-rootTest('a number that serves another image now is not mistaken for the old one', async (t) => {
+onNode('a number that serves another image now is not mistaken for the old one', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const [first, second] = [await makeExt4(scratch, 'a'), await makeExt4(scratch, 'b')];
@@ -228,25 +227,22 @@ rootTest('a number that serves another image now is not mistaken for the old one
   });
 });
 
-rootTest(
-  'two processes that attach and detach all the time do not disturb each other',
-  async (t) => {
-    await onScratch(t, async ({ directory }) => {
-      const script = join(import.meta.dirname, '..', '..', 'helpers', 'loop-churn.js');
-      const runs = ['one', 'other'].map(async (name) => {
-        const own = join(directory, name);
-        await mkdir(own);
-        const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', UV_THREADPOOL_SIZE: '64' };
-        const { stdout } = await promisify(execFile)(process.execPath, [script, own], {
-          env,
-          timeout: 60_000,
-        });
-        return JSON.parse(stdout) as unknown;
+onNode('two processes that attach and detach all the time do not disturb each other', async (t) => {
+  await onScratch(t, async ({ directory }) => {
+    const script = join(import.meta.dirname, '..', '..', 'helpers', 'loop-churn.js');
+    const runs = ['one', 'other'].map(async (name) => {
+      const own = join(directory, name);
+      await mkdir(own);
+      const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', UV_THREADPOOL_SIZE: '64' };
+      const { stdout } = await promisify(execFile)(process.execPath, [script, own], {
+        env,
+        timeout: 60_000,
       });
-      t.deepEqual(
-        await Promise.all(runs),
-        Array.from({ length: 2 }, () => ({ wrong: [], hasLeaks: false })),
-      );
+      return JSON.parse(stdout) as unknown;
     });
-  },
-);
+    t.deepEqual(
+      await Promise.all(runs),
+      Array.from({ length: 2 }, () => ({ wrong: [], hasLeaks: false })),
+    );
+  });
+});

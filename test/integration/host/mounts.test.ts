@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { LoopDevice } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
-import { noteSkip, onScratch, rootTest, type Scratch } from '../../helpers/root-scratch.ts';
-
-noteSkip();
+import { onNode } from '../../helpers/on-node.ts';
+import { onScratch, type Scratch } from '../../helpers/root-scratch.ts';
 
 async function attachExt4({ host, directory }: Scratch): Promise<LoopDevice> {
   const path = join(directory, 'a.img');
@@ -32,7 +31,7 @@ async function makeDirectories(
   return paths;
 }
 
-rootTest('a read-only bind refuses writes while its source takes them', async (t) => {
+onNode('a read-only bind refuses writes while its source takes them', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const device = await attachExt4(scratch);
@@ -49,7 +48,7 @@ rootTest('a read-only bind refuses writes while its source takes them', async (t
   });
 });
 
-rootTest(
+onNode(
   'an unmount waits for somebody who holds a file for an instant, and not for long',
   async (t) => {
     await onScratch(t, async (scratch) => {
@@ -72,7 +71,7 @@ rootTest(
   },
 );
 
-rootTest('unmounting a frozen filesystem thaws it first: nothing stays behind', async (t) => {
+onNode('unmounting a frozen filesystem thaws it first: nothing stays behind', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const device = await attachExt4(scratch);
@@ -92,7 +91,7 @@ rootTest('unmounting a frozen filesystem thaws it first: nothing stays behind', 
   });
 });
 
-rootTest('a trim gives blocks back to the pool', async (t) => {
+onNode('a trim gives blocks back to the pool', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const device = await attachExt4(scratch);
@@ -111,7 +110,7 @@ rootTest('a trim gives blocks back to the pool', async (t) => {
   });
 });
 
-rootTest('a target below a symlinked parent is found under its real path', async (t) => {
+onNode('a target below a symlinked parent is found under its real path', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const [source = '', target = ''] = await makeDirectories(directory, 'source', 'real/target');
@@ -124,7 +123,7 @@ rootTest('a target below a symlinked parent is found under its real path', async
   });
 });
 
-rootTest(
+onNode(
   'a target swapped for a symlink again and again never leads a mount elsewhere',
   async (t) => {
     await onScratch(t, async (scratch) => {

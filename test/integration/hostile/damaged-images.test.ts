@@ -1,25 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { execa } from 'execa';
 import { VolumeError } from '../../../src/errors.ts';
 import { fsTypes } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
 import { makeRandom, type Random } from '../../crash/random.ts';
+import { onNode } from '../../helpers/on-node.ts';
 import {
   call,
-  isRoot,
   mountVolume,
-  needsRoot,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const rounds = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 6);

@@ -2,17 +2,13 @@ import { access, readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import test from 'ava';
 import fc from 'fast-check';
 import { makeClient } from '../../../src/csi/client.ts';
 import { serviceType } from '../../../src/csi/codec.ts';
 import type { ServiceName } from '../../../src/csi/services.ts';
-import { isRoot, needsRoot } from '../../helpers/scratch-node.ts';
+import { onNode } from '../../helpers/on-node.ts';
 import { hostile, hostileTexts } from './messages.ts';
 import { makeVictim, type Victim } from './victim.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const runs = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 25);
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));

@@ -1,24 +1,19 @@
 import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import { MiB } from '../../../src/units.ts';
 import { mountByHand, unmountByHand } from '../../../src/volumes/local/mount-by-hand.ts';
+import { onNode } from '../../helpers/on-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
 import {
   call,
   capability,
-  isRoot,
   mountVolume,
-  needsRoot,
   plainSettings,
   type ScratchNode,
   scratchNode,
   unmountVolume,
   volumeInput,
 } from '../../helpers/scratch-node.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 /** What stands below the node's directory, with what the files say: equal before and after a call that was refused. */
 async function everything(node: ScratchNode): Promise<readonly string[]> {

@@ -2,14 +2,10 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
-import test from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { makeRandom } from '../../crash/random.ts';
-import { isRoot, needsRoot } from '../../helpers/scratch-node.ts';
+import { onNode } from '../../helpers/on-node.ts';
 import { makeVictim, type Victim } from './victim.ts';
-
-const onNode = isRoot ? test.serial : test.serial.skip;
-if (!isRoot) test(`skipped: ${needsRoot}`, (t) => t.pass());
 
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');

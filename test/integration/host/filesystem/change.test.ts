@@ -5,21 +5,18 @@ import { join } from 'node:path';
 import { CommandError } from '../../../../src/host/errors.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
+import { onNode } from '../../../helpers/on-node.ts';
 import {
   files,
   filesystems,
   hashOf,
   isSound,
   loops,
-  noteSkip,
   onBench,
   readAt,
-  rootTest as test,
   tool,
   writeAt,
 } from './workbench.ts';
-
-noteSkip();
 
 /** CAP_SYS_RESOURCE, capability 24, of this process. */
 const status = readFileSync('/proc/self/status', 'utf8');
@@ -29,7 +26,7 @@ const canGrowExt4Online = ((effective >> 24n) & 1n) === 1n;
 for (const fsType of fsTypes) {
   const fs = filesystems[fsType];
 
-  test(`${fsType}: an image grows while nobody has it, and keeps what is in it`, async (t) => {
+  onNode(`${fsType}: an image grows while nobody has it, and keeps what is in it`, async (t) => {
     await onBench(t, async (bench) => {
       const { image, uuid } = await bench.make(fsType, 320n * MiB);
       const data = randomBytes(4 << 20);
@@ -52,7 +49,7 @@ for (const fsType of fsTypes) {
     });
   });
 
-  test(`${fsType}: a mounted filesystem grows under a writer`, async (t) => {
+  onNode(`${fsType}: a mounted filesystem grows under a writer`, async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make(fsType, 320n * MiB);
       await bench.mounted(fsType, image, async (target, device) => {
@@ -79,7 +76,7 @@ for (const fsType of fsTypes) {
     });
   });
 
-  test(`${fsType}: growing the wrong directory is refused and touches nothing`, async (t) => {
+  onNode(`${fsType}: growing the wrong directory is refused and touches nothing`, async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make(fsType, 320n * MiB);
       await bench.mounted(fsType, image, async (_target, device) => {
@@ -92,7 +89,7 @@ for (const fsType of fsTypes) {
     });
   });
 
-  test(`${fsType}: a copy gets a UUID of its own and is mounted beside its source`, async (t) => {
+  onNode(`${fsType}: a copy gets a UUID of its own and is mounted beside its source`, async (t) => {
     await onBench(t, async (bench) => {
       const { image, uuid } = await bench.make(fsType, 320n * MiB);
       const data = randomBytes(1 << 20);
@@ -121,44 +118,50 @@ for (const fsType of fsTypes) {
     });
   });
 
-  test(`${fsType}: a superblock that is gone or changed by one bit is noticed, and left alone`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make(fsType, 320n * MiB);
-      const at = { ext4: 1024 + 0x70, xfs: 0x28, btrfs: 65_536 + 0x28 }[fsType];
-      const byte = (await readAt(image, at, 1)).readUInt8();
-      await writeAt(image, at, Buffer.from([byte ^ 1]));
-      t.is(await fs.readSuperblock(image), undefined);
-      await writeAt(image, at, Buffer.from([byte]));
-      t.not(await fs.readSuperblock(image), undefined);
-      await writeAt(image, 0, Buffer.alloc(128 << 10));
-      t.is(await fs.readSuperblock(image), undefined);
-      const hash = await hashOf(image);
-      const { workDir } = bench;
-      await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
-      await t.throwsAsync(fs.growImage(image, { sectorSize: 4096, workDir }));
-      const uuid = randomUUID();
-      await t.throwsAsync(fs.renewUuid(image, { uuid, sectorSize: 4096, workDir }));
-      await tool('truncate', ['--size', '320M', image]);
-      if (fsType === 'ext4') return; // e2fsck's turn: check.test.ts
-      t.is((await fs.check(image)).outcome, 'damaged');
-      t.is(await hashOf(image), hash);
-    });
-  });
+  onNode(
+    `${fsType}: a superblock that is gone or changed by one bit is noticed, and left alone`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const { image } = await bench.make(fsType, 320n * MiB);
+        const at = { ext4: 1024 + 0x70, xfs: 0x28, btrfs: 65_536 + 0x28 }[fsType];
+        const byte = (await readAt(image, at, 1)).readUInt8();
+        await writeAt(image, at, Buffer.from([byte ^ 1]));
+        t.is(await fs.readSuperblock(image), undefined);
+        await writeAt(image, at, Buffer.from([byte]));
+        t.not(await fs.readSuperblock(image), undefined);
+        await writeAt(image, 0, Buffer.alloc(128 << 10));
+        t.is(await fs.readSuperblock(image), undefined);
+        const hash = await hashOf(image);
+        const { workDir } = bench;
+        await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
+        await t.throwsAsync(fs.growImage(image, { sectorSize: 4096, workDir }));
+        const uuid = randomUUID();
+        await t.throwsAsync(fs.renewUuid(image, { uuid, sectorSize: 4096, workDir }));
+        await tool('truncate', ['--size', '320M', image]);
+        if (fsType === 'ext4') return; // e2fsck's turn: check.test.ts
+        t.is((await fs.check(image)).outcome, 'damaged');
+        t.is(await hashOf(image), hash);
+      });
+    },
+  );
 }
 
-test('ext4: growth by more than a thousand times is refused, and the image stays as it was', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 16n * MiB);
-    const { workDir } = bench;
-    await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
-    const grow = filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
-    await t.throwsAsync(grow, { instanceOf: CommandError, message: /at most 1000 times/ });
-    t.true(await isSound('ext4', image));
-    t.is((await filesystems.ext4.readSuperblock(image))?.sizeBytes, 16n * MiB);
-  });
-});
+onNode(
+  'ext4: growth by more than a thousand times is refused, and the image stays as it was',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make('ext4', 16n * MiB);
+      const { workDir } = bench;
+      await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
+      const grow = filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
+      await t.throwsAsync(grow, { instanceOf: CommandError, message: /at most 1000 times/ });
+      t.true(await isSound('ext4', image));
+      t.is((await filesystems.ext4.readSuperblock(image))?.sizeBytes, 16n * MiB);
+    });
+  },
+);
 
-test('ext4: steps within the factor add up, as resize2fs alone would not survive', async (t) => {
+onNode('ext4: steps within the factor add up, as resize2fs alone would not survive', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 16n * MiB);
     const data = randomBytes(1 << 20);
@@ -177,40 +180,46 @@ test('ext4: steps within the factor add up, as resize2fs alone would not survive
 });
 
 for (const extraMiB of [1n, 5n, 9n]) {
-  test(`ext4: ${extraMiB} MiB beyond a group count as filled when ext4 cannot use them`, async (t) => {
-    await onBench(t, async (bench) => {
-      const sizeBytes = 256n * MiB + extraMiB * MiB;
-      const { image } = await bench.make('ext4', sizeBytes);
-      const before = await hashOf(image);
-      // A second growth with nothing to gain does nothing, whether mke2fs used the rest or left it out.
-      await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: bench.workDir });
-      t.is(await hashOf(image), before);
-      await bench.mounted('ext4', image, async (target, device) => {
-        t.is(await filesystems.ext4.growMounted(target, device, sizeBytes), 'grown');
+  onNode(
+    `ext4: ${extraMiB} MiB beyond a group count as filled when ext4 cannot use them`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const sizeBytes = 256n * MiB + extraMiB * MiB;
+        const { image } = await bench.make('ext4', sizeBytes);
+        const before = await hashOf(image);
+        // A second growth with nothing to gain does nothing, whether mke2fs used the rest or left it out.
+        await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: bench.workDir });
+        t.is(await hashOf(image), before);
+        await bench.mounted('ext4', image, async (target, device) => {
+          t.is(await filesystems.ext4.growMounted(target, device, sizeBytes), 'grown');
+        });
+        const { image: smaller } = await bench.make('ext4', 256n * MiB);
+        await files.growImage(smaller, { sizeBytes, allocate: false });
+        await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: bench.workDir });
+        t.true(await isSound('ext4', smaller));
       });
-      const { image: smaller } = await bench.make('ext4', 256n * MiB);
-      await files.growImage(smaller, { sizeBytes, allocate: false });
-      await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: bench.workDir });
-      t.true(await isSound('ext4', smaller));
-    });
-  });
+    },
+  );
 }
 
-test('xfs: a damaged allocation group is refused by the mount, and nothing is left behind', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('xfs', 320n * MiB);
-    // The header of the first group's inodes (AGI), the third sector.
-    await writeAt(image, 2 * 4096, randomBytes(4096));
-    await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
-    const { workDir } = bench;
-    const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
-    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
-    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
-    t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
-  });
-});
+onNode(
+  'xfs: a damaged allocation group is refused by the mount, and nothing is left behind',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make('xfs', 320n * MiB);
+      // The header of the first group's inodes (AGI), the third sector.
+      await writeAt(image, 2 * 4096, randomBytes(4096));
+      await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
+      const { workDir } = bench;
+      const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
+      await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+      await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+      t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
+    });
+  },
+);
 
-test('xfs: a copy that still has its source’s UUID does not grow beside it', async (t) => {
+onNode('xfs: a copy that still has its source’s UUID does not grow beside it', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('xfs', 320n * MiB);
     await bench.mounted('xfs', image, async () => {

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseExt4Superblock } from '../../../../src/host/filesystem/ext4-superblock.ts';
 import { MiB } from '../../../../src/units.ts';
+import { onNode } from '../../../helpers/on-node.ts';
 import {
   type Bench,
   files,
@@ -10,15 +11,11 @@ import {
   hashOf,
   isSound,
   mounts,
-  noteSkip,
   onBench,
   readAt,
-  rootTest as test,
   tool,
   writeAt,
 } from './workbench.ts';
-
-noteSkip();
 
 const { ext4 } = filesystems;
 const data = randomBytes(3 << 20);
@@ -62,7 +59,7 @@ const debugfs = (image: string, ...commands: readonly string[]) =>
 /** The state word's error bit, as the kernel leaves it after an error. */
 const setErrorFlag = (image: string) => debugfs(image, 'ssv state 3');
 
-test('an error flag on a sound filesystem is cleared', async (t) => {
+onNode('an error flag on a sound filesystem is cleared', async (t) => {
   await onBench(t, async (bench) => {
     const image = await filled(bench);
     await setErrorFlag(image);
@@ -73,7 +70,7 @@ test('an error flag on a sound filesystem is cleared', async (t) => {
   });
 });
 
-test('small damage is repaired', async (t) => {
+onNode('small damage is repaired', async (t) => {
   await onBench(t, async (bench) => {
     const image = await filled(bench);
     await setErrorFlag(image);
@@ -105,7 +102,7 @@ for (const { name, harm } of [
     },
   },
 ] as const) {
-  test(`damage that wants a person is refused and left byte for byte: ${name}`, async (t) => {
+  onNode(`damage that wants a person is refused and left byte for byte: ${name}`, async (t) => {
     await onBench(t, async (bench) => {
       const image = await filled(bench);
       await harm(image);
@@ -124,7 +121,7 @@ for (const { name, harm } of [
   });
 }
 
-test('no superblock: damaged, and left as it was', async (t) => {
+onNode('no superblock: damaged, and left as it was', async (t) => {
   await onBench(t, async (bench) => {
     const image = await filled(bench);
     await writeAt(image, 0, Buffer.alloc(4096));
@@ -134,7 +131,7 @@ test('no superblock: damaged, and left as it was', async (t) => {
   });
 });
 
-test('a power cut needs a replay and nothing else', async (t) => {
+onNode('a power cut needs a replay and nothing else', async (t) => {
   await onBench(t, async (bench) => {
     const image = await cut(bench);
     t.is((await ext4.readSuperblock(image))?.state, 'needs-replay');
@@ -144,7 +141,7 @@ test('a power cut needs a replay and nothing else', async (t) => {
   });
 });
 
-test('a power cut and an error flag: the journal is replayed, the flag cleared', async (t) => {
+onNode('a power cut and an error flag: the journal is replayed, the flag cleared', async (t) => {
   await onBench(t, async (bench) => {
     const image = await cut(bench);
     await setErrorFlag(image);
@@ -155,7 +152,7 @@ test('a power cut and an error flag: the journal is replayed, the flag cleared',
   });
 });
 
-test('a power cut, an error flag and damage: not even the journal is replayed', async (t) => {
+onNode('a power cut, an error flag and damage: not even the journal is replayed', async (t) => {
   await onBench(t, async (bench) => {
     const source = await filled(bench);
     const image = await bench.mounted('ext4', source, async (target) => {
@@ -175,7 +172,7 @@ test('a power cut, an error flag and damage: not even the journal is replayed', 
   });
 });
 
-test('an error that only the journal could still record is found', async (t) => {
+onNode('an error that only the journal could still record is found', async (t) => {
   await onBench(t, async (bench) => {
     const image = await cut(bench);
     const superblock = parseExt4Superblock(await readAt(image, 1024, 1024));
@@ -190,33 +187,36 @@ test('an error that only the journal could still record is found', async (t) => 
   });
 });
 
-test('a pool that ran full: the journal stopped, and the volume comes back when there is room', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image: poolImage } = await bench.make('ext4', 96n * MiB);
-    await bench.mounted('ext4', poolImage, async (pool) => {
-      const ballast = join(pool, 'ballast');
-      await files.createImage(ballast, { sizeBytes: 40n * MiB, allocate: true });
-      const image = join(pool, 'disk.img');
-      await files.createImage(image, { sizeBytes: 256n * MiB, allocate: false });
-      const uuid = randomUUID();
-      await ext4.make(image, { sectorSize: 4096, thick: false, uuid, options: [] });
-      await bench.mounted('ext4', image, async (target) => {
-        await fill(target);
-        await t.throwsAsync(
-          writeFile(join(target, 'large'), Buffer.alloc(128 << 20, 1), { flush: true }),
-        );
+onNode(
+  'a pool that ran full: the journal stopped, and the volume comes back when there is room',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image: poolImage } = await bench.make('ext4', 96n * MiB);
+      await bench.mounted('ext4', poolImage, async (pool) => {
+        const ballast = join(pool, 'ballast');
+        await files.createImage(ballast, { sizeBytes: 40n * MiB, allocate: true });
+        const image = join(pool, 'disk.img');
+        await files.createImage(image, { sizeBytes: 256n * MiB, allocate: false });
+        const uuid = randomUUID();
+        await ext4.make(image, { sectorSize: 4096, thick: false, uuid, options: [] });
+        await bench.mounted('ext4', image, async (target) => {
+          await fill(target);
+          await t.throwsAsync(
+            writeFile(join(target, 'large'), Buffer.alloc(128 << 20, 1), { flush: true }),
+          );
+        });
+        t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
+        await rm(ballast);
+        await mounts.syncFilesystem(pool);
+        const result = await ext4.check(image);
+        t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
+        t.is((await ext4.readSuperblock(image))?.state, 'clean');
+        await bench.mounted('ext4', image, async (target) => {
+          t.true((await readFile(join(target, 'directory', 'file'))).equals(data));
+          await writeFile(join(target, 'after'), 'x', { flush: true });
+        });
+        t.true(await isSound('ext4', image));
       });
-      t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
-      await rm(ballast);
-      await mounts.syncFilesystem(pool);
-      const result = await ext4.check(image);
-      t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
-      t.is((await ext4.readSuperblock(image))?.state, 'clean');
-      await bench.mounted('ext4', image, async (target) => {
-        t.true((await readFile(join(target, 'directory', 'file'))).equals(data));
-        await writeFile(join(target, 'after'), 'x', { flush: true });
-      });
-      t.true(await isSound('ext4', image));
     });
-  });
-});
+  },
+);

@@ -14,20 +14,8 @@ import { Ext4Templates, writeTemplate } from '../../../../src/host/filesystem/ex
 import { formatUuid } from '../../../../src/host/filesystem/uuid.ts';
 import { makeRun } from '../../../../src/host/run.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
-import {
-  type Bench,
-  files,
-  hashOf,
-  isSound,
-  noteSkip,
-  onBench,
-  readAt,
-  rootTest as test,
-  tool,
-  writeAt,
-} from './workbench.ts';
-
-noteSkip();
+import { onNode } from '../../../helpers/on-node.ts';
+import { type Bench, files, hashOf, isSound, onBench, readAt, tool, writeAt } from './workbench.ts';
 
 interface Kind {
   readonly sizeBytes: bigint;
@@ -80,30 +68,33 @@ async function write(image: string, template: Ext4Template, identity: Ext4Identi
   }
 }
 
-test('a template with the identity of another run of mkfs is that run’s image, byte for byte', async (t) => {
-  await fc.assert(
-    fc.asyncProperty(kinds, async (kind) => {
-      await onBench(t, async (bench) => {
-        const uuid = randomUUID();
-        const template = await learnt(await byMkfs(bench, kind, uuid), uuid);
-        let other: string;
-        let identity: Ext4Identity | undefined;
-        do {
-          other = await byMkfs(bench, kind, uuid);
-          identity = await identityOf(other, uuid);
-        } while (identity === undefined);
-        const ours = bench.newPath();
-        await writeFile(ours, '');
-        await truncate(ours, Number(kind.sizeBytes));
-        await write(ours, template, identity);
-        t.is((await tool('cmp', [ours, other])).exitCode, 0);
-      });
-    }),
-    { numRuns: 6 },
-  );
-});
+onNode(
+  'a template with the identity of another run of mkfs is that run’s image, byte for byte',
+  async (t) => {
+    await fc.assert(
+      fc.asyncProperty(kinds, async (kind) => {
+        await onBench(t, async (bench) => {
+          const uuid = randomUUID();
+          const template = await learnt(await byMkfs(bench, kind, uuid), uuid);
+          let other: string;
+          let identity: Ext4Identity | undefined;
+          do {
+            other = await byMkfs(bench, kind, uuid);
+            identity = await identityOf(other, uuid);
+          } while (identity === undefined);
+          const ours = bench.newPath();
+          await writeFile(ours, '');
+          await truncate(ours, Number(kind.sizeBytes));
+          await write(ours, template, identity);
+          t.is((await tool('cmp', [ours, other])).exitCode, 0);
+        });
+      }),
+      { numRuns: 6 },
+    );
+  },
+);
 
-test('one with a UUID of its own differs in what it should, and e2fsck is content', async (t) => {
+onNode('one with a UUID of its own differs in what it should, and e2fsck is content', async (t) => {
   await fc.assert(
     fc.asyncProperty(kinds, async (kind) => {
       await onBench(t, async (bench) => {
@@ -135,50 +126,53 @@ function seedIn(told: string): string | undefined {
   return /Directory Hash Seed: +(\S+)/.exec(told)?.[1];
 }
 
-test('the first of a kind is mkfs’s, the next ones are written; features are always mkfs’s', async (t) => {
-  await onBench(t, async (bench) => {
-    let runs = 0;
-    const ext4 = new Ext4(makeRun({ onEnd: () => (runs += 1) }));
-    const make = async (sizeBytes: bigint, options: readonly string[] = [], thick = false) => {
-      const image = bench.newPath();
-      const uuid = randomUUID();
-      await files.createImage(image, { sizeBytes, allocate: thick });
-      await ext4.make(image, { sectorSize: 4096, thick, uuid, options });
-      t.like(await ext4.readSuperblock(image), { uuid, sizeBytes, state: 'clean' });
+onNode(
+  'the first of a kind is mkfs’s, the next ones are written; features are always mkfs’s',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      let runs = 0;
+      const ext4 = new Ext4(makeRun({ onEnd: () => (runs += 1) }));
+      const make = async (sizeBytes: bigint, options: readonly string[] = [], thick = false) => {
+        const image = bench.newPath();
+        const uuid = randomUUID();
+        await files.createImage(image, { sizeBytes, allocate: thick });
+        await ext4.make(image, { sectorSize: 4096, thick, uuid, options });
+        t.like(await ext4.readSuperblock(image), { uuid, sizeBytes, state: 'clean' });
+        t.true(await isSound('ext4', image));
+        return image;
+      };
+      await make(GiB);
+      t.is(runs, 1);
+      const image = await make(GiB);
+      t.is(runs, 1);
+      t.true((await files.imageStatus(image)).allocatedBytes < MiB);
+      await bench.mounted('ext4', image, (target) =>
+        writeFile(join(target, 'file'), 'content', { flush: true }),
+      );
       t.true(await isSound('ext4', image));
-      return image;
-    };
-    await make(GiB);
-    t.is(runs, 1);
-    const image = await make(GiB);
-    t.is(runs, 1);
-    t.true((await files.imageStatus(image)).allocatedBytes < MiB);
-    await bench.mounted('ext4', image, (target) =>
-      writeFile(join(target, 'file'), 'content', { flush: true }),
-    );
-    t.true(await isSound('ext4', image));
-    await make(512n * MiB);
-    await make(GiB, ['-L', 'data']);
-    t.is(runs, 3);
-    const thick = await make(64n * MiB, [], true);
-    const second = await make(64n * MiB, [], true);
-    t.is(runs, 4);
-    t.is(
-      (await files.imageStatus(second)).allocatedBytes,
-      (await files.imageStatus(thick)).allocatedBytes,
-    );
-    await make(64n * MiB, ['-O', 'orphan_file']);
-    await make(64n * MiB, ['-O', 'orphan_file']);
-    t.is(runs, 6);
-  });
-});
+      await make(512n * MiB);
+      await make(GiB, ['-L', 'data']);
+      t.is(runs, 3);
+      const thick = await make(64n * MiB, [], true);
+      const second = await make(64n * MiB, [], true);
+      t.is(runs, 4);
+      t.is(
+        (await files.imageStatus(second)).allocatedBytes,
+        (await files.imageStatus(thick)).allocatedBytes,
+      );
+      await make(64n * MiB, ['-O', 'orphan_file']);
+      await make(64n * MiB, ['-O', 'orphan_file']);
+      t.is(runs, 6);
+    });
+  },
+);
 
 for (const { what, at } of [
   { what: 'its superblock', at: 1024 + 0x90 },
   { what: 'a copy of it', at: 32_768 * 4096 + 0x90 },
   { what: 'the root’s inode', at: undefined },
 ]) {
-  test(`an image with a wrong byte in ${what} is no template`, async (t) => {
+  onNode(`an image with a wrong byte in ${what} is no template`, async (t) => {
     await onBench(t, async (bench) => {
       const uuid = randomUUID();
       const image = await byMkfs(bench, { sizeBytes: 512n * MiB, options: [] }, uuid);
@@ -192,7 +186,7 @@ for (const { what, at } of [
   });
 }
 
-test('an image that is none, another’s, or has no seed of its own is no template', async (t) => {
+onNode('an image that is none, another’s, or has no seed of its own is no template', async (t) => {
   t.is(templateOf([], randomUUID()), undefined);
   await onBench(t, async (bench) => {
     const uuid = randomUUID();

@@ -10,24 +10,14 @@ import {
 import { parseMkfsOptions } from '../../../../src/host/filesystem/mkfs-options.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 import { GiB, KiB, MiB } from '../../../../src/units.ts';
-import {
-  files,
-  filesystems,
-  isSound,
-  mounts,
-  noteSkip,
-  onBench,
-  rootTest as test,
-  tool,
-} from './workbench.ts';
-
-noteSkip();
+import { onNode } from '../../../helpers/on-node.ts';
+import { files, filesystems, isSound, mounts, onBench, tool } from './workbench.ts';
 
 /** What a fresh, thin 1 GiB image may take at most. */
 const freshBytes = { ext4: MiB, xfs: MiB, btrfs: 8n * MiB } as const;
 
 for (const fsType of fsTypes) {
-  test(`${fsType}: a fresh thin 1 GiB image is small, sound and says who it is`, async (t) => {
+  onNode(`${fsType}: a fresh thin 1 GiB image is small, sound and says who it is`, async (t) => {
     await onBench(t, async (bench) => {
       const { image, uuid } = await bench.make(fsType, GiB);
       const { allocatedBytes, sizeBytes } = await files.imageStatus(image);
@@ -48,7 +38,7 @@ for (const fsType of fsTypes) {
   });
 
   for (const sectorSize of [512, 4096] as const) {
-    test(`${fsType}: the least size works with ${sectorSize}-byte sectors`, async (t) => {
+    onNode(`${fsType}: the least size works with ${sectorSize}-byte sectors`, async (t) => {
       await onBench(t, async (bench) => {
         const { leastBytes } = filesystems[fsType];
         const { image } = await bench.make(fsType, leastBytes, { sectorSize });
@@ -66,23 +56,26 @@ for (const fsType of fsTypes) {
     });
   }
 
-  test(`${fsType}: below the least size mkfs refuses, or the promise of a size would not hold`, async (t) => {
-    // mke2fs goes lower, but without a journal.
-    if (fsType === 'ext4') {
+  onNode(
+    `${fsType}: below the least size mkfs refuses, or the promise of a size would not hold`,
+    async (t) => {
+      // mke2fs goes lower, but without a journal.
+      if (fsType === 'ext4') {
+        await onBench(t, async (bench) => {
+          const { image } = await bench.make('ext4', 7n * MiB);
+          const { stdout } = await tool('dumpe2fs', ['-h', image]);
+          t.notRegex(stdout, /has_journal/);
+        });
+        return;
+      }
       await onBench(t, async (bench) => {
-        const { image } = await bench.make('ext4', 7n * MiB);
-        const { stdout } = await tool('dumpe2fs', ['-h', image]);
-        t.notRegex(stdout, /has_journal/);
+        const tooSmall = bench.make(fsType, filesystems[fsType].leastBytes - MiB);
+        await t.throwsAsync(tooSmall, { name: 'CommandError' });
       });
-      return;
-    }
-    await onBench(t, async (bench) => {
-      const tooSmall = bench.make(fsType, filesystems[fsType].leastBytes - MiB);
-      await t.throwsAsync(tooSmall, { name: 'CommandError' });
-    });
-  });
+    },
+  );
 
-  test(`${fsType}: a thick image stays whole through mkfs, use, deletion and trim`, async (t) => {
+  onNode(`${fsType}: a thick image stays whole through mkfs, use, deletion and trim`, async (t) => {
     await onBench(t, async (bench) => {
       const sizeBytes = 512n * MiB;
       const { image } = await bench.make(fsType, sizeBytes, { thick: true });
@@ -103,7 +96,7 @@ for (const fsType of fsTypes) {
   });
 }
 
-test('ext4: neither a mount nor the kernel’s background work fills a thin image', async (t) => {
+onNode('ext4: neither a mount nor the kernel’s background work fills a thin image', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', GiB);
     const { stdout } = await tool('dumpe2fs', [image]);
@@ -121,7 +114,7 @@ test('ext4: neither a mount nor the kernel’s background work fills a thin imag
   });
 });
 
-test('ext4: small images have more inodes for their size', async (t) => {
+onNode('ext4: small images have more inodes for their size', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 64n * MiB);
     await bench.mounted('ext4', image, async (target) => {
@@ -139,7 +132,7 @@ for (const { fsType, text } of [
   { fsType: 'btrfs', text: '-n 32768 -m single -d single --checksum sha256 -L data' },
   { fsType: 'btrfs', text: '-d dup -O ^no-holes' },
 ] as const) {
-  test(`${fsType}: mkfsOptions '${text}' are taken by mkfs and the volume mounts`, async (t) => {
+  onNode(`${fsType}: mkfsOptions '${text}' are taken by mkfs and the volume mounts`, async (t) => {
     await onBench(t, async (bench) => {
       const options = parseMkfsOptions(fsType, text);
       const { image, uuid } = await bench.make(fsType, 512n * MiB, { options });
@@ -151,7 +144,7 @@ for (const { fsType, text } of [
   });
 }
 
-test('ext4: quota features are made, whether or not this kernel can mount them', async (t) => {
+onNode('ext4: quota features are made, whether or not this kernel can mount them', async (t) => {
   await onBench(t, async (bench) => {
     const options = parseMkfsOptions('ext4', '-O project,quota');
     const { image, uuid } = await bench.make('ext4', 64n * MiB, { options });
@@ -185,7 +178,7 @@ const sampleValues: Readonly<Record<string, string>> = {
 };
 
 for (const fsType of fsTypes) {
-  test(`${fsType}: the kernel takes every mount option that is allowed`, async (t) => {
+  onNode(`${fsType}: the kernel takes every mount option that is allowed`, async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make(fsType, 320n * MiB);
       const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];

@@ -4,14 +4,13 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withPrivateMount } from '../../../../src/host/filesystem/private-mount.ts';
 import { MiB } from '../../../../src/units.ts';
-import { files, loops, mounts, noteSkip, onBench, rootTest as test } from './workbench.ts';
-
-noteSkip();
+import { onNode } from '../../../helpers/on-node.ts';
+import { files, loops, mounts, onBench } from './workbench.ts';
 
 const deps = { loops, mounts };
 const ext4 = { fsType: 'ext4', sectorSize: 4096, mountOptions: [] } as const;
 
-test('what work does is in the image, and nothing stays mounted or attached', async (t) => {
+onNode('what work does is in the image, and nothing stays mounted or attached', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };
@@ -24,7 +23,7 @@ test('what work does is in the image, and nothing stays mounted or attached', as
   });
 });
 
-test('a failure of the work, and one of the mount, leave nothing behind', async (t) => {
+onNode('a failure of the work, and one of the mount, leave nothing behind', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };
@@ -37,7 +36,7 @@ test('a failure of the work, and one of the mount, leave nothing behind', async 
   });
 });
 
-test('it ends only when a mount namespace that copied the mount has ended too', async (t) => {
+onNode('it ends only when a mount namespace that copied the mount has ended too', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };

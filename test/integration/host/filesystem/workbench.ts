@@ -6,7 +6,7 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files.ts';
 import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
@@ -20,15 +20,6 @@ export const loops = makeLoopDevices();
 export const mounts = makeMounts();
 export const run = makeRun();
 export const filesystems = makeFilesystems({ run, loops, mounts, kernelRelease: release() });
-
-export const isRoot = process.getuid?.() === 0;
-/** `test` for tests that need root; elsewhere they are skipped. */
-export const rootTest: TestFn | TestFn['skip'] = isRoot ? anyTest : anyTest.skip;
-
-/** Words for the lack of root, which the run of the tests prints. */
-export function noteSkip(): void {
-  if (!isRoot) anyTest('skipped: loop devices and mounts need root', (t) => t.pass());
-}
 
 /** A scratch directory, and what it must be rid of afterwards, whatever the test did. */
 export class Bench {
