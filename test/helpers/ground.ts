@@ -79,3 +79,16 @@ export async function devicesBelow(
   }
   return found;
 }
+
+/** Loop devices with images on the filesystem of that loop device, by whatever path they were attached. */
+export async function devicesOn(ground: string): Promise<readonly string[]> {
+  const columns = ['--noheadings', '--output', 'NAME,BACK-MAJ:MIN'];
+  const { stdout } = await execa('losetup', ['--list', ...columns]);
+  // 7 is the major number of loop devices, the number in the name the minor one.
+  const number = `7:${ground.replace('/dev/loop', '')}`;
+  return stdout
+    .split('\n')
+    .map((line) => line.split(/\s+/))
+    .filter(([, on]) => on === number)
+    .map(([device = '']) => device);
+}

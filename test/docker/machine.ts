@@ -1,0 +1,160 @@
+/**
+ * A machine that systemd boots, made of namespaces over this one's root: what it writes lies on a disk of the lab. The kernel,
+ * its loop devices and the network are this machine's.
+ */
+import { access, mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { devicesBelow, devicesOn, makeGround } from '../helpers/ground.ts';
+import type { Lab } from './lab.ts';
+import { type Service, startService } from './processes.ts';
+
+const systemd = '/lib/systemd/systemd';
+const project = join(import.meta.dirname, '..', '..', '..');
+
+export interface Machine {
+  boot(): Promise<void>;
+  /** Powered off in order; loop devices go as they would with the kernel. */
+  halt(): Promise<void>;
+  run(file: string, ...args: readonly string[]): Promise<string>;
+  attempt(file: string, ...args: readonly string[]): Promise<CommandResult>;
+  /** A path of the machine as this process sees it, while it is booted. */
+  seen(path: string): string;
+  /** Loop devices with images on its disk. */
+  devices(): Promise<readonly string[]>;
+}
+
+export async function makeMachine(lab: Lab): Promise<Machine> {
+  const directory = join(lab.directory, 'machine');
+  await mkdir(directory);
+  await makeGround(directory, { ground: 'ext4', groundBytes: 4n << 30n });
+  const disk = join(directory, 'pool');
+  const [ground] = await devicesBelow(directory);
+  if (ground === undefined) throw new Error('the disk of the machine is not attached');
+  const log = join(directory, 'console.log');
+  let service: Service | undefined;
+  let init = 0;
+  const enter = (): readonly string[] => [
+    `--target=${init}`,
+    ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd=/'],
+  ];
+  const detachAll = async (): Promise<void> => {
+    for (const device of await devicesOn(ground.device)) await run('losetup', ['--detach', device]);
+  };
+  const machine: Machine = {
+    boot: async () => {
+      const begun = await startService(
+        ['sh', '-c', `${await joinCgroup(lab.cgroup)}exec ${namespaces} sh -euc "$0"`, power(disk)],
+        log,
+      );
+      service = begun;
+      await eventually(
+        'the machine to be up',
+        async () => {
+          if (begun.hasEnded()) throw new Error(`it ended:\n${await readFile(log, 'utf8')}`);
+          init = await initOf(begun.pid);
+          const { stdout } = await machine.attempt('systemctl', 'is-system-running', '--wait');
+          if (stdout === 'running') return true;
+          const failed = await machine.attempt('systemctl', '--failed', '--plain', '--no-legend');
+          throw new Error(`${stdout}: ${failed.stdout}`);
+        },
+        { everyMs: 50 },
+      );
+    },
+    halt: async () => {
+      await machine.run('systemctl', 'poweroff');
+      await eventually('the machine to be off', async () => service?.hasEnded() || undefined, {
+        everyMs: 50,
+      });
+      await detachAll();
+    },
+    run: (file, ...args) => run('nsenter', [...enter(), file, ...args]),
+    attempt: (file, ...args) => attempt('nsenter', [...enter(), file, ...args]),
+    seen: (path) => join(`/proc/${init}/root`, path),
+    devices: () => devicesOn(ground.device),
+  };
+  lab.atEnd(async () => {
+    if (service?.hasEnded() === false) process.kill(init, 'SIGKILL');
+    await service?.end();
+    await detachAll();
+    await run('umount', ['--detach-loop', disk]);
+  });
+  return machine;
+}
+
+const namespaces =
+  'unshare --mount --pid --cgroup --uts --ipc --fork --kill-child --propagation private';
+
+/** Its own branch of what systemd keeps its books in: of the one hierarchy, or of both where the old ones are mounted. */
+async function joinCgroup(name: string): Promise<string> {
+  const lines: string[] = [];
+  for (const root of ['', 'systemd', 'unified'].map((one) => join('/sys/fs/cgroup', one))) {
+    if (!(await exists(join(root, 'cgroup.procs')))) continue;
+    await mkdir(join(root, name), { recursive: true });
+    lines.push(`echo $$ >${join(root, name, 'cgroup.procs')}; `);
+  }
+  return lines.join('');
+}
+
+/** The script that becomes systemd. */
+function power(disk: string): string {
+  const root = `${disk}/root`;
+  // These would change the kernel that all share, or want a terminal.
+  const masked = [
+    'systemd-udevd.service',
+    'systemd-udevd-control.socket',
+    'systemd-udevd-kernel.socket',
+    'systemd-sysctl.service',
+    'systemd-modules-load.service',
+    'systemd-tmpfiles-setup-dev.service',
+    'console-getty.service',
+  ];
+  return `
+mkdir -p ${disk}/upper ${disk}/work ${root} ${disk}/loopcsi ${disk}/units
+mount -t overlay -o lowerdir=/,upperdir=${disk}/upper,workdir=${disk}/work overlay ${root}
+mount -t proc proc ${root}/proc
+mount --bind ${root}/proc/sys ${root}/proc/sys
+mount -o remount,bind,ro ${root}/proc/sys
+mount -t sysfs sysfs ${root}/sys
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  mount -t cgroup2 cgroup2 ${root}/sys/fs/cgroup
+else
+  mount -t tmpfs tmpfs ${root}/sys/fs/cgroup
+  mkdir ${root}/sys/fs/cgroup/systemd ${root}/sys/fs/cgroup/unified
+  mount -t cgroup -o none,name=systemd cgroup ${root}/sys/fs/cgroup/systemd
+  mount -t cgroup2 cgroup2 ${root}/sys/fs/cgroup/unified
+fi
+mount -t devtmpfs devtmpfs ${root}/dev
+mount -t tmpfs tmpfs ${root}/run
+mount -t tmpfs tmpfs ${root}/tmp
+mkdir -p ${root}/var/lib/loopcsi ${root}${project} ${root}/etc/systemd/system-generators
+# The driver's volumes lie on the disk itself: an overlay is no place for them.
+mount --bind ${disk}/loopcsi ${root}/var/lib/loopcsi
+mount --bind ${project} ${root}${project}
+# Services of this machine are not the other's.
+mount --bind ${disk}/units ${root}/etc/systemd/system
+for unit in ${masked.join(' ')}; do ln -sf /dev/null ${root}/etc/systemd/system/$unit; done
+ln -sf /dev/null ${root}/etc/systemd/system-generators/systemd-sysv-generator
+echo >${root}/etc/fstab
+mkdir -p ${root}/old
+cd ${root}
+pivot_root . old
+umount --lazy /old
+exec env -i container=lab PATH="$PATH" HOME=/root ${systemd} --system --show-status=no --log-target=journal`;
+}
+
+/** The process that is the first one in the machine. */
+async function initOf(pid: number): Promise<number> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  const child = Number(children.trim());
+  const line = await readFile(`/proc/${child}/cmdline`, 'utf8');
+  if (!line.startsWith(systemd)) throw new Error(`systemd has not begun, ${line} runs`);
+  return child;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
