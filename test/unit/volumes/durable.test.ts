@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs';
+import { cp } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { GiB, MiB } from '../../../src/units.ts';
@@ -124,5 +125,23 @@ test('what a crash left renamed and not synced is on the disk before anybody is 
   t.false(disk.isSynced(join(pool, 'volumes')));
   await killed.close(100);
   await node.open([node.settings('a')]);
+  t.true(disk.isSynced(join(pool, 'volumes')));
+});
+
+test('what another run of the same call renamed is on the disk before it is answered', async (t) => {
+  const { node, pool } = await watchedNode(t);
+  const { files } = node.host;
+  const rename = files.renameNoReplace.bind(files);
+  const { volumes } = await node.open([node.settings('a')]);
+  const input = volumeInput('v', { sizeBytes: 16n * MiB });
+  const made = await volumes.createVolume(call(), input);
+  await volumes.deleteVolume(call(), made.record.id);
+  // As if the driver had died between rename and answer, and had not seen it when it began again.
+  files.renameNoReplace = async (from, to) => {
+    if (to === join(pool, 'volumes', made.record.id)) await cp(from, to, { recursive: true });
+    await rename(from, to);
+  };
+  const { record } = await volumes.createVolume(call(), input);
+  t.is(record.id, made.record.id);
   t.true(disk.isSynced(join(pool, 'volumes')));
 });

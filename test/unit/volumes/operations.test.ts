@@ -94,18 +94,25 @@ test('a caller that gives up later ends only its waiting: the work goes on and a
 
 test('a delete aborts the create of the same id, and only that', async (t) => {
   const operations = newOperations();
-  const seen: boolean[] = [];
   const { passed, open } = gate();
+  const signals: AbortSignal[] = [];
   const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+    signals.push(signal);
     await passed;
-    seen.push(signal.aborted);
   });
   operations.abort('v', 'NodeStageVolume', 'no');
   operations.abort('w', 'CreateVolume', 'no');
+  t.deepEqual(
+    signals.map(({ aborted }) => aborted),
+    [false],
+  );
   operations.abort('v', 'CreateVolume', 'deleted');
+  t.deepEqual(
+    signals.map(({ aborted }) => aborted),
+    [true],
+  );
   open();
   await run;
-  t.deepEqual(seen, [true]);
 });
 
 test('after drain begins nothing new starts, and work past the bound is aborted', async (t) => {

@@ -1,7 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../src/units.ts';
+import { reconcile } from '../../../src/volumes/node/reconcile.ts';
 import type { FakeDevice } from '../../helpers/fake-kernel.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../helpers/scratch-node.ts';
@@ -81,4 +82,47 @@ test('a start removes an inline volume whose pod has gone with its target', asyn
     [...domain.pools.named('a').ephemerals.values()].map(({ name }) => name),
     ['csi-stays'],
   );
+});
+
+test('a start removes what was being made, and frees what was deleted', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const opened = await open();
+  const [pool] = opened.domain.pools.all;
+  const pathOf = (area: 'tmp' | 'trash') => join(node.directory, 'a', area, 'left');
+  await opened.close(100);
+  t.false(pool?.isServed);
+  for (const area of ['tmp', 'trash'] as const) {
+    await mkdir(pathOf(area));
+    await writeFile(join(pathOf(area), 'disk.img'), Buffer.alloc(4096, 1));
+  }
+  let counted = -1n;
+  const { domain } = await node.open([node.settings('a')], {
+    reached: async (point) => {
+      if (point === 'trash:removed')
+        counted = (await domain.pools.named('a').room.facts()).trashBytes;
+    },
+  });
+  await domain.trash.settled();
+  t.true(counted >= 4096n, String(counted));
+  t.is((await domain.pools.named('a').room.facts()).trashBytes, 0n);
+  for (const area of ['tmp', 'trash']) {
+    t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
+  }
+});
+
+test('what a call is at is not settled by a pool that comes back', async (t) => {
+  const { node, open, at } = await stoppedNode(t);
+  node.host.kernel.mounts.length = 0;
+  const { domain } = await open();
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  t.is((await node.host.loops.list()).length, 1, 'it was still in use');
+  const pool = domain.pools.named('a');
+  const lock = { exclusive: [`volume:${at.volumeId}`] };
+  const release = domain.operations.locks.take(lock, 'a test');
+  await reconcile(domain, pool);
+  t.is((await node.host.loops.list()).length, 1);
+  release();
+  await reconcile(domain, pool);
+  t.deepEqual(await node.host.loops.list(), []);
 });

@@ -44,3 +44,48 @@ test('a target that holds data is never removed', async (t) => {
   }
   for (const path of [file, join(directory, 'file')]) t.is(await readFile(path, 'utf8'), 'data');
 });
+
+test('a volume hides nothing: neither files, nor its staging, nor a pool, nor what the driver mounts for itself', async (t) => {
+  const node = await fakeNode(t);
+  const mountDir = join(node.directory, 'own');
+  const { volumes } = await node.open([node.settings('a')], {
+    settings: { ...testSettings, mountDir },
+  });
+  const stagingOf = (name: string) => join(node.directory, `staging-${name}`);
+  const idOf = async (kind: 'mount' | 'block'): Promise<string> => {
+    const { record } = await volumes.createVolume(call(), volumeInput(kind, { kind }));
+    await mkdir(stagingOf(kind));
+    await volumes.stageVolume(call(), {
+      volumeId: record.id,
+      stagingTargetPath: stagingOf(kind),
+      capability: capability({ kind }),
+    });
+    return record.id;
+  };
+  const ids = { mount: await idOf('mount'), block: await idOf('block') };
+  const publish = (kind: 'mount' | 'block', targetPath: string) =>
+    reasonOf(
+      volumes.publishVolume(call(), {
+        volumeId: ids[kind],
+        stagingTargetPath: stagingOf(kind),
+        targetPath,
+        capability: capability({ kind }),
+        readOnly: false,
+      }),
+    );
+  const [full, file, empty] = ['full', 'file', 'empty'].map((name) => join(node.directory, name));
+  for (const path of [full, empty]) await mkdir(path ?? '');
+  await writeFile(join(full ?? '', 'file'), 'data');
+  await writeFile(file ?? '', 'data');
+  const before = (await node.host.mounts.list()).length;
+  t.is(await publish('mount', full ?? ''), 'wrong-state');
+  t.is(await publish('mount', file ?? ''), 'wrong-state');
+  t.is(await publish('block', file ?? ''), 'wrong-state');
+  t.is(await publish('block', empty ?? ''), 'wrong-state');
+  t.is(await publish('mount', stagingOf('mount')), 'invalid');
+  t.is(await publish('mount', join(stagingOf('mount'), 'below')), 'invalid');
+  t.is(await publish('mount', join(node.directory, 'a', 'volumes', 'target')), 'invalid');
+  t.is(await publish('mount', join(mountDir, 'target')), 'invalid');
+  t.is((await node.host.mounts.list()).length, before);
+  t.is(await publish('mount', empty ?? ''), 'ok');
+});

@@ -23,3 +23,26 @@ test('while a pool is away nothing is said to be gone: what is not found may be 
   t.deepEqual(await answers(), ['unavailable', 'unavailable', 'unavailable']);
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'unavailable');
 });
+
+test('the same holds for snapshots and groups, and nothing is made of a name that may be there', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
+  const unknown = `unknown.${domain.settings.nodeTag}`;
+  const answers = async (): Promise<readonly string[]> => [
+    await reasonOf(volumes.getSnapshot(call(), unknown)),
+    await reasonOf(volumes.deleteSnapshot(call(), unknown)),
+    await reasonOf(volumes.getGroupSnapshot(call(), unknown, [])),
+    await reasonOf(volumes.deleteGroupSnapshot(call(), unknown, [])),
+    await reasonOf(volumes.createVolume(call(), volumeInput('v'))),
+  ];
+  t.deepEqual(await answers(), ['not-found', 'ok', 'not-found', 'ok', 'ok']);
+  const [record] = [...domain.pools.named('a').volumes.values()];
+  const [away, stays] = record === undefined ? ['a', 'b'] : ['b', 'a'];
+  const path = join(node.directory, away);
+  await rename(path, `${path}-away`);
+  await domain.pools.named(away).check();
+  t.deepEqual((await answers()).slice(0, 4), Array(4).fill('unavailable'));
+  t.is(await reasonOf(volumes.createVolume(call(), volumeInput('w'))), 'unavailable');
+  const settings = { ...plainSettings, pool: stays };
+  t.is(await reasonOf(volumes.createVolume(call(), volumeInput('x', { settings }))), 'ok');
+});

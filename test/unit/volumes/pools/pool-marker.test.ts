@@ -49,3 +49,23 @@ test('a first pool is made in an empty directory only, and only where that is as
   t.deepEqual(await readdir(pathOf(node)), []);
   t.is(await problemOf(node), '');
 });
+
+test('two drivers do not serve one pool', async (t) => {
+  const node = await fakeNode(t);
+  const first = await node.open([node.settings('a')]);
+  t.true(first.domain.pools.all[0]?.isServed);
+  t.regex(await problemOf(node), /served by another loopcsi process/);
+  await first.close(100);
+  t.is(await problemOf(node), '');
+});
+
+test('a pool that is exchanged while it is open is not served', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a'), node.settings('b')]);
+  const pool = domain.pools.named('a');
+  await rename(pathOf(node), pathOf(node, 'right'));
+  await rename(pathOf(node, 'b'), pathOf(node));
+  await pool.check();
+  t.regex(pool.problem ?? '', /another pool now/);
+  t.false(pool.isOpen);
+});

@@ -124,3 +124,46 @@ for (const [name, moves, expected] of [
     if (expected === 'ok') t.true(reads >= 4, 'the first map is read again after the second');
   });
 }
+
+test('a cut whose filesystem was thawed before it was taken is not kept', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const id = await staged('v');
+  const { freezer } = node.host;
+  const freeze = freezer.freeze.bind(freezer);
+  for (const [errno, expected] of [
+    ['ETIMEDOUT', 'unavailable'],
+    ['ECHILD', 'unavailable'],
+    ['EIO', 'internal'],
+  ] as const) {
+    freezer.freeze = async (targets, options) => {
+      const frozen = await freeze(targets, options);
+      return {
+        thaw: async () => {
+          await frozen.thaw();
+          throw new KernelError('freeze', errno, 'a test');
+        },
+      };
+    };
+    t.is(await reasonOf(volumes.createSnapshot(call(), snapshotOf('s', id))), expected, errno);
+    const { entries } = await volumes.listSnapshots(call(), { maxEntries: 0, startingToken: '' });
+    t.deepEqual(entries, [], errno);
+  }
+});
+
+test('a filesystem that somebody else froze is busy', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const id = await staged('v');
+  const [device] = node.host.kernel.devices.values();
+  if (device?.live !== undefined) device.live.frozen = true;
+  t.is(await reasonOf(volumes.createSnapshot(call(), snapshotOf('s', id))), 'busy');
+  t.true(device?.live?.frozen, 'and stays frozen');
+});
+
+test('a group of which one member cannot be cut is not made', async (t) => {
+  const { node, volumes, staged } = await sharingNode(t);
+  const sourceVolumeIds = [await staged('one'), await staged('two')];
+  node.host.failNext('copies.reflink', new KernelError('FICLONE', 'EIO', 'a test'));
+  const asked = { name: 'g', sourceVolumeIds, settings, parameters: {} };
+  t.is(await reasonOf(volumes.createGroupSnapshot(call(), asked)), 'internal');
+  for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
+});

@@ -1,0 +1,34 @@
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+
+test('what is no record of its place is set aside: the pool is served, and nobody is told that it is gone', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const before = await open();
+  const input = volumeInput('v', { sizeBytes: 16n * MiB });
+  const { record } = await before.volumes.createVolume(call(), input);
+  await before.close(100);
+  const pathOf = (id: string) => join(node.directory, 'a', 'volumes', id);
+  const idOf = (name: string) => `${name}.${record.id.slice(-8)}`;
+  // A copy by hand names the volume that it was made of.
+  await cp(pathOf(record.id), pathOf(idOf('copied')), { recursive: true });
+  await mkdir(pathOf(idOf('torn')));
+  await writeFile(join(pathOf(idOf('torn')), 'volume.json'), '{"schemaVersion": 1');
+  await mkdir(pathOf(idOf('empty')));
+  const { volumes } = await open();
+  t.is(await reasonOf(volumes.getVolume(call(), record.id)), 'ok');
+  for (const name of ['copied', 'torn', 'empty']) {
+    t.is(await reasonOf(volumes.getVolume(call(), idOf(name))), 'internal', name);
+    t.is(await reasonOf(volumes.createVolume(call(), volumeInput(name))), 'internal', name);
+  }
+  const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  t.deepEqual(
+    entries.map(({ record: one }) => one.id),
+    [record.id],
+  );
+});

@@ -1,0 +1,137 @@
+import { mkdir, readdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import { DiskState } from '../../../helpers/disk-state.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const disk = await DiskState.watch();
+test.after.always(() => {
+  disk.end();
+});
+
+/** How far a copy is, which may be lost: the way is only longer then. */
+const isNote = (path: string): boolean => path.endsWith('/copy.json');
+
+/** A volume that says it holds much, so that a snapshot of it is copied in the background, and a copy that a test lets go on. */
+async function nodeWith(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const { files, copies } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  files.imageStatus = async (path) => {
+    const status = await imageStatus(path);
+    return path.endsWith('disk.img') ? { ...status, allocatedBytes: 300n * MiB } : status;
+  };
+  const copySparse = copies.copySparse.bind(copies);
+  let goOn = (): void => undefined;
+  let mayCopy = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  copies.copySparse = async (from, to, options) => {
+    await Promise.race([
+      mayCopy,
+      new Promise<never>((_resolve, reject) => {
+        options.signal.addEventListener('abort', () => {
+          reject(new Error('stopped'));
+        });
+      }),
+    ]);
+    await copySparse(from, to, options);
+  };
+  const snapshots = join(node.directory, 'a', 'snapshots');
+  const unsynced: string[] = [];
+  const open = () =>
+    node.open([node.settings('a')], {
+      reached: (point) => {
+        if (point === 'copy:renamed') unsynced.push(...disk.unsyncedIn(snapshots, isNote));
+      },
+    });
+  const opened = await open();
+  const input = volumeInput('v', { sizeBytes: 512n * MiB });
+  const volumeId = (await opened.volumes.createVolume(call(), input)).record.id;
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  return {
+    node,
+    opened,
+    open,
+    volumeId,
+    image: join(node.directory, 'a', 'volumes', volumeId, 'disk.img'),
+    snapshots,
+    /** What was not on the disk when a copied image had its name. */
+    unsynced,
+    snapshot: ({ volumes } = opened) =>
+      volumes.createSnapshot(call(), {
+        name: 's',
+        sourceVolumeId: volumeId,
+        settings: { freeze: false },
+        parameters: {},
+      }),
+    stage: () =>
+      opened.volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: capability() }),
+    goOn: () => {
+      mayCopy = Promise.resolve();
+      goOn();
+    },
+  };
+}
+
+test('a long copy is answered while it runs: its source is not used meanwhile, and it is ready when it is on the disk', async (t) => {
+  const { opened, volumeId, snapshot, snapshots, stage, goOn, unsynced } = await nodeWith(t);
+  const { record } = await snapshot();
+  t.is(record.state, 'copying');
+  t.is(await reasonOf(stage()), 'busy');
+  t.is(await reasonOf(opened.volumes.deleteVolume(call(), volumeId)), 'busy');
+  t.is((await snapshot()).record.state, 'copying', 'asked again');
+  goOn();
+  await opened.domain.copies.settled();
+  const ready = await snapshot();
+  t.deepEqual([ready.record.state, ready.record.copy], ['ready', null]);
+  t.deepEqual((await readdir(join(snapshots, record.id))).sort(), ['disk.img', 'snapshot.json']);
+  t.deepEqual(unsynced, []);
+  t.true(disk.isSynced(join(snapshots, record.id, 'snapshot.json')));
+  t.is(await reasonOf(stage()), 'ok');
+});
+
+test('a copy that an end cut short goes on at the next start', async (t) => {
+  const { opened, open, snapshot, goOn } = await nodeWith(t);
+  await snapshot();
+  await opened.close(100);
+  goOn();
+  const again = await open();
+  await again.domain.copies.settled();
+  t.is((await snapshot(again)).record.state, 'ready');
+});
+
+test('a copy whose source may have changed since is removed, not gone on with', async (t) => {
+  const { opened, open, image, snapshots, snapshot } = await nodeWith(t);
+  await snapshot();
+  await opened.close(100);
+  await utimes(image, new Date(), new Date(0));
+  const again = await open();
+  await again.domain.trash.settled();
+  t.deepEqual(await readdir(snapshots), []);
+});
+
+test('a copy that fails is removed, and says why', async (t) => {
+  const { node, opened, snapshots, snapshot, stage } = await nodeWith(t);
+  node.host.copies.copySparse = () => Promise.reject(new Error('the disk is broken'));
+  const { record } = await snapshot();
+  const { domain } = opened;
+  await domain.copies.settled();
+  await domain.trash.settled();
+  t.is(domain.copies.failureOf(record.id) ?? '', 'the disk is broken');
+  t.deepEqual(await readdir(snapshots), []);
+  t.is(await reasonOf(stage()), 'ok', 'its source is free again');
+});
+
+test('deleting a snapshot ends its copy', async (t) => {
+  const { opened, snapshots, snapshot, stage } = await nodeWith(t);
+  const { record } = await snapshot();
+  await opened.volumes.deleteSnapshot(call(), record.id);
+  await opened.domain.trash.settled();
+  t.deepEqual(await readdir(snapshots), []);
+  t.is(await reasonOf(stage()), 'ok');
+});

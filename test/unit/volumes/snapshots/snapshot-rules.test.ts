@@ -1,0 +1,136 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import type { CreateVolumeInput, VolumeSource } from '../../../../src/volumes/model.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const sizeBytes = 16n * MiB;
+
+/** A node with a volume, of which snapshots and copies are made. */
+async function nodeWith(
+  t: ExecutionContext,
+  { reflink = true, ...made }: Partial<CreateVolumeInput> & { reflink?: boolean } = {},
+) {
+  const node = await fakeNode(t, { reflink });
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes, ...made }));
+  const source: VolumeSource = { kind: 'volume', id: record.id };
+  const pool = domain.pools.named('a');
+  return {
+    node,
+    volumes,
+    record,
+    pool,
+    imageOf: (id: string) => pool.pathOf('volumes', id, 'disk.img'),
+    snapshot: (name: string, sourceVolumeId = record.id) =>
+      volumes.createSnapshot(call(), {
+        name,
+        sourceVolumeId,
+        settings: { freeze: true },
+        parameters: {},
+      }),
+    copy: (asked: Partial<CreateVolumeInput> & { sizeBytes?: bigint } = {}) =>
+      volumes.createVolume(call(), volumeInput('copy', { sizeBytes, source, ...asked })),
+    stage: async () => {
+      const stagingTargetPath = join(node.directory, 'staging');
+      await mkdir(stagingTargetPath);
+      const { kind } = record;
+      await volumes.stageVolume(call(), {
+        volumeId: record.id,
+        stagingTargetPath,
+        capability: capability({ kind }),
+      });
+    },
+  };
+}
+
+test('a snapshot of that name of another volume is a conflict', async (t) => {
+  const { volumes, snapshot } = await nodeWith(t);
+  const { record } = await volumes.createVolume(call(), volumeInput('w', { sizeBytes }));
+  await snapshot('s');
+  t.is(await reasonOf(snapshot('s')), 'ok');
+  t.is(await reasonOf(snapshot('s', record.id)), 'conflict');
+});
+
+test('a block volume in use, which cannot stand still, is not copied', async (t) => {
+  const { stage, snapshot, copy } = await nodeWith(t, { kind: 'block', reflink: false });
+  await stage();
+  t.is(await reasonOf(snapshot('s')), 'wrong-state');
+  t.is(await reasonOf(copy({ kind: 'block' })), 'wrong-state');
+});
+
+test('a filesystem in use is copied where it may stand still as long as that takes, and only there', async (t) => {
+  const { volumes, record, stage, snapshot, copy } = await nodeWith(t, { reflink: false });
+  await stage();
+  const asked = {
+    name: 't',
+    sourceVolumeId: record.id,
+    settings: { freeze: false },
+    parameters: {},
+  };
+  t.is(await reasonOf(volumes.createSnapshot(call(), asked)), 'wrong-state');
+  t.is(await reasonOf(copy()), 'wrong-state');
+  t.is(await reasonOf(snapshot('s')), 'ok');
+});
+
+test('what is mounted in another mount namespace alone cannot be frozen, and is not cut', async (t) => {
+  const { node, stage, snapshot } = await nodeWith(t);
+  await stage();
+  const [device] = await node.host.loops.list();
+  const letGo = node.host.useElsewhere(device?.number ?? -1);
+  node.host.kernel.mounts.length = 0;
+  t.is(await reasonOf(snapshot('s')), 'wrong-state');
+  letGo();
+});
+
+test('a copy has a UUID of its own, and the size that was asked for', async (t) => {
+  const { node, record, copy, imageOf } = await nodeWith(t);
+  const { record: made } = await copy({ sizeBytes: 2n * sizeBytes });
+  const { ext4 } = node.host.filesystems;
+  const [before, after] = [
+    await ext4.readSuperblock(imageOf(record.id)),
+    await ext4.readSuperblock(imageOf(made.id)),
+  ];
+  t.is(before?.uuid, record.fsUuid ?? '');
+  t.is(after?.uuid, made.fsUuid ?? '');
+  t.not(before?.uuid, after?.uuid);
+  t.deepEqual([before?.sizeBytes, after?.sizeBytes], [sizeBytes, 2n * sizeBytes]);
+});
+
+for (const [what, change] of [
+  ['without a filesystem', { fsType: 'xfs' }],
+  ['beyond repair', { state: 'has-errors', damage: 'beyond' }],
+] as const) {
+  test(`of an image ${what} no copy is made`, async (t) => {
+    const { node, record, volumes, copy, imageOf } = await nodeWith(t);
+    await node.host.changeImage(imageOf(record.id), change);
+    t.is(await reasonOf(copy()), 'wrong-state');
+    const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+    t.is(entries.length, 1);
+  });
+}
+
+test('a copy is like its source, and as large at least', async (t) => {
+  const { copy } = await nodeWith(t);
+  const settings = { ...plainSettings, sectorSize: 512 } as const;
+  t.is(await reasonOf(copy({ sizeBytes: MiB })), 'out-of-range');
+  t.is(await reasonOf(copy({ sizeBytes: 1001n * sizeBytes })), 'out-of-range', 'ext4 breaks');
+  t.is(await reasonOf(copy({ fsType: 'xfs' })), 'invalid');
+  t.is(await reasonOf(copy({ kind: 'block' })), 'invalid');
+  t.is(await reasonOf(copy({ settings })), 'invalid');
+  t.is(await reasonOf(copy()), 'ok');
+});
+
+test('a snapshot that is still being copied is not restored', async (t) => {
+  const { pool, snapshot, copy } = await nodeWith(t);
+  const { record } = await snapshot('s');
+  const source: VolumeSource = { kind: 'snapshot', id: record.id };
+  const under = { allocatedBytes: 0n, sourceModifiedNs: '1' };
+  pool.snapshots.put({ ...record, state: 'copying', copy: under });
+  t.is(await reasonOf(copy({ source })), 'busy');
+  pool.snapshots.put(record);
+  t.is(await reasonOf(copy({ source })), 'ok');
+});
