@@ -136,6 +136,8 @@ mount --bind ${disk}/units ${root}/etc/systemd/system
 for unit in ${masked.join(' ')}; do ln -sf /dev/null ${root}/etc/systemd/system/$unit; done
 ln -sf /dev/null ${root}/etc/systemd/system-generators/systemd-sysv-generator
 echo >${root}/etc/fstab
+# With none it would be its first boot, which enables every service that is installed.
+echo 6c6f6f706373692d6d616368696e6531 >${root}/etc/machine-id
 mkdir -p ${root}/old
 cd ${root}
 pivot_root . old
