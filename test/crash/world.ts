@@ -6,7 +6,6 @@ import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { Partially } from '../../src/csi/services.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { GiB } from '../../src/units.ts';
-import { dockerCall } from '../helpers/docker-client.ts';
 import { type DriverProcess, spawnDriver, startDriver, untilReady } from '../helpers/driver.ts';
 import {
   devicesBelow,
@@ -16,6 +15,7 @@ import {
   removeAll,
 } from '../helpers/ground.ts';
 import { arm, controlVariable, disarm, type Moment } from './control.ts';
+import { dockerCall } from './docker-client.ts';
 
 const program = join(import.meta.dirname, 'driver-entry.js');
 

@@ -36,7 +36,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
   let init = 0;
   const enter = (): readonly string[] => [
     `--target=${init}`,
-    ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd=/'],
+    ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd'],
   ];
   const detachAll = async (): Promise<void> => {
     for (const device of await devicesOn(ground.device)) await run('losetup', ['--detach', device]);
@@ -110,7 +110,7 @@ function power(disk: string): string {
     'console-getty.service',
   ];
   return `
-mkdir -p ${disk}/upper ${disk}/work ${root} ${disk}/loopcsi ${disk}/units
+mkdir -p ${disk}/upper ${disk}/work ${root} ${disk}/loopcsi ${disk}/docker ${disk}/units
 mount -t overlay -o lowerdir=/,upperdir=${disk}/upper,workdir=${disk}/work overlay ${root}
 mount -t proc proc ${root}/proc
 mount --bind ${root}/proc/sys ${root}/proc/sys
@@ -127,9 +127,10 @@ fi
 mount -t devtmpfs devtmpfs ${root}/dev
 mount -t tmpfs tmpfs ${root}/run
 mount -t tmpfs tmpfs ${root}/tmp
-mkdir -p ${root}/var/lib/loopcsi ${root}${project} ${root}/etc/systemd/system-generators
-# The driver's volumes lie on the disk itself: an overlay is no place for them.
+mkdir -p ${root}/var/lib/loopcsi ${root}/var/lib/docker ${root}${project} ${root}/etc/systemd/system-generators
+# Neither volumes nor layers of images can lie on an overlay.
 mount --bind ${disk}/loopcsi ${root}/var/lib/loopcsi
+mount --bind ${disk}/docker ${root}/var/lib/docker
 mount --bind ${project} ${root}${project}
 # Services of this machine are not the other's.
 mount --bind ${disk}/units ${root}/etc/systemd/system
