@@ -23,7 +23,9 @@ export async function onScratch(
   work: (scratch: Scratch) => Promise<void>,
 ): Promise<void> {
   const host = makeRealHost();
-  const directory = await mkdtemp('/var/tmp/loopcsi-test-');
+  const directory = await mkdtemp(
+    join(process.env['LOOPCSI_TEST_SCRATCH'] ?? '/var/tmp', 'loopcsi-test-'),
+  );
   try {
     await work({ host, directory });
   } finally {
