@@ -1,29 +1,9 @@
-import { mkdir, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import { truncate } from 'node:fs/promises';
+import test from 'ava';
 import { MiB } from '../../../src/units.ts';
-import { type FakeNode, fakeNode } from '../../helpers/fake-node.ts';
+import { attachedOnly } from '../../helpers/attached-only.ts';
+import type { FakeNode } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
-import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
-
-/** A volume that is attached and mounted nowhere, and how to stage it. */
-async function attachedOnly(t: ExecutionContext) {
-  const node = await fakeNode(t);
-  let fails = true;
-  const { volumes } = await node.open([node.settings('a')], {
-    reached: (point) => {
-      if (fails && point === 'stage:attached') throw new Error('killed here');
-    },
-  });
-  const { record } = await volumes.createVolume(call(), volumeInput('v'));
-  const stagingTargetPath = join(node.directory, 'staging');
-  await mkdir(stagingTargetPath);
-  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
-  await t.throwsAsync(volumes.stageVolume(call(), asked));
-  fails = false;
-  const image = join(node.directory, 'a', 'volumes', record.id, 'disk.img');
-  return { node, image, stage: () => volumes.stageVolume(call(), asked) };
-}
 
 test('an error flag is looked into before a mount, on an image that is not attached', async (t) => {
   const { node, image, stage } = await attachedOnly(t);

@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { KernelError } from '../../../src/host/errors.ts';
+import { attachedOnly } from '../../helpers/attached-only.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
@@ -30,25 +31,6 @@ for (const { name, error, after, attached, mounted } of cases) {
     await volumes.unstageVolume(call(), asked);
     t.deepEqual(await node.host.loops.list(), []);
   });
-}
-
-/** Attached, and mounted nowhere: what is left when a stage fails, or is killed, behind its attach. */
-async function attachedOnly(t: ExecutionContext) {
-  const node = await fakeNode(t);
-  let fails = true;
-  const { volumes } = await node.open([node.settings('a')], {
-    reached: (point) => {
-      if (fails && point === 'stage:attached') throw new Error('killed here');
-    },
-  });
-  const { record } = await volumes.createVolume(call(), volumeInput('v'));
-  const stagingTargetPath = join(node.directory, 'staging');
-  await mkdir(stagingTargetPath);
-  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
-  await t.throwsAsync(volumes.stageVolume(call(), asked));
-  fails = false;
-  t.is((await node.host.loops.list()).length, 1);
-  return { node, volumes, asked };
 }
 
 test('an image that is attached already is used as it is, never attached twice', async (t) => {
