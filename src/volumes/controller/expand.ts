@@ -7,8 +7,14 @@ import { chooseCapacity } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { ExpandInput, NodeExpandInput } from '../model.ts';
-import { type Attachment, attachmentOf, isMountOf, isNodeOf } from '../node/attachment.ts';
-import { finishImage, isSmaller } from '../node/make-ready.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  isMountOf,
+  isNodeOf,
+  statusOf,
+} from '../node/attachment.ts';
+import { finishImage, isSmaller, requireUncut } from '../node/make-ready.ts';
 import { requireFits, stagedNode } from '../node/stage.ts';
 import { targetPathOf } from '../node/target-path.ts';
 import type { Call } from '../operations.ts';
@@ -73,6 +79,7 @@ async function promise(
     await finishImage(domain, volume);
     return volume;
   }
+  await requireUncut(domain, volume, await statusOf(domain, volume));
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);
   beginEffects();

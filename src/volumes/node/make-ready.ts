@@ -1,11 +1,39 @@
 import { VolumeError } from '../../errors.ts';
-import type { Filesystem, ImageStatus, Superblock } from '../../host/host.ts';
+import type { Filesystem, FsType, ImageStatus, Superblock } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentOf, detach, statusOf } from './attachment.ts';
 
-/** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. */
+/**
+ * Throws `wrong-state` where the image is smaller than its filesystem. Nothing may grow it again: the lost end would read as
+ * zeros, and nobody could tell any more. Of a raw block volume only its promise is known, which may be ahead of the image.
+ */
+export async function requireUncut(
+  domain: Domain,
+  volume: FoundVolume,
+  image: ImageStatus,
+): Promise<void> {
+  const { record, imagePath } = volume;
+  if (record.fsType === null || image.sizeBytes >= record.sizeBytes) return;
+  const superblock = await domain.host.filesystems[record.fsType].readSuperblock(imagePath);
+  if (superblock === undefined) throw withoutSuperblock(volume, record.fsType);
+  requireUncutBy(volume, superblock, image);
+}
+
+function requireUncutBy(volume: FoundVolume, superblock: Superblock, image: ImageStatus): void {
+  if (superblock.sizeBytes <= image.sizeBytes) return;
+  throw damaged(
+    volume,
+    `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
+  );
+}
+
+function withoutSuperblock(volume: FoundVolume, fsType: FsType): VolumeError {
+  return damaged(volume, `no valid ${fsType} superblock is in ${volume.imagePath}`);
+}
+
+/** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. Throws as `requireUncut`. */
 export async function finishImage(
   domain: Domain,
   volume: FoundVolume,
@@ -16,6 +44,7 @@ export async function finishImage(
   const short = image.sizeBytes < sizeBytes;
   const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
   if (!short && !holey) return;
+  await requireUncut(domain, volume, image);
   await domain.host.files.growImage(volume.imagePath, {
     sizeBytes,
     allocate: provisioning === 'thick',
@@ -36,16 +65,9 @@ export async function makeReady(
   const { filesystem, present } = options;
   const { record, imagePath } = volume;
   const superblock = await filesystem.readSuperblock(imagePath);
-  if (superblock === undefined) {
-    throw damaged(volume, `no valid ${filesystem.type} superblock is in ${imagePath}`);
-  }
+  if (superblock === undefined) throw withoutSuperblock(volume, filesystem.type);
   const image = present.image ?? (await statusOf(domain, volume));
-  if (superblock.sizeBytes > image.sizeBytes) {
-    throw damaged(
-      volume,
-      `its filesystem has ${formatBytes(superblock.sizeBytes)}, its image only ${formatBytes(image.sizeBytes)}: the image was cut`,
-    );
-  }
+  requireUncutBy(volume, superblock, image);
   await finishImage(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);

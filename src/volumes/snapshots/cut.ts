@@ -5,6 +5,7 @@ import type { Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type Attachment, attachmentOf, isMountOf, statusOf } from '../node/attachment.ts';
+import { requireUncut } from '../node/make-ready.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
@@ -36,7 +37,7 @@ const copyBytesPerSecond = 100n * MiB;
 
 /**
  * Looks how a cut of `source` into `pool` can be taken. Throws `wrong-state` with the way out when it cannot be: in use on a
- * pool without reflink, or in another mount namespace.
+ * pool without reflink, or in another mount namespace, or an image that lost its end.
  */
 export async function planCut(
   domain: Domain,
@@ -46,6 +47,7 @@ export async function planCut(
   const { pool, what } = options;
   source.pool.requireServed();
   const image = await statusOf(domain, source);
+  await requireUncut(domain, source, image);
   const isShared = await canShare(source.pool, pool);
   const present = await attachmentOf(domain, source);
   const device = present.readWrite;

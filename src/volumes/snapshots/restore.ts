@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { FsType } from '../../host/host.ts';
+import type { FsType, ImageStatus } from '../../host/host.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
 import { commitNew } from '../controller/new-entry.ts';
 import { newRecord } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -11,6 +12,7 @@ import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
+import type { FoundSnapshot } from '../pools/pools.ts';
 import { type Cut, canShare, planCut, takeCuts } from './cut.ts';
 import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from './restore-copies.ts';
 import {
@@ -110,7 +112,7 @@ async function originOf(
       `${what}: snapshot '${source.id}' is still being copied; try again when it is ready to use`,
     );
   }
-  const image = await domain.host.files.imageStatus(snapshot.imagePath);
+  const image = await wholeImageOf(domain, snapshot);
   const copySource = copySourceOf(snapshot.record, image);
   return {
     ...snapshot.record,
@@ -125,6 +127,30 @@ async function originOf(
         copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
       }),
   };
+}
+
+/** A copy of an image that lost its end would be a smaller volume, or one whose end reads as zeros. */
+async function wholeImageOf(
+  domain: Domain,
+  { record, imagePath }: FoundSnapshot,
+): Promise<ImageStatus> {
+  const what = `snapshot '${record.id}'`;
+  let image: ImageStatus;
+  try {
+    image = await domain.host.files.imageStatus(imagePath);
+  } catch (cause) {
+    if (!hasErrno(cause, 'ENOENT')) throw cause;
+    throw new VolumeError(
+      'unavailable',
+      `${what}: its image ${imagePath} is gone, its record is there; restore the image, or delete the snapshot`,
+      { cause },
+    );
+  }
+  if (image.sizeBytes >= record.sizeBytes) return image;
+  throw damaged(
+    { what },
+    `its image ${imagePath} has ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}: it was cut`,
+  );
 }
 
 /** What an earlier run of the driver copied for this volume, where a copy is needed at all. */
@@ -230,7 +256,7 @@ async function requireSound(
   if (result.outcome === 'damaged') throw damaged(origin, result.detail);
 }
 
-function damaged(origin: Origin, detail: string): VolumeError {
+function damaged(origin: Pick<Origin, 'what'>, detail: string): VolumeError {
   return new VolumeError(
     'wrong-state',
     `${origin.what} is damaged and no volume was made of it: ${detail}; use another snapshot or a backup`,

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../src/units.ts';
@@ -47,6 +47,7 @@ async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
   return {
     node,
     volumes,
+    image,
     staging,
     failAt: (point: FaultPoint) => {
       at = point;
@@ -76,6 +77,16 @@ test('a volume never shrinks, and grows to what its pool can promise', async (t)
   t.is(await reasonOf(expand(1n << 60n)), 'out-of-range');
   t.is((await expand(1n)).sizeBytes, 16n * MiB, 'it is larger already');
   t.deepEqual(await sizes(), [16n, 0n, 16n]);
+});
+
+test('an image that lost its end is not grown again, which would hide that', async (t) => {
+  const { image, expand, sizes } = await nodeWith(t);
+  await truncate(image, Number(8n * MiB));
+  t.is(await reasonOf(expand()), 'wrong-state');
+  t.is(await reasonOf(expand(1n)), 'wrong-state', 'nor to what it had');
+  t.deepEqual(await sizes(), [8n, 0n, 16n]);
+  await rm(image);
+  t.is(await reasonOf(expand()), 'unavailable');
 });
 
 test('ext4 does not grow by more than it survives, nor any volume by more than its pool can ever promise', async (t) => {

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
@@ -54,6 +54,31 @@ test('a snapshot of that name of another volume is a conflict', async (t) => {
   t.is(await reasonOf(snapshot('s')), 'ok');
   t.is(await reasonOf(snapshot('s', record.id)), 'conflict');
 });
+
+test('an image that lost its end is not copied: what is missing would read as zeros', async (t) => {
+  const { record, imageOf, snapshot, copy } = await nodeWith(t);
+  await truncate(imageOf(record.id), Number(8n * MiB));
+  t.is(await reasonOf(snapshot('s')), 'wrong-state');
+  t.is(await reasonOf(copy()), 'wrong-state');
+});
+
+for (const kind of ['mount', 'block'] as const) {
+  test(`a snapshot of a ${kind} volume that lost its end makes no volume, nor one without its image`, async (t) => {
+    const { pool, snapshot, copy } = await nodeWith(t, { kind });
+    const { id } = (await snapshot('s')).record;
+    const image = pool.pathOf('snapshots', id, 'disk.img');
+    await chmod(image, 0o600);
+    await truncate(image, Number(8n * MiB));
+    const restored = copy({
+      kind,
+      source: { kind: 'snapshot', id },
+      range: { requiredBytes: 0n, limitBytes: 0n },
+    });
+    t.is(await reasonOf(restored), 'wrong-state');
+    await rm(image);
+    t.is(await reasonOf(copy({ kind, source: { kind: 'snapshot', id } })), 'unavailable');
+  });
+}
 
 test('a block volume in use, which cannot stand still, is not copied', async (t) => {
   const { stage, snapshot, copy } = await nodeWith(t, { kind: 'block', reflink: false });
