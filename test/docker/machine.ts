@@ -54,9 +54,9 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
           if (begun.hasEnded()) throw new Error(`it ended:\n${await readFile(log, 'utf8')}`);
           init = await initOf(begun.pid);
           const { stdout } = await machine.attempt('systemctl', 'is-system-running', '--wait');
-          if (stdout === 'running') return true;
-          const failed = await machine.attempt('systemctl', '--failed', '--plain', '--no-legend');
-          throw new Error(`${stdout}: ${failed.stdout}`);
+          // Degraded is a machine on which some service of Debian's could not start here; those that count are asked for.
+          if (stdout === 'running' || stdout === 'degraded') return true;
+          throw new Error(stdout);
         },
         { everyMs: 50 },
       );
