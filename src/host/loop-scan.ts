@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fsCall, openFlags, withOpen } from './descriptor.ts';
-import { hasErrno, StuckError } from './errors.ts';
+import { hasErrno, KernelError, StuckError } from './errors.ts';
 import { ownedBy } from './gate.ts';
 import type { FileIdentity, LoopDevice } from './host.ts';
 import { inodeKnown, readKernelText } from './kernel.ts';
@@ -33,10 +33,10 @@ export class LoopScan {
     if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
   }
 
-  /** Every attached device, by number, but those that hang: whoever lists has the others to care for. */
+  /** Every attached device, by number, but those that do not answer: whoever lists has the others to care for. */
   async list(): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
-    const devices = await inParallel(attached, (number) => this.#readUnlessStuck(number));
+    const devices = await inParallel(attached, (number) => this.#readIfItAnswers(number));
     return devices.filter((device) => device !== undefined);
   }
 
@@ -79,11 +79,11 @@ export class LoopScan {
     return loopNumbers().filter((number) => !inUse.has(number));
   }
 
-  async #readUnlessStuck(number: number): Promise<LoopDevice | undefined> {
+  async #readIfItAnswers(number: number): Promise<LoopDevice | undefined> {
     try {
       return await this.#read(number, { boundMs: listBoundMs });
     } catch (error) {
-      if (error instanceof StuckError) return undefined;
+      if (doesNotAnswer(error)) return undefined;
       throw error;
     }
   }
@@ -107,14 +107,14 @@ export class LoopScan {
   }
 
   /**
-   * The same for one that may hang: when the path in sysfs leads to another file, or to none, it is not the image's, and
-   * somebody else's hung device is no reason to stop here.
+   * The same for one that may not answer: when the path in sysfs leads to another file, or to none, it is not the image's, and
+   * somebody else's broken device is no reason to stop here.
    */
   async #readOrRuleOut(number: number, image: FileIdentity): Promise<LoopDevice | undefined> {
     try {
       return await this.#read(number);
     } catch (error) {
-      if (!(error instanceof StuckError) || (await this.#mayBe(number, image))) throw error;
+      if (!doesNotAnswer(error) || (await this.#mayBe(number, image))) throw error;
       return undefined;
     }
   }
@@ -125,10 +125,20 @@ export class LoopScan {
       const { dev, ino } = await fsCall('stat', path, () => stat(path, { bigint: true }));
       return isSame({ device: dev, inode: ino }, image);
     } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
+      // None there, or one on a filesystem that has failed: that of the image has just answered.
+      if (error instanceof KernelError) return false;
       throw error;
     }
   }
+}
+
+/**
+ * Whether a device hangs, or the filesystem below its image has failed: LOOP_GET_STATUS64 asks that for the image's inode, and
+ * gives its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server, ESTALE).
+ */
+function doesNotAnswer(error: unknown): boolean {
+  if (error instanceof StuckError) return true;
+  return error instanceof KernelError && error.syscall === 'LOOP_GET_STATUS64';
 }
 
 /** Each device is an owner of its own, so several may be asked at once; the others of this process keep slots too. */

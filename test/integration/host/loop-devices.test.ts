@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { AttachOptions, Host } from '../../../src/host/host.ts';
+import { makeRealHost } from '../../../src/host/real-host.ts';
 import { MiB } from '../../../src/units.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { onScratch, type Scratch } from '../../helpers/root-scratch.ts';
@@ -49,6 +50,40 @@ onNode('attaching 16 images at once gives 16 devices', async (t) => {
     }
     const outcomes = await Promise.all(devices.map((device) => host.loops.detach(device)));
     t.deepEqual(new Set(outcomes), new Set(['detached']));
+  });
+});
+
+onNode('a device whose image lies on a filesystem that has failed stops nobody else', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const ground = join(directory, 'ground.img');
+    const pool = join(directory, 'pool');
+    const own = join(directory, 'own.img');
+    await host.files.createImage(ground, { sizeBytes: 320n * MiB, allocate: false });
+    execFileSync('mkfs.xfs', ['-q', ground]);
+    await mkdir(pool);
+    const below = await host.loops.attach(ground, { ...options, sectorSize: 512 });
+    await host.mounts.mountDevice(below.path, pool, { fsType: 'xfs', options: [] });
+    const broken = join(pool, 'a.img');
+    await host.files.createImage(broken, { sizeBytes: MiB, allocate: false });
+    const foreign = await host.loops.attach(broken, options);
+    try {
+      execFileSync('xfs_io', ['-x', '-c', 'shutdown', pool]);
+      // As a driver that begins: what this one was told by the attach, it would not ask again.
+      const { loops } = makeRealHost();
+      await host.files.createImage(own, { sizeBytes: MiB, allocate: false });
+      const image = await host.files.imageStatus(own);
+      t.deepEqual(await loops.findByImage(image), []);
+      const device = await loops.attach(own, options);
+      t.deepEqual(await makeRealHost().loops.findByImage(image), [device]);
+      const numbers = (await makeRealHost().loops.list()).map(({ number }) => number);
+      t.true(numbers.includes(device.number));
+      t.false(numbers.includes(foreign.number));
+      await loops.detach(device);
+    } finally {
+      execFileSync('losetup', ['--detach', foreign.path]);
+      await host.mounts.unmount(pool);
+      t.is(await host.loops.detach(below), 'detached');
+    }
   });
 });
 
