@@ -5,7 +5,7 @@ import { closeHandle, fsCall, openFlags, openHandle, withOpen } from './descript
 import { hasErrno, KernelError } from './errors.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
 import { ioctl, ioctlOn, makeBlockNode, readKernelText } from './kernel.ts';
-import { incarnationOf, isSame, sysfsPath, waitUntilGone } from './loop-scan.ts';
+import { doesNotAnswer, incarnationOf, isSame, sysfsPath, waitUntilGone } from './loop-scan.ts';
 import { encodeLoopConfig, readStatus } from './loop-status.ts';
 import { readMounts } from './mountinfo.ts';
 
@@ -118,11 +118,18 @@ async function makeMissingNode(number: number, path: string): Promise<void> {
   }
 }
 
-/** LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. */
-export async function clear(device: LoopDevice): Promise<boolean> {
+/**
+ * LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. `isKnown` says so of one whose
+ * image cannot be asked any more, and holds while the device is open.
+ */
+export async function clear(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
   try {
     await withOpen(device.path, openFlags.read, async (handle) => {
-      await checkSame(handle, device);
+      try {
+        await checkSame(handle, device);
+      } catch (error) {
+        if (hasErrno(error, 'ENXIO') || !doesNotAnswer(error) || !isKnown()) throw error;
+      }
       await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
     });
     return true;

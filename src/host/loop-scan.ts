@@ -33,7 +33,10 @@ export class LoopScan {
     if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
   }
 
-  /** Every attached device, by number, but those that do not answer: whoever lists has the others to care for. */
+  /**
+   * Every attached device, by number, but those that do not answer and were never read: whoever lists has the others to care
+   * for.
+   */
   async list(): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
     const devices = await inParallel(attached, (number) => this.#readIfItAnswers(number));
@@ -64,6 +67,16 @@ export class LoopScan {
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
+  /** Whether the number is still attached as it was when `device` was read, as far as this process knows. */
+  isKnown(device: LoopDevice): boolean {
+    const known = this.#known.get(device.number);
+    return (
+      known !== undefined &&
+      isSame(known.device.backing, device.backing) &&
+      known.incarnation === incarnationOf(device.number)
+    );
+  }
+
   async backingPath(number: number): Promise<string | undefined> {
     try {
       return (await readKernelText(sysfsPath(number, 'loop/backing_file'))).trimEnd();
@@ -83,8 +96,9 @@ export class LoopScan {
     try {
       return await this.#read(number, { boundMs: listBoundMs });
     } catch (error) {
-      if (doesNotAnswer(error)) return undefined;
-      throw error;
+      if (!doesNotAnswer(error)) throw error;
+      const known = this.#known.get(number)?.device;
+      return known !== undefined && this.isKnown(known) ? known : undefined;
     }
   }
 
@@ -136,7 +150,7 @@ export class LoopScan {
  * Whether a device hangs, or the filesystem below its image has failed: LOOP_GET_STATUS64 asks that for the image's inode, and
  * gives its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server, ESTALE).
  */
-function doesNotAnswer(error: unknown): boolean {
+export function doesNotAnswer(error: unknown): boolean {
   if (error instanceof StuckError) return true;
   return error instanceof KernelError && error.syscall === 'LOOP_GET_STATUS64';
 }

@@ -90,7 +90,7 @@ class KernelLoopDevices implements LoopDevices {
     const incarnation = incarnationOf(number);
     // Settings of the queue stick to the number: such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
-    if (!(await clear(device))) return 'detached';
+    if (!(await clear(device, () => this.#scan.isKnown(device)))) return 'detached';
     if (!(await waitUntilGone(number, incarnation, detachBoundMs))) {
       // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
       if (await this.isInUse(device)) return 'in-use';

@@ -79,8 +79,11 @@ onNode('a device whose image lies on a filesystem that has failed stops nobody e
       t.true(numbers.includes(device.number));
       t.false(numbers.includes(foreign.number));
       await loops.detach(device);
+      // Who attached it knows it still: its volume can be unstaged.
+      const known = (await host.loops.list()).map(({ number }) => number);
+      t.true(known.includes(foreign.number));
     } finally {
-      execFileSync('losetup', ['--detach', foreign.path]);
+      t.is(await host.loops.detach(foreign), 'detached');
       await host.mounts.unmount(pool);
       t.is(await host.loops.detach(below), 'detached');
     }
