@@ -251,6 +251,8 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     process.exit(failed);
   });
   const running = await serve(config, { log });
+  const { endProcess } = await import('./host/kernel.ts');
+  process.on('exit', endProcess);
   let stoppingAtMs: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {

@@ -31,6 +31,7 @@ export interface Libc {
   readonly fread: Native;
   readonly fclose: Native;
   readonly mknodat: Native;
+  readonly exit: Native;
   readonly ioctlNumber: Native;
   readonly ioctlBuffer: Native;
   /** syscall(2) with (int, string, long, long, long), and so on: one declaration a shape. */
@@ -95,6 +96,7 @@ function bindLibc(koffi: Koffi): Libc {
     fread: library.func('fread', 'size_t', ['_Inout_ uint8_t *', 'size_t', 'size_t', 'intptr_t']),
     fclose: library.func('fclose', 'int', ['intptr_t']),
     mknodat: system('int', 'str', 'unsigned int', 'unsigned int'),
+    exit: library.func('_exit', 'void', ['int']),
     ioctlNumber: library.func('ioctl', 'int', ['int', 'unsigned long', 'long']),
     ioctlBuffer: library.func('ioctl', 'int', ['int', 'unsigned long', '_Inout_ uint8_t *']),
     openat2: system('int', 'str', '_Inout_ uint8_t *', long),

@@ -258,6 +258,14 @@ export async function makeBlockNode(path: string, majorMinor: string): Promise<v
   await call({ name: 'mknod', subject: path }, libc().mknodat, args);
 }
 
+/**
+ * Ends this process with that code (_exit(2)). process.exit() waits for the threads of libuv's pool first, and one that waits
+ * for a disk may wait for ever.
+ */
+export function endProcess(code: number): void {
+  libc().exit(code);
+}
+
 /** ioctl(2) whose argument is a number; its result, which some requests give a meaning. */
 export function ioctl(
   fd: number,

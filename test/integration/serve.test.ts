@@ -1,8 +1,9 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstat, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { makeClient } from '../../src/csi/client.ts';
 import { codeOf } from '../helpers/csi-server.ts';
@@ -75,6 +76,52 @@ onNode(
     await second.stop();
   }),
 );
+
+onNode(
+  'SIGTERM ends it also while a thread waits in the kernel for what never comes',
+  inScratch(async (t, directory) => {
+    const driver = await startDriver(directory, ['--http-address=off']);
+    const controller = makeClient('csi.v1.Controller', `unix://${driver.endpoint}`);
+    const { volume } = await controller.CreateVolume({
+      name: 'a',
+      volume_capabilities: [
+        {
+          access_mode: { mode: 'SINGLE_NODE_WRITER' },
+          access_type: 'mount',
+          mount: { fs_type: 'ext4' },
+        },
+      ],
+      capacity_range: { required_bytes: 1n << 23n },
+    });
+    const volume_id = volume?.volume_id ?? '';
+    // Opening a FIFO that nobody writes to waits as an image on a dead disk does.
+    const image = join(directory, 'pool', 'volumes', volume_id, 'disk.img');
+    await rm(image);
+    await promisify(execFile)('mkfifo', [image]);
+    let isAnswered = false;
+    const asked = controller.ControllerGetVolumeHealth({ volume_id }).then(
+      () => (isAnswered = true),
+      () => undefined,
+    );
+    await until('a thread waits', async () =>
+      (await waitsOf(driver.pid)).includes('wait_for_partner'),
+    );
+    t.false(isAnswered);
+    await driver.stop();
+    await asked;
+    controller.close();
+    t.is(await driver.ended, '0');
+    t.regex(await driver.log(), /"msg":"stopped"/);
+  }),
+);
+
+/** What the threads of a process wait for in the kernel. */
+async function waitsOf(pid: number): Promise<readonly string[]> {
+  const threads = await readdir(`/proc/${pid}/task`);
+  return Promise.all(
+    threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/wchan`, 'utf8')),
+  );
+}
 
 onNode(
   'a second driver on the socket is refused, one on the pool serves nothing and says so',
