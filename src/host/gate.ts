@@ -111,7 +111,8 @@ export class Gate {
       };
       lane.waiting.push(entry);
       this.#pump(lane);
-      if (lane.running?.entry !== entry) {
+      // One that ran may be over already, when its work threw at once.
+      if (lane.waiting.includes(entry)) {
         entry.timer = this.#startTimer(entry, () => this.#giveUpWaiting(lane, entry));
       }
     });

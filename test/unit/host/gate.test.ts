@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { StuckError } from '../../../src/host/errors.ts';
 import { Gate, ownedBy } from '../../../src/host/gate.ts';
@@ -34,7 +35,11 @@ class Hanging {
 
 const quick = () => Promise.resolve('quick');
 
+/** A gate that lets nothing through would keep a test waiting for ever. */
+const boundMs = 10_000;
+
 test('one call at a time for an owner, in order; other owners do not wait', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate();
   const first = new Hanging();
   const order: string[] = [];
@@ -51,6 +56,7 @@ test('one call at a time for an owner, in order; other owners do not wait', asyn
 });
 
 test('no more calls run at once than there are slots; a free one goes to who waits longest', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
   const results = hanging.map((call, index) =>
@@ -71,6 +77,7 @@ test('no more calls run at once than there are slots; a free one goes to who wai
 });
 
 test('past its bound a call makes its owner stuck, until it returns', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
   const late: string[] = [];
@@ -85,7 +92,10 @@ test('past its bound a call makes its owner stuck, until it returns', async (t) 
       message: /^umount for volume has not returned/,
     });
   }
-  await t.throwsAsync(run('later', quick), { instanceOf: StuckError });
+  await t.throwsAsync(run('later', quick), {
+    instanceOf: StuckError,
+    message: /^umount for volume has not returned/,
+  });
   t.deepEqual(
     gate.stuckOwners().map(({ owner, call }) => [owner, call]),
     [['volume', 'umount']],
@@ -98,6 +108,7 @@ test('past its bound a call makes its owner stuck, until it returns', async (t) 
 });
 
 test('a stuck call that fails in the end is over as well', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
   await t.throwsAsync(gate.run('mount', hung.work, { boundMs: 10 }), { instanceOf: StuckError });
@@ -107,6 +118,7 @@ test('a stuck call that fails in the end is over as well', async (t) => {
 });
 
 test('stuck calls keep their slots; who waits for one is told within its bound', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(1);
   const hung = new Hanging();
   const stuck = ownedBy('a', () => gate.run('hung', hung.work, { boundMs: 10 }));
@@ -123,6 +135,7 @@ test('stuck calls keep their slots; who waits for one is told within its bound',
 });
 
 test('errors pass through, also those thrown before anything was waited for', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate();
   const fail = () => {
     throw new Error('at once');
@@ -135,7 +148,31 @@ test('errors pass through, also those thrown before anything was waited for', as
   t.is(await gate.run('call', quick), 'quick');
 });
 
+test('a call that failed at once leaves nothing behind: its owner still has one call at a time', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const run = (work: () => Promise<string>, ms?: number) =>
+    ownedBy('volume', () => gate.run('call', work, { boundMs: ms }));
+  const fail = () => {
+    throw new Error('at once');
+  };
+  await t.throwsAsync(run(fail, 20), { message: 'at once' });
+  const hanging = new Hanging();
+  const first = run(hanging.work);
+  await delay(60);
+  let hasStarted = false;
+  const second = run(() => {
+    hasStarted = true;
+    return quick();
+  });
+  await new Promise(setImmediate);
+  t.false(hasStarted);
+  hanging.end();
+  t.deepEqual(await Promise.all([first, second]), ['done', 'quick']);
+});
+
 test('calls without an owner are the driver’s', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate();
   await t.throwsAsync(gate.run('call', new Hanging().work, { boundMs: 5 }), {
     message: /for driver/,
@@ -143,6 +180,7 @@ test('calls without an owner are the driver’s', async (t) => {
 });
 
 test('what stands on one ground holds its share of the slots at most', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(4, 2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
   const results = hanging.map((call, index) =>
@@ -163,6 +201,7 @@ test('what stands on one ground holds its share of the slots at most', async (t)
 });
 
 test('who is called stands on the ground of the caller', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
   const first = ownedBy(
@@ -178,6 +217,7 @@ test('who is called stands on the ground of the caller', async (t) => {
 });
 
 test('calls side by side count as many as they are, and are not passed by later ones', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(3);
   const first = new Hanging();
   const three = new Hanging();
@@ -186,7 +226,12 @@ test('calls side by side count as many as they are, and are not passed by later 
   await first.started;
   const all = ownedBy('b', () => gate.run('three', three.work, { threads: 3 }));
   const last = ownedBy('c', () => gate.run('later', later.work));
+  let haveAll = false;
+  void three.started.then(() => {
+    haveAll = true;
+  });
   await later.started;
+  t.false(haveAll, 'one of three threads is taken');
   later.end();
   await last;
   const behind = new Hanging();
@@ -202,7 +247,31 @@ test('calls side by side count as many as they are, and are not passed by later 
   t.deepEqual(gate.stuckOwners(), []);
 });
 
+test('who waits for several threads is not passed by who waits for one', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(2);
+  const [one, other, both] = [new Hanging(), new Hanging(), new Hanging()];
+  const running = [
+    ownedBy('a', () => gate.run('one', one.work)),
+    ownedBy('b', () => gate.run('other', other.work)),
+  ];
+  const order: string[] = [];
+  const wide = ownedBy('c', () => gate.run('both', both.work, { threads: 2 }));
+  void both.started.then(() => order.push('both'));
+  const narrow = ownedBy('d', () => gate.run('later', quick)).then(() => order.push('later'));
+  one.end();
+  await running[0];
+  await new Promise(setImmediate);
+  t.deepEqual(order, [], 'one thread is free, and kept for who came first');
+  other.end();
+  await both.started;
+  both.end();
+  await Promise.all([...running, wide, narrow]);
+  t.deepEqual(order, ['both', 'later']);
+});
+
 test('more calls side by side than there are threads take all of them', async (t) => {
+  t.timeout(boundMs);
   const gate = new Gate(2);
   t.is(await gate.run('many', quick, { threads: 9 }), 'quick');
   t.is(await gate.run('one', quick), 'quick');
