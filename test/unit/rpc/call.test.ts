@@ -1,6 +1,7 @@
 import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';
+import { until } from '../../helpers/until.ts';
 
 const id = { volume_id: 'v.0123abcd' };
 
@@ -66,16 +67,13 @@ test("a caller's cancellation reaches the domain as its signal", async (t) => {
   const hasBegun = new Promise<void>((resolve) => {
     begun = resolve;
   });
-  let ended = (): void => undefined;
-  const wasAborted = new Promise<void>((resolve) => {
-    ended = resolve;
-  });
+  let isAborted = false;
   const { controller } = await serveFake(t, {
     volumes: {
       deleteVolume: async (call) =>
         new Promise((_resolve, reject) => {
           call.signal.addEventListener('abort', () => {
-            ended();
+            isAborted = true;
             reject(new VolumeError('cancelled', 'gave up'));
           });
           begun();
@@ -87,7 +85,8 @@ test("a caller's cancellation reaches the domain as its signal", async (t) => {
   await hasBegun;
   abort.abort();
   t.is(await call, 'CANCELLED');
-  await wasAborted;
+  await until('the domain hears of it', () => isAborted, 20_000);
+  t.true(isAborted);
 });
 
 test('a deadline ends the waiting', async (t) => {

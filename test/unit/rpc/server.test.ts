@@ -54,7 +54,7 @@ test('garbage, silence and half a preface close their own connection and no othe
     socket.on('error', () => undefined);
     socket.resume();
     socket.write(bytes, 'latin1');
-    await once(socket, 'close');
+    await once(socket, 'close', { signal: AbortSignal.timeout(20_000) });
     t.is(await codeOf(identity.Probe({})), 'OK');
   }
 });

@@ -81,6 +81,10 @@ test('requests without their form are refused before the domain hears of them', 
     group.CreateVolumeGroupSnapshot({ source_volume_ids: [source_volume_id] }),
     group.CreateVolumeGroupSnapshot({ name: 'g' }),
     group.CreateVolumeGroupSnapshot({ name: 'g', source_volume_ids: [''] }),
+    group.CreateVolumeGroupSnapshot({
+      name: 'g',
+      source_volume_ids: [source_volume_id, 'v'.repeat(129)],
+    }),
     group.DeleteVolumeGroupSnapshot({ snapshot_ids: [id] }),
     group.GetVolumeGroupSnapshot({}),
     first(metadata.GetMetadataAllocated({})),
@@ -121,6 +125,10 @@ test('a group is ready when all its members are', async (t) => {
   t.is(made?.snapshots[0]?.group_snapshot_id, aGroup.record.id);
   const { group_snapshot: found } = await group.GetVolumeGroupSnapshot({ group_snapshot_id: 'g' });
   t.false(found?.ready_to_use);
+  t.deepEqual(
+    found?.snapshots.map(({ ready_to_use }) => ready_to_use),
+    [true, false],
+  );
 });
 
 test('each message of a stream says type and size, one without ranges too', async (t) => {

@@ -6,6 +6,8 @@ import type {
   NodeStageVolumeRequest,
   VolumeCapability,
 } from '../../../src/csi/types.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import { requirePath } from '../../../src/rpc/validate.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';
 
 const mount: VolumeCapability = {
@@ -224,6 +226,12 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     code: 'INVALID_ARGUMENT',
   },
   {
+    name: 'a control character in a mount flag',
+    request: { ...create, volume_capabilities: [withFsType('', ['noatime', 'no\u0007exec'])] },
+    code: 'INVALID_ARGUMENT',
+    says: /control character/,
+  },
+  {
     name: 'a source without id',
     request: { ...create, volume_content_source: { type: 'snapshot', snapshot: {} } },
     code: 'INVALID_ARGUMENT',
@@ -324,6 +332,11 @@ for (const { name, path, code, looked = code } of paths) {
     });
   });
 }
+
+test('a path with NUL is refused by its form too, where no other limit holds', (t) => {
+  t.is(requirePath('/a/b', 'path'), '/a/b');
+  t.throws(() => requirePath('/a\0/b', 'path'), { instanceOf: VolumeError });
+});
 
 test('an id is needed by every call that names a volume', async (t) => {
   const { controller, node, calls } = await serveFake(t);

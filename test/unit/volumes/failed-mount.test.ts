@@ -23,7 +23,11 @@ for (const { name, error, after, attached, mounted } of cases) {
     const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
     node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'), { after });
     t.is(await reasonOf(volumes.stageVolume(call(), asked)), 'wrong-state');
-    t.is((await node.host.loops.list()).length, attached);
+    t.deepEqual(
+      (await node.host.loops.list()).map(({ autoclear }) => autoclear),
+      Array(attached).fill(false),
+      'and nobody asked for the end of what is left',
+    );
     t.is((await node.host.mounts.list()).length, mounted);
     await volumes.stageVolume(call(), asked);
     t.is((await node.host.loops.list()).length, 1);

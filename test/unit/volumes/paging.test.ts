@@ -21,6 +21,7 @@ test('pages together give every entry once, in order, whatever their size', (t) 
         do {
           const page = pageOf(index.sorted(), { maxEntries, startingToken, idOf });
           t.true(page.entries.length <= maxEntries);
+          t.true(seen.length <= ids.length, 'it comes to an end');
           seen.push(...page.entries.map(idOf));
           startingToken = page.nextToken;
         } while (startingToken !== '');
@@ -75,4 +76,20 @@ test('pages over several pools are one order, each entry once', async (t) => {
     } while (startingToken !== '');
     t.deepEqual(seen, ['v0', 'v1', 'v2', 'v3', 'v4', 'v5', 'v6'], `pages of ${maxEntries}`);
   }
+});
+
+test('a page that one pool fills is not taken for the last', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  for (const name of ['v0', 'v1', 'v2']) {
+    await volumes.createVolume(call(), volumeInput(name, { sizeBytes: 8n * MiB }));
+  }
+  const first = await volumes.listVolumes(call(), { maxEntries: 2, startingToken: '' });
+  const { nextToken: startingToken } = first;
+  const second = await volumes.listVolumes(call(), { maxEntries: 2, startingToken });
+  t.deepEqual(
+    [first, second].map(({ entries }) => entries.map(({ record }) => record.name)),
+    [['v0', 'v1'], ['v2']],
+  );
+  t.is(second.nextToken, '');
 });

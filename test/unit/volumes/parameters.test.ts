@@ -123,6 +123,7 @@ test('attributes of an inline volume', (t) => {
   for (const refused of [
     { size: '2 Gb!' },
     { size: '-1' },
+    { size: '0' },
     { mkfsOptions: '-L a' },
     { Size: '1Gi' },
   ]) {

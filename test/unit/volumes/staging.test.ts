@@ -236,6 +236,28 @@ test('a volume that is staged or published is not deleted', async (t) => {
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'ok');
 });
 
+test('a block volume that is staged is not deleted: a bound node does not hold its device', async (t) => {
+  const { node, volumes, stage, record } = await nodeWith(t, { kind: 'block', fsType: null });
+  await stage();
+  t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'wrong-state');
+  t.is((await node.host.loops.list()).length, 1);
+});
+
+test('a device that carries the mark of a volume and has lost its image ends with it', async (t) => {
+  const { node, volumes, record, pathsOf } = await nodeWith(t);
+  const image = join(node.directory, 'elsewhere.img');
+  await node.host.files.createImage(image, { sizeBytes: 4096n, allocate: false });
+  const asked = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
+  await node.host.loops.attach(image, { ...asked, mark: record.id });
+  const { volumeId, stagingTargetPath } = pathsOf({});
+  const unstage = () => volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+  await unstage();
+  t.is((await node.host.loops.list()).length, 1, 'somebody may use what is there');
+  await rm(image);
+  await unstage();
+  t.deepEqual(await node.host.loops.list(), []);
+});
+
 test('readers of a block volume share a device that cannot write, which goes with the last of them', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t, {
     kind: 'block',

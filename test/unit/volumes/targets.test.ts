@@ -11,6 +11,8 @@ test("below the kubelet's directory and nowhere else, by no symbolic link", asyn
   const outside = join(node.directory, 'outside');
   for (const path of [kubeletDir, outside]) await mkdir(path);
   await symlink(outside, join(kubeletDir, 'link'));
+  await mkdir(join(kubeletDir, 'real'));
+  await symlink('real', join(kubeletDir, 'within'));
   const { volumes } = await node.open([node.settings('a')], {
     settings: { ...testSettings, kubeletDir },
   });
@@ -24,6 +26,7 @@ test("below the kubelet's directory and nowhere else, by no symbolic link", asyn
   t.is(await reasonOf(stage(outside)), 'invalid');
   t.is(await reasonOf(stage(`${kubeletDir}-other`)), 'invalid');
   t.is(await reasonOf(stage(join(kubeletDir, 'link', 'staging'))), 'wrong-state');
+  t.is(await reasonOf(stage(join(kubeletDir, 'within', 'staging'))), 'wrong-state');
   t.deepEqual(await node.host.mounts.list(), []);
   t.deepEqual(await node.host.loops.list(), []);
   t.is(await reasonOf(stage(join(kubeletDir, 'staging'))), 'ok');

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/fault-points.ts';
 import type { PoolSettings } from '../../../../src/volumes/pools/pool-settings.ts';
@@ -186,6 +187,10 @@ for (const reflink of [false, true]) {
     const held = new Promise<void>((resolve) => {
       goOn = resolve;
     });
+    // Also when the test fails: the driver's end waits for what is being freed.
+    t.teardown(() => {
+      goOn();
+    });
     files.removeInSlices = async (path, slices) => {
       await held;
       await remove(path, slices);
@@ -261,4 +266,34 @@ test('what is shared from now on counts at once, however long a measurement is k
   t.true(before < sizeBytes, 'what is written is its own');
   await make('clone', { source: { kind: 'volume', id } });
   t.is((await pool.room.facts()).outstandingBytes, 2n * sizeBytes);
+});
+
+test('a measurement that a change overtakes is not kept, and one that fails is no measurement', async (t) => {
+  const { node, volumes, make, pool } = await pooledNode(t);
+  const { record } = await volumes.getVolume(call(), await make('v'));
+  // A measurement is kept for seconds then.
+  for (let index = 0; index < 1_000; index += 1) {
+    pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
+  }
+  const { files } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  let looks = 0;
+  files.imageStatus = (path) => {
+    looks += 1;
+    return imageStatus(path);
+  };
+  pool.room.invalidate();
+  const overtaken = pool.room.facts();
+  pool.room.invalidate();
+  await overtaken;
+  const before = looks;
+  await pool.room.facts();
+  t.true(looks > before);
+  const after = looks;
+  await pool.room.facts();
+  t.is(looks, after, 'this one is kept');
+  pool.room.invalidate();
+  files.imageStatus = (path) => Promise.reject(new KernelError('stat', 'EIO', path));
+  await t.throwsAsync(pool.room.facts(), { message: /EIO/ });
+  files.imageStatus = imageStatus;
 });

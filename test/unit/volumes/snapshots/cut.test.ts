@@ -159,11 +159,15 @@ test('a filesystem that somebody else froze is busy', async (t) => {
   t.true(device?.live?.frozen, 'and stays frozen');
 });
 
-test('a group of which one member cannot be cut is not made', async (t) => {
-  const { node, volumes, staged } = await sharingNode(t);
-  const sourceVolumeIds = [await staged('one'), await staged('two')];
-  node.host.failNext('copies.reflink', new KernelError('FICLONE', 'EIO', 'a test'));
-  const asked = { name: 'g', sourceVolumeIds, settings, parameters: {} };
-  t.is(await reasonOf(volumes.createGroupSnapshot(call(), asked)), 'internal');
-  for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
-});
+for (const after of [false, true]) {
+  const when = after ? 'although its file is there' : 'at all';
+  test(`a group of which one member could not be cut ${when} is not made`, async (t) => {
+    const { node, volumes, staged } = await sharingNode(t);
+    const sourceVolumeIds = [await staged('one'), await staged('two')];
+    const error = new KernelError('FICLONE', 'EIO', 'a test');
+    node.host.failNext('copies.reflink', error, { after });
+    const asked = { name: 'g', sourceVolumeIds, settings, parameters: {} };
+    t.is(await reasonOf(volumes.createGroupSnapshot(call(), asked)), 'internal');
+    for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
+  });
+}

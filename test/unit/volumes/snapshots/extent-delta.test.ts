@@ -198,6 +198,11 @@ test('ranges are aligned outwards, joined, cut and batched', async (t) => {
     ],
   ]);
   t.deepEqual(await batchesOf([]), []);
+  const touching = [
+    { offset: 0n, length: 4096n },
+    { offset: 4096n, length: 4096n },
+  ];
+  t.deepEqual(await batchesOf(touching), [[{ offset: 0n, length: 8192n }]]);
 });
 
 test('two streams become one that ascends, and both are ended when the reader leaves', async (t) => {

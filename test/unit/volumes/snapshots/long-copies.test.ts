@@ -1,4 +1,4 @@
-import { mkdir, readdir, utimes } from 'node:fs/promises';
+import { mkdir, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
@@ -90,6 +90,7 @@ test('a long copy is answered while it runs: its source is not used meanwhile, a
   const ready = await snapshot();
   t.deepEqual([ready.record.state, ready.record.copy], ['ready', null]);
   t.deepEqual((await readdir(join(snapshots, record.id))).sort(), ['disk.img', 'snapshot.json']);
+  t.is((await stat(join(snapshots, record.id, 'disk.img'))).mode & 0o777, 0o400);
   t.deepEqual(unsynced, []);
   t.true(disk.isSynced(join(snapshots, record.id, 'snapshot.json')));
   t.is(await reasonOf(stage()), 'ok');

@@ -29,6 +29,7 @@ test('a half copy that nobody comes for is removed after a while', async (t) => 
   await until(
     'it is gone',
     async () => (await readdir(join(node.directory, 'a', 'tmp'))).length === 0,
+    20_000,
   );
   t.is(copies.find('v.00000000', { pool, source }), undefined);
 });
