@@ -211,10 +211,12 @@ async function deleteSnapshots(
 
 async function confirmDelete(session: Session, snapshots: readonly Snapshot[]): Promise<boolean> {
   const { terminal } = session;
-  terminal.note('These snapshots will be deleted:');
-  for (const { name, source_volume_id, created_at, pool } of snapshots) {
+  const lines = snapshots.map(({ name, source_volume_id, created_at, pool }) => {
     const taken = dateOf(created_at)?.toISOString() ?? 'an unknown time';
-    terminal.note(`  ${name}  of volume '${source_volume_id}', taken ${taken}, in pool '${pool}'`);
-  }
-  return terminal.confirm(`Delete ${count(snapshots.length, 'snapshot')}?`);
+    return `  ${name}  of volume '${source_volume_id}', taken ${taken}, in pool '${pool}'`;
+  });
+  return terminal.confirm(`Delete ${count(snapshots.length, 'snapshot')}?`, [
+    'These snapshots will be deleted:',
+    ...lines,
+  ]);
 }

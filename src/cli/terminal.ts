@@ -58,13 +58,15 @@ export class Terminal {
   }
 
   /**
-   * Asks a person. Throws `UsageError` where nobody can answer, and then nothing has been done. Anything but yes is no.
+   * Asks a person, who is told first what it is about. Throws `UsageError` where nobody can answer, and then nothing has been
+   * done or said. Anything but yes is no.
    */
-  async confirm(question: string): Promise<boolean> {
+  async confirm(question: string, about: readonly string[]): Promise<boolean> {
     const { stdin, stderr } = this.#streams;
     if (stdin.isTTY !== true || stderr.isTTY !== true) {
       throw new UsageError(`${question} There is no terminal to ask on; say --yes to do it`);
     }
+    for (const line of about) this.note(line);
     const reader = createInterface({ input: stdin, output: stderr });
     try {
       const answer = await reader.question(`${question} [y/N] `);

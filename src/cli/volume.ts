@@ -181,14 +181,14 @@ function requireUnmounted({ name, published_at, staged_at }: Volume): void {
 
 async function confirmDelete(session: Session, volumes: readonly Volume[]): Promise<boolean> {
   const { terminal } = session;
-  terminal.note('These volumes will be deleted with all their data:');
-  for (const volume of volumes) {
+  const lines = volumes.map((volume) => {
     const { name, size_bytes, allocated_bytes, pool } = volume;
-    terminal.note(
-      `  ${name}  ${formatSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} written, in pool '${pool}'`,
-    );
-  }
-  return terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`);
+    return `  ${name}  ${formatSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} written, in pool '${pool}'`;
+  });
+  return terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
+    'These volumes will be deleted with all their data:',
+    ...lines,
+  ]);
 }
 
 async function showHealth(session: Session, idOrName: string | undefined): Promise<void> {

@@ -81,6 +81,9 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
   await ok('volume', 'mount', id, target);
   t.is(await readFile(join(target, 'file'), 'utf8'), 'kept');
   await ok('volume', 'unmount', id, target);
+  const unasked = await run('volume', 'delete', 'data', '--json');
+  t.is(unasked.exitCode, 2);
+  t.is((JSON.parse(unasked.stderr) as { error: { code: string } }).error.code, 'USAGE');
   await ok('volume', 'delete', 'data', '--yes');
   t.is((await run('volume', 'get', 'data')).exitCode, 1);
 });
