@@ -33,7 +33,11 @@ export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRe
       if (hasErrno(error, 'ENOTDIR')) return;
       // The process has none left: that says nothing of the record, and the pool is tried again.
       if (hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM')) throw error;
-      index.putBroken(id, messageOf(error));
+      const isMissing = hasErrno(error, 'ENOENT');
+      index.putBroken(
+        id,
+        isMissing ? `${path} is missing; restore it from a backup` : messageOf(error),
+      );
     }
     await rm(`${path}.new`, { force: true });
   });

@@ -217,6 +217,10 @@ async function takeLock(host: Host, root: string, name: string): Promise<OpenedP
     if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
       throw unavailable(name, `${root} is served by another loopcsi process; stop that one first`);
     }
+    if (hasErrno(error, 'EROFS')) {
+      const what = 'see dmesg, and mount it read-write again';
+      throw unavailable(name, `the filesystem of ${root} is read-only; ${what}`, error);
+    }
     throw error;
   }
 }

@@ -250,7 +250,9 @@ export class Pool {
       this.#setProblem(
         new VolumeError(
           'unavailable',
-          `pool '${this.name}': ${this.settings.path} is gone (${messageOf(error)}); mount its disk again`,
+          error instanceof VolumeError
+            ? `pool '${this.name}': ${error.message}`
+            : `pool '${this.name}': ${this.settings.path} is gone (${messageOf(error)}); mount its disk again`,
           { cause: error },
         ),
       );

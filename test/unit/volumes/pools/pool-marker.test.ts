@@ -1,6 +1,7 @@
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import type { PoolSettings } from '../../../../src/volumes/pools/pool-settings.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 
@@ -68,4 +69,23 @@ test('a pool that is exchanged while it is open is not served', async (t) => {
   await pool.check();
   t.regex(pool.problem ?? '', /another pool now/);
   t.false(pool.isOpen);
+});
+
+test('a pool on a filesystem that is read-only says what to do', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  const { files } = node.host;
+  files.lock = async (path) => Promise.reject(new KernelError('open', 'EROFS', path));
+  t.regex(await problemOf(node), /is read-only; see dmesg, and mount it read-write again/);
+});
+
+test('a marker that is damaged while its pool is served is told as that, and left as it is', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a')]);
+  const marker = join(pathOf(node), 'pool.json');
+  await writeFile(marker, 'garbage');
+  const pool = domain.pools.named('a');
+  await pool.check();
+  t.regex(pool.problem ?? '', /pool\.json is not JSON; restore it from a backup$/);
+  t.is(await readFile(marker, 'utf8'), 'garbage');
 });
