@@ -130,9 +130,7 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
 
     async ControllerListVolumeHealth(request, call) {
       const page = await volumes.listVolumeHealth(call, parsePage(request));
-      const entries = page.entries.map(({ volume, signs }) =>
-        healthMessage(volume.record.id, signs),
-      );
+      const entries = page.entries.map(({ volumeId, signs }) => healthMessage(volumeId, signs));
       return { entries, next_token: page.nextToken };
     },
   };

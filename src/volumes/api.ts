@@ -12,6 +12,7 @@ import type {
   StageInput,
   StorageSign,
   Volume,
+  VolumeHealth,
   VolumeKind,
   VolumeSettings,
   VolumeStats,
@@ -68,7 +69,7 @@ export interface Volumes extends Snapshots {
   listVolumeHealth(
     call: Call,
     page: { maxEntries: number; startingToken: string },
-  ): Promise<Page<{ volume: Volume; signs: readonly HealthSign[] }>>;
+  ): Promise<Page<VolumeHealth>>;
   storageHealth(call: Call): Promise<readonly StorageSign[]>;
   /** undefined when the node can serve: at least one pool, every needed program; else why not, and what to do. */
   findUnready(call: Call): Promise<string | undefined>;

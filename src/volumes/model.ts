@@ -178,6 +178,12 @@ export interface HealthSign {
   readonly message: string;
 }
 
+/** The signs of one volume; its record may be unreadable. */
+export interface VolumeHealth {
+  readonly volumeId: string;
+  readonly signs: readonly HealthSign[];
+}
+
 export interface StorageSign {
   readonly pool: string;
   readonly status: 'STORAGE_DEGRADED' | 'STORAGE_UNREACHABLE';

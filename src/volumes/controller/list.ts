@@ -1,7 +1,8 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import type { Capability, HealthSign, Page, Volume } from '../model.ts';
+import { parseVolumeId } from '../ids.ts';
+import type { Capability, HealthSign, Page, Volume, VolumeHealth } from '../model.ts';
 import { mountWords } from '../node/mount-words.ts';
 import { requireFits } from '../node/stage.ts';
 import { candidatesFor, pageOf } from '../pools/index-of-records.ts';
@@ -33,32 +34,44 @@ function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Volumes with signs of trouble only (CSI spec, ControllerListVolumeHealth). */
+/** Volumes with signs of trouble only, those whose record cannot be read among them (CSI spec, ControllerListVolumeHealth). */
 export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
-): Promise<Page<{ volume: Volume; signs: readonly HealthSign[] }>> {
-  const entries = volumesFor(domain, { ...page, maxEntries: 0 });
-  const found: { volume: Volume; signs: readonly HealthSign[] }[] = [];
+): Promise<Page<VolumeHealth>> {
+  const all = { ...page, maxEntries: 0 };
+  const entries = [
+    ...volumesFor(domain, all).map(({ record }): string => record.id),
+    ...candidatesFor(unreadableIds(domain), { ...all, idOf: (id) => id }),
+  ].sort();
+  const found: VolumeHealth[] = [];
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
     const batch = entries.slice(start, start + checksAtOnce);
-    const signs = await Promise.all(batch.map((volume) => healthOf(domain, volume)));
-    batch.forEach((volume, i) => {
+    const signs = await Promise.all(batch.map((id) => healthOf(domain, id)));
+    batch.forEach((volumeId, i) => {
       const of = signs[i] ?? [];
-      if (of.length > 0) found.push({ volume, signs: of });
+      if (of.length > 0) found.push({ volumeId, signs: of });
     });
   }
   return pageOf(found, {
     maxEntries: page.maxEntries,
     startingToken: '',
-    idOf: ({ volume }) => volume.record.id,
+    idOf: ({ volumeId }) => volumeId,
   });
 }
 
-async function healthOf(domain: Domain, volume: Volume): Promise<readonly HealthSign[]> {
+/** Ascending. What lies beside the volumes and never was one is left to `doctor`. */
+function unreadableIds(domain: Domain): readonly string[] {
+  return domain.pools.all
+    .flatMap(({ volumes }) => [...volumes.broken.keys()])
+    .filter((id) => parseVolumeId(id) !== undefined)
+    .sort();
+}
+
+async function healthOf(domain: Domain, volumeId: string): Promise<readonly HealthSign[]> {
   try {
-    return await volumeHealth(domain, volume.record.id);
+    return await volumeHealth(domain, volumeId);
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') return [];
     return [{ status: 'DEGRADED', reason: 'HealthUnknown', message: messageOf(error) }];

@@ -31,4 +31,17 @@ test('what is no record of its place is set aside: the pool is served, and nobod
     entries.map(({ record: one }) => one.id),
     [record.id],
   );
+  const troubled = await volumes.listVolumeHealth(call(), { maxEntries: 2, startingToken: '' });
+  t.deepEqual(
+    troubled.entries.map(({ volumeId, signs }) => [volumeId, signs[0]?.reason]),
+    ['copied', 'empty'].map((name) => [idOf(name), 'RecordUnreadable']),
+  );
+  const rest = await volumes.listVolumeHealth(call(), {
+    maxEntries: 2,
+    startingToken: troubled.nextToken,
+  });
+  t.deepEqual(
+    rest.entries.map(({ volumeId }) => volumeId),
+    [idOf('torn')],
+  );
 });
