@@ -47,6 +47,7 @@ export async function publishEphemeral(
     async (operation) => {
       const existing = domain.pools.findEphemeral(volumeId);
       if (existing === undefined) {
+        if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
         await requireFreeTarget(input.targetPath, 'directory');
         const made = await prepare(domain, input, () => operation.beginEffects());
         await orFree(domain, made, input);
@@ -60,6 +61,14 @@ export async function publishEphemeral(
         mountThere(domain, existing, input),
       );
     },
+  );
+}
+
+/** Two volumes of one id: ending the use of the one would look for the other. */
+function isVolume(volumeId: string): VolumeError {
+  return new VolumeError(
+    'conflict',
+    `volume '${volumeId}' exists and is no inline ephemeral one; publish that, or choose another id`,
   );
 }
 

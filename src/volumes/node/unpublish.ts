@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { removeVolume } from '../controller/delete.ts';
@@ -15,7 +16,9 @@ import {
   remainsByMark,
   remainsOf,
 } from './attachment.ts';
+import { readNotes } from './node-notes.ts';
 import { unstageUnused } from './own-staging.ts';
+import { stagedNode } from './stage.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 import { endUse } from './unstage.ts';
 
@@ -45,6 +48,7 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   const { id, ephemeralTarget } = volume.record;
   await domain.guard.release(id);
   const present = await remainsOf(domain, volume, targetPath);
+  await requireNotStaging(domain, volume, { targetPath, present });
   await unmountTarget(domain, present, { id, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
@@ -57,6 +61,22 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   await domain.reached('unpublish:detached');
   // What was noted of it counts no more without its mount; the next notes leave it out.
   await unstageUnused(domain, volume);
+}
+
+/** The staging is the ground of every other target: only unstaging takes it away, which looks at those first. */
+async function requireNotStaging(
+  domain: Domain,
+  volume: FoundVolume,
+  { targetPath, present }: { targetPath: string; present: Attachment },
+): Promise<void> {
+  const { staged } = await readNotes(domain, volume);
+  if (staged === null || !present.mounts.some(({ target }) => target === targetPath)) return;
+  const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNode)];
+  if (!paths.includes(targetPath)) return;
+  throw new VolumeError(
+    'invalid',
+    `volume '${volume.record.id}': it is staged at ${targetPath}, not published there; unstage it instead`,
+  );
 }
 
 /** Of a volume that cannot be looked up only the target is certain: it goes, and a device that served nothing else. */

@@ -7,7 +7,7 @@ import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
 import { parseInlineAttributes } from '../../../src/volumes/parameters.ts';
 import { fakeNode, fakeSettings } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
-import { call, capability, plainSettings } from '../../helpers/scratch-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../helpers/scratch-node.ts';
 
 test('inline volumes that are not offered are refused with the way out, and nothing is made', async (t) => {
   const node = await fakeNode(t);
@@ -120,4 +120,19 @@ test('while an inline volume is made it is not taken away', async (t) => {
   });
   await publish('pod');
   t.is(other, 'busy');
+});
+
+test("an inline volume with the id of another volume is refused: its end would be the other one's", async (t) => {
+  const { node, volumes, pathOf } = await nodeWith(t);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));
+  const published = volumes.publishVolume(call(), {
+    volumeId: record.id,
+    stagingTargetPath: '',
+    targetPath: pathOf('v'),
+    capability: capability(),
+    readOnly: false,
+    ephemeral: { sizeBytes: 16n * MiB, settings: plainSettings },
+  });
+  t.is(await reasonOf(published), 'conflict');
+  t.deepEqual(await node.host.loops.list(), []);
 });

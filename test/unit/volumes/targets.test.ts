@@ -92,3 +92,24 @@ test('a volume hides nothing: neither files, nor its staging, nor a pool, nor wh
   t.is((await node.host.mounts.list()).length, before);
   t.is(await publish('mount', empty ?? ''), 'ok');
 });
+
+for (const kind of ['mount', 'block'] as const) {
+  test(`unpublishing the staging path of a ${kind} volume takes nothing away`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes } = await node.open([node.settings('a')]);
+    const { record } = await volumes.createVolume(call(), volumeInput('v', { kind }));
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const volumeId = record.id;
+    const staged = { volumeId, stagingTargetPath, capability: capability({ kind }) };
+    await volumes.stageVolume(call(), staged);
+    const before = await node.host.mounts.list();
+    for (const { target: targetPath } of before) {
+      const asked = volumes.unpublishVolume(call(), { volumeId, targetPath });
+      t.is(await reasonOf(asked), 'invalid', targetPath);
+    }
+    t.deepEqual(await node.host.mounts.list(), before);
+    await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+    t.deepEqual(await node.host.mounts.list(), []);
+  });
+}
