@@ -85,12 +85,21 @@ function addHelpCommand(program: Command): void {
     });
 }
 
+/** Nobody gets the result: the disk it goes to is full, or the reader of the pipe has left, who needs no word of it. */
+function endUnheard(error: NodeJS.ErrnoException, terminal: Terminal): never {
+  if (error.code !== 'EPIPE') {
+    terminal.note(`loopcsi: standard output cannot be written: ${error.message}`);
+  }
+  process.exit(1);
+}
+
 /** Runs one command line, without the program's own name; its exit code. Throws nothing. */
 export async function runCommandLine(
   argv: readonly string[],
   given: Omit<Invocation, 'terminal'> & { readonly streams: Streams },
 ): Promise<number> {
   const terminal = new Terminal(given.streams, given.environment);
+  given.streams.stdout.on('error', (error) => endUnheard(error, terminal));
   const invocation = { ...given, terminal };
   const isJson = argv.includes('--json');
   const note = isJson ? () => undefined : (text: string) => terminal.note(text);

@@ -7,6 +7,8 @@ import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 
+const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+
 interface Machine {
   readonly directory: string;
   readonly driver: DriverProcess;
@@ -300,4 +302,12 @@ onNode('without a driver: how to start one, doctor, and pools for the one to com
   // The driver leaves it mounted when it ends, as it leaves volumes.
   await driver.stop();
   await execa('umount', [join(shared, 'reflink')]);
+});
+
+onNode('a result that cannot be written is a failure in one sentence', async (t) => {
+  const { exitCode, stderr } = await execa('sh', ['-c', '"$0" help >/dev/full', launcher], {
+    reject: false,
+  });
+  t.is(exitCode, 1);
+  t.regex(stderr, /^loopcsi: standard output cannot be written: ENOSPC[^\n]*$/);
 });
