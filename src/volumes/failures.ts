@@ -38,6 +38,13 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
       cause,
     );
   }
+  if (hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN')) {
+    return new VolumeError(
+      'internal',
+      `${what}: ${messageOf(error)}; what it lies on has failed: look at the disk, and at the kernel's log`,
+      cause,
+    );
+  }
   if (error instanceof CommandError) {
     const detail = error.stderr.trim().split('\n').slice(-2).join('; ').slice(0, 400);
     return new VolumeError(

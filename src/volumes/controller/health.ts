@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { hasErrno, StuckError } from '../../host/errors.ts';
+import { messageOf } from '../../errors.ts';
+import { hasErrno, KernelError, StuckError } from '../../host/errors.ts';
+import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, StorageSign } from '../model.ts';
@@ -49,8 +51,16 @@ export async function signsOf(domain: Domain, volume: FoundVolume): Promise<read
 async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
   const { pool, record } = volume;
   if (!pool.isServed) return [awaySign(pool)];
-  const image = await domain.host.files.imageStatus(volume.imagePath).catch(() => undefined);
-  if (image === undefined) {
+  let image: ImageStatus;
+  try {
+    image = await domain.host.files.imageStatus(volume.imagePath);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    if (!hasErrno(error, 'ENOENT')) {
+      return [
+        sign('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; look at the pool's disk`),
+      ];
+    }
     return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
   }
   const signs: HealthSign[] = [];

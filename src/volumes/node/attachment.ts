@@ -63,7 +63,9 @@ export async function remainsOf(
   path: string,
 ): Promise<Attachment> {
   const image = await statusOf(domain, volume).catch((error: unknown) => {
-    if (error instanceof VolumeError) return undefined;
+    // Gone, or on a filesystem that has failed.
+    const isOut = hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
+    if (isOut || error instanceof VolumeError) return undefined;
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);

@@ -1,0 +1,29 @@
+import { execa } from 'execa';
+import { MiB } from '../../src/units.ts';
+import { onNode } from '../helpers/on-node.ts';
+import {
+  call,
+  mountVolume,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
+
+onNode('what is mounted of a pool whose filesystem has failed can be ended', async (t) => {
+  const node = await scratchNode(t, { ground: 'xfs', groundBytes: 512n * MiB });
+  const input = volumeInput('v', { sizeBytes: 64n * MiB });
+  const { record } = await node.volumes.createVolume(call(), input);
+  const paths = await mountVolume(node, record.id);
+  // As the kernel does it by itself when it cannot write the log any more.
+  await execa('xfs_io', ['-x', '-c', 'shutdown', node.poolPath]);
+  const [sign] = await node.volumes.volumeHealth(call(), record.id);
+  t.is(sign?.status, 'INACCESSIBLE');
+  await until('the pool is known to be away', () => !node.domain.pools.all[0]?.isServed);
+  await unmountVolume(node, record.id, paths);
+  await unmountVolume(node, record.id, paths);
+  t.deepEqual(
+    (await node.host.loops.list()).filter(({ mark }) => mark.includes(record.id)),
+    [],
+  );
+});
