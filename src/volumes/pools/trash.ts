@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readdir, rm, rmdir, unlink } from 'node:fs/promises';
+import { lstat, readdir, rm, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -145,16 +145,22 @@ export class Trash {
 
   async #remove(pool: Pool, name: string): Promise<void> {
     const directory = pool.pathOf('trash', name);
+    // A symbolic link goes itself: what it leads to was never in the pool.
+    if ((await lstat(directory)).isDirectory()) await this.#removeDirectory(directory);
+    else await unlink(directory);
+    await this.#reached('trash:removed');
+    pool.room.forgetTrash(name);
+    pool.room.invalidate();
+  }
+
+  async #removeDirectory(directory: string): Promise<void> {
     for (const entry of await readdir(directory, { withFileTypes: true })) {
       const path = join(directory, entry.name);
-      if (entry.name.startsWith('disk.img')) {
+      if (entry.isFile() && entry.name.startsWith('disk.img')) {
         await this.#host.files.removeInSlices(path, { sliceBytes, signal: this.#stop.signal });
       } else if (entry.isFile()) await unlink(path);
       else await rm(path, { recursive: true, force: true });
     }
     await rmdir(directory);
-    await this.#reached('trash:removed');
-    pool.room.forgetTrash(name);
-    pool.room.invalidate();
   }
 }

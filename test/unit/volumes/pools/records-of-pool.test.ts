@@ -1,4 +1,4 @@
-import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { MiB } from '../../../../src/units.ts';
@@ -44,4 +44,28 @@ test('what is no record of its place is set aside: the pool is served, and nobod
     rest.entries.map(({ volumeId }) => volumeId),
     [idOf('torn')],
   );
+});
+
+test('what a symbolic link in a pool leads to is not deleted with it', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const before = await open();
+  const { record } = await before.volumes.createVolume(call(), volumeInput('v'));
+  await before.close(100);
+  const outside = join(node.directory, 'outside');
+  await mkdir(outside);
+  await writeFile(join(outside, 'file'), 'kept');
+  const pathOf = (...names: string[]) => join(node.directory, 'a', ...names);
+  const linked = `linked${record.id.slice(-9)}`;
+  for (const link of [pathOf('trash', 'x'), pathOf('tmp', 'x'), pathOf('volumes', linked)]) {
+    await symlink(outside, link);
+  }
+  await rm(pathOf('volumes', record.id, 'disk.img'));
+  await symlink(join(outside, 'file'), pathOf('volumes', record.id, 'disk.img'));
+  const { volumes, domain } = await open();
+  for (const id of [linked, record.id]) await volumes.deleteVolume(call(), id);
+  await domain.trash.settled();
+  t.is(await readFile(join(outside, 'file'), 'utf8'), 'kept');
+  for (const area of ['trash', 'tmp', 'volumes'])
+    t.deepEqual(await readdir(pathOf(area)), [], area);
 });
