@@ -17,6 +17,8 @@ export interface TestRun {
 }
 
 const point = /^(not ok|ok) \d+ - (.*?)(?: # SKIP.*)?$/;
+/** What a failed test may take to clean up: devices and mounts, too. */
+const graceMs = 20_000;
 /** What AVA puts before a title when it runs more than one file. */
 const prefix = /^.* › /;
 
@@ -63,6 +65,7 @@ export async function runTests(
     isHung = true;
     void beforeKill().finally(end);
   }, boundMs);
+  let grace: NodeJS.Timeout | undefined;
   const closed = once(child, 'close');
   const [passed, failed, lines] = [new Set<string>(), [] as string[], [] as string[]];
   child.stderr.setEncoding('utf8').on('data', (text: string) => lines.push(text.trimEnd()));
@@ -71,10 +74,15 @@ export async function runTests(
     const [, verdict, words = ''] = point.exec(line) ?? [];
     const title = words.replace(prefix, '');
     if (verdict === 'ok') passed.add(title);
-    else if (verdict !== undefined) failed.push(title);
+    else if (verdict !== undefined) {
+      failed.push(title);
+      // Enough is known; a server that the failed test did not close would keep the run alive.
+      if (failFast) grace ??= setTimeout(end, graceMs);
+    }
   }
   await closed;
   clearTimeout(timer);
+  clearTimeout(grace);
   process.off('exit', end);
   const seconds = (performance.now() - startedAtMs) / 1000;
   const tail = lines.slice(-40).join('\n');

@@ -55,10 +55,12 @@ export class Workbench {
       recursive: true,
       filter: (path) => path !== skipped && !path.endsWith('.map'),
     });
+    // As it is now: it may be worked on meanwhile.
+    await cp(join(root, 'src'), join(directory, 'src'), { recursive: true });
     // Packages, and what tests read beside code.
-    for (const name of await readdir(root)) {
-      if (name !== 'dist' && name !== '.git')
-        await symlink(join(root, name), join(directory, name));
+    const own = ['dist', 'src', '.git'];
+    for (const name of (await readdir(root)).filter((one) => !own.includes(one))) {
+      await symlink(join(root, name), join(directory, name));
     }
     return new Workbench(directory);
   }

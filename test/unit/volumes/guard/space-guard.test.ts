@@ -1,10 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
+import { findGuarded } from '../../../../src/volumes/guard/space-guarded.ts';
 import type { OpenDeps } from '../../../../src/volumes/open.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
-import { call, capability, testSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import {
+  call,
+  capability,
+  plainSettings,
+  testSettings,
+  volumeInput,
+} from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
 const totalBytes = 8n * GiB;
@@ -102,10 +110,38 @@ for (const [name, end] of [
     await end(on);
     t.false(on.isFrozen());
     t.true(on.domain.guard.isExempt(on.at.volumeId));
+    const looks = () => on.node.host.calls.filter((one) => one === 'files.capacity').length;
+    const before = looks();
+    await until('the guard has looked again', () => looks() > before + 3);
+    t.false(on.isFrozen(), 'room has not');
     on.leave(enough);
     await until('it is guarded again', () => !on.domain.guard.isExempt(on.at.volumeId));
   });
 }
+
+test('a look that fails is not the last one', async (t) => {
+  const { node, leave, untilFrozen, isFrozen } = await guardedNode(t);
+  node.host.failNext('files.capacity', new KernelError('statfs', 'EIO', 'a test'));
+  leave(tooFew);
+  await untilFrozen();
+  t.true(isFrozen());
+});
+
+test('a thick volume, which takes nothing more of its pool, is not guarded', async (t) => {
+  const { node, volumes, domain, at } = await guardedNode(t);
+  const settings = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
+  const input = volumeInput('thick', { sizeBytes: 16n * MiB, settings });
+  const { record } = await volumes.createVolume(call(), input);
+  const stagingTargetPath = join(node.directory, 'thick');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  await volumes.stageVolume(call(), asked);
+  const guarded = await findGuarded(node.host, domain.pools.named('a'));
+  t.deepEqual(
+    guarded.map(({ record: { id } }) => id),
+    [at.volumeId],
+  );
+});
 
 test('unstage ends a freeze', async (t) => {
   const { volumes, at, leave, untilFrozen, domain } = await guardedNode(t);
