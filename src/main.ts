@@ -250,8 +250,9 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     log.fatal({ err: error }, 'uncaught');
     process.exit(failed);
   });
-  const running = await serve(config, { log });
   const { endProcess } = await import('./host/kernel.ts');
+  const running = await serve(config, { log });
+  // Nothing is awaited from here to the handlers of signals: whoever reads that it serves may end it at once.
   process.on('exit', endProcess);
   let stoppingAtMs: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

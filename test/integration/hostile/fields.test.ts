@@ -198,6 +198,11 @@ onNode('hostile bodies of every call of the plugin', async (t) => {
       'Nonsense',
     ]) {
       for (const one of fc.sample(body, { numRuns: runs, seed })) {
+        // What Docker repeats without its body is not answered: any answer would say that there is no such volume.
+        if (call === 'Get' && one.trim() === '') {
+          await t.throwsAsync(plugin(victim, '/VolumeDriver.Get', one), { code: 'ECONNRESET' });
+          continue;
+        }
         const code = await plugin(victim, `/VolumeDriver.${call}`, one);
         t.true(code === 200 || (code >= 400 && code < 500), `${call} ${one}: ${code}`);
       }
