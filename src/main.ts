@@ -14,6 +14,7 @@ import { Metrics } from './observe/metrics.ts';
 import type { Registration } from './rpc/registration.ts';
 import type * as ServerModule from './rpc/server.ts';
 import type { RunningServer } from './rpc/server.ts';
+import { stopOnSignals } from './stop-on-signals.ts';
 import { readVersion } from './version.ts';
 import type { Volumes } from './volumes/api.ts';
 import type { Reached } from './volumes/fault-points.ts';
@@ -22,9 +23,6 @@ import type { OpenedVolumes } from './volumes/open.ts';
 /** Exit codes: 0 done, 1 failed, 2 wrong use (docs/operations.md). */
 const failed = 1;
 const wrongUse = 2;
-
-/** Ctrl-C reaches the driver from the terminal and from npm: that is one wish, not two. */
-const sameSignalMs = 500;
 
 /** How long what looks at the pools for a watcher may take. */
 const lookBoundMs = 2_000;
@@ -252,29 +250,7 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
   });
   const { endProcess } = await import('./host/kernel.ts');
   const running = await serve(config, { log });
-  // Nothing is awaited from here to the handlers of signals: whoever reads that it serves may end it at once.
-  process.on('exit', endProcess);
-  let stoppingAtMs: number | undefined;
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      if (stoppingAtMs !== undefined) {
-        if (performance.now() - stoppingAtMs > sameSignalMs) process.exit(failed);
-        return;
-      }
-      stoppingAtMs = performance.now();
-      log.info({ signal }, 'stopping');
-      running.stop().then(
-        () => {
-          log.info('stopped');
-          process.exit(0);
-        },
-        (error: unknown) => {
-          log.fatal({ err: error }, 'stopping failed');
-          process.exit(failed);
-        },
-      );
-    });
-  }
+  stopOnSignals(running, { log, endProcess });
 }
 
 function isProgram(): boolean {
