@@ -1,7 +1,7 @@
 /** Builds the driver's image from the Dockerfile with buildah, on base images of this machine, without a registry. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { run } from '../command.ts';
+import { attempt, run } from '../command.ts';
 import { baseImages } from './base.ts';
 import { writeSbom } from './sbom.ts';
 
@@ -50,6 +50,9 @@ export async function buildDriverImage(options: BuildOptions): Promise<void> {
     const root = (await buildah('mount', container)).trim();
     await writeSbom(root, join(options.output, 'sbom.cdx.json'));
   } finally {
-    await buildah('rm', container);
+    // All, since a build leaves those of its earlier stages, mounted. So does buildah itself with its storage, which could then
+    // not be removed.
+    await buildah('rm', '--all');
+    await attempt('umount', [join(options.storage, 'root', 'overlay')]);
   }
 }
