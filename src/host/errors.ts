@@ -56,3 +56,8 @@ export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
     names.includes(error.code)
   );
 }
+
+/** Whether the filesystem or disk below has failed: an I/O error, a damaged one, a server that has gone. */
+export function isStorageFailure(error: unknown): boolean {
+  return hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
+}

@@ -128,7 +128,7 @@ export async function clear(device: LoopDevice, isKnown: () => boolean): Promise
       try {
         await checkSame(handle, device);
       } catch (error) {
-        if (hasErrno(error, 'ENXIO') || !doesNotAnswer(error) || !isKnown()) throw error;
+        if (!doesNotAnswer(error) || !isKnown()) throw error;
       }
       await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
     });

@@ -152,7 +152,10 @@ export class LoopScan {
  */
 export function doesNotAnswer(error: unknown): boolean {
   if (error instanceof StuckError) return true;
-  return error instanceof KernelError && error.syscall === 'LOOP_GET_STATUS64';
+  // ENXIO is an answer: nothing is attached.
+  return (
+    error instanceof KernelError && error.syscall === 'LOOP_GET_STATUS64' && error.errno !== 'ENXIO'
+  );
 }
 
 /** Each device is an owner of its own, so several may be asked at once; the others of this process keep slots too. */

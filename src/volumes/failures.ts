@@ -1,5 +1,5 @@
 import { messageOf, VolumeError } from '../errors.ts';
-import { CommandError, hasErrno, StuckError } from '../host/errors.ts';
+import { CommandError, hasErrno, isStorageFailure, StuckError } from '../host/errors.ts';
 import { MiB } from '../units.ts';
 import type { Pool } from './pools/pool.ts';
 
@@ -38,7 +38,7 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
       cause,
     );
   }
-  if (hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN')) {
+  if (isStorageFailure(error)) {
     return new VolumeError(
       'internal',
       `${what}: ${messageOf(error)}; what it lies on has failed: look at the disk, and at the kernel's log`,

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { markOf } from '../../host/loop-status.ts';
 import type { VolumeRecord } from '../../state/records.ts';
@@ -64,8 +64,7 @@ export async function remainsOf(
 ): Promise<Attachment> {
   const image = await statusOf(domain, volume).catch((error: unknown) => {
     // Gone, or on a filesystem that has failed.
-    const isOut = hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
-    if (isOut || error instanceof VolumeError) return undefined;
+    if (error instanceof VolumeError || isStorageFailure(error)) return undefined;
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
