@@ -1,11 +1,12 @@
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import * as v from 'valibot';
 import { startDriver } from '../helpers/driver.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
 
 /** The kinds of volumes that csi-sanity asks for: the driver's default filesystem, or raw block. */
 const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
@@ -15,8 +16,6 @@ type Kind = (typeof kinds)[number];
 const grounds = ['directory', 'xfs', 'btrfs'] as const satisfies readonly PoolGround[];
 
 const root = join(import.meta.dirname, '..', '..', '..');
-const isRoot = process.getuid?.() === 0;
-const onNode = isRoot ? test.serial : test.serial.skip;
 
 /** Reasons that were really met, over all runs. */
 const skipped = new Set<string>();

@@ -1,7 +1,8 @@
 /** A dockerd of Debian's docker.io in a node of the lab. The client is Debian's too, whatever else is on the PATH. */
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { exists } from '../../src/volumes/exists.ts';
 import { busybox, type Lab, type NodeSpace } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 
@@ -130,13 +131,6 @@ async function empty(daemon: Daemon): Promise<void> {
   } finally {
     await daemon.stop();
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function endOf(log: string): Promise<string> {

@@ -2,9 +2,10 @@
  * A machine that systemd boots, made of namespaces over this one's root: what it writes lies on a disk of the lab. The kernel,
  * its loop devices and the network are this machine's.
  */
-import { access, mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { exists } from '../../src/volumes/exists.ts';
 import { devicesBelow, devicesOn, makeGround } from '../helpers/ground.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
@@ -153,11 +154,4 @@ async function initOf(pid: number): Promise<number> {
   const line = await readFile(`/proc/${child}/cmdline`, 'utf8');
   if (!line.startsWith(systemd)) throw new Error(`systemd has not begun, ${line} runs`);
   return child;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
