@@ -3,6 +3,7 @@ import { filesystemCases } from './filesystems.ts';
 import { freezeCases } from './freezer.ts';
 import { loopCases } from './loops.ts';
 import { mountCases } from './mounts.ts';
+import { passerByCases } from './passers-by.ts';
 import type { ContractCase } from './stage.ts';
 
 /**
@@ -15,4 +16,5 @@ export const hostContract: readonly ContractCase[] = [
   ...mountCases,
   ...filesystemCases,
   ...freezeCases,
+  ...passerByCases,
 ];

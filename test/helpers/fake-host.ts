@@ -7,7 +7,9 @@ import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { FakeKernel } from './fake-kernel.ts';
 import { makeFakeLoops } from './fake-loops.ts';
 import { FakeMounts } from './fake-mounts.ts';
+import { FakePassersBy } from './fake-passers-by.ts';
 import { changeFakeSuperblock, type FakeSuperblock } from './fake-superblock.ts';
+import type { PassersBy } from './passers-by.ts';
 import { Watch } from './watch-calls.ts';
 
 export interface FakeHostOptions {
@@ -34,6 +36,8 @@ export class FakeHost implements Host {
   readonly freezer: Freezer;
   readonly facts: NodeFacts;
   readonly kernel = new FakeKernel();
+  /** What others do on this node. */
+  readonly passersBy: PassersBy = new FakePassersBy(this.kernel);
   /** Every call in order, `mounts.bind` and its arguments. */
   readonly watch = new Watch();
   readonly #missing: readonly string[];
@@ -77,16 +81,6 @@ export class FakeHost implements Host {
    */
   failNext(name: string, error: Error, options: { after?: boolean } = {}): void {
     this.watch.failNext(name, error, options);
-  }
-
-  /** Somebody has a file open below the topmost mount at `target`: unmounting it is EBUSY until the answer is called. */
-  openFileIn(target: string): () => void {
-    const mount = this.kernel.mounts.findLast((one) => one.target === target);
-    if (mount === undefined) throw new Error(`nothing is mounted at ${target}`);
-    mount.openFiles += 1;
-    return () => {
-      mount.openFiles -= 1;
-    };
   }
 
   /** Another mount namespace uses the device: it cannot be detached until the answer is called. */

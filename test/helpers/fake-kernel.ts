@@ -27,6 +27,8 @@ export interface FakeDevice {
   /** Held open by this process (autoclear) or, for a test, by somebody else. */
   held: boolean;
   heldElsewhere: boolean;
+  /** Descriptors that others have open on its node, which do not claim it. */
+  openers: number;
   live: LiveFilesystem | undefined;
 }
 
@@ -50,7 +52,7 @@ export class FakeKernel {
     imagePath: string,
     options: Omit<
       FakeDevice,
-      'number' | 'imageFd' | 'identity' | 'sizeBytes' | 'heldElsewhere' | 'live'
+      'number' | 'imageFd' | 'identity' | 'sizeBytes' | 'heldElsewhere' | 'openers' | 'live'
     >,
   ): FakeDevice {
     const imageFd = openSync(imagePath, options.readOnly ? 'r' : 'r+');
@@ -63,6 +65,7 @@ export class FakeKernel {
       identity: identityOf(imageFd),
       sizeBytes: sizeOf(imageFd),
       heldElsewhere: false,
+      openers: 0,
       live: undefined,
     };
     this.devices.set(number, device);
@@ -103,7 +106,38 @@ export class FakeKernel {
     ) {
       device.live = undefined;
     }
-    if (device.autoclear && !device.held && !this.isInUse(device)) this.detach(device);
+    const isOpen = device.held || device.openers > 0 || this.isInUse(device);
+    if (device.autoclear && !isOpen && this.devices.get(device.number) === device) {
+      this.detach(device);
+    }
+  }
+
+  /** LOOP_CLR_FD, by whomever: the device goes with its last opener, which may be this call. */
+  clear(device: FakeDevice): void {
+    device.autoclear = true;
+    this.settle(device);
+  }
+
+  /** Somebody opens the node, until the answer is called. */
+  open(device: FakeDevice): () => void {
+    device.openers += 1;
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      device.openers -= 1;
+      this.settle(device);
+    };
+  }
+
+  /**
+   * The device whose bytes a path shows: that of the filesystem mounted there, or whichever has the number of the node bound
+   * there now; undefined where there is none.
+   */
+  deviceShownAt(target: string): FakeDevice | undefined {
+    const mount = this.mounts.findLast((one) => one.target === target);
+    const number = mount?.device ?? /^\/loop(\d+)$/.exec(mount?.root ?? '')?.[1];
+    return number === undefined ? undefined : this.devices.get(Number(number));
   }
 }
 

@@ -43,8 +43,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       const found = kernel.find(device);
       if (found === undefined) return 'detached';
       found.held = false;
-      found.autoclear = true;
-      kernel.settle(found);
+      kernel.clear(found);
       return kernel.find(device) === undefined ? 'detached' : 'in-use';
     },
     isInUse: async (device) => {

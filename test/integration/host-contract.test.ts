@@ -1,11 +1,16 @@
 import { hostContract } from '../contract/host-contract.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { realPassersBy } from '../helpers/passers-by.ts';
 import { onScratch } from '../helpers/root-scratch.ts';
 
 for (const { name, run } of hostContract) {
   onNode(name, async (t) => {
     await onScratch(t, (scratch) =>
-      run({ ...scratch, equal: (actual, expected, what) => t.deepEqual(actual, expected, what) }),
+      run({
+        ...scratch,
+        passersBy: realPassersBy,
+        equal: (actual, expected, what) => t.deepEqual(actual, expected, what),
+      }),
     );
   });
 }

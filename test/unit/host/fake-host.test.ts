@@ -14,6 +14,7 @@ for (const { name, run } of hostContract) {
     try {
       await run({
         host,
+        passersBy: host.passersBy,
         directory,
         equal: (actual, expected, what) => t.deepEqual(actual, expected, what),
       });

@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { MiB } from '../../src/units.ts';
+import {
+  attached,
+  attachOptions,
+  type ContractCase,
+  makeDirectory,
+  makeImage,
+  mounted,
+} from './stage.ts';
+
+/** What the kernel does to a device that others use too. */
+export const passerByCases: readonly ContractCase[] = [
+  {
+    name: 'passers-by: a device that nobody has open goes with LOOP_CLR_FD, though its node is bound',
+    run: async (stage) => {
+      const { host, passersBy, directory, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const device = await host.loops.attach(path, attachOptions);
+      const target = join(directory, 'node');
+      await host.mounts.makeTarget(target, 'file');
+      await host.mounts.bind(device.path, target, { readOnly: false });
+      await passersBy.clearDevice(device.number);
+      equal(await host.loops.findByImage(device.backing), []);
+      equal((await host.mounts.at(target))?.root, `/loop${device.number}`);
+      await host.mounts.unmount(target);
+    },
+  },
+  {
+    name: 'passers-by: LOOP_CLR_FD of a device that somebody has open only makes it go at the last close',
+    run: async (stage) => {
+      const { host, passersBy, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const device = await host.loops.attach(path, attachOptions);
+      const close = await passersBy.openDevice(device.number);
+      equal(await host.loops.isInUse(device), false);
+      await passersBy.clearDevice(device.number);
+      const [present] = await host.loops.findByImage(device.backing);
+      equal([present?.number, present?.autoclear], [device.number, true]);
+      await close();
+      equal(await host.loops.findByImage(device.backing), []);
+    },
+  },
+  {
+    name: 'passers-by: LOOP_CLR_FD of a mounted device makes it go with its last mount',
+    run: async (stage) => {
+      const { host, passersBy, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const device = await host.loops.attach(path, attachOptions);
+      await mounted(stage, device, async () => {
+        await passersBy.clearDevice(device.number);
+        const [present] = await host.loops.findByImage(device.backing);
+        equal([present?.number, present?.autoclear], [device.number, true]);
+      });
+      equal(await host.loops.findByImage(device.backing), []);
+    },
+  },
+  {
+    name: 'passers-by: a filesystem that is mounted in another namespace claims its device',
+    run: async (stage) => {
+      const { host, passersBy, directory, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      await attached(stage, path, async (device) => {
+        const letGo = await mounted(stage, device, (target) =>
+          passersBy.mountElsewhere(target, directory),
+        );
+        equal(await host.loops.isInUse(device), true);
+        await letGo();
+        equal(await host.loops.isInUse(device), false);
+      });
+    },
+  },
+  {
+    name: 'passers-by: a mount with an open file is busy',
+    run: async (stage) => {
+      const { host, passersBy, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const publish = await makeDirectory(stage, 'publish');
+      await attached(stage, path, (device) =>
+        mounted(stage, device, async (staging) => {
+          await host.mounts.bind(staging, publish, { readOnly: false });
+          const letGo = await passersBy.openFile(publish);
+          const failed = await host.mounts.unmount(publish).then(
+            () => 'no error',
+            (error: unknown) => (error as { errno?: unknown }).errno,
+          );
+          await letGo();
+          equal(failed, 'EBUSY');
+          await host.mounts.unmount(publish);
+        }),
+      );
+    },
+  },
+  {
+    name: 'passers-by: an image of ours and one of theirs get numbers of their own',
+    run: async (stage) => {
+      const { host, passersBy, directory, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const theirs = join(directory, 'theirs.img');
+      await host.files.createImage(theirs, { sizeBytes: MiB, allocate: false });
+      await attached(stage, path, async (device) => {
+        const number = await passersBy.attach(theirs);
+        const again = await passersBy.attach(path);
+        const found = await host.loops.findByImage(await host.files.imageStatus(theirs));
+        equal(
+          found.map((one) => one.number),
+          [number],
+        );
+        const own = await host.loops.findByImage(device.backing);
+        equal(new Set(own.map((one) => one.number)), new Set([device.number, again]));
+        await passersBy.clearDevice(number);
+        await passersBy.clearDevice(again);
+      });
+    },
+  },
+];

@@ -1,0 +1,63 @@
+import { realTarget } from '../../src/host/mountinfo.ts';
+import type { FakeDevice, FakeKernel } from './fake-kernel.ts';
+import type { LetGo, PassersBy } from './passers-by.ts';
+
+/** What others do on a node in memory. */
+export class FakePassersBy implements PassersBy {
+  readonly #kernel: FakeKernel;
+
+  constructor(kernel: FakeKernel) {
+    this.#kernel = kernel;
+  }
+
+  async openDevice(number: number): Promise<LetGo> {
+    const close = this.#kernel.open(this.#device(number));
+    return async () => {
+      close();
+    };
+  }
+
+  async clearDevice(number: number): Promise<void> {
+    this.#kernel.clear(this.#device(number));
+  }
+
+  async attach(imagePath: string): Promise<number> {
+    const options = { readOnly: false, directIo: false, discard: true, sectorSize: 512 };
+    const others = { mark: imagePath, autoclear: false, held: false };
+    return this.#kernel.attach(imagePath, { ...options, ...others }).number;
+  }
+
+  async openFile(path: string): Promise<LetGo> {
+    const real = await realTarget(path);
+    const mount = this.#kernel.mounts.findLast((one) => one.target === real);
+    if (mount === undefined) throw new Error(`nothing is mounted at ${path}`);
+    // A node that is bound there is opened as the node itself.
+    const device =
+      mount.device === undefined ? this.#kernel.deviceShownAt(mount.target) : undefined;
+    const close = device === undefined ? undefined : this.#kernel.open(device);
+    mount.openFiles += 1;
+    let isOpen = true;
+    return async () => {
+      if (!isOpen) return;
+      isOpen = false;
+      mount.openFiles -= 1;
+      close?.();
+    };
+  }
+
+  async mountElsewhere(target: string): Promise<LetGo> {
+    const device = this.#kernel.deviceShownAt(target);
+    if (device?.live === undefined) throw new Error(`no filesystem is mounted at ${target}`);
+    device.heldElsewhere = true;
+    return async () => {
+      device.heldElsewhere = false;
+      this.#kernel.settle(device);
+    };
+  }
+
+  #device(number: number): FakeDevice {
+    const device = this.#kernel.devices.get(number);
+    if (device === undefined) throw new Error(`loop${number} is not attached`);
+    return device;
+  }
+}

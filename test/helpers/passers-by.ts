@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import { execa } from 'execa';
+import { mountsBelow } from './ground.ts';
+
+/** Ends what a passer-by does, once. */
+export type LetGo = () => Promise<void>;
+
+/** What others do on the node: services, people, other programs. The driver is told of none of it. */
+export interface PassersBy {
+  /** Opens a device node without claiming it, as udev, LVM and backup agents do. */
+  openDevice(number: number): Promise<LetGo>;
+  /** `losetup --detach`: LOOP_CLR_FD, whoever uses the device. */
+  clearDevice(number: number): Promise<void>;
+  /** `losetup --find`: attaches an image to the lowest free number, which it answers. */
+  attach(imagePath: string): Promise<number>;
+  /** Keeps a file or directory open at a path: what is mounted there is busy. */
+  openFile(path: string): Promise<LetGo>;
+  /** Keeps what is mounted at `target` mounted in another mount namespace, and of what is below `directory` only that. */
+  mountElsewhere(target: string, directory: string): Promise<LetGo>;
+}
+
+/** They do it on the real node, as root. */
+export const realPassersBy: PassersBy = {
+  openDevice: (number) => keepOpen(`/dev/loop${number}`),
+  clearDevice: async (number) => {
+    await execa('losetup', ['--detach', `/dev/loop${number}`]);
+  },
+  attach: async (imagePath) => {
+    const { stdout } = await execa('losetup', ['--find', '--show', imagePath]);
+    return Number(stdout.replace('/dev/loop', ''));
+  },
+  openFile: keepOpen,
+  mountElsewhere: async (target, directory) => {
+    const others = (await mountsBelow(directory)).filter((one) => one !== target).reverse();
+    const script = 'for one in "$@"; do umount "$one"; done; echo ready; exec sleep infinity';
+    const options = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...others];
+    const child = spawn('unshare', options, { stdio: ['ignore', 'pipe', 'ignore'] });
+    await once(child.stdout, 'data');
+    return () => end(child);
+  },
+};
+
+async function keepOpen(path: string): Promise<LetGo> {
+  const handle = await open(path, 'r');
+  let isOpen = true;
+  return async () => {
+    if (!isOpen) return;
+    isOpen = false;
+    await handle.close();
+  };
+}
+
+/** Its mount namespace ends with it. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
