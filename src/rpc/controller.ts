@@ -11,7 +11,7 @@ import { findMismatch } from './confirm.ts';
 import type { Front } from './front.ts';
 import type { Implementation } from './service.ts';
 import { snapshotMethods } from './snapshots.ts';
-import { accessibleTopology, isHere, requireReachable } from './topology.ts';
+import { accessibleTopology, isHere, mentionedNodeIds, requireReachable } from './topology.ts';
 import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
 import { healthMessage, volumeMessage } from './volume-message.ts';
 
@@ -49,6 +49,7 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
         settings: volumeSettings,
         parameters,
         source,
+        mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, here),
       };
       return { volume: volumeMessage(await volumes.createVolume(call, input), topology) };
     },

@@ -43,10 +43,17 @@ export function isHere(topology: Topology, here: NodeTopology): boolean {
   );
 }
 
-/** Whether a requirement names places, and none but this node. */
-export function isOnlyHere(requirement: TopologyRequirement | null, here: NodeTopology): boolean {
-  const requisite = requirement?.requisite ?? [];
-  return requisite.length > 0 && requisite.every((topology) => isHere(topology, here));
+/** The values of this driver's own segment, which are node ids unless those have no form of a label value. */
+export function mentionedNodeIds(
+  requirement: TopologyRequirement | null,
+  { key }: NodeTopology,
+): readonly string[] {
+  const places = [...(requirement?.requisite ?? []), ...(requirement?.preferred ?? [])];
+  return places.flatMap(({ segments }) =>
+    Object.entries(segments).flatMap(([name, value]) =>
+      name.toLowerCase() === key.toLowerCase() ? [value] : [],
+    ),
+  );
 }
 
 /**

@@ -51,19 +51,25 @@ export function tagOf(id: AnyId): string {
   return id.slice(-8);
 }
 
-/** Throws `not-found` for an id of another form or node: no such thing can be here. */
+/** The tag of the other node that an id belongs to; undefined for an id of this node, or of no form of ours. */
+export function otherNodeOf(id: string, nodeTag: string): string | undefined {
+  const parsed = parse(id);
+  if (parsed === undefined || tagOf(parsed) === nodeTag) return undefined;
+  return tagOf(parsed);
+}
+
+/** Throws `not-found` for an id of another form or node: it names nothing that this node could have. */
 export function requireOurs<T extends AnyId>(
   id: string,
   options: { nodeTag: string; kind: string },
 ): T {
+  const { nodeTag, kind } = options;
   const parsed = parse<T>(id);
-  if (parsed === undefined) {
-    throw new VolumeError('not-found', `${options.kind} '${id}' does not exist`);
-  }
-  if (tagOf(parsed) !== options.nodeTag) {
+  if (parsed === undefined) throw new VolumeError('not-found', `${kind} '${id}' does not exist`);
+  if (tagOf(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',
-      `${options.kind} '${id}' belongs to another node (tag ${tagOf(parsed)}); this one is ${options.nodeTag}`,
+      `${kind} '${id}' belongs to another node (tag ${tagOf(parsed)}, this one is ${nodeTag}); ask the driver of that node`,
     );
   }
   return parsed;

@@ -53,6 +53,8 @@ export interface CreateVolumeInput {
   /** As they came, for the record. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly source: VolumeSource | null;
+  /** Ids of nodes that the request mentions, so that an answer about another node can name it. They decide nothing. */
+  readonly mentionedNodeIds?: readonly string[];
   /** The request leaves the filesystem open: a copy then has its source's, whatever `fsType` says. */
   readonly fsTypeIsOpen?: boolean;
   /** Of all capabilities: checked now rather than at the first mount, and not kept, since a mount brings its own. */

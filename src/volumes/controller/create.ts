@@ -12,19 +12,24 @@ import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { createFromSource } from '../snapshots/restore.ts';
+import { requireSourceHere } from '../snapshots/source-node.ts';
 import { commitNew } from './new-entry.ts';
 import { defaultSectorSize, leastBytesOf, newRecord } from './new-volume.ts';
 
 /**
  * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
- * again. Throws `conflict` when the name stands for something else, `no-space`, `out-of-range`, `not-found` (source), `busy`.
+ * again. Throws `conflict` when the name stands for something else, `no-space` (also for a source on another node),
+ * `out-of-range`, `not-found` (source), `busy`.
  */
 export async function createVolume(
   domain: Domain,
   call: Call,
   input: CreateVolumeInput,
 ): Promise<Volume> {
-  const id = volumeIdFor(input.name, domain.settings.nodeTag);
+  const { nodeTag } = domain.settings;
+  const id = volumeIdFor(input.name, nodeTag);
+  // A repeated call may mention other nodes: it is the same request all the same.
+  const { mentionedNodeIds = [], ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
   return domain.operations.run(
     {
@@ -32,7 +37,7 @@ export async function createVolume(
       owner: id,
       exclusive: [`volume:${id}`],
       shared: source,
-      request: input,
+      request,
     },
     call,
     async (operation) => {
@@ -43,6 +48,9 @@ export async function createVolume(
         return { record: existing.record, pool: existing.pool.name };
       }
       requireMountOptions(input);
+      // Before the pools are asked: whether they are all served here says nothing about a source that is elsewhere.
+      const what = `volume '${input.name}'`;
+      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
       // Names are unique over all pools: the one that is away may hold it already.
       if (input.settings.pool === undefined) domain.pools.requireAllServed();
       if (input.source !== null) {
@@ -52,7 +60,7 @@ export async function createVolume(
       const sizeBytes = chooseCapacity(input.range, {
         leastBytes: leastBytesOf(domain, input.fsType),
         defaultBytes: domain.settings.defaultSizeBytes,
-        what: `volume '${input.name}'`,
+        what,
       });
       const record = newRecord(domain, { id, input, sizeBytes });
       operation.beginEffects();

@@ -6,6 +6,7 @@ import { deleteVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import {
+  otherNodeOf,
   parseSnapshotId,
   parseVolumeId,
   snapshotIdFor,
@@ -137,9 +138,12 @@ function findSource(domain: Domain, text: string): FoundSource {
   if (volume !== undefined) return sourceOf('volume', volume);
   if (snapshot !== undefined) return sourceOf('snapshot', snapshot);
   domain.pools.requireAllServed();
+  const tag = otherNodeOf(name, domain.settings.nodeTag);
+  const where =
+    tag === undefined ? '' : `; by its id it is on the node with tag ${tag}: make the copy there`;
   throw new VolumeError(
     'not-found',
-    `there is no ${kind ?? 'volume or snapshot'} '${name}' on this node`,
+    `there is no ${kind ?? 'volume or snapshot'} '${name}' on this node${where}`,
   );
 }
 

@@ -281,9 +281,30 @@ export const codes: Kind = {
     {
       name: 'an id of another node is looked for here',
       file: 'volumes/ids.ts',
-      text: lines('  if (tagOf(parsed) !== options.nodeTag) {', ''),
+      text: lines('  if (tagOf(parsed) !== nodeTag) {', ''),
       by: lines('  if (parsed.length === 0) {', ''),
       red: ['volumes/ids'],
+    },
+    {
+      name: 'a source on another node is said to exist nowhere',
+      file: 'volumes/snapshots/source-node.ts',
+      text: "    'no-space',",
+      by: "    'not-found',",
+      red: ['volumes/snapshots/source-node'],
+    },
+    {
+      name: 'a source on another node is not told apart from one that is gone',
+      file: 'volumes/ids.ts',
+      text: 'if (parsed === undefined || tagOf(parsed) === nodeTag)',
+      by: 'if (parsed === undefined || tagOf(parsed).length === 8)',
+      red: ['volumes/snapshots/source-node'],
+    },
+    {
+      name: 'CreateSnapshot does not state where its snapshot can be restored',
+      file: 'rpc/snapshot-message.ts',
+      text: 'accessible_topology: [topology],',
+      by: 'accessible_topology: [],',
+      red: ['rpc/snapshots'],
     },
     {
       name: 'a volume is used as another kind than it was made',
