@@ -6,11 +6,11 @@ import type {
 } from '../csi/types.ts';
 import type { GroupSnapshot, Snapshot } from '../volumes/model.ts';
 
-/** From the record alone: time and size are those of the cut, however often it is asked for (CSI spec, "CreateSnapshot"). */
-export function snapshotMessage(
-  { record }: Snapshot,
-  accessible_topology: readonly Topology[],
-): CsiSnapshot {
+/**
+ * From the record alone: time and size are those of the cut, however often it is asked for (CSI spec, "CreateSnapshot"). It
+ * always says where it can be restored.
+ */
+export function snapshotMessage({ record }: Snapshot, topology: Topology): CsiSnapshot {
   return {
     size_bytes: record.sizeBytes,
     snapshot_id: record.id,
@@ -18,7 +18,7 @@ export function snapshotMessage(
     creation_time: timestamp(record.createdAtMs),
     ready_to_use: record.state === 'ready',
     group_snapshot_id: record.groupId ?? '',
-    accessible_topology,
+    accessible_topology: [topology],
   };
 }
 
@@ -28,7 +28,7 @@ export function groupMessage(
 ): VolumeGroupSnapshot {
   return {
     group_snapshot_id: record.id,
-    snapshots: snapshots.map((snapshot) => snapshotMessage(snapshot, [topology])),
+    snapshots: snapshots.map((snapshot) => snapshotMessage(snapshot, topology)),
     creation_time: timestamp(record.createdAtMs),
     ready_to_use: snapshots.every((snapshot) => snapshot.record.state === 'ready'),
   };

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import * as v from 'valibot';
 import { startDriver } from '../helpers/driver.ts';
@@ -19,6 +19,24 @@ const root = join(import.meta.dirname, '..', '..', '..');
 
 /** Reasons that were really met, over all runs. */
 const skipped = new Set<string>();
+
+/**
+ * Specs of csi-sanity 5.6.0 that fail although the driver is right, and whether a failure is the one they are listed for;
+ * docs/csi-sanity.md says why. They run like all others: one that passes has to leave this list.
+ */
+const disagreements = new Map<string, (message: string) => boolean>([
+  [
+    'CreateSnapshot [Controller Server] should succeed when creating a snapshot with accessibility requirements',
+    differsInCacheOnly,
+  ],
+]);
+
+/** Of two Go structures that were compared: nothing of the messages differs, only where they lie and what was sent. */
+function differsInCacheOnly(message: string): boolean {
+  const text = message.replaceAll(/0x[0-9a-f]+/g, '').replaceAll(/sizeCache: \d+/g, '');
+  const [is, expected] = text.split('to equal').map((part) => part.replaceAll(/^Expected|\s/g, ''));
+  return is !== undefined && is.includes('csi.Topology') && is === expected;
+}
 
 const reportShape = v.array(
   v.object({
@@ -75,29 +93,50 @@ async function runSanity(
   );
   const closing = result.all.split('\n').find((line) => / Passed \| .* Failed/.test(line));
   t.log(closing ?? 'csi-sanity gave no summary');
-  if (result.exitCode !== 0) t.log(result.all.slice(-20_000), await driver.log());
-  t.is(result.exitCode, 0, `csi-sanity ${ground} ${kind}`);
-  await requireReasons(t, report);
+  const [suite] = v.parse(reportShape, JSON.parse(await readFile(report, 'utf8')));
+  const specs = suite?.SpecReports ?? [];
+  const isAsListed = requireListedFailures(t, specs);
+  if (!isAsListed) t.log(result.all.slice(-20_000), await driver.log());
+  t.is(result.exitCode, disagreements.size === 0 ? 0 : 1, `csi-sanity ${ground} ${kind}`);
+  await requireReasons(t, specs);
+}
+
+type Spec = v.InferOutput<typeof reportShape>[number]['SpecReports'][number];
+
+const nameOf = (spec: Spec): string =>
+  [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' ');
+
+/** Exactly the listed specs fail, each with what it is listed for. */
+function requireListedFailures(t: ExecutionContext, specs: readonly Spec[]): boolean {
+  const ended = ['passed', 'skipped', 'pending'];
+  const failed = specs.filter(({ State }) => !ended.includes(State));
+  let isAsListed = t.deepEqual(failed.map(nameOf), [...disagreements.keys()]);
+  for (const spec of failed) {
+    const message = spec.Failure?.Message ?? '';
+    const isExpected = disagreements.get(nameOf(spec))?.(message) ?? false;
+    isAsListed = t.true(isExpected, `${nameOf(spec)}: ${message}`) && isAsListed;
+  }
+  return isAsListed;
 }
 
 /** Every spec that did not run must have its reason in docs/csi-sanity.md, by the words of the suite. */
-async function requireReasons(t: ExecutionContext, report: string): Promise<void> {
-  const [suite] = v.parse(reportShape, JSON.parse(await readFile(report, 'utf8')));
-  const documented = await documentedReasons();
-  for (const spec of suite?.SpecReports ?? []) {
+async function requireReasons(t: ExecutionContext, specs: readonly Spec[]): Promise<void> {
+  const documented = await documentedIn('Specs that do not run, and why');
+  for (const spec of specs) {
     if (spec.State !== 'skipped' && spec.State !== 'pending') continue;
     const said = spec.Failure?.Message ?? '';
     const words = said === '' ? spec.LeafNodeText : said;
     skipped.add(words);
-    const name = [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' / ');
-    t.true(documented.has(words), `${name}: '${words}' is not in docs/csi-sanity.md`);
+    t.true(documented.has(words), `${nameOf(spec)}: '${words}' is not in docs/csi-sanity.md`);
   }
 }
 
-/** First column of the table of skipped specs. */
-async function documentedReasons(): Promise<ReadonlySet<string>> {
+/** First column of the table below that heading of docs/csi-sanity.md. */
+async function documentedIn(heading: string): Promise<ReadonlySet<string>> {
   const text = await readFile(join(root, 'docs', 'csi-sanity.md'), 'utf8');
-  return new Set([...text.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1] ?? ''));
+  const [, section = ''] = text.split(`\n## ${heading}\n`);
+  const [table = ''] = section.split('\n## ');
+  return new Set([...table.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1] ?? ''));
 }
 
 for (const ground of grounds) {
@@ -134,6 +173,12 @@ for (const { name, kind, flagsIn } of variants) {
 }
 
 onNode('csi-sanity: no reason stands in the docs for a spec that runs', async (t) => {
-  const stale = [...(await documentedReasons())].filter((words) => !skipped.has(words));
+  const documented = await documentedIn('Specs that do not run, and why');
+  const stale = [...documented].filter((words) => !skipped.has(words));
   t.deepEqual(stale, []);
+});
+
+test('csi-sanity: the docs list the specs that disagree, and no other', async (t) => {
+  const documented = await documentedIn('Specs that disagree, and why');
+  t.deepEqual([...documented], [...disagreements.keys()]);
 });

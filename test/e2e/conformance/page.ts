@@ -33,6 +33,8 @@ Written by \`LOOPCSI_SUITE_WRITE=yes npm run test:e2e:conformance\`: the \`Exter
 [test-driver.ts](../test/e2e/conformance/test-driver.ts). Claims use a pool that can reflink and, where the suite does not choose,
 XFS (the machine has no CAP_SYS_RESOURCE, which growing ext4 in use takes). VolumeSnapshotContents that the suite makes by hand get
 the label that names their node, as [kubernetes.md](kubernetes.md#snapshots) tells an operator.
+On one node nothing can be restored on another; \`test/integration/other-node.test.ts\` does that. The suite for CSI itself, and the
+one case in which it disagrees: [csi-sanity.md](csi-sanity.md).
 
 ${all.length} tests: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped by the suite itself, ${leftOutCount} left out${notRun === 0 ? '' : `, ${notRun} not run this time`}.
 ${failed}

@@ -43,8 +43,8 @@ test('a snapshot is answered as it stands in its record', async (t) => {
   });
 });
 
-test('GetSnapshot and ListSnapshots always state the topology, CreateSnapshot unless the caller named this node alone', async (t) => {
-  const { controller } = await serveFake(t);
+test('every answer about a snapshot says where it can be restored, whatever places the request named', async (t) => {
+  const { controller, group } = await serveMetadata(t);
   const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd' };
   const topologyFor = async (requisite: readonly (typeof here)[]) => {
     const accessibility_requirements = { requisite, preferred: [] };
@@ -54,7 +54,7 @@ test('GetSnapshot and ListSnapshots always state the topology, CreateSnapshot un
     });
     return snapshot?.accessible_topology;
   };
-  t.deepEqual(await topologyFor([here]), []);
+  t.deepEqual(await topologyFor([here]), [here]);
   t.deepEqual(await topologyFor([elsewhere, here]), [here]);
   t.deepEqual(await topologyFor([]), [here]);
   t.is(await codeOf(topologyFor([elsewhere])), 'RESOURCE_EXHAUSTED');
@@ -62,6 +62,14 @@ test('GetSnapshot and ListSnapshots always state the topology, CreateSnapshot un
   t.deepEqual(snapshot?.accessible_topology, [here]);
   const { entries } = await controller.ListSnapshots({});
   t.deepEqual(entries[0]?.snapshot?.accessible_topology, [here]);
+  const { group_snapshot: made } = await group.CreateVolumeGroupSnapshot({
+    name: 'group-1',
+    source_volume_ids: ['pvc-1.0123abcd'],
+  });
+  const { group_snapshot: found } = await group.GetVolumeGroupSnapshot({ group_snapshot_id: 'g' });
+  for (const member of [made?.snapshots[0], found?.snapshots[0]]) {
+    t.deepEqual(member?.accessible_topology, [here]);
+  }
 });
 
 test('requests without their form are refused before the domain hears of them', async (t) => {
