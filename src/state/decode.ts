@@ -8,9 +8,33 @@ export const byteCount = v.pipe(
   v.transform((text) => BigInt(text)),
 );
 
+/** The version of every record that this driver writes, and the only one that it reads. */
+const knownVersion = 1;
+
+/** A record of a later version of the driver: it is whole, so it must be neither replaced nor removed as a damaged one may be. */
+export class LaterVersionError extends VolumeError {
+  constructor(path: string, version: number) {
+    super(
+      'wrong-state',
+      `${path} was written by a later version of loopcsi (schemaVersion ${version}, this one reads ${knownVersion}); upgrade the driver`,
+    );
+    this.name = 'LaterVersionError';
+  }
+}
+
+/** An object whose unknown fields are kept: a record that this version rewrites keeps what a later one wrote into it. */
+export function looseRecord<const E extends v.ObjectEntries>(
+  entries: E,
+): v.GenericSchema<
+  v.InferInput<v.ObjectSchema<E, undefined>>,
+  v.InferOutput<v.ObjectSchema<E, undefined>>
+> {
+  return v.looseObject(entries);
+}
+
 /**
  * Decodes the text of a record. Throws `internal`, naming the file and the field: a record that does not decode stops its
- * own volume, not the driver, and is never overwritten.
+ * own volume, not the driver, and is never overwritten. Throws LaterVersionError for one of a later version.
  */
 export function decodeJson<S extends v.GenericSchema>(
   schema: S,
@@ -25,6 +49,8 @@ export function decodeJson<S extends v.GenericSchema>(
   }
   const result = v.safeParse(schema, value);
   if (!result.success) {
+    const version = versionOf(value);
+    if (version > knownVersion) throw new LaterVersionError(path, version);
     const issue = result.issues[0];
     throw new VolumeError(
       'internal',
@@ -32,6 +58,11 @@ export function decodeJson<S extends v.GenericSchema>(
     );
   }
   return result.output;
+}
+
+function versionOf(value: unknown): number {
+  if (typeof value !== 'object' || value === null || !('schemaVersion' in value)) return 0;
+  return typeof value.schemaVersion === 'number' ? value.schemaVersion : 0;
 }
 
 /** JSON as records are written: bigint as decimal strings, indented for people, a newline at the end. */

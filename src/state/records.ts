@@ -1,12 +1,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { byteCount, decodeJson, encodeJson } from './decode.ts';
+import { byteCount, decodeJson, encodeJson, looseRecord } from './decode.ts';
 import { type ReplaceFilePoint, replaceFile } from './replace-file.ts';
 
 const stringMap = v.record(v.string(), v.string());
 
 /** Where the first bytes of a volume came from. */
-const source = v.nullable(v.object({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }));
+const source = v.nullable(
+  looseRecord({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
+);
 
 const volumeFields = {
   name: v.string(),
@@ -20,7 +22,7 @@ const volumeFields = {
 };
 
 /** `volume.json`: what was asked for. What is attached, mounted or allocated is asked from the kernel. */
-export const volumeRecord = v.object({
+export const volumeRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: v.string(),
   ...volumeFields,
@@ -41,7 +43,7 @@ export const volumeRecord = v.object({
 export type VolumeRecord = Readonly<v.InferOutput<typeof volumeRecord>>;
 
 /** `snapshot.json`. */
-export const snapshotRecord = v.object({
+export const snapshotRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: v.string(),
   ...volumeFields,
@@ -55,7 +57,7 @@ export const snapshotRecord = v.object({
   state: v.picklist(['copying', 'ready']),
   /** What a copy under way needs to go on after a restart; null when it is ready. */
   copy: v.nullable(
-    v.object({
+    looseRecord({
       /** Bytes the copy will allocate: room is kept for them. */
       allocatedBytes: byteCount,
       /** st_mtime of the source's image in nanoseconds when the copy began: the copy goes on only while it is the same. */
@@ -70,7 +72,7 @@ export const snapshotRecord = v.object({
 export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
 
 /** `group.json`: the commit of a group snapshot. */
-export const groupRecord = v.object({
+export const groupRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: v.string(),
   name: v.string(),
@@ -83,7 +85,7 @@ export const groupRecord = v.object({
 export type GroupRecord = Readonly<v.InferOutput<typeof groupRecord>>;
 
 /** `pool.json`: written once, at the pool's first init. */
-export const poolMarker = v.object({
+export const poolMarker = looseRecord({
   schemaVersion: v.literal(1),
   uuid: v.string(),
   /** The node whose volumes these are: 8 hexadecimal digits, the end of every id. */
@@ -92,7 +94,18 @@ export const poolMarker = v.object({
 });
 export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
 
-const publication = v.object({
+/**
+ * `twin.json`, beside the record of an entry whose id another pool uses: it stays set aside over restarts, also when the
+ * other one is deleted meanwhile.
+ */
+export const twinNote = looseRecord({
+  schemaVersion: v.literal(1),
+  /** The pool whose entry is used, by uuid and by the name it had. */
+  usedPool: v.string(),
+  usedPoolName: v.string(),
+});
+
+const publication = looseRecord({
   targetPath: v.string(),
   readOnly: v.boolean(),
   accessMode: v.string(),
@@ -105,10 +118,10 @@ const publication = v.object({
  * It says what was asked, never what is: an entry counts only while the kernel shows its mount. Not fsynced, since mounts do
  * not outlive a power cut.
  */
-export const nodeRecord = v.object({
+export const nodeRecord = looseRecord({
   schemaVersion: v.literal(1),
   staged: v.nullable(
-    v.object({
+    looseRecord({
       stagingTargetPath: v.string(),
       accessMode: v.string(),
       mountFlags: v.array(v.string()),

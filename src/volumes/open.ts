@@ -30,6 +30,7 @@ import { Pool } from './pools/pool.ts';
 import type { PoolSettings } from './pools/pool-settings.ts';
 import { Pools } from './pools/pools.ts';
 import { Trash } from './pools/trash.ts';
+import { lookAgainAtAll } from './pools/twins.ts';
 import { RestoreCopies } from './snapshots/restore-copies.ts';
 import { settleSnapshots } from './snapshots/settle-snapshots.ts';
 import { snapshotCalls } from './snapshots/snapshot-calls.ts';
@@ -164,8 +165,14 @@ function lookAgainAndAgain(domain: Domain): () => void {
 }
 
 async function lookAgain(domain: Domain, pool: Pool): Promise<void> {
-  if (pool.isOpen) await domain.ownedBy(`pool ${pool.name}`, () => pool.check());
-  else await openPool(domain, pool);
+  if (!pool.isOpen) {
+    await openPool(domain, pool);
+    return;
+  }
+  await domain.ownedBy(`pool ${pool.name}`, async () => {
+    await pool.check();
+    await lookAgainAtAll(domain, pool);
+  });
 }
 
 async function withBound(work: Promise<unknown>, boundMs: number): Promise<void> {

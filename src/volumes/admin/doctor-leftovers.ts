@@ -6,6 +6,7 @@ import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { isMountOf, isNodeOf } from '../node/attachment.ts';
 import type { Pool } from '../pools/pool.ts';
+import { keptAreas } from '../pools/pool-open.ts';
 import { type Finding, ok, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
@@ -92,7 +93,7 @@ async function inPools(domain: Domain, seen: Seen): Promise<readonly Finding[]> 
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
     if (!seen.isWorking) findings.push(...(await halfMade(pool)));
-    findings.push(...(await trashed(pool)), ...unreadable(pool), ...groupless(pool));
+    findings.push(...(await trashed(pool)), ...setAside(pool), ...groupless(pool));
   }
   return findings;
 }
@@ -122,14 +123,20 @@ async function trashed(pool: Pool): Promise<readonly Finding[]> {
   ];
 }
 
-function unreadable(pool: Pool): readonly Finding[] {
-  return [...pool.volumes.broken, ...pool.snapshots.broken, ...pool.groups.broken].map(
-    ([id, why]) =>
-      warn(
-        `pool:${pool.name}:record`,
-        `'${id}' cannot be read: ${why}`,
-        'its image is untouched; put the record back from a backup, or move its directory out of the pool',
-      ),
+function setAside(pool: Pool): readonly Finding[] {
+  return keptAreas.flatMap((area) =>
+    [...pool.indexOf(area).aside].map(([id, { kind, message }]) => {
+      const name = `pool:${pool.name}:record`;
+      if (kind === 'unreadable') {
+        return warn(
+          name,
+          `'${id}' cannot be read: ${message}`,
+          'its image is untouched; put the record back from a backup, or move its directory out of the pool',
+        );
+      }
+      const [what = '', ...remedies] = message.split('; ');
+      return warn(name, what, remedies.join('; '));
+    }),
   );
 }
 

@@ -11,6 +11,7 @@ import type { CreateVolumeInput, Volume } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 import { createFromSource } from '../snapshots/restore.ts';
 import { requireSourceHere } from '../snapshots/source-node.ts';
 import { commitNew } from './new-entry.ts';
@@ -41,6 +42,7 @@ export async function createVolume(
     },
     call,
     async (operation) => {
+      await lookAgainAtAside(domain, { area: 'volumes', id });
       const existing = domain.pools.findVolume(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

@@ -11,11 +11,15 @@ import {
   remainsByMark,
 } from '../node/attachment.ts';
 import type { Call } from '../operations.ts';
+import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
+import { requireRemovable } from '../pools/set-aside.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 
 /**
  * CSI spec, DeleteVolume: an unknown volume is deleted already, but only when every pool could be asked. Throws `wrong-state`
- * while it is staged or published, or when it belongs to another node; `unavailable` while a pool is away.
+ * while it is staged or published, when it belongs to another node, and for what is set aside as the twin of another pool's
+ * or was written by a later version of the driver; `unavailable` while a pool is not served.
  */
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const id = parseVolumeId(volumeId);
@@ -32,7 +36,16 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
     { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
     call,
     async (operation) => {
-      if (isOnlyBroken(domain, id)) return removeBroken(domain, id);
+      await lookAgainAtAside(domain, { area: 'volumes', id });
+      const aside = domain.pools.asideOnly('volumes', id);
+      if (aside.length > 0) {
+        for (const { pool, why } of aside) {
+          pool.requireServed();
+          requireRemovable(why);
+        }
+        for (const { pool } of aside) await removeUnreadable(domain, pool, id);
+        return;
+      }
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
@@ -96,26 +109,16 @@ async function requireUnused(domain: Domain, id: string, present: Attachment): P
   }
 }
 
-function isOnlyBroken(domain: Domain, id: string): boolean {
-  const { all } = domain.pools;
-  if (all.some(({ volumes }) => volumes.get(id) !== undefined)) return false;
-  return all.some(({ volumes }) => volumes.broken.has(id));
-}
-
 /** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
-async function removeBroken(domain: Domain, id: string): Promise<void> {
-  for (const pool of domain.pools.all) {
-    if (!pool.volumes.broken.has(id)) continue;
-    pool.requireServed();
-    const image = await domain.host.files
-      .imageStatus(pool.pathOf('volumes', id, 'disk.img'))
-      .catch(() => undefined);
-    const present =
-      image === undefined
-        ? await remainsByMark(domain, [id])
-        : await attachmentTo(domain, await domain.host.loops.findByImage(image));
-    await requireUnused(domain, id, present);
-    for (const device of present.devices) await detach(domain, device, id);
-    await domain.trash.discard(pool, 'volumes', id);
-  }
+async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise<void> {
+  const image = await domain.host.files
+    .imageStatus(pool.pathOf('volumes', id, 'disk.img'))
+    .catch(() => undefined);
+  const present =
+    image === undefined
+      ? await remainsByMark(domain, [id])
+      : await attachmentTo(domain, await domain.host.loops.findByImage(image));
+  await requireUnused(domain, id, present);
+  for (const device of present.devices) await detach(domain, device, id);
+  await domain.trash.discard(pool, 'volumes', id);
 }

@@ -9,8 +9,10 @@ import { type Attachment, attachmentOf, isMountOf } from '../node/attachment.ts'
 import { readNotes } from '../node/node-notes.ts';
 import type { Pool } from '../pools/pool.ts';
 import { factsSoon } from '../pools/pool-measures.ts';
+import { keptAreas } from '../pools/pool-open.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { hasInodes } from '../pools/room.ts';
+import type { SetAside } from '../pools/set-aside.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
@@ -25,9 +27,12 @@ export async function volumeHealth(
   domain: Domain,
   volumeId: string,
 ): Promise<readonly HealthSign[]> {
+  const [aside] = domain.pools.asideOnly('volumes', volumeId);
+  if (aside !== undefined) {
+    const { kind, message } = aside.why;
+    return [sign('INACCESSIBLE', asideReasons[kind].volume, message)];
+  }
   for (const pool of domain.pools.all) {
-    const broken = pool.volumes.broken.get(volumeId);
-    if (broken !== undefined) return [sign('INACCESSIBLE', 'RecordUnreadable', broken)];
     const isKnown =
       pool.volumes.get(volumeId) !== undefined ||
       [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
@@ -238,15 +243,33 @@ export async function storageSigns(domain: Domain): Promise<readonly StorageSign
       const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
       signs.push({ pool: pool.name, status, reason, message });
     }
-    const broken = pool.volumes.broken.size + pool.snapshots.broken.size;
-    if (broken > 0) {
-      signs.push({
-        pool: pool.name,
-        status: 'STORAGE_DEGRADED',
-        reason: 'RecordsUnreadable',
-        message: `${broken} records of pool '${pool.name}' cannot be read; see the driver's log`,
-      });
-    }
+    signs.push(...asideSigns(pool));
   }
   return signs;
+}
+
+/** Reasons of what is set aside, of a volume and of its pool. */
+const asideReasons = {
+  unreadable: { volume: 'RecordUnreadable', pool: 'RecordsUnreadable', what: 'cannot be read' },
+  'later-version': {
+    volume: 'RecordOfLaterVersion',
+    pool: 'RecordsOfLaterVersion',
+    what: 'were written by a later version of the driver; upgrade it',
+  },
+  twin: {
+    volume: 'TwinSetAside',
+    pool: 'TwinsSetAside',
+    what: 'have the id of an entry of another pool and are not used',
+  },
+} as const satisfies Record<SetAside['kind'], unknown>;
+
+function asideSigns(pool: Pool): readonly StorageSign[] {
+  const all = keptAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
+  const kinds = new Set(all.map(({ kind }) => kind));
+  return [...kinds].map((kind) => {
+    const { pool: reason, what } = asideReasons[kind];
+    const those = all.filter((one) => one.kind === kind);
+    const message = `${those.length} ${those.length === 1 ? 'entry' : 'entries'} of pool '${pool.name}' ${what}: ${those[0]?.message ?? ''}`;
+    return { pool: pool.name, status: 'STORAGE_DEGRADED', reason, message };
+  });
 }

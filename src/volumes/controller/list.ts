@@ -34,16 +34,17 @@ function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Volumes with signs of trouble only, those whose record cannot be read among them (CSI spec, ControllerListVolumeHealth). */
+/** Volumes with signs of trouble only, those that are set aside among them (CSI spec, ControllerListVolumeHealth). */
 export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
 ): Promise<Page<VolumeHealth>> {
   const all = { ...page, maxEntries: 0 };
-  const entries = [
+  const ids = new Set([
     ...volumesFor(domain, all).map(({ record }): string => record.id),
-    ...candidatesFor(unreadableIds(domain), { ...all, idOf: (id) => id }),
-  ].sort();
+    ...candidatesFor(idsSetAside(domain), { ...all, idOf: (id) => id }),
+  ]);
+  const entries = [...ids].sort();
   const found: VolumeHealth[] = [];
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
@@ -62,9 +63,9 @@ export async function listVolumeHealth(
 }
 
 /** Ascending. What lies beside the volumes and never was one is left to `doctor`. */
-function unreadableIds(domain: Domain): readonly string[] {
+function idsSetAside(domain: Domain): readonly string[] {
   return domain.pools.all
-    .flatMap(({ volumes }) => [...volumes.broken.keys()])
+    .flatMap(({ volumes }) => [...volumes.aside.keys()])
     .filter((id) => parseVolumeId(id) !== undefined)
     .sort();
 }

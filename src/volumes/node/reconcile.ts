@@ -6,6 +6,7 @@ import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { exists } from '../exists.ts';
 import type { Pool } from '../pools/pool.ts';
+import { setTwinsAside } from '../pools/twins.ts';
 import { isMountOf, isNodeOf } from './attachment.ts';
 
 /** An image of a pool that may sit below a loop device. */
@@ -21,7 +22,7 @@ interface KnownImage {
  * it reports and leaves alone. Idempotent.
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
-  setTwinsAside(domain, pool);
+  await setTwinsAside(domain, pool);
   const devices = await domain.host.loops.list();
   if (devices.length > 0) {
     const mounts = await domain.host.mounts.list();
@@ -39,19 +40,6 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   await domain.trash.sweep(pool);
 }
 
-/** Ids are unique over all pools; one made again while this pool was away is used, its twin here is not. */
-function setTwinsAside(domain: Domain, pool: Pool): void {
-  for (const area of ['volumes', 'snapshots'] as const) {
-    for (const { id } of [...pool[area].values()]) {
-      const other = domain.pools.all.find((one) => one !== pool && one[area].get(id) !== undefined);
-      if (other === undefined) continue;
-      const why = `'${id}' stands in pool '${other.name}' and in pool '${pool.name}'; the one in '${pool.name}' is not used: look at ${pool.pathOf(area, id)} and move it away`;
-      pool[area].putBroken(id, why);
-      domain.log.error({ pool: pool.name, id, problem: why }, 'an id stands in two pools');
-    }
-  }
-}
-
 function keyOf(file: { device: bigint; inode: bigint }): string {
   return `${file.device}:${file.inode}`;
 }
@@ -66,8 +54,8 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
     for (const { id, fsType } of index.values()) {
       known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType });
     }
-    // One whose record cannot be read may be frozen or attached all the same.
-    for (const id of index.broken.keys()) {
+    // One that may not be used may be frozen or attached all the same.
+    for (const id of index.aside.keys()) {
       known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType: null });
     }
   }

@@ -1,11 +1,17 @@
 import { VolumeError } from '../../errors.ts';
 import type { Page } from '../model.ts';
+import type { SetAside } from './set-aside.ts';
 
-/** Records of one kind by id, with a stable ascending order for paging. Records that cannot be read are kept apart. */
+/** Records of one kind by id, with a stable ascending order for paging. What may not be used is kept apart. */
 export class Index<T extends { readonly id: string }> {
   readonly #records = new Map<string, T>();
-  readonly broken = new Map<string, string>();
+  readonly #aside = new Map<string, SetAside>();
   #sorted: readonly T[] | undefined;
+
+  /** Entries that are there, but that nothing may use, by id. */
+  get aside(): ReadonlyMap<string, SetAside> {
+    return this.#aside;
+  }
 
   get size(): number {
     return this.#records.size;
@@ -17,24 +23,23 @@ export class Index<T extends { readonly id: string }> {
 
   put(record: T): void {
     this.#records.set(record.id, record);
-    this.broken.delete(record.id);
+    this.#aside.delete(record.id);
     this.#sorted = undefined;
   }
 
-  /** Sets an entry aside: it is there, but nothing may use it. */
-  putBroken(id: string, why: string): void {
+  setAside(id: string, why: SetAside): void {
     if (this.#records.delete(id)) this.#sorted = undefined;
-    this.broken.set(id, why);
+    this.#aside.set(id, why);
   }
 
   delete(id: string): void {
     if (this.#records.delete(id)) this.#sorted = undefined;
-    this.broken.delete(id);
+    this.#aside.delete(id);
   }
 
   clear(): void {
     this.#records.clear();
-    this.broken.clear();
+    this.#aside.clear();
     this.#sorted = undefined;
   }
 

@@ -2,6 +2,7 @@ import { readdir, realpath, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import { LaterVersionError } from '../../state/decode.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {
   type GroupRecord,
@@ -25,8 +26,8 @@ type Retag = (id: string) => string;
 /**
  * Takes over a pool that carries another node's tag, or that stands where this node has seen another one. Ids end in the
  * node's tag, so every record is rewritten and its directory renamed; the marker comes last: until then the pool stays
- * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached, `conflict` when
- * an id would stand in two pools, `unavailable` when there is no pool.
+ * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached or a later version
+ * of the driver wrote one of its records, `conflict` when an id would stand in two pools, `unavailable` when there is no pool.
  */
 export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
   if (pool.isServed) return;
@@ -40,6 +41,7 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
       const end = `.${marker.nodeTag}`;
       const retag: Retag = (id) => (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id);
       await requireNamesFree(domain, pool, { root, retag });
+      await requireOurVersion(root);
       await retagAll(root, retag);
       await domain.reached('adopt:retagged');
       await writeRecord(poolMarker, join(root, 'pool.json'), { ...marker, nodeTag });
@@ -112,14 +114,32 @@ async function requireNamesFree(
   pool: Pool,
   { root, retag }: { root: string; retag: Retag },
 ): Promise<void> {
-  for (const area of ['volumes', 'snapshots'] as const) {
+  for (const area of ['volumes', 'snapshots', 'groups'] as const) {
     for (const id of (await entriesOf(join(root, area))).map(retag)) {
-      const other = domain.pools.all.find((one) => one !== pool && one[area].get(id) !== undefined);
+      const other = domain.pools.all.find(
+        (one) => one !== pool && (one[area].get(id) !== undefined || one[area].aside.has(id)),
+      );
       if (other === undefined) continue;
       throw new VolumeError(
         'conflict',
         `pool '${pool.name}': '${id}' would stand in pool '${other.name}' too; delete one of the two first`,
       );
+    }
+  }
+}
+
+/** Throws LaterVersionError: what this version does not know cannot get another id. */
+async function requireOurVersion(root: string): Promise<void> {
+  for (const [area, file, schema] of [
+    ['volumes', 'volume.json', volumeRecord],
+    ['ephemeral', 'volume.json', volumeRecord],
+    ['snapshots', 'snapshot.json', snapshotRecord],
+    ['groups', 'group.json', groupRecord],
+  ] as const) {
+    for (const id of await entriesOf(join(root, area))) {
+      await readRecord(schema, join(root, area, id, file)).catch((error: unknown) => {
+        if (error instanceof LaterVersionError) throw error;
+      });
     }
   }
 }

@@ -12,11 +12,11 @@ import type { Reached } from '../fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
-/** The rooms of a pool's directory. */
-export const poolAreas = ['volumes', 'ephemeral', 'snapshots', 'groups', 'tmp', 'trash'] as const;
+/** The directories whose entries have records. */
+export const keptAreas = ['volumes', 'ephemeral', 'snapshots', 'groups'] as const;
+export type KeptArea = (typeof keptAreas)[number];
+export const poolAreas = [...keptAreas, 'tmp', 'trash'] as const;
 export type PoolArea = (typeof poolAreas)[number];
-/** The rooms whose entries have records. */
-export type KeptArea = Exclude<PoolArea, 'tmp' | 'trash'>;
 
 /** What the pool's filesystem was seen to do. */
 export interface PoolAbilities {

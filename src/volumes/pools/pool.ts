@@ -4,22 +4,9 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
-import {
-  type GroupRecord,
-  groupRecord,
-  type NodeRecord,
-  type PoolMarker,
-  poolMarker,
-  readRecord,
-  type SnapshotRecord,
-  snapshotRecord,
-  type VolumeRecord,
-  volumeRecord,
-} from '../../state/records.ts';
+import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
 import type { OwnedBy } from '../domain.ts';
 import type { Reached } from '../fault-points.ts';
-import { Index } from './index-of-records.ts';
-import { loadArea } from './load-records.ts';
 import { Places } from './places.ts';
 import {
   type KeptArea,
@@ -30,6 +17,7 @@ import {
   poolAreas,
   probeAbilities,
 } from './pool-open.ts';
+import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { Room } from './room.ts';
 
@@ -53,10 +41,11 @@ const answerBoundMs = 10_000;
 export class Pool {
   readonly name: string;
   readonly settings: PoolSettings;
-  readonly volumes = new Index<VolumeRecord>();
-  readonly ephemerals = new Index<VolumeRecord>();
-  readonly snapshots = new Index<SnapshotRecord>();
-  readonly groups = new Index<GroupRecord>();
+  readonly #records = new PoolRecords();
+  readonly volumes = this.#records.volumes;
+  readonly ephemerals = this.#records.ephemeral;
+  readonly snapshots = this.#records.snapshots;
+  readonly groups = this.#records.groups;
   readonly room: Room;
   /** `node.json` of its volumes by id, as far as it was read or written. */
   readonly notes = new Map<string, NodeRecord>();
@@ -70,13 +59,25 @@ export class Pool {
   #openings = 0;
   /** What an earlier run left in it is settled: calls may use it. */
   #isSettled = false;
+  #wasServed = false;
   #problem: VolumeError | undefined;
+  /** Its records were read for the first time, or the first attempt to open it has ended. */
+  readonly firstRead: Promise<void>;
+  #firstReadEnded = (): void => undefined;
 
   constructor(settings: PoolSettings, deps: PoolDeps) {
     this.name = settings.name;
     this.settings = settings;
     this.#deps = deps;
     this.room = new Room(this, deps);
+    this.firstRead = new Promise((resolve) => {
+      this.#firstReadEnded = resolve;
+    });
+  }
+
+  /** Whether it was served before, by this run of the driver. */
+  get wasServed(): boolean {
+    return this.#wasServed;
   }
 
   get isServed(): boolean {
@@ -128,9 +129,7 @@ export class Pool {
 
   /** Whether something of that id stands in it. */
   has(id: string): boolean {
-    return [this.volumes, this.snapshots, this.ephemerals, this.groups].some(
-      (index) => index.get(id) !== undefined,
-    );
+    return this.#records.has(id);
   }
 
   /** fsync of these places: every rename into or out of them that was made before is on the disk afterwards. */
@@ -139,15 +138,19 @@ export class Pool {
     await this.#places.sync(...areas);
   }
 
+  /** What is known of the entries of an area. */
+  indexOf(area: KeptArea): AreaIndex {
+    return this.#records[area];
+  }
+
+  /** Reads one entry of an area again: it may have changed, or gone. */
+  loadEntry(area: KeptArea, id: string): Promise<void> {
+    return this.#records.loadEntry(this.root, area, id);
+  }
+
   /** Drops the record of what has left its place on the disk. */
   forget(area: KeptArea, id: string): void {
-    const index = {
-      volumes: this.volumes,
-      ephemeral: this.ephemerals,
-      snapshots: this.snapshots,
-      groups: this.groups,
-    };
-    index[area].delete(id);
+    this.indexOf(area).delete(id);
     this.notes.delete(id);
     this.room.invalidate();
   }
@@ -167,6 +170,7 @@ export class Pool {
     try {
       return await this.#opening;
     } finally {
+      this.#firstReadEnded();
       this.#opening = undefined;
     }
   }
@@ -182,22 +186,20 @@ export class Pool {
       this.#places ??= await Places.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
+      this.#firstReadEnded();
       await settle();
       this.#isSettled = true;
+      this.#wasServed = true;
       this.#deps.log.info(
         { pool: this.name, path: this.root, ...this.#abilities },
         'pool is served',
       );
       return true;
     } catch (error) {
-      const problem =
-        error instanceof VolumeError
-          ? error
-          : new VolumeError('unavailable', `pool '${this.name}': ${messageOf(error)}`, {
-              cause: error,
-            });
       await this.close();
-      this.#setProblem(problem);
+      const why = `pool '${this.name}': ${messageOf(error)}`;
+      const isExplained = error instanceof VolumeError;
+      this.#setProblem(isExplained ? error : new VolumeError('unavailable', why, { cause: error }));
       return false;
     }
   }
@@ -289,12 +291,6 @@ export class Pool {
     this.notes.clear();
     // What a crash left renamed is answered from now on, so it has to be on the disk first.
     await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
-    await loadArea(this.pathOf('volumes'), 'volume.json', volumeRecord, this.volumes);
-    await loadArea(this.pathOf('ephemeral'), 'volume.json', volumeRecord, this.ephemerals);
-    await loadArea(this.pathOf('snapshots'), 'snapshot.json', snapshotRecord, this.snapshots);
-    await loadArea(this.pathOf('groups'), 'group.json', groupRecord, this.groups);
-    for (const [id, why] of [...this.volumes.broken, ...this.snapshots.broken]) {
-      this.#deps.log.error({ pool: this.name, id, problem: why }, 'record cannot be read');
-    }
+    await this.#records.load(this.root, this.#deps.log.child({ pool: this.name }));
   }
 }

@@ -2,6 +2,8 @@ import { VolumeError } from '../../errors.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
 import type { Pool } from './pool.ts';
+import type { KeptArea } from './pool-open.ts';
+import { asideError, type SetAside } from './set-aside.ts';
 
 export interface FoundVolume {
   readonly pool: Pool;
@@ -78,16 +80,32 @@ export class Pools {
       pool.requireServed();
       return { pool, record, area: 'volumes', imagePath: pool.pathOf('volumes', id, 'disk.img') };
     }
-    for (const pool of this.all) {
-      const broken = pool.volumes.broken.get(id);
-      if (broken !== undefined) throw new VolumeError('internal', broken);
-    }
+    this.#requireNoneAside('volumes', id);
     return undefined;
+  }
+
+  /** The entries of that id that may not be used, of all pools; none where one pool has an entry that is used. */
+  asideOnly(
+    area: KeptArea,
+    id: string,
+  ): readonly { readonly pool: Pool; readonly why: SetAside }[] {
+    if (this.all.some((pool) => pool.indexOf(area).get(id) !== undefined)) return [];
+    return this.all.flatMap((pool) => {
+      const why = pool.indexOf(area).aside.get(id);
+      return why === undefined ? [] : [{ pool, why }];
+    });
+  }
+
+  /** Throws what a call must hear of an entry that may not be used; that of a damaged one last. */
+  #requireNoneAside(area: KeptArea, id: string): void {
+    const found = this.asideOnly(area, id);
+    const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
+    if (first !== undefined) throw asideError(first.why);
   }
 
   /** Whether a pool holds it as far as was seen: its record may be unreadable, its pool away by now. */
   hasVolume(id: string): boolean {
-    return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.broken.has(id));
+    return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.aside.has(id));
   }
 
   /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
@@ -120,10 +138,7 @@ export class Pools {
         return { pool, record, imagePath: pool.pathOf('snapshots', id, 'disk.img') };
       }
     }
-    for (const pool of this.all) {
-      const broken = pool.snapshots.broken.get(id);
-      if (broken !== undefined) throw new VolumeError('internal', broken);
-    }
+    this.#requireNoneAside('snapshots', id);
     return undefined;
   }
 
@@ -140,9 +155,8 @@ export class Pools {
     for (const pool of this.all) {
       const record = pool.groups.get(id);
       if (record !== undefined) return { pool, record };
-      const broken = pool.groups.broken.get(id);
-      if (broken !== undefined) throw new VolumeError('internal', broken);
     }
+    this.#requireNoneAside('groups', id);
     return undefined;
   }
 }

@@ -11,6 +11,7 @@ import type { Reached } from '../fault-points.ts';
 import { partName } from '../snapshots/snapshot-files.ts';
 import type { Pool } from './pool.ts';
 import type { KeptArea } from './pool-open.ts';
+import { requireRemovable } from './set-aside.ts';
 
 /** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
 const sliceBytes = 256n * MiB;
@@ -43,9 +44,11 @@ export class Trash {
 
   /**
    * Takes an entry out of its place: rename to `trash/<id>.<random>`, fsync of both parents. From the rename on it does not
-   * exist any more, here as on the disk, also when a later step fails. The blocks are freed later.
+   * exist any more, here as on the disk, also when a later step fails. The blocks are freed later. Throws `wrong-state` for
+   * what only a person may remove, whatever the caller has looked at.
    */
   async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
+    requireRemovable(pool.indexOf(area).aside.get(id));
     const name = `${id}.${randomUUID()}`;
     const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
     try {

@@ -4,10 +4,13 @@ import { explained } from '../failures.ts';
 import { parseSnapshotId, type SnapshotId, tagOf } from '../ids.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
+import { requireRemovable } from '../pools/set-aside.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 
 /**
  * CSI spec, DeleteSnapshot: an unknown snapshot is deleted already, but only when every pool could be asked. Throws `busy`
- * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's.
+ * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's, a twin, and one that a
+ * later version of the driver wrote.
  */
 export async function deleteSnapshot(
   domain: Domain,
@@ -24,6 +27,7 @@ export async function deleteSnapshot(
     { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },
     call,
     async (operation) => {
+      await lookAgainAtAside(domain, { area: 'snapshots', id });
       const pool = poolOf(domain, id);
       if (pool === undefined) {
         domain.pools.requireAllServed();
@@ -31,6 +35,7 @@ export async function deleteSnapshot(
         return;
       }
       pool.requireServed();
+      requireRemovable(pool.snapshots.aside.get(id));
       requireNoMember(pool, id);
       operation.beginEffects();
       await removeSnapshot(domain, pool, id);
@@ -43,7 +48,7 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Pr
   await explained(`snapshot '${id}'`, pool, async () => {
     await domain.copies.abort(id);
     // A copy that failed meanwhile has removed it already.
-    if (pool.snapshots.get(id) === undefined && !pool.snapshots.broken.has(id)) return;
+    if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
     // Who watched its copy sees that it is gone.
     domain.copies.noteMove();
@@ -59,11 +64,11 @@ function requireTag(domain: Domain, id: SnapshotId): void {
   );
 }
 
-/** The pool that holds it, whether or not its record can be read. */
-function poolOf(domain: Domain, id: SnapshotId): Pool | undefined {
-  return domain.pools.all.find(
-    ({ snapshots }) => snapshots.get(id) !== undefined || snapshots.broken.has(id),
-  );
+/** The pool whose snapshot of that id is used, else the first that has set one aside, else none. */
+function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
+  const aside = pools.asideOnly('snapshots', id);
+  const kept = aside.find(({ why }) => why.kind !== 'unreadable') ?? aside[0];
+  return kept?.pool ?? pools.all.find(({ snapshots }) => snapshots.get(id) !== undefined);
 }
 
 function requireNoMember(pool: Pool, id: SnapshotId): void {

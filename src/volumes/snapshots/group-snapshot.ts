@@ -8,6 +8,7 @@ import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot, Snapshot } from '../model.ts';
 import type { Call, Operation } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 import { type Cut, planCut } from './cut.ts';
 import { makeMembers, type NewMember, placeMember } from './group-members.ts';
 import { groupOf, sameMembers } from './groups.ts';
@@ -43,6 +44,7 @@ export async function createGroupSnapshot(
     },
     call,
     async (operation) => {
+      await lookAgainAtAside(domain, { area: 'groups', id });
       const existing = domain.pools.findGroup(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

@@ -6,6 +6,7 @@ import { type GroupId, parseGroupId, parseSnapshotId, requireOurs, tagOf } from 
 import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundSnapshot } from '../pools/pools.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 import { removeSnapshot } from './delete-snapshot.ts';
 
 export function groupOf(domain: Domain, record: GroupRecord): GroupSnapshot {
@@ -75,6 +76,10 @@ export async function deleteGroupSnapshot(
     },
     call,
     async (operation) => {
+      await lookAgainAtAside(domain, { area: 'groups', id });
+      for (const one of snapshotIds) {
+        await lookAgainAtAside(domain, { area: 'snapshots', id: one });
+      }
       const found = domain.pools.findGroup(id);
       if (found === undefined) {
         domain.pools.requireAllServed();

@@ -71,8 +71,8 @@ export async function removeHalfGroups(domain: Domain): Promise<void> {
     for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
       if (groupId === null || groupPool === null) continue;
       const home = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool);
-      // A record that cannot be read is there all the same.
-      if (home === undefined || home.groups.get(groupId) || home.groups.broken.has(groupId))
+      // A record that cannot be used is there all the same.
+      if (home === undefined || home.groups.get(groupId) || home.groups.aside.has(groupId))
         continue;
       // A group that is being made or deleted now holds the lock of its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;

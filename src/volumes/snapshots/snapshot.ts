@@ -10,6 +10,7 @@ import { snapshotIdFor } from '../ids.ts';
 import type { CreateSnapshotInput, Snapshot } from '../model.ts';
 import type { Call, Operation } from '../operations.ts';
 import type { FoundSnapshot } from '../pools/pools.ts';
+import { lookAgainAtAside } from '../pools/twins.ts';
 import { type Cut, type CutOptions, planCut, takeCuts } from './cut.ts';
 import { RoomForCut } from './room-for-cut.ts';
 import { settleCopy } from './settle-snapshots.ts';
@@ -42,6 +43,7 @@ export async function createSnapshot(
     },
     call,
     async (operation) => {
+      await lookAgainAtAside(domain, { area: 'snapshots', id });
       const existing = domain.pools.findSnapshot(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

@@ -89,7 +89,7 @@ test('a volume made again while its pool was away is used; its twin is told and 
   const health = await both.volumes.storageHealth(call());
   t.deepEqual(
     health.map(({ reason }) => reason),
-    ['RecordsUnreadable'],
+    ['TwinsSetAside'],
   );
   t.not(health[0]?.pool, used.pool);
   const page = await both.volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });

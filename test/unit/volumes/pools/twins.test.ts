@@ -1,0 +1,298 @@
+import { cp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+
+/** A volume, its snapshot and its group snapshot of one name each, made in one pool and again in another. */
+class Twins {
+  readonly node: FakeNode;
+  opened!: OpenedVolumes;
+  volumeId = '';
+  snapshotId = '';
+  groupId = '';
+  readonly #t: ExecutionContext;
+  /** The order in which the driver is told of its pools. */
+  readonly #order: readonly string[];
+
+  private constructor(t: ExecutionContext, node: FakeNode, order: readonly string[]) {
+    this.#t = t;
+    this.node = node;
+    this.#order = order;
+  }
+
+  /** All of it stands in `old` and in `new`; both are served, with what is in `new` in use. */
+  static async make(t: ExecutionContext, order: readonly string[]): Promise<Twins> {
+    const twins = new Twins(t, await fakeNode(t, { reflink: true }), order);
+    await twins.open(['old']);
+    await twins.#fill('old');
+    await twins.opened.close(100);
+    await twins.open(['new']);
+    await twins.#fill('new');
+    await twins.opened.close(100);
+    await twins.open(order);
+    return twins;
+  }
+
+  async open(names: readonly string[]): Promise<void> {
+    this.opened = await this.node.open(names.map((name) => this.node.settings(name)));
+  }
+
+  async restart(): Promise<void> {
+    await this.opened.close(100);
+    await this.open(this.#order);
+  }
+
+  async #fill(pool: string): Promise<void> {
+    const { volumes } = this.opened;
+    const settings = { ...plainSettings, pool };
+    const input = volumeInput('v', { settings, sizeBytes: 16n * MiB, kind: 'block' });
+    this.volumeId = (await volumes.createVolume(call(), input)).record.id;
+    const { record } = await volumes.createSnapshot(call(), {
+      name: 's',
+      sourceVolumeId: this.volumeId,
+      settings: { freeze: false },
+      parameters: {},
+    });
+    this.snapshotId = record.id;
+    const group = await volumes.createGroupSnapshot(call(), {
+      name: 'g',
+      sourceVolumeIds: [this.volumeId],
+      settings: { freeze: false },
+      parameters: {},
+    });
+    this.groupId = group.record.id;
+    await writeFile(join(this.pathOf(pool, 'volumes'), this.volumeId, 'disk.img'), pool, {
+      flag: 'r+',
+    });
+  }
+
+  pathOf(pool: string, area: string): string {
+    return join(this.node.directory, pool, area);
+  }
+
+  in(pool: string, area: string): Promise<string[]> {
+    return readdir(this.pathOf(pool, area));
+  }
+
+  async #groupMembers(): Promise<readonly string[]> {
+    const text = await readFile(
+      join(this.pathOf('old', 'groups'), this.groupId, 'group.json'),
+      'utf8',
+    );
+    return (JSON.parse(text) as { snapshotIds: string[] }).snapshotIds;
+  }
+
+  /** How each delete ends. */
+  async deleteAll(): Promise<Record<string, string>> {
+    const { volumes } = this.opened;
+    const members = await this.#groupMembers();
+    return {
+      group: await reasonOf(volumes.deleteGroupSnapshot(call(), this.groupId, members)),
+      snapshot: await reasonOf(volumes.deleteSnapshot(call(), this.snapshotId)),
+      volume: await reasonOf(volumes.deleteVolume(call(), this.volumeId)),
+    };
+  }
+
+  /** Everything that was made first stands there, whole, and nothing was deleted of it. */
+  async requireOldWhole(): Promise<void> {
+    const t = this.#t;
+    await this.opened.domain.trash.settled();
+    t.deepEqual(await this.in('old', 'volumes'), [this.volumeId]);
+    t.is((await this.in('old', 'snapshots')).length, 2);
+    t.deepEqual(await this.in('old', 'groups'), [this.groupId]);
+    t.deepEqual(await this.in('old', 'trash'), []);
+    const image = join(this.pathOf('old', 'volumes'), this.volumeId, 'disk.img');
+    t.is((await readFile(image)).subarray(0, 3).toString(), 'old');
+  }
+}
+
+const allOk = { group: 'ok', snapshot: 'ok', volume: 'ok' };
+const allRefused = { group: 'wrong-state', snapshot: 'wrong-state', volume: 'wrong-state' };
+
+for (const order of [
+  ['old', 'new'],
+  ['new', 'old'],
+]) {
+  test(`the one that was made again is used and deleted; repeated deletes never touch its twin: pools ${order.join(', ')}`, async (t) => {
+    const twins = await Twins.make(t, order);
+    const { pool } = await twins.opened.volumes.getVolume(call(), twins.volumeId);
+    t.is(pool, 'new');
+    t.is((await twins.opened.volumes.getSnapshot(call(), twins.snapshotId)).pool, 'new');
+    t.deepEqual(await twins.deleteAll(), allOk);
+    await twins.requireOldWhole();
+    for (const area of ['volumes', 'snapshots', 'groups']) {
+      t.deepEqual(await twins.in('new', area), [], area);
+    }
+    for (let repeat = 0; repeat < 2; repeat += 1) {
+      t.deepEqual(await twins.deleteAll(), allRefused);
+      await twins.requireOldWhole();
+    }
+    await twins.restart();
+    t.deepEqual(await twins.deleteAll(), allRefused, 'the answer was lost with the driver');
+    await twins.requireOldWhole();
+  });
+}
+
+test('a twin that is all that is left says where it is and what to do, in every call', async (t) => {
+  const twins = await Twins.make(t, ['old', 'new']);
+  const { volumes } = twins.opened;
+  await twins.deleteAll();
+  const path = join(twins.pathOf('old', 'volumes'), twins.volumeId);
+  const refused = { message: new RegExp(`${path} is not used .*move it out of the pool`) };
+  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), refused);
+  await t.throwsAsync(volumes.getVolume(call(), twins.volumeId), refused);
+  await t.throwsAsync(volumes.createVolume(call(), volumeInput('v', { kind: 'block' })), refused);
+  const stagingTargetPath = join(twins.node.directory, 'staging');
+  const staging = { volumeId: twins.volumeId, stagingTargetPath };
+  const asked = { ...staging, capability: capability({ kind: 'block' }) };
+  await t.throwsAsync(volumes.stageVolume(call(), asked), refused);
+  await volumes.unstageVolume(call(), staging);
+  const page = { maxEntries: 0, startingToken: '' };
+  t.deepEqual((await volumes.listVolumes(call(), page)).entries, []);
+  const [troubled, ...more] = (await volumes.listVolumeHealth(call(), page)).entries;
+  t.deepEqual(more, []);
+  t.like(troubled, { volumeId: twins.volumeId });
+  t.is(troubled?.signs[0]?.reason, 'TwinSetAside');
+  const signs = await volumes.storageHealth(call());
+  t.like(signs, [{ pool: 'old', reason: 'TwinsSetAside' }]);
+  t.regex(signs[0]?.message ?? '', /4 entries of pool 'old'/);
+  const findings = await twins.opened.administration.diagnose(call());
+  const told = findings.filter(({ name }) => name === 'pool:old:record');
+  t.is(told.length, 4);
+  t.true(told.every(({ remedy }) => /move it out of the pool/.test(remedy)));
+});
+
+test('the health of the one that is used is its own, whatever the order of the pools', async (t) => {
+  const twins = await Twins.make(t, ['old', 'new']);
+  const { volumes } = twins.opened;
+  t.deepEqual(await volumes.volumeHealth(call(), twins.volumeId), []);
+  const page = { maxEntries: 0, startingToken: '' };
+  t.deepEqual((await volumes.listVolumeHealth(call(), page)).entries, []);
+});
+
+test('after a twin was moved away all is clean again, without a restart', async (t) => {
+  const twins = await Twins.make(t, ['old', 'new']);
+  const { volumes } = twins.opened;
+  await twins.deleteAll();
+  for (const area of ['groups', 'snapshots', 'volumes']) {
+    for (const id of await twins.in('old', area)) {
+      await rename(
+        join(twins.pathOf('old', area), id),
+        join(twins.node.directory, `${area}-${id}`),
+      );
+    }
+  }
+  t.is(await reasonOf(volumes.deleteSnapshot(call(), twins.snapshotId)), 'ok');
+  t.is(await reasonOf(volumes.deleteVolume(call(), twins.volumeId)), 'ok');
+  t.is(await reasonOf(volumes.createVolume(call(), volumeInput('v'))), 'ok');
+});
+
+test('a twin is used once the other one is deleted and a person has removed its note', async (t) => {
+  const twins = await Twins.make(t, ['old', 'new']);
+  const note = join(twins.pathOf('old', 'volumes'), twins.volumeId, 'twin.json');
+  await rm(note);
+  await twins.restart();
+  t.is((await twins.opened.volumes.getVolume(call(), twins.volumeId)).pool, 'new');
+  t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other one is still there');
+  await twins.opened.volumes.deleteVolume(call(), twins.volumeId);
+  await rm(note);
+  const asked = volumeInput('v', { kind: 'block', sizeBytes: 16n * MiB });
+  t.is((await twins.opened.volumes.createVolume(call(), asked)).pool, 'old');
+  t.is(await reasonOf(twins.opened.volumes.deleteVolume(call(), twins.volumeId)), 'ok');
+});
+
+test('a pool that comes back to a running driver does not change which of two is used', async (t) => {
+  const node = await fakeNode(t);
+  const [a, b] = [node.settings('a'), node.settings('b')];
+  const first = await node.open([a]);
+  const { record } = await first.volumes.createVolume(call(), volumeInput('v'));
+  await first.close(100);
+  await rename(a.path, `${a.path}-away`);
+  const both = await node.open([a, b]);
+  const settings = { ...plainSettings, pool: 'b' };
+  await both.volumes.createVolume(call(), volumeInput('v', { settings }));
+  await rename(`${a.path}-away`, a.path);
+  t.is((await both.administration.adoptPool(call(), 'a')).problem, undefined);
+  t.is((await both.volumes.getVolume(call(), record.id)).pool, 'b');
+  await both.close(100);
+  await rename(b.path, `${b.path}-away`);
+  const alone = await node.open([a, b]);
+  t.is(await reasonOf(alone.volumes.getVolume(call(), record.id)), 'wrong-state', 'old data');
+});
+
+test('an entry whose record is damaged is a twin too, where another pool uses its id', async (t) => {
+  const node = await fakeNode(t);
+  const [a, b] = [node.settings('a'), node.settings('b')];
+  const first = await node.open([a]);
+  const { record } = await first.volumes.createVolume(call(), volumeInput('v'));
+  await first.close(100);
+  const second = await node.open([b]);
+  await second.volumes.createVolume(call(), volumeInput('v'));
+  await second.close(100);
+  await writeFile(join(a.path, 'volumes', record.id, 'volume.json'), 'damaged');
+  const both = await node.open([a, b]);
+  t.is(await reasonOf(both.volumes.deleteVolume(call(), record.id)), 'ok');
+  t.is(await reasonOf(both.volumes.deleteVolume(call(), record.id)), 'wrong-state');
+  t.deepEqual(await readdir(join(a.path, 'volumes')), [record.id]);
+});
+
+test('what a later version of the driver wrote is neither used nor removed nor rewritten', async (t) => {
+  const twins = await Twins.make(t, ['old']);
+  await twins.opened.close(100);
+  const files: readonly string[] = [
+    join(twins.pathOf('old', 'volumes'), twins.volumeId, 'volume.json'),
+    join(twins.pathOf('old', 'snapshots'), twins.snapshotId, 'snapshot.json'),
+    join(twins.pathOf('old', 'groups'), twins.groupId, 'group.json'),
+  ];
+  const texts: string[] = [];
+  for (const file of files) {
+    const record = JSON.parse(await readFile(file, 'utf8')) as object;
+    const text = JSON.stringify({ ...record, schemaVersion: 2, state: 'compressed' });
+    await writeFile(file, text);
+    await writeFile(`${file}.new`, 'half a replacement');
+    texts.push(text);
+  }
+  await twins.open(['old']);
+  for (let repeat = 0; repeat < 2; repeat += 1) {
+    t.deepEqual(await twins.deleteAll(), allRefused);
+    await twins.requireOldWhole();
+  }
+  const { volumes } = twins.opened;
+  const later = {
+    message: new RegExp(`${files.at(0) ?? ''} was written by a later version .*upgrade the driver`),
+  };
+  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), later);
+  await t.throwsAsync(volumes.createVolume(call(), volumeInput('v')), later);
+  const [sign] = await volumes.volumeHealth(call(), twins.volumeId);
+  t.is(sign?.reason, 'RecordOfLaterVersion');
+  for (const [index, file] of files.entries()) {
+    t.is(await readFile(file, 'utf8'), texts[index] ?? '');
+    t.is(await readFile(`${file}.new`, 'utf8'), 'half a replacement');
+  }
+});
+
+test('a pool with a record of a later version is not adopted: its ids would be rewritten', async (t) => {
+  const node = await fakeNode(t);
+  const a = node.settings('a');
+  const first = await node.open([a]);
+  const { record } = await first.volumes.createVolume(call(), volumeInput('v'));
+  await first.close(100);
+  const file = join(a.path, 'volumes', record.id, 'volume.json');
+  const text = (await readFile(file, 'utf8')).replace('"schemaVersion": 1', '"schemaVersion": 7');
+  await writeFile(file, text);
+  const marker = join(a.path, 'pool.json');
+  const foreign = (await readFile(marker, 'utf8')).replace(record.id.slice(-8), '0123abcd');
+  await writeFile(marker, foreign);
+  await cp(join(a.path, 'volumes', record.id), join(a.path, 'volumes', 'v.0123abcd'), {
+    recursive: true,
+  });
+  const opened = await node.open([a]);
+  const adopting = opened.administration.adoptPool(call(), 'a');
+  await t.throwsAsync(adopting, { message: /later version .*upgrade the driver/ });
+  t.is(await readFile(marker, 'utf8'), foreign);
+  t.deepEqual((await readdir(join(a.path, 'volumes'))).sort(), ['v.0123abcd', record.id].sort());
+});
