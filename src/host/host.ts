@@ -109,13 +109,21 @@ export interface AttachOptions {
   readonly autoclear?: boolean;
   /** At most so many dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
   readonly dirtyLimitBytes?: bigint;
-  /** Written to lo_file_name behind `loopcsi:`, cut to fit. */
+  /** Written to lo_file_name behind `loopcsi:`, as a hash when it does not fit. */
   readonly mark: string;
+  /** The device is held from the beginning, as `hold` does: nobody else can detach it in between. */
+  readonly hold?: boolean;
+  /** All mounts, as the caller has just seen them: no number is taken that is bound there. Read when not given. */
+  readonly mounts?: readonly Mount[] | undefined;
 }
 
 export interface LoopDevices {
   /** Every attached loop device of the machine, ours or not, but one whose image hangs: nothing can be done with that. */
   list(): Promise<readonly LoopDevice[]>;
+  /** The device of that number; undefined when nothing is attached to it. */
+  at(number: number): Promise<LoopDevice | undefined>;
+  /** Every attached device that goes at its last close. Cheap where there is none, however many are attached. */
+  listAutoclear(): Promise<readonly LoopDevice[]>;
   /**
    * Path of its image as sysfs has it: as whoever attached it saw it, ` (deleted)` behind one that is unlinked; undefined
    * when it is not attached any more.
@@ -125,20 +133,37 @@ export interface LoopDevices {
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]>;
   /**
    * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; tries again, within a bound, when another process
-   * took the number. Direct I/O is read back: look at `directIo` of the answer. Does not look for an existing device: the
+   * took the number. Never takes a number whose node is bound anywhere, and for some minutes prefers others to one that a held
+   * device had: whoever was given its node would see this image. Direct I/O is read back: look at `directIo` of the answer. Does not look for an existing device: the
    * caller does, under the volume's lock.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
-  /** Closes the descriptor that an `autoclear` attach keeps: now the device lives only as long as its mount. Idempotent. */
+  /**
+   * Keeps the device open (read-only, not exclusively) and takes AUTOCLEAR off, so that nobody else's LOOP_CLR_FD takes it away
+   * until `release` or `detach`. Answers whether it is still attached to that image. Idempotent.
+   */
+  hold(device: LoopDevice): Promise<boolean>;
+  /** Takes AUTOCLEAR off. Answers whether it is still attached to that image. Idempotent. */
+  keep(device: LoopDevice): Promise<boolean>;
+  /**
+   * Closes the descriptor that `hold` or an `autoclear` attach keeps: that device now lives only as long as its mount.
+   * Idempotent.
+   */
   release(device: LoopDevice): Promise<void>;
+  /**
+   * What the last close of a device does (BLKFLSBUF), which a held one does not meet: what raw writers left in its page cache
+   * is written to the image, and readers ask the image again.
+   */
+  writeBack(device: LoopDevice): Promise<void>;
   /** LOOP_SET_CAPACITY: the device takes the image's present size. */
   refreshSize(device: LoopDevice): Promise<void>;
   /**
    * LOOP_CLR_FD, then looks whether the device is really gone; waits for a bound. Afterwards LOOP_CTL_REMOVE when the
    * queue's settings were changed (`discard: false`, dirty limits), since those stick to the number. Answers `in-use`
-   * when something still holds it (the kernel then detaches at the last close). Already detached is `detached`.
+   * when something still uses it; the request is then taken back (AUTOCLEAR), unless it may be fulfilled `later`, at the last
+   * close. Already detached is `detached`.
    */
-  detach(device: LoopDevice): Promise<'detached' | 'in-use'>;
+  detach(device: LoopDevice, options?: { later?: boolean }): Promise<'detached' | 'in-use'>;
   /** open(O_EXCL): whether any mount namespace still uses the device. */
   isInUse(device: LoopDevice): Promise<boolean>;
   /** fsync of the device node: what raw block writers left in its page cache reaches the image. */

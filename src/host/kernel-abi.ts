@@ -52,6 +52,7 @@ export const layouts = {
 /** ioctl(2) requests. */
 export const requests = {
   LOOP_CLR_FD: 0x4c01,
+  LOOP_SET_STATUS64: 0x4c04,
   LOOP_GET_STATUS64: 0x4c05,
   LOOP_SET_CAPACITY: 0x4c07,
   LOOP_CONFIGURE: 0x4c0a,
@@ -60,6 +61,7 @@ export const requests = {
   LOOP_CTL_GET_FREE: 0x4c82,
   BLKGETSIZE64: 0x80081272,
   BLKSSZGET: 0x1268,
+  BLKFLSBUF: 0x1261,
   FICLONE: 0x40049409,
   FIFREEZE: 0xc0045877,
   FITHAW: 0xc0045878,

@@ -31,11 +31,14 @@ export async function openControl(): Promise<number> {
   }
 }
 
-/** A device just attached, and with `autoclear` the descriptor that keeps it so. */
-interface Configured {
-  readonly device: LoopDevice;
+/** A device just attached, and with `hold` or `autoclear` the descriptor that keeps it so. */
+interface Configured extends Attached {
   /** Of `incarnationOf`, read while the device was open. */
   readonly incarnation: bigint | undefined;
+}
+
+interface Attached {
+  readonly device: LoopDevice;
   readonly held: FileHandle | undefined;
 }
 
@@ -58,15 +61,13 @@ export async function configure(
     await makeMissingNode(number, path);
     return undefined;
   }
-  let kept = false;
-  let outcome: LoopDevice | 'taken' | 'spoiled';
+  let outcome: Attached | 'taken' | 'spoiled';
   let incarnation: bigint | undefined;
   try {
     outcome = await configureOpen(handle, { number, path }, imageFd, options);
     incarnation = incarnationOf(number);
-    kept = typeof outcome === 'object' && options.autoclear === true;
   } finally {
-    if (!kept) await closeHandle(handle, path);
+    await closeHandle(handle, path);
   }
   if (outcome === 'spoiled') {
     // Another process that tries this number may hold it open for an instant: the image must not be on two devices.
@@ -74,7 +75,7 @@ export async function configure(
     await replaceDevice(number);
   }
   if (typeof outcome === 'string') return undefined;
-  return { device: outcome, incarnation, held: kept ? handle : undefined };
+  return { ...outcome, incarnation };
 }
 
 async function configureOpen(
@@ -82,7 +83,7 @@ async function configureOpen(
   { number, path }: { number: number; path: string },
   imageFd: number,
   options: AttachOptions,
-): Promise<LoopDevice | 'taken' | 'spoiled'> {
+): Promise<Attached | 'taken' | 'spoiled'> {
   try {
     await ioctlOn(handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
       subject: path,
@@ -98,7 +99,10 @@ async function configureOpen(
     }
     if (!options.discard && !options.readOnly) await switchDiscardOff(number);
     if (options.dirtyLimitBytes !== undefined) await limitDirty(number, options.dirtyLimitBytes);
-    return await readStatus(handle, path);
+    const device = await readStatus(handle, path);
+    if (options.hold !== true && options.autoclear !== true) return { device, held: undefined };
+    // Not the descriptor that attached it, which can write: a kernel may refuse to mount what has a writer.
+    return { device, held: await openHandle(path, openFlags.read) };
   } catch (error) {
     await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
     throw error;

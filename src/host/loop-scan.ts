@@ -77,6 +77,25 @@ export class LoopScan {
     );
   }
 
+  /** The device as it is now, without opening it; undefined when this attachment of it was never read, or has ended. */
+  present(device: LoopDevice): LoopDevice | undefined {
+    if (!this.isKnown(device)) return undefined;
+    const now = presentState(device);
+    return this.isKnown(device) ? now : undefined;
+  }
+
+  /** The device of that number; undefined when nothing is attached to it. */
+  async at(number: number): Promise<LoopDevice | undefined> {
+    return incarnationOf(number) === undefined ? undefined : this.#read(number);
+  }
+
+  /** Those that go at their last close. Of the others only one attribute in memory is read. */
+  async listAutoclear(): Promise<readonly LoopDevice[]> {
+    const flagged = [...numbersWithSize()].filter(hasAutoclear);
+    const devices = await inParallel(flagged, (number) => this.#readIfItAnswers(number));
+    return devices.filter((device) => device !== undefined);
+  }
+
   async backingPath(number: number): Promise<string | undefined> {
     try {
       return (await readKernelText(sysfsPath(number, 'loop/backing_file'))).trimEnd();
@@ -182,6 +201,15 @@ function loopNumbers(): readonly number[] {
 function numbersWithSize(): ReadonlySet<number> {
   const table = readFileSync('/proc/partitions', 'latin1');
   return new Set([...table.matchAll(/ loop(\d+)$/gm)].map(([, number]) => Number(number)));
+}
+
+function hasAutoclear(number: number): boolean {
+  try {
+    return readFileSync(sysfsPath(number, 'loop/autoclear'), 'latin1').startsWith('1');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENODEV')) return false;
+    throw error;
+  }
 }
 
 /** The device with what can change while it stays attached; undefined when it has been detached. */

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { majorMinorOf } from './descriptor.ts';
+import { hasErrno } from './errors.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
 import { ioctlNow, ioctlOn } from './kernel.ts';
 import { constants, layouts } from './kernel-abi.ts';
@@ -10,9 +12,28 @@ const markPrefix = 'loopcsi:';
 /** lo_file_name is 64 bytes with its closing zero. */
 const markBytes = 63;
 
-/** What stands in lo_file_name of a device of ours that was attached with that mark: cut to fit. */
+/** How much of a mark that does not fit stands before its hash, for people. */
+const readableBytes = 20;
+
+/**
+ * What stands in lo_file_name of a device of ours that was attached with that mark. One that does not fit is told apart from
+ * others of the same beginning by its hash; no id contains a `~`.
+ */
 export function markOf(mark: string): string {
+  const whole = `${markPrefix}${mark}`;
+  if (Buffer.byteLength(whole) <= markBytes) return whole;
+  const hash = createHash('sha256').update(mark).digest('hex').slice(0, 32);
+  return `${markPrefix}${mark.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
+}
+
+/** What loopcsi 0.1.0 wrote there: the mark's beginning, which several ids may share. */
+export function truncatedMarkOf(mark: string): string {
   return Buffer.from(`${markPrefix}${mark}`).subarray(0, markBytes).toString();
+}
+
+/** Whether a loopcsi driver attached the device, this one or another. */
+export function isMarked({ mark }: LoopDevice): boolean {
+  return mark.startsWith(markPrefix);
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
@@ -47,6 +68,30 @@ export async function readStatus(
     sectorSize: sectorSize.readUInt32LE(),
     sizeBytes: sizeBytes.readBigUInt64LE(),
   };
+}
+
+/**
+ * Takes AUTOCLEAR off an open device, all else as it is (LOOP_SET_STATUS64). Answers whether it is still attached to what
+ * `device` says: then it stays so while the descriptor is open, and afterwards.
+ */
+export async function takeAutoclearBack(handle: FileHandle, device: LoopDevice): Promise<boolean> {
+  const info = Buffer.alloc(layouts.loop_info64.size);
+  const at = layouts.loop_info64.fields;
+  const about = { subject: device.path };
+  try {
+    await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, about);
+    const { backing } = device;
+    if (info.readBigUInt64LE(at.lo_device) !== backing.device) return false;
+    if (info.readBigUInt64LE(at.lo_inode) !== backing.inode) return false;
+    const flags = info.readUInt32LE(at.lo_flags);
+    if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
+    info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);
+    await ioctlOn(handle.fd, 'LOOP_SET_STATUS64', info, about);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENXIO')) return false;
+    throw error;
+  }
 }
 
 /** The argument of LOOP_CONFIGURE. */

@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { closeHandle, fsync, openFlags, withOpen } from './descriptor.ts';
+import { fsync, openFlags, withOpen } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
 import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from './host.ts';
 import { ioctl } from './kernel.ts';
@@ -10,10 +9,12 @@ import {
   configure,
   detachBoundMs,
   hasStickySettings,
-  openControl,
   replaceDevice,
 } from './loop-device.ts';
-import { incarnationOf, isSame, LoopScan, waitUntilGone } from './loop-scan.ts';
+import { HeldDevices } from './loop-hold.ts';
+import { boundNumbers, LoopNumbers } from './loop-numbers.ts';
+import { doesNotAnswer, incarnationOf, LoopScan, waitUntilGone } from './loop-scan.ts';
+import { readMounts } from './mountinfo.ts';
 
 /** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
@@ -27,13 +28,19 @@ export function makeLoopDevices(): LoopDevices {
 
 class KernelLoopDevices implements LoopDevices {
   readonly #scan = new LoopScan();
-  /** Numbers that an attach of this process is trying: GET_FREE gives several callers the same one. */
-  readonly #claimed = new Set<number>();
-  /** Descriptors that keep autoclear devices attached until they are mounted. */
-  readonly #held = new Map<number, { readonly handle: FileHandle; readonly device: LoopDevice }>();
+  readonly #numbers = new LoopNumbers(this.#scan);
+  readonly #held = new HeldDevices(this.#scan);
 
   list(): Promise<readonly LoopDevice[]> {
     return this.#scan.list();
+  }
+
+  at(number: number): Promise<LoopDevice | undefined> {
+    return this.#scan.at(number);
+  }
+
+  listAutoclear(): Promise<readonly LoopDevice[]> {
+    return this.#scan.listAutoclear();
   }
 
   backingPath({ number }: LoopDevice): Promise<string | undefined> {
@@ -49,18 +56,19 @@ class KernelLoopDevices implements LoopDevices {
       imagePath,
       options.readOnly ? openFlags.read : openFlags.readWrite,
       async (image) => {
+        const bound = boundNumbers(options.mounts ?? (await readMounts()));
         for (let attempt = 1; attempt <= attachTries; attempt += 1) {
-          const number = await this.#claimFree();
+          const number = await this.#numbers.claim(bound);
           try {
             const configured = await configure(number, image.fd, options);
             if (configured !== undefined) {
               const { device, held, incarnation } = configured;
               this.#scan.remember(device, incarnation);
-              if (held !== undefined) this.#held.set(number, { handle: held, device });
+              if (held !== undefined) this.#held.add(device, held);
               return device;
             }
           } finally {
-            this.#claimed.delete(number);
+            this.#numbers.unclaim(number);
           }
           if (attempt >= 8) await delay(Math.random() * 20);
         }
@@ -69,12 +77,20 @@ class KernelLoopDevices implements LoopDevices {
     );
   }
 
+  hold(device: LoopDevice): Promise<boolean> {
+    return this.#held.hold(device);
+  }
+
+  keep(device: LoopDevice): Promise<boolean> {
+    return this.#held.keep(device);
+  }
+
   async release(device: LoopDevice): Promise<void> {
-    const held = this.#held.get(device.number);
-    // The number may be another image's by now, whose descriptor must stay.
-    if (held === undefined || !isSame(held.device.backing, device.backing)) return;
-    this.#held.delete(device.number);
-    await closeHandle(held.handle, device.path);
+    await this.#held.release(device);
+  }
+
+  writeBack(device: LoopDevice): Promise<void> {
+    return this.#held.writeBack(device);
   }
 
   refreshSize(device: LoopDevice): Promise<void> {
@@ -84,20 +100,41 @@ class KernelLoopDevices implements LoopDevices {
     });
   }
 
-  async detach(device: LoopDevice): Promise<'detached' | 'in-use'> {
+  async detach(device: LoopDevice, { later = false } = {}): Promise<'detached' | 'in-use'> {
     const { number } = device;
-    await this.release(device);
+    const wasHeld = await this.#held.release(device);
     const incarnation = incarnationOf(number);
     // Settings of the queue stick to the number: such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
-    if (!(await clear(device, () => this.#scan.isKnown(device)))) return 'detached';
-    if (!(await waitUntilGone(number, incarnation, detachBoundMs))) {
-      // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
-      if (await this.isInUse(device)) return 'in-use';
-      if (!(await waitUntilGone(number, incarnation, passingBoundMs))) return 'in-use';
+    if (
+      (await clear(device, () => this.#scan.isKnown(device))) &&
+      !(await this.#isGoneSoon(device, incarnation)) &&
+      (later || (await this.#takeBack(device)))
+    ) {
+      return 'in-use';
     }
+    if (wasHeld) this.#numbers.rest(number);
     if (sticky) await replaceDevice(number);
     return 'detached';
+  }
+
+  /** Undoes the request to detach; false when it was fulfilled in between. */
+  async #takeBack(device: LoopDevice): Promise<boolean> {
+    try {
+      return await this.keep(device);
+    } catch (error) {
+      // Its image cannot be asked any more: it is in use all the same.
+      if (doesNotAnswer(error)) return true;
+      throw error;
+    }
+  }
+
+  async #isGoneSoon(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
+    const { number } = device;
+    if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;
+    // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
+    if (await this.isInUse(device)) return false;
+    return waitUntilGone(number, incarnation, passingBoundMs);
   }
 
   async isInUse(device: LoopDevice): Promise<boolean> {
@@ -127,17 +164,5 @@ class KernelLoopDevices implements LoopDevices {
       if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
       throw error;
     }
-  }
-
-  async #claimFree(): Promise<number> {
-    const subject = 'a free loop device';
-    const control = await openControl();
-    let number = await ioctl(control, 'LOOP_CTL_GET_FREE', 0, { subject });
-    while (this.#claimed.has(number)) {
-      const other = this.#scan.idleNumbers().find((idle) => !this.#claimed.has(idle));
-      number = other ?? (await ioctl(control, 'LOOP_CTL_ADD', -1, { subject }));
-    }
-    this.#claimed.add(number);
-    return number;
   }
 }

@@ -97,7 +97,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: a mounted device stays until its unmount, and then goes by itself',
+    name: 'loops: a mounted device is not detached, and nobody detaches it after its unmount either',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -107,10 +107,109 @@ export const loopCases: readonly ContractCase[] = [
         equal(await host.loops.detach(device), 'in-use');
         equal(
           (await host.loops.findByImage(device.backing)).map(({ autoclear }) => autoclear),
-          [true],
+          [false],
+        );
+      });
+      equal(await host.loops.findByImage(device.backing), [device]);
+      equal(await host.loops.detach(device), 'detached');
+    },
+  },
+  {
+    name: 'loops: a mounted device that may go later goes with its unmount',
+    run: async (stage) => {
+      const { host, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const device = await host.loops.attach(path, attachOptions);
+      await mounted(stage, device, async () => {
+        equal(await host.loops.detach(device, { later: true }), 'in-use');
+        const [flagged] = await host.loops.findByImage(device.backing);
+        equal(flagged?.autoclear, true);
+        equal(
+          (await host.loops.listAutoclear()).filter(({ number }) => number === device.number),
+          [flagged],
         );
       });
       equal(await host.loops.findByImage(device.backing), []);
+    },
+  },
+  {
+    name: 'loops: a held device is detached by its holder alone, and what others asked for is taken back',
+    run: async (stage) => {
+      const { host, equal, passersBy } = stage;
+      const path = await makeImage(stage, 'a');
+      for (const isHeldFromTheStart of [true, false]) {
+        const hold = isHeldFromTheStart;
+        const device = await host.loops.attach(path, { ...attachOptions, hold });
+        if (!hold) equal(await host.loops.hold(device), true);
+        equal(await host.loops.isInUse(device), false);
+        await passersBy.clearDevice(device.number);
+        const found = () => host.loops.findByImage(device.backing);
+        equal(
+          (await found()).map(({ autoclear }) => autoclear),
+          [true],
+        );
+        equal(await host.loops.keep(device), true);
+        equal(await found(), [device]);
+        await host.loops.release(device);
+        equal(await found(), [device]);
+        equal(await host.loops.hold(device), true);
+        await host.loops.writeBack(device);
+        equal(await host.loops.detach(device), 'detached');
+        equal([await host.loops.keep(device), await host.loops.hold(device)], [false, false]);
+      }
+    },
+  },
+  {
+    name: 'loops: all else of a device is as it was when a detach was taken back',
+    run: async (stage) => {
+      const { host, equal, passersBy } = stage;
+      const path = await makeImage(stage, 'a');
+      for (const readOnly of [true, false]) {
+        const device = await host.loops.attach(path, { ...attachOptions, readOnly, hold: true });
+        await passersBy.clearDevice(device.number);
+        equal(await host.loops.hold(device), true);
+        equal(await host.loops.at(device.number), device);
+        equal(await host.loops.detach(device), 'detached');
+        equal(await host.loops.findByImage(device.backing), []);
+      }
+    },
+  },
+  {
+    name: 'loops: no device gets a number whose node is bound somewhere',
+    run: async (stage) => {
+      const { host, directory, equal } = stage;
+      const [one, other] = [await makeImage(stage, 'a'), await makeImage(stage, 'b')];
+      const lost = await host.loops.attach(one, attachOptions);
+      const target = join(directory, 'node');
+      await host.mounts.makeTarget(target, 'file');
+      await host.mounts.bind(lost.path, target, { readOnly: false });
+      equal(await host.loops.detach(lost), 'detached');
+      for (const hasSeen of [true, false]) {
+        const mounts = hasSeen ? await host.mounts.list() : undefined;
+        await attached(
+          stage,
+          other,
+          async (device) => {
+            equal(device.number === lost.number, false);
+          },
+          { mounts },
+        );
+      }
+      await host.mounts.unmount(target);
+    },
+  },
+  {
+    name: 'loops: the number of a device whose node was given away is not used again at once',
+    run: async (stage) => {
+      const { host, equal } = stage;
+      const path = await makeImage(stage, 'a');
+      const given = await host.loops.attach(path, { ...attachOptions, hold: true });
+      equal(await host.loops.detach(given), 'detached');
+      for (let times = 0; times < 3; times += 1) {
+        await attached(stage, path, async (device) => {
+          equal(device.number === given.number, false);
+        });
+      }
     },
   },
   {

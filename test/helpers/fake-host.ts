@@ -4,7 +4,7 @@ import { makeFiles } from '../../src/host/files.ts';
 import type { Freezer, FsType, Host, NodeFacts } from '../../src/host/host.ts';
 import { FakeBlocks } from './fake-copies.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
-import { FakeKernel } from './fake-kernel.ts';
+import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
 import { makeFakeLoops } from './fake-loops.ts';
 import { FakeMounts } from './fake-mounts.ts';
 import { FakePassersBy } from './fake-passers-by.ts';
@@ -85,13 +85,25 @@ export class FakeHost implements Host {
 
   /** Another mount namespace uses the device: it cannot be detached until the answer is called. */
   useElsewhere(number: number): () => void {
-    const device = this.kernel.devices.get(number);
-    if (device === undefined) throw new Error(`loop${number} is not attached`);
+    const device = this.#attached(number);
     device.heldElsewhere = true;
     return () => {
       device.heldElsewhere = false;
       this.kernel.settle(device);
     };
+  }
+
+  /** Somebody detaches the device while no driver runs that holds it. */
+  loseDevice(number: number): void {
+    const device = this.#attached(number);
+    device.held = false;
+    this.kernel.clear(device);
+  }
+
+  #attached(number: number): FakeDevice {
+    const device = this.kernel.devices.get(number);
+    if (device === undefined) throw new Error(`loop${number} is not attached`);
+    return device;
   }
 
   /** Changes what the superblock of an unattached image says: its state, its size, damage. */

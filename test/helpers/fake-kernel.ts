@@ -24,7 +24,7 @@ export interface FakeDevice {
   readonly mark: string;
   sizeBytes: bigint;
   autoclear: boolean;
-  /** Held open by this process (autoclear) or, for a test, by somebody else. */
+  /** Held open by the driver: with `autoclear`, or by `hold`. */
   held: boolean;
   heldElsewhere: boolean;
   /** Descriptors that others have open on its node, which do not claim it. */
@@ -54,10 +54,11 @@ export class FakeKernel {
       FakeDevice,
       'number' | 'imageFd' | 'identity' | 'sizeBytes' | 'heldElsewhere' | 'openers' | 'live'
     >,
+    isUsable: (number: number) => boolean = () => true,
   ): FakeDevice {
     const imageFd = openSync(imagePath, options.readOnly ? 'r' : 'r+');
     let number = 0;
-    while (this.devices.has(number)) number += 1;
+    while (this.devices.has(number) || !isUsable(number)) number += 1;
     const device: FakeDevice = {
       ...options,
       number,

@@ -1,12 +1,39 @@
 import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
-import type { LoopDevices } from '../../src/host/host.ts';
+import type { LoopDevice, LoopDevices } from '../../src/host/host.ts';
+import { boundNumbers } from '../../src/host/loop-numbers.ts';
+import { markOf } from '../../src/host/loop-status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 
 /** The loop table in memory. `abilities.directIo` false: the pool's filesystem refuses it. */
 export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean }): LoopDevices {
   const all = () => [...kernel.devices.values()];
+  /** Numbers of held devices that were detached: others are preferred. */
+  const resting = new Set<number>();
+  const keep = (device: LoopDevice) => {
+    const found = kernel.find(device);
+    if (found !== undefined) found.autoclear = false;
+    return found;
+  };
   return {
+    at: async (number) => {
+      const found = kernel.devices.get(number);
+      return found === undefined ? undefined : describe(found);
+    },
+    listAutoclear: async () =>
+      all()
+        .filter(({ autoclear }) => autoclear)
+        .map(describe),
+    keep: async (device) => keep(device) !== undefined,
+    hold: async (device) => {
+      const found = keep(device);
+      if (found === undefined) return false;
+      found.held = true;
+      return true;
+    },
+    writeBack: async (device) => {
+      kernel.get(device, 'BLKFLSBUF');
+    },
     list: async () => all().map(describe),
     backingPath: async (device) => {
       const found = kernel.find(device);
@@ -18,14 +45,16 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
         .sort((a, b) => Number(a.readOnly) - Number(b.readOnly))
         .map(describe),
     attach: async (imagePath, options) => {
-      const device = attachOrThrow(kernel, imagePath, {
+      const bound = boundNumbers(kernel.mounts.map((mount) => ({ ...mount, superOptions: [] })));
+      const isUsable = (number: number) => !bound.has(number) && !resting.has(number);
+      const device = attachOrThrow(kernel, imagePath, isUsable, {
         readOnly: options.readOnly,
         directIo: options.directIo && abilities.directIo,
         discard: options.discard,
         sectorSize: options.sectorSize,
-        mark: Buffer.from(`loopcsi:${options.mark}`).subarray(0, 63).toString('utf8'),
+        mark: markOf(options.mark),
         autoclear: options.autoclear === true,
-        held: options.autoclear === true,
+        held: options.autoclear === true || options.hold === true,
       });
       return describe(device);
     },
@@ -39,12 +68,18 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       const found = kernel.get(device, 'LOOP_SET_CAPACITY');
       found.sizeBytes = sizeOf(found.imageFd);
     },
-    detach: async (device) => {
+    detach: async (device, { later = false } = {}) => {
       const found = kernel.find(device);
       if (found === undefined) return 'detached';
+      const wasHeld = found.held;
       found.held = false;
       kernel.clear(found);
-      return kernel.find(device) === undefined ? 'detached' : 'in-use';
+      if (kernel.find(device) !== undefined) {
+        if (!later) found.autoclear = false;
+        return 'in-use';
+      }
+      if (wasHeld) resting.add(found.number);
+      return 'detached';
     },
     isInUse: async (device) => {
       const found = kernel.find(device);
@@ -59,10 +94,11 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
 function attachOrThrow(
   kernel: FakeKernel,
   path: string,
+  isUsable: (number: number) => boolean,
   options: Parameters<FakeKernel['attach']>[1],
 ) {
   try {
-    return kernel.attach(path, options);
+    return kernel.attach(path, options, isUsable);
   } catch (error) {
     if (error instanceof Error && 'code' in error)
       throw new KernelError('open', String(error.code), path);

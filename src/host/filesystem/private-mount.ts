@@ -70,7 +70,7 @@ async function detachWholly(
   device: LoopDevice,
   imagePath: string,
 ): Promise<void> {
-  if ((await loops.detach(device)) === 'detached') return;
+  if ((await loops.detach(device, { later: true })) === 'detached') return;
   const giveUpAt = performance.now() + detachBoundMs;
   while ((await loops.findByImage(device.backing)).length > 0) {
     if (performance.now() > giveUpAt) {

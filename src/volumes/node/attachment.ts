@@ -197,6 +197,6 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   if (outcome === 'detached') return;
   throw new VolumeError(
     'busy',
-    `volume '${volumeId}': ${device.path} is still in use, perhaps in another mount namespace; the kernel detaches it when its last user ends`,
+    `volume '${volumeId}': ${device.path} is still in use, perhaps in another mount namespace; end what has it open or mounted, then repeat the call`,
   );
 }

@@ -252,9 +252,30 @@ export const devices: Kind = {
     {
       name: 'a detach is believed without a look',
       file: 'host/loop.ts',
-      text: 'if (!(await waitUntilGone(number, incarnation, detachBoundMs))) {',
-      by: 'if (number < 0) {',
+      text: 'if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;',
+      by: 'if (number >= 0) return true;',
       red: ['integration/host/loop-devices'],
+    },
+    {
+      name: 'a refused detach is not taken back',
+      file: 'host/loop-status.ts',
+      text: 'info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);',
+      by: 'info.writeUInt32LE(flags, at.lo_flags);',
+      red: ['integration/host-contract'],
+    },
+    {
+      name: 'a device gets a number whose node is bound somewhere',
+      file: 'host/loop-numbers.ts',
+      text: '!this.#claimed.has(number) && !bound.has(number);',
+      by: '!this.#claimed.has(number) && !bound.has(-number - 1);',
+      red: ['integration/host-contract'],
+    },
+    {
+      name: 'the number of a node that was given away is used again at once',
+      file: 'host/loop.ts',
+      text: lines('    if (wasHeld) this.#numbers.rest(number);', ''),
+      by: '',
+      red: ['integration/host-contract'],
     },
   ],
 };
