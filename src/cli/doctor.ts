@@ -97,7 +97,7 @@ async function withoutDriver(
       driver,
       ...(await checkMachine(host)),
       ...(await Promise.all(pools)),
-      ...(await checkForgottenAlone(stateDir, paths)),
+      ...(await checkForgottenAlone(host, stateDir, paths)),
     ];
   } catch (error) {
     const cannot: Finding = {

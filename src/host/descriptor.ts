@@ -2,7 +2,7 @@ import { closeSync, constants as fsConstants, open as openNumber } from 'node:fs
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { KernelError } from './errors.ts';
-import { gate } from './gate.ts';
+import { type GateOptions, gate } from './gate.ts';
 import { openKnown } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
 
@@ -35,7 +35,7 @@ export async function fsCall<T>(
   name: string,
   subject: string,
   work: () => Promise<T>,
-  options?: { boundMs?: number; threads?: number; late?: (value: T) => void },
+  options?: GateOptions<T>,
 ): Promise<T> {
   try {
     return await gate.run(name, work, options);

@@ -21,8 +21,10 @@ import type { Capacity, Directory, Extent, FileAbilities, Files } from './host.t
 import { imageStatus, statBlockBytes } from './image-status.ts';
 import { fallocate, flockNow, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
+import { paths } from './paths.ts';
+import { requireNoMount } from './remove-tree.ts';
 
-const { O_DIRECT, O_DIRECTORY } = fsConstants;
+const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
 /** Size of the file that abilities are tried on. */
 const probeBytes = 64n * KiB;
 
@@ -32,6 +34,7 @@ const truncateBoundMs = 10 * 60_000;
 /** Files by node:fs and kernel calls. */
 export function makeFiles(): Files {
   return {
+    ...paths,
     createImage,
     growImage,
     imageStatus,
@@ -145,7 +148,8 @@ async function cutInSlices(
   sizeBytes: bigint,
   options: { sliceBytes: bigint; signal: AbortSignal },
 ): Promise<void> {
-  await withOpen(path, openFlags.readWrite, async (handle) => {
+  await withOpen(path, openFlags.readWrite | O_NOFOLLOW, async (handle) => {
+    requireNoMount(handle.fd, path);
     for (let left = sizeBytes - options.sliceBytes; left > 0n; left -= options.sliceBytes) {
       options.signal.throwIfAborted();
       await resize(handle, path, left);

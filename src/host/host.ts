@@ -26,8 +26,61 @@ export interface ImageStatus extends FileIdentity {
   readonly allocatedBytes: bigint;
 }
 
+export type PathKind = 'file' | 'directory' | 'symlink' | 'character-device' | 'other';
+
+export interface PathStatus extends FileIdentity {
+  readonly kind: PathKind;
+  readonly sizeBytes: bigint;
+  /** st_mtime in nanoseconds since the epoch. */
+  readonly modifiedNs: bigint;
+  /** A mount begins here. */
+  readonly isMountPoint: boolean;
+}
+
+/** What stands at a path. Each verb is one step of the gate, however many calls it makes; a failure is a KernelError. */
+export interface Paths {
+  /** Whether something stands there, a dangling symlink included. Throws when that cannot be told (EACCES, EIO). */
+  exists(path: string): Promise<boolean>;
+  /** lstat. KernelError ENOENT. */
+  status(path: string): Promise<PathStatus>;
+  /** Names in a directory. */
+  list(path: string): Promise<readonly string[]>;
+  listWithKinds(
+    path: string,
+  ): Promise<readonly { readonly name: string; readonly kind: PathKind }[]>;
+  isEmptyDirectory(path: string): Promise<boolean>;
+  readText(path: string): Promise<string>;
+  /** Reads many files, several at a time; one result for each path, in order. */
+  readTexts(paths: readonly string[]): Promise<readonly PromiseSettledResult<string>[]>;
+  /** Writes a new file of mode 0600; not synced. EEXIST if there. */
+  writeNew(path: string, text: string): Promise<void>;
+  /** Leaves the old or the new content, whole, also after a crash; with `durable: false` only after one of the process. */
+  replaceFile(path: string, text: string, options?: { durable?: boolean }): Promise<void>;
+  /** Writes over a file that is there, which needs no new block where the new text is no longer. A crash may tear it. */
+  overwrite(path: string, text: string): Promise<void>;
+  /** Makes a directory of mode 0700 and what is missing above it; there already is fine. */
+  makeDirectory(path: string): Promise<void>;
+  /** Makes a directory of mode 0700. EEXIST if there. */
+  makeNewDirectory(path: string): Promise<void>;
+  /** chmod 0400. */
+  makeReadOnly(path: string): Promise<void>;
+  /** Removes files, several at a time; absent is fine. */
+  removeFile(...paths: readonly string[]): Promise<void>;
+  /** Removes an empty directory. KernelError ENOENT, ENOTEMPTY, EBUSY (a mount point). */
+  removeDirectory(path: string): Promise<void>;
+  /**
+   * Removes a file, or a directory with everything in it; absent is fine. Follows no symlink and enters no mount: KernelError
+   * EBUSY, which names the mount point, and nothing below that is removed.
+   */
+  removeTree(path: string): Promise<void>;
+  /** Magic number of the filesystem that holds `path` (statfs(2)). */
+  filesystemMagic(path: string): Promise<bigint>;
+  /** Throws unless this process may read and write there (access(2)). */
+  requireReadWrite(path: string): Promise<void>;
+}
+
 /** Files and directories: what node:fs lacks or what must be done in one careful way. */
-export interface Files {
+export interface Files extends Paths {
   /** Makes a new file of mode 0600 and that size; `allocate` reserves every block (fallocate). Not synced. EEXIST if there. */
   createImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   /** Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already. */
@@ -47,7 +100,10 @@ export interface Files {
   renameNoReplace(from: string, to: string): Promise<void>;
   /** Takes an exclusive flock without waiting, held until released or the process ends. KernelError EAGAIN when another process has it. */
   lock(path: string): Promise<{ release(): Promise<void> }>;
-  /** Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. */
+  /**
+   * Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. Follows
+   * no symlink; KernelError EBUSY for a mount point.
+   */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
   /** Tries on a scratch file in this directory what works there. */
   probe(directory: string): Promise<FileAbilities>;

@@ -1,8 +1,8 @@
 import { stat, statfs } from 'node:fs/promises';
 import { deviceOf, fsCall, openFlags, withKnownPlace } from './descriptor.ts';
 import type { ImageStatus } from './host.ts';
-import { statKnown } from './kernel.ts';
 import { layouts } from './kernel-abi.ts';
+import { statKnown } from './statx.ts';
 
 /** st_blocks counts these, whatever the filesystem's block size. */
 export const statBlockBytes = 512n;

@@ -94,33 +94,6 @@ function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer
   return how;
 }
 
-/**
- * statx(2) of an open file as the kernel remembers it: asked for no field in particular, and not to ask (AT_STATX_DONT_SYNC), it
- * tells what it has and sends no request, not even to a FUSE server of whose answers it knows that they are old.
- */
-export function statKnown(fd: number, subject: string): Buffer {
-  return statx(fd, '', subject);
-}
-
-/** Inode number of a file of procfs or sysfs, whose names are in memory; undefined when it is not there. */
-export function inodeKnown(path: string): bigint | undefined {
-  try {
-    return statx(constants.AT_FDCWD, path, path).readBigUInt64LE(layouts.statx.fields.stx_ino);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
-}
-
-function statx(dirfd: number, path: string, subject: string): Buffer {
-  const status = Buffer.alloc(layouts.statx.size);
-  const number = callNumbers.statx[arch === 'x64' ? 'x64' : 'other'];
-  const flags = constants.AT_EMPTY_PATH | constants.AT_STATX_DONT_SYNC;
-  const args = [number, dirfd, path, flags, 0, status];
-  callNow({ name: 'statx', subject }, libc().statx, args);
-  return status;
-}
-
 /** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount that `path` lies in, rooted there. */
 export function openTreeClone(path: string, late: (fd: number) => void): Promise<number> {
   const flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC;

@@ -5,8 +5,9 @@ import { fsCall, openFlags, withOpen } from './descriptor.ts';
 import { hasErrno, KernelError, StuckError } from './errors.ts';
 import { ownedBy } from './gate.ts';
 import type { FileIdentity, LoopDevice } from './host.ts';
-import { inodeKnown, readKernelText } from './kernel.ts';
+import { readKernelText } from './kernel.ts';
 import { readStatus } from './loop-status.ts';
+import { inodeKnown } from './statx.ts';
 
 /** How long one device may take to answer before a list goes on without it. */
 const listBoundMs = 5_000;

@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import type { RecordFiles } from './record-files.ts';
 import { readRecord, writeRecord } from './records.ts';
 
 const seenPools = v.object({
@@ -14,28 +14,25 @@ const seenPools = v.object({
  * should be mounted is never taken for a new pool (design: a pool knows itself).
  */
 export class NodeState {
+  readonly #files: RecordFiles;
   readonly #path: string;
   #pools: Readonly<Record<string, string>>;
   /** The last write: pools are opened side by side, and a write replaces the whole file. */
   #written: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, pools: Readonly<Record<string, string>>) {
+  private constructor(files: RecordFiles, path: string, pools: Readonly<Record<string, string>>) {
+    this.#files = files;
     this.#path = path;
     this.#pools = pools;
   }
 
   /** Opens the state folder, made when absent. Throws `internal` when its file does not decode. */
-  static async open(directory: string): Promise<NodeState> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+  static async open(files: RecordFiles, directory: string): Promise<NodeState> {
+    await files.makeDirectory(directory);
     const path = join(directory, 'pools.json');
-    try {
-      return new NodeState(path, (await readRecord(seenPools, path)).pools);
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
-        return new NodeState(path, {});
-      }
-      throw error;
-    }
+    const isThere = await files.exists(path);
+    const pools = isThere ? (await readRecord(files, seenPools, path)).pools : {};
+    return new NodeState(files, path, pools);
   }
 
   /** The uuid of the pool seen at that directory, or undefined. */
@@ -57,7 +54,10 @@ export class NodeState {
   async #remember(directory: string, uuid: string): Promise<void> {
     if (this.#pools[directory] === uuid) return;
     const pools = { ...this.#pools, [directory]: uuid };
-    await writeRecord(seenPools, this.#path, { schemaVersion: 1, pools });
+    await writeRecord(this.#files, this.#path, {
+      schema: seenPools,
+      value: { schemaVersion: 1, pools },
+    });
     this.#pools = pools;
   }
 }

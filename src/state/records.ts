@@ -1,7 +1,6 @@
-import { readFile, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { byteCount, decodeJson, encodeJson, looseRecord } from './decode.ts';
-import { type ReplaceFilePoint, replaceFile } from './replace-file.ts';
+import type { RecordFiles } from './record-files.ts';
 
 const stringMap = v.record(v.string(), v.string());
 
@@ -135,33 +134,41 @@ export const nodeRecord = looseRecord({
 export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
-/** Reads and decodes a record. Throws node's ENOENT error, or `internal` when it does not decode. */
+/** Reads and decodes a record. Throws what reading throws (ENOENT), or `internal` when it does not decode. */
 export async function readRecord<S extends v.GenericSchema>(
+  files: RecordFiles,
   schema: S,
   path: string,
 ): Promise<v.InferOutput<S>> {
-  return decodeJson(schema, await readFile(path, 'utf8'), path);
+  return decodeJson(schema, await files.readText(path), path);
 }
 
-/** Replaces a record atomically and durably. The value is decoded once more first: nothing unreadable is ever written. */
+/** What is written: the value is decoded once more first, so nothing unreadable ever is. */
+interface Written<S extends v.GenericSchema> {
+  readonly schema: S;
+  readonly value: v.InferOutput<S>;
+}
+
+/** Replaces a record atomically and, unless told otherwise, durably. */
 export async function writeRecord<S extends v.GenericSchema>(
-  schema: S,
+  files: RecordFiles,
   path: string,
-  value: v.InferOutput<S>,
-  options: { durable?: boolean; reached?: (point: ReplaceFilePoint) => void | Promise<void> } = {},
+  { schema, value, durable = true }: Written<S> & { readonly durable?: boolean },
 ): Promise<void> {
-  const text = encodeJson(value);
-  decodeJson(schema, text, path);
-  await replaceFile(path, text, options);
+  await files.replaceFile(path, textOf(path, { schema, value }), { durable });
 }
 
-/** Writes a record into a directory that nobody reads yet; not synced. Node's EEXIST error when it is there. */
+/** Writes a record into a directory that nobody reads yet; not synced. EEXIST when it is there. */
 export async function writeNewRecord<S extends v.GenericSchema>(
-  schema: S,
+  files: RecordFiles,
   path: string,
-  value: v.InferOutput<S>,
+  written: Written<S>,
 ): Promise<void> {
+  await files.writeNew(path, textOf(path, written));
+}
+
+function textOf<S extends v.GenericSchema>(path: string, { schema, value }: Written<S>): string {
   const text = encodeJson(value);
   decodeJson(schema, text, path);
-  await writeFile(path, text, { flag: 'wx', mode: 0o600 });
+  return text;
 }

@@ -1,4 +1,3 @@
-import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
@@ -66,7 +65,7 @@ const openBoundMs = 10_000;
 /** Opens every pool, settles what a crash left, and answers the domain's calls. Throws only for a broken state folder. */
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
-  const nodeState = await NodeState.open(deps.stateDir);
+  const nodeState = await NodeState.open(host.files, deps.stateDir);
   const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
   const poolDeps = { host, nodeState, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
   const pools = new Pools(
@@ -89,7 +88,9 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       ? undefined
       : {
           path: settings.kubeletDir,
-          realPath: await realpath(settings.kubeletDir).catch(() => settings.kubeletDir ?? ''),
+          realPath: await host.files
+            .realDirectory(settings.kubeletDir)
+            .catch(() => settings.kubeletDir ?? ''),
         };
   const domain: Domain = {
     host,
@@ -102,13 +103,16 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     settings,
     ownedBy,
     kubelet,
-    mountDir: settings.mountDir === undefined ? undefined : await makeMountDir(settings.mountDir),
+    mountDir:
+      settings.mountDir === undefined
+        ? undefined
+        : await makeMountDir(host.files, settings.mountDir),
     log,
     reached,
     now,
   };
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
-  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), log);
+  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host, log });
   if (pools.all.every((pool) => pool.isServed)) await known.keepOnly((id) => pools.hasVolume(id));
   const endLooking = lookAgainAndAgain(domain);
   const endTrimming = trimPeriodically(domain);

@@ -1,7 +1,11 @@
-import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { KernelError } from '../../src/host/errors.ts';
 import { MiB } from '../../src/units.ts';
 import { type ContractCase, errnoOf, never } from './stage.ts';
+
+const errnoIn = (error: unknown): string | undefined =>
+  error instanceof KernelError ? error.errno : undefined;
 
 export const fileCases: readonly ContractCase[] = [
   {
@@ -45,6 +49,89 @@ export const fileCases: readonly ContractCase[] = [
       await lock.release();
       await lock.release();
       await (await host.files.lock(path)).release();
+    },
+  },
+  {
+    name: 'files: texts are written once, replaced whole, and read together',
+    run: async ({ host: { files }, directory, equal }) => {
+      const [a, b] = [join(directory, 'a'), join(directory, 'b')];
+      await files.writeNew(a, 'one');
+      equal(await errnoOf(files.writeNew(a, 'two')), 'EEXIST');
+      await files.replaceFile(a, 'two');
+      await files.replaceFile(b, 'three', { durable: false });
+      await files.overwrite(b, '3');
+      equal([await files.readText(a), await files.readText(b)], ['two', '3']);
+      equal(await errnoOf(files.readText(join(directory, 'no'))), 'ENOENT');
+      const many = Array.from({ length: 40 }, (_, at) => (at % 2 === 0 ? a : join(b, 'no')));
+      const ends = await files.readTexts(many);
+      equal(
+        ends.map((end) => (end.status === 'fulfilled' ? end.value : errnoIn(end.reason))),
+        many.map((path) => (path === a ? 'two' : 'ENOTDIR')),
+      );
+      equal(await files.readTexts([]), []);
+      await files.makeReadOnly(a);
+      equal((await stat(a)).mode & 0o777, 0o400);
+      await files.removeFile(a, b, a);
+      equal(await files.list(directory), []);
+    },
+  },
+  {
+    name: 'files: what stands at a path is told without following a symlink',
+    run: async ({ host: { files }, directory, equal }) => {
+      const [dir, file, link] = [join(directory, 'd'), join(directory, 'f'), join(directory, 'l')];
+      await files.makeDirectory(join(dir, 'deep'));
+      await files.makeDirectory(dir);
+      equal(await errnoOf(files.makeNewDirectory(dir)), 'EEXIST');
+      await writeFile(file, '12345');
+      await symlink(join(directory, 'nowhere'), link);
+      equal(
+        [await files.exists(link), await files.exists(join(link, 'x')), await files.exists(dir)],
+        [true, false, true],
+      );
+      equal([await files.exists(join(file, 'x')), await files.exists(`${dir}no`)], [false, false]);
+      equal(await errnoOf(files.exists(join(directory, 'x'.repeat(256)))), 'ENAMETOOLONG');
+      const found = await files.status(file);
+      const { dev, ino, mtimeNs } = await stat(file, { bigint: true });
+      equal(found, {
+        kind: 'file',
+        device: dev,
+        inode: ino,
+        sizeBytes: 5n,
+        modifiedNs: mtimeNs,
+        isMountPoint: false,
+      });
+      equal((await files.status(link)).kind, 'symlink');
+      equal((await files.status('/dev/null')).kind, 'character-device');
+      equal(
+        (await files.listWithKinds(directory)).map(({ name, kind }) => `${name} ${kind}`).sort(),
+        ['d directory', 'f file', 'l symlink'],
+      );
+      equal(
+        [await files.isEmptyDirectory(dir), await files.isEmptyDirectory(join(dir, 'deep'))],
+        [false, true],
+      );
+      equal(await errnoOf(files.removeDirectory(dir)), 'ENOTEMPTY');
+    },
+  },
+  {
+    name: 'files: a tree is removed, and no symlink in it is followed',
+    run: async ({ host: { files }, directory, equal }) => {
+      const [tree, outside] = [join(directory, 'tree'), join(directory, 'outside')];
+      await mkdir(join(tree, 'a', 'b'), { recursive: true });
+      await mkdir(outside);
+      for (const path of [join(tree, 'f'), join(tree, 'a', 'b', 'f'), join(outside, 'f')]) {
+        await writeFile(path, 'x');
+      }
+      await symlink(outside, join(tree, 'a', 'link'));
+      await files.removeTree(tree);
+      await files.removeTree(tree);
+      equal(await readdir(directory), ['outside']);
+      const link = join(directory, 'link');
+      await symlink(outside, link);
+      await files.removeTree(link);
+      equal([await readdir(directory), await readdir(outside)], [['outside'], ['f']]);
+      await files.removeTree(join(outside, 'f'));
+      equal(await readdir(outside), []);
     },
   },
   {

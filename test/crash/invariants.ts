@@ -120,12 +120,14 @@ async function volumesOf(place: PoolPlace): Promise<readonly FoundVolume[]> {
       const directory = join(place.poolPath, area, id);
       const imagePath = join(directory, 'disk.img');
       const problems: string[] = [];
-      const record = await readRecord(volumeRecord, join(directory, 'volume.json')).catch(
-        (error: unknown) => {
-          problems.push(`${area}/${id}: record: ${String(error)}`);
-          return undefined;
-        },
-      );
+      const record = await readRecord(
+        host.files,
+        volumeRecord,
+        join(directory, 'volume.json'),
+      ).catch((error: unknown) => {
+        problems.push(`${area}/${id}: record: ${String(error)}`);
+        return undefined;
+      });
       const status = await host.files.imageStatus(imagePath).catch(() => undefined);
       if (status === undefined) problems.push(`${area}/${id} has no image`);
       if (record !== undefined && status !== undefined) {
@@ -163,14 +165,16 @@ async function brokenSnapshots(place: PoolPlace, moment: Moment): Promise<readon
   const problems: string[] = [];
   const groups = new Set(await entriesOf(place, 'groups'));
   for (const id of groups) {
-    await readRecord(groupRecord, join(place.poolPath, 'groups', id, 'group.json')).catch(
-      (error: unknown) => problems.push(`group ${id}: ${String(error)}`),
-    );
+    await readRecord(
+      host.files,
+      groupRecord,
+      join(place.poolPath, 'groups', id, 'group.json'),
+    ).catch((error: unknown) => problems.push(`group ${id}: ${String(error)}`));
   }
   for (const id of await entriesOf(place, 'snapshots')) {
     const directory = join(place.poolPath, 'snapshots', id);
     try {
-      const record = await readRecord(snapshotRecord, join(directory, 'snapshot.json'));
+      const record = await readRecord(host.files, snapshotRecord, join(directory, 'snapshot.json'));
       const images = (await readdir(directory)).filter((name) => name.startsWith('disk.img'));
       const isWhole =
         images.length === 1 && (record.state === 'copying' || images[0] === 'disk.img');

@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { exists } from '../../src/volumes/exists.ts';
+import { paths } from '../../src/host/paths.ts';
 import { busybox, type Lab, type NodeSpace } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 
@@ -102,7 +102,7 @@ export async function startDaemon(
       // It dies with its parent, a moment later. A dockerd that finds its process id alive would wait for it in vain.
       await eventually(
         'the end of containerd',
-        async () => ((await exists(`/proc/${containerd}`)) ? undefined : true),
+        async () => ((await paths.exists(`/proc/${containerd}`)) ? undefined : true),
         { timeoutMs: 10_000, everyMs: 20 },
       );
     },

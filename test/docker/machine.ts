@@ -5,7 +5,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { exists } from '../../src/volumes/exists.ts';
+import { paths } from '../../src/host/paths.ts';
 import { devicesBelow, devicesOn, makeGround } from '../helpers/ground.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
@@ -90,7 +90,7 @@ const namespaces =
 async function joinCgroup(name: string): Promise<string> {
   const lines: string[] = [];
   for (const root of ['', 'systemd', 'unified'].map((one) => join('/sys/fs/cgroup', one))) {
-    if (!(await exists(join(root, 'cgroup.procs')))) continue;
+    if (!(await paths.exists(join(root, 'cgroup.procs')))) continue;
     await mkdir(join(root, name), { recursive: true });
     lines.push(`echo $$ >${join(root, name, 'cgroup.procs')}; `);
   }

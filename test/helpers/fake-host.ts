@@ -83,6 +83,14 @@ export class FakeHost implements Host {
     this.watch.failNext(name, error, options);
   }
 
+  /**
+   * The next call of that name hangs until the answer is called; then it is made. What is iterated (`extents.map`) cannot
+   * hang.
+   */
+  hangNext(name: string): () => void {
+    return this.watch.hangNext(name);
+  }
+
   /** Another mount namespace uses the device: it cannot be detached until the answer is called. */
   useElsewhere(number: number): () => void {
     const device = this.#attached(number);

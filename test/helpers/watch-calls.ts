@@ -1,6 +1,7 @@
-/** Records the calls of objects, and makes chosen ones fail. */
+/** Records the calls of objects, and makes chosen ones fail or hang. */
 export class Watch {
   readonly calls: { readonly name: string; readonly args: readonly unknown[] }[] = [];
+  readonly #hangs = new Map<string, Promise<void>[]>();
   readonly #failures = new Map<string, { readonly error: Error; readonly after: boolean }[]>();
 
   /** The same object, whose asynchronous methods are recorded as `room.method`. */
@@ -21,13 +22,29 @@ export class Watch {
     this.#failures.set(name, failures);
   }
 
-  /** Failures that no call has met are forgotten. */
+  /** The next call of that name does nothing until the answer is called. */
+  hangNext(name: string): () => void {
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    this.#hangs.set(name, [...(this.#hangs.get(name) ?? []), released]);
+    return release;
+  }
+
+  /** Failures and hangs that no call has met are forgotten. */
   clearFailures(): void {
     this.#failures.clear();
+    this.#hangs.clear();
   }
 
   #call(name: string, args: readonly unknown[], work: () => unknown): unknown {
     this.calls.push({ name, args });
+    const hang = this.#hangs.get(name)?.shift();
+    return hang === undefined ? this.#go(name, work) : hang.then(() => this.#go(name, work));
+  }
+
+  #go(name: string, work: () => unknown): unknown {
     const failure = this.#failures.get(name)?.shift();
     // What is iterated asynchronously fails when it is iterated.
     if (/^extents\.(?:map|data)$/.test(name))

@@ -1,8 +1,8 @@
-import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { MiB } from '../../units.ts';
 import { CommandError, hasErrno } from '../errors.ts';
 import type { Filesystem, LoopDevice, MakeOptions, Superblock } from '../host.ts';
+import { paths } from '../paths.ts';
 import type { Run } from '../run.ts';
 import { ext4MakeArguments } from './ext4-make.ts';
 import {
@@ -112,7 +112,7 @@ export class Ext4 implements Filesystem {
     if (look.exitCode >= 8 && (look.exitCode & 4) === 0) return damaged(look);
     const undoFile = join(dirname(imagePath), `.${basename(imagePath)}.e2undo`);
     // One that a crash left belongs to an earlier state of the image.
-    await rm(undoFile, { force: true });
+    await paths.removeFile(undoFile);
     try {
       const repair = await this.#repair(imagePath, undoFile);
       if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
@@ -121,7 +121,7 @@ export class Ext4 implements Filesystem {
       await this.#undo(undoFile, imagePath);
       return damaged(repair);
     } finally {
-      await rm(undoFile, { force: true });
+      await paths.removeFile(undoFile);
     }
   }
 

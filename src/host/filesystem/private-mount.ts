@@ -1,8 +1,9 @@
-import { mkdtemp, rmdir } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../errors.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
+import { paths } from '../paths.ts';
 
 /** What a private mount is made with. */
 export interface PrivateMountDeps {
@@ -29,7 +30,8 @@ export async function withPrivateMount(
   options: PrivateMountOptions,
   work: (target: string, device: LoopDevice) => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const target = await mkdtemp(join(options.workDir, 'mount-'));
+  const target = join(options.workDir, `mount-${randomUUID()}`);
+  await paths.makeNewDirectory(target);
   try {
     const device = await loops.attach(imagePath, {
       sectorSize: options.sectorSize,
@@ -54,7 +56,7 @@ export async function withPrivateMount(
       await detachWholly(loops, device, imagePath);
     }
   } finally {
-    await rmdir(target);
+    await paths.removeDirectory(target);
   }
 }
 

@@ -121,6 +121,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       ...(await checkMachine(domain.host)),
       ...(await checkPools(domain)),
       ...(await checkForgotten(
+        domain.host.files,
         deps.nodeState,
         domain.pools.all.map(({ settings }) => settings.path),
       )),

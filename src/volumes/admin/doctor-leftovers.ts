@@ -1,5 +1,4 @@
 /** What a crash, a person or another program left, and nobody will clear away by itself. Looks only. */
-import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
@@ -49,7 +48,7 @@ async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Findin
   const findings: Finding[] = [];
   for (const device of seen.devices) {
     if (ours.has(device.number) || !device.mark.startsWith('loopcsi:')) continue;
-    const file = await backingFileOf(device);
+    const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
     if (seen.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (seen.isWorking && file.includes('/tmp/')) continue;
@@ -69,12 +68,6 @@ async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Findin
   return findings;
 }
 
-/** As the kernel writes it: follows renames, ends in ` (deleted)` when the file is gone. */
-async function backingFileOf(device: LoopDevice): Promise<string> {
-  const path = `/sys/block/loop${device.number}/loop/backing_file`;
-  return (await readFile(path, 'utf8').catch(() => '')).trim();
-}
-
 function unusedDevices(seen: Seen): readonly Finding[] {
   if (seen.isWorking) return [];
   return seen.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
@@ -92,14 +85,14 @@ function unusedDevices(seen: Seen): readonly Finding[] {
 async function inPools(domain: Domain, seen: Seen): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
-    if (!seen.isWorking) findings.push(...(await halfMade(pool)));
-    findings.push(...(await trashed(pool)), ...setAside(pool), ...groupless(pool));
+    if (!seen.isWorking) findings.push(...(await halfMade(domain, pool)));
+    findings.push(...(await trashed(domain, pool)), ...setAside(pool), ...groupless(pool));
   }
   return findings;
 }
 
-async function halfMade(pool: Pool): Promise<readonly Finding[]> {
-  const entries = await readdir(pool.pathOf('tmp'));
+async function halfMade(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
+  const entries = await domain.host.files.list(pool.pathOf('tmp'));
   if (entries.length === 0) return [];
   return [
     warn(
@@ -110,8 +103,8 @@ async function halfMade(pool: Pool): Promise<readonly Finding[]> {
   ];
 }
 
-async function trashed(pool: Pool): Promise<readonly Finding[]> {
-  const entries = await readdir(pool.pathOf('trash'));
+async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
+  const entries = await domain.host.files.list(pool.pathOf('trash'));
   if (entries.length === 0) return [];
   const { trashBytes } = await pool.room.facts();
   return [

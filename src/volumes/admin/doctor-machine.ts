@@ -1,7 +1,6 @@
 /** What the node must have, whether a driver runs or not: kernel, rights, devices, filesystems, programs. */
-import { access, constants, readFile, stat } from 'node:fs/promises';
 import { messageOf } from '../../errors.ts';
-import { fsTypes, type Host } from '../../host/host.ts';
+import { type Files, fsTypes, type Host } from '../../host/host.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 
 /** mount_setattr(2), which gives a bind mount its attributes before it can be seen. */
@@ -14,8 +13,8 @@ export async function checkMachine(host: Host): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
     ...(await rightsFindings(host)),
-    await loopControlFinding(),
-    ...(await filesystemFindings()),
+    await loopControlFinding(host.files),
+    ...(await filesystemFindings(host.files)),
     await programsFinding(host),
   ];
 }
@@ -34,7 +33,7 @@ function kernelFinding(release: string): Finding {
 }
 
 async function rightsFindings(host: Host): Promise<readonly Finding[]> {
-  const status = await readFile('/proc/self/status', 'utf8');
+  const status = await host.files.readText('/proc/self/status');
   const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
   const mayMount = ((mask >> capSysAdmin) & 1n) === 1n;
   const mount = mayMount
@@ -54,11 +53,12 @@ async function rightsFindings(host: Host): Promise<readonly Finding[]> {
   return [mount, grow];
 }
 
-async function loopControlFinding(): Promise<Finding> {
+async function loopControlFinding(files: Files): Promise<Finding> {
   const path = '/dev/loop-control';
   try {
-    if (!(await stat(path)).isCharacterDevice()) throw new Error('it is no device');
-    await access(path, constants.R_OK | constants.W_OK);
+    const { kind } = await files.status(path);
+    if (kind !== 'character-device') throw new Error('it is no device');
+    await files.requireReadWrite(path);
     return ok('loop-control', `${path} can be opened`);
   } catch (error) {
     return fail(
@@ -69,8 +69,8 @@ async function loopControlFinding(): Promise<Finding> {
   }
 }
 
-async function filesystemFindings(): Promise<readonly Finding[]> {
-  const text = await readFile('/proc/filesystems', 'utf8');
+async function filesystemFindings(files: Files): Promise<readonly Finding[]> {
+  const text = await files.readText('/proc/filesystems');
   const known = new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
   return fsTypes.map((fsType) =>
     known.has(fsType)

@@ -1,7 +1,6 @@
-import { access, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { Files, Host } from '../../host/host.ts';
 import { NodeState } from '../../state/node-state.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
@@ -91,13 +90,14 @@ function abilityFindings(
  * seem to be gone.
  */
 export async function checkForgotten(
+  files: Files,
   nodeState: NodeState,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const path of nodeState.directories) {
     if (configured.includes(path)) continue;
-    const volumes = await volumesIn(path).catch(() => 0);
+    const volumes = await volumesIn(files, path).catch(() => 0);
     if (volumes === 0) continue;
     findings.push(
       warn(
@@ -112,18 +112,19 @@ export async function checkForgotten(
 
 /** `checkForgotten` while no driver runs. */
 export async function checkForgottenAlone(
+  { files }: Host,
   stateDir: string,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
-  if (!(await exists(stateDir))) return [];
-  return checkForgotten(await NodeState.open(stateDir), configured);
+  if (!(await files.exists(stateDir))) return [];
+  return checkForgotten(files, await NodeState.open(files, stateDir), configured);
 }
 
 /** Entries of a pool that is not served; 0 where there is none. */
-async function volumesIn(path: string): Promise<number> {
-  const root = await poolRootIn(path);
-  if ((await findMarker(root, path)) === undefined) return 0;
-  return (await readdir(join(root, 'volumes'))).length;
+async function volumesIn(files: Files, path: string): Promise<number> {
+  const root = await poolRootIn(files, path);
+  if ((await findMarker(files, root, path)) === undefined) return 0;
+  return (await files.list(join(root, 'volumes'))).length;
 }
 
 /** What can be seen of a pool while no driver runs. Writes nothing. */
@@ -133,13 +134,14 @@ export async function checkPoolAlone(
 ): Promise<Finding> {
   const name = `pool:${settings.name}`;
   const { path } = settings;
+  const { files } = node.host;
   try {
-    const seen = (await exists(node.stateDir))
-      ? (await NodeState.open(node.stateDir)).seenAt(path)
+    const seen = (await files.exists(node.stateDir))
+      ? (await NodeState.open(files, node.stateDir)).seenAt(path)
       : undefined;
-    if (!(await exists(path))) return absent(settings, seen);
-    const root = await poolRootIn(path);
-    const marker = await findMarker(root, settings.name);
+    if (!(await files.exists(path))) return absent(settings, seen);
+    const root = await poolRootIn(files, path);
+    const marker = await findMarker(files, root, settings.name);
     if (marker === undefined && root !== path) {
       return ok(name, `${path} holds an image of its own, which the driver mounts when it starts`);
     }
@@ -159,10 +161,10 @@ export async function checkPoolAlone(
         `mount the right disk, or accept this one with 'loopcsi pool adopt ${settings.name}'`,
       );
     }
-    const { freeBytes, totalBytes } = await node.host.files.capacity(path);
+    const { freeBytes, totalBytes } = await files.capacity(path);
     return ok(
       name,
-      `${path} (${await filesystemOf(path)}): ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free; not served`,
+      `${path} (${await filesystemOf(files, path)}): ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free; not served`,
     );
   } catch (error) {
     const message = error instanceof VolumeError ? error.message : `${path}: ${messageOf(error)}`;
@@ -190,11 +192,4 @@ function absent({ name, path, create }: PoolSettings, seen: string | undefined):
   if (create && seen === undefined)
     return ok(`pool:${name}`, `${path} is made when the driver starts`);
   return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or make the directory');
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

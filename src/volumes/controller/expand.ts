@@ -86,7 +86,10 @@ async function promise(
   const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what, { allocate });
   try {
     const grown = { ...record, sizeBytes };
-    await writeRecord(volumeRecord, pool.pathOf(volume.area, record.id, 'volume.json'), grown);
+    await writeRecord(domain.host.files, pool.pathOf(volume.area, record.id, 'volume.json'), {
+      schema: volumeRecord,
+      value: grown,
+    });
     pool.volumes.put(grown);
     await domain.reached('expand:promised');
     await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });

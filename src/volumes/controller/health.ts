@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError, StuckError } from '../../host/errors.ts';
 import type { ImageStatus } from '../../host/host.ts';
@@ -150,7 +149,7 @@ async function mountSigns(
     );
   }
   if (device !== undefined && volume.record.fsType === 'ext4') {
-    const errors = await countExt4Errors(device.number);
+    const errors = await countExt4Errors(domain, device.number);
     if (errors > 0) {
       signs.push(
         sign(
@@ -187,8 +186,9 @@ async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]>
   ];
 }
 
-async function countExt4Errors(number: number): Promise<number> {
-  const text = await readFile(`/sys/fs/ext4/loop${number}/errors_count`, 'utf8').catch(() => '0');
+async function countExt4Errors(domain: Domain, number: number): Promise<number> {
+  const path = `/sys/fs/ext4/loop${number}/errors_count`;
+  const text = await domain.host.files.readText(path).catch(() => '0');
   return Number.parseInt(text, 10) || 0;
 }
 

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { VolumeError } from '../../errors.ts';
@@ -52,7 +51,7 @@ export async function commitNew<S extends v.GenericSchema>(
     stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
     throw error;
   } finally {
-    if (!stays) await rm(temporary, { recursive: true, force: true });
+    if (!stays) await domain.host.files.removeTree(temporary);
   }
 }
 
@@ -64,11 +63,11 @@ export function newName(pool: Pool): string {
 /** A directory of its own in the pool's `tmp/`. */
 export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
   const temporary = newName(pool);
-  await mkdir(temporary, { mode: 0o700 });
+  await domain.host.files.makeNewDirectory(temporary);
   try {
     await domain.reached('new:directory-made');
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    await domain.host.files.removeTree(temporary);
     throw error;
   }
   return temporary;
@@ -85,7 +84,10 @@ export async function finishNew<S extends v.GenericSchema>(
   const { host, reached } = domain;
   const { temporary, record } = made;
   await reached('new:image-made');
-  await writeNewRecord(entry.schema, join(temporary, entry.file), record);
+  await writeNewRecord(host.files, join(temporary, entry.file), {
+    schema: entry.schema,
+    value: record,
+  });
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
   await host.files.sync(...images, join(temporary, entry.file), temporary);
@@ -105,7 +107,7 @@ export async function placeNew<S extends v.GenericSchema>(
     await host.files.renameNoReplace(made.temporary, place);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
-    const record = await standing(entry, place);
+    const record = await standing(domain, entry, place);
     entry.placed?.(record);
     return record;
   }
@@ -127,12 +129,13 @@ function requireSameOpening(pool: Pool, temporary: string): void {
 
 /** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
 async function standing<S extends v.GenericSchema>(
+  domain: Domain,
   entry: Finished<S>,
   place: string,
 ): Promise<v.InferOutput<S>> {
   await entry.pool.sync('tmp', entry.area);
   try {
-    return await readRecord(entry.schema, join(place, entry.file));
+    return await readRecord(domain.host.files, entry.schema, join(place, entry.file));
   } catch (cause) {
     throw new VolumeError(
       'internal',

@@ -53,7 +53,7 @@ async function hold(
       stagingTargetPath: path,
       capability: ownCapability,
     });
-    await emptyRoot(volume, path);
+    await emptyRoot(domain.host.files, volume, path);
   }
   const notes = await readNotes(domain, volume);
   // Holders of a mount that has gone, with a reboot for example, hold nothing.

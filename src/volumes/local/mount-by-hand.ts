@@ -1,5 +1,4 @@
 /** Mounting without an orchestrator: staged in a directory of the driver's own, published where a person says. */
-import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -45,7 +44,7 @@ export async function mountByHand(
   await targetPathOf(domain, input.targetPath, 'the directory to mount at');
   const stagingTargetPath = stagingPathOf(input.directory, id);
   const capability = capabilityOf(volume, input.mountFlags);
-  await mkdir(stagingTargetPath, { recursive: true, mode: 0o700 });
+  await domain.host.files.makeDirectory(stagingTargetPath);
   try {
     await stageVolume(domain, call, { volumeId: id, stagingTargetPath, capability });
     await publishVolume(domain, call, {
@@ -109,7 +108,7 @@ async function unstageIfUnused(
   if (device !== undefined || stagedAt.length > 0) {
     await unstageVolume(domain, call, { volumeId: input.volumeId, stagingTargetPath });
   }
-  await rmdir(stagingTargetPath).catch((error: unknown) => {
+  await domain.host.files.removeDirectory(stagingTargetPath).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw error;
   });
 }

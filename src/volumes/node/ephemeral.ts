@@ -48,13 +48,13 @@ export async function publishEphemeral(
       const existing = domain.pools.findEphemeral(volumeId);
       if (existing === undefined) {
         if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
-        await requireFreeTarget(input.targetPath, 'directory');
+        await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
         const made = await prepare(domain, input, () => operation.beginEffects());
         await orFree(domain, made, input);
         return;
       }
       if (await isPublishedAlike(domain, existing, input)) return;
-      await requireFreeTarget(input.targetPath, 'directory');
+      await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
       operation.beginEffects();
       // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
       await explained(`volume '${volumeId}'`, existing.pool, () =>

@@ -1,4 +1,3 @@
-import { open, rm } from 'node:fs/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
@@ -28,7 +27,7 @@ export async function readNotes(domain: Domain, volume: FoundVolume): Promise<No
 
 async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   try {
-    return await readRecord(nodeRecord, notesPath(volume));
+    return await readRecord(domain.host.files, nodeRecord, notesPath(volume));
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) {
       domain.log.warn(
@@ -53,14 +52,16 @@ export async function writeNotes(
 ): Promise<void> {
   const { pool, record } = volume;
   const path = notesPath(volume);
+  const { files } = domain.host;
   // What a failed write leaves on the disk is read again.
   pool.notes.delete(record.id);
   try {
-    if (isEmpty(notes)) await rm(path, { force: true });
-    else await writeRecord(nodeRecord, path, notes, { durable: false });
+    if (isEmpty(notes)) await files.removeFile(path);
+    else await writeRecord(files, path, { schema: nodeRecord, value: notes, durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    await overwrite(path, encodeJson(notes)).catch((second: unknown) => {
+    // Torn by a crash it cannot be read, which is the same as no note.
+    await files.overwrite(path, encodeJson(notes)).catch((second: unknown) => {
       if (strict) throw error;
       domain.log.warn(
         { volumeId: volume.record.id, problem: messageOf(second) },
@@ -73,17 +74,6 @@ export async function writeNotes(
 
 function isEmpty({ staged, published, dockerMountIds }: NodeRecord): boolean {
   return staged === null && published.length === 0 && dockerMountIds.length === 0;
-}
-
-/** Torn by a crash it cannot be read, which is the same as no note. */
-async function overwrite(path: string, text: string): Promise<void> {
-  const file = await open(path, 'r+');
-  try {
-    await file.writeFile(text);
-    await file.truncate(Buffer.byteLength(text));
-  } finally {
-    await file.close();
-  }
 }
 
 function notesPath(volume: FoundVolume): string {

@@ -1,7 +1,7 @@
-import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import type { Files } from '../../host/host.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability } from '../model.ts';
@@ -13,9 +13,9 @@ import type { FoundVolume } from '../pools/pools.ts';
  */
 
 /** Makes the directory, for root alone, and answers it as mountinfo writes it. */
-export async function makeMountDir(path: string): Promise<string> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  return realpath(path);
+export async function makeMountDir(files: Files, path: string): Promise<string> {
+  await files.makeDirectory(path);
+  return files.realDirectory(path);
 }
 
 /** Throws `unsupported` when the driver runs without such a directory. */
@@ -49,12 +49,12 @@ export const ownCapability: Capability = {
  * Takes an empty lost+found out of a filesystem that holds nothing else: Docker copies an image's content only into an empty
  * directory, and databases want one. Done at the mount, since e2fsck makes the directory again. ext4 does not need it.
  */
-export async function emptyRoot(volume: FoundVolume, path: string): Promise<void> {
+export async function emptyRoot(files: Files, volume: FoundVolume, path: string): Promise<void> {
   if (volume.record.fsType !== 'ext4') return;
-  const entries = await readdir(path);
+  const entries = await files.list(path);
   if (entries.length !== 1 || entries[0] !== 'lost+found') return;
   try {
-    await rmdir(join(path, 'lost+found'));
+    await files.removeDirectory(join(path, 'lost+found'));
   } catch (error) {
     // What e2fsck found stays, and a filesystem that is read-only stays as it is.
     if (!hasErrno(error, 'ENOTEMPTY', 'EROFS')) throw error;

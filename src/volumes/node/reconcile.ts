@@ -1,10 +1,8 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../../errors.ts';
 import type { FsType, LoopDevice, Mount } from '../../host/host.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
-import { exists } from '../exists.ts';
 import type { Pool } from '../pools/pool.ts';
 import { setTwinsAside } from '../pools/twins.ts';
 import { isMountOf, isNodeOf } from './attachment.ts';
@@ -60,7 +58,7 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
     }
   }
   for (const area of ['tmp', 'trash'] as const) {
-    for (const entry of await readdir(pool.pathOf(area))) {
+    for (const entry of await domain.host.files.list(pool.pathOf(area))) {
       known.push({ path: pool.pathOf(area, entry, 'disk.img'), id: entry, fsType: null });
     }
   }
@@ -112,7 +110,7 @@ async function thawUnseen(
   const { device, image } = found;
   if (image.fsType === null) return;
   const target = pool.pathOf('tmp', `thaw.${device.number}`);
-  await mkdir(target, { recursive: true, mode: 0o700 });
+  await domain.host.files.makeDirectory(target);
   try {
     await domain.host.mounts.mountDevice(device.path, target, {
       fsType: image.fsType,
@@ -123,7 +121,7 @@ async function thawUnseen(
     }
   } finally {
     await domain.host.mounts.unmount(target);
-    await rm(target, { recursive: true, force: true });
+    await domain.host.files.removeTree(target);
   }
 }
 
@@ -135,10 +133,10 @@ async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   for (const mount of below.reverse()) {
     await quietly(domain, mount.target, () => domain.host.mounts.unmount(mount.target));
   }
-  for (const entry of await readdir(directory)) {
+  for (const entry of await domain.host.files.list(directory)) {
     await quietly(domain, entry, async () => {
       if (await domain.restores.keep(domain, pool, entry)) return;
-      await rm(join(directory, entry), { recursive: true, force: true });
+      await domain.host.files.removeTree(join(directory, entry));
       domain.log.info(
         { pool: pool.name, entry },
         'removed what an interrupted call left half-made',
@@ -150,7 +148,7 @@ async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
 async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.ephemerals.values()]) {
     const target = record.ephemeralTarget;
-    if (target !== null && (await exists(target))) continue;
+    if (target !== null && (await domain.host.files.exists(target))) continue;
     const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
     await quietly(domain, record.name, () =>
       removeVolume(domain, { pool, record, area: 'ephemeral', imagePath }),

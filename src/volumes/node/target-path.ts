@@ -1,8 +1,7 @@
-import { lstat, opendir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
-import type { TargetOptions } from '../../host/host.ts';
+import type { Files, TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { poolAreas } from '../pools/pool-open.ts';
 import { isOwnPath } from './own-mount.ts';
@@ -105,30 +104,25 @@ function explainTarget(error: unknown, path: string, kind: string): VolumeError 
  * Throws `wrong-state` for a target that is there and is of another kind, or holds data: a mount would hide that, and unpublish,
  * which removes the target, could never end. Nothing is changed.
  */
-export async function requireFreeTarget(path: string, kind: 'directory' | 'file'): Promise<void> {
-  const found = await lstat(path).catch(() => undefined);
+export async function requireFreeTarget(
+  files: Files,
+  path: string,
+  kind: 'directory' | 'file',
+): Promise<void> {
+  const found = await files.status(path).catch(() => undefined);
   // What the last element may be is said again when it is opened to mount there, beyond any exchange.
   if (found === undefined) return;
-  if (found.isSymbolicLink())
+  if (found.kind === 'symlink')
     throw explainTarget(new KernelError('lstat', 'ELOOP', path), path, kind);
-  if (kind === 'file' ? found.isDirectory() : !found.isDirectory()) {
+  if ((kind === 'file') === (found.kind === 'directory')) {
     throw explainTarget(new KernelError('lstat', 'EEXIST', path), path, kind);
   }
-  const isEmpty = kind === 'file' ? found.size === 0 : await isEmptyDirectory(path);
+  const isEmpty = kind === 'file' ? found.sizeBytes === 0n : await files.isEmptyDirectory(path);
   if (!isEmpty) {
     throw new VolumeError(
       'wrong-state',
       `${path} holds data, which the volume would hide; look at it and move it away`,
     );
-  }
-}
-
-async function isEmptyDirectory(path: string): Promise<boolean> {
-  const directory = await opendir(path, { bufferSize: 1 });
-  try {
-    return (await directory.read()) === null;
-  } finally {
-    await directory.close();
   }
 }
 

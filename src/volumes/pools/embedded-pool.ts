@@ -1,12 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Host, LoopDevice } from '../../host/host.ts';
-import { syncDirectory } from '../../state/replace-file.ts';
+import type { Files, Host, LoopDevice } from '../../host/host.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
-import { exists } from '../exists.ts';
 import type { Reached } from '../fault-points.ts';
 import { isMountOf } from '../node/attachment.ts';
 import type { PoolSettings } from './pool-settings.ts';
@@ -27,13 +24,16 @@ interface Deps {
 }
 
 /** Whether the pool lies in an image of its own: it was made so, or is to be. */
-export async function isEmbedded({ path, reflinkBytes }: PoolSettings): Promise<boolean> {
-  return reflinkBytes !== undefined || (await exists(join(path, imageName)));
+export async function isEmbedded(
+  files: Files,
+  { path, reflinkBytes }: PoolSettings,
+): Promise<boolean> {
+  return reflinkBytes !== undefined || (await files.exists(join(path, imageName)));
 }
 
 /** The directory that holds, or would hold, `pool.json`. */
-export async function poolRootIn(directory: string): Promise<string> {
-  return (await exists(join(directory, imageName))) ? join(directory, mountName) : directory;
+export async function poolRootIn(files: Files, directory: string): Promise<string> {
+  return (await files.exists(join(directory, imageName))) ? join(directory, mountName) : directory;
 }
 
 /**
@@ -47,7 +47,7 @@ export async function openEmbedded(
   const { directory, mayBeMade, deps } = options;
   const image = join(directory, imageName);
   try {
-    if (!(await exists(image))) {
+    if (!(await deps.host.files.exists(image))) {
       if (!mayBeMade) throw notThere(settings, directory);
       await makeEmbedded(settings, directory, deps);
     }
@@ -88,12 +88,12 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
       `pool '${name}': ${formatBytes(sizeBytes)} is too small for an embedded pool; the least is ${formatBytes(filesystems.xfs.leastBytes)}`,
     );
   }
-  await requireEmpty(name, directory);
+  await requireEmpty(files, name, directory);
   // One at a time: another process may have begun, and what it left is not whole.
   const lock = await lockDirectory(name, directory, deps.host);
   try {
     const image = join(directory, newName);
-    await rm(image, { force: true });
+    await files.removeFile(image);
     const room = { name, directory, sizeBytes, missingBytes: sizeBytes };
     await withRoom(deps.host, room, () => files.createImage(image, { sizeBytes, allocate: true }));
     await filesystems.xfs.make(image, {
@@ -105,16 +105,16 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
     await files.growImage(image, { sizeBytes, allocate: true });
     await deps.reached('embedded:image-made');
     await files.renameNoReplace(image, join(directory, imageName));
-    await syncDirectory(directory);
+    await files.sync(directory);
     await deps.reached('embedded:image-renamed');
   } finally {
     await lock.release();
   }
 }
 
-async function requireEmpty(name: string, directory: string): Promise<void> {
+async function requireEmpty(files: Files, name: string, directory: string): Promise<void> {
   const allowed = ['lost+found', 'lock', mountName, newName];
-  const others = (await readdir(directory)).filter((entry) => !allowed.includes(entry));
+  const others = (await files.list(directory)).filter((entry) => !allowed.includes(entry));
   if (others.length === 0) return;
   throw new VolumeError(
     'unavailable',
@@ -179,7 +179,7 @@ async function mountEmbedded(
   const { directory, device, deps } = options;
   const { mounts } = deps.host;
   const target = join(directory, mountName);
-  await mkdir(target, { recursive: true, mode: 0o700 });
+  await deps.host.files.makeDirectory(target);
   const there = await mounts.at(target);
   if (there !== undefined && !isMountOf(there, device)) {
     throw new VolumeError(

@@ -1,7 +1,7 @@
-import { readdir, realpath, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import type { Files } from '../../host/host.ts';
 import { LaterVersionError } from '../../state/decode.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {
@@ -16,7 +16,6 @@ import {
   volumeRecord,
   writeRecord,
 } from '../../state/records.ts';
-import { syncDirectory } from '../../state/replace-file.ts';
 import type { Domain } from '../domain.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { Pool } from './pool.ts';
@@ -32,7 +31,8 @@ type Retag = (id: string) => string;
 export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
   if (pool.isServed) return;
   const root = await adoptedRoot(domain, pool);
-  const marker = await readMarker(root, pool.name);
+  const { files } = domain.host;
+  const marker = await readMarker(files, root, pool.name);
   const lock = await takeLock(domain, root, pool.name);
   try {
     await requireIdle(domain, root, pool.name);
@@ -41,10 +41,13 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
       const end = `.${marker.nodeTag}`;
       const retag: Retag = (id) => (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id);
       await requireNamesFree(domain, pool, { root, retag });
-      await requireOurVersion(root);
-      await retagAll(root, retag);
+      await requireOurVersion(files, root);
+      await retagAll(files, root, retag);
       await domain.reached('adopt:retagged');
-      await writeRecord(poolMarker, join(root, 'pool.json'), { ...marker, nodeTag });
+      await writeRecord(files, join(root, 'pool.json'), {
+        schema: poolMarker,
+        value: { ...marker, nodeTag },
+      });
     }
     await domain.reached('adopt:marked');
     await nodeState.remember(pool.settings.path, marker.uuid);
@@ -57,14 +60,14 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
 /** An embedded pool is mounted for it, and stays so. */
 async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
-  const directory = await realpath(settings.path);
-  if (!(await isEmbedded(settings))) return directory;
+  const directory = await domain.host.files.realDirectory(settings.path);
+  if (!(await isEmbedded(domain.host.files, settings))) return directory;
   return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
 }
 
-async function readMarker(root: string, name: string): Promise<PoolMarker> {
+async function readMarker(files: Files, root: string, name: string): Promise<PoolMarker> {
   try {
-    return await readRecord(poolMarker, join(root, 'pool.json'));
+    return await readRecord(files, poolMarker, join(root, 'pool.json'));
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
@@ -94,7 +97,7 @@ async function requireIdle(domain: Domain, root: string, name: string): Promise<
     devices.map(({ backing, path }) => [`${backing.device}:${backing.inode}`, path]),
   );
   for (const area of ['volumes', 'ephemeral'] as const) {
-    for (const id of await entriesOf(join(root, area))) {
+    for (const id of await entriesOf(domain.host.files, join(root, area))) {
       const image = await domain.host.files
         .imageStatus(join(root, area, id, 'disk.img'))
         .catch(() => undefined);
@@ -115,7 +118,7 @@ async function requireNamesFree(
   { root, retag }: { root: string; retag: Retag },
 ): Promise<void> {
   for (const area of ['volumes', 'snapshots', 'groups'] as const) {
-    for (const id of (await entriesOf(join(root, area))).map(retag)) {
+    for (const id of (await entriesOf(domain.host.files, join(root, area))).map(retag)) {
       const other = domain.pools.all.find(
         (one) => one !== pool && (one[area].get(id) !== undefined || one[area].aside.has(id)),
       );
@@ -129,60 +132,59 @@ async function requireNamesFree(
 }
 
 /** Throws LaterVersionError: what this version does not know cannot get another id. */
-async function requireOurVersion(root: string): Promise<void> {
+async function requireOurVersion(files: Files, root: string): Promise<void> {
   for (const [area, file, schema] of [
     ['volumes', 'volume.json', volumeRecord],
     ['ephemeral', 'volume.json', volumeRecord],
     ['snapshots', 'snapshot.json', snapshotRecord],
     ['groups', 'group.json', groupRecord],
   ] as const) {
-    for (const id of await entriesOf(join(root, area))) {
-      await readRecord(schema, join(root, area, id, file)).catch((error: unknown) => {
+    for (const id of await entriesOf(files, join(root, area))) {
+      await readRecord(files, schema, join(root, area, id, file)).catch((error: unknown) => {
         if (error instanceof LaterVersionError) throw error;
       });
     }
   }
 }
 
-async function retagAll(root: string, retag: Retag): Promise<void> {
+async function retagAll(files: Files, root: string, retag: Retag): Promise<void> {
   for (const area of ['volumes', 'ephemeral'] as const) {
-    await retagArea(join(root, area), retag, async (directory) => {
+    await retagArea(files, join(root, area), retag, async (directory) => {
       const path = join(directory, 'volume.json');
-      await writeRecord(
-        volumeRecord,
-        path,
-        retagVolume(await readRecord(volumeRecord, path), retag),
-      );
+      const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
+      await writeRecord(files, path, { schema: volumeRecord, value });
       // Where it was mounted on the other node means nothing here.
-      await rm(join(directory, 'node.json'), { force: true });
+      await files.removeFile(join(directory, 'node.json'));
     });
   }
-  await retagArea(join(root, 'snapshots'), retag, async (directory) => {
+  await retagArea(files, join(root, 'snapshots'), retag, async (directory) => {
     const path = join(directory, 'snapshot.json');
-    const record = await readRecord(snapshotRecord, path);
-    await writeRecord(snapshotRecord, path, retagSnapshot(record, retag));
+    const value = retagSnapshot(await readRecord(files, snapshotRecord, path), retag);
+    await writeRecord(files, path, { schema: snapshotRecord, value });
   });
-  await retagArea(join(root, 'groups'), retag, async (directory) => {
+  await retagArea(files, join(root, 'groups'), retag, async (directory) => {
     const path = join(directory, 'group.json');
-    await writeRecord(groupRecord, path, retagGroup(await readRecord(groupRecord, path), retag));
+    const value = retagGroup(await readRecord(files, groupRecord, path), retag);
+    await writeRecord(files, path, { schema: groupRecord, value });
   });
 }
 
 /** The record first, then the directory's name: either step may be found done. */
 async function retagArea(
+  files: Files,
   area: string,
   retag: Retag,
   rewrite: (directory: string) => Promise<void>,
 ): Promise<void> {
-  for (const id of await entriesOf(area)) {
+  for (const id of await entriesOf(files, area)) {
     if (retag(id) === id) continue;
     await rewrite(join(area, id)).catch((error: unknown) => {
       // A record that does not decode is never overwritten; its volume is told as unreadable, under its new id.
       if (!(error instanceof VolumeError)) throw error;
     });
-    await rename(join(area, id), join(area, retag(id)));
+    await files.renameNoReplace(join(area, id), join(area, retag(id)));
   }
-  await syncDirectory(area).catch((error: unknown) => {
+  await files.sync(area).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw error;
   });
 }
@@ -214,8 +216,8 @@ function retagGroup(record: GroupRecord, retag: Retag): GroupRecord {
   };
 }
 
-async function entriesOf(directory: string): Promise<readonly string[]> {
-  return readdir(directory).catch((error: unknown) => {
+async function entriesOf(files: Files, directory: string): Promise<readonly string[]> {
+  return files.list(directory).catch((error: unknown) => {
     if (hasErrno(error, 'ENOENT')) return [];
     throw error;
   });

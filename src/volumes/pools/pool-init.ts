@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { Files, Host } from '../../host/host.ts';
 import { NodeState } from '../../state/node-state.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
@@ -34,7 +34,7 @@ export async function initPool(
   settings: PoolSettings,
   deps: InitDeps,
 ): Promise<{ readonly root: string; readonly existed: boolean }> {
-  const existed = await isPool(settings);
+  const existed = await isPool(deps.host.files, settings);
   const reached = (): undefined => undefined;
   const opened = await openPoolDirectory({ ...settings, create: true }, { ...deps, reached });
   await opened.lock.release();
@@ -44,8 +44,8 @@ export async function initPool(
   return { root: opened.embeddedIn, existed };
 }
 
-async function isPool({ path, name }: PoolSettings): Promise<boolean> {
-  return (await findMarker(await poolRootIn(path), name)) !== undefined;
+async function isPool(files: Files, { path, name }: PoolSettings): Promise<boolean> {
+  return (await findMarker(files, await poolRootIn(files, path), name)) !== undefined;
 }
 
 /** `initPool` where no driver runs: with the state folder and the node id that the driver will be started with. */
@@ -58,7 +58,7 @@ export async function initPoolAlone(
   }
   return initPool(settings, {
     host: deps.host,
-    nodeState: await NodeState.open(deps.stateDir),
+    nodeState: await NodeState.open(deps.host.files, deps.stateDir),
     nodeTag: nodeTagOf(deps.nodeId),
     nowMs: Date.now(),
   });

@@ -1,13 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, realpath, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
-import { syncDirectory } from '../../state/replace-file.ts';
 import type { Reached } from '../fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
@@ -49,8 +47,8 @@ const filesystemNames: Readonly<Record<string, string>> = {
 };
 
 /** Name of the filesystem below `path`, by its magic number (statfs(2)). */
-export async function filesystemOf(path: string): Promise<string> {
-  const magic = (await statfs(path, { bigint: true })).type.toString(16);
+export async function filesystemOf(files: Files, path: string): Promise<string> {
+  const magic = (await files.filesystemMagic(path)).toString(16);
   return filesystemNames[magic] ?? `0x${magic}`;
 }
 
@@ -62,7 +60,7 @@ export async function probeAbilities(
   { root, name }: { readonly root: string; readonly name: string },
   { host, log }: { host: Host; log: Logger },
 ): Promise<PoolAbilities> {
-  const filesystem = await filesystemOf(root);
+  const filesystem = await filesystemOf(host.files, root);
   const tmp = join(root, 'tmp');
   try {
     const reflink = await host.copies.canReflink(tmp);
@@ -92,16 +90,17 @@ export async function openPoolDirectory(
   deps: { host: Host; nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
 ): Promise<OpenedPool> {
   const { name } = settings;
-  await requireDirectory(settings, deps.nodeState);
-  const directory = await realpath(settings.path);
+  const { files } = deps.host;
+  await requireDirectory(files, settings, deps.nodeState);
+  const directory = await files.realDirectory(settings.path);
   await requirePlace(settings, deps.host, directory);
-  const embeddedIn = (await isEmbedded(settings)) ? directory : undefined;
+  const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
   const mayBeMade = settings.create && deps.nodeState.seenAt(settings.path) === undefined;
   const root =
     embeddedIn === undefined
       ? directory
       : await openEmbedded(settings, { directory, mayBeMade, deps });
-  const marker = (await findMarker(root, name)) ?? (await firstInit(settings, root, deps));
+  const marker = (await findMarker(files, root, name)) ?? (await firstInit(settings, root, deps));
   const seen = deps.nodeState.seenAt(settings.path);
   if (seen !== undefined && seen !== marker.uuid) {
     throw unavailable(
@@ -117,7 +116,7 @@ export async function openPoolDirectory(
   }
   const lock = await takeLock(deps.host, root, name);
   try {
-    await makeAreas(root);
+    await makeAreas(files, root);
     await deps.nodeState.remember(settings.path, marker.uuid);
   } catch (error) {
     await lock.release();
@@ -126,18 +125,22 @@ export async function openPoolDirectory(
   return { root, embeddedIn, marker, lock };
 }
 
-async function makeAreas(root: string): Promise<void> {
-  const there = await readdir(root);
+async function makeAreas(files: Files, root: string): Promise<void> {
+  const there = await files.list(root);
   const missing = poolAreas.filter((area) => !there.includes(area));
-  for (const area of missing) await mkdir(join(root, area), { recursive: true, mode: 0o700 });
+  for (const area of missing) await files.makeDirectory(join(root, area));
   // Also when a crash came between: what is there may not be on the disk yet.
-  await syncDirectory(root);
+  await files.sync(root);
 }
 
-async function requireDirectory(settings: PoolSettings, nodeState: NodeState): Promise<void> {
+async function requireDirectory(
+  files: Files,
+  settings: PoolSettings,
+  nodeState: NodeState,
+): Promise<void> {
   const { name, path } = settings;
   try {
-    await readdir(path);
+    await files.list(path);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) {
       throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
@@ -145,7 +148,7 @@ async function requireDirectory(settings: PoolSettings, nodeState: NodeState): P
     if (!settings.create || nodeState.seenAt(path) !== undefined) {
       throw unavailable(name, `${path} does not exist; mount its disk, or make the directory`);
     }
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await files.makeDirectory(path);
   }
 }
 
@@ -154,7 +157,7 @@ async function requirePlace(settings: PoolSettings, host: Host, root: string): P
   if (settings.mountpointRequired && (await host.mounts.at(root)) === undefined) {
     throw unavailable(name, `${root} is not a mount point; mount the pool's disk there`);
   }
-  const filesystem = await filesystemOf(root);
+  const filesystem = await filesystemOf(host.files, root);
   if (!settings.force && (filesystem === 'tmpfs' || filesystem === 'overlayfs')) {
     throw unavailable(
       name,
@@ -164,9 +167,13 @@ async function requirePlace(settings: PoolSettings, host: Host, root: string): P
 }
 
 /** The marker of the pool in that directory; undefined when it is none. Throws `unavailable` when it cannot be read. */
-export async function findMarker(root: string, name: string): Promise<PoolMarker | undefined> {
+export async function findMarker(
+  files: Files,
+  root: string,
+  name: string,
+): Promise<PoolMarker | undefined> {
   try {
-    return await readRecord(poolMarker, join(root, 'pool.json'));
+    return await readRecord(files, poolMarker, join(root, 'pool.json'));
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
     if (error instanceof VolumeError) throw unavailable(name, error.message, error);
@@ -177,7 +184,7 @@ export async function findMarker(root: string, name: string): Promise<PoolMarker
 async function firstInit(
   settings: PoolSettings,
   root: string,
-  deps: { nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
+  deps: { host: Host; nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
 ): Promise<PoolMarker> {
   const { name, path } = settings;
   const seen = deps.nodeState.seenAt(path);
@@ -190,7 +197,8 @@ async function firstInit(
   if (!settings.create) {
     throw unavailable(name, `${root} is no pool yet; make it one with 'loopcsi pool init ${name}'`);
   }
-  const others = (await readdir(root)).filter(
+  const { files } = deps.host;
+  const others = (await files.list(root)).filter(
     (entry) => entry !== 'lost+found' && entry !== 'lock' && entry !== 'pool.json.new',
   );
   if (others.length > 0) {
@@ -205,7 +213,7 @@ async function firstInit(
     nodeTag: deps.nodeTag,
     createdAtMs: deps.nowMs,
   };
-  await writeRecord(poolMarker, join(root, 'pool.json'), marker);
+  await writeRecord(files, join(root, 'pool.json'), { schema: poolMarker, value: marker });
   await deps.reached('pool:marker-written');
   return marker;
 }

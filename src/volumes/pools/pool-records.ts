@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Files } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
   type GroupRecord,
@@ -9,7 +10,7 @@ import {
   volumeRecord,
 } from '../../state/records.ts';
 import { Index } from './index-of-records.ts';
-import { loadArea, loadEntry } from './load-records.ts';
+import { loadArea, loadEntries } from './load-records.ts';
 import { type KeptArea, keptAreas } from './pool-open.ts';
 
 /** What is known of the entries of one area. */
@@ -23,12 +24,12 @@ export class PoolRecords {
   readonly groups = new Index<GroupRecord>();
 
   /** Reads all of a pool whose directory is `root`; what may not be used is logged. */
-  async load(root: string, log: Logger): Promise<void> {
+  async load(files: Files, root: string, log: Logger): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
-    await loadArea(volumes);
-    await loadArea(ephemeral);
-    await loadArea(snapshots);
-    await loadArea(groups);
+    await loadArea(files, volumes);
+    await loadArea(files, ephemeral);
+    await loadArea(files, snapshots);
+    await loadArea(files, groups);
     for (const area of keptAreas) {
       for (const [id, { kind, message }] of this[area].aside) {
         log.error({ id, kind, problem: message }, 'an entry is not used');
@@ -37,12 +38,16 @@ export class PoolRecords {
   }
 
   /** Reads one entry again: it may have changed, or gone. */
-  async loadEntry(root: string, area: KeptArea, id: string): Promise<void> {
+  async loadEntry(
+    files: Files,
+    root: string,
+    { area, id }: { readonly area: KeptArea; readonly id: string },
+  ): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
-    if (area === 'volumes') await loadEntry(volumes, id);
-    else if (area === 'ephemeral') await loadEntry(ephemeral, id);
-    else if (area === 'snapshots') await loadEntry(snapshots, id);
-    else await loadEntry(groups, id);
+    if (area === 'volumes') await loadEntries(files, volumes, [id]);
+    else if (area === 'ephemeral') await loadEntries(files, ephemeral, [id]);
+    else if (area === 'snapshots') await loadEntries(files, snapshots, [id]);
+    else await loadEntries(files, groups, [id]);
   }
 
   has(id: string): boolean {

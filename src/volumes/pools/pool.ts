@@ -1,4 +1,3 @@
-import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
@@ -145,7 +144,7 @@ export class Pool {
 
   /** Reads one entry of an area again: it may have changed, or gone. */
   loadEntry(area: KeptArea, id: string): Promise<void> {
-    return this.#records.loadEntry(this.root, area, id);
+    return this.#records.loadEntry(this.#deps.host.files, this.root, { area, id });
   }
 
   /** Drops the record of what has left its place on the disk. */
@@ -236,11 +235,14 @@ export class Pool {
   }
 
   async #look(opened: OpenedPool): Promise<void> {
+    const { files } = this.#deps.host;
     try {
       const root =
-        opened.embeddedIn === undefined ? await realpath(this.settings.path) : opened.root;
-      await readdir(join(root, 'tmp'));
-      const marker = await readRecord(poolMarker, join(root, 'pool.json'));
+        opened.embeddedIn === undefined
+          ? await files.realDirectory(this.settings.path)
+          : opened.root;
+      await files.list(join(root, 'tmp'));
+      const marker = await readRecord(files, poolMarker, join(root, 'pool.json'));
       if (marker.uuid === opened.marker.uuid) {
         this.#answers();
         return;
@@ -291,6 +293,7 @@ export class Pool {
     this.notes.clear();
     // What a crash left renamed is answered from now on, so it has to be on the disk first.
     await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
-    await this.#records.load(this.root, this.#deps.log.child({ pool: this.name }));
+    const log = this.#deps.log.child({ pool: this.name });
+    await this.#records.load(this.#deps.host.files, this.root, log);
   }
 }

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, readdir, rm, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -98,7 +97,7 @@ export class Trash {
 
   /** Queues everything an earlier run left in the pool's trash. */
   async sweep(pool: Pool): Promise<void> {
-    for (const name of await readdir(pool.pathOf('trash'))) {
+    for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
       pool.room.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
       this.#enqueue(pool, name);
     }
@@ -149,21 +148,23 @@ export class Trash {
   async #remove(pool: Pool, name: string): Promise<void> {
     const directory = pool.pathOf('trash', name);
     // A symbolic link goes itself: what it leads to was never in the pool.
-    if ((await lstat(directory)).isDirectory()) await this.#removeDirectory(directory);
-    else await unlink(directory);
+    const { kind, isMountPoint } = await this.#host.files.status(directory);
+    if (isMountPoint) {
+      throw new VolumeError('wrong-state', `something is mounted at ${directory}; unmount it`);
+    }
+    if (kind === 'directory') await this.#freeImages(directory);
+    await this.#host.files.removeTree(directory);
     await this.#reached('trash:removed');
     pool.room.forgetTrash(name);
     pool.room.invalidate();
   }
 
-  async #removeDirectory(directory: string): Promise<void> {
-    for (const entry of await readdir(directory, { withFileTypes: true })) {
-      const path = join(directory, entry.name);
-      if (entry.isFile() && entry.name.startsWith('disk.img')) {
-        await this.#host.files.removeInSlices(path, { sliceBytes, signal: this.#stop.signal });
-      } else if (entry.isFile()) await unlink(path);
-      else await rm(path, { recursive: true, force: true });
+  /** Large ones take long; what else stands there goes with the directory. */
+  async #freeImages(directory: string): Promise<void> {
+    const { files } = this.#host;
+    for (const { name, kind } of await files.listWithKinds(directory)) {
+      if (kind !== 'file' || !name.startsWith('disk.img')) continue;
+      await files.removeInSlices(join(directory, name), { sliceBytes, signal: this.#stop.signal });
     }
-    await rmdir(directory);
   }
 }

@@ -101,7 +101,7 @@ async function setAside(
   { used, twin }: { readonly used: Pool; readonly twin: Pool },
   { area, id }: { readonly area: NamedArea; readonly id: string },
 ): Promise<void> {
-  const { log } = domain;
+  const { host, log } = domain;
   const path = twin.pathOf(area, id);
   const message = twinMessage(path, { id, usedPoolName: used.name });
   twin.indexOf(area).setAside(id, { kind: 'twin', message });
@@ -112,7 +112,7 @@ async function setAside(
     usedPoolName: used.name,
   };
   try {
-    await writeRecord(twinNote, join(path, twinNoteName), note);
+    await writeRecord(host.files, join(path, twinNoteName), { schema: twinNote, value: note });
   } catch (error) {
     const problem = `${messageOf(error)}; move ${path} away before the next start of the driver`;
     log.error({ pool: twin.name, id, problem }, 'a twin could not be noted');

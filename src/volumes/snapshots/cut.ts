@@ -1,7 +1,6 @@
-import { stat } from 'node:fs/promises';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
+import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type Attachment, attachmentOf, isMountOf, statusOf } from '../node/attachment.ts';
@@ -48,7 +47,7 @@ export async function planCut(
   source.pool.requireServed();
   const image = await statusOf(domain, source);
   await requireUncut(domain, source, image);
-  const isShared = await canShare(source.pool, pool);
+  const isShared = await canShare(domain.host.files, source.pool, pool);
   const present = await attachmentOf(domain, source);
   const device = present.readWrite;
   const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
@@ -72,11 +71,11 @@ export async function planCut(
 }
 
 /** Whether images of the one pool can share blocks with images of the other. */
-export async function canShare(from: Pool, to: Pool): Promise<boolean> {
+export async function canShare(files: Files, from: Pool, to: Pool): Promise<boolean> {
   if (from.abilities?.reflink !== true || to.abilities?.reflink !== true) return false;
   if (from === to) return true;
-  const [a, b] = await Promise.all([stat(from.root), stat(to.root)]);
-  return a.dev === b.dev;
+  const [a, b] = await Promise.all([files.status(from.root), files.status(to.root)]);
+  return a.device === b.device;
 }
 
 async function isHeld(domain: Domain, present: Attachment): Promise<boolean> {

@@ -1,4 +1,3 @@
-import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { finishNew, newDirectory, placeNew } from '../controller/new-entry.ts';
@@ -55,7 +54,7 @@ export async function makeMembers(
   const made = await allOf(
     members.map(async (member) => {
       const { cut, id, name, temporary } = member;
-      await chmod(join(temporary, 'disk.img'), 0o400);
+      await domain.host.files.makeReadOnly(join(temporary, 'disk.img'));
       const record = newSnapshotRecord(
         cut,
         { id, name, groupId, groupPool, parameters: input.parameters },

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { commitNew } from '../controller/new-entry.ts';
@@ -117,7 +116,7 @@ async function takeGroup(
     return await commitGroup(domain, operation, { ...draft, ...made });
   } finally {
     for (const { temporary } of members) {
-      if (temporary !== '') await rm(temporary, { recursive: true, force: true });
+      if (temporary !== '') await domain.host.files.removeTree(temporary);
     }
     for (const room of rooms.values()) room.release();
   }

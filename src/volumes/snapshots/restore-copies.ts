@@ -1,13 +1,11 @@
-import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
-import type { ImageStatus } from '../../host/host.ts';
+import type { Files, ImageStatus } from '../../host/host.ts';
 import { byteCount } from '../../state/decode.ts';
 import { readRecord, writeRecord } from '../../state/records.ts';
 import { newName } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';
-import { exists } from '../exists.ts';
 import type { Operation } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 
@@ -56,7 +54,9 @@ export class RestoreCopies {
   /** At start, for one entry of `tmp/`: whether it stays. */
   async keep(domain: Domain, pool: Pool, entry: string): Promise<boolean> {
     const path = pool.pathOf('tmp', entry);
-    const note = await readRecord(copyNote, join(path, noteName)).catch(() => undefined);
+    const note = await readRecord(domain.host.files, copyNote, join(path, noteName)).catch(
+      () => undefined,
+    );
     if (note === undefined) return false;
     const { volumeId, source, doneBytes } = note;
     const other = this.#kept.get(volumeId);
@@ -98,7 +98,7 @@ export class RestoreCopies {
     if (found === undefined) return;
     this.take(volumeId);
     try {
-      await rm(found.directory, { recursive: true, force: true });
+      await domain.host.files.removeTree(found.directory);
       domain.log.info({ volumeId }, 'removed a copy that nobody goes on with');
     } catch (error) {
       domain.log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
@@ -119,8 +119,8 @@ export function copySourceOf(
 }
 
 /** Whether the directory holds a copy that can be gone on with. */
-export function holdsHalfCopy(directory: string): Promise<boolean> {
-  return exists(join(directory, noteName));
+export function holdsHalfCopy(files: Files, directory: string): Promise<boolean> {
+  return files.exists(join(directory, noteName));
 }
 
 /** Copies the data of a snapshot's image to `to`, from `resumeFrom` on, and notes how far it is. */
@@ -141,8 +141,8 @@ export async function copyNoted(
   let isNoted = resumeFrom > 0n;
   let writing = Promise.resolve();
   const advance = async (doneBytes: bigint): Promise<void> => {
-    const text = { schemaVersion: 1 as const, volumeId, source, doneBytes };
-    await writeRecord(copyNote, note, text, { durable: false });
+    const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
+    await writeRecord(domain.host.files, note, { schema: copyNote, value, durable: false });
     await domain.reached('restore:advanced');
   };
   try {
@@ -163,6 +163,6 @@ export async function copyNoted(
   }
   if (!isNoted) return;
   // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
-  await rm(note, { force: true });
+  await domain.host.files.removeFile(note);
   await domain.host.files.sync(directory);
 }

@@ -61,7 +61,7 @@ export async function createFromSource(
         images: ['disk.img'],
         begun: half?.directory,
         staysAfterFailure: async (directory) =>
-          operation.isClosing() && (await holdsHalfCopy(directory)),
+          operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
         placed: (placed) => {
           pool.volumes.put(placed);
         },
@@ -160,7 +160,8 @@ async function halfCopyOf(
   { origin, pool }: { origin: Origin; pool: Pool },
 ): Promise<HalfCopy | undefined> {
   const { copySource: source } = origin;
-  if (source === undefined || (await canShare(origin.pool, pool))) return undefined;
+  if (source === undefined || (await canShare(domain.host.files, origin.pool, pool)))
+    return undefined;
   return domain.restores.find(id, { pool, source });
 }
 
@@ -196,7 +197,7 @@ async function copyImage(
   options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copyNoted>[2] },
 ): Promise<void> {
   const { pools, copy } = options;
-  if (await canShare(...pools)) {
+  if (await canShare(domain.host.files, ...pools)) {
     try {
       await domain.host.copies.reflink(from, copy.to);
       return;

@@ -45,7 +45,7 @@ export async function settleCopy(
   const part = await files
     .imageStatus(pool.pathOf('snapshots', record.id, partName))
     .catch(() => undefined);
-  const resumeFrom = part === undefined ? 0n : await copiedBytes(pool, record.id);
+  const resumeFrom = part === undefined ? 0n : await copiedBytes(files, pool, record.id);
   domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy goes on');
   domain.copies.start(domain, { pool, record, source, resumeFrom });
 }
@@ -59,7 +59,8 @@ async function unchangedSource(
   if (source === undefined) return undefined;
   const devices = await domain.host.loops.findByImage(await statusOf(domain, source));
   if (devices.length > 0) return undefined;
-  return (await modifiedNs(source)) === record.copy?.sourceModifiedNs ? source : undefined;
+  const modified = await modifiedNs(domain.host.files, source);
+  return modified === record.copy?.sourceModifiedNs ? source : undefined;
 }
 
 /**

@@ -1,7 +1,7 @@
-import { chmod, rm } from 'node:fs/promises';
 import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import type { Files } from '../../host/host.ts';
 import { makeSlots } from '../../host/slots.ts';
 import { byteCount } from '../../state/decode.ts';
 import {
@@ -159,12 +159,11 @@ export class SnapshotCopies {
         // Told after what it tells of is on the disk, so an older text is only a longer way.
         writing = writing
           .then(() =>
-            writeRecord(
-              copyProgress,
-              `${directory}/${progressName}`,
-              { schemaVersion: 1, doneBytes },
-              { durable: false },
-            ),
+            writeRecord(domain.host.files, `${directory}/${progressName}`, {
+              schema: copyProgress,
+              value: { schemaVersion: 1, doneBytes },
+              durable: false,
+            }),
           )
           .then(() => domain.reached('copy:advanced'));
         writing.catch(() => undefined);
@@ -198,7 +197,7 @@ export async function finishCopy(
   const part = pool.pathOf('snapshots', record.id, partName);
   const image = pool.pathOf('snapshots', record.id, 'disk.img');
   try {
-    await chmod(part, 0o400);
+    await domain.host.files.makeReadOnly(part);
     await domain.host.files.renameNoReplace(part, image);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
@@ -206,18 +205,19 @@ export async function finishCopy(
   await domain.host.files.sync(pool.pathOf('snapshots', record.id));
   await domain.reached('copy:renamed');
   const ready: SnapshotRecord = { ...record, state: 'ready', copy: null };
-  await writeRecord(snapshotRecord, pool.pathOf('snapshots', record.id, 'snapshot.json'), ready);
+  const path = pool.pathOf('snapshots', record.id, 'snapshot.json');
+  await writeRecord(domain.host.files, path, { schema: snapshotRecord, value: ready });
   pool.snapshots.put(ready);
   pool.room.invalidate();
   await domain.reached('copy:recorded');
-  await rm(pool.pathOf('snapshots', record.id, progressName), { force: true });
+  await domain.host.files.removeFile(pool.pathOf('snapshots', record.id, progressName));
 }
 
 /** How much of an interrupted copy is on the disk. 0 when nothing tells. */
-export async function copiedBytes(pool: Pool, snapshotId: string): Promise<bigint> {
+export async function copiedBytes(files: Files, pool: Pool, snapshotId: string): Promise<bigint> {
   try {
     const path = pool.pathOf('snapshots', snapshotId, progressName);
-    return (await readRecord(copyProgress, path)).doneBytes;
+    return (await readRecord(files, copyProgress, path)).doneBytes;
   } catch {
     return 0n;
   }

@@ -1,5 +1,5 @@
 /** Files of a snapshot that is being copied. */
-import { stat } from 'node:fs/promises';
+import type { Files } from '../../host/host.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
 /** Its image; the rename to `disk.img` is the commit of the copy. */
@@ -8,6 +8,6 @@ export const partName = 'disk.img.part';
 export const progressName = 'copy.json';
 
 /** st_mtime of the source's image in nanoseconds: moves with every write, through a loop device too. */
-export async function modifiedNs(source: FoundVolume): Promise<string> {
-  return (await stat(source.imagePath, { bigint: true })).mtimeNs.toString();
+export async function modifiedNs(files: Files, source: FoundVolume): Promise<string> {
+  return (await files.status(source.imagePath)).modifiedNs.toString();
 }

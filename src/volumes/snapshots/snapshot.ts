@@ -1,4 +1,3 @@
-import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
@@ -126,7 +125,7 @@ async function takeSnapshot(
         };
         const taken = await takeCuts(domain, [{ cut, to }], cutOptions);
         await room.extendTo((await domain.host.files.imageStatus(to)).allocatedBytes);
-        await chmod(to, 0o400);
+        await domain.host.files.makeReadOnly(to);
         return newSnapshotRecord(cut, draft, taken);
       },
     });
@@ -170,7 +169,7 @@ async function beginCopy(
         return {
           ...newSnapshotRecord(cut, options.draft, { atMs: domain.now(), frozenMs: 0 }),
           state: 'copying' as const,
-          copy: { allocatedBytes, sourceModifiedNs: await modifiedNs(source) },
+          copy: { allocatedBytes, sourceModifiedNs: await modifiedNs(domain.host.files, source) },
         };
       },
     });

@@ -215,8 +215,8 @@ export const codes: Kind = {
     {
       name: 'a record that names another id is used',
       file: 'volumes/pools/load-records.ts',
-      text: 'record.id === id ? await twinOf(entry, id) : otherId(path, record.id);',
-      by: "record.id !== '' ? await twinOf(entry, id) : otherId(path, record.id);",
+      text: 'record.id === id ? twinOf(entry, { id, note }) : otherId(path, record.id);',
+      by: "record.id !== '' ? twinOf(entry, { id, note }) : otherId(path, record.id);",
       red: ['volumes/pools/records-of-pool'],
     },
     {
@@ -254,7 +254,10 @@ export const codes: Kind = {
     {
       name: 'a restart forgets that an entry is a twin',
       file: 'volumes/pools/twins.ts',
-      text: lines('    await writeRecord(twinNote, join(path, twinNoteName), note);', ''),
+      text: lines(
+        '    await writeRecord(host.files, join(path, twinNoteName), { schema: twinNote, value: note });',
+        '',
+      ),
       by: '',
       red: ['volumes/pools/twins'],
     },

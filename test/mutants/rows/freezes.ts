@@ -189,9 +189,9 @@ export const freezes: Kind = {
       file: 'volumes/node/reconcile.ts',
       text: lines(
         '    await domain.host.mounts.unmount(target);',
-        '    await rm(target, { recursive: true, force: true });',
+        '    await domain.host.files.removeTree(target);',
       ),
-      by: "    if (target === '') await rm(target, { recursive: true, force: true });",
+      by: "    if (target === '') await domain.host.files.removeTree(target);",
       whyGreen: 'the sweep of `tmp/` that follows takes away what is mounted below it',
     },
   ],

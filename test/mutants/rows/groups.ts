@@ -79,10 +79,7 @@ export const groups: Kind = {
     {
       name: 'half-made members of a group that failed stay',
       file: 'volumes/snapshots/group-snapshot.ts',
-      text: lines(
-        "      if (temporary !== '') await rm(temporary, { recursive: true, force: true });",
-        '',
-      ),
+      text: lines("      if (temporary !== '') await domain.host.files.removeTree(temporary);", ''),
       by: '',
       red: ['volumes/snapshots/group-rules'],
     },

@@ -70,7 +70,7 @@ export const paths: Kind = {
     {
       name: 'a volume is mounted over a file of data',
       file: 'volumes/node/target-path.ts',
-      text: "kind === 'file' ? found.size === 0 :",
+      text: "kind === 'file' ? found.sizeBytes === 0n :",
       by: "kind === 'file' ? true :",
       red: ['volumes/targets'],
     },

@@ -383,7 +383,10 @@ export const room: Kind = {
     {
       name: 'a start removes an inline volume whose pod is there',
       file: 'volumes/node/reconcile.ts',
-      text: lines('    if (target !== null && (await exists(target))) continue;', ''),
+      text: lines(
+        '    if (target !== null && (await domain.host.files.exists(target))) continue;',
+        '',
+      ),
       by: '',
       red: ['volumes/start'],
     },

@@ -152,7 +152,7 @@ export const snapshots: Kind = {
     {
       name: 'a snapshot can be written to',
       file: 'volumes/snapshots/snapshot.ts',
-      text: lines('        await chmod(to, 0o400);', ''),
+      text: lines('        await domain.host.files.makeReadOnly(to);', ''),
       by: '',
       red: ['volumes/snapshots/cut'],
     },
@@ -311,7 +311,7 @@ export const snapshots: Kind = {
     {
       name: 'a start keeps what an interrupted call left half-made',
       file: 'volumes/node/reconcile.ts',
-      text: lines('      await rm(join(directory, entry), { recursive: true, force: true });', ''),
+      text: lines('      await domain.host.files.removeTree(join(directory, entry));', ''),
       by: '',
       red: ['volumes/start'],
     },
@@ -332,14 +332,14 @@ export const snapshots: Kind = {
     {
       name: 'the record of a finished copy is not synced',
       file: 'volumes/snapshots/snapshot-copies.ts',
-      text: "'snapshot.json'), ready);",
-      by: "'snapshot.json'), ready, { durable: false });",
+      text: '{ schema: snapshotRecord, value: ready }',
+      by: '{ schema: snapshotRecord, value: ready, durable: false }',
       red: ['volumes/snapshots/long-copies'],
     },
     {
       name: 'a finished copy can be written to',
       file: 'volumes/snapshots/snapshot-copies.ts',
-      text: lines('    await chmod(part, 0o400);', ''),
+      text: lines('    await domain.host.files.makeReadOnly(part);', ''),
       by: '',
       red: ['volumes/snapshots/long-copies'],
     },
@@ -384,7 +384,7 @@ export const snapshots: Kind = {
     {
       name: 'a copy goes on although its source was changed',
       file: 'volumes/snapshots/settle-snapshots.ts',
-      text: 'return (await modifiedNs(source)) === record.copy?.sourceModifiedNs ? source : undefined;',
+      text: 'return modified === record.copy?.sourceModifiedNs ? source : undefined;',
       by: 'return source;',
       red: ['volumes/snapshots/long-copies'],
     },

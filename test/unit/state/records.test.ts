@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
+import { paths } from '../../../src/host/paths.ts';
+import { replaceFile, replaceFilePoints } from '../../../src/host/replace-file.ts';
 import { NodeState } from '../../../src/state/node-state.ts';
 import {
   groupRecord,
@@ -14,7 +16,6 @@ import {
   volumeRecord,
   writeRecord,
 } from '../../../src/state/records.ts';
-import { replaceFile, replaceFilePoints } from '../../../src/state/replace-file.ts';
 
 const record: VolumeRecord = {
   schemaVersion: 1,
@@ -50,8 +51,8 @@ test('a record comes back as it was written, bytes beyond 2^53 included', async 
       fc.string({ unit: 'grapheme' }),
       async (sizeBytes, name) => {
         const written = { ...record, sizeBytes, name };
-        await writeRecord(volumeRecord, path, written, { durable: false });
-        t.deepEqual(await readRecord(volumeRecord, path), written);
+        await writeRecord(paths, path, { schema: volumeRecord, value: written, durable: false });
+        t.deepEqual(await readRecord(paths, volumeRecord, path), written);
       },
     ),
     { numRuns: 50 },
@@ -86,7 +87,9 @@ for (const [why, text, reason] of [
   test(`a record that ${why} is refused, named and left alone`, async (t) => {
     const path = join(await scratch(t), 'volume.json');
     await writeFile(path, text);
-    const error = await t.throwsAsync(readRecord(volumeRecord, path), { instanceOf: VolumeError });
+    const error = await t.throwsAsync(readRecord(paths, volumeRecord, path), {
+      instanceOf: VolumeError,
+    });
     t.is(error?.reason, reason);
     t.true(error?.message.includes(path));
     t.is(await readFile(path, 'utf8'), text);
@@ -124,22 +127,24 @@ test('fields that this version does not know stay in every record that it rewrit
     ],
   ] as const) {
     await writeFile(path, JSON.stringify(value));
-    await writeRecord(schema, path, await readRecord(schema, path), { durable: false });
+    const read = await readRecord(paths, schema, path);
+    await writeRecord(paths, path, { schema, value: read, durable: false });
     t.deepEqual(JSON.parse(await readFile(path, 'utf8')), value as unknown);
   }
 });
 
 test('nothing unreadable is ever written', async (t) => {
   const path = join(await scratch(t), 'volume.json');
-  await t.throwsAsync(writeRecord(volumeRecord, path, { ...record, sizeBytes: -1n }));
+  const value = { ...record, sizeBytes: -1n };
+  await t.throwsAsync(writeRecord(paths, path, { schema: volumeRecord, value }));
   await t.throwsAsync(readFile(path), { code: 'ENOENT' });
 });
 
 test('the node remembers its pools over a restart', async (t) => {
   const directory = join(await scratch(t), 'state');
-  const state = await NodeState.open(directory);
+  const state = await NodeState.open(paths, directory);
   t.is(state.seenAt('/disk'), undefined);
   await state.remember('/disk', 'uuid-1');
-  const again = await NodeState.open(directory);
+  const again = await NodeState.open(paths, directory);
   t.is(again.seenAt('/disk'), 'uuid-1');
 });

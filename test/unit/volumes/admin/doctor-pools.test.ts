@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { paths } from '../../../../src/host/paths.ts';
 import { NodeState } from '../../../../src/state/node-state.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
@@ -20,7 +21,8 @@ async function look(
   t.teardown(() => rm(directory, { recursive: true }));
   const path = join(directory, 'pool');
   const stateDir = join(directory, 'state');
-  if (setUp.seen !== undefined) await (await NodeState.open(stateDir)).remember(path, setUp.seen);
+  if (setUp.seen !== undefined)
+    await (await NodeState.open(paths, stateDir)).remember(path, setUp.seen);
   await setUp.make?.(path);
   const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
   return checkPoolAlone(settings, { host: new FakeHost(), stateDir, nodeId });
@@ -29,7 +31,7 @@ async function look(
 async function makePool(path: string, nodeTag: string): Promise<void> {
   await mkdir(path);
   const marker = { schemaVersion: 1, uuid, nodeTag, createdAtMs: 1 } as const;
-  await writeRecord(poolMarker, join(path, 'pool.json'), marker);
+  await writeRecord(paths, join(path, 'pool.json'), { schema: poolMarker, value: marker });
 }
 
 const ours = (path: string): Promise<void> => makePool(path, nodeTagOf(nodeId));
@@ -112,7 +114,7 @@ for (const { name, setUp, state, says } of cases) {
 test('a pool with volumes that no option names is told', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const nodeState = await NodeState.open(join(directory, 'state'));
+  const nodeState = await NodeState.open(paths, join(directory, 'state'));
   const [named, forgotten, empty, gone] = ['named', 'forgotten', 'empty', 'gone'].map((name) =>
     join(directory, name),
   ) as [string, string, string, string];
@@ -122,7 +124,7 @@ test('a pool with volumes that no option names is told', async (t) => {
     if (path !== empty) await mkdir(join(path, 'volumes', 'v'));
   }
   for (const path of [named, forgotten, empty, gone]) await nodeState.remember(path, uuid);
-  const findings = await checkForgotten(nodeState, [named]);
+  const findings = await checkForgotten(new FakeHost().files, nodeState, [named]);
   t.deepEqual(
     findings.map(({ name, state }) => [name, state]),
     [['forgotten-pool', 'warn']],

@@ -32,7 +32,7 @@ test('a pool is served when what was left in it is settled, not before', async (
   const node = await fakeNode(t);
   const pool = new Pool(node.settings('a'), {
     host: new FakeHost(),
-    nodeState: await NodeState.open(join(node.directory, 'state')),
+    nodeState: await NodeState.open(makeFiles(), join(node.directory, 'state')),
     nodeTag: nodeTagOf('test-node'),
     reached: () => undefined,
     log: silent,

@@ -6,9 +6,9 @@ export const replaceFilePoints = ['record:written', 'record:synced', 'record:ren
 export type ReplaceFilePoint = (typeof replaceFilePoints)[number];
 
 /**
- * Puts `text` in the place of `path` so that a crash at any moment leaves the old or the new content, whole: temporary
- * file, fsync, rename, fsync of the directory (rename(2)). `durable: false` leaves out both fsyncs, for notes about mounts,
- * which do not outlive a power cut either.
+ * Replaces the content of `path` so that a crash at any moment leaves the old or the new content, whole: temporary file,
+ * fsync, rename, fsync of the directory (rename(2)). `durable: false` leaves out both fsyncs, for notes about mounts, which
+ * do not outlive a power cut either. Many calls, but one step of the gate: `paths.ts` makes it one.
  */
 export async function replaceFile(
   path: string,
@@ -36,8 +36,7 @@ export async function replaceFile(
   if (durable) await syncDirectory(dirname(path));
 }
 
-/** fsync of a directory: what was created, renamed or removed in it is on the disk afterwards (fsync(2)). */
-export async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

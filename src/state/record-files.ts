@@ -1,0 +1,11 @@
+/** What records need of the files they lie in. The node's `Files` (host/) fulfils it, so each call is bounded and counted there. */
+export interface RecordFiles {
+  exists(path: string): Promise<boolean>;
+  readText(path: string): Promise<string>;
+  /** Mode 0600; not synced. EEXIST if there. */
+  writeNew(path: string, text: string): Promise<void>;
+  /** Leaves the old or the new content, whole, also after a crash; with `durable: false` only after one of the process. */
+  replaceFile(path: string, text: string, options?: { durable?: boolean }): Promise<void>;
+  /** Mode 0700, with what is missing above it; there already is fine. */
+  makeDirectory(path: string): Promise<void>;
+}
