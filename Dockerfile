@@ -20,7 +20,7 @@ COPY tsconfig.json ./
 COPY bin bin
 COPY scripts scripts
 COPY src src
-RUN npm run build
+RUN npm run compile
 
 FROM ${RUNTIME_IMAGE}
 # One line for each package whose programs src/host/ runs; test/chart/dockerfile.test.ts compares the two lists.

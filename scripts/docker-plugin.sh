@@ -16,6 +16,14 @@ if [ -z "$name" ]; then
   sed -n 's/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
+command -v docker >/dev/null || {
+  echo "scripts/docker-plugin.sh: there is no docker: install Docker 23 or later and run this again" >&2
+  exit 1
+}
+docker version >/dev/null 2>&1 || {
+  echo "scripts/docker-plugin.sh: docker reaches no daemon: start it ('docker version' says what is wrong) and run this again" >&2
+  exit 1
+}
 context=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 container=''
