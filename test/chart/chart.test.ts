@@ -224,6 +224,25 @@ test('the driver registers itself, unless the registrar does', async (t) => {
   t.false((await flagsOf({ registrar: { enabled: true } })).join().includes('--registration-dir'));
 });
 
+test('each node provisions and snapshots what is its own, and may give a claim back to the scheduler', async (t) => {
+  const storageClasses = [{ name: 'now', volumeBindingMode: 'Immediate' }];
+  const objects = await render({ storageClasses, snapshotter: { enabled: true } });
+  const flagsOf = (name: string): readonly string[] =>
+    containersOf(objects).find((one) => one.name === name)?.args ?? [];
+  // What docs/kubernetes.md says of restores in a cluster rests on these: one place in a request, and a race where there is none.
+  for (const flag of [
+    '--node-deployment=true',
+    '--node-deployment-immediate-binding=true',
+    '--strict-topology=true',
+    '--immediate-topology=false',
+  ]) {
+    t.true(flagsOf('provisioner').includes(flag), flag);
+  }
+  t.false(flagsOf('provisioner').join(' ').includes('--feature-gates'));
+  t.true(flagsOf('snapshotter').includes('--node-deployment=true'));
+  t.is(objects.find(({ kind }) => kind === 'StorageClass')?.['volumeBindingMode'], 'Immediate');
+});
+
 test('a class says filesystem, parameters and options', async (t) => {
   const storageClasses = [
     {
