@@ -107,7 +107,8 @@ export const passerByCases: readonly ContractCase[] = [
           [number],
         );
         const own = await host.loops.findByImage(device.backing);
-        equal(own.map((one) => one.number).sort(), [device.number, again].sort());
+        const lowestFirst = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b);
+        equal(lowestFirst(own.map((one) => one.number)), lowestFirst([device.number, again]));
         await passersBy.clearDevice(number);
         await passersBy.clearDevice(again);
       });

@@ -34,9 +34,10 @@ export const realPassersBy: PassersBy = {
   openFile: keepOpen,
   mountElsewhere: async (target, directory) => {
     const others = (await mountsBelow(directory)).filter((one) => one !== target).reverse();
-    const script = 'for one in "$@"; do umount "$one"; done; echo ready; exec sleep infinity';
+    // Ends with its standard input, so with this process too.
+    const script = 'for one in "$@"; do umount "$one"; done; echo ready; exec cat';
     const options = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...others];
-    const child = spawn('unshare', options, { stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn('unshare', options, { stdio: ['pipe', 'pipe', 'ignore'] });
     await once(child.stdout, 'data');
     return () => end(child);
   },

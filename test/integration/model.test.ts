@@ -6,10 +6,12 @@ import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { realPassersBy } from '../helpers/passers-by.ts';
 import { Watch } from '../helpers/watch-calls.ts';
-import { errorOf, runSteps } from '../model/run.ts';
-import { type Step, steps } from '../model/steps.ts';
-import { type Node, subjectOn } from '../model/subject.ts';
+import { realMarks } from '../model/marks.ts';
+import { failureOf, runSteps } from '../model/run.ts';
+import { type Step, steps, withOneHolder } from '../model/steps.ts';
+import { errorOf, type Node, subjectOn } from '../model/subject.ts';
 
 const runs = Number(process.env['LOOPCSI_MODEL_RUNS'] ?? 12);
 
@@ -44,6 +46,8 @@ async function problemIn(
   const node: Node = {
     directory,
     host: watched(real, watch),
+    passersBy: realPassersBy,
+    marks: realMarks,
     failNext: (failure) => {
       watch.failNext(failure.name, errorOf(failure), { after: failure.after });
     },
@@ -72,14 +76,14 @@ for (const ground of ['directory', 'xfs'] as const) {
       t.timeout(9 * 60_000);
       const problems: string[] = [];
       const result = await fc.check(
-        fc.asyncProperty(steps, async (sequence) => {
+        fc.asyncProperty(steps.map(withOneHolder), async (sequence) => {
           const problem = await problemIn(sequence, ground);
           problems.push(...(problem === undefined ? [] : [problem]));
           return problem === undefined;
         }),
         { numRuns: runs, interruptAfterTimeLimit: 120_000, markInterruptAsFailure: false },
       );
-      t.false(result.failed, `${problems.at(-1) ?? ''}\n${JSON.stringify(result.counterexample)}`);
+      t.false(result.failed, failureOf(result, problems));
       t.true(result.numRuns > 0);
     },
   );

@@ -10,36 +10,59 @@ export interface ModelOptions {
   readonly growsExt4InUse: boolean;
 }
 
-interface Volume {
+export interface Volume {
   readonly kind: Kind;
   /** What it was made from. */
   readonly from: string | undefined;
+  /** What its content says: its own mark once it was staged, before that the one of what it was made from. */
+  mark: string;
   size: bigint;
   /** Of its filesystem, which follows the size at the next stage or expansion on the node. */
   fsSize: bigint;
-  staged: { readonly noatime: boolean } | undefined;
-  readonly targets: Map<TargetName, { readonly readOnly: boolean }>;
+  staged: { readonly noatime: boolean; isLost?: boolean } | undefined;
+  readonly targets: Map<TargetName, { readonly readOnly: boolean; isLost?: boolean }>;
+  /** What others do with it. */
+  readonly others: {
+    /** Its device, or the second one, is open, or its filesystem mounted elsewhere: it cannot be detached. */
+    holds: boolean;
+    /** Devices that may be attached beyond those that its use needs. */
+    spareDevices: number;
+    /** Somebody let go of its devices: they may be on their way out. */
+    cleared: boolean;
+    /** How it was staged before an unstage that was refused after its unmount. */
+    unfinished?: { readonly noatime: boolean } | undefined;
+  };
 }
 
 export interface State {
   readonly volumes: Map<VolumeName, Volume>;
   readonly snapshots: Map<
     SnapshotName,
-    { readonly of: VolumeName; readonly kind: Kind; readonly size: bigint }
+    {
+      readonly of: VolumeName;
+      readonly kind: Kind;
+      readonly size: bigint;
+      readonly mark: string;
+    }
   >;
+  /** Targets in which somebody has a file open. */
+  readonly openTargets: Set<TargetName>;
 }
 
 export function emptyState(): State {
-  return { volumes: new Map(), snapshots: new Map() };
+  return { volumes: new Map(), snapshots: new Map(), openTargets: new Set() };
 }
 
-export function copyOf({ volumes, snapshots }: State): State {
-  return {
-    volumes: new Map(
-      [...volumes].map(([name, volume]) => [name, { ...volume, targets: new Map(volume.targets) }]),
-    ),
-    snapshots: new Map(snapshots),
-  };
+export const copyOf = (state: State): State => structuredClone(state);
+
+/** `state` becomes what `by` is. */
+export function replaceState(state: State, by: State): void {
+  state.volumes.clear();
+  state.snapshots.clear();
+  state.openTargets.clear();
+  for (const [name, volume] of by.volumes) state.volumes.set(name, volume);
+  for (const [name, one] of by.snapshots) state.snapshots.set(name, one);
+  for (const target of by.openTargets) state.openTargets.add(target);
 }
 
 const unit: Readonly<Record<Kind, bigint>> = {
@@ -97,6 +120,7 @@ function create(
     return isSame ? 'ok' : 'conflict';
   }
   let size = asked;
+  let mark = '';
   if (from !== undefined) {
     const source = isVolume(from) ? state.volumes.get(from) : state.snapshots.get(from);
     if (source === undefined) return 'not-found';
@@ -105,8 +129,11 @@ function create(
     if (source.kind !== kind) return 'invalid';
     if (asked < source.size) return 'out-of-range';
     size = asked;
+    mark = source.mark;
   }
-  state.volumes.set(v, { kind, from, size, fsSize: size, staged: undefined, targets: new Map() });
+  const others = { holds: false, spareDevices: 0, cleared: false };
+  const unused = { staged: undefined, targets: new Map(), others };
+  state.volumes.set(v, { kind, from, mark, size, fsSize: size, ...unused });
   return 'ok';
 }
 
@@ -119,9 +146,14 @@ function remove(state: State, v: VolumeName): Answer {
 function stage(state: State, { v, noatime }: CallStep & { do: 'stage' }): Answer {
   const volume = state.volumes.get(v);
   if (volume === undefined) return 'not-found';
-  if (volume.staged !== undefined) return volume.staged.noatime === noatime ? 'ok' : 'conflict';
+  const { staged } = volume;
+  if (staged !== undefined && staged.isLost !== true) {
+    return staged.noatime === noatime ? 'ok' : 'conflict';
+  }
   volume.staged = { noatime };
   volume.fsSize = volume.size;
+  volume.others.cleared = false;
+  volume.others.unfinished = undefined;
   return 'ok';
 }
 
@@ -130,6 +162,9 @@ function unstage(state: State, v: VolumeName): Answer {
   if (volume === undefined) return 'ok';
   if (volume.targets.size > 0) return 'wrong-state';
   volume.staged = undefined;
+  volume.others.spareDevices = 0;
+  volume.others.cleared = false;
+  volume.others.unfinished = undefined;
   return 'ok';
 }
 
@@ -141,10 +176,11 @@ function publish(state: State, step: CallStep & { do: 'publish' }): Answer {
   const { v, target, readOnly } = step;
   const volume = state.volumes.get(v);
   if (volume === undefined) return 'not-found';
-  if (volume.staged === undefined) return 'wrong-state';
+  if (volume.staged === undefined || volume.staged.isLost === true) return 'wrong-state';
   const holder = holderOf(state, target);
   if (holder !== undefined && holder !== v) return 'wrong-state';
   const there = volume.targets.get(target);
+  if (there?.isLost === true) return 'wrong-state';
   if (there !== undefined) return there.readOnly === readOnly ? 'ok' : 'conflict';
   volume.targets.set(target, { readOnly });
   return 'ok';
@@ -189,6 +225,146 @@ function snapshot(
   const volume = state.volumes.get(v);
   if (volume === undefined) return 'not-found';
   if (volume.staged !== undefined && !reflink) return 'wrong-state';
-  state.snapshots.set(s, { of: v, kind: volume.kind, size: volume.size });
+  state.snapshots.set(s, { of: v, kind: volume.kind, size: volume.size, mark: volume.mark });
   return 'ok';
+}
+
+/** Another answer that is right while others use the same devices and mounts, and what it leaves. */
+export interface Refusal {
+  readonly answers: readonly Answer[];
+  readonly after: (state: State) => void;
+}
+
+const changesNothing = (): void => undefined;
+
+/** How the call may be refused because of others. Undefined: not at all. */
+export function refusalOf(state: State, step: CallStep): Refusal | undefined {
+  if (step.do === 'unpublish') return unpublishRefusal(state, step);
+  if (step.do === 'deleteSnapshot') return undefined;
+  if (step.do === 'create') {
+    const source =
+      step.from !== undefined && isVolume(step.from) ? state.volumes.get(step.from) : undefined;
+    return source !== undefined && hasSpare(source) ? usedByOthers : undefined;
+  }
+  const volume = state.volumes.get(step.v);
+  if (volume === undefined) return undefined;
+  const { holds } = volume.others;
+  const { staged } = volume;
+  switch (step.do) {
+    case 'unstage':
+      if (hasOnlyLostTargets(volume)) return leavesLostTargets(step.v);
+      if (!holds || volume.targets.size > 0) return undefined;
+      return { answers: ['busy'], after: (after) => leaveSpare(after, step.v) };
+    case 'delete':
+      return holds && hasSpare(volume) ? usedByOthers : undefined;
+    case 'snapshot':
+      return hasSpare(volume) ? usedByOthers : undefined;
+    case 'stage':
+      if (staged?.isLost === true) {
+        return { answers: ['wrong-state', 'unavailable'], after: changesNothing };
+      }
+      // What must grow first cannot while it is attached.
+      return hasSpare(volume) && volume.fsSize < volume.size ? usedByOthers : undefined;
+    case 'nodeExpand':
+      return volume.others.unfinished === undefined ? undefined : stagesAgain(step);
+    case 'publish':
+    case 'expand':
+      return undefined;
+  }
+}
+
+const usedByOthers: Refusal = { answers: ['busy', 'wrong-state'], after: changesNothing };
+
+const hasOnlyLostTargets = ({ targets }: Volume): boolean =>
+  targets.size > 0 && [...targets.values()].every(({ isLost }) => isLost === true);
+
+/** A node without a device is no use of the volume: unstaging may go before its unpublishing. */
+function leavesLostTargets(v: VolumeName): Refusal {
+  return {
+    answers: ['ok'],
+    after: (state) => {
+      const volume = state.volumes.get(v);
+      if (volume === undefined) return;
+      volume.staged = undefined;
+      volume.others.spareDevices = 0;
+    },
+  };
+}
+
+/** Whether a call meets a volume whose device was taken away, of which only the end of its use is said. */
+export function meetsLoss(state: State, step: CallStep): boolean {
+  const isLost = (name: string | undefined): boolean => {
+    const volume = isVolume(name ?? '') ? state.volumes.get(name as VolumeName) : undefined;
+    if (volume === undefined) return false;
+    return volume.staged?.isLost === true || [...volume.targets.values()].some((one) => one.isLost);
+  };
+  switch (step.do) {
+    case 'create':
+      return isLost(step.v) || isLost(step.from);
+    case 'delete':
+    case 'snapshot':
+    case 'expand':
+    case 'nodeExpand':
+      return isLost(step.v);
+    case 'stage':
+    case 'unstage':
+    case 'publish':
+    case 'unpublish':
+    case 'deleteSnapshot':
+      return false;
+  }
+}
+
+/** Whether others are at work: what two calls at once may answer then is not said here. */
+export function isDisturbed({ volumes, openTargets }: State): boolean {
+  if (openTargets.size > 0) return true;
+  return [...volumes.values()].some(
+    ({ others }) => others.holds || others.cleared || others.spareDevices > 0,
+  );
+}
+
+const hasSpare = ({ others }: Volume): boolean => others.spareDevices > 0;
+
+/** Unmounted, but not detached. */
+function leaveSpare(state: State, v: VolumeName): void {
+  const volume = state.volumes.get(v);
+  if (volume?.staged === undefined) return;
+  volume.others.spareDevices += 1;
+  volume.others.unfinished = volume.staged;
+  volume.staged = undefined;
+}
+
+/** What looks like an expansion that was cut short is finished: an unstage that did not end has left the same. */
+function stagesAgain(step: CallStep & { do: 'nodeExpand' }): Refusal {
+  return {
+    answers: ['ok'],
+    after: (state) => {
+      const volume = state.volumes.get(step.v);
+      if (volume?.others.unfinished === undefined) return;
+      const { noatime } = volume.others.unfinished;
+      expand(state, { ...step, do: 'expand' });
+      stage(state, { do: 'stage', v: step.v, noatime });
+    },
+  };
+}
+
+function unpublishRefusal(
+  state: State,
+  { v, target }: CallStep & { do: 'unpublish' },
+): Refusal | undefined {
+  const volume = state.volumes.get(v);
+  const there = volume?.targets.get(target);
+  if (state.openTargets.has(target) && there !== undefined) {
+    return usedByOthers;
+  }
+  if (volume?.kind !== 'block' || !volume.others.holds) return undefined;
+  // The second device stays when its last target has gone.
+  return {
+    answers: ['busy'],
+    after: (after) => {
+      const changed = after.volumes.get(v);
+      if (changed === undefined) return;
+      if (changed.targets.delete(target)) changed.others.spareDevices += 1;
+    },
+  };
 }

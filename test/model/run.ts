@@ -1,39 +1,49 @@
 /** Runs steps on a driver and on the model side by side, and compares every answer and what stands after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
+import type { RunDetails } from 'fast-check';
 import { VolumeError } from '../../src/errors.ts';
-import { CommandError, KernelError } from '../../src/host/errors.ts';
-import type { Host } from '../../src/host/host.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
-import type { OpenedVolumes } from '../../src/volumes/open.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
-import { type Answer, apply, bytesOf, copyOf, emptyState, type ModelOptions } from './model.ts';
-import type { CallStep, Failure, Kind, Step, VolumeName } from './steps.ts';
+import {
+  compare,
+  compareContents,
+  idOf,
+  noteLosses,
+  stagingOf,
+  targetOf,
+  viewsOf,
+} from './look.ts';
+import {
+  type Answer,
+  apply,
+  bytesOf,
+  copyOf,
+  emptyState,
+  isDisturbed,
+  type ModelOptions,
+  meetsLoss,
+  refusalOf,
+  replaceState,
+} from './model.ts';
+import { Others } from './others.ts';
+import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
+import type { Subject } from './subject.ts';
 
-/** A driver that can be made to fail, to die and to start again. */
-export interface Subject {
-  readonly directory: string;
-  readonly host: Host;
-  readonly opened: () => OpenedVolumes;
-  /** The next call of the host with that name fails; answers how to take that back. */
-  readonly failNext: (failure: Failure) => void;
-  readonly clearFailures: () => void;
-  /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
-  readonly dieAt: (nth: number) => Promise<void>;
-  /** Starts a new driver on what the old one left. */
-  readonly restart: () => Promise<void>;
+/** What a check found, with all that is needed to see it again. `problems` are those of its runs, the smallest last. */
+export function failureOf<T>(
+  { seed, counterexamplePath, counterexample, errorInstance }: RunDetails<T>,
+  problems: readonly string[],
+): string {
+  const thrown = errorInstance instanceof Error ? String(errorInstance.stack) : '';
+  const replay = `seed ${seed}, path '${counterexamplePath ?? ''}'`;
+  return [problems.at(-1) ?? '', thrown, replay, JSON.stringify(counterexample)].join('\n');
 }
 
 /** Far above what any takes, also where every step is a real mount. */
 const stepBoundMs = 30_000;
 
 const nodeTag = (subject: Subject): string => subject.opened().domain.settings.nodeTag;
-const stagingOf = (subject: Subject, v: VolumeName): string =>
-  join(subject.directory, `staging-${v}`);
-const targetOf = (subject: Subject, target: string): string =>
-  join(subject.directory, `target-${target}`);
 
 /** Steps until one of them goes wrong; what went wrong, in words. */
 export async function runSteps(
@@ -41,17 +51,48 @@ export async function runSteps(
   steps: readonly Step[],
   options: ModelOptions,
 ): Promise<string | undefined> {
-  const kinds = new Map<VolumeName, Kind>();
   const state = emptyState();
+  const context = { state, kinds: new Map(), options, others: new Others(subject), made: 0 };
   for (const v of volumeNames) await mkdir(stagingOf(subject, v), { recursive: true });
-  for (const [index, step] of steps.entries()) {
-    const run = new StepRun(subject, { state, kinds, options });
-    const wrong = await inTime(
-      async () => (await run.step(step)) ?? (await compare(subject, state)),
-    );
-    if (wrong !== undefined) return `step ${index} ${JSON.stringify(step)}: ${wrong}`;
+  try {
+    for (const [index, step] of steps.entries()) {
+      const wrong = await inTime(() => oneStep(subject, step, context));
+      if (wrong !== undefined) return `step ${index} ${JSON.stringify(step)}: ${wrong}`;
+    }
+    return await inTime(() => endOf(subject, context));
+  } finally {
+    await context.others.end(state);
   }
-  return inTime(() => endOf(subject, { state, kinds, options }));
+}
+
+async function oneStep(
+  subject: Subject,
+  step: Step,
+  context: Context,
+): Promise<string | undefined> {
+  const { state, others } = context;
+  const wrong = await new StepRun(subject, context).step(step);
+  if (wrong !== undefined) return wrong;
+  await noteLosses(subject, state);
+  const differs = (await compare(subject, state)) ?? (await others.missing());
+  if (differs !== undefined) return differs;
+  if (!(await markStaged(subject, context))) return undefined;
+  return compareContents(subject, state);
+}
+
+/** What has come into use gets a mark of its own, which no other volume has, nor one of its name before; whether any did. */
+async function markStaged(subject: Subject, context: Context): Promise<boolean> {
+  const before = context.made;
+  for (const [v, volume] of context.state.volumes) {
+    const { staged, mark } = volume;
+    if (staged === undefined || staged.isLost === true || mark.startsWith(`${v} `)) continue;
+    const [view] = viewsOf(subject, v, volume);
+    if (view === undefined) continue;
+    context.made += 1;
+    volume.mark = `${v} ${context.made}`;
+    await subject.marks.write(view.path, view.shows, volume.mark);
+  }
+  return context.made > before;
 }
 
 /** A step that hangs has gone wrong: to a run of many it would look like time that is over. */
@@ -72,6 +113,9 @@ interface Context {
   /** The kind that each volume name was last made as: a caller knows it. */
   readonly kinds: Map<VolumeName, Kind>;
   readonly options: ModelOptions;
+  readonly others: Others;
+  /** Marks given so far. */
+  made: number;
 }
 
 class StepRun {
@@ -84,9 +128,11 @@ class StepRun {
   }
 
   async step(step: Step): Promise<string | undefined> {
+    const { state } = this.#context;
+    if (callsOf(step).some((one) => meetsLoss(state, one))) return undefined;
     switch (step.do) {
       case 'restart':
-        await this.#subject.restart();
+        await this.#restart();
         return undefined;
       case 'failing':
         return this.#failing(step);
@@ -105,14 +151,31 @@ class StepRun {
       case 'snapshot':
       case 'deleteSnapshot':
         return this.#plain(step);
+      case 'open':
+      case 'openFile':
+      case 'mountElsewhere':
+      case 'clear':
+      case 'attachAgain':
+      case 'takeNumber':
+      case 'letGo':
+        await this.#context.others.step(step, this.#context.state);
+        return undefined;
     }
   }
 
   async #plain(step: CallStep): Promise<string | undefined> {
     const { state, options } = this.#context;
+    const refusal = refusalOf(state, step);
+    const before = copyOf(state);
     const expected = apply(state, step, options);
     const answer = await this.#call(step);
-    return answer === expected ? undefined : `answered ${answer}, must answer ${expected}`;
+    if (answer === expected) return undefined;
+    if (refusal === undefined || !refusal.answers.some((one) => one === answer)) {
+      return `answered ${answer}, must answer ${expected}`;
+    }
+    refusal.after(before);
+    replaceState(state, before);
+    return undefined;
   }
 
   /** A failed call has happened or not; its repeat, undisturbed, answers as if nothing had been. */
@@ -125,22 +188,28 @@ class StepRun {
     const isGivenUp = giveUp && step.do === 'create' && answer !== 'ok';
     const next: CallStep = isGivenUp ? { do: 'delete', v: step.v } : step;
     const wrong = await this.#plain(next);
-    if (isGivenUp) await this.#subject.restart();
+    if (isGivenUp) await this.#restart();
     return wrong === undefined ? undefined : `after ${answer} with ${failure.name}: ${wrong}`;
+  }
+
+  async #restart(): Promise<void> {
+    await this.#subject.restart();
+    await noteLosses(this.#subject, this.#context.state);
   }
 
   async #dying(step: CallStep, at: number): Promise<string | undefined> {
     const died = this.#subject.dieAt(at);
     await Promise.race([this.#call(step), died]);
-    await this.#subject.restart();
+    await this.#restart();
     const wrong = await this.#plain(step);
     return wrong === undefined ? undefined : `after its death: ${wrong}`;
   }
 
   /** Two at once are as one after the other, in either order, or one is told to come again. */
   async #both(first: CallStep, second: CallStep): Promise<string | undefined> {
-    const answers = await Promise.all([this.#call(first), this.#call(second)]);
     const { state, options } = this.#context;
+    if (isDisturbed(state)) return (await this.#plain(first)) ?? this.#plain(second);
+    const answers = await Promise.all([this.#call(first), this.#call(second)]);
     const orders = [
       [0, 1],
       [1, 0],
@@ -161,7 +230,7 @@ class StepRun {
       const isNeither = isPutOff(0) && isPutOff(1) && !answers.includes('cancelled');
       if (!fits || isNeither) continue;
       if ((await compare(this.#subject, tried)) !== undefined) continue;
-      replace(state, tried);
+      replaceState(state, tried);
       for (const [name, { kind }] of state.volumes) this.#context.kinds.set(name, kind);
       return this.#again(calls.filter((_step, index) => isPutOff(index)));
     }
@@ -186,18 +255,35 @@ class StepRun {
   }
 }
 
-function replace(state: Context['state'], by: Context['state']): void {
-  state.volumes.clear();
-  state.snapshots.clear();
-  for (const [name, volume] of by.volumes) state.volumes.set(name, volume);
-  for (const [name, one] of by.snapshots) state.snapshots.set(name, one);
-}
-
-/** The error that a failing host call throws. */
-export function errorOf({ name, errno }: Failure): Error {
-  if (errno === 'program')
-    return new CommandError(name, { message: `${name} ended with 1`, exitCode: 1 });
-  return new KernelError(name, errno, 'a test');
+/** The calls that a step makes. */
+function callsOf(step: Step): readonly CallStep[] {
+  switch (step.do) {
+    case 'failing':
+    case 'dying':
+      return [step.call];
+    case 'both':
+      return [step.first, step.second];
+    case 'create':
+    case 'delete':
+    case 'stage':
+    case 'unstage':
+    case 'publish':
+    case 'unpublish':
+    case 'expand':
+    case 'nodeExpand':
+    case 'snapshot':
+    case 'deleteSnapshot':
+      return [step];
+    case 'open':
+    case 'openFile':
+    case 'mountElsewhere':
+    case 'clear':
+    case 'attachAgain':
+    case 'takeNumber':
+    case 'letGo':
+    case 'restart':
+      return [];
+  }
 }
 
 async function makeCall(
@@ -209,9 +295,9 @@ async function makeCall(
   const tag = nodeTag(subject);
   if (step.do === 'snapshot') {
     const settings = { freeze: false };
-    const sourceVolumeId = volumeIdFor(step.v, tag);
+    const sourceVolumeId = idOf(subject, step.v);
     await volumes.createSnapshot(call(), {
-      name: step.s,
+      name: subject.nameOf(step.s),
       sourceVolumeId,
       settings,
       parameters: {},
@@ -219,10 +305,10 @@ async function makeCall(
     return;
   }
   if (step.do === 'deleteSnapshot') {
-    await volumes.deleteSnapshot(call(), snapshotIdFor(step.s, tag));
+    await volumes.deleteSnapshot(call(), snapshotIdFor(subject.nameOf(step.s), tag));
     return;
   }
-  const volumeId = volumeIdFor(step.v, tag);
+  const volumeId = idOf(subject, step.v);
   const kind = kinds.get(step.v) ?? 'ext4';
   const stagingTargetPath = stagingOf(subject, step.v);
   const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' as const };
@@ -281,79 +367,28 @@ async function createVolume(
     from === undefined
       ? null
       : isSnapshot
-        ? ({ kind: 'snapshot', id: snapshotIdFor(from, tag) } as const)
-        : ({ kind: 'volume', id: volumeIdFor(from, tag) } as const);
+        ? ({ kind: 'snapshot', id: snapshotIdFor(subject.nameOf(from), tag) } as const)
+        : ({ kind: 'volume', id: volumeIdFor(subject.nameOf(from), tag) } as const);
   const sizeBytes = bytesOf(step.kind, step.size);
   const shape =
     step.kind === 'block' ? ({ kind: 'block' } as const) : ({ fsType: step.kind } as const);
   const { pools } = subject.opened().domain;
-  const isNew = pools.findVolume(volumeIdFor(step.v, tag)) === undefined;
-  const input = volumeInput(step.v, { ...shape, sizeBytes, source, settings: plainSettings });
+  const isNew = pools.findVolume(idOf(subject, step.v)) === undefined;
+  const input = volumeInput(subject.nameOf(step.v), {
+    ...shape,
+    sizeBytes,
+    source,
+    settings: plainSettings,
+  });
   if (isNew) kinds.set(step.v, step.kind);
   await subject.opened().volumes.createVolume(call(), input);
-}
-
-/** What the node shows against what the model says: volumes, snapshots, devices, mounts. */
-async function compare(subject: Subject, state: Context['state']): Promise<string | undefined> {
-  const { volumes, domain } = subject.opened();
-  const page = { maxEntries: 0, startingToken: '' };
-  const listed = (await volumes.listVolumes(call(), page)).entries;
-  const found = {
-    volumes: listed.map(({ record }) => `${record.name} ${record.sizeBytes}`).sort(),
-    snapshots: (await volumes.listSnapshots(call(), page)).entries
-      .map(({ record }) => record.name)
-      .sort(),
-    mounts: (await subject.host.mounts.list())
-      .map(({ target }) => target)
-      .filter((target) => target.startsWith(`${subject.directory}/`) && !target.endsWith('/pool'))
-      .sort(),
-    devices: await devicesOf(subject),
-  };
-  const { nodeTag: tag } = domain.settings;
-  const all = [...state.volumes];
-  const expected = {
-    volumes: all.map(([name, { size }]) => `${name} ${size}`).sort(),
-    snapshots: [...state.snapshots.keys()].sort(),
-    mounts: all
-      .flatMap(([name, { kind, staged, targets }]) => [
-        ...(staged === undefined
-          ? []
-          : [`${stagingOf(subject, name)}${kind === 'block' ? '/device' : ''}`]),
-        ...[...targets.keys()].map((target) => targetOf(subject, target)),
-      ])
-      .sort(),
-    devices: all
-      .flatMap(([name, { kind, staged, targets }]) => {
-        const second = kind === 'block' && [...targets.values()].some(({ readOnly }) => readOnly);
-        return [
-          ...(staged === undefined ? [] : [volumeIdFor(name, tag)]),
-          ...(second ? [volumeIdFor(name, tag)] : []),
-        ];
-      })
-      .sort(),
-  };
-  if (isDeepStrictEqual(found, expected)) return undefined;
-  return `the node shows ${JSON.stringify(found)}, must show ${JSON.stringify(expected)}`;
-}
-
-/** The marks of the devices below this pool's images. */
-async function devicesOf(subject: Subject): Promise<readonly string[]> {
-  const { domain } = subject.opened();
-  const marks: string[] = [];
-  for (const pool of domain.pools.all) {
-    for (const { id } of pool.volumes.values()) {
-      const image = await subject.host.files.imageStatus(pool.pathOf('volumes', id, 'disk.img'));
-      for (const { mark } of await subject.host.loops.findByImage(image)) {
-        marks.push(mark.slice('loopcsi:'.length));
-      }
-    }
-  }
-  return marks.sort();
 }
 
 /** Everything is unpublished, unstaged and deleted, and nothing is left. */
 async function endOf(subject: Subject, context: Context): Promise<string | undefined> {
   const run = new StepRun(subject, context);
+  await context.others.end(context.state);
+  await noteLosses(subject, context.state);
   for (const v of volumeNames) {
     for (const target of targetNames) {
       if (context.state.volumes.get(v)?.targets.has(target) !== true) continue;

@@ -43,8 +43,26 @@ export interface Failure {
   readonly after: boolean;
 }
 
+/** What somebody else does on the node, who tells the driver nothing. A step without an object is none. */
+export type PasserByStep =
+  /** Opens the volume's device, or the second, read-only one, and keeps it open. */
+  | { readonly do: 'open'; readonly v: VolumeName; readonly readOnly: boolean }
+  /** Keeps a file open in what is published there. */
+  | { readonly do: 'openFile'; readonly target: TargetName }
+  /** Keeps the staged filesystem mounted in another mount namespace. */
+  | { readonly do: 'mountElsewhere'; readonly v: VolumeName }
+  /** `losetup --detach` of the volume's device. */
+  | { readonly do: 'clear'; readonly v: VolumeName; readonly readOnly: boolean }
+  /** Attaches the volume's image once more. */
+  | { readonly do: 'attachAgain'; readonly v: VolumeName }
+  /** Attaches an image of their own to the lowest free number. */
+  | { readonly do: 'takeNumber' }
+  /** Closes and unmounts all that is open and mounted by others. */
+  | { readonly do: 'letGo' };
+
 export type Step =
   | CallStep
+  | PasserByStep
   /** Then the call is repeated, or, for a create that is given up, deleted, and the driver starts again. */
   | {
       readonly do: 'failing';
@@ -102,6 +120,23 @@ const callStep: fc.Arbitrary<CallStep> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('deleteSnapshot' as const), s }) },
 );
 
+/** `clear` is left out: a staged block volume does not hold its device yet. */
+const passerByStep: fc.Arbitrary<PasserByStep> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('open' as const),
+      v,
+      readOnly: fc.nat(3).map((n) => n === 0),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('openFile' as const), target }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('mountElsewhere' as const), v }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('attachAgain' as const), v }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'takeNumber' as const }) },
+  { weight: 3, arbitrary: fc.constant({ do: 'letGo' as const }) },
+);
+
 /** Calls of the host that can fail, and with what they were seen to fail. */
 const failures: readonly (readonly [string, readonly string[]])[] = [
   ['filesystems.ext4.make', ['program']],
@@ -136,37 +171,82 @@ const failure: fc.Arbitrary<Failure> = fc.constantFrom(...failures).chain(([name
   fc.record({
     name: fc.constant(name),
     errno: fc.constantFrom(...errnos),
-    // A rename that says it failed has not happened.
-    after: name === 'files.renameNoReplace' ? fc.constant(false) : fc.boolean(),
+    // A rename that says it failed has not happened, and a freeze that did is undone by who froze.
+    after: ['files.renameNoReplace', 'freezer.freeze'].includes(name)
+      ? fc.constant(false)
+      : fc.boolean(),
   }),
 );
 
+/** One volume from its making to its end or somewhere before it, with somebody else beside it: what single steps meet too seldom. */
+const life: fc.Arbitrary<readonly Step[]> = fc
+  .record({
+    v,
+    kind: fc.constantFrom<Kind>('ext4', 'block'),
+    target,
+    readOnly: fc.nat(3).map((n) => n === 0),
+    others: fc.array(passerByStep, { maxLength: 2 }),
+    length: fc.integer({ min: 2, max: 6 }),
+  })
+  .map(({ v, kind, target, readOnly, others, length }) => [
+    { do: 'create', v, kind, size: 1 },
+    { do: 'stage', v, noatime: false },
+    ...(length > 2 ? [{ do: 'publish' as const, v, target, readOnly }] : []),
+    ...others.map((step) => ('v' in step ? { ...step, v } : step)),
+    ...(length > 3 ? [{ do: 'unpublish' as const, v, target }] : []),
+    ...(length > 4 ? [{ do: 'unstage' as const, v }] : []),
+    ...(length > 5 ? [{ do: 'stage' as const, v, noatime: false }] : []),
+  ]);
+
+const alone = (step: fc.Arbitrary<Step>): fc.Arbitrary<readonly Step[]> => step.map((one) => [one]);
+
 /** Steps of which about one in three is disturbed. */
-export const steps: fc.Arbitrary<readonly Step[]> = fc.array(
-  fc.oneof(
-    { weight: 12, arbitrary: callStep },
-    {
-      weight: 5,
-      arbitrary: fc.record({
-        do: fc.constant('failing' as const),
-        call: callStep,
-        failure,
-        giveUp: fc.boolean(),
-      }),
-    },
-    {
-      weight: 3,
-      arbitrary: fc.record({ do: fc.constant('both' as const), first: callStep, second: callStep }),
-    },
-    {
-      weight: 3,
-      arbitrary: fc.record({
-        do: fc.constant('dying' as const),
-        call: callStep,
-        at: fc.integer({ min: 1, max: 9 }),
-      }),
-    },
-    { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
-  ),
-  { maxLength: 30, size: 'max' },
-);
+export const steps: fc.Arbitrary<readonly Step[]> = fc
+  .array(
+    fc.oneof(
+      { weight: 12, arbitrary: alone(callStep) },
+      { weight: 3, arbitrary: life },
+      {
+        weight: 4,
+        arbitrary: alone(
+          fc.record({
+            do: fc.constant('failing' as const),
+            call: callStep,
+            failure,
+            giveUp: fc.boolean(),
+          }),
+        ),
+      },
+      {
+        weight: 3,
+        arbitrary: alone(
+          fc.record({ do: fc.constant('both' as const), first: callStep, second: callStep }),
+        ),
+      },
+      {
+        weight: 2,
+        arbitrary: alone(
+          fc.record({
+            do: fc.constant('dying' as const),
+            call: callStep,
+            at: fc.integer({ min: 1, max: 9 }),
+          }),
+        ),
+      },
+      { weight: 4, arbitrary: alone(passerByStep) },
+      { weight: 1, arbitrary: alone(fc.constant({ do: 'restart' as const })) },
+    ),
+    { maxLength: 24, size: 'max' },
+  )
+  .map((groups) => groups.flat());
+
+/**
+ * The same with one at most who holds something open or mounted: each refused detach waits some seconds on a real node, and a
+ * start waits for each device.
+ */
+export function withOneHolder(sequence: readonly Step[]): readonly Step[] {
+  const isHolder = (step: Step): boolean =>
+    step.do === 'open' || step.do === 'openFile' || step.do === 'mountElsewhere';
+  const first = sequence.findIndex(isHolder);
+  return sequence.filter((step, index) => index === first || !isHolder(step));
+}

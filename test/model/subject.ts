@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CommandError, KernelError } from '../../src/host/errors.ts';
 import { ownedBy } from '../../src/host/gate.ts';
 import type { Host } from '../../src/host/host.ts';
 import { createLog } from '../../src/observe/log.ts';
@@ -11,12 +12,41 @@ import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
-import { errorOf, type Subject } from './run.ts';
+import type { PassersBy } from '../helpers/passers-by.ts';
+import { fakeMarks, type Marks } from './marks.ts';
+import type { Failure, SnapshotName, VolumeName } from './steps.ts';
+
+/** A driver that can be made to fail, to die and to start again. */
+export interface Subject {
+  readonly directory: string;
+  readonly host: Host;
+  readonly passersBy: PassersBy;
+  readonly marks: Marks;
+  /** The name that a caller gives it. */
+  readonly nameOf: (name: SnapshotName | VolumeName) => string;
+  readonly opened: () => OpenedVolumes;
+  /** The next call of the host with that name fails; answers how to take that back. */
+  readonly failNext: (failure: Failure) => void;
+  readonly clearFailures: () => void;
+  /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
+  readonly dieAt: (nth: number) => Promise<void>;
+  /** Starts a new driver on what the old one left. */
+  readonly restart: () => Promise<void>;
+}
+
+/** The error that a failing host call throws. */
+export function errorOf({ name, errno }: Failure): Error {
+  if (errno === 'program')
+    return new CommandError(name, { message: `${name} ended with 1`, exitCode: 1 });
+  return new KernelError(name, errno, 'a test');
+}
 
 /** What lies outside the driver: it stays when the driver dies. */
 export interface Node {
   readonly directory: string;
   readonly host: Host;
+  readonly passersBy: PassersBy;
+  readonly marks: Marks;
   readonly failNext: Subject['failNext'];
   readonly clearFailures: Subject['clearFailures'];
 }
@@ -33,6 +63,8 @@ export async function fakeNode(options: {
   return {
     directory,
     host,
+    passersBy: host.passersBy,
+    marks: fakeMarks(host.kernel),
     failNext: (failure) => {
       host.failNext(failure.name, errorOf(failure), { after: failure.after });
     },
@@ -44,10 +76,18 @@ export async function fakeNode(options: {
 }
 
 /** Points of work in the background, after the answer: a driver that stood still there could not even be closed. */
-const inBackground: ReadonlySet<FaultPoint> = new Set<FaultPoint>(['trash:removed']);
+const isInBackground = (point: FaultPoint): boolean => /^(?:trash|copy):/.test(point);
+
+/** Names of one letter, or as long as an id shows them whole, with all but the last letter alike. */
+export type Names = 'short' | 'long';
+
+const longestName = 100;
 
 /** A driver on that node. */
-export async function subjectOn(node: Node): Promise<Subject & { close(): Promise<void> }> {
+export async function subjectOn(
+  node: Node,
+  names: Names = 'short',
+): Promise<Subject & { close(): Promise<void> }> {
   let dead = false;
   let countdown = 0;
   let died = (): void => undefined;
@@ -79,8 +119,9 @@ export async function subjectOn(node: Node): Promise<Subject & { close(): Promis
         },
       ],
       reached: async (point) => {
+        if (isInBackground(point)) return;
         if (!isMine) await new Promise(() => undefined);
-        if (countdown === 0 || inBackground.has(point)) return;
+        if (countdown === 0) return;
         countdown -= 1;
         if (countdown > 0) return;
         isMine = false;
@@ -95,6 +136,9 @@ export async function subjectOn(node: Node): Promise<Subject & { close(): Promis
   return {
     directory: node.directory,
     host: node.host,
+    passersBy: node.passersBy,
+    marks: node.marks,
+    nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),
     opened: () => opened,
     failNext: node.failNext,
     clearFailures: node.clearFailures,

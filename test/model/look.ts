@@ -1,0 +1,148 @@
+/** What a node shows after a step, against what the model says. */
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import type { LoopDevice } from '../../src/host/host.ts';
+import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
+import { call } from '../helpers/scratch-node.ts';
+import type { State, Volume } from './model.ts';
+import type { SnapshotName, TargetName, VolumeName } from './steps.ts';
+import type { Subject } from './subject.ts';
+
+export const stagingOf = (subject: Subject, v: VolumeName): string =>
+  join(subject.directory, `staging-${v}`);
+export const targetOf = (subject: Subject, target: TargetName): string =>
+  join(subject.directory, `target-${target}`);
+export const idOf = (subject: Subject, v: VolumeName): VolumeId =>
+  volumeIdFor(subject.nameOf(v), subject.opened().domain.settings.nodeTag);
+
+/** Where the volume's content is seen, and what of it. */
+export function viewsOf(
+  subject: Subject,
+  v: VolumeName,
+  { kind, staged, targets }: Volume,
+): readonly { path: string; shows: 'filesystem' | 'node'; isLost: boolean; readOnly: boolean }[] {
+  const shows = kind === 'block' ? 'node' : 'filesystem';
+  const staging = stagingOf(subject, v);
+  return [
+    ...(staged === undefined
+      ? []
+      : [
+          {
+            path: kind === 'block' ? join(staging, 'device') : staging,
+            isLost: staged.isLost === true,
+            readOnly: false,
+          },
+        ]),
+    ...[...targets].map(([target, { isLost = false, readOnly }]) => ({
+      path: targetOf(subject, target),
+      isLost,
+      readOnly: readOnly && kind === 'block',
+    })),
+  ].map((view) => ({ ...view, shows }));
+}
+
+/** The devices on the volume's image. */
+export async function devicesOf(subject: Subject, v: VolumeName): Promise<readonly LoopDevice[]> {
+  const volume = subject.opened().domain.pools.findVolume(idOf(subject, v));
+  if (volume === undefined) return [];
+  return subject.host.loops.findByImage(await subject.host.files.imageStatus(volume.imagePath));
+}
+
+/** A bound node does not keep its device: what nobody uses any more is noted as lost in the model. */
+export async function noteLosses(subject: Subject, state: State): Promise<void> {
+  for (const [v, volume] of state.volumes) {
+    if (volume.kind !== 'block' || !volume.others.cleared) continue;
+    const devices = await devicesOf(subject, v);
+    const isGone = (readOnly: boolean): boolean =>
+      devices.every((device) => device.readOnly !== readOnly);
+    if (volume.staged !== undefined && isGone(false)) {
+      volume.staged = { ...volume.staged, isLost: true };
+    }
+    for (const [target, there] of volume.targets) {
+      if (isGone(there.readOnly)) volume.targets.set(target, { ...there, isLost: true });
+    }
+  }
+}
+
+/** What is wrong, in words: volumes, snapshots, mounts, devices, and the bytes that each path shows. */
+export async function compare(subject: Subject, state: State): Promise<string | undefined> {
+  return (
+    (await compareTables(subject, state)) ??
+    (await compareDevices(subject, state)) ??
+    (await compareContents(subject, state))
+  );
+}
+
+async function compareTables(subject: Subject, state: State): Promise<string | undefined> {
+  const { volumes } = subject.opened();
+  const page = { maxEntries: 0, startingToken: '' };
+  const found = {
+    volumes: (await volumes.listVolumes(call(), page)).entries
+      .map(({ record }) => `${record.name} ${record.sizeBytes}`)
+      .sort(),
+    snapshots: (await volumes.listSnapshots(call(), page)).entries
+      .map(({ record }) => record.name)
+      .sort(),
+    mounts: (await subject.host.mounts.list())
+      .map(({ target }) => target)
+      .filter((target) => target.startsWith(`${subject.directory}/`) && !target.endsWith('/pool'))
+      .sort(),
+  };
+  const all = [...state.volumes];
+  const nameOf = (name: SnapshotName | VolumeName): string => subject.nameOf(name);
+  const expected = {
+    volumes: all.map(([name, { size }]) => `${nameOf(name)} ${size}`).sort(),
+    snapshots: [...state.snapshots.keys()].map(nameOf).sort(),
+    mounts: all
+      .flatMap(([name, volume]) => viewsOf(subject, name, volume).map(({ path }) => path))
+      .sort(),
+  };
+  if (isDeepStrictEqual(found, expected)) return undefined;
+  return `the node shows ${JSON.stringify(found)}, must show ${JSON.stringify(expected)}`;
+}
+
+/** Each volume has the devices that its use needs, and no more but where others hold or make them. */
+async function compareDevices(subject: Subject, state: State): Promise<string | undefined> {
+  for (const [v, volume] of state.volumes) {
+    const needed = devicesNeeded(subject, v, volume);
+    const devices = await devicesOf(subject, v);
+    const { spareDevices, cleared } = volume.others;
+    const isEnough = [true, false].every(
+      (readOnly) =>
+        devices.filter((one) => one.readOnly === readOnly).length >= (needed.has(readOnly) ? 1 : 0),
+    );
+    if (!isEnough || devices.length > needed.size + spareDevices) {
+      return `volume ${v} has ${devices.length} devices, needs ${needed.size} and ${spareDevices} may be spare`;
+    }
+    const leaving = devices.find(({ autoclear }) => autoclear);
+    if (leaving !== undefined && !cleared) {
+      return `volume ${v} is on ${leaving.path}, which goes with its last opener (autoclear)`;
+    }
+  }
+  return undefined;
+}
+
+/** Whether it needs its read-write device (false) and its read-only one (true). */
+function devicesNeeded(subject: Subject, v: VolumeName, volume: Volume): ReadonlySet<boolean> {
+  return new Set(
+    viewsOf(subject, v, volume)
+      .filter(({ isLost }) => !isLost)
+      .map(({ readOnly }) => readOnly),
+  );
+}
+
+/** No path of a volume ever shows bytes of another one. */
+export async function compareContents(subject: Subject, state: State): Promise<string | undefined> {
+  for (const [v, volume] of state.volumes) {
+    for (const { path, shows, isLost } of viewsOf(subject, v, volume)) {
+      const mark = await subject.marks.read(path, shows);
+      // Where the device was taken away, nothing of ours may show; what others attach there is theirs.
+      const isRight = isLost ? ['', foreignMark].includes(mark) : mark === volume.mark;
+      if (isRight) continue;
+      return `${path} of volume ${v} shows '${mark}', must show '${isLost ? '' : volume.mark}'`;
+    }
+  }
+  return undefined;
+}
+
+export const foreignMark = 'not of the driver';

@@ -1,0 +1,117 @@
+/** Steps of those who use the same devices and mounts, and tell the driver nothing. */
+
+import { truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LetGo } from '../helpers/passers-by.ts';
+import { devicesOf, foreignMark, idOf, stagingOf, targetOf } from './look.ts';
+import type { State } from './model.ts';
+import type { PasserByStep, TargetName, VolumeName } from './steps.ts';
+import type { Subject } from './subject.ts';
+
+const mostForeign = 2;
+const foreignBytes = 2 * 1024 * 1024;
+
+/** What others have open, mounted and attached. */
+export class Others {
+  readonly #subject: Subject;
+  readonly #held: LetGo[] = [];
+  readonly #foreign: { readonly number: number; readonly image: string }[] = [];
+
+  constructor(subject: Subject) {
+    this.#subject = subject;
+  }
+
+  async step(step: PasserByStep, state: State): Promise<void> {
+    switch (step.do) {
+      case 'open':
+        return this.#open(step, state);
+      case 'openFile':
+        return this.#openFile(step.target, state);
+      case 'mountElsewhere':
+        return this.#mountElsewhere(step.v, state);
+      case 'clear':
+        return this.#clear(step, state);
+      case 'attachAgain':
+        return this.#attachAgain(step.v, state);
+      case 'takeNumber':
+        return this.#takeNumber();
+      case 'letGo':
+        return this.letGo(state);
+    }
+  }
+
+  async letGo(state: State): Promise<void> {
+    for (const letGo of this.#held.splice(0)) await letGo();
+    state.openTargets.clear();
+    for (const { others } of state.volumes.values()) others.holds = false;
+  }
+
+  /** Devices of others that the driver took away. */
+  async missing(): Promise<string | undefined> {
+    const { files, loops } = this.#subject.host;
+    for (const { number, image } of this.#foreign) {
+      const devices = await loops.findByImage(await files.imageStatus(image));
+      if (devices.length !== 1 || devices[0]?.number !== number) {
+        return `the driver took loop${number} from ${image}, which is not its own`;
+      }
+    }
+    return undefined;
+  }
+
+  async end(state: State): Promise<void> {
+    await this.letGo(state);
+    for (const { number } of this.#foreign.splice(0)) {
+      await this.#subject.passersBy.clearDevice(number);
+    }
+  }
+
+  async #open({ v, readOnly }: PasserByStep & { do: 'open' }, state: State): Promise<void> {
+    const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
+    const volume = state.volumes.get(v);
+    if (device === undefined || volume === undefined) return;
+    this.#held.push(await this.#subject.passersBy.openDevice(device.number));
+    volume.others.holds = true;
+  }
+
+  async #openFile(target: TargetName, state: State): Promise<void> {
+    const found = [...state.volumes.values()].find(({ targets }) => targets.has(target));
+    if (found === undefined || found.targets.get(target)?.isLost === true) return;
+    this.#held.push(await this.#subject.passersBy.openFile(targetOf(this.#subject, target)));
+    state.openTargets.add(target);
+    // A node that is open there is the device itself.
+    if (found.kind === 'block') found.others.holds = true;
+  }
+
+  async #mountElsewhere(v: VolumeName, state: State): Promise<void> {
+    const volume = state.volumes.get(v);
+    if (volume?.staged === undefined || volume.kind === 'block') return;
+    const target = stagingOf(this.#subject, v);
+    this.#held.push(await this.#subject.passersBy.mountElsewhere(target, this.#subject.directory));
+    volume.others.holds = true;
+  }
+
+  async #clear({ v, readOnly }: PasserByStep & { do: 'clear' }, state: State): Promise<void> {
+    const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
+    const volume = state.volumes.get(v);
+    if (device === undefined || volume === undefined) return;
+    volume.others.cleared = true;
+    await this.#subject.passersBy.clearDevice(device.number);
+  }
+
+  async #attachAgain(v: VolumeName, state: State): Promise<void> {
+    const found = this.#subject.opened().domain.pools.findVolume(idOf(this.#subject, v));
+    const volume = state.volumes.get(v);
+    if (found === undefined || volume === undefined || volume.others.spareDevices > 0) return;
+    await this.#subject.passersBy.attach(found.imagePath);
+    volume.others.spareDevices += 1;
+  }
+
+  async #takeNumber(): Promise<void> {
+    if (this.#foreign.length === mostForeign) return;
+    const image = join(this.#subject.directory, `foreign-${this.#foreign.length}.img`);
+    await writeFile(image, '');
+    await truncate(image, foreignBytes);
+    await this.#subject.marks.writeForeign(image, foreignMark);
+    this.#foreign.push({ image, number: await this.#subject.passersBy.attach(image) });
+  }
+}
