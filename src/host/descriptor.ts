@@ -20,6 +20,8 @@ export const openFlags = {
   /** A block device that nobody else has claimed; EBUSY otherwise. */
   exclusive: O_RDONLY | O_EXCL | O_CLOEXEC,
   directory: O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+  /** The same where a descriptor's path leads to: those are symlinks by their form. */
+  directoryThere: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
   /** A directory as a place only: nothing is read, a symlink is refused with ENOTDIR. */
   directoryPlace: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
   /** The same, but a symlink in the last component is followed. */

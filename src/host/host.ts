@@ -296,6 +296,12 @@ export interface Mounts {
   trim(target: string, device: LoopDevice): Promise<bigint>;
   /** FITHAW; whether it had been frozen. Same check of `device`. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
+  /**
+   * The same for a filesystem that lives although nothing of our namespace shows it: unmounted while it was frozen, or mounted
+   * in another namespace. No path leads to the mount that is made for it, so nobody can walk into it or keep it. KernelError
+   * EBUSY when something else than a filesystem has the device, ENOSYS or EPERM where the kernel has no fsopen(2) for us.
+   */
+  thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean>;
 }
 
 /** What the superblock of an image says, read by us, without mounting. */

@@ -39,6 +39,9 @@ export interface Libc {
   readonly openTree: Native;
   readonly mountSetattr: Native;
   readonly moveMount: Native;
+  readonly fsopen: Native;
+  readonly fsconfig: Native;
+  readonly fsmount: Native;
   readonly renameat2: Native;
   readonly copyFileRange: Native;
   readonly statx: Native;
@@ -103,6 +106,9 @@ function bindLibc(koffi: Koffi): Libc {
     openTree: system('int', 'str', 'unsigned int'),
     mountSetattr: system('int', 'str', 'unsigned int', '_Inout_ uint8_t *', long),
     moveMount: system('int', 'str', 'int', 'str', 'unsigned int'),
+    fsopen: system('str', 'unsigned int'),
+    fsconfig: system('int', 'unsigned int', 'str', 'str', 'int'),
+    fsmount: system('int', 'unsigned int', 'unsigned int'),
     renameat2: system('int', 'str', 'int', 'str', 'unsigned int'),
     statx: system('int', 'str', 'int', 'unsigned int', '_Inout_ uint8_t *'),
     copyFileRange: system(

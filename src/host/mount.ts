@@ -1,8 +1,9 @@
-import { closeSync, fstatSync } from 'node:fs';
+import { close, closeSync, fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { descriptorPath, openFlags, withPlace } from './descriptor.ts';
+import { promisify } from 'node:util';
+import { descriptorPath, fsCall, openFlags, withOpen, withPlace } from './descriptor.ts';
 import { hasErrno } from './errors.ts';
-import type { LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
+import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
 import {
   ioctl,
   ioctlOn,
@@ -14,6 +15,7 @@ import {
   umount2,
 } from './kernel.ts';
 import { constants, layouts } from './kernel-abi.ts';
+import { mountDetached } from './kernel-detached.ts';
 import { splitMountOptions } from './mount-options.ts';
 import { withMounted } from './mounted.ts';
 import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
@@ -23,6 +25,8 @@ import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 const busyBoundMs = 500;
 /** A trim of a large, slow disk takes many minutes. */
 const trimBoundMs = 30 * 60_000;
+/** An unmount writes everything back. */
+const detachedBoundMs = 5 * 60_000;
 
 /** Mounts by kernel calls. */
 export function makeMounts(): Mounts {
@@ -37,6 +41,7 @@ export function makeMounts(): Mounts {
     syncFilesystem: (target) => withPlace(target, openFlags.directory, (fd) => syncfs(fd, target)),
     trim,
     thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
+    thawUnseen,
   };
 }
 
@@ -123,6 +128,33 @@ async function thawDescriptor(fd: number, target: string): Promise<boolean> {
     if (hasErrno(error, 'EINVAL')) return false;
     throw error;
   }
+}
+
+async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
+  const detached = await joinDetached(device, fsType);
+  try {
+    // The descriptor of a mount is a place only, and ioctls want a directory that is open for reading.
+    return await withOpen(descriptorPath(detached), openFlags.directoryThere, ({ fd }) =>
+      thawDescriptor(fd, device.path),
+    );
+  } finally {
+    await closeDetached(detached, device.path);
+  }
+}
+
+/** A filesystem that lives is joined as it is, writable or read-only. */
+async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number> {
+  try {
+    return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, closeSync);
+  } catch (error) {
+    if (device.readOnly || !hasErrno(error, 'EBUSY')) throw error;
+    return mountDetached(device.path, { fsType, readOnly: true }, closeSync);
+  }
+}
+
+/** Unmounts it: when nothing else uses the filesystem any more, that writes back. */
+async function closeDetached(fd: number, subject: string): Promise<void> {
+  await fsCall('close', subject, () => promisify(close)(fd), { boundMs: detachedBoundMs });
 }
 
 function trim(target: string, device: LoopDevice): Promise<bigint> {

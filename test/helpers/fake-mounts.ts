@@ -119,6 +119,20 @@ export class FakeMounts implements Mounts {
     return was;
   }
 
+  async thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
+    const found = this.#kernel.find(device);
+    if (found === undefined) throw new KernelError('fsconfig', 'EINVAL', device.path);
+    if (found.live === undefined) {
+      if (found.heldElsewhere) throw new KernelError('fsconfig', 'EBUSY', device.path);
+      return false;
+    }
+    if (found.live.fsType !== fsType) throw new KernelError('fsconfig', 'EINVAL', device.path);
+    const was = found.live.frozen;
+    found.live.frozen = false;
+    if (was) this.#kernel.settle(found);
+    return was;
+  }
+
   /** The device whose filesystem is mounted at `target`; KernelError ENODEV when that is not `device`. */
   async #mounted(target: string, device: LoopDevice): Promise<FakeDevice> {
     await directoryOrThrow(target);

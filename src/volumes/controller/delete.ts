@@ -10,6 +10,7 @@ import {
   detach,
   remainsByMark,
 } from '../node/attachment.ts';
+import { endTemporaryMounts } from '../node/own-temporary.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -53,7 +54,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
         await domain.trash.syncDiscarded();
         return;
       }
-      const present = await remainsForDelete(domain, volume);
+      const present = await endTemporaryMounts(domain, await remainsForDelete(domain, volume));
       await requireUnused(domain, id, present);
       operation.beginEffects();
       await discard(domain, volume, present.devices);
@@ -63,7 +64,8 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
 
 /** Detaches and discards a volume that nobody uses. Shared with inline ephemeral volumes. */
 export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
-  const { devices } = await remainsForDelete(domain, volume);
+  const remains = await remainsForDelete(domain, volume);
+  const { devices } = await endTemporaryMounts(domain, remains);
   await discard(domain, volume, devices);
 }
 
@@ -118,7 +120,7 @@ async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise
     image === undefined
       ? await remainsByMark(domain, [id])
       : await attachmentTo(domain, await domain.host.loops.findByImage(image));
-  await requireUnused(domain, id, present);
+  await requireUnused(domain, id, await endTemporaryMounts(domain, present));
   for (const device of present.devices) await detach(domain, device, id);
   await domain.trash.discard(pool, 'volumes', id);
 }

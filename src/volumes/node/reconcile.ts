@@ -1,11 +1,15 @@
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
-import type { FsType, LoopDevice, Mount } from '../../host/host.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
+import { inBatches } from '../in-batches.ts';
 import type { Pool } from '../pools/pool.ts';
 import { setTwinsAside } from '../pools/twins.ts';
 import { isMountOf, isNodeOf } from './attachment.ts';
+import { isTemporary } from './own-temporary.ts';
 
 /** An image of a pool that may sit below a loop device. */
 interface KnownImage {
@@ -16,8 +20,9 @@ interface KnownImage {
 
 /**
  * Brings what a crash left in one pool to rest, before any call is answered: thaws every filesystem of ours first, detaches
- * devices nobody uses, empties `tmp/` of all but copies that can go on, removes inline volumes whose target is gone, queues the trash. What it cannot explain
- * it reports and leaves alone. Idempotent.
+ * devices nobody uses, empties `tmp/` of all but copies that can go on, removes inline volumes whose target is gone, queues
+ * the trash. One entry that fails, hangs or cannot be explained is reported and left alone: only a failure of the pool itself
+ * keeps it from being served. Idempotent.
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   await setTwinsAside(domain, pool);
@@ -25,17 +30,47 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   if (devices.length > 0) {
     const mounts = await domain.host.mounts.list();
     const images = await imagesOf(domain, pool);
-    for (const device of devices) {
+    const found = devices.flatMap((device) => {
       const image = images.get(keyOf(device.backing));
-      if (image === undefined) continue;
-      // While running, when a pool comes back: a call that is at it knows better.
-      if (domain.operations.locks.holderOf(`volume:${image.id}`) !== undefined) continue;
-      await quietly(domain, image.id, () => settleDevice(domain, pool, { device, image, mounts }));
-    }
+      return image === undefined ? [] : [{ device, image, mounts }];
+    });
+    const jobs = [...new Set(found.map(({ image }) => image))].map((image) => () => {
+      const ofImage = found.filter((one) => one.image === image);
+      return settleVolume(domain, image.id, async () => {
+        for (const one of ofImage) await settleDevice(domain, pool, one);
+      });
+    });
+    await inBatches(jobs, settledAtOnce);
   }
   await sweepTemporary(domain, pool);
   await removeLostEphemerals(domain, pool);
   await domain.trash.sweep(pool);
+}
+
+/** Entries that are settled side by side at a start. */
+const settledAtOnce = 8;
+/** One that takes longer goes on by itself, with its lock, while the pool is served. */
+const settleBoundMs = 3_000;
+
+/**
+ * Settles one volume under its lock: while running, when a pool comes back, a call that is at it knows better. Its kernel calls
+ * have an owner of their own, so that one that hangs, on a target that is a dead FUSE mount for example, stops only its volume.
+ */
+async function settleVolume(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+  const { locks } = domain.operations;
+  if (locks.holderOf(`volume:${id}`) !== undefined) return;
+  const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
+  const settled = domain.ownedBy(`settle ${id}`, () => quietly(domain, id, work)).finally(release);
+  await withinBound(domain, id, settled);
+}
+
+async function withinBound(domain: Domain, id: string, work: Promise<void>): Promise<void> {
+  const ended = new AbortController();
+  const bound = delay(settleBoundMs, 'late', { signal: ended.signal }).catch(() => 'ended');
+  const first = await Promise.race([work, bound]);
+  ended.abort();
+  if (first !== 'late') return;
+  domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
 }
 
 function keyOf(file: { device: bigint; inode: bigint }): string {
@@ -49,8 +84,10 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
     ['volumes', pool.volumes],
     ['ephemeral', pool.ephemerals],
   ] as const) {
-    for (const { id, fsType } of index.values()) {
-      known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType });
+    for (const { id, name, fsType } of index.values()) {
+      // Calls know an inline volume by the kubelet's id.
+      const calledBy = area === 'ephemeral' ? name : id;
+      known.push({ path: pool.pathOf(area, id, 'disk.img'), id: calledBy, fsType });
     }
     // One that may not be used may be frozen or attached all the same.
     for (const id of index.aside.keys()) {
@@ -78,82 +115,104 @@ async function settleDevice(
   const { device, image, mounts } = found;
   const { host, log } = domain;
   const here = mounts.filter((mount) => isMountOf(mount, device));
-  const inTemporary = pool.pathOf('tmp');
   const [first] = here;
   if (first !== undefined) {
     if (await host.mounts.thaw(first.target, device)) {
       log.warn({ volumeId: image.id, target: first.target }, 'thawed a filesystem left frozen');
     }
     // Private mounts of a log replay or a growth that was cut short.
-    if (!first.target.startsWith(`${inTemporary}/`)) return;
-    for (const mount of here) await host.mounts.unmount(mount.target);
+    if (!here.every(({ target }) => isTemporary(pool, target))) return;
+    for (const mount of here.toReversed()) await host.mounts.unmount(mount.target);
   } else if (mounts.some((mount) => isNodeOf(mount, device))) {
     return;
   } else if (await host.loops.isInUse(device)) {
-    await thawUnseen(domain, pool, { device, image });
-    log.warn(
-      { volumeId: image.id, device: device.path },
-      'a device of ours is in use outside this mount namespace; it is left attached',
-    );
-    return;
+    await thawUnseen(domain, { device, image });
+    if (await host.loops.isInUse(device)) {
+      log.warn(
+        { volumeId: image.id, device: device.path },
+        'a device of ours is in use outside this mount namespace; it is left attached',
+      );
+      return;
+    }
   }
   const outcome = await host.loops.detach(device);
   log.info({ volumeId: image.id, device: device.path, outcome }, 'detached an unused loop device');
 }
 
-/** Frozen and unmounted looks like this: in use by nobody we see. Mounting joins the old superblock, so it can be thawed. */
+/** Frozen and unmounted looks like this: in use by nobody we see. */
 async function thawUnseen(
-  domain: Domain,
-  pool: Pool,
-  found: { device: LoopDevice; image: KnownImage },
+  { host, log }: Domain,
+  { device, image }: { device: LoopDevice; image: KnownImage },
 ): Promise<void> {
-  const { device, image } = found;
   if (image.fsType === null) return;
-  const target = pool.pathOf('tmp', `thaw.${device.number}`);
-  await domain.host.files.makeDirectory(target);
   try {
-    await domain.host.mounts.mountDevice(device.path, target, {
-      fsType: image.fsType,
-      options: [],
-    });
-    if (await domain.host.mounts.thaw(target, device)) {
-      domain.log.warn({ volumeId: image.id }, 'thawed a filesystem left frozen and unmounted');
+    if (await host.mounts.thawUnseen(device, image.fsType)) {
+      log.warn({ volumeId: image.id }, 'thawed a filesystem left frozen and unmounted');
     }
-  } finally {
-    await domain.host.mounts.unmount(target);
-    await domain.host.files.removeTree(target);
+  } catch (error) {
+    // EBUSY: a program has the device, no filesystem.
+    const level = hasErrno(error, 'EBUSY') ? 'debug' : 'warn';
+    log[level](
+      { volumeId: image.id, device: device.path, problem: messageOf(error) },
+      'whether a filesystem was left frozen cannot be told',
+    );
   }
 }
 
 async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
-  const directory = pool.pathOf('tmp');
-  const below = (await domain.host.mounts.list()).filter(({ target }) =>
-    target.startsWith(`${directory}/`),
-  );
-  for (const mount of below.reverse()) {
-    await quietly(domain, mount.target, () => domain.host.mounts.unmount(mount.target));
+  const mounts = await domain.host.mounts.list();
+  for (const { target } of mounts.filter((one) => isTemporary(pool, one.target)).reverse()) {
+    await quietly(domain, target, () => domain.host.mounts.unmount(target));
   }
-  for (const entry of await domain.host.files.list(directory)) {
-    await quietly(domain, entry, async () => {
-      if (await domain.restores.keep(domain, pool, entry)) return;
-      await domain.host.files.removeTree(join(directory, entry));
-      domain.log.info(
-        { pool: pool.name, entry },
-        'removed what an interrupted call left half-made',
-      );
-    });
+  const left = await domain.host.mounts.list();
+  for (const entry of await domain.host.files.list(pool.pathOf('tmp'))) {
+    await quietly(domain, entry, () => sweepEntry(domain, pool, { entry, mounts: left }));
   }
 }
 
-async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
-  for (const record of [...pool.ephemerals.values()]) {
-    const target = record.ephemeralTarget;
-    if (target !== null && (await domain.host.files.exists(target))) continue;
-    const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
-    await quietly(domain, record.name, () =>
-      removeVolume(domain, { pool, record, area: 'ephemeral', imagePath }),
-    );
+/** Where something is mounted still, nothing is removed: those files are a volume's. */
+async function sweepEntry(
+  domain: Domain,
+  pool: Pool,
+  { entry, mounts }: { readonly entry: string; readonly mounts: readonly Mount[] },
+): Promise<void> {
+  const path = pool.pathOf('tmp', entry);
+  const busy = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
+  if (busy !== undefined) {
+    domain.log.warn({ target: busy.target }, 'a private mount is in use and stays for now');
+    return;
   }
+  if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
+  else if (await domain.restores.keep(domain, pool, entry)) return;
+  else await removeHalfMade(domain.host, path);
+  domain.log.info({ pool: pool.name, entry }, 'removed what an interrupted call left half-made');
+}
+
+/** Mount points of private mounts, and of earlier versions. */
+function isMountPointName(name: string): boolean {
+  return /^(?:thaw\.\d+|mount-.+)$/.test(name);
+}
+
+/** Mount points in it go first, by rmdir: one that something is mounted on ends the removal before any file is gone. */
+async function removeHalfMade({ files }: Host, path: string): Promise<void> {
+  const { kind } = await files.status(path);
+  for (const name of kind === 'directory' ? await files.list(path) : []) {
+    if (isMountPointName(name)) await files.removeDirectory(join(path, name));
+  }
+  await files.removeTree(path);
+}
+
+async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
+  const jobs = [...pool.ephemerals.values()].map((record) => () => {
+    const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
+    return settleVolume(domain, record.name, async () => {
+      // One that cannot be looked at, the root of a filesystem that was shut down for example, is there.
+      const target = record.ephemeralTarget;
+      if (target !== null && (await domain.host.files.exists(target))) return;
+      await removeVolume(domain, { pool, record, area: 'ephemeral', imagePath });
+    });
+  });
+  await inBatches(jobs, settledAtOnce);
 }
 
 /** One thing that cannot be settled must not keep the driver from serving the others. */

@@ -6,6 +6,7 @@ import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentTo, detach, remainsByMark, remainsOf } from './attachment.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
+import { endTemporaryMounts } from './own-temporary.ts';
 import { livePublications } from './publications.ts';
 import { stagedNode } from './stage.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
@@ -20,7 +21,8 @@ export async function unstageVolume(
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   await endUse(domain, call, { name: 'NodeUnstageVolume', request: input }, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
-    const present = await remainsByMark(domain, [volumeId], path);
+    const remains = await remainsByMark(domain, [volumeId], path);
+    const present = await endTemporaryMounts(domain, remains);
     return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
   });
 }
@@ -68,7 +70,7 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   await domain.guard.release(id);
-  const present = await remainsOf(domain, volume, path);
+  const present = await endTemporaryMounts(domain, await remainsOf(domain, volume, path));
   const notes = await readNotes(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
   const { staged } = notes;

@@ -1,4 +1,6 @@
 import { messageOf } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Files, ImageStatus } from '../../host/host.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { statusOf } from '../node/attachment.ts';
@@ -29,7 +31,7 @@ export async function settleCopy(
 ): Promise<void> {
   const { files } = domain.host;
   const image = pool.pathOf('snapshots', record.id, 'disk.img');
-  if ((await files.imageStatus(image).catch(() => undefined)) !== undefined) {
+  if ((await statusIfThere(files, image)) !== undefined) {
     await finishCopy(domain, pool, record);
     return;
   }
@@ -42,12 +44,20 @@ export async function settleCopy(
     );
     return;
   }
-  const part = await files
-    .imageStatus(pool.pathOf('snapshots', record.id, partName))
-    .catch(() => undefined);
+  const part = await statusIfThere(files, pool.pathOf('snapshots', record.id, partName));
   const resumeFrom = part === undefined ? 0n : await copiedBytes(files, pool, record.id);
   domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy goes on');
   domain.copies.start(domain, { pool, record, source, resumeFrom });
+}
+
+/** undefined only where it certainly is not: one that cannot be looked at must not be taken for absent. */
+async function statusIfThere(files: Files, path: string): Promise<ImageStatus | undefined> {
+  try {
+    return await files.imageStatus(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
 }
 
 /** The source, if nobody can have written to it since the copy began. */

@@ -55,9 +55,23 @@ export const devices: Kind = {
     {
       name: 'a start detaches what is mounted',
       file: 'volumes/node/reconcile.ts',
-      text: lines('    if (!first.target.startsWith(`${inTemporary}/`)) return;', ''),
+      text: lines('    if (!here.every(({ target }) => isTemporary(pool, target))) return;', ''),
       by: '',
       red: ['volumes/start'],
+    },
+    {
+      name: 'a start removes what lies below a private mount that is in use',
+      file: 'volumes/node/reconcile.ts',
+      text: '  if (busy !== undefined) {',
+      by: "  if (busy?.target === '') {",
+      red: ['integration/start'],
+    },
+    {
+      name: 'a mount of an earlier version below a pool keeps its volume from ending',
+      file: 'volumes/node/own-temporary.ts',
+      text: '  if (ours.length === 0) return present;',
+      by: '  if (ours.length >= 0) return present;',
+      red: ['integration/start'],
     },
     {
       name: 'an image is attached twice',

@@ -13,7 +13,7 @@ export const freezes: Kind = {
     {
       name: 'a start does not thaw what was unmounted while it stood still',
       file: 'volumes/node/reconcile.ts',
-      text: lines('    await thawUnseen(domain, pool, { device, image });', ''),
+      text: lines('    await thawUnseen(domain, { device, image });', ''),
       by: '',
       red: ['volumes/start'],
     },
@@ -183,16 +183,5 @@ export const freezes: Kind = {
       red: ['integration/host/mounts'],
     },
   ],
-  invisible: [
-    {
-      name: 'a start leaves the mount that it made for a thaw',
-      file: 'volumes/node/reconcile.ts',
-      text: lines(
-        '    await domain.host.mounts.unmount(target);',
-        '    await domain.host.files.removeTree(target);',
-      ),
-      by: "    if (target === '') await domain.host.files.removeTree(target);",
-      whyGreen: 'the sweep of `tmp/` that follows takes away what is mounted below it',
-    },
-  ],
+  invisible: [],
 };

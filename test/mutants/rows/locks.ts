@@ -268,10 +268,7 @@ export const locks: Kind = {
     {
       name: 'a start settles what a call is at',
       file: 'volumes/node/reconcile.ts',
-      text: lines(
-        '      if (domain.operations.locks.holderOf(`volume:${image.id}`) !== undefined) continue;',
-        '',
-      ),
+      text: lines('  if (locks.holderOf(`volume:${id}`) !== undefined) return;', ''),
       by: '',
       red: ['volumes/start'],
     },

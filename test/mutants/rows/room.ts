@@ -384,7 +384,7 @@ export const room: Kind = {
       name: 'a start removes an inline volume whose pod is there',
       file: 'volumes/node/reconcile.ts',
       text: lines(
-        '    if (target !== null && (await domain.host.files.exists(target))) continue;',
+        '      if (target !== null && (await domain.host.files.exists(target))) return;',
         '',
       ),
       by: '',

@@ -311,7 +311,7 @@ export const snapshots: Kind = {
     {
       name: 'a start keeps what an interrupted call left half-made',
       file: 'volumes/node/reconcile.ts',
-      text: lines('      await domain.host.files.removeTree(join(directory, entry));', ''),
+      text: lines('  else await removeHalfMade(domain.host, path);', ''),
       by: '',
       red: ['volumes/start'],
     },
