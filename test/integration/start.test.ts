@@ -154,7 +154,7 @@ onNode(
     await once(other.stdout, 'data');
     await execa('umount', [stagingTargetPath]);
     // In use there, and frozen: nothing of our namespace shows it.
-    const inside = `/proc/${other.pid}/root${stagingTargetPath}`;
+    const inside = `/proc/${other.pid ?? 0}/root${stagingTargetPath}`;
     await execa('fsfreeze', ['--freeze', inside]);
     await node.restart();
     await writeFile(join(inside, 'file'), 'thawed');
