@@ -25,9 +25,13 @@ export function capabilityFor(kind: Kind): Capability {
   return kind === 'block' ? blockCapability : mountCapability(kind);
 }
 
+export const patientMs = 30_000;
+/** For how long calls are repeated; 0 while a refusal is what is looked for. */
+export const patience = { boundMs: patientMs };
+
 /** A call that another one of the same volume may be in the way of: the caller tries again, as sidecars do. */
-export async function patiently<T>(call: () => Promise<T>, boundMs = 30_000): Promise<T> {
-  for (const giveUpAt = Date.now() + boundMs; ; ) {
+export async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  for (const giveUpAt = Date.now() + patience.boundMs; ; ) {
     try {
       return await call();
     } catch (error) {

@@ -8,8 +8,10 @@
  *   npm run test:crash -- --seed N      other random moments
  */
 import { spawnSync } from 'node:child_process';
+import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { outsideVariable } from './wrapped-programs.ts';
 
 const { values } = parseArgs({
   options: {
@@ -34,7 +36,9 @@ const { status } = spawnSync(
     '--timeout',
     '20m',
     ...(values.tap ? ['--tap'] : []),
-    values.only === '' ? 'dist/test/crash/**/*.test.js' : 'dist/test/crash/matrix.test.js',
+    ...(values.only === ''
+      ? ['dist/test/crash/**/*.test.js']
+      : ['dist/test/crash/matrix.test.js', 'dist/test/crash/programs.test.js']),
   ],
   {
     cwd: root,
@@ -45,6 +49,7 @@ const { status } = spawnSync(
       LOOPCSI_CRASH_WRITE: values.write ? 'yes' : 'no',
       LOOPCSI_CRASH_ONLY: values.only,
       LOOPCSI_CRASH_SEED: values.seed,
+      [outsideVariable]: readlinkSync('/proc/self/ns/mnt'),
     },
   },
 );

@@ -113,5 +113,5 @@ onNode('the table of points and outcomes', async (t) => {
   if ((!isSample || isWritten) && only === '') {
     await writeFile(join(root, 'docs', 'crash-matrix.md'), asMarkdown(outcomes, { isSample }));
   }
-  t.true(outcomes.length > 0);
+  t.true(outcomes.length > 0 || only !== '');
 });

@@ -97,14 +97,14 @@ function nextRound(): string {
 }
 
 /** Deletes everything through the driver's calls and says what is left all the same. */
-async function clearAway(world: World): Promise<readonly string[]> {
+export async function clearAway(world: World): Promise<readonly string[]> {
   await world.clear();
   await settled(placeOf(world));
   return brokenInvariants(placeOf(world), 'empty');
 }
 
 /** An instant that lies in the past is another one each time; all else of an answer is the same. */
-function differences(what: string, expected: unknown, found: unknown): readonly string[] {
+export function differences(what: string, expected: unknown, found: unknown): readonly string[] {
   if (isDeepStrictEqual(timeless(expected), timeless(found))) return [];
   return [`${what}: ${text(found)} instead of ${text(expected)}`];
 }

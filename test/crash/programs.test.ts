@@ -1,0 +1,270 @@
+/**
+ * Every program that the driver runs is ended at its n-th write, alone or with the driver, or stopped there and outlives its
+ * driver. The repeated call must give the answer that it gives without a death, with the data whole.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import test from 'ava';
+import { execa } from 'execa';
+import type { Program } from '../../src/host/programs.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { until } from '../helpers/until.ts';
+import * as calls from './calls.ts';
+import { brokenInvariants, settled } from './invariants.ts';
+import { type Operation, operations } from './operations.ts';
+import { clearAway, differences, placeOf } from './run-case.ts';
+import { World } from './world.ts';
+import { WrappedPrograms } from './wrapped-programs.ts';
+
+const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
+const only = process.env['LOOPCSI_CRASH_ONLY'] ?? '';
+
+interface Row {
+  readonly program: Program;
+  readonly operation: Operation;
+}
+
+function operationOf(name: string, ground: Operation['ground'] = 'directory'): Operation {
+  const found = operations.find((one) => one.name === name && one.ground === ground);
+  if (found === undefined) throw new Error(`there is no operation '${name}' on ${ground}`);
+  return found;
+}
+
+const debugfs = (image: string, ...requests: readonly string[]) =>
+  execa('debugfs', ['-w', '-f', '-', image], { input: requests.join('\n') });
+
+const text = 'synced before the call';
+
+async function idleExt4(world: World): Promise<void> {
+  await calls.create(world, 'v', { kind: 'ext4' });
+  await calls.stage(world, 'v', 'ext4');
+  await calls.writeSynced(await world.stagingPathOf('v'), 'file', text);
+  await calls.unstage(world, 'v');
+}
+
+const ownOperations = {
+  renamed: {
+    name: 'restore ext4 whose journal has to be replayed',
+    ground: 'xfs',
+    prepare: async (world) => {
+      await idleExt4(world);
+      await calls.snapshot(world, 's', 'v');
+      const snapshot = calls.snapshotIdOf('s');
+      // As a snapshot of a filesystem in use was once: it wants a replay.
+      await debugfs(
+        world.pathOf('pool', 'snapshots', snapshot, 'disk.img'),
+        'feature needs_recovery',
+      );
+    },
+    call: (world) => calls.create(world, 'r', { kind: 'ext4', snapshot: 's' }),
+    check: async (world) => {
+      await calls.stage(world, 'r', 'ext4');
+      await calls.requireText(await world.stagingPathOf('r'), 'file', text);
+      await calls.unstage(world, 'r');
+    },
+  },
+} as const satisfies Readonly<Record<string, Operation>>;
+
+/** A driver remembers what mkfs.ext4 made: only a fresh one runs it. */
+function onFreshDriver(operation: Operation): Operation {
+  return {
+    ...operation,
+    prepare: async (world) => {
+      await operation.prepare?.(world);
+      await world.stopAndStart();
+    },
+  };
+}
+
+const rows: readonly Row[] = [
+  { program: 'mkfs.ext4', operation: onFreshDriver(operationOf('create ext4')) },
+  { program: 'mkfs.xfs', operation: operationOf('create xfs') },
+  { program: 'mkfs.btrfs', operation: operationOf('create btrfs') },
+  { program: 'resize2fs', operation: operationOf('restore ext4 larger', 'xfs') },
+  { program: 'tune2fs', operation: ownOperations.renamed },
+  { program: 'xfs_db', operation: operationOf('clone staged xfs', 'xfs') },
+  { program: 'btrfstune', operation: operationOf('clone staged btrfs', 'btrfs') },
+];
+
+/** What dies at the write: the program, both at once, or the driver alone, which the stopped program outlives. */
+const deaths = ['the program', 'both', 'the driver'] as const;
+type Death = (typeof deaths)[number];
+
+/** At which of its writes: the first, the last and some between; a sample takes one of each death. */
+function chosen(writes: number): readonly { readonly nth: number; readonly death: Death }[] {
+  const spread = [1, 2, Math.ceil(writes / 2), writes].filter((nth) => nth >= 1 && nth <= writes);
+  if (isSample) {
+    return [
+      { nth: Math.ceil(writes / 2), death: 'both' },
+      { nth: Math.min(2, writes), death: 'the driver' },
+    ];
+  }
+  return [...new Set(spread)].flatMap((nth) => deaths.map((death) => ({ nth, death })));
+}
+
+/** The program has stopped at its write: what the driver's death leaves is looked at, and what calls say beside it. */
+async function outlive(world: World, wrapped: WrappedPrograms, { program, operation }: Row) {
+  const problems: string[] = [];
+  const pid = await wrapped.stopped();
+  await world.driver.kill();
+  await wrapped.letAlone();
+  await world.restart();
+  // It works on an image of a volume, or on one in tmp/ that nobody knows any more: then the call may succeed.
+  const image = await imageOpenBy(pid);
+  if (image?.includes('/volumes/') === true) {
+    const refused = await once(world, operation);
+    const names = refused.message.includes(program) && refused.message.includes(String(pid));
+    if (refused.code !== status.ABORTED || !names) {
+      problems.push(
+        `beside ${program} (${pid}) the call answers ${String(refused.code)}: ${refused.message}`,
+      );
+    }
+  } else {
+    await once(world, operation);
+  }
+  process.kill(pid, 'SIGCONT');
+  await until('the program has ended', () =>
+    readFile(`/proc/${pid}/comm`).then(
+      () => false,
+      () => true,
+    ),
+  );
+  return problems;
+}
+
+/** One call, which is not repeated while it is refused. */
+async function once(world: World, operation: Operation) {
+  calls.patience.boundMs = 0;
+  try {
+    return await operation.call(world).then(
+      () => ({ code: status.OK, message: '' }),
+      (error: unknown) => ({ code: (error as { code?: number }).code, message: String(error) }),
+    );
+  } finally {
+    calls.patience.boundMs = calls.patientMs;
+  }
+}
+
+async function imageOpenBy(pid: number): Promise<string | undefined> {
+  const { stdout } = await execa('find', [`/proc/${pid}/fd`, '-type', 'l', '-printf', '%l\n']);
+  return stdout.split('\n').find((line) => line.includes('disk.img'));
+}
+
+async function play(
+  world: World,
+  wrapped: WrappedPrograms,
+  row: Row,
+  at: { nth: number; death: Death },
+) {
+  const { program, operation } = row;
+  const place = placeOf(world);
+  await operation.prepare?.(world);
+  await settled(place);
+  await world.arm('programs');
+  const signal = at.death === 'the program' ? 'KILL' : 'STOP';
+  await wrapped.arm({ program, signal, nth: at.nth });
+  const problems: string[] = [];
+  const answer = once(world, operation);
+  switch (at.death) {
+    case 'the program':
+      await answer;
+      await wrapped.letAlone();
+      break;
+    case 'both': {
+      const pid = await wrapped.stopped();
+      await world.driver.kill();
+      process.kill(pid, 'SIGKILL');
+      await answer;
+      await wrapped.letAlone();
+      await world.restart();
+      break;
+    }
+    case 'the driver':
+      problems.push(...(await outlive(world, wrapped, row)));
+      await answer;
+      break;
+  }
+  await settled(place);
+  problems.push(...(await brokenInvariants(place, 'settled')));
+  return problems;
+}
+
+let wrapped: WrappedPrograms | undefined;
+let directory = '';
+
+async function wrap(): Promise<WrappedPrograms> {
+  if (wrapped !== undefined) return wrapped;
+  directory = await mkdtemp(join(tmpdir(), 'loopcsi-programs-'));
+  wrapped = await WrappedPrograms.mount(directory);
+  return wrapped;
+}
+
+for (const row of rows) {
+  const { program, operation } = row;
+  const title = `${program} dies at its writes: ${operation.name} (${operation.ground} pool)`;
+  if (!title.includes(only)) continue;
+  onNode(title, async (t) => {
+    t.timeout(20 * 60_000);
+    const wrapping = await wrap();
+    let world = await World.make(operation);
+    try {
+      const { answer, writes } = await rehearse(world, wrapping, row);
+      t.true(writes > 0, `${program} does not run`);
+      const failed: string[] = [];
+      for (const at of chosen(writes)) {
+        const problems = await problemsOf(world, wrapping, { row, at, answer });
+        if (problems.length === 0) continue;
+        failed.push(`${at.death} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
+        t.log((await world.driver.log()).slice(-2_000));
+        // A node on which something went wrong is no measure for the next death.
+        await world.end();
+        world = await World.make(operation);
+      }
+      t.deepEqual(failed, []);
+      t.log(`${chosen(writes).length} deaths, ${writes} writes`);
+    } finally {
+      await wrapping.letAlone();
+      const left = await world.end();
+      if (t.passed) t.deepEqual(left, []);
+    }
+  });
+}
+
+/** Without a death: the answer, and how often the program writes. */
+async function rehearse(world: World, wrapping: WrappedPrograms, { program, operation }: Row) {
+  await operation.prepare?.(world);
+  await wrapping.count(program);
+  const answer = await operation.call(world);
+  const writes = await wrapping.writes();
+  await wrapping.letAlone();
+  await operation.check?.(world);
+  const left = await clearAway(world);
+  if (left.length > 0) throw new Error(`without a death: ${left.join('; ')}`);
+  return { answer, writes };
+}
+
+/** One death, and the call again: what a program that died has left must be finished by that alone. */
+async function problemsOf(
+  world: World,
+  wrapping: WrappedPrograms,
+  { row, at, answer }: { row: Row; at: { nth: number; death: Death }; answer: unknown },
+): Promise<readonly string[]> {
+  const { operation } = row;
+  try {
+    const problems = await play(world, wrapping, row, at);
+    const again = await operation.call(world);
+    problems.push(...differences('repeated call', answer, again));
+    await operation.check?.(world);
+    problems.push(...(await clearAway(world)));
+    return problems;
+  } catch (error) {
+    return [String(error)];
+  }
+}
+
+test.after.always('the programs are the real ones again', async () => {
+  await wrapped?.end();
+  if (directory !== '') await rm(directory, { recursive: true });
+});

@@ -1,0 +1,142 @@
+/**
+ * Stands between the driver and the programs that it runs: one of them can be ended or stopped at its n-th write. A wrapper is
+ * mounted over each program, in the mount namespace of the tests alone.
+ */
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { findProgram, type Program, programs } from '../../src/host/programs.ts';
+import { until } from '../helpers/until.ts';
+
+/** Names the mount namespace from which the tests were started. */
+export const outsideVariable = 'LOOPCSI_CRASH_OUTSIDE';
+
+/** What happens to a program, and at which of its writes. */
+export interface ProgramMoment {
+  readonly program: Program;
+  readonly signal: 'KILL' | 'STOP';
+  readonly nth: number;
+}
+
+export class WrappedPrograms {
+  readonly #directory: string;
+  readonly #mounted: string[] = [];
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Its files go to a directory of the caller's, which must exist. */
+  static async mount(directory: string): Promise<WrappedPrograms> {
+    const outside = process.env[outsideVariable];
+    if (outside === undefined || outside === (await readlink('/proc/self/ns/mnt'))) {
+      throw new Error(
+        'programs are wrapped in a mount namespace of the tests only: npm run test:crash',
+      );
+    }
+    const wrapped = new WrappedPrograms(directory);
+    await mkdir(join(directory, 'real'));
+    const wrapper = join(directory, 'wrapper');
+    await writeFile(wrapper, script(directory));
+    await chmod(wrapper, 0o755);
+    // `Object.keys` says string; these are the keys of that very table.
+    for (const name of Object.keys(programs) as Program[]) {
+      const path = await findProgram(name);
+      if (path === undefined) throw new Error(`${name} is not installed`);
+      await copyFile(path, join(directory, 'real', name));
+    }
+    for (const name of Object.keys(programs) as Program[]) {
+      const path = await findProgram(name);
+      if (path === undefined) continue;
+      await execa('mount', ['--bind', wrapper, path]);
+      wrapped.#mounted.push(path);
+    }
+    await wrapped.letAlone();
+    return wrapped;
+  }
+
+  async end(): Promise<void> {
+    for (const path of this.#mounted.reverse()) await execa('umount', [path]);
+  }
+
+  /** From now on the program's n-th write is followed by the signal, whenever it runs. */
+  async arm({ program, signal, nth }: ProgramMoment): Promise<void> {
+    await this.#plan(`${program} ${signal} ${nth}`);
+  }
+
+  /** From now on the program's writes are counted. */
+  async count(program: Program): Promise<void> {
+    await this.#plan(`${program} COUNT 0`);
+  }
+
+  async letAlone(): Promise<void> {
+    await this.#plan('none NONE 0');
+  }
+
+  async #plan(line: string): Promise<void> {
+    const plan = join(this.#directory, 'plan');
+    await rm(join(this.#directory, 'writes'), { force: true });
+    await rm(join(this.#directory, 'ran'), { force: true });
+    await writeFile(`${plan}.new`, `${line}\n`);
+    await rename(`${plan}.new`, plan);
+  }
+
+  /** How often the program has written since `count` or `arm`. */
+  async writes(): Promise<number> {
+    const text = await this.#textOf('writes');
+    return text.split('\n').filter((line) => line.includes('pwrite64(')).length;
+  }
+
+  /** The programs that ran since the last plan. */
+  async ran(): Promise<readonly string[]> {
+    return (await this.#textOf('ran')).split('\n').filter((line) => line !== '');
+  }
+
+  async #textOf(name: string): Promise<string> {
+    return readFile(join(this.#directory, name), 'utf8').catch(() => '');
+  }
+
+  /** The process that was stopped at its n-th write, once it is. */
+  async stopped(): Promise<number> {
+    let pid = 0;
+    await until(
+      'the program is stopped',
+      async () => {
+        pid = Number((await this.#textOf('pid')).trim());
+        const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+        // Stopped by the signal, or by it under a tracer.
+        return (
+          pid > 0 &&
+          /^State:\s+[Tt]/m.test(status) &&
+          (await this.#textOf('writes')).includes('SIGSTOP')
+        );
+      },
+      30_000,
+    );
+    return pid;
+  }
+}
+
+/** The traced program keeps the process that the driver started; its tracer stands aside. */
+function script(directory: string): string {
+  const trace = `-D -q -A -o ${directory}/writes -e trace=pwrite64`;
+  return `#!/bin/sh
+name=\${0##*/}
+read -r wanted signal nth <${directory}/plan
+echo "$name" >>${directory}/ran
+real=${directory}/real/$name
+[ "$name" = "$wanted" ] || exec "$real" "$@"
+echo $$ >${directory}/pid
+[ "$signal" != COUNT ] || exec strace ${trace} "$real" "$@"
+exec strace ${trace} -e inject=pwrite64:signal=$signal:when=$nth "$real" "$@"
+`;
+}
