@@ -8,6 +8,7 @@ import type { Partially } from '../../src/csi/services.ts';
 import type { CreateVolumeRequest } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
+import { runCommand } from '../helpers/command-line.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -25,6 +26,7 @@ const capability = {
 
 interface Cluster {
   readonly controllerOf: (nodeId: NodeId) => Controller;
+  readonly endpointOf: (nodeId: NodeId) => string;
   /** A volume and a ready snapshot of it, both on `worker-1`. */
   readonly volumeId: string;
   readonly snapshotId: string;
@@ -36,26 +38,29 @@ async function startCluster(t: ExecutionContext): Promise<Cluster> {
     const left = await removeAll(directory);
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
-  const controllers = new Map<NodeId, Controller>();
+  const nodes = new Map<NodeId, { controller: Controller; endpoint: string }>();
   for (const nodeId of nodeIds) {
     const own = join(directory, nodeId);
     await mkdir(own);
     const driver = await startDriver(own, [`--node-id=${nodeId}`]);
     t.teardown(() => driver.stop());
-    const controller = makeClient('csi.v1.Controller', `unix://${driver.endpoint}`);
+    const { endpoint } = driver;
+    const controller = makeClient('csi.v1.Controller', `unix://${endpoint}`);
     t.teardown(() => controller.close());
-    controllers.set(nodeId, controller);
+    nodes.set(nodeId, { controller, endpoint });
   }
-  const controllerOf = (nodeId: NodeId): Controller => {
-    const found = controllers.get(nodeId);
+  const nodeOf = (nodeId: NodeId) => {
+    const found = nodes.get(nodeId);
     if (found === undefined) throw new Error(`there is no node ${nodeId}`);
     return found;
   };
+  const controllerOf = (nodeId: NodeId): Controller => nodeOf(nodeId).controller;
+  const endpointOf = (nodeId: NodeId): string => nodeOf(nodeId).endpoint;
   const first = controllerOf('worker-1');
   const { volume } = await first.CreateVolume(requestFor('source'));
   const volumeId = volume?.volume_id ?? '';
   const { snapshot } = await first.CreateSnapshot({ name: 'snap', source_volume_id: volumeId });
-  return { controllerOf, volumeId, snapshotId: snapshot?.snapshot_id ?? '' };
+  return { controllerOf, endpointOf, volumeId, snapshotId: snapshot?.snapshot_id ?? '' };
 }
 
 const requestFor = (
@@ -138,9 +143,18 @@ onNode(
 onNode(
   'what is only looked at or changed on another node is not found there, and never said to be deleted',
   async (t) => {
-    const { controllerOf, volumeId, snapshotId } = await startCluster(t);
+    const { controllerOf, endpointOf, volumeId, snapshotId } = await startCluster(t);
     const second = controllerOf('worker-2.example.org');
+    const address = `unix://${endpointOf('worker-2.example.org')}`;
+    const node = makeClient('csi.v1.Node', address);
+    const group = makeClient('csi.v1.GroupController', address);
+    t.teardown(() => {
+      node.close();
+      group.close();
+    });
     const tag = nodeTagOf('worker-1');
+    const group_snapshot_id = `group.${tag}`;
+    const staging_target_path = '/nowhere/staging';
     const calls: Readonly<Record<string, readonly [Promise<unknown>, string]>> = {
       CreateSnapshot: [
         second.CreateSnapshot({ name: 'snap', source_volume_id: volumeId }),
@@ -155,6 +169,26 @@ onNode(
         }),
         'NOT_FOUND',
       ],
+      CreateVolumeGroupSnapshot: [
+        group.CreateVolumeGroupSnapshot({ name: 'group', source_volume_ids: [volumeId] }),
+        'NOT_FOUND',
+      ],
+      GetVolumeGroupSnapshot: [
+        group.GetVolumeGroupSnapshot({ group_snapshot_id, snapshot_ids: [snapshotId] }),
+        'NOT_FOUND',
+      ],
+      NodeStageVolume: [
+        node.NodeStageVolume({
+          volume_id: volumeId,
+          staging_target_path,
+          volume_capability: capability,
+        }),
+        'NOT_FOUND',
+      ],
+      DeleteVolumeGroupSnapshot: [
+        group.DeleteVolumeGroupSnapshot({ group_snapshot_id, snapshot_ids: [snapshotId] }),
+        'FAILED_PRECONDITION',
+      ],
       DeleteVolume: [second.DeleteVolume({ volume_id: volumeId }), 'FAILED_PRECONDITION'],
       DeleteSnapshot: [second.DeleteSnapshot({ snapshot_id: snapshotId }), 'FAILED_PRECONDITION'],
     };
@@ -165,6 +199,8 @@ onNode(
     }
     const { entries } = await second.ListSnapshots({ snapshot_id: snapshotId });
     t.deepEqual(entries, []);
+    // Its pods must be able to end, wherever the kubelet asks.
+    await node.NodeUnstageVolume({ volume_id: volumeId, staging_target_path });
     // Both are whole.
     const first = controllerOf('worker-1');
     t.is((await first.ListVolumes({})).entries.length, 1);
@@ -193,4 +229,14 @@ onNode('every answer about a snapshot states the node it can be restored on', as
   t.deepEqual(snapshot?.accessible_topology, [place]);
   const { entries } = await first.ListSnapshots({});
   t.deepEqual(entries[0]?.snapshot?.accessible_topology, [place]);
+});
+
+onNode('a person who copies from another node is told where the source is', async (t) => {
+  const { endpointOf, volumeId, snapshotId } = await startCluster(t);
+  const endpoint = endpointOf('worker-2.example.org');
+  for (const from of [`snapshot:${snapshotId}`, `volume:${volumeId}`]) {
+    const ran = await runCommand(endpoint, 'volume', 'create', 'copy', '--from', from);
+    t.not(ran.exitCode, 0);
+    t.true(ran.stderr.includes(`(tag ${nodeTagOf('worker-1')}`), ran.stderr);
+  }
 });
