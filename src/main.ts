@@ -117,6 +117,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
     host,
     log,
     ownedBy,
+    whenReturned: (owner) => gate.whenReturned(owner),
     pools: config.pools,
     stateDir: config.stateDir,
     settings: domainSettings(config),

@@ -1,7 +1,7 @@
-import { closeSync, constants as fsConstants, open as openNumber } from 'node:fs';
+import { close, closeSync, constants as fsConstants, open as openNumber } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { KernelError } from './errors.ts';
+import { KernelError, StuckError } from './errors.ts';
 import { type GateOptions, gate } from './gate.ts';
 import { openKnown } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
@@ -36,7 +36,7 @@ export const openFlags = {
 export async function fsCall<T>(
   name: string,
   subject: string,
-  work: () => Promise<T>,
+  work: (threads: number) => Promise<T>,
   options?: GateOptions<T>,
 ): Promise<T> {
   try {
@@ -56,7 +56,7 @@ export function kernelErrorOf(error: unknown, name: string, subject: string): un
 /** Opens `path`, for the caller to close; use `withOpen` where that can be. New files get `mode`. */
 export function openHandle(path: string, flags: number, mode = 0o600): Promise<FileHandle> {
   return fsCall('open', path, () => open(path, flags, mode), {
-    late: (value) => void value.close().catch(() => undefined),
+    late: (handle) => void closeQuietly(handle, path),
   });
 }
 
@@ -72,29 +72,65 @@ export async function withOpen<T>(
     result = await work(handle);
   } catch (error) {
     // The first failure is the one to report.
-    await closeQuietly(handle);
+    await closeQuietly(handle, path);
     throw error;
   }
   await closeHandle(handle, path);
   return result;
 }
 
-/** Closes what `openHandle` opened. The last close of a device may write back, so it passes the gate too. */
+/**
+ * Closes what `openHandle` opened. The last close of a device may write back, so it passes the gate too; after a call that is
+ * stuck it is closed when that has returned (`Gate.finish`).
+ */
 export async function closeHandle(handle: FileHandle, path: string): Promise<void> {
-  await fsCall('close', path, () => handle.close());
+  try {
+    await gate.finish('close', () => handle.close());
+  } catch (error) {
+    throw kernelErrorOf(error, 'close', path);
+  }
 }
 
-async function closeQuietly(handle: FileHandle): Promise<void> {
-  try {
-    await gate.run('close', () => handle.close());
-  } catch {
-    // Nothing can be done about it, and the descriptor is gone all the same.
-  }
+/** The same where nothing can be done about a failure: the descriptor is gone all the same. */
+export async function closeQuietly(handle: FileHandle, path: string): Promise<void> {
+  await closeHandle(handle, path).catch(() => undefined);
 }
 
 const openPlace = promisify(openNumber);
 
-/** The same for a place or a directory: closing one writes nothing back, so it is closed at once. */
+const closeNumber = promisify(close);
+
+/** Closes a descriptor through the gate. Nothing can be done about a failure: it is gone all the same. */
+export async function closeLater(
+  fd: number,
+  options?: { readonly boundMs?: number },
+): Promise<void> {
+  await gate.finish('close', () => closeNumber(fd), options).catch(() => undefined);
+}
+
+/**
+ * Gives `work` a descriptor and closes it afterwards. A place (O_PATH) is closed at once: it is held only while the calls
+ * made with it run. What was opened for reading can be the last use of a filesystem that was unmounted lazily, which is then
+ * written back; and while a call that uses the descriptor is stuck, its number must stay taken. Both are closed through the gate.
+ */
+export async function withNumber<T>(
+  fd: number,
+  { isPlace }: { readonly isPlace: boolean },
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  let isStuck = false;
+  try {
+    return await work(fd);
+  } catch (error) {
+    isStuck = error instanceof StuckError;
+    throw error;
+  } finally {
+    if (isPlace && !isStuck) closeSync(fd);
+    else await closeLater(fd);
+  }
+}
+
+/** Opens a place or a directory by its number, and closes it whatever happens. */
 export async function withPlace<T>(
   path: string,
   flags: number,
@@ -103,12 +139,10 @@ export async function withPlace<T>(
   const isPlace = (flags & O_PATH) !== 0;
   const fd =
     (isPlace ? openKnown(constants.AT_FDCWD, path, { flags }) : undefined) ??
-    (await fsCall('open', path, () => openPlace(path, flags), { late: closeSync }));
-  try {
-    return await work(fd);
-  } finally {
-    closeSync(fd);
-  }
+    (await fsCall('open', path, () => openPlace(path, flags), {
+      late: (opened) => void closeLater(opened),
+    }));
+  return withNumber(fd, { isPlace }, work);
 }
 
 /** Writing back what a large image has in memory can take minutes. */
@@ -121,17 +155,37 @@ export async function fsync(handle: FileHandle, path: string): Promise<void> {
 
 /** fsync of what stands at these paths, side by side: what one journal holds is then written once for all of them. */
 export async function syncPaths(paths: readonly string[]): Promise<void> {
-  const options = { boundMs: syncBoundMs, threads: paths.length };
-  await fsCall(
-    'fsync',
-    paths.join(', '),
-    async () => {
-      // All must have ended before the threads count as free again.
-      const ends = await Promise.allSettled(paths.map(syncPath));
-      for (const end of ends) if (end.status === 'rejected') throw end.reason;
-    },
-    options,
-  );
+  const options = { boundMs: syncBoundMs };
+  for (const end of await sideBySide('fsync', paths, syncPath, options)) {
+    if (end.status === 'rejected') throw end.reason;
+  }
+}
+
+/** Calls that one step makes at a time. */
+const callsAtOnce = 16;
+
+/** One step of the gate for many paths: several calls at a time, as far as there are threads. All have ended when it ends. */
+export async function sideBySide<T>(
+  name: string,
+  paths: readonly string[],
+  work: (path: string) => Promise<T>,
+  options: { readonly boundMs?: number } = {},
+): Promise<readonly PromiseSettledResult<T>[]> {
+  const results: PromiseSettledResult<T>[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let index = next++; index < paths.length; index = next++) {
+      const path = paths[index] ?? '';
+      results[index] = (await Promise.allSettled([work(path)]))[0];
+    }
+  };
+  const subject = paths.length <= 4 ? paths.join(', ') : `${paths.length} files`;
+  const threads = Math.min(callsAtOnce, paths.length);
+  await fsCall(name, subject, (granted) => Promise.all(Array.from({ length: granted }, worker)), {
+    ...options,
+    threads,
+  });
+  return results;
 }
 
 async function syncPath(path: string): Promise<void> {

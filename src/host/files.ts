@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { KiB } from '../units.ts';
 import {
   closeHandle,
+  closeQuietly,
   descriptorPath,
   fsCall,
   fsync,
@@ -19,7 +20,7 @@ import { hasErrno, KernelError } from './errors.ts';
 import { makeExtents } from './extents.ts';
 import type { Capacity, Directory, Extent, FileAbilities, Files } from './host.ts';
 import { imageStatus, statBlockBytes } from './image-status.ts';
-import { fallocate, flockNow, renameNoReplace } from './kernel.ts';
+import { fallocate, flock, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
 import { paths } from './paths.ts';
 import { requireNoMount } from './remove-tree.ts';
@@ -113,9 +114,9 @@ async function lock(path: string): Promise<{ release(): Promise<void> }> {
   // The descriptor is the lock, so it stays open; being close-on-exec, no child keeps it alive.
   const handle = await openHandle(path, openFlags.create);
   try {
-    flockNow(handle.fd, path);
+    await flock(handle.fd, path);
   } catch (error) {
-    await handle.close();
+    await closeQuietly(handle, path);
     throw error;
   }
   let released = false;

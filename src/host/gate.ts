@@ -1,42 +1,29 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { StuckError } from './errors.ts';
+import { type Owner, presentOwner } from './owner.ts';
+
+export { onGround, ownedBy } from './owner.ts';
 
 /**
  * Calls that may block in the kernel occupy threads of libuv's pool, which node:fs and koffi share. The gate keeps a hung
  * one from stopping the rest: fewer calls at once than the pool has threads, one step at a time for each owner (a volume, a
- * pool), and a bound after which the caller gets a StuckError while the call keeps its thread and its owner.
+ * pool), and a bound after which the caller gets a StuckError while the call keeps its thread and its owner. What must be done
+ * whatever happens, such as closing, waits until the call that is stuck has returned.
  */
 
 /** Threads of libuv's pool that blocking calls may hold; the launcher sets UV_THREADPOOL_SIZE=64, the rest stays free. */
 const defaultSlots = 48;
 const defaultBoundMs = 60_000;
 
-/** Of these slots, what the owners on one ground may hold together: a disk that hangs leaves the rest to the others. */
-const defaultSlotsOfGround = 32;
-
-interface Owner {
-  readonly name: string;
-  /** What its calls wait for, the disk of a pool for example; undefined where that is not known. */
-  readonly ground: string | undefined;
-}
-
-/** The owner of calls made outside `ownedBy`. */
-const nobody: Owner = { name: 'driver', ground: undefined };
-
-const owners = new AsyncLocalStorage<Owner>();
-
 /**
- * Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. Without
- * a ground of its own it stands on that of whoever called.
+ * Of the slots that no other ground holds, what the owners on one ground may hold together: a disk that hangs leaves the rest
+ * to the others, and a second one leaves a third of that again.
  */
-export function ownedBy<T>(name: string, work: () => T, ground?: string): T {
-  return owners.run({ name, ground: ground ?? owners.getStore()?.ground }, work);
-}
+const defaultSlotsOfGround = 32;
 
 export interface GateOptions<T> {
   /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */
   readonly boundMs?: number | undefined;
-  /** How many threads `work` holds at a time, one if not given: it may make as many calls side by side. */
+  /** How many calls `work` would make side by side, one if not given. It is told how many threads it got, one at least. */
   readonly threads?: number | undefined;
   /** What to do with a result that arrives after the bound, for example to close a descriptor. */
   readonly late?: ((value: T) => void) | undefined;
@@ -52,26 +39,32 @@ export interface StuckOwner {
 interface Entry {
   readonly call: string;
   readonly boundMs: number;
-  readonly threads: number;
-  readonly begin: () => Promise<void>;
-  readonly reject: (error: Error) => void;
+  readonly ground: string | undefined;
+  readonly chain: readonly string[];
+  readonly wantedThreads: number;
+  /** Threads that it holds while it runs. */
+  threads: number;
+  /** It is made in the end although its caller was told otherwise. */
+  readonly mustRun: boolean;
+  readonly begin: (threads: number) => Promise<void>;
+  /** Tells the caller that the bound has passed, or that an earlier call of the owner is stuck. */
+  readonly giveUp: (error: StuckError) => void;
   timer: NodeJS.Timeout | undefined;
 }
 
 /** One owner's calls, first come, first served. */
 interface Lane {
   readonly owner: string;
-  readonly ground: string | undefined;
   readonly waiting: Entry[];
   running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
   stuck: boolean;
+  /** Called when a stuck call has returned. */
+  readonly returned: (() => void)[];
 }
 
 export class Gate {
-  /** The most that one step may hold. */
-  readonly #slots: number;
   #free: number;
-  readonly #slotsOfGround: number;
+  readonly #shareOfGround: number;
   /** Slots held, by ground. */
   readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
@@ -79,28 +72,29 @@ export class Gate {
   readonly #ready = new Set<Lane>();
 
   constructor(slots: number = defaultSlots, slotsOfGround: number = defaultSlotsOfGround) {
-    this.#slots = Math.min(slots, slotsOfGround);
     this.#free = slots;
-    this.#slotsOfGround = slotsOfGround;
+    this.#shareOfGround = Math.min(1, slotsOfGround / slots);
   }
 
   /**
    * Runs `work` when its owner has no other call running and a slot is free. Do not nest: a call inside another's `work`
    * would wait for itself. Throws StuckError when the bound passes, and at once while the owner is stuck.
    */
-  run<T>(call: string, work: () => Promise<T>, options: GateOptions<T> = {}): Promise<T> {
-    const lane = this.#laneOf(owners.getStore() ?? nobody);
-    if (lane.stuck && lane.running !== undefined) return Promise.reject(stuckError(lane));
+  run<T>(
+    call: string,
+    work: (threads: number) => Promise<T>,
+    options: GateOptions<T> = {},
+  ): Promise<T> {
+    const { owner, lane } = this.#present();
+    if (isStuck(lane)) return Promise.reject(stuckError(lane));
     return new Promise<T>((resolve, reject) => {
-      const entry: Entry = {
-        call,
-        boundMs: options.boundMs ?? defaultBoundMs,
-        threads: Math.min(options.threads ?? 1, this.#slots),
-        reject,
-        timer: undefined,
-        begin: async () => {
+      this.#enter(lane, {
+        ...entryOf(call, owner, options),
+        mustRun: false,
+        giveUp: reject,
+        begin: async (threads) => {
           try {
-            const value = await work();
+            const value = await work(threads);
             if (this.#end(lane)) options.late?.(value);
             else resolve(value);
           } catch (error) {
@@ -108,13 +102,44 @@ export class Gate {
             if (!this.#end(lane)) reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
+      });
+    });
+  }
+
+  /**
+   * Runs what must be done, such as closing a descriptor: never refused and never dropped. While an earlier call of the owner
+   * is stuck the caller goes on at once, and `work` is done when that call has returned: before, a descriptor that it uses
+   * could come to stand for another file. Throws what `work` throws, and StuckError when that itself passes the bound.
+   */
+  finish(
+    call: string,
+    work: () => Promise<void>,
+    options: { readonly boundMs?: number } = {},
+  ): Promise<void> {
+    const { owner, lane } = this.#present();
+    return new Promise<void>((resolve, reject) => {
+      const entry: Entry = {
+        ...entryOf(call, owner, options),
+        mustRun: true,
+        giveUp: (error) => {
+          if (lane.running?.entry === entry) reject(error);
+          else resolve();
+        },
+        begin: async () => {
+          try {
+            await work();
+            this.#end(lane);
+            resolve();
+          } catch (error) {
+            this.#end(lane);
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        },
       };
-      lane.waiting.push(entry);
-      this.#pump(lane);
-      // One that ran may be over already, when its work threw at once.
-      if (lane.waiting.includes(entry)) {
-        entry.timer = this.#startTimer(entry, () => this.#giveUpWaiting(lane, entry));
-      }
+      if (isStuck(lane)) {
+        lane.waiting.push(entry);
+        resolve();
+      } else this.#enter(lane, entry);
     });
   }
 
@@ -128,13 +153,40 @@ export class Gate {
     );
   }
 
-  #laneOf({ name: owner, ground }: Owner): Lane {
-    let lane = this.#lanes.get(owner);
+  /** Resolves when every stuck call that was begun in the owner's work has returned; undefined when there is none. */
+  whenReturned(owner: string): Promise<void> | undefined {
+    const stuck = [...this.#lanes.values()].filter(
+      (lane) => isStuck(lane) && lane.running?.entry.chain.includes(owner) === true,
+    );
+    if (stuck.length === 0) return undefined;
+    const ends = stuck.map(
+      ({ returned }) =>
+        new Promise<void>((resolve) => {
+          returned.push(resolve);
+        }),
+    );
+    return Promise.all(ends).then(() => undefined);
+  }
+
+  #present(): { readonly owner: Owner; readonly lane: Lane } {
+    const owner = presentOwner();
+    let lane = this.#lanes.get(owner.name);
     if (lane === undefined) {
-      lane = { owner, ground, waiting: [], running: undefined, stuck: false };
-      this.#lanes.set(owner, lane);
+      lane = { owner: owner.name, waiting: [], running: undefined, stuck: false, returned: [] };
+      this.#lanes.set(owner.name, lane);
     }
-    return lane;
+    return { owner, lane };
+  }
+
+  #enter(lane: Lane, entry: Entry): void {
+    lane.waiting.push(entry);
+    this.#pump(lane);
+    // One that ran may be over already, when its work threw at once.
+    if (lane.waiting.includes(entry)) {
+      entry.timer = setTimeout(() => {
+        this.#giveUpWaiting(lane, entry);
+      }, entry.boundMs);
+    }
   }
 
   #pump(lane: Lane): void {
@@ -145,67 +197,91 @@ export class Gate {
       this.#lanes.delete(lane.owner);
       return;
     }
-    const isFull = this.#heldBy(lane) + entry.threads > this.#slotsOfGround;
-    if (this.#free < entry.threads || isFull) {
+    const available = this.#availableTo(entry.ground);
+    if (available < 1) {
       this.#ready.add(lane);
       return;
     }
-    this.#hold(lane, entry.threads);
+    entry.threads = Math.min(entry.wantedThreads, available);
+    this.#hold(entry, entry.threads);
     this.#ready.delete(lane);
     lane.waiting.shift();
     lane.running = { entry, startedAtMs: performance.now() };
     clearTimeout(entry.timer);
-    entry.timer = this.#startTimer(entry, () => this.#markStuck(lane, entry));
-    void entry.begin();
+    entry.timer = setTimeout(() => {
+      this.#markStuck(lane, entry);
+    }, entry.boundMs);
+    void entry.begin(entry.threads);
   }
 
   /** The running call of the lane returned; whether that came too late. */
   #end(lane: Lane): boolean {
     const late = lane.stuck;
-    clearTimeout(lane.running?.entry.timer);
-    this.#hold(lane, -(lane.running?.entry.threads ?? 0));
+    const { entry } = lane.running ?? {};
+    if (entry !== undefined) {
+      clearTimeout(entry.timer);
+      this.#hold(entry, -entry.threads);
+    }
     lane.running = undefined;
     lane.stuck = false;
+    for (const tell of lane.returned.splice(0)) tell();
     this.#pump(lane);
     for (const next of this.#ready) {
-      // Those that need more threads are not passed by those that came later.
-      if (this.#free < (next.waiting[0]?.threads ?? 0)) break;
+      if (this.#free === 0) break;
       this.#pump(next);
     }
     return late;
   }
 
-  #heldBy({ ground }: Lane): number {
-    return ground === undefined ? 0 : (this.#held.get(ground) ?? 0);
+  /** Slots that a call on that ground may take now. */
+  #availableTo(ground: string | undefined): number {
+    if (ground === undefined) return this.#free;
+    const held = this.#held.get(ground) ?? 0;
+    const share = Math.max(1, Math.floor((this.#free + held) * this.#shareOfGround));
+    return Math.min(this.#free, share - held);
   }
 
-  #hold(lane: Lane, slots: number): void {
+  #hold({ ground }: Entry, slots: number): void {
     this.#free -= slots;
-    if (lane.ground === undefined) return;
-    const held = this.#heldBy(lane) + slots;
-    if (held === 0) this.#held.delete(lane.ground);
-    else this.#held.set(lane.ground, held);
+    if (ground === undefined) return;
+    const held = (this.#held.get(ground) ?? 0) + slots;
+    if (held === 0) this.#held.delete(ground);
+    else this.#held.set(ground, held);
   }
 
   #markStuck(lane: Lane, entry: Entry): void {
     lane.stuck = true;
-    entry.reject(stuckError(lane));
-    for (const waiting of lane.waiting.splice(0)) {
-      clearTimeout(waiting.timer);
-      waiting.reject(stuckError(lane));
+    entry.giveUp(stuckError(lane));
+    const waiting = lane.waiting.splice(0);
+    lane.waiting.push(...waiting.filter(({ mustRun }) => mustRun));
+    for (const next of waiting) {
+      clearTimeout(next.timer);
+      next.giveUp(stuckError(lane));
     }
   }
 
   #giveUpWaiting(lane: Lane, entry: Entry): void {
     const index = lane.waiting.indexOf(entry);
-    if (index >= 0) lane.waiting.splice(index, 1);
-    entry.reject(new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.boundMs));
+    if (index >= 0 && !entry.mustRun) lane.waiting.splice(index, 1);
+    entry.giveUp(new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.boundMs));
     this.#pump(lane);
   }
+}
 
-  #startTimer(entry: Entry, onBound: () => void): NodeJS.Timeout {
-    return setTimeout(onBound, entry.boundMs);
-  }
+function entryOf<T>(call: string, { ground, chain }: Owner, options: GateOptions<T>) {
+  return {
+    call,
+    ground,
+    chain,
+    boundMs: options.boundMs ?? defaultBoundMs,
+    wantedThreads: Math.max(1, options.threads ?? 1),
+    threads: 0,
+    timer: undefined,
+  };
+}
+
+function isStuck(lane: Lane): boolean {
+  return lane.stuck && lane.running !== undefined;
 }
 
 function stuckError(lane: Lane): StuckError {

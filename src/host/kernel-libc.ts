@@ -29,6 +29,7 @@ export interface Libc {
   readonly syncfs: Native;
   readonly fopen: Native;
   readonly fread: Native;
+  readonly ferror: Native;
   readonly fclose: Native;
   readonly mknodat: Native;
   readonly exit: Native;
@@ -97,6 +98,7 @@ function bindLibc(koffi: Koffi): Libc {
     syncfs: library.func('syncfs', 'int', ['int']),
     fopen: library.func('fopen', 'intptr_t', ['str', 'str']),
     fread: library.func('fread', 'size_t', ['_Inout_ uint8_t *', 'size_t', 'size_t', 'intptr_t']),
+    ferror: library.func('ferror', 'int', ['intptr_t']),
     fclose: library.func('fclose', 'int', ['intptr_t']),
     mknodat: system('int', 'str', 'unsigned int', 'unsigned int'),
     exit: library.func('_exit', 'void', ['int']),
@@ -150,7 +152,10 @@ export function call(
   return gate.run(what.name, () => callLater(what, native, args), options);
 }
 
-/** One asynchronous call. EINTR is no answer: the call is made again. */
+/**
+ * One asynchronous call. EINTR is no answer: the call is made again. Its descriptor is the same file still, since nothing is
+ * closed while a call of its owner runs (`Gate.finish`).
+ */
 export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     const attempt = () => {

@@ -192,17 +192,22 @@ export async function syncfs(fd: number, subject: string): Promise<void> {
   await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { boundMs: mountBoundMs });
 }
 
-/** flock(2), exclusive, without waiting. KernelError EAGAIN when another open file description has it. */
-export function flockNow(fd: number, subject: string): void {
-  callNow({ name: 'flock', subject }, libc().flock, [fd, constants.LOCK_EX | constants.LOCK_NB]);
+/**
+ * flock(2), exclusive, without waiting for another holder: KernelError EAGAIN when another open file description has it. On
+ * NFS and FUSE it is a request to the server, which may wait.
+ */
+export async function flock(fd: number, subject: string): Promise<void> {
+  const args = [fd, constants.LOCK_EX | constants.LOCK_NB];
+  await call({ name: 'flock', subject }, libc().flock, args);
 }
 
 /**
  * The text of a file of procfs or sysfs, which the kernel makes up while it is read. C's fread makes all of its reads in
- * one trip to the thread pool, where node:fs needs five and more. A read error ends the text early, as at its end.
+ * one trip to the thread pool, where node:fs needs five and more. KernelError EIO when a read fails: a table of mounts must
+ * never look shorter than it is.
  */
 export function readKernelText(path: string): Promise<string> {
-  const { fopen, fread, fclose } = libc();
+  const { fopen, fread, ferror, fclose } = libc();
   const what = { name: 'read', subject: path };
   return gate.run(what.name, async () => {
     // Opening looks up names that are in memory and waits for nothing; 'e' is O_CLOEXEC.
@@ -214,7 +219,9 @@ export function readKernelText(path: string): Promise<string> {
         const chunk = Buffer.allocUnsafe(size);
         const length = await callLater(what, fread, [chunk, 1, size, file]);
         chunks.push(chunk.subarray(0, length));
-        if (length < size) return Buffer.concat(chunks).toString('utf8');
+        if (length === size) continue;
+        if (ferror(file) !== 0) throw new KernelError('read', 'EIO', path);
+        return Buffer.concat(chunks).toString('utf8');
       }
     } finally {
       fclose(file);

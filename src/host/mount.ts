@@ -1,7 +1,13 @@
-import { close, closeSync, fstatSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { descriptorPath, fsCall, openFlags, withOpen, withPlace } from './descriptor.ts';
+import {
+  closeLater,
+  descriptorPath,
+  openFlags,
+  withNumber,
+  withOpen,
+  withPlace,
+} from './descriptor.ts';
 import { hasErrno } from './errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
 import {
@@ -72,15 +78,13 @@ async function bind(
     (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
   const subject = `${source} on ${target}`;
   const tree = await openTreeClone(source, closeSync);
-  try {
+  // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
+  await withNumber(tree, { isPlace: true }, async () => {
     await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
     // The source is a volume's: what is known of its root is in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
     await withTarget(target, { root: options.root, kind }, (fd) => moveMount(tree, fd, subject));
-  } finally {
-    // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
-    closeSync(tree);
-  }
+  });
 }
 
 async function unmount(target: string, options: TargetOptions = {}): Promise<void> {
@@ -138,23 +142,27 @@ async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> 
       thawDescriptor(fd, device.path),
     );
   } finally {
-    await closeDetached(detached, device.path);
+    await closeDetached(detached);
   }
 }
 
 /** A filesystem that lives is joined as it is, writable or read-only. */
 async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number> {
   try {
-    return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, closeSync);
+    return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, lateDetached);
   } catch (error) {
     if (device.readOnly || !hasErrno(error, 'EBUSY')) throw error;
-    return mountDetached(device.path, { fsType, readOnly: true }, closeSync);
+    return mountDetached(device.path, { fsType, readOnly: true }, lateDetached);
   }
 }
 
 /** Unmounts it: when nothing else uses the filesystem any more, that writes back. */
-async function closeDetached(fd: number, subject: string): Promise<void> {
-  await fsCall('close', subject, () => promisify(close)(fd), { boundMs: detachedBoundMs });
+function closeDetached(fd: number): Promise<void> {
+  return closeLater(fd, { boundMs: detachedBoundMs });
+}
+
+function lateDetached(fd: number): void {
+  void closeDetached(fd);
 }
 
 function trim(target: string, device: LoopDevice): Promise<bigint> {

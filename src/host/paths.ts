@@ -12,16 +12,13 @@ import {
   unlink,
   writeFile,
 } from 'node:fs/promises';
-import { deviceOf, fsCall, kernelErrorOf, syncBoundMs } from './descriptor.ts';
+import { deviceOf, fsCall, kernelErrorOf, sideBySide, syncBoundMs } from './descriptor.ts';
 import { hasErrno } from './errors.ts';
 import type { PathKind, PathStatus, Paths } from './host.ts';
 import { layouts } from './kernel-abi.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
 import { statPath } from './statx.ts';
-
-/** Reads or removals that one step makes side by side. */
-const callsAtOnce = 16;
 
 /** What stands at a path, by node:fs: each verb is one step of the gate, however many calls it makes. */
 export const paths: Paths = {
@@ -135,28 +132,6 @@ async function removeFile(...files: readonly string[]): Promise<void> {
   for (const end of await sideBySide('unlink', files, remove)) {
     if (end.status === 'rejected') throw end.reason;
   }
-}
-
-/** One step for many paths: some calls at a time, which count as so many threads. */
-async function sideBySide<T>(
-  name: string,
-  files: readonly string[],
-  work: (path: string) => Promise<T>,
-): Promise<readonly PromiseSettledResult<T>[]> {
-  const results: PromiseSettledResult<T>[] = [];
-  const width = Math.min(callsAtOnce, files.length);
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let index = next++; index < files.length; index = next++) {
-      const path = files[index] ?? '';
-      results[index] = (await Promise.allSettled([work(path)]))[0];
-    }
-  };
-  const subject = files.length === 1 ? (files[0] ?? '') : `${files.length} files`;
-  await fsCall(name, subject, () => Promise.all(Array.from({ length: width }, worker)), {
-    threads: Math.max(width, 1),
-  });
-  return results;
 }
 
 /** In place, which needs no new block. Torn by a crash it cannot be read. */

@@ -8,6 +8,7 @@ import {
   fsCall,
   openFlags,
   openHandle,
+  withNumber,
   withPlace,
 } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
@@ -44,11 +45,7 @@ export async function openBeneath<T>(
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
     });
-    try {
-      return await work(fd);
-    } finally {
-      closeSync(fd);
-    }
+    return withNumber(fd, { isPlace: true }, work);
   });
 }
 

@@ -46,6 +46,8 @@ export interface OpenDeps {
   readonly now?: () => number;
   /** Marks kernel calls with their owner (host/gate.ts). */
   readonly ownedBy: OwnedOnGround;
+  /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
+  readonly whenReturned?: (owner: string) => Promise<void> | undefined;
 }
 
 export interface OpenedVolumes {
@@ -72,7 +74,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(ownedBy);
+  const operations = new Operations(ownedBy, deps.whenReturned);
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
   const restores = new RestoreCopies();

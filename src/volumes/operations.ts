@@ -53,11 +53,19 @@ export class Operations {
   readonly locks = new Locks();
   readonly #running = new Map<string, Running>();
   readonly #ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+  readonly #whenReturned: (owner: string) => Promise<void> | undefined;
   #closed = false;
 
-  /** `ownedBy` marks the kernel calls made inside with their owner (host/gate.ts). */
-  constructor(ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>) {
+  /**
+   * `ownedBy` marks the kernel calls made inside with their owner, and `whenReturned` tells of those that the operation left
+   * stuck in the kernel (host/gate.ts).
+   */
+  constructor(
+    ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,
+    whenReturned: (owner: string) => Promise<void> | undefined = () => undefined,
+  ) {
     this.#ownedBy = ownedBy;
+    this.#whenReturned = whenReturned;
   }
 
   get runningCount(): number {
@@ -148,7 +156,10 @@ export class Operations {
       explained(plan.owner, undefined, () => run.work(operation));
     const result = this.#ownedBy(plan.owner, explainedWork).finally(() => {
       if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
-      run.release();
+      // A call that has not returned may still change what the locks guard, so they stay with it.
+      const returned = this.#whenReturned(plan.owner);
+      if (returned === undefined) run.release();
+      else void returned.then(run.release);
     });
     // Whoever waits sees the failure; with nobody waiting it must not end the process.
     result.catch(() => undefined);

@@ -22,13 +22,19 @@ export class Places {
     { host: { files }, ownedBy }: { host: { files: Files }; ownedBy: OwnedBy },
   ): Promise<Places> {
     const places = new Map<PoolArea, Place>();
-    for (const area of areas) {
-      const directory = await files.openDirectory(pool.pathOf(area));
-      const owner = `${area} of pool ${pool.name}`;
-      const fsync = () => ownedBy(owner, () => files.syncOpened(directory));
-      places.set(area, new Place(fsync, directory));
+    const opened = new Places(pool.name, places);
+    try {
+      for (const area of areas) {
+        const directory = await files.openDirectory(pool.pathOf(area));
+        const owner = `${area} of pool ${pool.name}`;
+        const fsync = () => ownedBy(owner, () => files.syncOpened(directory));
+        places.set(area, new Place(fsync, directory));
+      }
+    } catch (error) {
+      await opened.close().catch(() => undefined);
+      throw error;
     }
-    return new Places(pool.name, places);
+    return opened;
   }
 
   /** fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. */
@@ -43,8 +49,10 @@ export class Places {
     throw new VolumeError('internal', `pool '${this.#pool}' has no place '${area}'`);
   }
 
+  /** Closes all, also when one fails. */
   async close(): Promise<void> {
-    await Promise.all([...this.#places.values()].map((place) => place.close()));
+    const ends = await Promise.allSettled([...this.#places.values()].map((place) => place.close()));
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 }
 

@@ -195,10 +195,10 @@ export class Pool {
       );
       return true;
     } catch (error) {
-      await this.close();
       const why = `pool '${this.name}': ${messageOf(error)}`;
       const isExplained = error instanceof VolumeError;
       this.#setProblem(isExplained ? error : new VolumeError('unavailable', why, { cause: error }));
+      await this.close();
       return false;
     }
   }
@@ -278,8 +278,8 @@ export class Pool {
     this.#opened = undefined;
     this.#places = undefined;
     this.#abilities = undefined;
-    await places?.close();
-    await opened?.lock.release();
+    // Each whatever becomes of the other: a lock that stays would refuse this pool to ourselves.
+    await Promise.allSettled([places?.close(), opened?.lock.release()]);
   }
 
   #setProblem(problem: VolumeError): void {

@@ -199,8 +199,8 @@ export const locks: Kind = {
     {
       name: 'an operation that has ended keeps its locks',
       file: 'volumes/operations.ts',
-      text: lines('      run.release();', ''),
-      by: '',
+      text: 'if (returned === undefined) run.release();',
+      by: "if (plan.owner === '') run.release();",
       red: ['volumes/operations'],
     },
     {

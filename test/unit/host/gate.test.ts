@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { StuckError } from '../../../src/host/errors.ts';
-import { Gate, ownedBy } from '../../../src/host/gate.ts';
+import { Gate, onGround, ownedBy } from '../../../src/host/gate.ts';
 
 /** A call that returns when it is told to. */
 class Hanging {
@@ -216,63 +216,124 @@ test('who is called stands on the ground of the caller', async (t) => {
   t.is(await first, 'done');
 });
 
-test('calls side by side count as many as they are, and are not passed by later ones', async (t) => {
+test('a step with several calls gets as many threads as are free, one at least', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(3);
   const first = new Hanging();
-  const three = new Hanging();
-  const later = new Hanging();
+  const granted: number[] = [];
   const one = ownedBy('a', () => gate.run('one', first.work));
   await first.started;
-  const all = ownedBy('b', () => gate.run('three', three.work, { threads: 3 }));
-  const last = ownedBy('c', () => gate.run('later', later.work));
-  let haveAll = false;
-  void three.started.then(() => {
-    haveAll = true;
-  });
-  await later.started;
-  t.false(haveAll, 'one of three threads is taken');
-  later.end();
-  await last;
-  const behind = new Hanging();
-  const waiting = ownedBy('d', () => gate.run('behind', behind.work, { threads: 3 }));
+  const wide = new Hanging();
+  const work = (threads: number): Promise<string> => {
+    granted.push(threads);
+    return wide.work();
+  };
+  const two = ownedBy('b', () => gate.run('three', work, { threads: 3 }));
+  await wide.started;
+  let hasStarted = false;
+  const other = ownedBy('c', () =>
+    gate.run('later', () => {
+      hasStarted = true;
+      return quick();
+    }),
+  );
+  await new Promise(setImmediate);
+  t.deepEqual([granted, hasStarted], [[2], false], 'both count');
   first.end();
-  await one;
-  await three.started;
-  three.end();
-  await all;
-  await behind.started;
-  behind.end();
+  wide.end();
+  await Promise.all([one, two, other]);
+  await gate.run('many', async (threads) => granted.push(threads), { threads: 9 });
+  await gate.run('none', async (threads) => granted.push(threads), { threads: 0 });
+  t.deepEqual(granted, [2, 3, 1]);
+});
+
+test('several disks that hang leave threads to those that do not', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung: Hanging[] = [];
+  for (const disk of ['a', 'b', 'c', 'd']) {
+    for (let index = 0; index < 50; index += 1) {
+      const call = new Hanging();
+      hung.push(call);
+      void ownedBy(`${disk} ${index}`, () => gate.run('call', call.work), disk);
+    }
+  }
+  t.is(await ownedBy('e', () => gate.run('call', quick), 'another disk'), 'quick');
+  t.is(await gate.run('call', quick), 'quick');
+});
+
+test('work within another owner’s may be told to stand on a ground', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 1);
+  const hanging = new Hanging();
+  const first = ownedBy('new volume', () => onGround('disk', () => gate.run('call', hanging.work)));
+  await hanging.started;
+  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  await t.throwsAsync(second, { instanceOf: StuckError });
+  hanging.end();
+  t.is(await first, 'done');
+});
+
+test('what must be done behind a stuck call is done when that has returned', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung = new Hanging();
+  const order: string[] = [];
+  const close = (name: string) => () => {
+    order.push(name);
+    return Promise.resolve();
+  };
+  const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { boundMs: 30 }));
+  // Its caller waits for its turn, as long as that may come.
+  const waiting = ownedBy('volume', () => gate.finish('close', close('waited')));
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
   await waiting;
+  await ownedBy('volume', () => gate.finish('close', close('came later')));
+  t.deepEqual(order, [], 'the descriptor is in use');
+  await t.throwsAsync(
+    ownedBy('volume', () => gate.run('stat', quick)),
+    { instanceOf: StuckError },
+  );
+  hung.end();
+  await new Promise(setImmediate);
+  t.deepEqual(order, ['waited', 'came later']);
   t.deepEqual(gate.stuckOwners(), []);
 });
 
-test('who waits for several threads is not passed by who waits for one', async (t) => {
+test('what must be done is told of its failure, and of its own hanging', async (t) => {
   t.timeout(boundMs);
-  const gate = new Gate(2);
-  const [one, other, both] = [new Hanging(), new Hanging(), new Hanging()];
-  const running = [
-    ownedBy('a', () => gate.run('one', one.work)),
-    ownedBy('b', () => gate.run('other', other.work)),
-  ];
-  const order: string[] = [];
-  const wide = ownedBy('c', () => gate.run('both', both.work, { threads: 2 }));
-  void both.started.then(() => order.push('both'));
-  const narrow = ownedBy('d', () => gate.run('later', quick)).then(() => order.push('later'));
-  one.end();
-  await running[0];
-  await new Promise(setImmediate);
-  t.deepEqual(order, [], 'one thread is free, and kept for who came first');
-  other.end();
-  await both.started;
-  both.end();
-  await Promise.all([...running, wide, narrow]);
-  t.deepEqual(order, ['both', 'later']);
+  const gate = new Gate();
+  await t.throwsAsync(
+    gate.finish('close', () => Promise.reject(new Error('EIO'))),
+    { message: 'EIO' },
+  );
+  await t.throwsAsync(
+    gate.finish('close', () => {
+      throw new Error('at once');
+    }),
+    { message: 'at once' },
+  );
+  t.is(await gate.run('stat', quick), 'quick');
 });
 
-test('more calls side by side than there are threads take all of them', async (t) => {
+test('an owner’s stuck calls are waited for, those of owners within its work too', async (t) => {
   t.timeout(boundMs);
-  const gate = new Gate(2);
-  t.is(await gate.run('many', quick, { threads: 9 }), 'quick');
-  t.is(await gate.run('one', quick), 'quick');
+  const gate = new Gate();
+  const hung = new Hanging();
+  const stuck = ownedBy('snapshot x', () =>
+    ownedBy('cut y', () => gate.run('clone', hung.work, { boundMs: 20 })),
+  );
+  t.is(gate.whenReturned('snapshot x'), undefined, 'it may end within its bound');
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
+  t.is(gate.whenReturned('y'), undefined);
+  let isOver = false;
+  const returned = gate.whenReturned('snapshot x')?.then(() => {
+    isOver = true;
+  });
+  await new Promise(setImmediate);
+  t.false(isOver);
+  hung.end();
+  await returned;
+  t.true(isOver);
+  t.is(gate.whenReturned('snapshot x'), undefined);
 });

@@ -30,3 +30,24 @@ for (const hung of [4, 40]) {
     }
   });
 }
+
+test('descriptors and locks of hung calls stay theirs, and are closed when the calls return', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hung-'));
+  const program = join(import.meta.dirname, '..', '..', 'helpers', 'hung-descriptors.js');
+  try {
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--expose-gc', program, directory],
+      { env: { PATH: '/usr/bin:/bin', UV_THREADPOOL_SIZE: '64' }, timeout: 30_000 },
+    );
+    t.deepEqual(JSON.parse(stdout), {
+      refused: 5,
+      meanwhile: 5,
+      afterwards: 0,
+      again: true,
+      warnings: [],
+    });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});

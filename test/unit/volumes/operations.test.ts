@@ -1,5 +1,6 @@
 import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
+import { Gate, ownedBy } from '../../../src/host/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type Call, Operations } from '../../../src/volumes/operations.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
@@ -158,4 +159,22 @@ test('how far work is can be asked for while it runs, by its owner', async (t) =
   open();
   await work;
   t.is(operations.progressOf('v'), undefined);
+});
+
+test('the locks stay with a call that has not returned, also one of an owner within the work', async (t) => {
+  const node = new Gate();
+  const operations = new Operations(ownedBy, (owner) => node.whenReturned(owner));
+  const { passed, open } = gate();
+  const snapshot = { name: 'CreateSnapshot', owner: 'snapshot s', shared: ['volume:v'] } as const;
+  const stuck = operations.run(snapshot, callOf(), () =>
+    ownedBy('cut v', () => node.run('clone', () => passed, { boundMs: 20 })),
+  );
+  t.is(await reasonOf(stuck), 'busy');
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  t.is(operations.locks.holderOf('volume:v'), 'CreateSnapshot');
+  t.is(operations.runningCount, 0, 'an end of the driver does not wait for it');
+  open();
+  await node.whenReturned('snapshot s');
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(operations.locks.size, 0);
 });

@@ -1,0 +1,85 @@
+import { execFileSync } from 'node:child_process';
+import { open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fsCall, openFlags, withOpen, withPlace } from '../../src/host/descriptor.ts';
+import { makeFiles } from '../../src/host/files.ts';
+import { gate, ownedBy } from '../../src/host/gate.ts';
+
+/**
+ * Run as a process of its own, where nothing else opens files: makes calls that use a descriptor hang (opening a FIFO for
+ * reading waits in the kernel), and prints how many descriptors there are before, meanwhile and afterwards, as JSON.
+ */
+const [directory = ''] = process.argv.slice(2);
+const files = makeFiles();
+const warnings: string[] = [];
+process.on('warning', (warning) => warnings.push(warning.message));
+
+async function countDescriptors(): Promise<number> {
+  return (await readdir('/proc/self/fd')).length;
+}
+
+/** Each leaves a descriptor that a stuck call uses. */
+const kinds: Readonly<Record<string, (hang: () => Promise<void>) => Promise<unknown>>> = {
+  file: (hang) => withOpen(join(directory, 'file'), openFlags.create, hang),
+  place: (hang) => withPlace(directory, openFlags.directoryPlace, hang),
+  directory: (hang) => withPlace(directory, openFlags.directory, hang),
+  lock: async (hang) => {
+    const lock = await files.lock(join(directory, 'lock'));
+    try {
+      await hang();
+    } finally {
+      await lock.release();
+    }
+  },
+  opened: async (hang) => {
+    const opened = await files.openDirectory(directory);
+    try {
+      await hang();
+    } finally {
+      await opened.close();
+    }
+  },
+};
+
+async function main(): Promise<void> {
+  const fifos = Object.keys(kinds).map((kind) => join(directory, `fifo-${kind}`));
+  execFileSync('mkfifo', fifos);
+  await (await open('/dev/null')).close();
+  const before = await countDescriptors();
+  const hung = Object.entries(kinds).map(([kind, work]) =>
+    ownedBy(kind, () =>
+      work(() =>
+        fsCall(
+          'hang',
+          kind,
+          async () => {
+            await (await open(join(directory, `fifo-${kind}`), 'r')).close();
+          },
+          { boundMs: 200 },
+        ),
+      ),
+    ),
+  );
+  const ends = await Promise.allSettled(hung);
+  const meanwhile = (await countDescriptors()) - before;
+  for (const fifo of fifos) await (await open(fifo, 'w')).close();
+  while (gate.stuckOwners().length > 0) await new Promise(setImmediate);
+  // What was put off is done right after what it waited for.
+  for (const kind of Object.keys(kinds)) {
+    await ownedBy(kind, () => gate.run('next', () => Promise.resolve()));
+  }
+  const again = await files.lock(join(directory, 'lock')).then(
+    async (lock) => {
+      await lock.release();
+      return true;
+    },
+    () => false,
+  );
+  const afterwards = (await countDescriptors()) - before;
+  (globalThis as { gc?: () => void }).gc?.();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const refused = ends.filter((end) => end.status === 'rejected').length;
+  process.stdout.write(JSON.stringify({ refused, meanwhile, afterwards, again, warnings }));
+}
+
+await main();
