@@ -57,6 +57,10 @@ export class FreezeChild {
     return this.#isAlive;
   }
 
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
   get isBusy(): boolean {
     return this.#sessions.size > 0;
   }

@@ -5,7 +5,9 @@ import type { Freeze, Freezer, Mounts } from './host.ts';
 const idleMs = 5 * 60_000;
 
 /** Freezes held by a child process (freeze-child.ts), which is kept for the next one. */
-export function makeFreezer(mounts: Pick<Mounts, 'thaw'>): Freezer {
+export function makeFreezer(
+  mounts: Pick<Mounts, 'thaw'>,
+): Freezer & { readonly childPid: number | undefined } {
   return new ChildFreezer(mounts);
 }
 
@@ -16,6 +18,10 @@ class ChildFreezer implements Freezer {
 
   constructor(mounts: Pick<Mounts, 'thaw'>) {
     this.#mounts = mounts;
+  }
+
+  get childPid(): number | undefined {
+    return this.#child?.isAlive === true ? this.#child.pid : undefined;
   }
 
   async freeze(targets: readonly FreezeSubject[], options: { boundMs: number }): Promise<Freeze> {

@@ -280,9 +280,10 @@ export interface Mounts {
   /**
    * Thaws what is mounted there when it is its filesystem's last mount here (EINVAL is fine; unmounting one of several
    * leaves a snapshot's freeze alone), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some hundred
-   * milliseconds. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing to do.
+   * milliseconds, unless it is to be tried once. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing
+   * to do.
    */
-  unmount(target: string, options?: TargetOptions): Promise<void>;
+  unmount(target: string, options?: TargetOptions & { readonly once?: boolean }): Promise<void>;
   /**
    * Makes the last component of a target, a directory or an empty file, unless it is there; its parent must exist.
    * KernelError ENOTDIR or EISDIR when something of the other kind is there, ELOOP for a symlink.
@@ -292,8 +293,15 @@ export interface Mounts {
   removeTarget(target: string, options?: TargetOptions): Promise<void>;
   /** syncfs(2) on the filesystem mounted at `target`. */
   syncFilesystem(target: string): Promise<void>;
-  /** FITRIM; bytes the filesystem says it discarded. Refuses when `device` is not what is mounted at `target`. */
-  trim(target: string, device: LoopDevice): Promise<bigint>;
+  /**
+   * FITRIM of one range; bytes the filesystem says it discarded, `undefined` when it ends before the range. Keeps the mount busy
+   * meanwhile. Refuses when `device` is not what is mounted at `target`.
+   */
+  trim(
+    target: string,
+    device: LoopDevice,
+    range: { readonly offset: bigint; readonly length: bigint },
+  ): Promise<bigint | undefined>;
   /** FITHAW; whether it had been frozen. Same check of `device`. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
   /**
@@ -443,6 +451,21 @@ export interface Freezer {
   ): Promise<Freeze>;
 }
 
+/** A process that keeps something busy. */
+export interface MountUser {
+  readonly pid: number;
+  /** The kernel's name of its program (comm). */
+  readonly command: string;
+}
+
+/** Looks through /proc for who uses something: at most five, within a second, and only those that this process may look at. */
+export interface MountUsers {
+  /** Processes with a file, their working directory or a mapping on one of these mounts of our namespace. */
+  ofMounts(mounts: readonly Mount[]): Promise<readonly MountUser[]>;
+  /** Processes that use the filesystem on the device or have the device open, in any mount namespace. */
+  ofDevice(device: LoopDevice): Promise<readonly MountUser[]>;
+}
+
 export interface NodeFacts {
   /** CAP_SYS_RESOURCE, which online growth of ext4 needs. */
   readonly canGrowExt4Online: boolean;
@@ -457,6 +480,7 @@ export interface Host {
   readonly extents: Extents;
   readonly copies: Copies;
   readonly freezer: Freezer;
+  readonly users: MountUsers;
   readonly facts: NodeFacts;
   /** Programs `host/` runs, and which are missing on this machine. */
   missingPrograms(): Promise<readonly string[]>;

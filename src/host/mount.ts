@@ -9,7 +9,7 @@ import {
   withPlace,
 } from './descriptor.ts';
 import { hasErrno } from './errors.ts';
-import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
+import type { FsType, LoopDevice, Mount, Mounts } from './host.ts';
 import {
   ioctl,
   ioctlOn,
@@ -29,8 +29,8 @@ import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 
 /** How long an unmount is tried again while the kernel says EBUSY: a child being spawned may hold a file for an instant. */
 const busyBoundMs = 500;
-/** A trim of a large, slow disk takes many minutes. */
-const trimBoundMs = 30 * 60_000;
+/** A range is trimmed in moments; on a disk that is busy otherwise it takes longer. */
+const trimBoundMs = 10 * 60_000;
 /** An unmount writes everything back. */
 const detachedBoundMs = 5 * 60_000;
 
@@ -87,8 +87,11 @@ async function bind(
   });
 }
 
-async function unmount(target: string, options: TargetOptions = {}): Promise<void> {
-  const giveUpAt = performance.now() + busyBoundMs;
+async function unmount(
+  target: string,
+  options: Parameters<Mounts['unmount']>[1] = {},
+): Promise<void> {
+  const giveUpAt = performance.now() + (options.once === true ? 0 : busyBoundMs);
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
     const look = await findWithOthers(target);
     if (look === undefined) return;
@@ -165,12 +168,23 @@ function lateDetached(fd: number): void {
   void closeDetached(fd);
 }
 
-function trim(target: string, device: LoopDevice): Promise<bigint> {
+async function trim(
+  target: string,
+  device: LoopDevice,
+  { offset, length }: Parameters<Mounts['trim']>[2],
+): Promise<bigint | undefined> {
   return withMounted(target, device, async ({ fd }) => {
     const { size, fields } = layouts.fstrim_range;
     const range = Buffer.alloc(size);
-    range.writeBigUInt64LE(0xffff_ffff_ffff_ffffn, fields.len);
-    await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
+    range.writeBigUInt64LE(offset, fields.start);
+    range.writeBigUInt64LE(length, fields.len);
+    try {
+      await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
+    } catch (error) {
+      // A range behind the filesystem's end.
+      if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;
+      throw error;
+    }
     return range.readBigUInt64LE(fields.len);
   });
 }

@@ -7,6 +7,7 @@ import { makeFreezer } from './freezer.ts';
 import type { Host } from './host.ts';
 import { makeLoopDevices } from './loop.ts';
 import { makeMounts } from './mount.ts';
+import { makeMountUsers } from './mount-users.ts';
 import { makeProgramCheck } from './programs.ts';
 import { type EndedCommand, makeRun } from './run.ts';
 
@@ -14,6 +15,7 @@ import { type EndedCommand, makeRun } from './run.ts';
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
   const loops = makeLoopDevices();
   const mounts = makeMounts();
+  const freezer = makeFreezer(mounts);
   const facts = readFacts();
   const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
   return {
@@ -23,7 +25,8 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
     filesystems: makeFilesystems({ run, loops, mounts, kernelRelease: facts.kernelRelease }),
     extents: makeExtents(),
     copies: makeCopies(),
-    freezer: makeFreezer(mounts),
+    freezer,
+    users: makeMountUsers(() => freezer.childPid),
     facts,
     missingPrograms: makeProgramCheck(),
   };

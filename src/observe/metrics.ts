@@ -24,6 +24,8 @@ export interface Observed {
     readonly bytes: Readonly<Record<string, bigint>>;
     readonly freeInodes: bigint | undefined;
     readonly frozenVolumes: number;
+    /** Since the start: how trims of volumes ended, and what they gave back. */
+    readonly trims: { readonly runs: Readonly<Record<string, number>>; readonly bytes: bigint };
     readonly volumes: Readonly<Record<string, number>>;
     /** A bounded number of volumes, each a label. */
     readonly images: readonly {
@@ -46,6 +48,8 @@ export const metricNames = [
   'loopcsi_pool_free_inodes',
   'loopcsi_pool_frozen_volumes',
   'loopcsi_pool_bytes',
+  'loopcsi_trim_runs_total',
+  'loopcsi_trim_bytes_total',
   'loopcsi_volumes',
   'loopcsi_volume_bytes',
   'loopcsi_stuck_owners',
@@ -207,6 +211,15 @@ function makeGauges(
   const bytes = gauge('loopcsi_pool_bytes', 'Bytes of a pool', ['pool', 'kind']);
   const inodes = gauge('loopcsi_pool_free_inodes', 'Free inodes of a pool', ['pool']);
   const frozen = gauge('loopcsi_pool_frozen_volumes', 'Volumes that wait for room', ['pool']);
+  const counter = (name: MetricName, help: string, labelNames: readonly string[] = []) =>
+    new library.Counter({ name, help, labelNames: [...labelNames], registers: [registry] });
+  const trims = counter('loopcsi_trim_runs_total', 'Trims of volumes that ended', [
+    'pool',
+    'result',
+  ]);
+  const trimmed = counter('loopcsi_trim_bytes_total', 'Bytes that volumes gave back by trims', [
+    'pool',
+  ]);
   const volumes = gauge('loopcsi_volumes', 'Volumes of a pool', ['pool', 'kind']);
   const images = gauge('loopcsi_volume_bytes', 'Bytes of a volume', ['pool', 'volume', 'kind']);
   const stuck = gauge('loopcsi_stuck_owners', 'Volumes or pools with a hung kernel call');
@@ -215,19 +228,19 @@ function makeGauges(
   const memory = gauge('process_resident_memory_bytes', 'Resident memory');
   const started = gauge('process_start_time_seconds', 'Start of the process since 1970');
   const build = gauge('loopcsi_build_info', 'Version of the driver', ['version']);
-  const cpu = new library.Counter({
-    name: 'process_cpu_seconds_total' satisfies MetricName,
-    help: 'Processor time used',
-    registers: [registry],
-  });
+  const cpu = counter('process_cpu_seconds_total', 'Processor time used');
   started.set(Math.round(Date.now() / 1000 - process.uptime()));
   build.set({ version }, 1);
   return async () => {
     const observed = await observe();
-    for (const one of [served, bytes, inodes, frozen, volumes, images]) one.reset();
+    for (const one of [served, bytes, inodes, frozen, trims, trimmed, volumes, images]) one.reset();
     for (const pool of observed.pools) {
       served.set({ pool: pool.name }, pool.isServed ? 1 : 0);
       frozen.set({ pool: pool.name }, pool.frozenVolumes);
+      for (const [result, runs] of Object.entries(pool.trims.runs)) {
+        trims.inc({ pool: pool.name, result }, runs);
+      }
+      trimmed.inc({ pool: pool.name }, Number(pool.trims.bytes));
       if (pool.freeInodes !== undefined) {
         inodes.set({ pool: pool.name }, Number(pool.freeInodes));
       }

@@ -2,6 +2,7 @@ import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reached } from './fault-points.ts';
 import type { SpaceGuard } from './guard/space-guard.ts';
+import type { Trims } from './guard/trims.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools/pools.ts';
 import type { Trash } from './pools/trash.ts';
@@ -46,6 +47,7 @@ export interface Domain {
   readonly copies: SnapshotCopies;
   readonly restores: RestoreCopies;
   readonly guard: SpaceGuard;
+  readonly trims: Trims;
   readonly settings: DomainSettings;
   /**
    * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;

@@ -15,6 +15,7 @@ import type { Domain, DomainSettings, OwnedBy, OwnedOnGround } from './domain.ts
 import type { Reached } from './fault-points.ts';
 import { trimPeriodically } from './guard/periodic-trim.ts';
 import { SpaceGuard } from './guard/space-guard.ts';
+import { Trims } from './guard/trims.ts';
 import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
 import { makeMountDir } from './node/own-mount.ts';
@@ -78,10 +79,12 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
   const restores = new RestoreCopies();
+  const trims = new Trims({ host, log, locks: operations.locks, ownedBy });
   const guard = new SpaceGuard({
     host,
     log,
     locks: operations.locks,
+    trims,
     ownedBy,
     freezeLimitMs: settings.guardFreezeLimitMs,
   });
@@ -102,6 +105,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     copies,
     restores,
     guard,
+    trims,
     settings,
     ownedBy,
     kubelet,
@@ -133,6 +137,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       await copies.stop();
       restores.stop();
       endTrimming();
+      await trims.stop();
       // First: what waits for room in a frozen filesystem would never end.
       await guard.stop();
       await operations.drain(boundMs);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
 import { makeFiles } from '../../src/host/files.ts';
-import type { Freezer, FsType, Host, NodeFacts } from '../../src/host/host.ts';
+import type { Freezer, FsType, Host, MountUsers, NodeFacts } from '../../src/host/host.ts';
 import { FakeBlocks } from './fake-copies.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
@@ -34,6 +34,7 @@ export class FakeHost implements Host {
   readonly extents;
   readonly copies;
   readonly freezer: Freezer;
+  readonly users: MountUsers;
   readonly facts: NodeFacts;
   readonly kernel = new FakeKernel();
   /** What others do on this node. */
@@ -59,6 +60,7 @@ export class FakeHost implements Host {
     this.extents = watch.over('extents', blocks.extents);
     this.copies = watch.over('copies', blocks.copies);
     this.freezer = watch.over('freezer', makeFakeFreezer(kernel, mounts));
+    this.users = watch.over('users', makeFakeUsers(kernel));
     this.filesystems = {
       ext4: watch.over('filesystems.ext4', real.ext4),
       xfs: watch.over('filesystems.xfs', real.xfs),
@@ -134,6 +136,17 @@ export class FakeHost implements Host {
     this.kernel.mounts.length = 0;
     for (const device of this.kernel.devices.values()) this.kernel.detach(device);
   }
+}
+
+/** Whoever has a file open is seen; other namespaces are not. */
+function makeFakeUsers(kernel: FakeKernel): MountUsers {
+  const user = { pid: 4711, command: 'holder' };
+  const seen = (isWanted: (id: number, device: number | undefined) => boolean) =>
+    kernel.mounts.some((one) => one.openFiles > 0 && isWanted(one.id, one.device)) ? [user] : [];
+  return {
+    ofMounts: async (mounts) => seen((id) => mounts.some((one) => one.id === id)),
+    ofDevice: async ({ number }) => seen((_id, device) => device === number),
+  };
 }
 
 function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {

@@ -106,10 +106,14 @@ export class FakeMounts implements Mounts {
     await directoryOrThrow(target);
   }
 
-  async trim(target: string, device: LoopDevice): Promise<bigint> {
+  async trim(
+    target: string,
+    device: LoopDevice,
+    { offset }: Parameters<Mounts['trim']>[2],
+  ): Promise<bigint | undefined> {
     const found = await this.#mounted(target, device);
     if (!found.discard) throw new KernelError('FITRIM', 'EOPNOTSUPP', target);
-    return 0n;
+    return offset >= found.sizeBytes ? undefined : 0n;
   }
 
   async thaw(target: string, device: LoopDevice): Promise<boolean> {

@@ -146,7 +146,7 @@ onNode('a freeze ends at its bound, at unpublish, and when the driver stops', as
 
   await unmountVolume(node, b.id, b.paths);
   t.is(node.domain.guard.frozenSince(b.id), undefined, 'unpublish thaws');
-  await until('the bound has passed', () => node.domain.guard.isExempt(a.id));
+  await until('the bound has passed', () => node.domain.guard.isExpired(a.id));
   const file = await open(join(a.paths.targetPath, 'after'), 'w');
   await file.writeFile('written on');
   await file.sync();
@@ -154,7 +154,7 @@ onNode('a freeze ends at its bound, at unpublish, and when the driver stops', as
   t.is(await readFile(join(a.paths.targetPath, 'after'), 'utf8'), 'written on');
 
   await rm(ballast);
-  await until('room has returned', () => !node.domain.guard.isExempt(a.id));
+  await until('room has returned', () => !node.domain.guard.isExpired(a.id));
   await execa('fallocate', ['--length', String(bavail * bsize - 8n * MiB), ballast]);
   await until('it stands still again', () => node.domain.guard.frozenCount === 1);
   await node.restart({

@@ -77,8 +77,8 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
       ),
     );
   }
-  signs.push(...guardSigns(domain, volume));
   const present = await attachmentOf(domain, volume);
+  signs.push(...guardSigns(domain, volume, present));
   signs.push(...(await mountSigns(domain, volume, present)));
   signs.push(...deviceSigns(volume, present));
   if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool)));
@@ -93,7 +93,7 @@ function awaySign(pool: Pool): HealthSign {
   return sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
 }
 
-function guardSigns(domain: Domain, volume: FoundVolume): HealthSign[] {
+function guardSigns(domain: Domain, volume: FoundVolume, present: Attachment): HealthSign[] {
   const { id } = volume.record;
   const where = `pool '${volume.pool.name}' is nearly full`;
   if (domain.guard.frozenSince(id) !== undefined) {
@@ -101,7 +101,7 @@ function guardSigns(domain: Domain, volume: FoundVolume): HealthSign[] {
       'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
     return [sign('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
   }
-  if (!domain.guard.isExempt(id)) return [];
+  if (!domain.guard.isExpired(id) || present.mounts.length === 0) return [];
   const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
   return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
 }

@@ -1,51 +1,41 @@
 import { messageOf } from '../../errors.ts';
-import { hasErrno, KernelError } from '../../host/errors.ts';
-import type { Freeze, Host } from '../../host/host.ts';
-import type { Logger } from '../../observe/log.ts';
-import type { Locks } from '../locks.ts';
+import { explainBusy } from '../busy-mount.ts';
 import type { Pool } from '../pools/pool.ts';
+import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
 import { findGuarded, type Guarded } from './space-guarded.ts';
+import type { Trims } from './trims.ts';
 import { isGuarded, nextLookMs, type Watermarks, watermarksOf } from './watermarks.ts';
 
-export interface SpaceGuardDeps {
-  readonly host: Host;
-  readonly log: Logger;
-  readonly locks: Locks;
+export interface SpaceGuardDeps extends FrozenVolumesDeps {
+  readonly trims: Trims;
   readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
-  /** The longest a filesystem stands still, in milliseconds; afterwards writers may meet ENOSPC. */
-  readonly freezeLimitMs: number;
-}
-
-interface Frozen {
-  readonly pool: Pool;
-  readonly freeze: Freeze;
-  readonly timer: NodeJS.Timeout;
-  readonly sinceMs: number;
 }
 
 /** FITRIM of everything at most this often. */
 const trimEveryMs = 30_000;
-/** Mounts are looked up at most this often while the pool is near its watermark. */
+/** Mounts are looked up at most this often while the mount table stays the same. */
 const lookUpEveryMs = 1_000;
-
 /**
  * Keeps an overcommitted pool from breaking its volumes (docs/operations.md, "A pool runs full"): below the second watermark
  * it trims, below the first it freezes the filesystems of thin volumes, so that their writers wait instead of losing data,
- * and thaws them when room has returned. A freeze ends at unpublish, unstage, SIGTERM and after a bound; it is held by the
- * freezer's child, so a killed driver thaws too. Raw block volumes cannot be frozen.
+ * and thaws them when there is free space again. Each look freezes every thin volume that is mounted then, so a thaw for a call lasts only as
+ * long as the call. A freeze ends at its limit, and at SIGTERM; it is held by the freezer's child, so a killed driver thaws
+ * too. Raw block volumes cannot be frozen.
  */
 export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
-  readonly #frozen = new Map<string, Frozen>();
-  /** Volumes that were thawed at the bound or for a call: they are left alone until room has returned. */
-  readonly #exempt = new Map<string, Pool>();
+  readonly #frozen: FrozenVolumes;
   readonly #timers = new Map<Pool, NodeJS.Timeout>();
-  readonly #guarded = new Map<Pool, { readonly atMs: number; readonly all: readonly Guarded[] }>();
+  readonly #guarded = new Map<
+    Pool,
+    { readonly atMs: number; readonly table: string; readonly all: readonly Guarded[] }
+  >();
   readonly #trimmedAtMs = new Map<Pool, number>();
   #isStopped = false;
 
   constructor(deps: SpaceGuardDeps) {
     this.#deps = deps;
+    this.#frozen = new FrozenVolumes(deps);
   }
 
   /** Watches the pool from now on, if it is one that promises more than it has. Idempotent. */
@@ -54,38 +44,53 @@ export class SpaceGuard {
     this.#schedule(pool, 0);
   }
 
-  /** Whether the volume's writers wait for room now, and since when (milliseconds of performance.now()). */
+  /** Whether the volume's writers wait for free space now, and since when (milliseconds of performance.now()). */
   frozenSince(volumeId: string): number | undefined {
-    return this.#frozen.get(volumeId)?.sinceMs;
+    return this.#frozen.since(volumeId);
   }
 
   get frozenCount(): number {
-    return this.#frozen.size;
+    return this.#frozen.count;
   }
 
-  /** How many volumes of that pool stand still. */
+  /** How many volumes of that pool are frozen. */
   frozenIn(pool: Pool): number {
-    return [...this.#frozen.values()].filter((one) => one.pool === pool).length;
+    return this.#frozen.countIn(pool);
   }
 
-  /** Whether a freeze reached its bound and the writers may meet ENOSPC now. */
-  isExempt(volumeId: string): boolean {
-    return this.#exempt.has(volumeId);
+  /** Whether a freeze reached its limit and the writers may meet ENOSPC now. */
+  isExpired(volumeId: string): boolean {
+    return this.#frozen.isExpired(volumeId);
   }
 
-  /** Thaws a volume for a call that changes its mounts, and leaves it thawed until room has returned. */
-  async release(volumeId: string): Promise<void> {
-    const frozen = this.#frozen.get(volumeId);
-    if (frozen === undefined) return;
-    this.#exempt.set(volumeId, frozen.pool);
-    await this.#thaw(volumeId, 'a call changes its mounts');
+  /**
+   * Gives the volume's mounts to a call that holds its lock: no trim has them open, and nothing is frozen. What is mounted when
+   * the call has ended is frozen again by the next look. With `unmounting`, a path that processes have files open at stays
+   * frozen, since that unmount can only fail: throws `wrong-state`, which names them. Answers whether it had been frozen.
+   */
+  async release(volumeId: string, unmounting: readonly string[] = []): Promise<boolean> {
+    await this.#deps.trims.giveWay(volumeId);
+    await this.#frozen.settled(volumeId);
+    if (this.#frozen.since(volumeId) === undefined) return false;
+    const { host } = this.#deps;
+    for (const target of unmounting) {
+      const busy = await explainBusy(host, { volumeId, target });
+      if (busy !== undefined) throw busy;
+    }
+    await this.#frozen.thaw(volumeId, 'a call changes its mounts');
+    return true;
+  }
+
+  /** The volume is mounted nowhere any more: its next mount is guarded like any other. */
+  forget(volumeId: string): void {
+    this.#frozen.forgetExpired(volumeId);
   }
 
   /** Ends the watch and thaws everything. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
-    await this.#thawAll('the driver stops');
+    await this.#frozen.stop();
   }
 
   #schedule(pool: Pool, afterMs: number): void {
@@ -115,8 +120,8 @@ export class SpaceGuard {
     );
     const marks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
     if (freeBytes > marks.thawBytes) {
-      for (const [id, of] of this.#exempt) if (of === pool) this.#exempt.delete(id);
-      await this.#thawAll('room has returned', pool);
+      this.#frozen.forgetExpiredIn(pool);
+      await this.#frozen.thawAll('room has returned', pool);
     }
     if (freeBytes < marks.alertBytes) await this.#act(pool, freeBytes, marks);
     return nextLookMs(freeBytes, marks);
@@ -124,82 +129,38 @@ export class SpaceGuard {
 
   async #act(pool: Pool, freeBytes: bigint, marks: Watermarks): Promise<void> {
     const guarded = await this.#lookUp(pool);
-    if (freeBytes < marks.freezeBytes) await this.#freezeAll(pool, guarded, freeBytes);
+    this.#frozen.forgetExpiredIn(pool, new Set(guarded.map(({ record }) => record.id)));
+    if (freeBytes < marks.freezeBytes) this.#freezeAll(pool, guarded, freeBytes);
     else if (freeBytes < marks.trimBytes) this.#trimSoon(pool, guarded);
+    for (const one of guarded) this.#frozen.check(one);
   }
 
+  /** Looked up anew whenever the mount table has changed: what has just been mounted may fill the pool within a second. */
   async #lookUp(pool: Pool): Promise<readonly Guarded[]> {
-    const known = this.#guarded.get(pool);
-    if (known !== undefined && performance.now() - known.atMs < lookUpEveryMs) return known.all;
     const { host, ownedBy } = this.#deps;
-    const all = await ownedBy(`guard ${pool.name}`, () => findGuarded(host, pool));
-    this.#guarded.set(pool, { atMs: performance.now(), all });
-    return all;
+    return ownedBy(`guard ${pool.name}`, async () => {
+      const mounts = await host.mounts.list();
+      const table = mounts
+        .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)
+        .join('\n');
+      const known = this.#guarded.get(pool);
+      const isRecent = known !== undefined && performance.now() - known.atMs < lookUpEveryMs;
+      if (isRecent && known.table === table) return known.all;
+      const all = await findGuarded(host, pool, mounts);
+      this.#guarded.set(pool, { atMs: performance.now(), table, all });
+      return all;
+    });
   }
 
   /** All at once, each on its own: one that somebody else holds frozen must not keep the others running. */
-  async #freezeAll(pool: Pool, guarded: readonly Guarded[], freeBytes: bigint): Promise<void> {
-    const wanted = guarded.filter(({ record }) => {
-      return !this.#frozen.has(record.id) && !this.#exempt.has(record.id);
-    });
-    if (wanted.length === 0) return;
+  #freezeAll(pool: Pool, guarded: readonly Guarded[], freeBytes: bigint): void {
+    const started = guarded.filter((one) => this.#frozen.begin(pool, one));
+    if (started.length === 0) return;
     const { log } = this.#deps;
     log.error(
-      { pool: pool.name, freeBytes: freeBytes.toString(), volumes: wanted.length },
-      'the pool is nearly full: its thin volumes stand still until there is room',
+      { pool: pool.name, freeBytes: freeBytes.toString(), volumes: started.length },
+      'the pool is nearly full: its thin volumes are frozen until there is free space',
     );
-    await Promise.all(wanted.map((one) => this.#freeze(pool, one)));
-  }
-
-  async #freeze(pool: Pool, { record, target, device }: Guarded): Promise<void> {
-    const { host, locks, log, freezeLimitMs } = this.#deps;
-    const { id } = record;
-    let unlock: () => void;
-    try {
-      // A call that mounts or unmounts it now must not meet a freeze half-way; the next look tries again.
-      unlock = locks.take({ exclusive: [`volume:${id}`] }, 'SpaceGuard');
-    } catch {
-      return;
-    }
-    try {
-      const freeze = await host.freezer.freeze([{ target, device }], {
-        boundMs: freezeLimitMs + 5_000,
-      });
-      const timer = setTimeout(() => {
-        this.#exempt.set(id, pool);
-        log.error({ volumeId: id }, 'the pool is still full: writers go on and may meet ENOSPC');
-        void this.#thaw(id, 'the bound of a freeze has passed');
-      }, freezeLimitMs);
-      timer.unref();
-      this.#frozen.set(id, { pool, freeze, timer, sinceMs: performance.now() });
-      log.warn({ volumeId: id }, 'frozen for lack of room');
-    } catch (error) {
-      // EBUSY: a snapshot holds it frozen for the moment.
-      if (error instanceof KernelError && hasErrno(error, 'EBUSY')) return;
-      log.warn({ volumeId: id, problem: messageOf(error) }, 'could not be frozen');
-    } finally {
-      unlock();
-    }
-  }
-
-  /** All of one pool, or of every pool. */
-  async #thawAll(why: string, of?: Pool): Promise<void> {
-    const wanted = [...this.#frozen].filter(([, { pool }]) => of === undefined || pool === of);
-    await Promise.all(wanted.map(([id]) => this.#thaw(id, why)));
-  }
-
-  async #thaw(volumeId: string, why: string): Promise<void> {
-    const frozen = this.#frozen.get(volumeId);
-    if (frozen === undefined) return;
-    this.#frozen.delete(volumeId);
-    clearTimeout(frozen.timer);
-    const { log } = this.#deps;
-    try {
-      const frozenMs = await frozen.freeze.thaw();
-      log.warn({ volumeId, frozenMs, why }, 'thawed');
-    } catch (error) {
-      log.error({ volumeId, why, problem: messageOf(error) }, 'a thaw was not confirmed');
-    }
   }
 
   #trimSoon(pool: Pool, guarded: readonly Guarded[]): void {
@@ -208,18 +169,13 @@ export class SpaceGuard {
     this.#trimmedAtMs.set(pool, performance.now());
     const { log } = this.#deps;
     log.warn({ pool: pool.name }, 'the pool is getting full: trimming its volumes');
-    void this.#trim(guarded);
+    void this.#trim(pool, guarded);
   }
 
-  async #trim(guarded: readonly Guarded[]): Promise<void> {
-    const { host, log, ownedBy } = this.#deps;
-    for (const { record, target, device } of guarded) {
-      if (record.trim === 'off' || this.#frozen.has(record.id)) continue;
-      try {
-        await ownedBy(`trim ${record.id}`, () => host.mounts.trim(target, device));
-      } catch (error) {
-        log.warn({ volumeId: record.id, problem: messageOf(error) }, 'could not be trimmed');
-      }
+  async #trim(pool: Pool, guarded: readonly Guarded[]): Promise<void> {
+    for (const one of guarded) {
+      if (one.record.trim === 'off' || this.#frozen.since(one.record.id) !== undefined) continue;
+      await this.#deps.trims.trim(pool, one);
     }
   }
 }

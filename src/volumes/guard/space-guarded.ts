@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Host, LoopDevice } from '../../host/host.ts';
+import type { Host, LoopDevice, Mount } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { isMountOf } from '../node/attachment.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -7,15 +7,19 @@ import type { Pool } from '../pools/pool.ts';
 /** A mounted thin volume: what the guard can freeze and trim. */
 export interface Guarded {
   readonly record: VolumeRecord;
+  readonly area: 'volumes' | 'ephemeral';
   readonly target: string;
   readonly device: LoopDevice;
 }
 
 /** The thin filesystems of the pool that are mounted now, each with one of its mounts, as the kernel tells it. */
-export async function findGuarded(host: Host, pool: Pool): Promise<readonly Guarded[]> {
+export async function findGuarded(
+  host: Host,
+  pool: Pool,
+  mounts: readonly Mount[],
+): Promise<readonly Guarded[]> {
   const devices = await host.loops.list();
   if (devices.length === 0) return [];
-  const mounts = await host.mounts.list();
   const found: Guarded[] = [];
   for (const [area, index] of [
     ['volumes', pool.volumes],
@@ -31,7 +35,7 @@ export async function findGuarded(host: Host, pool: Pool): Promise<readonly Guar
       );
       const mount = device && mounts.find((one) => isMountOf(one, device));
       if (device !== undefined && mount !== undefined) {
-        found.push({ record, device, target: mount.target });
+        found.push({ record, area, device, target: mount.target });
       }
     }
   }

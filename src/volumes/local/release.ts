@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
+import { unmountVolume } from '../busy-mount.ts';
 import { isAt } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -73,7 +74,6 @@ async function underLock(
       if (volume === undefined) return;
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume.pool, async () => {
-        await domain.guard.release(volumeId);
         await work(volume, await attachmentOf(domain, volume));
       });
     },
@@ -83,12 +83,15 @@ async function underLock(
 /** Takes the driver's own mount away. What containers mounted from it is theirs and stays. */
 async function unmountOwn(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
   const path = ownPathOf(domain, volume.record.id);
+  const volumeId = volume.record.id;
+  const wasFrozen = await domain.guard.release(volumeId, [path]);
   for (const mount of present.mounts) {
     if (mount.target !== path) continue;
     try {
-      await domain.host.mounts.unmount(path, targetOptions(domain, path));
+      const options = targetOptions(domain, path);
+      await unmountVolume(domain.host, { volumeId, target: path, options, wasFrozen });
     } catch (error) {
-      if (hasErrno(error, 'EBUSY')) throw inUse(volume.record.id, `something has ${path} open`);
+      if (hasErrno(error, 'EBUSY')) throw inUse(volumeId, `something has ${path} open`);
       throw error;
     }
   }
@@ -110,6 +113,7 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
       await detach(domain, device, id);
     }
   }
+  if (mounts.length === 0) domain.guard.forget(id);
   await domain.reached('release:detached');
   const notes = await readNotes(domain, volume);
   const path = ownPathOf(domain, id);

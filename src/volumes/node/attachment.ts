@@ -3,6 +3,7 @@ import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { markOf } from '../../host/loop-status.ts';
 import type { VolumeRecord } from '../../state/records.ts';
+import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';
 import { dirtyLimitBytes, isFreezable } from '../guard/watermarks.ts';
@@ -195,8 +196,10 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
 export async function detach(domain: Domain, device: LoopDevice, volumeId: string): Promise<void> {
   const outcome = await domain.host.loops.detach(device);
   if (outcome === 'detached') return;
+  const users = await byUsersOf(domain.host, device);
+  const by = users === '' ? ', perhaps in another mount namespace' : users;
   throw new VolumeError(
     'busy',
-    `volume '${volumeId}': ${device.path} is still in use, perhaps in another mount namespace; end what has it open or mounted, then repeat the call`,
+    `volume '${volumeId}': ${device.path} is still in use${by}; end what has it open or mounted, then repeat the call`,
   );
 }

@@ -281,6 +281,8 @@ async function growIfSmaller(
   const { device, superblock, target } = mounted;
   if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return;
   if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  // A frozen filesystem would grow only when it is thawed.
+  await domain.guard.release(record.id);
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     target,
     device,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
+import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { ephemeralIdFor } from '../ids.ts';
@@ -46,10 +47,10 @@ interface Unpublished {
 async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
-  await domain.guard.release(id);
+  const wasFrozen = await domain.guard.release(id, [targetPath]);
   const present = await remainsOf(domain, volume, targetPath);
   await requireNotStaging(domain, volume, { targetPath, present });
-  await unmountTarget(domain, present, { id, ...input });
+  await unmountTarget(domain, present, { id, wasFrozen, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
     await domain.reached('ephemeral:unmounted');
@@ -87,7 +88,7 @@ async function unpublishUnknown(
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
   const present = await remainsByMark(domain, ids, input.targetPath);
-  await unmountTarget(domain, present, { id: volumeId, ...input });
+  await unmountTarget(domain, present, { id: volumeId, wasFrozen: false, ...input });
   const { devices, mounts } = await attachmentTo(domain, present.devices);
   for (const device of devices) {
     if (mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device))) continue;
@@ -100,9 +101,9 @@ async function unpublishUnknown(
 async function unmountTarget(
   domain: Domain,
   present: Attachment,
-  input: Unpublished & { id: string },
+  input: Unpublished & { id: string; wasFrozen: boolean },
 ): Promise<void> {
-  const { id, targetPath } = input;
+  const { id, targetPath, wasFrozen } = input;
   const isOurs = (mount: Mount): boolean =>
     present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
   // Stacked mounts come off one by one, the topmost first.
@@ -113,7 +114,8 @@ async function unmountTarget(
         `volume '${id}': something else (${top.source}) is mounted at ${targetPath}; unmount it first`,
       );
     }
-    await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
+    const options = targetOptions(domain, targetPath);
+    await unmountVolume(domain.host, { volumeId: id, target: targetPath, options, wasFrozen });
   }
   await domain.reached('unpublish:unmounted');
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { unmountVolume } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { Call } from '../operations.ts';
@@ -23,7 +24,8 @@ export async function unstageVolume(
     if (volume !== undefined) return unstage(domain, volume, path);
     const remains = await remainsByMark(domain, [volumeId], path);
     const present = await endTemporaryMounts(domain, remains);
-    return unmountAndDetach(domain, present, { id: volumeId, path, hasNode: false });
+    const ofUnknown = { id: volumeId, path, hasNode: false, wasFrozen: false };
+    return unmountAndDetach(domain, present, ofUnknown);
   });
 }
 
@@ -69,7 +71,6 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 /** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
-  await domain.guard.release(id);
   const present = await endTemporaryMounts(domain, await remainsOf(domain, volume, path));
   const notes = await readNotes(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
@@ -86,7 +87,10 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
       published.map(({ targetPath }) => targetPath),
     );
   }
-  await unmountAndDetach(domain, present, { id, path, hasNode: volume.record.kind === 'block' });
+  const wasFrozen = await domain.guard.release(id, [path]);
+  const hasNode = volume.record.kind === 'block';
+  await unmountAndDetach(domain, present, { id, path, hasNode, wasFrozen });
+  domain.guard.forget(id);
   // Never staged, there is nothing to forget.
   if (staged !== null || notes.published.length > 0) {
     await writeNotes(domain, volume, { ...notes, staged: null, published: [] });
@@ -98,14 +102,16 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
 async function unmountAndDetach(
   domain: Domain,
   present: Attachment,
-  { id, path, hasNode }: { id: string; path: string; hasNode: boolean },
+  input: { id: string; path: string; hasNode: boolean; wasFrozen: boolean },
 ): Promise<void> {
+  const { id, path, hasNode, wasFrozen } = input;
   const node = join(path, stagedNode);
   const targets = [path, node];
   // Stacked mounts come off one by one.
   for (const { target } of present.mounts) {
     if (targets.includes(target)) {
-      await domain.host.mounts.unmount(target, targetOptions(domain, target));
+      const options = targetOptions(domain, target);
+      await unmountVolume(domain.host, { volumeId: id, target, options, wasFrozen });
     }
   }
   const isNodeThere = present.mounts.some(({ target }) => target === node);

@@ -1,4 +1,5 @@
 import type { Domain } from '../domain.ts';
+import type { TrimCounts } from '../guard/trims.ts';
 import type { Pool } from './pool.ts';
 import { type MeasuredFacts, type RoomFacts, roomOf } from './room.ts';
 
@@ -10,6 +11,7 @@ export interface PoolMeasures {
   readonly freeInodes: bigint | undefined;
   /** Whose writers wait for room. */
   readonly frozenVolumes: number;
+  readonly trims: TrimCounts;
   readonly volumes: Readonly<Record<string, number>>;
   /** Of each volume, by id, up to `mostImages`; empty where `bytes` is. */
   readonly images: readonly ImageMeasures[];
@@ -38,6 +40,7 @@ export async function measurePools(
         name,
         isServed,
         frozenVolumes,
+        trims: domain.trims.countsOf(pool),
         bytes: facts === undefined ? {} : bytesOf(facts),
         freeInodes: facts?.freeInodes,
         volumes: isServed ? volumesOf(pool) : {},

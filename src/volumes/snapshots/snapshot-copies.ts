@@ -19,6 +19,9 @@ import { partName, progressName } from './snapshot-files.ts';
 /** Copies at the same time: more would only make the disk seek. */
 const copiesAtOnce = 2;
 
+/** Reasons of failed copies that are kept. */
+const mostFailures = 1_000;
+
 const copyProgress = v.object({ schemaVersion: v.literal(1), doneBytes: byteCount });
 
 export interface CopyJob {
@@ -173,10 +176,17 @@ export class SnapshotCopies {
     await domain.reached('copy:done');
   }
 
+  /** The oldest is forgotten when there are many: whoever waits for a copy asks soon. */
+  #rememberFailure(snapshotId: string, why: string): void {
+    this.#failed.set(snapshotId, why);
+    const [oldest] = this.#failed.keys();
+    if (this.#failed.size > mostFailures && oldest !== undefined) this.#failed.delete(oldest);
+  }
+
   async #fail(domain: Domain, job: CopyJob, why: string): Promise<void> {
     const { pool, record } = job;
     domain.log.error({ snapshotId: record.id, problem: why }, 'copy failed; snapshot removed');
-    this.#failed.set(record.id, why);
+    this.#rememberFailure(record.id, why);
     try {
       await domain.trash.discard(pool, 'snapshots', record.id);
     } catch (error) {

@@ -134,9 +134,9 @@ export const locks: Kind = {
     },
     {
       name: 'the space guard freezes what a call is at',
-      file: 'volumes/guard/space-guard.ts',
-      text: "unlock = locks.take({ exclusive: [`volume:${id}`] }, 'SpaceGuard');",
-      by: 'unlock = () => undefined;',
+      file: 'volumes/guard/frozen-volumes.ts',
+      text: lines('    if (locks.holderOf(`volume:${id}`) !== undefined) return false;', ''),
+      by: '',
       red: ['volumes/guard/space-guard'],
     },
     {

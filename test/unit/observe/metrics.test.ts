@@ -38,6 +38,7 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
         bytes: { total: 7n },
         freeInodes: 5n,
         frozenVolumes: 3,
+        trims: { runs: { done: 2, failed: 1 }, bytes: 4096n },
         volumes: { xfs: 2 },
         images: [{ volumeId: 'v', sizeBytes: 5n, allocatedBytes: 3n }],
       },
@@ -58,6 +59,9 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
   t.is(lineOf(first, `${labels}"allocated"`)?.split(' ')[1], '3');
   t.is(lineOf(first, 'loopcsi_pool_free_inodes'), 'loopcsi_pool_free_inodes{pool="a"} 5');
   t.is(lineOf(first, 'loopcsi_pool_frozen_volumes'), 'loopcsi_pool_frozen_volumes{pool="a"} 3');
+  const done = 'loopcsi_trim_runs_total{pool="a",result="done"} 2';
+  t.is(lineOf(first, 'loopcsi_trim_runs_total{pool="a",result="done"'), done);
+  t.is(lineOf(first, 'loopcsi_trim_bytes_total'), 'loopcsi_trim_bytes_total{pool="a"} 4096');
   t.is(lineOf(first, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 1');
   t.is(lineOf(first, 'loopcsi_running_operations'), 'loopcsi_running_operations 3');
   observed = {
@@ -69,6 +73,7 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
         bytes: {},
         freeInodes: undefined,
         frozenVolumes: 0,
+        trims: { runs: { done: 2, failed: 1 }, bytes: 4096n },
         volumes: {},
         images: [],
       },
@@ -79,6 +84,7 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
   t.is(lineOf(second, 'loopcsi_volume_bytes'), undefined);
   t.is(lineOf(second, 'loopcsi_pool_free_inodes'), undefined);
   t.is(lineOf(second, 'loopcsi_pool_served'), 'loopcsi_pool_served{pool="a"} 0');
+  t.is(lineOf(second, 'loopcsi_trim_runs_total{pool="a",result="done"'), done);
   t.is(lineOf(second, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 0');
 });
 

@@ -72,7 +72,7 @@ test('what another driver has is left alone also where its images cannot be seen
 });
 
 function withLoops(host: Host, loops: LoopDevices): Host {
-  const { files, mounts, filesystems, extents, copies, freezer, facts } = host;
+  const { files, mounts, filesystems, extents, copies, freezer, users, facts } = host;
   return {
     files,
     loops,
@@ -81,6 +81,7 @@ function withLoops(host: Host, loops: LoopDevices): Host {
     extents,
     copies,
     freezer,
+    users,
     facts,
     missingPrograms: () => host.missingPrograms(),
   };

@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { pino } from 'pino';
+import { VolumeError } from '../../../../src/errors.ts';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
 import { findGuarded } from '../../../../src/volumes/guard/space-guarded.ts';
@@ -25,12 +27,17 @@ const few = 384n * MiB;
 async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['settings']> = {}) {
   const node = await fakeNode(t);
   let freeBytes = enough;
+  const lines: { readonly msg: string }[] = [];
+  const log = pino(
+    { level: 'debug' },
+    { write: (line: string) => lines.push(JSON.parse(line) as { msg: string }) },
+  );
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), totalBytes, freeBytes });
   const { volumes, domain, ...opened } = await node.open(
     [node.settings('a', { overcommitPerMille: 4000 })],
-    { settings: { ...testSettings, ...settings } },
+    { settings: { ...testSettings, ...settings }, log },
   );
   const { record } = await volumes.createVolume(call(), volumeInput('v'));
   const at = {
@@ -49,6 +56,7 @@ async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['sett
     volumes,
     domain,
     at,
+    log: lines,
     isFrozen,
     close: () => opened.close(100),
     leave: (bytes: bigint) => {
@@ -88,6 +96,13 @@ test('what a call is at is frozen only when the call has ended', async (t) => {
   await untilFrozen();
 });
 
+/** Waits until the guard has looked at the pool's space a few times more. */
+async function untilLooked({ node }: Awaited<ReturnType<typeof guardedNode>>): Promise<void> {
+  const looks = () => node.host.calls.filter((one) => one === 'files.capacity').length;
+  const before = looks();
+  await until('the guard has looked again', () => looks() > before + 3, 20_000);
+}
+
 for (const [name, end] of [
   ['unpublish', ({ volumes, at }) => volumes.unpublishVolume(call(), at)],
   [
@@ -103,21 +118,85 @@ for (const [name, end] of [
   string,
   (on: Awaited<ReturnType<typeof guardedNode>>) => Promise<unknown>,
 ])[]) {
-  test(`${name} ends a freeze, which does not come back before room has`, async (t) => {
+  test(`${name} ends a freeze, and what is mounted still is frozen again when it has ended`, async (t) => {
     const on = await guardedNode(t);
     on.leave(tooFew);
     await on.untilFrozen();
+    const thaws = on.log.filter(({ msg }) => msg === 'thawed').length;
     await end(on);
-    t.false(on.isFrozen());
-    t.true(on.domain.guard.isExempt(on.at.volumeId));
-    const looks = () => on.node.host.calls.filter((one) => one === 'files.capacity').length;
-    const before = looks();
-    await until('the guard has looked again', () => looks() > before + 3);
-    t.false(on.isFrozen(), 'room has not');
-    on.leave(enough);
-    await until('it is guarded again', () => !on.domain.guard.isExempt(on.at.volumeId));
+    t.is(on.log.filter(({ msg }) => msg === 'thawed').length, thaws + 1);
+    await on.untilFrozen();
+    t.false(on.domain.guard.isExpired(on.at.volumeId), 'its writers may wait their time anew');
   });
 }
+
+for (const [name, end, path] of [
+  ['unpublish', ({ volumes, at }) => volumes.unpublishVolume(call(), at), 'targetPath'],
+  ['unstage', ({ volumes, at }) => volumes.unstageVolume(call(), at), 'stagingTargetPath'],
+] as const satisfies readonly (readonly [
+  string,
+  (on: Awaited<ReturnType<typeof guardedNode>>) => Promise<unknown>,
+  'targetPath' | 'stagingTargetPath',
+])[]) {
+  test(`${name} of a frozen volume that a process uses thaws nothing and names the process`, async (t) => {
+    const on = await guardedNode(t);
+    if (name === 'unstage') await on.volumes.unpublishVolume(call(), on.at);
+    on.leave(tooFew);
+    await on.untilFrozen();
+    const release = await on.node.host.passersBy.openFile(on.at[path]);
+    const error = await t.throwsAsync(end(on), { instanceOf: VolumeError });
+    t.is(error?.reason, 'wrong-state');
+    t.regex(error?.message ?? '', /in use by holder \(4711\)/);
+    t.true(on.isFrozen());
+    t.false(
+      on.log.some(({ msg }) => msg === 'thawed'),
+      'its writers wrote nothing meanwhile',
+    );
+    await release();
+    await end(on);
+  });
+
+  test(`${name} that fails in the kernel leaves a volume guarded`, async (t) => {
+    const on = await guardedNode(t);
+    if (name === 'unstage') await on.volumes.unpublishVolume(call(), on.at);
+    on.leave(tooFew);
+    await on.untilFrozen();
+    on.node.host.failNext('mounts.unmount', new KernelError('umount', 'EBUSY', 'a test'));
+    await t.throwsAsync(end(on), { instanceOf: VolumeError });
+    await on.untilFrozen();
+    t.false(on.domain.guard.isExpired(on.at.volumeId));
+    const signs = await on.volumes.volumeHealth(call(), on.at.volumeId);
+    t.true(
+      signs.some(({ reason }) => reason === 'FrozenForRoom'),
+      JSON.stringify(signs),
+    );
+    await untilLooked(on);
+    t.true(on.isFrozen());
+  });
+}
+
+test('what somebody else thaws is frozen again', async (t) => {
+  const on = await guardedNode(t);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  const [device] = await on.node.host.loops.list();
+  if (device === undefined) throw new Error('no device');
+  t.true(await on.node.host.mounts.thaw(on.at.stagingTargetPath, device));
+  await on.untilFrozen();
+  on.leave(enough);
+  await on.untilThawed();
+});
+
+test('what is mounted while the pool is nearly full is frozen as well', async (t) => {
+  const on = await guardedNode(t);
+  await on.volumes.unpublishVolume(call(), on.at);
+  await on.volumes.unstageVolume(call(), on.at);
+  on.leave(tooFew);
+  await untilLooked(on);
+  t.false(on.isFrozen());
+  await on.volumes.stageVolume(call(), { ...on.at, capability: capability() });
+  await on.untilFrozen();
+});
 
 test('a look that fails is not the last one', async (t) => {
   const { node, leave, untilFrozen, isFrozen } = await guardedNode(t);
@@ -136,7 +215,11 @@ test('a thick volume, which takes nothing more of its pool, is not guarded', asy
   await mkdir(stagingTargetPath);
   const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
   await volumes.stageVolume(call(), asked);
-  const guarded = await findGuarded(node.host, domain.pools.named('a'));
+  const guarded = await findGuarded(
+    node.host,
+    domain.pools.named('a'),
+    await node.host.mounts.list(),
+  );
   t.deepEqual(
     guarded.map(({ record: { id } }) => id),
     [at.volumeId],
@@ -161,7 +244,36 @@ test('a freeze ends at its bound', async (t) => {
   await untilFrozen();
   // The freezer has a bound of its own, five seconds later, for a guard that has died.
   await until('it goes on', () => !isFrozen(), 4_000);
-  t.true(domain.guard.isExempt(at.volumeId));
+  t.true(domain.guard.isExpired(at.volumeId));
+});
+
+test('that writers waited as long as they may is said of a mounted volume alone, and forgotten with its mount', async (t) => {
+  const on = await guardedNode(t, { guardFreezeLimitMs: 50 });
+  const saysExpired = async () =>
+    (await on.volumes.volumeHealth(call(), on.at.volumeId)).some(
+      ({ reason }) => reason === 'RoomGuardExpired',
+    );
+  on.leave(tooFew);
+  await until('the limit has passed', () => on.domain.guard.isExpired(on.at.volumeId), 4_000);
+  await untilLooked(on);
+  t.false(on.isFrozen(), 'it is not frozen again before there is free space');
+  t.true(await saysExpired());
+  await on.volumes.unpublishVolume(call(), on.at);
+  t.true(await saysExpired(), 'it is staged still');
+  await on.volumes.unstageVolume(call(), on.at);
+  t.false(await saysExpired());
+  t.false(on.domain.guard.isExpired(on.at.volumeId));
+});
+
+test('after its limit a volume is guarded again once there was free space', async (t) => {
+  const on = await guardedNode(t, { guardFreezeLimitMs: 50 });
+  on.leave(tooFew);
+  await until('the limit has passed', () => on.domain.guard.isExpired(on.at.volumeId), 4_000);
+  on.leave(enough);
+  await until('it is guarded', () => !on.domain.guard.isExpired(on.at.volumeId), 20_000);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  t.true(on.isFrozen());
 });
 
 test('a driver that ends leaves nothing frozen', async (t) => {

@@ -1,0 +1,237 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFile, mkdir, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { VolumeError } from '../../src/errors.ts';
+import type { Host } from '../../src/host/host.ts';
+import { GiB, MiB } from '../../src/units.ts';
+import { chunkBytes } from '../helpers/fsync-writer.ts';
+import { onNode } from '../helpers/on-node.ts';
+import {
+  call,
+  mountVolume,
+  type ScratchNode,
+  scratchNode,
+  unmountVolume,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
+
+const writerProgram = join(import.meta.dirname, '..', 'helpers', 'fsync-writer.js');
+
+async function freeBytesOf(path: string): Promise<bigint> {
+  const { bavail, bsize } = await statfs(path, { bigint: true });
+  return bavail * bsize;
+}
+
+async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
+  const mount = await node.host.mounts.at(target);
+  return (
+    mount?.superOptions.some((option) => /^(?:ro|emergency_ro|shutdown)$/.test(option)) ?? true
+  );
+}
+
+/** A process that starts elsewhere on the machine holds a copy of every mount for a moment. */
+async function unmountPatiently(...asked: Parameters<typeof unmountVolume>): Promise<void> {
+  await until('it is unmounted', async () => {
+    try {
+      await unmountVolume(...asked);
+      return true;
+    } catch (error) {
+      if (error instanceof VolumeError && error.reason === 'busy') return false;
+      throw error;
+    }
+  });
+}
+
+/** Ends with the test. */
+function startProcess(
+  t: ExecutionContext,
+  file: string,
+  args: readonly string[],
+  options: { cwd?: string } = {},
+): {
+  readonly process: ChildProcessByStdio<null, Readable, null>;
+  readonly ended: Promise<unknown>;
+} {
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'], ...options });
+  const ended = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  return { process: child, ended };
+}
+
+function pidOf({ process: { pid } }: ReturnType<typeof startProcess>): string {
+  return String(pid);
+}
+
+for (const [seen, host] of [
+  ['can be seen', undefined],
+  [
+    'cannot be seen',
+    (real: Host): Host => ({
+      ...real,
+      missingPrograms: () => real.missingPrograms(),
+      users: { ofMounts: async () => [], ofDevice: async () => [] },
+    }),
+  ],
+] as const) {
+  onNode(
+    `a frozen volume whose unmount fails stays guarded, and its writer meets no full disk, when who uses it ${seen}`,
+    async (t) => {
+      const node = await scratchNode(t, {
+        ground: 'ext4',
+        groundBytes: 2n * GiB,
+        pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
+        ...(host === undefined ? {} : { host }),
+      });
+      const input = volumeInput('v', { sizeBytes: 2n * GiB });
+      const { record } = await node.volumes.createVolume(call(), input);
+      const paths = await mountVolume(node, record.id);
+      const ballast = join(node.poolPath, 'ballast');
+      const fillBytes = (await freeBytesOf(node.poolPath)) - 320n * MiB;
+      await execa('fallocate', ['--length', String(fillBytes), ballast]);
+      // More than the pool has left: it can end well only by waiting.
+      const chunks = Math.ceil(Number(480n * MiB) / chunkBytes);
+      const writer = startProcess(t, process.execPath, [
+        writerProgram,
+        join(paths.targetPath, 'file'),
+        String(chunks),
+      ]);
+      t.teardown(() => node.domain.guard.stop());
+      await once(writer.process.stdout, 'data');
+      writer.process.stdout.resume();
+      const isFrozen = () => node.domain.guard.frozenSince(record.id) !== undefined;
+      await until('it is frozen', isFrozen);
+      for (let attempt = 0; attempt < 3; attempt += 1) {
+        const asked = { volumeId: record.id, targetPath: paths.targetPath };
+        const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
+          instanceOf: VolumeError,
+        });
+        t.is(error?.reason, 'wrong-state');
+        if (host === undefined) {
+          t.true(isFrozen(), 'nothing was thawed for an unmount that can only fail');
+          t.true(error?.message.includes(`(${pidOf(writer)})`), error?.message);
+        }
+        await until('it is frozen again', isFrozen, 5_000);
+        const reasons = (await node.volumes.volumeHealth(call(), record.id)).map(
+          ({ reason }) => reason,
+        );
+        t.false(reasons.includes('RoomGuardExpired'), reasons.join(' '));
+      }
+      t.true((await freeBytesOf(node.poolPath)) > 0n);
+      t.is(writer.process.exitCode, null, 'the writer waits');
+      t.false(await isReadOnly(node, paths.targetPath));
+
+      await rm(ballast);
+      await writer.ended;
+      t.is(writer.process.exitCode, 0, 'no write failed');
+      t.false(await isReadOnly(node, paths.targetPath), 'no journal was aborted');
+      await unmountPatiently(node, record.id, paths);
+      t.deepEqual(await node.volumes.volumeHealth(call(), record.id), []);
+    },
+  );
+}
+
+onNode('a busy unmount names the processes that keep it busy, and the mounts below', async (t) => {
+  const node = await scratchNode(t);
+  const { record } = await node.volumes.createVolume(
+    call(),
+    volumeInput('v', { sizeBytes: 64n * MiB }),
+  );
+  const paths = await mountVolume(node, record.id);
+  const { targetPath } = paths;
+  const messageOfUnpublish = async (): Promise<string> => {
+    const asked = { volumeId: record.id, targetPath };
+    const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
+      instanceOf: VolumeError,
+    });
+    t.is(error?.reason, 'wrong-state');
+    return error?.message ?? '';
+  };
+  const sleeper = startProcess(t, 'sleep', ['1000'], { cwd: targetPath });
+  const reader = startProcess(t, 'sh', ['-c', `exec sleep 1000 <"${targetPath}"`]);
+  await copyFile('/bin/sleep', join(targetPath, 'program'));
+  await execa('chmod', ['700', join(targetPath, 'program')]);
+  const program = startProcess(t, join(targetPath, 'program'), ['1000']);
+  const named = (one: typeof sleeper, command: string) => `${command} (${pidOf(one)})`;
+  await until('all are seen', async () => {
+    const message = await messageOfUnpublish();
+    return [named(sleeper, 'sleep'), named(reader, 'sleep'), named(program, 'program')].every(
+      (part) => message.includes(part),
+    );
+  });
+  for (const one of [sleeper, reader, program]) {
+    one.process.kill('SIGKILL');
+    await one.ended;
+  }
+
+  const below = join(targetPath, 'below');
+  await mkdir(below);
+  await node.host.mounts.bind(node.directory, below, { readOnly: true });
+  t.teardown(() => node.host.mounts.unmount(below));
+  t.regex(await messageOfUnpublish(), new RegExp(`${below} is mounted below it`));
+  await node.host.mounts.unmount(below);
+  await unmountPatiently(node, record.id, paths);
+});
+
+onNode('a device that another namespace has mounted names a process of it', async (t) => {
+  const node = await scratchNode(t);
+  const { record } = await node.volumes.createVolume(
+    call(),
+    volumeInput('v', { sizeBytes: 64n * MiB }),
+  );
+  const paths = await mountVolume(node, record.id);
+  const other = startProcess(t, 'unshare', [
+    '--mount',
+    '--propagation',
+    'private',
+    'sleep',
+    '1000',
+  ]);
+  await until('it has its own namespace', async () => {
+    const { stdout } = await execa('cat', [`/proc/${pidOf(other)}/comm`]);
+    return stdout.trim() === 'sleep';
+  });
+  const error = await t.throwsAsync(unmountVolume(node, record.id, paths), {
+    instanceOf: VolumeError,
+  });
+  t.is(error?.reason, 'busy');
+  t.true(error?.message.includes(`sleep (${pidOf(other)})`), error?.message);
+  other.process.kill('SIGKILL');
+  await other.ended;
+  await node.volumes.unstageVolume(call(), { volumeId: record.id, ...paths });
+});
+
+onNode('an unstage beside a trim waits for a range at most', async (t) => {
+  const node = await scratchNode(t, { ground: 'ext4', groundBytes: 2n * GiB });
+  const { record, pool } = await node.volumes.createVolume(
+    call(),
+    volumeInput('v', { sizeBytes: GiB }),
+  );
+  const paths = await mountVolume(node, record.id);
+  const device = (await node.host.loops.list()).find(({ mark }) => mark.includes(record.id));
+  if (device === undefined) throw new Error('it is not attached');
+  const guarded = { record, area: 'volumes', target: paths.stagingTargetPath, device } as const;
+  let trims = 0;
+  const state = { isOver: false };
+  const trimming = (async () => {
+    while (!state.isOver) {
+      await node.domain.trims.trim(node.domain.pools.named(pool), guarded);
+      trims += 1;
+      // One that meets the call below ends at once.
+      await nextTurn();
+    }
+  })();
+  await until('it is trimmed', () => trims > 0);
+  await unmountPatiently(node, record.id, paths);
+  state.isOver = true;
+  await trimming;
+  t.is(await node.host.mounts.at(paths.stagingTargetPath), undefined);
+});
