@@ -1,0 +1,38 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { programs } from '../../../src/host/programs.ts';
+
+const root = join(import.meta.dirname, '..', '..', '..', '..');
+const script = join(root, 'scripts', 'bootstrap');
+const text = readFileSync(script, 'utf8');
+
+test('the bootstrap brings every program that the driver runs, with its package', (t) => {
+  const [, listed = ''] = /^run_programs='([^']*)'/m.exec(text) ?? [];
+  const rows = listed.split(/\s+/);
+  const missing = Object.entries(programs).filter(
+    ([program, debianPackage]) => !rows.includes(`${program}:${debianPackage}`),
+  );
+  t.deepEqual(missing, []);
+});
+
+for (const args of [[], ['nonsense'], ['nonsense', 'true']]) {
+  test(`the bootstrap says how it is called when asked for '${args.join(' ')}', and does nothing`, (t) => {
+    const { status, stdout, stderr } = spawnSync('sh', [script, ...args], { encoding: 'utf8' });
+    t.is(status, 1);
+    t.is(stdout, '');
+    t.regex(stderr, /^bootstrap: usage: sh scripts\/bootstrap packages\|build\|run\|test\|e2e/);
+  });
+}
+
+test('without Node the bootstrap says what to install', (t) => {
+  // A PATH that has the shell's few helpers and no Node.
+  const { status, stderr } = spawnSync(
+    '/bin/sh',
+    ['-c', `command() { [ "$2" != node ] || return 1; return 0; }; set -- packages; . '${script}'`],
+    { encoding: 'utf8', cwd: join(root, 'scripts') },
+  );
+  t.not(status, 0);
+  t.regex(stderr, /Node is not installed: install Node 20\.19 or later/);
+});
