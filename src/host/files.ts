@@ -112,7 +112,11 @@ async function realDirectory(path: string): Promise<string> {
 
 async function lock(path: string): Promise<{ release(): Promise<void> }> {
   // The descriptor is the lock, so it stays open; being close-on-exec, no child keeps it alive.
-  const handle = await openHandle(path, openFlags.create);
+  const handle = await openHandle(path, openFlags.create).catch((error: unknown) => {
+    // A directory is locked itself.
+    if (hasErrno(error, 'EISDIR')) return openHandle(path, openFlags.directory);
+    throw error;
+  });
   try {
     await flock(handle.fd, path);
   } catch (error) {

@@ -9,3 +9,9 @@ export interface RecordFiles {
   /** Mode 0700, with what is missing above it; there already is fine. */
   makeDirectory(path: string): Promise<void>;
 }
+
+/** The same for a folder that processes share. */
+export interface SharedFiles extends RecordFiles {
+  /** flock(2), exclusive. Fails with errno EAGAIN while another process, or another holder of this one, has it. */
+  lock(path: string): Promise<{ release(): Promise<void> }>;
+}

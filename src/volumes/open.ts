@@ -18,7 +18,7 @@ import { SpaceGuard } from './guard/space-guard.ts';
 import { Trims } from './guard/trims.ts';
 import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
-import { makeMountDir } from './node/own-mount.ts';
+import { takeMountDir } from './node/own-mount.ts';
 import { publishVolume } from './node/publish.ts';
 import { reconcile } from './node/reconcile.ts';
 import { stageVolume } from './node/stage.ts';
@@ -88,6 +88,8 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     ownedBy,
     freezeLimitMs: settings.guardFreezeLimitMs,
   });
+  const mountDir =
+    settings.mountDir === undefined ? undefined : await takeMountDir(host.files, settings.mountDir);
   const kubelet =
     settings.kubeletDir === undefined
       ? undefined
@@ -109,17 +111,14 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     settings,
     ownedBy,
     kubelet,
-    mountDir:
-      settings.mountDir === undefined
-        ? undefined
-        : await makeMountDir(host.files, settings.mountDir),
+    mountDir: mountDir?.path,
     log,
     reached,
     now,
   };
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
   const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host, log });
-  if (pools.all.every((pool) => pool.isServed)) await known.keepOnly((id) => pools.hasVolume(id));
+  await known.forgetDeleted(pools);
   const endLooking = lookAgainAndAgain(domain);
   const endTrimming = trimPeriodically(domain);
   return {
@@ -143,6 +142,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       await operations.drain(boundMs);
       await trash.stop();
       await Promise.all(pools.all.map((pool) => pool.close()));
+      await mountDir?.lock.release();
     },
   };
 }

@@ -95,7 +95,7 @@ export async function checkForgotten(
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  for (const path of nodeState.directories) {
+  for (const path of await nodeState.directories()) {
     if (configured.includes(path)) continue;
     const volumes = await volumesIn(files, path).catch(() => 0);
     if (volumes === 0) continue;
@@ -137,7 +137,7 @@ export async function checkPoolAlone(
   const { files } = node.host;
   try {
     const seen = (await files.exists(node.stateDir))
-      ? (await NodeState.open(files, node.stateDir)).seenAt(path)
+      ? await (await NodeState.open(files, node.stateDir)).seenAt(path)
       : undefined;
     if (!(await files.exists(path))) return absent(settings, seen);
     const root = await poolRootIn(files, path);

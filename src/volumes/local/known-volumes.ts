@@ -3,11 +3,14 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
+import type { Pool } from '../pools/pool.ts';
+import type { Pools } from '../pools/pools.ts';
 
 /**
- * Ids of the volumes that Docker was told of, each an empty file of a directory outside all pools. Docker takes every error
- * about a volume for its absence, forgets it, and gives the next container an empty local volume of that name. So while a
- * pool is away, this tells what is there from what never was.
+ * Ids of the volumes that Docker was told of, each a file of a directory outside all pools, with the uuid of the volume's pool.
+ * Docker takes every error about a volume for its absence, forgets it, and gives the next container an empty local volume of
+ * that name. So while a pool is not served, this tells what is there from what never was. Several drivers may share the
+ * directory: each forgets only volumes of its own pools.
  */
 export class KnownVolumes {
   readonly #directory: string;
@@ -21,12 +24,13 @@ export class KnownVolumes {
   }
 
   /** Never fails what was done already: without the note the volume is only less guarded. */
-  async remember(id: string): Promise<void> {
+  async remember(id: string, poolUuid: string): Promise<void> {
     try {
+      const path = join(this.#directory, id);
+      if ((await this.#poolOf(id)) === poolUuid) return;
       await this.#files.makeDirectory(this.#directory);
-      await this.#files.writeNew(join(this.#directory, id), '');
+      await this.#files.replaceFile(path, `${poolUuid}\n`, { durable: false });
     } catch (error) {
-      if (hasErrno(error, 'EEXIST')) return;
       this.#log.warn({ volumeId: id, problem: messageOf(error) }, 'a volume cannot be remembered');
     }
   }
@@ -39,14 +43,49 @@ export class KnownVolumes {
     return this.#files.exists(join(this.#directory, id));
   }
 
-  /** Forgets what others deleted. Only for when every volume of this node can be seen. */
-  async keepOnly(isThere: (id: string) => boolean): Promise<void> {
-    const ids = await this.#files.list(this.#directory).catch((error: unknown) => {
+  /** Ids of the volumes known of a pool. */
+  async ofPool(uuid: string): Promise<readonly string[]> {
+    const ids: string[] = [];
+    for (const id of await this.#ids()) if ((await this.#poolOf(id)) === uuid) ids.push(id);
+    return ids;
+  }
+
+  /**
+   * Forgets what was deleted of the pools that are served. A note of an earlier version does not say which pool it is of: it
+   * gets that when one of these pools has its volume, and stays as it is otherwise.
+   */
+  async forgetDeleted({ served }: Pools): Promise<void> {
+    for (const id of await this.#ids()) {
+      const uuid = await this.#poolOf(id);
+      const pool = served.find(({ marker, volumes }) =>
+        uuid === '' ? volumes.get(id) !== undefined : marker?.uuid === uuid,
+      );
+      if (pool === undefined) continue;
+      if (uuid === '') await this.remember(id, pool.marker?.uuid ?? '');
+      else if (!holds(pool, id)) await this.forget(id);
+    }
+  }
+
+  /** '' for a note of an earlier version; undefined without one. */
+  async #poolOf(id: string): Promise<string | undefined> {
+    try {
+      return (await this.#files.readText(join(this.#directory, id))).trim();
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
+  async #ids(): Promise<readonly string[]> {
+    const names = await this.#files.list(this.#directory).catch((error: unknown) => {
       if (hasErrno(error, 'ENOENT')) return [];
       throw error;
     });
-    for (const id of ids) {
-      if (!isThere(id)) await this.forget(id);
-    }
+    // What a replacement that was cut short has left is no note.
+    return names.filter((name) => !name.endsWith('.new'));
   }
+}
+
+function holds({ volumes }: Pool, id: string): boolean {
+  return volumes.get(id) !== undefined || volumes.aside.has(id);
 }

@@ -81,13 +81,14 @@ export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes 
       return false;
     },
     create: async (call, input) => {
-      const { record } = await createVolume(domain, call, input);
-      await known.remember(record.id);
+      const { record, pool } = await createVolume(domain, call, input);
+      await known.remember(record.id, uuidOf(domain, pool));
     },
     findSource: (name) => findSource(domain, name),
     hold: async (call, input) => {
       const path = await holdVolume(domain, call, input);
-      await known.remember(input.volumeId);
+      const { pool } = domain.pools.getVolume(input.volumeId);
+      await known.remember(input.volumeId, uuidOf(domain, pool.name));
       return path;
     },
     release: (call, input) => releaseVolume(domain, call, input),
@@ -99,6 +100,10 @@ export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes 
     heldPaths: () => heldPaths(domain),
     look: (volumeId) => look(domain, domain.pools.getVolume(volumeId)),
   };
+}
+
+function uuidOf({ pools }: Domain, name: string): string {
+  return pools.all.find((pool) => pool.name === name)?.marker?.uuid ?? '';
 }
 
 /** Of the volume of that name, and of the one whose id it may be. */

@@ -12,10 +12,26 @@ import type { FoundVolume } from '../pools/pools.ts';
  * publishes without staging. A volume is staged there or by CSI's NodeStageVolume, never both.
  */
 
-/** Makes the directory, for root alone, and answers it as mountinfo writes it. */
-export async function makeMountDir(files: Files, path: string): Promise<string> {
+/**
+ * Makes the directory, for root alone, and takes it: two drivers of one node give equal ids to equal names, so each must have
+ * one of its own. Answers its path as mountinfo writes it. Throws `unavailable` while another driver has it.
+ */
+export async function takeMountDir(
+  files: Files,
+  path: string,
+): Promise<{ readonly path: string; readonly lock: { release(): Promise<void> } }> {
   await files.makeDirectory(path);
-  return files.realDirectory(path);
+  const real = await files.realDirectory(path);
+  try {
+    return { path: real, lock: await files.lock(real) };
+  } catch (error) {
+    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
+    throw new VolumeError(
+      'unavailable',
+      `${real}, where this driver would mount volumes, is in use by another loopcsi process; stop that one, or start this one with a --mount-dir of its own`,
+      { cause: error },
+    );
+  }
 }
 
 /** Throws `unsupported` when the driver runs without such a directory. */

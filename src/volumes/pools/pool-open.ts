@@ -91,17 +91,18 @@ export async function openPoolDirectory(
 ): Promise<OpenedPool> {
   const { name } = settings;
   const { files } = deps.host;
-  await requireDirectory(files, settings, deps.nodeState);
+  const seen = await deps.nodeState.seenAt(settings.path);
+  await requireDirectory(files, settings, seen);
   const directory = await files.realDirectory(settings.path);
   await requirePlace(settings, deps.host, directory);
   const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
-  const mayBeMade = settings.create && deps.nodeState.seenAt(settings.path) === undefined;
+  const mayBeMade = settings.create && seen === undefined;
   const root =
     embeddedIn === undefined
       ? directory
       : await openEmbedded(settings, { directory, mayBeMade, deps });
-  const marker = (await findMarker(files, root, name)) ?? (await firstInit(settings, root, deps));
-  const seen = deps.nodeState.seenAt(settings.path);
+  const marker =
+    (await findMarker(files, root, name)) ?? (await firstInit(settings, root, { ...deps, seen }));
   if (seen !== undefined && seen !== marker.uuid) {
     throw unavailable(
       name,
@@ -136,7 +137,7 @@ async function makeAreas(files: Files, root: string): Promise<void> {
 async function requireDirectory(
   files: Files,
   settings: PoolSettings,
-  nodeState: NodeState,
+  seen: string | undefined,
 ): Promise<void> {
   const { name, path } = settings;
   try {
@@ -145,7 +146,7 @@ async function requireDirectory(
     if (!hasErrno(error, 'ENOENT')) {
       throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
     }
-    if (!settings.create || nodeState.seenAt(path) !== undefined) {
+    if (!settings.create || seen !== undefined) {
       throw unavailable(name, `${path} does not exist; mount its disk, or make the directory`);
     }
     await files.makeDirectory(path);
@@ -184,10 +185,16 @@ export async function findMarker(
 async function firstInit(
   settings: PoolSettings,
   root: string,
-  deps: { host: Host; nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
+  deps: {
+    host: Host;
+    seen: string | undefined;
+    nodeTag: string;
+    reached: Reached;
+    nowMs: number;
+  },
 ): Promise<PoolMarker> {
-  const { name, path } = settings;
-  const seen = deps.nodeState.seenAt(path);
+  const { name } = settings;
+  const { seen } = deps;
   if (seen !== undefined) {
     throw unavailable(
       name,

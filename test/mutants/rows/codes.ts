@@ -173,7 +173,7 @@ export const codes: Kind = {
     {
       name: 'a directory is made where the disk of a pool is missing',
       file: 'volumes/pools/pool-open.ts',
-      text: 'if (!settings.create || nodeState.seenAt(path) !== undefined) {',
+      text: 'if (!settings.create || seen !== undefined) {',
       by: 'if (!settings.create) {',
       red: ['volumes/pools/pool-marker'],
     },

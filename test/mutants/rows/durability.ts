@@ -131,15 +131,15 @@ export const durability: Kind = {
     {
       name: 'what this node remembers of its pools is not synced',
       file: 'state/node-state.ts',
-      text: 'value: { schemaVersion: 1, pools },',
-      by: 'value: { schemaVersion: 1, pools }, durable: false,',
+      text: '{ schema: seenPools, value }',
+      by: '{ schema: seenPools, value, durable: false }',
       red: ['volumes/durable'],
     },
     {
       name: 'pools that are remembered side by side forget each other',
       file: 'state/node-state.ts',
-      text: 'this.#written.then(async () => this.#remember(directory, uuid));',
-      by: 'this.#remember(directory, uuid);',
+      text: 'const before = await this.#read();',
+      by: 'const before: SeenPools = { schemaVersion: 1, pools: {} };',
       red: ['state/node-state'],
     },
     {

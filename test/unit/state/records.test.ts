@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
+import { makeFiles } from '../../../src/host/files.ts';
 import { paths } from '../../../src/host/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/replace-file.ts';
 import { NodeState } from '../../../src/state/node-state.ts';
@@ -142,9 +143,9 @@ test('nothing unreadable is ever written', async (t) => {
 
 test('the node remembers its pools over a restart', async (t) => {
   const directory = join(await scratch(t), 'state');
-  const state = await NodeState.open(paths, directory);
-  t.is(state.seenAt('/disk'), undefined);
+  const state = await NodeState.open(makeFiles(), directory);
+  t.is(await state.seenAt('/disk'), undefined);
   await state.remember('/disk', 'uuid-1');
-  const again = await NodeState.open(paths, directory);
-  t.is(again.seenAt('/disk'), 'uuid-1');
+  const again = await NodeState.open(makeFiles(), directory);
+  t.is(await again.seenAt('/disk'), 'uuid-1');
 });

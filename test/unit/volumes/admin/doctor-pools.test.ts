@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { makeFiles } from '../../../../src/host/files.ts';
 import { paths } from '../../../../src/host/paths.ts';
 import { NodeState } from '../../../../src/state/node-state.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
@@ -22,7 +23,7 @@ async function look(
   const path = join(directory, 'pool');
   const stateDir = join(directory, 'state');
   if (setUp.seen !== undefined)
-    await (await NodeState.open(paths, stateDir)).remember(path, setUp.seen);
+    await (await NodeState.open(makeFiles(), stateDir)).remember(path, setUp.seen);
   await setUp.make?.(path);
   const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
   return checkPoolAlone(settings, { host: new FakeHost(), stateDir, nodeId });
@@ -114,7 +115,7 @@ for (const { name, setUp, state, says } of cases) {
 test('a pool with volumes that no option names is told', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const nodeState = await NodeState.open(paths, join(directory, 'state'));
+  const nodeState = await NodeState.open(makeFiles(), join(directory, 'state'));
   const [named, forgotten, empty, gone] = ['named', 'forgotten', 'empty', 'gone'].map((name) =>
     join(directory, name),
   ) as [string, string, string, string];
