@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rename } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -63,10 +63,20 @@ async function problemsOf({ endpoint }: DriverProcess): Promise<readonly string[
 
 onNode('drivers that start and stop in turn forget nothing of each other', async (t) => {
   const { state, pathOf, start } = await machine(t);
-  const [docker, other] = await Promise.all([start('first'), start('second')]);
-  await docker.stop();
+  // The pool of the first is served only after the second has started.
+  await mkdir(pathOf('first'), { recursive: true });
+  await writeFile(join(pathOf('first'), 'in-the-way'), '');
+  const first = await start('first', { isServing: false });
+  t.regex((await problemsOf(first)).join(), /is not empty/);
+  const second = await start('second');
+  await rm(join(pathOf('first'), 'in-the-way'));
+  await until(
+    'the pool of the first is served',
+    async () => (await problemsOf(first)).length === 0,
+  );
   await start('third');
-  await other.stop();
+  await first.stop();
+  await second.stop();
   const { pools } = JSON.parse(await readFile(join(state, 'pools.json'), 'utf8')) as {
     pools: Record<string, string>;
   };
