@@ -8,6 +8,7 @@ import type { Host, LoopDevice, Mount } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import {
   groupRecord,
+  nodeRecord,
   readRecord,
   snapshotRecord,
   type VolumeRecord,
@@ -99,6 +100,11 @@ export async function brokenInvariants(
       for (const entry of await entriesOf(place, area)) {
         if (!mayStay.includes(entry)) broken.push(`${area}/${entry} is left`);
       }
+    }
+  }
+  if (moment === 'settled') {
+    for (const target of await mountsBelow(join(place.poolPath, 'tmp'))) {
+      broken.push(`${target} is left mounted`);
     }
   }
   if (moment === 'empty') broken.push(...(await leftovers(place)));
@@ -209,12 +215,49 @@ async function brokenDevices(
     for (const device of devices) {
       const here = mounts.filter((mount) => isMountOf(mount, device));
       if (moment === 'settled' && here.length === 0) problems.push(`${device.path} of ${id} idles`);
+      if (moment === 'settled' && device.autoclear && here.length > 0) {
+        problems.push(`${device.path} of ${id} goes when its last opener closes it`);
+      }
       problems.push(...(await frozen(here, device)));
     }
   }
+  problems.push(...(await strangersBytes(volumes, mounts)));
   for (const { device, image } of await ourDevices(place)) {
     if (known.has(Number(device.slice('/dev/loop'.length)))) continue;
     if (moment !== 'killed') problems.push(`${device} on ${image} belongs to no volume`);
+  }
+  return problems;
+}
+
+/** No path that a volume is staged or published at shows a device that serves another image. */
+async function strangersBytes(
+  volumes: readonly FoundVolume[],
+  mounts: readonly Mount[],
+): Promise<readonly string[]> {
+  const problems: string[] = [];
+  const devices = await host.loops.list();
+  for (const { id, imagePath } of volumes) {
+    const image = await host.files.imageStatus(imagePath).catch(() => undefined);
+    const notes = await readRecord(
+      host.files,
+      nodeRecord,
+      join(imagePath, '..', 'node.json'),
+    ).catch(() => undefined);
+    if (image === undefined || notes === undefined) continue;
+    const { staged, published } = notes;
+    const paths = [
+      ...(staged === null
+        ? []
+        : [staged.stagingTargetPath, join(staged.stagingTargetPath, 'device')]),
+      ...published.map(({ targetPath }) => targetPath),
+    ];
+    for (const mount of mounts.filter(({ target }) => paths.includes(target))) {
+      const device = devices.find((one) => isMountOf(mount, one));
+      if (device === undefined) continue;
+      const { backing } = device;
+      if (backing.device === image.device && backing.inode === image.inode) continue;
+      problems.push(`${mount.target} of ${id} shows ${device.path}, which serves another image`);
+    }
   }
   return problems;
 }
@@ -251,13 +294,28 @@ async function leftovers(place: PoolPlace): Promise<readonly string[]> {
   return left;
 }
 
-/** Waits until what start-up and deletes leave to the background is done: `tmp/` and `trash/` are empty. */
+/**
+ * Waits until what start-up and deletes leave to the background is done: `tmp/` and `trash/` are empty, and no device is left
+ * that nothing uses.
+ */
 export async function settled(place: PoolPlace, boundMs = 30_000): Promise<void> {
   for (const giveUpAt = Date.now() + boundMs; Date.now() < giveUpAt; ) {
     const { temporary, trash } = await look(place);
-    if (temporary === 0 && trash === 0) return;
+    if (temporary === 0 && trash === 0 && (await idleDevices(place)) === 0) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+async function idleDevices(place: PoolPlace): Promise<number> {
+  const [below, devices, mounts] = await Promise.all([
+    ourDevices(place),
+    host.loops.list(),
+    host.mounts.list(),
+  ]);
+  const isUsed = (device: LoopDevice): boolean => mounts.some((mount) => isMountOf(mount, device));
+  return devices.filter(
+    (device) => below.some((one) => one.device === device.path) && !isUsed(device),
+  ).length;
 }
 
 const checkers = {

@@ -2,8 +2,9 @@
  * Life cycles under load, by workers that notice what was acknowledged: what a killed driver has to find again. A call that
  * got no answer may or may not have happened, so nothing is claimed of it.
  */
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
 import type { Random } from './random.ts';
@@ -26,6 +27,8 @@ export interface LoadOptions {
   readonly namesPerWorker?: number;
   /** How often a text of some bytes is repeated in its file, at most. */
   readonly repeats?: number;
+  /** Others use the volumes too: that one is in use is an answer then. */
+  readonly othersAct?: boolean;
 }
 
 export class Load {
@@ -75,6 +78,8 @@ export class Load {
         // Calls that fail at the instant of the death fail before anyone could say so.
         await new Promise((resolve) => setTimeout(resolve, 200));
         if (this.#isStopped()) return;
+        const { code } = error as { code?: unknown };
+        if (this.#options.othersAct === true && code === status.FAILED_PRECONDITION) continue;
         this.unexplained.push(`${claim.name}: ${String(error)}`);
       }
     }
@@ -166,22 +171,21 @@ export class Load {
   }
 
   async #write(claim: Claim): Promise<void> {
-    if (claim.kind === 'block') return;
     this.#count += 1;
     const repeats = 1 + this.#random.below(this.#options.repeats ?? 200);
     const text = `${claim.name} ${this.#count} `.repeat(repeats);
-    const path = await this.#world.stagingPathOf(claim.name);
     claim.text = undefined;
-    await calls.writeSynced(path, 'file', text);
+    await writeText(this.#world, claim, text);
     claim.text = text;
   }
 
   /** What was written is what is read, also after the volume was unstaged, grown or cut meanwhile. */
   async #verify(claim: Claim): Promise<void> {
     if (claim.text === undefined) return;
-    const path = join(await this.#world.stagingPathOf(claim.name), 'file');
-    const found = await readFile(path, 'utf8');
-    if (found !== claim.text) throw new Error(`${path} does not hold what was synced to it`);
+    const found = await readText(this.#world, claim, claim.text.length);
+    if (found !== claim.text) {
+      throw new Error(`${claim.name} does not hold what was synced to it: '${found.slice(0, 60)}'`);
+    }
     this.verifiedBytes += Buffer.byteLength(found);
   }
 
@@ -263,8 +267,38 @@ export async function brokenFacts(
 async function brokenText(world: World, fact: Fact): Promise<readonly string[]> {
   const { name, kind, text } = fact;
   await calls.stage(world, name, kind);
-  if (text === undefined || kind === 'block') return [];
-  const path = join(await world.stagingPathOf(name), 'file');
-  const found = await readFile(path, 'utf8').catch((error: unknown) => String(error));
+  if (text === undefined) return [];
+  const found = await readText(world, fact, text.length).catch((error: unknown) => String(error));
   return found === text ? [] : [`${name}: synced text is lost: '${found.slice(0, 60)}'`];
+}
+
+/** In each volume, raw ones too, stands a text that begins with its own name: its mark. */
+const placeOfText = async (world: World, { name, kind }: { name: string; kind: Kind }) =>
+  join(await world.stagingPathOf(name), kind === 'block' ? 'device' : 'file');
+
+async function writeText(world: World, of: { name: string; kind: Kind }, text: string) {
+  if (of.kind !== 'block') {
+    await calls.writeSynced(await world.stagingPathOf(of.name), 'file', text);
+    return;
+  }
+  const device = await open(await placeOfText(world, of), 'r+');
+  try {
+    await device.write(text, 0);
+    await device.sync();
+  } finally {
+    await device.close();
+  }
+}
+
+/** Of a raw volume, whose end nothing marks, so many bytes. */
+async function readText(world: World, of: { name: string; kind: Kind }, length: number) {
+  const path = await placeOfText(world, of);
+  if (of.kind !== 'block') return readFile(path, 'utf8');
+  const device = await open(path);
+  try {
+    const { buffer } = await device.read(Buffer.alloc(length), 0, length, 0);
+    return buffer.toString('utf8');
+  } finally {
+    await device.close();
+  }
 }

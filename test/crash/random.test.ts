@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { onNode } from '../helpers/on-node.ts';
+import { Crowd } from './crowd.ts';
 import { brokenInvariants, settled } from './invariants.ts';
 import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
@@ -12,22 +13,36 @@ const loadMs = isSample ? 20_000 : 150_000;
 const startUps = isSample ? 4 : 60;
 const workers = 8;
 
+/** Waits until the driver has answered so many calls more. */
+async function answered(load: Load, more: number): Promise<void> {
+  const enough = load.done + more;
+  for (const giveUpAt = Date.now() + 20_000; load.done < enough && Date.now() < giveUpAt; ) {
+    await delay(10);
+  }
+}
+
 for (const ground of ['directory', 'xfs'] as const) {
   onNode(`killed at random instants under load (${ground} pool)`, async (t) => {
     t.timeout(15 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed);
     const world = await World.make({ ground });
-    const load = new Load(world, random);
+    const load = new Load(world, random, { othersAct: true });
+    const crowd = new Crowd(world, makeRandom(seed + 2));
     let kills = 0;
     try {
       for (const giveUpAt = Date.now() + loadMs; Date.now() < giveUpAt; kills += 1) {
         const running = load.run(workers);
+        const others = crowd.run();
         await delay(50 + random.below(1_500));
+        // However slow the machine is, something must have happened.
+        await answered(load, 1 + random.below(10));
         const { driver } = world;
         const killed = driver.kill();
         load.stop();
+        crowd.stop();
         await killed;
+        await others;
         await delay(thawMs);
         t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kill');
         await running;
@@ -37,7 +52,8 @@ for (const ground of ['directory', 'xfs'] as const) {
         t.deepEqual(await load.brokenClaims(), [], 'what was acknowledged');
       }
       t.deepEqual(load.unexplained, []);
-      t.log(`${kills} kills, ${load.done} calls answered`);
+      const others = [...crowd.done].map(([what, times]) => `${what} ${times}`).join(', ');
+      t.log(`${kills} kills, ${load.done} calls answered; others: ${others}`);
       await world.clear();
       await settled(placeOf(world));
       t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
@@ -60,10 +76,7 @@ for (const ground of ['directory', 'xfs'] as const) {
       for (let round = 0; round < startUps; round += 1) {
         const running = load.run(workers);
         // Enough must have happened for a start to have work, however slow the machine is.
-        const enough = load.done + 10;
-        for (const giveUpAt = Date.now() + 20_000; load.done < enough && Date.now() < giveUpAt; ) {
-          await delay(10 + random.below(20));
-        }
+        await answered(load, 10);
         const killed = world.driver.kill();
         load.stop();
         await killed;

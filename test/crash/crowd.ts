@@ -1,0 +1,94 @@
+/** Others who act on the node while the driver works and is killed: each does one thing for a moment and ends it. */
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MiB } from '../../src/units.ts';
+import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { type LetGo, realPassersBy } from '../helpers/passers-by.ts';
+import type { Random } from './random.ts';
+import type { World } from './world.ts';
+
+export class Crowd {
+  readonly #world: World;
+  readonly #random: Random;
+  #stopped = true;
+  /** What was done, and how often. */
+  readonly done = new Map<string, number>();
+
+  constructor(world: World, random: Random) {
+    this.#world = world;
+    this.#random = random;
+  }
+
+  /** Until `stop`; nothing of it is left when this resolves. */
+  async run(): Promise<void> {
+    this.#stopped = false;
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-crowd-'));
+    try {
+      await Promise.all([this.#walk(directory, 'a'), this.#walk(directory, 'b')]);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #walk(directory: string, name: string): Promise<void> {
+    while (!this.#stopped) {
+      // What it was about to use may be gone by then.
+      const letGo = await this.#begin(directory, name).catch(() => undefined);
+      for (let left = this.#random.below(12); left > 0 && !this.#stopped; left -= 1)
+        await delay(50);
+      await letGo?.();
+      await delay(20);
+    }
+  }
+
+  async #begin(directory: string, name: string): Promise<LetGo | undefined> {
+    const what = this.#random.pick(['device', 'file', 'number', 'mount'] as const);
+    const letGo = await this.#act[what](directory, name);
+    if (letGo !== undefined) this.done.set(what, (this.done.get(what) ?? 0) + 1);
+    return letGo;
+  }
+
+  readonly #act = {
+    /** Opens a volume's device, as udev and LVM do. */
+    device: async (): Promise<LetGo | undefined> => {
+      const found = this.#pick(await devicesBelow(this.#world.directory));
+      return found === undefined ? undefined : realPassersBy.openFile(found.device);
+    },
+    /** Keeps a file of a staged volume open: it cannot be unmounted. */
+    file: async (): Promise<LetGo | undefined> => {
+      const target = this.#pick(await this.#stagedPaths());
+      if (target === undefined) return undefined;
+      const file = this.#pick(await readdir(target));
+      return file === undefined ? undefined : realPassersBy.openFile(join(target, file));
+    },
+    /** Takes the lowest free number for an image of its own. */
+    number: async (directory: string, name: string): Promise<LetGo | undefined> => {
+      const image = join(directory, name);
+      await writeFile(image, Buffer.alloc(Number(MiB), `of a stranger `));
+      const number = await realPassersBy.attach(image);
+      return () => realPassersBy.clearDevice(number);
+    },
+    /** Keeps a staged volume mounted where the driver does not see it. */
+    mount: async (): Promise<LetGo | undefined> => {
+      const target = this.#pick(await this.#stagedPaths());
+      if (target === undefined) return undefined;
+      return realPassersBy.mountElsewhere(target, this.#world.directory);
+    },
+  };
+
+  async #stagedPaths(): Promise<readonly string[]> {
+    return (await mountsBelow(this.#world.pathOf('staging'))).filter(
+      (target) => !target.endsWith('/device'),
+    );
+  }
+
+  #pick<T>(from: readonly T[]): T | undefined {
+    return from[this.#random.below(from.length)];
+  }
+}
