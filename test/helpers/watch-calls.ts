@@ -2,6 +2,7 @@
 export class Watch {
   readonly calls: { readonly name: string; readonly args: readonly unknown[] }[] = [];
   readonly #hangs = new Map<string, Promise<void>[]>();
+  #storm: { in: number; times: number; readonly errorOf: (name: string) => Error } | undefined;
   readonly #failures = new Map<string, { readonly error: Error; readonly after: boolean }[]>();
 
   /** The same object, whose asynchronous methods are recorded as `room.method`. */
@@ -22,6 +23,15 @@ export class Watch {
     this.#failures.set(name, failures);
   }
 
+  /** Of all calls that follow, the n-th (from 1) and the `times - 1` after it fail, before they do anything. */
+  failNth(
+    nth: number,
+    errorOf: (name: string) => Error,
+    { times = 1 }: { times?: number } = {},
+  ): void {
+    this.#storm = { in: nth, times, errorOf };
+  }
+
   /** The next call of that name does nothing until the answer is called. */
   hangNext(name: string): () => void {
     let release = (): void => undefined;
@@ -36,6 +46,7 @@ export class Watch {
   clearFailures(): void {
     this.#failures.clear();
     this.#hangs.clear();
+    this.#storm = undefined;
   }
 
   #call(name: string, args: readonly unknown[], work: () => unknown): unknown {
@@ -44,8 +55,16 @@ export class Watch {
     return hang === undefined ? this.#go(name, work) : hang.then(() => this.#go(name, work));
   }
 
+  #stormFailure(name: string): { error: Error; after: boolean } | undefined {
+    const storm = this.#storm;
+    if (storm === undefined) return undefined;
+    storm.in -= 1;
+    if (storm.in > 0 || storm.in <= -storm.times) return undefined;
+    return { error: storm.errorOf(name), after: false };
+  }
+
   #go(name: string, work: () => unknown): unknown {
-    const failure = this.#failures.get(name)?.shift();
+    const failure = this.#failures.get(name)?.shift() ?? this.#stormFailure(name);
     // What is iterated asynchronously fails when it is iterated.
     if (/^extents\.(?:map|data)$/.test(name))
       return failure === undefined ? work() : failingIteration(failure.error);

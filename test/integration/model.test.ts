@@ -2,18 +2,20 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { KernelError } from '../../src/host/errors.ts';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { realPassersBy } from '../helpers/passers-by.ts';
 import { Watch } from '../helpers/watch-calls.ts';
+import { checkOptions, failureOf } from '../model/check.ts';
 import { realMarks } from '../model/marks.ts';
-import { failureOf, runSteps } from '../model/run.ts';
+import { runSteps } from '../model/run.ts';
 import { type Step, steps, withOneHolder } from '../model/steps.ts';
 import { errorOf, type Node, subjectOn } from '../model/subject.ts';
 
-const runs = Number(process.env['LOOPCSI_MODEL_RUNS'] ?? 12);
+const { parameters, timeoutMs } = checkOptions<[readonly Step[]]>({ runs: 12, limitMs: 120_000 });
 
 /** The real host, with calls that can be made to fail. */
 function watched(host: Host, watch: Watch): Host {
@@ -51,6 +53,9 @@ async function problemIn(
     failNext: (failure) => {
       watch.failNext(failure.name, errorOf(failure), { after: failure.after });
     },
+    failNth: (nth, errno, times) => {
+      watch.failNth(nth, (name) => new KernelError(name, errno, 'a test'), { times });
+    },
     clearFailures: () => {
       watch.clearFailures();
     },
@@ -73,7 +78,7 @@ for (const ground of ['directory', 'xfs'] as const) {
   onNode(
     `random calls, failures, deaths on real devices: as the model says (${ground} pool)`,
     async (t) => {
-      t.timeout(9 * 60_000);
+      t.timeout(timeoutMs);
       const problems: string[] = [];
       const result = await fc.check(
         fc.asyncProperty(steps.map(withOneHolder), async (sequence) => {
@@ -81,7 +86,7 @@ for (const ground of ['directory', 'xfs'] as const) {
           problems.push(...(problem === undefined ? [] : [problem]));
           return problem === undefined;
         }),
-        { numRuns: runs, interruptAfterTimeLimit: 120_000, markInterruptAsFailure: false },
+        parameters,
       );
       t.false(result.failed, failureOf(result, problems));
       t.true(result.numRuns > 0);

@@ -232,7 +232,7 @@ function snapshot(
 /** Another answer that is right while others use the same devices and mounts, and what it leaves. */
 export interface Refusal {
   readonly answers: readonly Answer[];
-  readonly after: (state: State) => void;
+  readonly after: (state: State, answer: Answer) => void;
 }
 
 const changesNothing = (): void => undefined;
@@ -294,7 +294,7 @@ function leavesLostTargets(v: VolumeName): Refusal {
 /** Whether a call meets a volume whose device was taken away, of which only the end of its use is said. */
 export function meetsLoss(state: State, step: CallStep): boolean {
   const isLost = (name: string | undefined): boolean => {
-    const volume = isVolume(name ?? '') ? state.volumes.get(name as VolumeName) : undefined;
+    const volume = name !== undefined && isVolume(name) ? state.volumes.get(name) : undefined;
     if (volume === undefined) return false;
     return volume.staged?.isLost === true || [...volume.targets.values()].some((one) => one.isLost);
   };
@@ -337,10 +337,10 @@ function leaveSpare(state: State, v: VolumeName): void {
 /** What looks like an expansion that was cut short is finished: an unstage that did not end has left the same. */
 function stagesAgain(step: CallStep & { do: 'nodeExpand' }): Refusal {
   return {
-    answers: ['ok'],
-    after: (state) => {
+    answers: ['ok', 'busy', 'wrong-state'],
+    after: (state, answer) => {
       const volume = state.volumes.get(step.v);
-      if (volume?.others.unfinished === undefined) return;
+      if (answer !== 'ok' || volume?.others.unfinished === undefined) return;
       const { noatime } = volume.others.unfinished;
       expand(state, { ...step, do: 'expand' });
       stage(state, { do: 'stage', v: step.v, noatime });

@@ -1,6 +1,5 @@
 /** Runs steps on a driver and on the model side by side, and compares every answer and what stands after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
-import type { RunDetails } from 'fast-check';
 import { VolumeError } from '../../src/errors.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
@@ -30,16 +29,6 @@ import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
 import type { Subject } from './subject.ts';
 
-/** What a check found, with all that is needed to see it again. `problems` are those of its runs, the smallest last. */
-export function failureOf<T>(
-  { seed, counterexamplePath, counterexample, errorInstance }: RunDetails<T>,
-  problems: readonly string[],
-): string {
-  const thrown = errorInstance instanceof Error ? String(errorInstance.stack) : '';
-  const replay = `seed ${seed}, path '${counterexamplePath ?? ''}'`;
-  return [problems.at(-1) ?? '', thrown, replay, JSON.stringify(counterexample)].join('\n');
-}
-
 /** Far above what any takes, also where every step is a real mount. */
 const stepBoundMs = 30_000;
 
@@ -52,7 +41,14 @@ export async function runSteps(
   options: ModelOptions,
 ): Promise<string | undefined> {
   const state = emptyState();
-  const context = { state, kinds: new Map(), options, others: new Others(subject), made: 0 };
+  const context = {
+    state,
+    kinds: new Map(),
+    options,
+    others: new Others(subject),
+    hasFailedTwice: false,
+    made: 0,
+  };
   for (const v of volumeNames) await mkdir(stagingOf(subject, v), { recursive: true });
   try {
     for (const [index, step] of steps.entries()) {
@@ -114,6 +110,8 @@ interface Context {
   readonly kinds: Map<VolumeName, Kind>;
   readonly options: ModelOptions;
   readonly others: Others;
+  /** A failure may have met what cleans up after another one: the next start does it. */
+  hasFailedTwice: boolean;
   /** Marks given so far. */
   made: number;
 }
@@ -136,6 +134,8 @@ class StepRun {
         return undefined;
       case 'failing':
         return this.#failing(step);
+      case 'nthFails':
+        return this.#nthFails(step);
       case 'dying':
         return this.#dying(step.call, step.at);
       case 'both':
@@ -170,10 +170,9 @@ class StepRun {
     const expected = apply(state, step, options);
     const answer = await this.#call(step);
     if (answer === expected) return undefined;
-    if (refusal === undefined || !refusal.answers.some((one) => one === answer)) {
-      return `answered ${answer}, must answer ${expected}`;
-    }
-    refusal.after(before);
+    const refused = refusal?.answers.find((one) => one === answer);
+    if (refused === undefined) return `answered ${answer}, must answer ${expected}`;
+    refusal?.after(before, refused);
     replaceState(state, before);
     return undefined;
   }
@@ -190,6 +189,17 @@ class StepRun {
     const wrong = await this.#plain(next);
     if (isGivenUp) await this.#restart();
     return wrong === undefined ? undefined : `after ${answer} with ${failure.name}: ${wrong}`;
+  }
+
+  async #nthFails(asked: Step & { do: 'nthFails' }): Promise<string | undefined> {
+    const { call: step, nth, errno, times } = asked;
+    this.#subject.failNth(nth, errno, times);
+    this.#context.hasFailedTwice ||= times > 1;
+    const answer = await this.#call(step);
+    this.#subject.clearFailures();
+    if (answer.startsWith('?')) return `failed without a reason: ${answer}`;
+    const wrong = await this.#plain(step);
+    return wrong === undefined ? undefined : `after ${answer}: ${wrong}`;
   }
 
   async #restart(): Promise<void> {
@@ -259,6 +269,7 @@ class StepRun {
 function callsOf(step: Step): readonly CallStep[] {
   switch (step.do) {
     case 'failing':
+    case 'nthFails':
     case 'dying':
       return [step.call];
     case 'both':
@@ -401,6 +412,7 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
     }
   }
   for (const s of snapshotNames) await run.step({ do: 'deleteSnapshot', s });
+  if (context.hasFailedTwice) await subject.restart();
   const { domain } = subject.opened();
   await domain.trash.settled();
   const left: string[] = [];

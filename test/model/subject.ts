@@ -27,6 +27,8 @@ export interface Subject {
   readonly opened: () => OpenedVolumes;
   /** The next call of the host with that name fails; answers how to take that back. */
   readonly failNext: (failure: Failure) => void;
+  /** The n-th call of the host from now on fails, and `times - 1` after it. */
+  readonly failNth: (nth: number, errno: string, times: number) => void;
   readonly clearFailures: () => void;
   /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
   readonly dieAt: (nth: number) => Promise<void>;
@@ -48,6 +50,7 @@ export interface Node {
   readonly passersBy: PassersBy;
   readonly marks: Marks;
   readonly failNext: Subject['failNext'];
+  readonly failNth: Subject['failNth'];
   readonly clearFailures: Subject['clearFailures'];
 }
 
@@ -67,6 +70,9 @@ export async function fakeNode(options: {
     marks: fakeMarks(host.kernel),
     failNext: (failure) => {
       host.failNext(failure.name, errorOf(failure), { after: failure.after });
+    },
+    failNth: (nth, errno, times) => {
+      host.watch.failNth(nth, (name) => new KernelError(name, errno, 'a test'), { times });
     },
     clearFailures: () => {
       host.watch.clearFailures();
@@ -141,6 +147,7 @@ export async function subjectOn(
     nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),
     opened: () => opened,
     failNext: node.failNext,
+    failNth: node.failNth,
     clearFailures: node.clearFailures,
     dieAt: (nth) => {
       countdown = nth;
