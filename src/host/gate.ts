@@ -191,21 +191,21 @@ export class Gate {
 
   #pump(lane: Lane): void {
     if (lane.running !== undefined) return;
-    const entry = lane.waiting[0];
-    if (entry === undefined) {
+    if (lane.waiting.length === 0) {
       this.#ready.delete(lane);
       this.#lanes.delete(lane.owner);
       return;
     }
-    const available = this.#availableTo(entry.ground);
-    if (available < 1) {
+    // A device may be asked by volumes of several pools: those whose own disk hangs do not keep the others from it.
+    const at = lane.waiting.findIndex(({ ground }) => this.#availableTo(ground) > 0);
+    const [entry] = at < 0 ? [] : lane.waiting.splice(at, 1);
+    if (entry === undefined) {
       this.#ready.add(lane);
       return;
     }
-    entry.threads = Math.min(entry.wantedThreads, available);
+    entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.ground));
     this.#hold(entry, entry.threads);
     this.#ready.delete(lane);
-    lane.waiting.shift();
     lane.running = { entry, startedAtMs: performance.now() };
     clearTimeout(entry.timer);
     entry.timer = setTimeout(() => {

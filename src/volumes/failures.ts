@@ -1,5 +1,6 @@
 import { messageOf, VolumeError } from '../errors.ts';
 import { CommandError, hasErrno, isStorageFailure, StuckError } from '../host/errors.ts';
+import { onGround } from '../host/gate.ts';
 import { MiB } from '../units.ts';
 import type { Pool } from './pools/pool.ts';
 
@@ -63,14 +64,14 @@ async function isFull(error: unknown, pool: Pool | undefined): Promise<boolean> 
   return facts !== undefined && facts.freeBytes < MiB;
 }
 
-/** Runs `work` and explains what it throws. */
+/** Runs `work`, whose blocking calls wait for the disk of `pool`, and explains what it throws. */
 export async function explained<T>(
   what: string,
   pool: Pool | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
   try {
-    return await work();
+    return await (pool === undefined ? work() : onGround(pool.name, work));
   } catch (error) {
     throw await explain(error, what, pool);
   }

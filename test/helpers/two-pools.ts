@@ -95,10 +95,22 @@ export class TwoPools {
   }
 
   async stage(volume_id: string): Promise<string> {
-    const staging_target_path = join(this.directory, `staging-${volume_id}`);
+    const staging_target_path = this.stagingPathOf(volume_id);
     await mkdir(staging_target_path, { recursive: true });
     const request = { volume_id, staging_target_path, volume_capability: capability };
     await this.node.NodeStageVolume(request, { timeoutMs: boundMs });
+    return staging_target_path;
+  }
+
+  stagingPathOf(volume_id: string): string {
+    return join(this.directory, `staging-${volume_id}`);
+  }
+
+  async stageBlock(volume_id: string, timeoutMs = boundMs): Promise<string> {
+    const staging_target_path = this.stagingPathOf(volume_id);
+    await mkdir(staging_target_path, { recursive: true });
+    const request = { volume_id, staging_target_path, volume_capability: blockCapability };
+    await this.node.NodeStageVolume(request, { timeoutMs });
     return staging_target_path;
   }
 

@@ -1,9 +1,11 @@
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
+import { until } from '../helpers/until.ts';
 
 onNode('a pool whose disk hangs stops no other pool, and goes on when its disk does', async (t) => {
   t.timeout(5 * 60_000);
@@ -60,6 +62,115 @@ onNode('a pool whose disk hangs stops no other pool, and goes on when its disk d
     t.deepEqual(await both.end(), []);
   }
 });
+
+/** Volumes whose calls hang: more than the driver has threads, and than it lets wait for one disk. */
+const width = 150;
+/** How much slower a life beside them may be than one alone, on a busy machine. */
+const slowerBy = 8;
+const graceMs = 2_000;
+
+/** Milliseconds of a whole life of a volume of the good pool. */
+async function lifeMs(both: TwoPools, name: string): Promise<number> {
+  const startedAtMs = performance.now();
+  await both.live(name);
+  return performance.now() - startedAtMs;
+}
+
+onNode(
+  `${width} calls on a pool that hangs slow no other pool down, and end when it goes on`,
+  async (t) => {
+    t.timeout(8 * 60_000);
+    const both = await TwoPools.make();
+    const { controller, node } = both;
+    const ground = join(both.directory, 'pool');
+    const patient = { timeoutMs: 120_000 };
+    let isDone = false;
+    try {
+      const volumes = await Promise.all(
+        Array.from({ length: width }, (_, index) => both.createBlock(`wide-${index}`, 'hung')),
+      );
+      const beside = await both.create('beside', 'good');
+      const alone = [await lifeMs(both, 'alone-0'), await lifeMs(both, 'alone-1')];
+      const bound = Math.max(...alone) * slowerBy + graceMs;
+      const staged = volumes.slice(0, 40);
+      const paths = new Map<string, string>();
+      for (const volume_id of staged) paths.set(volume_id, await both.stageBlock(volume_id));
+      await execa('fsfreeze', ['--freeze', ground]);
+      const hung: Promise<number>[] = [];
+      try {
+        for (const [index, volume_id] of volumes.entries()) {
+          const staging_target_path = paths.get(volume_id);
+          const call =
+            staging_target_path !== undefined
+              ? node.NodeUnstageVolume({ volume_id, staging_target_path }, patient)
+              : index % 4 === 0
+                ? controller.DeleteVolume({ volume_id }, patient)
+                : index % 4 === 1
+                  ? controller.CreateSnapshot(
+                      { name: `s-${index}`, source_volume_id: volume_id },
+                      patient,
+                    )
+                  : both.stageBlock(volume_id, patient.timeoutMs);
+          hung.push(codeOf(call));
+        }
+        for (let index = 0; index < 20; index += 1) {
+          hung.push(codeOf(both.create(`new-${index}`, 'hung', patient.timeoutMs)));
+        }
+        // Before the pool is known to hang, and after it is refused.
+        for (let round = 0; round < 12; round += 1) {
+          const tookMs = await lifeMs(both, `good-${round}`);
+          t.true(tookMs < bound, `${tookMs} ms beside, ${alone.join(', ')} ms alone`);
+          const startedAtMs = performance.now();
+          t.true((await both.identity.Probe({}, { timeoutMs: boundMs })).ready?.value);
+          const { volume_health } = await node.NodeGetVolumeHealth(
+            { volume_id: beside },
+            { timeoutMs: boundMs },
+          );
+          t.deepEqual(volume_health?.health_statuses, [], 'the volume beside is well');
+          t.true(performance.now() - startedAtMs < bound);
+          await delay(1_000);
+        }
+      } finally {
+        await execa('fsfreeze', ['--unfreeze', ground]);
+      }
+      const codes = await Promise.all(hung);
+      t.false(codes.includes(status.DEADLINE_EXCEEDED), 'all have ended');
+      // What was asked for is done when it is asked for again, as its callers do.
+      for (const volume_id of volumes) {
+        const staging_target_path = paths.get(volume_id) ?? both.stagingPathOf(volume_id);
+        await untilOk(() => node.NodeUnstageVolume({ volume_id, staging_target_path }));
+        await untilOk(() => controller.DeleteVolume({ volume_id }));
+      }
+      for (const { snapshot } of (await controller.ListSnapshots({})).entries) {
+        await untilOk(() =>
+          controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' }),
+        );
+      }
+      for (const { volume } of (await controller.ListVolumes({})).entries) {
+        await untilOk(() => controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' }));
+      }
+      t.deepEqual((await controller.ListVolumes({})).entries, []);
+      await until('no call is stuck', async () =>
+        /^loopcsi_stuck_owners 0$/m.test((await both.http('/metrics')).text),
+      );
+      isDone = true;
+    } finally {
+      await execa('fsfreeze', ['--unfreeze', ground], { reject: false });
+      const left = await both.end();
+      // What a failure leaves would only hide it.
+      if (isDone) t.deepEqual(left, []);
+    }
+  },
+);
+
+/** Once its disk answers, a call that is made again succeeds. */
+async function untilOk(call: () => Promise<unknown>): Promise<void> {
+  await until(
+    'the repeated call succeeds',
+    async () => (await codeOf(call())) === status.OK,
+    90_000,
+  );
+}
 
 onNode('a volume that stands still stops no other one of its pool', async (t) => {
   t.timeout(3 * 60_000);

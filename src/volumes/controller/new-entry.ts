@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import { onGround } from '../../host/gate.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -61,7 +62,12 @@ export function newName(pool: Pool): string {
 }
 
 /** A directory of its own in the pool's `tmp/`. */
-export async function newDirectory(domain: Domain, pool: Pool): Promise<string> {
+export function newDirectory(domain: Domain, pool: Pool): Promise<string> {
+  // A group has members in several pools, each with a disk of its own.
+  return onGround(pool.name, () => makeNewDirectory(domain, pool));
+}
+
+async function makeNewDirectory(domain: Domain, pool: Pool): Promise<string> {
   const temporary = newName(pool);
   await domain.host.files.makeNewDirectory(temporary);
   try {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { onGround } from '../../host/gate.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { finishNew, newDirectory, placeNew } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';
@@ -60,7 +61,9 @@ export async function makeMembers(
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
-      await finishNew(domain, entryOf(member), { temporary, record });
+      await onGround(member.pool.name, () =>
+        finishNew(domain, entryOf(member), { temporary, record }),
+      );
       return { ...member, record };
     }),
   );
@@ -97,9 +100,11 @@ export async function placeMember(
   member: NewMember & { record: SnapshotRecord },
 ): Promise<void> {
   const { pool, id, temporary, record } = member;
-  const stands = await placeNew(domain, entryOf(member), { temporary, record });
+  const place = () =>
+    onGround(pool.name, () => placeNew(domain, entryOf(member), { temporary, record }));
+  const stands = await place();
   if (stands === record) return;
   // Left by a group that failed and could not be removed: it shows another instant.
   await domain.trash.discard(pool, 'snapshots', id);
-  await placeNew(domain, entryOf(member), { temporary, record });
+  await place();
 }

@@ -125,7 +125,7 @@ export const gate: Kind = {
     {
       name: 'calls side by side take more threads than are free',
       file: 'host/gate.ts',
-      text: 'entry.threads = Math.min(entry.wantedThreads, available);',
+      text: 'entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.ground));',
       by: 'entry.threads = entry.wantedThreads;',
       red: ['host/gate'],
     },

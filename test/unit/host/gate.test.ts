@@ -262,6 +262,21 @@ test('several disks that hang leave threads to those that do not', async (t) => 
   t.is(await gate.run('call', quick), 'quick');
 });
 
+test('who waits for a disk that hangs keeps no other from the same owner', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 2);
+  const hung = [new Hanging(), new Hanging()] as const;
+  const results = hung.map((call, index) =>
+    ownedBy(`volume ${index}`, () => gate.run('call', call.work), 'hung'),
+  );
+  await Promise.all(hung.map(({ started }) => started));
+  const behind = ownedBy('/dev/loop0', () => gate.run('open', quick), 'hung');
+  t.is(await ownedBy('/dev/loop0', () => gate.run('open', quick), 'good'), 'quick');
+  for (const call of hung) call.end();
+  t.is(await behind, 'quick');
+  await Promise.all(results);
+});
+
 test('work within another owner’s may be told to stand on a ground', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 1);
