@@ -4,6 +4,14 @@ import type { RecordFiles } from './record-files.ts';
 
 const stringMap = v.record(v.string(), v.string());
 
+/** The last millisecond of the year 9999: no calendar of a front goes further (google.protobuf.Timestamp). */
+const lastMomentMs = 253_402_300_799_999;
+/** Milliseconds; a number that is no moment becomes the nearest one, so that one record never fails a list of all. */
+const momentMs = v.pipe(
+  v.number(),
+  v.transform((ms) => Math.round(Math.min(Math.max(ms, 0), lastMomentMs))),
+);
+
 /** Where the first bytes of a volume came from. */
 const source = v.nullable(
   looseRecord({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
@@ -37,7 +45,7 @@ export const volumeRecord = looseRecord({
   ephemeralTarget: v.nullable(v.string()),
   /** Mount options that are part of the volume (Docker's `mountOptions`); a CSI request brings its own. */
   mountOptions: v.array(v.string()),
-  createdAtMs: v.number(),
+  createdAtMs: momentMs,
 });
 export type VolumeRecord = Readonly<v.InferOutput<typeof volumeRecord>>;
 
@@ -64,9 +72,9 @@ export const snapshotRecord = looseRecord({
     }),
   ),
   /** Milliseconds the source stood still for the cut; 0 when it was idle. */
-  frozenMs: v.number(),
+  frozenMs: momentMs,
   parameters: stringMap,
-  createdAtMs: v.number(),
+  createdAtMs: momentMs,
 });
 export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
 
@@ -77,9 +85,9 @@ export const groupRecord = looseRecord({
   name: v.string(),
   sourceVolumeIds: v.array(v.string()),
   snapshotIds: v.array(v.string()),
-  frozenMs: v.number(),
+  frozenMs: momentMs,
   parameters: stringMap,
-  createdAtMs: v.number(),
+  createdAtMs: momentMs,
 });
 export type GroupRecord = Readonly<v.InferOutput<typeof groupRecord>>;
 
@@ -89,7 +97,7 @@ export const poolMarker = looseRecord({
   uuid: v.string(),
   /** The node whose volumes these are: 8 hexadecimal digits, the end of every id. */
   nodeTag: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)),
-  createdAtMs: v.number(),
+  createdAtMs: momentMs,
 });
 export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
 

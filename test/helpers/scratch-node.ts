@@ -46,6 +46,7 @@ export interface ScratchNode {
   readonly volumes: Volumes;
   readonly local: LocalVolumes;
   readonly domain: Domain;
+  readonly administration: OpenedVolumes['administration'];
   /** A path below the scratch directory that does not exist yet; its parent does. */
   pathOf(name: string): string;
   /** Closes the driver as SIGTERM does and opens it again, as a new process would. */
@@ -139,6 +140,9 @@ export async function scratchNode(
     },
     get domain() {
       return opened.domain;
+    },
+    get administration() {
+      return opened.administration;
     },
     pathOf: (name) => join(directory, name),
     restart: async ({ reached, pool, whileClosed } = {}) => {

@@ -15,6 +15,11 @@ const keepMs = 10 * 60_000;
 const joinBlocks = 8;
 const blockBytes = 4096;
 const readBytes = 1024 * 1024;
+/**
+ * What is read of an image at most. Where the pool's filesystem cannot tell data from holes (SEEK_HOLE), all of an image counts as
+ * data, and reading it whole would cost more than many runs of mkfs.
+ */
+const dataBytes = 64n * 1024n * 1024n;
 
 /** The templates of one process, in memory, by what mkfs.ext4 was asked for; the least recently used goes first. */
 export class Ext4Templates {
@@ -53,8 +58,11 @@ async function readRuns(imagePath: string): Promise<readonly Run[] | undefined> 
   const blocks: Run[] = [];
   const chunk = Buffer.allocUnsafe(readBytes);
   const zeroes = Buffer.alloc(blockBytes);
+  let sum = 0n;
   const isFilled = await withOpen(imagePath, openFlags.read, async (handle) => {
     for await (const { offset, length } of makeExtents().data(imagePath)) {
+      sum += length;
+      if (sum > dataBytes) return false;
       const end = Number(offset + length);
       for (let at = Number(offset) - (Number(offset) % blockBytes); at < end; at += readBytes) {
         const size = Math.min(readBytes, end - at);

@@ -10,7 +10,7 @@ import { volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
-import type { FoundVolume } from '../pools/pools.ts';
+import type { FoundVolume, Pools } from '../pools/pools.ts';
 import { lookAgainAtAside } from '../pools/twins.ts';
 import { createFromSource } from '../snapshots/restore.ts';
 import { requireSourceHere } from '../snapshots/source-node.ts';
@@ -53,8 +53,10 @@ export async function createVolume(
       // Before the pools are asked: whether they are all served here says nothing about a source that is elsewhere.
       const what = `volume '${input.name}'`;
       requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
-      // Names are unique over all pools: the one that is away may hold it already.
-      if (input.settings.pool === undefined) domain.pools.requireAllServed();
+      // A source or the request says which pool it is; else one that is not served may hold the name already.
+      if (input.source === null && input.settings.pool === undefined) {
+        requireNameFree(domain.pools, input.name);
+      }
       if (input.source !== null) {
         return createFromSource(domain, operation, { id, input, source: input.source });
       }
@@ -70,6 +72,21 @@ export async function createVolume(
       return { record: made, pool: pool.name };
     },
   );
+}
+
+/** Names are unique over all pools. Throws `unavailable` while one of them cannot be asked, and says how to go on without it. */
+function requireNameFree(pools: Pools, name: string): void {
+  try {
+    pools.requireAllServed();
+  } catch (error) {
+    const served = pools.served.map((pool) => pool.name);
+    if (!(error instanceof VolumeError) || served.length === 0) throw error;
+    throw new VolumeError(
+      error.reason,
+      `${error.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
+      { cause: error },
+    );
+  }
 }
 
 /** What the volume will be mounted with for life is refused now, not at the first mount. Throws `invalid` naming the word. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Files } from '../../host/host.ts';
+import type { Files, LoopDevice } from '../../host/host.ts';
 import { LaterVersionError } from '../../state/decode.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {
@@ -17,6 +17,7 @@ import {
   writeRecord,
 } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { isMountOf, isNodeOf } from '../node/attachment.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { Pool } from './pool.ts';
 
@@ -72,7 +73,7 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
       'unavailable',
-      `pool '${name}': ${root} holds no pool, so there is nothing to adopt; mount its disk, or make a new pool with 'loopcsi pool init ${name}'`,
+      `pool '${name}': ${root} holds no pool, so there is nothing to adopt; mount its disk, make a new pool with 'loopcsi pool init ${name}', or, where a pool was seen that is lost, give that up first with 'loopcsi pool forget ${name}'`,
       { cause: error },
     );
   }
@@ -91,25 +92,41 @@ async function takeLock(domain: Domain, root: string, name: string) {
   }
 }
 
+/** Detaches what a dead driver left attached and nobody uses. Throws `wrong-state`, with what ends it, for what is in use. */
 async function requireIdle(domain: Domain, root: string, name: string): Promise<void> {
-  const devices = await domain.host.loops.list();
-  const attached = new Map(
-    devices.map(({ backing, path }) => [`${backing.device}:${backing.inode}`, path]),
-  );
+  const { files, loops, mounts } = domain.host;
+  const devices = await loops.list();
+  const table = devices.length > 0 ? await mounts.list() : [];
+  const inUse: string[] = [];
   for (const area of ['volumes', 'ephemeral'] as const) {
-    for (const id of await entriesOf(domain.host.files, join(root, area))) {
-      const image = await domain.host.files
-        .imageStatus(join(root, area, id, 'disk.img'))
-        .catch(() => undefined);
-      const device =
-        image === undefined ? undefined : attached.get(`${image.device}:${image.inode}`);
-      if (device === undefined) continue;
-      throw new VolumeError(
-        'wrong-state',
-        `pool '${name}': the image of '${id}' is attached to ${device}; stop what uses it, then adopt again`,
-      );
+    for (const id of await entriesOf(files, join(root, area))) {
+      const path = join(root, area, id, 'disk.img');
+      const image = await files.imageStatus(path).catch(() => undefined);
+      for (const device of devices) {
+        if (image?.device !== device.backing.device || image.inode !== device.backing.inode)
+          continue;
+        const targets = table
+          .filter((mount) => isMountOf(mount, device) || isNodeOf(mount, device))
+          .map(({ target }) => target);
+        const isFree = targets.length === 0 && !(await loops.isInUse(device));
+        if (isFree && (await loops.detach(device)) === 'detached') continue;
+        inUse.push(wordsOfUse(id, device, targets));
+      }
     }
   }
+  if (inUse.length === 0) return;
+  throw new VolumeError(
+    'wrong-state',
+    `pool '${name}': ${inUse.join('; ')}; end the programs and containers that use them, then adopt again`,
+  );
+}
+
+function wordsOfUse(id: string, { path }: LoopDevice, targets: readonly string[]): string {
+  if (targets.length === 0) {
+    return `the image of '${id}' is attached to ${path}, which another mount namespace or process uses ('fuser -vm ${path}' names it)`;
+  }
+  const commands = targets.toReversed().map((target) => `umount ${target}`);
+  return `'${id}' is mounted at ${targets.join(', ')} (${commands.join(' && ')})`;
 }
 
 async function requireNamesFree(

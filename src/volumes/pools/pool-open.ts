@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
@@ -92,7 +92,7 @@ export async function openPoolDirectory(
   const { name } = settings;
   const { files } = deps.host;
   const seen = await deps.nodeState.seenAt(settings.path);
-  await requireDirectory(files, settings, seen);
+  await requireDirectory(deps.host, settings, seen);
   const directory = await files.realDirectory(settings.path);
   await requirePlace(settings, deps.host, directory);
   const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
@@ -135,11 +135,12 @@ async function makeAreas(files: Files, root: string): Promise<void> {
 }
 
 async function requireDirectory(
-  files: Files,
+  host: Host,
   settings: PoolSettings,
   seen: string | undefined,
 ): Promise<void> {
   const { name, path } = settings;
+  const { files } = host;
   try {
     await files.list(path);
   } catch (error) {
@@ -147,8 +148,16 @@ async function requireDirectory(
       throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
     }
     if (!settings.create || seen !== undefined) {
-      throw unavailable(name, `${path} does not exist; mount its disk, or make the directory`);
+      throw unavailable(
+        name,
+        `${path} does not exist; mount its disk, or make the directory${seen === undefined ? '' : givenUp(name)}`,
+      );
     }
+    if (settings.mountpointRequired) {
+      throw unavailable(name, `${path} does not exist; mount the pool's disk there`);
+    }
+    // Looked at before it is made: a refusal leaves nothing behind.
+    await requireKept(settings, files, await nearestThere(files, path));
     await files.makeDirectory(path);
   }
 }
@@ -158,13 +167,33 @@ async function requirePlace(settings: PoolSettings, host: Host, root: string): P
   if (settings.mountpointRequired && (await host.mounts.at(root)) === undefined) {
     throw unavailable(name, `${root} is not a mount point; mount the pool's disk there`);
   }
-  const filesystem = await filesystemOf(host.files, root);
-  if (!settings.force && (filesystem === 'tmpfs' || filesystem === 'overlayfs')) {
-    throw unavailable(
-      name,
-      `${root} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or add ',force' to the pool`,
-    );
-  }
+  await requireKept(settings, host.files, root);
+}
+
+/** Throws for a filesystem whose files end with the machine or the container. */
+async function requireKept(
+  { name, path, force }: PoolSettings,
+  files: Files,
+  there: string,
+): Promise<void> {
+  const filesystem = await filesystemOf(files, there);
+  if (force || (filesystem !== 'tmpfs' && filesystem !== 'overlayfs')) return;
+  throw unavailable(
+    name,
+    `${path} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or accept that by --force of 'loopcsi pool init' and by ',force' in the driver's --pool ${name}=${path},force`,
+  );
+}
+
+/** The path itself, or what is there of it. */
+async function nearestThere(files: Files, path: string): Promise<string> {
+  let there = path;
+  while (!(await files.exists(there)) && dirname(there) !== there) there = dirname(there);
+  return there;
+}
+
+/** What to do when the disk of a pool that was seen is not coming back. */
+function givenUp(name: string): string {
+  return `; if that pool is lost for good, give it up with 'loopcsi pool forget ${name}'`;
 }
 
 /** The marker of the pool in that directory; undefined when it is none. Throws `unavailable` when it cannot be read. */
@@ -198,7 +227,9 @@ async function firstInit(
   if (seen !== undefined) {
     throw unavailable(
       name,
-      `${root} has no pool.json, but pool ${seen} was seen there before: its disk is not mounted; mount it`,
+      (await hasRecords(deps.host.files, root))
+        ? `${root} has no pool.json, but the records of pool ${seen} are there; restore it from a backup, or write it again with 'loopcsi pool recover ${name}'`
+        : `${root} has no pool.json, but pool ${seen} was seen there before: its disk is not mounted; mount it${givenUp(name)}`,
     );
   }
   if (!settings.create) {
@@ -223,6 +254,15 @@ async function firstInit(
   await writeRecord(files, join(root, 'pool.json'), { schema: poolMarker, value: marker });
   await deps.reached('pool:marker-written');
   return marker;
+}
+
+/** Whether volumes or snapshots stand in a directory that lost its marker. */
+async function hasRecords(files: Files, root: string): Promise<boolean> {
+  for (const area of keptAreas) {
+    const entries = await files.list(join(root, area)).catch(() => []);
+    if (entries.length > 0) return true;
+  }
+  return false;
 }
 
 async function takeLock(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {

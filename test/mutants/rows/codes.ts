@@ -114,10 +114,7 @@ export const codes: Kind = {
     {
       name: 'a volume is made while a pool is away that may hold its name',
       file: 'volumes/controller/create.ts',
-      text: lines(
-        '      if (input.settings.pool === undefined) domain.pools.requireAllServed();',
-        '',
-      ),
+      text: lines('        requireNameFree(domain.pools, input.name);', ''),
       by: '',
       red: ['volumes/pools/pool-away'],
     },

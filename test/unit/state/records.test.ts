@@ -134,6 +134,22 @@ test('fields that this version does not know stay in every record that it rewrit
   }
 });
 
+test('a time that is none becomes one that every front can show', async (t) => {
+  const path = join(await scratch(t), 'volume.json');
+  for (const [written, shown] of [
+    ['1e300', '9999-12-31T23:59:59.999Z'],
+    ['1e400', '9999-12-31T23:59:59.999Z'],
+    ['-1e18', '1970-01-01T00:00:00.000Z'],
+    ['1000.5', '1970-01-01T00:00:01.001Z'],
+  ] as const) {
+    const text = JSON.stringify({ ...record, sizeBytes: '1' });
+    await writeFile(path, text.replace(String(record.createdAtMs), written));
+    const { createdAtMs } = await readRecord(paths, volumeRecord, path);
+    t.is(new Date(createdAtMs).toISOString(), shown);
+    t.notThrows(() => BigInt(createdAtMs));
+  }
+});
+
 test('nothing unreadable is ever written', async (t) => {
   const path = join(await scratch(t), 'volume.json');
   const value = { ...record, sizeBytes: -1n };

@@ -51,6 +51,14 @@ test('a first pool is made in an empty directory only, and only where that is as
   t.is(await problemOf(node), '');
 });
 
+test('a directory that is refused for its filesystem is not made, nor any above it', async (t) => {
+  const node = await fakeNode(t);
+  const path = `/dev/shm/loopcsi-test-${process.pid}/deep/pool`;
+  const problem = await problemOf(node, { path, force: false });
+  t.regex(problem, /deep\/pool is on tmpfs, .*--force of 'loopcsi pool init'.*--pool a=.*,force/);
+  await t.throwsAsync(readdir(`/dev/shm/loopcsi-test-${process.pid}`), { code: 'ENOENT' });
+});
+
 test('two drivers do not serve one pool', async (t) => {
   const node = await fakeNode(t);
   const first = await node.open([node.settings('a')]);
