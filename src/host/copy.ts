@@ -7,6 +7,7 @@ import { hasErrno, KernelError } from './errors.ts';
 import { nextData } from './extents.ts';
 import { withScratchFile } from './files.ts';
 import type { Copies } from './host.ts';
+import { requireNoProgram } from './image-lock.ts';
 import { copyFileRange, ioctl, seek } from './kernel.ts';
 
 /** One copy_file_range at a time: how quickly an abort is heard. */
@@ -43,6 +44,7 @@ function canReflink(directory: string): Promise<boolean> {
 }
 
 async function reflink(from: string, to: string): Promise<void> {
+  await requireNoProgram(from);
   await withOpen(from, openFlags.read, (source) =>
     withOpen(to, openFlags.createNew, async (target) => {
       try {
@@ -57,6 +59,7 @@ async function reflink(from: string, to: string): Promise<void> {
 }
 
 async function copySparse(from: string, to: string, options: CopyOptions): Promise<void> {
+  await requireNoProgram(from);
   const resumeFrom = options.resumeFrom ?? 0n;
   const flags = resumeFrom === 0n ? openFlags.create | fsConstants.O_TRUNC : openFlags.readWrite;
   await withOpen(from, openFlags.read, (source) =>

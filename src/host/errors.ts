@@ -35,6 +35,24 @@ export class CommandError extends Error {
   }
 }
 
+/** A program that another run of the driver started still has the image open: nothing may be done with the image. */
+export class ImageInUseError extends Error {
+  readonly imagePath: string;
+  /** Name and process id; undefined when the program cannot be seen from this process. */
+  readonly program: { readonly name: string; readonly pid: number } | undefined;
+
+  constructor(imagePath: string, program: { name: string; pid: number } | undefined) {
+    const who =
+      program === undefined
+        ? 'a program that cannot be seen from here'
+        : `${program.name} (process ${program.pid})`;
+    super(`${who} still works on ${imagePath}`);
+    this.name = 'ImageInUseError';
+    this.imagePath = imagePath;
+    this.program = program;
+  }
+}
+
 /** A blocking call passed its bound and still runs in the kernel; its owner stays stuck until it returns. */
 export class StuckError extends Error {
   readonly call: string;

@@ -19,6 +19,7 @@ import {
 import { hasErrno, KernelError } from './errors.ts';
 import { makeExtents } from './extents.ts';
 import type { Capacity, Directory, Extent, FileAbilities, Files } from './host.ts';
+import { requireNoProgram } from './image-lock.ts';
 import { imageStatus, statBlockBytes } from './image-status.ts';
 import { fallocate, flock, renameNoReplace } from './kernel.ts';
 import { constants } from './kernel-abi.ts';
@@ -39,6 +40,7 @@ export function makeFiles(): Files {
     createImage,
     growImage,
     imageStatus,
+    requireNoProgram,
     releaseUnwritten,
     sync: (...paths) => syncPaths(paths),
     openDirectory,
@@ -76,6 +78,7 @@ async function growImage(
   path: string,
   options: { sizeBytes: bigint; allocate: boolean },
 ): Promise<void> {
+  await requireNoProgram(path);
   await withOpen(path, openFlags.readWrite, async (handle) => {
     const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
     const wanted = options.sizeBytes > size ? options.sizeBytes : size;
@@ -118,7 +121,7 @@ async function lock(path: string): Promise<{ release(): Promise<void> }> {
     throw error;
   });
   try {
-    await flock(handle.fd, path);
+    await flock(handle.fd, 'exclusive', path);
   } catch (error) {
     await closeQuietly(handle, path);
     throw error;
@@ -138,6 +141,7 @@ async function removeInSlices(
   options: { sliceBytes: bigint; signal: AbortSignal },
 ): Promise<void> {
   try {
+    await requireNoProgram(path);
     const { sizeBytes, allocatedBytes } = await imageStatus(path);
     // What has few blocks is freed in one go, however large it says it is.
     if (allocatedBytes > options.sliceBytes) await cutInSlices(path, sizeBytes, options);
@@ -208,7 +212,8 @@ export async function withScratchFile<T>(
   });
 }
 
-async function capacity(path: string): Promise<Capacity> {
+/** statfs. */
+export async function capacity(path: string): Promise<Capacity> {
   const found = await fsCall('statfs', path, () => statfs(path, { bigint: true }));
   return {
     totalBytes: found.blocks * found.bsize,

@@ -83,9 +83,17 @@ export interface Paths {
 export interface Files extends Paths {
   /** Makes a new file of mode 0600 and that size; `allocate` reserves every block (fallocate). Not synced. EEXIST if there. */
   createImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
-  /** Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already. */
+  /**
+   * Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already.
+   * ImageInUseError as `requireNoProgram`.
+   */
   growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   imageStatus(path: string): Promise<ImageStatus>;
+  /**
+   * Throws ImageInUseError while a program has the image locked, which only one of an earlier driver can have: our own run
+   * under the volume's lock. An image that is not there is free.
+   */
+  requireNoProgram(path: string): Promise<void>;
   /** The path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
   realDirectory(path: string): Promise<string>;
   /** Gives back what is allocated and was never written, which a clone on btrfs takes over: it reads as zeroes before and after. */
@@ -102,7 +110,7 @@ export interface Files extends Paths {
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /**
    * Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. Follows
-   * no symlink; KernelError EBUSY for a mount point.
+   * no symlink; KernelError EBUSY for a mount point; ImageInUseError as `requireNoProgram`.
    */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
   /** Tries on a scratch file in this directory what works there. */
@@ -191,7 +199,7 @@ export interface LoopDevices {
    * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; tries again, within a bound, when another process
    * took the number. Never takes a number whose node is bound anywhere, and for some minutes prefers others to one that a held
    * device had: whoever was given its node would see this image. Direct I/O is read back: look at `directIo` of the answer. Does not look for an existing device: the
-   * caller does, under the volume's lock.
+   * caller does, under the volume's lock. ImageInUseError while a program of an earlier driver works on the image.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
   /**
@@ -339,6 +347,12 @@ export interface MakeOptions {
   readonly options: readonly string[];
 }
 
+export interface GrowImageOptions {
+  readonly sectorSize: SectorSize;
+  readonly workDir: string;
+  readonly isDisposable?: boolean;
+}
+
 export interface Filesystem {
   readonly type: FsType;
   /** The least size an image may have for this filesystem. */
@@ -359,8 +373,13 @@ export interface Filesystem {
     imagePath: string,
   ): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
   /**
+   * Takes back what a program had changed that was killed while it changed the image: byte for byte what was there before it.
+   * Due before anything else is done with an image that is not attached. Answers false where there was nothing to take back.
+   */
+  recover(imagePath: string): Promise<boolean>;
+  /**
    * Grows a mounted filesystem to `sizeBytes` (the device already has them) by ioctl. `not-permitted`: ext4 without
-   * CAP_SYS_RESOURCE. Already that large is `grown`.
+   * CAP_SYS_RESOURCE, after errors, or of a layout that only resize2fs can grow. Already that large is `grown`.
    */
   growMounted(
     target: string,
@@ -370,8 +389,9 @@ export interface Filesystem {
   /**
    * Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount
    * below `workDir`, so a copy gets its own UUID first: the kernel refuses a second XFS with the UUID of a mounted one.
+   * A kill in the middle is taken back, now or by `recover`, unless the image `isDisposable`: a copy that nobody has yet.
    */
-  growImage(imagePath: string, options: { sectorSize: SectorSize; workDir: string }): Promise<void>;
+  growImage(imagePath: string, options: GrowImageOptions): Promise<void>;
   /** Gives an unattached, private copy a new UUID after replaying its log where that is due, and verifies it in the superblock. */
   renewUuid(
     imagePath: string,
@@ -412,7 +432,10 @@ export interface Extents {
 export interface Copies {
   /** Whether two files in this directory can share blocks (FICLONE is tried there, on two scratch files). */
   canReflink(directory: string): Promise<boolean>;
-  /** Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE). Not synced. EOPNOTSUPP or EXDEV where that cannot be. */
+  /**
+   * Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE). Not synced. EOPNOTSUPP or EXDEV where that cannot be,
+   * ImageInUseError while a program of an earlier driver works on `from`; `copySparse` too.
+   */
   reflink(from: string, to: string): Promise<void>;
   /**
    * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the end.
@@ -466,6 +489,14 @@ export interface MountUsers {
   ofDevice(device: LoopDevice): Promise<readonly MountUser[]>;
 }
 
+/** A program of the table in programs.ts that runs now, whoever started it. */
+export interface RunningProgram {
+  readonly name: string;
+  readonly pid: number;
+  /** Its open files, as this process names them. */
+  readonly paths: readonly string[];
+}
+
 export interface NodeFacts {
   /** CAP_SYS_RESOURCE, which online growth of ext4 needs. */
   readonly canGrowExt4Online: boolean;
@@ -482,6 +513,8 @@ export interface Host {
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
+  /** Programs of ours that run now, those of an earlier driver too, as far as /proc shows them. */
+  runningPrograms(): Promise<readonly RunningProgram[]>;
   /** Programs `host/` runs, and which are missing on this machine. */
   missingPrograms(): Promise<readonly string[]>;
 }

@@ -192,13 +192,14 @@ export async function syncfs(fd: number, subject: string): Promise<void> {
   await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { boundMs: mountBoundMs });
 }
 
-/**
- * flock(2), exclusive, without waiting for another holder: KernelError EAGAIN when another open file description has it. On
- * NFS and FUSE it is a request to the server, which may wait.
- */
-export async function flock(fd: number, subject: string): Promise<void> {
-  const args = [fd, constants.LOCK_EX | constants.LOCK_NB];
-  await call({ name: 'flock', subject }, libc().flock, args);
+/** flock(2) without waiting, through the gate: on NFS it asks a server. KernelError EAGAIN when another description has it. */
+export async function flock(
+  fd: number,
+  how: 'exclusive' | 'shared',
+  subject: string,
+): Promise<void> {
+  const kind = how === 'exclusive' ? constants.LOCK_EX : constants.LOCK_SH;
+  await call({ name: 'flock', subject }, libc().flock, [fd, kind | constants.LOCK_NB]);
 }
 
 /**

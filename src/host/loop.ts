@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fsync, openFlags, withOpen } from './descriptor.ts';
 import { hasErrno, KernelError } from './errors.ts';
 import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from './host.ts';
+import { requireNoProgram } from './image-lock.ts';
 import { ioctl } from './kernel.ts';
 import {
   checkSame,
@@ -51,7 +52,8 @@ class KernelLoopDevices implements LoopDevices {
     return this.#scan.findByImage(image);
   }
 
-  attach(imagePath: string, options: AttachOptions): Promise<LoopDevice> {
+  async attach(imagePath: string, options: AttachOptions): Promise<LoopDevice> {
+    await requireNoProgram(imagePath);
     return withOpen(
       imagePath,
       options.readOnly ? openFlags.read : openFlags.readWrite,

@@ -12,7 +12,6 @@ export const programDirectories = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'] as 
 export const programs = {
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
-  e2undo: 'e2fsprogs',
   resize2fs: 'e2fsprogs',
   tune2fs: 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',

@@ -10,6 +10,7 @@ import { makeMounts } from './mount.ts';
 import { makeMountUsers } from './mount-users.ts';
 import { makeProgramCheck } from './programs.ts';
 import { type EndedCommand, makeRun } from './run.ts';
+import { findRunningPrograms } from './running-programs.ts';
 
 /** The node itself: kernel calls and programs. `onCommand` hears of every program that ended, for log and metrics. */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
@@ -28,6 +29,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
     freezer,
     users: makeMountUsers(() => freezer.childPid),
     facts,
+    runningPrograms: findRunningPrograms,
     missingPrograms: makeProgramCheck(),
   };
 }

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { CommandError } from './errors.ts';
+import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
 import { makeSlots } from './slots.ts';
 
@@ -7,6 +8,11 @@ import { makeSlots } from './slots.ts';
 export interface CommandOptions<Answers extends readonly number[] = readonly number[]> {
   /** After this the program gets SIGTERM, two seconds later SIGKILL. Counted from its start, not from the wait for a slot. */
   readonly timeoutMs: number;
+  /**
+   * The image that the program works on: locked before it starts, and the program inherits the lock, so that nobody touches
+   * the image until the program has ended, also when the driver ends before it. ImageInUseError when it is locked.
+   */
+  readonly image?: string;
   /** The exit codes that say something; every other one is a CommandError. Only 0 unless given. */
   readonly answers?: Answers;
   /** Ends the program. Not for programs that change an image which matters: half a change is worse than a late one. */
@@ -58,23 +64,28 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
   const slots = makeSlots(parallel);
   return async (file, args, options) => {
     const { execa } = await loadExeca();
-    const result = await slots(() => {
+    const result = await slots(async () => {
       // execa would run it to its end when the signal came before.
       if (options.signal?.aborted === true)
         throw new CommandError(file, { message: cancelled(file) });
-      return execa(file, args, {
-        shell: false,
-        stdin: 'ignore',
-        extendEnv: false,
-        env: environment,
-        timeout: options.timeoutMs,
-        forceKillAfterDelay: 2000,
-        // A child that outlives us ends its work; killed half-way, resize2fs leaves a broken image.
-        cleanup: false,
-        maxBuffer: maxOutputBytes,
-        reject: false,
-        ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
-      });
+      const lock = options.image === undefined ? undefined : await lockImage(options.image);
+      try {
+        return await execa(file, args, {
+          shell: false,
+          stdio: ['ignore', 'pipe', 'pipe', ...inherited(lock)],
+          extendEnv: false,
+          env: environment,
+          timeout: options.timeoutMs,
+          forceKillAfterDelay: 2000,
+          // A child that outlives us ends its work, and keeps the lock of its image until then.
+          cleanup: false,
+          maxBuffer: maxOutputBytes,
+          reject: false,
+          ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+        });
+      } finally {
+        await lock?.release();
+      }
     });
     onEnd?.({ file, args, exitCode: result.exitCode, durationMs: result.durationMs });
     const answers: readonly number[] = options.answers ?? [0];
@@ -86,6 +97,11 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
     const stderr = result.stderr.slice(-stderrTail);
     throw new CommandError(file, { message, exitCode, stderr }, { cause: result.cause });
   };
+}
+
+/** Any descriptor can be inherited; execa's types name only the first ones, so this says the least of them. */
+function inherited(lock: ImageLock | undefined): readonly 3[] {
+  return lock === undefined ? [] : [lock.fd as 3];
 }
 
 /** The type of the caller's list follows its values, which is all this says. */

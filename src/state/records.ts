@@ -35,6 +35,11 @@ export const volumeRecord = looseRecord({
   ...volumeFields,
   /** The promise. The image may be smaller for a moment while the volume grows, never larger for long. */
   sizeBytes: byteCount,
+  /**
+   * The size that the image was last known to have, on the disk: `sizeBytes` but while a growth is under way. An image that is
+   * smaller has been truncated. Absent in records of earlier versions: not known.
+   */
+  reachedBytes: v.optional(byteCount),
   trim: v.picklist(['periodic', 'online', 'off']),
   directIo: v.boolean(),
   mkfsOptions: v.array(v.string()),

@@ -1,5 +1,6 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Leftovers } from './controller/leftovers.ts';
 import type { Reached } from './fault-points.ts';
 import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Trims } from './guard/trims.ts';
@@ -46,6 +47,7 @@ export interface Domain {
   readonly trash: Trash;
   readonly copies: SnapshotCopies;
   readonly restores: RestoreCopies;
+  readonly leftovers: Leftovers;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
   readonly settings: DomainSettings;

@@ -1,5 +1,11 @@
 import { messageOf, VolumeError } from '../errors.ts';
-import { CommandError, hasErrno, isStorageFailure, StuckError } from '../host/errors.ts';
+import {
+  CommandError,
+  hasErrno,
+  ImageInUseError,
+  isStorageFailure,
+  StuckError,
+} from '../host/errors.ts';
 import { onGround } from '../host/gate.ts';
 import { MiB } from '../units.ts';
 import type { Pool } from './pools/pool.ts';
@@ -15,6 +21,13 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
     return new VolumeError(
       'busy',
       `${what}: ${error.message}; the storage below may hang: look at its disk, and at the driver's log`,
+      cause,
+    );
+  }
+  if (error instanceof ImageInUseError) {
+    return new VolumeError(
+      'busy',
+      `${what}: ${error.message}, which a driver that has ended started; try again when that program has ended`,
       cause,
     );
   }
@@ -47,7 +60,7 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
     );
   }
   if (error instanceof CommandError) {
-    const detail = error.stderr.trim().split('\n').slice(-2).join('; ').slice(0, 400);
+    const detail = detailOf(error);
     return new VolumeError(
       'internal',
       `${what}: ${error.message}${detail === '' ? '' : `: ${detail}`}`,
@@ -55,6 +68,15 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
     );
   }
   return new VolumeError('internal', `${what}: ${messageOf(error)}`, cause);
+}
+
+/** The end of what the program said, but for what the message says already. */
+function detailOf({ message, stderr }: CommandError): string {
+  const said = stderr.trim().split('\n').slice(-2);
+  return said
+    .filter((line) => line !== '' && !message.includes(line.trim()))
+    .join('; ')
+    .slice(0, 400);
 }
 
 /** A program that failed while its pool has no room left failed for that. */

@@ -31,6 +31,7 @@ export const faultPoints = [
   'unpublish:detached',
   'expand:promised',
   'expand:image-grown',
+  'expand:size-recorded',
   'expand:device-grown',
   'expand:unmounted',
   'expand:filesystem-grown',

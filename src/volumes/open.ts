@@ -9,6 +9,7 @@ import { createVolume } from './controller/create.ts';
 import { deleteVolume } from './controller/delete.ts';
 import { expandVolume, nodeExpandVolume } from './controller/expand.ts';
 import { storageSigns, volumeHealth } from './controller/health.ts';
+import { Leftovers } from './controller/leftovers.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.ts';
 import { leastBytesOf } from './controller/new-volume.ts';
 import type { Domain, DomainSettings, OwnedBy, OwnedOnGround } from './domain.ts';
@@ -106,6 +107,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     trash,
     copies,
     restores,
+    leftovers: new Leftovers(),
     guard,
     trims,
     settings,

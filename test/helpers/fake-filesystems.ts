@@ -77,6 +77,7 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
       await changeFakeSuperblock(imagePath, { state: 'clean', damage: 'none' });
       return { outcome: found.damage === 'none' ? 'sound' : 'repaired' };
     },
+    recover: () => Promise.resolve(false),
     growMounted: async (target, device, sizeBytes) => {
       const mount = await mounts.at(target);
       const found = kernel.get(device, 'resize');

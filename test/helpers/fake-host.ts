@@ -1,7 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
 import { makeFiles } from '../../src/host/files.ts';
-import type { Freezer, FsType, Host, MountUsers, NodeFacts } from '../../src/host/host.ts';
+import type {
+  Freezer,
+  FsType,
+  Host,
+  MountUsers,
+  NodeFacts,
+  RunningProgram,
+} from '../../src/host/host.ts';
 import { FakeBlocks } from './fake-copies.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
@@ -66,6 +73,10 @@ export class FakeHost implements Host {
       xfs: watch.over('filesystems.xfs', real.xfs),
       btrfs: watch.over('filesystems.btrfs', real.btrfs),
     };
+  }
+
+  async runningPrograms(): Promise<readonly RunningProgram[]> {
+    return [];
   }
 
   async missingPrograms(): Promise<readonly string[]> {

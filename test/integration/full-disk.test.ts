@@ -1,7 +1,8 @@
-import { appendFile, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
+import { VolumeError } from '../../src/errors.ts';
 import { hasErrno } from '../../src/host/errors.ts';
 import { MiB } from '../../src/units.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
@@ -132,5 +133,30 @@ onNode(
     await unmountVolume(node, id, await mountVolume(node, id));
     await rm(ballast, { recursive: true });
     await makeVolume(node, 'w', { sizeBytes });
+  },
+);
+
+onNode(
+  'ext4 with its error flag on a full disk: there is no room to check it, nothing is changed, and with room it is',
+  async (t) => {
+    const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
+    const id = await makeVolume(node, 'flagged', { sizeBytes });
+    const paths = await mountVolume(node, id);
+    await appendFile(join(paths.targetPath, 'file'), 'kept');
+    await unmountVolume(node, id, paths);
+    const directory = join(node.poolPath, 'volumes', id);
+    await execa('debugfs', ['-w', '-R', 'set_super_value state 2', join(directory, 'disk.img')]);
+    const before = await readdir(directory);
+    const ballast = await fillDisk(node);
+    await isFull(t, node);
+    const error = await t.throwsAsync(mountVolume(node, id), { instanceOf: VolumeError });
+    t.is(error?.reason, 'no-space', error?.message);
+    t.regex(error?.message ?? '', /is full; free some space/);
+    t.deepEqual(await readdir(directory), before);
+    await rm(ballast);
+    const again = await mountVolume(node, id);
+    t.is(await readFile(join(again.targetPath, 'file'), 'utf8'), 'kept');
+    await unmountVolume(node, id, again);
+    await node.volumes.deleteVolume(call(), id);
   },
 );

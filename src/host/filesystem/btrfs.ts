@@ -57,7 +57,7 @@ export class Btrfs implements Filesystem {
       { flag: '-d', value: 'single' },
     ]);
     const args = ['-q', '-f', '-K', ...flags, imagePath];
-    await this.#run('mkfs.btrfs', args, { timeoutMs: 10 * minute });
+    await this.#run('mkfs.btrfs', args, { timeoutMs: 10 * minute, image: imagePath });
   }
 
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
@@ -75,6 +75,11 @@ export class Btrfs implements Filesystem {
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     if ((await readBtrfs(imagePath)) !== undefined) return { outcome: 'sound' };
     return { outcome: 'damaged', detail: 'no btrfs superblock whose checksum holds' };
+  }
+
+  /** No program changes a btrfs that anybody has: it grows while it is mounted. */
+  recover(): Promise<boolean> {
+    return Promise.resolve(false);
   }
 
   async growMounted(target: string, device: LoopDevice): Promise<'grown'> {
@@ -103,7 +108,10 @@ export class Btrfs implements Filesystem {
       }
       await this.#mounted(imagePath, options);
     }
-    await this.#run('btrfstune', ['-M', uuid, imagePath], { timeoutMs: 10 * minute });
+    await this.#run('btrfstune', ['-M', uuid, imagePath], {
+      timeoutMs: 10 * minute,
+      image: imagePath,
+    });
     const after = await readBtrfs(imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('btrfstune', {

@@ -1,8 +1,6 @@
-import { basename, dirname, join } from 'node:path';
 import { MiB } from '../../units.ts';
 import { CommandError, hasErrno } from '../errors.ts';
-import type { Filesystem, LoopDevice, MakeOptions, Superblock } from '../host.ts';
-import { paths } from '../paths.ts';
+import type { Filesystem, GrowImageOptions, LoopDevice, MakeOptions, Superblock } from '../host.ts';
 import type { Run } from '../run.ts';
 import { ext4MakeArguments } from './ext4-make.ts';
 import {
@@ -19,6 +17,7 @@ import { Ext4Templates, writeTemplate } from './ext4-templates.ts';
 import { writeExt4Uuid } from './ext4-uuid.ts';
 import { assertGrown, growExt4 } from './grow.ts';
 import { imageBytes, readImage } from './read-image.ts';
+import { UndoLog } from './undo-log.ts';
 import { requireUuid } from './uuid.ts';
 
 /** mke2fs makes no journal in less than 8 MiB. */
@@ -73,6 +72,7 @@ export class Ext4 implements Filesystem {
     const format = (prezeroed: boolean) =>
       this.#run('mkfs.ext4', ext4MakeArguments(imagePath, sizeBytes, options, prezeroed), {
         timeoutMs: 10 * minute,
+        image: imagePath,
       });
     try {
       await format(this.#knowsPrezeroed);
@@ -102,53 +102,43 @@ export class Ext4 implements Filesystem {
     return { fsType: 'ext4', uuid, sizeBytes, unusableTailBytes, state };
   }
 
+  recover(imagePath: string): Promise<boolean> {
+    return new UndoLog(imagePath).takeBack();
+  }
+
   /**
-   * e2fsck -fn looks first; only then -fp repairs what is safe without a person, with an undo file
-   * beside the image: when something remains, every byte it wrote is taken back.
+   * e2fsck -fn looks first; only then -fp repairs what is safe without a person, with an undo log beside the image: when
+   * something remains, or the program is killed, every byte it wrote is taken back.
    */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
-    const look = await this.#fsck(['-fn', imagePath]);
+    const undo = new UndoLog(imagePath);
+    await undo.takeBack();
+    const look = await this.#fsck(imagePath, ['-fn']);
     // 8 and above: it could not even begin, for example without any superblock.
     if (look.exitCode >= 8 && (look.exitCode & 4) === 0) return damaged(look);
-    const undoFile = join(dirname(imagePath), `.${basename(imagePath)}.e2undo`);
-    // One that a crash left belongs to an earlier state of the image.
-    await paths.removeFile(undoFile);
-    try {
-      const repair = await this.#repair(imagePath, undoFile);
+    return undo.during(async (options) => {
+      const repair = await this.#fsck(imagePath, ['-fp', ...options]);
       if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
         return { outcome: look.exitCode === 0 ? 'sound' : 'repaired' };
       }
-      await this.#undo(undoFile, imagePath);
+      await undo.requireRoom();
+      await undo.takeBack();
       return damaged(repair);
-    } finally {
-      await paths.removeFile(undoFile);
-    }
-  }
-
-  async #repair(imagePath: string, undoFile: string) {
-    try {
-      return await this.#fsck(['-fp', '-z', undoFile, imagePath]);
-    } catch (error) {
-      // Killed half-way, by its time limit for example.
-      await this.#undo(undoFile, imagePath);
-      throw error;
-    }
+    });
   }
 
   async #isSound(imagePath: string): Promise<boolean> {
     const superblock = await this.readSuperblock(imagePath);
     if (superblock?.state !== 'clean') return false;
-    return (await this.#fsck(['-fn', imagePath])).exitCode === 0;
+    return (await this.#fsck(imagePath, ['-fn'])).exitCode === 0;
   }
 
-  async #undo(undoFile: string, imagePath: string): Promise<void> {
-    // e2fsck makes the file before its first write: without one it wrote nothing.
-    if ((await imageBytes(undoFile).catch(absent)) === undefined) return;
-    await this.#run('e2undo', [undoFile, imagePath], { timeoutMs: 10 * minute });
-  }
-
-  #fsck(args: readonly string[]) {
-    return this.#run('e2fsck', args, { timeoutMs: 60 * minute, answers: fsckAnswers });
+  #fsck(imagePath: string, options: readonly string[]) {
+    return this.#run('e2fsck', [...options, imagePath], {
+      timeoutMs: 60 * minute,
+      image: imagePath,
+      answers: fsckAnswers,
+    });
   }
 
   async growMounted(
@@ -163,18 +153,35 @@ export class Ext4 implements Filesystem {
       await growExt4(target, device, sizeBytes / blockBytes);
       return 'grown';
     } catch (error) {
-      if (hasErrno(error, 'EPERM')) return 'not-permitted';
+      // EOPNOTSUPP: a layout (sparse_super2, no resize_inode) that only resize2fs can grow.
+      if (hasErrno(error, 'EPERM', 'EOPNOTSUPP')) return 'not-permitted';
       throw error;
     }
   }
 
-  async growImage(imagePath: string): Promise<void> {
+  /**
+   * By e2fsck -fp and resize2fs, each with an undo log beside the image: resize2fs that is killed at any of its writes leaves
+   * what e2fsck -p refuses (ADR 0011).
+   */
+  async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
+    const undo = new UndoLog(imagePath);
+    await undo.takeBack();
     const before = await readExt4(imagePath);
     if (before !== undefined && ext4Fills(before, sizeBytes)) return;
     if (before !== undefined) refuseFactor(before, sizeBytes, imagePath);
-    await this.#run('e2fsck', ['-fp', imagePath], { timeoutMs: 60 * minute, answers: [0, 1] });
-    await this.#run('resize2fs', ['-f', imagePath], { timeoutMs: 60 * minute });
+    const change = async (file: 'e2fsck' | 'resize2fs', options: readonly string[]) => {
+      const work = async (undoOptions: readonly string[]): Promise<void> => {
+        await this.#run(file, [...options, ...undoOptions, imagePath], {
+          timeoutMs: 60 * minute,
+          image: imagePath,
+          answers: file === 'e2fsck' ? [0, 1] : [0],
+        });
+      };
+      await (isDisposable ? work([]) : undo.during(work));
+    };
+    await change('e2fsck', ['-fp']);
+    await change('resize2fs', ['-f']);
     const after = await readExt4(imagePath);
     assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
   }
@@ -183,7 +190,10 @@ export class Ext4 implements Filesystem {
   async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if (!(await writeExt4Uuid(imagePath, uuid))) {
-      await this.#run('tune2fs', ['-U', uuid, imagePath], { timeoutMs: 10 * minute });
+      await this.#run('tune2fs', ['-U', uuid, imagePath], {
+        timeoutMs: 10 * minute,
+        image: imagePath,
+      });
     }
     const after = await readExt4(imagePath);
     if (after?.uuid !== uuid) {
@@ -218,9 +228,4 @@ async function readExt4(
 function damaged(result: { readonly exitCode: number; readonly stdout: string }) {
   const detail = `e2fsck ended with exit code ${result.exitCode}: ${result.stdout.trim().slice(-1000)}`;
   return { outcome: 'damaged', detail } as const;
-}
-
-/** undefined for ENOENT; any other failure goes on. */
-function absent(error: unknown): undefined {
-  if (!hasErrno(error, 'ENOENT')) throw error;
 }

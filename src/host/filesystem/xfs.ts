@@ -46,7 +46,7 @@ export class Xfs implements Filesystem {
       { flag: '-m', value: `uuid=${requireUuid(options.uuid)}`, join: true },
     ]);
     const args = ['-q', '-f', '-K', '-s', `size=${options.sectorSize}`, ...flags, imagePath];
-    await this.#run('mkfs.xfs', args, { timeoutMs: 10 * minute });
+    await this.#run('mkfs.xfs', args, { timeoutMs: 10 * minute, image: imagePath });
     if (!options.thick) await punchLog(imagePath);
   }
 
@@ -79,6 +79,11 @@ export class Xfs implements Filesystem {
     };
   }
 
+  /** No program changes an XFS that anybody has: it grows while it is mounted. */
+  recover(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
   async growMounted(target: string, device: LoopDevice, sizeBytes: bigint): Promise<'grown'> {
     await growXfs(target, device, sizeBytes);
     return 'grown';
@@ -101,7 +106,10 @@ export class Xfs implements Filesystem {
     const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
     await withPrivateMount(this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
-    const { stdout, stderr } = await this.#run('xfs_db', args, { timeoutMs: 10 * minute });
+    const { stdout, stderr } = await this.#run('xfs_db', args, {
+      timeoutMs: 10 * minute,
+      image: imagePath,
+    });
     const after = await readXfs(imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('xfs_db', {

@@ -47,6 +47,7 @@ export async function createVolume(
       if (existing !== undefined) {
         existing.pool.requireServed();
         requireSame(existing, input);
+        await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
       requireMountOptions(input);
@@ -57,6 +58,7 @@ export async function createVolume(
       if (input.source === null && input.settings.pool === undefined) {
         requireNameFree(domain.pools, input.name);
       }
+      await domain.leftovers.settle(domain, id);
       if (input.source !== null) {
         return createFromSource(domain, operation, { id, input, source: input.source });
       }

@@ -50,6 +50,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
+        await domain.leftovers.settle(domain, id);
         await domain.restores.drop(domain, id);
         await domain.trash.syncDiscarded();
         return;
@@ -71,10 +72,11 @@ export async function removeVolume(domain: Domain, volume: FoundVolume): Promise
 
 async function discard(
   domain: Domain,
-  { pool, area, record }: FoundVolume,
+  { pool, area, record, imagePath }: FoundVolume,
   devices: readonly LoopDevice[],
 ): Promise<void> {
   await explained(`volume '${record.id}'`, pool, async () => {
+    await domain.host.files.requireNoProgram(imagePath);
     for (const device of devices) await detach(domain, device, record.id);
     await domain.reached('delete:detached');
     await domain.trash.discard(pool, area, record.id);
@@ -121,6 +123,7 @@ async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise
       ? await remainsByMark(domain, [id])
       : await attachmentTo(domain, await domain.host.loops.findByImage(image));
   await requireUnused(domain, id, await endTemporaryMounts(domain, present));
+  await domain.host.files.requireNoProgram(pool.pathOf('volumes', id, 'disk.img'));
   for (const device of present.devices) await detach(domain, device, id);
   await domain.trash.discard(pool, 'volumes', id);
 }

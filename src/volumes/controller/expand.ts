@@ -14,7 +14,13 @@ import {
   isNodeOf,
   statusOf,
 } from '../node/attachment.ts';
-import { finishImage, isSmaller, requireUncut } from '../node/make-ready.ts';
+import {
+  finishImage,
+  isSmaller,
+  recordSize,
+  requireNotTruncated,
+  settleImage,
+} from '../node/make-ready.ts';
 import { requireFits, stagedNode } from '../node/stage.ts';
 import { targetPathOf } from '../node/target-path.ts';
 import type { Call } from '../operations.ts';
@@ -48,7 +54,7 @@ export async function expandVolume(
   );
 }
 
-/** Reserves the room, writes the record, grows the image. A repeat finishes what a crash left. */
+/** Reserves the room, writes the promise, grows the image, writes that it has grown. A repeat finishes what a crash left. */
 async function promise(
   domain: Domain,
   volume: FoundVolume,
@@ -72,6 +78,8 @@ async function promise(
     },
     { leastBytes: leastGrownBytesOf(domain, record, requiredBytes), what },
   );
+  const { devices } = await attachmentOf(domain, volume);
+  await settleImage(domain, volume, devices);
   const allocate = record.provisioning === 'thick';
   if (sizeBytes <= record.sizeBytes) {
     beginEffects();
@@ -79,13 +87,19 @@ async function promise(
     await finishImage(domain, volume);
     return volume;
   }
-  await requireUncut(domain, volume, await statusOf(domain, volume));
+  const image = await statusOf(domain, volume);
+  await requireNotTruncated(domain, volume, image);
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);
   beginEffects();
   const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what, { allocate });
   try {
-    const grown = { ...record, sizeBytes };
+    const isWhole = image.sizeBytes >= record.sizeBytes;
+    const grown = {
+      ...record,
+      sizeBytes,
+      ...(isWhole ? { reachedBytes: record.sizeBytes } : {}),
+    };
     await writeRecord(domain.host.files, pool.pathOf(volume.area, record.id, 'volume.json'), {
       schema: volumeRecord,
       value: grown,
@@ -94,7 +108,7 @@ async function promise(
     await domain.reached('expand:promised');
     await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
     await domain.reached('expand:image-grown');
-    return { ...volume, record: grown };
+    return await recordSize(domain, { ...volume, record: grown });
   } finally {
     reservation.release();
   }

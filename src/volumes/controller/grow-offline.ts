@@ -4,6 +4,7 @@ import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { accessModes } from '../model.ts';
 import { type Attachment, attachmentOf, detach, ensureAttached } from '../node/attachment.ts';
+import { settleImage } from '../node/make-ready.ts';
 import { mountWords } from '../node/mount-words.ts';
 import { readNotes } from '../node/node-notes.ts';
 import { isStagedByUs } from '../node/own-mount.ts';
@@ -44,8 +45,11 @@ export async function growOffline(
       workDir: pool.pathOf('tmp'),
     });
   } finally {
-    // Grown or not, it was staged and is so again: a pod may be published any moment.
-    const again = await ensureAttached(domain, volume, await attachmentOf(domain, volume));
+    // Grown or not, it was staged and is so again: a pod may be published any moment. What could not be taken back stays
+    // unmounted until the repeated call.
+    const now = await attachmentOf(domain, volume);
+    await settleImage(domain, volume, now.devices);
+    const again = await ensureAttached(domain, volume, now);
     await domain.host.mounts.mountDevice(again.path, path, {
       fsType: record.fsType,
       options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],

@@ -68,12 +68,12 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
     return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
   }
   const signs: HealthSign[] = [];
-  if (image.sizeBytes < record.sizeBytes && (await isCut(domain, volume, image.sizeBytes))) {
+  if (image.sizeBytes < record.sizeBytes && (await isTruncated(domain, volume, image.sizeBytes))) {
     signs.push(
       sign(
         'DATA_LOSS',
         'ImageShort',
-        `the image has ${formatBytes(image.sizeBytes)}, less than its filesystem; restore a snapshot or a backup`,
+        `the image was truncated to ${formatBytes(image.sizeBytes)}; restore a snapshot or a backup`,
       ),
     );
   }
@@ -106,11 +106,17 @@ function guardSigns(domain: Domain, volume: FoundVolume, present: Attachment): H
   return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
 }
 
-async function isCut(domain: Domain, volume: FoundVolume, imageBytes: bigint): Promise<boolean> {
-  const { fsType } = volume.record;
-  if (fsType === null) return true;
+async function isTruncated(
+  domain: Domain,
+  volume: FoundVolume,
+  imageBytes: bigint,
+): Promise<boolean> {
+  const { fsType, reachedBytes } = volume.record;
+  if (reachedBytes !== undefined && imageBytes < reachedBytes) return true;
+  // Of a raw block volume of an earlier version only the promise is known.
+  if (fsType === null) return reachedBytes === undefined;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  // One that grows has a superblock all the while; an image without one was cut at its start.
+  // One that grows has a superblock all the while; an image without one was truncated to nothing.
   return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 

@@ -37,7 +37,7 @@ export async function commitNew<S extends v.GenericSchema>(
   domain: Domain,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
-  const temporary = entry.begun ?? (await newDirectory(domain, entry.pool));
+  const temporary = entry.begun ?? (await newDirectory(domain, entry.pool, entry.id));
   // Renamed, there is nothing left to remove.
   let stays = false;
   try {
@@ -56,19 +56,19 @@ export async function commitNew<S extends v.GenericSchema>(
   }
 }
 
-/** Where something new is built: its name says in which opening of the pool it was begun. */
-export function newName(pool: Pool): string {
-  return pool.pathOf('tmp', `${pool.openings}.${randomUUID()}`);
+/** Where something new is built: its name says in which opening of the pool it was begun, and what it will be. */
+export function newName(pool: Pool, id: string): string {
+  return pool.pathOf('tmp', `${pool.openings}.${randomUUID()}.${id}`);
 }
 
 /** A directory of its own in the pool's `tmp/`. */
-export function newDirectory(domain: Domain, pool: Pool): Promise<string> {
+export function newDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {
   // A group has members in several pools, each with a disk of its own.
-  return onGround(pool.name, () => makeNewDirectory(domain, pool));
+  return onGround(pool.name, () => makeNewDirectory(domain, pool, id));
 }
 
-async function makeNewDirectory(domain: Domain, pool: Pool): Promise<string> {
-  const temporary = newName(pool);
+async function makeNewDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {
+  const temporary = newName(pool, id);
   await domain.host.files.makeNewDirectory(temporary);
   try {
     await domain.reached('new:directory-made');

@@ -36,6 +36,8 @@ export function newRecord(
     provisioning: settings.provisioning,
     sectorSize: settings.sectorSize ?? defaultSectorSize,
     sizeBytes,
+    // The image has it before the record is written.
+    reachedBytes: sizeBytes,
     trim: settings.trim,
     directIo: settings.directIo,
     mkfsOptions: [...settings.mkfsOptions],

@@ -14,8 +14,10 @@ import {
   isMountOf,
   isNodeOf,
   mountsAt,
+  statusOf,
 } from './attachment.ts';
 import { publishEphemeral } from './ephemeral.ts';
+import { requireNotTruncated } from './make-ready.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { ownPathOf } from './own-mount.ts';
@@ -86,6 +88,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
   const device = requireStaged(volume, input, present);
+  await requireNotTruncated(domain, volume, present.image ?? (await statusOf(domain, volume)));
   const notes = await readNotes(domain, volume);
   const wanted = publicationOf(input);
   const published = livePublications(notes.published, present);

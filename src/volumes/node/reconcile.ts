@@ -25,6 +25,7 @@ interface KnownImage {
  * keeps it from being served. Idempotent.
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
+  await logPrograms(domain, pool);
   await setTwinsAside(domain, pool);
   const devices = await domain.host.loops.list();
   if (devices.length > 0) {
@@ -71,6 +72,26 @@ async function withinBound(domain: Domain, id: string, work: Promise<void>): Pro
   ended.abort();
   if (first !== 'late') return;
   domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
+}
+
+/** Programs of a driver that has ended and still work on an image: the calls that need it are refused until they end. */
+async function logPrograms(domain: Domain, pool: Pool): Promise<void> {
+  for (const { name, pid, paths } of await domain.host.runningPrograms()) {
+    for (const path of paths) {
+      if (!path.startsWith(`${pool.root}/`)) continue;
+      const [area, id] = path.slice(pool.root.length + 1).split('/');
+      domain.log.warn(
+        {
+          pool: pool.name,
+          program: name,
+          pid,
+          path,
+          ...(area === 'volumes' ? { volumeId: id } : {}),
+        },
+        'a program of a driver that has ended still works on an image; calls that need it are refused until it ends',
+      );
+    }
+  }
 }
 
 function keyOf(file: { device: bigint; inode: bigint }): string {
@@ -183,6 +204,7 @@ async function sweepEntry(
     return;
   }
   if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
+  else if (await domain.leftovers.keep(domain, pool, entry)) return;
   else if (await domain.restores.keep(domain, pool, entry)) return;
   else await removeHalfMade(domain.host, path);
   domain.log.info({ pool: pool.name, entry }, 'removed what an interrupted call left half-made');

@@ -1,7 +1,5 @@
 import { join } from 'node:path';
-import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
-import type { LoopDevice, Superblock } from '../../host/host.ts';
+import { VolumeError } from '../../errors.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -16,7 +14,8 @@ import {
   isNodeOf,
   mountsAt,
 } from './attachment.ts';
-import { damaged, finishImage, isSmaller, makeReady } from './make-ready.ts';
+import { finishImage, settleImage } from './make-ready.ts';
+import { growIfSmaller, mountVolume } from './mount-volume.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { isOwnPath } from './own-mount.ts';
@@ -75,7 +74,8 @@ export function requireFits(
 
 /** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
-  const words = mountWords(volume.record, input.capability.mountFlags);
+  // Refused before anything is done.
+  mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
   const notes = await readNotes(domain, volume);
   if (await isStagedAlike(domain, volume, input, { present, notes })) {
@@ -88,24 +88,14 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
     await stageBlock(domain, volume, input, { present, notes });
     return;
   }
-  const filesystem = domain.host.filesystems[fsType];
-  const ready = await makeReady(domain, volume, { filesystem, present });
-  const { superblock } = ready;
-  const device = await ensureAttached(domain, volume, ready.present);
-  await domain.reached('stage:attached');
-  await noteStaged(domain, volume, input, notes);
-  try {
-    await domain.host.mounts.mountDevice(device.path, input.stagingTargetPath, {
-      fsType,
-      options: [...filesystem.mountOptions, ...words],
-      ...targetOptions(domain, input.stagingTargetPath),
-    });
-  } catch (error) {
-    await detachQuietly(domain, volume, device);
-    throw explainMount(error, volume, { words });
-  }
-  await domain.reached('stage:mounted');
-  await growIfSmaller(domain, volume, { device, superblock, target: input.stagingTargetPath });
+  const note = () => noteStaged(domain, volume, input, notes);
+  const growth = await mountVolume(domain, volume, input, { fsType, present, note });
+  // Without the capability there is no other way, and makeReady went it already.
+  if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
+  const path = input.stagingTargetPath;
+  await domain.host.mounts.unmount(path, targetOptions(domain, path));
+  const unmounted = { fsType, note, present: await attachmentOf(domain, volume) };
+  await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
 }
 
 /** What was looked at once for the whole call. */
@@ -188,6 +178,7 @@ async function stageBlock(
   input: StageInput,
   { present, notes }: Looked,
 ): Promise<void> {
+  await settleImage(domain, volume, present.devices);
   await finishImage(domain, volume, present.image);
   const device = await ensureAttached(domain, volume, present);
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
@@ -221,79 +212,23 @@ async function noteStaged(
   await domain.reached('stage:noted');
 }
 
-function explainMount(
-  error: unknown,
-  volume: FoundVolume,
-  options: { words: readonly string[] },
-): unknown {
-  const { words } = options;
-  if (hasErrno(error, 'EINVAL') && words.length > 0) {
-    return new VolumeError(
-      'wrong-state',
-      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${words.join(',')}' (${messageOf(error)}); ` +
-        'try without them, and see dmesg: when it refuses still, the filesystem is damaged',
-      { cause: error },
-    );
-  }
-  if (hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED', 'EIO')) {
-    return damaged(volume, `the kernel refuses to mount it: ${messageOf(error)}; see dmesg`);
-  }
-  return error;
-}
-
-async function detachQuietly(
-  domain: Domain,
-  volume: FoundVolume,
-  device: LoopDevice,
-): Promise<void> {
-  const { mounts } = await attachmentOf(domain, volume);
-  if (mounts.length > 0) return;
-  await domain.host.loops.detach(device).catch((error: unknown) => {
-    domain.log.warn(
-      { volumeId: volume.record.id, problem: messageOf(error) },
-      'a device could not be detached after a failed mount; the next start does it',
-    );
-  });
-}
-
 /** A crash between mount and growth leaves it staged and small; the repeated call goes on. */
 async function finishGrowth(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
 ): Promise<void> {
-  const { fsType } = volume.record;
+  const { fsType, sizeBytes } = volume.record;
   const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
-  if (fsType === null || device === undefined || mount === undefined) return;
-  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  if (superblock === undefined) return;
-  await finishImage(domain, volume);
-  await growIfSmaller(domain, volume, { device, superblock, target: mount.target });
-}
-
-async function growIfSmaller(
-  domain: Domain,
-  volume: FoundVolume,
-  mounted: { device: LoopDevice; superblock: Superblock; target: string },
-): Promise<void> {
-  const { record } = volume;
-  const { device, superblock, target } = mounted;
-  if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return;
-  if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
-  // A frozen filesystem would grow only when it is thawed.
-  await domain.guard.release(record.id);
-  const outcome = await domain.host.filesystems[record.fsType].growMounted(
-    target,
-    device,
-    record.sizeBytes,
-  );
-  if (outcome === 'not-permitted') {
-    domain.log.warn(
-      { volumeId: record.id },
-      'ext4 keeps its old size until it is staged when nobody uses it: growing it in use needs CAP_SYS_RESOURCE',
-    );
+  if (device === undefined) return;
+  await finishImage(domain, volume, present.image);
+  if (fsType === null) {
+    if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
     return;
   }
-  await domain.reached('stage:filesystem-grown');
+  const mount = present.mounts.find((one) => isMountOf(one, device));
+  if (mount === undefined) return;
+  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
+  if (superblock === undefined) return;
+  await growIfSmaller(domain, volume, { device, superblock, target: mount.target });
 }

@@ -37,10 +37,18 @@ export class Places {
     return opened;
   }
 
-  /** fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. */
+  /**
+   * fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. Without any, of those
+   * whose last fsync failed, which is due before a repeated call is answered from what is in memory.
+   */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
-    const ends = await Promise.allSettled(areas.map((area) => this.#placeOf(area).sync()));
+    const due = areas.length > 0 ? areas : this.#unsynced();
+    const ends = await Promise.allSettled(due.map((area) => this.#placeOf(area).sync()));
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  #unsynced(): readonly PoolArea[] {
+    return [...this.#places].filter(([, place]) => place.hasFailed).map(([area]) => area);
   }
 
   #placeOf(area: PoolArea): Place {
@@ -61,10 +69,15 @@ class Place {
   readonly #directory: Directory;
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
+  #hasFailed = false;
 
   constructor(fsync: () => Promise<void>, directory: Directory) {
     this.#fsync = fsync;
     this.#directory = directory;
+  }
+
+  get hasFailed(): boolean {
+    return this.#hasFailed;
   }
 
   sync(): Promise<void> {
@@ -79,11 +92,17 @@ class Place {
   }
 
   #begin(): Promise<void> {
-    const running = this.#fsync().finally(() => {
+    const running = this.#run().finally(() => {
       if (this.#running === running) this.#running = undefined;
     });
     this.#running = running;
     return running;
+  }
+
+  async #run(): Promise<void> {
+    this.#hasFailed = true;
+    await this.#fsync();
+    this.#hasFailed = false;
   }
 
   close(): Promise<void> {

@@ -131,7 +131,7 @@ export class Pool {
     return this.#records.has(id);
   }
 
-  /** fsync of these places: every rename into or out of them that was made before is on the disk afterwards. */
+  /** fsync of these places: every rename into or out of them that was made before is on the disk. Without any: as in places.ts. */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     if (this.#places === undefined) throw this.#problem ?? this.#stillOpening();
     await this.#places.sync(...areas);

@@ -4,7 +4,7 @@ import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts'
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type Attachment, attachmentOf, isMountOf, statusOf } from '../node/attachment.ts';
-import { requireUncut } from '../node/make-ready.ts';
+import { requireNotTruncated, settleImage } from '../node/make-ready.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
@@ -45,10 +45,11 @@ export async function planCut(
 ): Promise<Cut> {
   const { pool, what } = options;
   source.pool.requireServed();
-  const image = await statusOf(domain, source);
-  await requireUncut(domain, source, image);
-  const isShared = await canShare(domain.host.files, source.pool, pool);
   const present = await attachmentOf(domain, source);
+  await settleImage(domain, source, present.devices);
+  const image = await statusOf(domain, source);
+  await requireNotTruncated(domain, source, image);
+  const isShared = await canShare(domain.host.files, source.pool, pool);
   const device = present.readWrite;
   const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
   if (device === undefined) return { ...base, boundMs: longestMs };

@@ -48,7 +48,8 @@ export async function makeMembers(
 }> {
   const { id: groupId, input, what, members, rooms } = draft;
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
-  for (const member of members) member.temporary = await newDirectory(domain, member.pool);
+  for (const member of members)
+    member.temporary = await newDirectory(domain, member.pool, member.id);
   const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, 'disk.img') }));
   const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });
   await holdRoom(domain, members, rooms);

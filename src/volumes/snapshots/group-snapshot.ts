@@ -48,6 +48,7 @@ export async function createGroupSnapshot(
       if (existing !== undefined) {
         existing.pool.requireServed();
         requireSame(existing.record, input);
+        await existing.pool.sync();
         return groupOf(domain, existing.record);
       }
       const what = `group snapshot '${input.name}'`;

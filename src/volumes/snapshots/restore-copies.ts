@@ -63,7 +63,7 @@ export class RestoreCopies {
     if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
       return false;
     }
-    const directory = newName(pool);
+    const directory = newName(pool, volumeId);
     await domain.host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await domain.host.files.imageStatus(join(directory, 'disk.img'));
     clearTimeout(other?.timer);

@@ -47,6 +47,7 @@ export async function createSnapshot(
       if (existing !== undefined) {
         existing.pool.requireServed();
         requireSame(existing.record, input);
+        await existing.pool.sync();
         const record = await goOn(domain, existing);
         if (record !== undefined) return { record, pool: existing.pool.name };
       }

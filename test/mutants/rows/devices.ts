@@ -5,14 +5,14 @@ export const devices: Kind = {
   mutants: [
     {
       name: 'a failed mount leaves its device',
-      file: 'volumes/node/stage.ts',
+      file: 'volumes/node/mount-volume.ts',
       text: lines('    await detachQuietly(domain, volume, device);', ''),
       by: '',
       red: ['volumes/failed-mount'],
     },
     {
       name: 'a mount that happened although it failed loses its device',
-      file: 'volumes/node/stage.ts',
+      file: 'volumes/node/mount-volume.ts',
       text: lines('  if (mounts.length > 0) return;', ''),
       by: '',
       red: ['volumes/failed-mount'],
@@ -223,10 +223,38 @@ export const devices: Kind = {
       red: ['volumes/error-flag'],
     },
     {
+      name: 'a program does not inherit the lock of its image',
+      file: 'host/run.ts',
+      text: '...inherited(lock)',
+      by: '...inherited(undefined)',
+      red: ['integration/orphan-programs'],
+    },
+    {
+      name: 'an image that a program works on is copied',
+      file: 'host/copy.ts',
+      text: lines(
+        'async function copySparse(from: string, to: string, options: CopyOptions): Promise<void> {',
+        '  await requireNoProgram(from);',
+        '',
+      ),
+      by: lines(
+        'async function copySparse(from: string, to: string, options: CopyOptions): Promise<void> {',
+        '',
+      ),
+      red: ['host/image-lock'],
+    },
+    {
+      name: 'what a killed program had changed is not taken back',
+      file: 'host/filesystem/ext4.ts',
+      text: 'return new UndoLog(imagePath).takeBack();',
+      by: 'return Promise.resolve(imagePath.length === 0);',
+      red: ['integration/killed-programs'],
+    },
+    {
       name: 'an ext4 that was promised a growth is staged without it',
       file: 'volumes/node/make-ready.ts',
-      text: "const mustGrow = filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);",
-      by: 'const mustGrow = false;',
+      text: "growsOffline && filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);",
+      by: 'false;',
       red: ['volumes/expand'],
     },
     {

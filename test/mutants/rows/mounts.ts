@@ -47,7 +47,7 @@ export const mounts: Kind = {
     },
     {
       name: 'a stage forgets the mount options that were asked for',
-      file: 'volumes/node/stage.ts',
+      file: 'volumes/node/mount-volume.ts',
       text: 'options: [...filesystem.mountOptions, ...words],',
       by: 'options: [...filesystem.mountOptions],',
       red: ['volumes/staging'],

@@ -8,12 +8,26 @@ import { reasonOf } from '../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 
 const cases = [
-  { name: 'refused by the kernel', error: 'EUCLEAN', after: false, attached: 0, mounted: 0 },
+  {
+    name: 'refused by the kernel',
+    error: 'EUCLEAN',
+    after: false,
+    times: 2,
+    attached: 0,
+    mounted: 0,
+  },
   // The caller was told of a failure, but what is mounted is in use: its device must stay.
-  { name: 'that happened all the same', error: 'EIO', after: true, attached: 1, mounted: 1 },
+  {
+    name: 'that happened all the same',
+    error: 'EIO',
+    after: true,
+    times: 1,
+    attached: 1,
+    mounted: 1,
+  },
 ] as const;
 
-for (const { name, error, after, attached, mounted } of cases) {
+for (const { name, error, after, times, attached, mounted } of cases) {
   test(`a mount ${name} leaves ${attached} devices, and the repeated stage succeeds`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
@@ -21,7 +35,11 @@ for (const { name, error, after, attached, mounted } of cases) {
     const stagingTargetPath = join(node.directory, 'staging');
     await mkdir(stagingTargetPath);
     const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
-    node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'), { after });
+    for (let time = 0; time < times; time += 1) {
+      node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'), {
+        after,
+      });
+    }
     t.is(await reasonOf(volumes.stageVolume(call(), asked)), 'wrong-state');
     t.deepEqual(
       (await node.host.loops.list()).map(({ autoclear }) => autoclear),
@@ -36,6 +54,44 @@ for (const { name, error, after, attached, mounted } of cases) {
     t.deepEqual(await node.host.loops.list(), []);
   });
 }
+
+for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
+  test(`a mount that failed once with ${error} is made again, and is no damage`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes } = await node.open([node.settings('a')]);
+    const { record } = await volumes.createVolume(call(), volumeInput('v'));
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'));
+    await volumes.stageVolume(call(), asked);
+    t.is((await node.host.mounts.list()).length, 1);
+  });
+}
+
+test('a mount that failed twice is no damage where the superblock cannot be read either', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
+  for (let time = 0; time < 2; time += 1) {
+    node.host.failNext('mounts.mountDevice', failure('mount'));
+  }
+  // The first look, before the mount, succeeds.
+  const { ext4 } = node.host.filesystems;
+  const reads = ext4.readSuperblock.bind(ext4);
+  let looks = 0;
+  ext4.readSuperblock = (path) => {
+    looks += 1;
+    return looks > 1 ? Promise.reject(failure('read')) : reads(path);
+  };
+  const error = await t.throwsAsync(volumes.stageVolume(call(), asked));
+  t.notRegex(error?.message ?? '', /damaged/);
+  t.regex(error?.message ?? '', /look at the disk/);
+});
 
 test('an image that is attached already is used as it is, never attached twice', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);

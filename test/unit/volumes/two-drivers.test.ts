@@ -83,6 +83,7 @@ function withLoops(host: Host, loops: LoopDevices): Host {
     freezer,
     users,
     facts,
+    runningPrograms: () => host.runningPrograms(),
     missingPrograms: () => host.missingPrograms(),
   };
 }

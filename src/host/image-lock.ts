@@ -1,0 +1,51 @@
+import type { FileHandle } from 'node:fs/promises';
+import { closeHandle, closeQuietly, openFlags, openHandle } from './descriptor.ts';
+import { hasErrno, ImageInUseError } from './errors.ts';
+import { flock } from './kernel.ts';
+import { findHolder } from './running-programs.ts';
+
+/**
+ * Keeps everything away from an image that a program works on, whoever started the program. The lock is a flock on an open
+ * file description of its own, which the program inherits: it lives until both the driver and the program have closed it, so
+ * SIGKILL of either one leaves it to the other. LOOP_CONFIGURE keeps the description that it is given, so that is never this
+ * one. Inside one driver the locks of volumes exclude each other; here only a program of an earlier driver can be met, so
+ * nothing waits.
+ */
+export interface ImageLock {
+  /** Its descriptor, for the program to inherit. */
+  readonly fd: number;
+  release(): Promise<void>;
+}
+
+/** What says that this filesystem has no such locks (NFS without its lock service, some FUSE servers): no lock then. */
+const withoutLocks = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
+
+/** Locks an image for a program. ImageInUseError when a program works on it; KernelError ENOENT. */
+export async function lockImage(imagePath: string): Promise<ImageLock> {
+  const handle = await openLocked(imagePath, 'exclusive');
+  return { fd: handle.fd, release: () => closeHandle(handle, imagePath) };
+}
+
+/** Throws ImageInUseError when a program works on the image. Nothing is kept; an image that is not there has no program. */
+export async function requireNoProgram(imagePath: string): Promise<void> {
+  try {
+    await closeHandle(await openLocked(imagePath, 'shared'), imagePath);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+}
+
+async function openLocked(imagePath: string, kind: 'exclusive' | 'shared'): Promise<FileHandle> {
+  const handle = await openHandle(imagePath, openFlags.read);
+  try {
+    await flock(handle.fd, kind, imagePath);
+    return handle;
+  } catch (error) {
+    if (hasErrno(error, ...withoutLocks)) return handle;
+    const holder = hasErrno(error, 'EAGAIN')
+      ? new ImageInUseError(imagePath, await findHolder(handle, imagePath))
+      : error;
+    await closeQuietly(handle, imagePath);
+    throw holder;
+  }
+}

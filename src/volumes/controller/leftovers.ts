@@ -1,0 +1,50 @@
+import { join } from 'node:path';
+import { ImageInUseError } from '../../host/errors.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { Pool } from '../pools/pool.ts';
+
+/** `<opening>.<uuid>.<id>`, as new-entry.ts names what it makes. */
+const entryName = /^\d+\.[0-9a-f-]{36}\.(.+)$/;
+
+interface Leftover {
+  readonly pool: Pool;
+  readonly path: string;
+}
+
+/**
+ * Half-made volumes in `tmp/` whose image a program of a driver that has ended still works on (mkfs, tune2fs, xfs_db). A start
+ * does not remove them below the program; until it has ended the volume can neither be created again nor deleted.
+ */
+export class Leftovers {
+  readonly #byId = new Map<string, Leftover>();
+
+  /** At start, for one entry of `tmp/`: whether it stays. */
+  async keep(domain: Domain, pool: Pool, entry: string): Promise<boolean> {
+    const path = pool.pathOf('tmp', entry);
+    try {
+      await domain.host.files.requireNoProgram(join(path, 'disk.img'));
+      return false;
+    } catch (error) {
+      if (!(error instanceof ImageInUseError)) throw error;
+      const id = entryName.exec(entry)?.[1];
+      if (id !== undefined) this.#byId.set(id, { pool, path });
+      domain.log.warn(
+        { pool: pool.name, entry, problem: error.message },
+        'a half-made volume stays until the program that works on it has ended',
+      );
+      return true;
+    }
+  }
+
+  /** Throws `busy` while the program runs; afterwards removes what it leaves. */
+  async settle(domain: Domain, id: string): Promise<void> {
+    const leftover = this.#byId.get(id);
+    if (leftover === undefined) return;
+    await explained(`volume '${id}'`, leftover.pool, async () => {
+      await domain.host.files.requireNoProgram(join(leftover.path, 'disk.img'));
+      await domain.host.files.removeTree(leftover.path);
+    });
+    this.#byId.delete(id);
+  }
+}

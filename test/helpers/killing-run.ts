@@ -1,0 +1,65 @@
+import { execa } from 'execa';
+import { CommandError } from '../../src/host/errors.ts';
+import { type ImageLock, lockImage } from '../../src/host/image-lock.ts';
+import type { Program } from '../../src/host/programs.ts';
+import { makeRun, type Run } from '../../src/host/run.ts';
+
+/** The calls by which programs of e2fsprogs change a file. */
+const changes = 'pwrite64,write,fallocate,ftruncate';
+
+export interface Kill {
+  readonly program: Program;
+  /** Which of its changes, counted from 1, is not made any more: SIGKILL comes instead. */
+  readonly at: number;
+  /** The driver dies at the same moment: its call never returns. */
+  readonly withDriver?: boolean;
+}
+
+/** A runner that kills one run of one program before its n-th change of any file, by strace; all others run as they do. */
+export function makeKillingRun(kill: Kill): {
+  readonly run: Run;
+  /** Resolves when the program has been killed. */
+  readonly killed: Promise<void>;
+} {
+  const plain = makeRun();
+  let killed = false;
+  const { promise, resolve } = withResolvers();
+  const run: Run = async (file, args, options) => {
+    if (file !== kill.program || killed) return plain(file, args, options);
+    const lock = options.image === undefined ? undefined : await lockImage(options.image);
+    try {
+      const result = await strace([file, ...args], kill.at, lock);
+      // strace ends by the signal that ended its program.
+      killed = result.signal === 'SIGKILL';
+      if (killed) resolve();
+      const { exitCode, stdout, stderr } = result;
+      const answers: readonly number[] = options.answers ?? [0];
+      const answer = answers.find((one) => one === exitCode);
+      if (answer === undefined || killed) {
+        throw new CommandError(file, { message: `${file} was ended by SIGKILL`, stderr });
+      }
+      return { exitCode: answer, stdout, stderr };
+    } finally {
+      await lock?.release();
+      if (killed && kill.withDriver === true) await new Promise(() => undefined);
+    }
+  };
+  return { run, killed: promise };
+}
+
+function withResolvers(): { readonly promise: Promise<void>; readonly resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
+function strace(command: readonly string[], at: number, lock: ImageLock | undefined) {
+  const inject = `inject=${changes}:signal=KILL:when=${at}`;
+  const args = ['-f', '-o', '/dev/null', '-e', `trace=${changes}`, '-e', inject, ...command];
+  return execa('strace', args, {
+    stdio: ['ignore', 'pipe', 'pipe', ...(lock === undefined ? [] : [lock.fd as 3])],
+    reject: false,
+  });
+}

@@ -1,0 +1,63 @@
+/**
+ * Started as a process of its own: stop-program PID NAME. Looks at the children of that process without a pause, stops the first
+ * one of that name with SIGSTOP as soon as it appears, and writes its process id. A program of milliseconds is caught by nothing
+ * that waits in between.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { kill } from 'node:process';
+
+const boundMs = 60_000;
+
+export interface StoppedProgram {
+  readonly pid: number;
+}
+
+/** Answers when it looks; `stopped` resolves with the program when it is stopped. */
+export async function stopProgram(
+  driverPid: number,
+  name: string,
+): Promise<{ readonly stopped: Promise<StoppedProgram> }> {
+  const child = spawn(process.execPath, [import.meta.filename, String(driverPid), name], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const lines: string[] = [];
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (text: string) => lines.push(...text.trim().split('\n')));
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const stopped = ended.then(() => {
+    const pid = Number(lines.at(-1));
+    if (!Number.isInteger(pid)) throw new Error(`${name} was not seen`);
+    return { pid };
+  });
+  stopped.catch(() => undefined);
+  return { stopped };
+}
+
+function look(driverPid: string, name: string): number | undefined {
+  const children = `/proc/${driverPid}/task/${driverPid}/children`;
+  for (const giveUpAt = Date.now() + boundMs; Date.now() < giveUpAt; ) {
+    for (const pid of readFileSync(children, 'latin1').split(' ').filter(Boolean)) {
+      if (commandOf(pid) !== name) continue;
+      kill(Number(pid), 'SIGSTOP');
+      return Number(pid);
+    }
+  }
+  return undefined;
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
+  } catch {
+    return '';
+  }
+}
+
+const [driverPid, name] = process.argv.slice(2);
+if (driverPid !== undefined && name !== undefined && import.meta.filename === process.argv[1]) {
+  process.stdout.write('looking\n');
+  process.stdout.write(`${look(driverPid, name) ?? 'nothing'}\n`);
+}

@@ -1,0 +1,248 @@
+import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { kill } from 'node:process';
+import { status } from '@grpc/grpc-js';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { type Client, makeClient } from '../../src/csi/client.ts';
+import { GiB, MiB } from '../../src/units.ts';
+import { type DriverProcess, startDriver } from '../helpers/driver.ts';
+import { removeAll } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { stopProgram } from '../helpers/stop-program.ts';
+import { until } from '../helpers/until.ts';
+
+const files = 40;
+const capabilityOf = (fs_type: string) => ({
+  access_type: 'mount' as const,
+  mount: { fs_type, mount_flags: [], volume_mount_group: '' },
+  access_mode: { mode: 'SINGLE_NODE_WRITER' as const },
+});
+
+/** A driver that is killed and started again, its callers, and the programs that it leaves. */
+class Scene {
+  readonly directory: string;
+  readonly #t: ExecutionContext;
+  readonly #orphans: number[] = [];
+  #driver: DriverProcess;
+  #controller: Client<'csi.v1.Controller'>;
+  #node: Client<'csi.v1.Node'>;
+
+  private constructor(t: ExecutionContext, directory: string, driver: DriverProcess) {
+    this.#t = t;
+    this.directory = directory;
+    this.#driver = driver;
+    this.#controller = makeClient('csi.v1.Controller', `unix://${driver.endpoint}`);
+    this.#node = makeClient('csi.v1.Node', `unix://${driver.endpoint}`);
+  }
+
+  static async open(t: ExecutionContext): Promise<Scene> {
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+    const scene = new Scene(t, directory, await startDriver(directory, ['--http-address=off']));
+    t.teardown(async () => {
+      for (const pid of scene.#orphans) end(pid);
+      await scene.#driver.kill();
+      scene.#controller.close();
+      scene.#node.close();
+      const left = await removeAll(directory);
+      if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+    });
+    await mkdir(join(directory, 'staging'));
+    return scene;
+  }
+
+  get staging(): string {
+    return join(this.directory, 'staging');
+  }
+
+  create(name: string, fsType: string, sizeBytes: bigint, snapshotId?: string) {
+    return this.#controller.CreateVolume({
+      name,
+      capacity_range: { required_bytes: sizeBytes },
+      volume_capabilities: [capabilityOf(fsType)],
+      ...(snapshotId === undefined
+        ? {}
+        : {
+            volume_content_source: {
+              type: 'snapshot' as const,
+              snapshot: { snapshot_id: snapshotId },
+            },
+          }),
+    });
+  }
+
+  snapshot(name: string, source_volume_id: string) {
+    return this.#controller.CreateSnapshot({ name, source_volume_id });
+  }
+
+  clone(name: string, volume_id: string) {
+    return this.#controller.CreateVolume({
+      name,
+      volume_capabilities: [capabilityOf('ext4')],
+      volume_content_source: { type: 'volume', volume: { volume_id } },
+    });
+  }
+
+  expand(volume_id: string, sizeBytes: bigint) {
+    return this.#controller.ControllerExpandVolume({
+      volume_id,
+      capacity_range: { required_bytes: sizeBytes },
+    });
+  }
+
+  remove(volume_id: string) {
+    return this.#controller.DeleteVolume({ volume_id });
+  }
+
+  stage(volume_id: string) {
+    return this.#node.NodeStageVolume({
+      volume_id,
+      staging_target_path: this.staging,
+      volume_capability: capabilityOf('ext4'),
+    });
+  }
+
+  unstage(volume_id: string) {
+    return this.#node.NodeUnstageVolume({ volume_id, staging_target_path: this.staging });
+  }
+
+  /** The program is stopped in the middle of that call, the driver killed, and another one started. */
+  async orphan(program: string, call: () => Promise<unknown>): Promise<number> {
+    const { stopped } = await stopProgram(this.#driver.pid, program);
+    const answer = call().catch((error: unknown) => error);
+    const { pid } = await stopped;
+    this.#orphans.push(pid);
+    await this.#driver.kill();
+    this.#t.true((await answer) instanceof Error);
+    this.#controller.close();
+    this.#node.close();
+    this.#driver = await startDriver(this.directory, ['--http-address=off']);
+    this.#controller = makeClient('csi.v1.Controller', `unix://${this.#driver.endpoint}`);
+    this.#node = makeClient('csi.v1.Node', `unix://${this.#driver.endpoint}`);
+    return pid;
+  }
+
+  /** Each call answers ABORTED, and names the program and its process. */
+  async refuses(calls: Record<string, () => Promise<unknown>>, program: string, pid: number) {
+    for (const [name, call] of Object.entries(calls)) {
+      const error = await this.#t.throwsAsync(call(), undefined, name);
+      this.#t.is((error as { code?: unknown } | undefined)?.code, status.ABORTED, name);
+      this.#t.regex(error?.message ?? '', new RegExp(`${program} \\(process ${pid}\\)`), name);
+    }
+    const log = await this.#driver.log();
+    const lines = log.split('\n').filter((line) => line.includes(`"pid":${pid}`));
+    this.#t.true(
+      lines.some((line) => line.includes(`"program":"${program}"`)),
+      'the start logged it',
+    );
+  }
+
+  /** Lets the program go on, and waits for its end. */
+  async goOn(pid: number): Promise<void> {
+    kill(pid, 'SIGCONT');
+    await until('the program has ended', () => hasEnded(pid));
+  }
+
+  imageOf(volumeId: string): string {
+    return join(this.directory, 'pool', 'volumes', volumeId, 'disk.img');
+  }
+}
+
+/** Gone, or a zombie that nobody has waited for. */
+async function hasEnded(pid: number): Promise<boolean> {
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => ') X');
+  return /\) [ZX]/.test(text);
+}
+
+function end(pid: number): void {
+  try {
+    kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended.
+  }
+}
+
+async function writeFiles(directory: string): Promise<void> {
+  for (let index = 0; index < files; index += 1) {
+    await writeFile(join(directory, `file-${index}`), `content ${index}`, { flush: true });
+  }
+}
+
+async function hasFiles(t: ExecutionContext, directory: string): Promise<void> {
+  for (let index = 0; index < files; index += 1) {
+    t.is(await readFile(join(directory, `file-${index}`), 'utf8'), `content ${index}`);
+  }
+}
+
+async function stagedOnce(scene: Scene): Promise<string> {
+  const made = await scene.create('v', 'ext4', 64n * MiB);
+  const id = made.volume?.volume_id ?? '';
+  await scene.stage(id);
+  await writeFiles(scene.staging);
+  await scene.unstage(id);
+  return id;
+}
+
+for (const { program, prepare } of [
+  { program: 'resize2fs', prepare: (scene: Scene, id: string) => scene.expand(id, 2n * GiB) },
+  {
+    program: 'e2fsck',
+    prepare: (scene: Scene, id: string) =>
+      execa('debugfs', ['-w', '-R', 'set_super_value state 2', scene.imageOf(id)]),
+  },
+]) {
+  onNode(
+    `while ${program} of a killed driver has an image open, no driver touches that image`,
+    async (t) => {
+      const scene = await Scene.open(t);
+      const id = await stagedOnce(scene);
+      await prepare(scene, id);
+      const pid = await scene.orphan(program, () => scene.stage(id));
+      const before = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
+      await scene.refuses(
+        {
+          stage: () => scene.stage(id),
+          'stage again': () => scene.stage(id),
+          expand: () => scene.expand(id, 3n * GiB),
+          snapshot: () => scene.snapshot('s', id),
+          clone: () => scene.clone('c', id),
+          delete: () => scene.remove(id),
+        },
+        program,
+        pid,
+      );
+      const after = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
+      t.is(after, before, 'without any effect');
+      await scene.unstage(id);
+      await scene.goOn(pid);
+      await scene.stage(id);
+      await hasFiles(t, scene.staging);
+      await scene.unstage(id);
+      t.is((await execa('e2fsck', ['-fn', scene.imageOf(id)], { reject: false })).exitCode, 0);
+      await scene.remove(id);
+    },
+  );
+}
+
+onNode(
+  'while xfs_db of a killed driver works on a restore, it is neither made again nor removed',
+  async (t) => {
+    const scene = await Scene.open(t);
+    const made = await scene.create('source', 'xfs', 300n * MiB);
+    const source = made.volume?.volume_id ?? '';
+    const cut = await scene.snapshot('s', source);
+    const snapshotId = cut.snapshot?.snapshot_id ?? '';
+    const restore = () => scene.create('restored', 'xfs', 300n * MiB, snapshotId);
+    const pid = await scene.orphan('xfs_db', restore);
+    const id = source.replace('source', 'restored');
+    const temporary = join(scene.directory, 'pool', 'tmp');
+    t.is((await readdir(temporary)).length, 1, 'its image is left below the program');
+    await scene.refuses({ restore, delete: () => scene.remove(id) }, 'xfs_db', pid);
+    await scene.goOn(pid);
+    await restore();
+    t.deepEqual(await readdir(temporary), []);
+    t.is((await execa('xfs_repair', ['-n', scene.imageOf(id)], { reject: false })).exitCode, 0);
+    for (const one of [id, source]) await scene.remove(one);
+  },
+);
