@@ -27,6 +27,7 @@ export const layouts = {
   statx: {
     size: 256,
     fields: {
+      stx_mask: 0,
       stx_attributes: 8,
       stx_mode: 28,
       stx_ino: 32,
