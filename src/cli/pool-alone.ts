@@ -43,3 +43,47 @@ export async function initPoolAlone(
       ].join('\n'),
   );
 }
+
+/** What `pool forget` gives up. */
+export interface Remembered {
+  readonly path: string;
+  readonly uuid: string;
+  readonly volumeIds: readonly string[];
+}
+
+/** `pool forget` where no driver runs, with the state folder that a driver will be started with. */
+export async function forgetAlone(
+  session: Session,
+  asked: { readonly name: string; readonly path: string },
+  options: { readonly stateDir?: string },
+): Promise<{ look: () => Promise<Remembered>; forget: (uuid: string) => Promise<void> }> {
+  const { stateDir: given } = options;
+  const config = await loadConfig(
+    given === undefined ? {} : { stateDir: given },
+    session.environment,
+  );
+  const configured = config.pools.find(({ name }) => name === asked.name)?.path;
+  const path = asked.path === '' ? configured : asked.path;
+  if (path === undefined) {
+    throw new UsageError(
+      `no driver runs and LOOPCSI_POOL names no pool '${asked.name}'; write '${asked.name}=DIR'`,
+    );
+  }
+  const [{ makeRealHost }, { createLog }, { lookAtRemembered, forgetPool }] = await Promise.all([
+    import('../host/real-host.ts'),
+    import('../observe/log.ts'),
+    import('../volumes/pools/pool-forget.ts'),
+  ]);
+  const deps = {
+    host: makeRealHost(),
+    log: createLog({ level: 'silent' }),
+    stateDir: config.stateDir,
+  };
+  const look = () => lookAtRemembered(deps, { name: asked.name, path });
+  return {
+    look,
+    forget: async () => {
+      await forgetPool(deps, await look());
+    },
+  };
+}

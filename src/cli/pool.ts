@@ -2,10 +2,10 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Pool } from '../csi/admin-types.ts';
 import { NoDriverError } from './driver.ts';
-import { UsageError } from './errors.ts';
+import { FailedError, UsageError } from './errors.ts';
 import { sizeOf } from './flags.ts';
 import { type Column, count, formatSize, formatTable } from './output.ts';
-import { initPoolAlone } from './pool-alone.ts';
+import { forgetAlone, initPoolAlone, type Remembered } from './pool-alone.ts';
 import type { Act, Session } from './session.ts';
 
 export function addPoolCommands(program: Command, act: Act): void {
@@ -35,6 +35,20 @@ export function addPoolCommands(program: Command, act: Act): void {
     .description("take over a pool of another node; its volumes get this node's ids")
     .argument('<pool>')
     .action(act(adoptPool));
+  pool
+    .command('forget')
+    .description(
+      'give up a pool that was seen at a directory and is lost; a new one may be made there',
+    )
+    .argument('<pool>', "its name, or NAME=DIR for one that the driver's options do not name")
+    .option('--yes', 'do not ask')
+    .option('--state-dir <DIR>', 'without a driver: the --state-dir it will be started with')
+    .action(act(forgetPool));
+  pool
+    .command('recover')
+    .description('write the lost pool.json of a pool whose volumes are there')
+    .argument('<pool>')
+    .action(act(recoverPool));
   pool
     .command('grow')
     .description('enlarge a pool that lies in an image of its own (--reflink)')
@@ -115,13 +129,19 @@ interface InitOptions {
   readonly stateDir?: string;
 }
 
-async function initPool(session: Session, place: string, options: InitOptions): Promise<void> {
+/** `NAME=DIR`, or NAME alone with the path ''. */
+function parsePlace(place: string): { readonly name: string; readonly path: string } {
   const equals = place.indexOf('=');
   const name = equals < 0 ? place : place.slice(0, equals);
   const path = equals < 0 ? '' : resolve(place.slice(equals + 1));
   if (name === '' || place.endsWith('=')) {
     throw new UsageError(`'${place}' is not NAME=DIR; write for example fast=/mnt/nvme`);
   }
+  return { name, path };
+}
+
+async function initPool(session: Session, place: string, options: InitOptions): Promise<void> {
+  const { name, path } = parsePlace(place);
   const embeddedBytes =
     options.reflink === undefined ? undefined : sizeOf(options.reflink, '--reflink');
   const asked = { name, path, embeddedBytes, force: options.force === true };
@@ -158,6 +178,71 @@ async function adoptPool(session: Session, name: string): Promise<void> {
   await session.show(poolAsJson(pool), () =>
     pool.state === 'SERVED'
       ? `Pool '${name}' is this node's now: ${count(pool.volume_count, 'volume')}, ${count(pool.snapshot_count, 'snapshot')}.`
+      : pool.reason,
+  );
+}
+
+async function forgetPool(
+  session: Session,
+  place: string,
+  options: { readonly yes?: boolean; readonly stateDir?: string },
+): Promise<void> {
+  const { name, path } = parsePlace(place);
+  const forgetter = await forgetterOf(session, { name, path }, options);
+  const { path: directory, uuid, volumeIds } = await forgetter.look();
+  const known =
+    volumeIds.length === 0 ? ['  none that this node remembers'] : volumeIds.map((id) => `  ${id}`);
+  const about = [
+    `Pool ${uuid}, which was seen at ${directory}, will be given up, with its volumes:`,
+    ...known,
+  ];
+  const { terminal } = session;
+  if (options.yes !== true && !(await terminal.confirm(`Forget pool '${name}'?`, about))) {
+    throw new FailedError('nothing was forgotten');
+  }
+  await forgetter.forget(uuid);
+  await session.show({ name, path: directory, uuid, volumeIds }, () =>
+    [
+      `Pool ${uuid} is forgotten, with ${count(volumeIds.length, 'known volume')}.`,
+      `Make a new one there with: loopcsi pool init ${place}`,
+    ].join('\n'),
+  );
+}
+
+/** Over the driver, or in this process where none runs. */
+async function forgetterOf(
+  session: Session,
+  asked: { readonly name: string; readonly path: string },
+  options: { readonly stateDir?: string },
+): Promise<{ look: () => Promise<Remembered>; forget: (uuid: string) => Promise<void> }> {
+  try {
+    const { admin } = await session.driver();
+    return {
+      look: async () => {
+        const {
+          path,
+          uuid,
+          volume_ids: volumeIds,
+        } = await admin.ForgetPool({ ...asked, uuid: '' });
+        return { path, uuid, volumeIds };
+      },
+      forget: async (uuid) => {
+        await admin.ForgetPool({ ...asked, uuid });
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof NoDriverError)) throw error;
+    return forgetAlone(session, asked, options);
+  }
+}
+
+async function recoverPool(session: Session, name: string): Promise<void> {
+  const { admin } = await session.driver();
+  const { pool } = await admin.RecoverPool({ name });
+  if (pool === null) throw new Error('the driver answered no pool');
+  await session.show(poolAsJson(pool), () =>
+    pool.state === 'SERVED'
+      ? `Pool '${name}' has its pool.json again: ${count(pool.volume_count, 'volume')}, ${count(pool.snapshot_count, 'snapshot')}.`
       : pool.reason,
   );
 }

@@ -12,6 +12,8 @@ export const descriptor: object = {
                 ListPools: { requestType: 'ListPoolsRequest', responseType: 'ListPoolsResponse' },
                 InitPool: { requestType: 'InitPoolRequest', responseType: 'InitPoolResponse' },
                 AdoptPool: { requestType: 'AdoptPoolRequest', responseType: 'AdoptPoolResponse' },
+                ForgetPool: { requestType: 'ForgetPoolRequest', responseType: 'ForgetPoolResponse' },
+                RecoverPool: { requestType: 'RecoverPoolRequest', responseType: 'RecoverPoolResponse' },
                 GrowPool: { requestType: 'GrowPoolRequest', responseType: 'GrowPoolResponse' },
                 ListVolumes: { requestType: 'ListVolumesRequest', responseType: 'ListVolumesResponse' },
                 GetVolume: { requestType: 'GetVolumeRequest', responseType: 'GetVolumeResponse' },
@@ -73,6 +75,22 @@ export const descriptor: object = {
             InitPoolResponse: { fields: { pool: { type: 'Pool', id: 1 }, existed: { type: 'bool', id: 2 } } },
             AdoptPoolRequest: { fields: { name: { type: 'string', id: 1 } } },
             AdoptPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
+            ForgetPoolRequest: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                path: { type: 'string', id: 2 },
+                uuid: { type: 'string', id: 3 },
+              },
+            },
+            ForgetPoolResponse: {
+              fields: {
+                path: { type: 'string', id: 1 },
+                uuid: { type: 'string', id: 2 },
+                volume_ids: { rule: 'repeated', type: 'string', id: 3 },
+              },
+            },
+            RecoverPoolRequest: { fields: { name: { type: 'string', id: 1 } } },
+            RecoverPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
             GrowPoolRequest: { fields: { name: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
             GrowPoolResponse: { fields: { pool: { type: 'Pool', id: 1 } } },
             ListVolumesRequest: {

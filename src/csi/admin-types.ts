@@ -18,6 +18,10 @@ export interface AdminService {
   readonly InitPool: Unary<InitPoolRequest, InitPoolResponse>;
   /** Takes over a configured pool that another node, or another disk at this path, stood for. Its volumes get ids of this node; FAILED_PRECONDITION when one of them is attached. */
   readonly AdoptPool: Unary<AdoptPoolRequest, AdoptPoolResponse>;
+  /** Gives up a pool that was seen at a directory and is lost, so that a new one may be made there. FAILED_PRECONDITION while it is there, is served, or has images that are attached. */
+  readonly ForgetPool: Unary<ForgetPoolRequest, ForgetPoolResponse>;
+  /** Writes the lost marker of a pool whose volumes are there. FAILED_PRECONDITION when it is not lost, or nothing is there. */
+  readonly RecoverPool: Unary<RecoverPoolRequest, RecoverPoolResponse>;
   /** Grows the image of a pool with an embedded filesystem. OUT_OF_RANGE when it would shrink. */
   readonly GrowPool: Unary<GrowPoolRequest, GrowPoolResponse>;
   /** Volumes as records and kernel tell, in pages, ordered by id. A bad token is ABORTED, as in CSI. */
@@ -154,6 +158,31 @@ export interface AdoptPoolRequest {
 }
 
 export interface AdoptPoolResponse {
+  readonly pool: Pool | null;
+}
+
+export interface ForgetPoolRequest {
+  /** Required. */
+  readonly name: string;
+  /** Absolute. For a configured pool it may be empty and must else be the configured path; required for any other. */
+  readonly path: string;
+  /** What is to be forgotten, as an earlier answer has told it. Empty: nothing is forgotten, the answer tells what would be. */
+  readonly uuid: string;
+}
+
+export interface ForgetPoolResponse {
+  readonly path: string;
+  readonly uuid: string;
+  /** Volumes that were known of it. */
+  readonly volume_ids: readonly string[];
+}
+
+export interface RecoverPoolRequest {
+  /** A configured pool. Required. */
+  readonly name: string;
+}
+
+export interface RecoverPoolResponse {
   readonly pool: Pool | null;
 }
 

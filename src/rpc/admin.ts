@@ -14,6 +14,8 @@ const weights = {
   ListPools: 'read',
   InitPool: 'change',
   AdoptPool: 'change',
+  ForgetPool: 'change',
+  RecoverPool: 'change',
   GrowPool: 'change',
   ListVolumes: 'read',
   GetVolume: 'read',
@@ -77,6 +79,19 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
 
     async AdoptPool(request, call) {
       return { pool: poolMessage(await admin.adoptPool(call, requirePoolName(request.name))) };
+    },
+
+    async ForgetPool(request, call) {
+      const { path, uuid, volumeIds } = await admin.forgetPool(call, {
+        name: requirePoolName(request.name),
+        path: optionalPath(request.path, 'path'),
+        uuid: request.uuid,
+      });
+      return { path, uuid, volume_ids: [...volumeIds] };
+    },
+
+    async RecoverPool(request, call) {
+      return { pool: poolMessage(await admin.recoverPool(call, requirePoolName(request.name))) };
     },
 
     async GetProgress(request, call) {

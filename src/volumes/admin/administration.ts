@@ -1,5 +1,6 @@
 /** What an operator asks of the driver and no orchestrator does. The command line's calls, as `api.ts` has CSI's. */
 import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import type { Domain } from '../domain.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
@@ -14,8 +15,10 @@ import {
 } from '../pools/inspect-pools.ts';
 import type { Pool } from '../pools/pool.ts';
 import { adoptPool } from '../pools/pool-adopt.ts';
+import { forgetPool, lookAtRemembered, type RememberedPool } from '../pools/pool-forget.ts';
 import { growPool } from '../pools/pool-grow.ts';
-import { type InitInput, initByHand } from '../pools/pool-init.ts';
+import { type InitInput, initByHand, requireMatch } from '../pools/pool-init.ts';
+import { recoverPool } from '../pools/pool-recover.ts';
 import type { Finding } from './doctor.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
@@ -39,6 +42,13 @@ export interface Administration {
   ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
   /** Throws `not-found`, `wrong-state` while one of its images is attached. Served already is a success. */
   adoptPool(call: Call, name: string): Promise<PoolFacts>;
+  /** With uuid '' it only tells what would be given up. Throws `not-found`, `wrong-state` while the pool is not lost. */
+  forgetPool(
+    call: Call,
+    input: { readonly name: string; readonly path: string; readonly uuid: string },
+  ): Promise<RememberedPool>;
+  /** Writes the lost marker of a configured pool and serves it. Throws `not-found`, `wrong-state`, `busy`. */
+  recoverPool(call: Call, name: string): Promise<PoolFacts>;
   /** Grows the image of a pool with an embedded filesystem. Throws `wrong-state` for a plain pool, `out-of-range`, `no-space`. */
   growPool(
     call: Call,
@@ -99,6 +109,16 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       await deps.openPool(pool);
       return poolFactsOf(pool);
     },
+    forgetPool: (_call, input) => forgetByHand(domain, deps, input),
+    recoverPool: async (_call, name) => {
+      const pool = configuredPool(domain, name);
+      if (pool.isServed) return poolFactsOf(pool);
+      const { host, reached } = domain;
+      const { nodeState } = deps;
+      await recoverPool(pool.settings, { host, nodeState, reached, nowMs: domain.now() });
+      await deps.openPool(pool);
+      return poolFactsOf(pool);
+    },
     growPool: async (_call, { name, sizeBytes }) => {
       const pool = configuredPool(domain, name);
       await growPool(domain, pool, sizeBytes);
@@ -128,4 +148,32 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       ...(await checkLeftovers(domain)),
     ],
   };
+}
+
+async function forgetByHand(
+  domain: Domain,
+  { stateDir }: AdministrationDeps,
+  { name, path, uuid }: { readonly name: string; readonly path: string; readonly uuid: string },
+): Promise<RememberedPool> {
+  const pool = domain.pools.all.find((one) => one.name === name);
+  requireMatch(pool, { name, path });
+  if (pool?.isServed === true) {
+    throw new VolumeError('wrong-state', `pool '${name}' is served, so it is not lost`);
+  }
+  const deps = { host: domain.host, log: domain.log, stateDir };
+  const at = { name, path: pool?.settings.path ?? path };
+  const found = await lookAtRemembered(
+    deps,
+    at,
+    [...(pool?.volumes.values() ?? [])].map(({ id }) => id),
+  );
+  if (uuid === '') return found;
+  if (uuid !== found.uuid) {
+    throw new VolumeError(
+      'conflict',
+      `pool '${name}': ${found.uuid} was seen at ${found.path}, not ${uuid}; look again`,
+    );
+  }
+  await forgetPool(deps, found);
+  return found;
 }

@@ -92,12 +92,16 @@ export async function initByHand(
   return { pool: await poolFactsOf(pool), existed };
 }
 
-function requireMatch(pool: Pool | undefined, input: InitInput): void {
+/** Throws `invalid` unless the request means the configured pool, or says where another one is. */
+export function requireMatch(
+  pool: Pool | undefined,
+  input: Pick<InitInput, 'name' | 'path'>,
+): void {
   if (pool === undefined) {
     if (input.path !== '') return;
     throw new VolumeError(
       'invalid',
-      `the driver serves no pool '${input.name}'; write '${input.name}=DIR' to make a new one`,
+      `the driver serves no pool '${input.name}'; write '${input.name}=DIR' for one that it does not serve`,
     );
   }
   if (input.path === '' || input.path === pool.settings.path) return;

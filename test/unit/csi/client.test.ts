@@ -113,6 +113,8 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   ListPools: refuse,
   InitPool: refuse,
   AdoptPool: refuse,
+  ForgetPool: refuse,
+  RecoverPool: refuse,
   GrowPool: refuse,
   ListVolumes: refuse,
   GetVolume: refuse,
