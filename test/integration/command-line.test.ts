@@ -1,4 +1,4 @@
-import { access, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
@@ -6,6 +6,7 @@ import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts'
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { until } from '../helpers/until.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -311,3 +312,55 @@ onNode('a result that cannot be written is a failure in one sentence', async (t)
   t.is(exitCode, 1);
   t.regex(stderr, /^loopcsi: standard output cannot be written: ENOSPC[^\n]*$/);
 });
+
+onNode(
+  'a pool that is lost is forgotten, and its pool.json recovered, with and without a driver',
+  async (t) => {
+    const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
+    t.teardown(() => leaveNothing(directory));
+    const run = (...args: readonly string[]): Promise<Ran> =>
+      runCommand(join(directory, 'csi.sock'), ...args);
+    const gone = join(directory, 'gone');
+    const state = ['--state-dir', join(directory, 'state')];
+    const init = () => run('pool', 'init', `gone=${gone}`, ...state, '--node-id', 'test-node');
+    t.is((await init()).exitCode, 0);
+    t.is(
+      (await run('pool', 'forget', `gone=${gone}`, ...state, '--yes')).exitCode,
+      1,
+      'it is there',
+    );
+    await rm(gone, { recursive: true });
+    t.regex((await init()).stderr, /loopcsi pool forget gone/);
+    const unasked = await run('pool', 'forget', `gone=${gone}`, ...state);
+    t.is(unasked.exitCode, 2);
+    t.regex(unasked.stderr, /--yes/);
+    t.is((await init()).exitCode, 1, 'nothing was forgotten');
+    const forgotten = await run('pool', 'forget', `gone=${gone}`, ...state, '--yes', '--json');
+    t.like(JSON.parse(forgotten.stdout), { name: 'gone', path: gone, volumeIds: [] });
+    t.is((await init()).exitCode, 0);
+
+    const driver = await startDriver(directory, [
+      '--http-address=off',
+      `--pool=default=${join(directory, 'pool')},create`,
+      `--pool=gone=${gone}`,
+    ]);
+    t.teardown(() => driver.kill());
+    t.is((await run('volume', 'create', 'v', '--pool', 'gone', '--size', '64Mi')).exitCode, 0);
+    t.is((await run('pool', 'forget', 'gone', '--yes')).exitCode, 1, 'it is served');
+    await rm(join(gone, 'pool.json'));
+    await until('the loss is seen', async () =>
+      /pool recover gone/.test((await run('pool', 'list')).stdout),
+    );
+    const recovered = await run('pool', 'recover', 'gone');
+    t.regex(recovered.stdout, /has its pool.json again: 1 volume/, recovered.stderr);
+    t.is((await run('volume', 'delete', 'v', '--yes')).exitCode, 0);
+    await rm(gone, { recursive: true });
+    await mkdir(gone);
+    await until('the loss is seen', async () =>
+      /pool forget gone/.test((await run('pool', 'list')).stdout),
+    );
+    t.is((await run('pool', 'forget', 'gone', '--yes')).exitCode, 0);
+    t.is((await run('pool', 'init', 'gone')).exitCode, 0);
+    await driver.stop();
+  },
+);
