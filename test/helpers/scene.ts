@@ -1,0 +1,209 @@
+/** One node as an outsider sees it: the built driver over its socket, and what is on disk and in the kernel. */
+import { open, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { MiB } from '../../src/units.ts';
+import { volumeIdOf } from '../crash/calls.ts';
+import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/world.ts';
+import { type Answer, answerOf } from './answer.ts';
+import { devicesBelow } from './ground.ts';
+import type { LetGo } from './passers-by.ts';
+
+export type SceneOptions = Partial<WorldOptions>;
+export type SceneKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
+
+const sizes = { '': 32n, ext4: 32n, xfs: 300n, btrfs: 128n, block: 16n } as const;
+const within = { timeoutMs: 60_000 };
+
+/** Whether the device goes by itself when the last opener closes it; undefined when it is attached to nothing. */
+export async function autoclearOf(device: string): Promise<boolean | undefined> {
+  const path = `/sys/block/${basename(device)}/loop/autoclear`;
+  const text = await readFile(path, 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : text.trim() === '1';
+}
+
+export const numberOf = (device: string): number => Number(device.replace('/dev/loop', ''));
+
+/** Calls answer with their code here, since most scenes expect a refusal. */
+export class Scene {
+  readonly world: World;
+  readonly #passersBy: LetGo[] = [];
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  /** Whoever begins something here has ended it when the scene ends. */
+  async meanwhile(passerBy: Promise<LetGo>): Promise<LetGo> {
+    const letGo = await passerBy;
+    this.#passersBy.push(letGo);
+    return letGo;
+  }
+
+  async end(): Promise<readonly string[]> {
+    for (const letGo of this.#passersBy.reverse()) await letGo();
+    return this.world.end();
+  }
+
+  capabilityOf(kind: SceneKind) {
+    return kind === 'block' ? blockCapability : mountCapability(kind);
+  }
+
+  async create(
+    name: string,
+    kind: SceneKind = 'ext4',
+    options: { sizeBytes?: bigint; parameters?: Record<string, string> } = {},
+  ): Promise<Answer> {
+    return answerOf(
+      this.world.controller.CreateVolume(
+        {
+          name,
+          capacity_range: { required_bytes: options.sizeBytes ?? sizes[kind] * MiB },
+          volume_capabilities: [this.capabilityOf(kind)],
+          parameters: options.parameters ?? {},
+        },
+        within,
+      ),
+    );
+  }
+
+  async delete(name: string): Promise<Answer> {
+    return answerOf(this.world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }, within));
+  }
+
+  async expand(name: string, sizeBytes: bigint): Promise<Answer> {
+    return answerOf(
+      this.world.controller.ControllerExpandVolume(
+        { volume_id: volumeIdOf(name), capacity_range: { required_bytes: sizeBytes } },
+        within,
+      ),
+    );
+  }
+
+  async stage(name: string, kind: SceneKind = 'ext4'): Promise<Answer> {
+    const request = {
+      volume_id: volumeIdOf(name),
+      staging_target_path: await this.world.stagingPathOf(name),
+      volume_capability: this.capabilityOf(kind),
+    };
+    return answerOf(this.world.node.NodeStageVolume(request, within));
+  }
+
+  async unstage(name: string): Promise<Answer> {
+    const request = {
+      volume_id: volumeIdOf(name),
+      staging_target_path: await this.world.stagingPathOf(name),
+    };
+    return answerOf(this.world.node.NodeUnstageVolume(request, within));
+  }
+
+  targetOf(target: string): string {
+    return this.world.pathOf('targets', target);
+  }
+
+  async publish(
+    name: string,
+    kind: SceneKind = 'ext4',
+    { target = name, readOnly = false } = {},
+  ): Promise<Answer> {
+    const request = {
+      volume_id: volumeIdOf(name),
+      staging_target_path: await this.world.stagingPathOf(name),
+      target_path: this.targetOf(target),
+      volume_capability: this.capabilityOf(kind),
+      readonly: readOnly,
+    };
+    return answerOf(this.world.node.NodePublishVolume(request, within));
+  }
+
+  async unpublish(name: string, target = name): Promise<Answer> {
+    const request = { volume_id: volumeIdOf(name), target_path: this.targetOf(target) };
+    return answerOf(this.world.node.NodeUnpublishVolume(request, within));
+  }
+
+  /** The reasons of what the driver says of a volume's health. */
+  async healthOf(name: string): Promise<readonly string[]> {
+    const { volume_health } = await this.world.controller.ControllerGetVolumeHealth(
+      { volume_id: volumeIdOf(name) },
+      within,
+    );
+    return (volume_health?.health_statuses ?? []).map(({ reason }) => reason);
+  }
+
+  /** Makes, stages and publishes one, each with success. */
+  async use(name: string, kind: SceneKind = 'ext4'): Promise<readonly Answer[]> {
+    return [
+      await this.create(name, kind),
+      await this.stage(name, kind),
+      await this.publish(name, kind),
+    ];
+  }
+
+  /** Its devices, the read-write one and those for reading alike. */
+  async devicesOf(name: string): Promise<readonly string[]> {
+    const below = await devicesBelow(this.world.directory);
+    return below
+      .filter(({ image }) => image.includes(`/${volumeIdOf(name)}/`))
+      .map(({ device }) => device);
+  }
+
+  /** The image of a volume, in whatever pool it lies. */
+  imageOf(name: string, pool = 'pool'): string {
+    return this.world.pathOf(pool, 'volumes', volumeIdOf(name), 'disk.img');
+  }
+
+  /** What a raw block target shows at its beginning, as text. */
+  async markAt(target: string): Promise<string> {
+    const handle = await open(this.targetOf(target));
+    try {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(4096), 0, 4096, 0);
+      return buffer.subarray(0, bytesRead).toString('latin1').replace(/\0.*$/s, '');
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Writes a mark to the beginning of a raw block target, through to its image. */
+  async writeMark(target: string, text: string): Promise<void> {
+    const handle = await open(this.targetOf(target), 'r+');
+    try {
+      await handle.write(Buffer.alloc(4096, 0).fill(text, 0, text.length), 0, 4096, 0);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async write(target: string, text: string): Promise<void> {
+    await writeFile(join(this.targetOf(target), 'mark'), text, { flush: true });
+  }
+
+  /** How many descriptors the driver has open below the scene's directory, its log apart. */
+  async descriptors(): Promise<readonly string[]> {
+    const directory = `/proc/${this.world.driver.pid}/fd`;
+    const links = await Promise.all(
+      (await readdir(directory)).map((fd) => readlink(join(directory, fd)).catch(() => '')),
+    );
+    return links.filter(
+      (link) => link.startsWith(`${this.world.directory}/`) || link.startsWith('/dev/loop'),
+    );
+  }
+}
+
+/** Plays a scene on a node of its own, of which nothing is left, however it ends. */
+export async function onScene(
+  t: ExecutionContext,
+  play: (scene: Scene) => Promise<void>,
+  options: SceneOptions = {},
+): Promise<void> {
+  t.timeout(4 * 60_000);
+  const scene = new Scene(await World.make({ ground: 'directory', isPlain: true, ...options }));
+  try {
+    await play(scene);
+  } catch (error) {
+    t.log((await scene.world.driver.log()).slice(-3_000));
+    throw error;
+  } finally {
+    await scene.end();
+  }
+}

@@ -1,0 +1,108 @@
+/** Others open, detach and take the loop devices that the driver uses: no volume loses its own, none shows another one's bytes. */
+import type { ExecutionContext } from 'ava';
+import { onNode } from '../../helpers/on-node.ts';
+import { realPassersBy } from '../../helpers/passers-by.ts';
+import { autoclearOf, onScene, type Scene } from '../../helpers/scene.ts';
+import { until } from '../../helpers/until.ts';
+
+const ok = { code: 'OK', message: '' };
+
+async function inUse(t: ExecutionContext, scene: Scene, name: string, kind: 'block' | 'ext4') {
+  for (const answer of await scene.use(name, kind)) t.deepEqual(answer, ok);
+  const [device = ''] = await scene.devicesOf(name);
+  return device;
+}
+
+/** Everything is taken back through the driver, and nothing of it is left. */
+async function endsWell(t: ExecutionContext, scene: Scene, ...names: readonly string[]) {
+  for (const name of names) {
+    t.deepEqual(await scene.unpublish(name), ok, `unpublish ${name}`);
+    t.deepEqual(await scene.unstage(name), ok, `unstage ${name}`);
+    t.deepEqual(await scene.delete(name), ok, `delete ${name}`);
+    t.deepEqual(await scene.devicesOf(name), []);
+  }
+}
+
+for (const restarts of [false, true]) {
+  const how = restarts ? ', the driver killed meanwhile' : '';
+  onNode(`a refused detach leaves a normal device, which its volume keeps${how}`, async (t) => {
+    await onScene(t, async (scene) => {
+      const device = await inUse(t, scene, 'a', 'block');
+      await scene.writeMark('a', 'MARK-OF-A');
+      t.deepEqual(await scene.unpublish('a'), ok);
+      const letGo = await scene.meanwhile(realPassersBy.openFile(device));
+      t.is((await scene.unstage('a')).code, 'ABORTED');
+      t.not(await autoclearOf(device), true, 'the device is a normal one again');
+      if (restarts) {
+        await scene.world.driver.kill();
+        await scene.world.start();
+        // The start tries to detach it too, and calls of that volume are refused meanwhile.
+        await until(
+          'a is staged',
+          async () => (await scene.stage('a', 'block')).code !== 'ABORTED',
+        );
+      }
+      t.deepEqual(await scene.stage('a', 'block'), ok);
+      t.deepEqual(await scene.publish('a', 'block'), ok);
+      await letGo();
+      await inUse(t, scene, 'b', 'block');
+      await scene.writeMark('b', 'SECRET-OF-B');
+      t.is(await scene.markAt('a'), 'MARK-OF-A');
+      t.is((await scene.devicesOf('a')).length, 1, 'its device is still there');
+      await endsWell(t, scene, 'a', 'b');
+    });
+  });
+}
+
+onNode('a refused detach of the second, read-only device is no different', async (t) => {
+  await onScene(t, async (scene) => {
+    await inUse(t, scene, 'a', 'block');
+    await scene.writeMark('a', 'MARK-OF-A');
+    const before = await scene.devicesOf('a');
+    t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
+    const [second = ''] = (await scene.devicesOf('a')).filter((one) => !before.includes(one));
+    const letGo = await scene.meanwhile(realPassersBy.openFile(second));
+    const refused = await scene.unpublish('a', 'ro');
+    t.true(['OK', 'ABORTED'].includes(refused.code), refused.message);
+    t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
+    await letGo();
+    await inUse(t, scene, 'b', 'block');
+    await scene.writeMark('b', 'SECRET-OF-B');
+    t.is(await scene.markAt('ro'), 'MARK-OF-A');
+    t.deepEqual(await scene.unpublish('a', 'ro'), ok);
+    await endsWell(t, scene, 'a', 'b');
+  });
+});
+
+onNode('a filesystem volume staged after a refused detach keeps its device', async (t) => {
+  await onScene(t, async (scene) => {
+    const device = await inUse(t, scene, 'a', 'ext4');
+    t.deepEqual(await scene.unpublish('a'), ok);
+    const letGo = await scene.meanwhile(realPassersBy.openFile(device));
+    const refused = await scene.unstage('a');
+    t.is(refused.code, 'ABORTED', refused.message);
+    t.not(await autoclearOf(device), true);
+    t.deepEqual(await scene.stage('a'), ok);
+    t.deepEqual(await scene.publish('a'), ok);
+    await letGo();
+    await scene.write('a', 'after');
+    t.deepEqual(await scene.healthOf('a'), []);
+    await endsWell(t, scene, 'a');
+  });
+});
+
+onNode('ids with a long common beginning are told apart', async (t) => {
+  await onScene(t, async (scene) => {
+    const long = 'n'.repeat(70);
+    const [a, b] = [`${long}-a`, `${long}-b`];
+    t.deepEqual(await scene.create(a), ok);
+    await inUse(t, scene, b, 'ext4');
+    await scene.write(b, 'of b');
+    t.deepEqual(await scene.unpublish(a), ok);
+    t.deepEqual(await scene.unstage(a), ok);
+    t.is((await scene.devicesOf(b)).length, 1);
+    t.deepEqual(await scene.delete(a), ok);
+    t.deepEqual(await scene.healthOf(b), []);
+    await endsWell(t, scene, b);
+  });
+});

@@ -1,0 +1,164 @@
+/** Pools go and come back, records are changed by others, and other drivers run beside: nothing is deleted or forgotten for it. */
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { MiB } from '../../../src/units.ts';
+import { volumeIdOf } from '../../crash/calls.ts';
+import { runCommand } from '../../helpers/command-line.ts';
+import { spawnDriver } from '../../helpers/driver.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { onScene, type Scene } from '../../helpers/scene.ts';
+import { until } from '../../helpers/until.ts';
+
+const ok = { code: 'OK', message: '' };
+
+const twoPools = (directory: string) => [
+  `--pool=a=${join(directory, 'pool')},create,overcommit=20`,
+  `--pool=b=${join(directory, 'second')},create,overcommit=20`,
+];
+
+/** Volume x stands in both pools: b's, the older one, was away when a's was made. */
+async function makeTwins(t: ExecutionContext, scene: Scene): Promise<string> {
+  const { world } = scene;
+  const [second, away] = [world.pathOf('second'), world.pathOf('away')];
+  t.deepEqual(await scene.create('x', 'block', { parameters: { pool: 'b' } }), ok);
+  t.deepEqual(await scene.stage('x', 'block'), ok);
+  t.deepEqual(await scene.publish('x', 'block'), ok);
+  await scene.writeMark('x', 'ORIGINAL-OF-B');
+  t.deepEqual(await scene.unpublish('x'), ok);
+  t.deepEqual(await scene.unstage('x'), ok);
+  await world.driver.stop();
+  await rename(second, away);
+  await world.start();
+  t.deepEqual(await scene.create('x', 'block', { parameters: { pool: 'a' } }), ok);
+  return away;
+}
+
+const isServed = async (scene: Scene, name: string): Promise<boolean> => {
+  const { pools } = await scene.world.admin.ListPools({});
+  return pools.some((pool) => pool.name === name && pool.reason === '');
+};
+
+for (const comesBack of ['while the driver runs', 'before the driver starts'] as const) {
+  onNode(`a twin in a pool that came back ${comesBack} is never deleted`, async (t) => {
+    const options = { flags: twoPools };
+    await onScene(
+      t,
+      async (scene) => {
+        const { world } = scene;
+        const away = await makeTwins(t, scene);
+        const second = world.pathOf('second');
+        const image = scene.imageOf('x', 'second');
+        await mkdir(second, { recursive: true });
+        if (comesBack === 'before the driver starts') await world.driver.stop();
+        // What a mount does: the empty directory becomes the pool.
+        await rename(away, second);
+        if (comesBack === 'before the driver starts') await world.start();
+        await until('pool b is served', () => isServed(scene, 'b'));
+        t.deepEqual(await scene.delete('x'), ok, 'the one that is used');
+        for (let time = 0; time < 3; time += 1) {
+          const again = await scene.delete('x');
+          t.is(again.code, 'FAILED_PRECONDITION', `repeat ${time}: ${again.message}`);
+          t.true(again.message.includes(second), again.message);
+        }
+        const removed = await world.docker('Remove', { Name: 'x' }).then(
+          () => 'removed',
+          (error: unknown) => String(error),
+        );
+        t.not(removed, 'removed');
+        const { endpoint } = world.driver;
+        const ran = await runCommand(endpoint, 'volume', 'delete', '--yes', 'x');
+        t.not(ran.exitCode, 0, ran.stdout);
+        await world.driver.kill();
+        await world.start();
+        await until('pool b is served', () => isServed(scene, 'b'));
+        await stat(image);
+        const text = (await readFile(image)).subarray(0, 13).toString('latin1');
+        t.is(text, 'ORIGINAL-OF-B');
+      },
+      options,
+    );
+  });
+}
+
+onNode('a record of a later schema is neither deleted nor written over', async (t) => {
+  await onScene(t, async (scene) => {
+    const { world } = scene;
+    t.deepEqual(await scene.create('later', 'ext4'), ok);
+    const directory = world.pathOf('pool', 'volumes', volumeIdOf('later'));
+    const record = join(directory, 'volume.json');
+    await world.driver.stop();
+    const text = (await readFile(record, 'utf8')).replace(
+      /"schemaVersion":\s*\d+/,
+      '"schemaVersion": 999',
+    );
+    t.true(text.includes('999'));
+    await writeFile(record, text);
+    await world.start();
+    const answer = await scene.delete('later');
+    t.is(answer.code, 'FAILED_PRECONDITION', answer.message);
+    t.true(answer.message.includes(directory), answer.message);
+    t.not((await scene.expand('later', 64n * MiB)).code, 'OK');
+    t.not((await scene.stage('later')).code, 'OK');
+    t.not((await scene.create('later')).code, 'OK');
+    t.is(await readFile(record, 'utf8'), text);
+    await stat(join(directory, 'disk.img'));
+  });
+});
+
+/** The directories in which a pool was seen, as the state folder has them. */
+async function poolsKnown(stateDir: string): Promise<readonly string[]> {
+  const text = await readFile(join(stateDir, 'pools.json'), 'utf8');
+  return Object.keys((JSON.parse(text) as { pools: object }).pools);
+}
+
+onNode('a second driver on the same state folder makes the first forget nothing', async (t) => {
+  await onScene(t, async (scene) => {
+    const { world } = scene;
+    await world.docker('Create', { Name: 'pgdata', Opts: { size: '32Mi' } });
+    const folder = world.pathOf('state', 'known-volumes');
+    const notesBefore = await readdir(folder);
+    const poolsBefore = await poolsKnown(world.pathOf('state'));
+    t.deepEqual(notesBefore, [volumeIdOf('pgdata')]);
+    const other = world.pathOf('other');
+    await mkdir(other);
+    const second = await spawnDriver(other, [
+      `--state-dir=${world.pathOf('state')}`,
+      `--pool=default=${join(other, 'pool')},create`,
+      '--http-address=off',
+    ]);
+    let end: string | undefined;
+    void second.ended.then((how) => {
+      end = how;
+    });
+    await until(
+      'the second driver serves or ends',
+      async () => end !== undefined || (await second.log()).includes('"serving"'),
+    );
+    if (end !== undefined) t.true((await second.log()).includes(world.pathOf('state')), end);
+    await second.stop();
+    t.deepEqual(await readdir(folder), notesBefore);
+    const poolsAfter = await poolsKnown(world.pathOf('state'));
+    for (const known of poolsBefore) t.true(poolsAfter.includes(known), known);
+    // The machine starts again without the first one's disk.
+    await world.driver.stop();
+    await rename(world.poolPath, world.pathOf('away'));
+    await mkdir(world.poolPath);
+    // Without any pool it never says that it is ready.
+    await world.startBlindly();
+    let found = '';
+    await until('Docker is answered', async () => {
+      found = await world.docker('Get', { Name: 'pgdata' }).then(
+        (answer) => JSON.stringify(answer),
+        (error: unknown) => String(error),
+      );
+      return !/ENOENT|ECONNREFUSED|being opened/.test(found);
+    });
+    t.false(/there is no volume|not found/i.test(found), found);
+    t.deepEqual(
+      await readdir(world.poolPath),
+      [],
+      'no new pool in the empty directory of a known one',
+    );
+  });
+});
