@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
-import { UsageError } from './errors.ts';
+import { failureOf, UsageError } from './errors.ts';
 import { sizeOf } from './flags.ts';
 import { formatSize } from './output.ts';
 import { withProgress } from './progress.ts';
@@ -84,6 +84,7 @@ export async function createVolume(
   const sizeBytes = options.size === undefined ? undefined : sizeOf(options.size, '--size');
   const source = await findSource(session, options.from);
   const { controller, admin } = await session.driver();
+  const wasThere = await isThere(session, name);
   const request = requestFor(name, { ...options, sizeBytes }, source);
   const what = source === undefined ? `volume '${name}'` : `copying ${source.words} to '${name}'`;
   const { volume: created } = await withProgress(
@@ -94,7 +95,24 @@ export async function createVolume(
   );
   const { volume } = await admin.GetVolume({ volume_id: created?.volume_id ?? name });
   if (volume === null) throw new Error('the driver answered no volume');
-  await session.show(volumeAsJson(volume), () => createdWords(volume, source));
+  await session.show(volumeAsJson(volume), () =>
+    wasThere ? presentWords(volume) : createdWords(volume, source),
+  );
+}
+
+async function isThere(session: Session, name: string): Promise<boolean> {
+  const { admin } = await session.driver();
+  try {
+    const { volume } = await admin.GetVolume({ volume_id: name });
+    return volume?.name === name;
+  } catch (error) {
+    if (failureOf(error).code === 'NOT_FOUND') return false;
+    throw error;
+  }
+}
+
+function presentWords(volume: Volume): string {
+  return `Volume '${volume.name}' was there already, as asked for: ${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'.`;
 }
 
 function createdWords(volume: Volume, source: Source | undefined): string {

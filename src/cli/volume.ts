@@ -107,7 +107,13 @@ async function unmountVolume(
   idOrName: string,
   directory: string | undefined,
 ): Promise<void> {
-  const { volume_id, name, published_at: before } = await findVolume(session, idOrName);
+  const volume = await findVolume(session, idOrName);
+  const { volume_id, name, published_at: before, ephemeral } = volume;
+  if (ephemeral) {
+    throw new FailedError(
+      `volume '${name}' is an inline volume of a pod and ends with it: delete the pod. When the pod is gone already: loopcsi volume delete ${name}`,
+    );
+  }
   const { admin } = await session.driver();
   const target_path = directory === undefined ? '' : resolve(directory);
   const { target_paths } = await patiently(session.terminal, `unmounting '${name}'`, () =>
@@ -154,11 +160,13 @@ async function deleteVolumes(
   if (options.yes !== true && !(await confirmDelete(session, volumes))) {
     throw new FailedError('nothing was deleted');
   }
-  const { controller } = await session.driver();
-  for (const { volume_id, name } of volumes) {
-    await patiently(session.terminal, `deleting '${name}'`, () =>
-      controller.DeleteVolume({ volume_id }),
-    );
+  const { controller, admin } = await session.driver();
+  for (const { volume_id, name, ephemeral } of volumes) {
+    await patiently(session.terminal, `deleting '${name}'`, async () => {
+      // An inline volume goes with its last mount.
+      if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
+      else await controller.DeleteVolume({ volume_id });
+    });
     // At once: should a later one fail, it is known which are gone.
     if (!session.isJson) session.terminal.print(`Volume '${name}' is deleted.`);
   }
@@ -170,8 +178,9 @@ async function deleteVolumes(
 }
 
 /** The driver would refuse too, but after some of them were deleted, and in an orchestrator's words. */
-function requireUnmounted({ name, published_at, staged_at }: Volume): void {
-  if (published_at.length + staged_at.length === 0) return;
+function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume): void {
+  // What may be done with an inline volume the driver says.
+  if (ephemeral || published_at.length + staged_at.length === 0) return;
   throw new FailedError(
     published_at.length > 0
       ? `volume '${name}' is mounted at ${published_at.join(', ')}; unmount it first: loopcsi volume unmount ${name}`

@@ -1,5 +1,5 @@
 import { VolumeError } from '../errors.ts';
-import { hasErrno } from '../host/errors.ts';
+import { hasErrno, KernelError } from '../host/errors.ts';
 import type { Host, LoopDevice, MountUser, TargetOptions } from '../host/host.ts';
 
 /**
@@ -39,13 +39,14 @@ export async function explainBusy(
     return new VolumeError(
       'wrong-state',
       `${what}: ${below.join(', ')} is mounted below it; unmount that first`,
-      { cause },
     );
   }
   const users = await host.users.ofMounts([top]).catch(() => []);
   if (users.length === 0) return undefined;
+  // Nothing was tried where nobody failed; the reason is the same.
+  const reason = cause ?? new KernelError('umount', 'EBUSY', target);
   const message = `${what}: it is in use by ${usersText(users)}; end those processes, then try again`;
-  return new VolumeError('wrong-state', message, { cause });
+  return new VolumeError('wrong-state', message, { cause: reason });
 }
 
 /** ` by postgres (1234)`, or nothing when no user is seen: behind "in use". */

@@ -91,6 +91,42 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
   t.is((await run('volume', 'get', 'data')).exitCode, 1);
 });
 
+onNode('a volume that is mounted in itself is unmounted, deepest first', async (t) => {
+  const { directory, ok, json, run } = await machine(t);
+  await ok('volume', 'create', 'data', '--size', '32Mi');
+  await ok('volume', 'create', 'other', '--size', '32Mi');
+  t.regex(await ok('volume', 'create', 'data', '--size', '32Mi'), /'data' was there already/);
+  const at = join(directory, 'data');
+  for (const path of [at, join(at, 'sub'), join(at, 'sub', 'sub')]) {
+    await ok('volume', 'mount', 'data', path);
+  }
+  await ok('volume', 'mount', 'other', join(at, 'other'));
+  const refused = await run('volume', 'unmount', 'data', at);
+  t.is(refused.exitCode, 1);
+  t.regex(refused.stderr, /data\/(?:sub|other).* mounted below it; unmount that first/);
+  await ok('volume', 'unmount', 'other');
+  await ok('volume', 'unmount', 'data');
+  t.deepEqual((await json<VolumeJson>('volume', 'get', 'data')).publishedAt, []);
+});
+
+onNode('unmounting waits for who uses the volume, and names who does not end', async (t) => {
+  const { directory, ok, run } = await machine(t);
+  await ok('volume', 'create', 'data', '--size', '32Mi');
+  const at = join(directory, 'data');
+  await ok('volume', 'mount', 'data', at);
+  const user = execa('sleep', ['1000'], { cwd: at, reject: false });
+  t.teardown(() => user.kill('SIGKILL'));
+  const startedAtMs = performance.now();
+  const refused = await run('volume', 'unmount', 'data');
+  t.is(refused.exitCode, 1);
+  t.true(performance.now() - startedAtMs > 14_000, 'it was tried again for 15 seconds');
+  t.true(refused.stderr.includes(`in use by sleep (${String(user.pid)})`), refused.stderr);
+  const unmounted = run('volume', 'unmount', 'data');
+  setTimeout(() => user.kill('SIGKILL'), 2_000);
+  t.is((await unmounted).exitCode, 0);
+  await user;
+});
+
 onNode('read-only, several directories and block devices are mounted as asked', async (t) => {
   const { directory, ok, json } = await machine(t);
   await ok('volume', 'create', 'data', '--size', '64Mi');

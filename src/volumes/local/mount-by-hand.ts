@@ -72,6 +72,8 @@ export async function unmountByHand(
   call: Call,
   input: { readonly directory: string; readonly volumeId: string; readonly targetPath: string },
 ): Promise<readonly string[]> {
+  const inline = domain.pools.findEphemeral(input.volumeId);
+  if (inline !== undefined) return endInline(domain, call, inline);
   const { id, kind } = domain.pools.getVolume(input.volumeId).record;
   const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
   const byHand = stagingPathOf(input.directory, id);
@@ -84,17 +86,48 @@ export async function unmountByHand(
   }
   const asked =
     input.targetPath === ''
-      ? publishedAt
+      ? deepestFirst(publishedAt)
       : [await targetPathOf(domain, input.targetPath, 'the directory to unmount')];
   for (const targetPath of asked) {
-    await unpublishVolume(domain, call, {
-      volumeId: id,
-      targetPath,
-      keepTarget: kind === 'mount',
-    });
+    await busyWhileInUse(() =>
+      unpublishVolume(domain, call, { volumeId: id, targetPath, keepTarget: kind === 'mount' }),
+    );
   }
   await unstageIfUnused(domain, call, { directory: input.directory, volumeId: id });
   return asked.filter((path) => publishedAt.includes(path));
+}
+
+/** A path below another one is longer. */
+function deepestFirst(paths: readonly string[]): readonly string[] {
+  return [...paths].sort((a, b) => b.length - a.length);
+}
+
+/** What processes use may be free in a moment: a person's command tries that again, as it does what is in progress. */
+async function busyWhileInUse(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof VolumeError) || !hasErrno(error.cause, 'EBUSY')) throw error;
+    throw new VolumeError('busy', error.message, { cause: error });
+  }
+}
+
+/** An inline volume ends with its pod. One whose pod is gone without its unpublish call is removed. */
+async function endInline(
+  domain: Domain,
+  call: Call,
+  { record }: FoundVolume,
+): Promise<readonly string[]> {
+  const target = record.ephemeralTarget ?? '';
+  if ((await domain.host.mounts.at(target)) !== undefined) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${record.name}' is an inline volume of the pod that it is mounted for, at ${target}; delete the pod, and it is deleted too. ` +
+        'When there is no such pod any more, unmount it there with umount(8) first',
+    );
+  }
+  await unpublishVolume(domain, call, { volumeId: record.name, targetPath: target });
+  return [];
 }
 
 async function unstageIfUnused(

@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { KernelError } from '../../../src/host/errors.ts';
 import { MiB } from '../../../src/units.ts';
 import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
+import { unmountByHand } from '../../../src/volumes/local/mount-by-hand.ts';
 import { parseInlineAttributes } from '../../../src/volumes/parameters.ts';
 import { fakeNode, fakeSettings } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
@@ -56,6 +57,12 @@ async function nodeWith(t: ExecutionContext) {
       }),
     unpublish: (name: string) =>
       volumes.unpublishVolume(call(), { volumeId: `csi-${name}`, targetPath: pathOf(name) }),
+    unmountByPerson: (name: string) =>
+      unmountByHand(domain, call(), {
+        directory: join(node.directory, 'mounts'),
+        volumeId: `csi-${name}`,
+        targetPath: '',
+      }),
     during: (point: FaultPoint, work: () => Promise<void>) => {
       at = point;
       look = async () => {
@@ -135,4 +142,15 @@ test("an inline volume with the id of another volume is refused: its end would b
   });
   t.is(await reasonOf(published), 'conflict');
   t.deepEqual(await node.host.loops.list(), []);
+});
+
+test('a person is told that an inline volume ends with its pod, and removes one whose pod is gone', async (t) => {
+  const { node, publish, pathOf, left, unmountByPerson } = await nodeWith(t);
+  await publish('pod');
+  await t.throwsAsync(unmountByPerson('pod'), { message: /inline volume.*delete the pod/ });
+  t.deepEqual(await left(), [1, 1, 1], 'nothing was taken from the pod');
+  // Somebody unmounted it, and the call that frees it never came.
+  await node.host.mounts.unmount(pathOf('pod'));
+  await unmountByPerson('pod');
+  t.deepEqual(await left(), [0, 0, 0]);
 });
