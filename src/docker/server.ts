@@ -1,6 +1,7 @@
 /** The socket of the volume plugin API: HTTP/1.1, one POST a call, the body bounded in size and time. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { VolumeError } from '../errors.ts';
+import { type Reason, VolumeError } from '../errors.ts';
+import { metricCodes } from '../observe/call-codes.ts';
 import type { Logger } from '../observe/log.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 import { type DockerFront, type PluginCall, pluginCalls } from './plugin.ts';
@@ -141,7 +142,7 @@ async function runCall(
   };
   response.once('close', hangUp);
   const child = log.child({ rpc: `docker ${found.name}` });
-  let code = 'ok';
+  let code: Reason | 'ok' = 'ok';
   try {
     return await found.answer(front, { log: child, signal: abort.signal }, body);
   } catch (error) {
@@ -154,7 +155,8 @@ async function runCall(
   } finally {
     response.off('close', hangUp);
     const durationMs = performance.now() - startedAtMs;
-    callEnded({ service: 'docker.VolumeDriver', rpc: found.name, code, durationMs });
+    const metricCode = code === 'ok' ? 'OK' : metricCodes[code];
+    callEnded({ service: 'docker.VolumeDriver', rpc: found.name, code: metricCode, durationMs });
     const level = found.weight === 'change' ? 'info' : 'trace';
     child[level]({ code, durationMs: Math.round(durationMs) }, 'call ended');
   }

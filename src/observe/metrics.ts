@@ -183,10 +183,10 @@ function makeInstruments(
     registry,
     refresh: makeGauges(library, registry, { ...options, takeLagMs }),
     calls: new library.Counter(
-      named('loopcsi_calls_total', 'gRPC calls that ended', ['service', 'rpc', 'code']),
+      named('loopcsi_calls_total', 'Calls that ended', ['service', 'rpc', 'code']),
     ),
     callSeconds: new library.Histogram({
-      ...named('loopcsi_call_duration_seconds', 'Duration of gRPC calls', ['service', 'rpc']),
+      ...named('loopcsi_call_duration_seconds', 'Duration of calls', ['service', 'rpc']),
       buckets,
     }),
     commands: new library.Counter(

@@ -1,0 +1,13 @@
+import test from 'ava';
+import { reasons, VolumeError } from '../../../src/errors.ts';
+import { metricCodes } from '../../../src/observe/call-codes.ts';
+import { codeName, toStatus } from '../../../src/rpc/status.ts';
+
+test('Docker counts a reason under the code that gRPC answers for it', (t) => {
+  for (const reason of reasons) {
+    t.is<string, string>(
+      metricCodes[reason],
+      codeName(toStatus(new VolumeError(reason, 'a test')).code),
+    );
+  }
+});
