@@ -23,7 +23,7 @@ COPY src src
 RUN npm run compile
 
 FROM ${RUNTIME_IMAGE}
-# One line for each package whose programs src/host/ runs; test/chart/dockerfile.test.ts compares the two lists.
+# One line for each package whose programs src/host/ runs; test/unit/dockerfile.test.ts compares the two lists.
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     btrfs-progs \

@@ -1,4 +1,4 @@
-import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -27,6 +27,24 @@ test.serial('the installed driver serves', async (t) => {
   const launcher = join(library, 'bin/loopcsi');
   t.regex(await run(launcher, ['pool', 'list', `--endpoint=unix://${driver.endpoint}`]), /default/);
   await driver.stop();
+});
+
+test.serial('a driver goes on while another one is installed over it', async (t) => {
+  const library = join(destination, 'usr/local/lib/loopcsi');
+  const before = await realpath(library);
+  const driver = await startDriver(destination, ['--http-address=off'], {
+    program: join(library, 'dist/bundle/main.js'),
+  });
+  await run('sh', [join(root, 'contrib/install')], { env: { DESTDIR: destination } });
+  t.not(await realpath(library), before);
+  // It runs its first program now, with a library that is loaded when it is needed.
+  const launcher = join(library, 'bin/loopcsi');
+  const endpoint = `--endpoint=unix://${driver.endpoint}`;
+  t.regex(await run(launcher, ['volume', 'create', 'late', '--size=16Mi', endpoint]), /is made/);
+  await run(launcher, ['volume', 'delete', 'late', '--yes', endpoint]);
+  await driver.stop();
+  await run('sh', [join(root, 'contrib/install')], { env: { DESTDIR: destination } });
+  t.is((await readdir(`${library}-versions`)).length, 2, 'older ones are removed');
 });
 
 test.serial('systemd has nothing against the unit', async (t) => {
