@@ -93,7 +93,7 @@ test('a volume lives through every call, as docker makes them', async (t) => {
   t.deepEqual(await call('Remove', { Name: 'v1' }), {});
   t.deepEqual(await call('List'), { Volumes: [] });
   t.is(ended.length, 13);
-  t.true(ended.every(({ code }) => code === 'ok'));
+  t.true(ended.every(({ code }) => code === 'OK'));
 });
 
 test('what is gone holds nobody back, and what never was is an error', async (t) => {
@@ -167,7 +167,7 @@ test('a caller that goes away ends the waiting for a busy volume', async (t) => 
   request.destroy();
   await gone;
   while (ended.length < 2) await new Promise((resolve) => setImmediate(resolve));
-  t.is(ended[1]?.code, 'busy');
+  t.is(ended[1]?.code, 'ABORTED');
 });
 
 test('what is not for people stays in the log', async (t) => {
@@ -179,7 +179,7 @@ test('what is not for people stays in the log', async (t) => {
   await call('Create', { Name: 'v1' });
   const answer = await call('Remove', { Name: 'v1' });
   t.deepEqual(answer, { Err: "internal error, see the driver's log" });
-  t.is(ended.at(-1)?.code, 'internal');
+  t.is(ended.at(-1)?.code, 'INTERNAL');
 });
 
 const badBodies = [

@@ -50,7 +50,7 @@ test('the rule finds every image that the driver attaches, and no others', async
   t.true(isOurs('/srv/pool/tmp/0f3a/disk.img'));
   for (const other of [
     '/var/lib/snapd/snaps/core_1.snap',
-    '/home/user/disk.img',
+    '/srv/disk.img',
     '/var/lib/libvirt/images/volumes/vm.img',
     '/srv/volumes/mine/disk.img',
   ]) {
