@@ -80,6 +80,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
   const restores = new RestoreCopies();
+  const leftovers = new Leftovers();
   const trims = new Trims({ host, log, locks: operations.locks, ownedBy });
   const guard = new SpaceGuard({
     host,
@@ -107,7 +108,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     trash,
     copies,
     restores,
-    leftovers: new Leftovers(),
+    leftovers,
     guard,
     trims,
     settings,
@@ -137,6 +138,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
       restores.stop();
+      leftovers.stop();
       endTrimming();
       await trims.stop();
       // First: what waits for room in a frozen filesystem would never end.

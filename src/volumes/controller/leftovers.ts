@@ -7,14 +7,19 @@ import type { Pool } from '../pools/pool.ts';
 /** `<opening>.<uuid>.<id>`, as new-entry.ts names what it makes. */
 const entryName = /^\d+\.[0-9a-f-]{36}\.(.+)$/;
 
+/** How often is looked whether the program has ended. */
+const lookEveryMs = 1_000;
+
 interface Leftover {
   readonly pool: Pool;
   readonly path: string;
+  readonly timer: NodeJS.Timeout;
+  removal: Promise<void> | undefined;
 }
 
 /**
  * Half-made volumes in `tmp/` whose image a program of a driver that has ended still works on (mkfs, tune2fs, xfs_db). A start
- * does not remove them below the program; until it has ended the volume can neither be created again nor deleted.
+ * does not remove them below the program; until it has ended the volume can neither be created again nor deleted. Then they go.
  */
 export class Leftovers {
   readonly #byId = new Map<string, Leftover>();
@@ -28,7 +33,7 @@ export class Leftovers {
     } catch (error) {
       if (!(error instanceof ImageInUseError)) throw error;
       const id = entryName.exec(entry)?.[1];
-      if (id !== undefined) this.#byId.set(id, { pool, path });
+      if (id !== undefined) this.#add(domain, id, { pool, path });
       domain.log.warn(
         { pool: pool.name, entry, problem: error.message },
         'a half-made volume stays until the program that works on it has ended',
@@ -41,10 +46,32 @@ export class Leftovers {
   async settle(domain: Domain, id: string): Promise<void> {
     const leftover = this.#byId.get(id);
     if (leftover === undefined) return;
-    await explained(`volume '${id}'`, leftover.pool, async () => {
-      await domain.host.files.requireNoProgram(join(leftover.path, 'disk.img'));
-      await domain.host.files.removeTree(leftover.path);
+    leftover.removal ??= this.#remove(domain, id, leftover).finally(() => {
+      leftover.removal = undefined;
     });
+    await leftover.removal;
+  }
+
+  stop(): void {
+    for (const { timer } of this.#byId.values()) clearInterval(timer);
+  }
+
+  #add(domain: Domain, id: string, found: { pool: Pool; path: string }): void {
+    clearInterval(this.#byId.get(id)?.timer);
+    const timer = setInterval(() => {
+      // Refused while the program runs.
+      this.settle(domain, id).catch(() => undefined);
+    }, lookEveryMs);
+    timer.unref();
+    this.#byId.set(id, { ...found, timer, removal: undefined });
+  }
+
+  async #remove(domain: Domain, id: string, { pool, path, timer }: Leftover): Promise<void> {
+    await explained(`volume '${id}'`, pool, async () => {
+      await domain.host.files.requireNoProgram(join(path, 'disk.img'));
+      await domain.host.files.removeTree(path);
+    });
+    clearInterval(timer);
     this.#byId.delete(id);
   }
 }
