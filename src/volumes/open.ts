@@ -19,6 +19,7 @@ import { SpaceGuard } from './guard/space-guard.ts';
 import { Trims } from './guard/trims.ts';
 import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
+import { letGoOfAll } from './node/held-devices.ts';
 import { takeMountDir } from './node/own-mount.ts';
 import { publishVolume } from './node/publish.ts';
 import { reconcile } from './node/reconcile.ts';
@@ -26,6 +27,7 @@ import { stageVolume } from './node/stage.ts';
 import { volumeStats } from './node/stats.ts';
 import { unpublishVolume } from './node/unpublish.ts';
 import { unstageVolume } from './node/unstage.ts';
+import { watchDevices } from './node/watch-devices.ts';
 import { Operations } from './operations.ts';
 import { Pool } from './pools/pool.ts';
 import type { PoolSettings } from './pools/pool-settings.ts';
@@ -111,6 +113,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     leftovers,
     guard,
     trims,
+    held: new Map(),
     settings,
     ownedBy,
     kubelet,
@@ -124,6 +127,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   await known.forgetDeleted(pools);
   const endLooking = lookAgainAndAgain(domain);
   const endTrimming = trimPeriodically(domain);
+  const endWatching = watchDevices(domain);
   return {
     domain,
     volumes: callsOf(domain),
@@ -135,6 +139,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     local: localVolumes(domain, known),
     close: async (boundMs) => {
       endLooking();
+      endWatching();
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
       restores.stop();
@@ -145,6 +150,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       await guard.stop();
       await operations.drain(boundMs);
       await trash.stop();
+      await letGoOfAll(domain);
       await Promise.all(pools.all.map((pool) => pool.close()));
       await mountDir?.lock.release();
     },

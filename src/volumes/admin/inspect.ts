@@ -6,9 +6,9 @@ import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { signsOf } from '../controller/health.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
-import { isMountOf, isNodeOf } from '../node/attachment.ts';
+import { attachmentTo } from '../node/attachment.ts';
+import { stagedNode } from '../node/device-binds.ts';
 import { readNotes } from '../node/node-notes.ts';
-import { stagedNode } from '../node/stage.ts';
 import { pageOf } from '../pools/index-of-records.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -129,15 +129,16 @@ async function factsOf(domain: Domain, volume: FoundVolume, tables: Tables): Pro
   const devices = tables.devices.filter(
     ({ backing }) => backing.device === image.device && backing.inode === image.inode,
   );
-  const targets = tables.mounts
-    .filter((mount) => devices.some((one) => isMountOf(mount, one) || isNodeOf(mount, one)))
+  const present = await attachmentTo(domain, devices, { image, volume, table: tables.mounts });
+  // A node whose device was lost is there until somebody unpublishes it.
+  const targets = [...present.mounts, ...present.lost]
     .map(({ target }) => target)
     .filter((target) => !target.startsWith(`${pool.pathOf('tmp')}/`));
   return {
     ...known,
     signs,
     allocatedBytes: image.allocatedBytes,
-    device: devices.find((device) => !device.readOnly),
+    device: present.readWrite,
     ...(await placesOf(domain, volume, [...new Set(targets)])),
   };
 }

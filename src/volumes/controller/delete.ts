@@ -3,14 +3,9 @@ import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { explain, explained } from '../failures.ts';
 import { parseVolumeId, tagOf } from '../ids.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  attachmentTo,
-  detach,
-  remainsByMark,
-} from '../node/attachment.ts';
+import { type Attachment, attachmentOf, attachmentTo, detach } from '../node/attachment.ts';
 import { endTemporaryMounts } from '../node/own-temporary.ts';
+import { remainsByMark } from '../node/remains.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -90,13 +85,16 @@ async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<At
   try {
     return await attachmentOf(domain, volume);
   } catch (error) {
-    if (error instanceof VolumeError) return remainsByMark(domain, [volume.record.id]);
+    if (error instanceof VolumeError) {
+      return remainsByMark(domain, [volume.record.id], { volume });
+    }
     throw await explain(error, `volume '${volume.record.id}'`, volume.pool);
   }
 }
 
 async function requireUnused(domain: Domain, id: string, present: Attachment): Promise<void> {
-  const { devices, mounts } = present;
+  const { devices } = present;
+  const mounts = [...present.mounts, ...present.lost];
   if (mounts.length > 0) {
     throw new VolumeError(
       'wrong-state',

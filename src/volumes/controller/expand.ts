@@ -14,6 +14,7 @@ import {
   isNodeOf,
   statusOf,
 } from '../node/attachment.ts';
+import { stagedNode } from '../node/device-binds.ts';
 import {
   finishImage,
   isSmaller,
@@ -21,7 +22,7 @@ import {
   requireNotTruncated,
   settleImage,
 } from '../node/make-ready.ts';
-import { requireFits, stagedNode } from '../node/stage.ts';
+import { requireFits } from '../node/stage.ts';
 import { targetPathOf } from '../node/target-path.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';

@@ -5,6 +5,7 @@ import type { Domain } from '../domain.ts';
 import { accessModes } from '../model.ts';
 import { type Attachment, attachmentOf, detach, ensureAttached } from '../node/attachment.ts';
 import { settleImage } from '../node/make-ready.ts';
+import { mountAttached } from '../node/mount-attached.ts';
 import { mountWords } from '../node/mount-words.ts';
 import { readNotes } from '../node/node-notes.ts';
 import { isStagedByUs } from '../node/own-mount.ts';
@@ -50,11 +51,14 @@ export async function growOffline(
     const now = await attachmentOf(domain, volume);
     await settleImage(domain, volume, now.devices);
     const again = await ensureAttached(domain, volume, now);
-    await domain.host.mounts.mountDevice(again.path, path, {
+    const options = {
       fsType: record.fsType,
       options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],
       ...targetOptions(domain, path),
-    });
+    };
+    await mountAttached(domain, again, () =>
+      domain.host.mounts.mountDevice(again.path, path, options),
+    );
   }
 }
 

@@ -12,6 +12,7 @@ import { keptAreas } from '../pools/pool-open.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { hasInodes } from '../pools/room.ts';
 import type { SetAside } from '../pools/set-aside.ts';
+import { deviceSigns } from './device-health.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
@@ -80,7 +81,7 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
   const present = await attachmentOf(domain, volume);
   signs.push(...guardSigns(domain, volume, present));
   signs.push(...(await mountSigns(domain, volume, present)));
-  signs.push(...deviceSigns(volume, present));
+  signs.push(...(await deviceSigns(domain, volume, present)));
   if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool)));
   return signs;
 }
@@ -129,7 +130,7 @@ async function mountSigns(
   const { staged } = await readNotes(domain, volume);
   const device = present.readWrite;
   const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
-  if (device === undefined && staged !== null) {
+  if (device === undefined && staged !== null && volume.record.kind === 'mount') {
     signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }
   if (mount === undefined || volume.record.ephemeralTarget !== null) return signs;
@@ -196,18 +197,6 @@ async function countExt4Errors(domain: Domain, number: number): Promise<number> 
   const path = `/sys/fs/ext4/loop${number}/errors_count`;
   const text = await domain.host.files.readText(path).catch(() => '0');
   return Number.parseInt(text, 10) || 0;
-}
-
-function deviceSigns(volume: FoundVolume, present: Attachment): HealthSign[] {
-  const device = present.readWrite;
-  if (device === undefined || !volume.record.directIo || device.directIo) return [];
-  return [
-    sign(
-      'DEGRADED',
-      'BufferedIo',
-      `${device.path} works without direct I/O: the pool's filesystem refuses it for ${volume.record.sectorSize}-byte sectors; data is cached twice`,
-    ),
-  ];
 }
 
 async function poolSigns(pool: Pool): Promise<HealthSign[]> {

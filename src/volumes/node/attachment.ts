@@ -1,13 +1,16 @@
 import { VolumeError } from '../../errors.ts';
-import { hasErrno, isStorageFailure } from '../../host/errors.ts';
+import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
-import { markOf } from '../../host/loop-status.ts';
-import type { VolumeRecord } from '../../state/records.ts';
+import { isMarked } from '../../host/loop-status.ts';
+import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';
 import { dirtyLimitBytes, isFreezable } from '../guard/watermarks.ts';
 import type { FoundVolume } from '../pools/pools.ts';
+import { judgeBind, nodeBindOf, notedTargets, ownersOf } from './device-binds.ts';
+import { forgetHeld, hold } from './held-devices.ts';
+import { readNotes } from './node-notes.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {
@@ -16,10 +19,14 @@ export interface Attachment {
   readonly readWrite: LoopDevice | undefined;
   readonly readOnly: LoopDevice | undefined;
   readonly devices: readonly LoopDevice[];
-  /** Mounts of the filesystem on the read-write device, bottom first. */
+  /** Mounts of its filesystem and binds of its nodes, bottom first. */
   readonly mounts: readonly Mount[];
-  /** All mounts of our namespace, of the same look; empty when there is no device. */
-  readonly table: readonly Mount[];
+  /** Binds at its own targets that show it no more: somebody else detached the device. */
+  readonly lost: readonly Mount[];
+  /** Binds at targets of other volumes that show it: its device has the number of one that was lost. */
+  readonly shown: readonly Mount[];
+  /** All mounts of our namespace, of the same look; undefined when none was needed. */
+  readonly table: readonly Mount[] | undefined;
 }
 
 /** The mounts that were at exactly that target in the same look, bottom first. Asks again where none was needed before. */
@@ -28,7 +35,7 @@ export async function mountsAt(
   present: Attachment,
   target: string,
 ): Promise<readonly Mount[]> {
-  const table = present.devices.length > 0 ? present.table : await domain.host.mounts.list();
+  const table = present.table ?? (await domain.host.mounts.list());
   return table.filter((mount) => mount.target === target);
 }
 
@@ -40,102 +47,86 @@ export function isMountOf(mount: Mount, device: LoopDevice): boolean {
   );
 }
 
-/** Whether that mount is the device node itself, bound onto a file. */
+/** Whether that mount is a node with the device's number, bound onto a file. Whose it is, judgeBind says. */
 export function isNodeOf(mount: Mount, device: LoopDevice): boolean {
-  return (
-    mount.root === `/loop${device.number}` &&
-    (mount.fsType === 'devtmpfs' || mount.fsType === 'tmpfs')
-  );
-}
-
-/** Asks the kernel; remembers nothing. Throws `unavailable` when the image is gone. */
-export async function attachmentOf(domain: Domain, volume: FoundVolume): Promise<Attachment> {
-  const image = await statusOf(domain, volume);
-  return attachmentTo(domain, await domain.host.loops.findByImage(image), image);
+  const bind = nodeBindOf(mount);
+  return bind !== undefined && !bind.isRemoved && bind.number === device.number;
 }
 
 /**
- * The same for calls that take away. Where the image is gone or was replaced, the mark on a device is all that tells whose
- * it was: good enough to end it, never to use it.
+ * Asks the kernel; remembers nothing. `withTable`: its answer has the table of mounts in any case. Throws `unavailable` when the
+ * image is gone.
  */
-export async function remainsOf(
+export async function attachmentOf(
   domain: Domain,
   volume: FoundVolume,
-  path: string,
+  options: { withTable?: boolean } = {},
 ): Promise<Attachment> {
-  const image = await statusOf(domain, volume).catch((error: unknown) => {
-    // Gone, or on a filesystem that has failed.
-    if (error instanceof VolumeError || isStorageFailure(error)) return undefined;
-    throw error;
-  });
-  const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
-  if (devices.length > 0) return attachmentTo(domain, devices, image);
-  return remainsByMark(domain, [volume.record.id], path);
+  const image = await statusOf(domain, volume);
+  const devices = await domain.host.loops.findByImage(image);
+  return attachmentTo(domain, devices, { image, volume, ...options });
 }
 
-/**
- * What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. `path` is
- * where the caller wants it to end.
- */
-export async function remainsByMark(
-  domain: Domain,
-  ids: readonly string[],
-  path?: string,
-): Promise<Attachment> {
-  const marks = ids.map(markOf);
-  const remains: LoopDevice[] = [];
-  for (const device of await domain.host.loops.list()) {
-    if (marks.includes(device.mark) && (await isOurs(domain, device, path))) remains.push(device);
-  }
-  return attachmentTo(domain, remains);
-}
-
-/**
- * A mark alone proves nothing: another driver of this machine, one that serves other pools for the same node, Docker's for
- * example, gives equal ids to equal names, perhaps from a mount namespace of its own, where we cannot see its images. Ours is
- * what lies in a pool of ours, what has lost its image, and else only what is mounted where the caller says.
- */
-async function isOurs(
-  domain: Domain,
-  device: LoopDevice,
-  asked: string | undefined,
-): Promise<boolean> {
-  const { files, loops, mounts } = domain.host;
-  const path = await loops.backingPath(device);
-  if (path === undefined) return false;
-  if (path.endsWith(' (deleted)')) return true;
-  const inPool = domain.pools.all.some((pool) =>
-    [pool.settings.path, ...(pool.isServed ? [pool.root] : [])].some((one) =>
-      path.startsWith(`${one}/`),
-    ),
-  );
-  if (inPool) return true;
-  const image = await files.imageStatus(path).catch(() => undefined);
-  const { backing } = device;
-  if (image?.device === backing.device && image.inode === backing.inode) return false;
-  return (await mounts.list()).some(
-    (mount) =>
-      asked !== undefined &&
-      (mount.target === asked || mount.target.startsWith(`${asked}/`)) &&
-      (isMountOf(mount, device) || isNodeOf(mount, device)),
-  );
+/** What is known of the image besides its devices. */
+interface About {
+  readonly image?: ImageStatus | undefined;
+  readonly volume?: FoundVolume | undefined;
+  /** Targets that the caller says are this volume's. */
+  readonly asked?: readonly string[] | undefined;
+  /** All mounts, when they were looked at already. */
+  readonly table?: readonly Mount[];
+  /** They are looked at in any case. */
+  readonly withTable?: boolean;
 }
 
 /** What the kernel says of these devices of one image. */
 export async function attachmentTo(
   domain: Domain,
   devices: readonly LoopDevice[],
-  image?: ImageStatus,
+  about: About = {},
 ): Promise<Attachment> {
-  const readWrite = devices.find((device) => !device.readOnly);
-  const readOnly = devices.find((device) => device.readOnly);
-  const base = { image, readWrite, readOnly, devices };
-  if (devices.length === 0) return { ...base, mounts: [], table: [] };
-  const table = await domain.host.mounts.list();
-  const mounts = table.filter((mount) =>
-    devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
-  );
-  return { ...base, mounts, table };
+  const { image, volume, asked = [] } = about;
+  const notes = volume?.record.kind === 'block' ? await readNotes(domain, volume) : undefined;
+  const isLooked =
+    about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(notes);
+  const table = about.table ?? (isLooked ? await domain.host.mounts.list() : undefined);
+  const seen: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
+  for (const mount of table ?? []) {
+    const bind = nodeBindOf(mount);
+    if (bind !== undefined) {
+      const whose = await judgeBind(domain, bind, { volume, devices, notes, asked });
+      if (whose !== undefined) seen[whose].push(mount);
+    } else if (devices.some((device) => isMountOf(mount, device))) seen.live.push(mount);
+  }
+  const { live: mounts, lost, shown } = seen;
+  return {
+    image,
+    readWrite: best(devices, mounts, ({ readOnly }) => !readOnly),
+    readOnly: best(devices, mounts, ({ readOnly }) => readOnly),
+    devices,
+    mounts,
+    lost,
+    shown,
+    table,
+  };
+}
+
+function isNoted(notes: NodeRecord | undefined): boolean {
+  return notes !== undefined && notedTargets(notes).length > 0;
+}
+
+/** Somebody may have attached the image a second time: the volume's own device is the one that we attached and that is used. */
+function best(
+  devices: readonly LoopDevice[],
+  mounts: readonly Mount[],
+  isFit: (device: LoopDevice) => boolean,
+): LoopDevice | undefined {
+  const rank = (device: LoopDevice): number => {
+    const isUsed = mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device));
+    return (isMarked(device) ? 2 : 0) + (isUsed ? 1 : 0);
+  };
+  const [first, ...others] = devices.filter(isFit);
+  return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
 }
 
 export async function statusOf(domain: Domain, volume: FoundVolume) {
@@ -151,21 +142,68 @@ export async function statusOf(domain: Domain, volume: FoundVolume) {
   }
 }
 
-/** Attaches the image read-write, or answers the device that is there: one per image, ever (design, rule 8). */
+/**
+ * Attaches the image read-write, or answers the device that is there: one per image, ever (design, rule 7). It is held: the
+ * caller mounts it with `mountAttached`, or binds its node. Throws `wrong-state` for a device that must not be used.
+ */
 export async function ensureAttached(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
 ): Promise<LoopDevice> {
-  if (present.readWrite !== undefined) return present.readWrite;
-  return attach(domain, volume, { readOnly: false });
+  await requireNotShown(domain, volume, present);
+  await endOtherDevices(domain, volume, present);
+  const { readWrite } = present;
+  const isOurs = readWrite !== undefined && isMarked(readWrite);
+  if (isOurs && (await hold(domain, readWrite, volume.record.id))) return readWrite;
+  return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
 
-/** Attaches a second, read-only device for a read-only raw block publish. */
+/** Throws `wrong-state` while its device has the number of one that another volume lost: what is done to it is seen there. */
+async function requireNotShown(
+  domain: Domain,
+  volume: FoundVolume,
+  { shown, devices }: Attachment,
+): Promise<void> {
+  const [bind] = shown;
+  if (bind === undefined) return;
+  const { id } = volume.record;
+  const [owner = 'another volume'] = await ownersOf(domain, bind.target, id);
+  const device = devices.find((one) => isNodeOf(bind, one))?.path ?? bind.root;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${id}' is attached to ${device}, a number that volume '${owner}' lost and still has bound at ${shown.map(({ target }) => target).join(', ')}, where its data can be seen; ` +
+      `unpublish and unstage '${owner}' first`,
+  );
+}
+
+/** Two devices that write to one image corrupt it. What somebody else attached must go first, and goes when nobody uses it. */
+async function endOtherDevices(
+  domain: Domain,
+  volume: FoundVolume,
+  { devices, readWrite, mounts }: Attachment,
+): Promise<void> {
+  const { id } = volume.record;
+  for (const device of devices) {
+    if (device.readOnly || (device === readWrite && isMarked(device))) continue;
+    const at = mounts.find((mount) => isMountOf(mount, device) || isNodeOf(mount, device))?.target;
+    if (at !== undefined || (await domain.host.loops.isInUse(device))) {
+      throw new VolumeError(
+        'wrong-state',
+        `volume '${id}': somebody else attached its image ${volume.imagePath} to ${device.path}, which is in use${at === undefined ? '' : ` (mounted at ${at})`}; ` +
+          `end that, then 'losetup --detach ${device.path}'`,
+      );
+    }
+    await detach(domain, device, id);
+    domain.log.warn({ volumeId: id, device: device.path }, 'detached what somebody else attached');
+  }
+}
+
+/** Attaches a device for the volume, which is held. Read-only: the second one, for a read-only raw block publish. */
 export async function attach(
   domain: Domain,
   volume: FoundVolume,
-  options: { readOnly: boolean },
+  options: { readOnly: boolean; mounts?: readonly Mount[] | undefined },
 ): Promise<LoopDevice> {
   const { record } = volume;
   try {
@@ -175,8 +213,11 @@ export async function attach(
       directIo: record.directIo,
       discard: record.provisioning === 'thin' && record.trim !== 'off',
       mark: record.id,
+      hold: true,
+      mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
+    domain.held.set(device.number, { device, volumeId: record.id });
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {
@@ -194,6 +235,7 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
 
 /** Detaches a device nobody uses. Throws `busy` when somebody does after all. */
 export async function detach(domain: Domain, device: LoopDevice, volumeId: string): Promise<void> {
+  forgetHeld(domain, device);
   const outcome = await domain.host.loops.detach(device);
   if (outcome === 'detached') return;
   const users = await byUsersOf(domain.host, device);

@@ -13,6 +13,7 @@ import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { attachmentOf, ensureAttached } from './attachment.ts';
 import { makeReady } from './make-ready.ts';
+import { mountAttached } from './mount-attached.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
@@ -206,11 +207,14 @@ async function mountThere(
   await domain.reached('publish:noted');
   await ensureTarget(domain, input.targetPath, 'directory');
   await domain.reached('publish:target-made');
-  await domain.host.mounts.mountDevice(device.path, input.targetPath, {
+  const options = {
     fsType: record.fsType,
     options: [...filesystem.mountOptions, ...words, ...(isReadOnly(input) ? ['ro'] : [])],
     ...targetOptions(domain, input.targetPath),
-  });
+  };
+  await mountAttached(domain, device, () =>
+    domain.host.mounts.mountDevice(device.path, input.targetPath, options),
+  );
   await domain.reached('publish:mounted');
 }
 

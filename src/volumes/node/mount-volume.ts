@@ -6,6 +6,7 @@ import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
 import { damaged, isSmaller, makeReady, withoutSuperblock } from './make-ready.ts';
+import { mountAttached } from './mount-attached.ts';
 import { mountWords } from './mount-words.ts';
 import { targetOptions } from './target-path.ts';
 
@@ -37,11 +38,13 @@ export async function mountVolume(
       ...targetOptions(domain, target),
     });
   try {
-    await mount().catch((error: unknown) => {
-      // Also what a disk says that failed for a moment: such a mount is made once more.
-      if (!saysDamaged(error)) throw error;
-      return mount();
-    });
+    await mountAttached(domain, device, () =>
+      mount().catch((error: unknown) => {
+        // Also what a disk says that failed for a moment: such a mount is made once more.
+        if (!saysDamaged(error)) throw error;
+        return mount();
+      }),
+    );
   } catch (error) {
     await detachQuietly(domain, volume, device);
     throw await explainMount(error, volume, { words, filesystem });

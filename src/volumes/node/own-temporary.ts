@@ -24,6 +24,6 @@ export async function endTemporaryMounts(domain: Domain, present: Attachment): P
   return {
     ...present,
     mounts: present.mounts.filter((mount) => !isOurs(mount)),
-    table: present.table.filter((mount) => !ours.includes(mount)),
+    table: present.table?.filter((mount) => !ours.includes(mount)),
   };
 }

@@ -4,6 +4,7 @@ import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, isMountOf, isNodeOf } from './attachment.ts';
+import { lostDevice } from './lost-device.ts';
 import { sameFlags } from './stage.ts';
 
 /** Whether writes must be refused: by the flag, the access mode, or the mount options. */
@@ -29,13 +30,13 @@ export function publicationOf(input: PublishInput): Publication {
   };
 }
 
-/** Of what was asked, what the kernel still shows. */
+/** Of what was asked, what the kernel still shows: also a node whose device was lost, until its target is unpublished. */
 export function livePublications(
   published: readonly Publication[],
   present: Attachment,
 ): readonly Publication[] {
   return published.filter(({ targetPath }) =>
-    present.mounts.some((mount) => mount.target === targetPath),
+    [...present.mounts, ...present.lost].some((mount) => mount.target === targetPath),
   );
 }
 
@@ -52,7 +53,10 @@ export function requireAlike(
   const { ephemeralTarget, name } = volume.record;
   const id = ephemeralTarget === null ? volume.record.id : name;
   const { top, present, wanted, published } = at;
-  const device = present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one));
+  if (present.lost.some((mount) => mount.id === top.id)) throw lostDevice(id, [top.target]);
+  const device = present.mounts.some((mount) => mount.id === top.id)
+    ? present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one))
+    : undefined;
   if (device === undefined) {
     throw new VolumeError(
       'wrong-state',

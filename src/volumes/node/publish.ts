@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
+import { isMarked } from '../../host/loop-status.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -16,14 +17,18 @@ import {
   mountsAt,
   statusOf,
 } from './attachment.ts';
+import { stagedNode } from './device-binds.ts';
 import { publishEphemeral } from './ephemeral.ts';
+import { hold } from './held-devices.ts';
+import { keepDevices } from './keep-devices.ts';
+import { lostDevice, targetsOf } from './lost-device.ts';
 import { requireNotTruncated } from './make-ready.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { ownPathOf } from './own-mount.ts';
 import { withOwnStaging } from './own-staging.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
-import { requireFits, stagedNode } from './stage.ts';
+import { requireFits } from './stage.ts';
 import { ensureTarget, requireFreeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
@@ -95,6 +100,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireAlike(volume, { top, present, wanted, published });
+    await keepDevices(domain, volume, present);
     return;
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
@@ -109,6 +115,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
     await bindDevice(domain, volume, { input, present, device });
   } else {
     const flags = new Set(input.capability.mountFlags);
+    await keepDevices(domain, volume, present);
     // The superblock's options came with the stage; these may differ from one target to the next.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
@@ -128,15 +135,31 @@ async function bindDevice(
   options: { input: PublishInput; present: Attachment; device: LoopDevice },
 ): Promise<void> {
   const { input, present } = options;
+  const { id } = volume.record;
   let { device } = options;
+  if (!(await hold(domain, device, id))) throw lostDevice(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
-    device = present.readOnly ?? (await attach(domain, volume, { readOnly: true }));
+    // A device that is held is never closed, so what writers left in its page cache is not in the image by itself.
+    await domain.host.loops.writeBack(device);
+    device = await readOnlyDevice(domain, volume, present);
     await domain.reached('publish:attached');
   }
   await domain.host.mounts.bind(device.path, input.targetPath, {
     readOnly: isReadOnly(input),
     ...targetOptions(domain, input.targetPath),
   });
+}
+
+async function readOnlyDevice(
+  domain: Domain,
+  volume: FoundVolume,
+  { readOnly: device, table }: Attachment,
+): Promise<LoopDevice> {
+  if (device !== undefined && isMarked(device) && (await hold(domain, device, volume.record.id))) {
+    await domain.host.loops.writeBack(device);
+    return device;
+  }
+  return attach(domain, volume, { readOnly: true, mounts: table });
 }
 
 function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
@@ -149,6 +172,7 @@ function requireStaged(volume: FoundVolume, input: PublishInput, present: Attach
     present.mounts.some(
       (mount) => mount.target === path && (isMountOf(mount, device) || isNodeOf(mount, device)),
     );
+  if (!isThere && present.lost.length > 0) throw lostDevice(id, targetsOf(present.lost));
   if (!isThere) {
     throw new VolumeError(
       'wrong-state',

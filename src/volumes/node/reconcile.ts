@@ -7,8 +7,13 @@ import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { inBatches } from '../in-batches.ts';
 import type { Pool } from '../pools/pool.ts';
+import type { FoundVolume } from '../pools/pools.ts';
 import { setTwinsAside } from '../pools/twins.ts';
-import { isMountOf, isNodeOf } from './attachment.ts';
+import { attachmentOf, attachmentTo, isMountOf, isNodeOf } from './attachment.ts';
+import { notedTargets } from './device-binds.ts';
+import { hold } from './held-devices.ts';
+import { targetsOf } from './lost-device.ts';
+import { readNotes } from './node-notes.ts';
 import { isTemporary } from './own-temporary.ts';
 
 /** An image of a pool that may sit below a loop device. */
@@ -16,6 +21,8 @@ interface KnownImage {
   readonly path: string;
   readonly id: string;
   readonly fsType: FsType | null;
+  /** undefined for what has no readable record. */
+  readonly volume?: FoundVolume;
 }
 
 /**
@@ -43,6 +50,7 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
     });
     await inBatches(jobs, settledAtOnce);
   }
+  await reportLost(domain, pool);
   await sweepTemporary(domain, pool);
   await removeLostEphemerals(domain, pool);
   await domain.trash.sweep(pool);
@@ -105,10 +113,13 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
     ['volumes', pool.volumes],
     ['ephemeral', pool.ephemerals],
   ] as const) {
-    for (const { id, name, fsType } of index.values()) {
+    for (const record of index.values()) {
+      const { id, name, fsType } = record;
       // Calls know an inline volume by the kubelet's id.
       const calledBy = area === 'ephemeral' ? name : id;
-      known.push({ path: pool.pathOf(area, id, 'disk.img'), id: calledBy, fsType });
+      const path = pool.pathOf(area, id, 'disk.img');
+      const volume = { pool, record, area, imagePath: path };
+      known.push({ path, id: calledBy, fsType, volume });
     }
     // One that may not be used may be frozen or attached all the same.
     for (const id of index.aside.keys()) {
@@ -142,9 +153,9 @@ async function settleDevice(
       log.warn({ volumeId: image.id, target: first.target }, 'thawed a filesystem left frozen');
     }
     // Private mounts of a log replay or a growth that was cut short.
-    if (!here.every(({ target }) => isTemporary(pool, target))) return;
+    if (!here.every(({ target }) => isTemporary(pool, target))) return keepMounted(domain, found);
     for (const mount of here.toReversed()) await host.mounts.unmount(mount.target);
-  } else if (mounts.some((mount) => isNodeOf(mount, device))) {
+  } else if (await holdBound(domain, found)) {
     return;
   } else if (await host.loops.isInUse(device)) {
     await thawUnseen(domain, { device, image });
@@ -158,6 +169,48 @@ async function settleDevice(
   }
   const outcome = await host.loops.detach(device);
   log.info({ volumeId: image.id, device: device.path, outcome }, 'detached an unused loop device');
+}
+
+async function keepMounted(
+  domain: Domain,
+  { device, image }: { device: LoopDevice; image: KnownImage },
+): Promise<void> {
+  if (!device.autoclear) return;
+  await domain.host.loops.keep(device);
+  domain.log.warn(
+    { volumeId: image.id, device: device.path },
+    'somebody asked for the end of a device in use; it stays attached',
+  );
+}
+
+/** Whether its node is bound for its own volume. The driver that held it has gone; this one does from now on. */
+async function holdBound(
+  domain: Domain,
+  found: { device: LoopDevice; image: KnownImage; mounts: readonly Mount[] },
+): Promise<boolean> {
+  const { device, image, mounts } = found;
+  if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
+  const present = await attachmentTo(domain, [device], { volume: image.volume, table: mounts });
+  return present.mounts.length > 0 && hold(domain, device, image.id);
+}
+
+/** Says which block volumes lost their device while no driver held it. Their pods must end: nothing is done about it here. */
+async function reportLost(domain: Domain, pool: Pool): Promise<void> {
+  const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
+  const jobs = blocks.map((record) => () => {
+    const imagePath = pool.pathOf('volumes', record.id, 'disk.img');
+    const volume = { pool, record, area: 'volumes', imagePath } as const;
+    return settleVolume(domain, record.id, async () => {
+      if (notedTargets(await readNotes(domain, volume)).length === 0) return;
+      const { lost } = await attachmentOf(domain, volume);
+      if (lost.length === 0) return;
+      domain.log.error(
+        { volumeId: record.id, targets: targetsOf(lost) },
+        'a block volume lost its device; end the pods that use it',
+      );
+    });
+  });
+  await inBatches(jobs, settledAtOnce);
 }
 
 /** Frozen and unmounted looks like this: in use by nobody we see. */

@@ -11,18 +11,17 @@ import {
   attachmentOf,
   ensureAttached,
   isMountOf,
-  isNodeOf,
   mountsAt,
 } from './attachment.ts';
+import { stagedNode } from './device-binds.ts';
+import { keepDevices } from './keep-devices.ts';
+import { lostDevice, targetsOf } from './lost-device.ts';
 import { finishImage, settleImage } from './make-ready.ts';
 import { growIfSmaller, mountVolume } from './mount-volume.ts';
 import { mountWords } from './mount-words.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { isOwnPath } from './own-mount.ts';
 import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
-
-/** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
-export const stagedNode = 'device';
 
 /**
  * CSI spec, NodeStageVolume: attach, look at the superblock, mount; never mkfs. Finishes a growth that was promised. Throws
@@ -76,9 +75,10 @@ export function requireFits(
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
   // Refused before anything is done.
   mountWords(volume.record, input.capability.mountFlags);
-  const present = await attachmentOf(domain, volume);
+  const present = await attachmentOf(domain, volume, { withTable: true });
   const notes = await readNotes(domain, volume);
   if (await isStagedAlike(domain, volume, input, { present, notes })) {
+    await keepDevices(domain, volume, present);
     await finishGrowth(domain, volume, present);
     return;
   }
@@ -114,7 +114,16 @@ async function isStagedAlike(
   const { id } = volume.record;
   const path = input.stagingTargetPath;
   const at = stagedAt(present);
-  if (!at.includes(path)) await requireNothingForeign(domain, { id, path, present });
+  const node = join(path, stagedNode);
+  // At the staging path a dead node is taken away below; where a pod may use it, that pod has to end first.
+  const lost = targetsOf(present.lost).filter((target) => target !== node);
+  if (lost.length > 0) throw lostDevice(id, lost);
+  if (!at.includes(path)) {
+    await requireNothingForeign(domain, { id, path, present });
+    if (volume.record.kind === 'block') {
+      await requireNothingForeign(domain, { id, path: node, present });
+    }
+  }
   const { staged } = notes;
   if (staged !== null && staged.stagingTargetPath !== path) {
     if (at.includes(staged.stagingTargetPath)) {
@@ -152,7 +161,7 @@ async function requireNothingForeign(
 ): Promise<void> {
   const top = (await mountsAt(domain, present, path)).at(-1);
   if (top === undefined) return;
-  if (present.devices.some((device) => isMountOf(top, device) || isNodeOf(top, device))) return;
+  if ([...present.mounts, ...present.lost].some((mount) => mount.id === top.id)) return;
   throw new VolumeError(
     'wrong-state',
     `volume '${id}': something else (${top.source}) is mounted at ${path}; unmount it first`,
@@ -185,6 +194,9 @@ async function stageBlock(
   await domain.reached('stage:attached');
   await noteStaged(domain, volume, input, notes);
   const node = join(input.stagingTargetPath, stagedNode);
+  for (const { target } of present.lost) {
+    await domain.host.mounts.unmount(target, targetOptions(domain, target));
+  }
   await ensureTarget(domain, node, 'file');
   await domain.host.mounts.bind(device.path, node, {
     readOnly: false,

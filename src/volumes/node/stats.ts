@@ -6,7 +6,7 @@ import { explained } from '../failures.ts';
 import type { VolumeStats } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { attachmentOf } from './attachment.ts';
-import { stagedNode } from './stage.ts';
+import { stagedNode } from './device-binds.ts';
 import { targetPathOf } from './target-path.ts';
 
 /**

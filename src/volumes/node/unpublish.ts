@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
+import { isMarked } from '../../host/loop-status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
@@ -14,12 +15,11 @@ import {
   isMountOf,
   isNodeOf,
   mountsAt,
-  remainsByMark,
-  remainsOf,
 } from './attachment.ts';
+import { stagedNode } from './device-binds.ts';
 import { readNotes } from './node-notes.ts';
 import { unstageUnused } from './own-staging.ts';
-import { stagedNode } from './stage.ts';
+import { remainsByMark, remainsOf } from './remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 import { endUse } from './unstage.ts';
 
@@ -71,7 +71,8 @@ async function requireNotStaging(
   { targetPath, present }: { targetPath: string; present: Attachment },
 ): Promise<void> {
   const { staged } = await readNotes(domain, volume);
-  if (staged === null || !present.mounts.some(({ target }) => target === targetPath)) return;
+  const there = [...present.mounts, ...present.lost];
+  if (staged === null || !there.some(({ target }) => target === targetPath)) return;
   const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNode)];
   if (!paths.includes(targetPath)) return;
   throw new VolumeError(
@@ -87,7 +88,8 @@ async function unpublishUnknown(
 ): Promise<void> {
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
-  const present = await remainsByMark(domain, ids, input.targetPath);
+  const { targetPath } = input;
+  const present = await remainsByMark(domain, ids, { path: targetPath, asked: [targetPath] });
   await unmountTarget(domain, present, { id: volumeId, wasFrozen: false, ...input });
   const { devices, mounts } = await attachmentTo(domain, present.devices);
   for (const device of devices) {
@@ -105,7 +107,7 @@ async function unmountTarget(
 ): Promise<void> {
   const { id, targetPath, wasFrozen } = input;
   const isOurs = (mount: Mount): boolean =>
-    present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device));
+    [...present.mounts, ...present.lost].some((one) => one.id === mount.id);
   // Stacked mounts come off one by one, the topmost first.
   for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
     if (!isOurs(top)) {
@@ -128,7 +130,8 @@ async function detachReadOnly(
   { id, targetPath }: { id: string; targetPath: string },
 ): Promise<void> {
   for (const device of present.devices) {
-    if (!device.readOnly) continue;
+    // Somebody else's, a backup's for example, is none of ours to end.
+    if (!device.readOnly || !isMarked(device)) continue;
     const others = present.mounts.some(
       (mount) => mount.target !== targetPath && isNodeOf(mount, device),
     );

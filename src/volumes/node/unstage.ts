@@ -1,15 +1,17 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { isMarked } from '../../host/loop-status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentTo, detach, remainsByMark, remainsOf } from './attachment.ts';
+import { type Attachment, attachmentTo, detach } from './attachment.ts';
+import { stagedNode } from './device-binds.ts';
 import { readNotes, writeNotes } from './node-notes.ts';
 import { endTemporaryMounts } from './own-temporary.ts';
 import { livePublications } from './publications.ts';
-import { stagedNode } from './stage.ts';
+import { remainsByMark, remainsOf } from './remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** CSI spec, NodeUnstageVolume: unmount, detach, verify. Not staged is fine; an unknown volume too, or its pod would hang. */
@@ -22,10 +24,10 @@ export async function unstageVolume(
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   await endUse(domain, call, { name: 'NodeUnstageVolume', request: input }, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
-    const remains = await remainsByMark(domain, [volumeId], path);
+    const asked = [join(path, stagedNode)];
+    const remains = await remainsByMark(domain, [volumeId], { path, asked });
     const present = await endTemporaryMounts(domain, remains);
-    const ofUnknown = { id: volumeId, path, hasNode: false, wasFrozen: false };
-    return unmountAndDetach(domain, present, ofUnknown);
+    return unmountAndDetach(domain, present, { volume, id: volumeId, path, wasFrozen: false });
   });
 }
 
@@ -88,8 +90,7 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
     );
   }
   const wasFrozen = await domain.guard.release(id, [path]);
-  const hasNode = volume.record.kind === 'block';
-  await unmountAndDetach(domain, present, { id, path, hasNode, wasFrozen });
+  await unmountAndDetach(domain, present, { volume, id, path, wasFrozen });
   domain.guard.forget(id);
   // Never staged, there is nothing to forget.
   if (staged !== null || notes.published.length > 0) {
@@ -102,27 +103,26 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
 async function unmountAndDetach(
   domain: Domain,
   present: Attachment,
-  input: { id: string; path: string; hasNode: boolean; wasFrozen: boolean },
+  input: { volume: FoundVolume | undefined; id: string; path: string; wasFrozen: boolean },
 ): Promise<void> {
-  const { id, path, hasNode, wasFrozen } = input;
+  const { volume, id, path, wasFrozen } = input;
   const node = join(path, stagedNode);
   const targets = [path, node];
+  const there = [...present.mounts, ...present.lost];
   // Stacked mounts come off one by one.
-  for (const { target } of present.mounts) {
+  for (const { target } of there) {
     if (targets.includes(target)) {
       const options = targetOptions(domain, target);
       await unmountVolume(domain.host, { volumeId: id, target, options, wasFrozen });
     }
   }
-  const isNodeThere = present.mounts.some(({ target }) => target === node);
-  if (hasNode && !isNodeThere) await unmountLostNode(domain, node);
-  if (hasNode || isNodeThere) {
+  if (volume?.record.kind === 'block' || there.some(({ target }) => target === node)) {
     await removeTarget(domain, node);
   }
   await domain.reached('unstage:unmounted');
-  // A detach of a device that is mounted elsewhere would only happen later, behind everybody's back.
+  // A detach of a device that is mounted elsewhere would be refused, or leave a node that shows another image one day.
   if (present.mounts.some(({ target }) => !targets.includes(target))) {
-    const { mounts } = await attachmentTo(domain, present.devices);
+    const { mounts } = await attachmentTo(domain, present.devices, { volume });
     if (mounts.length > 0) {
       throw stillMounted(
         id,
@@ -130,22 +130,12 @@ async function unmountAndDetach(
       );
     }
   }
-  for (const device of present.devices) await detach(domain, device, id);
-  await domain.reached('unstage:detached');
-}
-
-/**
- * A bound node does not keep its device: when somebody detached that, the bind stays, of a number that is gone or another
- * volume's by now. Nothing but this volume's node is ever bound there.
- */
-async function unmountLostNode(domain: Domain, node: string): Promise<void> {
-  for (
-    let top = await domain.host.mounts.at(node);
-    top !== undefined && /^\/loop\d+(?:\/\/deleted)?$/.test(top.root);
-    top = await domain.host.mounts.at(node)
-  ) {
-    await domain.host.mounts.unmount(node, targetOptions(domain, node));
+  for (const device of present.devices) {
+    // Somebody else reads the image, a backup for example: that is theirs to end.
+    if (device.readOnly && !isMarked(device)) continue;
+    await detach(domain, device, id);
   }
+  await domain.reached('unstage:detached');
 }
 
 function stillMounted(id: string, targets: readonly string[]): VolumeError {

@@ -373,10 +373,7 @@ export const codes: Kind = {
     {
       name: 'a volume is mounted over something else',
       file: 'volumes/node/stage.ts',
-      text: lines(
-        '  if (!at.includes(path)) await requireNothingForeign(domain, { id, path, present });',
-        '',
-      ),
+      text: lines('    await requireNothingForeign(domain, { id, path, present });', ''),
       by: '',
       red: ['volumes/staging'],
     },

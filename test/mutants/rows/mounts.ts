@@ -87,7 +87,7 @@ export const mounts: Kind = {
     {
       name: 'a note of a mount that has gone counts',
       file: 'volumes/node/publications.ts',
-      text: 'present.mounts.some((mount) => mount.target === targetPath),',
+      text: '[...present.mounts, ...present.lost].some((mount) => mount.target === targetPath),',
       by: "targetPath !== '' || present.mounts.length < 0,",
       red: ['volumes/staging'],
     },
@@ -136,7 +136,7 @@ export const mounts: Kind = {
     {
       name: 'a step looks twice at the table of mounts',
       file: 'volumes/node/attachment.ts',
-      text: 'const table = present.devices.length > 0 ? present.table : await domain.host.mounts.list();',
+      text: 'const table = present.table ?? (await domain.host.mounts.list());',
       by: 'const table = await domain.host.mounts.list();',
       red: ['volumes/looks'],
     },

@@ -1,0 +1,44 @@
+import type { LoopDevice } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+
+/**
+ * A mounted filesystem keeps its device, a bound node does not: anybody's LOOP_CLR_FD (`losetup --detach`) would take it away,
+ * and the next image would get its number and be seen at the target. So the driver itself keeps the devices of staged block
+ * volumes open, and those of others from their attach to their mount.
+ */
+export interface HeldDevice {
+  readonly device: LoopDevice;
+  readonly volumeId: string;
+}
+
+/** Answers whether the device is still attached to that image: then it stays so until `letGoOf`, or its detach. */
+export async function hold(domain: Domain, device: LoopDevice, volumeId: string): Promise<boolean> {
+  const isAttached = await domain.host.loops.hold(device);
+  if (isAttached) domain.held.set(device.number, { device, volumeId });
+  return isAttached;
+}
+
+export async function letGoOf(domain: Domain, device: LoopDevice): Promise<void> {
+  forgetHeld(domain, device);
+  await domain.host.loops.release(device);
+}
+
+/** What is detached is held no more. */
+export function forgetHeld(domain: Domain, { number, backing }: LoopDevice): void {
+  const held = domain.held.get(number)?.device.backing;
+  if (held?.device === backing.device && held.inode === backing.inode) domain.held.delete(number);
+}
+
+/** At the driver's end: the devices stay attached, also those that somebody has asked to be detached. */
+export async function letGoOfAll(domain: Domain): Promise<void> {
+  for (const { device, volumeId } of [...domain.held.values()]) {
+    await domain.ownedBy(`device ${volumeId}`, async () => {
+      try {
+        await domain.host.loops.keep(device);
+        await letGoOf(domain, device);
+      } catch (err) {
+        domain.log.warn({ volumeId, device: device.path, err }, 'a device could not be let go of');
+      }
+    });
+  }
+}

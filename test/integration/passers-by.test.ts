@@ -1,0 +1,429 @@
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { makeClient } from '../../src/csi/client.ts';
+import type { LoopDevice } from '../../src/host/host.ts';
+import { MiB } from '../../src/units.ts';
+import { startDriver } from '../helpers/driver.ts';
+import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { realPassersBy } from '../helpers/passers-by.ts';
+import { reasonOf } from '../helpers/reason-of.ts';
+import { onScratch } from '../helpers/root-scratch.ts';
+import {
+  call,
+  capability,
+  type ScratchNode,
+  scratchNode,
+  volumeInput,
+} from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
+
+const openDevice = (number: number) => realPassersBy.openDevice(number);
+const clearDevice = (number: number) => realPassersBy.clearDevice(number);
+const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
+
+/** A volume on the node and what is asked for it: staged at `staging-ID`, published at `ID-NAME`. */
+async function volumeOf(
+  node: ScratchNode,
+  name: string,
+  kind: 'block' | 'mount' = 'block',
+  sizeBytes = 64n * MiB,
+) {
+  const { record } = await node.volumes.createVolume(
+    call(),
+    volumeInput(name, { kind, sizeBytes }),
+  );
+  const volumeId = record.id;
+  const stagingTargetPath = node.pathOf(`staging-${volumeId.slice(-12)}-${name.slice(-3)}`);
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId, stagingTargetPath, capability: capability({ kind, ...mode }) };
+  const targetOf = (target: string) => node.pathOf(`${name.slice(-3)}-${target}`);
+  const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
+  const devices = async (): Promise<readonly LoopDevice[]> =>
+    node.host.loops.findByImage(await node.host.files.imageStatus(image));
+  return {
+    volumeId,
+    image,
+    targetOf,
+    devices,
+    device: async (readOnly = false): Promise<LoopDevice> => {
+      const found = (await devices()).find((one) => one.readOnly === readOnly);
+      if (found === undefined) throw new Error(`${name} has no such device`);
+      return found;
+    },
+    stage: () => node.volumes.stageVolume(call(), asked),
+    unstage: () => node.volumes.unstageVolume(call(), asked),
+    publish: (target = 'target', readOnly = false) =>
+      node.volumes.publishVolume(call(), { ...asked, targetPath: targetOf(target), readOnly }),
+    unpublish: (target = 'target') =>
+      node.volumes.unpublishVolume(call(), { volumeId, targetPath: targetOf(target) }),
+    signs: async () =>
+      (await node.volumes.volumeHealth(call(), volumeId)).map(({ reason }) => reason),
+    remove: () => node.volumes.deleteVolume(call(), volumeId),
+  };
+}
+
+/** What the block device bound at a path begins with. */
+async function textAt(path: string): Promise<string> {
+  const handle = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(4096), 0, 4096, 0);
+    return buffer.toString('latin1', 0, bytesRead).replaceAll('\0', '');
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeAt(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.write(Buffer.alloc(4096, `${text}\0`.padEnd(4096, '\0')), 0, 4096, 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function autoclearOf({ number }: LoopDevice): Promise<string> {
+  return (await readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8')).trim();
+}
+
+onNode('a block volume that is used again keeps its device when an old opener ends', async (t) => {
+  const node = await scratchNode(t);
+  const a = await volumeOf(node, 'a');
+  await a.stage();
+  await a.publish();
+  await writeAt(a.targetOf('target'), 'of A');
+  const device = await a.device();
+  const close = await openDevice(device.number);
+  await a.unpublish();
+  t.is(await reasonOf(a.unstage()), 'busy');
+  t.is(await autoclearOf(device), '0', 'the request was taken back');
+  await a.stage();
+  await a.publish();
+  await close();
+  t.deepEqual(await a.devices(), [device]);
+  const b = await volumeOf(node, 'b');
+  await b.stage();
+  await b.publish();
+  await writeAt(b.targetOf('target'), 'of B');
+  t.is(await textAt(a.targetOf('target')), 'of A');
+  for (const volume of [a, b]) {
+    await volume.unpublish();
+    await volume.unstage();
+    await volume.remove();
+  }
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode('so does a read-only second device, and the device of a filesystem', async (t) => {
+  const node = await scratchNode(t);
+  const block = await volumeOf(node, 'b');
+  await block.stage();
+  await block.publish('reads', true);
+  const second = await block.device(true);
+  const closeSecond = await openDevice(second.number);
+  t.is(await reasonOf(block.unpublish('reads')), 'busy');
+  await block.publish('reads', true);
+  await closeSecond();
+  t.deepEqual(await block.device(true), second);
+
+  const mounted = await volumeOf(node, 'm', 'mount');
+  await mounted.stage();
+  const device = await mounted.device();
+  const close = await openDevice(device.number);
+  t.is(await reasonOf(mounted.unstage()), 'busy');
+  await mounted.stage();
+  await mounted.publish();
+  await close();
+  t.deepEqual(await mounted.devices(), [device]);
+  await writeFile(join(mounted.targetOf('target'), 'file'), 'here');
+
+  await mounted.unpublish();
+  await mounted.unstage();
+  await block.unpublish('reads');
+  await block.unstage();
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode(
+  'an opener that ends during the detach, and one that ends after it, leave nothing',
+  async (t) => {
+    const node = await scratchNode(t);
+    const a = await volumeOf(node, 'a');
+    await a.stage();
+    const { number } = await a.device();
+    const close = await openDevice(number);
+    const [outcome] = await Promise.all([
+      reasonOf(a.unstage()),
+      until('the detach is asked for', async () => {
+        const text = await readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8');
+        return text.trim() === '1';
+      }).then(close),
+    ]);
+    t.is(outcome, 'ok');
+    await a.stage();
+    const again = await openDevice((await a.device()).number);
+    t.is(await reasonOf(a.unstage()), 'busy');
+    await again();
+    await a.unstage();
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+onNode('losetup --detach takes no device away that is staged or published', async (t) => {
+  const node = await scratchNode(t);
+  const block = await volumeOf(node, 'b');
+  await block.stage();
+  await block.publish();
+  await block.publish('reads', true);
+  await writeAt(block.targetOf('target'), 'still here');
+  const mounted = await volumeOf(node, 'm', 'mount');
+  await mounted.stage();
+  await mounted.publish();
+  const devices = [...(await block.devices()), ...(await mounted.devices())];
+  t.is(devices.length, 3);
+  for (const { number } of devices) await clearDevice(number);
+  t.deepEqual([...(await block.devices()), ...(await mounted.devices())].length, 3);
+  // A driver that is killed now would take those with it that only it keeps open.
+  for (const device of devices) {
+    await until(`${device.path} is kept`, async () => (await autoclearOf(device)) === '0', 15_000);
+  }
+  t.is(await textAt(block.targetOf('target')), 'still here');
+  t.is(await textAt(block.targetOf('reads')), 'still here');
+  t.deepEqual([...(await block.devices()), ...(await mounted.devices())], devices);
+  await mounted.unpublish();
+  await mounted.unstage();
+  for (const target of ['target', 'reads']) await block.unpublish(target);
+  await block.unstage();
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode('a call that finds a detach asked for takes it back, and ends use as ever', async (t) => {
+  const node = await scratchNode(t);
+  const mounted = await volumeOf(node, 'm', 'mount');
+  await mounted.stage();
+  const device = await mounted.device();
+  await clearDevice(device.number);
+  await mounted.stage();
+  t.is(await autoclearOf(device), '0', 'by a repeated stage');
+  await clearDevice(device.number);
+  await mounted.publish();
+  t.is(await autoclearOf(device), '0', 'by a publish');
+  await clearDevice(device.number);
+  t.deepEqual(await mounted.signs(), []);
+  t.is(await autoclearOf(device), '0', 'by a look at its health');
+  await clearDevice(device.number);
+  await node.restart();
+  t.is(await autoclearOf(device), '0', 'by a start');
+  await mounted.unpublish();
+  await clearDevice(device.number);
+  await mounted.unstage();
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode(
+  'readers of a second device see what was written to the first before they began',
+  async (t) => {
+    const node = await scratchNode(t);
+    const a = await volumeOf(node, 'a');
+    await a.stage();
+    await a.publish();
+    await a.publish('early', true);
+    t.is(await textAt(a.targetOf('early')), '');
+    // Without an fsync: the last close used to write it back, and a device that is held has none.
+    const handle = await open(a.targetOf('target'), 'r+');
+    await handle.write(Buffer.from('fresh'), 0, 5, 0);
+    await handle.close();
+    await a.publish('late', true);
+    t.is(await textAt(a.targetOf('late')), 'fresh');
+    for (const target of ['early', 'late', 'target']) await a.unpublish(target);
+    await a.unstage();
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+/** Who has the number of a lost device by now. */
+const successors = ['nobody', 'a file of somebody', 'the image of another volume'] as const;
+
+for (const successor of successors) {
+  onNode(
+    `a lost device whose number has ${successor}: told, ended, and staged again`,
+    async (t) => {
+      const node = await scratchNode(t);
+      const [a, b] = [await volumeOf(node, 'a'), await volumeOf(node, 'b')];
+      await a.stage();
+      await a.publish();
+      await a.publish('reads', true);
+      await writeAt(a.targetOf('target'), 'of A');
+      const lost = [await a.device(), await a.device(true)];
+      const path = lost[0]?.path ?? '';
+      const theirs = node.pathOf('theirs.img');
+      await writeFile(theirs, Buffer.alloc(1024 * 1024));
+      await node.restart({
+        whileClosed: async () => {
+          for (const { number } of lost) await clearDevice(number);
+          t.deepEqual(await a.devices(), []);
+          if (successor === 'a file of somebody') await execa('losetup', [path, theirs]);
+        },
+      });
+      // A start would detach it again.
+      if (successor === 'the image of another volume') await execa('losetup', [path, b.image]);
+      t.deepEqual(await a.signs(), ['DeviceLost']);
+      t.is(await reasonOf(a.publish()), 'wrong-state', 'also where it is published already');
+      t.is(await reasonOf(a.publish('another')), 'wrong-state');
+      t.is(await reasonOf(a.stage()), 'wrong-state');
+      t.is(await reasonOf(a.remove()), 'wrong-state');
+      for (const volumePath of [a.targetOf('target'), node.pathOf(`staging-${a.volumeId}`)]) {
+        const stats = node.volumes.volumeStats(call(), { volumeId: a.volumeId, volumePath });
+        t.is(await reasonOf(stats), 'not-found');
+      }
+      const staged = await t.throwsAsync(a.publish());
+      t.regex(staged?.message ?? '', /unpublish and unstage/);
+
+      // Another volume is used as ever, on a number that no target shows.
+      if (successor === 'the image of another volume') {
+        const refused = await t.throwsAsync(b.stage());
+        t.true(refused?.message.includes(a.targetOf('target')), refused?.message);
+      } else {
+        await b.stage();
+        t.not((await b.device()).path, path);
+        await b.publish();
+        await b.unpublish();
+        await b.unstage();
+      }
+      t.is(await reasonOf(a.unstage()), 'wrong-state', 'its targets end first');
+      for (const target of ['target', 'reads']) await a.unpublish(target);
+      await a.unstage();
+      t.deepEqual(await mountsBelow(node.directory), []);
+      t.deepEqual(await a.signs(), []);
+      await a.stage();
+      await a.publish();
+      t.is(await textAt(a.targetOf('target')), 'of A');
+      await b.stage();
+      await b.unstage();
+      await a.unpublish();
+      await a.unstage();
+      if (successor === 'a file of somebody') await execa('losetup', ['--detach', path]);
+      t.deepEqual(await devicesBelow(node.directory), []);
+    },
+  );
+}
+
+onNode('a lost device that was only staged is staged again by the repeated call', async (t) => {
+  const node = await scratchNode(t);
+  const a = await volumeOf(node, 'a');
+  await a.stage();
+  const { number } = await a.device();
+  await node.restart({ whileClosed: () => clearDevice(number) });
+  t.deepEqual(await a.signs(), ['DeviceLost']);
+  await a.stage();
+  t.deepEqual(await a.signs(), []);
+  await a.publish();
+  await a.unpublish();
+  await a.unstage();
+  t.deepEqual(await mountsBelow(node.directory), []);
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode(
+  'what a person attached to an image goes before its use, or the use is refused',
+  async (t) => {
+    const node = await scratchNode(t);
+    const a = await volumeOf(node, 'a', 'mount');
+    const attach = async () => (await execa('losetup', ['--find', '--show', a.image])).stdout;
+    await attach();
+    await a.stage();
+    const [only, ...more] = await a.devices();
+    t.deepEqual([only?.mark, more.length], [`loopcsi:${a.volumeId}`, 0]);
+    const second = await attach();
+    t.deepEqual(await a.signs(), ['AttachedTwice']);
+    await execa('losetup', ['--detach', second]);
+    await a.unstage();
+    const used = await attach();
+    const at = node.pathOf('by-hand');
+    await mkdir(at);
+    await execa('mount', [used, at]);
+    const refused = await t.throwsAsync(a.stage());
+    t.true(refused?.message.includes(used), refused?.message);
+    await execa('umount', [at]);
+    await a.stage();
+    await a.unstage();
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+onNode('volumes whose long names begin alike are told apart on devices', async (t) => {
+  const node = await scratchNode(t);
+  const beginning = 'customer-0123456789-0123456789-0123456789-0123456789-0123456789';
+  const [a, b] = [await volumeOf(node, `${beginning}-a`), await volumeOf(node, `${beginning}-b`)];
+  await b.stage();
+  await b.publish();
+  const [device] = await b.devices();
+  t.is(await reasonOf(a.unpublish()), 'ok');
+  t.is(await reasonOf(a.unstage()), 'ok');
+  t.deepEqual(await b.devices(), device === undefined ? [] : [device]);
+  await a.stage();
+  t.not((await a.device()).mark, device?.mark);
+  await a.unstage();
+  await b.unpublish();
+  await b.unstage();
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
+
+onNode('a driver that is killed takes no device with it', async (t) => {
+  await onScratch(t, async ({ directory }) => {
+    await usedOverKills(t, directory);
+  });
+});
+
+async function usedOverKills(t: ExecutionContext, directory: string): Promise<void> {
+  let driver = await startDriver(directory);
+  const endpoint = `unix://${driver.endpoint}`;
+  const controller = makeClient('csi.v1.Controller', endpoint);
+  const client = makeClient('csi.v1.Node', endpoint);
+  const volume_capability = {
+    block: {},
+    access_mode: { mode: 'SINGLE_NODE_WRITER' },
+  } as const;
+  const staging_target_path = join(directory, 'staging');
+  const target_path = join(directory, 'target');
+  await mkdir(staging_target_path);
+  try {
+    const { volume } = await controller.CreateVolume({
+      name: 'a',
+      capacity_range: { required_bytes: 64n * MiB, limit_bytes: 0n },
+      volume_capabilities: [volume_capability],
+    });
+    const volume_id = volume?.volume_id ?? '';
+    const asked = { volume_id, staging_target_path, target_path, volume_capability };
+    await client.NodeStageVolume(asked);
+    await client.NodePublishVolume(asked);
+    await writeAt(target_path, 'of A');
+    const [before] = await devicesBelow(directory);
+    const number = Number(before?.device.replace('/dev/loop', ''));
+    await clearDevice(number);
+    const autoclear = () => readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8');
+    await until('it is kept', async () => (await autoclear()).trim() === '0', 15_000);
+    await driver.kill();
+    t.deepEqual(await devicesBelow(directory), before === undefined ? [] : [before]);
+    driver = await startDriver(directory);
+    // The one that runs now holds it from its start.
+    await clearDevice(number);
+    t.is(await textAt(target_path), 'of A');
+    await driver.stop();
+    t.is((await autoclear()).trim(), '0', 'nor does one that ends in good order');
+    driver = await startDriver(directory);
+    t.is(await textAt(target_path), 'of A');
+    await client.NodeUnpublishVolume(asked);
+    await client.NodeUnstageVolume(asked);
+    await controller.DeleteVolume({ volume_id });
+    t.deepEqual(await devicesBelow(directory), []);
+  } finally {
+    controller.close();
+    client.close();
+    await driver.stop();
+  }
+}
