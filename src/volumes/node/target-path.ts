@@ -48,7 +48,10 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
     );
   }
   try {
-    return join(await domain.host.files.realDirectory(dirname(path)), basename(path));
+    // Asked before any operation: a directory that hangs must keep nobody from asking for another.
+    const above = dirname(path);
+    const real = () => domain.host.files.realDirectory(above);
+    return join(await domain.ownedBy(`target ${above}`, real), basename(path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
     throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {

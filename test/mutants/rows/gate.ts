@@ -60,6 +60,23 @@ export const gate: Kind = {
       red: ['host/hung-calls'],
     },
     {
+      name: 'who waits for a disk that hangs keeps others from the same device',
+      file: 'host/gate.ts',
+      text: 'lane.waiting.findIndex(({ ground }) => this.#availableTo(ground) > 0);',
+      by: 'this.#availableTo(lane.waiting[0]?.ground) > 0 ? 0 : -1;',
+      red: ['host/gate'],
+    },
+    {
+      name: 'a table of mounts that could not be read to its end is short',
+      file: 'host/kernel.ts',
+      text: lines(
+        "        if (ferror(file) !== 0) throw new KernelError('read', 'EIO', path);",
+        '',
+      ),
+      by: '',
+      red: ['host/kernel-text'],
+    },
+    {
       name: 'the calls of owners within a work are not waited for',
       file: 'host/owner.ts',
       text: 'const chain = [name, ...(outer?.chain ?? [])];',
@@ -186,7 +203,7 @@ export const gate: Kind = {
       text: lines('    lane.stuck = false;', '    for'),
       by: '    for',
       whyGreen:
-        'nobody waits behind a call that hangs, so the lane is forgotten, and made anew for the next call',
+        'only closing waits behind a call that hangs; then the lane is forgotten, and made anew for the next call',
     },
   ],
 };
