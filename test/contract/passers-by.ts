@@ -58,12 +58,10 @@ export const passerByCases: readonly ContractCase[] = [
   {
     name: 'passers-by: a filesystem that is mounted in another namespace claims its device',
     run: async (stage) => {
-      const { host, passersBy, directory, equal } = stage;
+      const { host, passersBy, equal } = stage;
       const path = await makeImage(stage, 'a');
       await attached(stage, path, async (device) => {
-        const letGo = await mounted(stage, device, (target) =>
-          passersBy.mountElsewhere(target, directory),
-        );
+        const letGo = await mounted(stage, device, (target) => passersBy.mountElsewhere(target));
         equal(await host.loops.isInUse(device), true);
         await letGo();
         equal(await host.loops.isInUse(device), false);

@@ -78,7 +78,7 @@ export class Crowd {
     mount: async (): Promise<LetGo | undefined> => {
       const target = this.#pick(await this.#stagedPaths());
       if (target === undefined) return undefined;
-      return realPassersBy.mountElsewhere(target, this.#world.directory);
+      return realPassersBy.mountElsewhere(target);
     },
   };
 

@@ -17,9 +17,11 @@ export interface PassersBy {
   attach(imagePath: string): Promise<number>;
   /** Keeps a file or directory open at a path: what is mounted there is busy. */
   openFile(path: string): Promise<LetGo>;
-  /** Keeps what is mounted at `target` mounted in another mount namespace, and of what is below `directory` only that. */
-  mountElsewhere(target: string, directory: string): Promise<LetGo>;
+  /** Keeps what is mounted at `target`, and only that, mounted in another mount namespace. */
+  mountElsewhere(target: string): Promise<LetGo>;
 }
+
+const isSystem = /^\/(?:proc|sys|dev|run)(?:\/|$)/;
 
 /** They do it on the real node, as root. */
 export const realPassersBy: PassersBy = {
@@ -32,8 +34,12 @@ export const realPassersBy: PassersBy = {
     return Number(stdout.replace('/dev/loop', ''));
   },
   openFile: keepOpen,
-  mountElsewhere: async (target, directory) => {
-    const others = (await mountsBelow(directory)).filter((one) => one !== target).reverse();
+  mountElsewhere: async (target) => {
+    // Of the whole machine: a copy of somebody else's mounts would keep their devices in use.
+    const others = (await mountsBelow('')).filter(
+      (one) => one !== '/' && !`${target}/`.startsWith(`${one}/`) && !isSystem.test(one),
+    );
+    others.reverse();
     // Ends with its standard input, so with this process too.
     const script = 'for one in "$@"; do umount "$one"; done; echo ready; exec cat';
     const options = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...others];

@@ -86,7 +86,7 @@ export class Others {
     const volume = state.volumes.get(v);
     if (volume?.staged === undefined || volume.kind === 'block') return;
     const target = stagingOf(this.#subject, v);
-    this.#held.push(await this.#subject.passersBy.mountElsewhere(target, this.#subject.directory));
+    this.#held.push(await this.#subject.passersBy.mountElsewhere(target));
     volume.others.holds = true;
   }
 

@@ -408,7 +408,7 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
     }
     for (const what of ['unstage', 'delete'] as const) {
       const wrong = await run.step({ do: what, v });
-      if (wrong !== undefined) return `at the end: ${wrong}`;
+      if (wrong !== undefined) return `at the end: ${what} ${v}: ${wrong}`;
     }
   }
   for (const s of snapshotNames) await run.step({ do: 'deleteSnapshot', s });
