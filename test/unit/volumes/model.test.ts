@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { MiB } from '../../../src/units.ts';
 import { call, volumeInput } from '../../helpers/scratch-node.ts';
+import { until } from '../../helpers/until.ts';
 import { checkOptions, failureOf } from '../../model/check.ts';
 import { runSteps } from '../../model/run.ts';
 import { type Step, steps } from '../../model/steps.ts';
@@ -28,9 +29,16 @@ async function problemIn(
   }
   // A driver that died in this process has closed nothing: a real one's descriptors end with it.
   const isWhole = sequence.every((step) => step.do !== 'dying');
-  const open = isWhole ? await openBelow(node.directory) : [];
+  const open = isWhole ? await staysOpenBelow(node.directory) : [];
   await node.remove();
   return problem ?? (open.length === 0 ? undefined : `still open: ${open.join(', ')}`);
+}
+
+/** The same, once what was being closed has had its time. */
+async function staysOpenBelow(directory: string): Promise<readonly string[]> {
+  const isClosed = async (): Promise<boolean> => (await openBelow(directory)).length === 0;
+  await until('all files are closed', isClosed, 5_000).catch(() => undefined);
+  return openBelow(directory);
 }
 
 /** Files below the directory that this process has open. */
