@@ -89,3 +89,23 @@ function sentenceFor(code: number, details: string): string {
   if (code === status.CANCELLED) return 'the call was cancelled; try again';
   return details === '' ? `the driver answered ${status[code] ?? code} without a reason` : details;
 }
+
+/**
+ * Does `work` on a volume that a person named. The driver's messages are those of the CSI calls, where a volume has an id and a snapshot
+ * class; here it has a name and there are flags: `freeze` is how the snapshot that a message advises is asked for.
+ */
+export async function inOwnWords<T>(
+  volume: { readonly volume_id: string; readonly name: string },
+  work: () => Promise<T>,
+  freeze = `loopcsi snapshot create ${volume.name} NAME --freeze; then restore that snapshot`,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isGrpcError(error)) throw error;
+    const details = error.details
+      .replaceAll(`'${volume.volume_id}'`, `'${volume.name}'`)
+      .replaceAll("snapshot class parameter freeze: 'yes'; then restore that snapshot", freeze);
+    throw Object.assign(new Error(details, { cause: error }), { code: error.code, details });
+  }
+}

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
-import { FailedError, failureOf } from './errors.ts';
+import { FailedError, inOwnWords } from './errors.ts';
 import { type Column, count, formatFields, formatSize, formatTable } from './output.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
@@ -78,7 +78,8 @@ async function createSnapshot(
   name: string,
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
-  const { volume_id } = await findVolume(session, volumeIdOrName);
+  const volume = await findVolume(session, volumeIdOrName);
+  const { volume_id } = volume;
   const { controller } = await session.driver();
   const parameters: Readonly<Record<string, string>> =
     options.freeze === true ? { freeze: 'yes' } : {};
@@ -86,9 +87,11 @@ async function createSnapshot(
     session.terminal,
     `snapshot '${name}'`,
     async (tell) => {
-      const { snapshot: made } = await controller
-        .CreateSnapshot({ source_volume_id: volume_id, name, parameters })
-        .catch(inThisLanguage);
+      const { snapshot: made } = await inOwnWords(
+        volume,
+        () => controller.CreateSnapshot({ source_volume_id: volume_id, name, parameters }),
+        '--freeze',
+      );
       const id = made?.snapshot_id ?? name;
       if (made?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, tell);
       return findSnapshot(session, id);
@@ -96,15 +99,6 @@ async function createSnapshot(
     () => lookAtCopy(session, { snapshot_name: name }),
   );
   await session.show(snapshotAsJson(snapshot), () => createdWords(snapshot));
-}
-
-/** The driver speaks of snapshot classes; here it is a flag. */
-function inThisLanguage(error: unknown): never {
-  const { message, code } = failureOf(error);
-  if (code !== 'FAILED_PRECONDITION' || !message.includes("freeze: 'yes'")) throw error;
-  throw new FailedError(message.replace("snapshot class parameter freeze: 'yes'", '--freeze'), {
-    cause: error,
-  });
 }
 
 function createdWords(snapshot: Snapshot): string {

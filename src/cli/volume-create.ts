@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
-import { failureOf, UsageError } from './errors.ts';
+import { failureOf, inOwnWords, UsageError } from './errors.ts';
 import { sizeOf } from './flags.ts';
 import { formatSize } from './output.ts';
 import { withProgress } from './progress.ts';
@@ -90,7 +90,10 @@ export async function createVolume(
   const { volume: created } = await withProgress(
     session.terminal,
     what,
-    () => controller.CreateVolume(request),
+    () =>
+      source?.volume === undefined
+        ? controller.CreateVolume(request)
+        : inOwnWords(source.volume, () => controller.CreateVolume(request)),
     () => lookAtCopy(session, { volume_name: name }),
   );
   const { volume } = await admin.GetVolume({ volume_id: created?.volume_id ?? name });
@@ -130,6 +133,7 @@ interface Source {
   readonly isBlock: boolean;
   readonly fsType: string;
   readonly words: string;
+  readonly volume?: Volume;
 }
 
 async function findSource(session: Session, from: string | undefined): Promise<Source | undefined> {
@@ -154,6 +158,7 @@ async function findSource(session: Session, from: string | undefined): Promise<S
     isBlock: volume.kind === 'BLOCK',
     fsType: volume.fs_type,
     words: `volume '${volume.name}'`,
+    volume,
   };
 }
 

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
-import { FailedError } from './errors.ts';
+import { FailedError, inOwnWords } from './errors.ts';
 import { sizeOf } from './flags.ts';
 import { count, formatSize, formatTable } from './output.ts';
 import { patiently } from './patience.ts';
@@ -85,15 +85,18 @@ async function mountVolume(
   directory: string,
   options: { readonly readOnly?: boolean; readonly options?: string },
 ): Promise<void> {
-  const { volume_id } = await findVolume(session, idOrName);
+  const found = await findVolume(session, idOrName);
+  const { volume_id } = found;
   const { admin } = await session.driver();
   const mount_flags = options.options?.split(',').filter((word) => word !== '') ?? [];
-  await admin.MountVolume({
-    volume_id,
-    target_path: resolve(directory),
-    read_only: options.readOnly === true,
-    mount_flags,
-  });
+  await inOwnWords(found, () =>
+    admin.MountVolume({
+      volume_id,
+      target_path: resolve(directory),
+      read_only: options.readOnly === true,
+      mount_flags,
+    }),
+  );
   const volume = await findVolume(session, volume_id);
   await session.show(
     volumeAsJson(volume),
@@ -117,7 +120,7 @@ async function unmountVolume(
   const { admin } = await session.driver();
   const target_path = directory === undefined ? '' : resolve(directory);
   const { target_paths } = await patiently(session.terminal, `unmounting '${name}'`, () =>
-    admin.UnmountVolume({ volume_id, target_path }),
+    inOwnWords(volume, () => admin.UnmountVolume({ volume_id, target_path })),
   );
   // An attempt that met something busy may have unmounted some already.
   const early = before.filter((path) => target_path === '' || path === target_path);
@@ -135,12 +138,12 @@ async function expandVolume(
   options: { readonly size: string },
 ): Promise<void> {
   const size_bytes = sizeOf(options.size, '--size');
-  const { volume_id, size_bytes: before } = await findVolume(session, idOrName);
+  const found = await findVolume(session, idOrName);
+  const { volume_id, size_bytes: before } = found;
   const { admin } = await session.driver();
-  const { volume, at_next_mount: atNextMount } = await admin.ExpandVolume({
-    volume_id,
-    size_bytes,
-  });
+  const { volume, at_next_mount: atNextMount } = await inOwnWords(found, () =>
+    admin.ExpandVolume({ volume_id, size_bytes }),
+  );
   if (volume === null) throw new Error('the driver answered no volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
     size_bytes < before
@@ -161,12 +164,15 @@ async function deleteVolumes(
     throw new FailedError('nothing was deleted');
   }
   const { controller, admin } = await session.driver();
-  for (const { volume_id, name, ephemeral } of volumes) {
-    await patiently(session.terminal, `deleting '${name}'`, async () => {
-      // An inline volume goes with its last mount.
-      if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
-      else await controller.DeleteVolume({ volume_id });
-    });
+  for (const volume of volumes) {
+    const { volume_id, name, ephemeral } = volume;
+    await patiently(session.terminal, `deleting '${name}'`, () =>
+      inOwnWords(volume, async () => {
+        // An inline volume goes with its last mount.
+        if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
+        else await controller.DeleteVolume({ volume_id });
+      }),
+    );
     // At once: should a later one fail, it is known which are gone.
     if (!session.isJson) session.terminal.print(`Volume '${name}' is deleted.`);
   }

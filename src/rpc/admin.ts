@@ -126,7 +126,7 @@ function volumeCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
     async MountVolume(request, call) {
       await admin.mountVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
-        targetPath: requirePath(request.target_path, 'target_path'),
+        targetPath: requirePath(request.target_path, 'the directory to mount at'),
         readOnly: request.read_only,
         mountFlags: request.mount_flags,
       });
@@ -136,7 +136,7 @@ function volumeCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
     async UnmountVolume(request, call) {
       const targetPaths = await admin.unmountVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
-        targetPath: optionalPath(request.target_path, 'target_path'),
+        targetPath: optionalPath(request.target_path, 'the directory to unmount'),
       });
       return { target_paths: targetPaths };
     },

@@ -15,6 +15,9 @@ export function requireText(value: string, field: string): string {
 /** An absolute path in its shortest form: it is used as it stands, never resolved. */
 export function requirePath(value: string, field: string): string {
   requireText(value, field);
+  if (value === '/') {
+    throw new VolumeError('invalid', `${field} '/' is the root directory; name one below it`);
+  }
   const [root, ...names] = value.split('/');
   const fits =
     root === '' &&

@@ -128,7 +128,7 @@ onNode('unmounting waits for who uses the volume, and names who does not end', a
 });
 
 onNode('read-only, several directories and block devices are mounted as asked', async (t) => {
-  const { directory, ok, json } = await machine(t);
+  const { directory, ok, json, run } = await machine(t);
   await ok('volume', 'create', 'data', '--size', '64Mi');
   const [one, two] = [join(directory, 'one'), join(directory, 'two')];
   await mkdir(one);
@@ -137,6 +137,47 @@ onNode('read-only, several directories and block devices are mounted as asked', 
   await writeFile(join(one, 'file'), 'seen');
   t.is(await readFile(join(two, 'file'), 'utf8'), 'seen');
   await t.throwsAsync(writeFile(join(two, 'file'), 'no'), { code: 'EROFS' });
+  const told = async (...args: readonly string[]): Promise<string> => {
+    const { exitCode, stderr } = await run('volume', 'mount', ...args);
+    t.not(exitCode, 0, args.join(' '));
+    t.notRegex(
+      stderr,
+      /data\.[0-9a-f]{8}|stage|MULTI_WRITER|target_path|caller/,
+      'in words of the command line',
+    );
+    return stderr;
+  };
+  const way = /unmount it first: loopcsi volume unmount data$/m;
+  const three = join(directory, 'three');
+  for (const args of [
+    ['data', one],
+    ['data', three],
+    ['data', three, '--options', 'nodev'],
+  ]) {
+    const message = await told(...args);
+    t.true(
+      message.includes(`'data' is mounted at ${one}, ${two} with other options (noatime)`) ||
+        message.includes(`'data' is mounted at ${one} with other options (noatime)`),
+      message,
+    );
+    t.regex(message, way);
+  }
+  const asked = ['data', one, '--options', 'noatime', '--read-only'];
+  t.regex(await told(...asked), /'data' is mounted at \S+one with other options \(noatime\)/);
+  t.regex(
+    await told('data', two, '--options', 'noatime'),
+    /two with other options \(read-only,noatime\)/,
+  );
+  const deep = join(directory, 'none', 'deep');
+  t.regex(
+    await told('data', deep, '--options', 'noatime'),
+    /none does not exist.*make \S+none first/,
+  );
+  t.regex(
+    await told('data', '/', '--options', 'noatime'),
+    /'\/' is the root directory; name one below it/,
+  );
+  await t.throwsAsync(access(three), { code: 'ENOENT' });
   await ok('volume', 'unmount', 'data', two);
   t.deepEqual((await json<VolumeJson>('volume', 'get', 'data')).publishedAt, [one]);
   await ok('volume', 'unmount', 'data');
@@ -161,7 +202,14 @@ onNode('snapshots are taken, listed, compared, restored, cloned and deleted', as
   await writeFile(join(target, 'file'), 'first');
   const refused = await run('snapshot', 'create', 'data', 'never');
   const reflinks = refused.exitCode === 0;
-  if (!reflinks) t.regex(refused.stderr, /--freeze/, 'the way out is named as it is typed');
+  if (!reflinks) {
+    t.regex(refused.stderr, /volume 'data' is in use.*\(--freeze\)/, 'as it is typed');
+    const clone = await run('volume', 'clone', 'data', 'never');
+    t.regex(
+      clone.stderr,
+      /volume 'data' is in use, and its data must be copied: pool 'default' cannot share blocks\. .*\(loopcsi snapshot create data NAME --freeze; then restore that snapshot\)/,
+    );
+  }
   await ok('snapshot', 'create', 'data', 'early', '--freeze');
   await writeFile(join(target, 'file'), 'second');
   await ok('volume', 'unmount', 'data');

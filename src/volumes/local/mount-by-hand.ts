@@ -7,6 +7,7 @@ import { expandVolume, nodeExpandVolume } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability } from '../model.ts';
 import { attachmentOf } from '../node/attachment.ts';
+import { readNotes } from '../node/node-notes.ts';
 import { isOwnPath } from '../node/own-mount.ts';
 import { publishVolume } from '../node/publish.ts';
 import { stageVolume } from '../node/stage.ts';
@@ -41,9 +42,17 @@ export async function mountByHand(
 ): Promise<void> {
   const volume = domain.pools.getVolume(input.volumeId);
   const { id } = volume.record;
-  await targetPathOf(domain, input.targetPath, 'the directory to mount at');
+  const targetPath = await targetPathOf(domain, input.targetPath, 'the directory to mount at');
   const stagingTargetPath = stagingPathOf(input.directory, id);
   const capability = capabilityOf(volume, input.mountFlags);
+  const { stagedAt } = await getVolumeFacts(domain, id);
+  const user = otherUserOf(domain, stagedAt, stagingTargetPath);
+  if (user !== undefined) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop what uses it there first`,
+    );
+  }
   await domain.host.files.makeDirectory(stagingTargetPath);
   try {
     await stageVolume(domain, call, { volumeId: id, stagingTargetPath, capability });
@@ -56,11 +65,48 @@ export async function mountByHand(
       mayHide: true,
     });
   } catch (error) {
+    const told = isConflict(error) ? await otherOptions(domain, volume, targetPath, error) : error;
     await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch((second: unknown) => {
       call.log.warn({ volumeId: id, problem: messageOf(second) }, 'a failed mount left it staged');
     });
-    throw error;
+    throw told;
   }
+}
+
+function isConflict(error: unknown): error is VolumeError {
+  return error instanceof VolumeError && error.reason === 'conflict';
+}
+
+/** Stage and publish tell of requests that differ; a person mounts, unmounts, and gives options. */
+async function otherOptions(
+  domain: Domain,
+  volume: FoundVolume,
+  targetPath: string,
+  cause: VolumeError,
+): Promise<VolumeError> {
+  const { id } = volume.record;
+  const { staged, published } = await readNotes(domain, volume);
+  const { publishedAt } = await getVolumeFacts(domain, id);
+  const at = publishedAt.includes(targetPath) ? [targetPath] : publishedAt;
+  const there = published.find((one) => at.includes(one.targetPath));
+  const options = there?.mountFlags ?? staged?.mountFlags ?? [];
+  const words = [...(there?.readOnly === true ? ['read-only'] : []), ...options].join(',');
+  return new VolumeError(
+    'conflict',
+    `volume '${id}' is mounted${at.length === 0 ? '' : ` at ${at.join(', ')}`} with other options (${words === '' ? 'none' : words}); ` +
+      `unmount it first: loopcsi volume unmount ${volume.record.name}`,
+    { cause },
+  );
+}
+
+/** Who besides a person uses the volume; `byHand` is where a person's mount is staged. */
+function otherUserOf(
+  domain: Domain,
+  stagedAt: readonly string[],
+  byHand: string,
+): string | undefined {
+  if (stagedAt.every((path) => path === byHand)) return undefined;
+  return stagedAt.some((path) => isOwnPath(domain, path)) ? 'Docker' : 'an orchestrator';
 }
 
 /**
@@ -77,11 +123,11 @@ export async function unmountByHand(
   const { id, kind } = domain.pools.getVolume(input.volumeId).record;
   const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
   const byHand = stagingPathOf(input.directory, id);
-  if (input.targetPath === '' && stagedAt.some((path) => path !== byHand)) {
-    const by = stagedAt.some((path) => isOwnPath(domain, path)) ? 'Docker' : 'an orchestrator';
+  const user = otherUserOf(domain, stagedAt, byHand);
+  if (input.targetPath === '' && user !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}' is staged at ${stagedAt.join(', ')} by ${by}; stop what uses it there, or name the directory to unmount`,
+      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop what uses it there, or name the directory to unmount`,
     );
   }
   const asked =

@@ -93,7 +93,7 @@ function explainTarget(error: unknown, path: string, kind: string): VolumeError 
   if (hasErrno(error, 'ENOENT')) {
     return new VolumeError(
       'wrong-state',
-      `${dirname(path)} does not exist; the caller makes the directory above a target`,
+      `${dirname(path)} does not exist, and only the last part of ${path} is made; make ${dirname(path)} first`,
       cause,
     );
   }

@@ -199,13 +199,22 @@ async function thaw(freeze: Freeze | undefined, what: string): Promise<number> {
 }
 
 function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError {
-  const elsewhere =
-    pool === source.pool ? '' : ` and pool '${pool.name}', to which its data must be copied`;
+  const { name } = source.pool;
+  const [why, otherPool] =
+    pool === source.pool
+      ? [
+          `pool '${name}' cannot share blocks`,
+          'keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
+        ]
+      : [
+          `pool '${pool.name}' cannot share blocks with its pool '${name}'`,
+          `leave the copy in pool '${name}'`,
+        ];
   return new VolumeError(
     'wrong-state',
-    `${what}: volume '${source.record.id}' is in use on pool '${source.pool.name}', which cannot share blocks${elsewhere}. ` +
-      "Let its filesystem stand still for as long as the copy takes (snapshot class parameter freeze: 'yes'; then restore that snapshot), " +
-      'stop its users first, or keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
+    `${what}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
+      "Let its filesystem be frozen for as long as the copy takes (snapshot class parameter freeze: 'yes'; then restore that snapshot), " +
+      `stop its users first, or ${otherPool}`,
   );
 }
 

@@ -336,6 +336,7 @@ for (const { name, path, code, looked = code } of paths) {
 test('a path with NUL is refused by its form too, where no other limit holds', (t) => {
   t.is(requirePath('/a/b', 'path'), '/a/b');
   t.throws(() => requirePath('/a\0/b', 'path'), { instanceOf: VolumeError });
+  t.throws(() => requirePath('/', 'path'), { message: /root directory/ });
 });
 
 test('an id is needed by every call that names a volume', async (t) => {
