@@ -40,6 +40,10 @@ class KernelLoopDevices implements LoopDevices {
     return this.#scan.at(number);
   }
 
+  isToGo(device: LoopDevice): boolean {
+    return this.#scan.present(device)?.autoclear === true;
+  }
+
   listAutoclear(): Promise<readonly LoopDevice[]> {
     return this.#scan.listAutoclear();
   }

@@ -5,9 +5,12 @@ import type { FoundVolume } from '../pools/pools.ts';
 import { attachmentTo } from './attachment.ts';
 import { volumeOn } from './device-owner.ts';
 
-/** How often held devices are looked at, and after how many looks those that a mount keeps are too. */
-const lookMs = 1_000;
-const looksForAll = 5;
+/**
+ * How often held devices are looked at, a file in memory for each, and after how many looks those that a mount keeps are too. What
+ * a killed driver can lose is what was asked for since its last look.
+ */
+const lookMs = 100;
+const looksForAll = 50;
 
 /**
  * Takes back what others asked to be detached while it is in use (AUTOCLEAR), again and again: a device that only the driver
@@ -18,9 +21,10 @@ export function watchDevices(domain: Domain): () => void {
   let isLooking = false;
   const timer = setInterval(() => {
     looks += 1;
-    if (isLooking || (domain.held.size === 0 && looks % looksForAll !== 0)) return;
+    const isForAll = looks % looksForAll === 0;
+    if (isLooking || (domain.held.size === 0 && !isForAll)) return;
     isLooking = true;
-    takeDetachesBack(domain)
+    (isForAll ? takeDetachesBack(domain) : takeHeldBack(domain))
       .catch((err: unknown) => {
         domain.log.error({ err }, 'looking at loop devices failed');
       })
@@ -32,6 +36,14 @@ export function watchDevices(domain: Domain): () => void {
   return () => {
     clearInterval(timer);
   };
+}
+
+/** Of the devices that only the driver keeps open. */
+async function takeHeldBack(domain: Domain): Promise<void> {
+  for (const { device, volumeId } of [...domain.held.values()]) {
+    if (!domain.host.loops.isToGo(device)) continue;
+    await takeDetachBack(domain, volumeId, device, async () => true);
+  }
 }
 
 export async function takeDetachesBack(domain: Domain): Promise<void> {
