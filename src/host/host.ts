@@ -187,7 +187,7 @@ export interface LoopDevices {
   /** The device of that number; undefined when nothing is attached to it. */
   at(number: number): Promise<LoopDevice | undefined>;
   /** Whether the device goes at its last close: AUTOCLEAR, which the kernel has in memory. false when it is gone. */
-  isToGo(device: LoopDevice): boolean;
+  isAutoclear(device: LoopDevice): boolean;
   /** Every attached device that goes at its last close. Cheap where there is none, however many are attached. */
   listAutoclear(): Promise<readonly LoopDevice[]>;
   /**

@@ -40,7 +40,7 @@ class KernelLoopDevices implements LoopDevices {
     return this.#scan.at(number);
   }
 
-  isToGo(device: LoopDevice): boolean {
+  isAutoclear(device: LoopDevice): boolean {
     return this.#scan.present(device)?.autoclear === true;
   }
 

@@ -20,7 +20,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       const found = kernel.devices.get(number);
       return found === undefined ? undefined : describe(found);
     },
-    isToGo: (device) => kernel.find(device)?.autoclear === true,
+    isAutoclear: (device) => kernel.find(device)?.autoclear === true,
     listAutoclear: async () =>
       all()
         .filter(({ autoclear }) => autoclear)

@@ -41,7 +41,7 @@ export function watchDevices(domain: Domain): () => void {
 /** Of the devices that only the driver keeps open. */
 async function takeHeldBack(domain: Domain): Promise<void> {
   for (const { device, volumeId } of [...domain.held.values()]) {
-    if (!domain.host.loops.isToGo(device)) continue;
+    if (!domain.host.loops.isAutoclear(device)) continue;
     await takeDetachBack(domain, volumeId, device, async () => true);
   }
 }
