@@ -128,10 +128,7 @@ const callStep: fc.Arbitrary<CallStep> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('deleteSnapshot' as const), s }) },
 );
 
-/**
- * Left out: `clear`, since a staged block volume does not hold its device yet, and `attachAgain`, since a device of somebody
- * else with a lower number is taken for the one that is staged.
- */
+/** `attachAgain` is left out: a device of somebody else with a lower number is taken for the one that is staged. */
 const passerByStep: fc.Arbitrary<PasserByStep> = fc.oneof(
   {
     weight: 3,
@@ -143,6 +140,14 @@ const passerByStep: fc.Arbitrary<PasserByStep> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('openFile' as const), target }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('mountElsewhere' as const), v }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('clear' as const),
+      v,
+      readOnly: fc.nat(3).map((n) => n === 0),
+    }),
+  },
   { weight: 1, arbitrary: fc.constant({ do: 'takeNumber' as const }) },
   { weight: 3, arbitrary: fc.constant({ do: 'letGo' as const }) },
 );

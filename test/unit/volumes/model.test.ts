@@ -115,6 +115,31 @@ const found: readonly {
     ],
   },
   {
+    name: 'a published block volume whose device somebody detached is unpublished and unstaged',
+    steps: [
+      { do: 'create', v: 'a', kind: 'block', size: 1 },
+      { do: 'stage', v: 'a', noatime: false },
+      { do: 'publish', v: 'a', target: 'x', readOnly: false },
+      { do: 'clear', v: 'a', readOnly: false },
+      { do: 'restart' },
+      { do: 'unpublish', v: 'a', target: 'x' },
+      { do: 'unstage', v: 'a' },
+    ],
+  },
+  {
+    name: 'no other volume shows where the device of one was detached',
+    steps: [
+      { do: 'create', v: 'a', kind: 'block', size: 1 },
+      { do: 'create', v: 'b', kind: 'block', size: 1 },
+      { do: 'stage', v: 'a', noatime: false },
+      { do: 'publish', v: 'a', target: 'x', readOnly: false },
+      { do: 'clear', v: 'a', readOnly: false },
+      { do: 'restart' },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'publish', v: 'b', target: 'y', readOnly: false },
+    ],
+  },
+  {
     name: 'volumes whose long names differ in the last letter are told apart on devices',
     names: 'long',
     steps: [
