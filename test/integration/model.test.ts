@@ -62,6 +62,7 @@ async function problemIn(
   };
   const subject = await subjectOn(node);
   let problem: string | undefined;
+  let left: readonly string[] = [];
   try {
     problem = await runSteps(subject, sequence, {
       reflink: ground === 'xfs' || ground === 'btrfs',
@@ -69,8 +70,8 @@ async function problemIn(
     });
   } finally {
     await subject.close();
+    left = await removeAll(directory);
   }
-  const left = await removeAll(directory);
   return problem ?? (left.length === 0 ? undefined : `left over: ${left.join(', ')}`);
 }
 

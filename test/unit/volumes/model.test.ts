@@ -21,20 +21,20 @@ async function problemIn(
 ): Promise<string | undefined> {
   const node = await fakeNode({ reflink });
   const subject = await subjectOn(node, names);
-  let problem: string | undefined;
   try {
-    problem = await runSteps(subject, sequence, { reflink, growsExt4InUse: true });
+    const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse: true });
+    await subject.close();
+    // A driver that died in this process has closed nothing: a real one's descriptors end with it.
+    if (problem !== undefined || sequence.some((step) => step.do === 'dying')) return problem;
+    const open = await staysOpenBelow(node.directory);
+    return open.length === 0 ? undefined : `still open: ${open.join(', ')}`;
   } finally {
     await subject.close();
+    await node.remove();
   }
-  // A driver that died in this process has closed nothing: a real one's descriptors end with it.
-  const isWhole = sequence.every((step) => step.do !== 'dying');
-  const open = isWhole ? await staysOpenBelow(node.directory) : [];
-  await node.remove();
-  return problem ?? (open.length === 0 ? undefined : `still open: ${open.join(', ')}`);
 }
 
-/** The same, once what was being closed has had its time. */
+/** Files below the directory that are open, and stay so when what is being closed has had its time. */
 async function staysOpenBelow(directory: string): Promise<readonly string[]> {
   const isClosed = async (): Promise<boolean> => (await openBelow(directory)).length === 0;
   await until('all files are closed', isClosed, 5_000).catch(() => undefined);
