@@ -1,8 +1,11 @@
 /** Others open, detach and take the loop devices that the driver uses: no volume loses its own, none shows another one's bytes. */
+import { rm, writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { MiB } from '../../../src/units.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { realPassersBy } from '../../helpers/passers-by.ts';
-import { autoclearOf, onScene, type Scene } from '../../helpers/scene.ts';
+import { autoclearOf, numberOf, onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
@@ -90,6 +93,80 @@ onNode('a filesystem volume staged after a refused detach keeps its device', asy
     await endsWell(t, scene, 'a');
   });
 });
+
+onNode('losetup -d of devices in use takes nothing away while the driver runs', async (t) => {
+  await onScene(t, async (scene) => {
+    const device = await inUse(t, scene, 'a', 'block');
+    await inUse(t, scene, 'f', 'ext4');
+    await scene.writeMark('a', 'MARK-OF-A');
+    for (const one of [device, ...(await scene.devicesOf('f'))])
+      await realPassersBy.clearDevice(numberOf(one));
+    await inUse(t, scene, 'b', 'block');
+    await scene.writeMark('b', 'SECRET-OF-B');
+    t.is(await scene.markAt('a'), 'MARK-OF-A');
+    await scene.write('f', 'still there');
+    // The driver dies, and with it whatever it held.
+    await scene.world.driver.kill();
+    await scene.world.start();
+    t.is((await scene.devicesOf('a')).length, 1);
+    t.is(await scene.markAt('a'), 'MARK-OF-A');
+    await endsWell(t, scene, 'b', 'a', 'f');
+  });
+});
+
+for (const order of [
+  ['a', 'b'],
+  ['b', 'a'],
+] as const) {
+  onNode(`a lost block device: pods end in the order ${order.join(', ')}`, async (t) => {
+    await onScene(t, async (scene) => {
+      const device = await inUse(t, scene, 'a', 'block');
+      await scene.writeMark('a', 'MARK-OF-A');
+      await scene.world.driver.kill();
+      await realPassersBy.clearDevice(numberOf(device));
+      await scene.world.start();
+      t.true((await scene.healthOf('a')).includes('DeviceLost'), 'health says so');
+      const again = await scene.publish('a', 'block', { target: 'second' });
+      t.not(again.code, 'OK', 'a second target of a lost device');
+      t.not((await scene.publish('a', 'block')).code, 'OK', 'the same target again');
+      await inUse(t, scene, 'b', 'block');
+      await scene.writeMark('b', 'SECRET-OF-B');
+      t.not(await scene.markAt('a').catch(() => 'nothing'), 'SECRET-OF-B');
+      t.deepEqual(await scene.healthOf('b'), []);
+      await endsWell(t, scene, ...order);
+    });
+  });
+}
+
+onNode(
+  "a lost device whose number a stranger's image has taken is left to the stranger",
+  async (t) => {
+    await onScene(t, async (scene) => {
+      const device = await inUse(t, scene, 'a', 'block');
+      await scene.writeMark('a', 'MARK-OF-A');
+      await scene.world.driver.kill();
+      await realPassersBy.clearDevice(numberOf(device));
+      const foreign = scene.world.pathOf('foreign.img');
+      await writeFile(foreign, Buffer.alloc(Number(8n * MiB), 'f'));
+      await execa('losetup', [device, foreign]);
+      await scene.world.start();
+      try {
+        t.true((await scene.healthOf('a')).includes('DeviceLost'));
+        await endsWell(t, scene, 'a');
+        const { stdout } = await execa('losetup', [
+          '--noheadings',
+          '--output',
+          'BACK-FILE',
+          device,
+        ]);
+        t.is(stdout.trim(), foreign);
+      } finally {
+        await realPassersBy.clearDevice(numberOf(device));
+        await rm(foreign);
+      }
+    });
+  },
+);
 
 onNode('ids with a long common beginning are told apart', async (t) => {
   await onScene(t, async (scene) => {
