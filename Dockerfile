@@ -34,6 +34,8 @@ COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /usr/lib/loopcsi
 COPY package.json ./
 COPY bin bin
+# The chart's init container puts the rule on the node.
+COPY contrib/udev contrib/udev
 COPY --from=dependencies /src/node_modules node_modules
 COPY --from=build /src/dist/bundle dist/bundle
 RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi serve --help >/dev/null

@@ -1,9 +1,21 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import * as v from 'valibot';
+import { attempt } from '../../scripts/command.ts';
+import { projectRoot } from '../e2e/cluster/cache.ts';
 import { clusterPrograms } from '../e2e/cluster/programs.ts';
 import { chart, containersOf, type Manifest, podOf, render, withSnapshotCrds } from './helm.ts';
 import { everything, image, nodeGroups } from './samples.ts';
+
+const templateLabels = v.looseObject({
+  spec: v.looseObject({
+    template: v.looseObject({
+      metadata: v.looseObject({ labels: v.record(v.string(), v.string()) }),
+    }),
+  }),
+});
 
 test('every image takes registry, repository and tag, or a digest in place of the tag', async (t) => {
   const digest = `sha256:${'0'.repeat(64)}`;
@@ -12,7 +24,7 @@ test('every image takes registry, repository and tag, or a digest in place of th
     [{ digest }, `@${digest}`],
   ] as const) {
     const images = containersOf(await render(everything({ ...image, ...more })));
-    t.true(images.length >= 8);
+    t.true(images.length >= 9);
     t.deepEqual([...new Set(images.map((one) => one.image))], [`r.example:5000/a/b${end}`]);
   }
 });
@@ -158,11 +170,11 @@ test('the driver alone is privileged and has no API token; sidecars are root wit
   const objects = await render(everything());
   const pod = objects.filter(({ kind }) => kind === 'DaemonSet').map(podOf)[0];
   t.is(pod?.automountServiceAccountToken, false);
-  for (const { name, securityContext, volumeMounts, terminationMessagePolicy } of pod?.containers ??
-    []) {
+  const containers = [...(pod?.initContainers ?? []), ...(pod?.containers ?? [])];
+  for (const { name, securityContext, volumeMounts, terminationMessagePolicy } of containers) {
     const hasToken = volumeMounts.some((mount) => mount.name === 'api-token');
     t.is(securityContext['privileged'] === true, name === 'driver', name);
-    t.is(hasToken, !['driver', 'registrar'].includes(name), name);
+    t.is(hasToken, !['udev-rule', 'driver', 'registrar'].includes(name), name);
     t.is(terminationMessagePolicy, 'FallbackToLogsOnError', name);
     t.is(securityContext['readOnlyRootFilesystem'], true, name);
     if (name === 'driver') continue;
@@ -171,6 +183,94 @@ test('the driver alone is privileged and has no API token; sidecars are root wit
       { runAsUser: 0, allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
       name,
     );
+  }
+});
+
+/** The script of the init container, run against two directories in place of the image's and the node's. */
+async function runUdevScript(source: string, target: string): Promise<string> {
+  const pod = (await render({})).map(podOf).find((one) => one?.initContainers.length === 1);
+  const [shell = '', ...words] = pod?.initContainers[0]?.command ?? [];
+  const inImage = '/usr/lib/loopcsi/contrib/udev/';
+  const ended = join(target, 'message');
+  const args = words.map((word) =>
+    word
+      .replaceAll(inImage, `${source}/`)
+      .replaceAll('/host-rules/', `${target}/`)
+      .replaceAll('/dev/termination-log', ended),
+  );
+  const { exitCode, stderr } = await attempt(shell, args);
+  if (exitCode !== 0) throw new Error(stderr);
+  return readFile(ended, 'utf8').catch(() => '');
+}
+
+test('an init container writes the udev rule of the image to the node, and a node that refuses it starts the driver all the same', async (t) => {
+  const udev = join(projectRoot, 'contrib', 'udev');
+  const target = await mkdtemp(join(tmpdir(), 'loopcsi-udev-'));
+  t.teardown(() => rm(target, { recursive: true }));
+  const rule = '10-loopcsi.rules';
+  for (let time = 0; time < 2; time += 1) {
+    t.is(await runUdevScript(udev, target), '');
+    t.deepEqual(await readdir(target), [rule], 'udev reads nothing half written');
+    t.is(await readFile(join(target, rule), 'utf8'), await readFile(join(udev, rule), 'utf8'));
+  }
+  t.regex(await runUdevScript(join(udev, 'missing'), target), /was not written/);
+
+  const dockerfile = await readFile(join(projectRoot, 'Dockerfile'), 'utf8');
+  t.regex(dockerfile, /^WORKDIR \/usr\/lib\/loopcsi$[^]*^COPY contrib\/udev contrib\/udev$/m);
+});
+
+test('the udev rule takes one directory of the node and no privilege, and can be left out', async (t) => {
+  const podWith = async (values: object): Promise<ReturnType<typeof podOf>> =>
+    podOf((await render(values)).find(({ kind }) => kind === 'DaemonSet') as Manifest);
+  const pod = await podWith({});
+  t.deepEqual(pod?.initContainers[0]?.volumeMounts, [
+    { name: 'udev-rules', mountPath: '/host-rules' },
+  ]);
+  t.deepEqual(pod?.volumes.find(({ name }) => name === 'udev-rules')?.hostPath, {
+    path: '/run/udev/rules.d',
+    type: 'DirectoryOrCreate',
+  });
+  for (const { name, volumeMounts } of pod?.containers ?? []) {
+    t.false(
+      volumeMounts.some((mount) => mount.name === 'udev-rules'),
+      name,
+    );
+  }
+  const without = await podWith({ driver: { udevRule: { enabled: false } } });
+  t.deepEqual(without?.initContainers, []);
+  t.false(JSON.stringify(without).includes('udev'));
+});
+
+test('a policy leaves the port of metrics to those that are named, and to nobody where none is', async (t) => {
+  const policyOf = async (values: object): Promise<unknown> =>
+    (await render(values)).find(({ kind }) => kind === 'NetworkPolicy')?.['spec'];
+  t.is(await policyOf({}), undefined);
+  t.is(await policyOf({ networkPolicy: { from: [{ podSelector: {} }] } }), undefined);
+  const podSelector = {
+    matchLabels: {
+      'app.kubernetes.io/name': 'loopcsi',
+      'app.kubernetes.io/instance': 'r1',
+      'app.kubernetes.io/component': 'node',
+    },
+  };
+  const closed = { podSelector, policyTypes: ['Ingress'] };
+  t.deepEqual(await policyOf({ networkPolicy: { enabled: true } }), { ...closed, ingress: [] });
+  const from = [
+    {
+      namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } },
+      podSelector: { matchLabels: { app: 'prometheus' } },
+    },
+    { ipBlock: { cidr: '10.0.0.0/24' } },
+  ];
+  t.deepEqual(await policyOf({ networkPolicy: { enabled: true, from } }), {
+    ...closed,
+    ingress: [{ from, ports: [{ protocol: 'TCP', port: 'metrics' }] }],
+  });
+  const sets = (await render(nodeGroups)).filter(({ kind }) => kind === 'DaemonSet');
+  t.is(sets.length, 2);
+  for (const set of sets) {
+    const labels = v.parse(templateLabels, set).spec.template.metadata.labels;
+    t.like(labels, podSelector.matchLabels, set.metadata.name);
   }
 });
 

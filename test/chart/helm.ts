@@ -16,6 +16,7 @@ const container = v.looseObject({
   name: v.string(),
   image: v.string(),
   imagePullPolicy: v.string(),
+  command: v.optional(v.array(v.string()), []),
   args: v.optional(v.array(v.string()), []),
   terminationMessagePolicy: v.optional(v.string()),
   securityContext: v.record(v.string(), v.unknown()),
@@ -33,6 +34,7 @@ const container = v.looseObject({
 export type Container = v.InferOutput<typeof container>;
 
 const podSpec = v.looseObject({
+  initContainers: v.optional(v.array(container), []),
   containers: v.array(container),
   serviceAccountName: v.string(),
   automountServiceAccountToken: v.optional(v.boolean()),
@@ -101,4 +103,7 @@ export function podOf(object: Manifest): v.InferOutput<typeof podSpec> | undefin
 export const withSnapshotCrds = ['--api-versions', 'snapshot.storage.k8s.io/v1'];
 
 export const containersOf = (objects: readonly Manifest[]): readonly Container[] =>
-  objects.flatMap((object) => podOf(object)?.containers ?? []);
+  objects.flatMap((object) => {
+    const pod = podOf(object);
+    return pod === undefined ? [] : [...pod.initContainers, ...pod.containers];
+  });

@@ -10,6 +10,7 @@ export const everything = (from: object = image): object => ({
   registrar: { enabled: true, image: from },
   podMonitor: { enabled: true, labels: { team: 'storage' } },
   driver: { ephemeral: { enabled: true }, maxVolumes: 20, extraArgs: ['--log-level=debug'] },
+  networkPolicy: { enabled: true, from: [{ namespaceSelector: {} }] },
   'snapshot-controller': { enabled: true, image: from },
 });
 

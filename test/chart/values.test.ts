@@ -15,6 +15,7 @@ const matrix: Readonly<Record<string, { values: object; flags?: readonly string[
       uninstallProtection: { enabled: false },
       resizer: { enabled: false },
       snapshotter: { enabled: false },
+      driver: { udevRule: { enabled: false } },
     },
     flags: withSnapshotCrds,
   },
@@ -140,6 +141,21 @@ const refused = [
     name: 'a shutdown longer than the pod has',
     values: { driver: { shutdownTimeout: '90s' } },
     says: /shutdownTimeout/,
+  },
+  {
+    name: 'a Prometheus that the policy keeps out',
+    values: { podMonitor: { enabled: true }, networkPolicy: { enabled: true } },
+    says: /networkPolicy\.from: empty.*name its namespace/,
+  },
+  {
+    name: 'a peer that names nobody',
+    values: { networkPolicy: { enabled: true, from: [{}] } },
+    says: /minProperties/,
+  },
+  {
+    name: 'an unknown key of a peer',
+    values: { networkPolicy: { enabled: true, from: [{ namespaces: ['monitoring'] }] } },
+    says: /'namespaces'/,
   },
   {
     name: 'an unknown key of the snapshot-controller',

@@ -17,6 +17,9 @@
 {{- include "loopcsi.checkNames" (dict "what" "nodeGroups" "list" .Values.nodeGroups) }}
 {{- include "loopcsi.checkNames" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkNames" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
+{{- if and .Values.podMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
+{{- fail "networkPolicy.from: empty, so the Prometheus of podMonitor reads nothing: name its namespace there" }}
+{{- end }}
 {{- $stateDir := .Values.stateDir }}
 {{- range include "loopcsi.groups" . | fromJsonArray }}
 {{- $where := "pools" }}{{ with .name }}{{ $where = printf "nodeGroups, pools of %s" . }}{{ end }}

@@ -56,6 +56,10 @@ spec:
       {{- end }}
       # Longer than the driver's own bound: an operation that runs is let end.
       terminationGracePeriodSeconds: 60
+      {{- if $driver.udevRule.enabled }}
+      initContainers:
+        {{- include "loopcsi.udevRuleContainer" $root | nindent 8 }}
+      {{- end }}
       containers:
         {{- include "loopcsi.driverContainer" . | nindent 8 }}
         {{- include "loopcsi.sidecarContainers" $root | nindent 8 }}
@@ -84,6 +88,11 @@ spec:
         {{- range $group.pools }}
         - name: pool-{{ .name }}
           hostPath: {path: {{ .path }}, type: {{ if .create }}DirectoryOrCreate{{ else }}Directory{{ end }}}
+        {{- end }}
+        {{- if $driver.udevRule.enabled }}
+        # In memory: a restart of the node takes the rule away.
+        - name: udev-rules
+          hostPath: {path: /run/udev/rules.d, type: DirectoryOrCreate}
         {{- end }}
         - name: tmp
           emptyDir: {}
@@ -189,4 +198,26 @@ spec:
     - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
+{{- end }}
+
+{{/* udevd sees by the directory's time that it has to read its rules again, so the file gets there by a rename. */}}
+{{- define "loopcsi.udevRuleContainer" -}}
+{{- $values := .Values -}}
+- name: udev-rule
+  image: {{ include "loopcsi.image" (dict "root" . "image" $values.image "tag" .Chart.AppVersion) }}
+  imagePullPolicy: {{ $values.image.pullPolicy }}
+  command:
+    - sh
+    - -c
+    # A node that refuses the rule keeps its volumes: `kubectl describe pod` shows why there is no rule.
+    - |
+      install -m 0644 /usr/lib/loopcsi/contrib/udev/10-loopcsi.rules /host-rules/.10-loopcsi.new &&
+        mv -f /host-rules/.10-loopcsi.new /host-rules/10-loopcsi.rules ||
+        echo "the udev rule was not written to /run/udev/rules.d of the node: see the log of this container" >/dev/termination-log
+  terminationMessagePolicy: FallbackToLogsOnError
+  securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 4 }}
+  resources:
+    requests: {cpu: 5m, memory: 16Mi}
+  volumeMounts:
+    - {name: udev-rules, mountPath: /host-rules}
 {{- end }}

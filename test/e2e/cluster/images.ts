@@ -96,6 +96,7 @@ const driverInputs = [
   'Dockerfile',
   '.npmrc',
   'bin',
+  'contrib/udev',
   'package-lock.json',
   'package.json',
   'scripts',
