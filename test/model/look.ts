@@ -1,4 +1,5 @@
 /** What a node shows after a step, against what the model says. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { LoopDevice } from '../../src/host/host.ts';
@@ -78,10 +79,11 @@ async function compareTables(subject: Subject, state: State): Promise<string | u
   const page = { maxEntries: 0, startingToken: '' };
   const found = {
     volumes: (await volumes.listVolumes(call(), page)).entries
-      .map(({ record }) => `${record.name} ${record.sizeBytes}`)
+      .map(({ record }) => `${record.name} ${record.sizeBytes} ${record.createdAtMs}`)
       .sort(),
+    trims: await trimsOf(subject),
     snapshots: (await volumes.listSnapshots(call(), page)).entries
-      .map(({ record }) => record.name)
+      .map(({ record }) => `${record.name} ${record.createdAtMs}`)
       .sort(),
     mounts: (await subject.host.mounts.list())
       .map(({ target }) => target)
@@ -91,14 +93,32 @@ async function compareTables(subject: Subject, state: State): Promise<string | u
   const all = [...state.volumes];
   const nameOf = (name: SnapshotName | VolumeName): string => subject.nameOf(name);
   const expected = {
-    volumes: all.map(([name, { size }]) => `${nameOf(name)} ${size}`).sort(),
-    snapshots: [...state.snapshots.keys()].map(nameOf).sort(),
+    volumes: all.map(([name, { size, madeAtMs }]) => `${nameOf(name)} ${size} ${madeAtMs}`).sort(),
+    trims: all
+      .flatMap(([name, { trimmedAtMs: at }]) => (at === undefined ? [] : [`${nameOf(name)} ${at}`]))
+      .sort(),
+    snapshots: [...state.snapshots]
+      .map(([name, { madeAtMs }]) => `${nameOf(name)} ${madeAtMs}`)
+      .sort(),
     mounts: all
       .flatMap(([name, volume]) => viewsOf(subject, name, volume).map(({ path }) => path))
       .sort(),
   };
   if (isDeepStrictEqual(found, expected)) return undefined;
   return `the node shows ${JSON.stringify(found)}, must show ${JSON.stringify(expected)}`;
+}
+
+/** When each volume was trimmed last, as the note beside its record says. */
+async function trimsOf(subject: Subject): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const pool of subject.opened().domain.pools.all) {
+    for (const { id, name } of pool.volumes.values()) {
+      const note = await readFile(pool.pathOf('volumes', id, 'trim.json'), 'utf8').catch(() => '');
+      const at = /"trimmedAtMs":\s*(\d+)/.exec(note)?.[1];
+      if (at !== undefined) found.push(`${name} ${at}`);
+    }
+  }
+  return found.sort();
 }
 
 /** Each volume has the devices that its use needs, and no more but where others hold or make them. */

@@ -14,6 +14,9 @@ export interface Volume {
   readonly kind: Kind;
   /** What it was made from. */
   readonly from: string | undefined;
+  readonly madeAtMs: number;
+  /** By the periodic trim; undefined: not yet. */
+  trimmedAtMs: number | undefined;
   /** What its content says: its own mark once it was staged, before that the one of what it was made from. */
   mark: string;
   size: bigint;
@@ -43,14 +46,20 @@ export interface State {
       readonly kind: Kind;
       readonly size: bigint;
       readonly mark: string;
+      readonly madeAtMs: number;
     }
   >;
+  /** The node's clock, which moves only when a step says so. */
+  nowMs: number;
   /** Targets in which somebody has a file open. */
   readonly openTargets: Set<TargetName>;
 }
 
+/** What the clock says at first. */
+export const startMs = Date.UTC(2030, 0, 1);
+
 export function emptyState(): State {
-  return { volumes: new Map(), snapshots: new Map(), openTargets: new Set() };
+  return { volumes: new Map(), snapshots: new Map(), nowMs: startMs, openTargets: new Set() };
 }
 
 export const copyOf = (state: State): State => structuredClone(state);
@@ -63,6 +72,7 @@ export function replaceState(state: State, by: State): void {
   for (const [name, volume] of by.volumes) state.volumes.set(name, volume);
   for (const [name, one] of by.snapshots) state.snapshots.set(name, one);
   for (const target of by.openTargets) state.openTargets.add(target);
+  state.nowMs = by.nowMs;
 }
 
 const unit: Readonly<Record<Kind, bigint>> = {
@@ -132,8 +142,9 @@ function create(
     mark = source.mark;
   }
   const others = { holds: false, spareDevices: 0, cleared: false };
-  const unused = { staged: undefined, targets: new Map(), others };
-  state.volumes.set(v, { kind, from, mark, size, fsSize: size, ...unused });
+  const unused = { staged: undefined, targets: new Map(), trimmedAtMs: undefined, others };
+  const madeAtMs = state.nowMs;
+  state.volumes.set(v, { kind, from, madeAtMs, mark, size, fsSize: size, ...unused });
   return 'ok';
 }
 
@@ -225,8 +236,25 @@ function snapshot(
   const volume = state.volumes.get(v);
   if (volume === undefined) return 'not-found';
   if (volume.staged !== undefined && !reflink) return 'wrong-state';
-  state.snapshots.set(s, { of: v, kind: volume.kind, size: volume.size, mark: volume.mark });
+  const { kind, size, mark } = volume;
+  state.snapshots.set(s, { of: v, kind, size, mark, madeAtMs: state.nowMs });
   return 'ok';
+}
+
+const hourMs = 3_600_000;
+
+/** A clock moves by so much, that no trim is due for a part of the hour over which trims are spread. */
+export function moveClock(state: State, hours: number): void {
+  state.nowMs += hours * hourMs;
+}
+
+/** What is mounted is trimmed a day after its last trim or its making, and at once where that lies in the future. */
+export function trimDue(state: State): void {
+  for (const volume of state.volumes.values()) {
+    if (volume.staged === undefined || volume.kind === 'block') continue;
+    const sinceMs = state.nowMs - (volume.trimmedAtMs ?? volume.madeAtMs);
+    if (sinceMs < 0 || sinceMs >= 24 * hourMs) volume.trimmedAtMs = state.nowMs;
+  }
 }
 
 /** Another answer that is right while others use the same devices and mounts, and what it leaves. */

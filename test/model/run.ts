@@ -1,6 +1,7 @@
 /** Runs steps on a driver and on the model side by side, and compares every answer and what stands after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { VolumeError } from '../../src/errors.ts';
+import { trimDue } from '../../src/volumes/guard/periodic-trim.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
 import {
@@ -21,8 +22,10 @@ import {
   isDisturbed,
   type ModelOptions,
   meetsLoss,
+  moveClock,
   refusalOf,
   replaceState,
+  trimDue as trimDueInModel,
 } from './model.ts';
 import { Others } from './others.ts';
 import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
@@ -131,6 +134,14 @@ class StepRun {
     switch (step.do) {
       case 'restart':
         await this.#restart();
+        return undefined;
+      case 'setClock':
+        moveClock(state, step.hours);
+        this.#subject.setClock(state.nowMs);
+        return undefined;
+      case 'trimDue':
+        trimDueInModel(state);
+        await trimDue(this.#subject.opened().domain);
         return undefined;
       case 'failing':
         return this.#failing(step);
@@ -293,6 +304,8 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'takeNumber':
     case 'letGo':
     case 'restart':
+    case 'setClock':
+    case 'trimDue':
       return [];
   }
 }

@@ -81,7 +81,14 @@ export type Step =
   | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
   /** The driver dies at the n-th step of the call, and a new one starts. */
   | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
-  | { readonly do: 'restart' };
+  | { readonly do: 'restart' }
+  /** Somebody sets the node's clock, forwards or back. */
+  | { readonly do: 'setClock'; readonly hours: ClockMove }
+  /** The periodic trim looks for what is due. */
+  | { readonly do: 'trimDue' };
+
+const clockMoves = [-100_000, -50, -10, 10, 30, 100_000] as const;
+export type ClockMove = (typeof clockMoves)[number];
 
 const v = fc.constantFrom(...volumeNames);
 const s = fc.constantFrom(...snapshotNames);
@@ -262,6 +269,16 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       },
       { weight: 4, arbitrary: alone(passerByStep) },
       { weight: 1, arbitrary: alone(fc.constant({ do: 'restart' as const })) },
+      {
+        weight: 2,
+        arbitrary: alone(
+          fc.record({
+            do: fc.constant('setClock' as const),
+            hours: fc.constantFrom(...clockMoves),
+          }),
+        ),
+      },
+      { weight: 1, arbitrary: alone(fc.constant({ do: 'trimDue' as const })) },
     ),
     { maxLength: 24, size: 'max' },
   )

@@ -14,6 +14,7 @@ import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
 import type { PassersBy } from '../helpers/passers-by.ts';
 import { fakeMarks, type Marks } from './marks.ts';
+import { startMs } from './model.ts';
 import type { Failure, SnapshotName, VolumeName } from './steps.ts';
 
 /** A driver that can be made to fail, to die and to start again. */
@@ -25,6 +26,8 @@ export interface Subject {
   /** The name that a caller gives it. */
   readonly nameOf: (name: SnapshotName | VolumeName) => string;
   readonly opened: () => OpenedVolumes;
+  /** The clock says so from now on, until it is set again. */
+  readonly setClock: (nowMs: number) => void;
   /** The next call of the host with that name fails; answers how to take that back. */
   readonly failNext: (failure: Failure) => void;
   /** The n-th call of the host from now on fails, and `times - 1` after it. */
@@ -95,6 +98,7 @@ export async function subjectOn(
   names: Names = 'short',
 ): Promise<Subject & { close(): Promise<void> }> {
   let dead = false;
+  let nowMs = startMs;
   let countdown = 0;
   let died = (): void => undefined;
   const open = async (): Promise<OpenedVolumes> => {
@@ -104,6 +108,7 @@ export async function subjectOn(
       host: node.host,
       log: createLog({ level: 'silent' }),
       ownedBy,
+      now: () => nowMs,
       stateDir: join(node.directory, 'state'),
       settings: {
         nodeTag: nodeTagOf('model-node'),
@@ -146,6 +151,9 @@ export async function subjectOn(
     marks: node.marks,
     nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),
     opened: () => opened,
+    setClock: (ms) => {
+      nowMs = ms;
+    },
     failNext: node.failNext,
     failNth: node.failNth,
     clearFailures: node.clearFailures,

@@ -164,6 +164,24 @@ const found: readonly {
     ],
   },
   {
+    name: 'a clock that was set back holds back no trim, and moves no time that a record tells',
+    steps: [
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      { do: 'stage', v: 'a', noatime: false },
+      { do: 'trimDue' },
+      { do: 'setClock', hours: -50 },
+      { do: 'snapshot', s: 's', v: 'a' },
+      { do: 'restart' },
+      { do: 'trimDue' },
+      { do: 'expand', v: 'a', size: 2 },
+      { do: 'setClock', hours: 10 },
+      { do: 'trimDue' },
+      { do: 'setClock', hours: 30 },
+      { do: 'nodeExpand', v: 'a', size: 2 },
+      { do: 'trimDue' },
+    ],
+  },
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
