@@ -142,13 +142,13 @@ function cutOff(name: string): Error {
  * front waits for the volume's lock, within a bound.
  */
 async function patiently<T>(call: Call, work: () => Promise<T>): Promise<T> {
-  const end = Date.now() + patienceMs;
+  const end = performance.now() + patienceMs;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
     try {
       return await work();
     } catch (error) {
       const isBusy = error instanceof VolumeError && error.reason === 'busy';
-      if (!isBusy || Date.now() + pauseMs > end || call.signal.aborted) throw error;
+      if (!isBusy || performance.now() + pauseMs > end || call.signal.aborted) throw error;
       // A caller that goes away ends the pause; the next round then says so.
       await delay(pauseMs, undefined, { signal: call.signal }).catch(() => undefined);
     }

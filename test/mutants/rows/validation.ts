@@ -433,7 +433,7 @@ export const validation: Kind = {
     {
       name: 'Docker is refused while a volume is busy',
       file: 'docker/plugin.ts',
-      text: 'if (!isBusy || Date.now() + pauseMs > end || call.signal.aborted) throw error;',
+      text: 'if (!isBusy || performance.now() + pauseMs > end || call.signal.aborted) throw error;',
       by: 'if (isBusy || call.signal.aborted || pauseMs > 0) throw error;',
       red: ['docker/plugin'],
     },

@@ -146,6 +146,25 @@ test('a busy volume is waited for, since Docker does not ask again', async (t) =
   t.is(refusals, 0);
 });
 
+/** Alone, as it changes the clock of the whole process. */
+test.serial('a busy volume is waited for also when the clock is set meanwhile', async (t) => {
+  const { now } = Date;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  let refusals = 3;
+  const { call } = await started(t, {
+    hold: async () => {
+      Date.now = () => now() + 3_600_000;
+      refusals -= 1;
+      if (refusals > 0) throw new VolumeError('busy', 'Mount is in progress');
+      return '/mnt/x';
+    },
+  });
+  await call('Create', { Name: 'v1' });
+  t.deepEqual(await call('Mount', { Name: 'v1', ID: 'a' }), { Mountpoint: '/mnt/x' });
+});
+
 test('a caller that goes away ends the waiting for a busy volume', async (t) => {
   let tries = 0;
   let isGone: () => void = () => undefined;
