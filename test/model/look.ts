@@ -65,11 +65,12 @@ export async function noteLosses(subject: Subject, state: State): Promise<void> 
   }
 }
 
-/** What is wrong, in words: volumes, snapshots, mounts, devices, and the bytes that each path shows. */
+/** What is wrong, in words: volumes, snapshots, mounts, devices, what is frozen, and the bytes that each path shows. */
 export async function compare(subject: Subject, state: State): Promise<string | undefined> {
   return (
     (await compareTables(subject, state)) ??
     (await compareDevices(subject, state)) ??
+    (await compareFrozen(subject, state)) ??
     (await compareContents(subject, state))
   );
 }
@@ -149,6 +150,18 @@ function devicesNeeded(subject: Subject, v: VolumeName, volume: Volume): Readonl
       .filter(({ isLost }) => !isLost)
       .map(({ readOnly }) => readOnly),
   );
+}
+
+/** Between two calls nothing stands still but what the space guard keeps so. */
+async function compareFrozen(subject: Subject, state: State): Promise<string | undefined> {
+  const { guard } = subject.opened().domain;
+  const known = new Set<number>();
+  for (const v of state.volumes.keys()) {
+    if (guard.frozenSince(idOf(subject, v)) === undefined) continue;
+    for (const { number } of await devicesOf(subject, v)) known.add(number);
+  }
+  const unknown = subject.frozen().find((number) => !known.has(number));
+  return unknown === undefined ? undefined : `loop${unknown} is frozen, and nobody knows why`;
 }
 
 /** No path of a volume ever shows bytes of another one. */

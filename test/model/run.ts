@@ -437,6 +437,7 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
   for (const name of await readdir(subject.directory)) {
     if (name.startsWith('target-')) left.push(name);
   }
+  left.push(...subject.frozen().map((number) => `frozen loop${number}`));
   if (domain.operations.locks.size > 0) left.push(`${domain.operations.locks.size} locks`);
   return left.length === 0 ? undefined : `left over: ${left.join(', ')}`;
 }

@@ -23,6 +23,8 @@ export interface Subject {
   readonly host: Host;
   readonly passersBy: PassersBy;
   readonly marks: Marks;
+  /** Devices whose filesystems are frozen. */
+  readonly frozen: () => readonly number[];
   /** The name that a caller gives it. */
   readonly nameOf: (name: SnapshotName | VolumeName) => string;
   readonly opened: () => OpenedVolumes;
@@ -52,6 +54,7 @@ export interface Node {
   readonly host: Host;
   readonly passersBy: PassersBy;
   readonly marks: Marks;
+  readonly frozen: Subject['frozen'];
   readonly failNext: Subject['failNext'];
   readonly failNth: Subject['failNth'];
   readonly clearFailures: Subject['clearFailures'];
@@ -71,6 +74,10 @@ export async function fakeNode(options: {
     host,
     passersBy: host.passersBy,
     marks: fakeMarks(host.kernel),
+    frozen: () =>
+      [...host.kernel.devices.values()]
+        .filter(({ live }) => live?.frozen === true)
+        .map(({ number }) => number),
     failNext: (failure) => {
       host.failNext(failure.name, errorOf(failure), { after: failure.after });
     },
@@ -149,6 +156,7 @@ export async function subjectOn(
     host: node.host,
     passersBy: node.passersBy,
     marks: node.marks,
+    frozen: node.frozen,
     nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),
     opened: () => opened,
     setClock: (ms) => {

@@ -182,6 +182,16 @@ const found: readonly {
     ],
   },
   {
+    name: 'what a driver that died had frozen for a snapshot is thawed',
+    steps: [
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      { do: 'stage', v: 'a', noatime: false },
+      { do: 'publish', v: 'a', target: 'x', readOnly: false },
+      { do: 'dying', call: { do: 'snapshot', s: 's', v: 'a' }, at: 2 },
+      { do: 'unpublish', v: 'a', target: 'x' },
+    ],
+  },
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
