@@ -34,6 +34,8 @@ export class FrozenVolumes {
   readonly #frozen = new Map<string, Frozen>();
   /** Freezes that are being made. */
   readonly #freezing = new Map<string, Promise<void>>();
+  /** Thaws that have not ended: until then the freezer has the filesystem open, which keeps its mount busy. */
+  readonly #thawing = new Map<string, Promise<void>>();
   /** Volumes whose freeze has reached its limit. */
   readonly #expired = new Map<string, Pool>();
   #isStopped = false;
@@ -93,19 +95,19 @@ export class FrozenVolumes {
     return true;
   }
 
-  /** Waits for a freeze of the volume that is being made. Throws `busy` when its filesystem does not come to rest soon. */
+  /** Waits for a freeze or thaw of the volume that is under way. Throws `busy` when that does not end soon. */
   async settled(volumeId: string): Promise<void> {
-    const freezing = this.#freezing.get(volumeId);
-    if (freezing === undefined) return;
+    const underWay = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
+    if (underWay.length === 0) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
-      const what = `volume '${volumeId}' is being frozen, since its pool is nearly full`;
+      const what = `volume '${volumeId}' is being frozen or thawed, since its pool is nearly full`;
       timer = setTimeout(() => {
         reject(new VolumeError('busy', `${what}; try again when it is`));
       }, freezeWaitMs);
     });
     try {
-      await Promise.race([freezing, late]);
+      await Promise.race([Promise.all(underWay), late]);
     } finally {
       clearTimeout(timer);
     }
@@ -185,6 +187,14 @@ export class FrozenVolumes {
     if (frozen === undefined) return;
     this.#frozen.delete(volumeId);
     clearTimeout(frozen.timer);
+    const work = this.#thaw(volumeId, frozen, why).finally(() => {
+      if (this.#thawing.get(volumeId) === work) this.#thawing.delete(volumeId);
+    });
+    this.#thawing.set(volumeId, work);
+    await work;
+  }
+
+  async #thaw(volumeId: string, frozen: Frozen, why: string): Promise<void> {
     const { log } = this.#deps;
     // An earlier one of several was ended by somebody else, which is known.
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
@@ -200,7 +210,8 @@ export class FrozenVolumes {
   /** Freezes nothing any more, and thaws all. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    await Promise.allSettled([...this.#freezing.keys()].map((id) => this.settled(id)));
+    const underWay = [...this.#freezing.keys(), ...this.#thawing.keys()];
+    await Promise.allSettled(underWay.map((id) => this.settled(id)));
     await this.thawAll('the driver stops');
   }
 }

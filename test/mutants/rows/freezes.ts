@@ -110,6 +110,13 @@ export const freezes: Kind = {
       red: ['volumes/guard/space-guard'],
     },
     {
+      name: 'an unmount does not wait for a thaw that is under way',
+      file: 'volumes/guard/frozen-volumes.ts',
+      text: lines('    this.#thawing.set(volumeId, work);', ''),
+      by: '',
+      red: ['volumes/guard/space-guard'],
+    },
+    {
       name: "an end of the driver leaves the guard's freezes",
       file: 'volumes/guard/frozen-volumes.ts',
       text: lines("    await this.thawAll('the driver stops');", ''),

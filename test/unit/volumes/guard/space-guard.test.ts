@@ -236,6 +236,41 @@ test('unstage ends a freeze', async (t) => {
   t.is(domain.guard.frozenCount, 0);
 });
 
+test('a mount is taken away only when a thaw that is under way has ended, since the freezer has it open', async (t) => {
+  const { node, volumes, at, leave, untilFrozen } = await guardedNode(t);
+  const { freezer, mounts } = node.host;
+  const freeze = freezer.freeze.bind(freezer);
+  const thaws: (() => void)[] = [];
+  let isOver = false;
+  freezer.freeze = async (...asked) => {
+    const made = await freeze(...asked);
+    const thaw = async (): Promise<number> => {
+      const frozenMs = await made.thaw();
+      await new Promise<void>((resolve) => thaws.push(resolve));
+      isOver = true;
+      return frozenMs;
+    };
+    return { ...made, thaw };
+  };
+  const unmount = mounts.unmount.bind(mounts);
+  const seen: boolean[] = [];
+  mounts.unmount = async (...asked) => {
+    seen.push(isOver);
+    await unmount(...asked);
+  };
+  leave(tooFew);
+  await untilFrozen();
+  leave(enough);
+  await until('a thaw is under way', () => thaws.length > 0, 20_000);
+  const unpublished = volumes.unpublishVolume(call(), at);
+  // Takes far more steps than an unpublish does before its unmount.
+  await volumes.createVolume(call(), volumeInput('other'));
+  t.deepEqual(seen, []);
+  for (const end of thaws) end();
+  await unpublished;
+  t.deepEqual(seen, [true]);
+});
+
 test('a freeze ends at its bound', async (t) => {
   const { leave, untilFrozen, isFrozen, domain, at } = await guardedNode(t, {
     guardFreezeLimitMs: 50,
