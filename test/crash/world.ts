@@ -206,8 +206,6 @@ export class World {
     this.#disconnect();
     await this.driver.stop().catch(() => undefined);
     await this.dropEmbedded();
-    const left = await removeAll(this.directory);
-    await rm(this.directory, { recursive: true, force: true });
-    return left;
+    return removeAll(this.directory);
   }
 }

@@ -1,8 +1,9 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import type { FsType } from '../../src/host/host.ts';
 import { GiB } from '../../src/units.ts';
+import { until } from './until.ts';
 
 /** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
 export type PoolGround = 'directory' | FsType;
@@ -44,15 +45,30 @@ export async function removeAll(directory: string): Promise<string[]> {
   ]) {
     for (const target of mounts.filter(isItsTurn)) {
       if (!isGround(target)) left.push(`mount ${target}`);
-      await execa('umount', [target], { reject: false });
+      await unmount(target);
     }
     for (const { device, image } of devices.filter((one) => isItsTurn(one.image))) {
       if (!isGround(image)) left.push(`${device} on ${image}`);
       await execa('losetup', ['--detach', device], { reject: false });
     }
   }
+  return [...left, ...(await removeDirectory(directory))];
+}
+
+/** What has just been closed, or is copied into a mount namespace that begins, keeps it for a moment. */
+async function unmount(target: string): Promise<void> {
+  const isDone = async (): Promise<boolean> =>
+    (await execa('umount', [target], { reject: false })).exitCode === 0 ||
+    !(await mountsBelow(dirname(target))).includes(target);
+  await until(`${target} is unmounted`, isDone, 10_000).catch(() => undefined);
+}
+
+/** With all below it, unless something is mounted there: what is on it would go, too. Answers what kept it. */
+async function removeDirectory(directory: string): Promise<readonly string[]> {
+  const mounts = await mountsBelow(directory);
+  if (mounts.length > 0) return mounts.map((target) => `${target}, still mounted`);
   await rm(directory, { recursive: true, force: true });
-  return left;
+  return [];
 }
 
 /** As this process sees them, or another one in a mount namespace of its own. */

@@ -44,9 +44,15 @@ export class StalledFuse {
     this.#server.kill('SIGCONT');
   }
 
-  /** After it was unmounted, which ends the server. */
+  /** After it was unmounted, which ends the server; one that is mounted still is ended all the same. */
   async ended(): Promise<void> {
     this.resume();
-    if (this.#server.exitCode === null) await once(this.#server, 'exit');
+    const hasEnded = async (): Promise<boolean> =>
+      this.#server.exitCode !== null || this.#server.signalCode !== null;
+    await until('the FUSE server has ended', hasEnded, 10_000).catch(async () => {
+      const exit = once(this.#server, 'exit');
+      this.#server.kill('SIGKILL');
+      await exit;
+    });
   }
 }

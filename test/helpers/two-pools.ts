@@ -34,6 +34,7 @@ export class TwoPools {
   controller!: Client<'csi.v1.Controller'>;
   node!: Client<'csi.v1.Node'>;
   identity!: Client<'csi.v1.Identity'>;
+  admin!: Client<'loopcsi.v1.Admin'>;
 
   private constructor(directory: string) {
     this.directory = directory;
@@ -41,12 +42,17 @@ export class TwoPools {
 
   static async make(options: TwoPoolsOptions = {}): Promise<TwoPools> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-isolation-'));
-    if (options.layGround === undefined) await makeGround(directory, { ground: 'ext4' });
-    else await options.layGround(directory);
-    await mkdir(join(directory, 'good'));
-    const both = new TwoPools(directory);
-    await both.start();
-    return both;
+    try {
+      if (options.layGround === undefined) await makeGround(directory, { ground: 'ext4' });
+      else await options.layGround(directory);
+      await mkdir(join(directory, 'good'));
+      const both = new TwoPools(directory);
+      await both.start();
+      return both;
+    } catch (error) {
+      await removeAll(directory);
+      throw error;
+    }
   }
 
   async start(): Promise<void> {
@@ -59,6 +65,7 @@ export class TwoPools {
     this.controller = makeClient('csi.v1.Controller', address);
     this.node = makeClient('csi.v1.Node', address);
     this.identity = makeClient('csi.v1.Identity', address);
+    this.admin = makeClient('loopcsi.v1.Admin', address);
   }
 
   /** What the HTTP listener answers: the status, and the text. Throws when it takes longer than the bound. */
@@ -133,7 +140,7 @@ export class TwoPools {
   }
 
   async end(): Promise<readonly string[]> {
-    for (const client of [this.controller, this.node, this.identity]) client.close();
+    for (const client of [this.controller, this.node, this.identity, this.admin]) client.close();
     await this.driver.stop();
     return removeAll(this.directory);
   }
