@@ -29,9 +29,11 @@ import { unpublishVolume } from './node/unpublish.ts';
 import { unstageVolume } from './node/unstage.ts';
 import { watchDevices } from './node/watch-devices.ts';
 import { Operations } from './operations.ts';
+import { askEach } from './pools/ask-pools.ts';
 import { Pool } from './pools/pool.ts';
 import type { PoolSettings } from './pools/pool-settings.ts';
 import { Pools } from './pools/pools.ts';
+import { readAgain } from './pools/read-again.ts';
 import { Trash } from './pools/trash.ts';
 import { lookAgainAtAll } from './pools/twins.ts';
 import { RestoreCopies } from './snapshots/restore-copies.ts';
@@ -78,7 +80,9 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(ownedBy, deps.whenReturned);
+  const operations = new Operations(ownedBy, deps.whenReturned, (locks) =>
+    readAgain(domain, locks),
+  );
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies();
   const restores = new RestoreCopies();
@@ -236,7 +240,7 @@ function callsOf(domain: Domain): Volumes {
   };
 }
 
-/** What GetCapacity answers: the room for promises, the largest single volume, never below 0. */
+/** What GetCapacity answers: the room for promises of the pools that answer, the largest single volume, never below 0. */
 async function capacityOf(
   domain: Domain,
   asked: Parameters<Volumes['capacity']>[1],
@@ -251,10 +255,11 @@ async function capacityOf(
   if (pools.length === 0) domain.pools.requireAllServed();
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;
-  for (const pool of pools) {
-    const bounds = await pool.room.bounds(minimumVolumeBytes, {
-      allocate: asked.provisioning === 'thick',
-    });
+  const allocate = asked.provisioning === 'thick';
+  const answers = await askEach(pools, (pool) =>
+    pool.room.bounds(minimumVolumeBytes, { allocate }),
+  );
+  for (const { answer: bounds } of answers) {
     availableBytes += bounds.availableBytes;
     if (bounds.maximumBytes > maximumVolumeBytes) maximumVolumeBytes = bounds.maximumBytes;
   }

@@ -1,4 +1,5 @@
 import { VolumeError } from '../errors.ts';
+import { StuckError } from '../host/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { explained } from './failures.ts';
 import { type LockPlan, Locks } from './locks.ts';
@@ -54,18 +55,21 @@ export class Operations {
   readonly #running = new Map<string, Running>();
   readonly #ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
   readonly #whenReturned: (owner: string) => Promise<void> | undefined;
+  readonly #readAgain: (locks: readonly string[]) => Promise<void>;
   #closed = false;
 
   /**
    * `ownedBy` marks the kernel calls made inside with their owner, and `whenReturned` tells of those that the operation left
-   * stuck in the kernel (host/gate.ts).
+   * stuck in the kernel (host/gate.ts). What it had locked for itself is given to `readAgain` when these have returned.
    */
   constructor(
     ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,
     whenReturned: (owner: string) => Promise<void> | undefined = () => undefined,
+    readAgain: (locks: readonly string[]) => Promise<void> = () => Promise.resolve(),
   ) {
     this.#ownedBy = ownedBy;
     this.#whenReturned = whenReturned;
+    this.#readAgain = readAgain;
   }
 
   get runningCount(): number {
@@ -154,12 +158,17 @@ export class Operations {
     // What a story did not explain itself still gets a reason.
     const explainedWork = async (): Promise<T> =>
       explained(plan.owner, undefined, () => run.work(operation));
-    const result = this.#ownedBy(plan.owner, explainedWork).finally(() => {
+    let hung = false;
+    const work = this.#ownedBy(plan.owner, explainedWork);
+    work.catch((error: unknown) => {
+      hung = error instanceof VolumeError && error.cause instanceof StuckError;
+    });
+    const result = work.finally(() => {
       if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
       // A call that has not returned may still change what the locks guard, so they stay with it.
       const returned = this.#whenReturned(plan.owner);
-      if (returned === undefined) run.release();
-      else void returned.then(run.release);
+      if (returned === undefined && !hung) run.release();
+      else void this.#settle(plan, returned).finally(run.release);
     });
     // Whoever waits sees the failure; with nobody waiting it must not end the process.
     result.catch(() => undefined);
@@ -167,6 +176,12 @@ export class Operations {
     running = { name: plan.name, fingerprint, abort, result, waiting: 0, progress: undefined };
     this.#running.set(plan.owner, running);
     return running;
+  }
+
+  /** What hung may have come to its end after the operation was told that it failed. */
+  async #settle({ exclusive = [] }: LockPlan, returned: Promise<void> | undefined): Promise<void> {
+    await returned;
+    await this.#readAgain(exclusive);
   }
 
   async #wait<T>(running: Running, call: Call, name: string): Promise<T> {

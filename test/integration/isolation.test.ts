@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
+import { boundMs, capability, codeOf, TwoPools } from '../helpers/two-pools.ts';
 import { until } from '../helpers/until.ts';
 
 onNode('a pool whose disk hangs stops no other pool, and goes on when its disk does', async (t) => {
@@ -62,6 +62,43 @@ onNode('a pool whose disk hangs stops no other pool, and goes on when its disk d
     t.deepEqual(await both.end(), []);
   }
 });
+
+onNode(
+  'a volume without a pool is refused soon while a pool is frozen, and made in a named one',
+  async (t) => {
+    t.timeout(3 * 60_000);
+    const both = await TwoPools.make();
+    const ground = join(both.directory, 'pool');
+    const asked = {
+      name: 'unnamed',
+      capacity_range: { required_bytes: 32n * MiB },
+      volume_capabilities: [capability],
+    };
+    const within = { timeoutMs: boundMs };
+    try {
+      await execa('fsfreeze', ['--freeze', ground]);
+      try {
+        const error = await t.throwsAsync<ServiceError>(
+          both.controller.CreateVolume(asked, within),
+        );
+        t.is(error?.code, status.UNAVAILABLE);
+        t.regex(error?.details ?? '', /pool 'hung'.* does not answer .*\(good\): parameter pool/);
+        t.is((await both.admin.ListPools({}, within)).pools.length, 2);
+        t.true((await both.controller.GetCapacity({}, within)).available_capacity > 0n);
+        await both.create('unnamed', 'good');
+      } finally {
+        await execa('fsfreeze', ['--unfreeze', ground]);
+      }
+      const { volume } = await both.controller.CreateVolume({ ...asked, name: 'thawed' }, within);
+      const volume_id = volume?.volume_id ?? '';
+      await both.controller.DeleteVolume({ volume_id });
+      await both.controller.DeleteVolume({ volume_id: await both.create('unnamed', 'good') });
+    } finally {
+      await execa('fsfreeze', ['--unfreeze', ground], { reject: false });
+      t.deepEqual(await both.end(), []);
+    }
+  },
+);
 
 /** Volumes whose calls hang: more than the driver has threads, and than it lets wait for one disk. */
 const width = 150;

@@ -2,13 +2,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import { MiB } from '../../src/units.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { StalledFuse } from '../helpers/stalled-fuse.ts';
-import { boundMs, codeOf, TwoPools } from '../helpers/two-pools.ts';
+import { boundMs, capability, codeOf, TwoPools } from '../helpers/two-pools.ts';
 import { until } from '../helpers/until.ts';
 
 const within = { timeoutMs: boundMs };
@@ -24,16 +24,17 @@ async function onStalledPool(
 ): Promise<void> {
   t.timeout(6 * 60_000);
   let fuse: StalledFuse | undefined;
-  const both = await TwoPools.make({
+  let both: TwoPools | undefined;
+  t.teardown(async () => {
+    fuse?.resume();
+    const left = (await both?.end()) ?? [];
+    await fuse?.ended();
+    if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+  });
+  both = await TwoPools.make({
     layGround: async (directory) => {
       fuse = await StalledFuse.mount(directory);
     },
-  });
-  t.teardown(async () => {
-    fuse?.resume();
-    const left = await both.end();
-    await fuse?.ended();
-    if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   if (fuse === undefined) throw new Error('no FUSE filesystem');
   await work(both, fuse);
@@ -124,6 +125,65 @@ onNode('a pool that hangs stops no other, says so, and goes on when its disk doe
       await controller.DeleteVolume({ volume_id }, within);
     }
     t.deepEqual((await controller.ListVolumes({}, within)).entries, []);
+  });
+});
+
+onNode('what asks all pools goes on without one that has just begun to hang', async (t) => {
+  await onStalledPool(t, async (both, fuse) => {
+    const { admin, controller, node } = both;
+    await both.create('beside', 'good');
+    // More than are looked at together.
+    for (let index = 0; index < 20; index += 1) await both.createBlock(`block-${index}`, 'hung');
+    const unnamed = { capacity_range: { required_bytes: 32n * MiB } };
+    const capabilities = { volume_capabilities: [capability] };
+    fuse.stall();
+    // All at once, before the pool is told as not served.
+    const [pools, volumes, health, doctor, capacity, storage, create] = await Promise.all([
+      admin.ListPools({}, within),
+      admin.ListVolumes({}, within),
+      controller.ControllerListVolumeHealth({}, within),
+      admin.Doctor({}, within),
+      controller.GetCapacity({}, within),
+      node.NodeGetStorageHealth({}, within),
+      both.controller.CreateVolume({ name: 'unnamed', ...unnamed, ...capabilities }, within).then(
+        () => undefined,
+        (error: unknown) => error as Partial<ServiceError>,
+      ),
+    ]);
+    const [good, hung] = pools.pools;
+    t.like(good, { name: 'good', state: 'SERVED', reason: '' });
+    t.like(hung, { name: 'hung', state: 'UNAVAILABLE', total_bytes: 0n });
+    t.regex(hung?.reason ?? '', /^pool 'hung'.* does not answer for \d+ s; look at its disk$/);
+    const well = volumes.volumes.filter(({ problems }) => problems.length === 0);
+    t.deepEqual(
+      well.map(({ name }) => name),
+      ['beside'],
+    );
+    t.is(volumes.volumes.length, 21);
+    t.is(health.entries.length, 20);
+    t.true(doctor.checks.some(({ name, state }) => name === 'pool:hung' && state === 'FAIL'));
+    t.true(doctor.checks.some(({ name, state }) => name === 'pool:good' && state !== 'FAIL'));
+    // Both pools lie on one disk, so two of them would have twice as much.
+    const goodBytes = good?.room_bytes ?? 0n;
+    t.true(capacity.available_capacity > goodBytes / 2n, `${capacity.available_capacity}`);
+    t.true(capacity.available_capacity < goodBytes + goodBytes / 2n, 'of the good one alone');
+    t.deepEqual(
+      storage.backend_health.map(({ reason }) => reason),
+      ['PoolNotAnswering'],
+    );
+    t.is(create?.code, status.UNAVAILABLE);
+    t.regex(create?.details ?? '', /pool 'hung'.*\(good\): parameter pool/);
+    fuse.resume();
+    await until(
+      'the repeated call succeeds',
+      async () =>
+        (await codeOf(
+          controller.CreateVolume({ name: 'unnamed', ...unnamed, ...capabilities }, within),
+        )) === status.OK,
+    );
+    for (const { volume } of (await controller.ListVolumes({}, within)).entries) {
+      await controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' }, within);
+    }
   });
 });
 

@@ -7,6 +7,7 @@ import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import { expandByHand, mountByHand, unmountByHand } from '../local/mount-by-hand.ts';
 import type { Page } from '../model.ts';
 import type { Call, OperationProgress } from '../operations.ts';
+import { askingPools } from '../pools/ask-pools.ts';
 import {
   configuredPool,
   listPoolFacts,
@@ -137,16 +138,19 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
         kind === 'volume' ? volumeIdFor(name, nodeTag) : `snapshot ${snapshotIdFor(name, nodeTag)}`;
       return domain.operations.progressOf(owner);
     },
-    diagnose: async (_call) => [
-      ...(await checkMachine(domain.host)),
-      ...(await checkPools(domain)),
-      ...(await checkForgotten(
-        domain.host.files,
-        deps.nodeState,
-        domain.pools.all.map(({ settings }) => settings.path),
-      )),
-      ...(await checkLeftovers(domain)),
-    ],
+    diagnose: async (_call) => {
+      const ask = askingPools();
+      return [
+        ...(await checkMachine(domain.host)),
+        ...(await checkPools(domain, ask)),
+        ...(await checkForgotten(
+          domain.host.files,
+          deps.nodeState,
+          domain.pools.all.map(({ settings }) => settings.path),
+        )),
+        ...(await checkLeftovers(domain, ask)),
+      ];
+    },
   };
 }
 

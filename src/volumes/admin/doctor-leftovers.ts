@@ -4,6 +4,7 @@ import type { LoopDevice, Mount } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { isMountOf, isNodeOf } from '../node/attachment.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import type { Pool } from '../pools/pool.ts';
 import { keptAreas } from '../pools/pool-open.ts';
 import { type Finding, ok, warn } from './doctor.ts';
@@ -18,18 +19,21 @@ interface Seen {
 }
 
 /** Leftovers of all pools; one finding that all is clean when there are none. */
-export async function checkLeftovers(domain: Domain): Promise<readonly Finding[]> {
+export async function checkLeftovers(
+  domain: Domain,
+  ask: AskPool = askingPools(),
+): Promise<readonly Finding[]> {
   const isWorking = domain.operations.runningCount > 0;
   const [devices, mounts, page] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
-    listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }),
+    listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, ask),
   ]);
   const seen: Seen = { devices, mounts, volumes: page.entries, isWorking };
   const findings = [
     ...(await strayDevices(domain, seen)),
     ...unusedDevices(seen),
-    ...(await inPools(domain, seen)),
+    ...(await inPools(domain, seen, ask)),
     ...troubled(seen),
   ];
   if (findings.length > 0) return findings;
@@ -82,11 +86,20 @@ function unusedDevices(seen: Seen): readonly Finding[] {
   });
 }
 
-async function inPools(domain: Domain, seen: Seen): Promise<readonly Finding[]> {
+async function inPools(domain: Domain, seen: Seen, ask: AskPool): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
-    if (!seen.isWorking) findings.push(...(await halfMade(domain, pool)));
-    findings.push(...(await trashed(domain, pool)), ...setAside(pool), ...groupless(pool));
+    const inDirectories = async (): Promise<readonly Finding[]> => [
+      ...(seen.isWorking ? [] : await halfMade(domain, pool)),
+      ...(await trashed(domain, pool)),
+    ];
+    try {
+      findings.push(...(await ask(pool, () => domain.ownedBy(`look ${pool.name}`, inDirectories))));
+    } catch (error) {
+      // That it does not answer is told of the pool.
+      if (!isUnavailable(error)) throw error;
+    }
+    findings.push(...setAside(pool), ...groupless(pool));
   }
   return findings;
 }

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
+import { ownedBy } from '../../host/gate.ts';
 import type { Files, Host } from '../../host/host.ts';
 import { NodeState } from '../../state/node-state.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
+import { type AskPool, late, withinBound } from '../pools/ask-pools.ts';
 import { poolRootIn } from '../pools/embedded-pool.ts';
 import { listPoolFacts, type PoolFacts } from '../pools/inspect-pools.ts';
 import { filesystemOf, findMarker } from '../pools/pool-open.ts';
@@ -15,8 +17,8 @@ import { type Finding, fail, ok, warn } from './doctor.ts';
 const lowPercent = 10n;
 
 /** What the running driver says of its pools: one finding for each, and one for each ability that is missing. */
-export async function checkPools(domain: Domain): Promise<readonly Finding[]> {
-  const pools = await listPoolFacts(domain);
+export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
+  const pools = await listPoolFacts(domain, ask);
   return pools.flatMap((pool) => poolFindings(pool));
 }
 
@@ -97,8 +99,10 @@ export async function checkForgotten(
   const findings: Finding[] = [];
   for (const path of await nodeState.directories()) {
     if (configured.includes(path)) continue;
-    const volumes = await volumesIn(files, path).catch(() => 0);
-    if (volumes === 0) continue;
+    const look = (): Promise<number> => volumesIn(files, path);
+    // Of a disk that hangs nothing can be told.
+    const volumes = await withinBound(() => ownedBy(`look ${path}`, look)).catch(() => 0);
+    if (volumes === 0 || volumes === late) continue;
     findings.push(
       warn(
         'forgotten-pool',

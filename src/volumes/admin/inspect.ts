@@ -1,14 +1,15 @@
 /** What a person wants to know of a volume or a pool: the record, and what the kernel says about it now. Changes nothing. */
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import type { LoopDevice, Mount } from '../../host/host.ts';
+import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { signsOf } from '../controller/health.ts';
+import { signsOf, silentSign } from '../controller/health.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
 import { attachmentTo } from '../node/attachment.ts';
 import { stagedNode } from '../node/device-binds.ts';
 import { readNotes } from '../node/node-notes.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import { pageOf } from '../pools/index-of-records.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -42,10 +43,11 @@ export interface PageOfPool {
   readonly pool: string;
 }
 
-/** The kernel's tables, read once for a whole page. */
-interface Tables {
+/** For a whole page: the kernel's tables, read once, and how its pools are asked. */
+interface Look {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
+  readonly ask: AskPool;
 }
 
 /** Volumes looked at together; each may wait for its disk. */
@@ -55,6 +57,7 @@ const looksAtOnce = 8;
 export async function listVolumeFacts(
   domain: Domain,
   page: PageOfPool,
+  ask: AskPool = askingPools(),
 ): Promise<Page<VolumeFacts>> {
   const volumes = poolsOf(domain, page.pool).flatMap((pool) => [
     ...[...pool.volumes.values()].map((record) => foundOf(pool, record, 'volumes')),
@@ -62,18 +65,19 @@ export async function listVolumeFacts(
   ]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
-  const tables = await readTables(domain);
+  const look = await beginLook(domain, ask);
   const facts: VolumeFacts[] = [];
   for (let start = 0; start < entries.length; start += looksAtOnce) {
     const batch = entries.slice(start, start + looksAtOnce);
-    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, tables)))));
+    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, look)))));
   }
   return { entries: facts, nextToken };
 }
 
 /** By id or by name. Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
-  return factsOf(domain, findByIdOrName(domain, idOrName), await readTables(domain));
+  const look = await beginLook(domain, askingPools());
+  return factsOf(domain, findByIdOrName(domain, idOrName), look);
 }
 
 function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
@@ -107,36 +111,50 @@ function poolsOf(domain: Domain, name: string): readonly Pool[] {
   throw new VolumeError('invalid', `there is no pool '${name}' on this node`);
 }
 
-async function readTables(domain: Domain): Promise<Tables> {
+async function beginLook(domain: Domain, ask: AskPool): Promise<Look> {
   const [devices, mounts] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
   ]);
-  return { devices, mounts };
+  return { devices, mounts, ask };
 }
 
-async function factsOf(domain: Domain, volume: FoundVolume, tables: Tables): Promise<VolumeFacts> {
+/** What the kernel says of one volume. */
+type Seen = Pick<VolumeFacts, 'allocatedBytes' | 'stagedAt' | 'publishedAt' | 'device'>;
+
+const nothingSeen: Seen = { allocatedBytes: 0n, stagedAt: [], publishedAt: [], device: undefined };
+
+async function factsOf(domain: Domain, volume: FoundVolume, look: Look): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
-  const signs = await signsOf(domain, volume);
-  const nothing = { ...known, allocatedBytes: 0n, stagedAt: [], publishedAt: [], signs };
+  const signs = await signsOf(domain, volume, look.ask);
   // A hung volume must not hang the list: its sign says so, and nothing else is asked of it.
-  if (!pool.isServed || signs.some(({ reason }) => reason === 'Stuck')) {
-    return { ...nothing, device: undefined };
+  const isSilent = signs.some(({ reason }) => reason === 'Stuck' || reason === 'PoolNotAnswering');
+  if (!pool.isServed || isSilent) return { ...known, signs, ...nothingSeen };
+  try {
+    const seen = await look.ask(pool, () =>
+      domain.ownedBy(`look ${record.id}`, () => see(domain, volume, look)),
+    );
+    return { ...known, signs, ...seen };
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    return { ...known, signs: [...signs, silentSign(error)], ...nothingSeen };
   }
+}
+
+async function see(domain: Domain, volume: FoundVolume, look: Look): Promise<Seen> {
+  const { pool, imagePath } = volume;
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
-  if (image === undefined) return { ...nothing, device: undefined };
-  const devices = tables.devices.filter(
+  if (image === undefined) return nothingSeen;
+  const devices = look.devices.filter(
     ({ backing }) => backing.device === image.device && backing.inode === image.inode,
   );
-  const present = await attachmentTo(domain, devices, { image, volume, table: tables.mounts });
+  const present = await attachmentTo(domain, devices, { image, volume, table: look.mounts });
   // A node whose device was lost is there until somebody unpublishes it.
   const targets = [...present.mounts, ...present.lost]
     .map(({ target }) => target)
     .filter((target) => !target.startsWith(`${pool.pathOf('tmp')}/`));
   return {
-    ...known,
-    signs,
     allocatedBytes: image.allocatedBytes,
     device: present.readWrite,
     ...(await placesOf(domain, volume, [...new Set(targets)])),
@@ -171,8 +189,9 @@ export async function listSnapshotFacts(
     );
   all.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(all, { ...page, idOf: ({ record }) => record.id });
+  const ask = askingPools();
   return {
-    entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one))),
+    entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one, ask))),
     nextToken,
   };
 }
@@ -192,12 +211,15 @@ export async function getSnapshotFacts(domain: Domain, idOrName: string): Promis
 async function snapshotFactsOf(
   domain: Domain,
   { pool, record }: { pool: Pool; record: SnapshotRecord },
+  ask: AskPool = askingPools(),
 ): Promise<SnapshotFacts> {
   const progress = domain.copies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
   const file = record.state === 'ready' ? 'disk.img' : partName;
-  const status = await domain.host.files
-    .imageStatus(pool.pathOf('snapshots', record.id, file))
-    .catch(() => undefined);
+  const look = (): Promise<ImageStatus> =>
+    domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
+  const status = await ask(pool, () => domain.ownedBy(`look ${record.id}`, look)).catch(
+    () => undefined,
+  );
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { KernelError } from '../../host/errors.ts';
 import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
@@ -9,8 +10,9 @@ import { explained } from '../failures.ts';
 import { volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import type { Call } from '../operations.ts';
+import { askingPools } from '../pools/ask-pools.ts';
 import type { Pool } from '../pools/pool.ts';
-import type { FoundVolume, Pools } from '../pools/pools.ts';
+import type { FoundVolume } from '../pools/pools.ts';
 import { lookAgainAtAside } from '../pools/twins.ts';
 import { createFromSource } from '../snapshots/restore.ts';
 import { requireSourceHere } from '../snapshots/source-node.ts';
@@ -56,7 +58,7 @@ export async function createVolume(
       requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
       // A source or the request says which pool it is; else one that is not served may hold the name already.
       if (input.source === null && input.settings.pool === undefined) {
-        requireNameFree(domain.pools, input.name);
+        await requireNameFree(domain, input.name);
       }
       await domain.leftovers.settle(domain, id);
       if (input.source !== null) {
@@ -77,17 +79,42 @@ export async function createVolume(
 }
 
 /** Names are unique over all pools. Throws `unavailable` while one of them cannot be asked, and says how to go on without it. */
-function requireNameFree(pools: Pools, name: string): void {
+async function requireNameFree(domain: Domain, name: string): Promise<void> {
+  const ask = askingPools();
+  const well: string[] = [];
+  let refusal: VolumeError | undefined;
+  await Promise.all(
+    domain.pools.all.map(async (pool) => {
+      try {
+        pool.requireServed();
+        await ask(pool, async () => {
+          await pool.room.capacity();
+          await takesChanges(domain, pool);
+        });
+        well.push(pool.name);
+      } catch (error) {
+        if (!(error instanceof VolumeError)) throw error;
+        refusal ??= error;
+      }
+    }),
+  );
+  if (refusal === undefined) return;
+  if (well.length === 0) throw refusal;
+  throw new VolumeError(
+    refusal.reason,
+    `${refusal.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${well.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
+    { cause: refusal },
+  );
+}
+
+/** Ends when the pool's filesystem takes changes: removing what is not there waits for one that is frozen, and changes nothing. */
+async function takesChanges({ host, ownedBy }: Domain, pool: Pool): Promise<void> {
+  const nothing = pool.pathOf('tmp', '.nothing');
   try {
-    pools.requireAllServed();
+    await ownedBy(`change ${pool.name}`, () => host.files.removeFile(nothing));
   } catch (error) {
-    const served = pools.served.map((pool) => pool.name);
-    if (!(error instanceof VolumeError) || served.length === 0) throw error;
-    throw new VolumeError(
-      error.reason,
-      `${error.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
-      { cause: error },
-    );
+    // Read-only, for example: that is for the call to find out.
+    if (!(error instanceof KernelError)) throw error;
   }
 }
 

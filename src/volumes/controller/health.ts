@@ -6,18 +6,16 @@ import type { Domain } from '../domain.ts';
 import type { HealthSign, StorageSign } from '../model.ts';
 import { type Attachment, attachmentOf, isMountOf } from '../node/attachment.ts';
 import { readNotes } from '../node/node-notes.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import type { Pool } from '../pools/pool.ts';
-import { factsSoon } from '../pools/pool-measures.ts';
 import { keptAreas } from '../pools/pool-open.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { hasInodes } from '../pools/room.ts';
+import { hasInodes, type MeasuredFacts } from '../pools/room.ts';
 import type { SetAside } from '../pools/set-aside.ts';
 import { deviceSigns } from './device-health.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
-/** How long a pool's filesystem may take to say how full it is before that is a sign. */
-const answerBoundMs = 5_000;
 
 /**
  * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
@@ -26,6 +24,7 @@ const answerBoundMs = 5_000;
 export async function volumeHealth(
   domain: Domain,
   volumeId: string,
+  ask: AskPool = askingPools(),
 ): Promise<readonly HealthSign[]> {
   const [aside] = domain.pools.asideOnly('volumes', volumeId);
   if (aside !== undefined) {
@@ -39,23 +38,46 @@ export async function volumeHealth(
     if (isKnown && !pool.isServed) return [awaySign(pool)];
   }
   const { pools } = domain;
-  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId));
+  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
 }
 
 /** The same of a volume that was found. */
-export async function signsOf(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
-  const { id } = volume.record;
+export async function signsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  ask: AskPool = askingPools(),
+): Promise<readonly HealthSign[]> {
+  const { pool, record } = volume;
+  if (!pool.isServed) return [awaySign(pool)];
   try {
-    return await domain.ownedBy(`health ${id}`, () => lookAt(domain, volume));
+    await ask(pool, () => answerOf(pool));
+    return await pool.whileServed(() =>
+      domain.ownedBy(`health ${record.id}`, () => lookAt(domain, volume, ask)),
+    );
   } catch (error) {
-    if (!(error instanceof StuckError)) throw error;
-    return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+    if (error instanceof StuckError) {
+      return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+    }
+    if (!isUnavailable(error)) throw error;
+    return [pool.isServed ? silentSign(error) : awaySign(pool)];
   }
 }
 
-async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly HealthSign[]> {
+/** Whatever it answers: what has failed is told by what is looked at. */
+async function answerOf(pool: Pool): Promise<void> {
+  try {
+    await pool.room.capacity();
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+  }
+}
+
+async function lookAt(
+  domain: Domain,
+  volume: FoundVolume,
+  ask: AskPool,
+): Promise<readonly HealthSign[]> {
   const { pool, record } = volume;
-  if (!pool.isServed) return [awaySign(pool)];
   let image: ImageStatus;
   try {
     image = await domain.host.files.imageStatus(volume.imagePath);
@@ -82,12 +104,17 @@ async function lookAt(domain: Domain, volume: FoundVolume): Promise<readonly Hea
   signs.push(...guardSigns(domain, volume, present));
   signs.push(...(await mountSigns(domain, volume, present)));
   signs.push(...(await deviceSigns(domain, volume, present)));
-  if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool)));
+  if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool, ask)));
   return signs;
 }
 
 function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
   return { status, reason, message };
+}
+
+/** Of a volume, or of a pool, whose disk has not answered. */
+export function silentSign({ message }: Error): HealthSign {
+  return sign('INACCESSIBLE', 'PoolNotAnswering', message);
 }
 
 function awaySign(pool: Pool): HealthSign {
@@ -199,11 +226,13 @@ async function countExt4Errors(domain: Domain, number: number): Promise<number> 
   return Number.parseInt(text, 10) || 0;
 }
 
-async function poolSigns(pool: Pool): Promise<HealthSign[]> {
-  const facts = await factsSoon(pool, answerBoundMs);
-  if (facts === undefined) {
-    const message = `pool '${pool.name}' does not answer; look at its disk`;
-    return [sign('INACCESSIBLE', 'PoolNotAnswering', message)];
+async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {
+  let facts: MeasuredFacts;
+  try {
+    facts = await ask(pool, () => pool.room.facts());
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    return [silentSign(error)];
   }
   const signs: HealthSign[] = [];
   const isBelowMark = facts.freeBytes < facts.watermarkBytes;
@@ -223,24 +252,22 @@ async function poolSigns(pool: Pool): Promise<HealthSign[]> {
 
 /** Signs of the pools (CSI spec, NodeGetStorageHealth). */
 export async function storageSigns(domain: Domain): Promise<readonly StorageSign[]> {
-  const signs: StorageSign[] = [];
-  for (const pool of domain.pools.all) {
-    if (!pool.isServed) {
-      signs.push({
-        pool: pool.name,
-        status: 'STORAGE_UNREACHABLE',
-        reason: 'PoolNotServed',
-        message: pool.problem ?? `pool '${pool.name}' is not open`,
-      });
-      continue;
-    }
-    for (const { status: ofVolume, reason, message } of await poolSigns(pool)) {
-      const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
-      signs.push({ pool: pool.name, status, reason, message });
-    }
-    signs.push(...asideSigns(pool));
+  const ask = askingPools();
+  return (await Promise.all(domain.pools.all.map((pool) => signsOfPool(pool, ask)))).flat();
+}
+
+async function signsOfPool(pool: Pool, ask: AskPool): Promise<readonly StorageSign[]> {
+  if (!pool.isServed) {
+    const message = pool.problem ?? `pool '${pool.name}' is not open`;
+    return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
   }
-  return signs;
+  const signs = (await poolSigns(pool, ask)).map(
+    ({ status: ofVolume, reason, message }): StorageSign => {
+      const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
+      return { pool: pool.name, status, reason, message };
+    },
+  );
+  return [...signs, ...asideSigns(pool)];
 }
 
 /** Reasons of what is set aside, of a volume and of its pool. */

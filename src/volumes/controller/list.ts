@@ -5,6 +5,7 @@ import { parseVolumeId } from '../ids.ts';
 import type { Capability, HealthSign, Page, Volume, VolumeHealth } from '../model.ts';
 import { mountWords } from '../node/mount-words.ts';
 import { requireFits } from '../node/stage.ts';
+import { type AskPool, askingPools } from '../pools/ask-pools.ts';
 import { candidatesFor, pageOf } from '../pools/index-of-records.ts';
 import { volumeHealth } from './health.ts';
 
@@ -46,10 +47,11 @@ export async function listVolumeHealth(
   ]);
   const entries = [...ids].sort();
   const found: VolumeHealth[] = [];
+  const ask = askingPools();
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
     const batch = entries.slice(start, start + checksAtOnce);
-    const signs = await Promise.all(batch.map((id) => healthOf(domain, id)));
+    const signs = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
     batch.forEach((volumeId, i) => {
       const of = signs[i] ?? [];
       if (of.length > 0) found.push({ volumeId, signs: of });
@@ -70,9 +72,13 @@ function idsSetAside(domain: Domain): readonly string[] {
     .sort();
 }
 
-async function healthOf(domain: Domain, volumeId: string): Promise<readonly HealthSign[]> {
+async function healthOf(
+  domain: Domain,
+  volumeId: string,
+  ask: AskPool,
+): Promise<readonly HealthSign[]> {
   try {
-    return await volumeHealth(domain, volumeId);
+    return await volumeHealth(domain, volumeId, ask);
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') return [];
     return [{ status: 'DEGRADED', reason: 'HealthUnknown', message: messageOf(error) }];

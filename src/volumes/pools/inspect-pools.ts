@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { PoolMarker } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { type AskPool, askingPools } from './ask-pools.ts';
 import type { Pool } from './pool.ts';
 import type { PoolAbilities } from './pool-open.ts';
 import type { PoolSettings } from './pool-settings.ts';
@@ -10,11 +11,11 @@ export interface PoolFacts {
   readonly settings: PoolSettings;
   /** It lies in an image of its own inside its directory. */
   readonly isEmbedded: boolean;
-  /** Why it is not served and what to do; undefined when it is. */
+  /** Why it is not served, or does not answer, and what to do; undefined when it is. */
   readonly problem: string | undefined;
   readonly marker: PoolMarker | undefined;
   readonly abilities: PoolAbilities | undefined;
-  /** undefined while it is not served. */
+  /** undefined while there is a problem. */
   readonly room: RoomFacts | undefined;
   /** What may still be promised, never negative. */
   readonly roomBytes: bigint;
@@ -23,9 +24,12 @@ export interface PoolFacts {
 }
 
 /** All configured pools, served or not, by name. */
-export async function listPoolFacts(domain: Domain): Promise<readonly PoolFacts[]> {
+export async function listPoolFacts(
+  domain: Domain,
+  ask: AskPool = askingPools(),
+): Promise<readonly PoolFacts[]> {
   const pools = [...domain.pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return Promise.all(pools.map((pool) => poolFactsOf(pool)));
+  return Promise.all(pools.map((pool) => poolFactsOf(pool, ask)));
 }
 
 /** The configured pool of that name, served or not. Throws `not-found`. */
@@ -39,13 +43,29 @@ export function configuredPool(domain: Domain, name: string): Pool {
   );
 }
 
-export async function poolFactsOf(pool: Pool): Promise<PoolFacts> {
-  const room = pool.isServed ? await pool.room.facts() : undefined;
+/** One whose disk does not answer is told with that as its problem. */
+export async function poolFactsOf(pool: Pool, ask: AskPool = askingPools()): Promise<PoolFacts> {
+  const room = pool.isServed ? await roomOrProblem(pool, ask) : undefined;
+  if (room instanceof VolumeError) return factsOf(pool, room.message, undefined);
+  const problem = pool.problem ?? `pool '${pool.name}' is being opened`;
+  return factsOf(pool, room === undefined ? problem : undefined, room);
+}
+
+async function roomOrProblem(pool: Pool, ask: AskPool): Promise<RoomFacts | VolumeError> {
+  try {
+    return await ask(pool, () => pool.room.facts());
+  } catch (error) {
+    if (error instanceof VolumeError) return error;
+    throw error;
+  }
+}
+
+function factsOf(pool: Pool, problem: string | undefined, room: RoomFacts | undefined): PoolFacts {
   const roomBytes = room === undefined ? 0n : roomOf(room);
   return {
     settings: pool.settings,
     isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
-    problem: pool.isServed ? undefined : (pool.problem ?? `pool '${pool.name}' is being opened`),
+    problem,
     marker: pool.marker,
     abilities: pool.abilities,
     room,

@@ -1,5 +1,6 @@
 import type { Domain } from '../domain.ts';
 import type { TrimCounts } from '../guard/trims.ts';
+import { type AskPool, askingPools } from './ask-pools.ts';
 import type { Pool } from './pool.ts';
 import { type MeasuredFacts, type RoomFacts, roomOf } from './room.ts';
 
@@ -31,11 +32,12 @@ export async function measurePools(
   domain: Domain,
   boundMs: number,
 ): Promise<readonly PoolMeasures[]> {
+  const ask = askingPools(boundMs);
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;
       const frozenVolumes = domain.guard.frozenIn(pool);
-      const facts = isServed ? await factsSoon(pool, boundMs) : undefined;
+      const facts = isServed ? await factsOf(pool, ask) : undefined;
       return {
         name,
         isServed,
@@ -50,17 +52,9 @@ export async function measurePools(
   );
 }
 
-/** The facts of its room; undefined when its filesystem does not answer within the bound, or cannot. */
-export async function factsSoon(pool: Pool, boundMs: number): Promise<MeasuredFacts | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, boundMs, undefined);
-  });
-  try {
-    return await Promise.race([pool.room.facts().catch(() => undefined), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+/** undefined when its disk does not answer, or cannot. */
+async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
+  return ask(pool, () => pool.room.facts()).catch(() => undefined);
 }
 
 function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {

@@ -6,6 +6,7 @@ import type { NodeState } from '../../state/node-state.ts';
 import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
 import type { OwnedBy } from '../domain.ts';
 import type { Reached } from '../fault-points.ts';
+import { silenceOf, tellWhenLate } from './ask-pools.ts';
 import { Places } from './places.ts';
 import {
   type KeptArea,
@@ -18,6 +19,7 @@ import {
 } from './pool-open.ts';
 import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
+import { Refusable } from './refusable.ts';
 import { Room } from './room.ts';
 
 export interface PoolDeps {
@@ -60,6 +62,7 @@ export class Pool {
   #isSettled = false;
   #wasServed = false;
   #problem: VolumeError | undefined;
+  readonly #waiting = new Refusable();
   /** Its records were read for the first time, or the first attempt to open it has ended. */
   readonly firstRead: Promise<void>;
   #firstReadEnded = (): void => undefined;
@@ -92,6 +95,12 @@ export class Pool {
   requireServed(): void {
     if (this.#problem !== undefined) throw this.#problem;
     if (!this.#isSettled) throw this.#stillOpening();
+  }
+
+  /** Answers what `work` answers, which may wait for the disk. Throws the reason as soon as the pool is not served any more. */
+  async whileServed<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#problem !== undefined) throw this.#problem;
+    return this.#waiting.run(work);
   }
 
   #stillOpening(): VolumeError {
@@ -215,23 +224,13 @@ export class Pool {
   async check(): Promise<void> {
     const opened = this.#opened;
     if (opened === undefined) return;
-    const say = (): void => {
-      this.#setProblem(
-        new VolumeError(
-          'unavailable',
-          `pool '${this.name}': ${this.settings.path} does not answer for ${answerBoundMs / 1000} s; look at its disk`,
-        ),
-      );
-    };
-    // In two steps: after a pause of the whole process an answer that is there already is heard before it is missed.
-    let timer = setTimeout(() => {
-      timer = setTimeout(say, 1_000);
-    }, answerBoundMs - 1_000);
-    try {
-      await this.#look(opened);
-    } finally {
-      clearTimeout(timer);
-    }
+    await tellWhenLate(
+      () => this.#look(opened),
+      answerBoundMs,
+      () => {
+        this.#setProblem(silenceOf(this, answerBoundMs));
+      },
+    );
   }
 
   async #look(opened: OpenedPool): Promise<void> {
@@ -287,6 +286,7 @@ export class Pool {
       this.#deps.log.error({ pool: this.name, problem: problem.message }, 'pool is not served');
     }
     this.#problem = problem;
+    this.#waiting.refuse(problem);
   }
 
   async #load(): Promise<void> {

@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
+import { askEach } from './ask-pools.ts';
 import type { Pool } from './pool.ts';
 import type { KeptArea } from './pool-open.ts';
 import { asideError, type SetAside } from './set-aside.ts';
@@ -56,7 +57,10 @@ export class Pools {
     return pool;
   }
 
-  /** The pool for a new volume: the named one, else the one with the most room. Throws `unavailable` when none is served. */
+  /**
+   * The pool for a new volume: the named one, else of those whose disks answer the one with the most room. Throws
+   * `unavailable` when there is none.
+   */
   async choose(name: string | undefined): Promise<Pool> {
     if (name !== undefined) return this.named(name);
     const [first, ...others] = this.served;
@@ -65,12 +69,11 @@ export class Pools {
       throw new VolumeError('unavailable', 'no pool is configured; start the driver with --pool');
     }
     if (others.length === 0) return first;
-    let best = { pool: first, room: await first.room.availableBytes() };
-    for (const pool of others) {
-      const room = await pool.room.availableBytes();
-      if (room > best.room) best = { pool, room };
-    }
-    return best.pool;
+    const answers = await askEach(this.served, (pool) => pool.room.availableBytes());
+    const most = answers.reduce((sum, { answer }) => (answer > sum ? answer : sum), 0n);
+    const best = answers.filter(({ answer }) => answer === most).map(({ pool }) => pool);
+    // They answer in any order; of two that have as much it is always the same one.
+    return this.served.find((pool) => best.includes(pool)) ?? first;
   }
 
   findVolume(id: VolumeId): FoundVolume | undefined {

@@ -110,13 +110,26 @@ export class Room {
     this.#measuring = undefined;
   }
 
-  /** Owned by the room whoever asks: on a disk that hangs the question waits, and nothing else of the caller's does. */
+  /** Throws `unavailable` once the pool is not served. */
   async facts(): Promise<MeasuredFacts> {
-    return this.#ownedBy(`room ${this.#pool.name}`, async () => {
+    return this.#ask(async () => {
       const measured = await this.#measure();
-      const capacity = await this.#host.files.capacity(this.#pool.root);
-      return this.#factsOf(measured, capacity);
+      return this.#factsOf(measured, await this.#capacity());
     });
+  }
+
+  /** What its filesystem says without a look at any image. Throws `unavailable` once the pool is not served. */
+  async capacity(): Promise<Capacity> {
+    return this.#ask(() => this.#capacity());
+  }
+
+  #capacity(): Promise<Capacity> {
+    return this.#host.files.capacity(this.#pool.root);
+  }
+
+  /** Owned by the room whoever asks: on a disk that hangs the question waits, and nothing else of the caller's does. */
+  #ask<T>(question: () => Promise<T>): Promise<T> {
+    return this.#pool.whileServed(() => this.#ownedBy(`room ${this.#pool.name}`, question));
   }
 
   #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {

@@ -114,7 +114,7 @@ export const codes: Kind = {
     {
       name: 'a volume is made while a pool is away that may hold its name',
       file: 'volumes/controller/create.ts',
-      text: lines('        requireNameFree(domain.pools, input.name);', ''),
+      text: lines('        await requireNameFree(domain, input.name);', ''),
       by: '',
       red: ['volumes/pools/pool-away'],
     },

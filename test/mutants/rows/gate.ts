@@ -86,7 +86,7 @@ export const gate: Kind = {
     {
       name: 'the locks of an operation do not stay with its stuck call',
       file: 'volumes/operations.ts',
-      text: 'if (returned === undefined) run.release();',
+      text: 'if (returned === undefined && !hung) run.release();',
       by: "if (plan.owner !== '') run.release();",
       red: ['volumes/operations'],
     },
@@ -177,8 +177,22 @@ export const gate: Kind = {
     {
       name: 'the room of a pool that hangs keeps others from asking for theirs',
       file: 'volumes/pools/room.ts',
-      text: 'return this.#ownedBy(`room ${this.#pool.name}`, async () => {',
-      by: "return this.#ownedBy('room', async () => {",
+      text: 'this.#ownedBy(`room ${this.#pool.name}`, question)',
+      by: "this.#ownedBy('room', question)",
+      red: ['volumes/pools/hung-pool'],
+    },
+    {
+      name: 'a pool that does not answer is waited for as long as it hangs',
+      file: 'volumes/pools/ask-pools.ts',
+      text: 'return await Promise.race([question(), bound]);',
+      by: 'return await question();',
+      red: ['volumes/pools/hung-pool'],
+    },
+    {
+      name: 'the room of a pool that has gone away is waited for',
+      file: 'volumes/pools/refusable.ts',
+      text: 'return await Promise.race([work(), refused]);',
+      by: 'return await work();',
       red: ['volumes/pools/hung-pool'],
     },
     {

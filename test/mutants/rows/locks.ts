@@ -199,9 +199,16 @@ export const locks: Kind = {
     {
       name: 'an operation that has ended keeps its locks',
       file: 'volumes/operations.ts',
-      text: 'if (returned === undefined) run.release();',
+      text: 'if (returned === undefined && !hung) run.release();',
       by: "if (plan.owner === '') run.release();",
       red: ['volumes/operations'],
+    },
+    {
+      name: 'what hung is not read again when it has returned',
+      file: 'volumes/operations.ts',
+      text: lines('    await this.#readAgain(exclusive);', ''),
+      by: '',
+      red: ['volumes/operations', 'volumes/pools/hung-pool'],
     },
     {
       name: 'another request joins the run that is under way',

@@ -4,6 +4,7 @@ import { Gate, ownedBy } from '../../../src/host/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type Call, Operations } from '../../../src/volumes/operations.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
+import { until } from '../../helpers/until.ts';
 
 const log = createLog({ level: 'silent' });
 const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
@@ -174,7 +175,34 @@ test('the locks stay with a call that has not returned, also one of an owner wit
   t.is(operations.locks.holderOf('volume:v'), 'CreateSnapshot');
   t.is(operations.runningCount, 0, 'an end of the driver does not wait for it');
   open();
-  await node.whenReturned('snapshot s');
+  await until('the locks are given back', async () => operations.locks.size === 0);
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
   t.is(operations.locks.size, 0);
+});
+
+test('what an operation had locked is read again after a call of it hung, before anybody else may have it', async (t) => {
+  const node = new Gate();
+  const read = gate();
+  const asked: (readonly string[])[] = [];
+  const operations = new Operations(
+    ownedBy,
+    (owner) => node.whenReturned(owner),
+    async (locks) => {
+      asked.push(locks);
+      await read.passed;
+    },
+  );
+  const hanging = gate();
+  const write = () => node.run('replace', () => hanging.passed, { boundMs: 20 });
+  t.is(await reasonOf(operations.run(plan(), callOf(), write)), 'busy');
+  t.deepEqual(asked, [], 'it may change still');
+  hanging.open();
+  await until('it is read', async () => asked.length > 0);
+  t.deepEqual(asked, [['volume:v']]);
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  read.open();
+  await until('the locks are given back', async () => operations.locks.size === 0);
+  // Nothing hung: nothing is read.
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(asked.length, 1);
 });

@@ -1,8 +1,11 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
-import { gate, ownedBy } from '../../../../src/host/gate.ts';
+import test, { type ExecutionContext } from 'ava';
+import { VolumeError } from '../../../../src/errors.ts';
+import { Gate, gate, ownedBy } from '../../../../src/host/gate.ts';
+import { MiB } from '../../../../src/units.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
@@ -64,4 +67,121 @@ test('a question for the room of a pool that hangs keeps nobody from asking for 
   t.true((await roomOf('good')).availableBytes > 0n);
   goOn();
   t.true((await waiting).availableBytes > 0n);
+});
+
+/** Two pools with a volume each, one of whose disks answers nothing from `stall` on. */
+async function oneHangs(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  let goOn = (): void => undefined;
+  const hung = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  let isHanging = false;
+  for (const name of ['capacity', 'imageStatus', 'list'] as const) {
+    const real: (path: string) => Promise<unknown> = files[name].bind(files);
+    Object.defineProperty(files, name, {
+      value: async (path: string) => {
+        if (isHanging && path.startsWith(join(node.directory, 'hung'))) await hung;
+        return real(path);
+      },
+    });
+  }
+  const opened = await node.open(['hung', 'good'].map((name) => node.settings(name)));
+  t.teardown(goOn);
+  for (const pool of ['hung', 'good']) {
+    const settings = { ...plainSettings, pool };
+    await opened.volumes.createVolume(call(), volumeInput(`in-${pool}`, { settings }));
+  }
+  const stall = (): void => {
+    isHanging = true;
+  };
+  return { ...opened, directory: node.directory, stall };
+}
+
+/** What may be waited for a disk, and what the rest takes on a busy machine. */
+const boundMs = 12_000;
+
+test('what asks all pools tells of one that does not answer, and goes on without it', async (t) => {
+  t.timeout(60_000);
+  const { volumes, administration, stall } = await oneHangs(t);
+  const page = { maxEntries: 0, startingToken: '' };
+  stall();
+  const begunMs = performance.now();
+  const asked = { pool: undefined, kind: 'mount', fsType: 'ext4', provisioning: 'thin' } as const;
+  const [pools, listed, findings, capacity, signs, health, created] = await Promise.all([
+    administration.listPools(call()),
+    administration.listVolumes(call(), { ...page, pool: '' }),
+    administration.diagnose(call()),
+    volumes.capacity(call(), asked),
+    volumes.storageHealth(call()),
+    volumes.listVolumeHealth(call(), page),
+    volumes.createVolume(call(), volumeInput('new')).catch((error: unknown) => error),
+  ]);
+  t.true(performance.now() - begunMs < boundMs);
+  t.like(pools[0], { problem: undefined });
+  t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* does not answer for 5 s; look at its disk$/);
+  t.is(pools[1]?.room, undefined);
+  const told = listed.entries.map(({ pool, signs }) => [pool, signs[0]?.reason] as const);
+  t.deepEqual(
+    new Map(told),
+    new Map([
+      ['good', undefined],
+      ['hung', 'PoolNotAnswering'],
+    ]),
+  );
+  t.is(findings.find(({ name }) => name === 'pool:hung')?.state, 'fail');
+  t.true(capacity.availableBytes > 0n);
+  t.true(signs.some(({ pool, reason }) => pool === 'hung' && reason === 'PoolNotAnswering'));
+  t.deepEqual(
+    health.entries.map(({ signs: [first] }) => first?.reason),
+    ['PoolNotAnswering'],
+  );
+  if (!(created instanceof VolumeError)) return t.fail('a name must be free in all pools');
+  t.is(created.reason, 'unavailable');
+  t.regex(created.message, /pool 'hung'.*may hold a volume 'new'.*\(good\): parameter pool/);
+});
+
+test('a wait for the room of a pool ends when the pool is found to be away', async (t) => {
+  const { volumes, domain, directory, stall } = await oneHangs(t);
+  stall();
+  const settings = { ...plainSettings, pool: 'hung' };
+  const created = reasonOf(volumes.createVolume(call(), volumeInput('new', { settings })));
+  const path = join(directory, 'hung');
+  await rename(path, join(directory, 'elsewhere'));
+  await domain.pools.named('hung').check();
+  t.is(await created, 'unavailable');
+});
+
+test('a record that is replaced after its caller was told that the disk hangs is read again', async (t) => {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  const threads = new Gate();
+  let goOn = (): void => undefined;
+  const hung = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const replaceFile = files.replaceFile.bind(files);
+  let isHanging = false;
+  files.replaceFile = (path, text, options) => {
+    if (!isHanging) return replaceFile(path, text, options);
+    isHanging = false;
+    const late = () => hung.then(() => replaceFile(path, text, options));
+    return threads.run('replace', late, { boundMs: 50 });
+  };
+  const { volumes, domain } = await node.open([node.settings('a')], {
+    ownedBy,
+    whenReturned: (owner) => threads.whenReturned(owner),
+  });
+  t.teardown(goOn);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));
+  const volumeId = record.id;
+  const range = { requiredBytes: 32n * MiB, limitBytes: 0n };
+  isHanging = true;
+  t.is(await reasonOf(volumes.expandVolume(call(), { volumeId, range })), 'busy');
+  goOn();
+  await until('it may be used again', async () => domain.operations.locks.size === 0);
+  const path = domain.pools.named('a').pathOf('volumes', volumeId, 'volume.json');
+  t.regex(await readFile(path, 'utf8'), new RegExp(`${32n * MiB}`));
+  t.is((await volumes.getVolume(call(), volumeId)).record.sizeBytes, 32n * MiB);
 });
