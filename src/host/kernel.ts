@@ -273,6 +273,16 @@ export async function ioctlOn(
   });
 }
 
+/** The same within a step that has passed the gate already. */
+export async function ioctlInStep(
+  fd: number,
+  request: Request,
+  buffer: Uint8Array,
+  subject: string,
+): Promise<void> {
+  await callLater({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
+}
+
 /** The same at once, for requests that only read what the kernel has in memory (BLKSSZGET, BLKGETSIZE64). */
 export function ioctlNow(fd: number, request: Request, buffer: Uint8Array, subject: string): void {
   callNow({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);

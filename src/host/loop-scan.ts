@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fsCall, openFlags, withOpen } from './descriptor.ts';
+import { fsCall } from './descriptor.ts';
 import { hasErrno, KernelError, StuckError } from './errors.ts';
 import { ownedBy } from './gate.ts';
 import type { FileIdentity, LoopDevice } from './host.ts';
 import { readKernelText } from './kernel.ts';
-import { readStatus } from './loop-status.ts';
+import { readStatusAt } from './loop-status.ts';
 import { inodeKnown } from './statx.ts';
 
 /** How long one device may take to answer before a list goes on without it. */
@@ -127,9 +127,7 @@ export class LoopScan {
     const path = `/dev/loop${number}`;
     const incarnation = incarnationOf(number);
     try {
-      const device = await ownedBy(path, () =>
-        withOpen(path, openFlags.read, (handle) => readStatus(handle, path, bound)),
-      );
+      const device = await ownedBy(path, () => readStatusAt(path, bound));
       if (incarnation !== undefined && incarnation === incarnationOf(number)) {
         this.#known.set(number, { incarnation, device });
       }

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { fstatSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { majorMinorOf } from './descriptor.ts';
+import { type FileHandle, open } from 'node:fs/promises';
+import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from './descriptor.ts';
 import { hasErrno } from './errors.ts';
 import type { AttachOptions, LoopDevice } from './host.ts';
-import { ioctlNow, ioctlOn } from './kernel.ts';
+import { ioctlInStep, ioctlNow, ioctlOn } from './kernel.ts';
 import { constants, layouts } from './kernel-abi.ts';
 
 /** What ours have in lo_file_name, before the mark. */
@@ -37,13 +37,36 @@ export function isMarked({ mark }: LoopDevice): boolean {
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
-export async function readStatus(
-  handle: FileHandle,
+export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
+  const info = Buffer.alloc(layouts.loop_info64.size);
+  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  return decodeStatus(info, handle, path);
+}
+
+/**
+ * The same of a device that is opened, asked and closed in one step of the gate: while a step waits for its turn no device is
+ * open, which would keep others from detaching it.
+ */
+export function readStatusAt(
   path: string,
   bound: { readonly boundMs?: number } = {},
 ): Promise<LoopDevice> {
-  const info = Buffer.alloc(layouts.loop_info64.size);
-  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path, ...bound });
+  const ask = async (): Promise<LoopDevice> => {
+    const handle = await open(path, openFlags.read).catch((error: unknown) => {
+      throw kernelErrorOf(error, 'open', path);
+    });
+    try {
+      const info = Buffer.alloc(layouts.loop_info64.size);
+      await ioctlInStep(handle.fd, 'LOOP_GET_STATUS64', info, path);
+      return decodeStatus(info, handle, path);
+    } finally {
+      await handle.close();
+    }
+  };
+  return fsCall('LOOP_GET_STATUS64', path, ask, bound);
+}
+
+function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
   // The kernel answers all of these from memory.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);

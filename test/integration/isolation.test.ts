@@ -216,6 +216,11 @@ onNode('a volume that stands still stops no other one of its pool', async (t) =>
     const frozen = await both.create('frozen', 'good');
     const path = await both.stage(frozen);
     await execa('fsfreeze', ['--freeze', path]);
+    // Before it grows: where that cannot be in use, it is not mounted for a moment.
+    await both.node.NodeGetVolumeStats(
+      { volume_id: frozen, volume_path: path },
+      { timeoutMs: boundMs },
+    );
     const stuck = codeOf(
       both.node.NodeExpandVolume(
         { volume_id: frozen, volume_path: path, capacity_range: { required_bytes: 64n * MiB } },
@@ -223,10 +228,6 @@ onNode('a volume that stands still stops no other one of its pool', async (t) =>
       ),
     );
     await both.live('beside');
-    await both.node.NodeGetVolumeStats(
-      { volume_id: frozen, volume_path: path },
-      { timeoutMs: boundMs },
-    );
     await stuck;
     // It thaws what it unmounts: an end is always possible.
     await both.node.NodeUnstageVolume(
