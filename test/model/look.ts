@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { LoopDevice } from '../../src/host/host.ts';
 import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import { call } from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
 import type { State, Volume } from './model.ts';
 import type { SnapshotName, TargetName, VolumeName } from './steps.ts';
 import type { Subject } from './subject.ts';
@@ -136,11 +137,25 @@ async function compareDevices(subject: Subject, state: State): Promise<string | 
       return `volume ${v} has ${devices.length} devices, needs ${needed.size} and ${spareDevices} may be spare`;
     }
     const leaving = devices.find(({ autoclear }) => autoclear);
-    if (leaving !== undefined && !cleared) {
-      return `volume ${v} is on ${leaving.path}, which goes with its last opener (autoclear)`;
-    }
+    if (leaving === undefined || cleared) continue;
+    // Nobody needs it: a start may just be detaching it, and takes that back when it is refused.
+    const isIdle = !needed.has(leaving.readOnly);
+    if (isIdle && (await isTakenBack(subject, leaving))) continue;
+    return `volume ${v} is on ${leaving.path}, which goes with its last opener (autoclear)`;
   }
   return undefined;
+}
+
+/** Within the time that a detach waits for those who have the device open. */
+async function isTakenBack(subject: Subject, { number, backing }: LoopDevice): Promise<boolean> {
+  const isNormal = async (): Promise<boolean> => {
+    const devices = await subject.host.loops.findByImage(backing);
+    return devices.every((device) => device.number !== number || !device.autoclear);
+  };
+  return until(`/dev/loop${number} is a normal device or gone`, isNormal, 15_000).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Whether it needs its read-write device (false) and its read-only one (true). */
