@@ -2,7 +2,9 @@ import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
+import { requireNoProgram } from '../../src/host/image-lock.ts';
 import { type FakeKernel, isSame } from './fake-kernel.ts';
+import type { FakePrograms } from './fake-programs.ts';
 import {
   changeFakeSuperblock,
   readFakeSuperblock,
@@ -14,6 +16,7 @@ interface Deps {
   readonly loops: LoopDevices;
   readonly mounts: Mounts;
   readonly facts: NodeFacts;
+  readonly programs: FakePrograms;
 }
 
 /** Filesystems whose contents are one block that says what they are. */
@@ -28,7 +31,10 @@ export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesys
   };
 }
 
-function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): Filesystem {
+function makeFakeFilesystem(
+  real: Filesystem,
+  { kernel, mounts, facts, programs }: Deps,
+): Filesystem {
   const { type, leastBytes, leastGrownBytes, mountOptions } = real;
   const sizeOfUnattached = async (imagePath: string): Promise<bigint> => {
     const { dev, ino, size } = await stat(imagePath, { bigint: true });
@@ -38,8 +44,22 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
     );
     // No tool sees that an image is in use: a caller that lets one loose on it is wrong.
     if (attached) throw new Error(`${imagePath} is attached: no program may touch it`);
+    const isCutShort = (await readFakeSuperblock(imagePath))?.isCutShort === true;
+    if (isCutShort) throw new Error(`${imagePath} was changed by half: it must be recovered first`);
     return size;
   };
+  const run = <T>(imagePath: string, finish: () => Promise<T>): Promise<T> =>
+    programs.run(imagePath, {
+      begin: async () => {
+        const isMade = (await readFakeSuperblock(imagePath)) !== undefined;
+        if (isMade) await changeFakeSuperblock(imagePath, { isCutShort: true });
+      },
+      finish: async () => {
+        const result = await finish();
+        await changeFakeSuperblock(imagePath, { isCutShort: false });
+        return result;
+      },
+    });
   return {
     type,
     leastBytes,
@@ -53,14 +73,17 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
           exitCode: 1,
         });
       }
-      await writeFakeSuperblock(imagePath, {
-        fsType: type,
-        uuid: options.uuid,
-        sizeBytes,
-        state: 'clean',
-        damage: 'none',
-        hasLostAndFound: type === 'ext4',
-      });
+      await run(imagePath, () =>
+        writeFakeSuperblock(imagePath, {
+          fsType: type,
+          uuid: options.uuid,
+          sizeBytes,
+          state: 'clean',
+          damage: 'none',
+          hasLostAndFound: type === 'ext4',
+          isCutShort: false,
+        }),
+      );
     },
     readSuperblock: async (imagePath) => {
       const found = await readFakeSuperblock(imagePath);
@@ -74,10 +97,17 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
       if (found?.fsType !== type || found.damage === 'beyond') {
         return { outcome: 'damaged', detail: 'the fake found damage beyond repair' };
       }
-      await changeFakeSuperblock(imagePath, { state: 'clean', damage: 'none' });
+      await run(imagePath, () =>
+        changeFakeSuperblock(imagePath, { state: 'clean', damage: 'none' }),
+      );
       return { outcome: found.damage === 'none' ? 'sound' : 'repaired' };
     },
-    recover: () => Promise.resolve(false),
+    recover: async (imagePath) => {
+      if ((await readFakeSuperblock(imagePath))?.isCutShort !== true) return false;
+      await requireNoProgram(imagePath);
+      await changeFakeSuperblock(imagePath, { isCutShort: false });
+      return true;
+    },
     growMounted: async (target, device, sizeBytes) => {
       const mount = await mounts.at(target);
       const found = kernel.get(device, 'resize');
@@ -99,11 +129,11 @@ function makeFakeFilesystem(real: Filesystem, { kernel, mounts, facts }: Deps): 
       if (present !== undefined && sizeBytes > present.sizeBytes && sizeBytes < leastGrownBytes) {
         throw new KernelError('resize', 'EINVAL', imagePath);
       }
-      await changeFakeSuperblock(imagePath, { sizeBytes, state: 'clean' });
+      await run(imagePath, () => changeFakeSuperblock(imagePath, { sizeBytes, state: 'clean' }));
     },
     renewUuid: async (imagePath, { uuid }) => {
       await sizeOfUnattached(imagePath);
-      await changeFakeSuperblock(imagePath, { uuid, state: 'clean' });
+      await run(imagePath, () => changeFakeSuperblock(imagePath, { uuid, state: 'clean' }));
     },
   };
 }

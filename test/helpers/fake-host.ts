@@ -15,6 +15,7 @@ import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
 import { makeFakeLoops } from './fake-loops.ts';
 import { FakeMounts } from './fake-mounts.ts';
 import { FakePassersBy } from './fake-passers-by.ts';
+import { FakePrograms } from './fake-programs.ts';
 import { changeFakeSuperblock, type FakeSuperblock } from './fake-superblock.ts';
 import type { PassersBy } from './passers-by.ts';
 import { Watch } from './watch-calls.ts';
@@ -46,6 +47,8 @@ export class FakeHost implements Host {
   readonly kernel = new FakeKernel();
   /** What others do on this node. */
   readonly passersBy: PassersBy = new FakePassersBy(this.kernel);
+  /** What it runs on images. */
+  readonly programs = new FakePrograms();
   /** Every call in order, `mounts.bind` and its arguments. */
   readonly watch = new Watch();
   readonly #missing: readonly string[];
@@ -60,7 +63,13 @@ export class FakeHost implements Host {
     const blocks = new FakeBlocks(options.reflink ?? false);
     const loops = makeFakeLoops(kernel, { directIo: options.directIo ?? true });
     const mounts = new FakeMounts(kernel);
-    const real = makeFakeFilesystems({ kernel, loops, mounts, facts: this.facts });
+    const real = makeFakeFilesystems({
+      kernel,
+      loops,
+      mounts,
+      facts: this.facts,
+      programs: this.programs,
+    });
     this.files = watch.over('files', makeFiles());
     this.loops = watch.over('loops', loops);
     this.mounts = watch.over('mounts', mounts);

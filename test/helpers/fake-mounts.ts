@@ -168,6 +168,7 @@ export class FakeMounts implements Mounts {
       if (device.live.readOnly !== readOnly) throw new KernelError('mount', 'EBUSY', subject);
       return;
     }
+    if (superblock.isCutShort) throw new Error(`${subject}: it was changed by half`);
     if (device.readOnly && !readOnly) throw new KernelError('mount', 'EACCES', subject);
     const twins = [...this.#kernel.devices.values()].filter(
       (other) => other.live?.fsType === 'xfs',

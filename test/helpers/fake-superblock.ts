@@ -6,6 +6,8 @@ export interface FakeSuperblock extends Superblock {
   /** What a check will find. */
   readonly damage: 'none' | 'repairable' | 'beyond';
   readonly hasLostAndFound: boolean;
+  /** A program was killed while it changed the image: nothing but `recover` may touch it. */
+  readonly isCutShort: boolean;
 }
 
 const magic = 'loopcsi fake filesystem ';
@@ -29,6 +31,7 @@ export async function readFakeSuperblock(imagePath: string): Promise<FakeSuperbl
       state: oneOf(['clean', 'needs-replay', 'has-errors'] as const, fields['state']),
       damage: oneOf(['none', 'repairable', 'beyond'] as const, fields['damage']),
       hasLostAndFound: fields['hasLostAndFound'] === true,
+      isCutShort: fields['isCutShort'] === true,
     };
   } finally {
     await handle.close();

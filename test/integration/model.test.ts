@@ -58,6 +58,8 @@ async function problemIn(
     failNth: (nth, errno, times) => {
       watch.failNth(nth, (name) => new KernelError(name, errno, 'a test'), { times });
     },
+    // The crash matrix does it with real programs.
+    outliveNext: undefined,
     clearFailures: () => {
       watch.clearFailures();
     },

@@ -122,6 +122,8 @@ interface Context {
 class StepRun {
   readonly #subject: Subject;
   readonly #context: Context;
+  /** Of the last call that failed. */
+  #message = '';
 
   constructor(subject: Subject, context: Context) {
     this.#subject = subject;
@@ -149,6 +151,8 @@ class StepRun {
         return this.#nthFails(step);
       case 'dying':
         return this.#dying(step.call, step.at);
+      case 'outliving':
+        return this.#outliving(step);
       case 'both':
         return this.#both(step.first, step.second);
       case 'create':
@@ -226,6 +230,40 @@ class StepRun {
     return wrong === undefined ? undefined : `after its death: ${wrong}`;
   }
 
+  /** While the program works on the image, the call is refused and names it; nobody else is disturbed. */
+  async #outliving({ call: step, ends }: Step & { do: 'outliving' }): Promise<string | undefined> {
+    const next = this.#subject.outliveNext?.();
+    const answered = this.#call(step).then(() => undefined);
+    const program = await Promise.race([answered, ...(next === undefined ? [] : [next.began])]);
+    next?.forget();
+    if (program === undefined) return this.#plain(step);
+    try {
+      this.#subject.kill();
+      await this.#restart();
+      const answer = await this.#call(step);
+      if (answer !== 'busy' || !this.#message.includes(`(process ${program.pid})`)) {
+        return `beside a program answered ${answer} ${this.#message}, must answer busy and name it`;
+      }
+      const disturbed = await this.#stagedAgain();
+      if (disturbed !== undefined) return `beside a program: ${disturbed}`;
+    } finally {
+      await program.end(ends);
+    }
+    const wrong = await this.#plain(step);
+    return wrong === undefined ? undefined : `after a program (${ends}): ${wrong}`;
+  }
+
+  /** What is staged is staged once more, which changes nothing. */
+  async #stagedAgain(): Promise<string | undefined> {
+    const { state } = this.#context;
+    for (const [v, { staged }] of state.volumes) {
+      if (staged === undefined || staged.isLost === true) continue;
+      const wrong = await this.#plain({ do: 'stage', v, noatime: staged.noatime });
+      if (wrong !== undefined) return `stage ${v}: ${wrong}`;
+    }
+    return compare(this.#subject, state);
+  }
+
   /** Two at once are as one after the other, in either order, or one is told to come again. */
   async #both(first: CallStep, second: CallStep): Promise<string | undefined> {
     const { state, options } = this.#context;
@@ -271,6 +309,7 @@ class StepRun {
       await makeCall(this.#subject, step, this.#context.kinds);
       return 'ok';
     } catch (error) {
+      this.#message = String(error);
       return error instanceof VolumeError ? error.reason : `?${String(error)}`;
     }
   }
@@ -282,6 +321,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'failing':
     case 'nthFails':
     case 'dying':
+    case 'outliving':
       return [step.call];
     case 'both':
       return [step.first, step.second];

@@ -81,6 +81,11 @@ export type Step =
   | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
   /** The driver dies at the n-th step of the call, and a new one starts. */
   | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
+  /**
+   * The driver dies while the first program of the call runs, which stands still then; a new driver starts beside it. Then the
+   * program ends, and the call is repeated.
+   */
+  | { readonly do: 'outliving'; readonly call: CallStep; readonly ends: 'done' | 'killed' }
   | { readonly do: 'restart' }
   /** Somebody sets the node's clock, forwards or back. */
   | { readonly do: 'setClock'; readonly hours: ClockMove }
@@ -264,6 +269,16 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
             nth: fc.integer({ min: 1, max: 24 }),
             errno: fc.constantFrom('EIO', 'ENOSPC', 'EMFILE'),
             times: fc.constantFrom(1, 1, 2, 1000),
+          }),
+        ),
+      },
+      {
+        weight: 1,
+        arbitrary: alone(
+          fc.record({
+            do: fc.constant('outliving' as const),
+            call: callStep,
+            ends: fc.constantFrom('done' as const, 'killed' as const),
           }),
         ),
       },

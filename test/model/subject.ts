@@ -12,6 +12,7 @@ import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
+import type { FakePrograms } from '../helpers/fake-programs.ts';
 import type { PassersBy } from '../helpers/passers-by.ts';
 import { fakeMarks, type Marks } from './marks.ts';
 import { startMs } from './model.ts';
@@ -37,6 +38,10 @@ export interface Subject {
   readonly clearFailures: () => void;
   /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
   readonly dieAt: (nth: number) => Promise<void>;
+  /** The next program outlives its driver; undefined where that cannot be played. */
+  readonly outliveNext: FakePrograms['outliveNext'] | undefined;
+  /** The driver stops for ever, wherever it is. */
+  readonly kill: () => void;
   /** Starts a new driver on what the old one left. */
   readonly restart: () => Promise<void>;
 }
@@ -58,6 +63,7 @@ export interface Node {
   readonly failNext: Subject['failNext'];
   readonly failNth: Subject['failNth'];
   readonly clearFailures: Subject['clearFailures'];
+  readonly outliveNext: Subject['outliveNext'];
 }
 
 /** In memory where that can be: thousands of fsyncs would measure the disk. */
@@ -66,9 +72,10 @@ const place = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 /** A node in memory. Ends with `remove`. */
 export async function fakeNode(options: {
   reflink: boolean;
+  canGrowExt4Online?: boolean;
 }): Promise<Node & { remove(): Promise<void> }> {
   const directory = await mkdtemp(join(place, 'loopcsi-model-'));
-  const host = new FakeHost({ reflink: options.reflink });
+  const host = new FakeHost(options);
   return {
     directory,
     host,
@@ -87,6 +94,7 @@ export async function fakeNode(options: {
     clearFailures: () => {
       host.watch.clearFailures();
     },
+    outliveNext: () => host.programs.outliveNext(),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
 }
@@ -108,9 +116,14 @@ export async function subjectOn(
   let nowMs = startMs;
   let countdown = 0;
   let died = (): void => undefined;
+  let kill = (): void => undefined;
   const open = async (): Promise<OpenedVolumes> => {
     // Each driver has its own life: the steps of one that is dead stay where they are.
     let isMine = true;
+    kill = () => {
+      isMine = false;
+      dead = true;
+    };
     const opened = await openVolumes({
       host: node.host,
       log: createLog({ level: 'silent' }),
@@ -142,8 +155,7 @@ export async function subjectOn(
         if (countdown === 0) return;
         countdown -= 1;
         if (countdown > 0) return;
-        isMine = false;
-        dead = true;
+        kill();
         died();
         await new Promise(() => undefined);
       },
@@ -170,6 +182,10 @@ export async function subjectOn(
       return new Promise<void>((resolve) => {
         died = resolve;
       });
+    },
+    outliveNext: node.outliveNext,
+    kill: () => {
+      kill();
     },
     restart: async () => {
       countdown = 0;

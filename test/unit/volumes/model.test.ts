@@ -17,15 +17,23 @@ const { parameters, timeoutMs } = checkOptions<[readonly Step[], Names]>({
 /** What goes wrong in that sequence, on a node in memory; undefined: nothing. */
 async function problemIn(
   sequence: readonly Step[],
-  { reflink, names = 'short' }: { reflink: boolean; names?: Names },
+  {
+    reflink,
+    names = 'short',
+    growsExt4InUse = true,
+  }: { reflink: boolean; names?: Names; growsExt4InUse?: boolean },
 ): Promise<string | undefined> {
-  const node = await fakeNode({ reflink });
+  const node = await fakeNode({ reflink, canGrowExt4Online: growsExt4InUse });
   const subject = await subjectOn(node, names);
   try {
-    const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse: true });
+    const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse });
     await subject.close();
     // A driver that died in this process has closed nothing: a real one's descriptors end with it.
-    if (problem !== undefined || sequence.some((step) => step.do === 'dying')) return problem;
+    if (
+      problem !== undefined ||
+      sequence.some((step) => step.do === 'dying' || step.do === 'outliving')
+    )
+      return problem;
     const open = await staysOpenBelow(node.directory);
     return open.length === 0 ? undefined : `still open: ${open.join(', ')}`;
   } finally {
@@ -71,6 +79,7 @@ for (const reflink of [true, false]) {
 const found: readonly {
   readonly name: string;
   readonly names?: Names;
+  readonly growsExt4InUse?: boolean;
   readonly steps: readonly Step[];
 }[] = [
   {
@@ -192,6 +201,33 @@ const found: readonly {
     ],
   },
   {
+    name: 'a volume waits for the mkfs, the copy for the tune2fs of a driver that has ended',
+    steps: [
+      { do: 'create', v: 'b', kind: 'xfs', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'outliving', call: { do: 'create', v: 'a', kind: 'ext4', size: 1 }, ends: 'killed' },
+      { do: 'snapshot', s: 's', v: 'a' },
+      {
+        do: 'outliving',
+        call: { do: 'create', v: 'c', kind: 'ext4', size: 2, from: 's' },
+        ends: 'done',
+      },
+      { do: 'stage', v: 'c', noatime: false },
+    ],
+  },
+  ...(['done', 'killed'] as const).map((ends) => ({
+    name: `a resize2fs that outlives its driver is waited for, and taken back where it was killed (${ends})`,
+    growsExt4InUse: false,
+    steps: [
+      { do: 'create', v: 'b', kind: 'block', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      { do: 'expand', v: 'a', size: 2 },
+      { do: 'outliving', call: { do: 'stage', v: 'a', noatime: false }, ends },
+      { do: 'publish', v: 'a', target: 'x', readOnly: false },
+    ] satisfies readonly Step[],
+  })),
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
@@ -259,10 +295,10 @@ const found: readonly {
   },
 ];
 
-for (const { name, names = 'short', steps: sequence } of found) {
+for (const { name, steps: sequence, ...options } of found) {
   for (const reflink of [true, false]) {
     test(`${name} (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
-      t.is(await problemIn(sequence, { reflink, names }), undefined);
+      t.is(await problemIn(sequence, { reflink, ...options }), undefined);
     });
   }
 }

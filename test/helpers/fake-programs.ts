@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { lockImage } from '../../src/host/image-lock.ts';
+
+/** A program that goes on, or stands still, after the driver that started it has ended. */
+export interface OutlivingProgram {
+  readonly pid: number;
+  /** It ends, having done its work or, `killed`, a part of it. */
+  end(how: 'done' | 'killed'): Promise<void>;
+}
+
+interface Work<T> {
+  /** The program has begun to change the image. */
+  readonly begin: () => Promise<void>;
+  readonly finish: () => Promise<T>;
+}
+
+/** Programs that a node in memory runs on images. Each has the lock of its image, a real one, as long as it runs. */
+export class FakePrograms {
+  #awaited: ((program: OutlivingProgram) => void) | undefined;
+
+  async run<T>(imagePath: string, work: Work<T>): Promise<T> {
+    const awaited = this.#awaited;
+    if (awaited !== undefined) return this.#outlive(imagePath, work, awaited);
+    const lock = await lockImage(imagePath);
+    try {
+      return await work.finish();
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** The next program outlives its driver, whose call never returns; `began` resolves when it has begun. */
+  outliveNext(): { readonly began: Promise<OutlivingProgram>; forget(): void } {
+    const began = new Promise<OutlivingProgram>((resolve) => {
+      this.#awaited = resolve;
+    });
+    return {
+      began,
+      forget: () => {
+        this.#awaited = undefined;
+      },
+    };
+  }
+
+  async #outlive<T>(
+    imagePath: string,
+    work: Work<T>,
+    awaited: (program: OutlivingProgram) => void,
+  ): Promise<never> {
+    this.#awaited = undefined;
+    const lock = await lockImage(imagePath);
+    // Ends with its standard input, so with this process too.
+    const child = spawn('cat', [], { stdio: ['pipe', 'ignore', 'ignore', lock.fd] });
+    await once(child, 'spawn');
+    await lock.release();
+    await work.begin();
+    const end = async (how: 'done' | 'killed'): Promise<void> => {
+      if (how === 'done') await work.finish();
+      await ended(child);
+    };
+    awaited({ pid: child.pid ?? 0, end });
+    return new Promise<never>(() => undefined);
+  }
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  const exit = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exit;
+}
