@@ -7,6 +7,9 @@ interface Held {
   readonly sinceMs: number;
 }
 
+/** Whoever mounts there, or takes a mount away: two volumes that are given one path must not both find it free. */
+export const targetLock = (path: string): string => `target:${path}`;
+
 export interface LockPlan {
   readonly exclusive?: readonly string[];
   readonly shared?: readonly string[];
@@ -14,7 +17,7 @@ export interface LockPlan {
 
 /**
  * One operation per key at a time, or several that only read. A second caller is refused with `busy`, never queued (CSI
- * spec, "Concurrency"). Keys are `volume:ID`, `snapshot:ID`, `group:ID`, `name:…`; taken in sorted order, all or none.
+ * spec, "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID`, `name:…`; taken in sorted order, all or none.
  */
 export class Locks {
   readonly #held = new Map<string, Held>();

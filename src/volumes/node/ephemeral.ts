@@ -7,6 +7,7 @@ import { leastBytesOf, newRecord } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import { ephemeralIdFor } from '../ids.ts';
+import { targetLock } from '../locks.ts';
 import type { PublishInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -41,7 +42,7 @@ export async function publishEphemeral(
     {
       name: 'NodePublishVolume',
       owner: volumeId,
-      exclusive: [`volume:${volumeId}`],
+      exclusive: [`volume:${volumeId}`, targetLock(input.targetPath)],
       request: input,
     },
     call,

@@ -5,6 +5,7 @@ import { isMarked } from '../../host/loop-status.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
+import { targetLock } from '../locks.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -62,7 +63,12 @@ export async function publishVolume(
   }
   const resolved = { ...input, targetPath, stagingTargetPath };
   await domain.operations.run(
-    { name: 'NodePublishVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    {
+      name: 'NodePublishVolume',
+      owner: id,
+      exclusive: [`volume:${id}`, targetLock(targetPath)],
+      request: input,
+    },
     call,
     async (operation) => {
       const volume = domain.pools.getVolume(id);

@@ -3,6 +3,7 @@ import { VolumeError } from '../../errors.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
+import { targetLock } from '../locks.ts';
 import type { Capability, StageInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -30,18 +31,23 @@ import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
   const volume = domain.pools.getVolume(input.volumeId);
   const { id } = volume.record;
+  const stagingTargetPath = await targetPathOf(
+    domain,
+    input.stagingTargetPath,
+    'staging_target_path',
+  );
   await domain.operations.run(
-    { name: 'NodeStageVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    {
+      name: 'NodeStageVolume',
+      owner: id,
+      exclusive: [`volume:${id}`, targetLock(stagingTargetPath)],
+      request: input,
+    },
     call,
     async (operation) => {
       // Found again under the lock: it may have been deleted in between.
       const found = domain.pools.getVolume(id);
       requireFits(found, input.capability);
-      const stagingTargetPath = await targetPathOf(
-        domain,
-        input.stagingTargetPath,
-        'staging_target_path',
-      );
       operation.beginEffects();
       await explained(`volume '${id}'`, found.pool, () =>
         stage(domain, found, { ...input, stagingTargetPath }),

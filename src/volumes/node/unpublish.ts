@@ -33,7 +33,8 @@ export async function unpublishVolume(
   input: { volumeId: string; targetPath: string; keepTarget?: boolean },
 ): Promise<void> {
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
-  await endUse(domain, call, { name: 'NodeUnpublishVolume', request: input }, async (volume) => {
+  const asked = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
+  await endUse(domain, call, asked, async (volume) => {
     if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
     else await unpublish(domain, volume, { ...input, targetPath });
   });

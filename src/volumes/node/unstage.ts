@@ -4,6 +4,7 @@ import { isMarked } from '../../host/loop-status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
+import { targetLock } from '../locks.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentTo, detach } from './attachment.ts';
@@ -22,24 +23,28 @@ export async function unstageVolume(
 ): Promise<void> {
   const { volumeId, stagingTargetPath } = input;
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
-  await endUse(domain, call, { name: 'NodeUnstageVolume', request: input }, async (volume) => {
+  const asked = { name: 'NodeUnstageVolume', path, request: input };
+  await endUse(domain, call, asked, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
-    const asked = [join(path, stagedNode)];
-    const remains = await remainsByMark(domain, [volumeId], { path, asked });
+    const remains = await remainsByMark(domain, [volumeId], {
+      path,
+      asked: [join(path, stagedNode)],
+    });
     const present = await endTemporaryMounts(domain, remains);
     return unmountAndDetach(domain, present, { volume, id: volumeId, path, wasFrozen: false });
   });
 }
 
-/** Runs a call that takes away, under its volume's lock. `work` gets what `findIfReachable` answers there. */
+/** Runs a call that takes away at `path`, under the locks of its volume and of the path. `work` gets what `findIfReachable` answers there. */
 export async function endUse(
   domain: Domain,
   call: Call,
-  { name, request }: { name: string; request: { readonly volumeId: string } },
+  { name, path, request }: { name: string; path: string; request: { readonly volumeId: string } },
   work: (volume: FoundVolume | undefined) => Promise<void>,
 ): Promise<void> {
   const { volumeId } = request;
-  const plan = { name, owner: volumeId, exclusive: [`volume:${volumeId}`], request };
+  const exclusive = [`volume:${volumeId}`, targetLock(path)];
+  const plan = { name, owner: volumeId, exclusive, request };
   await domain.operations.run(plan, call, async (operation) => {
     const volume = findIfReachable(domain, volumeId);
     operation.beginEffects();

@@ -27,22 +27,22 @@ export const locks: Kind = {
     {
       name: 'stage takes no lock',
       file: 'volumes/node/stage.ts',
-      text: 'exclusive: [`volume:${id}`]',
+      text: 'exclusive: [`volume:${id}`, targetLock(stagingTargetPath)]',
       by: 'exclusive: []',
       red: ['volumes/exclusive'],
     },
     {
       name: 'publish takes no lock',
       file: 'volumes/node/publish.ts',
-      text: 'exclusive: [`volume:${id}`]',
+      text: 'exclusive: [`volume:${id}`, targetLock(targetPath)]',
       by: 'exclusive: []',
       red: ['volumes/exclusive'],
     },
     {
       name: 'unstage and unpublish take no lock',
       file: 'volumes/node/unstage.ts',
-      text: 'exclusive: [`volume:${volumeId}`]',
-      by: 'exclusive: []',
+      text: 'exclusive = [`volume:${volumeId}`, targetLock(path)]',
+      by: 'exclusive: never[] = []',
       red: ['volumes/exclusive'],
     },
     {
@@ -114,7 +114,7 @@ export const locks: Kind = {
     {
       name: 'an inline volume takes no lock',
       file: 'volumes/node/ephemeral.ts',
-      text: 'exclusive: [`volume:${volumeId}`],',
+      text: 'exclusive: [`volume:${volumeId}`, targetLock(input.targetPath)],',
       by: 'exclusive: [],',
       red: ['volumes/inline'],
     },

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { VolumeError } from '../../../src/errors.ts';
 import { MiB } from '../../../src/units.ts';
 import type { FaultPoint } from '../../../src/volumes/fault-points.ts';
 import type { VolumeSource } from '../../../src/volumes/model.ts';
@@ -159,5 +160,34 @@ for (const [name, first] of Object.entries<Call>(calls)) {
     goOn();
     // A delete that came in between stopped the create.
     await (first.needs === 'nothing' ? running.catch(() => undefined) : running);
+  });
+}
+
+for (const name of ['stage', 'unstage', 'publish', 'unpublish'] as const) {
+  test(`while ${name} is at work at a path, another volume that is to be mounted there is told to come again`, async (t) => {
+    const { stage, isStopped, goOn } = await prepare(t, calls[name]);
+    const { volumes, stagingTargetPath, targetPath } = stage;
+    const { record } = await volumes.createVolume(call(), volumeInput('w', { sizeBytes }));
+    const other = {
+      volumes,
+      volumeId: record.id,
+      stagingTargetPath: `${stagingTargetPath}-w`,
+      targetPath,
+    };
+    await mkdir(other.stagingTargetPath);
+    const isTarget = name === 'publish' || name === 'unpublish';
+    if (isTarget) {
+      await volumes.stageVolume(call(), { ...other, capability: shared() });
+    }
+    const running = calls[name].run(stage);
+    await Promise.race([isStopped, running]);
+    const refused = isTarget
+      ? calls.publish.run(other)
+      : calls.stage.run({ ...other, stagingTargetPath });
+    const error = await t.throwsAsync(refused, { instanceOf: VolumeError });
+    t.is(error.reason, 'busy');
+    t.true(error.message.includes(isTarget ? targetPath : stagingTargetPath));
+    goOn();
+    await running;
   });
 }

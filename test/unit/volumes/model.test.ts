@@ -228,6 +228,20 @@ const found: readonly {
     ] satisfies readonly Step[],
   })),
   {
+    name: 'of two volumes that are published at one target at once, one is',
+    steps: [
+      { do: 'create', v: 'b', kind: 'block', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'create', v: 'c', kind: 'block', size: 1 },
+      { do: 'stage', v: 'c', noatime: false },
+      {
+        do: 'both',
+        first: { do: 'publish', v: 'c', target: 'y', readOnly: true },
+        second: { do: 'publish', v: 'b', target: 'y', readOnly: true },
+      },
+    ],
+  },
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
