@@ -9,6 +9,7 @@ import {
   mountVolume,
   plainSettings,
   scratchNode,
+  testSettings,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
 import {
@@ -123,8 +124,12 @@ for (const ground of snapshotGrounds) {
       ),
       'out-of-range',
     );
-    t.is(await reasonOf(restore(node, 'r', { ...source, id: 'gone.00000000' })), 'not-found');
-    t.is(await reasonOf(restore(node, 'r', { kind: 'volume', id: 'gone.00000000' })), 'not-found');
+    for (const kind of ['snapshot', 'volume'] as const) {
+      const ofThisNode = `gone.${testSettings.nodeTag}`;
+      t.is(await reasonOf(restore(node, 'r', { kind, id: ofThisNode })), 'not-found', kind);
+      // Another node's tag: that one may have it.
+      t.is(await reasonOf(restore(node, 'r', { kind, id: 'gone.00000000' })), 'no-space', kind);
+    }
     t.is(
       await reasonOf(
         restore(node, 'r', source, {
