@@ -1,0 +1,23 @@
+import { mkdir, mkdtemp, open, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { removeAll } from '../helpers/ground.ts';
+import { onNode } from '../helpers/on-node.ts';
+
+onNode('what a test leaves mounted is not removed from below while somebody uses it', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-removed-'));
+  const below = join(directory, 'pool');
+  const path = join(below, 'kept');
+  await mkdir(below);
+  await execa('mount', ['-t', 'tmpfs', 'tmpfs', below]);
+  await writeFile(path, 'kept');
+  const user = await open(path, 'r');
+  try {
+    t.deepEqual(await removeAll(directory), [`${below}, still mounted`]);
+    t.is(await readFile(path, 'utf8'), 'kept');
+  } finally {
+    await user.close();
+    t.deepEqual(await removeAll(directory), []);
+  }
+});
