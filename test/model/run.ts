@@ -27,6 +27,7 @@ import {
   replaceState,
   trimDue as trimDueInModel,
 } from './model.ts';
+import { Neighbour } from './neighbour.ts';
 import { Others } from './others.ts';
 import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
@@ -49,6 +50,7 @@ export async function runSteps(
     kinds: new Map(),
     options,
     others: new Others(subject),
+    neighbour: new Neighbour(subject),
     hasFailedTwice: false,
     made: 0,
   };
@@ -61,6 +63,7 @@ export async function runSteps(
     return await inTime(() => endOf(subject, context));
   } finally {
     await context.others.end(state);
+    await context.neighbour.end();
   }
 }
 
@@ -69,11 +72,12 @@ async function oneStep(
   step: Step,
   context: Context,
 ): Promise<string | undefined> {
-  const { state, others } = context;
+  const { state, others, neighbour } = context;
   const wrong = await new StepRun(subject, context).step(step);
   if (wrong !== undefined) return wrong;
   await noteLosses(subject, state);
-  const differs = (await compare(subject, state)) ?? (await others.missing());
+  const differs =
+    (await compare(subject, state)) ?? (await others.missing()) ?? (await neighbour.forgotten());
   if (differs !== undefined) return differs;
   if (!(await markStaged(subject, context))) return undefined;
   return compareContents(subject, state);
@@ -113,6 +117,7 @@ interface Context {
   readonly kinds: Map<VolumeName, Kind>;
   readonly options: ModelOptions;
   readonly others: Others;
+  readonly neighbour: Neighbour;
   /** A failure may have met what cleans up after another one: the next start does it. */
   hasFailedTwice: boolean;
   /** Marks given so far. */
@@ -136,6 +141,9 @@ class StepRun {
     switch (step.do) {
       case 'restart':
         await this.#restart();
+        return undefined;
+      case 'neighbour':
+        await this.#context.neighbour.toggle();
         return undefined;
       case 'setClock':
         moveClock(state, step.hours);
@@ -344,6 +352,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'takeNumber':
     case 'letGo':
     case 'restart':
+    case 'neighbour':
     case 'setClock':
     case 'trimDue':
       return [];

@@ -87,6 +87,8 @@ export type Step =
    */
   | { readonly do: 'outliving'; readonly call: CallStep; readonly ends: 'done' | 'killed' }
   | { readonly do: 'restart' }
+  /** Another driver of the node, which shares the state folder, starts or ends. */
+  | { readonly do: 'neighbour' }
   /** Somebody sets the node's clock, forwards or back. */
   | { readonly do: 'setClock'; readonly hours: ClockMove }
   /** The periodic trim looks for what is due. */
@@ -294,6 +296,7 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
         ),
       },
       { weight: 1, arbitrary: alone(fc.constant({ do: 'trimDue' as const })) },
+      { weight: 1, arbitrary: alone(fc.constant({ do: 'neighbour' as const })) },
     ),
     { maxLength: 24, size: 'max' },
   )

@@ -9,7 +9,7 @@ import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
-import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
+import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
 import type { FakePrograms } from '../helpers/fake-programs.ts';
@@ -40,6 +40,8 @@ export interface Subject {
   readonly dieAt: (nth: number) => Promise<void>;
   /** The next program outlives its driver; undefined where that cannot be played. */
   readonly outliveNext: FakePrograms['outliveNext'] | undefined;
+  /** Opens another driver with a pool of that name and the same state folder. */
+  readonly openBeside: (pool: string) => Promise<OpenedVolumes>;
   /** The driver stops for ever, wherever it is. */
   readonly kill: () => void;
   /** Starts a new driver on what the old one left. */
@@ -117,14 +119,11 @@ export async function subjectOn(
   let countdown = 0;
   let died = (): void => undefined;
   let kill = (): void => undefined;
-  const open = async (): Promise<OpenedVolumes> => {
-    // Each driver has its own life: the steps of one that is dead stay where they are.
-    let isMine = true;
-    kill = () => {
-      isMine = false;
-      dead = true;
-    };
-    const opened = await openVolumes({
+  const openPool = (
+    { name, directory }: { name: string; directory: string },
+    options: Partial<OpenDeps> = {},
+  ): Promise<OpenedVolumes> =>
+    openVolumes({
       host: node.host,
       log: createLog({ level: 'silent' }),
       ownedBy,
@@ -142,24 +141,37 @@ export async function subjectOn(
       pools: [
         {
           ...poolDefaults,
-          name: 'default',
-          path: join(node.directory, 'pool'),
+          name,
+          path: join(node.directory, directory),
           create: true,
           force: true,
           overcommitPerMille: 1_000_000,
         },
       ],
-      reached: async (point) => {
-        if (isInBackground(point)) return;
-        if (!isMine) await new Promise(() => undefined);
-        if (countdown === 0) return;
-        countdown -= 1;
-        if (countdown > 0) return;
-        kill();
-        died();
-        await new Promise(() => undefined);
-      },
+      ...options,
     });
+  const open = async (): Promise<OpenedVolumes> => {
+    // Each driver has its own life: the steps of one that is dead stay where they are.
+    let isMine = true;
+    kill = () => {
+      isMine = false;
+      dead = true;
+    };
+    const opened = await openPool(
+      { name: 'default', directory: 'pool' },
+      {
+        reached: async (point) => {
+          if (isInBackground(point)) return;
+          if (!isMine) await new Promise(() => undefined);
+          if (countdown === 0) return;
+          countdown -= 1;
+          if (countdown > 0) return;
+          kill();
+          died();
+          await new Promise(() => undefined);
+        },
+      },
+    );
     return opened;
   };
   let opened = await open();
@@ -184,6 +196,7 @@ export async function subjectOn(
       });
     },
     outliveNext: node.outliveNext,
+    openBeside: (name) => openPool({ name, directory: name }),
     kill: () => {
       kill();
     },

@@ -242,6 +242,20 @@ const found: readonly {
     ],
   },
   {
+    name: 'drivers that share a state folder come and go, and forget nothing of each other',
+    steps: [
+      { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+      { do: 'stage', v: 'a', noatime: false },
+      { do: 'neighbour' },
+      { do: 'restart' },
+      { do: 'neighbour' },
+      { do: 'restart' },
+      { do: 'neighbour' },
+      { do: 'neighbour' },
+      { do: 'restart' },
+    ],
+  },
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
