@@ -170,6 +170,30 @@ function inline(
 }
 
 onNode(
+  'an inline volume tells that its filesystem was shut down, also after a restart',
+  async (t) => {
+    const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
+    const sizeBytes = sizeOf.xfs;
+    const input = {
+      ...inline(node, 'csi-shut', { sizeBytes }),
+      capability: capability({ fsType: 'xfs' }),
+    };
+    const readOnly = { ...inline(node, 'csi-read'), readOnly: true };
+    await node.volumes.publishVolume(call(), input);
+    await node.volumes.publishVolume(call(), readOnly);
+    t.deepEqual(await signsOf(node, 'csi-shut'), []);
+    t.deepEqual(await signsOf(node, 'csi-read'), [], 'read-only as it was asked to be');
+    await execa('xfs_io', ['-x', '-c', 'shutdown', input.targetPath]);
+    t.deepEqual(await signsOf(node, 'csi-shut'), ['FilesystemShutdown']);
+    await node.restart();
+    t.deepEqual(await signsOf(node, 'csi-shut'), ['FilesystemShutdown']);
+    for (const { volumeId, targetPath } of [input, readOnly]) {
+      await node.volumes.unpublishVolume(call(), { volumeId, targetPath });
+    }
+  },
+);
+
+onNode(
   'an inline volume that is published again after a reboot keeps its data, also when that fails',
   async (t) => {
     const node = await scratchNode(t);

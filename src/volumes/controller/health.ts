@@ -160,8 +160,10 @@ async function mountSigns(
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
     signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }
-  if (mount === undefined || volume.record.ephemeralTarget !== null) return signs;
-  const wantsReadOnly = staged?.mountFlags.includes('ro') ?? false;
+  if (mount === undefined) return signs;
+  // An inline volume has no notes: its one mount says whether it was asked to be read-only.
+  const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
+  const wantsReadOnly = asked?.includes('ro') ?? false;
   const { superOptions } = mount;
   const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
   if (isReadOnly && !wantsReadOnly) {
