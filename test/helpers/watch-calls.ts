@@ -1,7 +1,10 @@
 /** Records the calls of objects, and makes chosen ones fail or hang. */
 export class Watch {
   readonly calls: { readonly name: string; readonly args: readonly unknown[] }[] = [];
-  readonly #hangs = new Map<string, Promise<void>[]>();
+  readonly #hangs = new Map<
+    string,
+    { readonly released: Promise<void>; readonly met: () => void }[]
+  >();
   #storm: { in: number; times: number; readonly errorOf: (name: string) => Error } | undefined;
   readonly #failures = new Map<string, { readonly error: Error; readonly after: boolean }[]>();
 
@@ -32,13 +35,13 @@ export class Watch {
     this.#storm = { in: nth, times, errorOf };
   }
 
-  /** The next call of that name does nothing until the answer is called. */
-  hangNext(name: string): () => void {
+  /** The next call of that name does nothing until the answer is called; `met` is called when it hangs. */
+  hangNext(name: string, met: () => void = () => undefined): () => void {
     let release = (): void => undefined;
     const released = new Promise<void>((resolve) => {
       release = resolve;
     });
-    this.#hangs.set(name, [...(this.#hangs.get(name) ?? []), released]);
+    this.#hangs.set(name, [...(this.#hangs.get(name) ?? []), { released, met }]);
     return release;
   }
 
@@ -52,7 +55,9 @@ export class Watch {
   #call(name: string, args: readonly unknown[], work: () => unknown): unknown {
     this.calls.push({ name, args });
     const hang = this.#hangs.get(name)?.shift();
-    return hang === undefined ? this.#go(name, work) : hang.then(() => this.#go(name, work));
+    if (hang === undefined) return this.#go(name, work);
+    hang.met();
+    return hang.released.then(() => this.#go(name, work));
   }
 
   #stormFailure(name: string): { error: Error; after: boolean } | undefined {

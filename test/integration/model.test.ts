@@ -60,6 +60,7 @@ async function problemIn(
     },
     // The crash matrix does it with real programs.
     outliveNext: undefined,
+    hangNext: (name, met) => watch.hangNext(name, met),
     clearFailures: () => {
       watch.clearFailures();
     },

@@ -4,6 +4,7 @@ import { VolumeError } from '../../src/errors.ts';
 import { trimDue } from '../../src/volumes/guard/periodic-trim.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
+import { until } from '../helpers/until.ts';
 import {
   compare,
   compareContents,
@@ -161,6 +162,8 @@ class StepRun {
         return this.#dying(step.call, step.at);
       case 'outliving':
         return this.#outliving(step);
+      case 'hanging':
+        return this.#hanging(step);
       case 'both':
         return this.#both(step.first, step.second);
       case 'create':
@@ -252,7 +255,8 @@ class StepRun {
       if (answer !== 'busy' || !this.#message.includes(`(process ${program.pid})`)) {
         return `beside a program answered ${answer} ${this.#message}, must answer busy and name it`;
       }
-      const disturbed = await this.#stagedAgain();
+      const disturbed =
+        (await this.#stagedAgain()) ?? (await compare(this.#subject, this.#context.state));
       if (disturbed !== undefined) return `beside a program: ${disturbed}`;
     } finally {
       await program.end(ends);
@@ -261,15 +265,42 @@ class StepRun {
     return wrong === undefined ? undefined : `after a program (${ends}): ${wrong}`;
   }
 
+  async #hanging({ call: step, name }: Step & { do: 'hanging' }): Promise<string | undefined> {
+    let release = (): void => undefined;
+    const hung = new Promise<'hung'>((resolve) => {
+      release = this.#subject.hangNext(name, () => {
+        resolve('hung');
+      });
+    });
+    const caller = new AbortController();
+    const answered = this.#call(step, caller.signal);
+    try {
+      if ((await Promise.race([answered, hung])) === 'hung') {
+        caller.abort();
+        const answer = await answered;
+        if (answer !== 'cancelled') return `whoever gives up on ${name} is answered ${answer}`;
+        const disturbed = await this.#stagedAgain(volumesOf(step));
+        if (disturbed !== undefined) return `while ${name} hangs: ${disturbed}`;
+      }
+    } finally {
+      release();
+      this.#subject.clearFailures();
+    }
+    const { operations } = this.#subject.opened().domain;
+    await until('the call has ended', () => operations.runningCount === 0, stepBoundMs);
+    const wrong = await this.#plain(step);
+    return wrong === undefined ? undefined : `after ${name} has hung: ${wrong}`;
+  }
+
   /** What is staged is staged once more, which changes nothing. */
-  async #stagedAgain(): Promise<string | undefined> {
+  async #stagedAgain(except: readonly string[] = []): Promise<string | undefined> {
     const { state } = this.#context;
     for (const [v, { staged }] of state.volumes) {
-      if (staged === undefined || staged.isLost === true) continue;
+      if (staged === undefined || staged.isLost === true || except.includes(v)) continue;
       const wrong = await this.#plain({ do: 'stage', v, noatime: staged.noatime });
       if (wrong !== undefined) return `stage ${v}: ${wrong}`;
     }
-    return compare(this.#subject, state);
+    return undefined;
   }
 
   /** Two at once are as one after the other, in either order, or one is told to come again. */
@@ -312,9 +343,10 @@ class StepRun {
     return undefined;
   }
 
-  async #call(step: CallStep): Promise<Answer | `?${string}`> {
+  async #call(step: CallStep, signal?: AbortSignal): Promise<Answer | `?${string}`> {
     try {
-      await makeCall(this.#subject, step, this.#context.kinds);
+      const asked = { ...call(), ...(signal === undefined ? {} : { signal }) };
+      await makeCall(this.#subject, step, { kinds: this.#context.kinds, asked });
       return 'ok';
     } catch (error) {
       this.#message = String(error);
@@ -330,6 +362,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'nthFails':
     case 'dying':
     case 'outliving':
+    case 'hanging':
       return [step.call];
     case 'both':
       return [step.first, step.second];
@@ -359,17 +392,22 @@ function callsOf(step: Step): readonly CallStep[] {
   }
 }
 
+/** Whose locks the call may take. */
+function volumesOf(step: CallStep): readonly string[] {
+  return [...('v' in step ? [step.v] : []), ...('from' in step ? [step.from ?? ''] : [])];
+}
+
 async function makeCall(
   subject: Subject,
   step: CallStep,
-  kinds: Map<VolumeName, Kind>,
+  { kinds, asked }: { kinds: Map<VolumeName, Kind>; asked: ReturnType<typeof call> },
 ): Promise<void> {
   const { volumes } = subject.opened();
   const tag = nodeTag(subject);
   if (step.do === 'snapshot') {
     const settings = { freeze: false };
     const sourceVolumeId = idOf(subject, step.v);
-    await volumes.createSnapshot(call(), {
+    await volumes.createSnapshot(asked, {
       name: subject.nameOf(step.s),
       sourceVolumeId,
       settings,
@@ -378,41 +416,41 @@ async function makeCall(
     return;
   }
   if (step.do === 'deleteSnapshot') {
-    await volumes.deleteSnapshot(call(), snapshotIdFor(subject.nameOf(step.s), tag));
+    await volumes.deleteSnapshot(asked, snapshotIdFor(subject.nameOf(step.s), tag));
     return;
   }
   const volumeId = idOf(subject, step.v);
   const kind = kinds.get(step.v) ?? 'ext4';
   const stagingTargetPath = stagingOf(subject, step.v);
   const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' as const };
-  const asked = kind === 'block' ? capability({ ...mode, kind }) : capability(mode);
+  const wanted = kind === 'block' ? capability({ ...mode, kind }) : capability(mode);
   switch (step.do) {
     case 'create':
-      await createVolume(subject, step, kinds);
+      await createVolume(subject, step, { kinds, asked });
       return;
     case 'delete':
-      await volumes.deleteVolume(call(), volumeId);
+      await volumes.deleteVolume(asked, volumeId);
       return;
     case 'stage': {
       const mountFlags = step.noatime ? ['noatime'] : [];
-      const capability_ = { ...asked, mountFlags };
-      await volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: capability_ });
+      const capability_ = { ...wanted, mountFlags };
+      await volumes.stageVolume(asked, { volumeId, stagingTargetPath, capability: capability_ });
       return;
     }
     case 'unstage':
-      await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+      await volumes.unstageVolume(asked, { volumeId, stagingTargetPath });
       return;
     case 'publish':
-      await volumes.publishVolume(call(), {
+      await volumes.publishVolume(asked, {
         volumeId,
         stagingTargetPath,
         targetPath: targetOf(subject, step.target),
-        capability: asked,
+        capability: wanted,
         readOnly: step.readOnly,
       });
       return;
     case 'unpublish':
-      await volumes.unpublishVolume(call(), {
+      await volumes.unpublishVolume(asked, {
         volumeId,
         targetPath: targetOf(subject, step.target),
       });
@@ -421,8 +459,8 @@ async function makeCall(
     case 'nodeExpand': {
       const range = { requiredBytes: bytesOf(kind, step.size), limitBytes: 0n };
       const input = { volumeId, range };
-      if (step.do === 'expand') await volumes.expandVolume(call(), input);
-      else await volumes.nodeExpandVolume(call(), { ...input, volumePath: stagingTargetPath });
+      if (step.do === 'expand') await volumes.expandVolume(asked, input);
+      else await volumes.nodeExpandVolume(asked, { ...input, volumePath: stagingTargetPath });
       return;
     }
   }
@@ -431,7 +469,7 @@ async function makeCall(
 async function createVolume(
   subject: Subject,
   step: CallStep & { do: 'create' },
-  kinds: Map<VolumeName, Kind>,
+  { kinds, asked }: { kinds: Map<VolumeName, Kind>; asked: ReturnType<typeof call> },
 ): Promise<void> {
   const tag = nodeTag(subject);
   const { from } = step;
@@ -454,7 +492,7 @@ async function createVolume(
     settings: plainSettings,
   });
   if (isNew) kinds.set(step.v, step.kind);
-  await subject.opened().volumes.createVolume(call(), input);
+  await subject.opened().volumes.createVolume(asked, input);
 }
 
 /** Everything is unpublished, unstaged and deleted, and nothing is left. */

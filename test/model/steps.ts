@@ -78,6 +78,8 @@ export type Step =
       readonly errno: string;
       readonly times: number;
     }
+  /** That call of the host hangs within the call, whose caller gives up; others go on. Then it returns, and the call is repeated. */
+  | { readonly do: 'hanging'; readonly call: CallStep; readonly name: string }
   | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
   /** The driver dies at the n-th step of the call, and a new one starts. */
   | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
@@ -196,6 +198,22 @@ const failures: readonly (readonly [string, readonly string[]])[] = [
   ['freezer.freeze', ['EBUSY', 'ETIMEDOUT']],
 ];
 
+/** Of those, what no work in the background calls. */
+const hangs = [
+  'filesystems.ext4.make',
+  'filesystems.ext4.renewUuid',
+  'filesystems.ext4.growMounted',
+  'files.createImage',
+  'files.growImage',
+  'loops.attach',
+  'loops.detach',
+  'mounts.mountDevice',
+  'mounts.bind',
+  'mounts.unmount',
+  'copies.reflink',
+  'freezer.freeze',
+] as const;
+
 const failure: fc.Arbitrary<Failure> = fc.constantFrom(...failures).chain(([name, errnos]) =>
   fc.record({
     name: fc.constant(name),
@@ -281,6 +299,16 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
             do: fc.constant('outliving' as const),
             call: callStep,
             ends: fc.constantFrom('done' as const, 'killed' as const),
+          }),
+        ),
+      },
+      {
+        weight: 2,
+        arbitrary: alone(
+          fc.record({
+            do: fc.constant('hanging' as const),
+            call: callStep,
+            name: fc.constantFrom(...hangs),
           }),
         ),
       },

@@ -35,6 +35,8 @@ export interface Subject {
   readonly failNext: (failure: Failure) => void;
   /** The n-th call of the host from now on fails, and `times - 1` after it. */
   readonly failNth: (nth: number, errno: string, times: number) => void;
+  /** The next call of the host with that name hangs until the answer is called; `met` is called when it does. */
+  readonly hangNext: (name: string, met: () => void) => () => void;
   readonly clearFailures: () => void;
   /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
   readonly dieAt: (nth: number) => Promise<void>;
@@ -64,6 +66,7 @@ export interface Node {
   readonly frozen: Subject['frozen'];
   readonly failNext: Subject['failNext'];
   readonly failNth: Subject['failNth'];
+  readonly hangNext: Subject['hangNext'];
   readonly clearFailures: Subject['clearFailures'];
   readonly outliveNext: Subject['outliveNext'];
 }
@@ -93,6 +96,7 @@ export async function fakeNode(options: {
     failNth: (nth, errno, times) => {
       host.watch.failNth(nth, (name) => new KernelError(name, errno, 'a test'), { times });
     },
+    hangNext: (name, met) => host.watch.hangNext(name, met),
     clearFailures: () => {
       host.watch.clearFailures();
     },
@@ -188,6 +192,7 @@ export async function subjectOn(
     },
     failNext: node.failNext,
     failNth: node.failNth,
+    hangNext: node.hangNext,
     clearFailures: node.clearFailures,
     dieAt: (nth) => {
       countdown = nth;

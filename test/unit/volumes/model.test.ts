@@ -256,6 +256,27 @@ const found: readonly {
     ],
   },
   {
+    name: 'what hangs in the kernel for one volume stops no other, and is repeated when it has returned',
+    steps: [
+      { do: 'create', v: 'b', kind: 'xfs', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      {
+        do: 'hanging',
+        call: { do: 'create', v: 'a', kind: 'ext4', size: 1 },
+        name: 'filesystems.ext4.make',
+      },
+      { do: 'hanging', call: { do: 'stage', v: 'a', noatime: false }, name: 'loops.attach' },
+      {
+        do: 'hanging',
+        call: { do: 'publish', v: 'a', target: 'x', readOnly: false },
+        name: 'mounts.bind',
+      },
+      { do: 'hanging', call: { do: 'snapshot', s: 's', v: 'a' }, name: 'freezer.freeze' },
+      { do: 'hanging', call: { do: 'unpublish', v: 'a', target: 'x' }, name: 'mounts.unmount' },
+      { do: 'hanging', call: { do: 'unstage', v: 'a' }, name: 'loops.detach' },
+    ],
+  },
+  {
     name: 'a copy is of the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
