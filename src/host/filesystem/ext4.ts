@@ -161,7 +161,7 @@ export class Ext4 implements Filesystem {
 
   /**
    * By e2fsck -fp and resize2fs, each with an undo log beside the image: resize2fs that is killed at any of its writes leaves
-   * what e2fsck -p refuses (ADR 0011).
+   * what e2fsck -p refuses (ADR 0010).
    */
   async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
