@@ -105,7 +105,8 @@ onNode('losetup -d of devices in use takes nothing away while the driver runs', 
     await scene.writeMark('b', 'SECRET-OF-B');
     t.is(await scene.markAt('a'), 'MARK-OF-A');
     await scene.write('f', 'still there');
-    // The driver dies, and with it whatever it held.
+    // The driver takes the detach back at its next look. Then it dies, and with it whatever it held.
+    await until('a is a normal device again', async () => !(await autoclearOf(device)), 5_000);
     await scene.world.driver.kill();
     await scene.world.start();
     t.is((await scene.devicesOf('a')).length, 1);
