@@ -31,7 +31,7 @@ export async function requireNoProgram(imagePath: string): Promise<void> {
   try {
     await closeHandle(await openLocked(imagePath, 'shared'), imagePath);
   } catch (error) {
-    if (!hasErrno(error, 'ENOENT')) throw error;
+    if (!hasErrno(error, 'ENOENT', 'ENOTDIR')) throw error;
   }
 }
 

@@ -108,3 +108,9 @@ test('a program keeps the lock when the process that locked the image is killed'
   );
   t.pass();
 });
+
+test('what is not there, or lies below a file, has no program', async (t) => {
+  const image = await imageOf(t);
+  await t.notThrowsAsync(requireNoProgram(`${image}.other`));
+  await t.notThrowsAsync(requireNoProgram(join(image, 'disk.img')));
+});
