@@ -290,10 +290,13 @@ export interface Mounts {
   /**
    * Thaws what is mounted there when it is its filesystem's last mount here (EINVAL is fine; unmounting one of several
    * leaves a snapshot's freeze alone), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some hundred
-   * milliseconds, unless it is to be tried once. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing
-   * to do.
+   * milliseconds. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing to do. `keepFrozen`: nothing is
+   * thawed, which is the caller's to do, or the filesystem lives on unseen.
    */
-  unmount(target: string, options?: TargetOptions & { readonly once?: boolean }): Promise<void>;
+  unmount(
+    target: string,
+    options?: TargetOptions & { readonly keepFrozen?: boolean },
+  ): Promise<void>;
   /**
    * Makes the last component of a target, a directory or an empty file, unless it is there; its parent must exist.
    * KernelError ENOTDIR or EISDIR when something of the other kind is there, ELOOP for a symlink.
@@ -468,7 +471,8 @@ export interface Freezer {
   /**
    * FIFREEZE on every target, in parallel, after checking that each is the filesystem of its device. All or none: on a
    * failure what was frozen is thawed. KernelError EBUSY: somebody else froze it; ENODEV: not the device's filesystem;
-   * ETIMEDOUT: it did not come to rest in time. The child thaws by itself after `boundMs`.
+   * ETIMEDOUT: it did not come to rest in time. The child thaws by itself after `boundMs`. A target can be unmounted meanwhile:
+   * its filesystem then lives on until the thaw.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],

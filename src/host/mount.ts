@@ -91,13 +91,14 @@ async function unmount(
   target: string,
   options: Parameters<Mounts['unmount']>[1] = {},
 ): Promise<void> {
-  const giveUpAt = performance.now() + (options.once === true ? 0 : busyBoundMs);
+  const giveUpAt = performance.now() + busyBoundMs;
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
     const look = await findWithOthers(target);
     if (look === undefined) return;
     try {
       await withParent(target, options, async (path) => {
-        if (look.others.length === 0) await thawLastMount(look.found, path);
+        const isLast = look.others.length === 0;
+        if (isLast && options.keepFrozen !== true) await thawLastMount(look.found, path);
         await umount2(path, constants.UMOUNT_NOFOLLOW, target);
       });
       return;

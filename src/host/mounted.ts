@@ -1,15 +1,17 @@
+import { closeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import {
-  closeHandle,
+  descriptorPath,
   fsCall,
   majorMinorOf,
   openFlags,
   openHandle,
+  withNumber,
   withOpen,
 } from './descriptor.ts';
 import { KernelError } from './errors.ts';
 import type { LoopDevice } from './host.ts';
-import { readKernelText } from './kernel.ts';
+import { openTreeClone, readKernelText } from './kernel.ts';
 import { readMounts } from './mountinfo.ts';
 
 /**
@@ -28,16 +30,17 @@ export async function withMounted<T>(
   });
 }
 
-/** The same for the caller to close. */
-export async function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
-  const handle = await openHandle(target, openFlags.directory);
-  try {
-    await checkIsOn(handle, target, device);
-    return handle;
-  } catch (error) {
-    await closeHandle(handle, target);
-    throw error;
-  }
+/**
+ * The same for the caller to close, through a mount of its own that no path leads to and that ends with the handle. It keeps
+ * the filesystem alive, and nobody from unmounting `target`.
+ */
+export function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
+  return withMounted(target, device, async ({ fd }) => {
+    const tree = await openTreeClone(descriptorPath(fd), closeSync);
+    return withNumber(tree, { isPlace: true }, () =>
+      openHandle(descriptorPath(tree), openFlags.directoryThere),
+    );
+  });
 }
 
 type DeviceName = Pick<LoopDevice, 'path' | 'majorMinor'>;

@@ -1,10 +1,10 @@
 import { VolumeError } from '../errors.ts';
-import { hasErrno, KernelError } from '../host/errors.ts';
+import { hasErrno } from '../host/errors.ts';
 import type { Host, LoopDevice, MountUser, TargetOptions } from '../host/host.ts';
 
 /**
- * Unmounts the topmost mount at `target`. Throws `wrong-state` when it is in use, and names what uses it. `wasFrozen`: its pool is
- * nearly full and its writers go on until the call has ended, so there is one attempt, after which nothing is looked up.
+ * Unmounts the topmost mount at `target`. Throws `wrong-state` when it is in use, and names what uses it. `isFrozen`: by the
+ * space guard, which thaws it when the caller asks for that; were it thawed for an unmount that fails, its writers would fill the pool.
  */
 export async function unmountVolume(
   host: Host,
@@ -12,23 +12,23 @@ export async function unmountVolume(
     readonly volumeId: string;
     readonly target: string;
     readonly options: TargetOptions;
-    readonly wasFrozen?: boolean;
+    readonly isFrozen: boolean;
   },
 ): Promise<void> {
-  const { volumeId, target, options, wasFrozen = false } = asked;
+  const { volumeId, target, options, isFrozen } = asked;
   try {
-    await host.mounts.unmount(target, wasFrozen ? { ...options, once: true } : options);
+    await host.mounts.unmount(target, { ...options, keepFrozen: isFrozen });
   } catch (error) {
-    if (wasFrozen || !hasErrno(error, 'EBUSY')) throw error;
+    if (!hasErrno(error, 'EBUSY')) throw error;
     const named = await explainBusy(host, { volumeId, target, cause: error });
     throw named ?? error;
   }
 }
 
 /** What keeps the volume's mount at `target` from being unmounted, as far as it can be seen; undefined when nothing is seen. */
-export async function explainBusy(
+async function explainBusy(
   host: Host,
-  { volumeId, target, cause }: { volumeId: string; target: string; cause?: unknown },
+  { volumeId, target, cause }: { volumeId: string; target: string; cause: unknown },
 ): Promise<VolumeError | undefined> {
   const table = await host.mounts.list();
   const top = table.findLast((mount) => mount.target === target);
@@ -39,14 +39,13 @@ export async function explainBusy(
     return new VolumeError(
       'wrong-state',
       `${what}: ${below.join(', ')} is mounted below it; unmount that first`,
+      { cause },
     );
   }
   const users = await host.users.ofMounts([top]).catch(() => []);
   if (users.length === 0) return undefined;
-  // Nothing was tried where nobody failed; the reason is the same.
-  const reason = cause ?? new KernelError('umount', 'EBUSY', target);
   const message = `${what}: it is in use by ${usersText(users)}; end those processes, then try again`;
-  return new VolumeError('wrong-state', message, { cause: reason });
+  return new VolumeError('wrong-state', message, { cause });
 }
 
 /** ` by postgres (1234)`, or nothing when no user is seen: behind "in use". */

@@ -188,6 +188,9 @@ function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
         live.frozen = true;
         frozen.push(() => {
           live.frozen = false;
+          // It may have been unmounted meanwhile.
+          const thawed = kernel.find(device);
+          if (thawed?.live === live) kernel.settle(thawed);
         });
       }
       let expired = false;

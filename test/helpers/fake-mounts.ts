@@ -73,7 +73,7 @@ export class FakeMounts implements Mounts {
     });
   }
 
-  async unmount(target: string, options: TargetOptions = {}): Promise<void> {
+  async unmount(...[target, options = {}]: Parameters<Mounts['unmount']>): Promise<void> {
     const found = await this.#find(target);
     if (found === undefined) return;
     await withParent(target, options, () => Promise.resolve());
@@ -84,7 +84,8 @@ export class FakeMounts implements Mounts {
     mounts.splice(mounts.indexOf(found), 1);
     const device = found.device === undefined ? undefined : this.#kernel.devices.get(found.device);
     if (device === undefined) return;
-    if (this.#kernel.mountsOf(device).length === 0 && device.live !== undefined)
+    const isLast = this.#kernel.mountsOf(device).length === 0;
+    if (isLast && options.keepFrozen !== true && device.live !== undefined)
       device.live.frozen = false;
     this.#kernel.settle(device);
   }

@@ -16,6 +16,7 @@ export interface FrozenVolumesDeps {
 
 interface Frozen {
   readonly pool: Pool;
+  readonly guarded: Guarded;
   /** More than one when somebody else had thawed it and it was frozen again. */
   readonly freezes: Freeze[];
   readonly timer: NodeJS.Timeout;
@@ -131,6 +132,7 @@ export class FrozenVolumes {
     const nowMs = performance.now();
     this.#frozen.set(id, {
       pool,
+      guarded,
       freezes: [freeze],
       timer,
       sinceMs: nowMs,
@@ -175,9 +177,11 @@ export class FrozenVolumes {
     });
   }
 
-  /** All of one pool, or of every pool. */
-  async thawAll(why: string, of?: Pool): Promise<void> {
-    const wanted = [...this.#frozen].filter(([, { pool }]) => of === undefined || pool === of);
+  /** All of one pool but these, or of every pool. */
+  async thawAll(why: string, of?: Pool, except: ReadonlySet<string> = new Set()): Promise<void> {
+    const wanted = [...this.#frozen].filter(
+      ([id, { pool }]) => (of === undefined || pool === of) && !except.has(id),
+    );
     await Promise.all(wanted.map(([id]) => this.thaw(id, why)));
   }
 
@@ -195,11 +199,16 @@ export class FrozenVolumes {
   }
 
   async #thaw(volumeId: string, frozen: Frozen, why: string): Promise<void> {
-    const { log } = this.#deps;
+    const { host, log } = this.#deps;
     // An earlier one of several was ended by somebody else, which is known.
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
     const last = ends.at(-1);
     if (last?.status === 'rejected') {
+      const { record, device } = frozen.guarded;
+      // The child died, and what it had frozen is mounted no more.
+      if (record.fsType !== null) {
+        await host.mounts.thawUnseen(device, record.fsType).catch(() => undefined);
+      }
       log.error({ volumeId, why, problem: messageOf(last.reason) }, 'a thaw was not confirmed');
       return;
     }

@@ -1,5 +1,4 @@
 import { messageOf } from '../../errors.ts';
-import { explainBusy } from '../busy-mount.ts';
 import type { Pool } from '../pools/pool.ts';
 import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
 import { findGuarded, type Guarded } from './space-guarded.ts';
@@ -19,7 +18,7 @@ const lookUpEveryMs = 1_000;
  * Keeps an overcommitted pool from breaking its volumes (docs/operations.md, "A pool runs full"): below the second watermark
  * it trims, below the first it freezes the filesystems of thin volumes, so that their writers wait instead of losing data,
  * and thaws them when there is free space again. Each look freezes every thin volume that is mounted then, so a thaw for a call lasts only as
- * long as the call. A freeze ends at its limit, and at SIGTERM; it is held by the freezer's child, so a killed driver thaws
+ * long as the call, and an unmount needs none. A freeze ends at its limit, and at SIGTERM; it is held by the freezer's child, so a killed driver thaws
  * too. Raw block volumes cannot be frozen.
  */
 export class SpaceGuard {
@@ -64,21 +63,18 @@ export class SpaceGuard {
   }
 
   /**
-   * Gives the volume's mounts to a call that holds its lock: no trim has them open, and nothing is frozen. What is mounted when
-   * the call has ended is frozen again by the next look. With `unmounting`, a path that processes have files open at stays
-   * frozen, since that unmount can only fail: throws `wrong-state`, which names them. Answers whether it had been frozen.
+   * Gives the volume's mounts to a call that holds its lock and unmounts: no trim, freeze or thaw that is under way has them open.
+   * Answers whether it is frozen, and so stays: the unmount is to keep that, and `release` follows when nothing is mounted any more.
    */
-  async release(volumeId: string, unmounting: readonly string[] = []): Promise<boolean> {
+  async giveWay(volumeId: string): Promise<boolean> {
     await this.#deps.trims.giveWay(volumeId);
     await this.#frozen.settled(volumeId);
-    if (this.#frozen.since(volumeId) === undefined) return false;
-    const { host } = this.#deps;
-    for (const target of unmounting) {
-      const busy = await explainBusy(host, { volumeId, target });
-      if (busy !== undefined) throw busy;
-    }
-    await this.#frozen.thaw(volumeId, 'a call changes its mounts');
-    return true;
+    return this.#frozen.since(volumeId) !== undefined;
+  }
+
+  /** The same, and thaws. What is mounted when the call has ended is frozen again by the next look. */
+  async release(volumeId: string): Promise<void> {
+    if (await this.giveWay(volumeId)) await this.#frozen.thaw(volumeId, 'a call needs it');
   }
 
   /** The volume is mounted nowhere any more: its next mount is guarded like any other. */
@@ -129,7 +125,10 @@ export class SpaceGuard {
 
   async #act(pool: Pool, freeBytes: bigint, marks: Watermarks): Promise<void> {
     const guarded = await this.#lookUp(pool);
-    this.#frozen.forgetExpiredIn(pool, new Set(guarded.map(({ record }) => record.id)));
+    const mounted = new Set(guarded.map(({ record }) => record.id));
+    this.#frozen.forgetExpiredIn(pool, mounted);
+    // Unmounted by somebody else: its filesystem lives on as long as the freeze.
+    await this.#frozen.thawAll('it is mounted no more', pool, mounted);
     if (freeBytes < marks.freezeBytes) this.#freezeAll(pool, guarded, freeBytes);
     else if (freeBytes < marks.trimBytes) this.#trimSoon(pool, guarded);
     for (const one of guarded) this.#frozen.check(one);

@@ -84,12 +84,12 @@ async function underLock(
 async function unmountOwn(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
   const path = ownPathOf(domain, volume.record.id);
   const volumeId = volume.record.id;
-  const wasFrozen = await domain.guard.release(volumeId, [path]);
+  const isFrozen = await domain.guard.giveWay(volumeId);
   for (const mount of present.mounts) {
     if (mount.target !== path) continue;
     try {
       const options = targetOptions(domain, path);
-      await unmountVolume(domain.host, { volumeId, target: path, options, wasFrozen });
+      await unmountVolume(domain.host, { volumeId, target: path, options, isFrozen });
     } catch (error) {
       if (hasErrno(error, 'EBUSY')) throw inUse(volumeId, `something has ${path} open`);
       throw error;
@@ -102,6 +102,7 @@ async function unmountOwn(domain: Domain, volume: FoundVolume, present: Attachme
 async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
   const { devices, mounts } = await attachmentOf(domain, volume);
+  if (mounts.length === 0) await domain.guard.release(id);
   // Mounts that are left are CSI's; its unstage detaches.
   for (const device of mounts.length > 0 ? [] : devices) {
     if (await staysInUse(domain, device)) {

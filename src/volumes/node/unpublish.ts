@@ -48,12 +48,12 @@ interface Unpublished {
 async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
-  const wasFrozen = await domain.guard.release(id, [targetPath]);
   const present = await remainsOf(domain, volume, targetPath);
   await requireNotStaging(domain, volume, { targetPath, present });
-  await unmountTarget(domain, present, { id, wasFrozen, ...input });
+  await unmountTarget(domain, present, { id, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
+    await domain.guard.release(id);
     await domain.reached('ephemeral:unmounted');
     // Another target than its own tells nothing of it.
     if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
@@ -91,7 +91,7 @@ async function unpublishUnknown(
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
   const { targetPath } = input;
   const present = await remainsByMark(domain, ids, { path: targetPath, asked: [targetPath] });
-  await unmountTarget(domain, present, { id: volumeId, wasFrozen: false, ...input });
+  await unmountTarget(domain, present, { id: volumeId, ...input });
   const { devices, mounts } = await attachmentTo(domain, present.devices);
   for (const device of devices) {
     if (mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device))) continue;
@@ -104,9 +104,10 @@ async function unpublishUnknown(
 async function unmountTarget(
   domain: Domain,
   present: Attachment,
-  input: Unpublished & { id: string; wasFrozen: boolean },
+  input: Unpublished & { id: string },
 ): Promise<void> {
-  const { id, targetPath, wasFrozen } = input;
+  const { id, targetPath } = input;
+  const isFrozen = await domain.guard.giveWay(id);
   const isOurs = (mount: Mount): boolean =>
     [...present.mounts, ...present.lost].some((one) => one.id === mount.id);
   // Stacked mounts come off one by one, the topmost first.
@@ -118,7 +119,7 @@ async function unmountTarget(
       );
     }
     const options = targetOptions(domain, targetPath);
-    await unmountVolume(domain.host, { volumeId: id, target: targetPath, options, wasFrozen });
+    await unmountVolume(domain.host, { volumeId: id, target: targetPath, options, isFrozen });
   }
   await domain.reached('unpublish:unmounted');
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);

@@ -31,7 +31,7 @@ export async function unstageVolume(
       asked: [join(path, stagedNode)],
     });
     const present = await endTemporaryMounts(domain, remains);
-    return unmountAndDetach(domain, present, { volume, id: volumeId, path, wasFrozen: false });
+    return unmountAndDetach(domain, present, { volume, id: volumeId, path });
   });
 }
 
@@ -94,8 +94,7 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
       published.map(({ targetPath }) => targetPath),
     );
   }
-  const wasFrozen = await domain.guard.release(id, [path]);
-  await unmountAndDetach(domain, present, { volume, id, path, wasFrozen });
+  await unmountAndDetach(domain, present, { volume, id, path });
   domain.guard.forget(id);
   // Never staged, there is nothing to forget.
   if (staged !== null || notes.published.length > 0) {
@@ -108,17 +107,18 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
 async function unmountAndDetach(
   domain: Domain,
   present: Attachment,
-  input: { volume: FoundVolume | undefined; id: string; path: string; wasFrozen: boolean },
+  input: { volume: FoundVolume | undefined; id: string; path: string },
 ): Promise<void> {
-  const { volume, id, path, wasFrozen } = input;
+  const { volume, id, path } = input;
   const node = join(path, stagedNode);
   const targets = [path, node];
   const there = [...present.mounts, ...present.lost];
+  const isFrozen = await domain.guard.giveWay(id);
   // Stacked mounts come off one by one.
   for (const { target } of there) {
     if (targets.includes(target)) {
       const options = targetOptions(domain, target);
-      await unmountVolume(domain.host, { volumeId: id, target, options, wasFrozen });
+      await unmountVolume(domain.host, { volumeId: id, target, options, isFrozen });
     }
   }
   if (volume?.record.kind === 'block' || there.some(({ target }) => target === node)) {
@@ -135,6 +135,7 @@ async function unmountAndDetach(
       );
     }
   }
+  await domain.guard.release(id);
   for (const device of present.devices) {
     // Somebody else reads the image, a backup for example: that is theirs to end.
     if (device.readOnly && !isMarked(device)) continue;

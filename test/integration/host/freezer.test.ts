@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../../src/host/errors.ts';
 import type { FsType, LoopDevice } from '../../../src/host/host.ts';
@@ -123,6 +123,30 @@ onNode(
     });
   },
 );
+
+onNode('what is frozen can be unmounted, and its device is free once it is thawed', async (t) => {
+  await onScratch(t, async (scratch) => {
+    for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
+      await onVolume(scratch, fsType, async (target, device) => {
+        const { freezer, mounts, loops } = scratch.host;
+        await writeFile(join(target, 'file'), 'written before');
+        const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+        const file = await open(join(target, 'file'));
+        const error = await t.throwsAsync(mounts.unmount(target, { keepFrozen: true }));
+        t.true(hasErrno(error, 'EBUSY'), 'who has a file open keeps it busy, the freeze does not');
+        await file.close();
+        await mounts.unmount(target, { keepFrozen: true });
+        t.is(await mounts.at(target), undefined);
+        t.true(await loops.isInUse(device), 'it lives on');
+        await freeze.thaw();
+        t.false(await loops.isInUse(device), fsType);
+        const options = { fsType, options: scratch.host.filesystems[fsType].mountOptions };
+        await mounts.mountDevice(device.path, target, options);
+        t.is(await readFile(join(target, 'file'), 'utf8'), 'written before');
+      });
+    }
+  });
+});
 
 onNode('a killed driver thaws at once: the writer goes on', async (t) => {
   await onScratch(t, async (scratch) => {

@@ -53,10 +53,10 @@ export const guard: Kind = {
       red: ['volumes/guard/space-guard'],
     },
     {
-      name: 'a frozen volume is thawed for an unmount that can only fail',
+      name: 'a frozen volume is thawed for an unmount that can fail',
       file: 'volumes/guard/space-guard.ts',
-      text: 'if (busy !== undefined) throw busy;',
-      by: '',
+      text: 'return this.#frozen.since(volumeId) !== undefined;',
+      by: lines("await this.#frozen.thaw(volumeId, 'a call needs it');", '    return false;'),
       red: ['volumes/guard/space-guard'],
     },
     {

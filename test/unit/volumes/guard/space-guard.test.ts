@@ -103,32 +103,62 @@ async function untilLooked({ node }: Awaited<ReturnType<typeof guardedNode>>): P
   await until('the guard has looked again', () => looks() > before + 3, 20_000);
 }
 
-for (const [name, end] of [
-  ['unpublish', ({ volumes, at }) => volumes.unpublishVolume(call(), at)],
-  [
-    'expand',
-    ({ volumes, at }) =>
-      volumes.nodeExpandVolume(call(), {
-        volumeId: at.volumeId,
-        volumePath: at.stagingTargetPath,
-        range: { requiredBytes: 1n, limitBytes: 0n },
-      }),
-  ],
-] as const satisfies readonly (readonly [
-  string,
-  (on: Awaited<ReturnType<typeof guardedNode>>) => Promise<unknown>,
-])[]) {
-  test(`${name} ends a freeze, and what is mounted still is frozen again when it has ended`, async (t) => {
-    const on = await guardedNode(t);
-    on.leave(tooFew);
-    await on.untilFrozen();
-    const thaws = on.log.filter(({ msg }) => msg === 'thawed').length;
-    await end(on);
-    t.is(on.log.filter(({ msg }) => msg === 'thawed').length, thaws + 1);
-    await on.untilFrozen();
-    t.false(on.domain.guard.isExpired(on.at.volumeId), 'its writers may wait their time anew');
-  });
+function thawsOf({ log }: Awaited<ReturnType<typeof guardedNode>>): number {
+  return log.filter(({ msg }) => msg === 'thawed').length;
 }
+
+test('expand ends a freeze, and what is mounted still is frozen again when it has ended', async (t) => {
+  const on = await guardedNode(t);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  await on.volumes.nodeExpandVolume(call(), {
+    volumeId: on.at.volumeId,
+    volumePath: on.at.stagingTargetPath,
+    range: { requiredBytes: 1n, limitBytes: 0n },
+  });
+  t.is(thawsOf(on), 1);
+  await on.untilFrozen();
+  t.false(on.domain.guard.isExpired(on.at.volumeId), 'its writers may wait their time anew');
+});
+
+test('unpublish thaws nothing: the volume is staged still', async (t) => {
+  const on = await guardedNode(t);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  await on.volumes.unpublishVolume(call(), on.at);
+  t.is(await on.node.host.mounts.at(on.at.targetPath), undefined);
+  t.true(on.isFrozen());
+  t.is(thawsOf(on), 0);
+});
+
+test('what somebody else unmounted while it was frozen is thawed, so that its device is free', async (t) => {
+  const on = await guardedNode(t);
+  await on.volumes.unpublishVolume(call(), on.at);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  await on.node.host.mounts.unmount(on.at.stagingTargetPath, { keepFrozen: true });
+  await on.untilThawed();
+  await on.volumes.unstageVolume(call(), on.at);
+  t.deepEqual(await on.node.host.loops.list(), []);
+});
+
+test('a thaw that is not confirmed, of what is mounted no more, is made without its mount', async (t) => {
+  const on = await guardedNode(t);
+  const { freezer } = on.node.host;
+  const freeze = freezer.freeze.bind(freezer);
+  freezer.freeze = async (...asked) => {
+    const made = await freeze(...asked);
+    return {
+      ...made,
+      thaw: () => Promise.reject(new KernelError('freeze', 'ECHILD', 'a test')),
+    };
+  };
+  await on.volumes.unpublishVolume(call(), on.at);
+  on.leave(tooFew);
+  await on.untilFrozen();
+  await on.volumes.unstageVolume(call(), on.at);
+  t.deepEqual(await on.node.host.loops.list(), []);
+});
 
 for (const [name, end, path] of [
   ['unpublish', ({ volumes, at }) => volumes.unpublishVolume(call(), at), 'targetPath'],
@@ -148,10 +178,7 @@ for (const [name, end, path] of [
     t.is(error?.reason, 'wrong-state');
     t.regex(error?.message ?? '', /in use by holder \(4711\)/);
     t.true(on.isFrozen());
-    t.false(
-      on.log.some(({ msg }) => msg === 'thawed'),
-      'its writers wrote nothing meanwhile',
-    );
+    t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
     await release();
     await end(on);
   });
@@ -163,7 +190,8 @@ for (const [name, end, path] of [
     await on.untilFrozen();
     on.node.host.failNext('mounts.unmount', new KernelError('umount', 'EBUSY', 'a test'));
     await t.throwsAsync(end(on), { instanceOf: VolumeError });
-    await on.untilFrozen();
+    t.true(on.isFrozen());
+    t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
     t.false(on.domain.guard.isExpired(on.at.volumeId));
     const signs = await on.volumes.volumeHealth(call(), on.at.volumeId);
     t.true(
@@ -227,13 +255,14 @@ test('a thick volume, which takes nothing more of its pool, is not guarded', asy
 });
 
 test('unstage ends a freeze', async (t) => {
-  const { volumes, at, leave, untilFrozen, domain } = await guardedNode(t);
+  const { node, volumes, at, leave, untilFrozen, domain } = await guardedNode(t);
   await volumes.unpublishVolume(call(), at);
   leave(tooFew);
   await untilFrozen();
   await volumes.unstageVolume(call(), at);
   t.is(domain.guard.frozenSince(at.volumeId), undefined);
   t.is(domain.guard.frozenCount, 0);
+  t.deepEqual(await node.host.loops.list(), []);
 });
 
 test('a mount is taken away only when a thaw that is under way has ended, since the freezer has it open', async (t) => {
