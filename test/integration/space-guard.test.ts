@@ -124,7 +124,7 @@ for (const fsType of fsTypes) {
   );
 }
 
-onNode('a freeze ends at its bound, at unpublish, and when the driver stops', async (t) => {
+onNode('a freeze ends at its bound, at unstage, and when the driver stops', async (t) => {
   const node = await scratchNode(t, {
     ground: 'ext4',
     groundBytes: GiB,
@@ -145,7 +145,7 @@ onNode('a freeze ends at its bound, at unpublish, and when the driver stops', as
   await until('both stand still', () => node.domain.guard.frozenCount === 2);
 
   await unmountVolume(node, b.id, b.paths);
-  t.is(node.domain.guard.frozenSince(b.id), undefined, 'unpublish thaws');
+  t.is(node.domain.guard.frozenSince(b.id), undefined, 'unstage thaws');
   await until('the bound has passed', () => node.domain.guard.isExpired(a.id));
   const file = await open(join(a.paths.targetPath, 'after'), 'w');
   await file.writeFile('written on');
