@@ -1,9 +1,10 @@
 import { mkdtemp, readFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import * as v from 'valibot';
+import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -51,13 +52,6 @@ const reportShape = v.array(
   }),
 );
 
-/** Where `scripts/bootstrap test` puts it. */
-function sanityProgram(): string {
-  const { LOOPCSI_CACHE, XDG_CACHE_HOME } = process.env;
-  const cache = LOOPCSI_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'loopcsi');
-  return join(cache, 'bin', 'csi-sanity');
-}
-
 async function runSanity(
   t: ExecutionContext,
   run: {
@@ -80,7 +74,7 @@ async function runSanity(
   t.teardown(() => driver.stop());
   const report = join(directory, 'report.json');
   const result = await execa(
-    sanityProgram(),
+    csiSanityProgram(),
     [
       `--csi.endpoint=unix://${driver.endpoint}`,
       `--csi.stagingdir=${join(directory, 'staging')}`,

@@ -14,7 +14,8 @@ export const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 const keptEntries = 2;
 const freshMs = 3_600_000;
 
-function cacheRoot(): string {
+/** Where it all lies; `scripts/bootstrap` uses the same directory. */
+export function cacheRoot(): string {
   const cacheHome = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
   return process.env['LOOPCSI_CACHE'] || join(cacheHome, 'loopcsi');
 }

@@ -1,0 +1,29 @@
+/** What the other suites of the machine rest on. */
+import { readFile } from 'node:fs/promises';
+import test from 'ava';
+import { execa } from 'execa';
+import { makeRealHost } from '../../../src/host/real-host.ts';
+import { checkMachine } from '../../../src/volumes/admin/doctor-machine.ts';
+
+test('the doctor finds nothing to complain of', async (t) => {
+  const findings = await checkMachine(makeRealHost());
+  t.deepEqual(
+    findings.filter(({ state }) => state !== 'ok'),
+    [],
+  );
+});
+
+test('root has CAP_SYS_RESOURCE, so ext4 grows in use', (t) => {
+  t.true(makeRealHost().facts.canGrowExt4Online);
+});
+
+test('cgroups are of version 2, with a controller of I/O', async (t) => {
+  t.regex(await readFile('/sys/fs/cgroup/cgroup.subtree_control', 'utf8'), /\bio\b/);
+});
+
+test('the kernel has the device-mapper targets of bad disks and power cuts', async (t) => {
+  const modules = ['dm_mod', 'dm_delay', 'dm_flakey', 'dm_log_writes'];
+  await execa('modprobe', ['--all', ...modules]);
+  const loaded = await readFile('/proc/modules', 'utf8');
+  for (const name of modules) t.regex(loaded, new RegExp(`^${name} `, 'm'), name);
+});

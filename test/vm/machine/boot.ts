@@ -1,0 +1,230 @@
+/** Boots a machine with QEMU, follows what it writes, and ends it. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { attempt } from '../../../scripts/command.ts';
+import { findCrash, Lines, progressOf } from './console.ts';
+import { withParent } from './contained.ts';
+import type { MachineFiles } from './make.ts';
+
+/** A running machine. */
+export interface Boot {
+  /** Resolves when QEMU has ended, however it did. */
+  readonly ended: Promise<End>;
+  /** SIGKILL to QEMU: what the machine had not made durable is lost. Returns when it has ended. */
+  cutPower(): Promise<void>;
+}
+
+/** How a machine ended. */
+export type End =
+  | { readonly kind: 'job-ended'; readonly exitCode: number; readonly seconds: number }
+  | { readonly kind: 'power-cut' }
+  | { readonly kind: 'crashed'; readonly line: string }
+  | { readonly kind: 'never-up' | 'broke-off' | 'aborted'; readonly console: string };
+
+export interface AttachedDisk {
+  readonly name: string;
+  readonly image: string;
+  readonly cache: string;
+}
+
+export interface BootOptions {
+  readonly machine: MachineFiles;
+  readonly payload: string;
+  readonly disks: readonly AttachedDisk[];
+  readonly memoryMiB: number;
+  readonly kernelArguments: readonly string[];
+  /** Everything of this boot lies here: sockets, console, what it hands out. It must exist. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}
+
+export interface Job {
+  readonly argv: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** Emulated, it takes five seconds on an idle computer. */
+const upWithinMs = 180_000;
+const outBytes = '2G';
+const jobBytes = 1024 * 1024;
+
+const fileOf = (options: BootOptions, name: string): string => join(options.directory, name);
+
+/** Starts it with a job. What that prints is given to `onLine`. */
+export async function bootJob(
+  options: BootOptions,
+  job: Job,
+  onLine: (line: string) => void,
+): Promise<Boot> {
+  await writeJob(options, job);
+  let exitCode: number | undefined;
+  let isUp = false;
+  const startedAtMs = Date.now();
+  const lines = new Lines((line) => {
+    const progress = progressOf(line);
+    if (progress === undefined) return onLine(line);
+    if (progress.kind === 'up') isUp = true;
+    else exitCode = progress.exitCode;
+  });
+  const server = await listen(fileOf(options, 'job.sock'), lines);
+  const consoleFile = fileOf(options, 'console');
+  const log = await open(consoleFile, 'w');
+  const child = startQemu(
+    options,
+    ['-serial', 'stdio', ...jobPort(options)],
+    ['ignore', log.fd, log.fd],
+  );
+  await log.close();
+  let isCut = false;
+  const kill = (): void => void child.kill('SIGKILL');
+  const upTimer = setTimeout(() => {
+    if (!isUp) kill();
+  }, upWithinMs);
+  options.signal.addEventListener('abort', kill, { once: true });
+  if (options.signal.aborted) kill();
+  const end = async (): Promise<End> => {
+    await once(child, 'close');
+    clearTimeout(upTimer);
+    options.signal.removeEventListener('abort', kill);
+    await close(server);
+    lines.end();
+    const text = await readFile(consoleFile, 'utf8');
+    const crash = findCrash(text);
+    const tail = text.slice(-4000);
+    if (crash !== undefined) return { kind: 'crashed', line: crash };
+    if (exitCode !== undefined) {
+      await unpackOut(options);
+      return { kind: 'job-ended', exitCode, seconds: (Date.now() - startedAtMs) / 1000 };
+    }
+    if (isCut) return { kind: 'power-cut' };
+    if (options.signal.aborted) return { kind: 'aborted', console: tail };
+    return { kind: isUp ? 'broke-off' : 'never-up', console: tail };
+  };
+  const ended = end();
+  return {
+    ended,
+    cutPower: async () => {
+      isCut = true;
+      kill();
+      await ended;
+    },
+  };
+}
+
+/** Starts it with a shell on this terminal, and returns when that has ended. */
+export async function bootShell(options: BootOptions): Promise<void> {
+  await writeJob(options, { argv: [], environment: {} });
+  const kernelArguments = [...options.kernelArguments, 'loopcsi.shell'];
+  const child = startQemu(
+    { ...options, kernelArguments },
+    // The terminal's control characters are for the shell.
+    ['-chardev', 'stdio,id=terminal,signal=off', '-serial', 'chardev:terminal'],
+    'inherit',
+  );
+  const kill = (): void => void child.kill('SIGKILL');
+  options.signal.addEventListener('abort', kill, { once: true });
+  await once(child, 'close');
+  options.signal.removeEventListener('abort', kill);
+}
+
+/** The job is read from a disk: a serial port would have to be talked to and fro. */
+async function writeJob(options: BootOptions, job: Job): Promise<void> {
+  const disk = Buffer.alloc(jobBytes);
+  disk.write(JSON.stringify(job));
+  await writeFile(fileOf(options, 'job'), disk);
+  await rm(fileOf(options, 'out.tar'), { force: true });
+  await attempt('truncate', [`--size=${outBytes}`, fileOf(options, 'out.tar')]);
+}
+
+/** QEMU connects to it before the machine starts, so nothing that it writes is lost. */
+async function listen(path: string, lines: Lines): Promise<Server> {
+  await rm(path, { force: true });
+  const server = createServer((socket) => {
+    socket.setEncoding('utf8');
+    socket.on('data', (text) => lines.add(String(text)));
+    // The end of QEMU may reset it.
+    socket.on('error', () => undefined);
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  return server;
+}
+
+async function close(server: Server): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  await closed;
+}
+
+function jobPort(options: BootOptions): readonly string[] {
+  const path = fileOf(options, 'job.sock');
+  return ['-chardev', `socket,id=job,path=${path}`, '-serial', 'chardev:job'];
+}
+
+function startQemu(
+  options: BootOptions,
+  serial: readonly string[],
+  stdio: 'inherit' | ['ignore', number, number],
+) {
+  const words = ['console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', ...options.kernelArguments];
+  const [file = '', ...args] = [
+    ...withParent,
+    'qemu-system-x86_64',
+    // Emulation, also where there is a KVM: the same machine everywhere, and nested KVMs fail in ways of their own.
+    ...[
+      '-machine',
+      'q35',
+      '-accel',
+      'tcg,thread=multi',
+      '-cpu',
+      'max',
+      '-smp',
+      '2',
+      '-m',
+      `${options.memoryMiB}M`,
+    ],
+    ...['-nodefaults', '-no-reboot', '-display', 'none', '-device', 'virtio-rng-pci'],
+    ...['-kernel', options.machine.kernel, '-initrd', options.machine.initrd],
+    ...['-append', words.join(' ')],
+    ...serial,
+    ...disksOf(options).flatMap(driveArguments),
+  ];
+  return spawn(file, args, { stdio, env: { ...process.env, TMPDIR: options.directory } });
+}
+
+interface Drive extends AttachedDisk {
+  /** Changes go to a temporary file that QEMU has unlinked already. */
+  readonly isThrowAway?: boolean;
+}
+
+function disksOf(options: BootOptions): readonly Drive[] {
+  const { machine, payload, disks } = options;
+  return [
+    { name: 'loopcsi-base', image: machine.base, cache: 'unsafe', isThrowAway: true },
+    { name: 'loopcsi-payload', image: payload, cache: 'unsafe', isThrowAway: true },
+    { name: 'loopcsi-job', image: fileOf(options, 'job'), cache: 'unsafe' },
+    { name: 'loopcsi-out', image: fileOf(options, 'out.tar'), cache: 'unsafe' },
+    ...disks,
+  ];
+}
+
+function driveArguments({ name, image, cache, isThrowAway = false }: Drive): readonly string[] {
+  const layer = isThrowAway ? ',snapshot=on' : '';
+  return [
+    '-drive',
+    `if=none,id=${name},format=raw,file=${image},cache=${cache},discard=unmap${layer}`,
+    '-device',
+    `virtio-blk-pci,drive=${name},serial=${name}`,
+  ];
+}
+
+/** What the job left in its `/out`, in `DIRECTORY/out`. */
+async function unpackOut(options: BootOptions): Promise<void> {
+  const out = fileOf(options, 'out');
+  await rm(out, { recursive: true, force: true });
+  await mkdir(out);
+  await attempt('tar', ['--extract', '--file', fileOf(options, 'out.tar'), '--directory', out]);
+}

@@ -1,0 +1,57 @@
+/** What the lines mean that a machine writes: its own on ttyS1, among the job's output, and the kernel's on ttyS0. */
+
+/** How lines begin that are the machine's own, and no output of a job. */
+export const ownLine = 'loopcsi-vm: ';
+
+/** What a line of ttyS1 says of the job; undefined: it is the job's output. */
+export type Progress =
+  | { readonly kind: 'up'; readonly kernel: string }
+  | { readonly kind: 'ended'; readonly exitCode: number };
+
+export function upLine(kernel: string): string {
+  return `${ownLine}up ${kernel}`;
+}
+
+export function endedLine(exitCode: number): string {
+  return `${ownLine}job ended with ${exitCode}`;
+}
+
+export function progressOf(line: string): Progress | undefined {
+  if (!line.startsWith(ownLine)) return undefined;
+  const said = line.slice(ownLine.length);
+  const kernel = /^up (\S+)$/.exec(said)?.[1];
+  if (kernel !== undefined) return { kind: 'up', kernel };
+  const exitCode = /^job ended with (\d+)$/.exec(said)?.[1];
+  return exitCode === undefined ? undefined : { kind: 'ended', exitCode: Number(exitCode) };
+}
+
+/** The first line of the kernel that says that it cannot go on, or that it went wrong inside. */
+export function findCrash(consoleText: string): string | undefined {
+  return consoleText
+    .split(/\r?\n/)
+    .find((line) =>
+      /Kernel panic - not syncing|\bBUG: |\bOops: |\bgeneral protection fault\b/.test(line),
+    );
+}
+
+/** Cuts a stream of text into lines; a serial port ends them with a carriage return, too. */
+export class Lines {
+  readonly #take: (line: string) => void;
+  #rest = '';
+
+  constructor(take: (line: string) => void) {
+    this.#take = take;
+  }
+
+  add(text: string): void {
+    const lines = `${this.#rest}${text}`.split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) this.#take(line.replace(/\r+$/, ''));
+  }
+
+  /** What came after the last end of a line. */
+  end(): void {
+    if (this.#rest !== '') this.#take(this.#rest);
+    this.#rest = '';
+  }
+}

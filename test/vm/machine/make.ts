@@ -1,0 +1,155 @@
+/**
+ * A Debian machine from packages alone: its kernel, an initial ram disk and the image of its filesystem. It is made once for
+ * each release and kept in the project's cache; a run boots it with a throw-away layer above the image.
+ */
+import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { arch } from 'node:os';
+import { basename, join } from 'node:path';
+import { cached, hashInputs, projectRoot } from '../../e2e/cluster/cache.ts';
+import { runContained } from './contained.ts';
+import { loadOrder } from './modules.ts';
+import { kernelPackage, packages, type Release } from './release.ts';
+
+export interface MachineFiles {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly base: string;
+}
+
+/** What the recipe is: a change of any of these makes another machine. */
+const recipe = ['contained.ts', 'initrd-init.sh', 'make.ts', 'modules.ts', 'release.ts'].map(
+  (name) => `test/vm/machine/${name}`,
+);
+
+/** Sparse: what tests write goes to a layer above it. */
+const baseBytes = '32G';
+
+/** Modules that the initial ram disk needs to mount an ext4 on a virtio disk. crc32c is asked for by name at run time. */
+const earlyModules = ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4'];
+
+/** Of a fresh Debian, nothing in a test reads these. */
+const dispensable = [
+  'usr/share/doc',
+  'usr/share/info',
+  'usr/share/locale',
+  'usr/share/man',
+  'var/cache/apt/archives',
+  'var/lib/apt/lists',
+];
+
+/** Takes about two minutes when it is not in the cache. Needs root, and a Debian mirror that can be reached. */
+export async function makeMachine(
+  release: Release,
+  options: { readonly signal: AbortSignal; readonly say: (line: string) => void },
+): Promise<MachineFiles> {
+  const key = await hashInputs([release, arch(), kernelPackage, ...packages], recipe);
+  const directory = await cached(`vm-${release}`, key, async (draft) => {
+    options.say(`making a Debian machine (${release}) from its packages`);
+    await fill(draft, release, options.signal);
+  });
+  return filesOf(directory);
+}
+
+function filesOf(directory: string): MachineFiles {
+  return {
+    kernel: join(directory, 'vmlinuz'),
+    initrd: join(directory, 'initrd.gz'),
+    base: join(directory, 'base.img'),
+  };
+}
+
+async function fill(directory: string, release: Release, signal: AbortSignal): Promise<void> {
+  const work = join(directory, 'work');
+  const root = join(work, 'root');
+  const files = filesOf(directory);
+  await mkdir(work);
+  // Without it debootstrap asks the mirror that it knows by itself.
+  const mirror = process.env['DEBIAN_MIRROR'];
+  const options = ['--variant=minbase', `--include=${packages.join(',')}`];
+  await runContained(
+    ['debootstrap', ...options, release, root, ...(mirror === undefined ? [] : [mirror])],
+    { signal },
+  );
+  const kernel = await unpackKernel(work, root, signal);
+  await copyFile(kernel.image, files.kernel);
+  await makeInitrd(work, { modules: kernel.modules, output: files.initrd, signal });
+  for (const path of dispensable) {
+    for (const name of await readdir(join(root, path)).catch(() => [])) {
+      await rm(join(root, path, name), { recursive: true, force: true });
+    }
+  }
+  // The payload is mounted here.
+  await mkdir(join(root, 'payload'));
+  await runContained(['truncate', `--size=${baseBytes}`, files.base], { signal });
+  await runContained(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', root, files.base], { signal });
+  await rm(work, { recursive: true });
+}
+
+/** Puts the release's own kernel into the root: unpacked only, since nothing in the machine installs one. */
+async function unpackKernel(
+  work: string,
+  root: string,
+  signal: AbortSignal,
+): Promise<{ readonly image: string; readonly modules: string }> {
+  const apt = [
+    '-q',
+    ...['-o', `Dir=${root}`, '-o', `Dir::State::status=${root}/var/lib/dpkg/status`],
+    ...['-o', 'APT::Sandbox::User=root'],
+  ];
+  await runContained(['apt-get', ...apt, 'update'], { signal });
+  const described = await runContained(['apt-cache', ...apt, 'depends', kernelPackage], { signal });
+  const versioned = /^\s*Depends: (linux-image-\d\S*)$/m.exec(described)?.[1];
+  if (versioned === undefined) throw new Error(`${kernelPackage} names no kernel:\n${described}`);
+  await runContained(['apt-get', ...apt, 'download', versioned], { signal, cwd: work });
+  const deb = (await readdir(work)).find((name) => name.endsWith('.deb'));
+  if (deb === undefined) throw new Error(`apt-get downloaded no ${versioned}`);
+  const unpacked = join(work, 'kernel');
+  await runContained(['dpkg-deb', '--extract', join(work, deb), unpacked], { signal });
+  // Newer releases have it below /usr only; in the machine the one is a link to the other.
+  const below = await firstDirectory([
+    join(unpacked, 'usr/lib/modules'),
+    join(unpacked, 'lib/modules'),
+  ]);
+  const [version = ''] = await readdir(below);
+  const target = join(root, 'usr/lib/modules');
+  await mkdir(target, { recursive: true });
+  await cp(join(below, version), join(target, version), {
+    recursive: true,
+    verbatimSymlinks: true,
+  });
+  await runContained(['chroot', root, 'depmod', version], { signal });
+  return { image: join(unpacked, `boot/vmlinuz-${version}`), modules: join(target, version) };
+}
+
+async function firstDirectory(paths: readonly string[]): Promise<string> {
+  for (const path of paths) {
+    const names = await readdir(path).catch(() => []);
+    if (names.length > 0) return path;
+  }
+  throw new Error(`the kernel's package has none of ${paths.join(', ')}`);
+}
+
+/** The host's static busybox, the modules of the first disks, and a script. */
+async function makeInitrd(
+  work: string,
+  options: { readonly modules: string; readonly output: string; readonly signal: AbortSignal },
+): Promise<void> {
+  const { modules, output, signal } = options;
+  const tree = join(work, 'initrd');
+  await mkdir(join(tree, 'bin'), { recursive: true });
+  await mkdir(join(tree, 'modules'));
+  await copyFile('/bin/busybox', join(tree, 'bin/busybox'));
+  await copyFile(join(projectRoot, 'test/vm/machine/initrd-init.sh'), join(tree, 'init'));
+  await chmod(join(tree, 'init'), 0o755);
+  const order = loadOrder(await readFile(join(modules, 'modules.dep'), 'utf8'), earlyModules);
+  const names: string[] = [];
+  for (const path of order) {
+    const copy = join(tree, 'modules', basename(path));
+    await copyFile(join(modules, path), copy);
+    if (path.endsWith('.xz')) await runContained(['unxz', copy], { signal });
+    names.push(basename(path).replace(/\.xz$/, ''));
+  }
+  await writeFile(join(tree, 'modules/order'), `${names.join('\n')}\n`);
+  const pack = `find . | cpio --quiet -o -H newc | gzip -1 >"$1"`;
+  await runContained(['sh', '-c', pack, 'sh', output], { signal, cwd: tree });
+}

@@ -1,0 +1,43 @@
+/** The project as it is built, with what its tests need, as the image of a filesystem that the machine mounts at /payload. */
+import { chmod, copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { projectRoot } from '../../e2e/cluster/cache.ts';
+import { csiSanityProgram } from '../../helpers/csi-sanity.ts';
+import { runContained } from './contained.ts';
+
+/** Folders and files of the project that a test reads. The sources stay out: what runs is dist/. */
+const parts = ['bin', 'charts', 'contrib', 'csi-proto', 'dist', 'docs', 'package.json'];
+
+/** Packages that build and check the project, and are most of the size. */
+const buildPackages =
+  /^(?:@biomejs|@esbuild|@oxlint(?:-tsgolint)?|@typescript|esbuild|oxlint(?:-tsgolint)?|typescript|\..*)$/;
+
+const imageBytes = '2G';
+
+/** Writes the image to `DIRECTORY/payload.img` and answers its path. Needs nothing but the build. */
+export async function makePayload(directory: string, signal: AbortSignal): Promise<string> {
+  const tree = join(directory, 'payload');
+  const copy = async (from: string, to: string): Promise<void> =>
+    cp(from, join(tree, to), {
+      recursive: true,
+      preserveTimestamps: true,
+      verbatimSymlinks: true,
+    });
+  await mkdir(join(tree, 'node_modules'), { recursive: true });
+  for (const part of parts) await copy(join(projectRoot, part), part);
+  const packages = join(projectRoot, 'node_modules');
+  for (const name of await readdir(packages)) {
+    if (!buildPackages.test(name)) await copy(join(packages, name), `node_modules/${name}`);
+  }
+  // What only the machine needs lies in a folder of its own, which is its cache directory, too.
+  await mkdir(join(tree, '.vm/bin'), { recursive: true });
+  await copyFile(join(projectRoot, 'test/vm/machine/boot.sh'), join(tree, '.vm/boot.sh'));
+  await chmod(join(tree, '.vm/boot.sh'), 0o755);
+  await copyFile(process.execPath, join(tree, '.vm/bin/node'));
+  await copyFile(csiSanityProgram(), join(tree, '.vm/bin/csi-sanity'));
+  const image = join(directory, 'payload.img');
+  await runContained(['truncate', `--size=${imageBytes}`, image], { signal });
+  await runContained(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', tree, image], { signal });
+  await rm(tree, { recursive: true });
+  return image;
+}

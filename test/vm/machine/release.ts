@@ -1,0 +1,36 @@
+/** The releases of Debian whose machines can be made, and what is installed in each. */
+
+export const releases = ['bookworm', 'trixie', 'sid'] as const;
+export type Release = (typeof releases)[number];
+
+/** Linux without the drivers of real hardware: 27 MB instead of 70, with all that a volume touches. */
+export const kernelPackage = 'linux-image-cloud-amd64';
+
+/** Besides Debian's minimal base. Node comes with the payload: it is the one that runs the tests on the host. */
+export const packages = [
+  // What the driver runs, and what it is tested with.
+  'btrfs-progs',
+  'e2fsprogs',
+  'fuse-overlayfs',
+  'fuse3',
+  'kmod',
+  'libstdc++6',
+  'mount',
+  'procps',
+  'strace',
+  'util-linux',
+  'xfsprogs',
+  // What other programs of a host do with disks.
+  'cryptsetup-bin',
+  'dmsetup',
+  'lvm2',
+  'mdadm',
+  'quota',
+  'udev',
+  // Security modules, network filesystems, load.
+  'apparmor',
+  'fio',
+  'iproute2',
+  'nfs-common',
+  'nfs-kernel-server',
+] as const;

@@ -1,0 +1,117 @@
+/**
+ * `npm run test:vm`: boots a Debian machine with its own kernel in QEMU and runs suites of tests in it (CONTRIBUTING.md, "Tests in
+ * a virtual machine"). The last line is `N passed, N failed`; the exit code is 1 when anything failed.
+ */
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
+import { parseArguments, usage, type Wish } from './arguments.ts';
+import { bootShell } from './machine/boot.ts';
+import { makeMachine } from './machine/make.ts';
+import { makePayload } from './machine/payload.ts';
+import type { Release } from './machine/release.ts';
+import { defaultMemoryMiB, type Ground, runSuite } from './run-suite.ts';
+import type { Suite } from './suite.ts';
+
+const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);
+
+/** Every module of `suites/` exports one. */
+async function findSuites(): Promise<readonly Suite[]> {
+  const directory = join(import.meta.dirname, 'suites');
+  const files = (await readdir(directory)).filter((name) => name.endsWith('.js')).sort();
+  const suites: Suite[] = [];
+  for (const file of files) {
+    // Files of this directory export a suite, which their own types say.
+    const module = (await import(pathToFileURL(join(directory, file)).href)) as { suite: Suite };
+    suites.push(module.suite);
+  }
+  return suites;
+}
+
+const isInSample = (suite: Suite): boolean =>
+  'drive' in suite ? suite.isSample === true : suite.sample !== undefined;
+
+/** Told to end, it still takes away what it made. */
+function interruptions(): AbortSignal {
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+  }
+  return interrupted.signal;
+}
+
+/** Makes what every boot needs, in a directory that is gone afterwards. */
+async function withGround(
+  release: Release,
+  work: (ground: Ground) => Promise<void>,
+): Promise<void> {
+  const signal = interruptions();
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-vm-'));
+  try {
+    const startedAtMs = Date.now();
+    const machine = await makeMachine(release, { signal, say });
+    const payload = await makePayload(directory, signal);
+    say(`the machine is ready to boot after ${secondsSince(startedAtMs)} s`);
+    await work({ machine, payload, directory, signal, print: (line) => console.log(line) });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+const secondsSince = (startedAtMs: number): number => Math.round((Date.now() - startedAtMs) / 1000);
+
+async function runSuites(wish: Extract<Wish, { kind: 'suites' }>): Promise<void> {
+  const { release, only, isSample } = wish;
+  const suites = (await findSuites()).filter(
+    (suite) => suite.name.includes(only) && (!isSample || isInSample(suite)),
+  );
+  if (suites.length === 0) throw new Error(`no suite has '${only}' in its name: see --list`);
+  await withGround(release, async (ground) => {
+    let total: Counts = noTests;
+    for (const suite of suites) {
+      const startedAtMs = Date.now();
+      console.log(`\n== ${suite.name} (${release})`);
+      const counts = await runSuite(suite, ground, { isSample });
+      console.log(`== ${suite.name}: ${formatCounts(counts)} in ${secondsSince(startedAtMs)} s`);
+      total = addCounts(total, counts);
+    }
+    console.log(`\n${formatCounts(total)}`);
+    process.exitCode = total.failed > 0 ? 1 : 0;
+  });
+}
+
+async function listSuites(): Promise<void> {
+  for (const suite of await findSuites()) {
+    const sample = isInSample(suite) ? ', in the sample' : '';
+    console.log(`${suite.name}: ${suite.about} (at most ${suite.minutes} minutes${sample})`);
+  }
+}
+
+async function fulfil(wish: Wish): Promise<void> {
+  switch (wish.kind) {
+    case 'list':
+      return listSuites();
+    case 'shell':
+      return withGround(wish.release, async (ground) =>
+        bootShell({ ...ground, disks: [], memoryMiB: defaultMemoryMiB, kernelArguments: [] }),
+      );
+    case 'suites':
+      return runSuites(wish);
+  }
+}
+
+try {
+  let wish: Wish;
+  try {
+    wish = parseArguments(process.argv.slice(2));
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`);
+    process.exit(2);
+  }
+  await fulfil(wish);
+} catch (error) {
+  process.exitCode = 1;
+  console.error(error);
+}

@@ -1,0 +1,39 @@
+/** The test points of one suite, as lines of TAP, whether they come from inside the machine or from the host. */
+import { addCounts, type Counts, countLine, noTests } from '../../scripts/test-counts.ts';
+
+/** Lines of TAP that tell a person nothing. */
+const chaff = /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/;
+
+export class Report {
+  #counts: Counts = noTests;
+  readonly #print: (line: string) => void;
+
+  constructor(print: (line: string) => void) {
+    this.#print = print;
+  }
+
+  get counts(): Counts {
+    return this.#counts;
+  }
+
+  /** One line of TAP, or of anything else, which is only shown. */
+  line(text: string): void {
+    this.#counts = addCounts(this.#counts, countLine(text));
+    if (!chaff.test(text)) this.#print(text);
+  }
+
+  passed(name: string): void {
+    this.line(`ok ${this.#nextNumber()} - ${name}`);
+  }
+
+  /** `reason` may have several lines. */
+  failed(name: string, reason: string): void {
+    this.line(`not ok ${this.#nextNumber()} - ${name}`);
+    for (const line of reason.split('\n')) this.line(`#   ${line}`);
+  }
+
+  #nextNumber(): number {
+    const { passed, failed, skipped } = this.#counts;
+    return passed + failed + skipped + 1;
+  }
+}

@@ -1,0 +1,152 @@
+/** Runs one suite: makes its disks, boots its machine, counts what it tested, and takes all of it away. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from '../../scripts/command.ts';
+import { type Counts, judge } from '../../scripts/test-counts.ts';
+import { type Boot, bootJob, type End, type Job } from './machine/boot.ts';
+import type { MachineFiles } from './machine/make.ts';
+import { Report } from './report.ts';
+import type { Bench, Inside, Suite } from './suite.ts';
+
+export interface Ground {
+  readonly machine: MachineFiles;
+  readonly payload: string;
+  /** Where directories of suites are made. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
+  readonly print: (line: string) => void;
+}
+
+export const defaultMemoryMiB = 3072;
+
+export async function runSuite(
+  suite: Suite,
+  ground: Ground,
+  options: { readonly isSample: boolean },
+): Promise<Counts> {
+  const report = new Report(ground.print);
+  const directory = await mkdtemp(join(ground.directory, 'suite-'));
+  const overtime = AbortSignal.timeout(suite.minutes * 60_000);
+  const signal = AbortSignal.any([ground.signal, overtime]);
+  try {
+    await makeDisks(suite, directory);
+    const bench = benchOf(suite, { ground, directory, signal, report });
+    await follow(suite, bench, options.isSample);
+  } catch (error) {
+    ground.signal.throwIfAborted();
+    report.failed(
+      suite.name,
+      error instanceof Error ? (error.stack ?? error.message) : String(error),
+    );
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+  if (overtime.aborted)
+    report.failed(`${suite.name} ends`, `it took longer than ${suite.minutes} minutes`);
+  if (report.counts.skipped > 0) {
+    report.failed(`${suite.name} skips nothing`, 'in this machine every test can run');
+  }
+  return judge(report.counts, 0);
+}
+
+async function makeDisks(suite: Suite, directory: string): Promise<void> {
+  for (const { name, bytes } of suite.disks ?? []) {
+    if (!/^[a-z\d-]{1,20}$/.test(name))
+      throw new Error(`'${name}' cannot be a disk's serial number`);
+    await run('truncate', [`--size=${bytes}`, join(directory, `${name}.img`)]);
+  }
+}
+
+interface BenchGround {
+  readonly ground: Ground;
+  readonly directory: string;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+function benchOf(suite: Suite, { ground, directory, signal, report }: BenchGround): Bench {
+  const bootDirectory = join(directory, 'boot');
+  const imageOf = (name: string): string => join(directory, `${name}.img`);
+  return {
+    imageOf,
+    directory,
+    out: join(bootDirectory, 'out'),
+    report,
+    signal,
+    boot: async (inside, options = {}): Promise<Boot> => {
+      signal.throwIfAborted();
+      await mkdir(bootDirectory, { recursive: true });
+      const disks = (suite.disks ?? []).map(({ name, cache = 'unsafe' }) => ({
+        name,
+        image: imageOf(name),
+        cache,
+      }));
+      return bootJob(
+        {
+          ...ground,
+          disks,
+          memoryMiB: suite.memoryMiB ?? defaultMemoryMiB,
+          kernelArguments: suite.kernelArguments ?? [],
+          directory: bootDirectory,
+          signal,
+        },
+        jobOf(inside),
+        options.onLine ?? ((line) => report.line(line)),
+      );
+    },
+  };
+}
+
+async function follow(suite: Suite, bench: Bench, isSample: boolean): Promise<void> {
+  if ('drive' in suite) return suite.drive(bench);
+  const inside = isSample ? suite.sample : suite.inside;
+  if (inside === undefined) throw new Error('it has no sample');
+  const boot = await bench.boot(inside);
+  const end = await boot.ended;
+  requireGoodEnd(end, bench);
+  await suite.check?.(bench);
+}
+
+/** A job that failed without a failed test counts as one failure. */
+function requireGoodEnd(end: End, { report }: Bench): void {
+  switch (end.kind) {
+    case 'job-ended':
+      report.line(`# the machine was up for ${Math.round(end.seconds)} s`);
+      if (judge(report.counts, end.exitCode).failed > report.counts.failed) {
+        throw new Error(`the job ended with ${end.exitCode}`);
+      }
+      return;
+    case 'crashed':
+      throw new Error(`the kernel of the machine crashed: ${end.line}`);
+    case 'power-cut':
+      throw new Error('the power was cut');
+    case 'never-up':
+      throw new Error(`the machine did not come up:\n${end.console}`);
+    case 'broke-off':
+      throw new Error(`the machine ended before its job:\n${end.console}`);
+    case 'aborted':
+      throw new Error(`the machine was ended:\n${end.console}`);
+  }
+}
+
+/** What starts it in the machine. */
+export function jobOf(inside: Inside): Job {
+  const environment = { NO_COLOR: '1', ...inside.environment };
+  const node = ['node', '--enable-source-maps'];
+  if ('program' in inside) {
+    const program = `dist/test/vm/inside/${inside.program}.js`;
+    return { argv: [...node, program, ...(inside.args ?? [])], environment };
+  }
+  const { tests, match = [], idleMinutes = 10 } = inside;
+  const flags = ['--tap', '--serial', '--concurrency=1', `--timeout=${idleMinutes}m`];
+  return {
+    argv: [
+      'node',
+      'node_modules/ava/entrypoints/cli.mjs',
+      ...flags,
+      ...match.map((title) => `--match=${title}`),
+      ...tests.map((test) => `dist/test/${test}.js`),
+    ],
+    environment,
+  };
+}
