@@ -10,19 +10,15 @@ const lines = [
   },
   { line: 'ok 1 - loop › attach (needs root) # SKIP', expect: '0 passed, 0 failed, 1 skipped' },
   {
-    line: '#   SUCCESS! -- 70 Passed | 0 Failed | 1 Pending | 21 Skipped',
-    expect: '70 passed, 0 failed, 22 skipped',
+    line: '#   csi-sanity: 83 passed, 0 failed, 19 skipped, 1 failed as listed',
+    expect: '83 passed, 0 failed, 19 skipped',
   },
   {
-    line: 'FAIL! -- 3 Passed | 2 Failed | 0 Pending | 2 Skipped',
+    line: '#   csi-sanity: 3 passed, 2 failed, 2 skipped, 0 failed as listed',
     expect: '3 passed, 2 failed, 2 skipped',
   },
   {
-    line: '\u001b[32m\u001b[1mSUCCESS!\u001b[0m -- \u001b[32m5 Passed\u001b[0m | 0 Failed | 0 Pending | 0 Skipped',
-    expect: '5 passed, 0 failed',
-  },
-  {
-    line: 'ok 5 - SUCCESS! -- 7 Passed | 0 Failed | 0 Pending | 0 Skipped',
+    line: 'ok 5 - csi-sanity: 7 passed, 0 failed, 0 skipped',
     expect: '1 passed, 0 failed',
   },
   { line: '# pass 4', expect: '0 passed, 0 failed' },
