@@ -27,6 +27,8 @@ export interface WorldOptions {
   /** Brings the pool's ground to `DIRECTORY/pool`, where that is not one of the usual ones. */
   readonly layGround?: (directory: string) => Promise<void>;
   readonly flags?: ((directory: string) => readonly string[]) | undefined;
+  /** What goes before the driver's command, so that it has other rights or namespaces. */
+  readonly enter?: readonly string[];
 }
 
 export type Capability = Partially<VolumeCapability>;
@@ -102,8 +104,9 @@ export class World {
   }
 
   get #driverOptions() {
-    if (this.options.isPlain === true) return {};
-    return { program, environment: { [controlVariable]: this.directory } };
+    const { isPlain = false, enter = [] } = this.options;
+    if (isPlain) return { enter };
+    return { program, environment: { [controlVariable]: this.directory }, enter };
   }
 
   async start(): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * Started as a process of its own: fsync-writer FILE CHUNKS. Writes chunks of 4 MiB whose every word tells its number, each with
- * fsync, and says the number of each that was acknowledged. Blocks, as a pod does, while the filesystem is frozen.
+ * Started as a process of its own: fsync-writer FILE CHUNKS [WRITES]. Writes chunks of 4 MiB whose every word tells its number, each
+ * with fsync, and says the number of each that was acknowledged. Blocks, as a pod does, while the filesystem is frozen. With more
+ * WRITES than CHUNKS it begins again at the start of the file, over what is there.
  */
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 
@@ -13,11 +14,11 @@ export function chunkOf(number: number): Buffer {
   return chunk;
 }
 
-const [file, chunks] = process.argv.slice(2);
+const [file, chunks, writes = chunks] = process.argv.slice(2);
 if (file !== undefined && chunks !== undefined) {
   const fd = openSync(file, 'w');
-  for (let number = 0; number < Number(chunks); number += 1) {
-    writeSync(fd, chunkOf(number));
+  for (let number = 0; number < Number(writes); number += 1) {
+    writeSync(fd, chunkOf(number), 0, chunkBytes, (number % Number(chunks)) * chunkBytes);
     fsyncSync(fd);
     writeSync(1, `${number}\n`);
   }

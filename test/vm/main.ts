@@ -2,36 +2,19 @@
  * `npm run test:vm`: boots a Debian machine with its own kernel in QEMU and runs suites of tests in it (CONTRIBUTING.md, "Tests in
  * a virtual machine"). The last line is `N passed, N failed`; the exit code is 1 when anything failed.
  */
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
 import { parseArguments, usage, type Wish } from './arguments.ts';
+import { findSuites, isInSample } from './find-suites.ts';
 import { bootShell } from './machine/boot.ts';
 import { makeMachine } from './machine/make.ts';
 import { makePayload } from './machine/payload.ts';
 import type { Release } from './machine/release.ts';
 import { defaultMemoryMiB, type Ground, runSuite } from './run-suite.ts';
-import type { Suite } from './suite.ts';
 
 const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);
-
-/** Every module of `suites/` exports one. */
-async function findSuites(): Promise<readonly Suite[]> {
-  const directory = join(import.meta.dirname, 'suites');
-  const files = (await readdir(directory)).filter((name) => name.endsWith('.js')).sort();
-  const suites: Suite[] = [];
-  for (const file of files) {
-    // Files of this directory export a suite, which their own types say.
-    const module = (await import(pathToFileURL(join(directory, file)).href)) as { suite: Suite };
-    suites.push(module.suite);
-  }
-  return suites;
-}
-
-const isInSample = (suite: Suite): boolean =>
-  'drive' in suite ? suite.isSample === true : suite.sample !== undefined;
 
 /** Told to end, it still takes away what it made. */
 function interruptions(): AbortSignal {

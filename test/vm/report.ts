@@ -6,6 +6,7 @@ const chaff = /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/
 
 export class Report {
   #counts: Counts = noTests;
+  readonly #skippedTests: string[] = [];
   readonly #print: (line: string) => void;
 
   constructor(print: (line: string) => void) {
@@ -16,9 +17,15 @@ export class Report {
     return this.#counts;
   }
 
+  /** Tests that were skipped; specs that csi-sanity skips are none, since each of those has its reason. */
+  get skippedTests(): readonly string[] {
+    return this.#skippedTests;
+  }
+
   /** One line of TAP, or of anything else, which is only shown. */
   line(text: string): void {
     this.#counts = addCounts(this.#counts, countLine(text));
+    if (text.startsWith('ok ') && text.endsWith('# SKIP')) this.#skippedTests.push(text);
     if (!chaff.test(text)) this.#print(text);
   }
 

@@ -5,7 +5,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeSync } from 'node:fs';
-import { release } from 'node:os';
+import { release, uptime } from 'node:os';
 import * as v from 'valibot';
 import { endedLine, upLine } from '../machine/console.ts';
 
@@ -20,7 +20,7 @@ const text = readFileSync('/dev/vm/loopcsi-job', 'utf8').replace(/\0+$/, '');
 const { argv, environment } = v.parse(jobShape, JSON.parse(text));
 const [file = '', ...args] = argv;
 
-say(upLine(release()));
+say(upLine(release(), uptime()));
 const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, ...environment } });
 await once(child, 'exit');
 const packed = spawnSync('tar', ['-C', '/out', '-cf', '/dev/vm/loopcsi-out', '.'], {

@@ -66,8 +66,12 @@ export async function bootJob(
   const lines = new Lines((line) => {
     const progress = progressOf(line);
     if (progress === undefined) return onLine(line);
-    if (progress.kind === 'up') isUp = true;
-    else exitCode = progress.exitCode;
+    if (progress.kind === 'ended') {
+      exitCode = progress.exitCode;
+      return;
+    }
+    isUp = true;
+    onLine(`# Linux ${progress.kernel} is up after ${progress.seconds} s`);
   });
   const server = await listen(fileOf(options, 'job.sock'), lines);
   const consoleFile = fileOf(options, 'console');

@@ -5,11 +5,12 @@ export const ownLine = 'loopcsi-vm: ';
 
 /** What a line of ttyS1 says of the job; undefined: it is the job's output. */
 export type Progress =
-  | { readonly kind: 'up'; readonly kernel: string }
+  | { readonly kind: 'up'; readonly kernel: string; readonly seconds: number }
   | { readonly kind: 'ended'; readonly exitCode: number };
 
-export function upLine(kernel: string): string {
-  return `${ownLine}up ${kernel}`;
+/** `seconds` since the kernel started. */
+export function upLine(kernel: string, seconds: number): string {
+  return `${ownLine}up ${kernel} after ${seconds.toFixed(1)} s`;
 }
 
 export function endedLine(exitCode: number): string {
@@ -19,8 +20,8 @@ export function endedLine(exitCode: number): string {
 export function progressOf(line: string): Progress | undefined {
   if (!line.startsWith(ownLine)) return undefined;
   const said = line.slice(ownLine.length);
-  const kernel = /^up (\S+)$/.exec(said)?.[1];
-  if (kernel !== undefined) return { kind: 'up', kernel };
+  const [, kernel, seconds] = /^up (\S+) after ([\d.]+) s$/.exec(said) ?? [];
+  if (kernel !== undefined) return { kind: 'up', kernel, seconds: Number(seconds) };
   const exitCode = /^job ended with (\d+)$/.exec(said)?.[1];
   return exitCode === undefined ? undefined : { kind: 'ended', exitCode: Number(exitCode) };
 }

@@ -1,0 +1,32 @@
+import test from 'ava';
+import { loadOrder, moduleName } from '../../vm/machine/modules.ts';
+
+const modulesDep = [
+  'kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/fs/mbcache.ko kernel/lib/crc16.ko',
+  'kernel/fs/jbd2/jbd2.ko:',
+  'kernel/fs/mbcache.ko:',
+  'kernel/lib/crc16.ko:',
+  'kernel/drivers/virtio/virtio_pci.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz',
+  'kernel/drivers/virtio/virtio_ring.ko.xz: kernel/drivers/virtio/virtio.ko.xz',
+  'kernel/drivers/virtio/virtio.ko.xz:',
+  'kernel/drivers/block/virtio_blk.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz',
+  '',
+].join('\n');
+
+test('a module comes after all that it depends on, and once', (t) => {
+  const order = loadOrder(modulesDep, ['virtio_pci', 'virtio-blk', 'ext4']).map(moduleName);
+  t.deepEqual(order, [
+    'virtio',
+    'virtio_ring',
+    'virtio_pci',
+    'virtio_blk',
+    'crc16',
+    'mbcache',
+    'jbd2',
+    'ext4',
+  ]);
+});
+
+test('what is built into the kernel is not loaded', (t) => {
+  t.deepEqual(loadOrder(modulesDep, ['crc32c_generic', 'mbcache']), ['kernel/fs/mbcache.ko']);
+});

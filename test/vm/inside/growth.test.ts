@@ -1,0 +1,237 @@
+/**
+ * ext4 that grows while a program writes to it, which takes CAP_SYS_RESOURCE, and the way without that beside it. The driver is
+ * killed at every fault point that the growth passes, and at moments when the kernel is at work for it.
+ */
+import { readFile, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { makeRealHost } from '../../../src/host/real-host.ts';
+import { GiB, MiB } from '../../../src/units.ts';
+import * as calls from '../../crash/calls.ts';
+import { brokenInvariants, damagedImages, settled } from '../../crash/invariants.ts';
+import type { Operation } from '../../crash/operations.ts';
+import { killAt, placeOf, rehearse } from '../../crash/run-case.ts';
+import { World } from '../../crash/world.ts';
+
+import { RingWriter } from './ring-writer.ts';
+
+const smallBytes = 96n * MiB;
+const grownBytes = 320n * MiB;
+const ringChunks = 8;
+/** Together with the ring more than the small filesystem holds. */
+const lateChunks = 32;
+
+const withoutCapability = ['setpriv', '--bounding-set=-sys_resource'];
+
+async function worldWith(t: ExecutionContext, enter: readonly string[]): Promise<World> {
+  t.timeout(30 * 60_000);
+  const world = await World.make({ ground: 'directory', enter });
+  t.teardown(async () => {
+    const left = await world.end();
+    if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
+  });
+  return world;
+}
+
+/** Whether the driver has CAP_SYS_RESOURCE, as the kernel says. */
+async function mayGrowInUse(world: World): Promise<boolean> {
+  const text = await readFile(`/proc/${world.driver.pid}/status`, 'utf8');
+  const effective = BigInt(`0x${/^CapEff:\s*(\w+)$/m.exec(text)?.[1] ?? '0'}`);
+  return ((effective >> 24n) & 1n) === 1n;
+}
+
+async function stagedSmall(world: World, sizeBytes = smallBytes): Promise<void> {
+  await calls.create(world, 'v', { kind: 'ext4', sizeBytes });
+  await calls.stage(world, 'v', 'ext4');
+}
+
+/** A writer in the volume as it is published, ended before that is taken back. */
+async function startWriter(world: World, directory: string): Promise<RingWriter> {
+  const writer = new RingWriter(join(directory, 'ring'), ringChunks);
+  world.undoLater(() => writer.stop());
+  await writer.goesOn(2);
+  return writer;
+}
+
+/** As many bytes as the filesystem had no space for before it grew. */
+async function fillBeyondOldSize(directory: string): Promise<void> {
+  const program = join(import.meta.dirname, '..', '..', 'helpers', 'fsync-writer.js');
+  await execa(process.execPath, [program, join(directory, 'late'), String(lateChunks)]);
+}
+
+async function requireGrown(directory: string, sizeBytes: bigint): Promise<void> {
+  const { blocks, bsize } = await statfs(directory, { bigint: true });
+  const least = (sizeBytes * 85n) / 100n;
+  if (blocks * bsize < least) throw new Error(`${directory} has ${blocks * bsize} bytes only`);
+}
+
+/** Unpublishes and unstages, and asks e2fsck about the image, which is attached to nothing then. */
+async function requireClean(world: World): Promise<void> {
+  await calls.unpublish(world, 'v');
+  await calls.unstage(world, 'v');
+  await settled(placeOf(world));
+  const image = world.pathOf('pool', 'volumes', calls.volumeIdOf('v'), 'disk.img');
+  const { exitCode, stdout } = await execa('e2fsck', ['-fn', image], { reject: false });
+  if (exitCode !== 0) throw new Error(`e2fsck -fn ended with ${String(exitCode)}: ${stdout}`);
+}
+
+/** NodeExpandVolume alone, which makes the promise too: it passes every fault point of a growth. */
+function grownUnderWriter(): Operation {
+  let writer: RingWriter | undefined;
+  const target = (world: World): string => calls.targetOf(world, 'v');
+  return {
+    name: 'ext4 grows under a writer',
+    ground: 'directory',
+    prepare: async (world) => {
+      await stagedSmall(world);
+      await calls.publish(world, 'v', { kind: 'ext4' });
+      writer = await startWriter(world, target(world));
+    },
+    call: async (world) => {
+      try {
+        return await calls.nodeExpand(world, 'v', grownBytes);
+      } finally {
+        // Also while no driver runs.
+        await writer?.goesOn(2);
+      }
+    },
+    check: async (world) => {
+      await writer?.goesOn(ringChunks);
+      await requireGrown(target(world), grownBytes);
+      await fillBeyondOldSize(target(world));
+      await writer?.stop();
+      await writer?.requireWhole();
+      await requireClean(world);
+    },
+  };
+}
+
+/** The same volume, staged and not published: the driver unmounts it for the moment that the growth takes. */
+function grownOffline(): Operation {
+  return {
+    name: 'ext4 grows offline',
+    ground: 'directory',
+    prepare: async (world) => {
+      await stagedSmall(world);
+      const writer = await startWriter(world, await world.stagingPathOf('v'));
+      await writer.goesOn(ringChunks);
+      await writer.stop();
+      finished = writer;
+    },
+    call: (world) => calls.nodeExpand(world, 'v', grownBytes),
+    check: async (world) => {
+      const staging = await world.stagingPathOf('v');
+      await requireGrown(staging, grownBytes);
+      await fillBeyondOldSize(staging);
+      await finished?.requireWhole();
+      await requireClean(world);
+    },
+  };
+}
+let finished: RingWriter | undefined;
+
+const ways = [
+  { operation: grownUnderWriter(), enter: [], growsInUse: true, points: 5 },
+  { operation: grownOffline(), enter: withoutCapability, growsInUse: false, points: 6 },
+] as const;
+
+for (const { operation, enter, growsInUse, points } of ways) {
+  test.serial(`${operation.name}: killed at each fault point`, async (t) => {
+    const world = await worldWith(t, enter);
+    t.is(await mayGrowInUse(world), growsInUse);
+    const { moments, answer, problems } = await rehearse(world, operation);
+    t.deepEqual(problems, [], 'without a kill');
+    t.log(moments.map(({ point }) => point).join(' '));
+    t.is(moments.length, points);
+    t.is(
+      moments.some(({ point }) => point === 'expand:unmounted'),
+      !growsInUse,
+    );
+    for (const moment of moments) {
+      const outcome = await killAt(world, operation, { moment, answer });
+      t.deepEqual(outcome.problems, [], `killed at ${moment.point}`);
+    }
+  });
+}
+
+test.serial('ext4 grows under a writer: killed while the kernel resizes it', async (t) => {
+  const world = await worldWith(t, []);
+  const large = 24n * GiB;
+  for (const afterMs of [0, 20, 60, 150, 400, 1000]) {
+    await stagedSmall(world, 256n * MiB);
+    await calls.publish(world, 'v', { kind: 'ext4' });
+    const target = calls.targetOf(world, 'v');
+    const writer = await startWriter(world, target);
+    const growth = calls.nodeExpand(world, 'v', large).then(
+      () => 'answered',
+      () => 'cut',
+    );
+    await delay(afterMs);
+    await world.driver.kill();
+    t.log(`killed after ${afterMs} ms: ${await growth}`);
+    await writer.goesOn(2);
+    await world.restart();
+    await calls.nodeExpand(world, 'v', large);
+    await requireGrown(target, large);
+    await writer.goesOn(ringChunks);
+    await writer.stop();
+    t.true((await writer.requireWhole()) >= ringChunks - 1);
+    await requireClean(world);
+    await world.clear();
+    await settled(placeOf(world));
+    t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+  }
+});
+
+test.serial('ext4 that was grown while idle grows at its stage, in use too', async (t) => {
+  const world = await worldWith(t, []);
+  const operation: Operation = {
+    name: 'stage',
+    ground: 'directory',
+    prepare: async (one) => {
+      await calls.create(one, 'v', { kind: 'ext4', sizeBytes: smallBytes });
+      await calls.expand(one, 'v', grownBytes);
+    },
+    call: (one) => calls.stage(one, 'v', 'ext4'),
+    check: async (one) => {
+      await requireGrown(await one.stagingPathOf('v'), grownBytes);
+      await requireClean(one);
+    },
+  };
+  const { moments, answer, problems } = await rehearse(world, operation);
+  t.deepEqual(problems, []);
+  t.true(moments.some(({ point }) => point === 'stage:filesystem-grown'));
+  for (const moment of moments) {
+    const outcome = await killAt(world, operation, { moment, answer });
+    t.deepEqual(outcome.problems, [], `killed at ${moment.point}`);
+  }
+});
+
+test.serial(
+  'without the capability a published ext4 keeps its size until it is staged',
+  async (t) => {
+    const world = await worldWith(t, withoutCapability);
+    await stagedSmall(world);
+    await calls.publish(world, 'v', { kind: 'ext4' });
+    const target = calls.targetOf(world, 'v');
+    const writer = await startWriter(world, target);
+    const error = await t.throwsAsync(calls.nodeExpand(world, 'v', grownBytes));
+    t.is((error as { code?: unknown } | undefined)?.code, status.FAILED_PRECONDITION);
+    await writer.goesOn(ringChunks);
+    await writer.stop();
+    await writer.requireWhole();
+    await calls.unpublish(world, 'v');
+    await calls.unstage(world, 'v');
+    await calls.stage(world, 'v', 'ext4');
+    await requireGrown(await world.stagingPathOf('v'), grownBytes);
+    await requireClean(world);
+    t.deepEqual(await damagedImages(placeOf(world)), []);
+  },
+);
+
+test('this machine grows ext4 in use', (t) => {
+  t.true(makeRealHost().facts.canGrowExt4Online);
+});
