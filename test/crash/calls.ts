@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { MiB } from '../../src/units.ts';
 import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
+import { patientMs } from '../helpers/slowness.ts';
 import { blockCapability, type Capability, mountCapability, type World } from './world.ts';
 
 const tag = nodeTagOf('test-node');
@@ -25,9 +26,9 @@ export function capabilityFor(kind: Kind): Capability {
   return kind === 'block' ? blockCapability : mountCapability(kind);
 }
 
-export const patientMs = 30_000;
+export const usualBoundMs = patientMs(30_000);
 /** For how long calls are repeated; 0 while a refusal is what is looked for. */
-export const patience = { boundMs: patientMs };
+export const patience = { boundMs: usualBoundMs };
 
 /** A call that another one of the same volume may be in the way of: the caller tries again, as sidecars do. */
 export async function patiently<T>(call: () => Promise<T>): Promise<T> {
@@ -186,7 +187,7 @@ export async function snapshot(
   const snapshot_id = snapshotIdOf(name);
   world.undoLater(() => patiently(() => world.controller.DeleteSnapshot({ snapshot_id })));
   const source_volume_id = volumeIdOf(volume);
-  for (const giveUpAt = Date.now() + 120_000; ; ) {
+  for (const giveUpAt = Date.now() + patientMs(120_000); ; ) {
     const answer = await patiently(() =>
       world.controller.CreateSnapshot({ name, source_volume_id, parameters }),
     );

@@ -16,6 +16,7 @@ import {
 } from '../../src/state/records.ts';
 import { MiB } from '../../src/units.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { patientMs } from '../helpers/slowness.ts';
 
 const host: Host = makeRealHost();
 
@@ -299,7 +300,7 @@ async function leftovers(place: PoolPlace): Promise<readonly string[]> {
  * that nothing uses.
  */
 export async function settled(place: PoolPlace, boundMs = 30_000): Promise<void> {
-  for (const giveUpAt = Date.now() + boundMs; Date.now() < giveUpAt; ) {
+  for (const giveUpAt = Date.now() + patientMs(boundMs); Date.now() < giveUpAt; ) {
     const { temporary, trash } = await look(place);
     if (temporary === 0 && trash === 0 && (await idleDevices(place)) === 0) return;
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -203,7 +203,7 @@ async function once(world: World, operation: Operation) {
       (error: unknown) => ({ code: (error as { code?: number }).code, message: String(error) }),
     );
   } finally {
-    calls.patience.boundMs = calls.patientMs;
+    calls.patience.boundMs = calls.usualBoundMs;
   }
 }
 

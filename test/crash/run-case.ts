@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
+import { patientMs } from '../helpers/slowness.ts';
 import type { Moment } from './control.ts';
 import { momentsOf } from './control.ts';
 import { brokenInvariants, damagedImages, look, type Sight, settled } from './invariants.ts';
@@ -66,7 +67,7 @@ export async function killAt(
     () => true,
     () => false,
   );
-  const end = await within(world.driver.ended, 30_000);
+  const end = await within(world.driver.ended, patientMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
   // What was frozen is thawed by a process of its own, which has to get its turn first.
   if (moment.point.startsWith('cut:')) await delay(thawMs);

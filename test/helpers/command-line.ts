@@ -1,6 +1,7 @@
 /** bin/loopcsi as a person or a script runs it: in a pipe, or on a terminal. */
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { patientMs } from './slowness.ts';
 
 export const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -16,7 +17,7 @@ export async function runCommand(endpoint: string, ...args: readonly string[]): 
     reject: false,
     stdin: 'ignore',
     env: { LOOPCSI_ENDPOINT: `unix://${endpoint}` },
-    timeout: 60_000,
+    timeout: patientMs(60_000),
   });
   return { exitCode: exitCode ?? -1, stdout, stderr };
 }
@@ -35,7 +36,7 @@ export async function runOnTerminal(
       reject: false,
       input,
       env: { LOOPCSI_ENDPOINT: `unix://${endpoint}`, TERM: 'xterm', NO_COLOR: undefined },
-      timeout: 60_000,
+      timeout: patientMs(60_000),
     },
   );
   return { exitCode: exitCode ?? -1, shown: stdout.replaceAll('\r\n', '\n') };

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeClient } from '../../src/csi/client.ts';
+import { patientMs } from './slowness.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -98,8 +99,11 @@ export async function untilReady(driver: DriverProcess): Promise<void> {
     end = how;
   });
   try {
-    for (const deadline = Date.now() + 60_000; Date.now() < deadline && end === undefined; ) {
-      const ready = await client.Probe({}, { timeoutMs: 1_000 }).then(
+    for (
+      const deadline = Date.now() + patientMs(60_000);
+      Date.now() < deadline && end === undefined;
+    ) {
+      const ready = await client.Probe({}, { timeoutMs: patientMs(1_000) }).then(
         () => true,
         () => false,
       );

@@ -8,12 +8,13 @@ import { blockCapability, mountCapability, World, type WorldOptions } from '../c
 import { type Answer, answerOf } from './answer.ts';
 import { devicesBelow } from './ground.ts';
 import type { LetGo } from './passers-by.ts';
+import { patientMs } from './slowness.ts';
 
 export type SceneOptions = Partial<WorldOptions>;
 export type SceneKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
 
 const sizes = { '': 32n, ext4: 32n, xfs: 300n, btrfs: 128n, block: 16n } as const;
-const within = { timeoutMs: 60_000 };
+const within = { timeoutMs: patientMs(60_000) };
 
 /** Whether the device goes by itself when the last opener closes it; undefined when it is attached to nothing. */
 export async function autoclearOf(device: string): Promise<boolean | undefined> {

@@ -7,8 +7,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { kill } from 'node:process';
+import { patientMs } from './slowness.ts';
 
-const boundMs = 60_000;
+const boundMs = patientMs(60_000);
 
 export interface StoppedProgram {
   readonly pid: number;

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { patientMs } from './slowness.ts';
 
 /** Waits until the condition holds; fails, naming it, after the bound in milliseconds. */
 export async function until(
@@ -6,7 +7,7 @@ export async function until(
   holds: () => boolean | Promise<boolean>,
   boundMs = 60_000,
 ): Promise<void> {
-  for (const deadline = Date.now() + boundMs; Date.now() < deadline; await delay(10)) {
+  for (const deadline = Date.now() + patientMs(boundMs); Date.now() < deadline; await delay(10)) {
     if (await holds()) return;
   }
   throw new Error(`gave up waiting until ${what}`);

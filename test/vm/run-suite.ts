@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../scripts/command.ts';
 import { type Counts, judge } from '../../scripts/test-counts.ts';
+import { slownessVariable } from '../helpers/slowness.ts';
 import { type Boot, bootJob, type End, type Job } from './machine/boot.ts';
 import type { MachineFiles } from './machine/make.ts';
 import { Report } from './report.ts';
@@ -16,6 +17,9 @@ export interface Ground {
   readonly signal: AbortSignal;
   readonly print: (line: string) => void;
 }
+
+/** Emulated processors take 10 to 16 times as long; tests that run beside others on the host, longer still. */
+const slowness = 20;
 
 export const defaultMemoryMiB = 3072;
 
@@ -132,7 +136,11 @@ function requireGoodEnd(end: End, { report }: Bench): void {
 
 /** What starts it in the machine. */
 export function jobOf(inside: Inside): Job {
-  const environment = { NO_COLOR: '1', ...inside.environment };
+  const environment = {
+    NO_COLOR: '1',
+    [slownessVariable]: String(slowness),
+    ...inside.environment,
+  };
   const node = ['node', '--enable-source-maps'];
   if ('program' in inside) {
     const program = `dist/test/vm/inside/${inside.program}.js`;

@@ -1,5 +1,6 @@
 /** What the other suites of the machine rest on. */
 import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
 import test from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../../src/host/real-host.ts';
@@ -26,4 +27,16 @@ test('the kernel has the device-mapper targets of bad disks and power cuts', asy
   await execa('modprobe', ['--all', ...modules]);
   const loaded = await readFile('/proc/modules', 'utf8');
   for (const name of modules) t.regex(loaded, new RegExp(`^${name} `, 'm'), name);
+});
+
+test('releases of programs, for docs/tested-on.md', async (t) => {
+  const packages = ['util-linux', 'e2fsprogs', 'xfsprogs', 'btrfs-progs', 'dmsetup', 'libc6'];
+  const { stdout } = await execa('dpkg-query', [
+    '--show',
+    `--showformat=\${Package} \${Version}\n`,
+    ...packages,
+  ]);
+  t.log(`Linux ${release()}, Node ${process.version}`);
+  t.log(stdout);
+  t.is(stdout.split('\n').length, packages.length);
 });

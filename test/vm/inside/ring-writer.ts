@@ -11,6 +11,9 @@ const program = join(import.meta.dirname, '..', '..', 'helpers', 'fsync-writer.j
 /** More than a test has time for. */
 const endless = 1_000_000;
 
+/** Under emulation a writer without it leaves the driver no time to start. */
+const pauseMs = 200;
+
 /** A process that writes a file of `chunks` chunks over and over, each write with fsync, until it is stopped. */
 export class RingWriter {
   readonly #file: string;
@@ -22,7 +25,7 @@ export class RingWriter {
   constructor(file: string, chunks: number) {
     this.#file = file;
     this.#chunks = chunks;
-    const args = [program, file, String(chunks), String(endless)];
+    const args = [program, file, String(chunks), String(endless), String(pauseMs)];
     this.#process = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#ended = once(this.#process, 'exit');
     const lines = new Lines((line) => {

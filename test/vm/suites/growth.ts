@@ -4,6 +4,11 @@ export const suite: Suite = {
   name: 'growth',
   about:
     'ext4 grown in use under a writer, the driver killed at each step, and the way without CAP_SYS_RESOURCE',
-  minutes: 30,
+  minutes: 45,
   inside: { tests: ['vm/inside/growth.test'], idleMinutes: 25 },
+  sample: {
+    tests: ['vm/inside/growth.test'],
+    match: ['ext4 grows under a writer: killed while*'],
+    idleMinutes: 25,
+  },
 };
