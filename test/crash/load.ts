@@ -29,6 +29,15 @@ export interface LoadOptions {
   readonly repeats?: number;
   /** Others use the volumes too: that one is in use is an answer then. */
   readonly othersAct?: boolean;
+  /** Is told of each step, and waited for. */
+  readonly journal?: Journal;
+}
+
+/** Where a load notes what is certain, for a reader who comes when the load and its machine are gone. */
+export interface Journal {
+  /** What was certain of that volume is so no more. */
+  begins(name: string): Promise<void>;
+  ends(fact: Fact): Promise<void>;
 }
 
 export class Load {
@@ -70,8 +79,11 @@ export class Load {
   async #work(worker: number): Promise<void> {
     while (!this.#stopped) {
       const claim = this.#claimOf(worker);
+      const { journal } = this.#options;
       try {
+        await journal?.begins(claim.name);
         await this.#step(claim);
+        await journal?.ends(factOf(claim));
         this.done += 1;
       } catch (error) {
         if (this.#stopped) return;
@@ -191,14 +203,7 @@ export class Load {
 
   /** What is certain at this instant; what is under way is not. */
   facts(): readonly Fact[] {
-    return [...this.#claims.values()].map((claim) => ({
-      name: claim.name,
-      kind: claim.kind,
-      version: claim.version,
-      exists: claim.exists,
-      text: claim.text,
-      snapshots: [...claim.snapshots],
-    }));
+    return [...this.#claims.values()].map(factOf);
   }
 
   /** After a restart: every claim against what the driver and the disk say now. What is unknown is asked again. */
@@ -223,6 +228,10 @@ export interface Fact {
   readonly exists: Claim['exists'];
   readonly text: string | undefined;
   readonly snapshots: readonly string[];
+}
+
+function factOf({ name, kind, version, exists, text, snapshots }: Claim): Fact {
+  return { name, kind, version, exists, text, snapshots: [...snapshots] };
 }
 
 /** What was certain all the time between two instants. */

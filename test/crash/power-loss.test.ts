@@ -6,10 +6,9 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { brokenInvariants, damagedImages, settled } from './invariants.ts';
-import { brokenFacts, certainBetween, type Fact, Load } from './load.ts';
+import { brokenAfterPower, leftAfterAll } from './after-power.ts';
+import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
-import { placeOf } from './run-case.ts';
 import { World } from './world.ts';
 
 /**
@@ -114,21 +113,8 @@ async function takeCuts(
 async function lookInto(t: ExecutionContext, cut: TakenCut, type: PoolFilesystem): Promise<void> {
   const { world, end } = await nodeOn(cut.image, type);
   try {
-    await settled(placeOf(world));
-    t.deepEqual(await brokenInvariants(placeOf(world), 'settled'), [], 'after the start');
-    t.deepEqual(await damagedImages(placeOf(world)), [], 'checkers');
-    t.deepEqual((await brokenFacts(world, cut.facts)).broken, [], 'what was acknowledged');
-    await world.clear();
-    const { entries } = await world.controller.ListVolumes({});
-    for (const { volume } of entries) {
-      await world.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
-    }
-    const listed = await world.controller.ListSnapshots({});
-    for (const { snapshot } of listed.entries) {
-      await world.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
-    }
-    await settled(placeOf(world));
-    t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), [], 'after all was deleted');
+    t.deepEqual(await brokenAfterPower(world, cut.facts), [], 'after the start');
+    t.deepEqual(await leftAfterAll(world), [], 'after all was deleted');
   } catch (error) {
     t.log((await world.driver.log()).slice(-3_000));
     throw error;

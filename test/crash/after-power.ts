@@ -1,0 +1,33 @@
+/** What a pool must hold when its power has come back, and a driver has been started on it. */
+import { brokenInvariants, damagedImages, settled } from './invariants.ts';
+import { brokenFacts, type Fact } from './load.ts';
+import { placeOf } from './run-case.ts';
+import type { World } from './world.ts';
+
+/** In words what is not as it must be: what was acknowledged is there and whole, and nothing half-made is. Leaves volumes staged. */
+export async function brokenAfterPower(
+  world: World,
+  facts: readonly Fact[],
+): Promise<readonly string[]> {
+  await settled(placeOf(world));
+  return [
+    ...(await brokenInvariants(placeOf(world), 'settled')),
+    ...(await damagedImages(placeOf(world))),
+    ...(await brokenFacts(world, facts)).broken,
+  ];
+}
+
+/** Deletes everything through the driver, and answers what is left all the same. */
+export async function leftAfterAll(world: World): Promise<readonly string[]> {
+  await world.clear();
+  const { entries } = await world.controller.ListVolumes({});
+  for (const { volume } of entries) {
+    await world.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
+  }
+  const listed = await world.controller.ListSnapshots({});
+  for (const { snapshot } of listed.entries) {
+    await world.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
+  }
+  await settled(placeOf(world));
+  return brokenInvariants(placeOf(world), 'empty');
+}

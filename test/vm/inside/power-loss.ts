@@ -1,0 +1,89 @@
+/**
+ * power-loss FILESYSTEM SEED work|rest: looks at what the last power cut left of the pool on the disk `FILESYSTEM`, empties it, and
+ * with `work` runs a load on it until the power is cut. Prints TAP, and `working` once the load has done something.
+ */
+import { mkdir } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { execa } from 'execa';
+import { brokenAfterPower, leftAfterAll } from '../../crash/after-power.ts';
+import { Load } from '../../crash/load.ts';
+import { makeRandom } from '../../crash/random.ts';
+import { World } from '../../crash/world.ts';
+import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
+import { workingLine } from '../power-loss/working-line.ts';
+
+type PoolFilesystem = 'ext4' | 'xfs' | 'btrfs';
+const workers = 4;
+/** Of so many a cut has something to lose. */
+const firstSteps = 12;
+
+const checkers = {
+  ext4: ['e2fsck', '-fn'],
+  xfs: ['xfs_repair', '-n'],
+  btrfs: ['btrfs', 'check', '--readonly'],
+} as const satisfies Readonly<Record<PoolFilesystem, readonly [string, ...string[]]>>;
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** One test point. */
+function tell(name: string, broken: readonly string[]): void {
+  say(`${broken.length === 0 ? 'ok' : 'not ok'} - ${name}`);
+  for (const problem of broken) say(`#   ${problem.replaceAll('\n', '\n#   ')}`);
+  if (broken.length > 0) process.exitCode = 1;
+}
+
+async function makeIfBlank(device: string, type: PoolFilesystem): Promise<void> {
+  const { exitCode } = await execa('blkid', ['--probe', device], { reject: false });
+  // 2: nothing is recognised.
+  if (exitCode === 2) await execa(`mkfs.${type}`, ['-q', device]);
+}
+
+/** The pool's own filesystem, once a mount has replayed its log. */
+async function brokenPool(device: string, type: PoolFilesystem): Promise<readonly string[]> {
+  const target = '/run/replayed';
+  await mkdir(target, { recursive: true });
+  await execa('mount', [device, target]);
+  await execa('umount', [target]);
+  const [program, ...flags] = checkers[type];
+  const { exitCode, all } = await execa(program, [...flags, device], { reject: false, all: true });
+  return exitCode === 0 ? [] : [`${program} ended with ${String(exitCode)}: ${all.slice(-800)}`];
+}
+
+async function work(world: World, seed: number, journalPath: string): Promise<never> {
+  const load = new Load(world, makeRandom(seed), { journal: await FactJournal.make(journalPath) });
+  void load.run(workers);
+  for (let isTold = false; ; await delay(20)) {
+    if (load.unexplained.length > 0) throw new Error(load.unexplained.join('\n'));
+    if (isTold || load.done < firstSteps) continue;
+    isTold = true;
+    say(workingLine);
+  }
+}
+
+async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promise<void> {
+  const device = `/dev/vm/${type}`;
+  await makeIfBlank(device, type);
+  await makeIfBlank('/dev/vm/journal', 'ext4');
+  await mkdir('/run/journal');
+  await execa('mount', ['/dev/vm/journal', '/run/journal']);
+  const journalPath = `/run/journal/${type}`;
+  const facts = await certainFacts(journalPath);
+  tell(`the ${type} of the pool is clean`, await brokenPool(device, type));
+  const world = await World.make({
+    ground: type,
+    isPlain: true,
+    layGround: async (directory) => {
+      await mkdir(`${directory}/pool`);
+      await execa('mount', [device, `${directory}/pool`]);
+    },
+  });
+  const what = `${facts.length} volumes of a pool on ${type} are as they were acknowledged`;
+  tell(what, await brokenAfterPower(world, facts));
+  tell(`the pool on ${type} can be emptied`, await leftAfterAll(world));
+  if (isWork) await work(world, seed, journalPath);
+  tell(`nothing is left mounted or attached on ${type}`, await world.end());
+}
+
+const [type = '', seed = '', what = ''] = process.argv.slice(2);
+// The suite names one of its disks.
+await main(type as PoolFilesystem, Number(seed), what === 'work');

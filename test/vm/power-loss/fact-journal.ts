@@ -1,0 +1,64 @@
+/** What a load was told, on a disk that outlives its machine. */
+import { type FileHandle, open, readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import type { Fact, Journal } from '../../crash/load.ts';
+
+const factShape = v.object({
+  name: v.string(),
+  kind: v.picklist(['ext4', 'xfs', 'btrfs', 'block']),
+  version: v.number(),
+  exists: v.picklist(['yes', 'no', 'unknown']),
+  text: v.optional(v.string()),
+  snapshots: v.array(v.string()),
+});
+const noteShape = v.union([v.object({ begins: v.string() }), v.object({ ends: factShape })]);
+
+/** One line a note, on the disk before the next thing is done. */
+export class FactJournal implements Journal {
+  readonly #file: FileHandle;
+  #last: Promise<void> = Promise.resolve();
+
+  private constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** Begins anew: what stood there is gone. */
+  static async make(path: string): Promise<FactJournal> {
+    const file = await open(path, 'w');
+    await file.sync();
+    return new FactJournal(file);
+  }
+
+  begins(name: string): Promise<void> {
+    return this.#note({ begins: name });
+  }
+
+  ends(fact: Fact): Promise<void> {
+    return this.#note({ ends: fact });
+  }
+
+  /** One after the other: two writes side by side could lie within each other. */
+  #note(note: unknown): Promise<void> {
+    this.#last = this.#last.then(async () => {
+      await this.#file.appendFile(`${JSON.stringify(note)}\n`);
+      await this.#file.datasync();
+    });
+    return this.#last;
+  }
+}
+
+/** What was certain when the journal ended: of a volume at which a step had begun, nothing is. No journal: nothing. */
+export async function certainFacts(path: string): Promise<readonly Fact[]> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return '';
+  });
+  const facts = new Map<string, Fact>();
+  // What stands behind the last line break was being written.
+  for (const line of text.split('\n').slice(0, -1)) {
+    const note = v.parse(noteShape, JSON.parse(line));
+    if ('begins' in note) facts.delete(note.begins);
+    else facts.set(note.ends.name, { ...note.ends, text: note.ends.text });
+  }
+  return [...facts.values()];
+}
