@@ -32,27 +32,30 @@ export async function runSuite(
   const directory = await mkdtemp(join(ground.directory, 'suite-'));
   const overtime = AbortSignal.timeout(suite.minutes * 60_000);
   const signal = AbortSignal.any([ground.signal, overtime]);
+  const boots: Boot[] = [];
   try {
     await makeDisks(suite, directory);
-    const bench = benchOf(suite, { ground, directory, signal, report });
-    await follow(suite, bench, options.isSample);
+    await follow(suite, benchOf(suite, { ...options, ground, directory, signal, report, boots }));
   } catch (error) {
     ground.signal.throwIfAborted();
     report.failed(
       suite.name,
-      error instanceof Error ? (error.stack ?? error.message) : String(error),
+      overtime.aborted ? `it takes longer than ${suite.minutes} minutes` : textOf(error),
     );
   } finally {
+    // A suite that failed may have left one running.
+    for (const boot of boots) await boot.cutPower().catch(() => undefined);
     await rm(directory, { recursive: true, force: true });
   }
-  if (overtime.aborted)
-    report.failed(`${suite.name} ends`, `it took longer than ${suite.minutes} minutes`);
   if (report.skippedTests.length > 0) {
     // In this machine every test can run.
     report.failed(`${suite.name} skips nothing`, report.skippedTests.join('\n'));
   }
   return judge(report.counts, 0);
 }
+
+const textOf = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : String(error);
 
 async function makeDisks(suite: Suite, directory: string): Promise<void> {
   for (const { name, bytes } of suite.disks ?? []) {
@@ -67,9 +70,13 @@ interface BenchGround {
   readonly directory: string;
   readonly signal: AbortSignal;
   readonly report: Report;
+  readonly isSample: boolean;
+  /** All that were started. */
+  readonly boots: Boot[];
 }
 
-function benchOf(suite: Suite, { ground, directory, signal, report }: BenchGround): Bench {
+function benchOf(suite: Suite, benchGround: BenchGround): Bench {
+  const { ground, directory, signal, report, isSample, boots } = benchGround;
   const bootDirectory = join(directory, 'boot');
   const imageOf = (name: string): string => join(directory, `${name}.img`);
   return {
@@ -78,6 +85,7 @@ function benchOf(suite: Suite, { ground, directory, signal, report }: BenchGroun
     out: join(bootDirectory, 'out'),
     report,
     signal,
+    isSample,
     boot: async (inside, options = {}): Promise<Boot> => {
       signal.throwIfAborted();
       await mkdir(bootDirectory, { recursive: true });
@@ -86,7 +94,7 @@ function benchOf(suite: Suite, { ground, directory, signal, report }: BenchGroun
         image: imageOf(name),
         cache,
       }));
-      return bootJob(
+      const boot = await bootJob(
         {
           ...ground,
           disks,
@@ -98,13 +106,15 @@ function benchOf(suite: Suite, { ground, directory, signal, report }: BenchGroun
         jobOf(inside),
         options.onLine ?? ((line) => report.line(line)),
       );
+      boots.push(boot);
+      return boot;
     },
   };
 }
 
-async function follow(suite: Suite, bench: Bench, isSample: boolean): Promise<void> {
+async function follow(suite: Suite, bench: Bench): Promise<void> {
   if ('drive' in suite) return suite.drive(bench);
-  const inside = isSample ? suite.sample : suite.inside;
+  const inside = bench.isSample ? suite.sample : suite.inside;
   if (inside === undefined) throw new Error('it has no sample');
   const boot = await bench.boot(inside);
   const end = await boot.ended;
@@ -117,11 +127,13 @@ function requireGoodEnd(end: End, { report }: Bench): void {
   switch (end.kind) {
     case 'job-ended':
       report.line(`# the machine was up for ${Math.round(end.seconds)} s`);
+      if (end.exitCode !== 0) tellConsole(end.console, report);
       if (judge(report.counts, end.exitCode).failed > report.counts.failed) {
         throw new Error(`the job ended with ${end.exitCode}`);
       }
       return;
     case 'crashed':
+      tellConsole(end.console, report);
       throw new Error(`the kernel of the machine crashed: ${end.line}`);
     case 'power-cut':
       throw new Error('the power was cut');
@@ -132,6 +144,11 @@ function requireGoodEnd(end: End, { report }: Bench): void {
     case 'aborted':
       throw new Error(`the machine was ended:\n${end.console}`);
   }
+}
+
+/** What the kernel wrote may say why a test failed. */
+function tellConsole(text: string, report: Report): void {
+  for (const line of text.split('\n')) report.line(`# console: ${line.trimEnd()}`);
 }
 
 /** What starts it in the machine. */

@@ -44,6 +44,8 @@ export interface Bench {
   /** What the last machine that ended by itself left in its directory `/out`. */
   readonly out: string;
   readonly report: Report;
+  /** Whether `--sample` was given. */
+  readonly isSample: boolean;
   /** Aborts when the time of the suite is over, or the whole run was told to end. */
   readonly signal: AbortSignal;
   /**

@@ -111,27 +111,26 @@ function grownUnderWriter(): Operation {
 
 /** The same volume, staged and not published: the driver unmounts it for the moment that the growth takes. */
 function grownOffline(): Operation {
+  let writer: RingWriter | undefined;
   return {
     name: 'ext4 grows offline',
     ground: 'directory',
     prepare: async (world) => {
       await stagedSmall(world);
-      const writer = await startWriter(world, await world.stagingPathOf('v'));
+      writer = await startWriter(world, await world.stagingPathOf('v'));
       await writer.goesOn(ringChunks);
       await writer.stop();
-      finished = writer;
     },
     call: (world) => calls.nodeExpand(world, 'v', grownBytes),
     check: async (world) => {
       const staging = await world.stagingPathOf('v');
       await requireGrown(staging, grownBytes);
       await fillBeyondOldSize(staging);
-      await finished?.requireWhole();
+      await writer?.requireWhole();
       await requireClean(world);
     },
   };
 }
-let finished: RingWriter | undefined;
 
 const ways = [
   { operation: grownUnderWriter(), enter: [], growsInUse: true, points: 5 },

@@ -17,11 +17,16 @@ export interface Boot {
   cutPower(): Promise<void>;
 }
 
-/** How a machine ended. */
+/** How a machine ended. `console` is the end of what its kernel wrote. */
 export type End =
-  | { readonly kind: 'job-ended'; readonly exitCode: number; readonly seconds: number }
+  | {
+      readonly kind: 'job-ended';
+      readonly exitCode: number;
+      readonly seconds: number;
+      readonly console: string;
+    }
   | { readonly kind: 'power-cut' }
-  | { readonly kind: 'crashed'; readonly line: string }
+  | { readonly kind: 'crashed'; readonly line: string; readonly console: string }
   | { readonly kind: 'never-up' | 'broke-off' | 'aborted'; readonly console: string };
 
 export interface AttachedDisk {
@@ -90,22 +95,25 @@ export async function bootJob(
   options.signal.addEventListener('abort', kill, { once: true });
   if (options.signal.aborted) kill();
   const end = async (): Promise<End> => {
-    await once(child, 'close');
-    clearTimeout(upTimer);
-    options.signal.removeEventListener('abort', kill);
-    await close(server);
-    lines.end();
+    try {
+      await once(child, 'close');
+    } finally {
+      clearTimeout(upTimer);
+      options.signal.removeEventListener('abort', kill);
+      await close(server);
+      lines.end();
+    }
     const text = await readFile(consoleFile, 'utf8');
     const crash = findCrash(text);
-    const tail = text.slice(-4000);
-    if (crash !== undefined) return { kind: 'crashed', line: crash };
+    const console = text.slice(-4000);
+    if (crash !== undefined) return { kind: 'crashed', line: crash, console };
     if (exitCode !== undefined) {
       await unpackOut(options);
-      return { kind: 'job-ended', exitCode, seconds: (Date.now() - startedAtMs) / 1000 };
+      return { kind: 'job-ended', exitCode, seconds: (Date.now() - startedAtMs) / 1000, console };
     }
     if (isCut) return { kind: 'power-cut' };
-    if (options.signal.aborted) return { kind: 'aborted', console: tail };
-    return { kind: isUp ? 'broke-off' : 'never-up', console: tail };
+    if (options.signal.aborted) return { kind: 'aborted', console };
+    return { kind: isUp ? 'broke-off' : 'never-up', console };
   };
   const ended = end();
   return {
