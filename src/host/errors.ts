@@ -79,3 +79,8 @@ export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
 export function isStorageFailure(error: unknown): boolean {
   return hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
 }
+
+/** The same, or that a filesystem is read-only, which the kernel makes it when the disk below has failed. */
+export function mayBeStorageFailure(error: unknown): boolean {
+  return isStorageFailure(error) || hasErrno(error, 'EROFS');
+}

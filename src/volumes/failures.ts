@@ -4,6 +4,7 @@ import {
   hasErrno,
   ImageInUseError,
   isStorageFailure,
+  mayBeStorageFailure,
   StuckError,
 } from '../host/errors.ts';
 import { onGround } from '../host/gate.ts';
@@ -17,6 +18,8 @@ import type { Pool } from './pools/pool.ts';
 export async function explain(error: unknown, what: string, pool?: Pool): Promise<VolumeError> {
   if (error instanceof VolumeError) return error;
   const cause = { cause: error };
+  // A program that failed says nothing of why that could be relied on.
+  if (mayBeStorageFailure(error) || error instanceof CommandError) pool?.suspect();
   if (error instanceof StuckError) {
     return new VolumeError(
       'busy',
@@ -55,7 +58,7 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
   if (isStorageFailure(error)) {
     return new VolumeError(
       'internal',
-      `${what}: ${messageOf(error)}; what it lies on has failed: look at the disk, and at the kernel's log`,
+      `${what}: ${messageOf(error)}; ${pool === undefined ? 'what it lies on' : `the disk of pool '${pool.name}'`} has failed: look at the disk, and at the kernel's log`,
       cause,
     );
   }

@@ -1,5 +1,5 @@
 import { MiB } from '../../units.ts';
-import { CommandError, hasErrno } from '../errors.ts';
+import { CommandError, hasErrno, KernelError } from '../errors.ts';
 import type { Filesystem, GrowImageOptions, LoopDevice, MakeOptions, Superblock } from '../host.ts';
 import type { Run } from '../run.ts';
 import { ext4MakeArguments } from './ext4-make.ts';
@@ -133,12 +133,19 @@ export class Ext4 implements Filesystem {
     return (await this.#fsck(imagePath, ['-fn'])).exitCode === 0;
   }
 
-  #fsck(imagePath: string, options: readonly string[]) {
-    return this.#run('e2fsck', [...options, imagePath], {
+  /** KernelError EIO where the program could not read or write the image: then its exit code says nothing of the filesystem. */
+  async #fsck(imagePath: string, options: readonly string[]) {
+    const result = await this.#run('e2fsck', [...options, imagePath], {
       timeoutMs: 60 * minute,
       image: imagePath,
       answers: fsckAnswers,
     });
+    // Its exit code is that of a damaged filesystem, so only its words are left.
+    const said = `${result.stdout}\n${result.stderr}`;
+    if (result.exitCode >= 4 && said.includes('Input/output error')) {
+      throw new KernelError('e2fsck', 'EIO', imagePath);
+    }
+    return result;
   }
 
   async growMounted(

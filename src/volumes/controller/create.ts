@@ -130,9 +130,10 @@ export async function makeVolume(
   record: VolumeRecord,
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
-  const reservation = await pool.room.reserve(record.sizeBytes, what, {
-    allocate: record.provisioning === 'thick',
-  });
+  const allocate = record.provisioning === 'thick';
+  const reservation = await explained(what, pool, () =>
+    pool.room.reserve(record.sizeBytes, what, { allocate }),
+  );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
     return await explained(what, pool, () =>

@@ -104,6 +104,8 @@ async function lookAt(
   signs.push(...guardSigns(domain, volume, present));
   signs.push(...(await mountSigns(domain, volume, present)));
   signs.push(...(await deviceSigns(domain, volume, present)));
+  // Perhaps with the disk below it, which no call has met yet.
+  if (signs.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
   if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool, ask)));
   return signs;
 }
@@ -201,12 +203,10 @@ async function mountSigns(
 
 /** XFS does not say in mountinfo that it was shut down: its root then answers EIO. */
 async function isDead(domain: Domain, target: string): Promise<boolean> {
-  try {
-    await domain.host.files.imageStatus(target);
-    return false;
-  } catch (error) {
-    return hasErrno(error, 'EIO', 'EUCLEAN');
-  }
+  return domain.host.files.imageStatus(target).then(
+    () => false,
+    (error: unknown) => hasErrno(error, 'EIO', 'EUCLEAN'),
+  );
 }
 
 /** Mounted where it is staged, but not from its image: that was replaced, or its disk came back as another one. */

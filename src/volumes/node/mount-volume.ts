@@ -3,6 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, LoopDevice, Superblock } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
+import { tryChange } from '../pools/pool-trouble.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
 import { damaged, isSmaller, makeReady, withoutSuperblock } from './make-ready.ts';
@@ -47,7 +48,7 @@ export async function mountVolume(
     );
   } catch (error) {
     await detachQuietly(domain, volume, device);
-    throw await explainMount(error, volume, { words, filesystem });
+    throw await explainMount(domain, volume, { error, words, filesystem });
   }
   await domain.reached('stage:mounted');
   return growIfSmaller(domain, volume, { device, superblock, target });
@@ -57,16 +58,28 @@ function saysDamaged(error: unknown): boolean {
   return hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED', 'EIO');
 }
 
-/** Of a mount that was refused twice. Where the superblock cannot be read at all it is the disk below that has failed. */
+/**
+ * Of a mount that was refused twice. Where the superblock cannot be read at all, or the pool takes no changes, it is the disk
+ * below that has failed, and that is thrown.
+ */
 async function explainMount(
-  error: unknown,
+  domain: Domain,
   volume: FoundVolume,
-  options: { words: readonly string[]; filesystem: Filesystem },
+  refusal: { error: unknown; words: readonly string[]; filesystem: Filesystem },
 ): Promise<unknown> {
+  const { error, words, filesystem } = refusal;
   if (!saysDamaged(error)) return error;
-  const { words, filesystem } = options;
   const superblock = await filesystem.readSuperblock(volume.imagePath);
   if (superblock === undefined) return withoutSuperblock(volume, filesystem.type);
+  if (hasErrno(error, 'EIO')) {
+    await tryChange(domain.host.files, volume.pool.root);
+    return new VolumeError(
+      'wrong-state',
+      `volume '${volume.record.id}': the kernel met an I/O error each time when it mounted it (${messageOf(error)}), which the disk of pool '${volume.pool.name}' or the volume's content can be the reason of: see dmesg. ` +
+        `Where it names the disk, replace that; where it does not, restore a snapshot or a backup, or repair ${volume.imagePath} manually. The volume was left untouched`,
+      { cause: error },
+    );
+  }
   if (hasErrno(error, 'EINVAL') && words.length > 0) {
     return new VolumeError(
       'wrong-state',

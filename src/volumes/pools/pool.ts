@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { messageOf, VolumeError } from '../../errors.ts';
+import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
@@ -19,6 +19,7 @@ import {
 } from './pool-open.ts';
 import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
+import { tryChange, whyAway, whyNotOpened } from './pool-trouble.ts';
 import { Refusable } from './refusable.ts';
 import { Room } from './room.ts';
 
@@ -62,6 +63,8 @@ export class Pool {
   #isSettled = false;
   #wasServed = false;
   #problem: VolumeError | undefined;
+  /** Something has failed on its disk since it was last known to take changes. */
+  #isSuspected = false;
   readonly #waiting = new Refusable();
   /** Its records were read for the first time, or the first attempt to open it has ended. */
   readonly firstRead: Promise<void>;
@@ -146,6 +149,11 @@ export class Pool {
     await this.#places.sync(...areas);
   }
 
+  /** Something has failed on its disk: the next look tries whether its filesystem still takes changes. */
+  suspect(): void {
+    this.#isSuspected = true;
+  }
+
   /** What is known of the entries of an area. */
   indexOf(area: KeptArea): AreaIndex {
     return this.#records[area];
@@ -197,6 +205,7 @@ export class Pool {
       this.#firstReadEnded();
       await settle();
       this.#isSettled = true;
+      this.#isSuspected = false;
       this.#wasServed = true;
       this.#deps.log.info(
         { pool: this.name, path: this.root, ...this.#abilities },
@@ -204,9 +213,7 @@ export class Pool {
       );
       return true;
     } catch (error) {
-      const why = `pool '${this.name}': ${messageOf(error)}`;
-      const isExplained = error instanceof VolumeError;
-      this.#setProblem(isExplained ? error : new VolumeError('unavailable', why, { cause: error }));
+      this.#setProblem(whyNotOpened(this, error));
       await this.close();
       return false;
     }
@@ -243,6 +250,8 @@ export class Pool {
       await files.list(join(root, 'tmp'));
       const marker = await readRecord(files, poolMarker, join(root, 'pool.json'));
       if (marker.uuid === opened.marker.uuid) {
+        if (this.#isSuspected) await tryChange(files, root);
+        this.#isSuspected = false;
         this.#answers();
         return;
       }
@@ -250,15 +259,7 @@ export class Pool {
         new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
       );
     } catch (error) {
-      this.#setProblem(
-        new VolumeError(
-          'unavailable',
-          error instanceof VolumeError
-            ? `pool '${this.name}': ${error.message}`
-            : `pool '${this.name}': ${this.settings.path} is gone (${messageOf(error)}); mount its disk again`,
-          { cause: error },
-        ),
-      );
+      this.#setProblem(whyAway(this, error));
     }
     await this.close();
   }

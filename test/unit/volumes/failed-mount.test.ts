@@ -93,6 +93,43 @@ test('a mount that failed twice is no damage where the superblock cannot be read
   t.regex(error?.message ?? '', /look at the disk/);
 });
 
+for (const { what, takesChanges, reason, says } of [
+  {
+    what: 'is the failure of its disk where the pool takes no changes',
+    takesChanges: false,
+    reason: 'internal',
+    says: /the disk of pool 'a' has failed/,
+  },
+  {
+    what: 'is told as an I/O error where it does',
+    takesChanges: true,
+    reason: 'wrong-state',
+    says: /I\/O error.*pool 'a'.*dmesg/,
+  },
+]) {
+  test(`a mount that failed twice with EIO ${what}, never as damage`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes } = await node.open([node.settings('a')]);
+    const { record } = await volumes.createVolume(call(), volumeInput('v'));
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
+    for (let time = 0; time < 2; time += 1) {
+      node.host.failNext('mounts.mountDevice', failure('mount'));
+    }
+    if (!takesChanges) node.host.failNext('files.makeNewDirectory', failure('mkdir'));
+    t.is(await reasonOf(volumes.stageVolume(call(), asked)), reason);
+    for (let time = 0; time < 2; time += 1) {
+      node.host.failNext('mounts.mountDevice', failure('mount'));
+    }
+    if (!takesChanges) node.host.failNext('files.makeNewDirectory', failure('mkdir'));
+    const error = await t.throwsAsync(volumes.stageVolume(call(), asked), { message: says });
+    t.notRegex(error?.message ?? '', /damaged/);
+    t.deepEqual(await node.host.loops.list(), []);
+  });
+}
+
 test('an image that is attached already is used as it is, never attached twice', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   await volumes.stageVolume(call(), asked);

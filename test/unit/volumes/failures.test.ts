@@ -24,6 +24,8 @@ test('what the node says gets its reason by errno, never by words', async (t) =>
   for (const [error, reason] of cases) {
     t.is((await explain(error, 'x', pool)).reason, reason, error.message);
   }
+  const ofDisk = await explain(new KernelError('read', 'EIO', 'x'), 'x', pool);
+  t.regex(ofDisk.message, /the disk of pool 'a' has failed: look at the disk/);
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), freeBytes: 4096n });
