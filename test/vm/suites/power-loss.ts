@@ -13,7 +13,7 @@ const longestWorkMs = 12_000;
 export const suite: Suite = {
   name: 'power-loss',
   about: 'the whole machine loses its power at random instants of work, and boots again',
-  minutes: 40,
+  minutes: 60,
   disks: [
     ...filesystems.map((name) => ({ name, bytes: 12n * GiB, cache: 'directsync' as const })),
     { name: 'journal', bytes: GiB / 4n, cache: 'directsync' },
