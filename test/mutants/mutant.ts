@@ -1,5 +1,5 @@
-/** One deliberate defect of the driver, as data: a piece of its text, what stands there instead, and who must see it. */
-export interface Mutant {
+/** One deliberate defect of the driver, as data: a piece of its text, and what stands there instead. */
+export interface Defect {
   /** What the driver no longer does, in words. */
   readonly name: string;
   /** Below `src/`. */
@@ -7,6 +7,10 @@ export interface Mutant {
   /** Stands in the file exactly once. */
   readonly text: string;
   readonly by: string;
+}
+
+/** A defect, and who must see it. */
+export interface Mutant extends Defect {
   /** Files of tests that turn red: below `test/unit/`, or with `integration/` before, below `test/`. */
   readonly red: readonly string[];
   /** The defect stops the test for good, which is seen by the bound on its time. */
@@ -41,7 +45,7 @@ export function countOf(source: string, text: string): number {
 }
 
 /** The source with the defect in it. Throws when the row does not fit the source any more. */
-export function mutated(source: string, { name, file, text, by }: Mutant): string {
+export function mutated(source: string, { name, file, text, by }: Defect): string {
   const count = countOf(source, text);
   if (count !== 1) throw new Error(`${name}: its text stands ${count} times in src/${file}`);
   // Not `replace` with a string: a `$` in it would mean something.

@@ -1,34 +1,13 @@
 import { rmSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { transform } from 'esbuild';
 import { execa } from 'execa';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
+import { compiled } from './compiled.ts';
 import { type Mutant, mutated, testPathOf } from './mutant.ts';
 import { runTests, type TestRun } from './run-tests.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
-
-/** As tsconfig.json has it, as far as the output depends on it. */
-const compilerOptions = {
-  target: 'es2023',
-  verbatimModuleSyntax: true,
-  useDefineForClassFields: true,
-} as const;
-
-/** An import of ours, or a dynamic one, of what the compiler calls `.js`. */
-const ownImport = /(\bfrom\s*|\bimport\s*\(?\s*)(["'])(\.{1,2}\/[^"']+)\.ts\2/g;
-
-/** What the compiler makes of a module, without looking at types. */
-async function compiled(source: string): Promise<string> {
-  const { code } = await transform(source, {
-    loader: 'ts',
-    format: 'esm',
-    target: compilerOptions.target,
-    tsconfigRaw: { compilerOptions },
-  });
-  return code.replaceAll(ownImport, '$1$2$3.js$2');
-}
 
 /**
  * A copy of the compiled driver and its tests, in which one module at a time is another one. What the tests make lies in it too,
