@@ -1,0 +1,280 @@
+/**
+ * What the driver was asked for and has acknowledged, as marks in the log tell it, and what must therefore be on a disk. A mark
+ * is set before a call is made and one after its answer.
+ */
+import type { Kind } from '../../crash/calls.ts';
+import type { PoolFilesystem } from './recording.ts';
+import type { DiskState } from './replay.ts';
+
+/** What a call changes, as data. Names are those of the calls; sizes are in bytes, which fit a number here. */
+export type Change =
+  | {
+      readonly kind: 'create';
+      readonly volume: string;
+      readonly type: Kind;
+      readonly sizeBytes: number;
+      readonly source?: { readonly kind: 'snapshot' | 'volume'; readonly name: string };
+    }
+  | { readonly kind: 'expand'; readonly volume: string; readonly sizeBytes: number }
+  /** `place` is a file of the volume, or a byte of a raw one. */
+  | {
+      readonly kind: 'write';
+      readonly volume: string;
+      readonly place: string;
+      readonly text: string;
+    }
+  | { readonly kind: 'delete'; readonly volume: string }
+  | { readonly kind: 'snapshot'; readonly snapshot: string; readonly volume: string }
+  | { readonly kind: 'delete-snapshot'; readonly snapshot: string }
+  | { readonly kind: 'group'; readonly group: string; readonly members: readonly GroupMember[] }
+  | { readonly kind: 'delete-group'; readonly group: string }
+  /** Stage, publish, mount and their reverse: nothing that outlives a power cut. */
+  | { readonly kind: 'use'; readonly volume: string; readonly call: string };
+
+export interface GroupMember {
+  readonly snapshot: string;
+  readonly volume: string;
+}
+
+/** What the recorder leaves beside the log. */
+export interface Recording {
+  readonly poolFilesystem: PoolFilesystem;
+  readonly poolBytes: number;
+  readonly kernel: string;
+  readonly changes: readonly Change[];
+}
+
+/** The pool's filesystem was made; states before it are no pool. */
+export const formattedMark = 'formatted';
+export const beginMark = (change: number): string => `begin-${change}`;
+export const endMark = (change: number): string => `end-${change}`;
+
+/** A mark of a change, at its place in the log. */
+export interface ChangeMark {
+  readonly index: number;
+  readonly isEnd: boolean;
+  readonly change: Change;
+}
+
+/** Throws for a mark that names no change of the recording. */
+export function changeMarks(
+  entries: readonly { readonly index: number; readonly mark: string | undefined }[],
+  changes: readonly Change[],
+): readonly ChangeMark[] {
+  return entries.flatMap(({ index, mark }) => {
+    const [whole, phase, number] = mark?.match(/^(begin|end)-(\d+)$/) ?? [];
+    if (whole === undefined) return [];
+    const change = changes[Number(number)];
+    if (change === undefined) throw new Error(`mark ${whole} names no change of the recording`);
+    return [{ index, isEnd: phase === 'end', change }];
+  });
+}
+
+/** `unknown`: a call that makes or deletes it was made and not acknowledged. If it is there, it is whole all the same. */
+export type Existence = 'yes' | 'no' | 'unknown';
+
+/** Text whose fsync was acknowledged, by its place. */
+type Texts = ReadonlyMap<string, string>;
+
+export interface ExpectedVolume {
+  readonly exists: Existence;
+  readonly type: Kind;
+  readonly minBytes: number;
+  readonly maxBytes: number;
+  readonly texts: Texts;
+}
+
+export interface ExpectedSnapshot {
+  readonly exists: Existence;
+  readonly volume: string;
+  readonly type: Kind;
+  readonly texts: Texts;
+}
+
+export interface ExpectedGroup {
+  readonly exists: Existence;
+  readonly snapshots: readonly string[];
+}
+
+/** What a disk in one state must hold, by the names of the calls. */
+export interface Expected {
+  readonly volumes: ReadonlyMap<string, ExpectedVolume>;
+  readonly snapshots: ReadonlyMap<string, ExpectedSnapshot>;
+  readonly groups: ReadonlyMap<string, ExpectedGroup>;
+  /** Names of what was being changed in this state, or was acknowledged in it. */
+  readonly touched: ReadonlySet<string>;
+}
+
+/**
+ * What must be on the disk in that state: everything acknowledged before the disk was next told to keep something. What was only
+ * begun after the state was made has not reached it.
+ */
+export function expectedIn(marks: readonly ChangeMark[], state: DiskState): Expected {
+  const facts = new Facts();
+  const open = new Set<Change>();
+  const touched = new Set<string>();
+  for (const { index, isEnd, change } of marks) {
+    if (index >= state.until) break;
+    if (!isEnd) {
+      facts.begin(change, index < state.upTo);
+      open.add(change);
+      continue;
+    }
+    facts.end(change);
+    open.delete(change);
+    if (index > state.upTo) for (const name of namesOf(change)) touched.add(name);
+  }
+  for (const change of open) for (const name of namesOf(change)) touched.add(name);
+  const { volumes, snapshots, groups } = facts;
+  return { volumes, snapshots, groups, touched };
+}
+
+/** What a change is about, members of groups too. */
+function namesOf(change: Change): readonly string[] {
+  switch (change.kind) {
+    case 'create':
+      return [change.volume, ...(change.source === undefined ? [] : [change.source.name])];
+    case 'snapshot':
+      return [change.snapshot, change.volume];
+    case 'delete-snapshot':
+      return [change.snapshot];
+    case 'group':
+      return [
+        change.group,
+        ...change.members.flatMap(({ snapshot, volume }) => [snapshot, volume]),
+      ];
+    case 'delete-group':
+      return [change.group];
+    case 'expand':
+    case 'write':
+    case 'delete':
+    case 'use':
+      return [change.volume];
+  }
+}
+
+class Facts {
+  readonly volumes = new Map<string, ExpectedVolume>();
+  readonly snapshots = new Map<string, ExpectedSnapshot>();
+  readonly groups = new Map<string, ExpectedGroup>();
+
+  /** `mayShow`: the disk may hold some of it. What a copy will contain is known from now on in any case. */
+  begin(change: Change, mayShow: boolean): void {
+    switch (change.kind) {
+      case 'create':
+        this.volumes.set(change.volume, {
+          exists: mayShow ? 'unknown' : 'no',
+          type: change.type,
+          minBytes: change.sizeBytes,
+          maxBytes: change.sizeBytes,
+          texts: this.#textsOf(change.source),
+        });
+        return;
+      case 'expand':
+        if (mayShow) this.#changeVolume(change.volume, { maxBytes: change.sizeBytes });
+        return;
+      case 'write':
+        if (mayShow) this.#forgetText(change.volume, change.place);
+        return;
+      case 'delete':
+        if (mayShow) this.#changeVolume(change.volume, { exists: 'unknown' });
+        return;
+      case 'snapshot':
+        this.#beginSnapshot(change, mayShow);
+        return;
+      case 'delete-snapshot':
+        if (mayShow) this.#changeSnapshot(change.snapshot, 'unknown');
+        return;
+      case 'group':
+        for (const member of change.members) this.#beginSnapshot(member, mayShow);
+        this.groups.set(change.group, {
+          exists: mayShow ? 'unknown' : 'no',
+          snapshots: change.members.map(({ snapshot }) => snapshot),
+        });
+        return;
+      case 'delete-group':
+        if (mayShow) this.#changeGroup(change.group, 'unknown');
+        return;
+      case 'use':
+    }
+  }
+
+  end(change: Change): void {
+    switch (change.kind) {
+      case 'create':
+        this.#changeVolume(change.volume, { exists: 'yes' });
+        return;
+      case 'expand':
+        this.#changeVolume(change.volume, {
+          minBytes: change.sizeBytes,
+          maxBytes: change.sizeBytes,
+        });
+        return;
+      case 'write':
+        this.#setText(change.volume, change.place, change.text);
+        return;
+      case 'delete':
+        this.#changeVolume(change.volume, { exists: 'no' });
+        return;
+      case 'snapshot':
+        this.#changeSnapshot(change.snapshot, 'yes');
+        return;
+      case 'delete-snapshot':
+        this.#changeSnapshot(change.snapshot, 'no');
+        return;
+      case 'group':
+        this.#changeGroup(change.group, 'yes');
+        return;
+      case 'delete-group':
+        this.#changeGroup(change.group, 'no');
+        return;
+      case 'use':
+    }
+  }
+
+  #textsOf(source: { kind: 'snapshot' | 'volume'; name: string } | undefined): Texts {
+    if (source === undefined) return new Map();
+    const { texts } =
+      source.kind === 'volume'
+        ? required(this.volumes, source.name)
+        : required(this.snapshots, source.name);
+    return texts;
+  }
+
+  #changeVolume(name: string, changed: Partial<ExpectedVolume>): void {
+    this.volumes.set(name, { ...required(this.volumes, name), ...changed });
+  }
+
+  #setText(name: string, place: string, text: string): void {
+    const { texts } = required(this.volumes, name);
+    this.#changeVolume(name, { texts: new Map([...texts, [place, text]]) });
+  }
+
+  #forgetText(name: string, place: string): void {
+    const texts = new Map(required(this.volumes, name).texts);
+    texts.delete(place);
+    this.#changeVolume(name, { texts });
+  }
+
+  #beginSnapshot({ snapshot, volume }: GroupMember, mayShow: boolean): void {
+    const { type, texts } = required(this.volumes, volume);
+    const exists = mayShow ? 'unknown' : 'no';
+    this.snapshots.set(snapshot, { exists, volume, type, texts: new Map(texts) });
+  }
+
+  #changeSnapshot(name: string, exists: Existence): void {
+    this.snapshots.set(name, { ...required(this.snapshots, name), exists });
+  }
+
+  #changeGroup(name: string, exists: Existence): void {
+    const group = required(this.groups, name);
+    this.groups.set(name, { ...group, exists });
+    for (const snapshot of group.snapshots) this.#changeSnapshot(snapshot, exists);
+  }
+}
+
+function required<T>(all: ReadonlyMap<string, T>, name: string): T {
+  const found = all.get(name);
+  if (found === undefined) throw new Error(`the recording changes ${name} before it makes it`);
+  return found;
+}
