@@ -319,7 +319,8 @@ async function idleDevices(place: PoolPlace): Promise<number> {
   ).length;
 }
 
-const checkers = {
+/** What a filesystem's own checker says of an image, which it does not change. */
+export const checkers = {
   ext4: (image: string) => execa('e2fsck', ['-fn', image], { reject: false }),
   xfs: (image: string) => execa('xfs_repair', ['-n', '-f', image], { reject: false }),
   btrfs: (image: string) => execa('btrfs', ['check', '--readonly', image], { reject: false }),

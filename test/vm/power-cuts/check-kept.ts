@@ -1,0 +1,33 @@
+/**
+ * Checks a recording that was kept (docs/crash-safety.md): `check-kept DIRECTORY FILESYSTEM [STATE]`, with the
+ * number of a state that one alone, and all of it.
+ */
+import { join } from 'node:path';
+import { checkRecording } from './check-recording.ts';
+import { poolFilesystems, recordingDisks } from './recording.ts';
+import { describe } from './report-recordings.ts';
+import { findScratch } from './scratch.ts';
+
+const [directory, wanted, state] = process.argv.slice(2);
+const type = poolFilesystems.find((one) => one === wanted);
+if (directory === undefined || type === undefined) {
+  throw new Error('usage: check-kept DIRECTORY FILESYSTEM [STATE]');
+}
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+}
+const seen = await checkRecording(
+  {
+    log: join(directory, `${recordingDisks(type).log}.img`),
+    facts: join(directory, `${type}.json`),
+  },
+  {
+    scratch: await findScratch(),
+    signal: interrupted.signal,
+    only: state === undefined ? undefined : Number(state),
+    say: (line) => console.log(line),
+  },
+);
+console.log(`${describe(seen)}, ${seen.failed} are not as they must be`);
+process.exitCode = seen.failed > 0 ? 1 : 0;

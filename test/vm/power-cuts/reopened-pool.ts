@@ -1,0 +1,106 @@
+/** A disk as a power cut left it, mounted as a pool and given to a driver in this process. */
+import { mkdir, mkdtemp } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { ownedBy } from '../../../src/host/gate.ts';
+import type { FsType, Host } from '../../../src/host/host.ts';
+import { createLog } from '../../../src/observe/log.ts';
+import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
+import { poolDefaults } from '../../../src/volumes/pools/pool-settings.ts';
+import { checkers, type PoolPlace } from '../../crash/invariants.ts';
+import { devicesBelow, removeAll } from '../../helpers/ground.ts';
+import { testSettings } from '../../helpers/scratch-node.ts';
+import { until } from '../../helpers/until.ts';
+import type { ReplayedDisk } from './replay.ts';
+
+const mountOptions = { ext4: [], xfs: ['-o', 'nouuid'], btrfs: [] } as const;
+
+/** One disk at a time: two with the same UUID are one filesystem to btrfs. */
+export class ReopenedPool implements PoolPlace {
+  readonly directory: string;
+  readonly #filesystem: FsType;
+  readonly #host: Host;
+
+  private constructor(directory: string, filesystem: FsType, host: Host) {
+    this.directory = directory;
+    this.#filesystem = filesystem;
+    this.#host = host;
+  }
+
+  /** Mounts the disk below `scratch`; its journal is replayed then. */
+  static async mount(
+    disk: ReplayedDisk,
+    options: { scratch: string; filesystem: FsType; host: Host },
+  ): Promise<ReopenedPool> {
+    const { scratch, filesystem, host } = options;
+    const directory = await mkdtemp(join(scratch, 'loopcsi-power-cut-'));
+    const pool = new ReopenedPool(directory, filesystem, host);
+    try {
+      await mkdir(pool.poolPath);
+      disk.writeTo(pool.#image);
+      const { stdout: device } = await execa('losetup', ['--find', '--show', pool.#image]);
+      await execa('mount', [
+        ...['-t', filesystem],
+        ...mountOptions[filesystem],
+        device,
+        pool.poolPath,
+      ]);
+    } catch (error) {
+      await removeAll(directory);
+      throw error;
+    }
+    return pool;
+  }
+
+  get poolPath(): string {
+    return join(this.directory, 'pool');
+  }
+
+  /** The name by which the tests know what a pool lies on. */
+  get #image(): string {
+    return join(this.directory, 'ground.img');
+  }
+
+  /** The project's own start, as after a boot: nothing is remembered outside the pool. */
+  async open(): Promise<OpenedVolumes> {
+    return openVolumes({
+      host: this.#host,
+      log: createLog({ level: 'silent' }),
+      ownedBy,
+      stateDir: join(this.directory, 'state'),
+      settings: testSettings,
+      pools: [
+        {
+          ...poolDefaults,
+          name: 'default',
+          path: this.poolPath,
+          create: true,
+          overcommitPerMille: 20_000,
+        },
+      ],
+    });
+  }
+
+  /** Unmounts it and lets the filesystem's checker look; answers what that found. */
+  async unmountAndCheck(): Promise<readonly string[]> {
+    await until(`${this.poolPath} is unmounted`, async () => {
+      const { exitCode } = await execa('umount', [this.poolPath], { reject: false });
+      return exitCode === 0;
+    });
+    for (const { device } of await devicesBelow(this.directory)) {
+      await execa('losetup', ['--detach', device]);
+    }
+    // A mount namespace that was copied meanwhile keeps both, and what it still writes the checker would take for damage.
+    await until(`nothing uses ${this.#image}`, async () => {
+      return (await devicesBelow(this.directory)).length === 0;
+    });
+    const { exitCode, stdout, stderr } = await checkers[this.#filesystem](this.#image);
+    if (exitCode === 0) return [];
+    return [`checker of the pool's ${this.#filesystem}: ${String(exitCode)}: ${stdout}${stderr}`];
+  }
+
+  /** Removes all of it, whatever stage it is in; answers what a driver left. */
+  async remove(): Promise<readonly string[]> {
+    return removeAll(this.directory);
+  }
+}
