@@ -1,0 +1,58 @@
+/** Whether the power cuts show anything: each deliberate defect of the driver is recorded in a machine of its own and must be seen. */
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { projectRoot } from '../../e2e/cluster/cache.ts';
+import { compiled } from '../../mutants/compiled.ts';
+import { type Defect, mutated } from '../../mutants/mutant.ts';
+import type { Bench } from '../suite.ts';
+import { checkRecording } from './check-recording.ts';
+import { defects } from './defects.ts';
+import { disksOfRecordings, recordingDisks } from './recording.ts';
+import { replacing } from './replaced-module.ts';
+import { findScratch } from './scratch.ts';
+
+/** The defects are of the driver: one filesystem shows them as well as three. */
+const type = 'ext4';
+
+export async function reportDefects(bench: Bench): Promise<void> {
+  for (const defect of defects) {
+    const log = await recordWith(defect, bench);
+    const seen = await checkRecording(
+      { log, facts: join(bench.out, `${type}.json`) },
+      {
+        scratch: await findScratch(),
+        signal: bench.signal,
+        endsAtFailure: true,
+        say: (line) => bench.report.line(`# ${line}`),
+      },
+    );
+    const name = `${defect.name}: seen in state ${seen.checked} of ${seen.states}`;
+    if (seen.failed > 0) bench.report.passed(name);
+    else bench.report.failed(defect.name, `none of ${seen.checked} states shows it`);
+  }
+}
+
+/** Boots a machine whose driver has that defect; answers the log of its work. */
+async function recordWith(defect: Defect, bench: Bench): Promise<string> {
+  const source = await readFile(join(projectRoot, 'src', defect.file), 'utf8');
+  for (const { name, bytes } of disksOfRecordings) {
+    // A log replays on a disk of zeros.
+    const image = bench.imageOf(name);
+    await rm(image, { force: true });
+    await writeFile(image, '');
+    await truncate(image, Number(bytes));
+  }
+  const boot = await bench.boot({
+    program: 'record-power-cuts',
+    args: ['1', type],
+    environment: replacing({
+      file: defect.file.replace(/\.ts$/, '.js'),
+      text: await compiled(mutated(source, defect)),
+    }),
+  });
+  const end = await boot.ended;
+  if (end.kind !== 'job-ended' || end.exitCode !== 0) {
+    throw new Error(`${defect.name}: nothing was recorded: ${JSON.stringify(end)}`);
+  }
+  return bench.imageOf(recordingDisks(type).log);
+}
