@@ -181,7 +181,9 @@ function startQemu(
   serial: readonly string[],
   stdio: 'inherit' | ['ignore', number, number],
 ) {
-  const words = ['console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', ...options.kernelArguments];
+  // On a busy host the emulated timer ticks too late for the kernel's check of it, which then panics.
+  const always = ['console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', 'no_timer_check'];
+  const words = [...always, ...options.kernelArguments];
   const [file = '', ...args] = [
     ...withParent,
     'qemu-system-x86_64',
