@@ -18,8 +18,9 @@ import type { Pool } from './pools/pool.ts';
 export async function explain(error: unknown, what: string, pool?: Pool): Promise<VolumeError> {
   if (error instanceof VolumeError) return error;
   const cause = { cause: error };
-  // A program that failed says nothing of why that could be relied on.
-  if (mayBeStorageFailure(error) || error instanceof CommandError) pool?.suspect();
+  // A program that failed says nothing of why that could be relied on. What is cached is answered while the disk hangs.
+  const mayBeTheDisk = error instanceof CommandError || error instanceof StuckError;
+  if (mayBeTheDisk || mayBeStorageFailure(error)) pool?.suspect();
   if (error instanceof StuckError) {
     return new VolumeError(
       'busy',

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno, KernelError, mayBeStorageFailure } from '../../host/errors.ts';
+import { hasErrno, KernelError, mayBeStorageFailure, StuckError } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
@@ -35,6 +35,10 @@ export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
 /** Why a pool that was served is served no more. */
 export function whyAway(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailable(pool, error.message, error);
+  if (error instanceof StuckError) {
+    const silent = `${pool.settings.path} does not answer (${error.message}); look at its disk`;
+    return unavailable(pool, silent, error);
+  }
   const gone = `${pool.settings.path} is gone (${messageOf(error)}); mount its disk again`;
   return unavailable(pool, stopped(pool, error) ?? gone, error);
 }
