@@ -60,7 +60,7 @@ function saysDamaged(error: unknown): boolean {
 
 /**
  * Of a mount that was refused twice. Where the superblock cannot be read at all, or the pool takes no changes, it is the disk
- * below that has failed, and that is thrown.
+ * below that has failed.
  */
 async function explainMount(
   domain: Domain,
@@ -72,11 +72,15 @@ async function explainMount(
   const superblock = await filesystem.readSuperblock(volume.imagePath);
   if (superblock === undefined) return withoutSuperblock(volume, filesystem.type);
   if (hasErrno(error, 'EIO')) {
-    await tryChange(domain.host.files, volume.pool.root);
+    try {
+      await tryChange(domain.host.files, volume.pool.root);
+    } catch {
+      return error;
+    }
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}': the kernel met an I/O error each time when it mounted it (${messageOf(error)}), which the disk of pool '${volume.pool.name}' or the volume's content can be the reason of: see dmesg. ` +
-        `Where it names the disk, replace that; where it does not, restore a snapshot or a backup, or repair ${volume.imagePath} manually. The volume was left untouched`,
+      `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: see dmesg. ` +
+        `If it names the disk, replace that; else restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
       { cause: error },
     );
   }
