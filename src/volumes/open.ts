@@ -196,6 +196,7 @@ async function lookAgain(domain: Domain, pool: Pool): Promise<void> {
   }
   await domain.ownedBy(`pool ${pool.name}`, async () => {
     await pool.check();
+    if (pool.isServed) domain.trash.retryFailed(pool);
     await lookAgainAtAll(domain, pool);
   });
 }

@@ -33,6 +33,10 @@ export class Trash {
   readonly #work = new Map<Pool, Promise<void>>();
   /** Places whose last renames are not known to be on the disk. */
   readonly #unsynced = new Map<string, Unsynced>();
+  /** Entries that could not be removed, for an error of the disk perhaps. */
+  readonly #failed = new Map<Pool, Set<string>>();
+  /** Of these, the ones that were logged. */
+  readonly #told = new Set<string>();
 
   constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
     this.#host = deps.host;
@@ -97,10 +101,18 @@ export class Trash {
 
   /** Queues everything an earlier run left in the pool's trash. */
   async sweep(pool: Pool): Promise<void> {
+    this.#failed.delete(pool);
     for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
       pool.room.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
       this.#enqueue(pool, name);
     }
+  }
+
+  /** Queues again what could not be removed. */
+  retryFailed(pool: Pool): void {
+    const names = this.#failed.get(pool) ?? [];
+    this.#failed.delete(pool);
+    for (const name of names) this.#enqueue(pool, name);
   }
 
   /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
@@ -134,15 +146,23 @@ export class Trash {
       if (this.#stop.signal.aborted) return;
       try {
         await this.#ownedBy(`trash ${pool.name}`, () => this.#remove(pool, name));
+        this.#told.delete(name);
       } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        this.#log.warn(
-          { pool: pool.name, entry: name, problem: messageOf(error) },
-          'trash could not be removed; the next start tries again',
-        );
+        if (!this.#stop.signal.aborted) this.#noteFailure(pool, name, error);
       }
     });
     this.#work.set(pool, work);
+  }
+
+  #noteFailure(pool: Pool, name: string, error: unknown): void {
+    const failed = this.#failed.get(pool) ?? new Set();
+    this.#failed.set(pool, failed.add(name));
+    if (this.#told.has(name)) return;
+    this.#told.add(name);
+    this.#log.warn(
+      { pool: pool.name, entry: name, problem: messageOf(error) },
+      'trash could not be removed; that is tried again and again',
+    );
   }
 
   async #remove(pool: Pool, name: string): Promise<void> {
