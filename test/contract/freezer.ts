@@ -1,4 +1,5 @@
 import { hasErrno } from '../../src/host/errors.ts';
+import { patientMs } from '../helpers/slowness.ts';
 import { attached, type ContractCase, errnoOf, makeImage, mounted } from './stage.ts';
 
 export const freezeCases: readonly ContractCase[] = [
@@ -48,7 +49,7 @@ export const freezeCases: readonly ContractCase[] = [
         mounted(stage, device, async (target) => {
           const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 150 });
           // A second freeze is refused as long as the first one holds.
-          const giveUpAt = performance.now() + 10_000;
+          const giveUpAt = performance.now() + patientMs(10_000);
           for (;;) {
             const second = await host.freezer
               .freeze([{ target, device }], { boundMs: 10_000 })

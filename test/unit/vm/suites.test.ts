@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { slownessVariable } from '../../helpers/slowness.ts';
@@ -6,6 +6,7 @@ import { findSuites } from '../../vm/find-suites.ts';
 import { Report } from '../../vm/report.ts';
 import { jobOf } from '../../vm/run-suite.ts';
 import type { Inside } from '../../vm/suite.ts';
+import { chosen, leftOut } from '../../vm/suites/integration.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
 
@@ -31,6 +32,14 @@ test('every file that a suite runs exists', async (t) => {
     t.true(files.length > 0);
     for (const file of files) t.true(existsSync(join(root, file)), file);
   }
+});
+
+test('an integration test runs in the machine, or is left out for a reason', (t) => {
+  const directory = join(root, 'dist/test/integration');
+  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.js'))
+    .map((name) => name.replace(/\.test\.js$/, ''));
+  t.deepEqual(files.sort(), [...chosen, ...Object.keys(leftOut)].sort());
 });
 
 test('a program is started with its arguments, test files with AVA one at a time', (t) => {

@@ -1,23 +1,75 @@
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Suite } from '../suite.ts';
 
-/** Files that do not run in the machine, and why; all others do, new ones too. Measured times are in docs/tested-on.md. */
-export const leftOut: Readonly<Record<string, string>> = {};
+/** Files that run in the machine, below `test/integration/`. Measured times are in docs/tested-on.md. */
+export const chosen: readonly string[] = [
+  // With the capabilities that the unit keeps, CAP_SYS_RESOURCE among them.
+  'capabilities',
+  'host-contract',
+  'host/copies',
+  'host/files',
+  'host/filesystem/change',
+  'host/image-status',
+  'host/remove-tree',
+  'life-cycle',
+];
 
-function testsOfDirectory(): readonly string[] {
-  const directory = join(import.meta.dirname, '..', '..', 'integration');
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.test.js'))
-    .map((name) => name.replace(/\.js$/, ''))
-    .filter((name) => !(name in leftOut))
-    .map((name) => `integration/${name}`)
-    .sort();
-}
+const notTried = 'has not been tried in the machine';
+const aboutTime = 'is about bounds of time that emulated processors cannot keep';
+const takesHours = 'takes minutes on a build machine, and hours under emulation';
+
+/** All others, and why they do not. */
+export const leftOut: Readonly<Record<string, string>> = {
+  'busy-unmount': aboutTime,
+  'changed-blocks': takesHours,
+  'command-line': notTried,
+  demo: notTried,
+  doctor: notTried,
+  'embedded-pool': notTried,
+  'failed-pool': notTried,
+  'full-disk': notTried,
+  'group-snapshots': notTried,
+  hold: notTried,
+  'host/filesystem/check': notTried,
+  'host/filesystem/ext4-template': notTried,
+  'host/filesystem/ext4-uuid': notTried,
+  'host/filesystem/make': notTried,
+  'host/filesystem/private-mount': notTried,
+  'host/freezer': notTried,
+  'host/loop-devices': notTried,
+  'host/mounts': notTried,
+  'hostile/damaged-images': takesHours,
+  'hostile/fields': takesHours,
+  'hostile/targets': notTried,
+  'hostile/wire': takesHours,
+  'hung-aftermath': aboutTime,
+  isolation: aboutTime,
+  'killed-programs': notTried,
+  model: takesHours,
+  'orphan-programs': notTried,
+  'other-node': notTried,
+  'passers-by': notTried,
+  recovery: notTried,
+  'removed-scratch': notTried,
+  'restore-copies': notTried,
+  serve: notTried,
+  'small-btrfs': notTried,
+  'snapshot-crashes': notTried,
+  'snapshot-failures': notTried,
+  'snapshot-room': notTried,
+  snapshots: notTried,
+  'space-guard': aboutTime,
+  'stalled-fuse': aboutTime,
+  start: notTried,
+  'two-drivers': notTried,
+  'world/devices': notTried,
+  'world/hangs': aboutTime,
+  'world/images': notTried,
+  'world/pools': notTried,
+};
 
 export const suite: Suite = {
   name: 'integration',
-  about: 'the integration tests, but those that are about speed or take hours under emulation',
-  minutes: 120,
-  inside: { tests: testsOfDirectory(), idleMinutes: 15 },
+  about: 'the integration tests that depend on the kernel most',
+  minutes: 60,
+  inside: { tests: chosen.map((name) => `integration/${name}.test`), idleMinutes: 30 },
 };
