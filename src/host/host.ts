@@ -493,6 +493,8 @@ export interface MountUsers {
   ofMounts(mounts: readonly Mount[]): Promise<readonly MountUser[]>;
   /** Processes that use the filesystem on the device or have the device open, in any mount namespace. */
   ofDevice(device: LoopDevice): Promise<readonly MountUser[]>;
+  /** Block devices that the kernel has made from this one, as for LVM and md, named as an operator knows them. */
+  devicesAbove(device: LoopDevice): Promise<readonly string[]>;
 }
 
 /** A program of the table in programs.ts that runs now, whoever started it. */

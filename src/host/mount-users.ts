@@ -18,7 +18,31 @@ export function makeMountUsers(helperPid: () => number | undefined): MountUsers 
       return scan({ isWanted: ({ id }) => ids.has(id), device: undefined, isOurs });
     },
     ofDevice: (device) => scan({ isWanted: (mount) => isOn(mount, device), device, isOurs }),
+    devicesAbove: async ({ number }) =>
+      holdersIn(`/sys/block/loop${number}/holders`).map((name) =>
+        nameOf(`/sys/block/${name}`, name),
+      ),
   };
+}
+
+function holdersIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    // The device has gone.
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+/** `md127`, or `dm-1 (group-volume)`: device mapper's numbers tell nobody anything. */
+function nameOf(directory: string, name: string): string {
+  try {
+    return `${name} (${readFileSync(`${directory}/dm/name`, 'utf8').trim()})`;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return name;
+    throw error;
+  }
 }
 
 /** A message names a few; a machine may have tens of thousands of open files. */

@@ -48,13 +48,17 @@ async function explainBusy(
   return new VolumeError('wrong-state', message, { cause });
 }
 
-/** ` by postgres (1234)`, or nothing when no user is seen: behind "in use". */
+/** ` by dm-1 (group-volume), postgres (1234)`, or nothing when no user is seen: behind "in use". */
 export async function byUsersOf(host: Host, device: LoopDevice): Promise<string> {
+  const above = await host.users.devicesAbove(device).catch(() => []);
   const users = await host.users.ofDevice(device).catch(() => []);
-  return users.length === 0 ? '' : ` by ${usersText(users)}`;
+  if (above.length + users.length === 0) return '';
+  return ` by ${[...above, ...users.map(userText)].join(', ')}`;
 }
 
 /** `postgres (1234), bash (77)` */
 function usersText(users: readonly MountUser[]): string {
-  return users.map(({ command, pid }) => `${command} (${pid})`).join(', ');
+  return users.map(userText).join(', ');
 }
+
+const userText = ({ command, pid }: MountUser): string => `${command} (${pid})`;

@@ -166,6 +166,8 @@ function makeFakeUsers(kernel: FakeKernel): MountUsers {
   return {
     ofMounts: async (mounts) => seen((id) => mounts.some((one) => one.id === id)),
     ofDevice: async ({ number }) => seen((_id, device) => device === number),
+    // Nothing looks into a fake device, so nothing is made from one.
+    devicesAbove: async () => [],
   };
 }
 

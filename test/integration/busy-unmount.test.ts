@@ -81,7 +81,7 @@ for (const [seen, host] of [
     (real: Host): Host => ({
       ...real,
       missingPrograms: () => real.missingPrograms(),
-      users: { ofMounts: async () => [], ofDevice: async () => [] },
+      users: { ofMounts: async () => [], ofDevice: async () => [], devicesAbove: async () => [] },
     }),
   ],
 ] as const) {
