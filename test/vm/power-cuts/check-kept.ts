@@ -1,6 +1,6 @@
 /**
- * Checks a recording that was kept (docs/crash-safety.md): `check-kept DIRECTORY FILESYSTEM [STATE]`, with the
- * number of a state that one alone, and all of it.
+ * Checks a recording that was kept (docs/crash-safety.md): `check-kept DIRECTORY FILESYSTEM [FIRST [LAST]]`, with
+ * the number of a state that one alone.
  */
 import { join } from 'node:path';
 import { checkRecording } from './check-recording.ts';
@@ -8,10 +8,10 @@ import { poolFilesystems, recordingDisks } from './recording.ts';
 import { describe } from './report-recordings.ts';
 import { findScratch } from './scratch.ts';
 
-const [directory, wanted, state] = process.argv.slice(2);
+const [directory, wanted, first, last = first] = process.argv.slice(2);
 const type = poolFilesystems.find((one) => one === wanted);
 if (directory === undefined || type === undefined) {
-  throw new Error('usage: check-kept DIRECTORY FILESYSTEM [STATE]');
+  throw new Error('usage: check-kept DIRECTORY FILESYSTEM [FIRST [LAST]]');
 }
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -25,7 +25,7 @@ const seen = await checkRecording(
   {
     scratch: await findScratch(),
     signal: interrupted.signal,
-    only: state === undefined ? undefined : Number(state),
+    range: first === undefined ? undefined : { first: Number(first), last: Number(last) },
     say: (line) => console.log(line),
   },
 );

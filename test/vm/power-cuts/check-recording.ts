@@ -22,8 +22,8 @@ export interface RecordingCheck {
   readonly scratch: string;
   /** Without one every state is checked. */
   readonly boundMs?: number | undefined;
-  /** That state alone: one that failed before. */
-  readonly only?: number | undefined;
+  /** These states alone, the last one included: those that failed before. */
+  readonly range?: { readonly first: number; readonly last: number } | undefined;
   /** The first broken state ends the check. Default: after 20, since more say nothing new. */
   readonly endsAtFailure?: boolean;
   readonly say: (line: string) => void;
@@ -41,6 +41,8 @@ export interface CheckedRecording {
 }
 
 const failuresTold = 20;
+/** All states take minutes: whoever waits hears of it. */
+const progressEvery = 200;
 /** Of so many states one has all its volumes and snapshots read, and not only those that a call was about. */
 const wholeEvery = 25;
 
@@ -90,19 +92,21 @@ class Checker {
   }
 
   async run(states: readonly DiskState[]): Promise<{ checked: number; failed: number }> {
-    const { boundMs, only, signal, endsAtFailure = false } = this.#parts.options;
+    const { boundMs, range, signal, say, endsAtFailure = false } = this.#parts.options;
     const failuresBound = endsAtFailure ? 1 : failuresTold;
     const startedAtMs = performance.now();
     let checked = 0;
     let failed = 0;
-    for (let at = only ?? 0; at < states.length && failed < failuresBound; ) {
+    const end = range === undefined ? states.length : Math.min(range.last + 1, states.length);
+    for (let at = range?.first ?? 0; at < end && failed < failuresBound; ) {
       signal.throwIfAborted();
-      const isAll = checked % wholeEvery === 0 || at === states.length - 1;
-      if (!(await this.#isRight(states, at, isAll || only !== undefined))) failed += 1;
+      const isAll = checked % wholeEvery === 0 || at === end - 1;
+      if (!(await this.#isRight(states, at, isAll))) failed += 1;
       checked += 1;
-      if (only !== undefined) break;
+      if (checked % progressEvery === 0)
+        say(`${checked} states checked, at ${at} of ${states.length}`);
       const spentMs = performance.now() - startedAtMs;
-      at += strideFor({ left: states.length - at - 1, spentMs, checked, boundMs });
+      at += strideFor({ left: end - at - 1, spentMs, checked, boundMs });
     }
     return { checked, failed };
   }

@@ -19,17 +19,25 @@ const recordAfterRename: Defect = {
   ),
 };
 
-/** Rows of the mutants, by their names. */
+/** The one fsync less after which an answer is only in memory. */
+const answeredBeforeSync: Defect = {
+  name: 'a create is answered before its rename is on the disk',
+  file: 'volumes/controller/new-entry.ts',
+  text: lines("  await entry.pool.sync('tmp', entry.area);", "  await reached('new:committed');"),
+  by: "  await reached('new:committed');",
+};
+
+/**
+ * Rows of the mutants, by their names. Not all of durability's: ext4 and XFS have one journal for the whole filesystem, so that an
+ * fsync of one directory makes the rename in another one durable, too.
+ */
 const mutants: readonly string[] = [
   'a new record is not synced before it is renamed into place',
-  'the place that a new entry is renamed into is not synced',
-  "a record's text is not synced before its rename",
-  "a record's directory is not synced after its rename",
-  'a record is renamed before its text is written',
   'a delete is answered before its rename is on the disk',
 ];
 
 export const defects: readonly Defect[] = [
   recordAfterRename,
+  answeredBeforeSync,
   ...durability.mutants.filter(({ name }) => mutants.includes(name)),
 ];

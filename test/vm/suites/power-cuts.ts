@@ -6,9 +6,9 @@ export const suite: Suite = {
   name: 'power-cuts',
   about:
     'after each flush of its disk a pool on ext4, XFS or btrfs holds all that was acknowledged',
-  minutes: 120,
+  minutes: 180,
   disks: disksOfRecordings,
-  inside: { program: 'record-power-cuts', args: ['8', ...poolFilesystems] },
+  inside: { program: 'record-power-cuts', args: ['6', ...poolFilesystems] },
   sample: { program: 'record-power-cuts', args: ['1', 'ext4'] },
   check: reportRecordings,
 };
