@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, mayBeStorageFailure } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
@@ -144,6 +144,8 @@ async function requireDirectory(
   try {
     await files.list(path);
   } catch (error) {
+    // What to do about a filesystem that has failed is the same, whichever call meets it.
+    if (mayBeStorageFailure(error)) throw error;
     if (!hasErrno(error, 'ENOENT')) {
       throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
     }

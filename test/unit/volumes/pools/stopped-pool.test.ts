@@ -75,6 +75,9 @@ test('a pool that cannot be read is not said to be gone', async (t) => {
   node.host.failNext('files.list', new KernelError('readdir', 'EIO', 'a test'));
   await pool.check();
   t.regex(pool.problem ?? '', /has failed.*EIO.*look at its disk/);
+  node.host.failNext('files.list', new KernelError('readdir', 'EIO', 'a test'));
+  t.false(await pool.open(() => Promise.resolve()));
+  t.regex(pool.problem ?? '', /has failed.*EIO.*look at its disk/);
   t.notRegex(pool.problem ?? '', /gone/);
 });
 
