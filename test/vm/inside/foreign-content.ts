@@ -1,0 +1,68 @@
+/** Images as a pod may write them to its raw block volume: what a host acts on when it finds it on a disk of its own. */
+import { open } from 'node:fs/promises';
+import { execa } from 'execa';
+import { MiB } from '../../../src/units.ts';
+
+export const contentBytes = 64n * MiB;
+
+export const hostGroup = 'hostvg';
+export const foreignGroup = 'foreignvg';
+export const foreignArray = 'foreign';
+
+/** LVM's commands see this device alone, so a group may have a name that another one has. */
+export const onlyDevice = (device: string): string =>
+  `devices { filter = [ "a|^${device}$|", "r|.*|" ] }`;
+
+/** A physical volume with a group of one logical volume, which a host activates by itself. */
+export async function makeVolumeGroup(device: string, group: string): Promise<void> {
+  const only = ['--config', onlyDevice(device)];
+  await execa('pvcreate', [...only, '--quiet', device]);
+  await execa('vgcreate', [...only, '--quiet', group, device]);
+  const plan = ['--activate', 'n', '--zero', 'n', '--name', 'data', '--size', '16M'];
+  await execa('lvcreate', [...only, '--quiet', ...plan, group]);
+}
+
+/** A member of a mirror, the other member of which is `missing`; or all of it. */
+export async function makeArray(device: string, members: 'half' | 'whole'): Promise<void> {
+  const shape =
+    members === 'half'
+      ? ['--raid-devices=2', device, 'missing']
+      : ['--raid-devices=1', '--force', device];
+  const path = `/dev/md/${foreignArray}`;
+  await execa('mdadm', ['--create', path, '--run', '--level=1', '--metadata=1.2', ...shape]);
+  await execa('mdadm', ['--stop', path]);
+}
+
+export async function makeExt4(device: string, uuid: string): Promise<void> {
+  await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '-U', uuid, '-L', 'host-label', device]);
+}
+
+/** A partition table (MBR) with one partition of Linux from 1 MiB on. */
+export async function makePartition(device: string): Promise<void> {
+  const sector = Buffer.alloc(512);
+  sector[446 + 4] = 0x83;
+  sector.writeUInt32LE(2048, 446 + 8);
+  sector.writeUInt32LE(Number(contentBytes / 512n) - 2048, 446 + 12);
+  sector.writeUInt16LE(0xaa55, 510);
+  const handle = await open(device, 'r+');
+  try {
+    await handle.write(sector, 0, sector.length, 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes an image with this content. No udev may run: it would act on the device. */
+export async function makeImage(
+  image: string,
+  fill: (device: string) => Promise<void>,
+): Promise<void> {
+  await execa('truncate', [`--size=${contentBytes}`, image]);
+  const { stdout: device } = await execa('losetup', ['--find', '--show', image]);
+  try {
+    await fill(device);
+  } finally {
+    await execa('losetup', ['--detach', device]);
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * A pod may write anything to its raw block volume: docs/security.md, "Hostile content". Here udev, LVM and md of a Debian machine
+ * meet what they look for, with the project's udev rule and without it.
+ */
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { onScene, type Scene } from '../../helpers/scene.ts';
+import * as content from './foreign-content.ts';
+import * as udev from './udev.ts';
+
+const ok = { code: 'OK', message: '' };
+const hostUuid = '11111111-2222-4333-8444-555555555555';
+const volumeUuid = '66666666-7777-4888-9999-aaaaaaaaaaaa';
+
+const images = {
+  'a volume group with a name of its own': (device: string) =>
+    content.makeVolumeGroup(device, content.foreignGroup),
+  "a volume group with the name of the host's": (device: string) =>
+    content.makeVolumeGroup(device, content.hostGroup),
+  'one of two members of an md array': (device: string) => content.makeArray(device, 'half'),
+  'an md array': (device: string) => content.makeArray(device, 'whole'),
+  "an ext4 with the UUID of one of the host's": (device: string) =>
+    content.makeExt4(device, hostUuid),
+  'a partition table': content.makePartition,
+} as const;
+type Content = keyof typeof images;
+const contents = Object.keys(images) as readonly Content[];
+
+let directory = '';
+let daemon: { stop(): Promise<void> } | undefined;
+
+const imageOf = (name: Content): string => join(directory, `${contents.indexOf(name)}.img`);
+
+test.before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'loopcsi-content-'));
+  await content.makeVolumeGroup(await realpath('/dev/vm/host-vg'), content.hostGroup);
+  await content.makeExt4('/dev/vm/host-fs', hostUuid);
+  for (const name of contents) await content.makeImage(imageOf(name), images[name]);
+  daemon = await udev.startUdev();
+  await udev.installRule();
+});
+
+test.after.always(async () => {
+  // LVM waits for udev to take notice, so udev runs until the end.
+  await execa('vgchange', ['--activate', 'n', content.hostGroup], { reject: false });
+  if (daemon !== undefined) await udev.removeRule();
+  await daemon?.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+/** Names of the device-mapper devices that are there. */
+async function mappedDevices(): Promise<readonly string[]> {
+  const names = await readdir('/dev/mapper');
+  return names.filter((name) => name !== 'control').sort();
+}
+
+async function arrays(): Promise<readonly string[]> {
+  const lines = (await readFile('/proc/mdstat', 'utf8')).split('\n');
+  return lines.filter((line) => /^md\d+ : active/.test(line));
+}
+
+const holdersOf = (device: string): Promise<string[]> =>
+  readdir(`/sys/block/${basename(device)}/holders`);
+
+const hostDevices = [`${content.hostGroup}-data`];
+
+/** The host has its own group and filesystem, and knows nothing of what is in the volume. */
+async function isLeftAlone(t: ExecutionContext, device: string, when: string): Promise<void> {
+  await udev.settleUdev();
+  t.deepEqual(await mappedDevices(), hostDevices, `${when}: mapped devices`);
+  t.deepEqual(await arrays(), [], `${when}: arrays`);
+  t.deepEqual(await holdersOf(device), [], `${when}: holders`);
+  t.deepEqual(await udev.linksTo(device), [], `${when}: links`);
+  const found = [...(await udev.propertiesOf(device)).keys()];
+  t.deepEqual(
+    found.filter((name) => /^(?:ID_FS_|ID_PART_|MD_|LVM_)/.test(name)),
+    [],
+    `${when}: properties`,
+  );
+  t.is(await realpath(`/dev/disk/by-uuid/${hostUuid}`), await realpath('/dev/vm/host-fs'), when);
+  const partitions = (await readdir(`/sys/block/${basename(device)}`)).filter((name) =>
+    name.startsWith(basename(device)),
+  );
+  t.deepEqual(partitions, [], `${when}: partitions`);
+}
+
+async function takeInUse(t: ExecutionContext, scene: Scene): Promise<string> {
+  t.deepEqual(await scene.stage('v', 'block'), ok);
+  t.deepEqual(await scene.publish('v', 'block'), ok);
+  const [device = ''] = await scene.devicesOf('v');
+  await udev.settleUdev();
+  return device;
+}
+
+/** As the pod writes it: through the device at the volume's target. */
+async function writeContent(scene: Scene, name: Content): Promise<void> {
+  const to = `of=${scene.targetOf('v')}`;
+  await execa('dd', [`if=${imageOf(name)}`, to, 'bs=1M', 'conv=fsync,notrunc']);
+  await udev.settleUdev();
+}
+
+async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
+  t.deepEqual(await scene.unpublish('v'), ok);
+  t.deepEqual(await scene.unstage('v'), ok);
+  t.deepEqual(await scene.devicesOf('v'), []);
+}
+
+/** A scene with a block volume that has this content, in use by nobody. */
+async function withContent(
+  t: ExecutionContext,
+  name: Content,
+  play: (scene: Scene) => Promise<void>,
+): Promise<void> {
+  await onScene(t, async (scene) => {
+    await udev.installRule();
+    const sizeBytes = content.contentBytes;
+    t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
+    await takeInUse(t, scene);
+    await writeContent(scene, name);
+    await endUse(t, scene);
+    await play(scene);
+    t.deepEqual(await scene.delete('v'), ok);
+  });
+}
+
+for (const name of contents) {
+  test.serial(`with the rule the host leaves ${name} alone`, async (t) => {
+    await onScene(t, async (scene) => {
+      await udev.installRule();
+      const sizeBytes = content.contentBytes;
+      t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
+      const first = await takeInUse(t, scene);
+      await writeContent(scene, name);
+      await isLeftAlone(t, first, 'when it was written');
+      await endUse(t, scene);
+      const second = await takeInUse(t, scene);
+      await isLeftAlone(t, second, 'when it is attached again');
+      await udev.triggerUdev();
+      await isLeftAlone(t, second, 'when udev looks at everything anew');
+      await endUse(t, scene);
+      t.deepEqual(await scene.delete('v'), ok);
+    });
+  });
+}
+
+test.serial('with the rule no UUID of a filesystem volume leads to it or its twin', async (t) => {
+  await onScene(t, async (scene) => {
+    await udev.installRule();
+    for (const answer of await scene.use('m', 'ext4')) t.deepEqual(answer, ok);
+    t.deepEqual(await scene.unpublish('m'), ok);
+    t.deepEqual(await scene.unstage('m'), ok);
+    // A UUID that is known: the driver's own is random.
+    await execa('tune2fs', ['-f', '-U', volumeUuid, scene.imageOf('m')]);
+    for (const answer of [await scene.stage('m'), await scene.publish('m')])
+      t.deepEqual(answer, ok);
+    t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
+    const device = await takeInUse(t, scene);
+    await content.makeExt4(scene.targetOf('v'), volumeUuid);
+    await isLeftAlone(t, device, 'when it was written');
+    const known = await readdir('/dev/disk/by-uuid');
+    t.false(known.includes(volumeUuid), 'neither of them has a link');
+    await scene.write('m', 'still here');
+    t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'still here');
+    await endUse(t, scene);
+    t.deepEqual(await scene.unpublish('m'), ok);
+    t.deepEqual(await scene.unstage('m'), ok);
+  });
+});
+
+/** What was in use by the host goes, and then the volume's device does. */
+async function isHeldUntil(
+  t: ExecutionContext,
+  scene: Scene,
+  holder: string,
+  release: () => Promise<unknown>,
+): Promise<void> {
+  t.deepEqual(await scene.unpublish('v'), ok);
+  const refused = await scene.unstage('v');
+  t.is(refused.code, 'ABORTED');
+  t.true(refused.message.includes(`is still in use by ${holder}`), refused.message);
+  await release();
+  await udev.settleUdev();
+  await udev.installRule();
+  t.deepEqual(await scene.unstage('v'), ok);
+  t.deepEqual(await scene.devicesOf('v'), []);
+}
+
+test.serial(
+  'without the rule a volume group is activated, and its volume stays in use',
+  async (t) => {
+    await withContent(t, 'a volume group with a name of its own', async (scene) => {
+      await udev.removeRule();
+      const device = await takeInUse(t, scene);
+      t.deepEqual(await mappedDevices(), [`${content.foreignGroup}-data`, ...hostDevices]);
+      const [holder = ''] = await holdersOf(device);
+      t.regex(holder, /^dm-\d+$/);
+      await isHeldUntil(t, scene, `${holder} (${content.foreignGroup}-data)`, () =>
+        execa('vgchange', ['-an', content.foreignGroup]),
+      );
+    });
+  },
+);
+
+for (const name of ['one of two members of an md array', 'an md array'] as const) {
+  test.serial(`without the rule ${name} is assembled, and its volume stays in use`, async (t) => {
+    await withContent(t, name, async (scene) => {
+      await udev.removeRule();
+      const device = await takeInUse(t, scene);
+      const [holder = ''] = await holdersOf(device);
+      t.regex(holder, /^md\d+$/);
+      await isHeldUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+    });
+  });
+}
+
+test.serial("without the rule a volume claims the link of the host's filesystem", async (t) => {
+  await withContent(t, "an ext4 with the UUID of one of the host's", async (scene) => {
+    await udev.removeRule();
+    const device = await takeInUse(t, scene);
+    const links = (await udev.propertiesOf(device)).get('DEVLINKS')?.split(' ') ?? [];
+    t.true(links.includes(`/dev/disk/by-uuid/${hostUuid}`), links.join(' '));
+    await udev.installRule();
+    await endUse(t, scene);
+    await udev.triggerUdev();
+    t.is(await realpath(`/dev/disk/by-uuid/${hostUuid}`), await realpath('/dev/vm/host-fs'));
+  });
+});
+
+const filterOfDocs = 'devices { global_filter = [ "r|^/dev/loop|" ] }';
+
+test.serial("LVM's commands ask no udev: they need the filter of the docs", async (t) => {
+  await withContent(t, "a volume group with the name of the host's", async (scene) => {
+    const device = await takeInUse(t, scene);
+    await isLeftAlone(t, device, 'with the rule');
+    const volume = `${content.hostGroup}/data`;
+    const filter = ['--config', filterOfDocs];
+    const tags = async (): Promise<string> => {
+      const { stdout } = await execa('lvs', [...filter, '--noheadings', '-o', 'lv_tags', volume]);
+      return stdout.trim();
+    };
+    // It counts this as no failure.
+    const skipped = await execa('lvchange', ['--addtag', 'tested', volume], { reject: false });
+    t.regex(skipped.stderr, /Multiple VGs found with the same name: skipping hostvg/);
+    t.is(await tags(), '');
+    await execa('lvchange', [...filter, '--addtag', 'tested', volume]);
+    t.is(await tags(), 'tested');
+    await endUse(t, scene);
+  });
+});
+
+test.serial("md's scan asks no udev: it needs a line of the docs", async (t) => {
+  await withContent(t, 'one of two members of an md array', async (scene) => {
+    const device = await takeInUse(t, scene);
+    const scan = async (lines: string): Promise<void> => {
+      const file = join(directory, 'mdadm.conf');
+      await mkdir(directory, { recursive: true });
+      await execa('tee', [file], { input: `${lines}\n` });
+      const words = ['--assemble', '--scan', `--config=${file}`];
+      await execa('mdadm', words, { reject: false });
+      await udev.settleUdev();
+    };
+    for (const lines of ['AUTO -all', 'DEVICE /dev/sd* /dev/nvme*']) {
+      await scan(lines);
+      t.deepEqual(await holdersOf(device), [], lines);
+    }
+    await scan('DEVICE partitions');
+    const [holder = ''] = await holdersOf(device);
+    t.regex(holder, /^md\d+$/);
+    await isHeldUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+  });
+});
