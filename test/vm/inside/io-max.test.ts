@@ -1,0 +1,178 @@
+/**
+ * The limits of I/O that docs/limits-io.md describes: io.max of a pod's cgroup, set for the number of a volume's loop device or for
+ * that of the disk below the pool. A limit is so low that nothing comes near it without one, emulated or not.
+ */
+import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { MiB } from '../../../src/units.ts';
+import { onScene, type Scene } from '../../helpers/scene.ts';
+import { LimitedPod } from './limited-pod.ts';
+
+const ok = { code: 'OK', message: '' };
+
+/** What is moved takes 16 seconds at the limit, by bytes and by operations alike. */
+const bytesAMoment = { bytes: 8n * MiB, block: '64k', count: 128 };
+const operationsAMoment = { block: '4k', count: 128 };
+const limitedMs = 16_000;
+const limits = { wbps: 'wbps=524288', rbps: 'rbps=524288', wiops: 'wiops=8' } as const;
+
+interface VolumeKind {
+  readonly title: string;
+  readonly kind: 'ext4' | 'block';
+  readonly directIo: boolean;
+}
+
+const kinds: readonly VolumeKind[] = [
+  { title: 'ext4', kind: 'ext4', directIo: true },
+  { title: 'ext4, directIO=false', kind: 'ext4', directIo: false },
+];
+const places = ['none', 'loop device', 'disk'] as const;
+type Place = (typeof places)[number];
+
+/** A program's I/O. Buffered writes end with fsync: what is only in memory takes no time, whatever the limit. */
+const accesses = {
+  'direct write': { limit: 'wbps', args: (file: string) => write(file, bytesAMoment, direct) },
+  'buffered write': { limit: 'wbps', args: (file: string) => write(file, bytesAMoment, buffered) },
+  'direct read': { limit: 'rbps', args: (file: string) => read(file, ['iflag=direct']) },
+  'buffered read': { limit: 'rbps', args: (file: string) => read(file, []) },
+  'direct 4k writes': {
+    limit: 'wiops',
+    args: (file: string) => write(file, operationsAMoment, direct),
+  },
+  'buffered 4k writes': {
+    limit: 'wiops',
+    args: (file: string) => write(file, operationsAMoment, buffered),
+  },
+} as const;
+type Access = keyof typeof accesses;
+
+const direct = ['oflag=direct', 'conv=notrunc'];
+const buffered = ['conv=notrunc,fsync'];
+
+function write(
+  file: string,
+  { block, count }: { readonly block: string; readonly count: number },
+  how: readonly string[],
+): readonly string[] {
+  return ['dd', 'if=/dev/zero', `of=${file}`, `bs=${block}`, `count=${count}`, ...how];
+}
+
+function read(file: string, how: readonly string[]): readonly string[] {
+  const { block, count } = bytesAMoment;
+  return ['dd', `if=${file}`, 'of=/dev/null', `bs=${block}`, `count=${count}`, ...how];
+}
+
+/**
+ * What must be seen; `undefined`: it depends on how the kernel merges what it writes back, and is only printed. A loop device that
+ * does buffered I/O answers before its data is on the disk, so a limit there slows nobody who does not wait for it.
+ */
+function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | undefined {
+  if (place === 'none') return false;
+  if (access === 'buffered 4k writes') return undefined;
+  const isLate = !volume.directIo && place === 'disk';
+  return !(isLate && (access === 'direct write' || access === 'direct 4k writes'));
+}
+
+const diskOfPool = (): Promise<string> => realpath('/dev/vm/pool');
+
+/** A scene whose pool has a disk of its own. */
+async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>): Promise<void> {
+  const playLong = async (scene: Scene): Promise<void> => {
+    t.timeout(20 * 60_000);
+    await play(scene);
+  };
+  await onScene(t, playLong, {
+    layGround: async (directory) => {
+      await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '/dev/vm/pool']);
+      await mkdir(join(directory, 'pool'));
+      await execa('mount', ['/dev/vm/pool', join(directory, 'pool')]);
+    },
+  });
+}
+
+async function publish(
+  t: ExecutionContext,
+  scene: Scene,
+  name: string,
+  volume: VolumeKind,
+): Promise<{ readonly file: string; readonly device: string }> {
+  const { kind, directIo } = volume;
+  const options = { sizeBytes: 64n * MiB, parameters: { directIO: String(directIo) } };
+  t.deepEqual(await scene.create(name, kind, options), ok);
+  t.deepEqual(await scene.stage(name, kind), ok);
+  t.deepEqual(await scene.publish(name, kind), ok);
+  const [device = ''] = await scene.devicesOf(name);
+  const dio = await readFile(`/sys/block/${basename(device)}/loop/dio`, 'utf8');
+  t.is(dio.trim(), directIo ? '1' : '0');
+  const target = scene.targetOf(name);
+  return { device, file: kind === 'block' ? target : join(target, 'file') };
+}
+
+async function endUse(t: ExecutionContext, scene: Scene, name: string): Promise<void> {
+  t.deepEqual(await scene.unpublish(name), ok);
+  t.deepEqual(await scene.unstage(name), ok);
+}
+
+/** Nothing of the file is in memory, and the program is. */
+async function forgetCaches(): Promise<void> {
+  await execa('sync');
+  await writeFile('/proc/sys/vm/drop_caches', '3');
+  await execa('dd', ['--version']);
+}
+
+async function measure(pod: LimitedPod, access: Access, file: string): Promise<number> {
+  await forgetCaches();
+  return pod.run(accesses[access].args(file));
+}
+
+/** Takes one access with one limit, or with none, and answers what it took. */
+async function measureLimited(
+  pod: LimitedPod,
+  { access, file, device }: { access: Access; file: string; device: string | undefined },
+): Promise<number> {
+  if (device !== undefined) await pod.limit(device, limits[accesses[access].limit]);
+  try {
+    return await measure(pod, access, file);
+  } finally {
+    if (device !== undefined) await pod.unlimit(device);
+  }
+}
+
+for (const volume of kinds) {
+  test.serial(
+    `${volume.title}: without a limit, and limits for its loop device and the disk`,
+    async (t) => {
+      await onDisk(t, async (scene) => {
+        const pod = await LimitedPod.make('limited');
+        const { file, device } = await publish(t, scene, 'v', volume);
+        // Not as root: what is written back belongs to the cgroup that wrote to the file first, a device that stays open included.
+        await pod.run(write(file, bytesAMoment, buffered));
+        const devices = { none: undefined, 'loop device': device, disk: await diskOfPool() };
+        for (const place of places) {
+          for (const access of Object.keys(accesses) as Access[]) {
+            const ms = await measureLimited(pod, { access, file, device: devices[place] });
+            t.log(row(volume, place, access, ms));
+            const expected = isLimited(volume, place, access);
+            if (expected === undefined) continue;
+            t.is(ms > limitedMs * 0.75, expected, `${place}, ${access}: ${Math.round(ms)} ms`);
+          }
+        }
+        for (const one of [device, await diskOfPool()]) {
+          t.true(
+            (await pod.writtenBytes(one)) >= Number(2n * bytesAMoment.bytes),
+            `io.stat: ${one}`,
+          );
+        }
+        await endUse(t, scene, 'v');
+        await pod.remove();
+      });
+    },
+  );
+}
+
+function row(volume: VolumeKind, place: Place, access: Access, ms: number): string {
+  const limit = place === 'none' ? '' : ` ${accesses[access].limit}`;
+  return `${volume.title} | ${place}${limit} | ${access} | ${(ms / 1000).toFixed(1)} s`;
+}

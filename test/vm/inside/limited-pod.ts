@@ -1,0 +1,63 @@
+import { mkdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+const root = '/sys/fs/cgroup/loopcsi-pods';
+const controllers = '+io +memory';
+
+/** Cgroups as a container platform makes them: one above the pods, the pod's with the limit, and the container's below it. */
+export class LimitedPod {
+  readonly #pod: string;
+  readonly #container: string;
+
+  private constructor(name: string) {
+    this.#pod = join(root, name);
+    this.#container = join(this.#pod, 'container');
+  }
+
+  static async make(name: string): Promise<LimitedPod> {
+    const pod = new LimitedPod(name);
+    for (const directory of [root, pod.#pod]) {
+      await mkdir(directory, { recursive: true });
+      await writeFile(join(directory, 'cgroup.subtree_control'), controllers);
+    }
+    await mkdir(pod.#container, { recursive: true });
+    return pod;
+  }
+
+  /** Sets a limit for a block device: `wbps=1048576`, for example. */
+  async limit(device: string, limit: string): Promise<void> {
+    await writeFile(join(this.#pod, 'io.max'), `${await numberOf(device)} ${limit}`);
+  }
+
+  async unlimit(device: string): Promise<void> {
+    await this.limit(device, 'rbps=max wbps=max riops=max wiops=max');
+  }
+
+  /** Runs a program in the container's cgroup and answers how many milliseconds it took. */
+  async run(argv: readonly string[]): Promise<number> {
+    const enter = `echo $$ >${this.#container}/cgroup.procs && exec "$@"`;
+    const startedAtMs = performance.now();
+    await execa('sh', ['-c', enter, 'sh', ...argv]);
+    return performance.now() - startedAtMs;
+  }
+
+  /** Bytes that the pod's cgroup is charged with as written to a device. */
+  async writtenBytes(device: string): Promise<number> {
+    const number = await numberOf(device);
+    const lines = (await readFile(join(this.#pod, 'io.stat'), 'utf8')).split('\n');
+    const line = lines.find((one) => one.startsWith(`${number} `)) ?? '';
+    return Number(/\bwbytes=(\d+)/.exec(line)?.[1] ?? 0);
+  }
+
+  /** None of its programs may run any more. */
+  async remove(): Promise<void> {
+    for (const directory of [this.#container, this.#pod]) await rmdir(directory);
+  }
+}
+
+/** `major:minor`, as io.max wants it. */
+async function numberOf(device: string): Promise<string> {
+  const { rdev } = await stat(device);
+  return `${rdev >> 8}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+}
