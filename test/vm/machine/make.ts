@@ -17,9 +17,14 @@ export interface MachineFiles {
 }
 
 /** What the recipe is: a change of any of these makes another machine. */
-const recipe = ['contained.ts', 'initrd-init.sh', 'make.ts', 'modules.ts', 'release.ts'].map(
-  (name) => `test/vm/machine/${name}`,
-);
+const recipe = [
+  'contained.ts',
+  'initrd-init.sh',
+  'make.ts',
+  'modules.ts',
+  'release.ts',
+  'selinux.cil',
+].map((name) => `test/vm/machine/${name}`);
 
 /** Sparse: what tests write goes to a layer above it. */
 const baseBytes = '32G';
@@ -73,6 +78,7 @@ async function fill(directory: string, release: Release, signal: AbortSignal): P
   const kernel = await unpackKernel(work, root, signal);
   await copyFile(kernel.image, files.kernel);
   await makeInitrd(work, { modules: kernel.modules, output: files.initrd, signal });
+  await prepareSelinux(root, signal);
   for (const path of dispensable) {
     for (const name of await readdir(join(root, path)).catch(() => [])) {
       await rm(join(root, path, name), { recursive: true, force: true });
@@ -119,6 +125,21 @@ async function unpackKernel(
   });
   await runContained(['chroot', root, 'depmod', version], { signal });
   return { image: join(unpacked, `boot/vmlinuz-${version}`), modules: join(target, version) };
+}
+
+/**
+ * Adds the module of these tests to Debian's policy and labels all files, which takes seconds here and minutes in the machine. No
+ * policy is in force unless a suite loads it.
+ */
+async function prepareSelinux(root: string, signal: AbortSignal): Promise<void> {
+  await copyFile(join(projectRoot, 'test/vm/machine/selinux.cil'), join(root, 'tmp/loopcsi.cil'));
+  const contexts = '/etc/selinux/default/contexts/files/file_contexts';
+  const steps = [
+    'mount -t proc proc "$1/proc"',
+    'chroot "$1" semodule --noreload --install /tmp/loopcsi.cil',
+    `exec chroot "$1" setfiles -F -e /proc ${contexts} /`,
+  ];
+  await runContained(['sh', '-ec', steps.join('\n'), 'sh', root], { signal });
 }
 
 async function firstDirectory(paths: readonly string[]): Promise<string> {

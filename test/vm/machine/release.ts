@@ -33,4 +33,6 @@ export const packages = [
   'iproute2',
   'nfs-common',
   'nfs-kernel-server',
+  'selinux-policy-default',
+  'selinux-utils',
 ] as const;

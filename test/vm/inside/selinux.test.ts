@@ -1,0 +1,154 @@
+/**
+ * SELinux enforcing: docs/security.md, "AppArmor and SELinux". The driver runs unconfined, as a privileged container does; a pod has
+ * a domain with categories, and sees those volumes alone that are staged with its context.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { volumeIdOf } from '../../crash/calls.ts';
+import { sharing } from '../../crash/world.ts';
+import { answerOf } from '../../helpers/answer.ts';
+import { onScene, type Scene } from '../../helpers/scene.ts';
+
+const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
+const nodeProgram = process.execPath;
+const ok = { code: 'OK', message: '' };
+const driverDomain = 'system_u:system_r:unconfined_t:s0';
+const podDomain = (categories: string): string =>
+  `system_u:system_r:loopcsi_pod_t:s0:${categories}`;
+const podContext = (categories: string): string =>
+  `system_u:object_r:loopcsi_pod_file_t:s0:${categories}`;
+
+test.before(async () => {
+  await execa('mount', ['-t', 'selinuxfs', 'selinuxfs', '/sys/fs/selinux']);
+  await execa('load_policy', ['-i']);
+  // Made before the policy was there. What is mounted elsewhere has no labels.
+  await execa('restorecon', ['-R', '-F', '/dev', '/run', '/tmp'], { reject: false });
+  // A domain is entered by programs that are labelled as such.
+  await execa('chcon', [
+    'system_u:object_r:bin_t:s0',
+    join(projectRoot, 'bin/loopcsi'),
+    nodeProgram,
+  ]);
+  // Node compiles while it runs: Debian's policy asks for it, also of unconfined programs.
+  await execa('setsebool', ['allow_execmem', 'on']);
+  await execa('setenforce', ['1']);
+});
+
+test.after.always(async () => {
+  await execa('setenforce', ['0'], { reject: false });
+});
+
+async function onEnforcing(
+  t: ExecutionContext,
+  play: (scene: Scene) => Promise<void>,
+): Promise<void> {
+  await onScene(t, play, { enter: ['runcon', driverDomain] });
+}
+
+async function stage(scene: Scene, kind: string, mountFlags: readonly string[]) {
+  const request = {
+    volume_id: volumeIdOf('v'),
+    staging_target_path: await scene.world.stagingPathOf('v'),
+    volume_capability: {
+      access_mode: sharing,
+      access_type: 'mount',
+      mount: { fs_type: kind, mount_flags: [...mountFlags] },
+    },
+  } as const;
+  return answerOf(scene.world.node.NodeStageVolume(request, { timeoutMs: 60_000 }));
+}
+
+/** What a pod with these categories gets when it writes and reads a file. */
+async function podWrites(categories: string, file: string): Promise<string> {
+  const script = 'echo hello >"$1" && read -r line <"$1" && echo "$line"';
+  const words = [podDomain(categories), 'sh', '-c', script, 'sh', file];
+  const result = await execa('runcon', words, { reject: false });
+  return result.exitCode === 0 ? result.stdout : result.stderr;
+}
+
+async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
+  t.deepEqual(await scene.unpublish('v'), ok);
+  t.deepEqual(await scene.unstage('v'), ok);
+}
+
+/** What the kernel has refused to the driver's domain since it was started. */
+async function denials(): Promise<readonly string[]> {
+  const { stdout } = await execa('dmesg');
+  return stdout
+    .split('\n')
+    .filter((line) => line.includes('avc:  denied') && line.includes(`scontext=${driverDomain}`));
+}
+
+test.serial('the policy is enforced, and the driver is unconfined', async (t) => {
+  t.is((await execa('getenforce')).stdout, 'Enforcing');
+  await onEnforcing(t, async (scene) => {
+    const domain = await readFile(`/proc/${scene.world.driver.pid}/attr/current`, 'utf8');
+    t.is(domain.replace(/\0$/, ''), driverDomain);
+  });
+});
+
+for (const kind of ['ext4', 'xfs', 'btrfs'] as const) {
+  test.serial(`a volume with a context is its pod's alone: ${kind}`, async (t) => {
+    await onEnforcing(t, async (scene) => {
+      t.deepEqual(await scene.create('v', kind), ok);
+      for (const [own, other] of [
+        ['c1,c2', 'c3,c4'],
+        ['c3,c4', 'c1,c2'],
+      ] as const) {
+        // As the kubelet writes it.
+        t.deepEqual(await stage(scene, kind, [`context="${podContext(own)}"`]), ok);
+        t.deepEqual(await scene.publish('v', kind), ok);
+        const file = join(scene.targetOf('v'), 'file');
+        t.is(await podWrites(own, file), 'hello');
+        t.regex(await podWrites(other, file), /Permission denied/);
+        const { stdout } = await execa('ls', ['--context', file]);
+        t.is(stdout.split(' ')[0], podContext(own));
+        await endUse(t, scene);
+      }
+      t.deepEqual(await scene.delete('v'), ok);
+    });
+    t.deepEqual(await denials(), []);
+  });
+}
+
+test.serial('without a context a pod is refused what is on the volume', async (t) => {
+  await onEnforcing(t, async (scene) => {
+    for (const answer of await scene.use('v')) t.deepEqual(answer, ok);
+    const file = join(scene.targetOf('v'), 'file');
+    t.regex(await podWrites('c1,c2', file), /Permission denied/);
+    await endUse(t, scene);
+  });
+});
+
+test.serial(
+  'a context that the policy does not have is refused, and nothing stays mounted',
+  async (t) => {
+    await onEnforcing(t, async (scene) => {
+      t.deepEqual(await scene.create('v'), ok);
+      const answer = await stage(scene, 'ext4', ['context="system_u:object_r:no_such_t:s0"']);
+      t.regex(answer.message, /refuses to mount it with the options 'context=/);
+      t.deepEqual(await scene.devicesOf('v'), []);
+      t.deepEqual(await scene.stage('v'), ok);
+      t.deepEqual(await scene.unstage('v'), ok);
+    });
+  },
+);
+
+test.serial('raw block volumes, growth in use and deletion pass the policy', async (t) => {
+  await onEnforcing(t, async (scene) => {
+    for (const answer of await scene.use('b', 'block')) t.deepEqual(answer, ok);
+    await scene.writeMark('b', 'MARK');
+    t.is(await scene.markAt('b'), 'MARK');
+    t.deepEqual(await scene.unpublish('b'), ok);
+    t.deepEqual(await scene.unstage('b'), ok);
+    for (const answer of await scene.use('v', 'ext4')) t.deepEqual(answer, ok);
+    t.deepEqual(await scene.expand('v', 64n * 1024n * 1024n), ok);
+    const request = { volume_id: volumeIdOf('v'), volume_path: scene.targetOf('v') };
+    t.deepEqual(await answerOf(scene.world.node.NodeExpandVolume(request)), ok);
+    await endUse(t, scene);
+    for (const name of ['b', 'v']) t.deepEqual(await scene.delete(name), ok);
+  });
+  t.deepEqual(await denials(), []);
+});
