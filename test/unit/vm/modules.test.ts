@@ -1,5 +1,5 @@
 import test from 'ava';
-import { loadOrder, moduleName } from '../../vm/machine/modules.ts';
+import { kernelParts, loadOrder, moduleName } from '../../vm/machine/modules.ts';
 
 const modulesDep = [
   'kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/fs/mbcache.ko kernel/lib/crc16.ko',
@@ -29,4 +29,19 @@ test('a module comes after all that it depends on, and once', (t) => {
 
 test('what is built into the kernel is not loaded', (t) => {
   t.deepEqual(loadOrder(modulesDep, ['crc32c_generic', 'mbcache']), ['kernel/fs/mbcache.ko']);
+});
+
+test('other parts of a kernel are packages with the same end of their names', (t) => {
+  const kernel = 'linux-image-6.19.1+deb14-cloud-amd64';
+  const depends = [
+    kernel,
+    '  Depends: kmod',
+    '  Depends: linux-base',
+    ' |Depends: initramfs-tools',
+    '  Depends: linux-modules-6.19.1+deb14-cloud-amd64',
+    '  Recommends: apparmor',
+    '  Breaks: linux-headers-6.19.1+deb14-cloud-amd64',
+  ].join('\n');
+  t.deepEqual(kernelParts(depends, kernel), ['linux-modules-6.19.1+deb14-cloud-amd64']);
+  t.deepEqual(kernelParts('linux-image-6.1.0-50-cloud-amd64\n  Depends: kmod', 'x'), []);
 });

@@ -2,12 +2,13 @@
  * A Debian machine from packages alone: its kernel, an initial ram disk and the image of its filesystem. It is made once for
  * each release and kept in the project's cache; a run boots it with a throw-away layer above the image.
  */
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { basename, join } from 'node:path';
 import { cached, hashInputs, projectRoot } from '../../e2e/cluster/cache.ts';
 import { runContained } from './contained.ts';
-import { loadOrder } from './modules.ts';
+import { kernelParts, loadOrder } from './modules.ts';
 import { kernelPackage, packages, type Release } from './release.ts';
 
 export interface MachineFiles {
@@ -106,11 +107,15 @@ async function unpackKernel(
   const described = await runContained(['apt-cache', ...apt, 'depends', kernelPackage], { signal });
   const versioned = /^\s*Depends: (linux-image-\d\S*)$/m.exec(described)?.[1];
   if (versioned === undefined) throw new Error(`${kernelPackage} names no kernel:\n${described}`);
-  await runContained(['apt-get', ...apt, 'download', versioned], { signal, cwd: work });
-  const deb = (await readdir(work)).find((name) => name.endsWith('.deb'));
-  if (deb === undefined) throw new Error(`apt-get downloaded no ${versioned}`);
+  // Newer releases have the modules in a package of their own, with the same end of its name.
+  const parts = await runContained(['apt-cache', ...apt, 'depends', versioned], { signal });
+  const names = [versioned, ...kernelParts(parts, versioned)];
+  await runContained(['apt-get', ...apt, 'download', ...names], { signal, cwd: work });
   const unpacked = join(work, 'kernel');
-  await runContained(['dpkg-deb', '--extract', join(work, deb), unpacked], { signal });
+  for (const name of await readdir(work)) {
+    if (!name.endsWith('.deb')) continue;
+    await runContained(['dpkg-deb', '--extract', join(work, name), unpacked], { signal });
+  }
   // Newer releases have it below /usr only; in the machine the one is a link to the other.
   const below = await firstDirectory([
     join(unpacked, 'usr/lib/modules'),
@@ -124,7 +129,10 @@ async function unpackKernel(
     verbatimSymlinks: true,
   });
   await runContained(['chroot', root, 'depmod', version], { signal });
-  return { image: join(unpacked, `boot/vmlinuz-${version}`), modules: join(target, version) };
+  const images = [join(unpacked, `boot/vmlinuz-${version}`), join(below, version, 'vmlinuz')];
+  const image = images.find((path) => existsSync(path));
+  if (image === undefined) throw new Error(`${names.join(', ')} hold none of ${images.join(', ')}`);
+  return { image, modules: join(target, version) };
 }
 
 /**
