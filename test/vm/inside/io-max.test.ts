@@ -27,6 +27,7 @@ interface VolumeKind {
 const kinds: readonly VolumeKind[] = [
   { title: 'ext4', kind: 'ext4', directIo: true },
   { title: 'ext4, directIO=false', kind: 'ext4', directIo: false },
+  { title: 'block', kind: 'block', directIo: true },
 ];
 const places = ['none', 'loop device', 'disk'] as const;
 type Place = (typeof places)[number];
