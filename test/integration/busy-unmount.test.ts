@@ -100,6 +100,11 @@ for (const [seen, host] of [
       const ballast = join(node.poolPath, 'ballast');
       const fillBytes = (await freeBytesOf(node.poolPath)).ofAll - 320n * MiB;
       await execa('fallocate', ['--length', String(fillBytes), ballast]);
+      // No writer takes so much at once, so the guard looks again only after some time. What it then does first is a trim.
+      const [pool] = node.domain.pools.all;
+      if (pool === undefined) throw new Error('no pool');
+      const { trims } = node.domain;
+      await until('the guard has seen it', () => trims.countsOf(pool).runs.done > 0);
       // More than the pool has left: it can end well only by waiting.
       const chunks = Math.ceil(Number(480n * MiB) / chunkBytes);
       const writer = startProcess(t, process.execPath, [
