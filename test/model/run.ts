@@ -515,6 +515,9 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
   if (context.hasFailedTwice) await subject.restart();
   const { domain } = subject.opened();
   await domain.trash.settled();
+  // A failure that met the work in the background: each look at a pool tries again.
+  for (const pool of domain.pools.all) domain.trash.retryFailed(pool);
+  await domain.trash.settled();
   const left: string[] = [];
   for (const pool of domain.pools.all) {
     for (const area of ['volumes', 'snapshots', 'tmp', 'trash'] as const) {
