@@ -9,6 +9,7 @@ import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../stat
 import type { Reached } from '../fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { PoolSettings } from './pool-settings.ts';
+import { unavailable } from './pool-trouble.ts';
 
 /** The directories whose entries have records. */
 export const keptAreas = ['volumes', 'ephemeral', 'snapshots', 'groups'] as const;
@@ -280,8 +281,4 @@ async function takeLock(host: Host, root: string, name: string): Promise<OpenedP
     }
     throw error;
   }
-}
-
-function unavailable(name: string, why: string, cause?: unknown): VolumeError {
-  return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
 }

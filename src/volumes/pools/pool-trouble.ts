@@ -29,18 +29,18 @@ export async function tryChange(files: Files, root: string): Promise<void> {
 /** Why a pool could not be opened. */
 export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return error;
-  return unavailable(pool, stopped(pool, error) ?? messageOf(error), error);
+  return unavailable(pool.name, stopped(pool, error) ?? messageOf(error), error);
 }
 
 /** Why a pool that was served is served no more. */
 export function whyAway(pool: NamedPool, error: unknown): VolumeError {
-  if (error instanceof VolumeError) return unavailable(pool, error.message, error);
+  if (error instanceof VolumeError) return unavailable(pool.name, error.message, error);
   if (error instanceof StuckError) {
     const silent = `${pool.settings.path} does not answer (${error.message}); look at its disk`;
-    return unavailable(pool, silent, error);
+    return unavailable(pool.name, silent, error);
   }
   const gone = `${pool.settings.path} is gone (${messageOf(error)}); mount its disk again`;
-  return unavailable(pool, stopped(pool, error) ?? gone, error);
+  return unavailable(pool.name, stopped(pool, error) ?? gone, error);
 }
 
 /** That its filesystem is there and does not work, and how it gets to work again. */
@@ -51,6 +51,7 @@ function stopped({ settings }: NamedPool, error: unknown): string | undefined {
   return `the filesystem of ${settings.path} has failed or is read-only (${what}); look at its disk and at the kernel's log, end what uses its volumes, then unmount, check and mount it again`;
 }
 
-function unavailable({ name }: NamedPool, why: string, cause: unknown): VolumeError {
+/** Of a pool that is not served. */
+export function unavailable(name: string, why: string, cause?: unknown): VolumeError {
   return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
 }

@@ -19,7 +19,7 @@ import {
 } from './pool-open.ts';
 import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
-import { tryChange, whyAway, whyNotOpened } from './pool-trouble.ts';
+import { tryChange, unavailable, whyAway, whyNotOpened } from './pool-trouble.ts';
 import { Refusable } from './refusable.ts';
 import { Room } from './room.ts';
 
@@ -255,9 +255,7 @@ export class Pool {
         this.#answers();
         return;
       }
-      this.#setProblem(
-        new VolumeError('unavailable', `pool '${this.name}': ${root} is another pool now`),
-      );
+      this.#setProblem(unavailable(this.name, `${root} is another pool now`));
     } catch (error) {
       this.#setProblem(whyAway(this, error));
     }
