@@ -15,6 +15,11 @@ export function addCounts(a: Counts, b: Counts): Counts {
   };
 }
 
+/** Whether a line of TAP tells a person nothing. */
+export function isChaff(line: string): boolean {
+  return /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/.test(line);
+}
+
 /** Of test/conformance/sanity.test.ts, in a comment of TAP. */
 const sanitySummary = /^#\s+csi-sanity: (\d+) passed, (\d+) failed, (\d+) skipped/;
 

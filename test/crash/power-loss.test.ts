@@ -9,7 +9,7 @@ import { onNode } from '../helpers/on-node.ts';
 import { brokenAfterPower, leftAfterAll } from './after-power.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
-import { World } from './world.ts';
+import { poolOn, World } from './world.ts';
 
 /**
  * A power cut, as far as it can be had without one: the pool's filesystem is an image on another filesystem, and FICLONE takes
@@ -71,11 +71,7 @@ async function nodeOn(
   const device = await attachImage(image);
   const world = await World.make({
     ground: type,
-    layGround: async (directory) => {
-      await mkdir(join(directory, 'pool'));
-      const options = type === 'xfs' ? ['-o', 'nouuid'] : [];
-      await execa('mount', [...options, device, join(directory, 'pool')]);
-    },
+    layGround: poolOn(device, type === 'xfs' ? ['-o', 'nouuid'] : []),
   });
   return {
     world,

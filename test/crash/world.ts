@@ -46,6 +46,17 @@ export const blockCapability: Capability = {
   block: {},
 };
 
+/** Lays the ground: what is on that device, mounted as the pool. */
+export function poolOn(
+  device: string,
+  mountFlags: readonly string[] = [],
+): (directory: string) => Promise<void> {
+  return async (directory) => {
+    await mkdir(join(directory, 'pool'));
+    await execa('mount', [...mountFlags, device, join(directory, 'pool')]);
+  };
+}
+
 /** How to take back what a call may have done: newest first, each idempotent, whether or not the call came to its end. */
 type Undo = () => Promise<unknown>;
 

@@ -21,7 +21,7 @@ export type Wish =
   | { readonly kind: 'shell'; readonly release: Release }
   | { readonly kind: 'list' };
 
-/** Throws an error with one line for whoever typed them. */
+/** Throws an error with one line for the person who typed them. */
 export function parseArguments(words: readonly string[]): Wish {
   const { values } = parseArgs({
     args: [...words],

@@ -1,8 +1,5 @@
 /** The test points of one suite, as lines of TAP, whether they come from inside the machine or from the host. */
-import { addCounts, type Counts, countLine, noTests } from '../../scripts/test-counts.ts';
-
-/** Lines of TAP that tell a person nothing. */
-const chaff = /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/;
+import { addCounts, type Counts, countLine, isChaff, noTests } from '../../scripts/test-counts.ts';
 
 export class Report {
   #counts: Counts = noTests;
@@ -26,7 +23,7 @@ export class Report {
   line(text: string): void {
     this.#counts = addCounts(this.#counts, countLine(text));
     if (text.startsWith('ok ') && text.endsWith('# SKIP')) this.#skippedTests.push(text);
-    if (!chaff.test(text)) this.#print(text);
+    if (!isChaff(text)) this.#print(text);
   }
 
   passed(name: string): void {

@@ -1,11 +1,23 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { VolumeError } from '../../../src/errors.ts';
 import { KernelError } from '../../../src/host/errors.ts';
 import { attachedOnly } from '../../helpers/attached-only.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
+
+/** A volume that is staged nowhere, and what a stage of it is asked. */
+async function unstaged(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  return { node, volumes, asked };
+}
 
 const cases = [
   {
@@ -29,12 +41,7 @@ const cases = [
 
 for (const { name, error, after, times, attached, mounted } of cases) {
   test(`a mount ${name} leaves ${attached} devices, and the repeated stage succeeds`, async (t) => {
-    const node = await fakeNode(t);
-    const { volumes } = await node.open([node.settings('a')]);
-    const { record } = await volumes.createVolume(call(), volumeInput('v'));
-    const stagingTargetPath = join(node.directory, 'staging');
-    await mkdir(stagingTargetPath);
-    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    const { node, volumes, asked } = await unstaged(t);
     for (let time = 0; time < times; time += 1) {
       node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'), {
         after,
@@ -57,12 +64,7 @@ for (const { name, error, after, times, attached, mounted } of cases) {
 
 for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
   test(`a mount that failed once with ${error} is made again, and is no damage`, async (t) => {
-    const node = await fakeNode(t);
-    const { volumes } = await node.open([node.settings('a')]);
-    const { record } = await volumes.createVolume(call(), volumeInput('v'));
-    const stagingTargetPath = join(node.directory, 'staging');
-    await mkdir(stagingTargetPath);
-    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    const { node, volumes, asked } = await unstaged(t);
     node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'));
     await volumes.stageVolume(call(), asked);
     t.is((await node.host.mounts.list()).length, 1);
@@ -70,12 +72,7 @@ for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
 }
 
 test('a mount that failed twice is no damage where the superblock cannot be read either', async (t) => {
-  const node = await fakeNode(t);
-  const { volumes } = await node.open([node.settings('a')]);
-  const { record } = await volumes.createVolume(call(), volumeInput('v'));
-  const stagingTargetPath = join(node.directory, 'staging');
-  await mkdir(stagingTargetPath);
-  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  const { node, volumes, asked } = await unstaged(t);
   const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
   for (let time = 0; time < 2; time += 1) {
     node.host.failNext('mounts.mountDevice', failure('mount'));
@@ -106,25 +103,17 @@ for (const { what, takesChanges, reason, says } of [
     reason: 'wrong-state',
     says: /I\/O error.*pool 'a'.*dmesg/,
   },
-]) {
+] as const) {
   test(`a mount that failed twice with EIO ${what}, never as damage`, async (t) => {
-    const node = await fakeNode(t);
-    const { volumes } = await node.open([node.settings('a')]);
-    const { record } = await volumes.createVolume(call(), volumeInput('v'));
-    const stagingTargetPath = join(node.directory, 'staging');
-    await mkdir(stagingTargetPath);
-    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    const { node, volumes, asked } = await unstaged(t);
     const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
     for (let time = 0; time < 2; time += 1) {
       node.host.failNext('mounts.mountDevice', failure('mount'));
     }
     if (!takesChanges) node.host.failNext('files.makeNewDirectory', failure('mkdir'));
-    t.is(await reasonOf(volumes.stageVolume(call(), asked)), reason);
-    for (let time = 0; time < 2; time += 1) {
-      node.host.failNext('mounts.mountDevice', failure('mount'));
-    }
-    if (!takesChanges) node.host.failNext('files.makeNewDirectory', failure('mkdir'));
-    const error = await t.throwsAsync(volumes.stageVolume(call(), asked), { message: says });
+    const expectation = { instanceOf: VolumeError, message: says };
+    const error = await t.throwsAsync(volumes.stageVolume(call(), asked), expectation);
+    t.is(error?.reason, reason);
     t.notRegex(error?.message ?? '', /damaged/);
     t.deepEqual(await node.host.loops.list(), []);
   });

@@ -11,7 +11,7 @@ import { execa } from 'execa';
 import { makeRealHost } from '../../../src/host/real-host.ts';
 import { GiB, MiB } from '../../../src/units.ts';
 import * as calls from '../../crash/calls.ts';
-import { brokenInvariants, damagedImages, settled } from '../../crash/invariants.ts';
+import { brokenInvariants, checkers, damagedImages, settled } from '../../crash/invariants.ts';
 import type { Operation } from '../../crash/operations.ts';
 import { killAt, placeOf, rehearse } from '../../crash/run-case.ts';
 import { World } from '../../crash/world.ts';
@@ -77,7 +77,7 @@ async function requireClean(world: World): Promise<void> {
   await calls.unstage(world, 'v');
   await settled(placeOf(world));
   const image = world.pathOf('pool', 'volumes', calls.volumeIdOf('v'), 'disk.img');
-  const { exitCode, stdout } = await execa('e2fsck', ['-fn', image], { reject: false });
+  const { exitCode, stdout } = await checkers.ext4(image);
   if (exitCode !== 0) throw new Error(`e2fsck -fn ended with ${String(exitCode)}: ${stdout}`);
 }
 

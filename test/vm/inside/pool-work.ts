@@ -1,8 +1,5 @@
 /** A driver with its pool on a disk, and the scripted work in it. */
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { execa } from 'execa';
-import { World } from '../../crash/world.ts';
+import { poolOn, World } from '../../crash/world.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { type Acknowledge, work } from '../power-cuts/work.ts';
 
@@ -20,10 +17,7 @@ export async function workOn(device: string, options: PoolWork): Promise<void> {
   const world = await World.make({
     ground: type,
     isPlain,
-    layGround: async (directory) => {
-      await mkdir(join(directory, 'pool'));
-      await execa('mount', [device, join(directory, 'pool')]);
-    },
+    layGround: poolOn(device),
   });
   try {
     await work(world, acknowledge, { rounds, poolFilesystem: type });

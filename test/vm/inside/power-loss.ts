@@ -6,22 +6,17 @@ import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 import { brokenAfterPower, leftAfterAll } from '../../crash/after-power.ts';
+import { checkers } from '../../crash/invariants.ts';
 import { Load } from '../../crash/load.ts';
 import { makeRandom } from '../../crash/random.ts';
-import { World } from '../../crash/world.ts';
+import { poolOn, World } from '../../crash/world.ts';
+import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
 import { workingLine } from '../power-loss/working-line.ts';
 
-type PoolFilesystem = 'ext4' | 'xfs' | 'btrfs';
 const workers = 4;
 /** Of so many a cut has something to lose. */
 const firstSteps = 12;
-
-const checkers = {
-  ext4: ['e2fsck', '-fn'],
-  xfs: ['xfs_repair', '-n'],
-  btrfs: ['btrfs', 'check', '--readonly'],
-} as const satisfies Readonly<Record<PoolFilesystem, readonly [string, ...string[]]>>;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -44,9 +39,9 @@ async function brokenPool(device: string, type: PoolFilesystem): Promise<readonl
   await mkdir(target, { recursive: true });
   await execa('mount', [device, target]);
   await execa('umount', [target]);
-  const [program, ...flags] = checkers[type];
-  const { exitCode, all } = await execa(program, [...flags, device], { reject: false, all: true });
-  return exitCode === 0 ? [] : [`${program} ended with ${String(exitCode)}: ${all.slice(-800)}`];
+  const { exitCode, stdout, stderr } = await checkers[type](device);
+  if (exitCode === 0) return [];
+  return [`its checker ended with ${String(exitCode)}: ${`${stdout}${stderr}`.slice(-800)}`];
 }
 
 async function work(world: World, seed: number, journalPath: string): Promise<never> {
@@ -72,10 +67,7 @@ async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promis
   const world = await World.make({
     ground: type,
     isPlain: true,
-    layGround: async (directory) => {
-      await mkdir(`${directory}/pool`);
-      await execa('mount', [device, `${directory}/pool`]);
-    },
+    layGround: poolOn(device),
   });
   const what = `${facts.length} volumes of a pool on ${type} are as they were acknowledged`;
   tell(what, await brokenAfterPower(world, facts));

@@ -41,7 +41,7 @@ export interface CheckedRecording {
 }
 
 const failuresTold = 20;
-/** All states take minutes: whoever waits hears of it. */
+/** All states take minutes, so progress is printed. */
 const progressEvery = 200;
 /** Of so many states one has all its volumes and snapshots read, and not only those that a call was about. */
 const wholeEvery = 25;
