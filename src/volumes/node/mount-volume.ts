@@ -6,6 +6,7 @@ import type { StageInput } from '../model.ts';
 import { tryChange } from '../pools/pool-trouble.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
+import { duplicateUuid } from './duplicate-uuid.ts';
 import { damaged, isSmaller, makeReady, withoutSuperblock } from './make-ready.ts';
 import { mountAttached } from './mount-attached.ts';
 import { mountWords } from './mount-words.ts';
@@ -84,6 +85,8 @@ async function explainMount(
       { cause: error },
     );
   }
+  const duplicate = await duplicateUuid(domain, volume, { error, filesystem, superblock });
+  if (duplicate !== undefined) return duplicate;
   if (hasErrno(error, 'EINVAL') && words.length > 0) {
     return new VolumeError(
       'wrong-state',
