@@ -16,11 +16,9 @@ import type { Pool } from './pools/pool.ts';
  * by what is observed, not by a program's words.
  */
 export async function explain(error: unknown, what: string, pool?: Pool): Promise<VolumeError> {
+  if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) pool?.suspect();
   if (error instanceof VolumeError) return error;
   const cause = { cause: error };
-  // A program that failed says nothing of why that could be relied on. What is cached is answered while the disk hangs.
-  const mayBeTheDisk = error instanceof CommandError || error instanceof StuckError;
-  if (mayBeTheDisk || mayBeStorageFailure(error)) pool?.suspect();
   if (error instanceof StuckError) {
     return new VolumeError(
       'busy',
@@ -72,6 +70,11 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
     );
   }
   return new VolumeError('internal', `${what}: ${messageOf(error)}`, cause);
+}
+
+/** A program that failed says nothing of why that could be relied on. What is cached is answered while the disk hangs. */
+function mayBeTheDisk(error: unknown): boolean {
+  return error instanceof CommandError || error instanceof StuckError || mayBeStorageFailure(error);
 }
 
 /** The end of what the program said, but for what the message says already. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { basename, join } from 'node:path';
 import type * as v from 'valibot';
-import { VolumeError } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { onGround } from '../../host/gate.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
@@ -52,8 +52,22 @@ export async function commitNew<S extends v.GenericSchema>(
     stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
     throw error;
   } finally {
-    if (!stays) await domain.host.files.removeTree(temporary);
+    if (!stays) await removeQuietly(domain, entry, temporary);
   }
+}
+
+/** A removal that fails must not hide why the call did: the next start of the pool removes it. */
+async function removeQuietly(
+  domain: Domain,
+  { pool, id }: { readonly pool: Pool; readonly id: string },
+  temporary: string,
+): Promise<void> {
+  await domain.host.files.removeTree(temporary).catch((error: unknown) => {
+    domain.log.warn(
+      { pool: pool.name, id, path: temporary, problem: messageOf(error) },
+      'what a call began could not be removed; the next start does it',
+    );
+  });
 }
 
 /** Where something new is built: its name says in which opening of the pool it was begun, and what it will be. */

@@ -1,4 +1,5 @@
-import { VolumeError } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { isStorageFailure } from '../../host/errors.ts';
 import type { Directory, Files } from '../../host/host.ts';
 import type { OwnedBy } from '../domain.ts';
 import type { PoolArea } from './pool-open.ts';
@@ -39,12 +40,23 @@ export class Places {
 
   /**
    * fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. Without any, of those
-   * whose last fsync failed, which is due before a repeated call is answered from what is in memory.
+   * whose last fsync failed, which is due before a repeated call is answered from what is in memory. Throws `unavailable` where
+   * the disk fails: what was renamed is there then, and may be gone after a power cut.
    */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     const due = areas.length > 0 ? areas : this.#unsynced();
     const ends = await Promise.allSettled(due.map((area) => this.#placeOf(area).sync()));
-    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    for (const end of ends) if (end.status === 'rejected') throw this.#uncertain(end.reason);
+  }
+
+  /** What was renamed stands: a caller told that the call failed for good would leave it to nobody. */
+  #uncertain(error: unknown): unknown {
+    if (!isStorageFailure(error)) return error;
+    return new VolumeError(
+      'unavailable',
+      `what the call changed stands in pool '${this.#pool}', and may not be on its disk (${messageOf(error)}): look at the disk and at the kernel's log, then repeat the call`,
+      { cause: error },
+    );
   }
 
   #unsynced(): readonly PoolArea[] {
