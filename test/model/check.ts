@@ -6,13 +6,16 @@ const variable = (name: string): number | undefined => {
   return text === undefined || text === '' ? undefined : Number(text);
 };
 
-/** A number of runs that is asked for is made in full, within an hour; without one the check ends at the limit. */
+/** Of the runs that every test makes: a failure there is new, and of what has changed. A search for others has a fresh seed. */
+const everyRunSeed = 1;
+
+/** A number of runs that is asked for is a search, made in full, within an hour; without one the check ends at the limit. */
 export function checkOptions<T>({ runs, limitMs }: { runs: number; limitMs: number }): {
   readonly parameters: Parameters<T>;
   readonly timeoutMs: number;
 } {
   const asked = variable('RUNS');
-  const seed = variable('SEED');
+  const seed = variable('SEED') ?? (asked === undefined ? everyRunSeed : undefined);
   const path = process.env['LOOPCSI_MODEL_PATH'];
   const boundMs = asked === undefined ? limitMs : 60 * 60_000;
   return {

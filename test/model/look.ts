@@ -53,7 +53,7 @@ export async function devicesOf(subject: Subject, v: VolumeName): Promise<readon
 /** A bound node does not keep its device: what nobody uses any more is noted as lost in the model. */
 export async function noteLosses(subject: Subject, state: State): Promise<void> {
   for (const [v, volume] of state.volumes) {
-    if (volume.kind !== 'block' || !volume.others.cleared) continue;
+    if (volume.kind !== 'block' || volume.others.cleared.size === 0) continue;
     const devices = await devicesOf(subject, v);
     const isGone = (readOnly: boolean): boolean =>
       devices.every((device) => device.readOnly !== readOnly);
@@ -136,8 +136,8 @@ async function compareDevices(subject: Subject, state: State): Promise<string | 
     if (!isEnough || devices.length > needed.size + spareDevices) {
       return `volume ${v} has ${devices.length} devices, needs ${needed.size} and ${spareDevices} may be spare`;
     }
-    const leaving = devices.find(({ autoclear }) => autoclear);
-    if (leaving === undefined || cleared) continue;
+    const leaving = devices.find((one) => one.autoclear && !cleared.has(one.readOnly));
+    if (leaving === undefined) continue;
     // Nobody needs it: a start may just be detaching it, and takes that back when it is refused.
     const isIdle = !needed.has(leaving.readOnly);
     if (isIdle && (await isTakenBack(subject, leaving))) continue;

@@ -30,8 +30,8 @@ export interface Volume {
     holds: boolean;
     /** Devices that may be attached beyond those that its use needs. */
     spareDevices: number;
-    /** Somebody let go of its devices: they may be on their way out. */
-    cleared: boolean;
+    /** Somebody let go of its device (false), or of the second, read-only one (true): it may be on its way out. */
+    readonly cleared: Set<boolean>;
     /** How it was staged before an unstage that was refused after its unmount. */
     unfinished?: { readonly noatime: boolean } | undefined;
   };
@@ -141,7 +141,7 @@ function create(
     size = asked;
     mark = source.mark;
   }
-  const others = { holds: false, spareDevices: 0, cleared: false };
+  const others = { holds: false, spareDevices: 0, cleared: new Set<boolean>() };
   const unused = { staged: undefined, targets: new Map(), trimmedAtMs: undefined, others };
   const madeAtMs = state.nowMs;
   state.volumes.set(v, { kind, from, madeAtMs, mark, size, fsSize: size, ...unused });
@@ -163,7 +163,7 @@ function stage(state: State, { v, noatime }: CallStep & { do: 'stage' }): Answer
   }
   volume.staged = { noatime };
   volume.fsSize = volume.size;
-  volume.others.cleared = false;
+  volume.others.cleared.delete(false);
   volume.others.unfinished = undefined;
   return 'ok';
 }
@@ -174,7 +174,7 @@ function unstage(state: State, v: VolumeName): Answer {
   if (volume.targets.size > 0) return 'wrong-state';
   volume.staged = undefined;
   volume.others.spareDevices = 0;
-  volume.others.cleared = false;
+  volume.others.cleared.clear();
   volume.others.unfinished = undefined;
   return 'ok';
 }
@@ -347,7 +347,7 @@ export function meetsLoss(state: State, step: CallStep): boolean {
 export function isDisturbed({ volumes, openTargets }: State): boolean {
   if (openTargets.size > 0) return true;
   return [...volumes.values()].some(
-    ({ others }) => others.holds || others.cleared || others.spareDevices > 0,
+    ({ others }) => others.holds || others.cleared.size > 0 || others.spareDevices > 0,
   );
 }
 

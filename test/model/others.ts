@@ -94,7 +94,7 @@ export class Others {
     const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
     const volume = state.volumes.get(v);
     if (device === undefined || volume === undefined) return;
-    volume.others.cleared = true;
+    volume.others.cleared.add(readOnly);
     await this.#subject.passersBy.clearDevice(device.number);
   }
 

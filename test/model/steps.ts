@@ -245,6 +245,10 @@ const life: fc.Arbitrary<readonly Step[]> = fc
     ...(length > 5 ? [{ do: 'stage' as const, v, noatime: false }] : []),
   ]);
 
+/** On a full disk a pod starts all the same where its note fits neither as a new file nor over an old one: the note is lost then. */
+const losesNotes = ({ call, errno, times }: Step & { do: 'nthFails' }): boolean =>
+  errno === 'ENOSPC' && (call.do === 'stage' || (call.do === 'publish' && times > 1));
+
 const alone = (step: fc.Arbitrary<Step>): fc.Arbitrary<readonly Step[]> => step.map((one) => [one]);
 
 /** Steps of which about one in three is disturbed. */
@@ -283,13 +287,15 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       {
         weight: 4,
         arbitrary: alone(
-          fc.record({
-            do: fc.constant('nthFails' as const),
-            call: callStep,
-            nth: fc.integer({ min: 1, max: 24 }),
-            errno: fc.constantFrom('EIO', 'ENOSPC', 'EMFILE'),
-            times: fc.constantFrom(1, 1, 2, 1000),
-          }),
+          fc
+            .record({
+              do: fc.constant('nthFails' as const),
+              call: callStep,
+              nth: fc.integer({ min: 1, max: 24 }),
+              errno: fc.constantFrom('EIO', 'ENOSPC', 'EMFILE'),
+              times: fc.constantFrom(1, 1, 2, 1000),
+            })
+            .filter((step) => !losesNotes(step)),
         ),
       },
       {

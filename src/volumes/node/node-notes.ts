@@ -1,4 +1,4 @@
-import { messageOf } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
 import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
@@ -14,7 +14,8 @@ const nothing: NodeRecord = {
 
 /**
  * The arguments of the stage and publish calls of one volume, which the kernel does not keep. An entry says what was asked;
- * whether it still holds is asked from mountinfo by the caller. Read from the disk once: nobody else writes in a pool.
+ * whether it still holds is asked from mountinfo by the caller. Read from the disk once: nobody else writes in a pool. Torn
+ * notes are none; a read that fails is a failure of the call.
  */
 export async function readNotes(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   const { pool, record } = volume;
@@ -29,12 +30,13 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRe
   try {
     return await readRecord(domain.host.files, nodeRecord, notesPath(volume));
   } catch (error) {
-    if (!hasErrno(error, 'ENOENT')) {
-      domain.log.warn(
-        { volumeId: volume.record.id, problem: messageOf(error) },
-        'notes about mounts cannot be read; the kernel is asked instead',
-      );
-    }
+    if (hasErrno(error, 'ENOENT')) return nothing;
+    // What could not be read now may be whole: taken for none it would be overwritten.
+    if (!(error instanceof VolumeError)) throw error;
+    domain.log.warn(
+      { volumeId: volume.record.id, problem: messageOf(error) },
+      'notes about mounts cannot be read; the kernel is asked instead',
+    );
     return nothing;
   }
 }

@@ -113,6 +113,19 @@ const found: readonly {
     ],
   },
   {
+    name: 'a second device that somebody let go of, and that nobody needs, goes with its last opener',
+    steps: [
+      { do: 'create', v: 'b', kind: 'block', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'publish', v: 'b', target: 'x', readOnly: true },
+      { do: 'open', v: 'b', readOnly: true },
+      { do: 'unpublish', v: 'b', target: 'x' },
+      { do: 'unstage', v: 'b' },
+      { do: 'clear', v: 'b', readOnly: true },
+      { do: 'stage', v: 'b', noatime: false },
+    ],
+  },
+  {
     name: 'so does a filesystem that was mounted in another namespace meanwhile',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
@@ -327,6 +340,21 @@ const found: readonly {
         call: { do: 'delete', v: 'b' },
         failure: { name: 'files.imageStatus', errno: 'EIO', after: false },
         giveUp: false,
+      },
+    ],
+  },
+  {
+    name: 'notes that cannot be read for a moment are not forgotten',
+    steps: [
+      { do: 'create', v: 'b', kind: 'ext4', size: 1 },
+      { do: 'stage', v: 'b', noatime: false },
+      { do: 'restart' },
+      {
+        do: 'nthFails',
+        call: { do: 'stage', v: 'b', noatime: true },
+        nth: 5,
+        errno: 'EIO',
+        times: 1,
       },
     ],
   },
