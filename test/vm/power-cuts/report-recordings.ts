@@ -31,7 +31,7 @@ export async function reportRecordings(bench: Bench): Promise<void> {
       },
     );
     const seconds = Math.round((performance.now() - startedAtMs) / 1000);
-    const name = `a ${type} pool after each flush: ${describe(seen)} in ${seconds} s`;
+    const name = `a pool on ${type} after each flush: ${describe(seen)} in ${seconds} s`;
     if (seen.failed === 0 && seen.checked > 0) report.passed(name);
     else report.failed(name, `${seen.failed} states are not as they must be`);
     states += seen.checked;
