@@ -9,7 +9,7 @@ import { basename, join } from 'node:path';
 import { cached, hashInputs, projectRoot } from '../../e2e/cluster/cache.ts';
 import { runContained } from './contained.ts';
 import { kernelParts, loadOrder } from './modules.ts';
-import { kernelPackage, packages, type Release } from './release.ts';
+import { hasSelinux, kernelPackage, packagesOf, type Release } from './release.ts';
 
 export interface MachineFiles {
   readonly kernel: string;
@@ -48,7 +48,7 @@ export async function makeMachine(
   release: Release,
   options: { readonly signal: AbortSignal; readonly say: (line: string) => void },
 ): Promise<MachineFiles> {
-  const key = await hashInputs([release, arch(), kernelPackage, ...packages], recipe);
+  const key = await hashInputs([release, arch(), kernelPackage, ...packagesOf(release)], recipe);
   const directory = await cached(`vm-${release}`, key, async (draft) => {
     options.say(`making a Debian machine (${release}) from its packages`);
     await fill(draft, release, options.signal);
@@ -71,7 +71,7 @@ async function fill(directory: string, release: Release, signal: AbortSignal): P
   await mkdir(work);
   // Without it debootstrap asks the mirror that it knows by itself.
   const mirror = process.env['DEBIAN_MIRROR'];
-  const options = ['--variant=minbase', `--include=${packages.join(',')}`];
+  const options = ['--variant=minbase', `--include=${packagesOf(release).join(',')}`];
   await runContained(
     ['debootstrap', ...options, release, root, ...(mirror === undefined ? [] : [mirror])],
     { signal },
@@ -79,7 +79,7 @@ async function fill(directory: string, release: Release, signal: AbortSignal): P
   const kernel = await unpackKernel(work, root, signal);
   await copyFile(kernel.image, files.kernel);
   await makeInitrd(work, { modules: kernel.modules, output: files.initrd, signal });
-  await prepareSelinux(root, signal);
+  if (hasSelinux(release)) await prepareSelinux(root, signal);
   for (const path of dispensable) {
     for (const name of await readdir(join(root, path)).catch(() => [])) {
       await rm(join(root, path, name), { recursive: true, force: true });

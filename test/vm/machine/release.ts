@@ -7,7 +7,7 @@ export type Release = (typeof releases)[number];
 export const kernelPackage = 'linux-image-cloud-amd64';
 
 /** Besides Debian's minimal base. Node comes with the payload: it is the one that runs the tests on the host. */
-export const packages = [
+const packages = [
   // What the driver runs, and what it is tested with.
   'btrfs-progs',
   'e2fsprogs',
@@ -33,6 +33,11 @@ export const packages = [
   'iproute2',
   'nfs-common',
   'nfs-kernel-server',
-  'selinux-policy-default',
-  'selinux-utils',
 ] as const;
+
+/** In sid of 2026-11 the policy's package cannot be configured while others are not yet. */
+export const hasSelinux = (release: Release): boolean => release !== 'sid';
+
+export function packagesOf(release: Release): readonly string[] {
+  return [...packages, ...(hasSelinux(release) ? ['selinux-policy-default', 'selinux-utils'] : [])];
+}
