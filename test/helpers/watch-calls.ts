@@ -73,7 +73,10 @@ export class Watch {
     // What is iterated asynchronously fails when it is iterated.
     if (/^extents\.(?:map|data)$/.test(name))
       return failure === undefined ? work() : failingIteration(failure.error);
-    return failure === undefined ? work() : fail(failure, work);
+    if (failure === undefined) return work();
+    // The one call that is no promise.
+    if (name === 'loops.isAutoclear') throw failure.error;
+    return fail(failure, work);
   }
 }
 
