@@ -198,10 +198,11 @@ export class Pool {
         nowMs: this.#deps.now(),
       });
       this.#openings += 1;
-      this.#problem = undefined;
       this.#places ??= await Places.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
+      // Not before: what kept it from being served is said for as long as its disk has not done all this.
+      this.#problem = undefined;
       this.#firstReadEnded();
       await settle();
       this.#isSettled = true;

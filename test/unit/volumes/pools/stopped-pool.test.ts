@@ -52,6 +52,28 @@ for (const errno of ['EROFS', 'EIO']) {
   });
 }
 
+test('while a pool that has failed is opened again, calls say what is wrong with its disk', async (t) => {
+  const { volumes, pool, state, node } = await stoppablePool(t);
+  const make = () => volumes.createVolume(call(), volumeInput('v'));
+  state.errno = 'EROFS';
+  await t.throwsAsync(make());
+  await pool.check();
+  const { files } = node.host;
+  const probe = files.probe.bind(files);
+  const said: string[] = [];
+  files.probe = async (path) => {
+    await make().catch((error: unknown) => said.push(String(error)));
+    said.push(...(await volumes.storageHealth(call())).map(({ message }) => message));
+    return probe(path);
+  };
+  t.false(await pool.open(() => Promise.resolve()));
+  t.is(said.length, 2);
+  for (const text of said) t.regex(text, /pool 'a': .*has failed or is read-only/);
+  state.errno = undefined;
+  t.true(await pool.open(() => Promise.resolve()));
+  t.is(await reasonOf(make()), 'ok');
+});
+
 test('a failure that has passed leaves its pool served, and nothing in it', async (t) => {
   const { volumes, pool, state, node } = await stoppablePool(t);
   state.errno = 'EIO';
