@@ -6,6 +6,7 @@ import { hasErrno } from '../../host/errors.ts';
 import { onGround } from '../../host/gate.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { syncsBeforeRename } from '../pools/btrfs-log.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { KeptArea } from '../pools/pool-open.ts';
 
@@ -29,9 +30,9 @@ interface NewEntry<S extends v.GenericSchema> {
 
 /**
  * Makes a volume, snapshot or group whole in `tmp/` and renames it into place: the rename is the commit (design, rule 1).
- * Order: fsync images, record and directory, rename without replacing, fsync both parents (ADR 0006). On a failure nothing
- * of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the rename already made
- * it, the record that stands there is answered.
+ * Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both parents (ADR 0006).
+ * On a failure nothing of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the
+ * rename already made it, the record that stands there is answered.
  */
 export async function commitNew<S extends v.GenericSchema>(
   domain: Domain,
@@ -110,7 +111,9 @@ export async function finishNew<S extends v.GenericSchema>(
   });
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
-  await host.files.sync(...images, join(temporary, entry.file), temporary);
+  const built = [...images, join(temporary, entry.file), temporary];
+  const around = syncsBeforeRename(entry.pool) ? [entry.pool.pathOf('tmp')] : [];
+  await host.files.sync(...built, ...around);
   await reached('new:synced');
 }
 

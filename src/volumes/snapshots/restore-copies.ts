@@ -7,6 +7,7 @@ import { readRecord, writeRecord } from '../../state/records.ts';
 import { newName } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../operations.ts';
+import { syncsBeforeRename } from '../pools/btrfs-log.ts';
 import type { Pool } from '../pools/pool.ts';
 
 /** Beside an image in `tmp/` that is copied from a snapshot: whose it is, and how far. */
@@ -64,6 +65,7 @@ export class RestoreCopies {
       return false;
     }
     const directory = newName(pool, volumeId);
+    if (syncsBeforeRename(pool)) await pool.sync('tmp');
     await domain.host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await domain.host.files.imageStatus(join(directory, 'disk.img'));
     clearTimeout(other?.timer);
