@@ -118,6 +118,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
     log,
     ownedBy,
     whenReturned: (owner) => gate.whenReturned(owner),
+    longestWaitMs: (pool) => gate.longestOn(pool),
     pools: config.pools,
     stateDir: config.stateDir,
     settings: domainSettings(config),

@@ -1,6 +1,16 @@
 import { StuckError } from './errors.ts';
+import {
+  type Entry,
+  entryOf,
+  type GateOptions,
+  isStuck,
+  type Lane,
+  runningMs,
+  stuckError,
+} from './gate-lane.ts';
 import { type Owner, presentOwner } from './owner.ts';
 
+export type { GateOptions } from './gate-lane.ts';
 export { onGround, ownedBy } from './owner.ts';
 
 /**
@@ -12,7 +22,6 @@ export { onGround, ownedBy } from './owner.ts';
 
 /** Threads of libuv's pool that blocking calls may hold; the launcher sets UV_THREADPOOL_SIZE=64, the rest stays free. */
 const defaultSlots = 48;
-const defaultBoundMs = 60_000;
 
 /**
  * Of the slots that no other ground holds, what the owners on one ground may hold together: a disk that hangs leaves the rest
@@ -20,46 +29,11 @@ const defaultBoundMs = 60_000;
  */
 const defaultSlotsOfGround = 32;
 
-export interface GateOptions<T> {
-  /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */
-  readonly boundMs?: number | undefined;
-  /** How many calls `work` would make side by side, one if not given. It is told how many threads it got, one at least. */
-  readonly threads?: number | undefined;
-  /** What to do with a result that arrives after the bound, for example to close a descriptor. */
-  readonly late?: ((value: T) => void) | undefined;
-}
-
 /** An owner whose call has passed its bound and has not returned. */
 export interface StuckOwner {
   readonly owner: string;
   readonly call: string;
   readonly sinceMs: number;
-}
-
-interface Entry {
-  readonly call: string;
-  readonly boundMs: number;
-  readonly ground: string | undefined;
-  readonly chain: readonly string[];
-  readonly wantedThreads: number;
-  /** Threads that it holds while it runs. */
-  threads: number;
-  /** It is made in the end although its caller was told otherwise. */
-  readonly mustRun: boolean;
-  readonly begin: (threads: number) => Promise<void>;
-  /** Tells the caller that the bound has passed, or that an earlier call of the owner is stuck. */
-  readonly giveUp: (error: StuckError) => void;
-  timer: NodeJS.Timeout | undefined;
-}
-
-/** One owner's calls, first come, first served. */
-interface Lane {
-  readonly owner: string;
-  readonly waiting: Entry[];
-  running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
-  stuck: boolean;
-  /** Called when a stuck call has returned. */
-  readonly returned: (() => void)[];
 }
 
 export class Gate {
@@ -145,12 +119,25 @@ export class Gate {
 
   /** The owners with a call past its bound; empty when all is well. */
   stuckOwners(): readonly StuckOwner[] {
-    const now = performance.now();
-    return [...this.#lanes.values()].flatMap(({ owner, running, stuck }) =>
-      stuck && running !== undefined
-        ? [{ owner, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
+    return [...this.#lanes.values()].flatMap((lane) =>
+      lane.stuck && lane.running !== undefined
+        ? [
+            {
+              owner: lane.owner,
+              call: lane.running.entry.call,
+              sinceMs: Math.round(runningMs(lane)),
+            },
+          ]
         : [],
     );
+  }
+
+  /** For how many milliseconds the oldest of the calls that wait for that ground has been running; 0 when there is none. */
+  longestOn(ground: string): number {
+    const lanes = [...this.#lanes.values()].filter(
+      ({ running }) => running?.entry.ground === ground,
+    );
+    return Math.max(0, ...lanes.map(runningMs));
   }
 
   /** Resolves when every stuck call that was begun in the owner's work has returned; undefined when there is none. */
@@ -266,30 +253,6 @@ export class Gate {
     entry.giveUp(new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.boundMs));
     this.#pump(lane);
   }
-}
-
-function entryOf<T>(call: string, { ground, chain }: Owner, options: GateOptions<T>) {
-  return {
-    call,
-    ground,
-    chain,
-    boundMs: options.boundMs ?? defaultBoundMs,
-    wantedThreads: Math.max(1, options.threads ?? 1),
-    threads: 0,
-    timer: undefined,
-  };
-}
-
-function isStuck(lane: Lane): boolean {
-  return lane.stuck && lane.running !== undefined;
-}
-
-function stuckError(lane: Lane): StuckError {
-  const { entry, startedAtMs } = lane.running ?? {
-    entry: { call: 'a call' },
-    startedAtMs: performance.now(),
-  };
-  return new StuckError(entry.call, lane.owner, performance.now() - startedAtMs);
 }
 
 /** The one gate of the process: the pool of threads that it guards is the process's too. */

@@ -54,6 +54,8 @@ export interface OpenDeps {
   readonly ownedBy: OwnedOnGround;
   /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
   readonly whenReturned?: (owner: string) => Promise<void> | undefined;
+  /** How long the oldest kernel call that waits for the disk of that pool has been running. */
+  readonly longestWaitMs?: (pool: string) => number;
 }
 
 export interface OpenedVolumes {
@@ -67,6 +69,8 @@ export interface OpenedVolumes {
 
 /** How often pools are looked at again: a disk that went away or came back. */
 const lookAgainMs = 5_000;
+/** A disk that one call waits for so long may hang, although it answers what is cached. */
+const longWaitMs = 60_000;
 /** Opening a pool may hang with its disk; the others are served after this. */
 const openBoundMs = 10_000;
 
@@ -129,7 +133,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
   const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host, log });
   await known.forgetDeleted(pools);
-  const endLooking = lookAgainAndAgain(domain);
+  const endLooking = lookAgainAndAgain(domain, deps.longestWaitMs);
   const endTrimming = trimPeriodically(domain);
   const endWatching = watchDevices(domain);
   return {
@@ -170,12 +174,16 @@ async function openPool(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /** One look at a time for each pool: one that hangs must neither keep the others from theirs nor pile up threads. */
-function lookAgainAndAgain(domain: Domain): () => void {
+function lookAgainAndAgain(
+  domain: Domain,
+  longestWaitMs: (pool: string) => number = () => 0,
+): () => void {
   const looking = new Set<Pool>();
   const timer = setInterval(() => {
     for (const pool of domain.pools.all) {
       if (looking.has(pool)) continue;
       looking.add(pool);
+      if (longestWaitMs(pool.name) > longWaitMs) pool.suspect();
       lookAgain(domain, pool)
         .catch((error: unknown) => {
           domain.log.error({ pool: pool.name, err: error }, 'looking at a pool failed');

@@ -153,6 +153,21 @@ test('a wait for the room of a pool ends when the pool is found to be away', asy
   t.is(await created, 'unavailable');
 });
 
+test('a call that waits long has the next look try a change: a disk that hangs answers what is cached', async (t) => {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  const makeNewDirectory = files.makeNewDirectory.bind(files);
+  const tried: string[] = [];
+  files.makeNewDirectory = (path) => {
+    if (path.includes('/tmp/.trial.')) tried.push(path);
+    return makeNewDirectory(path);
+  };
+  const pools = ['hung', 'good'].map((name) => node.settings(name));
+  await node.open(pools, { longestWaitMs: (pool) => (pool === 'hung' ? 61_000 : 59_000) });
+  await until('the pool is tried', () => tried.length > 0, 20_000);
+  for (const path of tried) t.true(path.startsWith(join(node.directory, 'hung')));
+});
+
 test('a record that is replaced after its caller was told that the disk hangs is read again', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
