@@ -123,7 +123,25 @@ const journalMagic = 0xc03b3998;
 
 /** Whether a journal's superblock (at least 36 bytes of it) holds the error that made the kernel stop. */
 export function journalRecordsError(bytes: Buffer): boolean {
-  return (
-    bytes.length >= 36 && bytes.readUInt32BE(0) === journalMagic && bytes.readUInt32BE(0x20) !== 0
-  );
+  return isJournal(bytes) && bytes.readUInt32BE(0x20) !== 0;
+}
+
+/** Whether the journal holds what the filesystem may not have yet: its superblock says at which block that starts. */
+export function journalHasData(bytes: Buffer): boolean {
+  return isJournal(bytes) && bytes.readUInt32BE(0x1c) !== 0;
+}
+
+function isJournal(bytes: Buffer): boolean {
+  return bytes.length >= 36 && bytes.readUInt32BE(0) === journalMagic;
+}
+
+/** The same with the flag that the journal is to be replayed; undefined where it has that, or other checksums than ours. */
+export function withReplayFlag(superblock: Buffer): Buffer | undefined {
+  const incompat = superblock.readUInt32LE(0x60);
+  const hasChecksum = (superblock.readUInt32LE(0x64) & readOnlyCompatMetadataCsum) !== 0;
+  if ((incompat & incompatRecover) !== 0 || !hasChecksum) return undefined;
+  const bytes = Buffer.from(superblock);
+  bytes.writeUInt32LE(incompat | incompatRecover, 0x60);
+  bytes.writeUInt32LE(crc32c(bytes.subarray(0, checksumAt)), checksumAt);
+  return bytes;
 }

@@ -2,6 +2,7 @@ import { MiB } from '../../units.ts';
 import { CommandError, hasErrno, KernelError } from '../errors.ts';
 import type { Filesystem, GrowImageOptions, LoopDevice, MakeOptions, Superblock } from '../host.ts';
 import type { Run } from '../run.ts';
+import { askForReplay, readJournal } from './ext4-journal.ts';
 import { ext4MakeArguments } from './ext4-make.ts';
 import {
   type Ext4Superblock,
@@ -10,6 +11,7 @@ import {
   ext4SuperblockAt,
   ext4SuperblockBytes,
   ext4UnusableTail,
+  journalHasData,
   journalRecordsError,
   parseExt4Superblock,
 } from './ext4-superblock.ts';
@@ -88,18 +90,25 @@ export class Ext4 implements Filesystem {
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
     const superblock = await readExt4(imagePath);
     if (superblock === undefined) return undefined;
-    const { uuid, state, journalBlock } = superblock;
+    const { uuid, state } = superblock;
     const blockBytes = BigInt(superblock.blockBytes);
     const sizeBytes = superblock.blocks * blockBytes;
     const unusableTailBytes = ext4UnusableTail(superblock) * blockBytes;
-    // A journal that stopped on an error says so itself when the superblock could no longer be written.
-    if (state === 'needs-replay' && journalBlock !== undefined) {
-      const at = Number(journalBlock) * superblock.blockBytes;
-      if (journalRecordsError(await readImage(imagePath, at, 36))) {
-        return { fsType: 'ext4', uuid, sizeBytes, unusableTailBytes, state: 'has-errors' };
-      }
-    }
-    return { fsType: 'ext4', uuid, sizeBytes, unusableTailBytes, state };
+    const isStopped =
+      state !== 'has-errors' && (await this.#journalIsStopped(imagePath, superblock));
+    return {
+      fsType: 'ext4',
+      uuid,
+      sizeBytes,
+      unusableTailBytes,
+      state: isStopped ? 'has-errors' : state,
+    };
+  }
+
+  /** By what the journal says itself: the superblock could not be written any more after an error, or it alone could be. */
+  async #journalIsStopped(imagePath: string, superblock: Ext4Superblock): Promise<boolean> {
+    const journal = await readJournal(imagePath, superblock);
+    return superblock.state === 'clean' ? journalHasData(journal) : journalRecordsError(journal);
   }
 
   recover(imagePath: string): Promise<boolean> {
@@ -113,6 +122,13 @@ export class Ext4 implements Filesystem {
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const undo = new UndoLog(imagePath);
     await undo.takeBack();
+    const forgetReplay = await askForReplay(imagePath);
+    const result = await this.#repair(imagePath, undo);
+    if (result.outcome === 'damaged') await forgetReplay?.();
+    return result;
+  }
+
+  async #repair(imagePath: string, undo: UndoLog): ReturnType<Filesystem['check']> {
     const look = await this.#fsck(imagePath, ['-fn']);
     // 8 and above: it could not even begin, for example without any superblock.
     if (look.exitCode >= 8 && (look.exitCode & 4) === 0) return damaged(look);

@@ -7,6 +7,7 @@ import {
 import { crc32c, crc32cInverted } from '../../../../src/host/filesystem/crc32c.ts';
 import {
   ext4Fills,
+  journalHasData,
   journalRecordsError,
   parseExt4Superblock,
 } from '../../../../src/host/filesystem/ext4-superblock.ts';
@@ -84,10 +85,14 @@ test('ext4: a last group too small for its tables counts as filled', (t) => {
   t.false(ext4Fills(odd, GiB + 17n * MiB));
 });
 
-test('ext4: the journal’s superblock tells of an error', (t) => {
+test('ext4: the journal’s superblock tells of data and of an error', (t) => {
   const journal = Buffer.alloc(36);
   journal.writeUInt32BE(0xc03b3998, 0);
   t.false(journalRecordsError(journal));
+  t.false(journalHasData(journal));
+  journal.writeUInt32BE(1, 0x1c);
+  t.true(journalHasData(journal));
+  t.false(journalHasData(journal.subarray(0, 35)));
   journal.writeInt32BE(-5, 0x20);
   t.true(journalRecordsError(journal));
   t.false(journalRecordsError(journal.subarray(0, 20)));
@@ -143,6 +148,7 @@ test('no bytes make a parser throw', (t) => {
       parseBtrfsSuperblock(bytes);
       parseExt4Superblock(bytes, { verify: false });
       journalRecordsError(bytes);
+      journalHasData(bytes);
     }),
   );
   const block = ext4Superblock();
