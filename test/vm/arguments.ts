@@ -1,12 +1,14 @@
 /** The command line of `npm run test:vm`. */
 import { parseArgs } from 'node:util';
-import { type Release, releases } from './machine/release.ts';
+import { architectures, hostArchitecture, type MachineKind } from './machine/architecture.ts';
+import { releases } from './machine/release.ts';
 
 export const usage = `usage: npm run test:vm [-- OPTION...]
 
   --only TEXT        the suites whose name holds the text
   --sample           the part of the suites that takes a few minutes
   --release NAME     ${releases.join(', ')}; bookworm if not given
+  --arch NAME        ${architectures.join(', ')}; this machine's if not given
   --list             names the suites, and runs none
   --shell            a shell in the machine on this terminal instead of suites
 `;
@@ -14,11 +16,11 @@ export const usage = `usage: npm run test:vm [-- OPTION...]
 export type Wish =
   | {
       readonly kind: 'suites';
-      readonly release: Release;
+      readonly machine: MachineKind;
       readonly only: string;
       readonly isSample: boolean;
     }
-  | { readonly kind: 'shell'; readonly release: Release }
+  | { readonly kind: 'shell'; readonly machine: MachineKind }
   | { readonly kind: 'list' };
 
 /** Throws an error with one line for the person who typed them. */
@@ -29,6 +31,7 @@ export function parseArguments(words: readonly string[]): Wish {
       only: { type: 'string', default: '' },
       sample: { type: 'boolean', default: false },
       release: { type: 'string', default: releases[0] },
+      arch: { type: 'string', default: hostArchitecture },
       list: { type: 'boolean', default: false },
       shell: { type: 'boolean', default: false },
       // scripts/run-tests.ts gives it to every suite; the output is TAP anyway.
@@ -39,7 +42,12 @@ export function parseArguments(words: readonly string[]): Wish {
   if (release === undefined) {
     throw new Error(`there is no release ${values.release}: use ${releases.join(', ')}`);
   }
+  const architecture = architectures.find((name) => name === values.arch);
+  if (architecture === undefined) {
+    throw new Error(`there is no architecture ${values.arch}: use ${architectures.join(', ')}`);
+  }
+  const machine = { release, architecture };
   if (values.list) return { kind: 'list' };
-  if (values.shell) return { kind: 'shell', release };
-  return { kind: 'suites', release, only: values.only, isSample: values.sample };
+  if (values.shell) return { kind: 'shell', machine };
+  return { kind: 'suites', machine, only: values.only, isSample: values.sample };
 }

@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
 import { parseArguments, usage, type Wish } from './arguments.ts';
 import { findSuites, isInSample } from './find-suites.ts';
+import { type MachineKind, machineName, requirePrograms } from './machine/architecture.ts';
 import { bootShell } from './machine/boot.ts';
 import { makeMachine } from './machine/make.ts';
 import { makePayload } from './machine/payload.ts';
-import type { Release } from './machine/release.ts';
+import { findPrograms } from './machine/programs.ts';
 import { defaultMemoryMiB, type Ground, runSuite } from './run-suite.ts';
 
 const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);
@@ -27,15 +28,17 @@ function interruptions(): AbortSignal {
 
 /** Makes what every boot needs, in a directory that is gone afterwards. */
 async function withGround(
-  release: Release,
+  kind: MachineKind,
   work: (ground: Ground) => Promise<void>,
 ): Promise<void> {
+  await requirePrograms(kind.architecture);
   const signal = interruptions();
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-vm-'));
   try {
     const startedAtMs = Date.now();
-    const machine = await makeMachine(release, { signal, say });
-    const payload = await makePayload(directory, signal);
+    const machine = await makeMachine(kind, { signal, say });
+    const programs = await findPrograms(kind.architecture, signal);
+    const payload = await makePayload(directory, programs, signal);
     say(`the machine is ready to boot after ${secondsSince(startedAtMs)} s`);
     await work({ machine, payload, directory, signal, print: (line) => console.log(line) });
   } finally {
@@ -46,16 +49,16 @@ async function withGround(
 const secondsSince = (startedAtMs: number): number => Math.round((Date.now() - startedAtMs) / 1000);
 
 async function runSuites(wish: Extract<Wish, { kind: 'suites' }>): Promise<void> {
-  const { release, only, isSample } = wish;
+  const { machine, only, isSample } = wish;
   const suites = (await findSuites()).filter(
     (suite) => suite.name.includes(only) && (!isSample || isInSample(suite)),
   );
   if (suites.length === 0) throw new Error(`no suite has '${only}' in its name: see --list`);
-  await withGround(release, async (ground) => {
+  await withGround(machine, async (ground) => {
     let total: Counts = noTests;
     for (const suite of suites) {
       const startedAtMs = Date.now();
-      console.log(`\n== ${suite.name} (${release})`);
+      console.log(`\n== ${suite.name} (${machineName(machine)})`);
       const counts = await runSuite(suite, ground, { isSample });
       console.log(`== ${suite.name}: ${formatCounts(counts)} in ${secondsSince(startedAtMs)} s`);
       total = addCounts(total, counts);
@@ -77,7 +80,7 @@ async function fulfil(wish: Wish): Promise<void> {
     case 'list':
       return listSuites();
     case 'shell':
-      return withGround(wish.release, async (ground) =>
+      return withGround(wish.machine, async (ground) =>
         bootShell({ ...ground, disks: [], memoryMiB: defaultMemoryMiB, kernelArguments: [] }),
       );
     case 'suites':

@@ -1,17 +1,27 @@
 import test from 'ava';
 import { parseArguments } from '../../vm/arguments.ts';
+import { hostArchitecture } from '../../vm/machine/architecture.ts';
 
-const all = { kind: 'suites', release: 'bookworm', only: '', isSample: false } as const;
+const usual = { release: 'bookworm', architecture: hostArchitecture } as const;
+const all = { kind: 'suites', machine: usual, only: '', isSample: false } as const;
 const cases = [
   { words: [], expect: all },
   { words: ['--tap'], expect: all },
   { words: ['--only', 'growth'], expect: { ...all, only: 'growth' } },
   {
     words: ['--sample', '--release', 'trixie'],
-    expect: { ...all, isSample: true, release: 'trixie' },
+    expect: { ...all, isSample: true, machine: { ...usual, release: 'trixie' } },
   },
-  { words: ['--shell'], expect: { kind: 'shell', release: 'bookworm' } },
-  { words: ['--shell', '--release=sid'], expect: { kind: 'shell', release: 'sid' } },
+  { words: ['--arch', 'amd64'], expect: { ...all, machine: { ...usual, architecture: 'amd64' } } },
+  {
+    words: ['--arch=arm64', '--release=trixie'],
+    expect: { ...all, machine: { release: 'trixie', architecture: 'arm64' } },
+  },
+  { words: ['--shell'], expect: { kind: 'shell', machine: usual } },
+  {
+    words: ['--shell', '--release=sid'],
+    expect: { kind: 'shell', machine: { ...usual, release: 'sid' } },
+  },
   { words: ['--list', '--only', 'x'], expect: { kind: 'list' } },
 ] as const;
 for (const { words, expect } of cases) {
@@ -22,6 +32,8 @@ for (const { words, expect } of cases) {
 
 const refused = [
   { words: ['--release', 'buster'], says: /no release buster: use bookworm, trixie, sid/ },
+  { words: ['--arch', 'arm'], says: /no architecture arm: use amd64, arm64/ },
+  { words: ['--arch', 'x86_64', '--list'], says: /no architecture x86_64/ },
   { words: ['--only'], says: /--only/ },
   { words: ['growth'], says: /growth/ },
   { words: ['--sampel'], says: /--sampel/ },

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Process 1 of the machine: mounts what a running system has, runs the job, powers off.
-# ttyS0 is the kernel's console; what the job prints goes to ttyS1, so that no message of the kernel lies within a line.
+# The first serial port is the kernel's console; what the job prints goes to the second, so that no message of the kernel lies within
+# a line.
 export PATH=/payload/.vm/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LC_ALL=C LOOPCSI_CACHE=/payload/.vm
 mount -t proc proc /proc
@@ -28,10 +29,11 @@ done
 cd /payload || exit 1
 if grep -qw loopcsi.shell /proc/cmdline; then
   echo "This is $(uname -r); the project is /payload. The machine ends with this shell."
-  setsid --ctty --wait bash --login <>/dev/ttyS0 >&0 2>&1
+  setsid --ctty --wait bash --login <>"/dev/$(cat /sys/class/tty/console/active)" >&0 2>&1
 else
-  stty -F /dev/ttyS1 raw -echo
-  node --enable-source-maps dist/test/vm/inside/run-job.js >/dev/ttyS1 </dev/null
+  port=/dev/$(sed -n 's/.*\<loopcsi\.port=\(\w*\).*/\1/p' /proc/cmdline)
+  stty -F "$port" raw -echo
+  node --enable-source-maps dist/test/vm/inside/run-job.js >"$port" </dev/null
 fi
 sync
 echo o >/proc/sysrq-trigger

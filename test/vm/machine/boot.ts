@@ -5,6 +5,7 @@ import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { attempt } from '../../../scripts/command.ts';
+import { type Emulation, emulations } from './architecture.ts';
 import { findCrash, Lines, progressOf } from './console.ts';
 import { withParent } from './contained.ts';
 import type { MachineFiles } from './make.ts';
@@ -56,6 +57,7 @@ const upWithinMs = 600_000;
 const outBytes = '2G';
 const jobBytes = 1024 * 1024;
 
+const emulationOf = (options: BootOptions): Emulation => emulations[options.machine.architecture];
 const fileOf = (options: BootOptions, name: string): string => join(options.directory, name);
 
 /** Starts it with a job. What that prints is given to `onLine`. */
@@ -173,7 +175,7 @@ async function close(server: Server): Promise<void> {
 
 function jobPort(options: BootOptions): readonly string[] {
   const path = fileOf(options, 'job.sock');
-  return ['-chardev', `socket,id=job,path=${path}`, '-serial', 'chardev:job'];
+  return ['-chardev', `socket,id=job,path=${path}`, ...emulationOf(options).jobPort];
 }
 
 function startQemu(
@@ -181,25 +183,15 @@ function startQemu(
   serial: readonly string[],
   stdio: 'inherit' | ['ignore', number, number],
 ) {
-  // On a busy host the emulated timer ticks too late for the kernel's check of it, which then panics.
-  const always = ['console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', 'no_timer_check'];
+  const { qemu, board, consoleDevice, jobDevice, kernelArguments } = emulationOf(options);
+  const devices = [`console=${consoleDevice}`, `loopcsi.port=${jobDevice}`];
+  const always = [...devices, 'quiet', 'panic=-1', 'oops=panic', ...kernelArguments];
   const words = [...always, ...options.kernelArguments];
   const [file = '', ...args] = [
     ...withParent,
-    'qemu-system-x86_64',
+    qemu,
     // Emulation, also where there is a KVM: the same machine everywhere, and nested KVMs fail in ways of their own.
-    ...[
-      '-machine',
-      'q35',
-      '-accel',
-      'tcg,thread=multi',
-      '-cpu',
-      'max',
-      '-smp',
-      '2',
-      '-m',
-      `${options.memoryMiB}M`,
-    ],
+    ...[...board, '-accel', 'tcg,thread=multi', '-smp', '2', '-m', `${options.memoryMiB}M`],
     ...['-nodefaults', '-no-reboot', '-display', 'none', '-device', 'virtio-rng-pci'],
     ...['-kernel', options.machine.kernel, '-initrd', options.machine.initrd],
     ...['-append', words.join(' ')],

@@ -1,9 +1,9 @@
-/** What the lines mean that a machine writes: its own on ttyS1, among the job's output, and the kernel's on ttyS0. */
+/** What the lines mean that a machine writes: its own on the second serial port, among the job's output, and the kernel's on the first. */
 
 /** How lines begin that are the machine's own, and no output of a job. */
 export const ownLine = 'loopcsi-vm: ';
 
-/** What a line of ttyS1 says of the job; undefined: it is the job's output. */
+/** What a line of the second port says of the job; undefined: it is the job's output. */
 export type Progress =
   | { readonly kind: 'up'; readonly kernel: string; readonly seconds: number }
   | { readonly kind: 'ended'; readonly exitCode: number };

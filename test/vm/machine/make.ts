@@ -1,17 +1,18 @@
 /**
  * A Debian machine from packages alone: its kernel, an initial ram disk and the image of its filesystem. It is made once for
- * each release and kept in the project's cache; a run boots it with a throw-away layer above the image.
+ * each release and processor, and kept in the project's cache; a run boots it with a throw-away layer above the image.
  */
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { arch } from 'node:os';
 import { basename, join } from 'node:path';
 import { cached, hashInputs, projectRoot } from '../../e2e/cluster/cache.ts';
+import { type Architecture, isForeign, type MachineKind, machineName } from './architecture.ts';
 import { runContained } from './contained.ts';
 import { kernelParts, loadOrder } from './modules.ts';
-import { hasSelinux, kernelPackage, packagesOf, type Release } from './release.ts';
+import { hasSelinux, kernelPackageOf, packagesOf } from './release.ts';
 
 export interface MachineFiles {
+  readonly architecture: Architecture;
   readonly kernel: string;
   readonly initrd: string;
   readonly base: string;
@@ -25,6 +26,7 @@ const recipe = [
   'modules.ts',
   'release.ts',
   'selinux.cil',
+  'unpack-foreign.sh',
 ].map((name) => `test/vm/machine/${name}`);
 
 /** Sparse: what tests write goes to a layer above it. */
@@ -45,41 +47,43 @@ const dispensable = [
 
 /** Takes about two minutes when it is not in the cache. Needs root, and a Debian mirror that can be reached. */
 export async function makeMachine(
-  release: Release,
+  kind: MachineKind,
   options: { readonly signal: AbortSignal; readonly say: (line: string) => void },
 ): Promise<MachineFiles> {
-  const key = await hashInputs([release, arch(), kernelPackage, ...packagesOf(release)], recipe);
-  const directory = await cached(`vm-${release}`, key, async (draft) => {
-    options.say(`making a Debian machine (${release}) from its packages`);
-    await fill(draft, release, options.signal);
+  const { release, architecture } = kind;
+  const kernel = kernelPackageOf(architecture);
+  const key = await hashInputs([release, architecture, kernel, ...packagesOf(kind)], recipe);
+  const directory = await cached(`vm-${machineName(kind)}`, key, async (draft) => {
+    options.say(`making a Debian machine (${machineName(kind)}) from its packages`);
+    await fill(draft, kind, options.signal);
   });
-  return filesOf(directory);
+  return filesOf(directory, architecture);
 }
 
-function filesOf(directory: string): MachineFiles {
+function filesOf(directory: string, architecture: Architecture): MachineFiles {
   return {
+    architecture,
     kernel: join(directory, 'vmlinuz'),
     initrd: join(directory, 'initrd.gz'),
     base: join(directory, 'base.img'),
   };
 }
 
-async function fill(directory: string, release: Release, signal: AbortSignal): Promise<void> {
+async function fill(directory: string, kind: MachineKind, signal: AbortSignal): Promise<void> {
   const work = join(directory, 'work');
   const root = join(work, 'root');
-  const files = filesOf(directory);
+  const files = filesOf(directory, kind.architecture);
   await mkdir(work);
-  // Without it debootstrap asks the mirror that it knows by itself.
-  const mirror = process.env['DEBIAN_MIRROR'];
-  const options = ['--variant=minbase', `--include=${packagesOf(release).join(',')}`];
-  await runContained(
-    ['debootstrap', ...options, release, root, ...(mirror === undefined ? [] : [mirror])],
-    { signal },
-  );
-  const kernel = await unpackKernel(work, root, signal);
+  await installPackages(root, kind, signal);
+  const kernel = await unpackKernel(work, root, { architecture: kind.architecture, signal });
   await copyFile(kernel.image, files.kernel);
-  await makeInitrd(work, { modules: kernel.modules, output: files.initrd, signal });
-  if (hasSelinux(release)) await prepareSelinux(root, signal);
+  await makeInitrd(work, {
+    busybox: isForeign(kind.architecture) ? join(root, 'usr/bin/busybox') : '/bin/busybox',
+    modules: kernel.modules,
+    output: files.initrd,
+    signal,
+  });
+  if (hasSelinux(kind)) await prepareSelinux(root, signal);
   for (const path of dispensable) {
     for (const name of await readdir(join(root, path)).catch(() => [])) {
       await rm(join(root, path, name), { recursive: true, force: true });
@@ -92,16 +96,41 @@ async function fill(directory: string, release: Release, signal: AbortSignal): P
   await rm(work, { recursive: true });
 }
 
+async function installPackages(
+  root: string,
+  kind: MachineKind,
+  signal: AbortSignal,
+): Promise<void> {
+  const { release, architecture } = kind;
+  // Without it debootstrap asks the mirror that it knows by itself.
+  const mirror = process.env['DEBIAN_MIRROR'];
+  const options = [
+    '--variant=minbase',
+    `--include=${packagesOf(kind).join(',')}`,
+    ...(isForeign(architecture) ? ['--foreign', `--arch=${architecture}`] : []),
+  ];
+  await runContained(
+    ['debootstrap', ...options, release, root, ...(mirror === undefined ? [] : [mirror])],
+    { signal },
+  );
+  if (!isForeign(architecture)) return;
+  const unpack = join(projectRoot, 'test/vm/machine/unpack-foreign.sh');
+  await runContained(['sh', unpack, root], { signal });
+}
+
 /** Puts the release's own kernel into the root: unpacked only, since nothing in the machine installs one. */
 async function unpackKernel(
   work: string,
   root: string,
-  signal: AbortSignal,
+  options: { readonly architecture: Architecture; readonly signal: AbortSignal },
 ): Promise<{ readonly image: string; readonly modules: string }> {
+  const { architecture, signal } = options;
+  const kernelPackage = kernelPackageOf(architecture);
   const apt = [
     '-q',
     ...['-o', `Dir=${root}`, '-o', `Dir::State::status=${root}/var/lib/dpkg/status`],
     ...['-o', 'APT::Sandbox::User=root'],
+    ...['-o', `APT::Architecture=${architecture}`, '-o', `APT::Architectures=${architecture}`],
   ];
   await runContained(['apt-get', ...apt, 'update'], { signal });
   const described = await runContained(['apt-cache', ...apt, 'depends', kernelPackage], { signal });
@@ -128,7 +157,10 @@ async function unpackKernel(
     recursive: true,
     verbatimSymlinks: true,
   });
-  await runContained(['chroot', root, 'depmod', version], { signal });
+  const depmod = isForeign(architecture)
+    ? ['depmod', '--basedir', root, version]
+    : ['chroot', root, 'depmod', version];
+  await runContained(depmod, { signal });
   const images = [join(unpacked, `boot/vmlinuz-${version}`), join(below, version, 'vmlinuz')];
   const image = images.find((path) => existsSync(path));
   if (image === undefined) throw new Error(`${names.join(', ')} hold none of ${images.join(', ')}`);
@@ -158,16 +190,21 @@ async function firstDirectory(paths: readonly string[]): Promise<string> {
   throw new Error(`the kernel's package has none of ${paths.join(', ')}`);
 }
 
-/** The host's static busybox, the modules of the first disks, and a script. */
+/** A static busybox, the modules of the first disks, and a script. */
 async function makeInitrd(
   work: string,
-  options: { readonly modules: string; readonly output: string; readonly signal: AbortSignal },
+  options: {
+    readonly busybox: string;
+    readonly modules: string;
+    readonly output: string;
+    readonly signal: AbortSignal;
+  },
 ): Promise<void> {
-  const { modules, output, signal } = options;
+  const { busybox, modules, output, signal } = options;
   const tree = join(work, 'initrd');
   await mkdir(join(tree, 'bin'), { recursive: true });
   await mkdir(join(tree, 'modules'));
-  await copyFile('/bin/busybox', join(tree, 'bin/busybox'));
+  await copyFile(busybox, join(tree, 'bin/busybox'));
   await copyFile(join(projectRoot, 'test/vm/machine/initrd-init.sh'), join(tree, 'init'));
   await chmod(join(tree, 'init'), 0o755);
   const order = loadOrder(await readFile(join(modules, 'modules.dep'), 'utf8'), earlyModules);

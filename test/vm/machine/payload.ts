@@ -2,8 +2,8 @@
 import { chmod, copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
-import { csiSanityProgram } from '../../helpers/csi-sanity.ts';
 import { runContained } from './contained.ts';
+import type { Programs } from './programs.ts';
 
 /** Folders and files of the project that a test reads. The sources stay out: what runs is dist/. */
 const parts = ['bin', 'charts', 'contrib', 'csi-proto', 'dist', 'docs', 'package.json'];
@@ -15,7 +15,11 @@ const buildPackages =
 const imageBytes = '2G';
 
 /** Writes the image to `DIRECTORY/payload.img` and answers its path. Needs nothing but the build. */
-export async function makePayload(directory: string, signal: AbortSignal): Promise<string> {
+export async function makePayload(
+  directory: string,
+  programs: Programs,
+  signal: AbortSignal,
+): Promise<string> {
   const tree = join(directory, 'payload');
   const copy = async (from: string, to: string): Promise<void> =>
     cp(from, join(tree, to), {
@@ -29,12 +33,14 @@ export async function makePayload(directory: string, signal: AbortSignal): Promi
   for (const name of await readdir(packages)) {
     if (!buildPackages.test(name)) await copy(join(packages, name), `node_modules/${name}`);
   }
+  const { node, csiSanity, koffi } = programs;
+  if (koffi !== undefined) await copy(koffi.directory, `node_modules/${koffi.name}`);
   // What only the machine needs lies in a folder of its own, which is its cache directory, too.
   await mkdir(join(tree, '.vm/bin'), { recursive: true });
   await copyFile(join(projectRoot, 'test/vm/machine/boot.sh'), join(tree, '.vm/boot.sh'));
   await chmod(join(tree, '.vm/boot.sh'), 0o755);
-  await copyFile(process.execPath, join(tree, '.vm/bin/node'));
-  await copyFile(csiSanityProgram(), join(tree, '.vm/bin/csi-sanity'));
+  await copyFile(node, join(tree, '.vm/bin/node'));
+  await copyFile(csiSanity, join(tree, '.vm/bin/csi-sanity'));
   const image = join(directory, 'payload.img');
   await runContained(['truncate', `--size=${imageBytes}`, image], { signal });
   await runContained(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', tree, image], { signal });

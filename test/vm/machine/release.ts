@@ -1,10 +1,12 @@
 /** The releases of Debian whose machines can be made, and what is installed in each. */
+import { type Architecture, isForeign, type MachineKind } from './architecture.ts';
 
 export const releases = ['bookworm', 'trixie', 'sid'] as const;
 export type Release = (typeof releases)[number];
 
 /** Linux without the drivers of real hardware: 27 MB instead of 70, with all that a volume touches. */
-export const kernelPackage = 'linux-image-cloud-amd64';
+export const kernelPackageOf = (architecture: Architecture): string =>
+  `linux-image-cloud-${architecture}`;
 
 /** Besides Debian's minimal base. Node comes with the payload: it is the one that runs the tests on the host. */
 const packages = [
@@ -35,9 +37,18 @@ const packages = [
   'nfs-kernel-server',
 ] as const;
 
-/** In sid of 2026-11 the policy's package cannot be configured while others are not yet. */
-export const hasSelinux = (release: Release): boolean => release !== 'sid';
+/**
+ * In sid of 2026-11 the policy's package cannot be configured while others are not yet, and nothing is configured in a machine whose
+ * processor is not the host's.
+ */
+export const hasSelinux = ({ release, architecture }: MachineKind): boolean =>
+  release !== 'sid' && !isForeign(architecture);
 
-export function packagesOf(release: Release): readonly string[] {
-  return [...packages, ...(hasSelinux(release) ? ['selinux-policy-default', 'selinux-utils'] : [])];
+export function packagesOf(kind: MachineKind): readonly string[] {
+  return [
+    ...packages,
+    ...(hasSelinux(kind) ? ['selinux-policy-default', 'selinux-utils'] : []),
+    // The initial ram disk has the host's otherwise.
+    ...(isForeign(kind.architecture) ? ['busybox-static'] : []),
+  ];
 }
