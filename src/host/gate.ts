@@ -119,15 +119,10 @@ export class Gate {
 
   /** The owners with a call past its bound; empty when all is well. */
   stuckOwners(): readonly StuckOwner[] {
-    return [...this.#lanes.values()].flatMap((lane) =>
-      lane.stuck && lane.running !== undefined
-        ? [
-            {
-              owner: lane.owner,
-              call: lane.running.entry.call,
-              sinceMs: Math.round(runningMs(lane)),
-            },
-          ]
+    const now = performance.now();
+    return [...this.#lanes.values()].flatMap(({ owner, running, stuck }) =>
+      stuck && running !== undefined
+        ? [{ owner, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
         : [],
     );
   }
