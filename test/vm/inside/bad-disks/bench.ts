@@ -1,0 +1,269 @@
+import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { type Client, makeClient } from '../../../../src/csi/client.ts';
+import { MiB } from '../../../../src/units.ts';
+import { type DriverProcess, startDriver } from '../../../helpers/driver.ts';
+import { devicesBelow, removeAll } from '../../../helpers/ground.ts';
+import { until } from '../../../helpers/until.ts';
+import { attempt } from './attempt.ts';
+import { MappedDisk } from './mapped-disk.ts';
+
+/** The filesystem of the pool on the bad disk. */
+const grounds = {
+  ext4: { fsType: 'ext4', mountOptions: 'errors=remount-ro' },
+  'ext4 that continues after errors': { fsType: 'ext4', mountOptions: 'errors=continue' },
+  XFS: { fsType: 'xfs', mountOptions: 'defaults' },
+} as const;
+export type Ground = keyof typeof grounds;
+
+/** None of these is true of a volume whose disk fails, or of its pool. */
+export const wrongWords = /damaged|DATA_LOSS|is gone|does not exist|was truncated|no valid/;
+
+/** Said of a pool whose filesystem the kernel has stopped. */
+export const poolHasFailed =
+  /pool 'bad': the filesystem of \S+ has failed or is read-only .*look at its disk and at the kernel's log.*unmount, check and mount it again/;
+
+const capability = {
+  access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },
+  access_type: 'mount',
+  mount: { fs_type: 'ext4' },
+} as const;
+
+/** Longer than the driver lets any call wait for a disk, so that each is answered by the driver. */
+const timeoutMs = 15 * 60_000;
+
+/** A driver with a pool, `bad`, on a disk that can fail, and a pool, `good`, on another disk. */
+export class Bench {
+  readonly directory: string;
+  readonly disk: MappedDisk;
+  readonly #ground: Ground;
+  #driver: DriverProcess | undefined;
+  controller!: Client<'csi.v1.Controller'>;
+  node!: Client<'csi.v1.Node'>;
+
+  private constructor(directory: string, disk: MappedDisk, ground: Ground) {
+    this.directory = directory;
+    this.disk = disk;
+    this.#ground = ground;
+  }
+
+  /** Runs the scene, and fails when something is left after it: a mount, a loop device, a mapped device. */
+  static async use(
+    t: ExecutionContext,
+    ground: Ground,
+    scene: (bench: Bench) => Promise<void>,
+  ): Promise<void> {
+    t.timeout(20 * 60_000);
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bad-disk-'));
+    const disk = await MappedDisk.make('bad', '/dev/vm/bad');
+    const bench = new Bench(directory, disk, ground);
+    try {
+      await bench.#start();
+      await scene(bench);
+      t.deepEqual(await bench.#clear(), []);
+    } catch (error) {
+      t.log((await bench.#driver?.log())?.split('\n').slice(-15).join('\n') ?? 'no driver');
+      throw error;
+    } finally {
+      t.deepEqual(await bench.#end(), []);
+    }
+  }
+
+  async #start(): Promise<void> {
+    for (const name of ['pool', 'good', 'staging']) await mkdir(join(this.directory, name));
+    const { fsType } = grounds[this.#ground];
+    const overwrite = fsType === 'ext4' ? '-F' : '-f';
+    await execa(`mkfs.${fsType}`, ['-q', overwrite, this.disk.path]);
+    await this.mountPool();
+    this.#driver = await startDriver(this.directory, [
+      '--http-address=off',
+      `--pool=bad=${this.poolPath},create,overcommit=20`,
+      `--pool=good=${join(this.directory, 'good')},create,overcommit=20`,
+    ]);
+    const address = `unix://${this.#driver.endpoint}`;
+    this.controller = makeClient('csi.v1.Controller', address);
+    this.node = makeClient('csi.v1.Node', address);
+  }
+
+  get poolPath(): string {
+    return join(this.directory, 'pool');
+  }
+
+  async mountPool(): Promise<void> {
+    const { fsType, mountOptions } = grounds[this.#ground];
+    await execa('mount', ['-t', fsType, '-o', mountOptions, this.disk.path, this.poolPath]);
+  }
+
+  async create(name: string, pool: 'bad' | 'good' = 'bad'): Promise<string> {
+    const { volume } = await this.controller.CreateVolume(
+      {
+        name,
+        capacity_range: { required_bytes: 32n * MiB },
+        volume_capabilities: [capability],
+        parameters: { pool },
+      },
+      { timeoutMs },
+    );
+    return volume?.volume_id ?? '';
+  }
+
+  imageOf(volume_id: string): string {
+    return join(this.poolPath, 'volumes', volume_id, 'disk.img');
+  }
+
+  stagingPathOf(volume_id: string): string {
+    return join(this.directory, 'staging', volume_id);
+  }
+
+  async stage(volume_id: string): Promise<void> {
+    const staging_target_path = this.stagingPathOf(volume_id);
+    await mkdir(staging_target_path, { recursive: true });
+    const request = { volume_id, staging_target_path, volume_capability: capability };
+    await this.node.NodeStageVolume(request, { timeoutMs });
+  }
+
+  async unstage(volume_id: string): Promise<void> {
+    const staging_target_path = this.stagingPathOf(volume_id);
+    await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, { timeoutMs });
+  }
+
+  /** As a pod does: a write and fsync. */
+  async write(volume_id: string): Promise<void> {
+    await writeFile(this.#fileIn(volume_id), contentOf(volume_id), { flush: true });
+  }
+
+  /** Writes the same bytes once more, into the same blocks, and fsync. */
+  async overwrite(volume_id: string): Promise<void> {
+    await writeFile(this.#fileIn(volume_id), contentOf(volume_id), { flag: 'r+', flush: true });
+  }
+
+  /** Throws when the file of `write` is not whole. */
+  async verify(volume_id: string): Promise<void> {
+    const found = await readFile(this.#fileIn(volume_id));
+    if (!found.equals(contentOf(volume_id)))
+      throw new Error(`the file in ${volume_id} has changed`);
+  }
+
+  #fileIn(volume_id: string): string {
+    return join(this.stagingPathOf(volume_id), 'file');
+  }
+
+  async expand(volume_id: string): Promise<void> {
+    const capacity_range = { required_bytes: 64n * MiB };
+    await this.controller.ControllerExpandVolume({ volume_id, capacity_range }, { timeoutMs });
+    const volume_path = this.stagingPathOf(volume_id);
+    await this.node.NodeExpandVolume({ volume_id, volume_path, capacity_range }, { timeoutMs });
+  }
+
+  async delete(volume_id: string): Promise<void> {
+    await this.controller.DeleteVolume({ volume_id }, { timeoutMs });
+  }
+
+  /** Returns how long the life of a volume in the other pool takes, in milliseconds. */
+  async liveInGoodPool(name: string): Promise<number> {
+    const startedAtMs = Date.now();
+    const volume_id = await this.create(name, 'good');
+    await this.stage(volume_id);
+    await this.write(volume_id);
+    await this.unstage(volume_id);
+    await this.delete(volume_id);
+    return Date.now() - startedAtMs;
+  }
+
+  /** Every sign of trouble of a volume, and of the pools, as `STATUS REASON: MESSAGE`. */
+  async health(volume_id: string): Promise<readonly string[]> {
+    const { volume_health } = await this.node.NodeGetVolumeHealth({ volume_id }, { timeoutMs });
+    const ofVolume = (volume_health?.health_statuses ?? []).map(
+      ({ status, reason, message }) => `${String(status)} ${reason}: ${message}`,
+    );
+    return [...ofVolume, ...(await this.poolHealth())];
+  }
+
+  async poolHealth(): Promise<readonly string[]> {
+    const { backend_health } = await this.node.NodeGetStorageHealth({}, { timeoutMs });
+    return backend_health.map(
+      ({ status, reason, message }) => `${String(status)} ${reason}: ${message}`,
+    );
+  }
+
+  async isServed(): Promise<boolean> {
+    return !(await this.poolHealth()).some((sign) => sign.includes(' PoolNotServed: '));
+  }
+
+  /** Whether the kernel has stopped the pool's filesystem: it refuses changes although its disk works. */
+  async poolIsStopped(): Promise<boolean> {
+    const trial = join(this.poolPath, 'trial');
+    const script = 'mkdir "$1" && sync "$1" && rmdir "$1"';
+    return (await execa('sh', ['-c', script, 'sh', trial], { reject: false })).exitCode !== 0;
+  }
+
+  /** The steps of docs/operations.md, "A disk fails", after the pool's volumes were unstaged. */
+  async remountPool(): Promise<void> {
+    await until('the pool is unmounted', async () => {
+      return (await execa('umount', [this.poolPath], { reject: false })).exitCode === 0;
+    });
+    // XFS is checked by its mount, which replays the log.
+    if (grounds[this.#ground].fsType === 'ext4') {
+      const { exitCode } = await execa('e2fsck', ['-f', '-p', this.disk.path], { reject: false });
+      if (exitCode === undefined || exitCode > 1)
+        throw new Error(`e2fsck ended with ${String(exitCode)}`);
+    }
+    await this.mountPool();
+  }
+
+  /** Unstages and deletes all volumes. Returns what is left in the pools. */
+  async #clear(): Promise<readonly string[]> {
+    for (const volume_id of await readdir(join(this.directory, 'staging'))) {
+      await this.unstage(volume_id);
+    }
+    for (const { volume } of (await this.controller.ListVolumes({})).entries) {
+      await this.delete(volume?.volume_id ?? '');
+    }
+    await until('the trash is empty', async () => (await this.#entriesOf('trash')).length === 0);
+    const devices = await devicesBelow(this.directory);
+    return [
+      ...(await this.#entriesOf('tmp')),
+      ...devices.map(({ device, image }) => `${device} on ${image}`),
+    ];
+  }
+
+  async #entriesOf(area: 'tmp' | 'trash'): Promise<readonly string[]> {
+    const pools = [this.poolPath, join(this.directory, 'good')];
+    const found = await Promise.all(pools.map((pool) => readdir(join(pool, area))));
+    return found.flat();
+  }
+
+  async #end(): Promise<readonly string[]> {
+    await this.disk.recover();
+    if (this.#driver !== undefined) {
+      for (const client of [this.controller, this.node]) client.close();
+      await this.#driver.stop();
+    }
+    const left = await removeAll(this.directory);
+    await this.disk.remove();
+    return left;
+  }
+}
+
+const contentOf = (volume_id: string): Buffer => Buffer.alloc(512 * 1024, `of ${volume_id} `);
+
+/** Repeats a call as its caller does, until it succeeds. */
+export async function untilDone(what: string, work: () => Promise<unknown>): Promise<void> {
+  let last = '';
+  try {
+    await until(
+      what,
+      async () => {
+        const { code, message } = await attempt(work);
+        last = `${code} ${message}`;
+        return code === 'OK';
+      },
+      15_000,
+    );
+  } catch (error) {
+    throw new Error(`${what}: ${last}`, { cause: error });
+  }
+}

@@ -1,0 +1,48 @@
+/** A pool's disk acknowledges writes and loses them. */
+import test from 'ava';
+import { execa } from 'execa';
+import { until } from '../../../helpers/until.ts';
+import { attempt, textOf } from './attempt.ts';
+import { Bench, untilDone, wrongWords } from './bench.ts';
+
+for (const ground of ['ext4', 'XFS'] as const) {
+  test.serial(
+    `${ground}: a disk that loses what it acknowledged loses nothing older`,
+    async (t) => {
+      await Bench.use(t, ground, async (bench) => {
+        const kept = await bench.create('kept');
+        await bench.stage(kept);
+        await bench.write(kept);
+        const deleted = await bench.create('deleted');
+        await bench.unstage(kept);
+        // The kernel's own late writes of the filesystem belong to the time before.
+        await execa('sync', ['--file-system', bench.poolPath]);
+
+        await bench.disk.dropWrites();
+        const lost = await bench.create('lost');
+        await bench.delete(deleted);
+        // The disk tells nobody, and the records are in the page cache.
+        t.deepEqual(await bench.health(lost), []);
+
+        // As after a power cut of the disk: the caches are dropped, and the disk has what was written before.
+        await execa('umount', ['--lazy', bench.poolPath]);
+        await until('the driver and the kernel have closed the disk', () => bench.disk.isClosed());
+        await bench.disk.recover();
+        await bench.mountPool();
+
+        await untilDone('the kept volume is staged', () => bench.stage(kept));
+        await bench.verify(kept);
+        t.deepEqual(await bench.health(kept), []);
+        const stage = await attempt(() => bench.stage(lost));
+        t.log(`stage of the lost volume: ${textOf(stage)}`);
+        t.is(stage.code, 'NOT_FOUND');
+        t.notRegex(stage.message, /damaged/);
+        // Also a deletion was lost.
+        await bench.stage(deleted);
+        t.notRegex((await bench.health(deleted)).join('\n'), wrongWords);
+        await bench.delete(lost);
+        t.is(await bench.create('lost'), lost);
+      });
+    },
+  );
+}

@@ -1,0 +1,146 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { execa } from 'execa';
+
+interface Extent {
+  readonly start: number;
+  readonly sectors: number;
+}
+
+/** A disk of the machine below the device mapper. It fails, loses writes or hangs when told to, until `recover`. */
+export class MappedDisk {
+  readonly #name: string;
+  readonly #disk: string;
+  readonly #sectors: number;
+  /** A device whose reads and writes all fail. */
+  #broken = '';
+  /** The mapped device. Its name below /dev/mapper would be made by udev, which does not run. */
+  path = '';
+
+  private constructor(name: string, disk: { readonly path: string; readonly sectors: number }) {
+    this.#name = name;
+    this.#disk = disk.path;
+    this.#sectors = disk.sectors;
+  }
+
+  /** `disk`: a block device. */
+  static async make(name: string, disk: string): Promise<MappedDisk> {
+    const device = basename(await realpath(disk));
+    const sectors = Number(await readFile(`/sys/class/block/${device}/size`, 'utf8'));
+    await execa('modprobe', ['--all', 'dm_mod', 'dm_delay', 'dm_flakey']);
+    const mapped = new MappedDisk(name, { path: disk, sectors });
+    mapped.#broken = await create(`${name}-broken`, `0 ${sectors} error`);
+    try {
+      mapped.path = await create(name, mapped.#whole);
+    } catch (error) {
+      await dmsetup(['remove', `${name}-broken`]);
+      throw error;
+    }
+    return mapped;
+  }
+
+  get #whole(): string {
+    return `0 ${this.#sectors} linear ${this.#disk} 0`;
+  }
+
+  /** Reads and writes work. */
+  async recover(): Promise<void> {
+    await this.#switchTo(this.#whole);
+  }
+
+  /** Every read ends with EIO; every write is done. The page cache is dropped first, so that reads do reach the disk. */
+  async failReads(): Promise<void> {
+    await dropCaches();
+    await this.#switchTo(`0 ${this.#sectors} delay ${this.#broken} 0 0 ${this.#disk} 0 0`);
+  }
+
+  /** Every write ends with EIO; every read is answered. */
+  async failWrites(): Promise<void> {
+    await this.#switchTo(`0 ${this.#sectors} flakey ${this.#disk} 0 0 3600 1 error_writes`);
+  }
+
+  /** Reads and writes all end with EIO. */
+  async fail(): Promise<void> {
+    await this.#switchTo(`0 ${this.#sectors} error`);
+  }
+
+  /** Reads and writes end with EIO in the blocks that hold the data of a file, and work elsewhere. */
+  async failDataOf(file: string): Promise<void> {
+    await dropCaches();
+    const lines: string[] = [];
+    let next = 0;
+    const addWorking = (end: number): void => {
+      if (end > next) lines.push(`${next} ${end - next} linear ${this.#disk} ${next}`);
+    };
+    for (const { start, sectors } of await extentsOf(file)) {
+      addWorking(start);
+      lines.push(`${start} ${sectors} error`);
+      next = start + sectors;
+    }
+    if (lines.length === 0) throw new Error(`${file} has no data`);
+    addWorking(this.#sectors);
+    await this.#switchTo(lines.join('\n'));
+  }
+
+  /** Every write is acknowledged and lost. */
+  async dropWrites(): Promise<void> {
+    await this.#switchTo(`0 ${this.#sectors} flakey ${this.#disk} 0 0 3600 1 drop_writes`);
+  }
+
+  /** Every read and write takes so long. */
+  async delay(ms: number): Promise<void> {
+    await this.#switchTo(`0 ${this.#sectors} delay ${this.#disk} 0 ${ms}`);
+  }
+
+  /** Nothing is answered until `recover`. */
+  async hang(): Promise<void> {
+    await dmsetup(['suspend', '--noflush', '--nolockfs', this.#name]);
+  }
+
+  /** Whether no filesystem and no process uses it. */
+  async isClosed(): Promise<boolean> {
+    const columns = ['--columns', '--noheadings', '--options', 'open'];
+    return (await dmsetup(['info', ...columns, this.#name])).trim() === '0';
+  }
+
+  async remove(): Promise<void> {
+    await dmsetup(['remove', '--retry', this.#name]);
+    await dmsetup(['remove', '--retry', `${this.#name}-broken`]);
+  }
+
+  async #switchTo(table: string): Promise<void> {
+    await this.hang();
+    try {
+      await dmsetup(['load', this.#name], table);
+    } finally {
+      await dmsetup(['resume', this.#name]);
+    }
+  }
+}
+
+async function dropCaches(): Promise<void> {
+  await execa('sh', ['-c', 'sync; echo 3 >/proc/sys/vm/drop_caches']);
+}
+
+/** The extents of a file on its disk in sectors, in the order of the disk. */
+async function extentsOf(file: string): Promise<readonly Extent[]> {
+  // A block of filefrag is a sector here: "0: 0.. 7: 34816.. 34823: 8: ...".
+  const { stdout } = await execa('filefrag', ['-s', '-v', '-b512', file]);
+  const found = stdout.matchAll(/^\s*\d+:\s*\d+\.\.\s*\d+:\s*(\d+)\.\.\s*\d+:\s*(\d+):/gm);
+  return [...found]
+    .map(([, start, sectors]) => ({ start: Number(start), sectors: Number(sectors) }))
+    .sort((one, other) => one.start - other.start);
+}
+
+/** Returns the path of the device. */
+async function create(name: string, table: string): Promise<string> {
+  await dmsetup(['create', name], table);
+  const columns = ['--columns', '--noheadings', '--options', 'blkdevname'];
+  return `/dev/${(await dmsetup(['info', ...columns, name])).trim()}`;
+}
+
+async function dmsetup(args: readonly string[], table?: string): Promise<string> {
+  const options = table === undefined ? {} : { input: table };
+  const { stdout } = await execa('dmsetup', ['--noudevrules', '--noudevsync', ...args], options);
+  return stdout;
+}

@@ -1,0 +1,71 @@
+/** Reads or writes of a pool's disk fail while one call runs. Then the disk works again. */
+import test from 'ava';
+import { until } from '../../../helpers/until.ts';
+import { attempt, textOf } from './attempt.ts';
+import { Bench, type Ground, poolHasFailed, untilDone, wrongWords } from './bench.ts';
+
+interface Scene {
+  readonly ground: Ground;
+  readonly fault: 'failReads' | 'failWrites';
+  readonly operation: 'create' | 'stage';
+  /** Of the call itself. It is UNAVAILABLE when the pool's filesystem was stopped before, or was seen to have failed. */
+  readonly code: string;
+  /** Whether the kernel stops the pool's filesystem. Undefined: only when it writes metadata during the fault. */
+  readonly stops?: boolean;
+}
+
+const scenes: readonly Scene[] = [
+  { ground: 'ext4', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { ground: 'ext4', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  {
+    ground: 'ext4 that continues after errors',
+    fault: 'failReads',
+    operation: 'stage',
+    code: 'INTERNAL',
+    stops: false,
+  },
+  { ground: 'XFS', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { ground: 'XFS', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+];
+
+for (const { ground, fault, operation, code, stops } of scenes) {
+  const what = fault === 'failReads' ? 'reads' : 'writes';
+  test.serial(
+    `${ground}: ${what} fail during a ${operation}, which succeeds afterwards`,
+    async (t) => {
+      await Bench.use(t, ground, async (bench) => {
+        const idle = await bench.create('idle');
+        await bench.stage(idle);
+        await bench.write(idle);
+        await bench.unstage(idle);
+        const repeat = () => (operation === 'create' ? bench.create('new') : bench.stage(idle));
+
+        await bench.disk[fault]();
+        const first = await attempt(repeat);
+        await bench.disk.recover();
+        t.log(textOf(first));
+        t.true([code, 'UNAVAILABLE'].includes(first.code), first.code);
+        t.regex(first.message, /pool 'bad'.*look at/);
+        t.notRegex(first.message, wrongWords);
+
+        const isStopped = await bench.poolIsStopped();
+        t.log(`the kernel has ${isStopped ? '' : 'not '}stopped the pool's filesystem`);
+        if (stops !== undefined) t.is(isStopped, stops);
+        if (isStopped) {
+          await until('health tells that the pool is stopped', async () => {
+            return poolHasFailed.test((await bench.health(idle)).join('\n'));
+          });
+          const refused = await attempt(repeat);
+          t.is(refused.code, 'UNAVAILABLE');
+          t.regex(refused.message, poolHasFailed);
+          await bench.unstage(idle);
+          await bench.remountPool();
+        }
+        await untilDone(`the repeated ${operation} succeeds`, repeat);
+        await bench.stage(idle);
+        await bench.verify(idle);
+        t.deepEqual(await bench.health(idle), []);
+      });
+    },
+  );
+}

@@ -1,0 +1,95 @@
+/** A pool's disk does not answer, or takes a minute for each answer. Then it works as before. */
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { attempt, textOf } from './attempt.ts';
+import { Bench, type Ground, untilDone, wrongWords } from './bench.ts';
+
+interface Scene {
+  readonly ground: Ground;
+  readonly what: string;
+  readonly silence: (bench: Bench) => Promise<void>;
+  /** What waits for the disk. A create alone waits in an fsync, about which its caller is told after ten minutes only. */
+  readonly waits: readonly ('create' | 'expand' | 'delete')[];
+}
+
+const scenes: readonly Scene[] = [
+  {
+    ground: 'ext4',
+    what: 'takes 60 s for each answer',
+    silence: (bench) => bench.disk.delay(60_000),
+    waits: ['create', 'expand', 'delete'],
+  },
+  {
+    ground: 'XFS',
+    what: 'does not answer',
+    silence: (bench) => bench.disk.hang(),
+    waits: ['create'],
+  },
+];
+
+/** Nobody waits for the disk, for which a call waits 60 s. */
+const withoutWaitingMs = 45_000;
+const tellsOfTheHang = /has not returned for \d+ s; .*look at its disk|does not answer/;
+const noticedWithinMs = 240_000;
+
+for (const { ground, what, silence, waits } of scenes) {
+  test.serial(
+    `${ground}: while a disk ${what} its pool alone waits, and goes on when the disk does`,
+    async (t) => {
+      await Bench.use(t, ground, async (bench) => {
+        const used = await bench.create('used');
+        await bench.stage(used);
+        await bench.write(used);
+        const idle = await bench.create('idle');
+        const usualMs = await bench.liveInGoodPool('before');
+
+        await silence(bench);
+        const silentAtMs = Date.now();
+        const calls = {
+          create: () => bench.create('new'),
+          expand: () => bench.expand(used),
+          delete: () => bench.delete(idle),
+        };
+        const waiting = waits.map((name) => ({ name, ended: attempt(calls[name]) }));
+        const besideMs: number[] = [];
+        let isServed = true;
+        while (isServed && Date.now() - silentAtMs < noticedWithinMs) {
+          besideMs.push(await bench.liveInGoodPool(`beside-${besideMs.length}`));
+          isServed = await bench.isServed();
+          await delay(500);
+        }
+        t.log(`the pool is not served after ${Math.round((Date.now() - silentAtMs) / 1000)} s`);
+        t.false(isServed);
+        const refused = await attempt(() => bench.create('another'));
+        t.log(`create once more: ${textOf(refused)}`);
+        t.is(refused.code, 'UNAVAILABLE');
+        t.regex(refused.message, /pool 'bad': .*does not answer.*look at its disk/);
+        t.true(refused.ms < 10_000, `${refused.ms} ms`);
+        const health = (await bench.health(used)).join('\n');
+        t.regex(
+          health,
+          /^INACCESSIBLE PoolNotServed: pool 'bad': .*does not answer.*look at its disk/,
+        );
+        t.notRegex(health, wrongWords);
+        besideMs.push(await bench.liveInGoodPool('beside-at-last'));
+        t.log(`a volume's life in the other pool: ${besideMs.join(', ')} ms, before ${usualMs} ms`);
+        for (const ms of besideMs) t.true(ms < Math.max(withoutWaitingMs, 3 * usualMs), `${ms} ms`);
+
+        await bench.disk.recover();
+        for (const { name, ended } of waiting) {
+          const end = await ended;
+          t.log(`${name}: ${textOf(end)}`);
+          t.true(['OK', 'ABORTED', 'UNAVAILABLE'].includes(end.code), `${name}: ${end.code}`);
+          if (end.code !== 'OK') t.regex(end.message, tellsOfTheHang, name);
+          t.notRegex(end.message, wrongWords, name);
+        }
+        for (const [name, repeat] of Object.entries(calls)) {
+          await untilDone(`the ${name} succeeds`, repeat);
+        }
+        await bench.verify(used);
+        await bench.write(used);
+        t.deepEqual(await bench.health(used), []);
+      });
+    },
+  );
+}
