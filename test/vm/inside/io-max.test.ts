@@ -66,12 +66,14 @@ function read(file: string, how: readonly string[]): readonly string[] {
 }
 
 /**
- * What must be seen; `undefined`: it depends on how the kernel merges what it writes back, and is only printed. A loop device that
- * does buffered I/O answers before its data is on the disk, so a limit there slows nobody who does not wait for it.
+ * What must be seen; `undefined`: it depends on how the kernel merges what it writes back, or on whom it charges for the pages of a
+ * device that the driver has open too, and is only printed. A loop device that does buffered I/O answers before its data is on the
+ * disk, so a limit there slows nobody who does not wait for it.
  */
 function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | undefined {
   if (place === 'none') return false;
   if (access === 'buffered 4k writes') return undefined;
+  if (volume.kind === 'block' && access === 'buffered write') return undefined;
   const isLate = !volume.directIo && place === 'disk';
   return !(isLate && (access === 'direct write' || access === 'direct 4k writes'));
 }
