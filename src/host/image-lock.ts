@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { closeHandle, closeQuietly, openFlags, openHandle } from './descriptor.ts';
 import { hasErrno, ImageInUseError } from './errors.ts';
 import { flock } from './kernel.ts';
@@ -9,7 +10,7 @@ import { findHolder } from './running-programs.ts';
  * file description of its own, which the program inherits: it lives until both the driver and the program have closed it, so
  * SIGKILL of either one leaves it to the other. LOOP_CONFIGURE keeps the description that it is given, so that is never this
  * one. Inside one driver the locks of volumes exclude each other; here only a program of an earlier driver can be met, so
- * nothing waits.
+ * nobody waits for its end.
  */
 export interface ImageLock {
   /** Its descriptor, for the program to inherit. */
@@ -35,17 +36,40 @@ export async function requireNoProgram(imagePath: string): Promise<void> {
   }
 }
 
+/** A look at a descriptor in /proc keeps its file, and so the lock, for a moment longer than its program has run. */
+const momentMs = 1_000;
+const stepMs = 20;
+
 async function openLocked(imagePath: string, kind: 'exclusive' | 'shared'): Promise<FileHandle> {
   const handle = await openHandle(imagePath, openFlags.read);
   try {
-    await flock(handle.fd, kind, imagePath);
+    await lock(handle, imagePath, kind);
     return handle;
   } catch (error) {
     if (hasErrno(error, ...withoutLocks)) return handle;
-    const holder = hasErrno(error, 'EAGAIN')
-      ? new ImageInUseError(imagePath, await findHolder(handle, imagePath))
-      : error;
     await closeQuietly(handle, imagePath);
-    throw holder;
+    throw error;
+  }
+}
+
+/** Throws ImageInUseError at once when a process that has the file open is seen, and after a moment when none is. */
+async function lock(
+  handle: FileHandle,
+  imagePath: string,
+  kind: 'exclusive' | 'shared',
+): Promise<void> {
+  const endMs = performance.now() + momentMs;
+  for (;;) {
+    try {
+      await flock(handle.fd, kind, imagePath);
+      return;
+    } catch (error) {
+      if (!hasErrno(error, 'EAGAIN')) throw error;
+    }
+    const holder = await findHolder(handle, imagePath);
+    if (holder !== undefined || performance.now() > endMs) {
+      throw new ImageInUseError(imagePath, holder);
+    }
+    await delay(stepMs);
   }
 }

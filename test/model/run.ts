@@ -197,7 +197,9 @@ class StepRun {
     const answer = await this.#call(step);
     if (answer === expected) return undefined;
     const refused = refusal?.answers.find((one) => one === answer);
-    if (refused === undefined) return `answered ${answer}, must answer ${expected}`;
+    if (refused === undefined) {
+      return `answered ${answer}, must answer ${expected}${answer === 'ok' ? '' : `: ${this.#message}`}`;
+    }
     refusal?.after(before, refused);
     replaceState(state, before);
     return undefined;

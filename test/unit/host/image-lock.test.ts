@@ -42,6 +42,15 @@ test('an image is locked for one at a time, and free when the lock is released',
   await requireNoProgram(join(image, '..', 'missing.img'));
 });
 
+test('who still has the lock, and is no process that can be seen, is waited for', async (t) => {
+  const image = await imageOf(t);
+  const lock = await lockImage(image);
+  const next = lockImage(image);
+  await lock.release();
+  await (await next).release();
+  t.pass();
+});
+
 test('looking whether an image is free keeps nobody from looking too', async (t) => {
   const image = await imageOf(t);
   const looks = Array.from({ length: 8 }, () => requireNoProgram(image));
