@@ -17,9 +17,10 @@ export async function brokenAfterPower(
   ];
 }
 
-/** Deletes everything through the driver, and answers what is left all the same. */
+/** Ends all use, looks at the images once more, deletes everything, and answers what is damaged or left all the same. */
 export async function leftAfterAll(world: World): Promise<readonly string[]> {
   await world.clear();
+  const damaged = await damagedImages(placeOf(world));
   const { entries } = await world.controller.ListVolumes({});
   for (const { volume } of entries) {
     await world.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
@@ -29,5 +30,5 @@ export async function leftAfterAll(world: World): Promise<readonly string[]> {
     await world.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
   }
   await settled(placeOf(world));
-  return brokenInvariants(placeOf(world), 'empty');
+  return [...damaged, ...(await brokenInvariants(placeOf(world), 'empty'))];
 }

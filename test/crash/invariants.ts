@@ -2,7 +2,7 @@
  * What must hold of a pool whatever happened (docs/design.md), asked of the disk and the kernel, never of the driver.
  */
 import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { execa } from 'execa';
 import type { Host, LoopDevice, Mount } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
@@ -326,14 +326,17 @@ export const checkers = {
   btrfs: (image: string) => execa('btrfs', ['check', '--readonly', image], { reject: false }),
 } as const;
 
-/** What the filesystems' own checkers find in images that are not attached. Those with a log to replay are not judged. */
+/**
+ * What the filesystems' own checkers find in images that are not attached. Those with a log to replay, or one of what a program
+ * had changed when it was interrupted (ADR 0010), are not judged before a call has needed them.
+ */
 export async function damagedImages(place: PoolPlace): Promise<readonly string[]> {
   const damaged: string[] = [];
   const attached = new Set((await ourDevices(place)).map(({ image }) => image));
   for (const { id, record, imagePath } of await volumesOf(place)) {
     if (record === undefined || record.fsType === null || attached.has(imagePath)) continue;
     const superblock = await host.filesystems[record.fsType].readSuperblock(imagePath);
-    if (superblock?.state === 'needs-replay') continue;
+    if (superblock?.state === 'needs-replay' || (await hasUndoLog(imagePath))) continue;
     const { exitCode, stdout, stderr } = await checkers[record.fsType](imagePath);
     if (exitCode === 0 || `${stdout}${stderr}`.includes('valuable metadata changes')) continue;
     damaged.push(
@@ -341,6 +344,11 @@ export async function damagedImages(place: PoolPlace): Promise<readonly string[]
     );
   }
   return damaged;
+}
+
+async function hasUndoLog(imagePath: string): Promise<boolean> {
+  const names = await readdir(dirname(imagePath));
+  return names.includes(`.${basename(imagePath)}.undo`);
 }
 
 /** The text of a file that may be gone. */
