@@ -24,7 +24,7 @@ const stateValid = 1;
 const stateErrors = 2;
 const incompatRecover = 0x4;
 const compatJournal = 0x4;
-const readOnlyCompatMetadataCsum = 0x400;
+export const readOnlyCompatMetadataCsum = 0x400;
 const checksumCrc32c = 1;
 const checksumAt = 0x3fc;
 const extentMagic = 0xf30a;
@@ -142,6 +142,11 @@ export function withReplayFlag(superblock: Buffer): Buffer | undefined {
   if ((incompat & incompatRecover) !== 0 || !hasChecksum) return undefined;
   const bytes = Buffer.from(superblock);
   bytes.writeUInt32LE(incompat | incompatRecover, 0x60);
-  bytes.writeUInt32LE(crc32c(bytes.subarray(0, checksumAt)), checksumAt);
-  return bytes;
+  return sealed(bytes);
+}
+
+/** The superblock with its checksum renewed, in place. */
+export function sealed(superblock: Buffer): Buffer {
+  superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
+  return superblock;
 }

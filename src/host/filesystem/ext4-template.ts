@@ -4,8 +4,9 @@ import {
   ext4SuperblockAt,
   ext4SuperblockBytes,
   parseExt4Superblock,
+  sealed,
 } from './ext4-superblock.ts';
-import { hangsOnSeed, sealed, superblockCopies, uuidAt, writeUuidAt } from './ext4-uuid.ts';
+import { hangsOnSeed, superblockCopies, uuidAt, writeUuidAt } from './ext4-uuid.ts';
 
 /**
  * A fresh ext4 as mkfs.ext4 made it, to be written into other new images of the same size (ADR 0005). Two runs of mkfs with

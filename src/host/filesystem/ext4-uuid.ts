@@ -1,20 +1,19 @@
 import type { FileHandle } from 'node:fs/promises';
 import { fsCall, fsync, openFlags, withOpen } from '../descriptor.ts';
-import { crc32c } from './crc32c.ts';
 import {
   type Ext4Superblock,
   ext4SuperblockAt,
   ext4SuperblockBytes,
   parseExt4Superblock,
+  readOnlyCompatMetadataCsum,
+  sealed,
 } from './ext4-superblock.ts';
 
 export const uuidAt = 0x68;
-const checksumAt = 0x3fc;
 const compatSparseSuper2 = 0x200;
 const incompatMetadataCsumSeed = 0x2000;
 const incompatJournalDevice = 0x8;
 const readOnlyCompatSparseSuper = 0x1;
-const readOnlyCompatMetadataCsum = 0x400;
 
 /**
  * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4, in a millisecond where
@@ -76,12 +75,6 @@ function withUuid(superblock: Buffer, uuid: string): Buffer {
 /** The 16 bytes of a UUID into a structure. */
 export function writeUuidAt(bytes: Buffer, at: number, uuid: string): void {
   bytes.write(uuid.replaceAll('-', ''), at, 'hex');
-}
-
-/** The superblock with its checksum renewed, in place. */
-export function sealed(superblock: Buffer): Buffer {
-  superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
-  return superblock;
 }
 
 async function readAt(handle: FileHandle, path: string, at: number): Promise<Buffer> {
