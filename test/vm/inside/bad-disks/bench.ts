@@ -125,6 +125,14 @@ export class Bench {
     await this.node.NodeStageVolume(request, { timeoutMs });
   }
 
+  /** Makes a volume, stages it and writes its file. */
+  async createInUse(name: string, pool: 'bad' | 'good' = 'bad'): Promise<string> {
+    const volume_id = await this.create(name, pool);
+    await this.stage(volume_id);
+    await this.write(volume_id);
+    return volume_id;
+  }
+
   async unstage(volume_id: string): Promise<void> {
     const staging_target_path = this.stagingPathOf(volume_id);
     await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, { timeoutMs });
@@ -165,9 +173,7 @@ export class Bench {
   /** Returns how long the life of a volume in the other pool takes, in milliseconds. */
   async liveInGoodPool(name: string): Promise<number> {
     const startedAtMs = Date.now();
-    const volume_id = await this.create(name, 'good');
-    await this.stage(volume_id);
-    await this.write(volume_id);
+    const volume_id = await this.createInUse(name, 'good');
     await this.unstage(volume_id);
     await this.delete(volume_id);
     return Date.now() - startedAtMs;

@@ -15,9 +15,7 @@ for (const ground of ['ext4', 'XFS'] as const) {
     `${ground}: while a disk fails its pool alone is refused, and its volumes are whole afterwards`,
     async (t) => {
       await Bench.use(t, ground, async (bench) => {
-        const used = await bench.create('used');
-        await bench.stage(used);
-        await bench.write(used);
+        const used = await bench.createInUse('used');
         const idle = await bench.create('idle');
         const usualMs = await bench.liveInGoodPool('before');
 

@@ -10,9 +10,7 @@ for (const ground of ['ext4', 'XFS'] as const) {
     `${ground}: a disk that loses what it acknowledged loses nothing older`,
     async (t) => {
       await Bench.use(t, ground, async (bench) => {
-        const kept = await bench.create('kept');
-        await bench.stage(kept);
-        await bench.write(kept);
+        const kept = await bench.createInUse('kept');
         const deleted = await bench.create('deleted');
         await bench.unstage(kept);
         // The kernel's own late writes of the filesystem belong to the time before.

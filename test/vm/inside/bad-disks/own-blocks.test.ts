@@ -7,9 +7,7 @@ test.serial(
   'ext4: a volume whose own blocks fail is told apart from its pool, and is whole afterwards',
   async (t) => {
     await Bench.use(t, 'ext4', async (bench) => {
-      const volume = await bench.create('v');
-      await bench.stage(volume);
-      await bench.write(volume);
+      const volume = await bench.createInUse('v');
       await bench.disk.failDataOf(bench.imageOf(volume));
 
       const read = await attempt(() => bench.verify(volume));

@@ -34,9 +34,7 @@ for (const { ground, fault, operation, code, stops } of scenes) {
     `${ground}: ${what} fail during a ${operation}, which succeeds afterwards`,
     async (t) => {
       await Bench.use(t, ground, async (bench) => {
-        const idle = await bench.create('idle');
-        await bench.stage(idle);
-        await bench.write(idle);
+        const idle = await bench.createInUse('idle');
         await bench.unstage(idle);
         const repeat = () => (operation === 'create' ? bench.create('new') : bench.stage(idle));
 

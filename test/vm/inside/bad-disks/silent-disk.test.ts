@@ -37,9 +37,7 @@ for (const { ground, what, silence, waits } of scenes) {
     `${ground}: while a disk ${what} its pool alone waits, and goes on when the disk does`,
     async (t) => {
       await Bench.use(t, ground, async (bench) => {
-        const used = await bench.create('used');
-        await bench.stage(used);
-        await bench.write(used);
+        const used = await bench.createInUse('used');
         const idle = await bench.create('idle');
         const usualMs = await bench.liveInGoodPool('before');
 
