@@ -2,7 +2,7 @@ import { StuckError } from './errors.ts';
 import type { Owner } from './owner.ts';
 
 /** A call may wait or run for so long, unless it says otherwise. */
-export const defaultBoundMs = 60_000;
+const defaultBoundMs = 60_000;
 
 export interface GateOptions<T> {
   /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */

@@ -5,8 +5,8 @@ import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
 /**
- * Of a mount that the kernel refused: whether it did so because another XFS of the same UUID is mounted, as after a copy of an
- * image made by hand. It answers EINVAL then, the same as for a damaged one.
+ * Of a mount that the kernel refused: whether it did so because another XFS of the same UUID is mounted, as after a manual
+ * copy of an image. It answers EINVAL then, the same as for a damaged one.
  */
 export async function duplicateUuid(
   domain: Domain,

@@ -51,7 +51,7 @@ onNode('a block volume that shrank after it had grown is refused too', async (t)
 });
 
 onNode(
-  'an XFS image that was copied by hand is no damage: the other of its UUID is named',
+  'an XFS image that was copied manually is no damage: the other of its UUID is named',
   async (t) => {
     await onScene(t, async (scene) => {
       for (const name of ['a', 'b']) t.deepEqual(await scene.create(name, 'xfs'), ok);

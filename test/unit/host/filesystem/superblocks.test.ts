@@ -85,7 +85,7 @@ test('ext4: a last group too small for its tables counts as filled', (t) => {
   t.false(ext4Fills(odd, GiB + 17n * MiB));
 });
 
-test('ext4: the journal’s superblock tells of data and of an error', (t) => {
+test('ext4: the journal’s superblock says whether it has data, and an error', (t) => {
   const journal = Buffer.alloc(36);
   journal.writeUInt32BE(0xc03b3998, 0);
   t.false(journalRecordsError(journal));
