@@ -132,7 +132,8 @@ class SparseCopy {
         throw new KernelError('copy_file_range', 'EIO', `${from}: it became shorter`);
       return BigInt(copied);
     } catch (error) {
-      if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL')) throw error;
+      // After EIO: a read or a write of our own tells which of the two has failed.
+      if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
       this.#inKernel = false;
       return this.#copyBuffer(offset, length);
     }

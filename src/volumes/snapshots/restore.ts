@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { FsType, ImageStatus } from '../../host/host.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { commitNew } from '../controller/new-entry.ts';
 import { newRecord } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
+import { explain, explained } from '../failures.ts';
 import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
@@ -37,7 +37,7 @@ export async function createFromSource(
   const what = `volume '${input.name}'`;
   const home = sourcePool(domain, source);
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
-  return explained(what, pool, async () => {
+  const make = async (): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
     const like = withOpenOf(input, origin);
     requireLikeSource(like, origin, what);
@@ -77,7 +77,8 @@ export async function createFromSource(
       pool.room.invalidate();
       reservation.release();
     }
-  });
+  };
+  return explained(what, pool, () => blamingSource(source, { what, home }, make));
 }
 
 function sourcePool(domain: Domain, source: VolumeSource): Pool {
@@ -127,6 +128,25 @@ async function originOf(
         copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
       }),
   };
+}
+
+/** A failure of the source's image is of its pool: the new volume may be for another one. */
+async function blamingSource<T>(
+  { kind, id }: VolumeSource,
+  { what, home }: { readonly what: string; readonly home: Pool },
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const [area, name] =
+      kind === 'snapshot'
+        ? (['snapshots', `snapshot '${id}'`] as const)
+        : (['volumes', `volume '${id}'`] as const);
+    const isOfSource =
+      error instanceof KernelError && error.subject.endsWith(join('/', area, id, 'disk.img'));
+    throw isOfSource ? await explain(error, `${what}: ${name}`, home) : error;
+  }
 }
 
 /** A copy of an image that lost its end would be a smaller volume, or one whose end reads as zeros. */

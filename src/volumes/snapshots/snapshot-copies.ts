@@ -11,6 +11,7 @@ import {
   writeRecord,
 } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { explain } from '../failures.ts';
 import type { SnapshotProgress } from '../model.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -144,7 +145,8 @@ export class SnapshotCopies {
       domain.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
     } catch (error) {
       if (running.abort.signal.aborted) return;
-      await this.#fail(domain, job, messageOf(error));
+      const { message } = await explain(error, `snapshot '${record.id}'`, job.pool);
+      await this.#fail(domain, job, message);
     }
   }
 

@@ -1,6 +1,7 @@
 import { mkdir, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
 import { DiskState } from '../../../helpers/disk-state.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
@@ -118,12 +119,15 @@ test('a copy whose source may have changed since is removed, not gone on with', 
 
 test('a copy that fails is removed, and says why', async (t) => {
   const { node, opened, snapshots, snapshot, stage } = await nodeWith(t);
-  node.host.copies.copySparse = () => Promise.reject(new Error('the disk is broken'));
+  node.host.copies.copySparse = (from) => Promise.reject(new KernelError('read', 'EIO', from));
   const { record } = await snapshot();
   const { domain } = opened;
   await domain.copies.settled();
   await domain.trash.settled();
-  t.is(domain.copies.failureOf(record.id) ?? '', 'the disk is broken');
+  t.regex(
+    domain.copies.failureOf(record.id) ?? '',
+    /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: look at the disk/,
+  );
   t.deepEqual(await readdir(snapshots), []);
   t.is(await reasonOf(stage()), 'ok', 'its source is free again');
 });
