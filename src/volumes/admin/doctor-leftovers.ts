@@ -131,9 +131,9 @@ async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> 
 
 function setAside(pool: Pool): readonly Finding[] {
   return keptAreas.flatMap((area) =>
-    [...pool.indexOf(area).aside].map(([id, { kind, message }]) => {
+    [...pool.indexOf(area).aside].map(([id, { kind, message, mayBeWhole = false }]) => {
       const name = `pool:${pool.name}:record`;
-      if (kind === 'unreadable') {
+      if (kind === 'unreadable' && !mayBeWhole) {
         return warn(
           name,
           `'${id}' cannot be read: ${message}`,

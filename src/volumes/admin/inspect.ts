@@ -124,12 +124,14 @@ type Seen = Pick<VolumeFacts, 'allocatedBytes' | 'stagedAt' | 'publishedAt' | 'd
 
 const nothingSeen: Seen = { allocatedBytes: 0n, stagedAt: [], publishedAt: [], device: undefined };
 
+const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
+
 async function factsOf(domain: Domain, volume: FoundVolume, look: Look): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
   const signs = await signsOf(domain, volume, look.ask);
-  // A hung volume must not hang the list: its sign says so, and nothing else is asked of it.
-  const isSilent = signs.some(({ reason }) => reason === 'Stuck' || reason === 'PoolNotAnswering');
+  // A hung volume must not hang the list: its sign says so, and nothing else is asked of it, nor of one that cannot be read.
+  const isSilent = signs.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, signs, ...nothingSeen };
   try {
     const seen = await look.ask(pool, () =>

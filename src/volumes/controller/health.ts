@@ -1,11 +1,9 @@
-import { messageOf } from '../../errors.ts';
-import { hasErrno, KernelError, StuckError } from '../../host/errors.ts';
+import { hasErrno, isStorageFailure, KernelError, StuckError } from '../../host/errors.ts';
 import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, StorageSign } from '../model.ts';
-import { type Attachment, attachmentOf, isMountOf } from '../node/attachment.ts';
-import { readNotes } from '../node/node-notes.ts';
+import { type Attachment, attachmentOf } from '../node/attachment.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import type { Pool } from '../pools/pool.ts';
 import { keptAreas } from '../pools/pool-open.ts';
@@ -13,6 +11,7 @@ import type { FoundVolume } from '../pools/pools.ts';
 import { hasInodes, type MeasuredFacts } from '../pools/room.ts';
 import type { SetAside } from '../pools/set-aside.ts';
 import { deviceSigns } from './device-health.ts';
+import { filesystemSigns, sign, unreadableSign } from './filesystem-health.ts';
 
 /** Below this share of its total, in per cent, a pool's free space is a sign. */
 const lowPercent = 5n;
@@ -58,6 +57,10 @@ export async function signsOf(
     if (error instanceof StuckError) {
       return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
     }
+    if (isStorageFailure(error)) {
+      pool.suspect();
+      return [unreadableSign(error)];
+    }
     if (!isUnavailable(error)) throw error;
     return [pool.isServed ? silentSign(error) : awaySign(pool)];
   }
@@ -83,11 +86,7 @@ async function lookAt(
     image = await domain.host.files.imageStatus(volume.imagePath);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
-    if (!hasErrno(error, 'ENOENT')) {
-      return [
-        sign('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; look at the pool's disk`),
-      ];
-    }
+    if (!hasErrno(error, 'ENOENT')) return [unreadableSign(error)];
     return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
   }
   const signs: HealthSign[] = [];
@@ -102,16 +101,12 @@ async function lookAt(
   }
   const present = await attachmentOf(domain, volume);
   signs.push(...guardSigns(domain, volume, present));
-  signs.push(...(await mountSigns(domain, volume, present)));
+  signs.push(...(await filesystemSigns(domain, volume, { present, ask })));
   signs.push(...(await deviceSigns(domain, volume, present)));
   // Perhaps with the disk below it, which no call has met yet.
   if (signs.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
   if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool, ask)));
   return signs;
-}
-
-function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
-  return { status, reason, message };
 }
 
 /** Of a volume, or of a pool, whose disk has not answered. */
@@ -148,84 +143,6 @@ async function isTruncated(
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
   // One that grows has a superblock all the while; an image without one was truncated to nothing.
   return superblock === undefined || superblock.sizeBytes > imageBytes;
-}
-
-async function mountSigns(
-  domain: Domain,
-  volume: FoundVolume,
-  present: Attachment,
-): Promise<HealthSign[]> {
-  const signs: HealthSign[] = [];
-  const { staged } = await readNotes(domain, volume);
-  const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
-  if (device === undefined && staged !== null && volume.record.kind === 'mount') {
-    signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
-  }
-  if (mount === undefined) return signs;
-  // An inline volume has no notes: its one mount says whether it was asked to be read-only.
-  const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
-  const wantsReadOnly = asked?.includes('ro') ?? false;
-  const { superOptions } = mount;
-  const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
-  if (isReadOnly && !wantsReadOnly) {
-    signs.push(
-      sign(
-        'INACCESSIBLE',
-        'FilesystemReadOnly',
-        'the kernel made the filesystem read-only after an error; stop its pods, so that it is checked when it is mounted again',
-      ),
-    );
-  }
-  if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
-    signs.push(
-      sign(
-        'INACCESSIBLE',
-        'FilesystemShutdown',
-        'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
-      ),
-    );
-  }
-  if (device !== undefined && volume.record.fsType === 'ext4') {
-    const errors = await countExt4Errors(domain, device.number);
-    if (errors > 0) {
-      signs.push(
-        sign(
-          'DEGRADED',
-          'FilesystemErrors',
-          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
-        ),
-      );
-    }
-  }
-  return signs;
-}
-
-/** XFS does not say in mountinfo that it was shut down: its root then answers EIO. */
-async function isDead(domain: Domain, target: string): Promise<boolean> {
-  return domain.host.files.imageStatus(target).then(
-    () => false,
-    (error: unknown) => hasErrno(error, 'EIO', 'EUCLEAN'),
-  );
-}
-
-/** Mounted where it is staged, but not from its image: that was replaced, or its disk came back as another one. */
-async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
-  const top = await domain.host.mounts.at(path);
-  if (top === undefined) return [];
-  return [
-    sign(
-      'INACCESSIBLE',
-      'DeviceLost',
-      `what is mounted at ${path} (${top.source}) is not the volume's image any more; restart the pods that use it`,
-    ),
-  ];
-}
-
-async function countExt4Errors(domain: Domain, number: number): Promise<number> {
-  const path = `/sys/fs/ext4/loop${number}/errors_count`;
-  const text = await domain.host.files.readText(path).catch(() => '0');
-  return Number.parseInt(text, 10) || 0;
 }
 
 async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {

@@ -10,7 +10,7 @@ import { dirtyLimitBytes, isFreezable } from '../guard/watermarks.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { judgeBind, nodeBindOf, notedTargets, ownersOf } from './device-binds.ts';
 import { forgetHeld, hold } from './held-devices.ts';
-import { readNotes } from './node-notes.ts';
+import { readNotes, readNotesIfReadable } from './node-notes.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {
@@ -77,6 +77,8 @@ interface About {
   readonly table?: readonly Mount[];
   /** They are looked at in any case. */
   readonly withTable?: boolean;
+  /** For a call that takes away: notes that the disk cannot tell of are none. */
+  readonly isEnding?: boolean;
 }
 
 /** What the kernel says of these devices of one image. */
@@ -85,8 +87,9 @@ export async function attachmentTo(
   devices: readonly LoopDevice[],
   about: About = {},
 ): Promise<Attachment> {
-  const { image, volume, asked = [] } = about;
-  const notes = volume?.record.kind === 'block' ? await readNotes(domain, volume) : undefined;
+  const { image, volume, asked = [], isEnding = false } = about;
+  const read = isEnding ? readNotesIfReadable : readNotes;
+  const notes = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
   const isLooked =
     about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(notes);
   const table = about.table ?? (isLooked ? await domain.host.mounts.list() : undefined);

@@ -1,5 +1,5 @@
 import { messageOf, VolumeError } from '../../errors.ts';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
 import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
@@ -24,6 +24,26 @@ export async function readNotes(domain: Domain, volume: FoundVolume): Promise<No
   const notes = await readFromDisk(domain, volume);
   pool.notes.set(record.id, notes);
   return notes;
+}
+
+/**
+ * The same for calls that take away, for pods must be able to end: undefined where the disk cannot tell. The kernel is asked instead,
+ * and nothing is written over what may be whole.
+ */
+export async function readNotesIfReadable(
+  domain: Domain,
+  volume: FoundVolume,
+): Promise<NodeRecord | undefined> {
+  try {
+    return await readNotes(domain, volume);
+  } catch (error) {
+    if (!isStorageFailure(error)) throw error;
+    domain.log.warn(
+      { volumeId: volume.record.id, problem: messageOf(error) },
+      'the disk cannot tell of the notes about mounts; the kernel is asked instead',
+    );
+    return undefined;
+  }
 }
 
 async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {

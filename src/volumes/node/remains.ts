@@ -25,8 +25,9 @@ export async function remainsOf(
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
   const asked = volume.record.kind === 'block' ? [path, join(path, stagedNode)] : [];
-  if (devices.length > 0) return attachmentTo(domain, devices, { image, volume, asked });
-  return remainsByMark(domain, [volume.record.id], { path, volume, asked });
+  const about = { volume, asked, isEnding: true };
+  if (devices.length > 0) return attachmentTo(domain, devices, { image, ...about });
+  return remainsByMark(domain, [volume.record.id], { path, ...about });
 }
 
 /**
@@ -36,7 +37,12 @@ export async function remainsOf(
 export async function remainsByMark(
   domain: Domain,
   ids: readonly string[],
-  about: { path?: string; volume?: FoundVolume; asked?: readonly string[] } = {},
+  about: {
+    path?: string;
+    volume?: FoundVolume;
+    asked?: readonly string[];
+    isEnding?: boolean;
+  } = {},
 ): Promise<Attachment> {
   const remains: LoopDevice[] = [];
   for (const device of await domain.host.loops.list()) {

@@ -17,7 +17,7 @@ import {
   mountsAt,
 } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
-import { readNotes } from './node-notes.ts';
+import { readNotesIfReadable } from './node-notes.ts';
 import { unstageUnused } from './own-staging.ts';
 import { remainsByMark, remainsOf } from './remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
@@ -71,7 +71,7 @@ async function requireNotStaging(
   volume: FoundVolume,
   { targetPath, present }: { targetPath: string; present: Attachment },
 ): Promise<void> {
-  const { staged } = await readNotes(domain, volume);
+  const staged = (await readNotesIfReadable(domain, volume))?.staged ?? null;
   const there = [...present.mounts, ...present.lost];
   if (staged === null || !there.some(({ target }) => target === targetPath)) return;
   const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNode)];

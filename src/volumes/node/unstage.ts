@@ -9,7 +9,7 @@ import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentTo, detach } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
-import { readNotes, writeNotes } from './node-notes.ts';
+import { readNotesIfReadable, writeNotes } from './node-notes.ts';
 import { endTemporaryMounts } from './own-temporary.ts';
 import { livePublications } from './publications.ts';
 import { remainsByMark, remainsOf } from './remains.ts';
@@ -79,25 +79,23 @@ export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undef
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   const present = await endTemporaryMounts(domain, await remainsOf(domain, volume, path));
-  const notes = await readNotes(domain, volume);
+  const notes = await readNotesIfReadable(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
-  const { staged } = notes;
+  const staged = notes?.staged ?? null;
   const isElsewhere =
     staged !== null &&
     staged.stagingTargetPath !== path &&
     isStagedAt(present, staged.stagingTargetPath);
   if (isElsewhere && !isStagedAt(present, path)) return;
-  const published = livePublications(notes.published, present);
-  if (published.length > 0) {
-    throw stillMounted(
-      id,
-      published.map(({ targetPath }) => targetPath),
-    );
-  }
+  const published =
+    notes === undefined
+      ? mountedBeside(present, path)
+      : livePublications(notes.published, present).map(({ targetPath }) => targetPath);
+  if (published.length > 0) throw stillMounted(id, published);
   await unmountAndDetach(domain, present, { volume, id, path });
   domain.guard.forget(id);
   // Never staged, there is nothing to forget.
-  if (staged !== null || notes.published.length > 0) {
+  if (notes !== undefined && (staged !== null || notes.published.length > 0)) {
     await writeNotes(domain, volume, { ...notes, staged: null, published: [] });
   }
   await domain.reached('unstage:forgotten');
@@ -127,7 +125,7 @@ async function unmountAndDetach(
   await domain.reached('unstage:unmounted');
   // A detach of a device that is mounted elsewhere would be refused, or leave a node that shows another image one day.
   if (present.mounts.some(({ target }) => !targets.includes(target))) {
-    const { mounts } = await attachmentTo(domain, present.devices, { volume });
+    const { mounts } = await attachmentTo(domain, present.devices, { volume, isEnding: true });
     if (mounts.length > 0) {
       throw stillMounted(
         id,
@@ -149,6 +147,12 @@ function stillMounted(id: string, targets: readonly string[]): VolumeError {
     'wrong-state',
     `volume '${id}' is still mounted at ${targets.join(', ')}; unpublish it there first`,
   );
+}
+
+/** Nothing tells which of them are publications: each may be one. */
+function mountedBeside({ mounts }: Attachment, path: string): readonly string[] {
+  const targets = mounts.map(({ target }) => target);
+  return targets.filter((target) => target !== path && target !== join(path, stagedNode));
 }
 
 function isStagedAt(present: Attachment, path: string): boolean {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
-import { hasErrno, StuckError } from '../../host/errors.ts';
+import { hasErrno, isStorageFailure, StuckError } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
 import { decodeJson, LaterVersionError } from '../../state/decode.ts';
 import {
@@ -104,6 +104,10 @@ function unreadable(path: string, error: unknown): SetAside {
   if (saysNothing(error)) throw error;
   if (error instanceof LaterVersionError) {
     return { kind: 'later-version', message: error.message };
+  }
+  if (isStorageFailure(error)) {
+    const message = `${messageOf(error)}; look at the pool's disk, and at the kernel's log: it is read again every few seconds`;
+    return { kind: 'unreadable', message, mayBeWhole: true };
   }
   const isMissing = hasErrno(error, 'ENOENT');
   const message = isMissing ? `${path} is missing; restore it from a backup` : messageOf(error);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { hasErrno } from '../../host/errors.ts';
+import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import { inBatches } from '../in-batches.ts';
 import type { Pool } from './pool.ts';
@@ -16,7 +16,10 @@ export interface Measured {
 /** Images looked at together; each may wait for the disk. */
 const looksAtOnce = 16;
 
-/** Asks the pool's filesystem; one whose image is gone takes nothing. */
+/**
+ * Asks the pool's filesystem; one whose image is gone takes nothing. Nor does one that the disk cannot tell of: it must not keep the
+ * others from their room, and what it takes then counts as used by others.
+ */
 export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
   const allocated = new Map<string, bigint>();
   const exclusive = new Map<string, bigint>();
@@ -30,9 +33,14 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
     for (const { id } of index.values()) {
       jobs.push(async () => {
         const path = join(root, area, id, 'disk.img');
-        const bytes = await allocatedOf(host, path);
+        const bytes = await bytesOrNone(pool, () => allocatedOf(host, path));
         allocated.set(id, bytes);
-        exclusive.set(id, sharing.has(id) ? await exclusiveOf(host, path) : bytes);
+        exclusive.set(
+          id,
+          sharing.has(id)
+            ? await bytesOrNone(pool, () => host.extents.exclusiveBytes(path))
+            : bytes,
+        );
       });
     }
   }
@@ -40,7 +48,7 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
     const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
     jobs.push(async () => {
       const path = join(root, 'snapshots', id, file);
-      allocated.set(`snapshot ${id}`, await allocatedOf(host, path));
+      allocated.set(`snapshot ${id}`, await bytesOrNone(pool, () => allocatedOf(host, path)));
     });
   }
   await inBatches(jobs, looksAtOnce);
@@ -60,19 +68,16 @@ function idsThatMayShare(pool: Pool): ReadonlySet<string> {
 }
 
 async function allocatedOf(host: Host, path: string): Promise<bigint> {
-  try {
-    return (await host.files.imageStatus(path)).allocatedBytes;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return 0n;
-    throw error;
-  }
+  return (await host.files.imageStatus(path)).allocatedBytes;
 }
 
-async function exclusiveOf(host: Host, path: string): Promise<bigint> {
+async function bytesOrNone(pool: Pool, ask: () => Promise<bigint>): Promise<bigint> {
   try {
-    return await host.extents.exclusiveBytes(path);
+    return await ask();
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return 0n;
-    throw error;
+    // Perhaps it is the whole disk.
+    if (isStorageFailure(error)) pool.suspect();
+    else if (!hasErrno(error, 'ENOENT')) throw error;
+    return 0n;
   }
 }

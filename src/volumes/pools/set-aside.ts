@@ -8,6 +8,8 @@ export interface SetAside {
    */
   readonly kind: 'unreadable' | 'later-version' | 'twin';
   readonly message: string;
+  /** Of an unreadable one: its disk failed, so nobody knows. It is used as soon as it can be read. */
+  readonly mayBeWhole?: boolean;
 }
 
 /** What a call is told that asks for an entry which is set aside. */

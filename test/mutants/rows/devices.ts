@@ -41,8 +41,8 @@ export const devices: Kind = {
     {
       name: 'an unstage goes on although the volume is published',
       file: 'volumes/node/unstage.ts',
-      text: lines('  if (published.length > 0) {', ''),
-      by: lines('  if (published.length < 0) {', ''),
+      text: 'if (published.length > 0) throw',
+      by: 'if (published.length < 0) throw',
       red: ['volumes/staging'],
     },
     {
@@ -221,11 +221,8 @@ export const devices: Kind = {
     {
       name: 'devices of a volume are not looked for where its image is gone',
       file: 'volumes/node/remains.ts',
-      text: lines(
-        '  return remainsByMark(domain, [volume.record.id], { path, volume, asked });',
-        '',
-      ),
-      by: lines('  return attachmentTo(domain, [], { image, volume, asked });', ''),
+      text: lines('  return remainsByMark(domain, [volume.record.id], { path, ...about });', ''),
+      by: lines('  return attachmentTo(domain, [], { image, ...about });', ''),
       red: ['volumes/staging'],
     },
     {

@@ -184,23 +184,15 @@ export const room: Kind = {
     {
       name: "shared blocks count as a volume's own",
       file: 'volumes/pools/measure-images.ts',
-      text: 'sharing.has(id) ? await exclusiveOf(host, path) : bytes',
+      text: 'await bytesOrNone(pool, () => host.extents.exclusiveBytes(path))',
       by: 'bytes',
       red: ['volumes/pools/reservations'],
     },
     {
       name: 'an image that cannot be looked at takes nothing',
       file: 'volumes/pools/measure-images.ts',
-      text: lines(
-        '    return (await host.files.imageStatus(path)).allocatedBytes;',
-        '  } catch (error) {',
-        "    if (hasErrno(error, 'ENOENT')) return 0n;",
-      ),
-      by: lines(
-        '    return (await host.files.imageStatus(path)).allocatedBytes;',
-        '  } catch (error) {',
-        '    if (error !== undefined) return 0n;',
-      ),
+      text: lines("    else if (!hasErrno(error, 'ENOENT')) throw error;", ''),
+      by: '',
       red: ['volumes/pools/reservations'],
     },
     {
