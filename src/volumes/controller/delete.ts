@@ -39,7 +39,9 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
           pool.requireServed();
           requireRemovable(why);
         }
-        for (const { pool } of aside) await removeUnreadable(domain, pool, id);
+        for (const { pool } of aside) {
+          await explained(`volume '${id}'`, pool, () => removeUnreadable(domain, pool, id));
+        }
         return;
       }
       const volume = domain.pools.findVolume(id);

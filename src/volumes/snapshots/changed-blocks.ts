@@ -3,7 +3,7 @@ import { largestComparison } from '../../host/differing.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
+import { explain } from '../failures.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundSnapshot } from '../pools/pools.ts';
@@ -23,7 +23,8 @@ export async function allocatedRanges(
   const found = readySnapshot(domain, snapshotId);
   const from = requireOffset(found, asked.startingOffset);
   const end = found.record.sizeBytes;
-  const batches = held(domain, { rpc: 'GetMetadataAllocated', ids: [snapshotId] }, () => {
+  const held = { rpc: 'GetMetadataAllocated', snapshots: [found] };
+  const batches = holding(domain, held, () => {
     const { imagePath } = readySnapshot(domain, snapshotId);
     const data = dataRanges(domain, imagePath, { from, owner: `metadata ${snapshotId}` });
     return alignedBatches(whileWanted(call, data), { from, end, batchSize });
@@ -56,8 +57,8 @@ export async function changedRanges(
   }
   const from = requireOffset(target, asked.startingOffset);
   const end = target.record.sizeBytes;
-  const ids = [baseSnapshotId, targetSnapshotId];
-  const batches = held(domain, { rpc: 'GetMetadataDelta', ids }, () => {
+  const held = { rpc: 'GetMetadataDelta', snapshots: [base, target] };
+  const batches = holding(domain, held, () => {
     const pair = {
       a: readySnapshot(domain, baseSnapshotId).imagePath,
       b: readySnapshot(domain, targetSnapshotId).imagePath,
@@ -92,15 +93,20 @@ function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigin
 }
 
 /** Holds the snapshots against deletion for as long as the answer is being read. */
-async function* held(
+async function* holding(
   domain: Domain,
-  what: { rpc: string; ids: readonly string[] },
+  { rpc, snapshots }: { rpc: string; snapshots: readonly FoundSnapshot[] },
   read: () => AsyncIterable<readonly BlockRange[]>,
 ): AsyncGenerator<readonly BlockRange[]> {
-  const shared = what.ids.map((id) => `snapshot:${id}`);
-  const release = domain.operations.locks.take({ shared }, what.rpc);
+  const ids = snapshots.map(({ record }) => record.id);
+  const shared = ids.map((id) => `snapshot:${id}`);
+  const release = domain.operations.locks.take({ shared }, rpc);
   try {
     yield* read();
+  } catch (error) {
+    const [pool, ...others] = new Set(snapshots.map((one) => one.pool));
+    const what = ids.map((id) => `snapshot '${id}'`).join(' and ');
+    throw await explain(error, what, others.length === 0 ? pool : undefined);
   } finally {
     release();
   }
@@ -170,9 +176,7 @@ async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGene
   let at = pair.from;
   while (at < pair.end) {
     requireWanted(call);
-    const stretch = await domain.ownedBy(pair.owner, () =>
-      explained('comparing extent maps', undefined, () => compareStretch(domain, pair, at)),
-    );
+    const stretch = await domain.ownedBy(pair.owner, () => compareStretch(domain, pair, at));
     yield* stretch.changed;
     at = stretch.to;
   }

@@ -83,7 +83,7 @@ export const locks: Kind = {
     {
       name: 'comparing snapshots takes no lock of them',
       file: 'volumes/snapshots/changed-blocks.ts',
-      text: 'const shared = what.ids.map((id) => `snapshot:${id}`);',
+      text: 'const shared = ids.map((id) => `snapshot:${id}`);',
       by: 'const shared: string[] = [];',
       red: ['volumes/snapshots/snapshot-locks'],
     },

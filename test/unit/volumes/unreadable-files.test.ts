@@ -204,3 +204,41 @@ test('a restore into another pool blames the pool of the snapshot that cannot be
   broken.clear();
   t.is(await reasonOf(volumes.createVolume(call(), input)), 'ok');
 });
+
+for (const reflink of [false, true]) {
+  test(`snapshots that cannot be compared are told with their disk (${reflink ? 'by maps' : 'by content'})`, async (t) => {
+    const node = await fakeNode(t, { reflink });
+    const { volumes } = await node.open([node.settings('a')]);
+    const sourceVolumeId = (await volumes.createVolume(call(), volumeInput('v'))).record.id;
+    const cut = async (name: string): Promise<string> => {
+      const input = { name, sourceVolumeId, settings: { freeze: false }, parameters: {} };
+      return (await volumes.createSnapshot(call(), input)).record.id;
+    };
+    const [baseSnapshotId, targetSnapshotId] = [await cut('s1'), await cut('s2')];
+    const failure = new KernelError('FIEMAP', 'EIO', 'an image');
+    node.host.extents.map = () => ({
+      [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(failure) }),
+    });
+    const range = { startingOffset: 0n, batchSize: 1 };
+    for (const answer of [
+      await volumes.allocatedRanges(call(), { snapshotId: baseSnapshotId, ...range }),
+      await volumes.changedRanges(call(), { baseSnapshotId, targetSnapshotId, ...range }),
+    ]) {
+      await t.throwsAsync(answer.batches[Symbol.asyncIterator]().next(), {
+        message: /^snapshot 's1\..*EIO; the disk of pool 'a' has failed: look at the disk/,
+      });
+    }
+  });
+}
+
+test('a delete of what cannot be read says what the disk does not let it do', async (t) => {
+  const { node, broken, open, opened, bad } = await twoVolumes(t);
+  await opened.close(100);
+  broken.add(`${bad}/volume.json`);
+  const { volumes } = await open();
+  node.host.failNext('files.renameNoReplace', new KernelError('rename', 'EIO', 'a test'));
+  await t.throwsAsync(volumes.deleteVolume(call(), bad), {
+    message: /^volume 'bad\..*EIO; the disk of pool 'a' has failed: look at the disk/,
+  });
+  t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'ok');
+});
