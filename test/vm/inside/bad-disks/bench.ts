@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Client, makeClient } from '../../../../src/csi/client.ts';
 import { MiB } from '../../../../src/units.ts';
+import { runCommand } from '../../../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../../../helpers/driver.ts';
 import { devicesBelow, removeAll } from '../../../helpers/ground.ts';
 import { until } from '../../../helpers/until.ts';
@@ -16,6 +17,7 @@ const grounds = {
   ext4: { fsType: 'ext4', mountOptions: 'errors=remount-ro' },
   'ext4 that continues after errors': { fsType: 'ext4', mountOptions: 'errors=continue' },
   XFS: { fsType: 'xfs', mountOptions: 'defaults' },
+  btrfs: { fsType: 'btrfs', mountOptions: 'defaults' },
 } as const;
 export type Ground = keyof typeof grounds;
 
@@ -78,6 +80,10 @@ export class Bench {
     const overwrite = fsType === 'ext4' ? '-F' : '-f';
     await execa(`mkfs.${fsType}`, ['-q', overwrite, this.disk.path]);
     await this.mountPool();
+    await this.#startDriver();
+  }
+
+  async #startDriver(): Promise<void> {
     this.#driver = await startDriver(this.directory, [
       '--http-address=off',
       `--pool=bad=${this.poolPath},create,overcommit=20`,
@@ -86,6 +92,25 @@ export class Bench {
     const address = `unix://${this.#driver.endpoint}`;
     this.controller = makeClient('csi.v1.Controller', address);
     this.node = makeClient('csi.v1.Node', address);
+  }
+
+  async #stopDriver(): Promise<void> {
+    for (const client of [this.controller, this.node]) client.close();
+    await this.#driver?.stop();
+    this.#driver = undefined;
+  }
+
+  async restartDriver(): Promise<void> {
+    await this.#stopDriver();
+    await this.#startDriver();
+  }
+
+  /** What `loopcsi` prints for these words. Throws when it ends with another exit code than 0 or `may`. */
+  async command(words: readonly string[], may = 0): Promise<string> {
+    const { endpoint = '' } = this.#driver ?? {};
+    const { exitCode, stdout, stderr } = await runCommand(endpoint, ...words);
+    if (exitCode !== 0 && exitCode !== may) throw new Error(`${words.join(' ')}: ${stderr}`);
+    return stdout;
   }
 
   get poolPath(): string {
@@ -97,21 +122,38 @@ export class Bench {
     await execa('mount', ['-t', fsType, '-o', mountOptions, this.disk.path, this.poolPath]);
   }
 
-  async create(name: string, pool: 'bad' | 'good' = 'bad'): Promise<string> {
+  async create(name: string, pool: 'bad' | 'good' = 'bad', snapshot_id?: string): Promise<string> {
     const { volume } = await this.controller.CreateVolume(
       {
         name,
         capacity_range: { required_bytes: 32n * MiB },
         volume_capabilities: [capability],
         parameters: { pool },
+        volume_content_source:
+          snapshot_id === undefined ? null : { type: 'snapshot', snapshot: { snapshot_id } },
       },
       { timeoutMs },
     );
     return volume?.volume_id ?? '';
   }
 
+  async snapshot(source_volume_id: string): Promise<string> {
+    const request = { source_volume_id, name: 'cut' };
+    const { snapshot } = await this.controller.CreateSnapshot(request, { timeoutMs });
+    return snapshot?.snapshot_id ?? '';
+  }
+
+  /** A file of a volume, or its directory. */
+  placeOf(volume_id: string, file = ''): string {
+    return join(this.poolPath, 'volumes', volume_id, file);
+  }
+
   imageOf(volume_id: string): string {
-    return join(this.poolPath, 'volumes', volume_id, 'disk.img');
+    return this.placeOf(volume_id, 'disk.img');
+  }
+
+  imageOfSnapshot(snapshot_id: string): string {
+    return join(this.poolPath, 'snapshots', snapshot_id, 'disk.img');
   }
 
   stagingPathOf(volume_id: string): string {
@@ -148,11 +190,10 @@ export class Bench {
     await writeFile(this.#fileIn(volume_id), contentOf(volume_id), { flag: 'r+', flush: true });
   }
 
-  /** Throws when the file of `write` is not whole. */
-  async verify(volume_id: string): Promise<void> {
+  /** Throws when the file of `write` is not whole; a restored volume has that of its source. */
+  async verify(volume_id: string, source = volume_id): Promise<void> {
     const found = await readFile(this.#fileIn(volume_id));
-    if (!found.equals(contentOf(volume_id)))
-      throw new Error(`the file in ${volume_id} has changed`);
+    if (!found.equals(contentOf(source))) throw new Error(`the file in ${volume_id} has changed`);
   }
 
   #fileIn(volume_id: string): string {
@@ -168,6 +209,10 @@ export class Bench {
 
   async delete(volume_id: string): Promise<void> {
     await this.controller.DeleteVolume({ volume_id }, { timeoutMs });
+  }
+
+  async deleteSnapshot(snapshot_id: string): Promise<void> {
+    await this.controller.DeleteSnapshot({ snapshot_id }, { timeoutMs });
   }
 
   /** Returns how long the life of a volume in the other pool takes, in milliseconds. */
@@ -206,18 +251,36 @@ export class Bench {
     return (await execa('sh', ['-c', script, 'sh', trial], { reject: false })).exitCode !== 0;
   }
 
+  /** What the kernel says to that for the pool that is mounted. */
+  async mountReadWrite(): Promise<'done' | 'refused'> {
+    const options = ['--options', 'remount,rw'];
+    const { exitCode } = await execa('mount', [...options, this.poolPath], { reject: false });
+    return exitCode === 0 ? 'done' : 'refused';
+  }
+
   /** The steps of docs/operations.md, "A disk fails", after the pool's volumes were unstaged. */
   async remountPool(): Promise<void> {
     await until('the pool is unmounted', async () => {
       return (await execa('umount', [this.poolPath], { reject: false })).exitCode === 0;
     });
-    // XFS is checked by its mount, which replays the log.
-    if (grounds[this.#ground].fsType === 'ext4') {
-      const { exitCode } = await execa('e2fsck', ['-f', '-p', this.disk.path], { reject: false });
-      if (exitCode === undefined || exitCode > 1)
-        throw new Error(`e2fsck ended with ${String(exitCode)}`);
-    }
+    await this.#checkPool();
     await this.mountPool();
+  }
+
+  async #checkPool(): Promise<void> {
+    switch (grounds[this.#ground].fsType) {
+      case 'ext4': {
+        const { exitCode } = await execa('e2fsck', ['-f', '-p', this.disk.path], { reject: false });
+        if (exitCode === undefined || exitCode > 1)
+          throw new Error(`e2fsck ended with ${String(exitCode)}`);
+        return;
+      }
+      case 'btrfs':
+        await execa('btrfs', ['check', this.disk.path]);
+        return;
+      case 'xfs':
+      // It is checked by its mount, which replays the log.
+    }
   }
 
   /** Unstages and deletes all volumes. Returns what is left in the pools. */
@@ -231,9 +294,13 @@ export class Bench {
     await until('the trash is empty', async () => (await this.#entriesOf('trash')).length === 0);
     const devices = await devicesBelow(this.directory);
     return [
-      ...(await this.#entriesOf('tmp')),
+      ...(await this.halfMade()),
       ...devices.map(({ device, image }) => `${device} on ${image}`),
     ];
+  }
+
+  async halfMade(): Promise<readonly string[]> {
+    return this.#entriesOf('tmp');
   }
 
   async #entriesOf(area: 'tmp' | 'trash'): Promise<readonly string[]> {
@@ -244,10 +311,7 @@ export class Bench {
 
   async #end(): Promise<readonly string[]> {
     await this.disk.recover();
-    if (this.#driver !== undefined) {
-      for (const client of [this.controller, this.node]) client.close();
-      await this.#driver.stop();
-    }
+    if (this.#driver !== undefined) await this.#stopDriver();
     const left = await removeAll(this.directory);
     await this.disk.remove();
     return left;

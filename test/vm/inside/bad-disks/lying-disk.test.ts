@@ -5,7 +5,7 @@ import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
 import { Bench, untilDone, wrongWords } from './bench.ts';
 
-for (const ground of ['ext4', 'XFS'] as const) {
+for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(
     `${ground}: a disk that loses what it acknowledged loses nothing older`,
     async (t) => {

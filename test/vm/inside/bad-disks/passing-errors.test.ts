@@ -26,6 +26,9 @@ const scenes: readonly Scene[] = [
   },
   { ground: 'XFS', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
   { ground: 'XFS', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  { ground: 'btrfs', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { ground: 'btrfs', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  { ground: 'btrfs', fault: 'failReads', operation: 'stage', code: 'INTERNAL', stops: false },
 ];
 
 for (const { ground, fault, operation, code, stops } of scenes) {

@@ -25,6 +25,12 @@ const scenes: readonly Scene[] = [
     silence: (bench) => bench.disk.hang(),
     waits: ['create'],
   },
+  {
+    ground: 'btrfs',
+    what: 'takes 60 s for each answer',
+    silence: (bench) => bench.disk.delay(60_000),
+    waits: ['create', 'expand', 'delete'],
+  },
 ];
 
 /** Nobody waits for the disk, for which a call waits 60 s. */
