@@ -9,7 +9,14 @@ export const suite: Suite = {
   minutes: 60,
   disks: [{ name: 'bad', bytes: 2n * GiB }],
   inside: {
-    tests: ['failing-disk', 'lying-disk', 'passing-errors', 'own-blocks', 'silent-disk'].map(test),
+    tests: [
+      'unreadable-files',
+      'own-blocks',
+      'passing-errors',
+      'lying-disk',
+      'failing-disk',
+      'silent-disk',
+    ].map(test),
     idleMinutes: 20,
   },
 };

@@ -1,5 +1,5 @@
 import { readFile, realpath } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { execa } from 'execa';
 
 interface Extent {
@@ -50,7 +50,7 @@ export class MappedDisk {
 
   /** Every read ends with EIO; every write is done. The page cache is dropped first, so that reads do reach the disk. */
   async failReads(): Promise<void> {
-    await dropCaches();
+    await this.#dropCaches();
     await this.#switchTo(`0 ${this.#sectors} delay ${this.#broken} 0 0 ${this.#disk} 0 0`);
   }
 
@@ -64,21 +64,26 @@ export class MappedDisk {
     await this.#switchTo(`0 ${this.#sectors} error`);
   }
 
-  /** Reads and writes end with EIO in the blocks that hold the data of a file, and work elsewhere. */
-  async failDataOf(file: string): Promise<void> {
-    await dropCaches();
+  /**
+   * Reads and writes end with EIO in the blocks that hold the data of these files or directories, of an image in one of its blocks
+   * alone, and work elsewhere.
+   */
+  async failDataOf(...files: readonly Place[]): Promise<void> {
+    const bad: Extent[] = [];
+    for (const file of files) bad.push(...(await extentsIn(file)));
     const lines: string[] = [];
     let next = 0;
     const addWorking = (end: number): void => {
       if (end > next) lines.push(`${next} ${end - next} linear ${this.#disk} ${next}`);
     };
-    for (const { start, sectors } of await extentsOf(file)) {
+    for (const { start, sectors } of bad.sort((one, other) => one.start - other.start)) {
       addWorking(start);
       lines.push(`${start} ${sectors} error`);
       next = start + sectors;
     }
-    if (lines.length === 0) throw new Error(`${file} has no data`);
     addWorking(this.#sectors);
+    for (const file of files) await emptyJournal(dirname(pathOf(file)));
+    await this.#dropCaches();
     await this.#switchTo(lines.join('\n'));
   }
 
@@ -108,6 +113,12 @@ export class MappedDisk {
     await dmsetup(['remove', '--retry', `${this.#name}-broken`]);
   }
 
+  /** The kernel keeps the buffers of metadata that were used last out of reach of drop_caches: flushing them is a call of its own. */
+  async #dropCaches(): Promise<void> {
+    const script = 'sync; echo 3 >/proc/sys/vm/drop_caches; blockdev --flushbufs "$1"';
+    await execa('sh', ['-c', script, 'sh', this.path]);
+  }
+
   async #switchTo(table: string): Promise<void> {
     await this.hang();
     try {
@@ -118,18 +129,39 @@ export class MappedDisk {
   }
 }
 
-async function dropCaches(): Promise<void> {
-  await execa('sh', ['-c', 'sync; echo 3 >/proc/sys/vm/drop_caches']);
+/** A block of metadata stays in memory as long as the journal has it; freezing writes all of it to its place. */
+async function emptyJournal(directory: string): Promise<void> {
+  await execa('fsfreeze', ['--freeze', directory]);
+  await execa('fsfreeze', ['--unfreeze', directory]);
 }
 
-/** The extents of a file on its disk in sectors, in the order of the disk. */
+/** A block of 4 KiB. */
+const blockSectors = 8;
+
+/** A file or directory, or one block of an image alone. */
+type Place = string | { readonly path: string; readonly block: 'first' | 'last' };
+
+const pathOf = (place: Place): string => (typeof place === 'string' ? place : place.path);
+
+async function extentsIn(place: Place): Promise<readonly Extent[]> {
+  const path = pathOf(place);
+  const extents = await extentsOf(path);
+  const [first, last] = [extents.at(0), extents.at(-1)];
+  if (first === undefined || last === undefined) throw new Error(`${path} has no data`);
+  if (typeof place === 'string') return extents;
+  const start = place.block === 'first' ? first.start : last.start + last.sectors - blockSectors;
+  return [{ start, sectors: blockSectors }];
+}
+
+/** The extents of a file on its disk in sectors, in the order of the file. */
 async function extentsOf(file: string): Promise<readonly Extent[]> {
   // A block of filefrag is a sector here: "0: 0.. 7: 34816.. 34823: 8: ...".
   const { stdout } = await execa('filefrag', ['-s', '-v', '-b512', file]);
   const found = stdout.matchAll(/^\s*\d+:\s*\d+\.\.\s*\d+:\s*(\d+)\.\.\s*\d+:\s*(\d+):/gm);
-  return [...found]
-    .map(([, start, sectors]) => ({ start: Number(start), sectors: Number(sectors) }))
-    .sort((one, other) => one.start - other.start);
+  return [...found].map(([, start, sectors]) => ({
+    start: Number(start),
+    sectors: Number(sectors),
+  }));
 }
 
 /** Returns the path of the device. */

@@ -1,0 +1,130 @@
+/** The disk of a pool cannot read one thing of a volume, and works elsewhere. */
+import test, { type ExecutionContext } from 'ava';
+import { attempt, type Ended, textOf } from './attempt.ts';
+import { Bench, untilDone, wrongWords } from './bench.ts';
+
+const ground = 'ext4 that continues after errors';
+
+/** INTERNAL, with the id of what cannot be read and what to look at; nothing is called damaged. */
+function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: string; end: Ended }) {
+  t.log(`${what}: ${textOf(end)}`);
+  t.is(end.code, 'INTERNAL', what);
+  t.true(end.message.includes(id), what);
+  t.regex(end.message, /EIO.*look at (?:the disk|the pool's disk)/, what);
+  t.notRegex(end.message, wrongWords, what);
+}
+
+/** One of its signs is like that, and none has a wrong word. */
+async function assertSign(
+  t: ExecutionContext,
+  bench: Bench,
+  { id, sign }: { id: string; sign: RegExp },
+) {
+  const signs = await bench.health(id);
+  t.log(`health of ${id}: ${signs.join('; ')}`);
+  t.true(
+    signs.some((one) => sign.test(one)),
+    signs.join('\n'),
+  );
+  t.notRegex(signs.join('\n'), wrongWords);
+}
+
+/** What does not need the blocks that fail: the pool's other volumes, its lists and its room. */
+async function assertOthersWork(t: ExecutionContext, bench: Bench, well: string) {
+  await bench.overwrite(well);
+  await bench.verify(well);
+  t.notRegex((await bench.health(well)).join('\n'), /ImageUnreadable|PoolNot/);
+  t.true(await bench.isServed());
+  const beside = await bench.createInUse('beside');
+  await bench.unstage(beside);
+  await bench.delete(beside);
+  const { entries } = await bench.controller.ListVolumes({});
+  t.true(entries.some(({ volume }) => volume?.volume_id === well));
+  const { available_capacity } = await bench.controller.GetCapacity({
+    parameters: { pool: 'bad' },
+  });
+  t.true(available_capacity > 0n);
+  t.regex(await bench.command(['volume', 'list']), /\bwell\b/);
+}
+
+test.serial(
+  'ext4: a directory, a superblock or a snapshot that the disk cannot read fails calls of its volume alone',
+  async (t) => {
+    await Bench.use(t, ground, async (bench) => {
+      const well = await bench.createInUse('well');
+      const hidden = await bench.create('hidden');
+      const headless = await bench.create('headless');
+      const source = await bench.createInUse('source');
+      await bench.unstage(source);
+      const snapshot = await bench.snapshot(source);
+
+      await bench.disk.failDataOf(
+        bench.placeOf(hidden),
+        { path: bench.imageOf(headless), block: 'first' },
+        { path: bench.imageOfSnapshot(snapshot), block: 'last' },
+      );
+      for (const id of [hidden, headless]) {
+        assertOfDisk(t, 'stage', { id, end: await attempt(() => bench.stage(id)) });
+        await assertSign(t, bench, { id, sign: /^INACCESSIBLE ImageUnreadable: .*EIO/ });
+      }
+      assertOfDisk(t, 'delete', { id: hidden, end: await attempt(() => bench.delete(hidden)) });
+      const restore = () => bench.create('restored', 'bad', snapshot);
+      assertOfDisk(t, 'restore', { id: snapshot, end: await attempt(restore) });
+      await assertOthersWork(t, bench, well);
+      const doctor = await bench.command(['doctor', '--json'], 1);
+      for (const name of ['hidden', 'headless']) {
+        t.regex(doctor, new RegExp(`volume:${name}.*ImageUnreadable`, 's'));
+      }
+      t.deepEqual(await bench.halfMade(), []);
+
+      await bench.disk.recover();
+      for (const id of [hidden, headless]) {
+        await untilDone('the repeated stage succeeds', () => bench.stage(id));
+        t.deepEqual(await bench.health(id), []);
+      }
+      const restored = await restore();
+      await bench.stage(restored);
+      await bench.verify(restored, source);
+      await bench.deleteSnapshot(snapshot);
+    });
+  },
+);
+
+test.serial(
+  'ext4: a record or notes that the disk cannot read when the driver starts keep no pod from its end, and are used when they can be read',
+  async (t) => {
+    await Bench.use(t, ground, async (bench) => {
+      const well = await bench.createInUse('well');
+      const unknown = await bench.createInUse('unknown');
+      const noted = await bench.createInUse('noted');
+      const idle = await bench.create('idle');
+
+      await bench.disk.failDataOf(
+        ...[unknown, idle].map((id) => bench.placeOf(id, 'volume.json')),
+        bench.placeOf(noted, 'node.json'),
+      );
+      await bench.restartDriver();
+      await assertSign(t, bench, { id: idle, sign: /^INACCESSIBLE RecordUnreadable: .*EIO/ });
+      assertOfDisk(t, 'stage', { id: idle, end: await attempt(() => bench.stage(idle)) });
+      assertOfDisk(t, 'create', { id: idle, end: await attempt(() => bench.create('idle')) });
+      await assertSign(t, bench, {
+        id: noted,
+        sign: /^INACCESSIBLE ImageUnreadable: .*node\.json/,
+      });
+      assertOfDisk(t, 'stage', { id: noted, end: await attempt(() => bench.stage(noted)) });
+      await assertOthersWork(t, bench, well);
+      const doctor = await bench.command(['doctor', '--json'], 1);
+      t.regex(doctor, /volume:noted.*ImageUnreadable/s);
+      t.regex(doctor, /pool:bad:record.*idle.*look at the pool's disk/s);
+      for (const id of [unknown, noted]) await bench.unstage(id);
+
+      await bench.disk.recover();
+      for (const id of [unknown, noted]) {
+        await untilDone('the repeated stage succeeds', () => bench.stage(id));
+        await bench.verify(id);
+        t.deepEqual(await bench.health(id), []);
+      }
+      await bench.stage(idle);
+    });
+  },
+);
