@@ -267,7 +267,10 @@ export interface Mounts {
   list(): Promise<readonly Mount[]>;
   /** The topmost mount whose target is exactly `target`, after resolving symlinks in its parents. */
   at(target: string): Promise<Mount | undefined>;
-  /** mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them. */
+  /**
+   * mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them.
+   * KernelError EEXIST for a btrfs with the UUID of another that the kernel knows, where it does not mount this one.
+   */
   mountDevice(
     device: string,
     target: string,

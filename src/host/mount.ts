@@ -8,8 +8,8 @@ import {
   withOpen,
   withPlace,
 } from './descriptor.ts';
-import { hasErrno } from './errors.ts';
-import type { FsType, LoopDevice, Mount, Mounts } from './host.ts';
+import { hasErrno, KernelError } from './errors.ts';
+import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from './host.ts';
 import {
   ioctl,
   ioctlOn,
@@ -57,9 +57,34 @@ async function mountDevice(
   options: Parameters<Mounts['mountDevice']>[2],
 ): Promise<void> {
   const { flags, data } = splitMountOptions(options.options);
-  await withTarget(target, { root: options.root, kind: 'directory' }, (fd) =>
-    mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
-  );
+  const mountOnce = () =>
+    withTarget(target, { root: options.root, kind: 'directory' }, (fd) =>
+      mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
+    );
+  await mountOnce();
+  if (options.fsType !== 'btrfs' || (await unmountTwin(device, target, options)) === undefined)
+    return;
+  // That mount has told the kernel of this device, so the next one finds it.
+  await mountOnce();
+  const twin = await unmountTwin(device, target, options);
+  if (twin === undefined) return;
+  const subject = `${device} on ${target}: the kernel mounts ${twin} instead, which has the same UUID`;
+  throw new KernelError('mount', 'EEXIST', subject);
+}
+
+/**
+ * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another one with this UUID that it was told
+ * of (`btrfs device scan`, udev), such as a copy of an image. Takes such a mount away; the source it had.
+ */
+async function unmountTwin(
+  device: string,
+  target: string,
+  options: TargetOptions,
+): Promise<string | undefined> {
+  const mounted = await findMountAt(target);
+  if (mounted === undefined || mounted.source === device) return undefined;
+  await unmount(target, options);
+  return mounted.source;
 }
 
 /**

@@ -69,6 +69,8 @@ async function explainMount(
   refusal: { error: unknown; words: readonly string[]; filesystem: Filesystem },
 ): Promise<unknown> {
   const { error, words, filesystem } = refusal;
+  const duplicate = await duplicateUuid(domain, volume, { error, filesystem });
+  if (duplicate !== undefined) return duplicate;
   if (!saysDamaged(error)) return error;
   const superblock = await filesystem.readSuperblock(volume.imagePath);
   if (superblock === undefined) return withoutSuperblock(volume, filesystem.type);
@@ -85,8 +87,6 @@ async function explainMount(
       { cause: error },
     );
   }
-  const duplicate = await duplicateUuid(domain, volume, { error, filesystem, superblock });
-  if (duplicate !== undefined) return duplicate;
   if (hasErrno(error, 'EINVAL') && words.length > 0) {
     return new VolumeError(
       'wrong-state',

@@ -1,5 +1,5 @@
-/** Images that others cut short or copied, and what is not ours to repair. */
-import { copyFile, stat, truncate } from 'node:fs/promises';
+/** Images that others cut short, and what is not ours to repair. */
+import { stat, truncate } from 'node:fs/promises';
 import { MiB } from '../../../src/units.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { onScene } from '../../helpers/scene.ts';
@@ -49,22 +49,3 @@ onNode('a block volume that shrank after it had grown is refused too', async (t)
     t.is((await stat(scene.imageOf('v'))).size, Number(16n * MiB));
   });
 });
-
-onNode(
-  'an XFS image that was copied manually is no damage: the other of its UUID is named',
-  async (t) => {
-    await onScene(t, async (scene) => {
-      for (const name of ['a', 'b']) t.deepEqual(await scene.create(name, 'xfs'), ok);
-      await copyFile(scene.imageOf('a'), scene.imageOf('b'));
-      t.deepEqual(await scene.stage('a', 'xfs'), ok);
-      const refused = await scene.stage('b', 'xfs');
-      t.is(refused.code, 'FAILED_PRECONDITION');
-      t.regex(refused.message, /has the UUID [-0-9a-f]{36}, and so has the one on \/dev\/loop\d+/);
-      t.deepEqual(await scene.devicesOf('b'), []);
-      t.deepEqual(await scene.unstage('a'), ok);
-      t.deepEqual(await scene.stage('b', 'xfs'), ok, 'alone it is mounted');
-      t.deepEqual(await scene.unstage('b'), ok);
-      for (const name of ['a', 'b']) t.deepEqual(await scene.delete(name), ok);
-    });
-  },
-);

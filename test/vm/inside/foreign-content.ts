@@ -1,9 +1,12 @@
 /** Images as a pod may write them to its raw block volume: what a host acts on when it finds it on a disk of its own. */
-import { open } from 'node:fs/promises';
+import { mkdtemp, open, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
 
-export const contentBytes = 64n * MiB;
+/** A btrfs needs some 110 MiB. */
+export const contentBytes = 128n * MiB;
 
 export const hostGroup = 'hostvg';
 export const foreignGroup = 'foreignvg';
@@ -35,6 +38,20 @@ export async function makeArray(device: string, members: 'half' | 'whole'): Prom
 
 export async function makeExt4(device: string, uuid: string): Promise<void> {
   await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '-U', uuid, '-L', 'host-label', device]);
+}
+
+/** A btrfs of one device. With more `changes` it is the newer one of two with the same UUID. */
+export async function makeBtrfs(device: string, uuid: string, changes: number): Promise<void> {
+  await execa('mkfs.btrfs', ['--quiet', '--force', '--uuid', uuid, device]);
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-btrfs-'));
+  for (let change = 1; change <= changes; change += 1) {
+    await execa('mount', ['--types', 'btrfs', device, directory]);
+    await writeFile(join(directory, 'changes'), `${change}\n`);
+    await execa('umount', [directory]);
+  }
+  await rmdir(directory);
+  // The kernel keeps a list of devices that it has seen, mounted or not.
+  await execa('btrfs', ['device', 'scan', '--forget']);
 }
 
 /** A partition table (MBR) with one partition of Linux from 1 MiB on. */

@@ -13,6 +13,7 @@ import * as udev from './udev.ts';
 
 const ok = { code: 'OK', message: '' };
 const hostUuid = '11111111-2222-4333-8444-555555555555';
+const hostBtrfsUuid = 'bbbbbbbb-cccc-4ddd-8eee-ffffffffffff';
 const volumeUuid = '66666666-7777-4888-9999-aaaaaaaaaaaa';
 
 const images = {
@@ -24,6 +25,8 @@ const images = {
   'an md array': (device: string) => content.makeArray(device, 'whole'),
   "an ext4 with the UUID of one of the host's": (device: string) =>
     content.makeExt4(device, hostUuid),
+  "a btrfs with the UUID of one of the host's": (device: string) =>
+    content.makeBtrfs(device, hostBtrfsUuid, 3),
   'a partition table': content.makePartition,
 } as const;
 type Content = keyof typeof images;
@@ -39,6 +42,8 @@ test.before(async () => {
   await content.makeVolumeGroup(await realpath('/dev/vm/host-vg'), content.hostGroup);
   await content.makeExt4('/dev/vm/host-fs', hostUuid);
   for (const name of contents) await content.makeImage(imageOf(name), images[name]);
+  // Last, as mkfs.btrfs refuses a UUID that it sees on another device.
+  await content.makeBtrfs('/dev/vm/host-btrfs', hostBtrfsUuid, 1);
   daemon = await udev.startUdev();
   await udev.installRule();
 });
@@ -67,6 +72,17 @@ const holdersOf = (device: string): Promise<string[]> =>
 
 const hostDevices = [`${content.hostGroup}-data`];
 
+/** Mounts the host's btrfs, and looks whether it is the host's. */
+async function hostBtrfs(): Promise<string> {
+  const target = join(directory, 'host-btrfs');
+  await mkdir(target, { recursive: true });
+  const mount = await execa('mount', ['/dev/vm/host-btrfs', target], { reject: false });
+  if (mount.failed) return mount.stderr;
+  const changes = await readFile(join(target, 'changes'), 'utf8');
+  await execa('umount', [target]);
+  return changes === '1\n' ? 'ok' : `another one, with ${changes.trim()} changes, was mounted`;
+}
+
 /** The host has its own group and filesystem, and knows nothing of what is in the volume. */
 async function isLeftAlone(t: ExecutionContext, device: string, when: string): Promise<void> {
   await udev.settleUdev();
@@ -76,11 +92,12 @@ async function isLeftAlone(t: ExecutionContext, device: string, when: string): P
   t.deepEqual(await udev.linksTo(device), [], `${when}: links`);
   const found = [...(await udev.propertiesOf(device)).keys()];
   t.deepEqual(
-    found.filter((name) => /^(?:ID_FS_|ID_PART_|MD_|LVM_)/.test(name)),
+    found.filter((name) => /^(?:ID_FS_|ID_PART_|ID_BTRFS_|MD_|LVM_)/.test(name)),
     [],
     `${when}: properties`,
   );
   t.is(await realpath(`/dev/disk/by-uuid/${hostUuid}`), await realpath('/dev/vm/host-fs'), when);
+  t.is(await hostBtrfs(), 'ok', when);
   const partitions = (await readdir(`/sys/block/${basename(device)}`)).filter((name) =>
     name.startsWith(basename(device)),
   );
@@ -98,7 +115,7 @@ async function takeInUse(t: ExecutionContext, scene: Scene): Promise<string> {
 /** As the pod writes it: through the device at the volume's target. */
 async function writeContent(scene: Scene, name: Content): Promise<void> {
   const to = `of=${scene.targetOf('v')}`;
-  await execa('dd', [`if=${imageOf(name)}`, to, 'bs=1M', 'conv=fsync,notrunc']);
+  await execa('dd', [`if=${imageOf(name)}`, to, 'bs=1M', 'conv=fsync,notrunc,sparse']);
   await udev.settleUdev();
 }
 
@@ -226,6 +243,60 @@ test.serial("without the rule a volume claims the link of the host's filesystem"
     await endUse(t, scene);
     await udev.triggerUdev();
     t.is(await realpath(`/dev/disk/by-uuid/${hostUuid}`), await realpath('/dev/vm/host-fs'));
+  });
+});
+
+test.serial("without the rule the kernel is told of a volume's btrfs", async (t) => {
+  await withContent(t, "a btrfs with the UUID of one of the host's", async (scene) => {
+    await udev.removeRule();
+    const device = await takeInUse(t, scene);
+    t.true((await udev.propertiesOf(device)).has('ID_BTRFS_READY'));
+    // Which one it mounts differs between kernels, and from one mount to the next.
+    t.log(`the host mounts its btrfs: ${await hostBtrfs()}`);
+    await udev.installRule();
+    await endUse(t, scene);
+    await execa('btrfs', ['device', 'scan', '--forget']);
+    t.is(await hostBtrfs(), 'ok');
+  });
+});
+
+test.serial('without the rule a btrfs volume shows no content but its own', async (t) => {
+  await onScene(t, async (scene) => {
+    for (const answer of await scene.use('m', 'btrfs')) t.deepEqual(answer, ok);
+    await scene.write('m', 'its own');
+    t.deepEqual(await scene.unpublish('m'), ok);
+    t.deepEqual(await scene.unstage('m'), ok);
+    const { stdout: uuid } = await execa('blkid', [
+      '-p',
+      '-s',
+      'UUID',
+      '-o',
+      'value',
+      scene.imageOf('m'),
+    ]);
+
+    t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
+    const device = await takeInUse(t, scene);
+    await content.makeBtrfs(device, uuid, 3);
+    await endUse(t, scene);
+    await udev.removeRule();
+    await takeInUse(t, scene);
+    const staged = await scene.stage('m', 'btrfs');
+    t.log(staged);
+    if (staged.code === 'OK') {
+      t.deepEqual(await scene.publish('m', 'btrfs'), ok);
+      t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'its own');
+      t.deepEqual(await scene.unpublish('m'), ok);
+      t.deepEqual(await scene.unstage('m'), ok);
+    } else {
+      t.is(staged.code, 'FAILED_PRECONDITION');
+      t.regex(staged.message, /has the UUID \S+, and so has/);
+    }
+    await udev.installRule();
+    await endUse(t, scene);
+    await execa('btrfs', ['device', 'scan', '--forget']);
+    t.deepEqual(await scene.stage('m', 'btrfs'), ok);
+    t.deepEqual(await scene.unstage('m'), ok);
   });
 });
 

@@ -5,10 +5,11 @@ export const suite: Suite = {
   name: 'host-content',
   about: 'what udev, LVM, md and blkid of a host do with the content of block volumes',
   minutes: 30,
-  // The volume group and a filesystem that belong to the host itself.
+  // The volume group and the filesystems that belong to the host itself.
   disks: [
     { name: 'host-vg', bytes: 256n * MiB },
     { name: 'host-fs', bytes: 64n * MiB },
+    { name: 'host-btrfs', bytes: 256n * MiB },
   ],
   inside: { tests: ['vm/inside/host-content.test'] },
 };
