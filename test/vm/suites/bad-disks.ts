@@ -11,6 +11,7 @@ export const suite: Suite = {
   inside: {
     tests: [
       'unreadable-files',
+      'changed-blocks',
       'own-blocks',
       'passing-errors',
       'lying-disk',

@@ -67,6 +67,8 @@ export class Bench {
       await scene(bench);
       t.deepEqual(await bench.#clear(), []);
     } catch (error) {
+      // Else what is left, which is looked at below, would be told in its place.
+      t.log(String(error));
       t.log((await bench.#driver?.log())?.split('\n').slice(-15).join('\n') ?? 'no driver');
       throw error;
     } finally {

@@ -50,7 +50,7 @@ export class MappedDisk {
 
   /** Every read ends with EIO; every write is done. The page cache is dropped first, so that reads do reach the disk. */
   async failReads(): Promise<void> {
-    await this.#dropCaches();
+    await this.dropCaches();
     await this.#switchTo(`0 ${this.#sectors} delay ${this.#broken} 0 0 ${this.#disk} 0 0`);
   }
 
@@ -83,7 +83,7 @@ export class MappedDisk {
     }
     addWorking(this.#sectors);
     for (const file of files) await emptyJournal(dirname(pathOf(file)));
-    await this.#dropCaches();
+    await this.dropCaches();
     await this.#switchTo(lines.join('\n'));
   }
 
@@ -114,7 +114,7 @@ export class MappedDisk {
   }
 
   /** The kernel keeps the buffers of metadata that were used last out of reach of drop_caches: flushing them is a call of its own. */
-  async #dropCaches(): Promise<void> {
+  async dropCaches(): Promise<void> {
     const script = 'sync; echo 3 >/proc/sys/vm/drop_caches; blockdev --flushbufs "$1"';
     await execa('sh', ['-c', script, 'sh', this.path]);
   }

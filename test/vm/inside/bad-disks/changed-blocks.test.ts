@@ -1,0 +1,74 @@
+/** A disk answers other bytes than were written. Only btrfs has checksums of data, and answers EIO instead of them. */
+import { randomBytes } from 'node:crypto';
+import test from 'ava';
+import { execa } from 'execa';
+import { attempt, textOf } from './attempt.ts';
+import { Bench, untilDone, wrongWords } from './bench.ts';
+
+const blockBytes = 4096;
+
+test.serial(
+  'btrfs: an image whose first block fails its checksum is no damage, and is whole when the block is',
+  async (t) => {
+    await Bench.use(t, 'btrfs', async (bench) => {
+      const well = await bench.createInUse('well');
+      const changed = await bench.createInUse('changed');
+      await bench.unstage(changed);
+      const block = await firstBlockOf(bench.imageOf(changed), bench.disk.path);
+      const bytes = await readBlock(bench.disk.path, block);
+
+      await writeBlock(bench.disk.path, { block, bytes: randomBytes(blockBytes) });
+      await bench.disk.dropCaches();
+      const stage = await attempt(() => bench.stage(changed));
+      t.log(`stage: ${textOf(stage)}`);
+      t.is(stage.code, 'INTERNAL');
+      t.regex(stage.message, /EIO; the disk of pool 'bad' has failed: look at the disk/);
+      t.notRegex(stage.message, wrongWords);
+      const health = (await bench.health(changed)).join('\n');
+      t.log(`health: ${health}`);
+      t.regex(health, /^INACCESSIBLE ImageUnreadable: .*EIO/);
+      t.notRegex(health, wrongWords);
+      t.true(await bench.isServed());
+      await bench.verify(well);
+      t.deepEqual(await bench.health(well), []);
+
+      await writeBlock(bench.disk.path, { block, bytes });
+      await untilDone('the repeated stage succeeds', () => bench.stage(changed));
+      await bench.verify(changed);
+      t.deepEqual(await bench.health(changed), []);
+    });
+  },
+);
+
+/** Where the disk has the first block of a file of a btrfs, counted in blocks: its map has addresses of the filesystem's own. */
+async function firstBlockOf(file: string, disk: string): Promise<number> {
+  // What is asked below is found on the disk, where the log of fsyncs is no part of it.
+  await execa('sync', ['--file-system', file]);
+  const map = await execa('filefrag', ['-s', '-v', `-b${blockBytes}`, file]);
+  const address = /^\s*0:\s*0\.\.\s*\d+:\s*(\d+)\.\./m.exec(map.stdout)?.[1];
+  const logical = String(Number(address) * blockBytes);
+  const place = ['--logical', logical, '--bytes', String(blockBytes)];
+  const { stdout } = await execa('btrfs-map-logical', [...place, disk]);
+  const physical = /physical (\d+)/.exec(stdout)?.[1];
+  if (physical === undefined) throw new Error(`${file}: ${map.stdout}\n${stdout}`);
+  return Number(physical) / blockBytes;
+}
+
+async function readBlock(disk: string, block: number): Promise<Uint8Array> {
+  const place = [`if=${disk}`, `bs=${blockBytes}`, 'count=1', `skip=${block}`, 'iflag=direct'];
+  return (await execa('dd', place, { encoding: 'buffer' })).stdout;
+}
+
+async function writeBlock(
+  disk: string,
+  { block, bytes }: { readonly block: number; readonly bytes: Uint8Array },
+): Promise<void> {
+  const place = [
+    `of=${disk}`,
+    `bs=${blockBytes}`,
+    `seek=${block}`,
+    'oflag=direct',
+    'iflag=fullblock',
+  ];
+  await execa('dd', place, { input: bytes });
+}
