@@ -9,10 +9,10 @@ import { reasonOf } from '../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 
 /** A volume that is staged nowhere, and what a stage of it is asked. */
-async function unstaged(t: ExecutionContext) {
+async function unstaged(t: ExecutionContext, wish: Parameters<typeof volumeInput>[1] = {}) {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
-  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const { record } = await volumes.createVolume(call(), volumeInput('v', wish));
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);
   const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
@@ -118,6 +118,17 @@ for (const { what, takesChanges, reason, says } of [
     t.deepEqual(await node.host.loops.list(), []);
   });
 }
+
+test('a btrfs that the kernel knows on another device is no damage, and staged when it has gone', async (t) => {
+  const { node, volumes, asked } = await unstaged(t, { fsType: 'btrfs' });
+  node.host.failNext('mounts.mountDevice', new KernelError('mount', 'EEXIST', 'a test'));
+  const message = /has the UUID \S+, and so has another device.*Detach the other.*btrfstune -m/;
+  const error = await t.throwsAsync(volumes.stageVolume(call(), asked), { message });
+  t.is(error instanceof VolumeError ? error.reason : undefined, 'wrong-state');
+  t.notRegex(error?.message ?? '', /damaged/);
+  t.deepEqual(await node.host.loops.list(), []);
+  await volumes.stageVolume(call(), asked);
+});
 
 test('an image that is attached already is used as it is, never attached twice', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
