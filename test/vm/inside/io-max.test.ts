@@ -20,15 +20,18 @@ const limits = { wbps: 'wbps=524288', rbps: 'rbps=524288', wiops: 'wiops=8' } as
 
 interface VolumeKind {
   readonly title: string;
-  readonly kind: 'ext4' | 'block';
+  readonly kind: 'ext4' | 'xfs' | 'btrfs' | 'block';
   readonly directIo: boolean;
 }
 
 const kinds: readonly VolumeKind[] = [
   { title: 'ext4', kind: 'ext4', directIo: true },
   { title: 'ext4, directIO=false', kind: 'ext4', directIo: false },
+  { title: 'xfs', kind: 'xfs', directIo: true },
+  { title: 'btrfs', kind: 'btrfs', directIo: true },
   { title: 'block', kind: 'block', directIo: true },
 ];
+const sizesMiB = { ext4: 64n, xfs: 300n, btrfs: 128n, block: 64n } as const;
 const places = ['none', 'loop device', 'disk'] as const;
 type Place = (typeof places)[number];
 
@@ -102,7 +105,7 @@ async function publish(
   volume: VolumeKind,
 ): Promise<{ readonly file: string; readonly device: string }> {
   const { kind, directIo } = volume;
-  const options = { sizeBytes: 64n * MiB, parameters: { directIO: String(directIo) } };
+  const options = { sizeBytes: sizesMiB[kind] * MiB, parameters: { directIO: String(directIo) } };
   t.deepEqual(await scene.create(name, kind, options), ok);
   t.deepEqual(await scene.stage(name, kind), ok);
   t.deepEqual(await scene.publish(name, kind), ok);
