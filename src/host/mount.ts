@@ -27,11 +27,11 @@ import { withMounted } from './mounted.ts';
 import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 
-/** How long an unmount is tried again while the kernel says EBUSY: a child being spawned may hold a file for an instant. */
+/** How long an unmount is repeated on EBUSY: a child process that is being spawned may have a file open for an instant. */
 const busyBoundMs = 500;
-/** A range is trimmed in moments; on a disk that is busy otherwise it takes longer. */
+/** A range is trimmed within a second on an idle disk; on a busy disk it takes longer. */
 const trimBoundMs = 10 * 60_000;
-/** An unmount writes everything back. */
+/** An unmount writes all dirty data to the disk. */
 const detachedBoundMs = 5 * 60_000;
 
 /** Mounts by kernel calls. */
@@ -64,7 +64,7 @@ async function mountDevice(
   await mountOnce();
   if (options.fsType !== 'btrfs' || (await unmountTwin(device, target, options)) === undefined)
     return;
-  // That mount has told the kernel of this device, so the next one finds it.
+  // That mount has registered this device with the kernel, so the next one finds it.
   await mountOnce();
   const twin = await unmountTwin(device, target, options);
   if (twin === undefined) return;
@@ -73,8 +73,8 @@ async function mountDevice(
 }
 
 /**
- * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another one with this UUID that it was told
- * of (`btrfs device scan`, udev), such as a copy of an image. Takes such a mount away; the source it had.
+ * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another registered device with the same UUID
+ * (`btrfs device scan`, udev), such as a copy of an image. Unmounts it and returns its source; undefined if the mount is right.
  */
 async function unmountTwin(
   device: string,
@@ -88,8 +88,8 @@ async function unmountTwin(
 }
 
 /**
- * A detached copy of the source's mount gets its attributes and is then moved onto the opened target: it is never visible
- * without them, and lands where the target was when it was opened.
+ * A detached copy of the source's mount gets its attributes and is then moved onto the opened target: the mount is never visible
+ * without them, and a target that is replaced after it was opened changes nothing.
  */
 async function bind(
   source: string,
@@ -103,10 +103,10 @@ async function bind(
     (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
   const subject = `${source} on ${target}`;
   const tree = await openTreeClone(source, closeSync);
-  // An open tree descriptor would make the next unmount EBUSY. Closing it once moved waits for nothing.
+  // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
   await withNumber(tree, { isPlace: true }, async () => {
     await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
-    // The source is a volume's: what is known of its root is in memory.
+    // The source is a mount of a volume, so the kernel has the inode of its root in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
     await withTarget(target, { root: options.root, kind }, (fd) => moveMount(tree, fd, subject));
   });
@@ -128,7 +128,7 @@ async function unmount(
       });
       return;
     } catch (error) {
-      // EINVAL and ENOENT: somebody else unmounted it, which the next look shows.
+      // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
       if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
       if (!hasErrno(error, 'EBUSY') || performance.now() + pauseMs > giveUpAt) throw error;
     }
@@ -137,8 +137,8 @@ async function unmount(
 }
 
 /**
- * Unmounting a frozen filesystem succeeds, but leaves it alive, frozen and invisible. So it is thawed before its last
- * mount of our namespace goes; while it has others, a freeze in progress keeps its meaning.
+ * Unmounting a frozen filesystem succeeds, but the superblock stays active, frozen and without a mount. So the filesystem is thawed
+ * before its last mount in our namespace is unmounted; while it has other mounts, a freeze in progress must continue.
  */
 async function thawLastMount(found: Mount, path: string): Promise<void> {
   const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
@@ -146,13 +146,13 @@ async function thawLastMount(found: Mount, path: string): Promise<void> {
   try {
     await withPlace(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
   } catch (error) {
-    // A single file of the volume, bound by somebody: nothing of ours, and nothing to open as a directory. Or a filesystem
-    // that was shut down after an error: it opens nothing any more, and must go.
+    // ENOTDIR: a bind mount of a single file of the volume, made by another process. EIO and EUCLEAN: a filesystem that was shut
+    // down after an error; nothing on it can be opened, and it must still be unmounted.
     if (!hasErrno(error, 'ENOTDIR', 'EIO', 'EUCLEAN')) throw error;
   }
 }
 
-/** FITHAW; whether it had been frozen. */
+/** FITHAW. Returns whether the filesystem was frozen. */
 async function thawDescriptor(fd: number, target: string): Promise<boolean> {
   try {
     await ioctl(fd, 'FITHAW', 0, { subject: target });
@@ -166,7 +166,7 @@ async function thawDescriptor(fd: number, target: string): Promise<boolean> {
 async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
   const detached = await joinDetached(device, fsType);
   try {
-    // The descriptor of a mount is a place only, and ioctls want a directory that is open for reading.
+    // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.
     return await withOpen(descriptorPath(detached), openFlags.directoryThere, ({ fd }) =>
       thawDescriptor(fd, device.path),
     );
@@ -175,7 +175,7 @@ async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> 
   }
 }
 
-/** A filesystem that lives is joined as it is, writable or read-only. */
+/** A superblock that is already active is mounted with the flag it has: writable, or read-only. */
 async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number> {
   try {
     return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, lateDetached);
@@ -185,7 +185,7 @@ async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number>
   }
 }
 
-/** Unmounts it: when nothing else uses the filesystem any more, that writes back. */
+/** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
 function closeDetached(fd: number): Promise<void> {
   return closeLater(fd, { boundMs: detachedBoundMs });
 }
@@ -207,7 +207,7 @@ async function trim(
     try {
       await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
     } catch (error) {
-      // A range behind the filesystem's end.
+      // The range begins behind the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;
       throw error;
     }

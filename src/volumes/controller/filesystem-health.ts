@@ -11,12 +11,12 @@ export function sign(status: HealthSign['status'], reason: string, message: stri
   return { status, reason, message };
 }
 
-/** The disk cannot tell of its image, or of what is noted beside it; the message has the file. */
+/** The disk cannot read the image or the notes beside it; the message names the file. */
 export function unreadableSign(error: unknown): HealthSign {
   return sign('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; look at the pool's disk`);
 }
 
-/** Signs of the filesystem in the image: of what the kernel says of its mount, or, where it has none, of its superblock. */
+/** Signs of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
 export async function filesystemSigns(
   domain: Domain,
   volume: FoundVolume,
@@ -40,7 +40,7 @@ async function mountSigns(
     signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }
   if (mount === undefined) return signs;
-  // An inline volume has no notes: its one mount says whether it was asked to be read-only.
+  // An inline volume has no notes: the options of its only mount show whether read-only was requested.
   const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
   const wantsReadOnly = asked?.includes('ro') ?? false;
   const { superOptions } = mount;
@@ -78,7 +78,7 @@ async function mountSigns(
   return signs;
 }
 
-/** XFS does not say in mountinfo that it was shut down: its root then answers EIO. */
+/** mountinfo does not show that an XFS was shut down, but stat of its root then fails with EIO. */
 async function isDead(domain: Domain, target: string): Promise<boolean> {
   return domain.host.files.imageStatus(target).then(
     () => false,
@@ -86,7 +86,7 @@ async function isDead(domain: Domain, target: string): Promise<boolean> {
   );
 }
 
-/** Mounted where it is staged, but not from its image: that was replaced, or its disk came back as another one. */
+/** Another device is mounted at the staging path: the image was replaced, or its disk came back as another device. */
 async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
   const top = await domain.host.mounts.at(path);
   if (top === undefined) return [];
@@ -94,12 +94,12 @@ async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]>
     sign(
       'INACCESSIBLE',
       'DeviceLost',
-      `what is mounted at ${path} (${top.source}) is not the volume's image any more; restart the pods that use it`,
+      `the filesystem mounted at ${path} (${top.source}) is not the volume's any more; restart the pods that use it`,
     ),
   ];
 }
 
-/** Of a volume that nobody uses: nobody else would meet that its disk cannot be read there, before a stage fails. */
+/** For a volume that is not in use: without this, an unreadable superblock would only be noticed when a stage fails. */
 async function superblockSigns(
   domain: Domain,
   { pool, record, imagePath }: FoundVolume,

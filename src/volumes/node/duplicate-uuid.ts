@@ -4,16 +4,16 @@ import type { Filesystem, FsType, Mount } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
-/** How each filesystem refuses a mount for this reason, and gets a UUID of its own. With other filesystems both are mounted. */
+/** The errno of a mount that is refused for this reason, and the command that sets a new UUID. Other filesystems mount both. */
 const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
-  // The same as for a damaged one.
+  // A damaged XFS gives the same errno.
   xfs: { errno: 'EINVAL', newUuid: 'xfs_admin -U generate' },
   btrfs: { errno: 'EEXIST', newUuid: 'btrfstune -m' },
 };
 
 /**
- * Of a mount that the kernel refused: whether it did so because another filesystem of the same UUID is mounted, as after a manual
- * copy of an image. For btrfs it suffices that the kernel was told of the other one's device.
+ * The error for a mount that the kernel refused because a filesystem with the same UUID is mounted, as after a manual copy of an
+ * image; undefined if it was refused for another reason. For btrfs it suffices that the other device is registered with the kernel.
  */
 export async function duplicateUuid(
   domain: Domain,
@@ -30,13 +30,13 @@ export async function duplicateUuid(
   const { id } = volume.record;
   const other =
     mount === undefined
-      ? 'another device that the kernel was told of, which dmesg names'
+      ? 'another device that is registered with the kernel and named in dmesg'
       : `the one on ${mount.source}, which is mounted at ${mount.target}`;
   const release = mount === undefined ? 'Detach the other' : 'Unmount the other';
   return new VolumeError(
     'wrong-state',
     `volume '${id}': its ${filesystem.type} has the UUID ${superblock.uuid}, and so has ${other} (${messageOf(error)}); ` +
-      `the kernel mounts no two of one UUID. ${release}, or give this one a UUID of its own: ${refusal.newUuid} ${volume.imagePath}`,
+      `the kernel mounts only one filesystem of a UUID. ${release}, or give this one a new UUID: ${refusal.newUuid} ${volume.imagePath}`,
     { cause: error },
   );
 }
@@ -49,7 +49,7 @@ async function mountedWith(
   const { mounts } = domain.host;
   for (const mount of await mounts.list()) {
     if (mount.fsType !== filesystem.type) continue;
-    // One that cannot be read explains nothing.
+    // A superblock that cannot be read does not explain the refusal.
     const other = await filesystem.readSuperblock(mount.source).catch(() => undefined);
     if (other?.uuid === uuid) return mount;
   }
