@@ -17,7 +17,7 @@ import { defaultMemoryMiB, type Ground, runSuite } from './run-suite.ts';
 
 const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);
 
-/** Told to end, it still takes away what it made. */
+/** Aborts on a signal that ends the run, so that the run can clean up. */
 function interruptions(): AbortSignal {
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -26,7 +26,7 @@ function interruptions(): AbortSignal {
   return interrupted.signal;
 }
 
-/** Makes what every boot needs, in a directory that is gone afterwards. */
+/** Makes the files that every boot needs, in a directory that is removed afterwards. */
 async function withGround(
   kind: MachineKind,
   work: (ground: Ground) => Promise<void>,

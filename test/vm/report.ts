@@ -1,4 +1,4 @@
-/** The test points of one suite, as lines of TAP, whether they come from inside the machine or from the host. */
+/** The test points of one suite, from the machine and from the host, as lines of TAP. */
 import { addCounts, type Counts, countLine, isChaff, noTests } from '../../scripts/test-counts.ts';
 
 export class Report {
@@ -14,12 +14,12 @@ export class Report {
     return this.#counts;
   }
 
-  /** Tests that were skipped; specs that csi-sanity skips are none, since each of those has its reason. */
+  /** Tests that were skipped, without the specs that csi-sanity skips, which have documented reasons. */
   get skippedTests(): readonly string[] {
     return this.#skippedTests;
   }
 
-  /** One line of TAP, or of anything else, which is only shown. */
+  /** Counts a line of TAP, and prints it. Any other line is only printed. */
   line(text: string): void {
     this.#counts = addCounts(this.#counts, countLine(text));
     if (text.startsWith('ok ') && text.endsWith('# SKIP')) this.#skippedTests.push(text);

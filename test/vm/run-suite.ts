@@ -1,4 +1,4 @@
-/** Runs one suite: makes its disks, boots its machine, counts what it tested, and takes all of it away. */
+/** Runs one suite: makes its disks, boots its machine, counts its test points, and removes everything it made. */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../scripts/command.ts';
@@ -12,13 +12,13 @@ import type { Bench, Inside, Suite } from './suite.ts';
 export interface Ground {
   readonly machine: MachineFiles;
   readonly payload: string;
-  /** Where directories of suites are made. */
+  /** The directories of suites are made in it. */
   readonly directory: string;
   readonly signal: AbortSignal;
   readonly print: (line: string) => void;
 }
 
-/** Emulated processors take 10 to 16 times as long; tests that run beside others on the host, longer still. */
+/** Emulated processors take 10 to 16 times as long, and longer on a busy host. */
 const slowness = 20;
 
 export const defaultMemoryMiB = 3072;
@@ -43,12 +43,12 @@ export async function runSuite(
       overtime.aborted ? `it takes longer than ${suite.minutes} minutes` : textOf(error),
     );
   } finally {
-    // A suite that failed may have left one running.
+    // A failed suite may have left a machine running.
     for (const boot of boots) await boot.cutPower().catch(() => undefined);
     await rm(directory, { recursive: true, force: true });
   }
   if (report.skippedTests.length > 0) {
-    // In this machine every test can run.
+    // The machine has all that any test needs.
     report.failed(`${suite.name} skips nothing`, report.skippedTests.join('\n'));
   }
   return judge(report.counts, 0);
@@ -71,7 +71,7 @@ interface BenchGround {
   readonly signal: AbortSignal;
   readonly report: Report;
   readonly isSample: boolean;
-  /** All that were started. */
+  /** Every machine that was started, so that it can be stopped. */
   readonly boots: Boot[];
 }
 
@@ -146,12 +146,12 @@ function requireGoodEnd(end: End, { report }: Bench): void {
   }
 }
 
-/** What the kernel wrote may say why a test failed. */
+/** The kernel log may show why a test failed. */
 function tellConsole(text: string, report: Report): void {
   for (const line of text.split('\n')) report.line(`# console: ${line.trimEnd()}`);
 }
 
-/** What starts it in the machine. */
+/** The command that runs it in the machine, with its environment. */
 export function jobOf(inside: Inside): Job {
   const environment = {
     NO_COLOR: '1',

@@ -1,5 +1,5 @@
 /**
- * What a suite of the virtual machine is. Each file of `test/vm/suites/` exports one as `suite`, and `npm run test:vm` finds it
+ * The definition of a suite of the virtual machine. Each file of `test/vm/suites/` exports one as `suite`, and `npm run test:vm` finds it
  * there. A suite has a machine of its own, so a panic or a power cut in one changes nothing for the next.
  */
 import type { Boot } from './machine/boot.ts';
@@ -12,20 +12,20 @@ export interface SuiteDisk {
   /** The image is sparse, so a size costs nothing by itself. */
   readonly bytes: bigint;
   /**
-   * QEMU's cache mode. `unsafe` (default) drops flushes, which is fast and right for a machine that is never killed. A power cut
-   * needs `directsync` or `none`: what the guest was told to be written is in the image then.
+   * QEMU's cache mode. `unsafe` (default) drops flushes, which is fast, and correct for a machine that is never killed. A power cut
+   * needs `directsync` or `none`, with which all data whose write the guest was told is complete is in the image.
    */
   readonly cache?: 'unsafe' | 'none' | 'directsync' | 'writeback';
 }
 
-/** What runs inside, in the project's directory. Everything it writes to standard output reaches the host line by line. */
+/** The tests or the program that run in the machine, in the project's directory. Everything it writes to standard output reaches the host line by line. */
 export type Inside = (
   | {
       /** Test files for AVA, relative to `dist/test`, without the ending: `integration/serve.test`. They run one at a time. */
       readonly tests: readonly string[];
-      /** Only the tests with these titles, as `ava --match` has them. */
+      /** Only the tests with these titles, which are patterns of `ava --match`. */
       readonly match?: readonly string[];
-      /** After so many minutes without an ended test AVA gives up. Default: 10. */
+      /** AVA gives up after so many minutes in which no test ended. Default: 10. */
       readonly idleMinutes?: number;
     }
   | {
@@ -35,22 +35,22 @@ export type Inside = (
     }
 ) & { readonly environment?: Readonly<Record<string, string>> };
 
-/** What a suite has on the host while it runs. */
+/** The files and functions on the host that a suite can use while it runs. */
 export interface Bench {
-  /** The image of a disk of the suite. Only to be read or changed while no machine is up. */
+  /** The path of the image of a disk of the suite. Read or change it only while no machine runs. */
   imageOf(diskName: string): string;
   /** A directory on the host that is removed after the suite. */
   readonly directory: string;
-  /** What the last machine that ended by itself left in its directory `/out`. */
+  /** A copy of the directory `/out` of the last machine that ended by itself. */
   readonly out: string;
   readonly report: Report;
   /** Whether `--sample` was given. */
   readonly isSample: boolean;
-  /** Aborts when the time of the suite is over, or the whole run was told to end. */
+  /** Aborts when the suite exceeds its time limit, or a signal ends the whole run. */
   readonly signal: AbortSignal;
   /**
-   * Starts a machine with the disks of the suite, as the last one left them. Not more than one at a time. Test points that it
-   * prints are counted, unless `onLine` is given and keeps them.
+   * Starts a machine with the disks of the suite, as the last machine left them. Only one machine may run at a time. The test
+   * points that it prints are counted, unless `onLine` is given, which then gets every line.
    */
   boot(inside: Inside, options?: { readonly onLine?: (line: string) => void }): Promise<Boot>;
 }
@@ -59,12 +59,12 @@ interface SuiteBase {
   readonly name: string;
   /** One line for `--list`. */
   readonly about: string;
-  /** Minutes that it may take, on a machine without KVM. */
+  /** The time limit in minutes, under emulation. */
   readonly minutes: number;
   readonly disks?: readonly SuiteDisk[];
   /** Default: 3 GiB. */
   readonly memoryMiB?: number;
-  /** Words for the kernel's command line besides the usual ones. */
+  /** Additional arguments for the kernel's command line. */
   readonly kernelArguments?: readonly string[];
 }
 
@@ -72,13 +72,13 @@ export type Suite = SuiteBase &
   (
     | {
         readonly inside: Inside;
-        /** What runs instead with `--sample`. Without it the suite is no part of the sample. */
+        /** Runs instead of `inside` with `--sample`. A suite without it is not part of the sample. */
         readonly sample?: Inside;
-        /** Looks at the images and at `out` when the machine has ended by itself. What it finds goes to `bench.report`. */
+        /** Inspects the images and `out` after the machine has ended by itself, and reports to `bench.report`. */
         readonly check?: (bench: Bench) => Promise<void>;
       }
     | {
-        /** A suite that boots more than once, or cuts the power. It reports its own test points. */
+        /** For a suite that boots more than once, or cuts the power. It reports its own test points. */
         readonly drive: (bench: Bench) => Promise<void>;
         readonly isSample?: boolean;
       }

@@ -127,5 +127,5 @@ test('a mark names a change of the recording; other marks are not ours', (t) => 
 });
 
 test('a recording that changes what it never made is refused', (t) => {
-  t.throws(() => after(whole(write), 15), { message: /changes v before it makes it/ });
+  t.throws(() => after(whole(write), 15), { message: /changes v before it creates it/ });
 });

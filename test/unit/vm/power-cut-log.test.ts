@@ -122,7 +122,7 @@ test('writes reach over chunks of the replayed disk, and none reaches behind its
   t.is(content.indexOf('x'), 100 * 512);
   t.is(content.lastIndexOf('x'), 100 * 512 + text.length - 1);
   t.throws(() => new ReplayedDisk(64 * 1024).apply(entry, Buffer.alloc(text.length)), {
-    message: /behind the disk's 65536/,
+    message: /beyond the disk's 65536/,
   });
 });
 

@@ -1,13 +1,13 @@
-/** The processors that a machine can have, and what depends on them. All are emulated, also the kind that the host has. */
+/** The processors that a machine can have, and what depends on them. All are emulated, including the host's own kind. */
 import { arch } from 'node:process';
 import { attempt } from '../../../scripts/command.ts';
 import type { Release } from './release.ts';
 
 export const architectures = ['amd64', 'arm64'] as const;
-/** As Debian names it. */
+/** Debian's name of the processor. */
 export type Architecture = (typeof architectures)[number];
 
-/** What a machine is made of. */
+/** The release and the processor of a machine. */
 export interface MachineKind {
   readonly release: Release;
   readonly architecture: Architecture;
@@ -15,17 +15,17 @@ export interface MachineKind {
 
 export const hostArchitecture: Architecture = arch === 'arm64' ? 'arm64' : 'amd64';
 
-/** Programs of such a machine do not run on the host. */
+/** Whether the host cannot run the programs of such a machine. */
 export const isForeign = (architecture: Architecture): boolean => architecture !== hostArchitecture;
 
-/** `bookworm`, or `bookworm-arm64` where the processor is not the host's. */
+/** For example `bookworm`, or `bookworm-arm64` if the processor is not the host's. */
 export const machineName = ({ release, architecture }: MachineKind): string =>
   isForeign(architecture) ? `${release}-${architecture}` : release;
 
-/** As Node and npm's packages name it. */
+/** The name that Node and npm's packages use. */
 export const nodeArchitecture = { amd64: 'x64', arm64: 'arm64' } as const;
 
-/** How QEMU emulates it, with two serial ports, and how the machine's kernel calls these. */
+/** How QEMU emulates a machine with two serial ports, and the kernel's names of these ports. */
 export interface Emulation {
   readonly qemu: string;
   readonly qemuPackage: string;
@@ -52,9 +52,9 @@ export const emulations: Readonly<Record<Architecture, Emulation>> = {
   arm64: {
     qemu: 'qemu-system-aarch64',
     qemuPackage: 'qemu-system-arm',
-    // Its `max` signs pointers, which costs much time under emulation.
+    // The processor `max` has pointer authentication, which is slow under emulation.
     board: ['-machine', 'virt', '-cpu', 'cortex-a57'],
-    // The board has no second one.
+    // The board has only one serial port.
     jobPort: ['-device', 'pci-serial,chardev=job'],
     consoleDevice: 'ttyAMA0',
     jobDevice: 'ttyS0',
@@ -62,7 +62,7 @@ export const emulations: Readonly<Record<Architecture, Emulation>> = {
   },
 };
 
-/** `scripts/bootstrap vm` installs what machines of the host's own kind need. */
+/** Throws if programs for another processor are missing: `scripts/bootstrap vm` only installs those for the host's own kind. */
 export async function requirePrograms(architecture: Architecture): Promise<void> {
   if (!isForeign(architecture)) return;
   const { qemu, qemuPackage } = emulations[architecture];

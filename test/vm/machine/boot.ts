@@ -1,4 +1,4 @@
-/** Boots a machine with QEMU, follows what it writes, and ends it. */
+/** Boots a machine with QEMU, reads its output, and ends it. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
@@ -12,13 +12,13 @@ import type { MachineFiles } from './make.ts';
 
 /** A running machine. */
 export interface Boot {
-  /** Resolves when QEMU has ended, however it did. */
+  /** Resolves when QEMU has ended, for any reason. */
   readonly ended: Promise<End>;
-  /** SIGKILL to QEMU: what the machine had not made durable is lost. Returns when it has ended. */
+  /** Sends SIGKILL to QEMU: data that the machine had not made durable is lost. Returns when QEMU has ended. */
   cutPower(): Promise<void>;
 }
 
-/** How a machine ended. `console` is the end of what its kernel wrote. */
+/** How a machine ended. `console` is the end of its kernel log. */
 export type End =
   | {
       readonly kind: 'job-ended';
@@ -42,7 +42,7 @@ export interface BootOptions {
   readonly disks: readonly AttachedDisk[];
   readonly memoryMiB: number;
   readonly kernelArguments: readonly string[];
-  /** Everything of this boot lies here: sockets, console, what it hands out. It must exist. */
+  /** Holds all files of this boot: sockets, console, output. It must exist. */
   readonly directory: string;
   readonly signal: AbortSignal;
 }
@@ -52,7 +52,7 @@ export interface Job {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** Emulated, it takes five seconds on an idle computer, and has taken two minutes on one with twenty other processes at work. */
+/** An emulated boot takes five seconds on an idle host, and has taken two minutes on a host with twenty busy processes. */
 const upWithinMs = 600_000;
 const outBytes = '2G';
 const jobBytes = 1024 * 1024;
@@ -60,7 +60,7 @@ const jobBytes = 1024 * 1024;
 const emulationOf = (options: BootOptions): Emulation => emulations[options.machine.architecture];
 const fileOf = (options: BootOptions, name: string): string => join(options.directory, name);
 
-/** Starts it with a job. What that prints is given to `onLine`. */
+/** Starts a machine that runs a job. Each line that the job prints is passed to `onLine`. */
 export async function bootJob(
   options: BootOptions,
   job: Job,
@@ -128,13 +128,13 @@ export async function bootJob(
   };
 }
 
-/** Starts it with a shell on this terminal, and returns when that has ended. */
+/** Starts a machine with a shell on this terminal, and returns when the shell has ended. */
 export async function bootShell(options: BootOptions): Promise<void> {
   await writeJob(options, { argv: [], environment: {} });
   const kernelArguments = [...options.kernelArguments, 'loopcsi.shell'];
   const child = startQemu(
     { ...options, kernelArguments },
-    // The terminal's control characters are for the shell.
+    // The shell must get the terminal's control characters, such as Ctrl-C.
     ['-chardev', 'stdio,id=terminal,signal=off', '-serial', 'chardev:terminal'],
     'inherit',
   );
@@ -144,7 +144,7 @@ export async function bootShell(options: BootOptions): Promise<void> {
   options.signal.removeEventListener('abort', kill);
 }
 
-/** The job is read from a disk: a serial port would have to be talked to and fro. */
+/** The machine reads the job from a disk: a serial port would need a protocol in both directions. */
 async function writeJob(options: BootOptions, job: Job): Promise<void> {
   const disk = Buffer.alloc(jobBytes);
   disk.write(JSON.stringify(job));
@@ -153,13 +153,13 @@ async function writeJob(options: BootOptions, job: Job): Promise<void> {
   await attempt('truncate', [`--size=${outBytes}`, fileOf(options, 'out.tar')]);
 }
 
-/** QEMU connects to it before the machine starts, so nothing that it writes is lost. */
+/** QEMU connects to this socket before the machine starts, so none of its output is lost. */
 async function listen(path: string, lines: Lines): Promise<Server> {
   await rm(path, { force: true });
   const server = createServer((socket) => {
     socket.setEncoding('utf8');
     socket.on('data', (text) => lines.add(String(text)));
-    // The end of QEMU may reset it.
+    // The connection may be reset when QEMU ends.
     socket.on('error', () => undefined);
   });
   server.listen(path);
@@ -190,7 +190,7 @@ function startQemu(
   const [file = '', ...args] = [
     ...withParent,
     qemu,
-    // Emulation, also where there is a KVM: the same machine everywhere, and nested KVMs fail in ways of their own.
+    // Emulation, even if the host has KVM: the machine is the same everywhere, and nested KVM has failures of its own.
     ...[...board, '-accel', 'tcg,thread=multi', '-smp', '2', '-m', `${options.memoryMiB}M`],
     ...['-nodefaults', '-no-reboot', '-display', 'none', '-device', 'virtio-rng-pci'],
     ...['-kernel', options.machine.kernel, '-initrd', options.machine.initrd],
@@ -227,7 +227,7 @@ function driveArguments({ name, image, cache, isThrowAway = false }: Drive): rea
   ];
 }
 
-/** What the job left in its `/out`, in `DIRECTORY/out`. */
+/** Unpacks the job's `/out` to `DIRECTORY/out`. */
 async function unpackOut(options: BootOptions): Promise<void> {
   const out = fileOf(options, 'out');
   await rm(out, { recursive: true, force: true });

@@ -1,9 +1,9 @@
-/** What the lines mean that a machine writes: its own on the second serial port, among the job's output, and the kernel's on the first. */
+/** The lines that a machine writes: its own, between the job's output, on the second serial port; the kernel's on the first. */
 
-/** How lines begin that are the machine's own, and no output of a job. */
+/** The prefix of the machine's own lines, which are not output of the job. */
 export const ownLine = 'loopcsi-vm: ';
 
-/** What a line of the second port says of the job; undefined: it is the job's output. */
+/** The progress that a line of the second port reports. */
 export type Progress =
   | { readonly kind: 'up'; readonly kernel: string; readonly seconds: number }
   | { readonly kind: 'ended'; readonly exitCode: number };
@@ -17,6 +17,7 @@ export function endedLine(exitCode: number): string {
   return `${ownLine}job ended with ${exitCode}`;
 }
 
+/** Undefined for a line of the job's output. */
 export function progressOf(line: string): Progress | undefined {
   if (!line.startsWith(ownLine)) return undefined;
   const said = line.slice(ownLine.length);
@@ -26,7 +27,7 @@ export function progressOf(line: string): Progress | undefined {
   return exitCode === undefined ? undefined : { kind: 'ended', exitCode: Number(exitCode) };
 }
 
-/** The first line of the kernel that says that it cannot go on, or that it went wrong inside. */
+/** The first line of the kernel that reports a panic, or a bug of the kernel. */
 export function findCrash(consoleText: string): string | undefined {
   return consoleText
     .split(/\r?\n/)
@@ -35,7 +36,7 @@ export function findCrash(consoleText: string): string | undefined {
     );
 }
 
-/** Cuts a stream of text into lines; a serial port ends them with a carriage return, too. */
+/** Splits a stream of text into lines; on a serial port they also end with a carriage return. */
 export class Lines {
   readonly #take: (line: string) => void;
   #rest = '';
@@ -50,7 +51,7 @@ export class Lines {
     for (const line of lines) this.#take(line.replace(/\r+$/, ''));
   }
 
-  /** What came after the last end of a line. */
+  /** Passes on the text after the last line break. */
   end(): void {
     if (this.#rest !== '') this.#take(this.#rest);
     this.#rest = '';

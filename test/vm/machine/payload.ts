@@ -1,20 +1,20 @@
-/** The project as it is built, with what its tests need, as the image of a filesystem that the machine mounts at /payload. */
+/** The built project and all that its tests need, as a filesystem image that the machine mounts at /payload. */
 import { chmod, copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
 import { runContained } from './contained.ts';
 import type { Programs } from './programs.ts';
 
-/** Folders and files of the project that a test reads. The sources stay out: what runs is dist/. */
+/** Directories and files of the project that a test reads. The sources are not among them, since dist/ is run. */
 const parts = ['bin', 'charts', 'contrib', 'csi-proto', 'dist', 'docs', 'package.json'];
 
-/** Packages that build and check the project, and are most of the size. */
+/** Packages that only build and check the project. They would be most of the size. */
 const buildPackages =
   /^(?:@biomejs|@esbuild|@oxlint(?:-tsgolint)?|@typescript|esbuild|oxlint(?:-tsgolint)?|typescript|\..*)$/;
 
 const imageBytes = '2G';
 
-/** Writes the image to `DIRECTORY/payload.img` and answers its path. Needs nothing but the build. */
+/** Writes the image to `DIRECTORY/payload.img` and returns its path. Needs only the build. */
 export async function makePayload(
   directory: string,
   programs: Programs,
@@ -35,7 +35,7 @@ export async function makePayload(
   }
   const { node, csiSanity, koffi } = programs;
   if (koffi !== undefined) await copy(koffi.directory, `node_modules/${koffi.name}`);
-  // What only the machine needs lies in a folder of its own, which is its cache directory, too.
+  // Files that only the machine needs are in a directory of their own, which is also its cache directory.
   await mkdir(join(tree, '.vm/bin'), { recursive: true });
   await copyFile(join(projectRoot, 'test/vm/machine/boot.sh'), join(tree, '.vm/boot.sh'));
   await chmod(join(tree, '.vm/boot.sh'), 0o755);

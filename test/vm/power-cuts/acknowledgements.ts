@@ -1,12 +1,12 @@
 /**
- * What the driver was asked for and has acknowledged, as marks in the log tell it, and what must therefore be on a disk. A mark
- * is set before a call is made and one after its answer.
+ * The calls that the driver got and acknowledged, according to the marks in the log, and what must therefore be on a disk. One mark
+ * is written before each call, and one after its answer.
  */
 import type { Kind } from '../../crash/calls.ts';
 import type { PoolFilesystem } from './recording.ts';
 import type { DiskState } from './replay.ts';
 
-/** What a call changes, as data. Names are those of the calls; sizes are in bytes, which fit a number here. */
+/** The change that a call makes, as data. Names are those in the calls; sizes are in bytes, and small enough for a number. */
 export type Change =
   | {
       readonly kind: 'create';
@@ -16,7 +16,7 @@ export type Change =
       readonly source?: { readonly kind: 'snapshot' | 'volume'; readonly name: string };
     }
   | { readonly kind: 'expand'; readonly volume: string; readonly sizeBytes: number }
-  /** `place` is a file of the volume, or a byte of a raw one. */
+  /** `place` is a file of the volume, or the offset in a raw one. */
   | {
       readonly kind: 'write';
       readonly volume: string;
@@ -28,7 +28,7 @@ export type Change =
   | { readonly kind: 'delete-snapshot'; readonly snapshot: string }
   | { readonly kind: 'group'; readonly group: string; readonly members: readonly GroupMember[] }
   | { readonly kind: 'delete-group'; readonly group: string }
-  /** Stage, publish, mount and their reverse: nothing that outlives a power cut. */
+  /** Stage, publish, mount and their reverse: their effects do not survive a power cut. */
   | { readonly kind: 'use'; readonly volume: string; readonly call: string };
 
 export interface GroupMember {
@@ -36,7 +36,7 @@ export interface GroupMember {
   readonly volume: string;
 }
 
-/** What the recorder leaves beside the log. */
+/** The file that the recorder writes beside the log. */
 export interface Recording {
   readonly poolFilesystem: PoolFilesystem;
   readonly poolBytes: number;
@@ -44,19 +44,19 @@ export interface Recording {
   readonly changes: readonly Change[];
 }
 
-/** The pool's filesystem was made; states before it are no pool. */
+/** Written once the pool's filesystem exists. Earlier states are not checked. */
 export const formattedMark = 'formatted';
 export const beginMark = (change: number): string => `begin-${change}`;
 export const endMark = (change: number): string => `end-${change}`;
 
-/** A mark of a change, at its place in the log. */
+/** A mark of a change, with its index in the log. */
 export interface ChangeMark {
   readonly index: number;
   readonly isEnd: boolean;
   readonly change: Change;
 }
 
-/** Throws for a mark that names no change of the recording. */
+/** Throws for a mark whose change is not in the recording. */
 export function changeMarks(
   entries: readonly { readonly index: number; readonly mark: string | undefined }[],
   changes: readonly Change[],
@@ -70,10 +70,10 @@ export function changeMarks(
   });
 }
 
-/** `unknown`: a call that makes or deletes it was made and not acknowledged. If it is there, it is whole all the same. */
+/** `unknown`: a call that creates or deletes it was made and not acknowledged. If the object exists, it must be intact. */
 export type Existence = 'yes' | 'no' | 'unknown';
 
-/** Text whose fsync was acknowledged, by its place. */
+/** Text whose fsync was acknowledged, by file or offset. */
 type Texts = ReadonlyMap<string, string>;
 
 export interface ExpectedVolume {
@@ -96,18 +96,18 @@ export interface ExpectedGroup {
   readonly snapshots: readonly string[];
 }
 
-/** What a disk in one state must hold, by the names of the calls. */
+/** The content that a disk must have in one state, by the names in the calls. */
 export interface Expected {
   readonly volumes: ReadonlyMap<string, ExpectedVolume>;
   readonly snapshots: ReadonlyMap<string, ExpectedSnapshot>;
   readonly groups: ReadonlyMap<string, ExpectedGroup>;
-  /** Names of what was being changed in this state, or was acknowledged in it. */
+  /** Names of the objects whose changes were in progress in this state, or were acknowledged in it. */
   readonly touched: ReadonlySet<string>;
 }
 
 /**
- * What must be on the disk in that state: everything acknowledged before the disk was next told to keep something. What was only
- * begun after the state was made has not reached it.
+ * The content that must be on the disk in that state: everything acknowledged before the next flush or FUA write. Changes that
+ * began after the state was made are not in it.
  */
 export function expectedIn(marks: readonly ChangeMark[], state: DiskState): Expected {
   const facts = new Facts();
@@ -129,7 +129,7 @@ export function expectedIn(marks: readonly ChangeMark[], state: DiskState): Expe
   return { volumes, snapshots, groups, touched };
 }
 
-/** What a change is about, members of groups too. */
+/** The objects that a change concerns, including the members of a group. */
 function namesOf(change: Change): readonly string[] {
   switch (change.kind) {
     case 'create':
@@ -158,7 +158,7 @@ class Facts {
   readonly snapshots = new Map<string, ExpectedSnapshot>();
   readonly groups = new Map<string, ExpectedGroup>();
 
-  /** `mayShow`: the disk may hold some of it. What a copy will contain is known from now on in any case. */
+  /** `mayShow`: the disk may already have a part of the change. The content of a copy is known from now on in either case. */
   begin(change: Change, mayShow: boolean): void {
     switch (change.kind) {
       case 'create':
@@ -275,6 +275,6 @@ class Facts {
 
 function required<T>(all: ReadonlyMap<string, T>, name: string): T {
   const found = all.get(name);
-  if (found === undefined) throw new Error(`the recording changes ${name} before it makes it`);
+  if (found === undefined) throw new Error(`the recording changes ${name} before it creates it`);
   return found;
 }

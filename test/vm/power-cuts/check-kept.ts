@@ -1,6 +1,6 @@
 /**
- * Checks a recording that was kept (docs/crash-safety.md): `check-kept DIRECTORY FILESYSTEM [FIRST [LAST]]`, with
- * the number of a state that one alone.
+ * Checks a recording that was kept (docs/crash-safety.md): `check-kept DIRECTORY FILESYSTEM [FIRST [LAST]]`. With only FIRST, the
+ * number of a state, it checks this state alone.
  */
 import { join } from 'node:path';
 import { checkRecording } from './check-recording.ts';
@@ -29,5 +29,5 @@ const seen = await checkRecording(
     say: (line) => console.log(line),
   },
 );
-console.log(`${describe(seen)}, ${seen.failed} are not as they must be`);
+console.log(`${describe(seen)}, ${seen.failed} failed a check`);
 process.exitCode = seen.failed > 0 ? 1 : 0;

@@ -1,4 +1,4 @@
-/** Goes through a recording once, from the first write to the last, and checks the disk in as many states as there is time for. */
+/** Replays a recording once, from the first write to the last, and checks the disk in as many states as there is time for. */
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { makeRealHost } from '../../../src/host/real-host.ts';
 import {
@@ -20,11 +20,11 @@ export interface RecordingFiles {
 
 export interface RecordingCheck {
   readonly scratch: string;
-  /** Without one every state is checked. */
+  /** The time for the check. If undefined, every state is checked. */
   readonly boundMs?: number | undefined;
-  /** These states alone, the last one included: those that failed before. */
+  /** Only these states, including the last one; to check failed states again. */
   readonly range?: { readonly first: number; readonly last: number } | undefined;
-  /** The first broken state ends the check. Default: after 20, since more say nothing new. */
+  /** The check ends at the first failed state. Otherwise it ends after 20, since more add no information. */
   readonly endsAtFailure?: boolean;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
@@ -41,9 +41,9 @@ export interface CheckedRecording {
 }
 
 const failuresTold = 20;
-/** All states take minutes, so progress is printed. */
+/** Progress is printed after so many states, since the check takes minutes. */
 const progressEvery = 200;
-/** Of so many states one has all its volumes and snapshots read, and not only those that a call was about. */
+/** In one of so many states all volumes and snapshots are read, and not only those that the current calls concern. */
 const wholeEvery = 25;
 
 export async function checkRecording(

@@ -1,4 +1,4 @@
-/** Whether a disk holds what it must, asked of a driver that was started on it, and of the disk itself. */
+/** Checks that a disk has the expected content, through a driver that is started on it, and on the disk itself. */
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolumeError } from '../../../src/errors.ts';
@@ -13,18 +13,18 @@ import { ReopenedPool } from './reopened-pool.ts';
 import type { ReplayedDisk } from './replay.ts';
 
 export interface CheckOptions {
-  /** Below it the disk is mounted; memory makes it fast. */
+  /** The directory below which the disk is mounted; a tmpfs is fast. */
   readonly scratch: string;
   readonly filesystem: FsType;
   readonly host: Host;
   /**
-   * Read every volume and snapshot and check their filesystems, not only those that a call was about, and delete all of it at the
-   * end.
+   * Read every volume and snapshot and check their filesystems, not only those that the current calls concern, and delete all of
+   * them at the end.
    */
   readonly all: boolean;
 }
 
-/** Everything that is wrong with a disk in one state, in words; empty when all is as it must be. */
+/** Describes everything that is wrong with a disk in one state; empty if nothing is. */
 export async function brokenIn(
   disk: ReplayedDisk,
   expected: Expected,
@@ -77,7 +77,7 @@ async function brokenOn(
   return problems;
 }
 
-/** Compares what is expected with what the driver says and with what volumes hold. */
+/** Compares the expected content with the answers of the driver and with the content of volumes. */
 class Looker {
   readonly #pool: ReopenedPool;
   readonly #volumes: Volumes;
@@ -98,7 +98,7 @@ class Looker {
       ...(await this.#brokenGroups(expected)),
       ...unhealthy.map(
         ({ volumeId, signs }) =>
-          `${volumeId} is said to be unwell: ${signs.map(({ message }) => message).join('; ')}`,
+          `${volumeId} is reported as unhealthy: ${signs.map(({ message }) => message).join('; ')}`,
       ),
     ];
   }
@@ -119,7 +119,7 @@ class Looker {
     return problems;
   }
 
-  /** Texts of volumes and snapshots that are there: of all, or of those that a call was about. */
+  /** Compares the texts of existing volumes and snapshots: of all, or only of those that the current calls concern. */
   async brokenTexts(expected: Expected, all: boolean): Promise<readonly string[]> {
     const problems: string[] = [];
     const isDue = (name: string): boolean => all || expected.touched.has(name);
@@ -136,7 +136,7 @@ class Looker {
     for (const [name, snapshot] of expected.snapshots) {
       if (!isDue(name) || snapshot.texts.size === 0) continue;
       const id = calls.snapshotIdOf(name);
-      // While it is being copied it holds nothing yet.
+      // A snapshot that is still being copied has no content yet.
       if (!(await this.#isReady(id))) continue;
       const found =
         snapshot.type === 'block'
@@ -147,7 +147,7 @@ class Looker {
     return problems;
   }
 
-  /** Through the driver's own calls, as an operator would. */
+  /** Deletes through the driver's own calls, as an operator would. */
   async deleteAll(expected: Expected): Promise<void> {
     const everything = { maxEntries: 0, startingToken: '' };
     for (const [name, { snapshots }] of expected.groups) {
@@ -236,7 +236,7 @@ function brokenVolumes(expected: Expected, found: readonly Volume[]): readonly s
     problems.push(...contradiction(`volume ${name}`, volume.exists, there !== undefined));
     if (there !== undefined) problems.push(...brokenSize(name, volume, there));
   }
-  return [...problems, ...[...byId.keys()].map((id) => `volume ${id} was never asked for`)];
+  return [...problems, ...[...byId.keys()].map((id) => `volume ${id} was never requested`)];
 }
 
 function brokenSize(name: string, expected: ExpectedVolume, { record }: Volume): readonly string[] {
@@ -258,12 +258,12 @@ function brokenSnapshots(expected: Expected, found: readonly Snapshot[]): readon
       problems.push(`snapshot ${name} was acknowledged and is ${there.record.state}`);
     }
   }
-  return [...problems, ...[...byId.keys()].map((id) => `snapshot ${id} was never asked for`)];
+  return [...problems, ...[...byId.keys()].map((id) => `snapshot ${id} was never requested`)];
 }
 
 function contradiction(what: string, exists: Existence, isThere: boolean): readonly string[] {
-  if (exists === 'yes' && !isThere) return [`${what} was acknowledged and is gone`];
-  if (exists === 'no' && isThere) return [`${what} is there and must not be`];
+  if (exists === 'yes' && !isThere) return [`${what} was acknowledged and does not exist`];
+  if (exists === 'no' && isThere) return [`${what} exists and must not`];
   return [];
 }
 

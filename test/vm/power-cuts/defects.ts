@@ -1,4 +1,4 @@
-/** Defects that only a power cut shows, each of which must leave a disk that is not as it must be. */
+/** Defects that only a power cut shows. Each must leave a disk on which a check fails. */
 
 import { type Defect, lines } from '../../mutants/mutant.ts';
 import { durability } from '../../mutants/rows/durability.ts';
@@ -7,7 +7,7 @@ const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
   file: 'volumes/controller/new-entry.ts',
   text: '    await host.files.renameNoReplace(made.temporary, place);',
-  // It has been written before as well; what counts is that it comes with the rename no more.
+  // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
   by: lines(
     '    await host.files.removeFile(join(made.temporary, entry.file));',
     '    await host.files.renameNoReplace(made.temporary, place);',
@@ -19,7 +19,7 @@ const recordAfterRename: Defect = {
   ),
 };
 
-/** The one fsync less after which an answer is only in memory. */
+/** One missing fsync, so that the answered change is only in memory. */
 const answeredBeforeSync: Defect = {
   name: 'a create is answered before its rename is on the disk',
   file: 'volumes/controller/new-entry.ts',
@@ -28,8 +28,8 @@ const answeredBeforeSync: Defect = {
 };
 
 /**
- * Rows of the mutants, by their names. Not all of durability's: ext4 and XFS have one journal for the whole filesystem, so that an
- * fsync of one directory makes the rename in another one durable, too.
+ * Names of rows of the mutants. Not all rows about durability are suitable: ext4 and XFS have one journal for the whole filesystem,
+ * so an fsync of one directory also makes a rename in another directory durable.
  */
 const mutants: readonly string[] = [
   'a new record is not synced before it is renamed into place',

@@ -1,7 +1,7 @@
 /**
  * The log of the kernel's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst): a superblock, then one sector
- * an entry, followed by the data of a write. Writes that completed before a flush was sent stand before it, those with FUA
- * where they completed. So the entries up to a flush or a FUA write are the least that a disk holds from then on.
+ * an entry, followed by the data of a write. Writes that completed before a flush was sent precede it; FUA writes are logged
+ * when they complete. So the entries up to a flush or a FUA write are the minimum that a disk has from then on.
  */
 import type { FileHandle } from 'node:fs/promises';
 
@@ -22,30 +22,30 @@ export interface LogSuperblock {
 export interface LogEntry {
   /** Its number in the log, from 0. */
   readonly index: number;
-  /** Where it acts on the logged device, in bytes. */
+  /** The offset on the logged device. */
   readonly offsetBytes: number;
-  /** Written or discarded; 0 for a flush alone and for a mark. */
+  /** The number of bytes written or discarded; 0 for a flush without data and for a mark. */
   readonly lengthBytes: number;
   readonly isFlush: boolean;
   readonly isFua: boolean;
   readonly isDiscard: boolean;
   /** Text of a mark; undefined for everything else. */
   readonly mark: string | undefined;
-  /** Where its data begins in the log. */
+  /** The offset of its data in the log. */
   readonly dataOffset: number;
 }
 
-/** Throws for what is no log, or one of a version that is not known. */
+/** Throws if the file is not a log, or has an unknown version. */
 export function parseSuperblock(bytes: Buffer): LogSuperblock {
   if (bytes.length < superblockBytes || bytes.readBigUInt64LE(0) !== magic) {
-    throw new Error('this is no log of dm-log-writes: its magic number is another one');
+    throw new Error('this is not a log of dm-log-writes: its magic number differs');
   }
   const found = bytes.readBigUInt64LE(8);
   if (found !== version) throw new Error(`the log has version ${found}, not ${version}`);
   return { entries: Number(bytes.readBigUInt64LE(16)), sectorBytes: bytes.readUInt32LE(24) };
 }
 
-/** The entry whose header is these bytes, at `headerOffset` of the log. */
+/** Parses the header at `headerOffset` of the log. */
 export function parseEntry(
   header: Buffer,
   at: { index: number; headerOffset: number; sectorBytes: number },

@@ -1,16 +1,16 @@
-/** What lies where: the disks of a recording, in the machine and on the host. */
+/** The disks of a recording, in the machine and on the host. */
 import { MiB } from '../../../src/units.ts';
 import type { SuiteDisk } from '../suite.ts';
 
 export const poolFilesystems = ['ext4', 'xfs', 'btrfs'] as const;
 export type PoolFilesystem = (typeof poolFilesystems)[number];
 
-/** Names of the disk that a pool lies on and of the disk that its log goes to. */
+/** The names of the disk that has the pool and of the disk that has the log. */
 export function recordingDisks(type: PoolFilesystem): { disk: string; log: string } {
   return { disk: `${type}-pool`, log: `${type}-log` };
 }
 
-/** Small, since the disk is copied and checked in each of its states. A log holds every write of all rounds. */
+/** The disk is small, since it is copied and checked in each of its states. A log has every write of all rounds. */
 const poolBytes = 512n * MiB;
 const logBytes = 32_768n * MiB;
 

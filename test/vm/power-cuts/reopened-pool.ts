@@ -1,4 +1,4 @@
-/** A disk as a power cut left it, mounted as a pool and given to a driver in this process. */
+/** A disk in the state that a power cut left, mounted as a pool of a driver in this process. */
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -15,7 +15,7 @@ import type { ReplayedDisk } from './replay.ts';
 
 const mountOptions = { ext4: [], xfs: ['-o', 'nouuid'], btrfs: [] } as const;
 
-/** One disk at a time: two with the same UUID are one filesystem to btrfs. */
+/** Only one disk at a time: btrfs treats two devices with the same UUID as one filesystem. */
 export class ReopenedPool implements PoolPlace {
   readonly directory: string;
   readonly #filesystem: FsType;
@@ -27,7 +27,7 @@ export class ReopenedPool implements PoolPlace {
     this.#host = host;
   }
 
-  /** Mounts the disk below `scratch`; its journal is replayed then. */
+  /** Mounts the disk below `scratch`, which replays its journal. */
   static async mount(
     disk: ReplayedDisk,
     options: { scratch: string; filesystem: FsType; host: Host },
@@ -56,12 +56,12 @@ export class ReopenedPool implements PoolPlace {
     return join(this.directory, 'pool');
   }
 
-  /** The name by which the tests know what a pool lies on. */
+  /** The name that the tests use for the image of a pool's filesystem. */
   get #image(): string {
     return join(this.directory, 'ground.img');
   }
 
-  /** The project's own start, as after a boot: nothing is remembered outside the pool. */
+  /** Starts the driver as after a boot: no state exists outside the pool. */
   async open(): Promise<OpenedVolumes> {
     return openVolumes({
       host: this.#host,
@@ -81,7 +81,7 @@ export class ReopenedPool implements PoolPlace {
     });
   }
 
-  /** Unmounts it and lets the filesystem's checker look; answers what that found. */
+  /** Unmounts the pool and runs the checker of its filesystem; returns the errors that the checker found. */
   async unmountAndCheck(): Promise<readonly string[]> {
     await until(`${this.poolPath} is unmounted`, async () => {
       const { exitCode } = await execa('umount', [this.poolPath], { reject: false });
@@ -90,7 +90,7 @@ export class ReopenedPool implements PoolPlace {
     for (const { device } of await devicesBelow(this.directory)) {
       await execa('losetup', ['--detach', device]);
     }
-    // A mount namespace that was copied meanwhile keeps both, and what it still writes the checker would take for damage.
+    // A mount namespace that was copied meanwhile keeps mount and device in use, and the checker would report its late writes as damage.
     await until(`nothing uses ${this.#image}`, async () => {
       return (await devicesBelow(this.directory)).length === 0;
     });
@@ -99,7 +99,7 @@ export class ReopenedPool implements PoolPlace {
     return [`checker of the pool's ${this.#filesystem}: ${String(exitCode)}: ${stdout}${stderr}`];
   }
 
-  /** Removes all of it, whatever stage it is in; answers what a driver left. */
+  /** Removes the pool in any stage; returns what the driver left mounted or attached. */
   async remove(): Promise<readonly string[]> {
     return removeAll(this.directory);
   }

@@ -1,4 +1,4 @@
-/** How the machine is given a driver in which one module is another one. */
+/** Tells the machine to run a driver in which one module is changed. */
 import * as v from 'valibot';
 
 const variable = 'LOOPCSI_REPLACED_MODULE';
@@ -6,7 +6,7 @@ const variable = 'LOOPCSI_REPLACED_MODULE';
 const shape = v.object({
   /** Below `dist/src/`. */
   file: v.string(),
-  /** As it is compiled. */
+  /** The compiled text of the module. */
   text: v.string(),
 });
 export type ReplacedModule = Readonly<v.InferOutput<typeof shape>>;
@@ -15,7 +15,7 @@ export function replacing(module: ReplacedModule): Readonly<Record<string, strin
   return { [variable]: JSON.stringify(module) };
 }
 
-/** What the environment asks for; undefined: the driver as it is. */
+/** The module that the environment names; undefined for the unchanged driver. */
 export function replacedModule(environment: NodeJS.ProcessEnv): ReplacedModule | undefined {
   const text = environment[variable];
   return text === undefined ? undefined : v.parse(shape, JSON.parse(text));

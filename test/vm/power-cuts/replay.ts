@@ -1,10 +1,10 @@
-/** Which states of the disk a log holds, and the disk in each of them. */
+/** The states of the disk that a log contains, and the disk in each of them. */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { LogEntry } from './log-writes.ts';
 
 /**
- * What a power cut leaves at any instant between two flushes, at least: all entries up to `upTo`. Marks with a smaller index
- * than `until` were set before the disk was next told to keep something.
+ * The minimum that a power cut leaves at any instant between two flushes: all entries up to `upTo`. Marks with a smaller index
+ * than `until` were written before the next flush or FUA write.
  */
 export interface DiskState {
   /** Index of the flush or FUA write that made it. */
@@ -13,14 +13,14 @@ export interface DiskState {
   readonly until: number;
 }
 
-/** What a log holds, in numbers: for the report. */
+/** The states of a log, with a number for the report. */
 export interface Plan {
   readonly states: readonly DiskState[];
-  /** Flushes and FUA writes, those that changed nothing included. */
+  /** The number of flushes and FUA writes, including those that changed nothing. */
   readonly commits: number;
 }
 
-/** The states after the mark `from`; a flush with nothing to flush makes none. Throws when there is no such mark. */
+/** The states after the mark `from`; a flush without a preceding write makes no state. Throws if there is no such mark. */
 export function planStates(entries: readonly LogEntry[], from: string): Plan {
   const start = entries.find(({ mark }) => mark === from);
   if (start === undefined) throw new Error(`the log has no mark '${from}'`);
@@ -39,8 +39,8 @@ export function planStates(entries: readonly LogEntry[], from: string): Plan {
 }
 
 /**
- * How many states to go on by, so that those left are checked evenly within the bound; the last one is never passed over.
- * `left` counts the states behind the one that was checked last.
+ * The distance to the next state to check, so that the remaining checks are evenly spaced and fit the time; the last state is always
+ * checked. `left` is the number of states after the one that was checked last.
  */
 export function strideFor(progress: {
   readonly left: number;
@@ -57,7 +57,7 @@ export function strideFor(progress: {
 const chunkBytes = 64 * 1024;
 const zeros = Buffer.alloc(chunkBytes);
 
-/** A disk in memory that begins with zeros. Only what was written takes memory. */
+/** A disk in memory that starts as zeros. Only written chunks take memory. */
 export class ReplayedDisk {
   readonly #sizeBytes: number;
   readonly #chunks = new Map<number, Buffer>();
@@ -66,12 +66,12 @@ export class ReplayedDisk {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** Acts as the entry did; `data` only for a write. */
+  /** Applies an entry to the disk; `data` is used for a write only. */
   apply(entry: LogEntry, data: Buffer): void {
     const { offsetBytes, lengthBytes } = entry;
     if (offsetBytes + lengthBytes > this.#sizeBytes) {
       throw new Error(
-        `entry ${entry.index} ends at ${offsetBytes + lengthBytes}, behind the disk's ${this.#sizeBytes}`,
+        `entry ${entry.index} ends at ${offsetBytes + lengthBytes}, beyond the disk's ${this.#sizeBytes}`,
       );
     }
     for (let done = 0; done < lengthBytes; ) {
@@ -96,7 +96,7 @@ export class ReplayedDisk {
     this.#chunks.set(chunk, there);
   }
 
-  /** A sparse file with what the disk holds. */
+  /** Writes the content of the disk to a sparse file. */
   writeTo(path: string): void {
     const file = openSync(path, 'w', 0o600);
     try {

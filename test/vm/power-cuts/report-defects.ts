@@ -1,4 +1,4 @@
-/** Whether the power cuts show anything: each deliberate defect of the driver is recorded in a machine of its own and must be seen. */
+/** Shows that the checks can fail: each deliberate defect of the driver is recorded in a machine of its own and must be detected. */
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
@@ -11,7 +11,7 @@ import { disksOfRecordings, recordingDisks } from './recording.ts';
 import { replacing } from './replaced-module.ts';
 import { findScratch } from './scratch.ts';
 
-/** The defects are of the driver: one filesystem shows them as well as three. */
+/** The defects are in the driver, so one filesystem suffices. */
 const type = 'ext4';
 
 export async function reportDefects(bench: Bench): Promise<void> {
@@ -26,17 +26,17 @@ export async function reportDefects(bench: Bench): Promise<void> {
         say: (line) => bench.report.line(`# ${line}`),
       },
     );
-    const name = `${defect.name}: seen in state ${seen.checked} of ${seen.states}`;
+    const name = `${defect.name}: detected in state ${seen.checked} of ${seen.states}`;
     if (seen.failed > 0) bench.report.passed(name);
     else bench.report.failed(defect.name, `none of ${seen.checked} states shows it`);
   }
 }
 
-/** Boots a machine whose driver has that defect; answers the log of its work. */
+/** Boots a machine whose driver has that defect; returns the log of its work. */
 async function recordWith(defect: Defect, bench: Bench): Promise<string> {
   const source = await readFile(join(projectRoot, 'src', defect.file), 'utf8');
   for (const { name, bytes } of disksOfRecordings) {
-    // A log replays on a disk of zeros.
+    // A log is replayed on a disk of zeros.
     const image = bench.imageOf(name);
     await rm(image, { force: true });
     await writeFile(image, '');

@@ -6,12 +6,12 @@ import { type CheckedRecording, checkRecording } from './check-recording.ts';
 import { poolFilesystems, recordingDisks } from './recording.ts';
 import { findScratch } from './scratch.ts';
 
-/** A recording of the sample is checked in so many states as this time allows. */
+/** The time for the checks of a recording in the sample. */
 const sampleMs = 60_000;
-/** A directory that recordings are copied to, so that a state can be looked at again (check-kept.ts). */
+/** A directory that recordings are copied to, so that a state can be checked again (check-kept.ts). */
 const keepVariable = 'LOOPCSI_KEEP_RECORDINGS';
 
-/** Checks every recording that the machine left, and reports one test point each. */
+/** Checks every recording that the machine wrote, and reports one test point for each. */
 export async function reportRecordings(bench: Bench): Promise<void> {
   const { out, report, signal } = bench;
   let states = 0;
@@ -33,10 +33,10 @@ export async function reportRecordings(bench: Bench): Promise<void> {
     const seconds = Math.round((performance.now() - startedAtMs) / 1000);
     const name = `a pool on ${type} after each flush: ${describe(seen)} in ${seconds} s`;
     if (seen.failed === 0 && seen.checked > 0) report.passed(name);
-    else report.failed(name, `${seen.failed} states are not as they must be`);
+    else report.failed(name, `${seen.failed} states failed a check`);
     states += seen.checked;
   }
-  report.line(`# ${states} states of disks were checked in all`);
+  report.line(`# ${states} states were checked in total`);
 }
 
 export function describe(seen: CheckedRecording): string {

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { GiB } from '../../../src/units.ts';
 
 const memory = '/dev/shm';
-/** A state and what its check writes take less. */
+/** More than a state and the files that its check writes. */
 const neededBytes = 2n * GiB;
 
-/** Where states of a disk are written and mounted: memory, where there is enough, since each is written anew. */
+/** The directory in which states of a disk are written and mounted: in memory if there is enough, since each state is a new file. */
 export async function findScratch(): Promise<string> {
   try {
     const { bavail, bsize } = await statfs(memory, { bigint: true });

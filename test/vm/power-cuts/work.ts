@@ -1,6 +1,6 @@
 /**
- * The work that a power cut interrupts: life cycles of volumes by the driver's own calls, some side by side, each told to the log
- * before it begins and after it was acknowledged. Every round leaves volumes and snapshots to the next one.
+ * The workload that a power cut interrupts: life cycles of volumes through the driver's calls, some of them concurrent. A mark is
+ * written to the log before each call and after its answer. Every round leaves volumes and snapshots to the next one.
  */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,10 +11,10 @@ import * as calls from '../../crash/calls.ts';
 import type { World } from '../../crash/world.ts';
 import type { Change, GroupMember } from './acknowledgements.ts';
 
-/** Makes the call, and tells of it before and after its answer. */
+/** Makes the call, and writes one mark before it and one after its answer. */
 export type Acknowledge = <T>(change: Change, call: () => Promise<T>) => Promise<T>;
 
-/** btrfs grows by steps of its own. */
+/** btrfs grows in steps of its own. */
 const grownSizes = {
   ext4: 48n * MiB,
   xfs: 450n * MiB,
@@ -24,7 +24,7 @@ const grownSizes = {
 
 export interface WorkOptions {
   readonly rounds: number;
-  /** What the pool lies on: without shared blocks, what is in use cannot always be copied. */
+  /** Without shared blocks (ext4), volumes in use cannot always be copied. */
   readonly poolFilesystem: FsType;
 }
 
@@ -41,7 +41,7 @@ export async function work(
       () => script.raw(`b${round}`),
       () => script.docker(`d${round}`),
     ];
-    // One call at a time shows which one a state belongs to; side by side they share commits of the pool's filesystem.
+    // With one call at a time a state belongs to one call; concurrent calls share commits of the pool's filesystem.
     if (isAlone) for (const lane of lanes) await lane();
     else await Promise.all(lanes.map((lane) => lane()));
     await script.group(`g${round}`, [`a${round}`, `b${round}`]);
@@ -61,7 +61,7 @@ class Script {
     this.#sharesBlocks = sharesBlocks;
   }
 
-  /** A filesystem: written, snapshotted while it is in use, grown, cloned, restored. */
+  /** A filesystem volume: written, snapshotted while it is in use, grown, cloned, restored. */
   async files(volume: string, type: Exclude<Kind, 'block'> = 'ext4'): Promise<void> {
     await this.#create(volume, type, calls.sizes[type]);
     await this.#use(volume, 'stage', () => calls.stage(this.#world, volume, type));
@@ -87,7 +87,7 @@ class Script {
     await this.#use(`${volume}-r`, 'unstage', () => calls.unstage(this.#world, `${volume}-r`));
   }
 
-  /** A raw device, thick: written, snapshotted, grown, restored. */
+  /** A thick raw block volume: written, snapshotted, grown, restored. */
   async raw(volume: string): Promise<void> {
     const world = this.#world;
     const { block: sizeBytes } = calls.sizes;
@@ -111,7 +111,7 @@ class Script {
     });
   }
 
-  /** What the Docker daemon asks for. */
+  /** The calls that the Docker daemon makes. */
   async docker(volume: string): Promise<void> {
     const world = this.#world;
     const sizeBytes = Number(calls.sizes.ext4);
@@ -128,7 +128,7 @@ class Script {
     await this.#use(volume, 'unmount', () => world.docker('Unmount', mount));
   }
 
-  /** Snapshots of idle volumes at one instant, which are then taken back together. */
+  /** A group snapshot of idle volumes, which is then deleted. */
   async group(group: string, volumes: readonly string[]): Promise<void> {
     const members: readonly GroupMember[] = volumes.map((volume) => ({
       snapshot: `${group}/${calls.volumeIdOf(volume)}`,
@@ -142,7 +142,7 @@ class Script {
     );
   }
 
-  /** Deletes what that round left. */
+  /** Deletes the volumes and snapshots that the round left. */
   async clear(round: number): Promise<void> {
     for (const snapshot of [`a${round}-s`, `b${round}-s`]) {
       await this.#acknowledge({ kind: 'delete-snapshot', snapshot }, () =>
@@ -230,7 +230,7 @@ class Script {
     });
   }
 
-  /** No two are the same. */
+  /** Every text is unique. */
   #textFor(volume: string, repeats: number): string {
     this.#texts += 1;
     return `${volume} ${this.#texts} `.repeat(repeats);

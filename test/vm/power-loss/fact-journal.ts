@@ -1,4 +1,4 @@
-/** What a load was told, on a disk that outlives its machine. */
+/** The acknowledgements that a load received, on a disk that survives the power cut of its machine. */
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import type { Fact, Journal } from '../../crash/load.ts';
@@ -13,7 +13,7 @@ const factShape = v.object({
 });
 const noteShape = v.union([v.object({ begins: v.string() }), v.object({ ends: factShape })]);
 
-/** One line a note, on the disk before the next thing is done. */
+/** Writes one line for each note, and makes it durable before the next step of the load. */
 export class FactJournal implements Journal {
   readonly #file: FileHandle;
   #last: Promise<void> = Promise.resolve();
@@ -22,7 +22,7 @@ export class FactJournal implements Journal {
     this.#file = file;
   }
 
-  /** Begins anew: what stood there is gone. */
+  /** Makes an empty journal; an existing file is truncated. */
   static async make(path: string): Promise<FactJournal> {
     const file = await open(path, 'w');
     await file.sync();
@@ -37,7 +37,7 @@ export class FactJournal implements Journal {
     return this.#note({ ends: fact });
   }
 
-  /** One after the other: two writes side by side could lie within each other. */
+  /** Serialised: concurrent writes could mix their lines. */
   #note(note: unknown): Promise<void> {
     this.#last = this.#last.then(async () => {
       await this.#file.appendFile(`${JSON.stringify(note)}\n`);
@@ -47,14 +47,14 @@ export class FactJournal implements Journal {
   }
 }
 
-/** What was certain when the journal ended: of a volume at which a step had begun, nothing is. No journal: nothing. */
+/** The facts that were certain when the journal ended. A volume with an unfinished step has none; nor has a missing journal. */
 export async function certainFacts(path: string): Promise<readonly Fact[]> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
     return '';
   });
   const facts = new Map<string, Fact>();
-  // What stands behind the last line break was being written.
+  // Text after the last line break was still being written.
   for (const line of text.split('\n').slice(0, -1)) {
     const note = v.parse(noteShape, JSON.parse(line));
     if ('begins' in note) facts.delete(note.begins);

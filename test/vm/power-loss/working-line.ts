@@ -1,2 +1,2 @@
-/** What the load says when a power cut would find something. */
+/** Printed once the load has made enough changes that a power cut has something to lose. */
 export const workingLine = 'working';

@@ -3,7 +3,7 @@ import type { Suite } from '../suite.ts';
 /** Files that run in the machine, below `test/integration/`. Measured times are in docs/tested-on.md. */
 export const chosen: readonly string[] = [
   'btrfs-log',
-  // With the capabilities that the unit keeps, CAP_SYS_RESOURCE among them.
+  // Uses the capabilities of the systemd unit, including CAP_SYS_RESOURCE.
   'capabilities',
   'doctor',
   'duplicate-uuid',
@@ -34,10 +34,10 @@ export const chosen: readonly string[] = [
 ];
 
 const notTried = 'has not been tried in the machine';
-const aboutTime = 'is about bounds of time that emulated processors cannot keep';
+const aboutTime = 'tests time limits that emulated processors cannot meet';
 const takesHours = 'takes minutes on a build machine, and hours under emulation';
 
-/** All others, and why they do not. */
+/** All other files, each with the reason why it does not run in the machine. */
 export const leftOut: Readonly<Record<string, string>> = {
   'busy-unmount': aboutTime,
   'changed-blocks': takesHours,

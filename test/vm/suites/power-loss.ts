@@ -7,7 +7,7 @@ import type { Bench, Suite } from '../suite.ts';
 
 const filesystems = ['ext4', 'xfs', 'btrfs'] as const;
 const cutsEach = 5;
-/** After the load has begun; emulated, a call takes a second. */
+/** Counted from the beginning of the load. A call takes a second under emulation. */
 const longestWorkMs = 12_000;
 
 export const suite: Suite = {
@@ -29,7 +29,8 @@ export const suite: Suite = {
       }
       const boot = await bench.boot({ program: 'power-loss', args: [filesystem, '0', 'rest'] });
       const end = await boot.ended;
-      if (end.kind !== 'job-ended') throw new Error(`the machine ended otherwise: ${end.kind}`);
+      if (end.kind !== 'job-ended')
+        throw new Error(`the machine did not end by itself: ${end.kind}`);
     }
   },
 };
