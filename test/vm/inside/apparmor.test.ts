@@ -1,6 +1,6 @@
 /**
  * Under AppArmor a container runtime gives a pod its default profile, and a privileged container none: docs/security.md, "AppArmor
- * and SELinux". The profile is the default one of Docker and containerd, and what it is loaded from is the machine's own kernel.
+ * and SELinux". The profile is the default one of Docker and containerd, and the machine's own kernel enforces it.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
 const profile = 'loopcsi-pod';
-/** Before a command: it runs as a container does. */
+/** Put before a command, it runs the command under the profile of a container. */
 const confined = ['aa-exec', '--profile', profile, '--'] as const;
 
 /** The rules of the default profile of Docker and of containerd (`profiles/apparmor/template.go`, `contrib/apparmor`). */
@@ -86,33 +86,36 @@ for (const kind of ['ext4', 'xfs', 'btrfs', 'block'] as const) {
   });
 }
 
-test.serial('a driver under the profile of pods attaches, but is refused its mounts', async (t) => {
-  await onScene(t, async (scene) => {
-    await scene.world.driver.stop();
-    const directory = scene.world.directory;
-    const driver = await spawnDriver(directory, ['--http-address=off'], { enter: confined });
-    const client = makeClient('csi.v1.Identity', `unix://${driver.endpoint}`);
-    try {
-      let end: string | undefined;
-      void driver.ended.then((how) => {
-        end = how;
-      });
-      await until('it serves or ends', async () => {
-        if (end !== undefined) return true;
-        return client.Probe({}, { timeoutMs: 1_000 }).then(
-          () => true,
-          () => false,
-        );
-      });
-      t.is(end, undefined, 'it serves');
-      t.deepEqual(await scene.create('v'), ok);
-      const answer = await scene.stage('v');
-      t.is(answer.code, 'INTERNAL');
-      t.regex(answer.message, /: EACCES$/);
-    } finally {
-      client.close();
-      await driver.stop();
-      await scene.world.start();
-    }
-  });
-});
+test.serial(
+  'a driver under the profile of pods attaches devices, but its mounts are refused',
+  async (t) => {
+    await onScene(t, async (scene) => {
+      await scene.world.driver.stop();
+      const directory = scene.world.directory;
+      const driver = await spawnDriver(directory, ['--http-address=off'], { enter: confined });
+      const client = makeClient('csi.v1.Identity', `unix://${driver.endpoint}`);
+      try {
+        let end: string | undefined;
+        void driver.ended.then((how) => {
+          end = how;
+        });
+        await until('it serves or ends', async () => {
+          if (end !== undefined) return true;
+          return client.Probe({}, { timeoutMs: 1_000 }).then(
+            () => true,
+            () => false,
+          );
+        });
+        t.is(end, undefined, 'it serves');
+        t.deepEqual(await scene.create('v'), ok);
+        const answer = await scene.stage('v');
+        t.is(answer.code, 'INTERNAL');
+        t.regex(answer.message, /: EACCES$/);
+      } finally {
+        client.close();
+        await driver.stop();
+        await scene.world.start();
+      }
+    });
+  },
+);

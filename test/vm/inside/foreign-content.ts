@@ -1,4 +1,4 @@
-/** Images as a pod may write them to its raw block volume: what a host acts on when it finds it on a disk of its own. */
+/** Images that a pod may write to its raw block volume, with content on which a host acts if it finds it on a disk of its own. */
 import { mkdtemp, open, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,11 +12,11 @@ export const hostGroup = 'hostvg';
 export const foreignGroup = 'foreignvg';
 export const foreignArray = 'foreign';
 
-/** LVM's commands see this device alone, so a group may have a name that another one has. */
+/** Limits LVM's commands to this device, so the group may have the name of another group. */
 export const onlyDevice = (device: string): string =>
   `devices { filter = [ "a|^${device}$|", "r|.*|" ] }`;
 
-/** A physical volume with a group of one logical volume, which a host activates by itself. */
+/** A physical volume with a group of one logical volume, which a host activates automatically. */
 export async function makeVolumeGroup(device: string, group: string): Promise<void> {
   const only = ['--config', onlyDevice(device)];
   await execa('pvcreate', [...only, '--quiet', device]);
@@ -25,7 +25,7 @@ export async function makeVolumeGroup(device: string, group: string): Promise<vo
   await execa('lvcreate', [...only, '--quiet', ...plan, group]);
 }
 
-/** A member of a mirror, the other member of which is `missing`; or all of it. */
+/** `half`: one of two members of a mirror, whose other member is missing. `whole`: a mirror with one member. */
 export async function makeArray(device: string, members: 'half' | 'whole'): Promise<void> {
   const shape =
     members === 'half'
@@ -40,7 +40,7 @@ export async function makeExt4(device: string, uuid: string): Promise<void> {
   await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '-U', uuid, '-L', 'host-label', device]);
 }
 
-/** A btrfs of one device. With more `changes` it is the newer one of two with the same UUID. */
+/** A btrfs on one device. Of two with the same UUID, the one with more `changes` has the newer generation. */
 export async function makeBtrfs(device: string, uuid: string, changes: number): Promise<void> {
   await execa('mkfs.btrfs', ['--quiet', '--force', '--uuid', uuid, device]);
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-btrfs-'));
@@ -50,11 +50,11 @@ export async function makeBtrfs(device: string, uuid: string, changes: number): 
     await execa('umount', [directory]);
   }
   await rmdir(directory);
-  // The kernel keeps a list of devices that it has seen, mounted or not.
+  // The kernel keeps the device registered even after the unmount.
   await execa('btrfs', ['device', 'scan', '--forget']);
 }
 
-/** A partition table (MBR) with one partition of Linux from 1 MiB on. */
+/** A partition table (MBR) with one Linux partition that starts at 1 MiB. */
 export async function makePartition(device: string): Promise<void> {
   const sector = Buffer.alloc(512);
   sector[446 + 4] = 0x83;

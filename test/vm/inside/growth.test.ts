@@ -1,6 +1,6 @@
 /**
- * ext4 that grows while a program writes to it, which takes CAP_SYS_RESOURCE, and the way without that beside it. The driver is
- * killed at every fault point that the growth passes, and at moments when the kernel is at work for it.
+ * Growth of ext4 while a program writes to it, which needs CAP_SYS_RESOURCE, and the offline growth without that capability. The
+ * driver is killed at every fault point that the growth passes, and while the kernel resizes the filesystem.
  */
 import { readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,10 +21,10 @@ import { RingWriter } from './ring-writer.ts';
 const smallBytes = 96n * MiB;
 const grownBytes = 320n * MiB;
 const ringChunks = 8;
-/** Together with the ring more than the small filesystem holds. */
+/** Together with the ring file, more than fits into the small filesystem. */
 const lateChunks = 32;
 
-/** Kills at one fault point only. */
+/** In the sample the driver is killed at one fault point only. */
 const isSample = process.env['LOOPCSI_GROWTH'] === 'sample';
 
 const withoutCapability = ['setpriv', '--bounding-set=-sys_resource'];
@@ -39,7 +39,7 @@ async function worldWith(t: ExecutionContext, enter: readonly string[]): Promise
   return world;
 }
 
-/** Whether the driver has CAP_SYS_RESOURCE, as the kernel says. */
+/** Whether the driver has CAP_SYS_RESOURCE, according to /proc. */
 async function mayGrowInUse(world: World): Promise<boolean> {
   const text = await readFile(`/proc/${world.driver.pid}/status`, 'utf8');
   const effective = BigInt(`0x${/^CapEff:\s*(\w+)$/m.exec(text)?.[1] ?? '0'}`);
@@ -51,7 +51,7 @@ async function stagedSmall(world: World, sizeBytes = smallBytes): Promise<void> 
   await calls.stage(world, 'v', 'ext4');
 }
 
-/** A writer in the volume as it is published, ended before that is taken back. */
+/** Starts a writer in the published volume. It is stopped before the volume is unpublished. */
 async function startWriter(world: World, directory: string): Promise<RingWriter> {
   const writer = new RingWriter(join(directory, 'ring'), ringChunks);
   world.undoLater(() => writer.stop());
@@ -59,7 +59,7 @@ async function startWriter(world: World, directory: string): Promise<RingWriter>
   return writer;
 }
 
-/** As many bytes as the filesystem had no space for before it grew. */
+/** Writes more than the filesystem had space for before it grew. */
 async function fillBeyondOldSize(directory: string): Promise<void> {
   const program = join(import.meta.dirname, '..', '..', 'helpers', 'fsync-writer.js');
   await execa(process.execPath, [program, join(directory, 'late'), String(lateChunks)]);
@@ -71,7 +71,7 @@ async function requireGrown(directory: string, sizeBytes: bigint): Promise<void>
   if (blocks * bsize < least) throw new Error(`${directory} has ${blocks * bsize} bytes only`);
 }
 
-/** Unpublishes and unstages, and asks e2fsck about the image, which is attached to nothing then. */
+/** Unpublishes and unstages, and runs e2fsck on the image, which is detached then. */
 async function requireClean(world: World): Promise<void> {
   await calls.unpublish(world, 'v');
   await calls.unstage(world, 'v');
@@ -81,7 +81,7 @@ async function requireClean(world: World): Promise<void> {
   if (exitCode !== 0) throw new Error(`e2fsck -fn ended with ${String(exitCode)}: ${stdout}`);
 }
 
-/** NodeExpandVolume alone, which makes the promise too: it passes every fault point of a growth. */
+/** Only NodeExpandVolume, which also records the new size, so it passes every fault point of a growth. */
 function grownUnderWriter(): Operation {
   let writer: RingWriter | undefined;
   const target = (world: World): string => calls.targetOf(world, 'v');
@@ -97,7 +97,7 @@ function grownUnderWriter(): Operation {
       try {
         return await calls.nodeExpand(world, 'v', grownBytes);
       } finally {
-        // Also while no driver runs.
+        // The writer must also make progress while no driver runs.
         await writer?.goesOn(2);
       }
     },
@@ -112,7 +112,7 @@ function grownUnderWriter(): Operation {
   };
 }
 
-/** The same volume, staged and not published: the driver unmounts it for the moment that the growth takes. */
+/** The same volume, staged and not published: the driver unmounts it for the duration of the growth. */
 function grownOffline(): Operation {
   let writer: RingWriter | undefined;
   return {
@@ -161,7 +161,7 @@ for (const { operation, enter, growsInUse, points } of ways) {
   });
 }
 
-/** The moment of a kill, as a part of the time that the whole call takes. */
+/** The times of the kills, as fractions of the duration of the whole call. */
 const parts = [0, 0.15, 0.3, 0.5, 0.7, 0.9];
 
 test.serial('ext4 grows under a writer: killed while the kernel resizes it', async (t) => {

@@ -1,6 +1,6 @@
 /**
- * A pod may write anything to its raw block volume: docs/security.md, "Hostile content". Here udev, LVM and md of a Debian machine
- * meet what they look for, with the project's udev rule and without it.
+ * A pod may write anything to its raw block volume: docs/security.md, "Hostile content". These tests write content on which udev,
+ * LVM, md and btrfs of a Debian machine act, with the project's udev rule and without it.
  */
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,21 +42,21 @@ test.before(async () => {
   await content.makeVolumeGroup(await realpath('/dev/vm/host-vg'), content.hostGroup);
   await content.makeExt4('/dev/vm/host-fs', hostUuid);
   for (const name of contents) await content.makeImage(imageOf(name), images[name]);
-  // Last, as mkfs.btrfs refuses a UUID that it sees on another device.
+  // This one is made last, since mkfs.btrfs refuses a UUID that another device has.
   await content.makeBtrfs('/dev/vm/host-btrfs', hostBtrfsUuid, 1);
   daemon = await udev.startUdev();
   await udev.installRule();
 });
 
 test.after.always(async () => {
-  // LVM waits for udev to take notice, so udev runs until the end.
+  // LVM waits for udev to process its events, so udev runs until the end.
   await execa('vgchange', ['--activate', 'n', content.hostGroup], { reject: false });
   if (daemon !== undefined) await udev.removeRule();
   await daemon?.stop();
   await rm(directory, { recursive: true, force: true });
 });
 
-/** Names of the device-mapper devices that are there. */
+/** The names of all device-mapper devices. */
 async function mappedDevices(): Promise<readonly string[]> {
   const names = await readdir('/dev/mapper');
   return names.filter((name) => name !== 'control').sort();
@@ -72,7 +72,7 @@ const holdersOf = (device: string): Promise<string[]> =>
 
 const hostDevices = [`${content.hostGroup}-data`];
 
-/** Mounts the host's btrfs, and looks whether it is the host's. */
+/** Mounts the host's btrfs, and checks that its content is the host's: `ok`, or what was mounted instead. */
 async function hostBtrfs(): Promise<string> {
   const target = join(directory, 'host-btrfs');
   await mkdir(target, { recursive: true });
@@ -83,7 +83,7 @@ async function hostBtrfs(): Promise<string> {
   return changes === '1\n' ? 'ok' : `another one, with ${changes.trim()} changes, was mounted`;
 }
 
-/** The host has its own group and filesystem, and knows nothing of what is in the volume. */
+/** Asserts that the host uses its own group and filesystems, and has not acted on the volume's content. */
 async function isLeftAlone(t: ExecutionContext, device: string, when: string): Promise<void> {
   await udev.settleUdev();
   t.deepEqual(await mappedDevices(), hostDevices, `${when}: mapped devices`);
@@ -112,7 +112,7 @@ async function takeInUse(t: ExecutionContext, scene: Scene): Promise<string> {
   return device;
 }
 
-/** As the pod writes it: through the device at the volume's target. */
+/** Writes as a pod does, through the device at the volume's target. */
 async function writeContent(scene: Scene, name: Content): Promise<void> {
   const to = `of=${scene.targetOf('v')}`;
   await execa('dd', [`if=${imageOf(name)}`, to, 'bs=1M', 'conv=fsync,notrunc,sparse']);
@@ -125,7 +125,7 @@ async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
   t.deepEqual(await scene.devicesOf('v'), []);
 }
 
-/** A scene with a block volume that has this content, in use by nobody. */
+/** Runs a scene with a block volume that has this content and is not in use. */
 async function withContent(
   t: ExecutionContext,
   name: Content,
@@ -151,43 +151,46 @@ for (const name of contents) {
       t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
       const first = await takeInUse(t, scene);
       await writeContent(scene, name);
-      await isLeftAlone(t, first, 'when it was written');
+      await isLeftAlone(t, first, 'after the write');
       await endUse(t, scene);
       const second = await takeInUse(t, scene);
-      await isLeftAlone(t, second, 'when it is attached again');
+      await isLeftAlone(t, second, 'after it was attached again');
       await udev.triggerUdev();
-      await isLeftAlone(t, second, 'when udev looks at everything anew');
+      await isLeftAlone(t, second, 'after udev has processed every device again');
       await endUse(t, scene);
       t.deepEqual(await scene.delete('v'), ok);
     });
   });
 }
 
-test.serial('with the rule no UUID of a filesystem volume leads to it or its twin', async (t) => {
-  await onScene(t, async (scene) => {
-    await udev.installRule();
-    for (const answer of await scene.use('m', 'ext4')) t.deepEqual(answer, ok);
-    t.deepEqual(await scene.unpublish('m'), ok);
-    t.deepEqual(await scene.unstage('m'), ok);
-    // A UUID that is known: the driver's own is random.
-    await execa('tune2fs', ['-f', '-U', volumeUuid, scene.imageOf('m')]);
-    for (const answer of [await scene.stage('m'), await scene.publish('m')])
-      t.deepEqual(answer, ok);
-    t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
-    const device = await takeInUse(t, scene);
-    await content.makeExt4(scene.targetOf('v'), volumeUuid);
-    await isLeftAlone(t, device, 'when it was written');
-    const known = await readdir('/dev/disk/by-uuid');
-    t.false(known.includes(volumeUuid), 'neither of them has a link');
-    await scene.write('m', 'still here');
-    t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'still here');
-    await endUse(t, scene);
-    t.deepEqual(await scene.unpublish('m'), ok);
-    t.deepEqual(await scene.unstage('m'), ok);
-  });
-});
+test.serial(
+  'with the rule there is no link for the UUID of a filesystem volume or its copy',
+  async (t) => {
+    await onScene(t, async (scene) => {
+      await udev.installRule();
+      for (const answer of await scene.use('m', 'ext4')) t.deepEqual(answer, ok);
+      t.deepEqual(await scene.unpublish('m'), ok);
+      t.deepEqual(await scene.unstage('m'), ok);
+      // Sets a known UUID, since the driver chooses a random one.
+      await execa('tune2fs', ['-f', '-U', volumeUuid, scene.imageOf('m')]);
+      for (const answer of [await scene.stage('m'), await scene.publish('m')])
+        t.deepEqual(answer, ok);
+      t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
+      const device = await takeInUse(t, scene);
+      await content.makeExt4(scene.targetOf('v'), volumeUuid);
+      await isLeftAlone(t, device, 'when it was written');
+      const known = await readdir('/dev/disk/by-uuid');
+      t.false(known.includes(volumeUuid), 'neither of them has a link');
+      await scene.write('m', 'still here');
+      t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'still here');
+      await endUse(t, scene);
+      t.deepEqual(await scene.unpublish('m'), ok);
+      t.deepEqual(await scene.unstage('m'), ok);
+    });
+  },
+);
 
-/** What was in use by the host goes, and then the volume's device does. */
+/** Asserts that unstage is refused while the host uses the device, and succeeds after `release`. */
 async function isHeldUntil(
   t: ExecutionContext,
   scene: Scene,
@@ -246,12 +249,12 @@ test.serial("without the rule a volume claims the link of the host's filesystem"
   });
 });
 
-test.serial("without the rule the kernel is told of a volume's btrfs", async (t) => {
+test.serial("without the rule udev registers a volume's btrfs with the kernel", async (t) => {
   await withContent(t, "a btrfs with the UUID of one of the host's", async (scene) => {
     await udev.removeRule();
     const device = await takeInUse(t, scene);
     t.true((await udev.propertiesOf(device)).has('ID_BTRFS_READY'));
-    // Which one it mounts differs between kernels, and from one mount to the next.
+    // Which device the kernel mounts differs between kernels, and from one mount to the next.
     t.log(`the host mounts its btrfs: ${await hostBtrfs()}`);
     await udev.installRule();
     await endUse(t, scene);
@@ -302,7 +305,7 @@ test.serial('without the rule a btrfs volume shows no content but its own', asyn
 
 const filterOfDocs = 'devices { global_filter = [ "r|^/dev/loop|" ] }';
 
-test.serial("LVM's commands ask no udev: they need the filter of the docs", async (t) => {
+test.serial("LVM's commands do not consult udev: they need the filter in the docs", async (t) => {
   await withContent(t, "a volume group with the name of the host's", async (scene) => {
     const device = await takeInUse(t, scene);
     await isLeftAlone(t, device, 'with the rule');
@@ -312,7 +315,7 @@ test.serial("LVM's commands ask no udev: they need the filter of the docs", asyn
       const { stdout } = await execa('lvs', [...filter, '--noheadings', '-o', 'lv_tags', volume]);
       return stdout.trim();
     };
-    // It counts this as no failure.
+    // lvchange exits with 0 although it skips the group.
     const skipped = await execa('lvchange', ['--addtag', 'tested', volume], { reject: false });
     t.regex(skipped.stderr, /Multiple VGs found with the same name: skipping hostvg/);
     t.is(await tags(), '');
@@ -322,7 +325,7 @@ test.serial("LVM's commands ask no udev: they need the filter of the docs", asyn
   });
 });
 
-test.serial("md's scan asks no udev: it needs a line of the docs", async (t) => {
+test.serial("md's scan does not consult udev: it needs one of the lines in the docs", async (t) => {
   await withContent(t, 'one of two members of an md array', async (scene) => {
     const device = await takeInUse(t, scene);
     const scan = async (lines: string): Promise<void> => {

@@ -1,6 +1,6 @@
 /**
- * The limits of I/O that docs/limits-io.md describes: io.max of a pod's cgroup, set for the number of a volume's loop device or for
- * that of the disk below the pool. A limit is so low that nothing comes near it without one, emulated or not.
+ * The I/O limits that docs/limits-io.md describes: io.max of a pod's cgroup, set for the number of a volume's loop device or for
+ * that of the disk below the pool. The limits are so low that I/O without a limit is much faster, even under emulation.
  */
 import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -12,7 +12,7 @@ import { LimitedPod } from './limited-pod.ts';
 
 const ok = { code: 'OK', message: '' };
 
-/** What is moved takes 16 seconds at the limit, by bytes and by operations alike. */
+/** At the limit each access takes 16 seconds, whether bytes or operations are limited. */
 const bytesAMoment = { bytes: 8n * MiB, block: '64k', count: 128 };
 const operationsAMoment = { block: '4k', count: 128 };
 const limitedMs = 16_000;
@@ -35,7 +35,7 @@ const sizesMiB = { ext4: 64n, xfs: 300n, btrfs: 128n, block: 64n } as const;
 const places = ['none', 'loop device', 'disk'] as const;
 type Place = (typeof places)[number];
 
-/** A program's I/O. Buffered writes end with fsync: what is only in memory takes no time, whatever the limit. */
+/** A program's I/O. Buffered writes end with fsync: without it they would only reach memory, which no limit slows down. */
 const accesses = {
   'direct write': { limit: 'wbps', args: (file: string) => write(file, bytesAMoment, direct) },
   'buffered write': { limit: 'wbps', args: (file: string) => write(file, bytesAMoment, buffered) },
@@ -69,9 +69,9 @@ function read(file: string, how: readonly string[]): readonly string[] {
 }
 
 /**
- * What must be seen; `undefined`: it depends on how the kernel merges what it writes back, or on whom it charges for the pages of a
- * device that the driver has open too, and is only printed. A loop device that does buffered I/O answers before its data is on the
- * disk, so a limit there slows nobody who does not wait for it.
+ * Whether the access must be limited. `undefined`: the result is only printed, since it depends on how the kernel merges writeback,
+ * or on which cgroup it charges for the pages of a device that the driver also has open. A loop device that does buffered I/O
+ * completes a write before its data is on the disk, so a limit on the disk does not slow a program that does not call fsync.
  */
 function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | undefined {
   if (place === 'none') return false;
@@ -83,7 +83,7 @@ function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | 
 
 const diskOfPool = (): Promise<string> => realpath('/dev/vm/pool');
 
-/** A scene whose pool has a disk of its own. */
+/** Runs a scene whose pool has a disk of its own. */
 async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>): Promise<void> {
   const playLong = async (scene: Scene): Promise<void> => {
     t.timeout(20 * 60_000);
@@ -121,7 +121,7 @@ async function endUse(t: ExecutionContext, scene: Scene, name: string): Promise<
   t.deepEqual(await scene.unstage(name), ok);
 }
 
-/** Nothing of the file is in memory, and the program is. */
+/** Drops the page cache, and then loads the program into it again. */
 async function forgetCaches(): Promise<void> {
   await execa('sync');
   await writeFile('/proc/sys/vm/drop_caches', '3');
@@ -133,7 +133,7 @@ async function measure(pod: LimitedPod, access: Access, file: string): Promise<n
   return pod.run(accesses[access].args(file));
 }
 
-/** Takes one access with one limit, or with none, and answers what it took. */
+/** Runs one access with one limit, or with none, and returns its duration. */
 async function measureLimited(
   pod: LimitedPod,
   { access, file, device }: { access: Access; file: string; device: string | undefined },
@@ -153,7 +153,7 @@ for (const volume of kinds) {
       await onDisk(t, async (scene) => {
         const pod = await LimitedPod.make('limited');
         const { file, device } = await publish(t, scene, 'v', volume);
-        // Not as root: what is written back belongs to the cgroup that wrote to the file first, a device that stays open included.
+        // In the pod, not by root: writeback is charged to the cgroup that wrote first to the file, or to a device that stays open.
         await pod.run(write(file, bytesAMoment, buffered));
         const devices = { none: undefined, 'loop device': device, disk: await diskOfPool() };
         for (const place of places) {

@@ -1,4 +1,4 @@
-/** What the other suites of the machine rest on. */
+/** The features of the machine that the other suites need. */
 import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import test from 'ava';
@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { makeRealHost } from '../../../src/host/real-host.ts';
 import { checkMachine } from '../../../src/volumes/admin/doctor-machine.ts';
 
-test('the doctor finds nothing to complain of', async (t) => {
+test('the doctor reports no problem', async (t) => {
   const findings = await checkMachine(makeRealHost());
   t.deepEqual(
     findings.filter(({ state }) => state !== 'ok'),
@@ -18,7 +18,7 @@ test('root has CAP_SYS_RESOURCE, so ext4 grows in use', (t) => {
   t.true(makeRealHost().facts.canGrowExt4Online);
 });
 
-test('cgroups are of version 2, with a controller of I/O', async (t) => {
+test('cgroups are version 2, with the io controller', async (t) => {
   t.regex(await readFile('/sys/fs/cgroup/cgroup.subtree_control', 'utf8'), /\bio\b/);
 });
 

@@ -5,7 +5,7 @@ import { execa } from 'execa';
 const root = '/sys/fs/cgroup/loopcsi-pods';
 const controllers = '+io +memory';
 
-/** Cgroups as a container platform makes them: one above the pods, the pod's with the limit, and the container's below it. */
+/** The cgroups that a container platform makes: one for all pods, the pod's with the limit, and the container's below it. */
 export class LimitedPod {
   readonly #pod: string;
   readonly #container: string;
@@ -34,7 +34,7 @@ export class LimitedPod {
     await this.limit(device, 'rbps=max wbps=max riops=max wiops=max');
   }
 
-  /** Runs a program in the container's cgroup and answers how many milliseconds it took. */
+  /** Runs a program in the container's cgroup and returns its duration in milliseconds. */
   async run(argv: readonly string[]): Promise<number> {
     const enter = `echo $$ >${this.#container}/cgroup.procs && exec "$@"`;
     const startedAtMs = performance.now();
@@ -42,7 +42,7 @@ export class LimitedPod {
     return performance.now() - startedAtMs;
   }
 
-  /** Bytes that the pod's cgroup is charged with as written to a device. */
+  /** The bytes written to a device that the pod's cgroup is charged for. */
   async writtenBytes(device: string): Promise<number> {
     const number = await numberOf(device);
     const lines = (await readFile(join(this.#pod, 'io.stat'), 'utf8')).split('\n');
@@ -50,13 +50,13 @@ export class LimitedPod {
     return Number(/\bwbytes=(\d+)/.exec(line)?.[1] ?? 0);
   }
 
-  /** None of its programs may run any more. */
+  /** Removes the cgroups. None of their programs may run any more. */
   async remove(): Promise<void> {
     for (const directory of [this.#container, this.#pod]) await rmdir(directory);
   }
 }
 
-/** `major:minor`, as io.max wants it. */
+/** `major:minor`, as io.max expects it. */
 async function numberOf(device: string): Promise<string> {
   const { rdev } = await stat(device);
   return `${rdev >> 8}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;

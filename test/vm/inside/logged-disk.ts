@@ -1,6 +1,6 @@
 import { execa } from 'execa';
 
-/** A disk whose every write goes to a log on another disk, by the kernel's dm-log-writes. */
+/** A disk whose writes are all logged to another disk, by the kernel's dm-log-writes. */
 export class LoggedDisk {
   readonly #name: string;
 
@@ -20,18 +20,18 @@ export class LoggedDisk {
     return `/dev/mapper/${this.#name}`;
   }
 
-  /** Is in the log when this resolves, behind every write that was flushed before. */
+  /** Writes a mark to the log, after every write that was flushed before. */
   async mark(text: string): Promise<void> {
     await dmsetup('message', this.#name, '0', 'mark', text);
   }
 
-  /** The log's superblock counts all its entries only now. */
+  /** Removes the device. Only then does the log's superblock count all entries. */
   async remove(): Promise<void> {
     await dmsetup('remove', this.#name);
   }
 }
 
-/** Makes its nodes by itself: udev may not run in the machine. */
+/** Makes dmsetup create its device nodes itself: udev may not run in the machine. */
 async function dmsetup(...args: readonly string[]): Promise<void> {
   await execa('dmsetup', args, { env: { DM_DISABLE_UDEV: '1' } });
 }

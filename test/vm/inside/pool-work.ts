@@ -1,4 +1,4 @@
-/** A driver with its pool on a disk, and the scripted work in it. */
+/** Runs the scripted workload on a driver whose pool is on a disk. */
 import { poolOn, World } from '../../crash/world.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { type Acknowledge, work } from '../power-cuts/work.ts';
@@ -6,12 +6,12 @@ import { type Acknowledge, work } from '../power-cuts/work.ts';
 interface PoolWork {
   readonly type: PoolFilesystem;
   readonly rounds: number;
-  /** The driver as it is shipped; otherwise its modules, of which one may be another. */
+  /** Whether the shipped driver runs; otherwise its modules do, one of which may be replaced. */
   readonly isPlain: boolean;
   readonly acknowledge: Acknowledge;
 }
 
-/** Mounts the formatted disk, works in it, and takes the driver and the mount away again. */
+/** Mounts the formatted disk, runs the workload, stops the driver and unmounts the disk. */
 export async function workOn(device: string, options: PoolWork): Promise<void> {
   const { type, rounds, isPlain, acknowledge } = options;
   const world = await World.make({

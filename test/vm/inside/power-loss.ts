@@ -1,6 +1,6 @@
 /**
- * power-loss FILESYSTEM SEED work|rest: looks at what the last power cut left of the pool on the disk `FILESYSTEM`, empties it, and
- * with `work` runs a load on it until the power is cut. Prints TAP, and `working` once the load has done something.
+ * power-loss FILESYSTEM SEED work|rest: checks the pool that the last power cut left on the disk `FILESYSTEM`, empties it, and
+ * with `work` runs a load on it until the power is cut. Prints TAP, and `working` once the load has completed some steps.
  */
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,12 +15,12 @@ import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
 import { workingLine } from '../power-loss/working-line.ts';
 
 const workers = 4;
-/** Of so many a cut has something to lose. */
+/** After so many steps a power cut has something to lose. */
 const firstSteps = 12;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-/** One test point. */
+/** Prints one test point. */
 function tell(name: string, broken: readonly string[]): void {
   say(`${broken.length === 0 ? 'ok' : 'not ok'} - ${name}`);
   for (const problem of broken) say(`#   ${problem.replaceAll('\n', '\n#   ')}`);
@@ -29,11 +29,11 @@ function tell(name: string, broken: readonly string[]): void {
 
 async function makeIfBlank(device: string, type: PoolFilesystem): Promise<void> {
   const { exitCode } = await execa('blkid', ['--probe', device], { reject: false });
-  // 2: nothing is recognised.
+  // Exit code 2: blkid recognises no content.
   if (exitCode === 2) await execa(`mkfs.${type}`, ['-q', device]);
 }
 
-/** The pool's own filesystem, once a mount has replayed its log. */
+/** The errors that the checker finds in the pool's filesystem, after a mount has replayed its log. */
 async function brokenPool(device: string, type: PoolFilesystem): Promise<readonly string[]> {
   const target = '/run/replayed';
   await mkdir(target, { recursive: true });
@@ -77,5 +77,5 @@ async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promis
 }
 
 const [type = '', seed = '', what = ''] = process.argv.slice(2);
-// The suite names one of its disks.
+// The suite passes the name of one of its disks.
 await main(type as PoolFilesystem, Number(seed), what === 'work');

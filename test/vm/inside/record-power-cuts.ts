@@ -1,6 +1,6 @@
 /**
- * Runs in the machine: `record-power-cuts ROUNDS FILESYSTEM…`. For each filesystem it puts a pool on a disk whose every write goes to
- * a log, works in it, and leaves what was asked and acknowledged in `/out`. The disks keep the rest.
+ * Runs in the machine: `record-power-cuts ROUNDS FILESYSTEM…`. For each filesystem it makes a pool on a disk whose writes are all
+ * logged, runs the workload, and writes the requested and acknowledged changes to `/out`. The log stays on its disk.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ async function record(type: PoolFilesystem, rounds: number, isPlain: boolean): P
   const disk = await LoggedDisk.make(`loopcsi-${type}`, disks);
   const changes: Change[] = [];
   try {
-    // Through the log, so that it holds the whole disk.
+    // Made on the logged device, so that the log has all content of the disk.
     await execa(`mkfs.${type}`, ['-q', disk.path]);
     await execa('sync', [disk.path]);
     await disk.mark(formattedMark);
@@ -58,7 +58,7 @@ const replaced = replacedModule(process.env);
 if (replaced !== undefined) {
   await writeFile(join('dist', 'src', replaced.file), replaced.text);
 }
-// The bundle that is shipped has no modules to replace.
+// The shipped bundle has no separate modules to replace.
 const isPlain = replaced === undefined;
 for (const type of poolFilesystems.filter((one) => wanted.includes(one))) {
   const calls = await record(type, Number(rounds), isPlain);

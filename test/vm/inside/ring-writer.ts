@@ -8,10 +8,10 @@ import { Lines } from '../machine/console.ts';
 
 const program = join(import.meta.dirname, '..', '..', 'helpers', 'fsync-writer.js');
 
-/** More than a test has time for. */
+/** More writes than any test has time for. */
 const endless = 1_000_000;
 
-/** Under emulation a writer without it leaves the driver no time to start. */
+/** Without a pause the writer would leave the driver no processor time to start under emulation. */
 const pauseMs = 200;
 
 /** A process that writes a file of `chunks` chunks over and over, each write with fsync, until it is stopped. */
@@ -34,7 +34,7 @@ export class RingWriter {
     this.#process.stdout?.setEncoding('utf8').on('data', (text) => lines.add(String(text)));
   }
 
-  /** Waits until so many further writes were acknowledged. */
+  /** Waits until so many more writes were acknowledged. */
   async goesOn(writes: number): Promise<void> {
     const wanted = this.#last + writes;
     await until(`${this.#file} was written ${writes} times more`, () => {
@@ -48,24 +48,24 @@ export class RingWriter {
     if (exitCode !== null) throw new Error(`the writer of ${this.#file} ended with ${exitCode}`);
   }
 
-  /** Ends it, also when it has ended. */
+  /** Kills the process; does nothing if it has already ended. */
   async stop(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.#ended;
   }
 
-  /** After its end: throws unless every chunk holds what was acknowledged last. Answers how many chunks it looked at. */
+  /** Call it after `stop`. Throws unless every chunk has its last acknowledged content. Returns the number of chunks checked. */
   async requireWhole(): Promise<number> {
     const handle = await open(this.#file);
     const found = Buffer.alloc(chunkBytes);
-    // The write that the end cut short was not acknowledged, and its chunk may be half of this and half of the one before.
+    // The write that was interrupted was not acknowledged, and its chunk may have parts of both writes, so it is not checked.
     const first = Math.max(0, this.#last + 2 - this.#chunks);
     try {
       for (let number = first; number <= this.#last; number += 1) {
         const at = (number % this.#chunks) * chunkBytes;
         await handle.read(found, 0, chunkBytes, at);
         if (!found.equals(chunkOf(number))) {
-          throw new Error(`${this.#file}: write ${number}, at byte ${at}, is not there`);
+          throw new Error(`${this.#file}: write ${number}, at byte ${at}, is missing`);
         }
       }
     } finally {

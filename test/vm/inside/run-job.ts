@@ -1,6 +1,6 @@
 /**
- * Runs in the machine, started by its first process: the job that the host has written to the disk `loopcsi-job`. Its output goes
- * to the serial port as it comes; what it leaves in `/out` goes to the disk `loopcsi-out` at the end.
+ * Runs in the machine, started by its init: runs the job that the host has written to the disk `loopcsi-job`. The output of the job
+ * goes to the serial port at once; its files in `/out` are written to the disk `loopcsi-out` at the end.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

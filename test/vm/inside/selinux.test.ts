@@ -1,6 +1,6 @@
 /**
  * SELinux enforcing: docs/security.md, "AppArmor and SELinux". The driver runs unconfined, as a privileged container does; a pod has
- * a domain with categories, and sees those volumes alone that are staged with its context.
+ * a domain with categories, and can use only volumes that are staged with its context.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,15 +23,15 @@ const podContext = (categories: string): string =>
 test.before(async () => {
   await execa('mount', ['-t', 'selinuxfs', 'selinuxfs', '/sys/fs/selinux']);
   await execa('load_policy', ['-i']);
-  // Made before the policy was there. What is mounted elsewhere has no labels.
+  // These files were made before the policy was loaded. Other mounts have no labels.
   await execa('restorecon', ['-R', '-F', '/dev', '/run', '/tmp'], { reject: false });
-  // A domain is entered by programs that are labelled as such.
+  // Only a program with an entry point label can enter the domain.
   await execa('chcon', [
     'system_u:object_r:bin_t:s0',
     join(projectRoot, 'bin/loopcsi'),
     nodeProgram,
   ]);
-  // Node compiles while it runs: Debian's policy asks for it, also of unconfined programs.
+  // Node's JIT compiler needs execmem, which Debian's policy denies to unconfined programs too.
   await execa('setsebool', ['allow_execmem', 'on']);
   await execa('setenforce', ['1']);
 });
@@ -60,7 +60,7 @@ async function stage(scene: Scene, kind: string, mountFlags: readonly string[]) 
   return answerOf(scene.world.node.NodeStageVolume(request, { timeoutMs: 60_000 }));
 }
 
-/** What a pod with these categories gets when it writes and reads a file. */
+/** Writes and reads a file as a pod with these categories; returns the output, or the error. */
 async function podWrites(categories: string, file: string): Promise<string> {
   const script = 'echo hello >"$1" && read -r line <"$1" && echo "$line"';
   const words = [podDomain(categories), 'sh', '-c', script, 'sh', file];
@@ -73,7 +73,7 @@ async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
   t.deepEqual(await scene.unstage('v'), ok);
 }
 
-/** What the kernel has refused to the driver's domain since it was started. */
+/** The denials of the driver's domain since the boot of the machine. */
 async function denials(): Promise<readonly string[]> {
   const { stdout } = await execa('dmesg');
   return stdout
@@ -97,7 +97,7 @@ for (const kind of ['ext4', 'xfs', 'btrfs'] as const) {
         ['c1,c2', 'c3,c4'],
         ['c3,c4', 'c1,c2'],
       ] as const) {
-        // As the kubelet writes it.
+        // With quotes, as the kubelet passes it.
         t.deepEqual(await stage(scene, kind, [`context="${podContext(own)}"`]), ok);
         t.deepEqual(await scene.publish('v', kind), ok);
         const file = join(scene.targetOf('v'), 'file');
@@ -113,7 +113,7 @@ for (const kind of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
-test.serial('without a context a pod is refused what is on the volume', async (t) => {
+test.serial('without a context a pod cannot use the volume', async (t) => {
   await onEnforcing(t, async (scene) => {
     for (const answer of await scene.use('v')) t.deepEqual(answer, ok);
     const file = join(scene.targetOf('v'), 'file');

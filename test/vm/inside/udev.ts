@@ -1,4 +1,4 @@
-/** udev as a distribution runs it: the daemon and the rules of its packages, and the project's rule where a test installs it. */
+/** udev as a distribution runs it: its daemon, the rules of its packages, and the project's rule if a test installs it. */
 import { once } from 'node:events';
 import { copyFile, mkdir, readdir, readlink, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -9,7 +9,7 @@ const rulesDirectory = '/run/udev/rules.d';
 const rule = '10-loopcsi.rules';
 const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 
-/** Without systemd LVM's rule runs vgchange itself instead of `systemd-run vgchange`; everything else is the same. */
+/** Without systemd, LVM's rule runs `vgchange` instead of `systemd-run vgchange`; everything else is the same. */
 export async function startUdev(): Promise<{ stop(): Promise<void> }> {
   const daemon = execa('/usr/lib/systemd/systemd-udevd', {
     stdin: 'ignore',
@@ -31,13 +31,13 @@ export async function startUdev(): Promise<{ stop(): Promise<void> }> {
   };
 }
 
-/** Has udev look at every block device anew, as at boot and when its package is upgraded. */
+/** Makes udev process every block device again, as it does at boot and when its package is upgraded. */
 export async function triggerUdev(): Promise<void> {
   await execa('udevadm', ['trigger', '--action=add', '--subsystem-match=block', '--settle']);
   await settleUdev();
 }
 
-/** Returns when udev has nothing left to do. */
+/** Returns when udev has processed all events. */
 export async function settleUdev(): Promise<void> {
   await execa('udevadm', ['settle', '--timeout=120']);
 }
@@ -53,7 +53,7 @@ export async function removeRule(): Promise<void> {
   await execa('udevadm', ['control', '--reload']);
 }
 
-/** What udev found out about a device: names and values of its database. */
+/** The properties of a device in udev's database. */
 export async function propertiesOf(device: string): Promise<ReadonlyMap<string, string>> {
   const { stdout } = await execa('udevadm', ['info', '--query=property', device]);
   const rows = stdout.split('\n').map((line): [string, string] => {
@@ -63,7 +63,7 @@ export async function propertiesOf(device: string): Promise<ReadonlyMap<string, 
   return new Map(rows);
 }
 
-/** Links below /dev/disk that lead to the device. */
+/** The links below /dev/disk that point to the device. */
 export async function linksTo(device: string): Promise<readonly string[]> {
   const links: string[] = [];
   for (const directory of await readdir('/dev/disk')) {

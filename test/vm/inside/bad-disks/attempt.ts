@@ -23,7 +23,7 @@ export async function attempt(work: () => Promise<unknown>): Promise<Ended> {
   }
 }
 
-/** For the test's output. */
+/** A line for the test's output. */
 export function textOf({ code, message, ms }: Ended): string {
   return `${code} after ${(ms / 1000).toFixed(1)} s${message === '' ? '' : `: ${message}`}`;
 }

@@ -21,10 +21,10 @@ const grounds = {
 } as const;
 export type Ground = keyof typeof grounds;
 
-/** None of these is true of a volume whose disk fails, or of its pool. */
+/** Wrong statements about a volume whose disk fails, or about its pool. */
 export const wrongWords = /damaged|DATA_LOSS|is gone|does not exist|was truncated|no valid/;
 
-/** Said of a pool whose filesystem the kernel has stopped. */
+/** The message for a pool whose filesystem the kernel has stopped. */
 export const poolHasFailed =
   /pool 'bad': the filesystem of \S+ has failed or is read-only .*look at its disk and at the kernel's log.*unmount, check and mount it again/;
 
@@ -34,7 +34,7 @@ const capability = {
   mount: { fs_type: 'ext4' },
 } as const;
 
-/** Longer than the driver lets any call wait for a disk, so that each is answered by the driver. */
+/** Longer than any call of the driver waits for a disk, so that every call gets an answer from the driver. */
 const timeoutMs = 15 * 60_000;
 
 /** A driver with a pool, `bad`, on a disk that can fail, and a pool, `good`, on another disk. */
@@ -52,7 +52,7 @@ export class Bench {
     this.#ground = ground;
   }
 
-  /** Runs the scene, and fails when something is left after it: a mount, a loop device, a mapped device. */
+  /** Runs the scene, and fails if it leaves a mount, a loop device or a mapped device. */
   static async use(
     t: ExecutionContext,
     ground: Ground,
@@ -67,7 +67,7 @@ export class Bench {
       await scene(bench);
       t.deepEqual(await bench.#clear(), []);
     } catch (error) {
-      // Else what is left, which is looked at below, would be told in its place.
+      // Logged here, because a failure of the assertion below would replace this error.
       t.log(String(error));
       t.log((await bench.#driver?.log())?.split('\n').slice(-15).join('\n') ?? 'no driver');
       throw error;
@@ -107,7 +107,7 @@ export class Bench {
     await this.#startDriver();
   }
 
-  /** What `loopcsi` prints for these words. Throws when it ends with another exit code than 0 or `may`. */
+  /** Returns the output of the command `loopcsi`. Throws if its exit code is neither 0 nor `may`. */
   async command(words: readonly string[], may = 0): Promise<string> {
     const { endpoint = '' } = this.#driver ?? {};
     const { exitCode, stdout, stderr } = await runCommand(endpoint, ...words);
@@ -145,7 +145,7 @@ export class Bench {
     return snapshot?.snapshot_id ?? '';
   }
 
-  /** A file of a volume, or its directory. */
+  /** The path of a file of a volume, or of its directory. */
   placeOf(volume_id: string, file = ''): string {
     return join(this.poolPath, 'volumes', volume_id, file);
   }
@@ -182,17 +182,17 @@ export class Bench {
     await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, { timeoutMs });
   }
 
-  /** As a pod does: a write and fsync. */
+  /** Writes a file and calls fsync, as a pod does. */
   async write(volume_id: string): Promise<void> {
     await writeFile(this.#fileIn(volume_id), contentOf(volume_id), { flush: true });
   }
 
-  /** Writes the same bytes once more, into the same blocks, and fsync. */
+  /** Writes the same bytes into the same blocks again, and calls fsync. */
   async overwrite(volume_id: string): Promise<void> {
     await writeFile(this.#fileIn(volume_id), contentOf(volume_id), { flag: 'r+', flush: true });
   }
 
-  /** Throws when the file of `write` is not whole; a restored volume has that of its source. */
+  /** Throws if the file of `write` has changed; a restored volume has the file of its source. */
   async verify(volume_id: string, source = volume_id): Promise<void> {
     const found = await readFile(this.#fileIn(volume_id));
     if (!found.equals(contentOf(source))) throw new Error(`the file in ${volume_id} has changed`);
@@ -217,7 +217,7 @@ export class Bench {
     await this.controller.DeleteSnapshot({ snapshot_id }, { timeoutMs });
   }
 
-  /** Returns how long the life of a volume in the other pool takes, in milliseconds. */
+  /** Creates, stages, unstages and deletes a volume in the other pool; returns the duration in milliseconds. */
   async liveInGoodPool(name: string): Promise<number> {
     const startedAtMs = Date.now();
     const volume_id = await this.createInUse(name, 'good');
@@ -226,7 +226,7 @@ export class Bench {
     return Date.now() - startedAtMs;
   }
 
-  /** Every sign of trouble of a volume, and of the pools, as `STATUS REASON: MESSAGE`. */
+  /** All health signs of a volume and of the pools, as `STATUS REASON: MESSAGE`. */
   async health(volume_id: string): Promise<readonly string[]> {
     const { volume_health } = await this.node.NodeGetVolumeHealth({ volume_id }, { timeoutMs });
     const ofVolume = (volume_health?.health_statuses ?? []).map(
@@ -253,7 +253,7 @@ export class Bench {
     return (await execa('sh', ['-c', script, 'sh', trial], { reject: false })).exitCode !== 0;
   }
 
-  /** What the kernel says to that for the pool that is mounted. */
+  /** Remounts the pool's filesystem as writable; the kernel may refuse it. */
   async mountReadWrite(): Promise<'done' | 'refused'> {
     const options = ['--options', 'remount,rw'];
     const { exitCode } = await execa('mount', [...options, this.poolPath], { reject: false });
@@ -281,7 +281,7 @@ export class Bench {
         await execa('btrfs', ['check', this.disk.path]);
         return;
       case 'xfs':
-      // It is checked by its mount, which replays the log.
+      // XFS is checked by its mount, which replays the log.
     }
   }
 
@@ -322,7 +322,7 @@ export class Bench {
 
 const contentOf = (volume_id: string): Buffer => Buffer.alloc(512 * 1024, `of ${volume_id} `);
 
-/** Repeats a call as its caller does, until it succeeds. */
+/** Repeats a call, as its caller would, until it succeeds. */
 export async function untilDone(what: string, work: () => Promise<unknown>): Promise<void> {
   let last = '';
   try {

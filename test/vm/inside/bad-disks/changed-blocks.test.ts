@@ -1,4 +1,4 @@
-/** A disk answers other bytes than were written. Only btrfs has checksums of data, and answers EIO instead of them. */
+/** A disk returns other bytes than were written. Only btrfs has checksums of data, and fails such a read with EIO. */
 import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { execa } from 'execa';
@@ -8,7 +8,7 @@ import { Bench, untilDone, wrongWords } from './bench.ts';
 const blockBytes = 4096;
 
 test.serial(
-  'btrfs: an image whose first block fails its checksum is no damage, and is whole when the block is',
+  'btrfs: an image whose first block fails its checksum is not called damaged, and is intact once the block is',
   async (t) => {
     await Bench.use(t, 'btrfs', async (bench) => {
       const well = await bench.createInUse('well');
@@ -40,9 +40,9 @@ test.serial(
   },
 );
 
-/** Where the disk has the first block of a file of a btrfs, counted in blocks: its map has addresses of the filesystem's own. */
+/** The number of the block on the disk that has the first block of a file: FIEMAP of btrfs has logical addresses only. */
 async function firstBlockOf(file: string, disk: string): Promise<number> {
-  // What is asked below is found on the disk, where the log of fsyncs is no part of it.
+  // btrfs-map-logical reads the disk without the log tree, so the transaction is committed first.
   await execa('sync', ['--file-system', file]);
   const map = await execa('filefrag', ['-s', '-v', `-b${blockBytes}`, file]);
   const address = /^\s*0:\s*0\.\.\s*\d+:\s*(\d+)\.\./m.exec(map.stdout)?.[1];

@@ -5,9 +5,9 @@ import { until } from '../../../helpers/until.ts';
 import { attempt, type Ended, textOf } from './attempt.ts';
 import { Bench, poolHasFailed, untilDone, wrongWords } from './bench.ts';
 
-/** How long calls are repeated after the driver has noticed: the pool is opened again every five seconds meanwhile. */
+/** How long calls are repeated after the driver has noticed. Meanwhile it tries to open the pool every five seconds. */
 const refusedMs = 30_000;
-/** A refused call waits for no disk, so it takes far less than the 60 s of a call that waits. */
+/** A refused call does not wait for the disk, so it takes far less than the 60 s of a waiting call. */
 const atOnceMs = 10_000;
 
 for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {

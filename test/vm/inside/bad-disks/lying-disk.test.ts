@@ -13,16 +13,16 @@ for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
         const kept = await bench.createInUse('kept');
         const deleted = await bench.create('deleted');
         await bench.unstage(kept);
-        // The kernel's own late writes of the filesystem belong to the time before.
+        // The filesystem's pending writes must reach the disk before it loses writes.
         await execa('sync', ['--file-system', bench.poolPath]);
 
         await bench.disk.dropWrites();
         const lost = await bench.create('lost');
         await bench.delete(deleted);
-        // The disk tells nobody, and the records are in the page cache.
+        // Nothing shows the loss yet, since the records are in the page cache.
         t.deepEqual(await bench.health(lost), []);
 
-        // As after a power cut of the disk: the caches are dropped, and the disk has what was written before.
+        // As after a power cut: the caches are dropped, and the disk has only the earlier writes.
         await execa('umount', ['--lazy', bench.poolPath]);
         await until('the driver and the kernel have closed the disk', () => bench.disk.isClosed());
         await bench.disk.recover();
@@ -35,7 +35,7 @@ for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
         t.log(`stage of the lost volume: ${textOf(stage)}`);
         t.is(stage.code, 'NOT_FOUND');
         t.notRegex(stage.message, /damaged/);
-        // Also a deletion was lost.
+        // The deletion was lost too, so the volume exists again.
         await bench.stage(deleted);
         t.notRegex((await bench.health(deleted)).join('\n'), wrongWords);
         await bench.delete(lost);

@@ -7,14 +7,14 @@ interface Extent {
   readonly sectors: number;
 }
 
-/** A disk of the machine below the device mapper. It fails, loses writes or hangs when told to, until `recover`. */
+/** A device-mapper device on a disk of the machine. On request it fails, loses writes or hangs, until `recover`. */
 export class MappedDisk {
   readonly #name: string;
   readonly #disk: string;
   readonly #sectors: number;
   /** A device whose reads and writes all fail. */
   #broken = '';
-  /** The mapped device. Its name below /dev/mapper would be made by udev, which does not run. */
+  /** The mapped device. It has no name below /dev/mapper, since udev does not run. */
   path = '';
 
   private constructor(name: string, disk: { readonly path: string; readonly sectors: number }) {
@@ -48,25 +48,25 @@ export class MappedDisk {
     await this.#switchTo(this.#whole);
   }
 
-  /** Every read ends with EIO; every write is done. The page cache is dropped first, so that reads do reach the disk. */
+  /** Every read fails with EIO; every write succeeds. The page cache is dropped first, so that reads reach the disk. */
   async failReads(): Promise<void> {
     await this.dropCaches();
     await this.#switchTo(`0 ${this.#sectors} delay ${this.#broken} 0 0 ${this.#disk} 0 0`);
   }
 
-  /** Every write ends with EIO; every read is answered. */
+  /** Every write fails with EIO; every read succeeds. */
   async failWrites(): Promise<void> {
     await this.#switchTo(`0 ${this.#sectors} flakey ${this.#disk} 0 0 3600 1 error_writes`);
   }
 
-  /** Reads and writes all end with EIO. */
+  /** All reads and writes fail with EIO. */
   async fail(): Promise<void> {
     await this.#switchTo(`0 ${this.#sectors} error`);
   }
 
   /**
-   * Reads and writes end with EIO in the blocks that hold the data of these files or directories, of an image in one of its blocks
-   * alone, and work elsewhere.
+   * Reads and writes fail with EIO in the blocks that have the data of these files or directories, or in one block of an image, and
+   * succeed elsewhere.
    */
   async failDataOf(...files: readonly Place[]): Promise<void> {
     const bad: Extent[] = [];
@@ -92,12 +92,12 @@ export class MappedDisk {
     await this.#switchTo(`0 ${this.#sectors} flakey ${this.#disk} 0 0 3600 1 drop_writes`);
   }
 
-  /** Every read and write takes so long. */
+  /** Delays every read and write. */
   async delay(ms: number): Promise<void> {
     await this.#switchTo(`0 ${this.#sectors} delay ${this.#disk} 0 ${ms}`);
   }
 
-  /** Nothing is answered until `recover`. */
+  /** No read or write completes until `recover`. */
   async hang(): Promise<void> {
     await dmsetup(['suspend', '--noflush', '--nolockfs', this.#name]);
   }
@@ -113,7 +113,7 @@ export class MappedDisk {
     await dmsetup(['remove', '--retry', `${this.#name}-broken`]);
   }
 
-  /** The kernel keeps the buffers of metadata that were used last out of reach of drop_caches: flushing them is a call of its own. */
+  /** drop_caches keeps recently used metadata buffers; `blockdev --flushbufs` drops them too. */
   async dropCaches(): Promise<void> {
     const script = 'sync; echo 3 >/proc/sys/vm/drop_caches; blockdev --flushbufs "$1"';
     await execa('sh', ['-c', script, 'sh', this.path]);
@@ -129,7 +129,7 @@ export class MappedDisk {
   }
 }
 
-/** A block of metadata stays in memory as long as the journal has it; freezing writes all of it to its place. */
+/** Metadata stays in memory while the journal has it; a freeze checkpoints the journal. */
 async function emptyJournal(directory: string): Promise<void> {
   await execa('fsfreeze', ['--freeze', directory]);
   await execa('fsfreeze', ['--unfreeze', directory]);
@@ -138,7 +138,7 @@ async function emptyJournal(directory: string): Promise<void> {
 /** A block of 4 KiB. */
 const blockSectors = 8;
 
-/** A file or directory, or one block of an image alone. */
+/** A file or directory, or only one block of an image. */
 type Place = string | { readonly path: string; readonly block: 'first' | 'last' };
 
 const pathOf = (place: Place): string => (typeof place === 'string' ? place : place.path);
@@ -155,7 +155,7 @@ async function extentsIn(place: Place): Promise<readonly Extent[]> {
 
 /** The extents of a file on its disk in sectors, in the order of the file. */
 async function extentsOf(file: string): Promise<readonly Extent[]> {
-  // A block of filefrag is a sector here: "0: 0.. 7: 34816.. 34823: 8: ...".
+  // With -b512 filefrag counts in sectors: "0: 0.. 7: 34816.. 34823: 8: ...".
   const { stdout } = await execa('filefrag', ['-s', '-v', '-b512', file]);
   const found = stdout.matchAll(/^\s*\d+:\s*\d+\.\.\s*\d+:\s*(\d+)\.\.\s*\d+:\s*(\d+):/gm);
   return [...found].map(([, start, sectors]) => ({

@@ -1,10 +1,10 @@
-/** The blocks of one volume cannot be read or written any more; the rest of its pool's disk works. */
+/** The blocks of one volume can no longer be read or written; the rest of its pool's disk works. */
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
 import { Bench, untilDone, wrongWords } from './bench.ts';
 
 test.serial(
-  'ext4: a volume whose own blocks fail is told apart from its pool, and is whole afterwards',
+  'ext4: when only the blocks of one volume fail, its pool still works, and the volume is intact afterwards',
   async (t) => {
     await Bench.use(t, 'ext4', async (bench) => {
       const volume = await bench.createInUse('v');

@@ -8,9 +8,9 @@ interface Scene {
   readonly ground: Ground;
   readonly fault: 'failReads' | 'failWrites';
   readonly operation: 'create' | 'stage';
-  /** Of the call itself. It is UNAVAILABLE when the pool's filesystem was stopped before, or was seen to have failed. */
+  /** The code of the call. It may also be UNAVAILABLE, if the pool's filesystem was already stopped or known to have failed. */
   readonly code: string;
-  /** Whether the kernel stops the pool's filesystem. Undefined: only when it writes metadata during the fault. */
+  /** Whether the kernel stops the pool's filesystem. Undefined: it does so only if it writes metadata during the fault. */
   readonly stops?: boolean;
 }
 
@@ -53,7 +53,7 @@ for (const { ground, fault, operation, code, stops } of scenes) {
         t.log(`the kernel has ${isStopped ? '' : 'not '}stopped the pool's filesystem`);
         if (stops !== undefined) t.is(isStopped, stops);
         if (isStopped) {
-          await until('health tells that the pool is stopped', async () => {
+          await until('health reports that the pool is stopped', async () => {
             return poolHasFailed.test((await bench.health(idle)).join('\n'));
           });
           const refused = await attempt(repeat);

@@ -1,4 +1,4 @@
-/** A pool's disk does not answer, or takes a minute for each answer. Then it works as before. */
+/** A pool's disk does not answer, or takes a minute for each request. Then it works as before. */
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
@@ -8,7 +8,7 @@ interface Scene {
   readonly ground: Ground;
   readonly what: string;
   readonly silence: (bench: Bench) => Promise<void>;
-  /** What waits for the disk. A create alone waits in an fsync, about which its caller is told after ten minutes only. */
+  /** The calls that wait for the disk. A single create waits in an fsync, so its caller gets an answer only after ten minutes. */
   readonly waits: readonly ('create' | 'expand' | 'delete')[];
 }
 
@@ -33,14 +33,14 @@ const scenes: readonly Scene[] = [
   },
 ];
 
-/** Nobody waits for the disk, for which a call waits 60 s. */
+/** Less than the 60 s that a call waits for the disk. */
 const withoutWaitingMs = 45_000;
 const tellsOfTheHang = /has not returned for \d+ s; .*look at its disk|does not answer/;
 const noticedWithinMs = 240_000;
 
 for (const { ground, what, silence, waits } of scenes) {
   test.serial(
-    `${ground}: while a disk ${what} its pool alone waits, and goes on when the disk does`,
+    `${ground}: while a disk ${what} only its pool waits, and it continues when the disk does`,
     async (t) => {
       await Bench.use(t, ground, async (bench) => {
         const used = await bench.createInUse('used');

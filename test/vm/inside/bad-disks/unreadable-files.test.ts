@@ -1,11 +1,11 @@
-/** The disk of a pool cannot read one thing of a volume, and works elsewhere. */
+/** The disk of a pool cannot read one file or directory of a volume, and works elsewhere. */
 import test, { type ExecutionContext } from 'ava';
 import { attempt, type Ended, textOf } from './attempt.ts';
 import { Bench, untilDone, wrongWords } from './bench.ts';
 
 const ground = 'ext4 that continues after errors';
 
-/** INTERNAL, with the id of what cannot be read and what to look at; nothing is called damaged. */
+/** Asserts INTERNAL with the id of the unreadable object and the advice to look at the disk, without a word of damage. */
 function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: string; end: Ended }) {
   t.log(`${what}: ${textOf(end)}`);
   t.is(end.code, 'INTERNAL', what);
@@ -14,7 +14,7 @@ function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: stri
   t.notRegex(end.message, wrongWords, what);
 }
 
-/** One of its signs is like that, and none has a wrong word. */
+/** Asserts that one health sign matches, and that none has a wrong statement. */
 async function assertSign(
   t: ExecutionContext,
   bench: Bench,
@@ -29,7 +29,7 @@ async function assertSign(
   t.notRegex(signs.join('\n'), wrongWords);
 }
 
-/** What does not need the blocks that fail: the pool's other volumes, its lists and its room. */
+/** Asserts that everything that does not need the failed blocks works: the pool's other volumes, its lists and its capacity. */
 async function assertOthersWork(t: ExecutionContext, bench: Bench, well: string) {
   await bench.overwrite(well);
   await bench.verify(well);
@@ -48,7 +48,7 @@ async function assertOthersWork(t: ExecutionContext, bench: Bench, well: string)
 }
 
 test.serial(
-  'ext4: a directory, a superblock or a snapshot that the disk cannot read fails calls of its volume alone',
+  'ext4: an unreadable directory, superblock or snapshot fails only the calls of its own volume',
   async (t) => {
     await Bench.use(t, ground, async (bench) => {
       const well = await bench.createInUse('well');
@@ -91,7 +91,7 @@ test.serial(
 );
 
 test.serial(
-  'ext4: a record or notes that the disk cannot read when the driver starts keep no pod from its end, and are used when they can be read',
+  'ext4: a record or notes that are unreadable when the driver starts prevent no pod from ending, and are used once they can be read',
   async (t) => {
     await Bench.use(t, ground, async (bench) => {
       const well = await bench.createInUse('well');
