@@ -13,7 +13,7 @@ import { bootShell } from './machine/boot.ts';
 import { makeMachine } from './machine/make.ts';
 import { makePayload } from './machine/payload.ts';
 import { findPrograms } from './machine/programs.ts';
-import { defaultMemoryMiB, type Ground, runSuite } from './run-suite.ts';
+import { defaultMemoryMiB, type RunContext, runSuite } from './run-suite.ts';
 
 const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);
 
@@ -27,9 +27,9 @@ function interruptions(): AbortSignal {
 }
 
 /** Makes the files that every boot needs, in a directory that is removed afterwards. */
-async function withGround(
+async function withMachine(
   kind: MachineKind,
-  work: (ground: Ground) => Promise<void>,
+  work: (context: RunContext) => Promise<void>,
 ): Promise<void> {
   await requirePrograms(kind.architecture);
   const signal = interruptions();
@@ -54,12 +54,12 @@ async function runSuites(wish: Extract<Wish, { kind: 'suites' }>): Promise<void>
     (suite) => suite.name.includes(only) && (!isSample || isInSample(suite)),
   );
   if (suites.length === 0) throw new Error(`no suite has '${only}' in its name: see --list`);
-  await withGround(machine, async (ground) => {
+  await withMachine(machine, async (context) => {
     let total: Counts = noTests;
     for (const suite of suites) {
       const startedAtMs = Date.now();
       console.log(`\n== ${suite.name} (${machineName(machine)})`);
-      const counts = await runSuite(suite, ground, { isSample });
+      const counts = await runSuite(suite, context, { isSample });
       console.log(`== ${suite.name}: ${formatCounts(counts)} in ${secondsSince(startedAtMs)} s`);
       total = addCounts(total, counts);
     }
@@ -80,8 +80,8 @@ async function fulfil(wish: Wish): Promise<void> {
     case 'list':
       return listSuites();
     case 'shell':
-      return withGround(wish.machine, async (ground) =>
-        bootShell({ ...ground, disks: [], memoryMiB: defaultMemoryMiB, kernelArguments: [] }),
+      return withMachine(wish.machine, async (context) =>
+        bootShell({ ...context, disks: [], memoryMiB: defaultMemoryMiB, kernelArguments: [] }),
       );
     case 'suites':
       return runSuites(wish);

@@ -9,7 +9,7 @@ import type { MachineFiles } from './machine/make.ts';
 import { Report } from './report.ts';
 import type { Bench, Inside, Suite } from './suite.ts';
 
-export interface Ground {
+export interface RunContext {
   readonly machine: MachineFiles;
   readonly payload: string;
   /** The directories of suites are made in it. */
@@ -25,19 +25,19 @@ export const defaultMemoryMiB = 3072;
 
 export async function runSuite(
   suite: Suite,
-  ground: Ground,
+  context: RunContext,
   options: { readonly isSample: boolean },
 ): Promise<Counts> {
-  const report = new Report(ground.print);
-  const directory = await mkdtemp(join(ground.directory, 'suite-'));
+  const report = new Report(context.print);
+  const directory = await mkdtemp(join(context.directory, 'suite-'));
   const overtime = AbortSignal.timeout(suite.minutes * 60_000);
-  const signal = AbortSignal.any([ground.signal, overtime]);
+  const signal = AbortSignal.any([context.signal, overtime]);
   const boots: Boot[] = [];
   try {
     await makeDisks(suite, directory);
-    await follow(suite, benchOf(suite, { ...options, ground, directory, signal, report, boots }));
+    await follow(suite, benchOf(suite, { ...options, context, directory, signal, report, boots }));
   } catch (error) {
-    ground.signal.throwIfAborted();
+    context.signal.throwIfAborted();
     report.failed(
       suite.name,
       overtime.aborted ? `it takes longer than ${suite.minutes} minutes` : textOf(error),
@@ -65,8 +65,8 @@ async function makeDisks(suite: Suite, directory: string): Promise<void> {
   }
 }
 
-interface BenchGround {
-  readonly ground: Ground;
+interface BenchContext {
+  readonly context: RunContext;
   readonly directory: string;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -75,8 +75,8 @@ interface BenchGround {
   readonly boots: Boot[];
 }
 
-function benchOf(suite: Suite, benchGround: BenchGround): Bench {
-  const { ground, directory, signal, report, isSample, boots } = benchGround;
+function benchOf(suite: Suite, benchContext: BenchContext): Bench {
+  const { context, directory, signal, report, isSample, boots } = benchContext;
   const bootDirectory = join(directory, 'boot');
   const imageOf = (name: string): string => join(directory, `${name}.img`);
   return {
@@ -96,7 +96,7 @@ function benchOf(suite: Suite, benchGround: BenchGround): Bench {
       }));
       const boot = await bootJob(
         {
-          ...ground,
+          ...context,
           disks,
           memoryMiB: suite.memoryMiB ?? defaultMemoryMiB,
           kernelArguments: suite.kernelArguments ?? [],
@@ -127,13 +127,13 @@ function requireGoodEnd(end: End, { report }: Bench): void {
   switch (end.kind) {
     case 'job-ended':
       report.line(`# the machine was up for ${Math.round(end.seconds)} s`);
-      if (end.exitCode !== 0) tellConsole(end.console, report);
+      if (end.exitCode !== 0) reportConsole(end.console, report);
       if (judge(report.counts, end.exitCode).failed > report.counts.failed) {
         throw new Error(`the job ended with ${end.exitCode}`);
       }
       return;
     case 'crashed':
-      tellConsole(end.console, report);
+      reportConsole(end.console, report);
       throw new Error(`the kernel of the machine crashed: ${end.line}`);
     case 'power-cut':
       throw new Error('the power was cut');
@@ -147,7 +147,7 @@ function requireGoodEnd(end: End, { report }: Bench): void {
 }
 
 /** The kernel log may show why a test failed. */
-function tellConsole(text: string, report: Report): void {
+function reportConsole(text: string, report: Report): void {
   for (const line of text.split('\n')) report.line(`# console: ${line.trimEnd()}`);
 }
 

@@ -55,7 +55,7 @@ async function stagedSmall(world: World, sizeBytes = smallBytes): Promise<void> 
 async function startWriter(world: World, directory: string): Promise<RingWriter> {
   const writer = new RingWriter(join(directory, 'ring'), ringChunks);
   world.undoLater(() => writer.stop());
-  await writer.goesOn(2);
+  await writer.waitForWrites(2);
   return writer;
 }
 
@@ -98,15 +98,15 @@ function grownUnderWriter(): Operation {
         return await calls.nodeExpand(world, 'v', grownBytes);
       } finally {
         // The writer must also make progress while no driver runs.
-        await writer?.goesOn(2);
+        await writer?.waitForWrites(2);
       }
     },
     check: async (world) => {
-      await writer?.goesOn(ringChunks);
+      await writer?.waitForWrites(ringChunks);
       await requireGrown(target(world), grownBytes);
       await fillBeyondOldSize(target(world));
       await writer?.stop();
-      await writer?.requireWhole();
+      await writer?.requireIntact();
       await requireClean(world);
     },
   };
@@ -121,7 +121,7 @@ function grownOffline(): Operation {
     prepare: async (world) => {
       await stagedSmall(world);
       writer = await startWriter(world, await world.stagingPathOf('v'));
-      await writer.goesOn(ringChunks);
+      await writer.waitForWrites(ringChunks);
       await writer.stop();
     },
     call: (world) => calls.nodeExpand(world, 'v', grownBytes),
@@ -129,7 +129,7 @@ function grownOffline(): Operation {
       const staging = await world.stagingPathOf('v');
       await requireGrown(staging, grownBytes);
       await fillBeyondOldSize(staging);
-      await writer?.requireWhole();
+      await writer?.requireIntact();
       await requireClean(world);
     },
   };
@@ -175,9 +175,9 @@ test.serial('ext4 grows under a writer: killed while the kernel resizes it', asy
   };
   const finish = async (writer: RingWriter): Promise<void> => {
     await requireGrown(target, large);
-    await writer.goesOn(ringChunks);
+    await writer.waitForWrites(ringChunks);
     await writer.stop();
-    t.true((await writer.requireWhole()) >= ringChunks - 1);
+    t.true((await writer.requireIntact()) >= ringChunks - 1);
     await requireClean(world);
     await world.clear();
     await settled(placeOf(world));
@@ -200,7 +200,7 @@ test.serial('ext4 grows under a writer: killed while the kernel resizes it', asy
     const { blocks, bsize } = await statfs(target, { bigint: true });
     const mounted = `${(blocks * bsize) / MiB} MiB`;
     t.log(`killed after ${part} of ${Math.round(wholeMs)} ms: ${answer}, ${mounted}`);
-    await writer.goesOn(2);
+    await writer.waitForWrites(2);
     await world.restart();
     await calls.nodeExpand(world, 'v', large);
     await finish(writer);
@@ -241,9 +241,9 @@ test.serial(
     const writer = await startWriter(world, target);
     const error = await t.throwsAsync(calls.nodeExpand(world, 'v', grownBytes));
     t.is((error as { code?: unknown } | undefined)?.code, status.FAILED_PRECONDITION);
-    await writer.goesOn(ringChunks);
+    await writer.waitForWrites(ringChunks);
     await writer.stop();
-    await writer.requireWhole();
+    await writer.requireIntact();
     await calls.unpublish(world, 'v');
     await calls.unstage(world, 'v');
     await calls.stage(world, 'v', 'ext4');

@@ -84,7 +84,7 @@ async function hostBtrfs(): Promise<string> {
 }
 
 /** Asserts that the host uses its own group and filesystems, and has not acted on the volume's content. */
-async function isLeftAlone(t: ExecutionContext, device: string, when: string): Promise<void> {
+async function assertLeftAlone(t: ExecutionContext, device: string, when: string): Promise<void> {
   await udev.settleUdev();
   t.deepEqual(await mappedDevices(), hostDevices, `${when}: mapped devices`);
   t.deepEqual(await arrays(), [], `${when}: arrays`);
@@ -151,12 +151,12 @@ for (const name of contents) {
       t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
       const first = await takeInUse(t, scene);
       await writeContent(scene, name);
-      await isLeftAlone(t, first, 'after the write');
+      await assertLeftAlone(t, first, 'after the write');
       await endUse(t, scene);
       const second = await takeInUse(t, scene);
-      await isLeftAlone(t, second, 'after it was attached again');
+      await assertLeftAlone(t, second, 'after it was attached again');
       await udev.triggerUdev();
-      await isLeftAlone(t, second, 'after udev has processed every device again');
+      await assertLeftAlone(t, second, 'after udev has processed every device again');
       await endUse(t, scene);
       t.deepEqual(await scene.delete('v'), ok);
     });
@@ -178,7 +178,7 @@ test.serial(
       t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
       const device = await takeInUse(t, scene);
       await content.makeExt4(scene.targetOf('v'), volumeUuid);
-      await isLeftAlone(t, device, 'when it was written');
+      await assertLeftAlone(t, device, 'when it was written');
       const known = await readdir('/dev/disk/by-uuid');
       t.false(known.includes(volumeUuid), 'neither of them has a link');
       await scene.write('m', 'still here');
@@ -191,7 +191,7 @@ test.serial(
 );
 
 /** Asserts that unstage is refused while the host uses the device, and succeeds after `release`. */
-async function isHeldUntil(
+async function assertInUseUntil(
   t: ExecutionContext,
   scene: Scene,
   holder: string,
@@ -217,7 +217,7 @@ test.serial(
       t.deepEqual(await mappedDevices(), [`${content.foreignGroup}-data`, ...hostDevices]);
       const [holder = ''] = await holdersOf(device);
       t.regex(holder, /^dm-\d+$/);
-      await isHeldUntil(t, scene, `${holder} (${content.foreignGroup}-data)`, () =>
+      await assertInUseUntil(t, scene, `${holder} (${content.foreignGroup}-data)`, () =>
         execa('vgchange', ['-an', content.foreignGroup]),
       );
     });
@@ -231,7 +231,7 @@ for (const name of ['one of two members of an md array', 'an md array'] as const
       const device = await takeInUse(t, scene);
       const [holder = ''] = await holdersOf(device);
       t.regex(holder, /^md\d+$/);
-      await isHeldUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+      await assertInUseUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
     });
   });
 }
@@ -308,7 +308,7 @@ const filterOfDocs = 'devices { global_filter = [ "r|^/dev/loop|" ] }';
 test.serial("LVM's commands do not consult udev: they need the filter in the docs", async (t) => {
   await withContent(t, "a volume group with the name of the host's", async (scene) => {
     const device = await takeInUse(t, scene);
-    await isLeftAlone(t, device, 'with the rule');
+    await assertLeftAlone(t, device, 'with the rule');
     const volume = `${content.hostGroup}/data`;
     const filter = ['--config', filterOfDocs];
     const tags = async (): Promise<string> => {
@@ -343,6 +343,6 @@ test.serial("md's scan does not consult udev: it needs one of the lines in the d
     await scan('DEVICE partitions');
     const [holder = ''] = await holdersOf(device);
     t.regex(holder, /^md\d+$/);
-    await isHeldUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+    await assertInUseUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
   });
 });

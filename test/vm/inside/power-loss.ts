@@ -21,7 +21,7 @@ const firstSteps = 12;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** Prints one test point. */
-function tell(name: string, broken: readonly string[]): void {
+function reportPoint(name: string, broken: readonly string[]): void {
   say(`${broken.length === 0 ? 'ok' : 'not ok'} - ${name}`);
   for (const problem of broken) say(`#   ${problem.replaceAll('\n', '\n#   ')}`);
   if (broken.length > 0) process.exitCode = 1;
@@ -47,10 +47,10 @@ async function brokenPool(device: string, type: PoolFilesystem): Promise<readonl
 async function work(world: World, seed: number, journalPath: string): Promise<never> {
   const load = new Load(world, makeRandom(seed), { journal: await FactJournal.make(journalPath) });
   void load.run(workers);
-  for (let isTold = false; ; await delay(20)) {
+  for (let isAnnounced = false; ; await delay(20)) {
     if (load.unexplained.length > 0) throw new Error(load.unexplained.join('\n'));
-    if (isTold || load.done < firstSteps) continue;
-    isTold = true;
+    if (isAnnounced || load.done < firstSteps) continue;
+    isAnnounced = true;
     say(workingLine);
   }
 }
@@ -63,17 +63,17 @@ async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promis
   await execa('mount', ['/dev/vm/journal', '/run/journal']);
   const journalPath = `/run/journal/${type}`;
   const facts = await certainFacts(journalPath);
-  tell(`the ${type} of the pool is clean`, await brokenPool(device, type));
+  reportPoint(`the ${type} of the pool is clean`, await brokenPool(device, type));
   const world = await World.make({
     ground: type,
     isPlain: true,
     layGround: poolOn(device),
   });
   const what = `${facts.length} volumes of a pool on ${type} are as they were acknowledged`;
-  tell(what, await brokenAfterPower(world, facts));
-  tell(`the pool on ${type} can be emptied`, await leftAfterAll(world));
+  reportPoint(what, await brokenAfterPower(world, facts));
+  reportPoint(`the pool on ${type} can be emptied`, await leftAfterAll(world));
   if (isWork) await work(world, seed, journalPath);
-  tell(`nothing is left mounted or attached on ${type}`, await world.end());
+  reportPoint(`nothing is left mounted or attached on ${type}`, await world.end());
 }
 
 const [type = '', seed = '', what = ''] = process.argv.slice(2);

@@ -35,7 +35,7 @@ export class RingWriter {
   }
 
   /** Waits until so many more writes were acknowledged. */
-  async goesOn(writes: number): Promise<void> {
+  async waitForWrites(writes: number): Promise<void> {
     const wanted = this.#last + writes;
     await until(`${this.#file} was written ${writes} times more`, () => {
       this.#requireRuns();
@@ -55,7 +55,7 @@ export class RingWriter {
   }
 
   /** Call it after `stop`. Throws unless every chunk has its last acknowledged content. Returns the number of chunks checked. */
-  async requireWhole(): Promise<number> {
+  async requireIntact(): Promise<number> {
     const handle = await open(this.#file);
     const found = Buffer.alloc(chunkBytes);
     // The write that was interrupted was not acknowledged, and its chunk may have parts of both writes, so it is not checked.

@@ -53,23 +53,23 @@ async function brokenOn(
   expected: Expected,
   { all }: CheckOptions,
 ): Promise<readonly string[]> {
-  const told = (when: string, problems: readonly string[]) =>
+  const prefixed = (when: string, problems: readonly string[]) =>
     problems.map((problem) => `${when}: ${problem}`);
-  const problems = [...told('before the start', await brokenInvariants(pool, 'killed'))];
+  const problems = [...prefixed('before the start', await brokenInvariants(pool, 'killed'))];
   const opened = await pool.open();
   try {
     const unready = await opened.volumes.findUnready(call());
     if (unready !== undefined) return [...problems, `the driver does not serve: ${unready}`];
     await settled(pool);
-    problems.push(...told('after the start', await brokenInvariants(pool, 'settled')));
-    const looker = new Looker(pool, opened.volumes);
-    problems.push(...(await looker.brokenFacts(expected)));
-    problems.push(...(await looker.brokenTexts(expected, all)));
+    problems.push(...prefixed('after the start', await brokenInvariants(pool, 'settled')));
+    const checker = new StateChecker(pool, opened.volumes);
+    problems.push(...(await checker.brokenFacts(expected)));
+    problems.push(...(await checker.brokenTexts(expected, all)));
     if (all) {
-      problems.push(...told('checkers', await damagedImages(pool)));
-      await looker.deleteAll(expected);
+      problems.push(...prefixed('checkers', await damagedImages(pool)));
+      await checker.deleteAll(expected);
       await settled(pool);
-      problems.push(...told('after all was deleted', await brokenInvariants(pool, 'empty')));
+      problems.push(...prefixed('after all was deleted', await brokenInvariants(pool, 'empty')));
     }
   } finally {
     await opened.close(5_000);
@@ -78,7 +78,7 @@ async function brokenOn(
 }
 
 /** Compares the expected content with the answers of the driver and with the content of volumes. */
-class Looker {
+class StateChecker {
   readonly #pool: ReopenedPool;
   readonly #volumes: Volumes;
 

@@ -12,14 +12,14 @@ import { until } from '../../../helpers/until.ts';
 import { attempt } from './attempt.ts';
 import { MappedDisk } from './mapped-disk.ts';
 
-/** The filesystem of the pool on the bad disk. */
-const grounds = {
+/** The filesystems of the pool on the bad disk, with their mount options. */
+const poolTypes = {
   ext4: { fsType: 'ext4', mountOptions: 'errors=remount-ro' },
   'ext4 that continues after errors': { fsType: 'ext4', mountOptions: 'errors=continue' },
   XFS: { fsType: 'xfs', mountOptions: 'defaults' },
   btrfs: { fsType: 'btrfs', mountOptions: 'defaults' },
 } as const;
-export type Ground = keyof typeof grounds;
+export type PoolType = keyof typeof poolTypes;
 
 /** Wrong statements about a volume whose disk fails, or about its pool. */
 export const wrongWords = /damaged|DATA_LOSS|is gone|does not exist|was truncated|no valid/;
@@ -41,27 +41,27 @@ const timeoutMs = 15 * 60_000;
 export class Bench {
   readonly directory: string;
   readonly disk: MappedDisk;
-  readonly #ground: Ground;
+  readonly #poolType: PoolType;
   #driver: DriverProcess | undefined;
   controller!: Client<'csi.v1.Controller'>;
   node!: Client<'csi.v1.Node'>;
 
-  private constructor(directory: string, disk: MappedDisk, ground: Ground) {
+  private constructor(directory: string, disk: MappedDisk, poolType: PoolType) {
     this.directory = directory;
     this.disk = disk;
-    this.#ground = ground;
+    this.#poolType = poolType;
   }
 
   /** Runs the scene, and fails if it leaves a mount, a loop device or a mapped device. */
   static async use(
     t: ExecutionContext,
-    ground: Ground,
+    poolType: PoolType,
     scene: (bench: Bench) => Promise<void>,
   ): Promise<void> {
     t.timeout(20 * 60_000);
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bad-disk-'));
     const disk = await MappedDisk.make('bad', '/dev/vm/bad');
-    const bench = new Bench(directory, disk, ground);
+    const bench = new Bench(directory, disk, poolType);
     try {
       await bench.#start();
       await scene(bench);
@@ -78,7 +78,7 @@ export class Bench {
 
   async #start(): Promise<void> {
     for (const name of ['pool', 'good', 'staging']) await mkdir(join(this.directory, name));
-    const { fsType } = grounds[this.#ground];
+    const { fsType } = poolTypes[this.#poolType];
     const overwrite = fsType === 'ext4' ? '-F' : '-f';
     await execa(`mkfs.${fsType}`, ['-q', overwrite, this.disk.path]);
     await this.mountPool();
@@ -120,7 +120,7 @@ export class Bench {
   }
 
   async mountPool(): Promise<void> {
-    const { fsType, mountOptions } = grounds[this.#ground];
+    const { fsType, mountOptions } = poolTypes[this.#poolType];
     await execa('mount', ['-t', fsType, '-o', mountOptions, this.disk.path, this.poolPath]);
   }
 
@@ -146,12 +146,12 @@ export class Bench {
   }
 
   /** The path of a file of a volume, or of its directory. */
-  placeOf(volume_id: string, file = ''): string {
+  pathOf(volume_id: string, file = ''): string {
     return join(this.poolPath, 'volumes', volume_id, file);
   }
 
   imageOf(volume_id: string): string {
-    return this.placeOf(volume_id, 'disk.img');
+    return this.pathOf(volume_id, 'disk.img');
   }
 
   imageOfSnapshot(snapshot_id: string): string {
@@ -270,7 +270,7 @@ export class Bench {
   }
 
   async #checkPool(): Promise<void> {
-    switch (grounds[this.#ground].fsType) {
+    switch (poolTypes[this.#poolType].fsType) {
       case 'ext4': {
         const { exitCode } = await execa('e2fsck', ['-f', '-p', this.disk.path], { reject: false });
         if (exitCode === undefined || exitCode > 1)

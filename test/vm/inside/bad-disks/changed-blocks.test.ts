@@ -47,28 +47,28 @@ async function firstBlockOf(file: string, disk: string): Promise<number> {
   const map = await execa('filefrag', ['-s', '-v', `-b${blockBytes}`, file]);
   const address = /^\s*0:\s*0\.\.\s*\d+:\s*(\d+)\.\./m.exec(map.stdout)?.[1];
   const logical = String(Number(address) * blockBytes);
-  const place = ['--logical', logical, '--bytes', String(blockBytes)];
-  const { stdout } = await execa('btrfs-map-logical', [...place, disk]);
+  const args = ['--logical', logical, '--bytes', String(blockBytes)];
+  const { stdout } = await execa('btrfs-map-logical', [...args, disk]);
   const physical = /physical (\d+)/.exec(stdout)?.[1];
   if (physical === undefined) throw new Error(`${file}: ${map.stdout}\n${stdout}`);
   return Number(physical) / blockBytes;
 }
 
 async function readBlock(disk: string, block: number): Promise<Uint8Array> {
-  const place = [`if=${disk}`, `bs=${blockBytes}`, 'count=1', `skip=${block}`, 'iflag=direct'];
-  return (await execa('dd', place, { encoding: 'buffer' })).stdout;
+  const args = [`if=${disk}`, `bs=${blockBytes}`, 'count=1', `skip=${block}`, 'iflag=direct'];
+  return (await execa('dd', args, { encoding: 'buffer' })).stdout;
 }
 
 async function writeBlock(
   disk: string,
   { block, bytes }: { readonly block: number; readonly bytes: Uint8Array },
 ): Promise<void> {
-  const place = [
+  const args = [
     `of=${disk}`,
     `bs=${blockBytes}`,
     `seek=${block}`,
     'oflag=direct',
     'iflag=fullblock',
   ];
-  await execa('dd', place, { input: bytes });
+  await execa('dd', args, { input: bytes });
 }

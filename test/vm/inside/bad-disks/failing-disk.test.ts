@@ -10,11 +10,11 @@ const refusedMs = 30_000;
 /** A refused call does not wait for the disk, so it takes far less than the 60 s of a waiting call. */
 const atOnceMs = 10_000;
 
-for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
+for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(
-    `${ground}: while a disk fails its pool alone is refused, and its volumes are whole afterwards`,
+    `${poolType}: while a disk fails its pool alone is refused, and its volumes are whole afterwards`,
     async (t) => {
-      await Bench.use(t, ground, async (bench) => {
+      await Bench.use(t, poolType, async (bench) => {
         const used = await bench.createInUse('used');
         const idle = await bench.create('idle');
         const usualMs = await bench.liveInGoodPool('before');
@@ -56,7 +56,7 @@ for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
 
         await bench.disk.recover();
         // A working disk changes nothing for a filesystem that the kernel has stopped.
-        if (ground === 'btrfs') t.is(await bench.mountReadWrite(), 'refused');
+        if (poolType === 'btrfs') t.is(await bench.mountReadWrite(), 'refused');
         t.true(await bench.poolIsStopped());
         for (const volume of [used, idle]) await bench.unstage(volume);
         await bench.remountPool();

@@ -5,11 +5,11 @@ import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
 import { Bench, untilDone, wrongWords } from './bench.ts';
 
-for (const ground of ['ext4', 'XFS', 'btrfs'] as const) {
+for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(
-    `${ground}: a disk that loses what it acknowledged loses nothing older`,
+    `${poolType}: a disk that loses what it acknowledged loses nothing older`,
     async (t) => {
-      await Bench.use(t, ground, async (bench) => {
+      await Bench.use(t, poolType, async (bench) => {
         const kept = await bench.createInUse('kept');
         const deleted = await bench.create('deleted');
         await bench.unstage(kept);

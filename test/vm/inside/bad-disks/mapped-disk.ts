@@ -68,7 +68,7 @@ export class MappedDisk {
    * Reads and writes fail with EIO in the blocks that have the data of these files or directories, or in one block of an image, and
    * succeed elsewhere.
    */
-  async failDataOf(...files: readonly Place[]): Promise<void> {
+  async failDataOf(...files: readonly FileOrBlock[]): Promise<void> {
     const bad: Extent[] = [];
     for (const file of files) bad.push(...(await extentsIn(file)));
     const lines: string[] = [];
@@ -139,17 +139,17 @@ async function emptyJournal(directory: string): Promise<void> {
 const blockSectors = 8;
 
 /** A file or directory, or only one block of an image. */
-type Place = string | { readonly path: string; readonly block: 'first' | 'last' };
+type FileOrBlock = string | { readonly path: string; readonly block: 'first' | 'last' };
 
-const pathOf = (place: Place): string => (typeof place === 'string' ? place : place.path);
+const pathOf = (target: FileOrBlock): string => (typeof target === 'string' ? target : target.path);
 
-async function extentsIn(place: Place): Promise<readonly Extent[]> {
-  const path = pathOf(place);
+async function extentsIn(target: FileOrBlock): Promise<readonly Extent[]> {
+  const path = pathOf(target);
   const extents = await extentsOf(path);
   const [first, last] = [extents.at(0), extents.at(-1)];
   if (first === undefined || last === undefined) throw new Error(`${path} has no data`);
-  if (typeof place === 'string') return extents;
-  const start = place.block === 'first' ? first.start : last.start + last.sectors - blockSectors;
+  if (typeof target === 'string') return extents;
+  const start = target.block === 'first' ? first.start : last.start + last.sectors - blockSectors;
   return [{ start, sectors: blockSectors }];
 }
 

@@ -2,10 +2,10 @@
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type Ground, poolHasFailed, untilDone, wrongWords } from './bench.ts';
+import { Bench, type PoolType, poolHasFailed, untilDone, wrongWords } from './bench.ts';
 
 interface Scene {
-  readonly ground: Ground;
+  readonly poolType: PoolType;
   readonly fault: 'failReads' | 'failWrites';
   readonly operation: 'create' | 'stage';
   /** The code of the call. It may also be UNAVAILABLE, if the pool's filesystem was already stopped or known to have failed. */
@@ -15,28 +15,28 @@ interface Scene {
 }
 
 const scenes: readonly Scene[] = [
-  { ground: 'ext4', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
-  { ground: 'ext4', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  { poolType: 'ext4', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { poolType: 'ext4', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
   {
-    ground: 'ext4 that continues after errors',
+    poolType: 'ext4 that continues after errors',
     fault: 'failReads',
     operation: 'stage',
     code: 'INTERNAL',
     stops: false,
   },
-  { ground: 'XFS', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
-  { ground: 'XFS', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
-  { ground: 'btrfs', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
-  { ground: 'btrfs', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
-  { ground: 'btrfs', fault: 'failReads', operation: 'stage', code: 'INTERNAL', stops: false },
+  { poolType: 'XFS', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { poolType: 'XFS', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  { poolType: 'btrfs', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
+  { poolType: 'btrfs', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
+  { poolType: 'btrfs', fault: 'failReads', operation: 'stage', code: 'INTERNAL', stops: false },
 ];
 
-for (const { ground, fault, operation, code, stops } of scenes) {
+for (const { poolType, fault, operation, code, stops } of scenes) {
   const what = fault === 'failReads' ? 'reads' : 'writes';
   test.serial(
-    `${ground}: ${what} fail during a ${operation}, which succeeds afterwards`,
+    `${poolType}: ${what} fail during a ${operation}, which succeeds afterwards`,
     async (t) => {
-      await Bench.use(t, ground, async (bench) => {
+      await Bench.use(t, poolType, async (bench) => {
         const idle = await bench.createInUse('idle');
         await bench.unstage(idle);
         const repeat = () => (operation === 'create' ? bench.create('new') : bench.stage(idle));

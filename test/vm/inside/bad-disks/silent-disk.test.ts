@@ -2,10 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type Ground, untilDone, wrongWords } from './bench.ts';
+import { Bench, type PoolType, untilDone, wrongWords } from './bench.ts';
 
 interface Scene {
-  readonly ground: Ground;
+  readonly poolType: PoolType;
   readonly what: string;
   readonly silence: (bench: Bench) => Promise<void>;
   /** The calls that wait for the disk. A single create waits in an fsync, so its caller gets an answer only after ten minutes. */
@@ -14,19 +14,19 @@ interface Scene {
 
 const scenes: readonly Scene[] = [
   {
-    ground: 'ext4',
+    poolType: 'ext4',
     what: 'takes 60 s for each answer',
     silence: (bench) => bench.disk.delay(60_000),
     waits: ['create', 'expand', 'delete'],
   },
   {
-    ground: 'XFS',
+    poolType: 'XFS',
     what: 'does not answer',
     silence: (bench) => bench.disk.hang(),
     waits: ['create'],
   },
   {
-    ground: 'btrfs',
+    poolType: 'btrfs',
     what: 'takes 60 s for each answer',
     silence: (bench) => bench.disk.delay(60_000),
     waits: ['create', 'expand', 'delete'],
@@ -38,11 +38,11 @@ const withoutWaitingMs = 45_000;
 const tellsOfTheHang = /has not returned for \d+ s; .*look at its disk|does not answer/;
 const noticedWithinMs = 240_000;
 
-for (const { ground, what, silence, waits } of scenes) {
+for (const { poolType, what, silence, waits } of scenes) {
   test.serial(
-    `${ground}: while a disk ${what} only its pool waits, and it continues when the disk does`,
+    `${poolType}: while a disk ${what} only its pool waits, and it continues when the disk does`,
     async (t) => {
-      await Bench.use(t, ground, async (bench) => {
+      await Bench.use(t, poolType, async (bench) => {
         const used = await bench.createInUse('used');
         const idle = await bench.create('idle');
         const usualMs = await bench.liveInGoodPool('before');

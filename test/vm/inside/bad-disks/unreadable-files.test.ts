@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { attempt, type Ended, textOf } from './attempt.ts';
 import { Bench, untilDone, wrongWords } from './bench.ts';
 
-const ground = 'ext4 that continues after errors';
+const poolType = 'ext4 that continues after errors';
 
 /** Asserts INTERNAL with the id of the unreadable object and the advice to look at the disk, without a word of damage. */
 function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: string; end: Ended }) {
@@ -50,7 +50,7 @@ async function assertOthersWork(t: ExecutionContext, bench: Bench, well: string)
 test.serial(
   'ext4: an unreadable directory, superblock or snapshot fails only the calls of its own volume',
   async (t) => {
-    await Bench.use(t, ground, async (bench) => {
+    await Bench.use(t, poolType, async (bench) => {
       const well = await bench.createInUse('well');
       const hidden = await bench.create('hidden');
       const headless = await bench.create('headless');
@@ -59,7 +59,7 @@ test.serial(
       const snapshot = await bench.snapshot(source);
 
       await bench.disk.failDataOf(
-        bench.placeOf(hidden),
+        bench.pathOf(hidden),
         { path: bench.imageOf(headless), block: 'first' },
         { path: bench.imageOfSnapshot(snapshot), block: 'last' },
       );
@@ -93,15 +93,15 @@ test.serial(
 test.serial(
   'ext4: a record or notes that are unreadable when the driver starts prevent no pod from ending, and are used once they can be read',
   async (t) => {
-    await Bench.use(t, ground, async (bench) => {
+    await Bench.use(t, poolType, async (bench) => {
       const well = await bench.createInUse('well');
       const unknown = await bench.createInUse('unknown');
       const noted = await bench.createInUse('noted');
       const idle = await bench.create('idle');
 
       await bench.disk.failDataOf(
-        ...[unknown, idle].map((id) => bench.placeOf(id, 'volume.json')),
-        bench.placeOf(noted, 'node.json'),
+        ...[unknown, idle].map((id) => bench.pathOf(id, 'volume.json')),
+        bench.pathOf(noted, 'node.json'),
       );
       await bench.restartDriver();
       await assertSign(t, bench, { id: idle, sign: /^INACCESSIBLE RecordUnreadable: .*EIO/ });
