@@ -20,6 +20,9 @@ export interface DriverProcess {
   log(): Promise<string>;
 }
 
+/** For `enter`: without that capability the driver grows ext4 by resize2fs, before a mount. */
+export const withoutSysResource: readonly string[] = ['setpriv', '--bounding-set=-sys_resource'];
+
 /**
  * Starts `bin/loopcsi serve` with one pool in `DIRECTORY/pool` and waits until it answers Probe. Its log goes to
  * `DIRECTORY/driver.log`. Further flags win over these.

@@ -7,7 +7,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { GiB, MiB } from '../../src/units.ts';
-import { type DriverProcess, startDriver } from '../helpers/driver.ts';
+import { type DriverProcess, startDriver, withoutSysResource } from '../helpers/driver.ts';
 import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { stopProgram } from '../helpers/stop-program.ts';
@@ -19,6 +19,9 @@ const capabilityOf = (fs_type: string) => ({
   mount: { fs_type, mount_flags: [], volume_mount_group: '' },
   access_mode: { mode: 'SINGLE_NODE_WRITER' as const },
 });
+
+const start = (directory: string): Promise<DriverProcess> =>
+  startDriver(directory, ['--http-address=off'], { enter: withoutSysResource });
 
 /** A driver that is killed and started again, its callers, and the programs that it leaves. */
 class Scene {
@@ -39,7 +42,7 @@ class Scene {
 
   static async open(t: ExecutionContext): Promise<Scene> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
-    const scene = new Scene(t, directory, await startDriver(directory, ['--http-address=off']));
+    const scene = new Scene(t, directory, await start(directory));
     t.teardown(async () => {
       for (const pid of scene.#orphans) end(pid);
       await scene.#driver.kill();
@@ -117,7 +120,7 @@ class Scene {
     this.#t.true((await answer) instanceof Error);
     this.#controller.close();
     this.#node.close();
-    this.#driver = await startDriver(this.directory, ['--http-address=off']);
+    this.#driver = await start(this.directory);
     this.#controller = makeClient('csi.v1.Controller', `unix://${this.#driver.endpoint}`);
     this.#node = makeClient('csi.v1.Node', `unix://${this.#driver.endpoint}`);
     return pid;

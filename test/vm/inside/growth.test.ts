@@ -15,6 +15,7 @@ import { brokenInvariants, checkers, damagedImages, settled } from '../../crash/
 import type { Operation } from '../../crash/operations.ts';
 import { killAt, placeOf, rehearse } from '../../crash/run-case.ts';
 import { World } from '../../crash/world.ts';
+import { withoutSysResource } from '../../helpers/driver.ts';
 
 import { RingWriter } from './ring-writer.ts';
 
@@ -26,8 +27,6 @@ const lateChunks = 32;
 
 /** In the sample the driver is killed at one fault point only. */
 const isSample = process.env['LOOPCSI_GROWTH'] === 'sample';
-
-const withoutCapability = ['setpriv', '--bounding-set=-sys_resource'];
 
 async function worldWith(t: ExecutionContext, enter: readonly string[]): Promise<World> {
   t.timeout(30 * 60_000);
@@ -137,7 +136,7 @@ function grownOffline(): Operation {
 
 const ways = [
   { operation: grownUnderWriter(), enter: [], growsInUse: true, points: 5 },
-  { operation: grownOffline(), enter: withoutCapability, growsInUse: false, points: 6 },
+  { operation: grownOffline(), enter: withoutSysResource, growsInUse: false, points: 6 },
 ] as const;
 
 for (const { operation, enter, growsInUse, points } of ways) {
@@ -234,7 +233,7 @@ test.serial('ext4 that was grown while idle grows at its stage, in use too', asy
 test.serial(
   'without the capability a published ext4 keeps its size until it is staged',
   async (t) => {
-    const world = await worldWith(t, withoutCapability);
+    const world = await worldWith(t, withoutSysResource);
     await stagedSmall(world);
     await calls.publish(world, 'v', { kind: 'ext4' });
     const target = calls.targetOf(world, 'v');
