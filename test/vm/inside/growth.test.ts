@@ -16,7 +16,6 @@ import type { Operation } from '../../crash/operations.ts';
 import { killAt, placeOf, rehearse } from '../../crash/run-case.ts';
 import { World } from '../../crash/world.ts';
 import { withoutSysResource } from '../../helpers/driver.ts';
-
 import { RingWriter } from './ring-writer.ts';
 
 const smallBytes = 96n * MiB;
