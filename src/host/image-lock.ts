@@ -58,7 +58,8 @@ async function lock(
   imagePath: string,
   kind: 'exclusive' | 'shared',
 ): Promise<void> {
-  const endMs = performance.now() + momentMs;
+  // Counted from the first look that sees nobody: a look takes long on a busy machine, and the program may have ended during it.
+  let endMs: number | undefined;
   for (;;) {
     try {
       await flock(handle.fd, kind, imagePath);
@@ -67,6 +68,7 @@ async function lock(
       if (!hasErrno(error, 'EAGAIN')) throw error;
     }
     const holder = await findHolder(handle, imagePath);
+    endMs ??= performance.now() + momentMs;
     if (holder !== undefined || performance.now() > endMs) {
       throw new ImageInUseError(imagePath, holder);
     }
