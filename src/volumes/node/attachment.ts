@@ -77,7 +77,7 @@ interface About {
   readonly table?: readonly Mount[];
   /** They are looked at in any case. */
   readonly withTable?: boolean;
-  /** For a call that takes away: notes that the disk cannot tell of are none. */
+  /** For unpublish and unstage: notes that cannot be read from the disk count as none. */
   readonly isEnding?: boolean;
 }
 

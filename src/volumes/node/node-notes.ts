@@ -27,8 +27,8 @@ export async function readNotes(domain: Domain, volume: FoundVolume): Promise<No
 }
 
 /**
- * The same for calls that take away, for pods must be able to end: undefined where the disk cannot tell. The kernel is asked instead,
- * and nothing is written over what may be whole.
+ * The same for unpublish and unstage, since pods must be able to end: undefined if the disk cannot read the notes. The
+ * callers then use the kernel's mount table alone, and do not overwrite notes that may be intact.
  */
 export async function readNotesIfReadable(
   domain: Domain,
@@ -40,7 +40,7 @@ export async function readNotesIfReadable(
     if (!isStorageFailure(error)) throw error;
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
-      'the disk cannot tell of the notes about mounts; the kernel is asked instead',
+      'the notes about mounts cannot be read from the disk; the mount table of the kernel is used instead',
     );
     return undefined;
   }

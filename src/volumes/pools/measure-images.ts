@@ -17,14 +17,18 @@ export interface Measured {
 const looksAtOnce = 16;
 
 /**
- * Asks the pool's filesystem; one whose image is gone takes nothing. Nor does one that the disk cannot tell of: it must not keep the
- * others from their room, and what it takes then counts as used by others.
+ * Asks the pool's filesystem. An image that is gone has no blocks. Neither has one whose disk cannot read its inode: it must not keep
+ * the pool from being measured, and its blocks then count as used by others.
  */
 export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
   const allocated = new Map<string, bigint>();
   const exclusive = new Map<string, bigint>();
   const sharing = idsThatMayShare(pool);
   const { root } = pool;
+  const allocatedOf = (path: string): Promise<bigint> =>
+    bytesOrNone(pool, async () => (await host.files.imageStatus(path)).allocatedBytes);
+  const exclusiveOf = (path: string): Promise<bigint> =>
+    bytesOrNone(pool, () => host.extents.exclusiveBytes(path));
   const jobs: (() => Promise<void>)[] = [];
   for (const [area, index] of [
     ['volumes', pool.volumes],
@@ -33,14 +37,9 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
     for (const { id } of index.values()) {
       jobs.push(async () => {
         const path = join(root, area, id, 'disk.img');
-        const bytes = await bytesOrNone(pool, () => allocatedOf(host, path));
+        const bytes = await allocatedOf(path);
         allocated.set(id, bytes);
-        exclusive.set(
-          id,
-          sharing.has(id)
-            ? await bytesOrNone(pool, () => host.extents.exclusiveBytes(path))
-            : bytes,
-        );
+        exclusive.set(id, sharing.has(id) ? await exclusiveOf(path) : bytes);
       });
     }
   }
@@ -48,7 +47,7 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
     const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
     jobs.push(async () => {
       const path = join(root, 'snapshots', id, file);
-      allocated.set(`snapshot ${id}`, await bytesOrNone(pool, () => allocatedOf(host, path)));
+      allocated.set(`snapshot ${id}`, await allocatedOf(path));
     });
   }
   await inBatches(jobs, looksAtOnce);
@@ -65,10 +64,6 @@ function idsThatMayShare(pool: Pool): ReadonlySet<string> {
     ids.add(source.id);
   }
   return ids;
-}
-
-async function allocatedOf(host: Host, path: string): Promise<bigint> {
-  return (await host.files.imageStatus(path)).allocatedBytes;
 }
 
 async function bytesOrNone(pool: Pool, ask: () => Promise<bigint>): Promise<bigint> {

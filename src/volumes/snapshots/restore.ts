@@ -12,7 +12,7 @@ import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
 import type { Pool } from '../pools/pool.ts';
-import type { FoundSnapshot } from '../pools/pools.ts';
+import type { FoundSnapshot, FoundVolume } from '../pools/pools.ts';
 import { type Cut, canShare, planCut, takeCuts } from './cut.ts';
 import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from './restore-copies.ts';
 import {
@@ -35,7 +35,7 @@ export async function createFromSource(
 ): Promise<Volume> {
   const { id, input, source } = draft;
   const what = `volume '${input.name}'`;
-  const home = sourcePool(domain, source);
+  const { pool: home, imagePath } = foundSource(domain, source);
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   const make = async (): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
@@ -78,13 +78,12 @@ export async function createFromSource(
       reservation.release();
     }
   };
-  return explained(what, pool, () => blamingSource(source, { what, home }, make));
+  const sourceName = `${what}: ${source.kind} '${source.id}'`;
+  return explained(what, pool, () => blamingSource({ sourceName, home, imagePath }, make));
 }
 
-function sourcePool(domain: Domain, source: VolumeSource): Pool {
-  return source.kind === 'snapshot'
-    ? domain.pools.getSnapshot(source.id).pool
-    : domain.pools.getVolume(source.id).pool;
+function foundSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
+  return kind === 'snapshot' ? domain.pools.getSnapshot(id) : domain.pools.getVolume(id);
 }
 
 async function originOf(
@@ -130,22 +129,17 @@ async function originOf(
   };
 }
 
-/** A failure of the source's image is of its pool: the new volume may be for another one. */
+/** Explains a failure of the source's image by the pool of the source: the new volume may be in another one. */
 async function blamingSource<T>(
-  { kind, id }: VolumeSource,
-  { what, home }: { readonly what: string; readonly home: Pool },
+  source: { readonly sourceName: string; readonly home: Pool; readonly imagePath: string },
   work: () => Promise<T>,
 ): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    const [area, name] =
-      kind === 'snapshot'
-        ? (['snapshots', `snapshot '${id}'`] as const)
-        : (['volumes', `volume '${id}'`] as const);
-    const isOfSource =
-      error instanceof KernelError && error.subject.endsWith(join('/', area, id, 'disk.img'));
-    throw isOfSource ? await explain(error, `${what}: ${name}`, home) : error;
+    const { sourceName, home, imagePath } = source;
+    const isOfSource = error instanceof KernelError && error.subject.endsWith(imagePath);
+    throw isOfSource ? await explain(error, sourceName, home) : error;
   }
 }
 

@@ -184,7 +184,7 @@ export const room: Kind = {
     {
       name: "shared blocks count as a volume's own",
       file: 'volumes/pools/measure-images.ts',
-      text: 'await bytesOrNone(pool, () => host.extents.exclusiveBytes(path))',
+      text: 'sharing.has(id) ? await exclusiveOf(path) : bytes',
       by: 'bytes',
       red: ['volumes/pools/reservations'],
     },

@@ -61,7 +61,7 @@ async function twoVolumes(t: ExecutionContext) {
   };
 }
 
-test('an image that the disk cannot tell of takes no room from the others, and no word', async (t) => {
+test('an image that the disk cannot read fails its own calls only, and its pool is still measured', async (t) => {
   const { volumes, domain, broken, make, bad, good } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
@@ -81,7 +81,7 @@ test('an image that the disk cannot tell of takes no room from the others, and n
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'ok');
 });
 
-test('whoever meets an image that cannot be read has its pool looked at', async (t) => {
+test('a measurement that finds an unreadable image has its pool checked', async (t) => {
   const { domain, node, broken, bad } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
@@ -154,7 +154,7 @@ for (const kind of ['mount', 'block'] as const) {
   });
 }
 
-test('health tells of a superblock that cannot be read before a stage meets it', async (t) => {
+test('health reports an unreadable superblock before a stage fails on it', async (t) => {
   const { volumes, node, bad, good } = await twoVolumes(t);
   const { ext4 } = node.host.filesystems;
   const readSuperblock = ext4.readSuperblock.bind(ext4);

@@ -269,14 +269,8 @@ test.serial('without the rule a btrfs volume shows no content but its own', asyn
     await scene.write('m', 'its own');
     t.deepEqual(await scene.unpublish('m'), ok);
     t.deepEqual(await scene.unstage('m'), ok);
-    const { stdout: uuid } = await execa('blkid', [
-      '-p',
-      '-s',
-      'UUID',
-      '-o',
-      'value',
-      scene.imageOf('m'),
-    ]);
+    const onlyUuid = ['--probe', '--match-tag=UUID', '--output=value'];
+    const { stdout: uuid } = await execa('blkid', [...onlyUuid, scene.imageOf('m')]);
 
     t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
     const device = await takeInUse(t, scene);
