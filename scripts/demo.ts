@@ -4,7 +4,7 @@
  */
 import { Report } from './demo/report.ts';
 import { findLeftovers, makeScratch } from './demo/scratch.ts';
-import { Demo } from './demo/story.ts';
+import { Demo } from './demo/steps.ts';
 
 async function main(): Promise<number> {
   const stop = new AbortController();

@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import type { Pool } from '../csi/admin-types.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError, UsageError } from './errors.ts';
-import { sizeOf } from './flags.ts';
 import { type Column, count, formatSize, formatTable } from './output.ts';
-import { forgetAlone, initPoolAlone, type Remembered } from './pool-alone.ts';
+import { sizeOf } from './parse-size.ts';
+import { forgetAlone, initPoolAlone, type Remembered } from './pool-offline.ts';
 import type { Act, Session } from './session.ts';
 
 export function addPoolCommands(program: Command, act: Act): void {

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import type { BlockMetadata } from '../csi/types.ts';
+import { findSnapshot } from './lookup.ts';
 import { type Column, formatSize, formatTable } from './output.ts';
 import type { Act, Session } from './session.ts';
-import { findSnapshot } from './things.ts';
 
 export function addDiffCommand(snapshot: Command, act: Act): void {
   snapshot

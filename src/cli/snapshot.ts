@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
 import { FailedError, inOwnWords } from './errors.ts';
+import { allSnapshots, findSnapshot, findVolume, lookAtCopy } from './lookup.ts';
 import { type Column, count, formatFields, formatSize, formatTable } from './output.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
-import { allSnapshots, findSnapshot, findVolume, lookAtCopy } from './things.ts';
 import { addNewOptions, createVolume, type NewOptions } from './volume-create.ts';
-import { dateOf, formatOf } from './volume-words.ts';
+import { dateOf, formatOf } from './volume-format.ts';
 
 export function addSnapshotCommands(program: Command, act: Act): void {
   const snapshot = program

@@ -4,12 +4,12 @@ import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
 import { failureOf, inOwnWords, UsageError } from './errors.ts';
-import { sizeOf } from './flags.ts';
+import { findSnapshot, findVolume, lookAtCopy } from './lookup.ts';
 import { formatSize } from './output.ts';
+import { sizeOf } from './parse-size.ts';
 import { withProgress } from './progress.ts';
 import type { Act, Session } from './session.ts';
-import { findSnapshot, findVolume, lookAtCopy } from './things.ts';
-import { formatOf, volumeAsJson } from './volume-words.ts';
+import { formatOf, volumeAsJson } from './volume-format.ts';
 
 export interface NewOptions {
   readonly size?: string;

@@ -2,11 +2,11 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import { FailedError, inOwnWords } from './errors.ts';
-import { sizeOf } from './flags.ts';
+import { allVolumes, findVolume } from './lookup.ts';
 import { count, formatSize, formatTable } from './output.ts';
-import { patiently } from './patience.ts';
+import { sizeOf } from './parse-size.ts';
+import { patiently } from './retry-while-busy.ts';
 import type { Act, Session } from './session.ts';
-import { allVolumes, findVolume } from './things.ts';
 import { addCreateCommands } from './volume-create.ts';
 import {
   describeVolume,
@@ -14,7 +14,7 @@ import {
   formatOf,
   volumeAsJson,
   volumeColumns,
-} from './volume-words.ts';
+} from './volume-format.ts';
 
 export function addVolumeCommands(program: Command, act: Act): void {
   const volume = program.command('volume').description('make, mount, grow and delete volumes');

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { count, formatFields, formatSize, formatTable, toJson } from '../../../src/cli/output.ts';
 import { progressLine, withProgress } from '../../../src/cli/progress.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
-import { expandWords } from '../../../src/cli/volume-words.ts';
+import { expandWords } from '../../../src/cli/volume-format.ts';
 import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';
 
 function terminalFor(options: { isTTY: boolean; NO_COLOR?: string }): Terminal {

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
-import { patiently } from '../../../src/cli/patience.ts';
+import { patiently } from '../../../src/cli/retry-while-busy.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
 
 const terminal = new Terminal(

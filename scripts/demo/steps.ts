@@ -7,7 +7,7 @@ import { formatBytes } from '../../src/units.ts';
 import { type RunningDriver, startDriver } from './driver.ts';
 import type { Report } from './report.ts';
 import { clearAway, findLeftovers, type Scratch } from './scratch.ts';
-import { fill, Writer, type WrittenFiles, writeDevice, writeFiles } from './writing.ts';
+import { fill, Writer, type WrittenFiles, writeDevice, writeFiles } from './workload.ts';
 
 const MiB = 1024n * 1024n;
 const patienceMs = 20_000;
