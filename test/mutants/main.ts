@@ -11,8 +11,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatCounts } from '../../scripts/test-counts.ts';
+import { defects as powerCutDefects } from '../vm/power-cuts/defects.ts';
 import { kinds } from './all.ts';
-import { isOnDevices, type Mutant } from './mutant.ts';
+import { findProblems } from './check.ts';
+import { type Defect, isOnDevices, type Mutant } from './mutant.ts';
 import { pageOf } from './page.ts';
 import { isRight, tryMutant, type Verdict } from './trial.ts';
 import { Workbench } from './workbench.ts';
@@ -47,6 +49,19 @@ if (isRoot && process.env[insideVariable] === undefined) {
 /** All that is asked for; the exit code. */
 async function main(): Promise<number> {
   const startedAtMs = performance.now();
+  const all = kinds.flatMap(({ mutants }) => mutants);
+  const known = new Set<Defect>(all);
+  const problems = findProblems(root, {
+    mutants: all,
+    others: [
+      ...kinds.flatMap(({ invisible = [] }) => invisible),
+      ...powerCutDefects.filter((defect) => !known.has(defect)),
+    ],
+  });
+  if (problems.length > 0) {
+    console.error(`${problems.length} rows do not fit the driver:\n${problems.join('\n')}`);
+    return 1;
+  }
   // What runs, and what was made for it, ends with this process (workbench.ts, run-tests.ts).
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   const rows = kinds

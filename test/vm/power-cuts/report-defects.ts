@@ -15,6 +15,8 @@ import { findScratch } from './scratch.ts';
 const type = 'ext4';
 
 export async function reportDefects(bench: Bench): Promise<void> {
+  // A defect that no longer fits the driver fails here, before any machine boots.
+  for (const defect of defects) await moduleWith(defect);
   for (const defect of defects) {
     const log = await recordWith(defect, bench);
     const seen = await checkRecording(
@@ -34,7 +36,6 @@ export async function reportDefects(bench: Bench): Promise<void> {
 
 /** Boots a machine whose driver has that defect; returns the log of its work. */
 async function recordWith(defect: Defect, bench: Bench): Promise<string> {
-  const source = await readFile(join(projectRoot, 'src', defect.file), 'utf8');
   for (const { name, bytes } of disksOfRecordings) {
     // A log is replayed on a disk of zeros.
     const image = bench.imageOf(name);
@@ -47,7 +48,7 @@ async function recordWith(defect: Defect, bench: Bench): Promise<string> {
     args: ['1', type],
     environment: replacing({
       file: defect.file.replace(/\.ts$/, '.js'),
-      text: await compiled(mutated(source, defect)),
+      text: await moduleWith(defect),
     }),
   });
   const end = await boot.ended;
@@ -55,4 +56,10 @@ async function recordWith(defect: Defect, bench: Bench): Promise<string> {
     throw new Error(`${defect.name}: nothing was recorded: ${JSON.stringify(end)}`);
   }
   return bench.imageOf(recordingDisks(type).log);
+}
+
+/** The compiled module of the driver with that defect in it. */
+async function moduleWith(defect: Defect): Promise<string> {
+  const source = await readFile(join(projectRoot, 'src', defect.file), 'utf8');
+  return compiled(mutated(source, defect));
 }
