@@ -175,7 +175,7 @@ export function typesText(root: protobuf.Root, source: ProtoSource): string {
   );
   const parts = [
     `// Generated from ${source.proto} by scripts/generate-csi.ts. Do not edit: change the proto, then \`npm run generate\`.\n`,
-    `import type { ${kinds.join(', ')} } from './service.ts';\n`,
+    `import type { ${kinds.join(', ')} } from './rpc-kinds.ts';\n`,
     ...(enums.length > 0
       ? [
           `/** An enum value this interface does not name, from a newer caller. Refuse it before switching. */\nexport type UnknownEnumValue = number;\n`,

@@ -1,4 +1,4 @@
-import type { Config } from './config.ts';
+import type { Config } from './config/load.ts';
 import type { DomainSettings } from './volumes/domain.ts';
 import { nodeTagOf } from './volumes/ids.ts';
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../config.ts';
+import { loadConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import { NoDriverError } from './driver.ts';

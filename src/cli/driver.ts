@@ -1,7 +1,7 @@
 /** The connection to the running driver. */
 import { createConnection } from 'node:net';
-import { environmentOf, optionTable } from '../config-options.ts';
-import { socketPath } from '../config-values.ts';
+import { environmentOf, optionTable } from '../config/options.ts';
+import { socketPath } from '../config/values.ts';
 import type { Client } from '../csi/client.ts';
 import { makeClient } from '../csi/client.ts';
 import { messageOf } from '../errors.ts';

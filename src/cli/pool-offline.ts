@@ -1,4 +1,4 @@
-import { loadConfig } from '../config.ts';
+import { loadConfig } from '../config/load.ts';
 import { poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
 import { UsageError } from './errors.ts';
 import type { Session } from './session.ts';

@@ -1,6 +1,6 @@
 /** All commands but `serve`. Loaded by main.ts when one of them is asked for, so that starting a driver does not pay for it. */
 import { Command } from 'commander';
-import { addServeOptions, environmentOf, optionTable } from '../config-options.ts';
+import { addServeOptions, environmentOf, optionTable } from '../config/options.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { failureOf, UsageError } from './errors.ts';

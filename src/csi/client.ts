@@ -1,8 +1,8 @@
 /** A typed client of any service of csi-proto/ over a unix socket: for the command line, the bench and the tests. */
 import { type CallOptions, Client as Channel, credentials, Metadata } from '@grpc/grpc-js';
 import { serviceDefinition } from './codec.ts';
-import type { ServerStream, Unary } from './service.ts';
-import type { MethodName, Partially, ServiceName, Services } from './services.ts';
+import type { ServerStream, Unary } from './rpc-kinds.ts';
+import type { MethodName, Partially, ServiceName, Services } from './rpc-types.ts';
 
 export interface ClientCallOptions {
   /** Cancels the call, which then fails with CANCELLED. */

@@ -8,7 +8,7 @@ import protobuf from 'protobufjs/light.js';
 import { descriptor as admin } from './admin-descriptor.ts';
 import { descriptor as csi } from './descriptor.ts';
 import { descriptor as registration } from './registration-descriptor.ts';
-import type { Handlers, ServiceName } from './services.ts';
+import type { Handlers, ServiceName } from './rpc-types.ts';
 
 const toObjectOptions: protobuf.IConversionOptions = {
   longs: BigInt,

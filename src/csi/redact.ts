@@ -1,7 +1,7 @@
 /** Messages without their secrets, for logs: what is masked follows from `csi_secret` in the proto, not from names. */
 import protobuf from 'protobufjs/light.js';
 import { messageType, serviceType } from './codec.ts';
-import type { MethodName, ServiceName } from './services.ts';
+import type { MethodName, ServiceName } from './rpc-types.ts';
 
 /** Stands where a secret was; a map's keys go with its values. */
 export const redacted = '[redacted]';

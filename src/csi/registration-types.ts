@@ -1,6 +1,6 @@
 // Generated from csi-proto/registration.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { Unary } from './service.ts';
+import type { Unary } from './rpc-kinds.ts';
 
 /** The services of pluginregistration, by their full names. */
 export interface RegistrationServices {

@@ -1,6 +1,6 @@
 // Generated from csi-proto/csi.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { ServerStream, Unary } from './service.ts';
+import type { ServerStream, Unary } from './rpc-kinds.ts';
 
 /** An enum value this interface does not name, from a newer caller. Refuse it before switching. */
 export type UnknownEnumValue = number;

@@ -1,13 +1,13 @@
-import type { MethodName } from '../csi/services.ts';
+import type { MethodName } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Administration } from '../volumes/admin/administration.ts';
 import type { Volumes } from '../volumes/api.ts';
 import { poolNameForm } from '../volumes/pools/pool-settings.ts';
 import { checkMessage, poolMessage, snapshotMessage, volumeMessage } from './admin-messages.ts';
+import type { Weight } from './advertised.ts';
 import type { Edge } from './call.ts';
-import type { Weight } from './capabilities.ts';
+import { handlersOf, type Implementation } from './handlers.ts';
 import { type Service, service } from './server.ts';
-import { handlersOf, type Implementation } from './service.ts';
 import { optionalPath, parsePage, requirePath, requireText } from './validate.ts';
 
 const weights = {

@@ -4,7 +4,7 @@ import { status } from '@grpc/grpc-js';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Call } from '../volumes/operations.ts';
-import type { Weight } from './capabilities.ts';
+import type { Weight } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 
 /** What is counted about a call that has ended. `code` is the name of the gRPC code. */

@@ -1,19 +1,19 @@
 import type { ControllerServiceCapability } from '../csi/types.ts';
 import { parseParameters, parsePoolOfClass, parsePoolParameter } from '../volumes/parameters.ts';
-import { controllerCapabilities } from './capabilities.ts';
+import { controllerCapabilities } from './advertised.ts';
+import type { Front } from './context.ts';
+import { snapshotMethods } from './controller-snapshots.ts';
+import type { Implementation } from './handlers.ts';
+import { healthMessage, volumeMessage } from './messages.ts';
+import { accessibleTopology, isHere, mentionedNodeIds, requireReachable } from './topology.ts';
+import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
+import { findMismatch } from './validate-capabilities.ts';
 import {
   combineCapabilities,
   isFsTypeOpen,
   parseCapabilities,
   parseCapability,
-} from './capability.ts';
-import { findMismatch } from './confirm.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
-import { snapshotMethods } from './snapshots.ts';
-import { accessibleTopology, isHere, mentionedNodeIds, requireReachable } from './topology.ts';
-import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
-import { healthMessage, volumeMessage } from './volume-message.ts';
+} from './volume-capability.ts';
 
 /** CSI spec, "Controller Service RPC": the volumes of this node. */
 export function controllerService(front: Front): Implementation<'csi.v1.Controller'> {

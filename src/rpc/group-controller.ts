@@ -1,9 +1,9 @@
 import type { GroupControllerServiceCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import { parseSnapshotParameters } from '../volumes/parameters.ts';
-import { groupCapabilities } from './capabilities.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
+import { groupCapabilities } from './advertised.ts';
+import type { Front } from './context.ts';
+import type { Implementation } from './handlers.ts';
 import { groupMessage } from './snapshot-message.ts';
 import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';

@@ -1,8 +1,8 @@
 import type { PluginCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
-import { pluginServices } from './capabilities.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
+import { pluginServices } from './advertised.ts';
+import type { Front } from './context.ts';
+import type { Implementation } from './handlers.ts';
 
 /** CSI spec, "Identity Service RPC". */
 export function identityService({ settings, volumes }: Front): Implementation<'csi.v1.Identity'> {

@@ -1,9 +1,9 @@
 import type { NodeServiceCapability } from '../csi/types.ts';
 import { parseInlineAttributes } from '../volumes/parameters.ts';
-import { nodeCapabilities } from './capabilities.ts';
-import { onNode, parseCapability } from './capability.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
+import { nodeCapabilities } from './advertised.ts';
+import type { Front } from './context.ts';
+import type { Implementation } from './handlers.ts';
+import { healthMessage, usageMessages } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
 import {
   optionalPath,
@@ -12,7 +12,7 @@ import {
   requirePath,
   requireText,
 } from './validate.ts';
-import { healthMessage, usageMessages } from './volume-message.ts';
+import { onNode, parseCapability } from './volume-capability.ts';
 
 /** Set by the kubelet in the context of a volume that lives and dies with its pod. */
 const ephemeralKey = 'csi.storage.k8s.io/ephemeral';

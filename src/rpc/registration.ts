@@ -6,7 +6,7 @@ import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { serviceDefinition } from '../csi/codec.ts';
-import type { Handlers } from '../csi/services.ts';
+import type { Handlers } from '../csi/rpc-types.ts';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 

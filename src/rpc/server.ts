@@ -1,15 +1,15 @@
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { serviceDefinition } from '../csi/codec.ts';
-import type { Handlers, ServiceName } from '../csi/services.ts';
+import type { Handlers, ServiceName } from '../csi/rpc-types.ts';
 import type { Logger } from '../observe/log.ts';
+import { type CsiServiceName, callsOf } from './advertised.ts';
 import { Admission, type Edge, type EndedCall } from './call.ts';
-import { type CsiServiceName, callsOf } from './capabilities.ts';
+import type { Front } from './context.ts';
 import { controllerService } from './controller.ts';
-import type { Front } from './front.ts';
 import { groupControllerService } from './group-controller.ts';
+import { handlersOf, type Implementation } from './handlers.ts';
 import { identityService } from './identity.ts';
 import { nodeService } from './node.ts';
-import { handlersOf, type Implementation } from './service.ts';
 import { snapshotMetadataService } from './snapshot-metadata.ts';
 import { listen } from './socket.ts';
 

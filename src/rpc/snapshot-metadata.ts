@@ -1,8 +1,8 @@
 import type { GetMetadataAllocatedResponse } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { BlockRanges } from '../volumes/model.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
+import type { Front } from './context.ts';
+import type { Implementation } from './handlers.ts';
 import { requireText } from './validate.ts';
 
 /** Ranges of one message when the caller leaves it open, and at most: 256 KiB of message. */

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { protoPath, protoSources, readProto, repositoryUrl } from '../../scripts/csi-proto.ts';
 import { serviceType } from '../../src/csi/codec.ts';
-import type { ServiceName } from '../../src/csi/services.ts';
+import type { ServiceName } from '../../src/csi/rpc-types.ts';
 import { factsOfRaw, rawDescriptor } from '../helpers/go-descriptor.ts';
 import { goModule } from '../helpers/go-module.ts';
 import { differences, type Facts, factsOf } from '../helpers/proto-facts.ts';

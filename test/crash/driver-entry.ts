@@ -5,8 +5,8 @@
 import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { environment, loadConfig } from '../../src/config.ts';
-import { addServeOptions } from '../../src/config-options.ts';
+import { environment, loadConfig } from '../../src/config/load.ts';
+import { addServeOptions } from '../../src/config/options.ts';
 import { serve } from '../../src/main.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import { armFile, controlVariable, traceFile } from './control.ts';

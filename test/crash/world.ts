@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
-import type { Partially } from '../../src/csi/services.ts';
+import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { GiB } from '../../src/units.ts';
 import { type DriverProcess, spawnDriver, startDriver, untilReady } from '../helpers/driver.ts';

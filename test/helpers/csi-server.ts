@@ -7,7 +7,7 @@ import type { ExecutionContext } from 'ava';
 import { type Logger, pino } from 'pino';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { EndedCall } from '../../src/rpc/call.ts';
-import type { FrontSettings } from '../../src/rpc/front.ts';
+import type { FrontSettings } from '../../src/rpc/context.ts';
 import { type RunningServer, serveCsi } from '../../src/rpc/server.ts';
 import { nodeTopology } from '../../src/rpc/topology.ts';
 import type { Volumes } from '../../src/volumes/api.ts';

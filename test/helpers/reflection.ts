@@ -1,7 +1,7 @@
 /** Walks over the protos as the codec sees them. */
 import protobuf from 'protobufjs/light.js';
 import { serviceType } from '../../src/csi/codec.ts';
-import type { ServiceName } from '../../src/csi/services.ts';
+import type { ServiceName } from '../../src/csi/rpc-types.ts';
 
 /** Every service of every proto; the type makes a forgotten one fail to compile. */
 export const serviceNames = Object.keys({

@@ -40,9 +40,9 @@ const isTypeScript = (path: string): boolean => path.endsWith('.ts');
 /** The environment is read once, into the Config. */
 export function environmentReads(files: readonly TreeFile[]): readonly string[] {
   return where(files, {
-    applies: (path) => inSource(path) && !/^src\/(?:config(?:-[a-z]+)?|main)\.ts$/.test(path),
+    applies: (path) => inSource(path) && path !== 'src/config/load.ts',
     pattern: /\bprocess\.env\b/,
-    says: 'process.env is read in src/config.ts only',
+    says: 'process.env is read in src/config/load.ts only',
   });
 }
 

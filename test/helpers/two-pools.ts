@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { type Client, makeClient } from '../../src/csi/client.ts';
-import type { Partially } from '../../src/csi/services.ts';
+import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver } from './driver.ts';

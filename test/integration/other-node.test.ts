@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import { type Client, makeClient } from '../../src/csi/client.ts';
-import type { Partially } from '../../src/csi/services.ts';
+import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { CreateVolumeRequest } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';

@@ -15,7 +15,7 @@ const cases: readonly {
     rule: rules.environmentReads,
     bad: [['src/host/run.ts', 'const path = process.env.PATH;']],
     good: [
-      ['src/config.ts', 'read(process.env);'],
+      ['src/config/load.ts', 'read(process.env);'],
       ['src/host/run.ts', '// process.env is not passed on\n * process.env'],
       ['scripts/x.ts', 'process.env'],
     ],

@@ -53,7 +53,7 @@ test('the walk finds the repository', (t) => {
     );
   }
 });
-clean('the environment is read in config.ts', () => rules.environmentReads(written));
+clean('the environment is read in config/load.ts', () => rules.environmentReads(written));
 clean('execa, koffi and child_process have one door each', () => rules.doorsPassed(written));
 clean('every module is used', () => rules.orphans(files, entries));
 clean('what is owed has an issue number', () => rules.openEnds(outsideTidy));

@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { makeClient } from '../../../src/csi/client.ts';
 import { serviceType } from '../../../src/csi/codec.ts';
-import type { ServiceName } from '../../../src/csi/services.ts';
+import type { ServiceName } from '../../../src/csi/rpc-types.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { hostile, hostileTexts } from './messages.ts';
 import { makeVictim, type Victim } from './victim.ts';

@@ -148,14 +148,14 @@ export const groups: Kind = {
       file: 'rpc/snapshot-message.ts',
       text: "snapshots.every((snapshot) => snapshot.record.state === 'ready')",
       by: "snapshots.some((snapshot) => snapshot.record.state === 'ready')",
-      red: ['rpc/snapshots'],
+      red: ['rpc/controller-snapshots'],
     },
     {
       name: 'a copy that is under way is ready',
       file: 'rpc/snapshot-message.ts',
       text: "ready_to_use: record.state === 'ready',",
       by: 'ready_to_use: true,',
-      red: ['rpc/snapshots'],
+      red: ['rpc/controller-snapshots'],
     },
   ],
 };

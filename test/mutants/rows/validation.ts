@@ -78,35 +78,35 @@ export const validation: Kind = {
     },
     {
       name: 'a volume is made for block and for mount at once',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: lines('  if (kinds.size > 1) {', ''),
       by: lines('  if (kinds.size > 2) {', ''),
       red: ['rpc/validation'],
     },
     {
       name: 'a volume is made with two filesystems',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: lines('  if (others.length > 0) {', ''),
       by: lines('  if (others.length > 9) {', ''),
       red: ['rpc/validation'],
     },
     {
       name: 'a mount group that cannot be given is passed over',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: "if (volume_mount_group !== '') {",
       by: "if (volume_mount_group === '\\0') {",
       red: ['rpc/validation'],
     },
     {
       name: 'no capability at all is served',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: 'if (capabilities.length === 0) {',
       by: 'if (capabilities.length < 0) {',
       red: ['rpc/validation'],
     },
     {
       name: 'a volume is promised to many nodes',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: lines(
         '  const known = accessModes.find((name) => name === mode);',
         '  if (known !== undefined) return known;',
@@ -119,7 +119,7 @@ export const validation: Kind = {
     },
     {
       name: 'a filesystem that is not offered is promised',
-      file: 'rpc/capability.ts',
+      file: 'rpc/volume-capability.ts',
       text: lines('  if (known === undefined) {', '    throw'),
       by: lines("  if (known === undefined && field === '') {", '    throw'),
       red: ['rpc/validation'],
@@ -157,7 +157,7 @@ export const validation: Kind = {
       file: 'rpc/request-limits.ts',
       text: 'for (const [index, value] of values.entries()) one(',
       by: 'for (const [index, value] of [...values.entries()].slice(0, 1)) one(',
-      red: ['rpc/snapshots'],
+      red: ['rpc/controller-snapshots'],
     },
     {
       name: 'limits do not hold in messages within messages',

@@ -7,7 +7,7 @@ import { credentials, Client as RawClient, Server, ServerCredentials, status } f
 import test, { type ExecutionContext } from 'ava';
 import { type Client, makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
-import type { Handlers, ServiceName } from '../../../src/csi/services.ts';
+import type { Handlers, ServiceName } from '../../../src/csi/rpc-types.ts';
 
 /** Serves one service on a socket of its own until the test ends. */
 async function serve<N extends ServiceName>(

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
 import { decode, encode, messageType, serviceDefinition } from '../../../src/csi/codec.ts';
-import type { ServiceName } from '../../../src/csi/services.ts';
+import type { ServiceName } from '../../../src/csi/rpc-types.ts';
 import type {
   CapacityRange,
   CreateVolumeRequest,

@@ -7,7 +7,7 @@ import { makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { Admission } from '../../../src/rpc/call.ts';
-import { handlersOf, type Implementation } from '../../../src/rpc/service.ts';
+import { handlersOf, type Implementation } from '../../../src/rpc/handlers.ts';
 import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
 
 type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;

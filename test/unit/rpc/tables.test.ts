@@ -9,7 +9,7 @@ import {
   type Features,
   nodeCapabilities,
   offers,
-} from '../../../src/rpc/capabilities.ts';
+} from '../../../src/rpc/advertised.ts';
 import { toStatus } from '../../../src/rpc/status.ts';
 import { isHere, nodeTopology, requireReachable } from '../../../src/rpc/topology.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';

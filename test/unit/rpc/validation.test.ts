@@ -1,5 +1,5 @@
 import test from 'ava';
-import type { Partially } from '../../../src/csi/services.ts';
+import type { Partially } from '../../../src/csi/rpc-types.ts';
 import type {
   CreateVolumeRequest,
   NodePublishVolumeRequest,

@@ -1,6 +1,6 @@
 import { parseSnapshotParameters } from '../volumes/parameters.ts';
-import type { Front } from './front.ts';
-import type { Implementation } from './service.ts';
+import type { Front } from './context.ts';
+import type { Implementation } from './handlers.ts';
 import { snapshotMessage } from './snapshot-message.ts';
 import { accessibleTopology, requireReachable } from './topology.ts';
 import { parsePage, requireText } from './validate.ts';

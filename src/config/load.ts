@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { isAbsolute, relative } from 'node:path';
 import * as v from 'valibot';
+import { messageOf } from '../errors.ts';
+import type { PoolSettings } from '../volumes/pools/pool-settings.ts';
 import {
   environmentOf,
   flagOf,
@@ -8,9 +10,7 @@ import {
   optionKeys,
   type optionTable,
   specOf,
-} from './config-options.ts';
-import { messageOf } from './errors.ts';
-import type { PoolSettings } from './volumes/pools/pool-settings.ts';
+} from './options.ts';
 
 type Values = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;

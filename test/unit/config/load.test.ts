@@ -3,9 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Command } from 'commander';
-import { ConfigError, configForLog, loadConfig, unknownVariables } from '../../src/config.ts';
-import { addServeOptions, optionKeys, optionsAsMarkdown } from '../../src/config-options.ts';
-import { GiB, MiB } from '../../src/units.ts';
+import {
+  ConfigError,
+  configForLog,
+  loadConfig,
+  unknownVariables,
+} from '../../../src/config/load.ts';
+import { addServeOptions, optionKeys, optionsAsMarkdown } from '../../../src/config/options.ts';
+import { GiB, MiB } from '../../../src/units.ts';
 
 const flagsOf = (...argv: string[]): Record<string, unknown> =>
   addServeOptions(new Command().exitOverride().configureOutput({ writeErr: () => undefined }))
@@ -173,7 +178,7 @@ test('the log line holds every option, as JSON', async (t) => {
 
 test('docs/configuration.md has the table of the options', async (t) => {
   const docs = await readFile(
-    join(import.meta.dirname, '..', '..', '..', 'docs', 'configuration.md'),
+    join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'configuration.md'),
     'utf8',
   );
   t.true(docs.includes(optionsAsMarkdown()), `put this into the file:\n\n${optionsAsMarkdown()}`);

@@ -1,5 +1,5 @@
 /** What stops a start, or should be known, before anything is opened. */
-import { unknownVariables } from './config.ts';
+import { unknownVariables } from './config/load.ts';
 import type { Logger } from './observe/log.ts';
 
 /** Throws for everybody else: what comes later would fail one by one, each with words of its own. */

@@ -1,8 +1,8 @@
 import type { VolumeCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/operations.ts';
-import { combineCapabilities, parseCapabilities } from './capability.ts';
-import type { Front } from './front.ts';
+import type { Front } from './context.ts';
+import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
 
 /**
  * CSI spec, "ValidateVolumeCapabilities": why the volume does not fit what is asked, or undefined when all of it does. A

@@ -2,7 +2,7 @@
  * What is offered, once: each row is a capability, the calls that come with it, and when it is offered. The answers of the
  * capability calls, and which calls are served at all, both follow from it, so nothing is advertised without its calls.
  */
-import type { MethodName, ServiceName } from '../csi/services.ts';
+import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
 import type {
   ControllerServiceCapabilityRPCType,
   GroupControllerServiceCapabilityRPCType,

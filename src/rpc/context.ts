@@ -1,6 +1,6 @@
 import type { FsType } from '../host/host.ts';
 import type { Volumes } from '../volumes/api.ts';
-import type { Features } from './capabilities.ts';
+import type { Features } from './advertised.ts';
 import type { NodeTopology } from './topology.ts';
 
 /** What the CSI services are told at start. */

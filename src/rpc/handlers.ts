@@ -2,12 +2,12 @@
 
 import { methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
-import type { ServerStream, Unary } from '../csi/service.ts';
-import type { Handlers, MethodName, ServiceName, Services } from '../csi/services.ts';
+import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
+import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/operations.ts';
+import type { Weight } from './advertised.ts';
 import { type Edge, type Method, serverStream, unary } from './call.ts';
-import type { Weight } from './capabilities.ts';
 import { limitsOf } from './request-limits.ts';
 
 type Implemented<M> =

@@ -7,7 +7,7 @@ import type {
 } from '@grpc/grpc-js';
 import type { LoopcsiServices } from './admin-types.ts';
 import type { RegistrationServices } from './registration-types.ts';
-import type { ServerStream, Unary } from './service.ts';
+import type { ServerStream, Unary } from './rpc-kinds.ts';
 import type { CsiServices } from './types.ts';
 
 /** Every service of the three protos, by its full name: `csi.v1.Controller`, `loopcsi.v1.Admin`. */

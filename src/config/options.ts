@@ -5,6 +5,8 @@
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import * as v from 'valibot';
+import { fsTypes } from '../host/host.ts';
+import { logLevels } from '../observe/log.ts';
 import {
   absolutePath,
   bytes,
@@ -17,9 +19,7 @@ import {
   positiveInteger,
   socketPath,
   text,
-} from './config-values.ts';
-import { fsTypes } from './host/host.ts';
-import { logLevels } from './observe/log.ts';
+} from './values.ts';
 
 interface Spec {
   /** `list` may be given again on the command line; `switch` takes no value there. */

@@ -1,9 +1,9 @@
 /** The values that options are made of, each parsed once from text. Messages say what would be right; the caller names the option. */
 import { normalize } from 'node:path';
 import * as v from 'valibot';
-import { messageOf } from './errors.ts';
-import { parseBytes, parseDuration } from './units.ts';
-import { type PoolSettings, poolDefaults, poolNameForm } from './volumes/pools/pool-settings.ts';
+import { messageOf } from '../errors.ts';
+import { parseBytes, parseDuration } from '../units.ts';
+import { type PoolSettings, poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
 
 /** A schema over the text of one option: what `parse` throws becomes the issue. */
 export function text<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
