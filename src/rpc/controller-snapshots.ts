@@ -1,7 +1,7 @@
 import { parseSnapshotParameters } from '../volumes/parameters.ts';
 import type { Front } from './context.ts';
 import type { Implementation } from './handlers.ts';
-import { snapshotMessage } from './snapshot-message.ts';
+import { snapshotMessage } from './messages.ts';
 import { accessibleTopology, requireReachable } from './topology.ts';
 import { parsePage, requireText } from './validate.ts';
 

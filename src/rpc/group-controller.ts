@@ -4,7 +4,7 @@ import { parseSnapshotParameters } from '../volumes/parameters.ts';
 import { groupCapabilities } from './advertised.ts';
 import type { Front } from './context.ts';
 import type { Implementation } from './handlers.ts';
-import { groupMessage } from './snapshot-message.ts';
+import { groupMessage } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';
 

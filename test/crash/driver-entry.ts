@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { environment, loadConfig } from '../../src/config/load.ts';
 import { addServeOptions } from '../../src/config/options.ts';
-import { serve } from '../../src/main.ts';
+import { serve } from '../../src/serve.ts';
 import type { FaultPoint } from '../../src/volumes/fault-points.ts';
 import { armFile, controlVariable, traceFile } from './control.ts';
 

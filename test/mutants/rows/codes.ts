@@ -337,7 +337,7 @@ export const codes: Kind = {
     },
     {
       name: 'CreateSnapshot does not state where its snapshot can be restored',
-      file: 'rpc/snapshot-message.ts',
+      file: 'rpc/messages.ts',
       text: 'accessible_topology: [topology],',
       by: 'accessible_topology: [],',
       red: ['rpc/controller-snapshots'],

@@ -145,14 +145,14 @@ export const groups: Kind = {
     },
     {
       name: 'a group is ready before all its members are',
-      file: 'rpc/snapshot-message.ts',
+      file: 'rpc/messages.ts',
       text: "snapshots.every((snapshot) => snapshot.record.state === 'ready')",
       by: "snapshots.some((snapshot) => snapshot.record.state === 'ready')",
       red: ['rpc/controller-snapshots'],
     },
     {
       name: 'a copy that is under way is ready',
-      file: 'rpc/snapshot-message.ts',
+      file: 'rpc/messages.ts',
       text: "ready_to_use: record.state === 'ready',",
       by: 'ready_to_use: true,',
       red: ['rpc/controller-snapshots'],
