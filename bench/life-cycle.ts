@@ -4,7 +4,7 @@ import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { makeClient } from '../src/csi/client.ts';
-import { ext4MakeArguments } from '../src/host/filesystem/ext4-make.ts';
+import { ext4MakeArguments } from '../src/host/filesystem/ext4/mkfs-args.ts';
 import { GiB } from '../src/units.ts';
 import { startDriver } from '../test/helpers/driver.ts';
 import { until } from '../test/helpers/until.ts';

@@ -16,7 +16,7 @@ const { metafile } = await build({
   // What is started by name; the rest is split by what imports it, so that lazy imports stay lazy.
   entryPoints: {
     main: 'dist/src/main.js',
-    'freeze-child': 'dist/src/host/freeze-child.js',
+    'freeze-child': 'dist/src/host/freeze/freeze-child.js',
   },
   outdir,
   bundle: true,

@@ -1,4 +1,4 @@
-/** Programs that scripts and end-to-end tests run; the driver has `src/host/run.ts` instead. */
+/** Programs that scripts and end-to-end tests run; the driver has `src/host/programs/run.ts` instead. */
 import { execa } from 'execa';
 
 export interface CommandResult {

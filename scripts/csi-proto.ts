@@ -7,7 +7,7 @@ import protobuf from 'protobufjs';
 const require = createRequire(import.meta.url);
 
 /** The repository's root, seen from dist/scripts/. */
-export const repositoryUrl = new URL('../../', import.meta.url);
+export const repositoryUrl = new URL('../..', import.meta.url);
 
 /** A proto file and what is generated from it. */
 export interface ProtoSource {

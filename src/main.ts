@@ -29,7 +29,7 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     log.fatal({ err: error }, 'uncaught');
     process.exit(failed);
   });
-  const { endProcess } = await import('./host/kernel.ts');
+  const { endProcess } = await import('./host/kernel/calls.ts');
   const running = await serve(config, { log });
   stopOnSignals(running, { log, endProcess });
 }

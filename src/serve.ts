@@ -87,7 +87,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
   const [{ makeRealHost }, { gate, ownedBy }, { openVolumes }, { measurePools }] =
     await Promise.all([
       import('./host/real-host.ts'),
-      import('./host/gate.ts'),
+      import('./host/kernel/gate.ts'),
       import('./volumes/open.ts'),
       import('./volumes/pools/pool-measures.ts'),
     ]);

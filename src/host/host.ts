@@ -500,7 +500,7 @@ export interface MountUsers {
   devicesAbove(device: LoopDevice): Promise<readonly string[]>;
 }
 
-/** A program of the table in programs.ts that runs now, whoever started it. */
+/** A program of the table in programs/programs.ts that runs now, whoever started it. */
 export interface RunningProgram {
   readonly name: string;
   readonly pid: number;

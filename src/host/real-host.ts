@@ -1,16 +1,16 @@
-import { makeCopies } from './copy.ts';
-import { makeExtents } from './extents.ts';
-import { readFacts } from './facts.ts';
-import { makeFiles } from './files.ts';
+import { makeCopies } from './files/copy.ts';
+import { makeExtents } from './files/extents.ts';
+import { makeFiles } from './files/files.ts';
 import { makeFilesystems } from './filesystem/index.ts';
-import { makeFreezer } from './freezer.ts';
+import { makeFreezer } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
-import { makeLoopDevices } from './loop.ts';
-import { makeMounts } from './mount.ts';
-import { makeMountUsers } from './mount-users.ts';
-import { makeProgramCheck } from './programs.ts';
-import { type EndedCommand, makeRun } from './run.ts';
-import { findRunningPrograms } from './running-programs.ts';
+import { readFacts } from './kernel/node-facts.ts';
+import { makeLoopDevices } from './loop/devices.ts';
+import { makeMounts } from './mount/mounts.ts';
+import { makeMountUsers } from './mount/users.ts';
+import { makeProgramCheck } from './programs/programs.ts';
+import { type EndedCommand, makeRun } from './programs/run.ts';
+import { findRunningPrograms } from './programs/running-programs.ts';
 
 /** The node itself: kernel calls and programs. `onCommand` hears of every program that ended, for log and metrics. */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {

@@ -7,7 +7,7 @@ import {
   mayBeStorageFailure,
   StuckError,
 } from '../host/errors.ts';
-import { onGround } from '../host/gate.ts';
+import { onGround } from '../host/kernel/gate.ts';
 import { MiB } from '../units.ts';
 import type { Pool } from './pools/pool.ts';
 

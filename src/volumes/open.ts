@@ -50,7 +50,7 @@ export interface OpenDeps {
   readonly log: Logger;
   readonly reached?: Reached;
   readonly now?: () => number;
-  /** Marks kernel calls with their owner (host/gate.ts). */
+  /** Marks kernel calls with their owner (host/kernel/gate.ts). */
   readonly ownedBy: OwnedOnGround;
   /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
   readonly whenReturned?: (owner: string) => Promise<void> | undefined;

@@ -60,7 +60,7 @@ export class Operations {
 
   /**
    * `ownedBy` marks the kernel calls made inside with their owner, and `whenReturned` tells of those that the operation left
-   * stuck in the kernel (host/gate.ts). What it had locked for itself is given to `readAgain` when these have returned.
+   * stuck in the kernel (host/kernel/gate.ts). What it had locked for itself is given to `readAgain` when these have returned.
    */
   constructor(
     ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import { execa } from 'execa';
-import { type Program, programs } from '../../src/host/programs.ts';
+import { type Program, programs } from '../../src/host/programs/programs.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { until } from '../helpers/until.ts';
 import * as calls from './calls.ts';

@@ -14,7 +14,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { findProgram, type Program, programs } from '../../src/host/programs.ts';
+import { findProgram, type Program, programs } from '../../src/host/programs/programs.ts';
 import { until } from '../helpers/until.ts';
 
 /** Names the mount namespace from which the tests were started. */

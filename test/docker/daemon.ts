@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { paths } from '../../src/host/paths.ts';
+import { paths } from '../../src/host/files/paths.ts';
 import { busybox, type Lab, type NodeSpace } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 

@@ -5,7 +5,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { paths } from '../../src/host/paths.ts';
+import { paths } from '../../src/host/files/paths.ts';
 import { devicesBelow, devicesOn, makeGround } from '../helpers/ground.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { constants, copyFile, open, stat } from 'node:fs/promises';
-import { makeCopies } from '../../src/host/copy.ts';
 import { KernelError } from '../../src/host/errors.ts';
-import { makeExtents } from '../../src/host/extents.ts';
+import { makeCopies } from '../../src/host/files/copy.ts';
+import { makeExtents } from '../../src/host/files/extents.ts';
 import type { Copies, Extent, Extents } from '../../src/host/host.ts';
 
 const extentBytes = 64 * 1024;

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
-import { requireNoProgram } from '../../src/host/image-lock.ts';
+import { requireNoProgram } from '../../src/host/programs/image-lock.ts';
 import { type FakeKernel, isSame } from './fake-kernel.ts';
 import type { FakePrograms } from './fake-programs.ts';
 import {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
-import { makeFiles } from '../../src/host/files.ts';
+import { makeFiles } from '../../src/host/files/files.ts';
 import type {
   Freezer,
   FsType,

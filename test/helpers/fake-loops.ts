@@ -1,8 +1,8 @@
 import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
 import type { LoopDevice, LoopDevices } from '../../src/host/host.ts';
-import { boundNumbers } from '../../src/host/loop-numbers.ts';
-import { markOf } from '../../src/host/loop-status.ts';
+import { boundNumbers } from '../../src/host/loop/numbers.ts';
+import { markOf } from '../../src/host/loop/status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 
 /** The loop table in memory. `abilities.directIo` false: the pool's filesystem refuses it. */

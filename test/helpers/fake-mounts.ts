@@ -2,9 +2,9 @@ import { lstat } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { hasErrno, KernelError } from '../../src/host/errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../../src/host/host.ts';
-import { splitMountOptions } from '../../src/host/mount-options.ts';
-import { realTarget } from '../../src/host/mountinfo.ts';
-import { makeTarget, removeTarget, withParent, withTarget } from '../../src/host/target.ts';
+import { realTarget } from '../../src/host/mount/mountinfo.ts';
+import { splitMountOptions } from '../../src/host/mount/options.ts';
+import { makeTarget, removeTarget, withParent, withTarget } from '../../src/host/mount/target.ts';
 import type { FakeDevice, FakeKernel, FakeMount } from './fake-kernel.ts';
 import { changeFakeSuperblock, readFakeSuperblock } from './fake-superblock.ts';
 

@@ -1,4 +1,4 @@
-import { realTarget } from '../../src/host/mountinfo.ts';
+import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeDevice, FakeKernel } from './fake-kernel.ts';
 import type { LetGo, PassersBy } from './passers-by.ts';
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lockImage } from '../../src/host/image-lock.ts';
+import { lockImage } from '../../src/host/programs/image-lock.ts';
 
 /** A program that goes on, or stands still, after the driver that started it has ended. */
 export interface OutlivingProgram {

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StuckError } from '../../src/host/errors.ts';
-import { gate, ownedBy } from '../../src/host/gate.ts';
-import { readKernelText } from '../../src/host/kernel.ts';
+import { readKernelText } from '../../src/host/kernel/calls.ts';
+import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**
  * Run as a process of its own, since the size of libuv's pool is fixed at its start: hangs as many calls as it is told

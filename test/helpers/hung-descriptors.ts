@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fsCall, openFlags, withOpen, withPlace } from '../../src/host/descriptor.ts';
-import { makeFiles } from '../../src/host/files.ts';
-import { gate, ownedBy } from '../../src/host/gate.ts';
+import { makeFiles } from '../../src/host/files/files.ts';
+import { fsCall, openFlags, withOpen, withPlace } from '../../src/host/kernel/descriptor.ts';
+import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**
  * Run as a process of its own, where nothing else opens files: makes calls that use a descriptor hang (opening a FIFO for

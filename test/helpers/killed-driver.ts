@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { kill, pid } from 'node:process';
-import { ownedBy } from '../../src/host/gate.ts';
+import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Volumes } from '../../src/volumes/api.ts';

@@ -1,8 +1,8 @@
 import { execa } from 'execa';
 import { CommandError } from '../../src/host/errors.ts';
-import { type ImageLock, lockImage } from '../../src/host/image-lock.ts';
-import type { Program } from '../../src/host/programs.ts';
-import { makeRun, type Run } from '../../src/host/run.ts';
+import { type ImageLock, lockImage } from '../../src/host/programs/image-lock.ts';
+import type { Program } from '../../src/host/programs/programs.ts';
+import { makeRun, type Run } from '../../src/host/programs/run.ts';
 
 /** The calls by which programs of e2fsprogs change a file. */
 const changes = 'pwrite64,write,fallocate,ftruncate';

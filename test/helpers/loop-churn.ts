@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownedBy } from '../../src/host/gate.ts';
+import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { MiB } from '../../src/units.ts';
 

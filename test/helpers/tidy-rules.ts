@@ -47,8 +47,8 @@ export function environmentReads(files: readonly TreeFile[]): readonly string[] 
 }
 
 const doors = [
-  { module: 'execa', allowed: /^src\/host\/run\.ts$/, door: 'src/host/run.ts' },
-  { module: 'koffi', allowed: /^src\/host\/kernel/, door: 'src/host/kernel' },
+  { module: 'execa', allowed: /^src\/host\/programs\/run\.ts$/, door: 'src/host/programs/run.ts' },
+  { module: 'koffi', allowed: /^src\/host\/kernel\//, door: 'src/host/kernel/' },
   { module: 'node:child_process', allowed: /^src\/host\//, door: 'src/host/' },
 ] as const;
 

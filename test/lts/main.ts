@@ -14,7 +14,7 @@ const suites = [
     '--serial',
     '--concurrency=1',
     '--timeout=5m',
-    ...['serve', 'life-cycle', 'snapshots', 'host/freezer', 'host/loop-devices'].map(
+    ...['serve', 'life-cycle', 'snapshots', 'host/freeze/freezer', 'host/loop/devices'].map(
       (name) => `dist/test/integration/${name}.test.js`,
     ),
   ],

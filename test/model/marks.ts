@@ -1,7 +1,7 @@
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../src/host/errors.ts';
-import { realTarget } from '../../src/host/mountinfo.ts';
+import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeKernel } from '../helpers/fake-kernel.ts';
 
 /** Each volume carries a mark in its content, so that bytes of another one are recognised wherever they show. */

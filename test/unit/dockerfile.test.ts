@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { imageNode } from '../../scripts/images/node.ts';
-import { debianPackages } from '../../src/host/programs.ts';
+import { debianPackages } from '../../src/host/programs/programs.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 

@@ -13,10 +13,10 @@ const cases: readonly {
   {
     name: 'environmentReads',
     rule: rules.environmentReads,
-    bad: [['src/host/run.ts', 'const path = process.env.PATH;']],
+    bad: [['src/host/programs/run.ts', 'const path = process.env.PATH;']],
     good: [
       ['src/config/load.ts', 'read(process.env);'],
-      ['src/host/run.ts', '// process.env is not passed on\n * process.env'],
+      ['src/host/programs/run.ts', '// process.env is not passed on\n * process.env'],
       ['scripts/x.ts', 'process.env'],
     ],
   },
@@ -24,19 +24,19 @@ const cases: readonly {
     name: 'doorsPassed: execa',
     rule: rules.doorsPassed,
     bad: [['src/volumes/create.ts', "import { execa } from 'execa';"]],
-    good: [['src/host/run.ts', "import { execa } from 'execa';"]],
+    good: [['src/host/programs/run.ts', "import { execa } from 'execa';"]],
   },
   {
     name: 'doorsPassed: koffi, imported while running',
     rule: rules.doorsPassed,
-    bad: [['src/host/loop.ts', "const koffi = await import('koffi');"]],
-    good: [['src/host/kernel.ts', "import koffi from 'koffi';"]],
+    bad: [['src/host/loop/devices.ts', "const koffi = await import('koffi');"]],
+    good: [['src/host/kernel/calls.ts', "import koffi from 'koffi';"]],
   },
   {
     name: 'doorsPassed: child_process',
     rule: rules.doorsPassed,
     bad: [['src/cli/mount.ts', "import { spawn } from 'node:child_process';"]],
-    good: [['src/host/freezer.ts', "import { spawn } from 'node:child_process';"]],
+    good: [['src/host/freeze/freezer.ts', "import { spawn } from 'node:child_process';"]],
   },
   {
     name: 'orphans',

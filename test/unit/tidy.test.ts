@@ -36,7 +36,7 @@ const longFor: Readonly<Record<string, string>> = {
 /** Started from outside, as programs. */
 const entries = [
   'src/main.ts', // by bin/loopcsi
-  'src/host/freeze-child.ts', // by freeze-parent.ts
+  'src/host/freeze/freeze-child.ts', // by client.ts
 ];
 
 function clean(name: string, find: () => readonly string[]): void {

@@ -1,8 +1,8 @@
 import { CommandError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
-import { ioctlOn } from '../kernel.ts';
-import { layouts } from '../kernel-abi.ts';
-import { withMounted } from '../mounted.ts';
+import { layouts } from '../kernel/abi.ts';
+import { ioctlOn } from '../kernel/calls.ts';
+import { withMounted } from '../mount/open-mounted.ts';
 
 /**
  * Growing of mounted filesystems by ioctl, each after a check that what is mounted is the device's.

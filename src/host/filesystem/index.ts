@@ -1,9 +1,9 @@
 import type { Filesystem, FsType } from '../host.ts';
-import type { Run } from '../run.ts';
-import { Btrfs } from './btrfs.ts';
-import { Ext4 } from './ext4.ts';
+import type { Run } from '../programs/run.ts';
+import { Btrfs } from './btrfs/btrfs.ts';
+import { Ext4 } from './ext4/ext4.ts';
 import type { PrivateMountDeps } from './private-mount.ts';
-import { Xfs } from './xfs.ts';
+import { Xfs } from './xfs/xfs.ts';
 
 export interface FilesystemDeps extends PrivateMountDeps {
   readonly run: Run;

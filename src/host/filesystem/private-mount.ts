@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../errors.ts';
+import { paths } from '../files/paths.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
-import { paths } from '../paths.ts';
 
 /** What a private mount is made with. */
 export interface PrivateMountDeps {

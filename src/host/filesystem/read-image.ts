@@ -1,5 +1,5 @@
-import { fsCall, openFlags, withOpen } from '../descriptor.ts';
-import { imageStatus } from '../image-status.ts';
+import { imageStatus } from '../files/image-status.ts';
+import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 
 /** Up to `length` bytes of a file or device from `offset`; fewer where it ends before. Never writes. KernelError. */
 export function readImage(path: string, offset: number, length: number): Promise<Buffer> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
-import { ownedBy } from '../../host/gate.ts';
 import type { Files, Host } from '../../host/host.ts';
+import { ownedBy } from '../../host/kernel/gate.ts';
 import { NodeState } from '../../state/node-state.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';

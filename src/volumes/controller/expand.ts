@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4-superblock.ts';
+import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { chooseCapacity } from '../capacity.ts';

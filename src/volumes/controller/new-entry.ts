@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { onGround } from '../../host/gate.ts';
+import { onGround } from '../../host/kernel/gate.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { syncsBeforeRename } from '../pools/btrfs-log.ts';

@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop-status.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';

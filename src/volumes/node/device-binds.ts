@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop-status.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { isMarked } from '../../host/loop-status.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';

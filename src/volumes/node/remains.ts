@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { markOf, truncatedMarkOf } from '../../host/loop-status.ts';
+import { markOf, truncatedMarkOf } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentTo, isMountOf, isNodeOf, statusOf } from './attachment.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop-status.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { isMarked } from '../../host/loop-status.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
-import { largestComparison } from '../../host/differing.ts';
 import { hasErrno } from '../../host/errors.ts';
+import { largestComparison } from '../../host/files/compare-blocks.ts';
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';

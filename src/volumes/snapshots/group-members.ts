@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { onGround } from '../../host/gate.ts';
+import { onGround } from '../../host/kernel/gate.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { finishNew, newDirectory, placeNew } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4-superblock.ts';
+import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
 import type { FsType, ImageStatus, SectorSize } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';

@@ -84,28 +84,28 @@ export const durability: Kind = {
     },
     {
       name: "a record's text is not synced before its rename",
-      file: 'host/replace-file.ts',
+      file: 'host/files/replace-file.ts',
       text: lines('      if (durable) await file.sync();', ''),
       by: '',
       red: ['volumes/durable'],
     },
     {
       name: "a record's directory is not synced after its rename",
-      file: 'host/replace-file.ts',
+      file: 'host/files/replace-file.ts',
       text: lines('  if (durable) await syncDirectory(dirname(path));', ''),
       by: '',
       red: ['volumes/durable'],
     },
     {
       name: 'a record is written in place',
-      file: 'host/replace-file.ts',
+      file: 'host/files/replace-file.ts',
       text: 'const temporary = `${path}.new`;',
       by: 'const temporary = path;',
       red: ['state/records'],
     },
     {
       name: 'a record is renamed before its text is written',
-      file: 'host/replace-file.ts',
+      file: 'host/files/replace-file.ts',
       text: lines(
         '      await file.writeFile(text);',
         "      await reached?.('record:written');",
@@ -130,7 +130,7 @@ export const durability: Kind = {
     },
     {
       name: 'a record that could not be replaced leaves its temporary file',
-      file: 'host/replace-file.ts',
+      file: 'host/files/replace-file.ts',
       text: lines('    await rm(temporary, { force: true });', ''),
       by: '',
       red: ['state/records'],
@@ -186,7 +186,7 @@ export const durability: Kind = {
     },
     {
       name: 'a grown image is not synced',
-      file: 'host/files.ts',
+      file: 'host/files/files.ts',
       text: lines(
         '    if (wanted > size) await resize(handle, path, wanted);',
         '    await fsync(handle, path);',
@@ -196,27 +196,27 @@ export const durability: Kind = {
     },
     {
       name: 'a finished copy is not synced',
-      file: 'host/copy.ts',
+      file: 'host/files/copy.ts',
       text: lines('    await fsync(target, to);', '    options.onProgress?.(size, size);'),
       by: '    options.onProgress?.(size, size);',
-      red: ['host/copy'],
+      red: ['host/files/copy'],
     },
     {
       name: 'how far a copy is, is told before its bytes are on the disk',
-      file: 'host/copy.ts',
+      file: 'host/files/copy.ts',
       text: lines(
         "    await fsCall('fdatasync', to, () => target.datasync(), { boundMs: syncBoundMs });",
         '',
       ),
       by: '',
-      red: ['host/copy'],
+      red: ['host/files/copy'],
     },
     {
       name: 'a copy that goes on keeps what was behind the point of resuming',
-      file: 'host/copy.ts',
+      file: 'host/files/copy.ts',
       text: lines('      if (resumeFrom > 0n) await setSize(target, to, resumeFrom);', ''),
       by: '',
-      red: ['host/copy'],
+      red: ['host/files/copy'],
     },
     {
       name: 'a delete is answered before its rename is on the disk',
@@ -317,10 +317,10 @@ export const durability: Kind = {
     },
     {
       name: 'an fsync of several files that fails is a success',
-      file: 'host/descriptor.ts',
+      file: 'host/kernel/descriptor.ts',
       text: lines("    if (end.status === 'rejected') throw end.reason;", ''),
       by: '',
-      red: ['host/descriptor'],
+      red: ['host/kernel/descriptor'],
     },
     {
       name: 'what was begun before a pool went away is finished after it came back',

@@ -28,31 +28,31 @@ export const paths: Kind = {
     },
     {
       name: "a symbolic link below the kubelet's directory is followed",
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       text: 'constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS',
       by: 'constants.RESOLVE_BENEATH',
       red: ['volumes/targets'],
     },
     {
       name: 'a mount goes onto what a symbolic link leads to',
-      file: 'host/descriptor.ts',
+      file: 'host/kernel/descriptor.ts',
       text: 'directoryPlace: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,',
       by: 'directoryPlace: O_PATH | O_DIRECTORY | O_CLOEXEC,',
-      red: ['host/target'],
+      red: ['host/mount/target'],
     },
     {
       name: 'a device is bound onto what a symbolic link leads to',
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       text: lines(
         "    if (status.isSymbolicLink()) throw new KernelError('open', 'ELOOP', target);",
         '',
       ),
       by: '',
-      red: ['host/target'],
+      red: ['host/mount/target'],
     },
     {
       name: 'a file that holds data is removed with its target',
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       text: lines(
         "        if (found.isFile() && found.size > 0) throw new KernelError('unlink', 'ENOTEMPTY', target);",
         '',
@@ -247,7 +247,7 @@ export const paths: Kind = {
   invisible: [
     {
       name: 'a path leads out of the directory that it must lie below',
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       text: lines("  if (below === '..' || below.startsWith('../')) {", ''),
       by: lines("  if (below === '\\0') {", ''),
       whyGreen: 'the kernel refuses it too, with the same errno (RESOLVE_BENEATH)',

@@ -144,10 +144,10 @@ export const snapshots: Kind = {
     },
     {
       name: 'blocks that differ only behind the first comparison are no change',
-      file: 'host/differing.ts',
+      file: 'host/files/compare-blocks.ts',
       text: 'a.compare(b, at, end, at, end) === 0',
       by: 'a.compare(b, at, at + 1, at, at + 1) === 0',
-      red: ['host/differing'],
+      red: ['host/files/compare-blocks'],
     },
     {
       name: 'a snapshot can be written to',

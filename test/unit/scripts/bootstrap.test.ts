@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { programs } from '../../../src/host/programs.ts';
+import { programs } from '../../../src/host/programs/programs.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
 const script = join(root, 'scripts', 'bootstrap');

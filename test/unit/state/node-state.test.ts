@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { makeFiles } from '../../../src/host/files.ts';
+import { makeFiles } from '../../../src/host/files/files.ts';
 import { NodeState } from '../../../src/state/node-state.ts';
 
 test('pools that are opened side by side are all remembered', async (t) => {

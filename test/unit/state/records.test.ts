@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
-import { makeFiles } from '../../../src/host/files.ts';
-import { paths } from '../../../src/host/paths.ts';
-import { replaceFile, replaceFilePoints } from '../../../src/host/replace-file.ts';
+import { makeFiles } from '../../../src/host/files/files.ts';
+import { paths } from '../../../src/host/files/paths.ts';
+import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
 import { NodeState } from '../../../src/state/node-state.ts';
 import {
   groupRecord,

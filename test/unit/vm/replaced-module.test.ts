@@ -2,7 +2,7 @@ import test from 'ava';
 import { replacedModule, replacing } from '../../vm/power-cuts/replaced-module.ts';
 
 test('a module reaches the machine through the environment', (t) => {
-  const module = { file: 'host/replace-file.js', text: "export const x = '\\n';\n" };
+  const module = { file: 'host/files/replace-file.js', text: "export const x = '\\n';\n" };
   t.deepEqual(replacedModule(replacing(module)), module);
   t.is(replacedModule({}), undefined);
   t.throws(() => replacedModule({ LOOPCSI_REPLACED_MODULE: '{"file":"x"}' }));

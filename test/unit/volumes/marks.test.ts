@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { markOf, truncatedMarkOf } from '../../../src/host/loop-status.ts';
+import { markOf, truncatedMarkOf } from '../../../src/host/loop/status.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
-import { Gate, ownedBy } from '../../../src/host/gate.ts';
+import { Gate, ownedBy } from '../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type Call, Operations } from '../../../src/volumes/operations.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';

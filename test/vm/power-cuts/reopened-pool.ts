@@ -2,8 +2,8 @@
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { ownedBy } from '../../../src/host/gate.ts';
 import type { FsType, Host } from '../../../src/host/host.ts';
+import { ownedBy } from '../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
 import { poolDefaults } from '../../../src/volumes/pools/pool-settings.ts';

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseExt4Superblock } from '../../../../src/host/filesystem/ext4-superblock.ts';
+import { parseExt4Superblock } from '../../../../src/host/filesystem/ext4/superblock.ts';
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import {

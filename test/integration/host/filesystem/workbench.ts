@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import { makeFiles } from '../../../../src/host/files.ts';
+import { makeFiles } from '../../../../src/host/files/files.ts';
 import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
-import { makeLoopDevices } from '../../../../src/host/loop.ts';
-import { makeMounts } from '../../../../src/host/mount.ts';
-import { makeRun } from '../../../../src/host/run.ts';
+import { makeLoopDevices } from '../../../../src/host/loop/devices.ts';
+import { makeMounts } from '../../../../src/host/mount/mounts.ts';
+import { makeRun } from '../../../../src/host/programs/run.ts';
 
 /** Real filesystems on real loop devices, in a scratch directory of their own. */
 export const files = makeFiles();

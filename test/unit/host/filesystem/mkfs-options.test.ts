@@ -1,11 +1,11 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
+import { mergeFlags } from '../../../../src/host/filesystem/mkfs-flags.ts';
 import {
   allowedMkfsFlags,
   parseMkfsOptions,
 } from '../../../../src/host/filesystem/mkfs-options.ts';
-import { mergeFlags } from '../../../../src/host/filesystem/words.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 
 for (const { fsType, text, words } of [

@@ -3,16 +3,16 @@ import fc from 'fast-check';
 import {
   type BtrfsSuperblock,
   parseBtrfsSuperblock,
-} from '../../../../src/host/filesystem/btrfs-superblock.ts';
+} from '../../../../src/host/filesystem/btrfs/superblock.ts';
 import { crc32c, crc32cInverted } from '../../../../src/host/filesystem/crc32c.ts';
 import {
   ext4Fills,
   journalHasData,
   journalRecordsError,
   parseExt4Superblock,
-} from '../../../../src/host/filesystem/ext4-superblock.ts';
+} from '../../../../src/host/filesystem/ext4/superblock.ts';
 import { formatUuid, requireUuid } from '../../../../src/host/filesystem/uuid.ts';
-import { parseXfsSuperblock } from '../../../../src/host/filesystem/xfs-superblock.ts';
+import { parseXfsSuperblock } from '../../../../src/host/filesystem/xfs/superblock.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
 import {
   btrfsSuperblock,

@@ -2,7 +2,7 @@ import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
-import { Gate, gate, ownedBy } from '../../../../src/host/gate.ts';
+import { Gate, gate, ownedBy } from '../../../../src/host/kernel/gate.ts';
 import { MiB } from '../../../../src/units.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
-import { makeFiles } from '../../../../src/host/files.ts';
+import { makeFiles } from '../../../../src/host/files/files.ts';
 import { Places } from '../../../../src/volumes/pools/places.ts';
 
 /** Places whose fsyncs end when they are told to. */

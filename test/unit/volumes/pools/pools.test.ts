@@ -1,7 +1,7 @@
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { makeFiles } from '../../../../src/host/files.ts';
+import { makeFiles } from '../../../../src/host/files/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
 import { NodeState } from '../../../../src/state/node-state.ts';
 import { GiB, MiB, TiB } from '../../../../src/units.ts';

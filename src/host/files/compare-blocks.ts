@@ -1,0 +1,72 @@
+import type { FileHandle } from 'node:fs/promises';
+import { MiB } from '../../units.ts';
+import { KernelError } from '../errors.ts';
+import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
+
+/** The most that is compared in one call: two buffers of it are in memory meanwhile. */
+export const largestComparison = 4n * MiB;
+
+interface Range {
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+/** `Extents.differing` of host.ts. */
+export async function differing(
+  a: string,
+  b: string,
+  range: Range & { blockBytes: bigint },
+): Promise<readonly Range[]> {
+  if (range.length > largestComparison) throw new KernelError('read', 'E2BIG', `${a} and ${b}`);
+  const [ofA, ofB] = await Promise.all([readRange(a, range), readRange(b, range)]);
+  return differingBlocks(ofA, ofB, range);
+}
+
+async function readRange(path: string, { offset, length }: Range): Promise<Buffer> {
+  const buffer = Buffer.alloc(Number(length));
+  await withOpen(path, openFlags.read, (handle) => fill(handle, path, buffer, offset));
+  return buffer;
+}
+
+/** Reads until the buffer is full or the file ends; what is not read stays zero. */
+async function fill(
+  handle: FileHandle,
+  path: string,
+  buffer: Buffer,
+  offset: bigint,
+): Promise<void> {
+  let filled = 0;
+  while (filled < buffer.length) {
+    const position = Number(offset) + filled;
+    const { bytesRead } = await fsCall('read', path, () =>
+      handle.read(buffer, filled, buffer.length - filled, position),
+    );
+    if (bytesRead === 0) return;
+    filled += bytesRead;
+  }
+}
+
+/** Blocks in which two buffers of one length differ, joined where they touch; `offset` is where both begin. */
+export function differingBlocks(
+  a: Buffer,
+  b: Buffer,
+  range: { offset: bigint; blockBytes: bigint },
+): readonly Range[] {
+  // Most of what is compared is equal: one comparison tells so for the whole.
+  if (a.equals(b)) return [];
+  const step = Number(range.blockBytes);
+  const found: Range[] = [];
+  let begin: number | undefined;
+  for (let at = 0; at < a.length; at += step) {
+    const end = Math.min(at + step, a.length);
+    const equal = a.compare(b, at, end, at, end) === 0;
+    if (equal && begin !== undefined) {
+      found.push({ offset: range.offset + BigInt(begin), length: BigInt(at - begin) });
+      begin = undefined;
+    } else if (!equal) begin ??= at;
+  }
+  if (begin !== undefined) {
+    found.push({ offset: range.offset + BigInt(begin), length: BigInt(a.length - begin) });
+  }
+  return found;
+}

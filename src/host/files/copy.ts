@@ -1,0 +1,158 @@
+import { constants as fsConstants } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
+import { MiB } from '../../units.ts';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { Copies } from '../host.ts';
+import { copyFileRange, ioctl, seek } from '../kernel/calls.ts';
+import { fsCall, fsync, openFlags, syncBoundMs, withOpen } from '../kernel/descriptor.ts';
+import { requireNoProgram } from '../programs/image-lock.ts';
+import { nextData } from './extents.ts';
+import { withScratchFile } from './files.ts';
+
+/** One copy_file_range at a time: how quickly an abort is heard. */
+const sliceBytes = 16n * MiB;
+/** After so much the copy is synced and reported: bounds what waits in memory, and what a resumed copy does again. */
+const syncEveryBytes = 64n * MiB;
+/** Through a buffer of ours where the kernel cannot copy between the two filesystems. */
+const bufferBytes = 1n * MiB;
+/** A clone costs some 10 µs an extent: minutes for images scattered into millions. */
+const cloneBoundMs = 10 * 60_000;
+/** FICLONE's refusals that say "these two can never share blocks", not "something is wrong". */
+const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
+
+type CopyOptions = Parameters<Copies['copySparse']>[2];
+
+/** Copies by FICLONE and copy_file_range(2). */
+export function makeCopies(): Copies {
+  return { canReflink, reflink, copySparse };
+}
+
+function canReflink(directory: string): Promise<boolean> {
+  return withScratchFile(directory, (from, fromPath) =>
+    withScratchFile(directory, async (to, toPath) => {
+      await fsCall('write', fromPath, () => from.write(Buffer.alloc(4096, 1), 0, 4096, 0));
+      try {
+        await ioctl(to.fd, 'FICLONE', from.fd, { subject: toPath });
+        return true;
+      } catch (error) {
+        if (hasErrno(error, ...cannotShare)) return false;
+        throw error;
+      }
+    }),
+  );
+}
+
+async function reflink(from: string, to: string): Promise<void> {
+  await requireNoProgram(from);
+  await withOpen(from, openFlags.read, (source) =>
+    withOpen(to, openFlags.createNew, async (target) => {
+      try {
+        const about = { subject: `${from} to ${to}`, boundMs: cloneBoundMs };
+        await ioctl(target.fd, 'FICLONE', source.fd, about);
+      } catch (error) {
+        await fsCall('unlink', to, () => unlink(to));
+        throw error;
+      }
+    }),
+  );
+}
+
+async function copySparse(from: string, to: string, options: CopyOptions): Promise<void> {
+  await requireNoProgram(from);
+  const resumeFrom = options.resumeFrom ?? 0n;
+  const flags = resumeFrom === 0n ? openFlags.create | fsConstants.O_TRUNC : openFlags.readWrite;
+  await withOpen(from, openFlags.read, (source) =>
+    withOpen(to, flags, async (target) => {
+      const { size } = await fsCall('fstat', from, () => source.stat({ bigint: true }));
+      const { size: present } = await fsCall('fstat', to, () => target.stat({ bigint: true }));
+      if (present < resumeFrom)
+        throw new KernelError('open', 'EINVAL', `${to}: ends before ${resumeFrom}`);
+      // What an earlier run left behind the point of resuming was not synced: it is cut off.
+      if (resumeFrom > 0n) await setSize(target, to, resumeFrom);
+      await setSize(target, to, size);
+      await new SparseCopy({ source, target, from, to, size, options }).run(resumeFrom);
+    }),
+  );
+}
+
+interface CopyState {
+  readonly source: FileHandle;
+  readonly target: FileHandle;
+  readonly from: string;
+  readonly to: string;
+  readonly size: bigint;
+  readonly options: CopyOptions;
+}
+
+class SparseCopy {
+  readonly #state: CopyState;
+  /** Bytes copied since the last sync. */
+  #unsynced = 0n;
+  #inKernel = true;
+
+  constructor(state: CopyState) {
+    this.#state = state;
+  }
+
+  async run(resumeFrom: bigint): Promise<void> {
+    const { source, target, from, to, size, options } = this.#state;
+    let at = await nextData(source.fd, resumeFrom, from);
+    while (at !== undefined) {
+      const end = await seek(source.fd, at, 'hole', from);
+      while (at < end) {
+        options.signal.throwIfAborted();
+        const copied = await this.#copySlice(at, end - at < sliceBytes ? end - at : sliceBytes);
+        at += copied;
+        this.#unsynced += copied;
+        if (this.#unsynced >= syncEveryBytes) await this.#checkpoint(at);
+      }
+      at = await nextData(source.fd, end, from);
+    }
+    options.signal.throwIfAborted();
+    await fsync(target, to);
+    options.onProgress?.(size, size);
+  }
+
+  async #checkpoint(at: bigint): Promise<void> {
+    const { target, to, size, options } = this.#state;
+    await fsCall('fdatasync', to, () => target.datasync(), { boundMs: syncBoundMs });
+    this.#unsynced = 0n;
+    options.onProgress?.(at, size);
+  }
+
+  /** Copies up to `length` bytes; how many it were, at least one. */
+  async #copySlice(offset: bigint, length: bigint): Promise<bigint> {
+    const { source, target, from, to } = this.#state;
+    if (!this.#inKernel) return this.#copyBuffer(offset, length);
+    try {
+      const range = { offset, length: Number(length) };
+      const copied = await copyFileRange(source.fd, target.fd, range, `${from} to ${to}`);
+      if (copied === 0)
+        throw new KernelError('copy_file_range', 'EIO', `${from}: it became shorter`);
+      return BigInt(copied);
+    } catch (error) {
+      // After EIO: a read or a write of our own tells which of the two has failed.
+      if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
+      this.#inKernel = false;
+      return this.#copyBuffer(offset, length);
+    }
+  }
+
+  async #copyBuffer(offset: bigint, length: bigint): Promise<bigint> {
+    const { source, target, from, to } = this.#state;
+    const buffer = Buffer.allocUnsafe(Number(length < bufferBytes ? length : bufferBytes));
+    const position = Number(offset);
+    const read = await fsCall('read', from, () => source.read(buffer, 0, buffer.length, position));
+    if (read.bytesRead === 0) throw new KernelError('read', 'EIO', `${from}: it became shorter`);
+    const filled = buffer.subarray(0, read.bytesRead);
+    const written = await fsCall('write', to, () =>
+      target.write(filled, 0, filled.length, position),
+    );
+    return BigInt(written.bytesWritten);
+  }
+}
+
+async function setSize(handle: FileHandle, path: string, size: bigint): Promise<void> {
+  await fsCall('ftruncate', path, () => handle.truncate(Number(size)), { boundMs: syncBoundMs });
+}

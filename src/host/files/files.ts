@@ -1,0 +1,292 @@
+import { randomUUID } from 'node:crypto';
+import { constants as fsConstants, readlinkSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { realpath, statfs, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KiB } from '../../units.ts';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { Capacity, Directory, Extent, FileAbilities, Files } from '../host.ts';
+import { constants } from '../kernel/abi.ts';
+import { fallocate, flock, renameNoReplace } from '../kernel/calls.ts';
+import {
+  closeHandle,
+  closeQuietly,
+  descriptorPath,
+  fsCall,
+  fsync,
+  openFlags,
+  openHandle,
+  syncPaths,
+  withKnownPlace,
+  withOpen,
+} from '../kernel/descriptor.ts';
+import { requireNoProgram } from '../programs/image-lock.ts';
+import { makeExtents } from './extents.ts';
+import { imageStatus, statBlockBytes } from './image-status.ts';
+import { paths } from './paths.ts';
+import { requireNoMount } from './remove-tree.ts';
+
+const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
+/** Size of the file that abilities are tried on. */
+const probeBytes = 64n * KiB;
+
+/** Freeing the blocks of one slice of a heavily scattered image can take a while. */
+const truncateBoundMs = 10 * 60_000;
+
+/** Files by node:fs and kernel calls. */
+export function makeFiles(): Files {
+  return {
+    ...paths,
+    createImage,
+    growImage,
+    imageStatus,
+    requireNoProgram,
+    releaseUnwritten,
+    sync: (...paths) => syncPaths(paths),
+    openDirectory,
+    syncOpened: ({ handle, path }) => fsync(handle, path),
+    realDirectory,
+    renameNoReplace,
+    lock,
+    removeInSlices,
+    probe,
+    capacity,
+  };
+}
+
+async function openDirectory(path: string): Promise<Directory> {
+  const handle = await openHandle(path, openFlags.read | O_DIRECTORY);
+  return { path, handle, close: () => closeHandle(handle, path) };
+}
+
+async function createImage(
+  path: string,
+  options: { sizeBytes: bigint; allocate: boolean },
+): Promise<void> {
+  await withOpen(path, openFlags.createNew, async (handle) => {
+    try {
+      await resize(handle, path, options.sizeBytes);
+      if (options.allocate) await allocate(handle, path, options.sizeBytes);
+    } catch (error) {
+      await fsCall('unlink', path, () => unlink(path));
+      throw error;
+    }
+  });
+}
+
+async function growImage(
+  path: string,
+  options: { sizeBytes: bigint; allocate: boolean },
+): Promise<void> {
+  await requireNoProgram(path);
+  await withOpen(path, openFlags.readWrite, async (handle) => {
+    const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+    const wanted = options.sizeBytes > size ? options.sizeBytes : size;
+    if (options.allocate) await allocateBehind(handle, path, { size, wanted });
+    if (wanted > size) await resize(handle, path, wanted);
+    await fsync(handle, path);
+  });
+}
+
+async function releaseUnwritten(path: string): Promise<void> {
+  const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
+  const unwritten: Extent[] = [];
+  for await (const batch of makeExtents().map(path)) {
+    unwritten.push(
+      ...batch.filter(({ flags }) => (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0),
+    );
+  }
+  if (unwritten.length === 0) return;
+  await withOpen(path, openFlags.readWrite, async ({ fd }) => {
+    for (const { logical, length } of unwritten) {
+      await fallocate(fd, { mode, offset: logical, length }, path);
+    }
+  });
+}
+
+async function realDirectory(path: string): Promise<string> {
+  const known = withKnownPlace(path, openFlags.followedPlace, (fd) =>
+    readlinkSync(descriptorPath(fd)),
+  );
+  // Of a directory that was removed or lies outside our root the kernel writes words, not a path.
+  const isPath = known?.startsWith('/') === true && !known.endsWith(' (deleted)');
+  return isPath ? known : fsCall('realpath', path, () => realpath(path));
+}
+
+async function lock(path: string): Promise<{ release(): Promise<void> }> {
+  // The descriptor is the lock, so it stays open; being close-on-exec, no child keeps it alive.
+  const handle = await openHandle(path, openFlags.create).catch((error: unknown) => {
+    // A directory is locked itself.
+    if (hasErrno(error, 'EISDIR')) return openHandle(path, openFlags.directory);
+    throw error;
+  });
+  try {
+    await flock(handle.fd, 'exclusive', path);
+  } catch (error) {
+    await closeQuietly(handle, path);
+    throw error;
+  }
+  let released = false;
+  return {
+    release: async () => {
+      if (released) return;
+      released = true;
+      await closeHandle(handle, path);
+    },
+  };
+}
+
+async function removeInSlices(
+  path: string,
+  options: { sliceBytes: bigint; signal: AbortSignal },
+): Promise<void> {
+  try {
+    await requireNoProgram(path);
+    const { sizeBytes, allocatedBytes } = await imageStatus(path);
+    // What has few blocks is freed in one go, however large it says it is.
+    if (allocatedBytes > options.sliceBytes) await cutInSlices(path, sizeBytes, options);
+    options.signal.throwIfAborted();
+    await fsCall('unlink', path, () => unlink(path), { boundMs: truncateBoundMs });
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+}
+
+async function cutInSlices(
+  path: string,
+  sizeBytes: bigint,
+  options: { sliceBytes: bigint; signal: AbortSignal },
+): Promise<void> {
+  await withOpen(path, openFlags.readWrite | O_NOFOLLOW, async (handle) => {
+    requireNoMount(handle.fd, path);
+    for (let left = sizeBytes - options.sliceBytes; left > 0n; left -= options.sliceBytes) {
+      options.signal.throwIfAborted();
+      await resize(handle, path, left);
+    }
+  });
+}
+
+async function probe(directory: string): Promise<FileAbilities> {
+  return withScratchFile(directory, async (handle, path) => {
+    await resize(handle, path, probeBytes);
+    const directIo = await isPossible(() =>
+      withOpen(path, openFlags.read | O_DIRECT, () => Promise.resolve()),
+    );
+    const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
+    const range = { mode, offset: 0n, length: probeBytes };
+    return {
+      directIo,
+      discard: await isPossible(() => fallocate(handle.fd, range, path)),
+      renameNoReplace: await isPossible(async () => {
+        // To another name: that the target is there the kernel says by itself, without asking the filesystem.
+        const renamed = `${path}-renamed`;
+        await renameNoReplace(path, renamed);
+        await renameNoReplace(renamed, path);
+      }),
+    };
+  });
+}
+
+async function isPossible(work: () => Promise<void>): Promise<boolean> {
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'EINVAL', 'EOPNOTSUPP', 'ENOSYS')) return false;
+    throw error;
+  }
+}
+
+/** Gives `work` a new file in the directory, which is removed afterwards. */
+export async function withScratchFile<T>(
+  directory: string,
+  work: (handle: FileHandle, path: string) => Promise<T>,
+): Promise<T> {
+  const path = join(directory, `.probe-${randomUUID()}`);
+  return withOpen(path, openFlags.createNew, async (handle) => {
+    try {
+      return await work(handle, path);
+    } finally {
+      await fsCall('unlink', path, () => unlink(path));
+    }
+  });
+}
+
+/** statfs. */
+export async function capacity(path: string): Promise<Capacity> {
+  const found = await fsCall('statfs', path, () => statfs(path, { bigint: true }));
+  return {
+    totalBytes: found.blocks * found.bsize,
+    freeBytes: found.bfree * found.bsize,
+    availableBytes: found.bavail * found.bsize,
+    totalInodes: found.files,
+    freeInodes: found.ffree,
+  };
+}
+
+async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+  const size = Number(sizeBytes);
+  if (!Number.isSafeInteger(size) || size < 0) throw new KernelError('ftruncate', 'EFBIG', path);
+  await fsCall('ftruncate', path, () => handle.truncate(size), { boundMs: truncateBoundMs });
+}
+
+/**
+ * Allocates up to `wanted` without growing the file yet: ext4 allocates and grows as far as it gets before it says that there
+ * is no room. What it took behind the end is given back then, so that the image is as it was.
+ */
+async function allocateBehind(
+  handle: FileHandle,
+  path: string,
+  { size, wanted }: { size: bigint; wanted: bigint },
+): Promise<void> {
+  const mode = constants.FALLOC_FL_KEEP_SIZE;
+  try {
+    await requireRoom(handle, path, wanted);
+    // Hole by hole: XFS asks for as much room as the range is long, also where it is allocated already.
+    for (const hole of await holesOf(path, wanted)) {
+      await fallocate(handle.fd, { mode, ...hole }, path);
+    }
+  } catch (error) {
+    await resize(handle, path, size);
+    throw error;
+  }
+}
+
+async function holesOf(
+  path: string,
+  sizeBytes: bigint,
+): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]> {
+  const holes: { offset: bigint; length: bigint }[] = [];
+  let offset = 0n;
+  const upTo = (end: bigint): void => {
+    if (end > offset) holes.push({ offset, length: end - offset });
+  };
+  try {
+    for await (const batch of makeExtents().map(path)) {
+      for (const { logical, length } of batch) {
+        upTo(logical < sizeBytes ? logical : sizeBytes);
+        offset = logical + length;
+      }
+    }
+  } catch (error) {
+    // A filesystem without extent maps: all of it, then.
+    if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
+    return [{ offset: 0n, length: sizeBytes }];
+  }
+  upTo(sizeBytes);
+  return holes;
+}
+
+/** fallocate(2) of a new file. */
+async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+  await requireRoom(handle, path, sizeBytes);
+  await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
+}
+
+/** A filesystem that finds out on the way has taken all there was from everybody until it gives up. */
+async function requireRoom(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+  const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  const missing = sizeBytes - blocks * statBlockBytes;
+  if (missing > (await capacity(path)).freeBytes)
+    throw new KernelError('fallocate', 'ENOSPC', path);
+}

@@ -1,0 +1,146 @@
+import { constants as fsConstants } from 'node:fs';
+import {
+  access,
+  chmod,
+  mkdir,
+  open,
+  opendir,
+  readdir,
+  readFile,
+  rmdir,
+  statfs,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
+import { hasErrno } from '../errors.ts';
+import type { PathKind, PathStatus, Paths } from '../host.ts';
+import { layouts } from '../kernel/abi.ts';
+import { deviceOf, fsCall, kernelErrorOf, sideBySide, syncBoundMs } from '../kernel/descriptor.ts';
+import { statPath } from '../kernel/statx.ts';
+import { isMountRoot, removeTree } from './remove-tree.ts';
+import { replaceFile } from './replace-file.ts';
+
+/** What stands at a path, by node:fs: each verb is one step of the gate, however many calls it makes. */
+export const paths: Paths = {
+  exists,
+  status,
+  list: (path) => fsCall('readdir', path, () => readdir(path)),
+  listWithKinds: (path) => fsCall('readdir', path, () => listWithKinds(path)),
+  isEmptyDirectory: (path) => fsCall('readdir', path, () => isEmptyDirectory(path)),
+  readText: (path) => fsCall('read', path, () => readFile(path, 'utf8')),
+  readTexts,
+  writeNew: (path, text) =>
+    fsCall('write', path, () => writeFile(path, text, { flag: 'wx', mode: 0o600 })),
+  replaceFile: (path, text, options = {}) =>
+    fsCall('replace', path, () => replaceFile(path, text, options), {
+      boundMs: options.durable === false ? undefined : syncBoundMs,
+    }),
+  overwrite: (path, text) => fsCall('write', path, () => overwrite(path, text)),
+  makeDirectory: async (path) => {
+    await fsCall('mkdir', path, () => mkdir(path, { recursive: true, mode: 0o700 }));
+  },
+  makeNewDirectory: (path) => fsCall('mkdir', path, () => mkdir(path, { mode: 0o700 })),
+  makeReadOnly: (path) => fsCall('chmod', path, () => chmod(path, 0o400)),
+  removeFile,
+  removeDirectory: (path) => fsCall('rmdir', path, () => rmdir(path)),
+  removeTree,
+  filesystemMagic: async (path) =>
+    (await fsCall('statfs', path, () => statfs(path, { bigint: true }))).type,
+  requireReadWrite: (path) =>
+    fsCall('access', path, () => access(path, fsConstants.R_OK | fsConstants.W_OK)),
+};
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await statPath(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
+    throw error;
+  }
+}
+
+async function status(path: string): Promise<PathStatus> {
+  const found = await statPath(path);
+  const at = layouts.statx.fields;
+  const seconds = found.readBigInt64LE(at.stx_mtime);
+  return {
+    kind: kindOf(found.readUInt16LE(at.stx_mode)),
+    device: deviceOf(found.readUInt32LE(at.stx_dev_major), found.readUInt32LE(at.stx_dev_minor)),
+    inode: found.readBigUInt64LE(at.stx_ino),
+    sizeBytes: found.readBigUInt64LE(at.stx_size),
+    modifiedNs: seconds * 1_000_000_000n + BigInt(found.readUInt32LE(at.stx_mtime + 8)),
+    isMountPoint: isMountRoot(found),
+  };
+}
+
+function kindOf(mode: number): PathKind {
+  const { S_IFMT, S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR } = fsConstants;
+  const kinds = new Map<number, PathKind>([
+    [S_IFREG, 'file'],
+    [S_IFDIR, 'directory'],
+    [S_IFLNK, 'symlink'],
+    [S_IFCHR, 'character-device'],
+  ]);
+  return kinds.get(mode & S_IFMT) ?? 'other';
+}
+
+async function listWithKinds(
+  path: string,
+): Promise<readonly { readonly name: string; readonly kind: PathKind }[]> {
+  const entries = await readdir(path, { withFileTypes: true });
+  return entries.map((entry) => {
+    let kind: PathKind = 'other';
+    if (entry.isFile()) kind = 'file';
+    else if (entry.isDirectory()) kind = 'directory';
+    else if (entry.isSymbolicLink()) kind = 'symlink';
+    else if (entry.isCharacterDevice()) kind = 'character-device';
+    return { name: entry.name, kind };
+  });
+}
+
+async function isEmptyDirectory(path: string): Promise<boolean> {
+  const directory = await opendir(path, { bufferSize: 1 });
+  try {
+    return (await directory.read()) === null;
+  } finally {
+    await directory.close();
+  }
+}
+
+async function readTexts(
+  files: readonly string[],
+): Promise<readonly PromiseSettledResult<string>[]> {
+  const read = async (path: string): Promise<string> => {
+    try {
+      return await readFile(path, 'utf8');
+    } catch (error) {
+      throw kernelErrorOf(error, 'read', path);
+    }
+  };
+  return sideBySide('read', files, read);
+}
+
+async function removeFile(...files: readonly string[]): Promise<void> {
+  const remove = async (path: string): Promise<void> => {
+    try {
+      await unlink(path);
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT')) throw kernelErrorOf(error, 'unlink', path);
+    }
+  };
+  for (const end of await sideBySide('unlink', files, remove)) {
+    if (end.status === 'rejected') throw end.reason;
+  }
+}
+
+/** In place, which needs no new block. Torn by a crash it cannot be read. */
+async function overwrite(path: string, text: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.writeFile(text);
+    await file.truncate(Buffer.byteLength(text));
+  } finally {
+    await file.close();
+  }
+}

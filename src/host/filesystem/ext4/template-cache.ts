@@ -1,0 +1,134 @@
+import { randomUUID } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import { CommandError } from '../../errors.ts';
+import { makeExtents } from '../../files/extents.ts';
+import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
+import { type Ext4Template, type Run, stamped, templateOf } from './template.ts';
+
+/** A larger one is not kept: from some 500 GiB on mkfs writes more, and is asked each time. */
+const largestBytes = 8 * 1024 * 1024;
+const allBytes = 16 * 1024 * 1024;
+/** After so long mkfs is asked again: it may have been replaced by another version. */
+const keepMs = 10 * 60_000;
+/** Zeroes between two runs that are written rather than skipped by another call. */
+const joinBlocks = 8;
+const blockBytes = 4096;
+const readBytes = 1024 * 1024;
+/**
+ * What is read of an image at most. Where the pool's filesystem cannot tell data from holes (SEEK_HOLE), all of an image counts as
+ * data, and reading it whole would cost more than many runs of mkfs.
+ */
+const dataBytes = 64n * 1024n * 1024n;
+
+/** The templates of one process, in memory, by what mkfs.ext4 was asked for; the least recently used goes first. */
+export class Ext4Templates {
+  readonly #kept = new Map<string, { readonly template: Ext4Template; readonly atMs: number }>();
+
+  find(key: string): Ext4Template | undefined {
+    const found = this.#kept.get(key);
+    if (found === undefined) return undefined;
+    this.#kept.delete(key);
+    if (performance.now() - found.atMs > keepMs) return undefined;
+    this.#kept.set(key, found);
+    return found.template;
+  }
+
+  /** Keeps what mkfs has just made of an image that nobody else has touched, if it is small enough and as we know it. */
+  async learn(key: string, imagePath: string, uuid: string): Promise<void> {
+    const runs = await readRuns(imagePath);
+    const template = runs === undefined ? undefined : templateOf(runs, uuid);
+    if (template === undefined) return;
+    this.#kept.delete(key);
+    this.#kept.set(key, { template, atMs: performance.now() });
+    let bytes = 0;
+    for (const [other, { template }] of [...this.#kept].reverse()) {
+      bytes += bytesOf(template.runs);
+      if (bytes > allBytes) this.#kept.delete(other);
+    }
+  }
+}
+
+function bytesOf(runs: readonly Run[]): number {
+  return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+/** Every block of the image that is not zero; undefined when they are more than is worth keeping. */
+async function readRuns(imagePath: string): Promise<readonly Run[] | undefined> {
+  const blocks: Run[] = [];
+  const chunk = Buffer.allocUnsafe(readBytes);
+  const zeroes = Buffer.alloc(blockBytes);
+  let sum = 0n;
+  const isFilled = await withOpen(imagePath, openFlags.read, async (handle) => {
+    for await (const { offset, length } of makeExtents().data(imagePath)) {
+      sum += length;
+      if (sum > dataBytes) return false;
+      const end = Number(offset + length);
+      for (let at = Number(offset) - (Number(offset) % blockBytes); at < end; at += readBytes) {
+        const size = Math.min(readBytes, end - at);
+        const read = await fsCall('read', imagePath, () => handle.read(chunk, 0, size, at));
+        for (let from = 0; from < read.bytesRead; from += blockBytes) {
+          const bytes = chunk.subarray(from, Math.min(from + blockBytes, read.bytesRead));
+          if (bytes.equals(zeroes.subarray(0, bytes.length))) continue;
+          blocks.push({ at: at + from, bytes: Buffer.from(bytes) });
+        }
+        if (blocks.length * blockBytes > largestBytes) return false;
+      }
+    }
+    return true;
+  });
+  return isFilled ? joined(blocks) : undefined;
+}
+
+function joined(blocks: readonly Run[]): readonly Run[] {
+  const groups: Run[][] = [];
+  for (const block of blocks) {
+    const group = groups.at(-1);
+    const last = group?.at(-1);
+    const gap = last === undefined ? Number.POSITIVE_INFINITY : block.at - last.at - blockBytes;
+    if (group !== undefined && gap <= joinBlocks * blockBytes) group.push(block);
+    else groups.push([block]);
+  }
+  return groups.map((group) => {
+    const at = group[0]?.at ?? 0;
+    const last = group.at(-1);
+    const bytes = Buffer.alloc((last?.at ?? 0) + (last?.bytes.length ?? 0) - at);
+    for (const block of group) block.bytes.copy(bytes, block.at - at);
+    return { at, bytes };
+  });
+}
+
+/** Writes the filesystem into a new image that reads as zeroes, and reads its superblock back. Not synced. */
+export async function writeTemplate(
+  imagePath: string,
+  template: Ext4Template,
+  uuid: string,
+): Promise<void> {
+  const identity = { uuid, hashSeed: randomUUID(), atMs: Date.now() };
+  await withOpen(imagePath, openFlags.readWrite, async (handle) => {
+    for (const { at, parts } of stamped(template, identity)) {
+      await writeAll(handle, imagePath, { at, parts });
+    }
+    const bytes = Buffer.alloc(ext4SuperblockBytes);
+    await fsCall('read', imagePath, () => handle.read(bytes, 0, bytes.length, ext4SuperblockAt));
+    if (parseExt4Superblock(bytes)?.uuid === uuid) return;
+    const message = `${imagePath} was left without the ext4 that was written into it`;
+    throw new CommandError('mkfs.ext4', { message });
+  });
+}
+
+/** pwritev(2), and again for what a write left over: the next one says why. */
+async function writeAll(
+  handle: FileHandle,
+  path: string,
+  { at, parts }: { at: number; parts: readonly Buffer[] },
+): Promise<void> {
+  const total = parts.reduce((sum, part) => sum + part.length, 0);
+  const writev = (left: readonly Buffer[], from: number) =>
+    fsCall('write', path, () => handle.writev(left, from));
+  const { bytesWritten } = await writev(parts, at);
+  for (let done = bytesWritten; done < total; ) {
+    const rest = Buffer.concat(parts).subarray(done);
+    done += (await writev([rest], at + done)).bytesWritten;
+  }
+}

@@ -1,0 +1,131 @@
+import type { FileHandle } from 'node:fs/promises';
+import { CommandError, hasErrno } from '../../errors.ts';
+import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import { crc32c } from '../crc32c.ts';
+
+/** What a block of the image held before it was first overwritten. */
+export interface UndoRecord {
+  readonly offset: bigint;
+  readonly bytes: Buffer;
+}
+
+/**
+ * The undo file of e2fsprogs 1.43 and later, little-endian: a header (magic, number of keys, number of the first key block,
+ * sizes of blocks, at 508 its CRC-32C), then again and again one key block (magic, CRC-32C, from byte 16 the keys: block of the
+ * image, CRC-32C, size in bytes) and behind it the old contents of those blocks. Before each write to the image the program
+ * writes the old contents, then the key block, then the header.
+ */
+const headerBytes = 512;
+const headerMagic = 'E2UNDO02';
+const headerChecksumAt = 508;
+const keyBlockMagic = 0xcadecade;
+const keysAt = 16;
+const keyBytes = 16;
+const hasOffsetFeature = 1;
+
+interface Header {
+  readonly keys: bigint;
+  readonly firstKeyBlock: bigint;
+  readonly blockBytes: number;
+  readonly imageBlockBytes: number;
+  readonly imageOffset: bigint;
+}
+
+interface Key {
+  readonly block: bigint;
+  readonly checksum: number;
+  readonly bytes: number;
+}
+
+/**
+ * Gives every record to `visit`, in order, after checking its checksums. A file without a whole header has none: the program
+ * ended before its first write to the image, since the header comes first. Answers how many there were.
+ */
+export async function forEachUndoRecord(
+  path: string,
+  visit: (record: UndoRecord) => Promise<void>,
+): Promise<number> {
+  try {
+    return await withOpen(path, openFlags.read, async (handle) => {
+      const header = parseHeader(await readAt(handle, path, { at: 0n, length: headerBytes }));
+      return header === undefined ? 0 : readAll({ handle, path, header }, visit);
+    });
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return 0;
+    throw error;
+  }
+}
+
+function parseHeader(bytes: Buffer): Header | undefined {
+  if (bytes.length < headerBytes) return undefined;
+  if (bytes.toString('latin1', 0, headerMagic.length) !== headerMagic) return undefined;
+  const checksum = bytes.readUInt32LE(headerChecksumAt);
+  if (crc32c(bytes.subarray(0, headerChecksumAt)) !== checksum) return undefined;
+  const hasOffset = (bytes.readUInt32LE(48) & hasOffsetFeature) !== 0;
+  return {
+    keys: bytes.readBigUInt64LE(8),
+    firstKeyBlock: bytes.readBigUInt64LE(24),
+    blockBytes: bytes.readUInt32LE(32),
+    imageBlockBytes: bytes.readUInt32LE(36),
+    imageOffset: hasOffset ? bytes.readBigUInt64LE(64) : 0n,
+  };
+}
+
+async function readAll(
+  { handle, path, header }: { handle: FileHandle; path: string; header: Header },
+  visit: (record: UndoRecord) => Promise<void>,
+): Promise<number> {
+  const { blockBytes, imageBlockBytes, imageOffset } = header;
+  const unit = BigInt(blockBytes);
+  let keyBlock = header.firstKeyBlock;
+  let left = header.keys;
+  while (left > 0n) {
+    const at = keyBlock * unit;
+    const keys = parseKeyBlock(await readAt(handle, path, { at, length: blockBytes }), left, path);
+    let dataBlock = keyBlock + 1n;
+    for (const { block, checksum, bytes: length } of keys) {
+      const bytes = await readAt(handle, path, { at: dataBlock * unit, length });
+      if (bytes.length < length || crc32c(bytes) !== checksum) throw unreadable(path);
+      await visit({ offset: imageOffset + block * BigInt(imageBlockBytes), bytes });
+      dataBlock += BigInt(Math.ceil(length / blockBytes));
+    }
+    left -= BigInt(keys.length);
+    keyBlock = dataBlock;
+  }
+  return Number(header.keys);
+}
+
+function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[] {
+  if (bytes.length < keysAt || bytes.readUInt32LE(0) !== keyBlockMagic) throw unreadable(path);
+  const sealed = Buffer.from(bytes);
+  sealed.writeUInt32LE(0, 4);
+  if (crc32c(sealed) !== bytes.readUInt32LE(4)) throw unreadable(path);
+  const held = Math.floor((bytes.length - keysAt) / keyBytes);
+  const count = left < BigInt(held) ? Number(left) : held;
+  return Array.from({ length: count }, (_, index) => {
+    const at = keysAt + index * keyBytes;
+    return {
+      block: bytes.readBigUInt64LE(at),
+      checksum: bytes.readUInt32LE(at + 8),
+      bytes: bytes.readUInt32LE(at + 12),
+    };
+  });
+}
+
+function unreadable(path: string): CommandError {
+  return new CommandError('undo', {
+    message: `the undo log ${path} is damaged: what a program that was killed had changed cannot be taken back; run e2fsck -f on the image manually, then remove the log`,
+  });
+}
+
+async function readAt(
+  handle: FileHandle,
+  path: string,
+  { at, length }: { at: bigint; length: number },
+): Promise<Buffer> {
+  const buffer = Buffer.alloc(length);
+  const { bytesRead } = await fsCall('read', path, () =>
+    handle.read(buffer, 0, length, Number(at)),
+  );
+  return buffer.subarray(0, bytesRead);
+}

@@ -1,0 +1,92 @@
+import type { FileHandle } from 'node:fs/promises';
+import { fsCall, fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import {
+  type Ext4Superblock,
+  ext4SuperblockAt,
+  ext4SuperblockBytes,
+  parseExt4Superblock,
+  readOnlyCompatMetadataCsum,
+  sealed,
+} from './superblock.ts';
+
+export const uuidAt = 0x68;
+const compatSparseSuper2 = 0x200;
+const incompatMetadataCsumSeed = 0x2000;
+const incompatJournalDevice = 0x8;
+const readOnlyCompatSparseSuper = 0x1;
+
+/**
+ * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4, in a millisecond where
+ * tune2fs takes fifteen. Possible when checksums hang on a stored seed and not on the UUID, which all filesystems of ours
+ * have; false, with nothing written, otherwise.
+ */
+export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<boolean> {
+  return withOpen(imagePath, openFlags.readWrite, async (handle) => {
+    const bytes = await readAt(handle, imagePath, ext4SuperblockAt);
+    const superblock = parseExt4Superblock(bytes);
+    if (superblock?.state !== 'clean' || !hangsOnSeed(bytes)) return false;
+    // The copies first: with the old UUID in the first one, all of it can be done again.
+    for (const at of superblockCopies(superblock)) {
+      const copy = await readAt(handle, imagePath, at);
+      if (parseExt4Superblock(copy)?.uuid === superblock.uuid) {
+        await writeAt(handle, imagePath, { at, bytes: withUuid(copy, uuid) });
+      }
+    }
+    await writeAt(handle, imagePath, { at: ext4SuperblockAt, bytes: withUuid(bytes, uuid) });
+    await fsync(handle, imagePath);
+    return true;
+  });
+}
+
+/** Whether every checksum but the superblock's hangs on a stored seed, and copies lie where `superblockCopies` says. */
+export function hangsOnSeed(bytes: Buffer): boolean {
+  const compat = bytes.readUInt32LE(0x5c);
+  const incompat = bytes.readUInt32LE(0x60);
+  const readOnlyCompat = bytes.readUInt32LE(0x64);
+  return (
+    (incompat & incompatMetadataCsumSeed) !== 0 &&
+    (readOnlyCompat & readOnlyCompatMetadataCsum) !== 0 &&
+    (readOnlyCompat & readOnlyCompatSparseSuper) !== 0 &&
+    (compat & compatSparseSuper2) === 0 &&
+    (incompat & incompatJournalDevice) === 0
+  );
+}
+
+/** Byte offsets of the superblock's copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
+export function superblockCopies(superblock: Ext4Superblock): readonly number[] {
+  const { blocks, blocksPerGroup, blockBytes } = superblock;
+  // With blocks of 1 KiB the first one is left out of the groups; ours have 4 KiB.
+  const firstBlock = blockBytes === 1024 ? 1n : 0n;
+  const groups = new Set<bigint>([1n]);
+  for (const base of [3n, 5n, 7n]) {
+    for (let group = base; group * blocksPerGroup < blocks; group *= base) groups.add(group);
+  }
+  return [...groups]
+    .filter((group) => group * blocksPerGroup + firstBlock < blocks)
+    .map((group) => Number((group * blocksPerGroup + firstBlock) * BigInt(blockBytes)));
+}
+
+function withUuid(superblock: Buffer, uuid: string): Buffer {
+  const bytes = Buffer.from(superblock);
+  writeUuidAt(bytes, uuidAt, uuid);
+  return sealed(bytes);
+}
+
+/** The 16 bytes of a UUID into a structure. */
+export function writeUuidAt(bytes: Buffer, at: number, uuid: string): void {
+  bytes.write(uuid.replaceAll('-', ''), at, 'hex');
+}
+
+async function readAt(handle: FileHandle, path: string, at: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(ext4SuperblockBytes);
+  await fsCall('read', path, () => handle.read(bytes, 0, bytes.length, at));
+  return bytes;
+}
+
+async function writeAt(
+  handle: FileHandle,
+  path: string,
+  { at, bytes }: { at: number; bytes: Buffer },
+): Promise<void> {
+  await fsCall('write', path, () => handle.write(bytes, 0, bytes.length, at));
+}

@@ -1,0 +1,59 @@
+import { crc32cInverted } from '../crc32c.ts';
+import { formatUuid } from '../uuid.ts';
+
+/** The primary superblock is the first sector of the first allocation group: at most 4096 bytes here. */
+export const xfsSuperblockBytes = 4096;
+
+/** The fields of an XFS superblock that we use (xfsprogs, xfs_format.h, struct xfs_dsb); numbers are big-endian. */
+export interface XfsSuperblock {
+  /** The UUID the user sees; with the META_UUID feature the metadata carry another one. */
+  readonly uuid: string;
+  readonly blockBytes: number;
+  readonly blocks: bigint;
+  readonly sectorBytes: number;
+  /** Where the log lies in the image, and its length, in bytes. */
+  readonly logOffset: bigint;
+  readonly logBytes: bigint;
+  /** An unfinished xfs_repair; the kernel refuses to mount. */
+  readonly needsRepair: boolean;
+}
+
+const magic = 0x58465342;
+const checksumAt = 0xe0;
+const maxAgBlockLog = 31;
+const incompatNeedsRepair = 0x10;
+
+/** Reads a version 5 superblock from the image's first bytes; undefined when magic, sizes or checksum are wrong. */
+export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
+  if (bytes.length < xfsSuperblockBytes || bytes.readUInt32BE(0) !== magic) return undefined;
+  const sectorBytes = bytes.readUInt16BE(0x66);
+  const blockBytes = bytes.readUInt32BE(4);
+  const isVersion5 = (bytes.readUInt16BE(0x64) & 0xf) === 5;
+  const knownSector = sectorBytes === 512 || sectorBytes === 1024 || sectorBytes === 2048;
+  if (!isVersion5 || !(knownSector || sectorBytes === 4096)) return undefined;
+  if (!checksumHolds(bytes.subarray(0, sectorBytes))) return undefined;
+  const agBlockLog = bytes.readUInt8(0x7c);
+  const isMkfsUnfinished = bytes.readUInt8(0x7e) !== 0;
+  if (agBlockLog > maxAgBlockLog || isMkfsUnfinished) return undefined;
+  // A block number holds the allocation group in its high bits and the block within it in the low ones.
+  const logStart = bytes.readBigUInt64BE(0x30);
+  const group = logStart >> BigInt(agBlockLog);
+  const within = logStart & ((1n << BigInt(agBlockLog)) - 1n);
+  const groupBlocks = BigInt(bytes.readUInt32BE(0x54));
+  return {
+    uuid: formatUuid(bytes.subarray(0x20, 0x30)),
+    blockBytes,
+    blocks: bytes.readBigUInt64BE(8),
+    sectorBytes,
+    logOffset: (group * groupBlocks + within) * BigInt(blockBytes),
+    logBytes: BigInt(bytes.readUInt32BE(0x60)) * BigInt(blockBytes),
+    needsRepair: (bytes.readUInt32BE(0xd8) & incompatNeedsRepair) !== 0,
+  };
+}
+
+/** CRC-32C over the sector with the checksum's own four bytes as zeroes, stored little-endian. */
+function checksumHolds(sector: Buffer): boolean {
+  const zeroed = Buffer.from(sector);
+  zeroed.writeUInt32LE(0, checksumAt);
+  return crc32cInverted(zeroed) === sector.readUInt32LE(checksumAt);
+}

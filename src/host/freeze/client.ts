@@ -1,0 +1,177 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { Socket } from 'node:net';
+import { execPath } from 'node:process';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { KernelError } from '../errors.ts';
+import type { Freeze, LoopDevice, Mounts } from '../host.ts';
+import { type FromChild, lineReader, writeLine } from './protocol.ts';
+
+export interface FreezeSubject {
+  readonly target: string;
+  readonly device: LoopDevice;
+}
+
+/** What the child may take beyond a freeze's bound before it counts as dead. */
+const slackMs = 10_000;
+
+/** One freeze, as far as the child has told of it. */
+interface Session {
+  readonly subjects: readonly FreezeSubject[];
+  readonly onFrozen: () => void;
+  /** Milliseconds that all stood still, or why that is not so. */
+  readonly onEnd: (end: number | Error) => void;
+}
+
+/** The parent's end of a freezer's child process. */
+export class FreezeChild {
+  readonly #process: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #mounts: Pick<Mounts, 'thaw'>;
+  readonly #sessions = new Map<number, Session>();
+  #nextId = 1;
+  #isAlive = true;
+
+  constructor(mounts: Pick<Mounts, 'thaw'>) {
+    this.#mounts = mounts;
+    const script = fileURLToPath(new URL('./freeze-child.js', import.meta.url));
+    this.#process = spawn(execPath, [script], {
+      // Its own session: a signal to the driver's process group or terminal does not reach it.
+      detached: true,
+      cwd: '/',
+      stdio: ['pipe', 'pipe', 'inherit'],
+      // Each member of a group may occupy a thread while it is being frozen.
+      env: { UV_THREADPOOL_SIZE: '64' },
+    });
+    const read = lineReader<FromChild>((message) => {
+      this.#hear(message);
+    });
+    this.#process.stdout.setEncoding('utf8').on('data', read);
+    // A child that is gone shows by its end; writing to it then fails as well.
+    this.#process.stdin.on('error', () => undefined);
+    this.#process.on('error', () => void this.#lost());
+    this.#process.on('exit', () => void this.#lost());
+    this.#holdLoop();
+  }
+
+  get isAlive(): boolean {
+    return this.#isAlive;
+  }
+
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  get isBusy(): boolean {
+    return this.#sessions.size > 0;
+  }
+
+  /** Freezes all or none; see `Freezer` in host.ts. */
+  freeze(subjects: readonly FreezeSubject[], boundMs: number): Promise<Freeze> {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return new Promise((resolve, reject) => {
+      const ended = new Promise<number>((resolveEnd, rejectEnd) => {
+        const timer = setTimeout(() => void this.#kill(), boundMs + slackMs).unref();
+        this.#sessions.set(id, {
+          subjects,
+          onFrozen: () => {
+            resolve({ thaw: () => this.#thaw(id, ended) });
+          },
+          onEnd: (end) => {
+            clearTimeout(timer);
+            this.#sessions.delete(id);
+            this.#holdLoop();
+            if (typeof end === 'number') resolveEnd(end);
+            else {
+              reject(end);
+              rejectEnd(end);
+            }
+          },
+        });
+      });
+      // It may end before anybody asks: thaw() tells then.
+      ended.catch(() => undefined);
+      this.#holdLoop();
+      const targets = subjects.map(({ target, device: { path, majorMinor } }) => {
+        return { target, device: { path, majorMinor } };
+      });
+      writeLine(this.#process.stdin, { ask: 'freeze', id, targets, boundMs });
+    });
+  }
+
+  /** Ends the child, which thaws whatever is still frozen. */
+  close(): void {
+    this.#isAlive = false;
+    this.#process.stdin.end();
+  }
+
+  #thaw(id: number, ended: Promise<number>): Promise<number> {
+    if (this.#sessions.has(id)) writeLine(this.#process.stdin, { ask: 'thaw', id });
+    return ended;
+  }
+
+  #hear(message: FromChild): void {
+    const session = this.#sessions.get(message.id);
+    if (session === undefined) return;
+    switch (message.say) {
+      case 'frozen':
+        session.onFrozen();
+        return;
+      case 'failed': {
+        const { call, errno, subject } = message.failure;
+        session.onEnd(new KernelError(call, errno, subject));
+        return;
+      }
+      case 'thawed':
+        session.onEnd(message.expired ? expired(session) : message.frozenMs);
+    }
+  }
+
+  /** It does not answer within the bound and more: it is given up, and what it froze is thawed from here. */
+  async #kill(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    await this.#lost();
+  }
+
+  /** The child is gone. What it had frozen stays so until somebody thaws it. */
+  async #lost(): Promise<void> {
+    this.#isAlive = false;
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    const thaws = sessions.flatMap(({ subjects }) =>
+      subjects.map(({ target, device }) => this.#mounts.thaw(target, device)),
+    );
+    await Promise.allSettled(thaws);
+    for (const session of sessions) {
+      session.onEnd(
+        new KernelError(
+          'freeze',
+          'ECHILD',
+          `${namesOf(session)}: the process that held the freeze ended`,
+        ),
+      );
+    }
+  }
+
+  /** Only while a freeze is on does the child keep this process from ending. */
+  #holdLoop(): void {
+    const { stdin, stdout } = this.#process;
+    const ends = [this.#process, ...[stdin, stdout].filter((end) => end instanceof Socket)];
+    for (const end of ends) {
+      if (this.isBusy) end.ref();
+      else end.unref();
+    }
+  }
+}
+
+function expired(session: Session): KernelError {
+  return new KernelError(
+    'freeze',
+    'ETIMEDOUT',
+    `${namesOf(session)}: thawed when the bound had passed`,
+  );
+}
+
+function namesOf({ subjects }: Session): string {
+  return subjects.map(({ target }) => target).join(', ');
+}

@@ -1,0 +1,148 @@
+import type { FileHandle } from 'node:fs/promises';
+import { hasErrno, KernelError } from '../errors.ts';
+import { ioctl } from '../kernel/calls.ts';
+import { closeHandle } from '../kernel/descriptor.ts';
+import { ownedBy } from '../kernel/gate.ts';
+import { openMounted } from '../mount/open-mounted.ts';
+import type { Failure, FreezeTarget } from './protocol.ts';
+
+/** The group has a bound of its own; a call must not be given up before it returns, since it may still freeze. */
+const callBoundMs = 24 * 60 * 60_000;
+
+interface Member {
+  readonly target: string;
+  readonly handle: FileHandle;
+  state: 'opened' | 'freezing' | 'frozen' | 'failed' | 'settled';
+}
+
+/** How a group ended: thawed when asked, thawed because its time was over, or never frozen as a whole. */
+export type GroupEnd =
+  | { readonly end: 'thawed' | 'expired'; readonly frozenMs: number }
+  | { readonly end: 'failed'; readonly failure: Failure };
+
+/**
+ * Filesystems frozen together, in the freezer's child. Each is opened and checked to be its device's before any is
+ * frozen. One that freezes only after the group is over is thawed at once.
+ */
+export class FreezeGroup {
+  readonly #onEnd: (end: GroupEnd) => void;
+  #members: readonly Member[] = [];
+  #isWhole = false;
+  #over: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #startedAtMs = 0;
+
+  /** `onEnd` is called once, when nothing of the group is frozen any more, but for calls that have not returned. */
+  constructor(onEnd: (end: GroupEnd) => void) {
+    this.#onEnd = onEnd;
+  }
+
+  /** Freezes all, in parallel; true when all stand still. Otherwise the group is over. */
+  async freeze(targets: readonly FreezeTarget[], boundMs: number): Promise<boolean> {
+    this.#timer = setTimeout(() => void this.#finish('expired'), boundMs);
+    try {
+      const opened = await openAll(targets);
+      this.#members = opened;
+      // Too late: nothing was frozen, and the end has been told.
+      if (this.#over !== undefined) await Promise.all(opened.map((member) => this.#settle(member)));
+      else await this.#freezeAll(opened);
+    } catch (error) {
+      await this.#finish(failureOf(error));
+    }
+    this.#isWhole = this.#over === undefined;
+    return this.#isWhole;
+  }
+
+  /** Thaws what stands still. Idempotent. */
+  thaw(): Promise<void> {
+    return this.#finish('thawed');
+  }
+
+  async #freezeAll(members: readonly Member[]): Promise<void> {
+    this.#startedAtMs = performance.now();
+    const attempts = await Promise.allSettled(members.map((member) => this.#freezeOne(member)));
+    for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason;
+  }
+
+  async #freezeOne(member: Member): Promise<void> {
+    const { target, handle } = member;
+    member.state = 'freezing';
+    const about = { subject: target, boundMs: callBoundMs };
+    try {
+      await ownedBy(target, () => ioctl(handle.fd, 'FIFREEZE', 0, about));
+      member.state = 'frozen';
+    } catch (error) {
+      member.state = 'failed';
+      throw error;
+    } finally {
+      if (this.#over !== undefined) await this.#settle(member);
+    }
+  }
+
+  /** Thaws a member that is frozen and closes it. One whose call has not returned comes here again when it does. */
+  async #settle(member: Member): Promise<void> {
+    const { target, handle, state } = member;
+    if (state === 'freezing' || state === 'settled') return;
+    member.state = 'settled';
+    try {
+      if (state === 'frozen')
+        await ownedBy(target, () => ioctl(handle.fd, 'FITHAW', 0, { subject: target }));
+    } catch (error) {
+      // Somebody else thawed it meanwhile.
+      if (!hasErrno(error, 'EINVAL')) throw error;
+    } finally {
+      await ownedBy(target, () => closeHandle(handle, target));
+    }
+  }
+
+  #finish(why: 'thawed' | 'expired' | Failure): Promise<void> {
+    this.#over ??= this.#end(why);
+    return this.#over;
+  }
+
+  async #end(why: 'thawed' | 'expired' | Failure): Promise<void> {
+    clearTimeout(this.#timer);
+    // `#over` is set only when this function first waits: let it be, so that late members see it.
+    await Promise.resolve();
+    const settled = await Promise.allSettled(this.#members.map((member) => this.#settle(member)));
+    const frozenMs = performance.now() - this.#startedAtMs;
+    const broken = settled.find((result) => result.status === 'rejected');
+    if (broken !== undefined) this.#onEnd({ end: 'failed', failure: failureOf(broken.reason) });
+    else if (typeof why === 'object') this.#onEnd({ end: 'failed', failure: why });
+    else if (this.#isWhole) this.#onEnd({ end: why, frozenMs });
+    else this.#onEnd({ end: 'failed', failure: tooSlow(this.#members) });
+  }
+}
+
+/** Opens and checks all, or none stays open. */
+async function openAll(targets: readonly FreezeTarget[]): Promise<readonly Member[]> {
+  const attempts = await Promise.allSettled(
+    targets.map(async ({ target, device }): Promise<Member> => {
+      const handle = await ownedBy(target, () => openMounted(target, device));
+      return { target, handle, state: 'opened' };
+    }),
+  );
+  const opened = attempts.flatMap((attempt) =>
+    attempt.status === 'fulfilled' ? [attempt.value] : [],
+  );
+  const failed = attempts.find((attempt) => attempt.status === 'rejected');
+  if (failed === undefined) return opened;
+  await Promise.all(opened.map(({ handle, target }) => closeHandle(handle, target)));
+  throw failed.reason;
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof KernelError) {
+    return { call: error.syscall, errno: error.errno, subject: error.subject };
+  }
+  return {
+    call: 'freeze',
+    errno: 'EIO',
+    subject: error instanceof Error ? error.message : String(error),
+  };
+}
+
+function tooSlow(members: readonly Member[]): Failure {
+  const waiting = members.filter(({ state }) => state === 'freezing').map(({ target }) => target);
+  return { call: 'FIFREEZE', errno: 'ETIMEDOUT', subject: waiting.join(', ') || 'the group' };
+}

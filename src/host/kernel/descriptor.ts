@@ -1,0 +1,240 @@
+import { close, closeSync, constants as fsConstants, open as openNumber } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { KernelError, StuckError } from '../errors.ts';
+import { constants } from './abi.ts';
+import { openKnown } from './calls.ts';
+import { type GateOptions, gate } from './gate.ts';
+
+/** Files and directories by descriptor: opened close-on-exec, always closed, every step through the gate. */
+
+const { O_RDONLY, O_RDWR, O_DIRECTORY, O_NOFOLLOW, O_EXCL, O_CREAT } = fsConstants;
+const { O_CLOEXEC, O_PATH } = constants;
+
+export const openFlags = {
+  read: O_RDONLY | O_CLOEXEC,
+  readWrite: O_RDWR | O_CLOEXEC,
+  /** KernelError EEXIST when it is there. */
+  createNew: O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+  create: O_RDWR | O_CREAT | O_CLOEXEC,
+  /** A block device that nobody else has claimed; EBUSY otherwise. */
+  exclusive: O_RDONLY | O_EXCL | O_CLOEXEC,
+  directory: O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+  /** The same where a descriptor's path leads to: those are symlinks by their form. */
+  directoryThere: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+  /** A directory as a place only: nothing is read, a symlink is refused with ENOTDIR. */
+  directoryPlace: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+  /** The same, but a symlink in the last component is followed. */
+  followedPlace: O_PATH | O_DIRECTORY | O_CLOEXEC,
+  /** Anything as a place, a symlink followed. */
+  anyPlace: O_PATH | O_CLOEXEC,
+  /** Anything as a place, a symlink itself included. */
+  place: O_PATH | O_NOFOLLOW | O_CLOEXEC,
+} as const;
+
+/** A call of node:fs that may block, through the gate; its failure is a KernelError. */
+export async function fsCall<T>(
+  name: string,
+  subject: string,
+  work: (threads: number) => Promise<T>,
+  options?: GateOptions<T>,
+): Promise<T> {
+  try {
+    return await gate.run(name, work, options);
+  } catch (error) {
+    throw kernelErrorOf(error, name, subject);
+  }
+}
+
+/** An error of node:fs as a KernelError; any other error as it is. */
+export function kernelErrorOf(error: unknown, name: string, subject: string): unknown {
+  if (error instanceof KernelError || !(error instanceof Error)) return error;
+  if (!('code' in error) || typeof error.code !== 'string' || !('syscall' in error)) return error;
+  return new KernelError(name, error.code, subject, { cause: error });
+}
+
+/** Opens `path`, for the caller to close; use `withOpen` where that can be. New files get `mode`. */
+export function openHandle(path: string, flags: number, mode = 0o600): Promise<FileHandle> {
+  return fsCall('open', path, () => open(path, flags, mode), {
+    late: (handle) => void closeQuietly(handle, path),
+  });
+}
+
+/** Opens `path`, gives the handle to `work`, and closes it whatever happens. New files get mode 0600. */
+export async function withOpen<T>(
+  path: string,
+  flags: number,
+  work: (handle: FileHandle) => Promise<T>,
+): Promise<T> {
+  const handle = await openHandle(path, flags);
+  let result: T;
+  try {
+    result = await work(handle);
+  } catch (error) {
+    // The first failure is the one to report.
+    await closeQuietly(handle, path);
+    throw error;
+  }
+  await closeHandle(handle, path);
+  return result;
+}
+
+/**
+ * Closes what `openHandle` opened. The last close of a device may write back, so it passes the gate too; after a call that is
+ * stuck it is closed when that has returned (`Gate.finish`).
+ */
+export async function closeHandle(handle: FileHandle, path: string): Promise<void> {
+  try {
+    await gate.finish('close', () => handle.close());
+  } catch (error) {
+    throw kernelErrorOf(error, 'close', path);
+  }
+}
+
+/** The same where nothing can be done about a failure: the descriptor is gone all the same. */
+export async function closeQuietly(handle: FileHandle, path: string): Promise<void> {
+  await closeHandle(handle, path).catch(() => undefined);
+}
+
+const openPlace = promisify(openNumber);
+
+const closeNumber = promisify(close);
+
+/** Closes a descriptor through the gate. Nothing can be done about a failure: it is gone all the same. */
+export async function closeLater(
+  fd: number,
+  options?: { readonly boundMs?: number },
+): Promise<void> {
+  await gate.finish('close', () => closeNumber(fd), options).catch(() => undefined);
+}
+
+/**
+ * Gives `work` a descriptor and closes it afterwards. A place (O_PATH) is closed at once: it is held only while the calls
+ * made with it run. What was opened for reading can be the last use of a filesystem that was unmounted lazily, which is then
+ * written back; and while a call that uses the descriptor is stuck, its number must stay taken. Both are closed through the gate.
+ */
+export async function withNumber<T>(
+  fd: number,
+  { isPlace }: { readonly isPlace: boolean },
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  let isStuck = false;
+  try {
+    return await work(fd);
+  } catch (error) {
+    isStuck = error instanceof StuckError;
+    throw error;
+  } finally {
+    if (isPlace && !isStuck) closeSync(fd);
+    else await closeLater(fd);
+  }
+}
+
+/** Opens a place or a directory by its number, and closes it whatever happens. */
+export async function withPlace<T>(
+  path: string,
+  flags: number,
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  const isPlace = (flags & O_PATH) !== 0;
+  const fd =
+    (isPlace ? openKnown(constants.AT_FDCWD, path, { flags }) : undefined) ??
+    (await fsCall('open', path, () => openPlace(path, flags), {
+      late: (opened) => void closeLater(opened),
+    }));
+  return withNumber(fd, { isPlace }, work);
+}
+
+/** Writing back what a large image has in memory can take minutes. */
+export const syncBoundMs = 10 * 60_000;
+
+/** fsync of an open file, directory or device. */
+export async function fsync(handle: FileHandle, path: string): Promise<void> {
+  await fsCall('fsync', path, () => handle.sync(), { boundMs: syncBoundMs });
+}
+
+/** fsync of what stands at these paths, side by side: what one journal holds is then written once for all of them. */
+export async function syncPaths(paths: readonly string[]): Promise<void> {
+  const options = { boundMs: syncBoundMs };
+  for (const end of await sideBySide('fsync', paths, syncPath, options)) {
+    if (end.status === 'rejected') throw end.reason;
+  }
+}
+
+/** Calls that one step makes at a time. */
+const callsAtOnce = 16;
+
+/** One step of the gate for many paths: several calls at a time, as far as there are threads. All have ended when it ends. */
+export async function sideBySide<T>(
+  name: string,
+  paths: readonly string[],
+  work: (path: string) => Promise<T>,
+  options: { readonly boundMs?: number } = {},
+): Promise<readonly PromiseSettledResult<T>[]> {
+  const results: PromiseSettledResult<T>[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let index = next++; index < paths.length; index = next++) {
+      const path = paths[index] ?? '';
+      results[index] = (await Promise.allSettled([work(path)]))[0];
+    }
+  };
+  const subject = paths.length <= 4 ? paths.join(', ') : `${paths.length} files`;
+  const threads = Math.min(callsAtOnce, paths.length);
+  await fsCall(name, subject, (granted) => Promise.all(Array.from({ length: granted }, worker)), {
+    ...options,
+    threads,
+  });
+  return results;
+}
+
+async function syncPath(path: string): Promise<void> {
+  try {
+    const handle = await open(path, openFlags.read);
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw kernelErrorOf(error, 'fsync', path);
+  }
+}
+
+/** Gives `work` the place at once, when all its names are in the kernel's memory; undefined otherwise. */
+export function withKnownPlace<T>(
+  path: string,
+  flags: number,
+  work: (fd: number) => T,
+): T | undefined {
+  const fd = openKnown(constants.AT_FDCWD, path, { flags });
+  if (fd === undefined) return undefined;
+  try {
+    return work(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The path that leads to an open descriptor, also for calls that take only paths. Valid while it is open. */
+export function descriptorPath(fd: number): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+/** A device number of stat(2) as `major:minor` (glibc's and musl's layout of dev_t). */
+export function majorMinorOf(device: bigint): string {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
+  return `${major}:${minor}`;
+}
+
+/** The device number that stat(2) gives for that pair, the other way round. */
+export function deviceOf(major: number, minor: number): bigint {
+  const [high, low] = [BigInt(major), BigInt(minor)];
+  return (
+    ((high & 0xfffff000n) << 32n) |
+    ((high & 0xfffn) << 8n) |
+    ((low & 0xffffff00n) << 12n) |
+    (low & 0xffn)
+  );
+}

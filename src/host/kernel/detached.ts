@@ -1,0 +1,40 @@
+import { callNumbers, constants } from './abi.ts';
+import { call, libc } from './libc.ts';
+
+/** A mount replays logs. */
+const mountBoundMs = 5 * 60_000;
+
+/**
+ * fsopen(2), fsconfig(2) and fsmount(2): mounts the filesystem on `source` where no path leads to it; the descriptor of the
+ * mount, which ends with it. On a filesystem that lives already it is one more mount of that, which must be writable or not
+ * as it is: KernelError EBUSY otherwise. `late` closes what comes after the bound.
+ */
+export async function mountDetached(
+  source: string,
+  { fsType, readOnly }: { fsType: string; readOnly: boolean },
+  late: (fd: number) => void,
+): Promise<number> {
+  const subject = source;
+  const set = (fd: number, command: number, key: string | null, value: string | null) =>
+    call(
+      { name: 'fsconfig', subject },
+      libc().fsconfig,
+      [callNumbers.fsconfig, fd, command, key, value, 0],
+      { boundMs: mountBoundMs },
+    );
+  const context = await call(
+    { name: 'fsopen', subject },
+    libc().fsopen,
+    [callNumbers.fsopen, fsType, constants.FSOPEN_CLOEXEC],
+    { late },
+  );
+  try {
+    await set(context, constants.FSCONFIG_SET_STRING, 'source', source);
+    if (readOnly) await set(context, constants.FSCONFIG_SET_FLAG, 'ro', null);
+    await set(context, constants.FSCONFIG_CMD_CREATE, null, null);
+    const args = [callNumbers.fsmount, context, constants.FSMOUNT_CLOEXEC, 0];
+    return await call({ name: 'fsmount', subject }, libc().fsmount, args, { late });
+  } finally {
+    late(context);
+  }
+}

@@ -1,0 +1,181 @@
+import { createRequire } from 'node:module';
+import { arch } from 'node:process';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { KernelError } from '../errors.ts';
+import { errnoName } from './abi.ts';
+import { type GateOptions, gate } from './gate.ts';
+
+/** The C library's functions through koffi, and how they are called. The only importer of koffi; calls.ts has the calls. */
+
+export type Argument = number | bigint | string | null | Uint8Array;
+type Callback = (error: Error | null, result: number | bigint) => void;
+/** A C function as koffi presents it. */
+export interface Native {
+  (...args: readonly Argument[]): number | bigint;
+  async(...args: readonly (Argument | Callback)[]): void;
+}
+interface Koffi {
+  load(path: string): { func(name: string, result: string, parameters: readonly string[]): Native };
+  errno(): number;
+}
+
+export interface Libc {
+  readonly koffi: Koffi;
+  readonly mount: Native;
+  readonly umount2: Native;
+  readonly fallocate: Native;
+  readonly lseek: Native;
+  readonly flock: Native;
+  readonly syncfs: Native;
+  readonly fopen: Native;
+  readonly fread: Native;
+  readonly ferror: Native;
+  readonly fclose: Native;
+  readonly mknodat: Native;
+  readonly exit: Native;
+  readonly ioctlNumber: Native;
+  readonly ioctlBuffer: Native;
+  /** syscall(2) with (int, string, long, long, long), and so on: one declaration a shape. */
+  readonly openat2: Native;
+  readonly openTree: Native;
+  readonly mountSetattr: Native;
+  readonly moveMount: Native;
+  readonly fsopen: Native;
+  readonly fsconfig: Native;
+  readonly fsmount: Native;
+  readonly renameat2: Native;
+  readonly copyFileRange: Native;
+  readonly statx: Native;
+}
+
+/** File names of the C library: glibc's, then musl's. */
+const libcNames = ['libc.so.6', `libc.musl-${arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`];
+
+let loaded: Libc | undefined;
+
+/**
+ * Loads koffi and the C library; later calls cost nothing. Throws `unavailable`, saying what to do, when this machine has
+ * no koffi library: `doctor` asks for that reason.
+ */
+export function loadKernel(): void {
+  libc();
+}
+
+/** The C library's functions; koffi is loaded at the first use. */
+export function libc(): Libc {
+  loaded ??= bindLibc(requireKoffi());
+  return loaded;
+}
+
+function requireKoffi(): Koffi {
+  try {
+    // Required here, not imported above: commands that make no kernel call need neither its time nor its presence. Its
+    // own types are `any`, so they are stated here.
+    return createRequire(import.meta.url)('koffi') as Koffi;
+  } catch (error) {
+    throw new VolumeError(
+      'unavailable',
+      `the kernel cannot be reached: koffi has no library for ${process.platform}-${arch} here (${messageOf(error)}); ` +
+        `run \`npm ci\` on this machine, with its optional packages`,
+      { cause: error },
+    );
+  }
+}
+
+function bindLibc(koffi: Koffi): Libc {
+  const library = openLibrary(koffi);
+  const long = 'long';
+  // ioctl and syscall are variadic in C; koffi's variadic functions have no asynchronous form, so each shape is declared.
+  const system = (...parameters: readonly string[]) =>
+    library.func('syscall', long, [long, ...parameters]);
+  return {
+    koffi,
+    mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
+    umount2: library.func('umount2', 'int', ['str', 'int']),
+    fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
+    lseek: library.func('lseek', 'int64_t', ['int', 'int64_t', 'int']),
+    flock: library.func('flock', 'int', ['int', 'int']),
+    syncfs: library.func('syncfs', 'int', ['int']),
+    fopen: library.func('fopen', 'intptr_t', ['str', 'str']),
+    fread: library.func('fread', 'size_t', ['_Inout_ uint8_t *', 'size_t', 'size_t', 'intptr_t']),
+    ferror: library.func('ferror', 'int', ['intptr_t']),
+    fclose: library.func('fclose', 'int', ['intptr_t']),
+    mknodat: system('int', 'str', 'unsigned int', 'unsigned int'),
+    exit: library.func('_exit', 'void', ['int']),
+    ioctlNumber: library.func('ioctl', 'int', ['int', 'unsigned long', 'long']),
+    ioctlBuffer: library.func('ioctl', 'int', ['int', 'unsigned long', '_Inout_ uint8_t *']),
+    openat2: system('int', 'str', '_Inout_ uint8_t *', long),
+    openTree: system('int', 'str', 'unsigned int'),
+    mountSetattr: system('int', 'str', 'unsigned int', '_Inout_ uint8_t *', long),
+    moveMount: system('int', 'str', 'int', 'str', 'unsigned int'),
+    fsopen: system('str', 'unsigned int'),
+    fsconfig: system('int', 'unsigned int', 'str', 'str', 'int'),
+    fsmount: system('int', 'unsigned int', 'unsigned int'),
+    renameat2: system('int', 'str', 'int', 'str', 'unsigned int'),
+    statx: system('int', 'str', 'int', 'unsigned int', '_Inout_ uint8_t *'),
+    copyFileRange: system(
+      'int',
+      '_Inout_ uint8_t *',
+      'int',
+      '_Inout_ uint8_t *',
+      long,
+      'unsigned int',
+    ),
+  };
+}
+
+function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
+  const failures: string[] = [];
+  for (const name of libcNames) {
+    try {
+      return koffi.load(name);
+    } catch (error) {
+      failures.push(messageOf(error));
+    }
+  }
+  throw new VolumeError('unavailable', `no C library could be loaded: ${failures.join('; ')}`);
+}
+
+/** What a call is about: its name and what it was done to, for the error. */
+export interface Call {
+  readonly name: string;
+  readonly subject: string;
+}
+
+/** One asynchronous call through the gate. */
+export function call(
+  what: Call,
+  native: Native,
+  args: readonly Argument[],
+  options?: GateOptions<number>,
+): Promise<number> {
+  return gate.run(what.name, () => callLater(what, native, args), options);
+}
+
+/**
+ * One asynchronous call. EINTR is no answer: the call is made again. Its descriptor is the same file still, since nothing is
+ * closed while a call of its owner runs (`Gate.finish`).
+ */
+export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    const attempt = () => {
+      native.async(...args, (error, result) => {
+        if (error !== null) reject(error);
+        else if (result >= 0) resolve(Number(result));
+        else {
+          const errno = errnoName(libc().koffi.errno());
+          if (errno === 'EINTR') attempt();
+          else reject(new KernelError(what.name, errno, what.subject));
+        }
+      });
+    };
+    attempt();
+  });
+}
+
+/** A synchronous call, for what never waits in the kernel. */
+export function callNow(what: Call, native: Native, args: readonly Argument[]): number {
+  const result = native(...args);
+  if (result >= 0) return Number(result);
+  throw new KernelError(what.name, errnoName(libc().koffi.errno()), what.subject);
+}

@@ -1,0 +1,219 @@
+import { readFileSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { AttachOptions, LoopDevice } from '../host.ts';
+import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.ts';
+import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
+import { readMounts } from '../mount/mountinfo.ts';
+import { doesNotAnswer, incarnationOf, isSame, sysfsPath, waitUntilGone } from './scan.ts';
+import { encodeLoopConfig, readStatus } from './status.ts';
+
+/** Steps on one loop device, of which attach and detach in devices.ts are made. */
+
+/**
+ * How long a detached device may still be held by a passer-by before it counts as in use: udev, another look, or a container
+ * that is just starting and has a copy of our mounts until it has made its own, which takes a second on a busy machine.
+ */
+export const detachBoundMs = 3_000;
+const controlPath = '/dev/loop-control';
+
+let control: Promise<FileHandle> | undefined;
+
+/** A descriptor of /dev/loop-control, opened at the first use and kept: it holds no device. ENOENT where it is missing. */
+export async function openControl(): Promise<number> {
+  control ??= openHandle(controlPath, openFlags.readWrite);
+  try {
+    return (await control).fd;
+  } catch (error) {
+    control = undefined;
+    throw error;
+  }
+}
+
+/** A device just attached, and with `hold` or `autoclear` the descriptor that keeps it so. */
+interface Configured extends Attached {
+  /** Of `incarnationOf`, read while the device was open. */
+  readonly incarnation: bigint | undefined;
+}
+
+interface Attached {
+  readonly device: LoopDevice;
+  readonly held: FileHandle | undefined;
+}
+
+/**
+ * Attaches the image to that number. undefined when it cannot be had: another process was quicker, or a setting of its
+ * last user makes it useless (it has been replaced by a fresh one then).
+ */
+export async function configure(
+  number: number,
+  imageFd: number,
+  options: AttachOptions,
+): Promise<Configured | undefined> {
+  const path = `/dev/loop${number}`;
+  let handle: FileHandle;
+  try {
+    handle = await openHandle(path, openFlags.readWrite);
+  } catch (error) {
+    // The number can vanish (LOOP_CTL_REMOVE) between being found and being opened, or /dev can lack its node.
+    if (!hasErrno(error, 'ENXIO', 'ENODEV', 'ENOENT')) throw error;
+    await makeMissingNode(number, path);
+    return undefined;
+  }
+  let outcome: Attached | 'taken' | 'spoiled';
+  let incarnation: bigint | undefined;
+  try {
+    outcome = await configureOpen(handle, { number, path }, imageFd, options);
+    incarnation = incarnationOf(number);
+  } finally {
+    await closeHandle(handle, path);
+  }
+  if (outcome === 'spoiled') {
+    // Another process that tries this number may hold it open for an instant: the image must not be on two devices.
+    await waitUntilGone(number, incarnation, detachBoundMs);
+    await replaceDevice(number);
+  }
+  if (typeof outcome === 'string') return undefined;
+  return { ...outcome, incarnation };
+}
+
+async function configureOpen(
+  handle: FileHandle,
+  { number, path }: { number: number; path: string },
+  imageFd: number,
+  options: AttachOptions,
+): Promise<Attached | 'taken' | 'spoiled'> {
+  try {
+    await ioctlOn(handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
+      subject: path,
+    });
+  } catch (error) {
+    if (hasErrno(error, 'EBUSY')) return 'taken';
+    throw error;
+  }
+  try {
+    if (options.discard && !options.readOnly && (await isDiscardSwitchedOff(number))) {
+      await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path });
+      return 'spoiled';
+    }
+    if (!options.discard && !options.readOnly) await switchDiscardOff(number);
+    if (options.dirtyLimitBytes !== undefined) await limitDirty(number, options.dirtyLimitBytes);
+    const device = await readStatus(handle, path);
+    if (options.hold !== true && options.autoclear !== true) return { device, held: undefined };
+    // Not the descriptor that attached it, which can write: a kernel may refuse to mount what has a writer.
+    return { device, held: await openHandle(path, openFlags.read) };
+  } catch (error) {
+    await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Makes the node of a device that the kernel has and /dev lacks, as in a container with a /dev of its own. */
+async function makeMissingNode(number: number, path: string): Promise<void> {
+  // On devtmpfs the kernel makes the node itself, in a moment; one of ours would be in its way.
+  const dev = (await readMounts()).findLast(({ target }) => target === '/dev');
+  if (dev?.fsType === 'devtmpfs') return;
+  try {
+    await makeBlockNode(path, (await readKernelText(sysfsPath(number, 'dev'))).trimEnd());
+  } catch (error) {
+    // The node is there, or the device has gone.
+    if (!hasErrno(error, 'EEXIST', 'ENOENT')) throw error;
+  }
+}
+
+/**
+ * LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. `isKnown` says so of one whose
+ * image cannot be asked any more, and holds while the device is open.
+ */
+export async function clear(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
+  try {
+    await withOpen(device.path, openFlags.read, async (handle) => {
+      try {
+        await checkSame(handle, device);
+      } catch (error) {
+        if (!doesNotAnswer(error) || !isKnown()) throw error;
+      }
+      await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
+    });
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENXIO', 'ENOENT', 'ENODEV')) return false;
+    throw error;
+  }
+}
+
+/** KernelError ENXIO when the number has been detached, or attached to another file, since `device` was read. */
+export async function checkSame(handle: FileHandle, device: LoopDevice): Promise<void> {
+  const { backing } = await readStatus(handle, device.path);
+  if (!isSame(backing, device.backing)) {
+    throw new KernelError('open', 'ENXIO', `${device.path}: attached to another file by now`);
+  }
+}
+
+/** Whether the number has settings that outlive a detach and would spoil it for its next user. */
+export async function hasStickySettings(number: number): Promise<boolean> {
+  return hasDirtyLimit(number) || (await isDiscardSwitchedOff(number));
+}
+
+/** LOOP_CTL_REMOVE and ADD: the same number, with the settings of a new device. Best effort: attach looks again. */
+export async function replaceDevice(number: number): Promise<void> {
+  const subject = `/dev/loop${number}`;
+  try {
+    const fd = await openControl();
+    await ioctl(fd, 'LOOP_CTL_REMOVE', number, { subject });
+    await ioctl(fd, 'LOOP_CTL_ADD', number, { subject });
+  } catch (error) {
+    // Attached or opened by somebody meanwhile, removed already, or added again.
+    if (!hasErrno(error, 'EBUSY', 'ENODEV', 'EEXIST')) throw error;
+  }
+}
+
+/** Whether the discard limit was set to 0 on a device that could discard. */
+async function isDiscardSwitchedOff(number: number): Promise<boolean> {
+  if ((await readNumber(number, 'queue/discard_max_bytes')) !== 0n) return false;
+  // Both are 0 on a pool whose filesystem cannot punch holes: nothing was switched off there.
+  return (await readNumber(number, 'queue/discard_max_hw_bytes')) !== 0n;
+}
+
+async function switchDiscardOff(number: number): Promise<void> {
+  const path = sysfsPath(number, 'queue/discard_max_bytes');
+  await fsCall('write', path, () => writeFile(path, '0'));
+}
+
+/** Best effort: a kernel without these files (before 6.2) flushes more at a freeze. */
+async function limitDirty(number: number, bytes: bigint): Promise<void> {
+  for (const [file, value] of [
+    ['bdi/strict_limit', '1'],
+    ['bdi/max_bytes', bytes.toString()],
+  ] as const) {
+    const path = sysfsPath(number, file);
+    try {
+      await fsCall('write', path, () => writeFile(path, value));
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT', 'EACCES', 'EINVAL')) throw error;
+    }
+  }
+}
+
+/** Read at once: unlike those of the queue, the kernel shows this setting without taking a lock. */
+function hasDirtyLimit(number: number): boolean {
+  try {
+    const limit = readFileSync(sysfsPath(number, 'bdi/strict_limit'), 'latin1').trim();
+    return limit !== '0';
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENODEV')) return false;
+    throw error;
+  }
+}
+
+/** A number of the device's folder in sysfs; undefined when this kernel has no such file, or the device has gone. */
+async function readNumber(number: number, file: string): Promise<bigint | undefined> {
+  try {
+    const text = (await readKernelText(sysfsPath(number, file))).trim();
+    return /^\d+$/.test(text) ? BigInt(text) : undefined;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}

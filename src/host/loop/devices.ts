@@ -1,0 +1,174 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from '../host.ts';
+import { ioctl } from '../kernel/calls.ts';
+import { fsync, openFlags, withOpen } from '../kernel/descriptor.ts';
+import { readMounts } from '../mount/mountinfo.ts';
+import { requireNoProgram } from '../programs/image-lock.ts';
+import {
+  checkSame,
+  clear,
+  configure,
+  detachBoundMs,
+  hasStickySettings,
+  replaceDevice,
+} from './device.ts';
+import { HeldDevices } from './hold.ts';
+import { boundNumbers, LoopNumbers } from './numbers.ts';
+import { doesNotAnswer, incarnationOf, LoopScan, waitUntilGone } from './scan.ts';
+
+/** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
+const attachTries = 64;
+/** How long a detach waits for a device that is open somewhere, but neither mounted nor claimed. */
+const passingBoundMs = 2_500;
+
+/** Loop devices by kernel calls. */
+export function makeLoopDevices(): LoopDevices {
+  return new KernelLoopDevices();
+}
+
+class KernelLoopDevices implements LoopDevices {
+  readonly #scan = new LoopScan();
+  readonly #numbers = new LoopNumbers(this.#scan);
+  readonly #held = new HeldDevices(this.#scan);
+
+  list(): Promise<readonly LoopDevice[]> {
+    return this.#scan.list();
+  }
+
+  at(number: number): Promise<LoopDevice | undefined> {
+    return this.#scan.at(number);
+  }
+
+  isAutoclear(device: LoopDevice): boolean {
+    return this.#scan.present(device)?.autoclear === true;
+  }
+
+  listAutoclear(): Promise<readonly LoopDevice[]> {
+    return this.#scan.listAutoclear();
+  }
+
+  backingPath({ number }: LoopDevice): Promise<string | undefined> {
+    return this.#scan.backingPath(number);
+  }
+
+  findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
+    return this.#scan.findByImage(image);
+  }
+
+  async attach(imagePath: string, options: AttachOptions): Promise<LoopDevice> {
+    await requireNoProgram(imagePath);
+    return withOpen(
+      imagePath,
+      options.readOnly ? openFlags.read : openFlags.readWrite,
+      async (image) => {
+        const bound = boundNumbers(options.mounts ?? (await readMounts()));
+        for (let attempt = 1; attempt <= attachTries; attempt += 1) {
+          const number = await this.#numbers.claim(bound);
+          try {
+            const configured = await configure(number, image.fd, options);
+            if (configured !== undefined) {
+              const { device, held, incarnation } = configured;
+              this.#scan.remember(device, incarnation);
+              if (held !== undefined) this.#held.add(device, held);
+              return device;
+            }
+          } finally {
+            this.#numbers.unclaim(number);
+          }
+          if (attempt >= 8) await delay(Math.random() * 20);
+        }
+        throw new KernelError('LOOP_CONFIGURE', 'EBUSY', imagePath);
+      },
+    );
+  }
+
+  hold(device: LoopDevice): Promise<boolean> {
+    return this.#held.hold(device);
+  }
+
+  keep(device: LoopDevice): Promise<boolean> {
+    return this.#held.keep(device);
+  }
+
+  async release(device: LoopDevice): Promise<void> {
+    await this.#held.release(device);
+  }
+
+  writeBack(device: LoopDevice): Promise<void> {
+    return this.#held.writeBack(device);
+  }
+
+  refreshSize(device: LoopDevice): Promise<void> {
+    return withOpen(device.path, openFlags.read, async (handle) => {
+      await checkSame(handle, device);
+      await ioctl(handle.fd, 'LOOP_SET_CAPACITY', 0, { subject: device.path });
+    });
+  }
+
+  async detach(device: LoopDevice, { later = false } = {}): Promise<'detached' | 'in-use'> {
+    const { number } = device;
+    const wasHeld = await this.#held.release(device);
+    const incarnation = incarnationOf(number);
+    // Settings of the queue stick to the number: such a device is replaced by a fresh one.
+    const sticky = await hasStickySettings(number);
+    if (
+      (await clear(device, () => this.#scan.isKnown(device))) &&
+      !(await this.#isGoneSoon(device, incarnation)) &&
+      (later || (await this.#takeBack(device)))
+    ) {
+      return 'in-use';
+    }
+    if (wasHeld) this.#numbers.rest(number);
+    if (sticky) await replaceDevice(number);
+    return 'detached';
+  }
+
+  /** Undoes the request to detach; false when it was fulfilled in between. */
+  async #takeBack(device: LoopDevice): Promise<boolean> {
+    try {
+      return await this.keep(device);
+    } catch (error) {
+      // Its image cannot be asked any more: it is in use all the same.
+      if (doesNotAnswer(error)) return true;
+      throw error;
+    }
+  }
+
+  async #isGoneSoon(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
+    const { number } = device;
+    if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;
+    // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
+    if (await this.isInUse(device)) return false;
+    return waitUntilGone(number, incarnation, passingBoundMs);
+  }
+
+  async isInUse(device: LoopDevice): Promise<boolean> {
+    try {
+      await withOpen(device.path, openFlags.exclusive, () => Promise.resolve());
+      return false;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
+      if (!hasErrno(error, 'EBUSY')) throw error;
+    }
+    return this.#isStill(device);
+  }
+
+  sync(device: LoopDevice): Promise<void> {
+    return withOpen(device.path, openFlags.read, async (handle) => {
+      await checkSame(handle, device);
+      await fsync(handle, device.path);
+    });
+  }
+
+  /** Whether the device is attached to what `device` says, and not to another image by now. */
+  async #isStill(device: LoopDevice): Promise<boolean> {
+    try {
+      await withOpen(device.path, openFlags.read, (handle) => checkSame(handle, device));
+      return true;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import { createHash } from 'node:crypto';
+import { fstatSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { hasErrno } from '../errors.ts';
+import type { AttachOptions, LoopDevice } from '../host.ts';
+import { constants, layouts } from '../kernel/abi.ts';
+import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
+import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
+
+/** What ours have in lo_file_name, before the mark. */
+const markPrefix = 'loopcsi:';
+/** lo_file_name is 64 bytes with its closing zero. */
+const markBytes = 63;
+
+/** How much of a mark that does not fit stands before its hash, for people. */
+const readableBytes = 20;
+
+/**
+ * What stands in lo_file_name of a device of ours that was attached with that mark. One that does not fit is told apart from
+ * others of the same beginning by its hash; no id contains a `~`.
+ */
+export function markOf(mark: string): string {
+  const whole = `${markPrefix}${mark}`;
+  if (Buffer.byteLength(whole) <= markBytes) return whole;
+  const hash = createHash('sha256').update(mark).digest('hex').slice(0, 32);
+  return `${markPrefix}${mark.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
+}
+
+/** What loopcsi 0.1.0 wrote there: the mark's beginning, which several ids may share. */
+export function truncatedMarkOf(mark: string): string {
+  return Buffer.from(`${markPrefix}${mark}`).subarray(0, markBytes).toString();
+}
+
+/** Whether a loopcsi driver attached the device, this one or another. */
+export function isMarked({ mark }: LoopDevice): boolean {
+  return mark.startsWith(markPrefix);
+}
+
+/** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
+export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
+  const info = Buffer.alloc(layouts.loop_info64.size);
+  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  return decodeStatus(info, handle, path);
+}
+
+/**
+ * The same of a device that is opened, asked and closed in one step of the gate: while a step waits for its turn no device is
+ * open, which would keep others from detaching it.
+ */
+export function readStatusAt(
+  path: string,
+  bound: { readonly boundMs?: number } = {},
+): Promise<LoopDevice> {
+  const ask = async (): Promise<LoopDevice> => {
+    const handle = await open(path, openFlags.read).catch((error: unknown) => {
+      throw kernelErrorOf(error, 'open', path);
+    });
+    try {
+      const info = Buffer.alloc(layouts.loop_info64.size);
+      await ioctlInStep(handle.fd, 'LOOP_GET_STATUS64', info, path);
+      return decodeStatus(info, handle, path);
+    } finally {
+      await handle.close();
+    }
+  };
+  return fsCall('LOOP_GET_STATUS64', path, ask, bound);
+}
+
+function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
+  // The kernel answers all of these from memory.
+  const sectorSize = Buffer.alloc(4);
+  const sizeBytes = Buffer.alloc(8);
+  ioctlNow(handle.fd, 'BLKSSZGET', sectorSize, path);
+  ioctlNow(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
+  const { rdev } = fstatSync(handle.fd, { bigint: true });
+  const at = layouts.loop_info64.fields;
+  const name = info.subarray(at.lo_file_name, at.lo_file_name + markBytes + 1);
+  const flags = info.readUInt32LE(at.lo_flags);
+  return {
+    number: info.readUInt32LE(at.lo_number),
+    path,
+    majorMinor: majorMinorOf(rdev),
+    backing: {
+      device: info.readBigUInt64LE(at.lo_device),
+      inode: info.readBigUInt64LE(at.lo_inode),
+    },
+    mark: name.toString('utf8', 0, Math.max(0, name.indexOf(0))),
+    readOnly: (flags & constants.LO_FLAGS_READ_ONLY) !== 0,
+    directIo: (flags & constants.LO_FLAGS_DIRECT_IO) !== 0,
+    autoclear: (flags & constants.LO_FLAGS_AUTOCLEAR) !== 0,
+    sectorSize: sectorSize.readUInt32LE(),
+    sizeBytes: sizeBytes.readBigUInt64LE(),
+  };
+}
+
+/**
+ * Takes AUTOCLEAR off an open device, all else as it is (LOOP_SET_STATUS64). Answers whether it is still attached to what
+ * `device` says: then it stays so while the descriptor is open, and afterwards.
+ */
+export async function takeAutoclearBack(handle: FileHandle, device: LoopDevice): Promise<boolean> {
+  const info = Buffer.alloc(layouts.loop_info64.size);
+  const at = layouts.loop_info64.fields;
+  const about = { subject: device.path };
+  try {
+    await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, about);
+    const { backing } = device;
+    if (info.readBigUInt64LE(at.lo_device) !== backing.device) return false;
+    if (info.readBigUInt64LE(at.lo_inode) !== backing.inode) return false;
+    const flags = info.readUInt32LE(at.lo_flags);
+    if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
+    info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);
+    await ioctlOn(handle.fd, 'LOOP_SET_STATUS64', info, about);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENXIO')) return false;
+    throw error;
+  }
+}
+
+/** The argument of LOOP_CONFIGURE. */
+export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffer {
+  const at = layouts.loop_config.fields;
+  const info = layouts.loop_info64.fields;
+  const config = Buffer.alloc(layouts.loop_config.size);
+  config.writeUInt32LE(imageFd, at.fd);
+  // Never 0: the kernel would choose what direct I/O needs, which differs once a file was cloned.
+  config.writeUInt32LE(options.sectorSize, at.block_size);
+  const flags =
+    (options.readOnly ? constants.LO_FLAGS_READ_ONLY : 0) |
+    (options.autoclear === true ? constants.LO_FLAGS_AUTOCLEAR : 0) |
+    (options.directIo ? constants.LO_FLAGS_DIRECT_IO : 0);
+  config.writeUInt32LE(flags, at.info + info.lo_flags);
+  config.write(markOf(options.mark), at.info + info.lo_file_name);
+  return config;
+}

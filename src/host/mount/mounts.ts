@@ -1,0 +1,216 @@
+import { closeSync, fstatSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../host.ts';
+import { constants, layouts } from '../kernel/abi.ts';
+import {
+  ioctl,
+  ioctlOn,
+  mount,
+  mountSetattr,
+  moveMount,
+  openTreeClone,
+  syncfs,
+  umount2,
+} from '../kernel/calls.ts';
+import {
+  closeLater,
+  descriptorPath,
+  openFlags,
+  withNumber,
+  withOpen,
+  withPlace,
+} from '../kernel/descriptor.ts';
+import { mountDetached } from '../kernel/detached.ts';
+import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
+import { withMounted } from './open-mounted.ts';
+import { splitMountOptions } from './options.ts';
+import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
+
+/** How long an unmount is repeated on EBUSY: a child process that is being spawned may have a file open for an instant. */
+const busyBoundMs = 500;
+/** A range is trimmed within a second on an idle disk; on a busy disk it takes longer. */
+const trimBoundMs = 10 * 60_000;
+/** An unmount writes all dirty data to the disk. */
+const detachedBoundMs = 5 * 60_000;
+
+/** Mounts by kernel calls. */
+export function makeMounts(): Mounts {
+  return {
+    list: readMounts,
+    at: findMountAt,
+    mountDevice,
+    bind,
+    unmount,
+    makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
+    removeTarget: (target, options = {}) => removeTarget(target, options),
+    syncFilesystem: (target) => withPlace(target, openFlags.directory, (fd) => syncfs(fd, target)),
+    trim,
+    thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
+    thawUnseen,
+  };
+}
+
+async function mountDevice(
+  device: string,
+  target: string,
+  options: Parameters<Mounts['mountDevice']>[2],
+): Promise<void> {
+  const { flags, data } = splitMountOptions(options.options);
+  const mountOnce = () =>
+    withTarget(target, { root: options.root, kind: 'directory' }, (fd) =>
+      mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
+    );
+  await mountOnce();
+  if (options.fsType !== 'btrfs' || (await unmountTwin(device, target, options)) === undefined)
+    return;
+  // That mount has registered this device with the kernel, so the next one finds it.
+  await mountOnce();
+  const twin = await unmountTwin(device, target, options);
+  if (twin === undefined) return;
+  const subject = `${device} on ${target}: the kernel mounts ${twin} instead, which has the same UUID`;
+  throw new KernelError('mount', 'EEXIST', subject);
+}
+
+/**
+ * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another registered device with the same UUID
+ * (`btrfs device scan`, udev), such as a copy of an image. Unmounts it and returns its source; undefined if the mount is right.
+ */
+async function unmountTwin(
+  device: string,
+  target: string,
+  options: TargetOptions,
+): Promise<string | undefined> {
+  const mounted = await findMountAt(target);
+  if (mounted === undefined || mounted.source === device) return undefined;
+  await unmount(target, options);
+  return mounted.source;
+}
+
+/**
+ * A detached copy of the source's mount gets its attributes and is then moved onto the opened target: the mount is never visible
+ * without them, and a target that is replaced after it was opened changes nothing.
+ */
+async function bind(
+  source: string,
+  target: string,
+  options: Parameters<Mounts['bind']>[2],
+): Promise<void> {
+  const attributes =
+    (options.readOnly ? constants.MOUNT_ATTR_RDONLY : 0) |
+    (options.noSuid === true ? constants.MOUNT_ATTR_NOSUID : 0) |
+    (options.noDev === true ? constants.MOUNT_ATTR_NODEV : 0) |
+    (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
+  const subject = `${source} on ${target}`;
+  const tree = await openTreeClone(source, closeSync);
+  // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
+  await withNumber(tree, { isPlace: true }, async () => {
+    await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
+    // The source is a mount of a volume, so the kernel has the inode of its root in memory.
+    const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
+    await withTarget(target, { root: options.root, kind }, (fd) => moveMount(tree, fd, subject));
+  });
+}
+
+async function unmount(
+  target: string,
+  options: Parameters<Mounts['unmount']>[1] = {},
+): Promise<void> {
+  const giveUpAt = performance.now() + busyBoundMs;
+  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
+    const look = await findWithOthers(target);
+    if (look === undefined) return;
+    try {
+      await withParent(target, options, async (path) => {
+        const isLast = look.others.length === 0;
+        if (isLast && options.keepFrozen !== true) await thawLastMount(look.found, path);
+        await umount2(path, constants.UMOUNT_NOFOLLOW, target);
+      });
+      return;
+    } catch (error) {
+      // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
+      if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
+      if (!hasErrno(error, 'EBUSY') || performance.now() + pauseMs > giveUpAt) throw error;
+    }
+    await delay(pauseMs);
+  }
+}
+
+/**
+ * Unmounting a frozen filesystem succeeds, but the superblock stays active, frozen and without a mount. So the filesystem is thawed
+ * before its last mount in our namespace is unmounted; while it has other mounts, a freeze in progress must continue.
+ */
+async function thawLastMount(found: Mount, path: string): Promise<void> {
+  const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
+  if (!isLoop) return;
+  try {
+    await withPlace(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
+  } catch (error) {
+    // ENOTDIR: a bind mount of a single file of the volume, made by another process. EIO and EUCLEAN: a filesystem that was shut
+    // down after an error; nothing on it can be opened, and it must still be unmounted.
+    if (!hasErrno(error, 'ENOTDIR', 'EIO', 'EUCLEAN')) throw error;
+  }
+}
+
+/** FITHAW. Returns whether the filesystem was frozen. */
+async function thawDescriptor(fd: number, target: string): Promise<boolean> {
+  try {
+    await ioctl(fd, 'FITHAW', 0, { subject: target });
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'EINVAL')) return false;
+    throw error;
+  }
+}
+
+async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
+  const detached = await joinDetached(device, fsType);
+  try {
+    // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.
+    return await withOpen(descriptorPath(detached), openFlags.directoryThere, ({ fd }) =>
+      thawDescriptor(fd, device.path),
+    );
+  } finally {
+    await closeDetached(detached);
+  }
+}
+
+/** A superblock that is already active is mounted with the flag it has: writable, or read-only. */
+async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number> {
+  try {
+    return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, lateDetached);
+  } catch (error) {
+    if (device.readOnly || !hasErrno(error, 'EBUSY')) throw error;
+    return mountDetached(device.path, { fsType, readOnly: true }, lateDetached);
+  }
+}
+
+/** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
+function closeDetached(fd: number): Promise<void> {
+  return closeLater(fd, { boundMs: detachedBoundMs });
+}
+
+function lateDetached(fd: number): void {
+  void closeDetached(fd);
+}
+
+async function trim(
+  target: string,
+  device: LoopDevice,
+  { offset, length }: Parameters<Mounts['trim']>[2],
+): Promise<bigint | undefined> {
+  return withMounted(target, device, async ({ fd }) => {
+    const { size, fields } = layouts.fstrim_range;
+    const range = Buffer.alloc(size);
+    range.writeBigUInt64LE(offset, fields.start);
+    range.writeBigUInt64LE(length, fields.len);
+    try {
+      await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
+    } catch (error) {
+      // The range begins behind the end of the filesystem.
+      if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;
+      throw error;
+    }
+    return range.readBigUInt64LE(fields.len);
+  });
+}

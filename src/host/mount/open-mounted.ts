@@ -1,0 +1,58 @@
+import { closeSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { KernelError } from '../errors.ts';
+import type { LoopDevice } from '../host.ts';
+import { openTreeClone, readKernelText } from '../kernel/calls.ts';
+import {
+  descriptorPath,
+  fsCall,
+  majorMinorOf,
+  openFlags,
+  openHandle,
+  withNumber,
+  withOpen,
+} from '../kernel/descriptor.ts';
+import { readMounts } from './mountinfo.ts';
+
+/**
+ * Opens the root of the filesystem mounted at `target`, after checking that it is `device`'s. An ioctl that acts on a
+ * filesystem (freeze, trim, resize) on a directory that is not mounted would hit the filesystem beneath, the pool's.
+ * KernelError ENODEV when another filesystem, or none, is mounted there.
+ */
+export async function withMounted<T>(
+  target: string,
+  device: DeviceName,
+  work: (handle: FileHandle) => Promise<T>,
+): Promise<T> {
+  return withOpen(target, openFlags.directory, async (handle) => {
+    await checkIsOn(handle, target, device);
+    return work(handle);
+  });
+}
+
+/**
+ * The same for the caller to close, through a mount of its own that no path leads to and that ends with the handle. It keeps
+ * the filesystem alive, and nobody from unmounting `target`.
+ */
+export function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
+  return withMounted(target, device, async ({ fd }) => {
+    const tree = await openTreeClone(descriptorPath(fd), closeSync);
+    return withNumber(tree, { isPlace: true }, () =>
+      openHandle(descriptorPath(tree), openFlags.directoryThere),
+    );
+  });
+}
+
+type DeviceName = Pick<LoopDevice, 'path' | 'majorMinor'>;
+
+async function checkIsOn(handle: FileHandle, target: string, device: DeviceName): Promise<void> {
+  const { dev } = await fsCall('fstat', target, () => handle.stat({ bigint: true }));
+  if (majorMinorOf(dev) === device.majorMinor) return;
+  // btrfs has device numbers of its own: there the mount's source tells.
+  const info = await readKernelText(`/proc/self/fdinfo/${handle.fd}`);
+  const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
+  const mount = (await readMounts()).find(({ id }) => id === mountId);
+  if (mount?.fsType === 'btrfs' && mount.source === device.path) return;
+  const subject = `${target}: the filesystem there is not that of ${device.path}`;
+  throw new KernelError('open', 'ENODEV', subject);
+}

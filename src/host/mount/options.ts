@@ -1,0 +1,47 @@
+import { KernelError } from '../errors.ts';
+import { constants } from '../kernel/abi.ts';
+
+/** The words of a mount command that are flags of mount(2): bits to set, bits to clear. */
+const words: Readonly<Record<string, { readonly set?: number; readonly clear?: number }>> = {
+  defaults: {},
+  ro: { set: constants.MS_RDONLY },
+  rw: { clear: constants.MS_RDONLY },
+  nosuid: { set: constants.MS_NOSUID },
+  suid: { clear: constants.MS_NOSUID },
+  nodev: { set: constants.MS_NODEV },
+  dev: { clear: constants.MS_NODEV },
+  noexec: { set: constants.MS_NOEXEC },
+  exec: { clear: constants.MS_NOEXEC },
+  sync: { set: constants.MS_SYNCHRONOUS },
+  async: { clear: constants.MS_SYNCHRONOUS },
+  dirsync: { set: constants.MS_DIRSYNC },
+  noatime: { set: constants.MS_NOATIME },
+  atime: { clear: constants.MS_NOATIME },
+  nodiratime: { set: constants.MS_NODIRATIME },
+  diratime: { clear: constants.MS_NODIRATIME },
+  relatime: { set: constants.MS_RELATIME },
+  norelatime: { clear: constants.MS_RELATIME },
+  strictatime: { set: constants.MS_STRICTATIME },
+  nostrictatime: { clear: constants.MS_STRICTATIME },
+  lazytime: { set: constants.MS_LAZYTIME },
+  nolazytime: { clear: constants.MS_LAZYTIME },
+  nosymfollow: { set: constants.MS_NOSYMFOLLOW },
+  symfollow: { clear: constants.MS_NOSYMFOLLOW },
+};
+
+/**
+ * Splits words as a mount command takes them into the flags of mount(2) and the filesystem's own options. A later word
+ * wins over an earlier one. KernelError EINVAL for a word with a comma outside double quotes: it would be several.
+ */
+export function splitMountOptions(options: readonly string[]): { flags: number; data: string } {
+  let flags = 0;
+  const data: string[] = [];
+  for (const word of options) {
+    const known = Object.hasOwn(words, word) ? words[word] : undefined;
+    if (known !== undefined) flags = (flags & ~(known.clear ?? 0)) | (known.set ?? 0);
+    else if (word.replace(/"[^"]*"/g, '').includes(',') || word.includes('\0')) {
+      throw new KernelError('mount', 'EINVAL', `option '${word}'`);
+    } else data.push(word);
+  }
+  return { flags, data: data.join(',') };
+}

@@ -1,0 +1,151 @@
+import { closeSync, constants as fsConstants, fstat } from 'node:fs';
+import { lstat, mkdir, rmdir, unlink } from 'node:fs/promises';
+import { basename, dirname, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { hasErrno, KernelError } from '../errors.ts';
+import type { TargetOptions } from '../host.ts';
+import { constants } from '../kernel/abi.ts';
+import { openat2 } from '../kernel/calls.ts';
+import {
+  closeHandle,
+  descriptorPath,
+  fsCall,
+  openFlags,
+  openHandle,
+  withNumber,
+  withPlace,
+} from '../kernel/descriptor.ts';
+
+/**
+ * Where mounts go. A target is opened once and used by its descriptor, so that swapping a component for a symlink
+ * afterwards changes nothing. With a `root`, no symlink below it is followed (openat2, RESOLVE_NO_SYMLINKS: ELOOP) and
+ * nothing leads out of it (EXDEV); without one, only the last component must not be a symlink.
+ */
+
+const statDescriptor = promisify(fstat);
+
+/**
+ * Opens `path` below the directory `root` as a place (O_PATH), following no symlink below `root`; `root` itself is
+ * trusted. The descriptor is closed when `work` ends. KernelError ELOOP for a symlink, EXDEV for a path outside.
+ */
+export async function openBeneath<T>(
+  root: string,
+  path: string,
+  work: (fd: number) => Promise<T>,
+  extraFlags = 0,
+): Promise<T> {
+  const below = relative(root, path);
+  if (below === '..' || below.startsWith('../')) {
+    throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
+  }
+  return withPlace(root, openFlags.followedPlace, async (rootFd) => {
+    const fd = await openat2(rootFd, below === '' ? '.' : below, {
+      // Without O_NOFOLLOW: that would open a symlink in the last component instead of refusing it.
+      flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
+      resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
+      late: closeSync,
+    });
+    return withNumber(fd, { isPlace: true }, work);
+  });
+}
+
+/**
+ * Opens the target itself as a place: a directory, or a file of any type. KernelError ELOOP for a symlink, ENOTDIR and
+ * EISDIR for the other kind.
+ */
+export function withTarget<T>(
+  target: string,
+  { root, kind }: TargetOptions & { kind: 'directory' | 'file' },
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  if (kind === 'directory') {
+    if (root !== undefined) return openBeneath(root, target, work, fsConstants.O_DIRECTORY);
+    return withDirectory(target, work);
+  }
+  const use = async (fd: number) => {
+    const status = await fsCall('fstat', target, () => statDescriptor(fd));
+    if (status.isSymbolicLink()) throw new KernelError('open', 'ELOOP', target);
+    if (status.isDirectory()) throw new KernelError('open', 'EISDIR', target);
+    return work(fd);
+  };
+  if (root !== undefined) return openBeneath(root, target, use);
+  return withPlace(target, openFlags.place, use);
+}
+
+async function withDirectory<T>(target: string, work: (fd: number) => Promise<T>): Promise<T> {
+  let isOpen = false;
+  try {
+    return await withPlace(target, openFlags.directoryPlace, (fd) => {
+      isOpen = true;
+      return work(fd);
+    });
+  } catch (error) {
+    // Of a symlink open(2) says only that it is no directory.
+    if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
+    const status = await fsCall('lstat', target, () => lstat(target));
+    throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;
+  }
+}
+
+/** Opens the target's parent; `work` gets a path to the target through it, valid meanwhile. */
+export function withParent<T>(
+  target: string,
+  options: TargetOptions,
+  work: (path: string) => Promise<T>,
+): Promise<T> {
+  const name = basename(target);
+  const use = (fd: number) => work(`${descriptorPath(fd)}/${name}`);
+  if (options.root !== undefined) return openBeneath(options.root, dirname(target), use);
+  return withPlace(dirname(target), openFlags.followedPlace, use);
+}
+
+/** Makes the last component of `target`, a directory (0750) or an empty file (0640), unless it is there already. */
+export async function makeTarget(
+  target: string,
+  kind: 'directory' | 'file',
+  options: TargetOptions,
+): Promise<void> {
+  try {
+    // What is there already must be of the kind, and no symlink.
+    await withTarget(target, { ...options, kind }, () => Promise.resolve());
+    return;
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+  await withParent(target, options, async (path) => {
+    try {
+      if (kind === 'directory') await fsCall('mkdir', target, () => mkdir(path, 0o750));
+      else await makeFile(path, target);
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST')) throw error;
+      // Somebody was quicker: of the kind as well?
+      await withTarget(target, { ...options, kind }, () => Promise.resolve());
+    }
+  });
+}
+
+async function makeFile(path: string, target: string): Promise<void> {
+  const handle = await openHandle(path, openFlags.createNew | fsConstants.O_NOFOLLOW, 0o640);
+  await closeHandle(handle, target);
+}
+
+/**
+ * Removes the last component, an empty directory or an empty file. Absent already is fine; KernelError ENOTEMPTY for what
+ * holds data, EBUSY for a mount point.
+ */
+export async function removeTarget(target: string, options: TargetOptions): Promise<void> {
+  try {
+    await withParent(target, options, async (path) => {
+      try {
+        await fsCall('rmdir', target, () => rmdir(path));
+      } catch (error) {
+        if (!hasErrno(error, 'ENOTDIR')) throw error;
+        const found = await fsCall('lstat', target, () => lstat(path));
+        if (found.isFile() && found.size > 0) throw new KernelError('unlink', 'ENOTEMPTY', target);
+        await fsCall('unlink', target, () => unlink(path));
+      }
+    });
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+}

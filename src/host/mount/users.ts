@@ -1,0 +1,196 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { hasErrno } from '../errors.ts';
+import type { LoopDevice, Mount, MountUser, MountUsers } from '../host.ts';
+import { readKernelText } from '../kernel/calls.ts';
+import { parseMountinfo } from './mountinfo.ts';
+
+/**
+ * Who keeps a mount or a device busy, as /proc tells. Everything that is read here is in the kernel's memory: no file of a
+ * process is opened or looked up, so a hung disk of somebody else stops nothing. (/proc/PID/maps waits for the process's
+ * memory lock and is read on the thread pool.) The driver itself does not count, nor does the child that holds its freezes.
+ */
+export function makeMountUsers(helperPid: () => number | undefined): MountUsers {
+  const isOurs = (pid: number): boolean => pid === process.pid || pid === helperPid();
+  return {
+    ofMounts: (mounts) => {
+      const ids = new Set(mounts.map(({ id }) => id));
+      return scan({ isWanted: ({ id }) => ids.has(id), device: undefined, isOurs });
+    },
+    ofDevice: (device) => scan({ isWanted: (mount) => isOn(mount, device), device, isOurs }),
+    devicesAbove: async ({ number }) =>
+      holdersIn(`/sys/block/loop${number}/holders`).map((name) =>
+        nameOf(`/sys/block/${name}`, name),
+      ),
+  };
+}
+
+function holdersIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    // The device has gone.
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+/** `md127`, or `dm-1 (group-volume)`: device mapper's numbers tell nobody anything. */
+function nameOf(directory: string, name: string): string {
+  try {
+    return `${name} (${readFileSync(`${directory}/dm/name`, 'utf8').trim()})`;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return name;
+    throw error;
+  }
+}
+
+/** A message names a few; a machine may have tens of thousands of open files. */
+const mostFound = 5;
+const scanBoundMs = 1_000;
+/** How long the scan keeps the event loop at a time. */
+const sliceMs = 5;
+
+interface Wanted {
+  readonly isWanted: (mount: Mount) => boolean;
+  /** Whoever has the device itself open counts too, and other mount namespaces that have it mounted. */
+  readonly device: LoopDevice | undefined;
+  readonly isOurs: (pid: number) => boolean;
+}
+
+/** The mounts of one namespace, and which of them are asked for. */
+interface Namespace {
+  readonly table: readonly Mount[];
+  readonly ids: ReadonlySet<number>;
+}
+
+async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
+  const found: MountUser[] = [];
+  const namespaces = new Map<string, Namespace>();
+  const own = linkOf('/proc/self/ns/mnt') ?? '';
+  namespaces.set(own, await readNamespace('self', wanted));
+  const seen = new Set([own]);
+  const giveUpAt = performance.now() + scanBoundMs;
+  let pauseAt = performance.now() + sliceMs;
+  for (const pid of processes()) {
+    if (found.length >= mostFound || performance.now() > giveUpAt) break;
+    if (performance.now() > pauseAt) {
+      await nextTurn();
+      pauseAt = performance.now() + sliceMs;
+    }
+    const link = linkOf(`/proc/${pid}/ns/mnt`);
+    if (link === undefined || wanted.isOurs(pid)) continue;
+    const namespace = namespaces.get(link) ?? (await readNamespace(pid, wanted));
+    namespaces.set(link, namespace);
+    // One process stands for a namespace of its own that has it mounted.
+    const keepsNamespace = wanted.device !== undefined && namespace.ids.size > 0 && !seen.has(link);
+    seen.add(link);
+    if (
+      keepsNamespace ||
+      hasOpen(pid, idsOf(namespaces), wanted) ||
+      isIn(pid, namespace) ||
+      (await hasMapped(pid, namespace))
+    ) {
+      found.push({ pid, command: commandOf(pid) });
+    }
+  }
+  return found;
+}
+
+function processes(): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function idsOf(namespaces: ReadonlyMap<string, Namespace>): ReadonlySet<number> {
+  return new Set([...namespaces.values()].flatMap(({ ids }) => [...ids]));
+}
+
+async function readNamespace(pid: number | 'self', { isWanted }: Wanted): Promise<Namespace> {
+  const text = await readKernelText(`/proc/${pid}/mountinfo`).catch((error: unknown) => {
+    // It has ended, or is not ours to look at.
+    if (hasErrno(error, 'ENOENT', 'EACCES', 'EPERM', 'ESRCH', 'EINVAL')) return '';
+    throw error;
+  });
+  const table = parseMountinfo(text);
+  return { table, ids: new Set(table.filter(isWanted).map(({ id }) => id)) };
+}
+
+/** An open file names its mount in fdinfo, whatever path it was opened by. */
+function hasOpen(pid: number, ids: ReadonlySet<number>, { device }: Wanted): boolean {
+  for (const fd of namesIn(`/proc/${pid}/fd`)) {
+    const path = linkOf(`/proc/${pid}/fd/${fd}`) ?? '';
+    if (path === device?.path) return true;
+    if (!path.startsWith('/') || path.startsWith('/proc/') || path.startsWith('/dev/')) continue;
+    const id = /^mnt_id:\s*(\d+)$/m.exec(textOf(`/proc/${pid}/fdinfo/${fd}`))?.[1];
+    if (id !== undefined && ids.has(Number(id))) return true;
+  }
+  return false;
+}
+
+/** Whether its working directory or its root lies there. */
+function isIn(pid: number, { table, ids }: Namespace): boolean {
+  if (ids.size === 0) return false;
+  return ['cwd', 'root'].some((name) => {
+    const path = linkOf(`/proc/${pid}/${name}`);
+    return path !== undefined && ids.has(mountOfPath(table, path)?.id ?? -1);
+  });
+}
+
+/** A mapping is told by its path: programs and libraries that run from the volume. */
+async function hasMapped(pid: number, { table, ids }: Namespace): Promise<boolean> {
+  if (ids.size === 0) return false;
+  const maps = await readKernelText(`/proc/${pid}/maps`).catch(() => '');
+  return maps.split('\n').some((line) => {
+    const path = /\/.*/.exec(line)?.[0];
+    return path !== undefined && ids.has(mountOfPath(table, path)?.id ?? -1);
+  });
+}
+
+/** The mount that a path of this namespace lies in. */
+function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
+  return table
+    .filter(({ target }) => target === '/' || path === target || path.startsWith(`${target}/`))
+    .reduce<Mount | undefined>(
+      (best, one) => (best === undefined || one.target.length >= best.target.length ? one : best),
+      undefined,
+    );
+}
+
+function isOn(mount: Mount, device: LoopDevice): boolean {
+  return (
+    mount.majorMinor === device.majorMinor ||
+    (mount.fsType === 'btrfs' && mount.source === device.path)
+  );
+}
+
+/** The kernel's name of the program, without what could break a line. */
+function commandOf(pid: number): string {
+  const command = textOf(`/proc/${pid}/comm`).replace(/[^\x20-\x7e]/g, '');
+  return command === '' ? 'process' : command;
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function namesIn(path: string): readonly string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,77 @@
+import type { FileHandle } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { FileIdentity, RunningProgram } from '../host.ts';
+import { fsCall } from '../kernel/descriptor.ts';
+import { programs } from './programs.ts';
+
+/** Programs of ours that run now, whoever started them, and the files they have open: read from /proc. */
+
+const names: ReadonlySet<string> = new Set(Object.keys(programs));
+
+interface Process {
+  readonly pid: number;
+  readonly name: string;
+}
+
+/** The programs that run on this machine, as far as this process can see, with the paths of their open files. */
+export async function findRunningPrograms(): Promise<readonly RunningProgram[]> {
+  const running: RunningProgram[] = [];
+  for (const { pid, name } of await listProcesses()) {
+    if (!names.has(name)) continue;
+    const links = await Promise.all(
+      (await listDescriptors(pid)).map((fd) => readlink(descriptorOf(pid, fd)).catch(() => '')),
+    );
+    running.push({ name, pid, paths: [...new Set(links.filter((path) => path.startsWith('/')))] });
+  }
+  return running;
+}
+
+/** The program that has this file open; undefined when no process that can be seen has. */
+export async function findHolder(
+  handle: FileHandle,
+  imagePath: string,
+): Promise<{ readonly name: string; readonly pid: number } | undefined> {
+  const { dev, ino } = await fsCall('fstat', imagePath, () => handle.stat({ bigint: true }));
+  const others = (await listProcesses()).filter(({ pid }) => pid !== process.pid);
+  const ours = others.filter(({ name }) => names.has(name));
+  for (const one of [...ours, ...others]) {
+    if (await hasOpen(one.pid, { device: dev, inode: ino })) return one;
+  }
+  return undefined;
+}
+
+/**
+ * Whether the process has that file open. The inode is read from fdinfo first, which asks no filesystem: a stat of each open
+ * file of the machine would hang with the first one that hangs. (Before Linux 5.14 fdinfo has no inode.)
+ */
+async function hasOpen(pid: number, file: FileIdentity): Promise<boolean> {
+  for (const fd of await listDescriptors(pid)) {
+    const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, 'latin1').catch(() => '');
+    const inode = /^ino:\s*(\d+)$/m.exec(info)?.[1];
+    if (inode !== undefined && BigInt(inode) !== file.inode) continue;
+    const found = await stat(descriptorOf(pid, fd), { bigint: true }).catch(() => undefined);
+    if (found?.dev === file.device && found.ino === file.inode) return true;
+  }
+  return false;
+}
+
+async function listProcesses(): Promise<readonly Process[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      // One that has ended meanwhile has no name.
+      const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
+      return { pid, name: name.trimEnd() };
+    }),
+  );
+  return found.filter(({ name }) => name !== '');
+}
+
+function listDescriptors(pid: number): Promise<readonly string[]> {
+  return readdir(`/proc/${pid}/fd`).catch(() => []);
+}
+
+function descriptorOf(pid: number, fd: string): string {
+  return join('/proc', String(pid), 'fd', fd);
+}

@@ -1,0 +1,32 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { openFlags, withKnownPlace } from '../../../../src/host/kernel/descriptor.ts';
+import { mountIdIn, statKnown } from '../../../../src/host/kernel/statx.ts';
+import { onNode } from '../../../helpers/on-node.ts';
+import { onScratch } from '../../../helpers/root-scratch.ts';
+
+onNode('the id that a mount is known by does not come back with its device number', async (t) => {
+  await onScratch(t, async ({ host: { files }, directory }) => {
+    const target = join(directory, 'mount');
+    const path = join(target, 'image');
+    await mkdir(target);
+    const seen: { readonly device: bigint; readonly id: bigint | undefined }[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      await execa('mount', ['-t', 'tmpfs', 'tmpfs', target]);
+      try {
+        await writeFile(path, 'x'.repeat(round + 1));
+        const { device, sizeBytes } = await files.imageStatus(path);
+        t.is(sizeBytes, BigInt(round + 1));
+        t.is((await files.imageStatus(path)).sizeBytes, BigInt(round + 1));
+        const id = withKnownPlace(path, openFlags.anyPlace, (fd) => mountIdIn(statKnown(fd, path)));
+        seen.push({ device, id });
+      } finally {
+        await execa('umount', [target]);
+      }
+    }
+    t.log(seen.map(({ device }) => device).join(', '));
+    const ids = seen.flatMap(({ id }) => (id === undefined ? [] : [id]));
+    t.is(new Set(ids).size, ids.length, 'each mount has its own');
+  });
+});

@@ -1,0 +1,51 @@
+import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeExt4Uuid } from '../../../../../src/host/filesystem/ext4/uuid.ts';
+import { GiB, MiB } from '../../../../../src/units.ts';
+import { onNode } from '../../../../helpers/on-node.ts';
+import { filesystems, hashOf, isSound, onBench, tool } from '../workbench.ts';
+
+/** Groups that hold a copy of the superblock: 1 and the powers of 3, 5 and 7. */
+const copyGroups = [1, 3, 5, 7, 9, 25, 27];
+const blocksPerGroup = 32_768;
+
+onNode(
+  'a new UUID written in place: all copies of the superblock have it, and e2fsck is content',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make('ext4', 4n * GiB);
+      await bench.mounted('ext4', image, (target) =>
+        writeFile(join(target, 'file'), 'content', { flush: true }),
+      );
+      const uuid = randomUUID();
+      t.true(await writeExt4Uuid(image, uuid));
+      t.is((await filesystems.ext4.readSuperblock(image))?.uuid, uuid);
+      for (const group of copyGroups) {
+        const at = `superblock=${group * blocksPerGroup}`;
+        const copy = await tool('dumpe2fs', ['-h', '-o', at, '-o', 'blocksize=4096', image]);
+        t.true(copy.stdout.includes(uuid), `the copy in group ${group}`);
+      }
+      t.true(await isSound('ext4', image));
+      await bench.mounted('ext4', image, (target) =>
+        writeFile(join(target, 'file'), 'more', { flush: true }),
+      );
+      t.true(await isSound('ext4', image));
+    });
+  },
+);
+
+onNode('one whose checksums hang on the UUID is left to tune2fs, untouched', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('ext4', 64n * MiB);
+    const { exitCode } = await tool('tune2fs', ['-O', '^metadata_csum_seed', image]);
+    t.is(exitCode, 0);
+    const before = await hashOf(image);
+    t.false(await writeExt4Uuid(image, randomUUID()));
+    t.is(await hashOf(image), before);
+    const uuid = randomUUID();
+    await filesystems.ext4.renewUuid(image, { uuid, sectorSize: 4096, workDir: bench.workDir });
+    t.is((await filesystems.ext4.readSuperblock(image))?.uuid, uuid);
+    t.true(await isSound('ext4', image));
+  });
+});

@@ -1,0 +1,288 @@
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { hasErrno } from '../../../../src/host/errors.ts';
+import type { AttachOptions, Host } from '../../../../src/host/host.ts';
+import { makeRealHost } from '../../../../src/host/real-host.ts';
+import { MiB } from '../../../../src/units.ts';
+import { onNode } from '../../../helpers/on-node.ts';
+import { onScratch, type Scratch } from '../../../helpers/root-scratch.ts';
+import { until } from '../../../helpers/until.ts';
+
+const options: AttachOptions = {
+  sectorSize: 4096,
+  readOnly: false,
+  directIo: true,
+  discard: true,
+  mark: 'test',
+};
+
+async function makeExt4(
+  { host, directory }: Scratch,
+  name = 'a',
+  allocate = false,
+): Promise<string> {
+  const path = join(directory, `${name}.img`);
+  await host.files.createImage(path, { sizeBytes: 64n * MiB, allocate });
+  const uuid = randomUUID();
+  await host.filesystems.ext4.make(path, { sectorSize: 4096, thick: allocate, uuid, options: [] });
+  return path;
+}
+
+const discardLimit = async (number: number): Promise<number> =>
+  Number(await readFile(`/sys/block/loop${number}/queue/discard_max_bytes`, 'utf8'));
+
+const mount = (host: Host, path: string, target: string) =>
+  host.mounts.mountDevice(path, target, { fsType: 'ext4', options: [] });
+
+onNode('attaching 16 images at once gives 16 devices', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const paths = Array.from({ length: 16 }, (_, index) => join(directory, `${index}.img`));
+    for (const path of paths)
+      await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
+    const devices = await Promise.all(paths.map((path) => host.loops.attach(path, options)));
+    t.is(new Set(devices.map(({ number }) => number)).size, 16);
+    for (const [index, device] of devices.entries()) {
+      const image = await host.files.imageStatus(paths[index] ?? '');
+      t.deepEqual(await host.loops.findByImage(image), [device]);
+    }
+    const outcomes = await Promise.all(devices.map((device) => host.loops.detach(device)));
+    t.deepEqual(new Set(outcomes), new Set(['detached']));
+  });
+});
+
+onNode('a device whose image lies on a filesystem that has failed stops nobody else', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const ground = join(directory, 'ground.img');
+    const pool = join(directory, 'pool');
+    const own = join(directory, 'own.img');
+    await host.files.createImage(ground, { sizeBytes: 320n * MiB, allocate: false });
+    execFileSync('mkfs.xfs', ['-q', ground]);
+    await mkdir(pool);
+    const below = await host.loops.attach(ground, { ...options, sectorSize: 512 });
+    await host.mounts.mountDevice(below.path, pool, { fsType: 'xfs', options: [] });
+    const broken = join(pool, 'a.img');
+    await host.files.createImage(broken, { sizeBytes: MiB, allocate: false });
+    const foreign = await host.loops.attach(broken, options);
+    try {
+      execFileSync('xfs_io', ['-x', '-c', 'shutdown', pool]);
+      // As a driver that begins: what this one was told by the attach, it would not ask again.
+      const { loops } = makeRealHost();
+      await host.files.createImage(own, { sizeBytes: MiB, allocate: false });
+      const image = await host.files.imageStatus(own);
+      t.deepEqual(await loops.findByImage(image), []);
+      const device = await loops.attach(own, options);
+      t.deepEqual(await makeRealHost().loops.findByImage(image), [device]);
+      const numbers = (await makeRealHost().loops.list()).map(({ number }) => number);
+      t.true(numbers.includes(device.number));
+      t.false(numbers.includes(foreign.number));
+      await loops.detach(device);
+      // Who attached it knows it still: its volume can be unstaged.
+      const known = (await host.loops.list()).map(({ number }) => number);
+      t.true(known.includes(foreign.number));
+    } finally {
+      t.is(await host.loops.detach(foreign), 'detached');
+      await host.mounts.unmount(pool);
+      t.is(await host.loops.detach(below), 'detached');
+    }
+  });
+});
+
+onNode('a device of other sectors or without direct I/O is as it was asked for', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const path = join(directory, 'a.img');
+    await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
+    for (const [sectorSize, directIo] of [
+      [512, true],
+      [4096, false],
+    ] as const) {
+      const device = await host.loops.attach(path, { ...options, sectorSize, directIo });
+      t.deepEqual([device.sectorSize, device.directIo], [sectorSize, directIo]);
+      t.is(
+        (await readFile(`/sys/block/loop${device.number}/loop/dio`, 'utf8')).trim(),
+        directIo ? '1' : '0',
+      );
+      await host.loops.detach(device);
+    }
+  });
+});
+
+onNode(
+  'a thick device discards nothing, and its number discards again for the next one',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      const { host, directory } = scratch;
+      const path = await makeExt4(scratch, 'thick', true);
+      const target = join(directory, 'target');
+      await mkdir(target);
+      const device = await host.loops.attach(path, { ...options, discard: false });
+      await mount(host, device.path, target);
+      const error = await t.throwsAsync(
+        host.mounts.trim(target, device, { offset: 0n, length: 1n << 40n }),
+      );
+      t.true(hasErrno(error, 'EOPNOTSUPP'));
+      await host.mounts.unmount(target);
+      t.true((await host.files.imageStatus(path)).allocatedBytes >= 64n * MiB);
+      t.is(await host.loops.detach(device), 'detached');
+      // Explicitly that number: attach would take it too, unless another process of this machine was quicker.
+      const thin = await makeExt4(scratch, 'thin');
+      execFileSync('losetup', ['--sector-size', '4096', device.path, thin]);
+      t.true((await discardLimit(device.number)) > 0);
+      const [next] = await host.loops.findByImage(await host.files.imageStatus(thin));
+      if (next !== undefined) await host.loops.detach(next);
+    });
+  },
+);
+
+onNode('a number that somebody left with its discard limit at 0 is made usable', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host } = scratch;
+    const path = await makeExt4(scratch);
+    const spoiled = await host.loops.attach(path, options);
+    await writeFile(`/sys/block/loop${spoiled.number}/queue/discard_max_bytes`, '0');
+    execFileSync('losetup', ['--detach', spoiled.path]);
+    const device = await host.loops.attach(path, options);
+    t.true((await discardLimit(device.number)) > 0);
+    await host.loops.detach(device);
+  });
+});
+
+onNode('a read-only device refuses writes', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host } = scratch;
+    const device = await host.loops.attach(await makeExt4(scratch), { ...options, readOnly: true });
+    const node = await open(device.path, 'r+');
+    const error = await t.throwsAsync(node.write(Buffer.alloc(4096), 0, 4096, 0));
+    await node.close();
+    t.true(hasErrno(error, 'EPERM'));
+    await host.loops.detach(device);
+  });
+});
+
+onNode('what raw writers left in the page cache is in the image after a sync', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const path = join(directory, 'a.img');
+    await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
+    const device = await host.loops.attach(path, options);
+    const node = await open(device.path, 'r+');
+    // The kernel may write a page back at any moment; one that is seen to be still in the cache is what proves the sync.
+    let offset = -4096;
+    do {
+      offset += 4096;
+      await node.write(Buffer.alloc(4096, 7), 0, 4096, offset);
+    } while (offset < 128 * 4096 && (await readFile(path)).readUInt8(offset) !== 0);
+    t.true(offset < 128 * 4096, 'no page stayed in the cache: this proves nothing');
+    await host.loops.sync(device);
+    t.is((await readFile(path)).readUInt8(offset), 7);
+    await node.close();
+    await host.loops.detach(device);
+  });
+});
+
+onNode(
+  'a device that is open somewhere is in use, and stays when it is closed there',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      const { host } = scratch;
+      const device = await host.loops.attach(await makeExt4(scratch), options);
+      const holder = await open(device.path, 'r');
+      t.is(await host.loops.detach(device), 'in-use');
+      t.is((await host.loops.findByImage(device.backing)).length, 1);
+      await holder.close();
+      t.deepEqual(await host.loops.findByImage(device.backing), [device]);
+      t.is(await host.loops.detach(device), 'detached');
+    });
+  },
+);
+
+onNode('somebody who holds it for an instant does not make a device in use', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host } = scratch;
+    const device = await host.loops.attach(await makeExt4(scratch), options);
+    const holder = await open(device.path, 'r');
+    const [outcome] = await Promise.all([
+      host.loops.detach(device),
+      new Promise((resolve) => setTimeout(resolve, 100)).then(() => holder.close()),
+    ]);
+    t.is(outcome, 'detached');
+  });
+});
+
+onNode(
+  'a mount in another namespace keeps a device in use that mountinfo does not show',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      const { host, directory } = scratch;
+      const target = join(directory, 'target');
+      await mkdir(target);
+      const device = await host.loops.attach(await makeExt4(scratch), options);
+      const script = `mount ${device.path} ${target} && echo mounted && read _`;
+      const other = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      const ended = new Promise((resolve) => other.once('exit', resolve));
+      await new Promise((resolve) => other.stdout.once('data', resolve));
+      t.is(await host.mounts.at(target), undefined);
+      t.true(await host.loops.isInUse(device));
+      t.is(await host.loops.detach(device), 'in-use');
+      other.stdin.end();
+      await ended;
+      // A mount namespace is torn down in the background, after its last process.
+      await until('the device is free', async () => !(await host.loops.isInUse(device)));
+      t.deepEqual(await host.loops.findByImage(device.backing), [device]);
+      t.is(await host.loops.detach(device), 'detached');
+    });
+  },
+);
+
+onNode('a deleted image is found by its inode still', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host } = scratch;
+    const path = await makeExt4(scratch);
+    const image = await host.files.imageStatus(path);
+    const device = await host.loops.attach(path, options);
+    await rm(path);
+    t.deepEqual(await host.loops.findByImage(image), [device]);
+    await host.loops.detach(device);
+    t.deepEqual(await host.loops.findByImage(image), []);
+  });
+});
+
+onNode('a number that serves another image now is not mistaken for the old one', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host } = scratch;
+    const [first, second] = [await makeExt4(scratch, 'a'), await makeExt4(scratch, 'b')];
+    const [one, other] = [
+      await host.files.imageStatus(first),
+      await host.files.imageStatus(second),
+    ];
+    for (let times = 0; times < 20; times += 1) {
+      const device = await host.loops.attach(times % 2 === 0 ? first : second, options);
+      t.is((await host.loops.findByImage(one)).length, times % 2 === 0 ? 1 : 0);
+      t.is((await host.loops.findByImage(other)).length, times % 2 === 0 ? 0 : 1);
+      await host.loops.detach(device);
+    }
+  });
+});
+
+onNode('two processes that attach and detach all the time do not disturb each other', async (t) => {
+  await onScratch(t, async ({ directory }) => {
+    const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'loop-churn.js');
+    const runs = ['one', 'other'].map(async (name) => {
+      const own = join(directory, name);
+      await mkdir(own);
+      const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', UV_THREADPOOL_SIZE: '64' };
+      const { stdout } = await promisify(execFile)(process.execPath, [script, own], {
+        env,
+        timeout: 60_000,
+      });
+      return JSON.parse(stdout) as unknown;
+    });
+    t.deepEqual(
+      await Promise.all(runs),
+      Array.from({ length: 2 }, () => ({ wrong: [], hasLeaks: false })),
+    );
+  });
+});

@@ -1,0 +1,53 @@
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { makeCopies } from '../../../../src/host/files/copy.ts';
+import { DiskState } from '../../../helpers/disk-state.ts';
+
+const { signal } = new AbortController();
+const disk = await DiskState.watch();
+test.after.always(() => {
+  disk.end();
+});
+
+/** A file of that many MiB, of which the first ones are data, and where its copy goes. */
+async function fileOf(t: ExecutionContext, { size, data }: { size: number; data: number }) {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const [from, to] = [join(directory, 'from'), join(directory, 'to')];
+  const file = await open(from, 'w');
+  await file.truncate(size << 20);
+  await file.write(Buffer.alloc(data << 20, 1), 0, data << 20, 0);
+  await file.close();
+  return { from, to };
+}
+
+test('a copy that has ended is on the disk', async (t) => {
+  const { from, to } = await fileOf(t, { size: 2, data: 1 });
+  await makeCopies().copySparse(from, to, { signal });
+  t.true(disk.isSynced(to));
+});
+
+test('what a copy tells of is on the disk', async (t) => {
+  const { from, to } = await fileOf(t, { size: 80, data: 80 });
+  const told: boolean[] = [];
+  await makeCopies().copySparse(from, to, {
+    signal,
+    onProgress: () => {
+      told.push(disk.isSynced(to));
+    },
+  });
+  t.deepEqual(told, [true, true], 'on the way, and at the end');
+});
+
+test('a copy that goes on keeps nothing behind the point that was told', async (t) => {
+  const { from, to } = await fileOf(t, { size: 3, data: 2 });
+  const half = await open(to, 'w');
+  await half.write(Buffer.alloc(3 << 20, 7));
+  await half.close();
+  await makeCopies().copySparse(from, to, { signal, resumeFrom: BigInt(1 << 20) });
+  const copy = await readFile(to);
+  t.is(copy[0], 7, 'what was told of is taken as it is');
+  t.true(copy.subarray(1 << 20).equals((await readFile(from)).subarray(1 << 20)));
+});

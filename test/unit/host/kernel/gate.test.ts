@@ -1,0 +1,374 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { StuckError } from '../../../../src/host/errors.ts';
+import { Gate, onGround, ownedBy } from '../../../../src/host/kernel/gate.ts';
+
+/** A call that returns when it is told to. */
+class Hanging {
+  readonly started: Promise<void>;
+  #start: () => void = () => undefined;
+  #end: (value: string) => void = () => undefined;
+  #fail: (error: Error) => void = () => undefined;
+
+  constructor() {
+    this.started = new Promise((resolve) => {
+      this.#start = resolve;
+    });
+  }
+
+  readonly work = (): Promise<string> => {
+    this.#start();
+    return new Promise((resolve, reject) => {
+      this.#end = resolve;
+      this.#fail = reject;
+    });
+  };
+
+  end(value = 'done'): void {
+    this.#end(value);
+  }
+
+  fail(error: Error): void {
+    this.#fail(error);
+  }
+}
+
+const quick = () => Promise.resolve('quick');
+
+/** A gate that lets nothing through would keep a test waiting for ever. */
+const boundMs = 10_000;
+
+test('one call at a time for an owner, in order; other owners do not wait', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const first = new Hanging();
+  const order: string[] = [];
+  const calls = ownedBy('a', () => [
+    gate.run('first', first.work).then(() => order.push('first')),
+    gate.run('second', quick).then(() => order.push('second')),
+  ]);
+  await first.started;
+  t.is(await ownedBy('b', () => gate.run('other', quick)), 'quick');
+  t.deepEqual(order, []);
+  first.end();
+  await Promise.all(calls);
+  t.deepEqual(order, ['first', 'second']);
+});
+
+test('no more calls run at once than there are slots; a free one goes to who waits longest', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(2);
+  const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
+  const results = hanging.map((call, index) =>
+    ownedBy(`owner ${index}`, () => gate.run('call', call.work)),
+  );
+  let hasStarted = false;
+  void hanging[2].started.then(() => {
+    hasStarted = true;
+  });
+  await Promise.all([hanging[0].started, hanging[1].started]);
+  await new Promise(setImmediate);
+  t.false(hasStarted);
+  hanging[1].end();
+  await hanging[2].started;
+  hanging[0].end();
+  hanging[2].end();
+  t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
+});
+
+test('past its bound a call makes its owner stuck, until it returns', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung = new Hanging();
+  const late: string[] = [];
+  const run = (call: string, work: () => Promise<string>) =>
+    ownedBy('volume', () =>
+      gate.run(call, work, { boundMs: 30, late: (value) => late.push(value) }),
+    );
+  const waiting = [run('umount', hung.work), run('next', quick)];
+  for (const call of waiting) {
+    await t.throwsAsync(call, {
+      instanceOf: StuckError,
+      message: /^umount for volume has not returned/,
+    });
+  }
+  await t.throwsAsync(run('later', quick), {
+    instanceOf: StuckError,
+    message: /^umount for volume has not returned/,
+  });
+  t.deepEqual(
+    gate.stuckOwners().map(({ owner, call }) => [owner, call]),
+    [['volume', 'umount']],
+  );
+  t.is(await ownedBy('another', () => gate.run('call', quick)), 'quick');
+  hung.end('too late');
+  await new Promise(setImmediate);
+  t.deepEqual([late, gate.stuckOwners()], [['too late'], []]);
+  t.is(await run('again', quick), 'quick');
+});
+
+test('it knows how long the oldest call on a ground has been running', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const [older, younger] = [new Hanging(), new Hanging()];
+  const run = (owner: string, ground: string, hung: Hanging) =>
+    ownedBy(owner, () => gate.run('fsync', hung.work), ground);
+  t.is(gate.longestOn('pool'), 0);
+  const first = run('a', 'pool', older);
+  await delay(30);
+  const second = run('b', 'pool', younger);
+  t.true(gate.longestOn('pool') >= 25);
+  t.is(gate.longestOn('another'), 0);
+  older.end();
+  await first;
+  t.true(gate.longestOn('pool') < 25);
+  younger.end();
+  await second;
+  t.is(gate.longestOn('pool'), 0);
+});
+
+test('a stuck call that fails in the end is over as well', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung = new Hanging();
+  await t.throwsAsync(gate.run('mount', hung.work, { boundMs: 10 }), { instanceOf: StuckError });
+  hung.fail(new Error('EIO'));
+  await new Promise(setImmediate);
+  t.is(await gate.run('mount', quick), 'quick');
+});
+
+test('stuck calls keep their slots; who waits for one is told within its bound', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(1);
+  const hung = new Hanging();
+  const stuck = ownedBy('a', () => gate.run('hung', hung.work, { boundMs: 10 }));
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
+  const second = ownedBy('b', () => gate.run('stat', quick, { boundMs: 20 }));
+  await t.throwsAsync(second, { instanceOf: StuckError, message: /waiting for its turn/ });
+  t.deepEqual(
+    gate.stuckOwners().map(({ owner }) => owner),
+    ['a'],
+    'waiting makes nobody stuck',
+  );
+  hung.end();
+  t.is(await ownedBy('b', () => gate.run('stat', quick)), 'quick');
+});
+
+test('errors pass through, also those thrown before anything was waited for', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const fail = () => {
+    throw new Error('at once');
+  };
+  await t.throwsAsync(gate.run('call', fail), { message: 'at once' });
+  await t.throwsAsync(
+    gate.run('call', () => Promise.reject(new Error('later'))),
+    { message: 'later' },
+  );
+  t.is(await gate.run('call', quick), 'quick');
+});
+
+test('a call that failed at once leaves nothing behind: its owner still has one call at a time', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const run = (work: () => Promise<string>, ms?: number) =>
+    ownedBy('volume', () => gate.run('call', work, { boundMs: ms }));
+  const fail = () => {
+    throw new Error('at once');
+  };
+  await t.throwsAsync(run(fail, 20), { message: 'at once' });
+  const hanging = new Hanging();
+  const first = run(hanging.work);
+  await delay(60);
+  let hasStarted = false;
+  const second = run(() => {
+    hasStarted = true;
+    return quick();
+  });
+  await new Promise(setImmediate);
+  t.false(hasStarted);
+  hanging.end();
+  t.deepEqual(await Promise.all([first, second]), ['done', 'quick']);
+});
+
+test('calls without an owner are the driver’s', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  await t.throwsAsync(gate.run('call', new Hanging().work, { boundMs: 5 }), {
+    message: /for driver/,
+  });
+});
+
+test('what stands on one ground holds its share of the slots at most', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 2);
+  const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
+  const results = hanging.map((call, index) =>
+    ownedBy(`hung ${index}`, () => gate.run('call', call.work), 'a disk that hangs'),
+  );
+  await Promise.all([hanging[0].started, hanging[1].started]);
+  let hasStarted = false;
+  void hanging[2].started.then(() => {
+    hasStarted = true;
+  });
+  t.is(await ownedBy('other', () => gate.run('call', quick), 'another disk'), 'quick');
+  t.is(await gate.run('call', quick), 'quick', 'nor do those who stand on none wait');
+  t.false(hasStarted);
+  hanging[0].end();
+  await hanging[2].started;
+  for (const call of hanging) call.end();
+  t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
+});
+
+test('who is called stands on the ground of the caller', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 1);
+  const hanging = new Hanging();
+  const first = ownedBy(
+    'pool',
+    () => ownedBy('a device', () => gate.run('call', hanging.work)),
+    'disk',
+  );
+  await hanging.started;
+  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  await t.throwsAsync(second, { instanceOf: StuckError });
+  hanging.end();
+  t.is(await first, 'done');
+});
+
+test('a step with several calls gets as many threads as are free, one at least', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(3);
+  const first = new Hanging();
+  const granted: number[] = [];
+  const one = ownedBy('a', () => gate.run('one', first.work));
+  await first.started;
+  const wide = new Hanging();
+  const work = (threads: number): Promise<string> => {
+    granted.push(threads);
+    return wide.work();
+  };
+  const two = ownedBy('b', () => gate.run('three', work, { threads: 3 }));
+  await wide.started;
+  let hasStarted = false;
+  const other = ownedBy('c', () =>
+    gate.run('later', () => {
+      hasStarted = true;
+      return quick();
+    }),
+  );
+  await new Promise(setImmediate);
+  t.deepEqual([granted, hasStarted], [[2], false], 'both count');
+  first.end();
+  wide.end();
+  await Promise.all([one, two, other]);
+  await gate.run('many', async (threads) => granted.push(threads), { threads: 9 });
+  await gate.run('none', async (threads) => granted.push(threads), { threads: 0 });
+  t.deepEqual(granted, [2, 3, 1]);
+});
+
+test('several disks that hang leave threads to those that do not', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung: Hanging[] = [];
+  for (const disk of ['a', 'b', 'c', 'd']) {
+    for (let index = 0; index < 50; index += 1) {
+      const call = new Hanging();
+      hung.push(call);
+      void ownedBy(`${disk} ${index}`, () => gate.run('call', call.work), disk);
+    }
+  }
+  t.is(await ownedBy('e', () => gate.run('call', quick), 'another disk'), 'quick');
+  t.is(await gate.run('call', quick), 'quick');
+});
+
+test('who waits for a disk that hangs keeps no other from the same owner', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 2);
+  const hung = [new Hanging(), new Hanging()] as const;
+  const results = hung.map((call, index) =>
+    ownedBy(`volume ${index}`, () => gate.run('call', call.work), 'hung'),
+  );
+  await Promise.all(hung.map(({ started }) => started));
+  const behind = ownedBy('/dev/loop0', () => gate.run('open', quick), 'hung');
+  t.is(await ownedBy('/dev/loop0', () => gate.run('open', quick), 'good'), 'quick');
+  for (const call of hung) call.end();
+  t.is(await behind, 'quick');
+  await Promise.all(results);
+});
+
+test('work within another owner’s may be told to stand on a ground', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate(4, 1);
+  const hanging = new Hanging();
+  const first = ownedBy('new volume', () => onGround('disk', () => gate.run('call', hanging.work)));
+  await hanging.started;
+  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  await t.throwsAsync(second, { instanceOf: StuckError });
+  hanging.end();
+  t.is(await first, 'done');
+});
+
+test('what must be done behind a stuck call is done when that has returned', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung = new Hanging();
+  const order: string[] = [];
+  const close = (name: string) => () => {
+    order.push(name);
+    return Promise.resolve();
+  };
+  const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { boundMs: 30 }));
+  // Its caller waits for its turn, as long as that may come.
+  const waiting = ownedBy('volume', () => gate.finish('close', close('waited')));
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
+  await waiting;
+  await ownedBy('volume', () => gate.finish('close', close('came later')));
+  t.deepEqual(order, [], 'the descriptor is in use');
+  await t.throwsAsync(
+    ownedBy('volume', () => gate.run('stat', quick)),
+    { instanceOf: StuckError },
+  );
+  hung.end();
+  await new Promise(setImmediate);
+  t.deepEqual(order, ['waited', 'came later']);
+  t.deepEqual(gate.stuckOwners(), []);
+});
+
+test('what must be done is told of its failure, and of its own hanging', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  await t.throwsAsync(
+    gate.finish('close', () => Promise.reject(new Error('EIO'))),
+    { message: 'EIO' },
+  );
+  await t.throwsAsync(
+    gate.finish('close', () => {
+      throw new Error('at once');
+    }),
+    { message: 'at once' },
+  );
+  t.is(await gate.run('stat', quick), 'quick');
+});
+
+test('an owner’s stuck calls are waited for, those of owners within its work too', async (t) => {
+  t.timeout(boundMs);
+  const gate = new Gate();
+  const hung = new Hanging();
+  const stuck = ownedBy('snapshot x', () =>
+    ownedBy('cut y', () => gate.run('clone', hung.work, { boundMs: 20 })),
+  );
+  t.is(gate.whenReturned('snapshot x'), undefined, 'it may end within its bound');
+  await t.throwsAsync(stuck, { instanceOf: StuckError });
+  t.is(gate.whenReturned('y'), undefined);
+  let isOver = false;
+  const returned = gate.whenReturned('snapshot x')?.then(() => {
+    isOver = true;
+  });
+  await new Promise(setImmediate);
+  t.false(isOver);
+  hung.end();
+  await returned;
+  t.true(isOver);
+  t.is(gate.whenReturned('snapshot x'), undefined);
+});

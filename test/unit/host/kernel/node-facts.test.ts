@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import test from 'ava';
+import { majorMinorOf } from '../../../../src/host/kernel/descriptor.ts';
+import { hasCapability, readFacts } from '../../../../src/host/kernel/node-facts.ts';
+
+for (const { mask, capability, expected } of [
+  { mask: '000001ffffffffff', capability: 24n, expected: true },
+  { mask: '000001fffeffffff', capability: 24n, expected: false },
+  { mask: '0000000000000000', capability: 0n, expected: false },
+  { mask: '0000000000000001', capability: 0n, expected: true },
+]) {
+  test(`capability ${capability} in ${mask}: ${expected ? 'there' : 'not there'}`, (t) => {
+    const status = `CapPrm:\t000001ffffffffff\nCapEff:\t${mask}\nCapBnd:\t000001ffffffffff\n`;
+    t.is(hasCapability(status, capability), expected);
+  });
+}
+
+test('a status without capabilities has none', (t) => {
+  t.false(hasCapability('Name:\tnode\n', 24n));
+});
+
+test('the facts are this process’s', (t) => {
+  const { kernelRelease, canGrowExt4Online } = readFacts();
+  t.is(kernelRelease, readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
+  t.is(canGrowExt4Online, hasCapability(readFileSync('/proc/self/status', 'utf8'), 24n));
+});
+
+for (const { device, expected } of [
+  { device: 0x0700n, expected: '7:0' },
+  { device: 0x07ffn, expected: '7:255' },
+  { device: 0x10_0700n, expected: '7:256' },
+  { device: 0xfe00n, expected: '254:0' },
+  { device: 0x1_0301n, expected: '259:1' },
+]) {
+  test(`device number ${device.toString(16)} is ${expected}`, (t) => {
+    t.is(majorMinorOf(device), expected);
+  });
+}
+
+test('device numbers read as mountinfo writes them', async (t) => {
+  const { dev } = await stat('/proc', { bigint: true });
+  const line = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .findLast((one) => one.split(' ')[4] === '/proc');
+  t.is(majorMinorOf(dev), line?.split(' ')[2] ?? 'no /proc');
+});

@@ -1,0 +1,13 @@
+import test from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import { readKernelText } from '../../../../src/host/kernel/calls.ts';
+
+test('a text that cannot be read to its end is an error, not a short text', async (t) => {
+  // A directory can be opened for reading, and not be read.
+  const error = await t.throwsAsync(readKernelText('/proc/self/fdinfo'), {
+    instanceOf: KernelError,
+  });
+  t.like(error, { syscall: 'read', subject: '/proc/self/fdinfo' });
+  t.like(await t.throwsAsync(readKernelText('/proc/self/none')), { errno: 'ENOENT' });
+  t.regex(await readKernelText('/proc/self/mountinfo'), /\n$/);
+});

@@ -1,0 +1,125 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { ImageInUseError } from '../../../../src/host/errors.ts';
+import { makeCopies } from '../../../../src/host/files/copy.ts';
+import { makeFiles } from '../../../../src/host/files/files.ts';
+import { lockImage, requireNoProgram } from '../../../../src/host/programs/image-lock.ts';
+import { makeRun } from '../../../../src/host/programs/run.ts';
+import { until } from '../../../helpers/until.ts';
+
+async function imageOf(t: ExecutionContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const image = join(directory, 'disk.img');
+  await writeFile(image, 'an image');
+  return image;
+}
+
+async function childrenNamed(name: string): Promise<readonly number[]> {
+  const { pid } = process;
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'latin1');
+  const found: number[] = [];
+  for (const child of children.split(' ').filter(Boolean)) {
+    const command = await readFile(`/proc/${child}/comm`, 'latin1').catch(() => '');
+    if (command.trim() === name) found.push(Number(child));
+  }
+  return found;
+}
+
+test('an image is locked for one at a time, and free when the lock is released', async (t) => {
+  const image = await imageOf(t);
+  await requireNoProgram(image);
+  const lock = await lockImage(image);
+  await t.throwsAsync(lockImage(image), { instanceOf: ImageInUseError });
+  await t.throwsAsync(requireNoProgram(image), { instanceOf: ImageInUseError });
+  await lock.release();
+  await requireNoProgram(image);
+  await requireNoProgram(join(image, '..', 'missing.img'));
+});
+
+test('who still has the lock, and is no process that can be seen, is waited for', async (t) => {
+  const image = await imageOf(t);
+  const lock = await lockImage(image);
+  const next = lockImage(image);
+  await lock.release();
+  await (await next).release();
+  t.pass();
+});
+
+test('looking whether an image is free keeps nobody from looking too', async (t) => {
+  const image = await imageOf(t);
+  const looks = Array.from({ length: 8 }, () => requireNoProgram(image));
+  await t.notThrowsAsync(Promise.all(looks));
+});
+
+test('a program has the lock as long as it runs; what would touch its image names it', async (t) => {
+  const image = await imageOf(t);
+  const fifo = join(image, '..', 'fifo');
+  await execa('mkfifo', [fifo]);
+  // It waits for somebody to write into the fifo, with the image locked.
+  const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 60_000, image });
+  running.catch(() => undefined);
+  await until('it runs', async () => (await childrenNamed('tune2fs')).length > 0);
+  const [pid] = await childrenNamed('tune2fs');
+  const error = await t.throwsAsync(requireNoProgram(image), { instanceOf: ImageInUseError });
+  t.deepEqual(error?.program, { name: 'tune2fs', pid });
+  const files = makeFiles();
+  const options = { sizeBytes: 4096n, allocate: false };
+  const removal = { sliceBytes: 4096n, signal: new AbortController().signal };
+  const inUse = { instanceOf: ImageInUseError };
+  await t.throwsAsync(files.growImage(image, options), inUse);
+  await t.throwsAsync(files.removeInSlices(image, removal), inUse);
+  await t.throwsAsync(makeCopies().copySparse(image, `${image}.copy`, removal), inUse);
+  await t.throwsAsync(makeCopies().reflink(image, `${image}.copy`), inUse);
+  const writer = await open(fifo, 'w');
+  await writer.close();
+  await t.throwsAsync(running);
+  await requireNoProgram(image);
+});
+
+test('a program keeps the lock when the process that locked the image is killed', async (t) => {
+  const image = await imageOf(t);
+  const script = `
+    const { lockImage } = await import(${JSON.stringify(join(import.meta.dirname, '../../../../src/host/programs/image-lock.js'))});
+    const { spawn } = await import('node:child_process');
+    const lock = await lockImage(${JSON.stringify(image)});
+    const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', lock.fd], detached: true });
+    console.log(child.pid);
+    setInterval(() => undefined, 1000);`;
+  const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [text] = (await once(parent.stdout, 'data')) as [Buffer];
+  const child = Number(text.toString());
+  t.teardown(() => {
+    try {
+      process.kill(child, 'SIGKILL');
+    } catch {
+      // It has ended.
+    }
+  });
+  const ended = once(parent, 'exit');
+  parent.kill('SIGKILL');
+  await ended;
+  const error = await t.throwsAsync(requireNoProgram(image), { instanceOf: ImageInUseError });
+  t.deepEqual(error?.program, { name: 'sleep', pid: child });
+  process.kill(child, 'SIGKILL');
+  await until('it is free', () =>
+    requireNoProgram(image).then(
+      () => true,
+      () => false,
+    ),
+  );
+  t.pass();
+});
+
+test('what is not there, or lies below a file, has no program', async (t) => {
+  const image = await imageOf(t);
+  await t.notThrowsAsync(requireNoProgram(`${image}.other`));
+  await t.notThrowsAsync(requireNoProgram(join(image, 'disk.img')));
+});

@@ -1,0 +1,133 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { CommandError } from '../../../../src/host/errors.ts';
+import {
+  debianPackages,
+  findProgram,
+  makeProgramCheck,
+  missingPrograms,
+  programs,
+} from '../../../../src/host/programs/programs.ts';
+import { type EndedCommand, makeRun } from '../../../../src/host/programs/run.ts';
+
+/** e2fsck says its version on standard error and ends with 0; on a file that is not there it ends with 8. */
+const timeoutMs = 30_000;
+
+test('an answer comes back with its exit code and output', async (t) => {
+  const run = makeRun();
+  const version = await run('e2fsck', ['-V'], { timeoutMs });
+  t.is(version.exitCode, 0);
+  t.regex(version.stderr, /^e2fsck \d/);
+  const absent = await run('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs, answers: [0, 8] });
+  t.is(absent.exitCode, 8);
+});
+
+test('an exit code that is no answer is a CommandError with the end of the message', async (t) => {
+  const error = await t.throwsAsync(
+    makeRun()('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }),
+    {
+      instanceOf: CommandError,
+    },
+  );
+  t.is(error?.exitCode, 8);
+  t.is(error?.file, 'e2fsck');
+  t.regex(error?.stderr ?? '', /No such file/);
+  t.regex(
+    error?.message ?? '',
+    /^e2fsck ended with exit code 8: e2fsck: No such file or directory/,
+  );
+});
+
+test('a program that was cancelled before its turn never runs', async (t) => {
+  const ended: EndedCommand[] = [];
+  const run = makeRun({ onEnd: (command) => ended.push(command) });
+  await t.throwsAsync(run('e2fsck', ['-V'], { timeoutMs, signal: AbortSignal.abort() }), {
+    instanceOf: CommandError,
+    message: /cancelled/,
+  });
+  t.deepEqual(ended, []);
+});
+
+/** tune2fs opens its image first, and a FIFO that nobody writes to makes it wait there. */
+async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-run-'));
+  const fifo = join(directory, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  try {
+    await work(fifo);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+test('a program that takes too long is ended', async (t) => {
+  await withFifo(async (fifo) => {
+    const error = await t.throwsAsync(makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 300 }), {
+      instanceOf: CommandError,
+      message: 'tune2fs took longer than 300 ms and was ended',
+    });
+    t.is(error?.exitCode, undefined);
+  });
+});
+
+test('a running program is ended when its signal comes', async (t) => {
+  await withFifo(async (fifo) => {
+    const abort = new AbortController();
+    const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs, signal: abort.signal });
+    setTimeout(() => abort.abort(), 100);
+    await t.throwsAsync(running, { instanceOf: CommandError, message: 'tune2fs was cancelled' });
+  });
+});
+
+test('each end is told, failures too', async (t) => {
+  const ended: EndedCommand[] = [];
+  const run = makeRun({ onEnd: (command) => ended.push(command) });
+  await run('e2fsck', ['-V'], { timeoutMs });
+  await t.throwsAsync(run('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }));
+  t.deepEqual(
+    ended.map(({ file, args, exitCode }) => [file, args, exitCode]),
+    [
+      ['e2fsck', ['-V'], 0],
+      ['e2fsck', ['-n', '/nonexistent/image'], 8],
+    ],
+  );
+  t.true(ended.every(({ durationMs }) => durationMs > 0));
+});
+
+test('arguments reach the program as they are: no shell, no second word', async (t) => {
+  const error = await t.throwsAsync(
+    makeRun()('e2fsck', ['-n', '/nonexistent/a b;$(id)`*'], { timeoutMs }),
+    {
+      instanceOf: CommandError,
+    },
+  );
+  t.true(error?.stderr.includes('/nonexistent/a b;$(id)`*'));
+});
+
+test('programs are looked for once, and each time while one is missing', async (t) => {
+  const answers = [['e2fsck'], [], ['tune2fs'], []] as const;
+  let looks = 0;
+  let nowMs = 0;
+  const missing = makeProgramCheck(
+    async () => answers[looks++] ?? [],
+    () => nowMs,
+  );
+  t.deepEqual(await missing(), ['e2fsck']);
+  t.deepEqual(await missing(), []);
+  t.deepEqual(await missing(), []);
+  t.is(looks, 2);
+  nowMs += 61_000;
+  t.deepEqual(await missing(), ['tune2fs']);
+  t.deepEqual(await Promise.all([missing(), missing()]), [[], []]);
+  t.is(looks, 4);
+});
+
+test('every program is on this machine and has a package', async (t) => {
+  t.deepEqual(await missingPrograms(), []);
+  t.regex((await findProgram('e2fsck')) ?? '', /\/e2fsck$/);
+  t.deepEqual(debianPackages, ['btrfs-progs', 'e2fsprogs', 'xfsprogs']);
+  t.true(Object.keys(programs).length > 0);
+});
