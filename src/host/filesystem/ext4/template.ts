@@ -6,7 +6,7 @@ import {
   parseExt4Superblock,
   sealed,
 } from './superblock.ts';
-import { hangsOnSeed, superblockCopies, uuidAt, writeUuidAt } from './uuid.ts';
+import { usesChecksumSeed, superblockCopies, uuidAt, writeUuidAt } from './uuid.ts';
 
 /**
  * A fresh ext4 as mkfs.ext4 made it, to be written into other new images of the same size (ADR 0005). Two runs of mkfs with
@@ -72,7 +72,7 @@ export function templateOf(runs: readonly Run[], uuid: string): Ext4Template | u
   if (bytes === undefined || superblock === undefined) return undefined;
   const isKnown =
     superblock.uuid === uuid && superblock.state === 'clean' && superblock.blockBytes === 4096;
-  if (!isKnown || !hangsOnSeed(bytes)) return undefined;
+  if (!isKnown || !usesChecksumSeed(bytes)) return undefined;
   const superblocks = superblockStamps(runs, superblock);
   const inodes = inodeStamps(runs, bytes);
   if (superblocks === undefined || inodes === undefined) return undefined;

@@ -97,9 +97,9 @@ async function readAll(
 
 function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[] {
   if (bytes.length < keysAt || bytes.readUInt32LE(0) !== keyBlockMagic) throw unreadable(path);
-  const sealed = Buffer.from(bytes);
-  sealed.writeUInt32LE(0, 4);
-  if (crc32c(sealed) !== bytes.readUInt32LE(4)) throw unreadable(path);
+  const zeroed = Buffer.from(bytes);
+  zeroed.writeUInt32LE(0, 4);
+  if (crc32c(zeroed) !== bytes.readUInt32LE(4)) throw unreadable(path);
   const held = Math.floor((bytes.length - keysAt) / keyBytes);
   const count = left < BigInt(held) ? Number(left) : held;
   return Array.from({ length: count }, (_, index) => {

@@ -24,7 +24,7 @@ export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<bo
   return withOpen(imagePath, openFlags.readWrite, async (handle) => {
     const bytes = await readAt(handle, imagePath, ext4SuperblockAt);
     const superblock = parseExt4Superblock(bytes);
-    if (superblock?.state !== 'clean' || !hangsOnSeed(bytes)) return false;
+    if (superblock?.state !== 'clean' || !usesChecksumSeed(bytes)) return false;
     // The copies first: with the old UUID in the first one, all of it can be done again.
     for (const at of superblockCopies(superblock)) {
       const copy = await readAt(handle, imagePath, at);
@@ -39,7 +39,7 @@ export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<bo
 }
 
 /** Whether every checksum but the superblock's hangs on a stored seed, and copies lie where `superblockCopies` says. */
-export function hangsOnSeed(bytes: Buffer): boolean {
+export function usesChecksumSeed(bytes: Buffer): boolean {
   const compat = bytes.readUInt32LE(0x5c);
   const incompat = bytes.readUInt32LE(0x60);
   const readOnlyCompat = bytes.readUInt32LE(0x64);
