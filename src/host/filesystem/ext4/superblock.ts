@@ -142,11 +142,11 @@ export function withReplayFlag(superblock: Buffer): Buffer | undefined {
   if ((incompat & incompatRecover) !== 0 || !hasChecksum) return undefined;
   const bytes = Buffer.from(superblock);
   bytes.writeUInt32LE(incompat | incompatRecover, 0x60);
-  return sealed(bytes);
+  return withChecksum(bytes);
 }
 
 /** The superblock with its checksum renewed, in place. */
-export function sealed(superblock: Buffer): Buffer {
+export function withChecksum(superblock: Buffer): Buffer {
   superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
   return superblock;
 }

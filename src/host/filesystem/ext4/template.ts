@@ -4,7 +4,7 @@ import {
   ext4SuperblockAt,
   ext4SuperblockBytes,
   parseExt4Superblock,
-  sealed,
+  withChecksum,
 } from './superblock.ts';
 import { usesChecksumSeed, superblockCopies, uuidAt, writeUuidAt } from './uuid.ts';
 
@@ -102,7 +102,7 @@ function renewSuperblock(bytes: Buffer, { uuid, hashSeed, atMs }: Ext4Identity):
     bytes.writeUInt32LE(seconds % 2 ** 32, low);
     bytes.writeUInt8(Math.floor(seconds / 2 ** 32), high);
   }
-  sealed(bytes);
+  withChecksum(bytes);
 }
 
 /** The inodes that mkfs gives a time: root, journal, lost+found. Their checksums prove that we compute them as it does. */

@@ -6,7 +6,7 @@ import {
   ext4SuperblockBytes,
   parseExt4Superblock,
   readOnlyCompatMetadataCsum,
-  sealed,
+  withChecksum,
 } from './superblock.ts';
 
 export const uuidAt = 0x68;
@@ -69,7 +69,7 @@ export function superblockCopies(superblock: Ext4Superblock): readonly number[] 
 function withUuid(superblock: Buffer, uuid: string): Buffer {
   const bytes = Buffer.from(superblock);
   writeUuidAt(bytes, uuidAt, uuid);
-  return sealed(bytes);
+  return withChecksum(bytes);
 }
 
 /** The 16 bytes of a UUID into a structure. */
