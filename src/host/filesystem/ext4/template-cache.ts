@@ -4,7 +4,7 @@ import { CommandError } from '../../errors.ts';
 import { makeExtents } from '../../files/extents.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
-import { type Ext4Template, type Run, stamped, templateOf } from './template.ts';
+import { type Ext4Template, type Run, instantiate, templateOf } from './template.ts';
 
 /** A larger one is not kept: from some 500 GiB on mkfs writes more, and is asked each time. */
 const largestBytes = 8 * 1024 * 1024;
@@ -106,7 +106,7 @@ export async function writeTemplate(
 ): Promise<void> {
   const identity = { uuid, hashSeed: randomUUID(), atMs: Date.now() };
   await withOpen(imagePath, openFlags.readWrite, async (handle) => {
-    for (const { at, parts } of stamped(template, identity)) {
+    for (const { at, parts } of instantiate(template, identity)) {
       await writeAll(handle, imagePath, { at, parts });
     }
     const bytes = Buffer.alloc(ext4SuperblockBytes);

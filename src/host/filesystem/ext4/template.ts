@@ -181,7 +181,7 @@ export interface Piece {
 }
 
 /** The bytes of a new filesystem. The template stays as it is. */
-export function stamped(template: Ext4Template, identity: Ext4Identity): readonly Piece[] {
+export function instantiate(template: Ext4Template, identity: Ext4Identity): readonly Piece[] {
   return template.runs.map(({ at, bytes }) => {
     const parts: Buffer[] = [];
     let done = 0;

@@ -7,7 +7,7 @@ import { ext4MakeArguments } from '../../../../../src/host/filesystem/ext4/mkfs-
 import {
   type Ext4Identity,
   type Ext4Template,
-  stamped,
+  instantiate,
   templateOf,
 } from '../../../../../src/host/filesystem/ext4/template.ts';
 import {
@@ -75,7 +75,7 @@ async function identityOf(image: string, uuid: string): Promise<Ext4Identity | u
 }
 
 async function write(image: string, template: Ext4Template, identity: Ext4Identity): Promise<void> {
-  for (const { at, parts } of stamped(template, identity)) {
+  for (const { at, parts } of instantiate(template, identity)) {
     await writeAt(image, at, Buffer.concat(parts));
   }
 }
