@@ -22,7 +22,7 @@ export function makeFilesystems({
   return {
     ext4: new Ext4(run),
     xfs: new Xfs(run, deps),
-    btrfs: new Btrfs(run, deps, { mountsTwins: isAtLeast(kernelRelease, 6, 7) }),
+    btrfs: new Btrfs(run, deps, { allowsDuplicateUuid: isAtLeast(kernelRelease, 6, 7) }),
   };
 }
 

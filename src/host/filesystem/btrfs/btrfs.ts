@@ -39,13 +39,13 @@ export class Btrfs implements Filesystem {
   readonly mountOptions: readonly string[] = ['nodiscard'];
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
-  readonly #mountsTwins: boolean;
+  readonly #allowsDuplicateUuid: boolean;
 
-  /** `mountsTwins`: a kernel of 6.7 or later, which keeps two filesystems with one UUID apart. */
-  constructor(run: Run, deps: PrivateMountDeps, { mountsTwins }: { mountsTwins: boolean }) {
+  /** `allowsDuplicateUuid`: a kernel of 6.7 or later, which keeps two filesystems with one UUID apart. */
+  constructor(run: Run, deps: PrivateMountDeps, { allowsDuplicateUuid }: { allowsDuplicateUuid: boolean }) {
     this.#run = run;
     this.#deps = deps;
-    this.#mountsTwins = mountsTwins;
+    this.#allowsDuplicateUuid = allowsDuplicateUuid;
   }
 
   /** mkfs.btrfs ends with an fsync of the image. Metadata are kept twice, as by default on one disk. */
@@ -101,7 +101,7 @@ export class Btrfs implements Filesystem {
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if ((await readBtrfs(imagePath))?.hasLogTree === true) {
-      if (!this.#mountsTwins) {
+      if (!this.#allowsDuplicateUuid) {
         throw new CommandError('btrfstune', {
           message: `${imagePath} has a log to replay, which before Linux 6.7 is not safe beside its source: mount and unmount the source once, then copy it again`,
         });
