@@ -13,7 +13,7 @@ const ownTypes: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010,
 /** Whether a mount is of one of these, as it was learnt by asking it. */
 const isOwn = new Map<string, boolean>();
 /** Mounts come and go; those of the pools are a few. */
-const mostMounts = 256;
+const maxMounts = 256;
 
 interface Known extends ImageStatus {
   readonly mount: string | undefined;
@@ -51,7 +51,7 @@ export async function imageStatus(path: string): Promise<ImageStatus> {
   const { dev, ino, size, blocks } = await fsCall('stat', path, () => stat(path, { bigint: true }));
   if (mount !== undefined && !isOwn.has(mount)) {
     const { type } = await fsCall('statfs', path, () => statfs(path));
-    if (isOwn.size >= mostMounts) isOwn.clear();
+    if (isOwn.size >= maxMounts) isOwn.clear();
     // Another one may have been mounted there meanwhile.
     if (lookKnown(path)?.mount === mount) isOwn.set(mount, ownTypes.includes(type));
   }

@@ -46,7 +46,7 @@ function nameOf(directory: string, name: string): string {
 }
 
 /** A message names a few; a machine may have tens of thousands of open files. */
-const mostFound = 5;
+const maxFound = 5;
 const scanBoundMs = 1_000;
 /** How long the scan keeps the event loop at a time. */
 const sliceMs = 5;
@@ -73,7 +73,7 @@ async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
   const giveUpAt = performance.now() + scanBoundMs;
   let pauseAt = performance.now() + sliceMs;
   for (const pid of processes()) {
-    if (found.length >= mostFound || performance.now() > giveUpAt) break;
+    if (found.length >= maxFound || performance.now() > giveUpAt) break;
     if (performance.now() > pauseAt) {
       await nextTurn();
       pauseAt = performance.now() + sliceMs;

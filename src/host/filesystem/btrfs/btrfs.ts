@@ -15,7 +15,7 @@ import {
 } from './superblock.ts';
 
 /** What mkfs.btrfs needs with metadata twice and data once. */
-export const btrfsLeastBytes = 109n * MiB;
+export const btrfsMinBytes = 109n * MiB;
 
 const minute = 60_000;
 
@@ -30,7 +30,7 @@ interface WorkOptions {
 /** btrfs on images, one device each. */
 export class Btrfs implements Filesystem {
   readonly type = 'btrfs';
-  readonly leastBytes = btrfsLeastBytes;
+  readonly leastBytes = btrfsMinBytes;
   readonly leastGrownBytes = 256n * MiB;
   /**
    * Since Linux 6.2 a device that can discard is discarded from all the time unless told otherwise;

@@ -29,7 +29,7 @@ import { UndoLog } from './undo-log.ts';
 import { writeExt4Uuid } from './uuid.ts';
 
 /** mke2fs makes no journal in less than 8 MiB. */
-export const ext4LeastBytes = 8n * MiB;
+export const ext4MinBytes = 8n * MiB;
 
 const minute = 60_000;
 const blockBytes = 4096n;
@@ -40,8 +40,8 @@ const fsckAnswers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as co
 /** ext4 on images. Its tools work on the unattached file; only growing while mounted is the kernel's. */
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
-  readonly leastBytes = ext4LeastBytes;
-  readonly leastGrownBytes = ext4LeastBytes;
+  readonly leastBytes = ext4MinBytes;
+  readonly leastGrownBytes = ext4MinBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */

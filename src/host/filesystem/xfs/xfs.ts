@@ -13,13 +13,13 @@ import { requireUuid } from '../uuid.ts';
 import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './superblock.ts';
 
 /** mkfs.xfs refuses anything smaller. */
-export const xfsLeastBytes = 300n * MiB;
+export const xfsMinBytes = 300n * MiB;
 
 const minute = 60_000;
 /** mkfs writes one record, the clean unmount, at the log's start; it ends well before this. */
 const logRecordBytes = 16n * 1024n;
 /** The kernel and mkfs leave a rest of fewer blocks than this unused: no allocation group is that small. */
-const leastGroupBlocks = 64n;
+const minGroupBlocks = 64n;
 
 interface WorkOptions {
   readonly sectorSize: SectorSize;
@@ -29,8 +29,8 @@ interface WorkOptions {
 /** XFS on images. Its log is replayed, and it grows, only while mounted: a private mount does it offline. */
 export class Xfs implements Filesystem {
   readonly type = 'xfs';
-  readonly leastBytes = xfsLeastBytes;
-  readonly leastGrownBytes = xfsLeastBytes;
+  readonly leastBytes = xfsMinBytes;
+  readonly leastGrownBytes = xfsMinBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
@@ -127,7 +127,7 @@ async function readXfs(path: string): Promise<XfsSuperblock | undefined> {
 function fills(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolean {
   if (superblock === undefined) return false;
   const wanted = sizeBytes / BigInt(superblock.blockBytes);
-  return wanted - superblock.blocks < leastGroupBlocks;
+  return wanted - superblock.blocks < minGroupBlocks;
 }
 
 /**
