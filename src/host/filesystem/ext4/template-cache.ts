@@ -7,7 +7,7 @@ import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './su
 import { type Ext4Template, type Run, instantiate, templateOf } from './template.ts';
 
 /** A larger one is not kept: from some 500 GiB on mkfs writes more, and is asked each time. */
-const largestBytes = 8 * 1024 * 1024;
+const maxBytes = 8 * 1024 * 1024;
 const allBytes = 16 * 1024 * 1024;
 /** After so long mkfs is asked again: it may have been replaced by another version. */
 const keepMs = 10 * 60_000;
@@ -72,7 +72,7 @@ async function readRuns(imagePath: string): Promise<readonly Run[] | undefined> 
           if (bytes.equals(zeroes.subarray(0, bytes.length))) continue;
           blocks.push({ at: at + from, bytes: Buffer.from(bytes) });
         }
-        if (blocks.length * blockBytes > largestBytes) return false;
+        if (blocks.length * blockBytes > maxBytes) return false;
       }
     }
     return true;
