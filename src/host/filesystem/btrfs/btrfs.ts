@@ -42,7 +42,11 @@ export class Btrfs implements Filesystem {
   readonly #allowsDuplicateUuid: boolean;
 
   /** `allowsDuplicateUuid`: a kernel of 6.7 or later, which keeps two filesystems with one UUID apart. */
-  constructor(run: Run, deps: PrivateMountDeps, { allowsDuplicateUuid }: { allowsDuplicateUuid: boolean }) {
+  constructor(
+    run: Run,
+    deps: PrivateMountDeps,
+    { allowsDuplicateUuid }: { allowsDuplicateUuid: boolean },
+  ) {
     this.#run = run;
     this.#deps = deps;
     this.#allowsDuplicateUuid = allowsDuplicateUuid;

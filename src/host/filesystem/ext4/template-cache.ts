@@ -4,7 +4,7 @@ import { CommandError } from '../../errors.ts';
 import { makeExtents } from '../../files/extents.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
-import { type Ext4Template, type Run, instantiate, templateOf } from './template.ts';
+import { type Ext4Template, instantiate, type Run, templateOf } from './template.ts';
 
 /** A larger one is not kept: from some 500 GiB on mkfs writes more, and is asked each time. */
 const maxBytes = 8 * 1024 * 1024;

@@ -6,7 +6,7 @@ import {
   parseExt4Superblock,
   withChecksum,
 } from './superblock.ts';
-import { usesChecksumSeed, superblockCopies, uuidAt, writeUuidAt } from './uuid.ts';
+import { superblockCopies, usesChecksumSeed, uuidAt, writeUuidAt } from './uuid.ts';
 
 /**
  * A fresh ext4 as mkfs.ext4 made it, to be written into other new images of the same size (ADR 0005). Two runs of mkfs with
