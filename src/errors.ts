@@ -1,6 +1,6 @@
 /**
- * Why a call could not be done, in the vocabulary shared by every room below the fronts.
- * Only `rpc/status.ts` knows the gRPC codes and only `docker/` its error strings.
+ * Why a call failed. Everything below the fronts uses these words; only `rpc/status.ts` knows gRPC codes and only `docker/`
+ * knows Docker's error strings.
  */
 export const reasons = [
   'invalid',
@@ -20,8 +20,8 @@ export const reasons = [
 export type Reason = (typeof reasons)[number];
 
 /**
- * An error whose message is meant for a person: it names the thing and says what to do. It reaches
- * `kubectl describe`, so it never holds a stack or a secret; the cause goes to the log only.
+ * An error with a message for the operator: it names the id or path and says what to do. The message reaches
+ * `kubectl describe`, so it contains neither a stack nor a secret. The cause is only logged.
  */
 export class VolumeError extends Error {
   readonly reason: Reason;
@@ -33,7 +33,7 @@ export class VolumeError extends Error {
   }
 }
 
-/** The text of anything that was thrown. */
+/** The message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,10 +1,10 @@
-/** The program: `loopcsi serve` runs a driver, everything else is a command of the command line. */
+/** Entry point of the program: `serve` runs the driver, every other argument is a command of the command line. */
 import { Command } from 'commander';
 import { ConfigError, environment, loadConfig } from './config/load.ts';
 import { addServeOptions } from './config/options.ts';
 import { messageOf } from './errors.ts';
 import { createLog } from './observe/log.ts';
-import { requireRoot, tellUnknownVariables } from './preflight.ts';
+import { requireRoot, warnAboutUnknownVariables } from './preflight.ts';
 import { serve } from './serve.ts';
 import { stopOnSignals } from './signals.ts';
 import { readVersion } from './version.ts';
@@ -16,17 +16,17 @@ const wrongUse = 2;
 /** `loopcsi serve`. */
 async function serveCommand(argv: readonly string[]): Promise<void> {
   const command = addServeOptions(new Command('loopcsi serve'))
-    .description('Serves CSI on a unix socket until it is told to stop.')
-    .showHelpAfterError("('--help' tells how to use it)")
+    .description('Serves CSI on a unix socket until SIGTERM or SIGINT.')
+    .showHelpAfterError('(see --help)')
     .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUse))
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
   requireRoot();
   const log = createLog({ level: config.logLevel });
-  tellUnknownVariables(log, environment());
+  warnAboutUnknownVariables(log, environment());
   process.on('uncaughtException', (error) => {
-    // A bug: what it left is settled by the next start.
-    log.fatal({ err: error }, 'uncaught');
+    // A bug. The next start recovers what was interrupted.
+    log.fatal({ err: error }, 'uncaught exception');
     process.exit(failed);
   });
   const { endProcess } = await import('./host/kernel/calls.ts');
@@ -41,8 +41,12 @@ async function main(): Promise<void> {
     if (mode === 'serve') await serveCommand(argv);
     else {
       const { runCommandLine } = await import('./cli/program.ts');
-      const given = { streams: process, environment: environment(), version: await readVersion() };
-      process.exitCode = await runCommandLine(process.argv.slice(2), given);
+      const context = {
+        streams: process,
+        environment: environment(),
+        version: await readVersion(),
+      };
+      process.exitCode = await runCommandLine(process.argv.slice(2), context);
     }
   } catch (error) {
     process.stderr.write(`loopcsi: ${messageOf(error)}\n`);

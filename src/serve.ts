@@ -1,4 +1,4 @@
-/** The composition root of a driver: makes its parts from the configuration, starts them in order, and stops them. */
+/** The composition root: makes the parts of a driver from its configuration, starts them in order, and stops them. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, configForLog } from './config/load.ts';
 import type { RunningPlugin } from './docker/server.ts';
@@ -16,48 +16,52 @@ import type { Reached } from './volumes/fault-points.ts';
 import { nodeTagOf } from './volumes/ids.ts';
 import type { OpenedVolumes } from './volumes/open.ts';
 
-/** How long what looks at the pools for a watcher may take. */
-const lookBoundMs = 2_000;
+/** Time limit of the pool queries behind /metrics and /readyz. */
+const poolQueryTimeoutMs = 2_000;
+/** Metrics are loaded this long after start, so that the first calls do not wait for a module that only a scrape needs. */
+const metricsPreloadDelayMs = 2_000;
+/** Below this, file operations that hang on a disk can occupy every thread of libuv. */
+const minThreads = 64;
 
 export interface ServeOptions {
-  /** Called after every effect; tests stop or kill the driver there. */
+  /** Called at every fault point; tests stop or kill the driver there. */
   readonly reached?: Reached;
   readonly log?: Logger;
 }
 
-/** A driver that serves. */
-export interface Running {
+/** A running driver. */
+export interface RunningDriver {
   readonly opened: OpenedVolumes;
   /** Port of the HTTP listener; undefined without one. */
   readonly httpPort: number | undefined;
-  /** Ends it as SIGTERM does: running operations may end within the bound, mounts stay. */
+  /** Stops as on SIGTERM: running operations get `shutdownTimeout` to end, mounts stay. */
   stop(): Promise<void>;
 }
 
 /**
- * Serves until stopped. Settles what a crash left before the first call is answered. Throws `unavailable` when the socket
- * cannot be had, and what `openVolumes` throws.
+ * Starts a driver. It recovers from a crash before it answers the first call. Throws `unavailable` if a socket or address
+ * cannot be bound, and what `openVolumes` throws.
  */
-export async function serve(config: Config, options: ServeOptions = {}): Promise<Running> {
+export async function serve(config: Config, options: ServeOptions = {}): Promise<RunningDriver> {
   const log = options.log ?? createLog({ level: config.logLevel });
   const version = await readVersion();
   log.info({ version, config: configForLog(config) }, 'starting');
-  if (config.threadPoolSize < 64) {
+  if (config.threadPoolSize < minThreads) {
     log.warn(
-      { threads: config.threadPoolSize },
-      'UV_THREADPOOL_SIZE is below 64: hung disks can stall the driver; start it by bin/loopcsi',
+      { threads: config.threadPoolSize, minThreads },
+      'UV_THREADPOOL_SIZE is too low: hung disks can stall the driver; start it with bin/loopcsi',
     );
   }
-  const parts: Parts = { config, log, version, reached: options.reached };
-  // grpc-js takes longer to load than the pools to open, so both happen at once.
+  const base: Base = { config, log, version, reached: options.reached };
+  // Loading grpc-js takes longer than opening the pools, so both run concurrently.
   const server = import('./rpc/server.ts');
-  const { metrics, opened } = await openDomain(parts);
-  const running = await startServer(parts, { metrics, opened, server });
-  const plugin = await servePlugin(parts, { metrics, opened });
-  const registration = await register(config, log);
-  const http = await watchable(parts, { metrics, opened });
+  const { metrics, opened } = await openDomain(base);
+  const running = await startCsi(base, { metrics, opened, server });
+  const plugin = await startDockerPlugin(base, { metrics, opened });
+  const registration = await registerWithKubelet(config, log);
+  const http = await startHttp(base, { metrics, opened });
   if (http === undefined) metrics.close();
-  else loadSoon(metrics, log);
+  else preloadMetrics(metrics, log);
   log.info({ endpoint: config.endpoint, httpPort: http?.port }, 'serving');
   return {
     opened,
@@ -71,19 +75,20 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   };
 }
 
-interface Parts {
+/** What every part of the driver gets. */
+interface Base {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
   readonly reached: Reached | undefined;
 }
 
-interface Domained {
+interface OpenDomain {
   readonly metrics: Metrics;
   readonly opened: OpenedVolumes;
 }
 
-async function openDomain({ config, log, version, reached }: Parts): Promise<Domained> {
+async function openDomain({ config, log, version, reached }: Base): Promise<OpenDomain> {
   const [{ makeRealHost }, { gate, ownedBy }, { openVolumes }, { measurePools }] =
     await Promise.all([
       import('./host/real-host.ts'),
@@ -94,7 +99,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
   const metrics = new Metrics({
     version,
     observe: async () => ({
-      pools: await measurePools(opened.domain, lookBoundMs),
+      pools: await measurePools(opened.domain, poolQueryTimeoutMs),
       stuckOwners: gate.stuckOwners().length,
       runningOperations: opened.domain.operations.runningCount,
     }),
@@ -119,7 +124,7 @@ async function openDomain({ config, log, version, reached }: Parts): Promise<Dom
   return { metrics, opened };
 }
 
-/** What of the configuration the domain has to know. */
+/** The configuration in the domain's units and terms. */
 function domainSettings(config: Config): DomainSettings {
   return {
     nodeTag: nodeTagOf(config.nodeId),
@@ -138,41 +143,32 @@ function domainSettings(config: Config): DomainSettings {
   };
 }
 
-async function startServer(
-  { config, log, version }: Parts,
-  from: Domained & { readonly server: Promise<typeof ServerModule> },
+async function startCsi(
+  { config, log, version }: Base,
+  from: OpenDomain & { readonly server: Promise<typeof ServerModule> },
 ): Promise<RunningServer> {
   const { metrics, opened } = from;
-  const [{ serveCsi }, { nodeTopology }, { adminServer }] = await Promise.all([
+  const [{ serveCsi }, { topologyOfNode }, { adminService }] = await Promise.all([
     from.server,
     import('./rpc/topology.ts'),
     import('./rpc/admin.ts'),
   ]);
-  const settings = {
-    driverName: config.driverName,
-    version,
-    nodeId: config.nodeId,
-    defaultFsType: config.defaultFstype,
-    clusterPools: config.clusterPools,
-    expansion: config.expansion,
-    withoutStaging: config.withoutStaging,
-  };
-  const here = nodeTopology(config.driverName, config.nodeId);
+  const thisNode = topologyOfNode(config.driverName, config.nodeId);
   return serveCsi({
     endpoint: config.endpoint,
-    front: { settings, volumes: opened.volumes, here },
+    context: { settings: config, version, volumes: opened.volumes, thisNode },
     log,
     callEnded: (call) => {
       metrics.callEnded(call);
     },
-    others: (edge) => [adminServer(opened, edge)],
+    otherServices: (hooks) => [adminService(opened, hooks)],
   });
 }
 
-/** The volume plugin API of Docker, where it is wanted: the same volumes, records and locks. */
-async function servePlugin(
-  { config, log }: Parts,
-  { metrics, opened }: Domained,
+/** Serves Docker's volume plugin API, if configured, on the same volumes, records and locks as CSI. */
+async function startDockerPlugin(
+  { config, log }: Base,
+  { metrics, opened }: OpenDomain,
 ): Promise<RunningPlugin | undefined> {
   const { dockerSocket: socket, nodeId, defaultFstype: defaultFsType } = config;
   if (socket === undefined) return undefined;
@@ -181,8 +177,8 @@ async function servePlugin(
   return serveDocker({ socket, front, log, callEnded: (call) => metrics.callEnded(call) });
 }
 
-/** Once CSI answers, since the kubelet calls back at once. */
-async function register(config: Config, log: Logger): Promise<Registration | undefined> {
+/** Call this once CSI is served: the kubelet calls back immediately. */
+async function registerWithKubelet(config: Config, log: Logger): Promise<Registration | undefined> {
   const { registrationDir: directory, driverName } = config;
   if (directory === undefined) return undefined;
   const { serveRegistration } = await import('./rpc/registration.ts');
@@ -190,10 +186,13 @@ async function register(config: Config, log: Logger): Promise<Registration | und
   return serveRegistration({ directory, driverName, endpoint, log });
 }
 
-/** The HTTP listener, where one is configured. An address that is only the default may be taken: by another driver of this machine, most likely. */
-async function watchable(
-  { config, log }: Parts,
-  { metrics, opened }: Domained,
+/**
+ * Starts the HTTP listener, if configured. If the default address is in use, most likely by another driver of this machine,
+ * the driver runs without a listener; an explicitly configured address must be free.
+ */
+async function startHttp(
+  { config, log }: Base,
+  { metrics, opened }: OpenDomain,
 ): Promise<HttpListener | undefined> {
   if (config.httpAddress === undefined) return undefined;
   const { host, port } = config.httpAddress;
@@ -212,23 +211,25 @@ async function watchable(
     if (config.explicit.has('httpAddress')) {
       throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
     }
-    log.warn({ host, port, err: error }, 'no metrics and health over HTTP: the address is taken');
+    log.warn(
+      { host, port, err: error },
+      'HTTP address was in use: metrics and health are not served',
+    );
     return undefined;
   }
 }
 
-/** Not at once: the first calls of a start should not wait for what only a scrape needs. */
-function loadSoon(metrics: Metrics, log: Logger): void {
+function preloadMetrics(metrics: Metrics, log: Logger): void {
   const load = (): void => {
     metrics.load().catch((error: unknown) => {
-      log.error({ err: error }, 'metrics cannot be loaded');
+      log.error({ err: error }, 'loading metrics failed');
     });
   };
-  setTimeout(load, 2_000).unref();
+  setTimeout(load, metricsPreloadDelayMs).unref();
 }
 
 async function findUnready(volumes: Volumes, log: Logger): Promise<string | undefined> {
-  return volumes.findUnready({ log, signal: AbortSignal.timeout(lookBoundMs) });
+  return volumes.findUnready({ log, signal: AbortSignal.timeout(poolQueryTimeoutMs) });
 }
 
 async function stop(parts: {
@@ -237,9 +238,9 @@ async function stop(parts: {
   readonly running: RunningServer;
 }): Promise<void> {
   const { config, opened, running } = parts;
-  // No new connections and calls from here on; those under way are told how they ended.
+  // From here on no new connections and calls are accepted; running calls still get their answers.
   const drained = running.drain();
-  // Half of the time to end by themselves, half to end after they were told to.
+  // Running operations get half of the time to finish, then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
   await Promise.race([drained, delay(1_000, undefined, { ref: false })]);
   await running.close();

@@ -1,15 +1,15 @@
 import type { Logger } from './observe/log.ts';
 
-/** Exit code when stopping failed, or was cut short. */
+/** Exit code when stopping failed or a second signal ended it early. */
 const failed = 1;
 
-/** Ctrl-C reaches the driver from the terminal and from npm: that is one wish, not two. */
+/** Ctrl-C under npm arrives twice, from the terminal and from npm; a signal within this time counts as the same one. */
 const sameSignalMs = 500;
 
 /**
- * SIGTERM and SIGINT stop what runs and end the process with 0; a second one that comes later ends it at once. To be called
- * right behind the word that it serves, with nothing awaited in between: whoever reads that may end it at once. `endProcess`
- * does not wait for threads that hang in the kernel, as process.exit() alone does.
+ * SIGTERM and SIGINT stop the driver and end the process with exit code 0; a second, later signal ends it immediately. Call
+ * this directly after logging 'serving', without an await in between: a process that reads that line may send a signal at
+ * once. `endProcess` ends the process even if threads hang in the kernel, for which process.exit() alone would wait.
  */
 export function stopOnSignals(
   running: { stop(): Promise<void> },

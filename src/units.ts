@@ -21,22 +21,22 @@ const factors: Readonly<Record<string, bigint>> = {
 };
 
 /**
- * Parses a byte count as Kubernetes writes it: `1073741824`, `10Gi`, `500M`; `10GiB` and `10GB` mean
- * the same. Throws `invalid`, naming `what`.
+ * Parses a byte count as Kubernetes writes it: `1073741824`, `10Gi`, `500M`. A final `B` is optional: `10GiB` equals `10Gi`.
+ * Throws `invalid`; the message starts with `name`, if given.
  */
-export function parseBytes(text: string, what: string): bigint {
+export function parseBytes(text: string, name?: string): bigint {
   const match = /^(\d{1,19})(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
   const factor = factors[match?.[2] ?? ''];
   if (match?.[1] === undefined || factor === undefined) {
     throw new VolumeError(
       'invalid',
-      `${what}: '${text}' is not a size; write for example 1073741824, 512Mi or 10Gi`,
+      `${prefix(name)}'${text}' is not a size; write for example 1073741824, 512Mi or 10Gi`,
     );
   }
   return BigInt(match[1]) * factor;
 }
 
-/** A byte count for people, in binary units with at most one decimal: `1.5 GiB`. */
+/** Formats a byte count for messages, in binary units with at most one decimal: `1.5 GiB`. */
 export function formatBytes(bytes: bigint): string {
   const sign = bytes < 0n ? '-' : '';
   const size = bytes < 0n ? -bytes : bytes;
@@ -67,15 +67,21 @@ const durationFactors: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
-/** Parses a duration, `500ms`, `30s`, `5m` or `1h`, to milliseconds. Throws `invalid`, naming `what`. */
-export function parseDuration(text: string, what: string): number {
+/**
+ * Parses a duration, `500ms`, `30s`, `5m` or `1h`, to milliseconds. Throws `invalid`; the message starts with `name`, if given.
+ */
+export function parseDuration(text: string, name?: string): number {
   const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text.trim());
   const factor = durationFactors[match?.[2] ?? ''];
   if (match?.[1] === undefined || factor === undefined) {
     throw new VolumeError(
       'invalid',
-      `${what}: '${text}' is not a duration; write for example 500ms, 30s or 5m`,
+      `${prefix(name)}'${text}' is not a duration; write for example 500ms, 30s or 5m`,
     );
   }
   return Number(match[1]) * factor;
+}
+
+function prefix(name: string | undefined): string {
+  return name === undefined ? '' : `${name}: `;
 }

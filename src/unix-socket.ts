@@ -1,4 +1,4 @@
-/** Unix sockets that only this user can open, for every front that serves one. */
+/** Unix sockets with mode 0600, for the fronts that listen on one. */
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { createConnection } from 'node:net';
@@ -6,39 +6,41 @@ import { dirname } from 'node:path';
 import { messageOf, VolumeError } from './errors.ts';
 import type { Logger } from './observe/log.ts';
 
-export interface SocketPlace {
+export interface SocketAddress {
   readonly path: string;
-  /** The option that named the path, for messages. */
+  /** The option that set the path, for messages. */
   readonly flag: string;
   readonly log: Logger;
 }
 
-/** A socket's name in its directory. */
 export interface ListeningSocket {
-  /** To be called with the server's `close`, which knows only the name that was bound. */
+  /** Removes the socket file. Call it when the server is closed: `close` only unlinks the temporary name that was bound. */
   remove(): Promise<void>;
 }
 
 /**
- * Lets `server` listen on the path. The directory is made when missing; a socket that a killed process left is replaced.
- * Throws `unavailable` when somebody answers there, or something else than a socket stands there.
+ * Makes `server` listen on the path. Creates the directory if it is missing, and replaces a socket that a killed process left.
+ * Throws `unavailable` if a process answers on the socket, or if the path exists and is not a socket.
  */
-export async function listenOnSocket(server: Server, place: SocketPlace): Promise<ListeningSocket> {
-  const { path } = place;
+export async function listenOnSocket(
+  server: Server,
+  address: SocketAddress,
+): Promise<ListeningSocket> {
+  const { path } = address;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await requireReplaceable(place);
-  await bind(server, place);
+  await requireReplaceable(address);
+  await bind(server, address);
   const { ino: inode } = await lstat(path);
   return {
     remove: async () => {
       const found = await lstat(path).catch(() => undefined);
-      // A successor's is left alone.
+      // A later driver may have replaced the socket already.
       if (found?.ino === inode) await rm(path, { force: true });
     },
   };
 }
 
-async function requireReplaceable({ path, flag, log }: SocketPlace): Promise<void> {
+async function requireReplaceable({ path, flag, log }: SocketAddress): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return;
   if (!found.isSocket()) {
@@ -47,16 +49,16 @@ async function requireReplaceable({ path, flag, log }: SocketPlace): Promise<voi
       `${flag}: ${path} exists and is not a socket; remove it or choose another path`,
     );
   }
-  if (await isAnswered(path)) {
+  if (await hasListener(path)) {
     throw new VolumeError(
       'unavailable',
       `${flag}: another process answers on ${path}; stop it or choose another path`,
     );
   }
-  log.info({ path }, 'the socket of a process that is gone is replaced');
+  log.info({ path }, 'stale socket of an ended process was found');
 }
 
-async function isAnswered(path: string): Promise<boolean> {
+async function hasListener(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(path);
     socket.once('connect', () => {
@@ -65,7 +67,7 @@ async function isAnswered(path: string): Promise<boolean> {
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
-      // A full backlog (EAGAIN) is somebody too.
+      // EAGAIN: a listener exists, but its backlog is full.
       else if (error.code === 'EAGAIN') resolve(true);
       else reject(new VolumeError('unavailable', `${path}: ${messageOf(error)}`, { cause: error }));
     });
@@ -73,12 +75,12 @@ async function isAnswered(path: string): Promise<boolean> {
 }
 
 /**
- * The socket is bound beside its place and moved there once it listens: who waits for the path to appear is never refused,
- * and where a stale one is replaced there is no moment without.
+ * Binds a temporary name and renames it once the server listens: clients that wait for the path never get ECONNREFUSED, and
+ * replacing a stale socket leaves no gap.
  */
-async function bind(server: Server, { path, flag }: SocketPlace): Promise<void> {
-  const beside = `${path}~`;
-  await rm(beside, { force: true });
+async function bind(server: Server, { path, flag }: SocketAddress): Promise<void> {
+  const temporary = `${path}~`;
+  await rm(temporary, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.once('listening', resolve);
     server.once('error', (error) => {
@@ -86,13 +88,13 @@ async function bind(server: Server, { path, flag }: SocketPlace): Promise<void> 
         new VolumeError('unavailable', `${flag}: cannot listen on ${path}: ${messageOf(error)}`),
       );
     });
-    // bind(2) takes the mode from the umask, and happens inside listen(): there is no moment in which others may open it.
-    const before = process.umask(0o177);
+    // bind(2) takes the mode from the umask, so other users can open the socket at no time. listen() calls it synchronously.
+    const previousUmask = process.umask(0o177);
     try {
-      server.listen(beside);
+      server.listen(temporary);
     } finally {
-      process.umask(before);
+      process.umask(previousUmask);
     }
   });
-  await rename(beside, path);
+  await rename(temporary, path);
 }

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** The version in package.json, which the build leaves where it is. */
+/** The version in package.json, which is not copied into dist/. */
 export async function readVersion(): Promise<string> {
-  // From dist/src/ to the package.
+  // This file runs in dist/src/ or dist/bundle/.
   const path = join(import.meta.dirname, '..', '..', 'package.json');
   const content: unknown = JSON.parse(await readFile(path, 'utf8'));
   const isPackage = typeof content === 'object' && content !== null && 'version' in content;

@@ -1,4 +1,4 @@
-/** The domain's answers as messages of loopcsi.v1. */
+/** Converts the domain's answers to messages of loopcsi.v1. */
 import type { Check, Pool, PoolAbilities, Snapshot, Volume } from '../csi/admin-types.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts } from '../volumes/admin/inspect.ts';
@@ -37,7 +37,7 @@ function abilitiesMessage({
   return { reflink, direct_io: directIo, discard };
 }
 
-export function volumeMessage(facts: VolumeFacts): Volume {
+export function adminVolumeMessage(facts: VolumeFacts): Volume {
   const { record, device } = facts;
   return {
     volume_id: facts.isEphemeral ? record.name : record.id,
@@ -69,7 +69,7 @@ function sourceOf(source: VolumeFacts['record']['source']) {
     : ({ source: 'source_volume_id', source_volume_id: source.id } as const);
 }
 
-export function snapshotMessage({
+export function adminSnapshotMessage({
   record,
   pool,
   allocatedBytes,

@@ -3,14 +3,19 @@ import { VolumeError } from '../errors.ts';
 import type { Administration } from '../volumes/admin/administration.ts';
 import type { Volumes } from '../volumes/api.ts';
 import { poolNameForm } from '../volumes/pools/pool-settings.ts';
-import { checkMessage, poolMessage, snapshotMessage, volumeMessage } from './admin-messages.ts';
-import type { Weight } from './advertised.ts';
-import type { Edge } from './call.ts';
+import {
+  adminSnapshotMessage,
+  adminVolumeMessage,
+  checkMessage,
+  poolMessage,
+} from './admin-messages.ts';
+import type { LogClass } from './advertised.ts';
+import type { ServerHooks } from './call.ts';
 import { handlersOf, type Implementation } from './handlers.ts';
-import { type Service, service } from './server.ts';
+import { makeService, type Service } from './server.ts';
 import { optionalPath, parsePage, requirePath, requireText } from './validate.ts';
 
-const weights = {
+const logClasses = {
   ListPools: 'read',
   InitPool: 'change',
   AdoptPool: 'change',
@@ -25,34 +30,41 @@ const weights = {
   ListSnapshots: 'read',
   GetSnapshot: 'read',
   WatchSnapshot: 'read',
-  GetProgress: 'chatter',
+  GetProgress: 'polling',
   Doctor: 'read',
-} as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]?: Weight };
+} as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]?: LogClass };
 
-/** What the calls of Admin work with. */
-export interface AdminFront {
+/** What the methods of Admin work with. */
+export interface AdminContext {
   readonly administration: Administration;
   readonly volumes: Volumes;
 }
 
-/** `loopcsi.v1.Admin` for the server: what the command line needs beside CSI, on the same socket. */
-export function adminServer(front: AdminFront, edge: Edge): Service {
+/** Makes the service `loopcsi.v1.Admin`: what the command line needs and CSI lacks. It is served on the same socket. */
+export function adminService(context: AdminContext, hooks: ServerHooks): Service {
   const calls = new Map(
-    Object.entries<Weight>(weights).map(([rpc, weight]) => [rpc, { weight, offered: true }]),
+    Object.entries<LogClass>(logClasses).map(([rpc, logClass]) => [
+      rpc,
+      { logClass, offered: true },
+    ]),
   );
-  return service(
+  return makeService(
     'loopcsi.v1.Admin',
-    handlersOf('loopcsi.v1.Admin', adminService(front), edge, { calls, limited: false }),
+    handlersOf('loopcsi.v1.Admin', adminMethods(context), hooks, { calls, limited: false }),
   );
 }
 
-/** csi-proto/loopcsi.proto, "Admin". */
-export function adminService(front: AdminFront): Implementation<'loopcsi.v1.Admin'> {
-  const { administration } = front;
-  return { ...poolCalls(administration), ...volumeCalls(administration), ...snapshotCalls(front) };
+/** The methods of `Admin` in csi-proto/loopcsi.proto. */
+export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.Admin'> {
+  const { administration } = context;
+  return {
+    ...poolMethods(administration),
+    ...volumeMethods(administration),
+    ...snapshotMethods(context),
+  };
 }
 
-function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
+function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
     async ListPools(_request, call) {
       return { pools: (await admin.listPools(call)).map(poolMessage) };
@@ -71,7 +83,10 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
     async GrowPool(request, call) {
       const name = requirePoolName(request.name);
       if (request.size_bytes <= 0n) {
-        throw new VolumeError('invalid', `size_bytes ${request.size_bytes} is no size`);
+        throw new VolumeError(
+          'invalid',
+          `size_bytes ${request.size_bytes} is not a size; give a number above 0`,
+        );
       }
       const pool = await admin.growPool(call, { name, sizeBytes: request.size_bytes });
       return { pool: poolMessage(pool) };
@@ -96,11 +111,11 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
 
     async GetProgress(request, call) {
       const { volume_name: volume, snapshot_name: snapshot } = request;
-      const made =
+      const target =
         volume === ''
           ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
           : ({ kind: 'volume', name: volume } as const);
-      const progress = await admin.progress(call, made);
+      const progress = await admin.progress(call, target);
       return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
     },
 
@@ -110,17 +125,17 @@ function poolCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   };
 }
 
-function volumeCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
+function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
     async ListVolumes(request, call) {
       const page = { ...parsePage(request), pool: request.pool };
       const { entries, nextToken } = await admin.listVolumes(call, page);
-      return { volumes: entries.map(volumeMessage), next_token: nextToken };
+      return { volumes: entries.map(adminVolumeMessage), next_token: nextToken };
     },
 
     async GetVolume(request, call) {
       const idOrName = requireText(request.volume_id, 'volume_id');
-      return { volume: volumeMessage(await admin.getVolume(call, idOrName)) };
+      return { volume: adminVolumeMessage(await admin.getVolume(call, idOrName)) };
     },
 
     async MountVolume(request, call) {
@@ -146,26 +161,26 @@ function volumeCalls(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
         volumeId: requireText(request.volume_id, 'volume_id'),
         sizeBytes: requireSize(request.size_bytes),
       });
-      return { volume: volumeMessage(facts), at_next_mount: atNextMount };
+      return { volume: adminVolumeMessage(facts), at_next_mount: atNextMount };
     },
   };
 }
 
-function snapshotCalls({
+function snapshotMethods({
   administration: admin,
   volumes,
-}: AdminFront): Implementation<'loopcsi.v1.Admin'> {
+}: AdminContext): Implementation<'loopcsi.v1.Admin'> {
   return {
     async ListSnapshots(request, call) {
       const { source_volume_id: sourceVolumeId, pool } = request;
       const page = { ...parsePage(request), pool, sourceVolumeId };
       const { entries, nextToken } = await admin.listSnapshots(call, page);
-      return { snapshots: entries.map(snapshotMessage), next_token: nextToken };
+      return { snapshots: entries.map(adminSnapshotMessage), next_token: nextToken };
     },
 
     async GetSnapshot(request, call) {
       const idOrName = requireText(request.snapshot_id, 'snapshot_id');
-      return { snapshot: snapshotMessage(await admin.getSnapshot(call, idOrName)) };
+      return { snapshot: adminSnapshotMessage(await admin.getSnapshot(call, idOrName)) };
     },
 
     async *WatchSnapshot(request, call) {
@@ -183,7 +198,7 @@ function requirePoolName(name: string): string {
   if (poolNameForm.test(name)) return name;
   throw new VolumeError(
     'invalid',
-    `'${name.slice(0, 64)}' is no name of a pool; take lower-case letters, digits and '-'`,
+    `'${name.slice(0, 64)}' is not a pool name; use lower-case letters, digits and '-'`,
   );
 }
 
@@ -194,5 +209,5 @@ function embeddedBytesOf(bytes: bigint): bigint | undefined {
 
 function requireSize(bytes: bigint): bigint {
   if (bytes > 0n) return bytes;
-  throw new VolumeError('invalid', 'size_bytes is missing: say how large it must be');
+  throw new VolumeError('invalid', 'size_bytes is missing; give the new size');
 }

@@ -1,6 +1,7 @@
 /**
- * What is offered, once: each row is a capability, the calls that come with it, and when it is offered. The answers of the
- * capability calls, and which calls are served at all, both follow from it, so nothing is advertised without its calls.
+ * The table of what the driver offers. Each row is a capability, its calls, and the condition under which they are offered.
+ * Both the answers of the capability calls and the set of served calls are derived from it, so no capability is advertised
+ * without its calls.
  */
 import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
 import type {
@@ -10,28 +11,28 @@ import type {
   PluginCapabilityServiceType,
 } from '../csi/types.ts';
 
-/** What the configuration decides about the interface. */
+/** The options that change what is offered. */
 export interface Features {
-  /** `node`: the resizer leaves growing to NodeExpandVolume. */
+  /** With `node`, only NodeExpandVolume grows volumes. */
   readonly expansion: 'both' | 'node';
   readonly withoutStaging: boolean;
 }
 
-/** How loud a call is in the log: `change` alters something, `read` looks, `chatter` comes every few seconds. */
-export type Weight = 'change' | 'read' | 'chatter';
+/** Determines the log level of a call. Clients send `polling` calls every few seconds. */
+export type LogClass = 'change' | 'read' | 'polling';
 
 interface Row<N extends ServiceName, C extends string> {
-  /** Absent: the calls come with the service itself. */
+  /** Absent if the calls belong to the service itself. */
   readonly capability?: Exclude<C, 'UNKNOWN'>;
-  readonly calls: { readonly [M in MethodName<N>]?: Weight };
-  /** Absent: always. */
+  readonly calls: { readonly [M in MethodName<N>]?: LogClass };
+  /** Absent if always offered. */
   readonly offered?: (features: Features) => boolean;
 }
 
 const never = (): boolean => false;
 
 const identity: readonly Row<'csi.v1.Identity', PluginCapabilityServiceType>[] = [
-  { calls: { GetPluginInfo: 'chatter', GetPluginCapabilities: 'chatter', Probe: 'chatter' } },
+  { calls: { GetPluginInfo: 'polling', GetPluginCapabilities: 'polling', Probe: 'polling' } },
   { capability: 'CONTROLLER_SERVICE', calls: {} },
   { capability: 'VOLUME_ACCESSIBILITY_CONSTRAINTS', calls: {} },
   { capability: 'GROUP_CONTROLLER_SERVICE', calls: {} },
@@ -40,7 +41,7 @@ const identity: readonly Row<'csi.v1.Identity', PluginCapabilityServiceType>[] =
 ];
 
 const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityRPCType>[] = [
-  { calls: { ControllerGetCapabilities: 'chatter', ValidateVolumeCapabilities: 'read' } },
+  { calls: { ControllerGetCapabilities: 'polling', ValidateVolumeCapabilities: 'read' } },
   {
     capability: 'CREATE_DELETE_VOLUME',
     calls: { CreateVolume: 'change', DeleteVolume: 'change' },
@@ -64,7 +65,7 @@ const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityR
   { capability: 'GET_SNAPSHOT', calls: { GetSnapshot: 'read' } },
   { capability: 'CLONE_VOLUME', calls: {} },
   { capability: 'MODIFY_VOLUME', calls: { ControllerModifyVolume: 'change' }, offered: never },
-  // Volumes are where they were made: there is nothing to attach.
+  // A volume can only be used on the node where it was created, so there is nothing to attach.
   {
     capability: 'PUBLISH_UNPUBLISH_VOLUME',
     calls: { ControllerPublishVolume: 'change', ControllerUnpublishVolume: 'change' },
@@ -73,7 +74,7 @@ const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityR
 ];
 
 const group: readonly Row<'csi.v1.GroupController', GroupControllerServiceCapabilityRPCType>[] = [
-  { calls: { GroupControllerGetCapabilities: 'chatter' } },
+  { calls: { GroupControllerGetCapabilities: 'polling' } },
   {
     capability: 'CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT',
     calls: {
@@ -91,8 +92,8 @@ const metadata: readonly Row<'csi.v1.SnapshotMetadata', never>[] = [
 const node: readonly Row<'csi.v1.Node', NodeServiceCapabilityRPCType>[] = [
   {
     calls: {
-      NodeGetCapabilities: 'chatter',
-      NodeGetInfo: 'chatter',
+      NodeGetCapabilities: 'polling',
+      NodeGetInfo: 'polling',
       NodePublishVolume: 'change',
       NodeUnpublishVolume: 'change',
     },
@@ -109,8 +110,8 @@ const node: readonly Row<'csi.v1.Node', NodeServiceCapabilityRPCType>[] = [
   { capability: 'GET_STORAGE_HEALTH', calls: { NodeGetStorageHealth: 'read' } },
 ];
 
-/** The rows of every service of csi.v1. */
-export const offers = {
+/** The rows of each service of csi.v1. */
+export const advertised = {
   'csi.v1.Identity': identity,
   'csi.v1.Controller': controller,
   'csi.v1.GroupController': group,
@@ -118,24 +119,24 @@ export const offers = {
   'csi.v1.Node': node,
 } as const;
 
-export type CsiServiceName = keyof typeof offers;
+export type CsiServiceName = keyof typeof advertised;
 
 interface AnyRow {
   readonly capability?: string;
-  readonly calls: Readonly<Record<string, Weight | undefined>>;
+  readonly calls: Readonly<Record<string, LogClass | undefined>>;
   readonly offered?: (features: Features) => boolean;
 }
 
-/** What each call of a service weighs, and whether it is served. */
-export function callsOf(
+/** The log class of each call of a service, and whether the call is offered. */
+export function offeredCalls(
   service: CsiServiceName,
   features: Features,
-): ReadonlyMap<string, { readonly weight: Weight; readonly offered: boolean }> {
-  const rows: readonly AnyRow[] = offers[service];
+): ReadonlyMap<string, { readonly logClass: LogClass; readonly offered: boolean }> {
+  const rows: readonly AnyRow[] = advertised[service];
   const calls = rows.flatMap(({ calls: own, offered }) =>
     Object.entries(own).map(
-      ([rpc, weight]) =>
-        [rpc, { weight: weight ?? 'read', offered: offered?.(features) ?? true }] as const,
+      ([rpc, logClass]) =>
+        [rpc, { logClass: logClass ?? 'read', offered: offered?.(features) ?? true }] as const,
     ),
   );
   return new Map(calls);

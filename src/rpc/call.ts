@@ -1,13 +1,16 @@
-/** The one wrapper around every method: without it a handler that throws would end the process and leave its caller waiting. */
+/**
+ * The wrapper around every method. Without it, a handler that throws would end the process, and its caller would wait until
+ * its deadline.
+ */
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Call } from '../volumes/operations.ts';
-import type { Weight } from './advertised.ts';
+import type { LogClass } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 
-/** What is counted about a call that has ended. `code` is the name of the gRPC code. */
+/** What metrics record of a call. `code` is the name of the gRPC code. */
 export interface EndedCall {
   readonly service: string;
   readonly rpc: string;
@@ -15,74 +18,67 @@ export interface EndedCall {
   readonly durationMs: number;
 }
 
-/** What all methods of a server share. */
-export interface Edge {
+/** What all methods of a server use. */
+export interface ServerHooks {
   readonly log: Logger;
   readonly callEnded: (call: EndedCall) => void;
-  readonly admission: Admission;
+  readonly admit: Admit;
 }
 
-/** One method as the wrapper sees it. */
+/** What the wrapper needs to know of a method. */
 export interface Method {
   readonly service: string;
   readonly rpc: string;
-  readonly weight: Weight;
-  /** Throws `invalid` when the request breaks the size limits. */
-  readonly check: (request: unknown) => void;
+  readonly logClass: LogClass;
+  /** Throws `invalid` if the request exceeds the size limits. */
+  readonly checkLimits: (request: unknown) => void;
   /** Copies of messages with their secrets masked, for the log. */
   readonly redactRequest: (message: unknown) => unknown;
   readonly redactResponse: (message: unknown) => unknown;
 }
 
-/** Bounds the calls that run at a time, so that a caller without manners cannot fill the memory. */
-export class Admission {
-  readonly #limit: number;
-  #running = 0;
+/** Counts a call as running, or throws `unavailable`. Returns the function that ends the count. */
+export type Admit = () => () => void;
 
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Throws `unavailable` when too many run; answers how to leave. */
-  enter(): () => void {
-    if (this.#running >= this.#limit) {
-      throw new VolumeError(
-        'unavailable',
-        `${this.#limit} calls are running already; try again in a moment`,
-      );
+/** Limits the number of calls that run at once, so that no caller can exhaust the memory. */
+export function limitCalls(limit: number): Admit {
+  let running = 0;
+  return () => {
+    if (running >= limit) {
+      throw new VolumeError('unavailable', `${limit} calls are running already; retry later`);
     }
-    this.#running += 1;
+    running += 1;
     return () => {
-      this.#running -= 1;
+      running -= 1;
     };
-  }
+  };
 }
 
-let lastCall = 0;
+let lastCallId = 0;
 
-/** A call under way: its context for the domain, and how to end it. */
-class Entered {
+/** A running call: its context for the domain, and the record of its end. */
+class RunningCall {
   readonly context: Call;
   readonly #method: Method;
-  readonly #edge: Edge;
+  readonly #hooks: ServerHooks;
   readonly #startedMs = performance.now();
   readonly #abort = new AbortController();
   #hasEnded = false;
 
-  constructor(method: Method, edge: Edge, request: unknown) {
+  constructor(method: Method, hooks: ServerHooks, request: unknown) {
     this.#method = method;
-    this.#edge = edge;
-    lastCall += 1;
-    const fields = { rpc: method.rpc, callId: lastCall, volumeId: volumeIdOf(request) };
-    this.context = { log: edge.log.child(fields), signal: this.#abort.signal };
+    this.#hooks = hooks;
+    lastCallId += 1;
+    const fields = { rpc: method.rpc, callId: lastCallId, volumeId: volumeIdOf(request) };
+    this.context = { log: hooks.log.child(fields), signal: this.#abort.signal };
     if (this.context.log.isLevelEnabled('trace')) {
       this.context.log.trace({ request: method.redactRequest(request) }, 'call started');
     }
   }
 
-  /** The caller is gone or its deadline has passed: ends the waiting, not the work. */
+  /** Ends the waiting of a call whose caller has disconnected or whose deadline has passed. The operation goes on. */
   cancel(): void {
-    // grpc-js says so of every call whose stream is closed, also of one that was answered.
+    // grpc-js emits 'cancelled' whenever the stream is closed, also after an answer.
     if (!this.#hasEnded) this.#abort.abort();
   }
 
@@ -95,7 +91,7 @@ class Entered {
 
   fail(error: unknown): CallStatus {
     const failure = toStatus(error);
-    // A bug, or something broken that a person must look at; the whole chain goes to the log and only there.
+    // A bug or damage that an operator must examine. Only the log gets the chain of causes.
     if (failure.code === status.INTERNAL) this.context.log.error({ err: error }, 'call failed');
     this.#end(failure, error);
     return failure;
@@ -103,25 +99,24 @@ class Entered {
 
   #end({ code, details }: CallStatus, error?: unknown): void {
     this.#hasEnded = true;
-    const { service, rpc, weight } = this.#method;
+    const { service, rpc, logClass } = this.#method;
     const durationMs = performance.now() - this.#startedMs;
     const ended = { code: codeName(code), durationMs: Math.round(durationMs * 10) / 10 };
-    this.#edge.callEnded({ service, rpc, code: ended.code, durationMs });
+    this.#hooks.callEnded({ service, rpc, code: ended.code, durationMs });
     const { log } = this.context;
     const cause = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : '';
     const failure = error === undefined ? {} : { details, ...(cause === '' ? {} : { cause }) };
-    log[levelOf(weight)]({ ...ended, ...failure }, 'call ended');
+    log[levelOf(logClass)]({ ...ended, ...failure }, 'call ended');
   }
 }
 
-/** One info line for each call that changes something; the rest only when asked for. */
-function levelOf(weight: Weight): 'info' | 'debug' | 'trace' {
-  switch (weight) {
+function levelOf(logClass: LogClass): 'info' | 'debug' | 'trace' {
+  switch (logClass) {
     case 'change':
       return 'info';
     case 'read':
       return 'debug';
-    case 'chatter':
+    case 'polling':
       return 'trace';
   }
 }
@@ -130,64 +125,64 @@ function volumeIdOf(request: unknown): string | undefined {
   if (typeof request !== 'object' || request === null || !('volume_id' in request))
     return undefined;
   const { volume_id: id } = request;
-  // Limits are checked later: what is written here must be short whatever the caller sent.
+  // The size limits are checked later, so a longer id is truncated for the log.
   return typeof id === 'string' && id !== '' ? id.slice(0, 128) : undefined;
 }
 
-/** A unary method for grpc-js. `handle` may throw anything. */
+/** Makes the grpc-js handler of a unary method. `handle` may throw anything. */
 export function unary<Q, S>(
   method: Method,
-  edge: Edge,
+  hooks: ServerHooks,
   handle: (request: Q, call: Call) => Promise<S>,
 ): handleUnaryCall<Q, S> {
-  return (call, answer) => {
-    const entered = new Entered(method, edge, call.request);
+  return (call, callback) => {
+    const running = new RunningCall(method, hooks, call.request);
     call.on('cancelled', () => {
-      entered.cancel();
+      running.cancel();
     });
     const work = async (): Promise<S> => {
-      const leave = edge.admission.enter();
+      const leave = hooks.admit();
       try {
-        method.check(call.request);
-        return await handle(call.request, entered.context);
+        method.checkLimits(call.request);
+        return await handle(call.request, running.context);
       } finally {
         leave();
       }
     };
     work().then(
       (response) => {
-        entered.succeed(response);
-        answer(null, response);
+        running.succeed(response);
+        callback(null, response);
       },
       (error: unknown) => {
-        answer(entered.fail(error));
+        callback(running.fail(error));
       },
     );
   };
 }
 
 /**
- * A server-streaming method for grpc-js. `handle` is read only as fast as the caller takes the messages, and left when the
- * caller is gone. A stream that is not complete ends with an error status, never quietly.
+ * Makes the grpc-js handler of a server-streaming method. `handle` is read only as fast as the caller reads, and closed when
+ * the caller disconnects. An incomplete stream always ends with an error status.
  */
 export function serverStream<Q, S>(
   method: Method,
-  edge: Edge,
+  hooks: ServerHooks,
   handle: (request: Q, call: Call) => AsyncIterable<S>,
 ): handleServerStreamingCall<Q, S> {
   return (call) => {
-    const entered = new Entered(method, edge, call.request);
-    const { signal } = entered.context;
+    const running = new RunningCall(method, hooks, call.request);
+    const { signal } = running.context;
     call.on('cancelled', () => {
-      entered.cancel();
+      running.cancel();
     });
     const work = async (): Promise<void> => {
-      const leave = edge.admission.enter();
+      const leave = hooks.admit();
       try {
-        method.check(call.request);
-        for await (const message of handle(call.request, entered.context)) {
-          if (signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
-          if (!call.write(message)) await drained(call, signal);
+        method.checkLimits(call.request);
+        for await (const message of handle(call.request, running.context)) {
+          if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
+          if (!call.write(message)) await untilDrained(call, signal);
         }
       } finally {
         leave();
@@ -195,18 +190,18 @@ export function serverStream<Q, S>(
     };
     work().then(
       () => {
-        entered.succeed();
+        running.succeed();
         call.end();
       },
       (error: unknown) => {
-        call.emit('error', entered.fail(error));
+        call.emit('error', running.fail(error));
       },
     );
   };
 }
 
-/** Resolves when the stream takes more, or the caller has gone. */
-async function drained(stream: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
+/** Resolves when the stream accepts more messages or the caller has disconnected. */
+async function untilDrained(stream: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise<void>((resolve) => {
     const done = (): void => {

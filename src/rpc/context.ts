@@ -3,20 +3,19 @@ import type { Volumes } from '../volumes/api.ts';
 import type { Features } from './advertised.ts';
 import type { NodeTopology } from './topology.ts';
 
-/** What the CSI services are told at start. */
-export interface FrontSettings extends Features {
+/** The part of the configuration that the CSI services use, under the names of its options. */
+export interface CsiSettings extends Features {
   readonly driverName: string;
-  /** Of the software, for GetPluginInfo. */
-  readonly version: string;
-  readonly nodeId: string;
-  readonly defaultFsType: FsType;
-  /** Names of all pools of the cluster, where a scheduler asks for the room of every class. */
+  readonly defaultFstype: FsType;
+  /** Names of all pools of the cluster; undefined if no scheduler calls GetCapacity for every class. */
   readonly clusterPools: readonly string[] | undefined;
 }
 
 /** What the methods of the CSI services work with. */
-export interface Front {
-  readonly settings: FrontSettings;
+export interface CsiContext {
+  readonly settings: CsiSettings;
+  /** Version of the driver. */
+  readonly version: string;
   readonly volumes: Volumes;
-  readonly here: NodeTopology;
+  readonly thisNode: NodeTopology;
 }

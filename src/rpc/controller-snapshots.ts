@@ -1,5 +1,5 @@
 import { parseSnapshotParameters } from '../volumes/parameters.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { snapshotMessage } from './messages.ts';
 import { accessibleTopology, requireReachable } from './topology.ts';
@@ -7,12 +7,12 @@ import { parsePage, requireText } from './validate.ts';
 
 type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'GetSnapshot';
 
-/** CSI spec, "Controller Service RPC": the calls about snapshots. */
-export function snapshotMethods(
-  front: Front,
+/** CSI spec, "Controller Service RPC": the calls for snapshots. */
+export function controllerSnapshotMethods(
+  context: CsiContext,
 ): Pick<Implementation<'csi.v1.Controller'>, SnapshotMethod> {
-  const { volumes, here } = front;
-  const topology = accessibleTopology(here);
+  const { volumes, thisNode } = context;
+  const topology = accessibleTopology(thisNode);
   return {
     async CreateSnapshot(request, call) {
       const input = {
@@ -21,7 +21,7 @@ export function snapshotMethods(
         settings: parseSnapshotParameters(request.parameters),
         parameters: request.parameters,
       };
-      requireReachable(request.accessibility_requirements, here);
+      requireReachable(request.accessibility_requirements, thisNode);
       return { snapshot: snapshotMessage(await volumes.createSnapshot(call, input), topology) };
     },
 

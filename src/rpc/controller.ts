@@ -1,13 +1,18 @@
 import type { ControllerServiceCapability } from '../csi/types.ts';
 import { parseParameters, parsePoolOfClass, parsePoolParameter } from '../volumes/parameters.ts';
 import { controllerCapabilities } from './advertised.ts';
-import type { Front } from './context.ts';
-import { snapshotMethods } from './controller-snapshots.ts';
+import type { CsiContext } from './context.ts';
+import { controllerSnapshotMethods } from './controller-snapshots.ts';
 import type { Implementation } from './handlers.ts';
 import { healthMessage, volumeMessage } from './messages.ts';
-import { accessibleTopology, isHere, mentionedNodeIds, requireReachable } from './topology.ts';
+import {
+  accessibleTopology,
+  includesNode,
+  mentionedNodeIds,
+  requireReachable,
+} from './topology.ts';
 import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
-import { findMismatch } from './validate-capabilities.ts';
+import { findRefusal } from './validate-capabilities.ts';
 import {
   combineCapabilities,
   isFsTypeOpen,
@@ -15,12 +20,12 @@ import {
   parseCapability,
 } from './volume-capability.ts';
 
-/** CSI spec, "Controller Service RPC": the volumes of this node. */
-export function controllerService(front: Front): Implementation<'csi.v1.Controller'> {
-  const { settings, volumes, here } = front;
-  const topology = accessibleTopology(here);
+/** CSI spec, "Controller Service RPC". The calls for snapshots are in controller-snapshots.ts. */
+export function controllerService(context: CsiContext): Implementation<'csi.v1.Controller'> {
+  const { settings, volumes, thisNode } = context;
+  const topology = accessibleTopology(thisNode);
   return {
-    ...snapshotMethods(front),
+    ...controllerSnapshotMethods(context),
 
     async ControllerGetCapabilities() {
       const capabilities = controllerCapabilities(settings).map(
@@ -32,13 +37,13 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
     async CreateVolume(request, call) {
       const name = requireText(request.name, 'name');
       const capabilities = parseCapabilities(request.volume_capabilities);
-      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFsType);
+      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
       const range = parseRange(request.capacity_range);
-      // What may be changed later wins (CSI spec, "CreateVolume").
+      // Mutable parameters win (CSI spec, "CreateVolume").
       const parameters = { ...request.parameters, ...request.mutable_parameters };
       const volumeSettings = parseParameters(parameters, fsType);
       const source = parseSource(request.volume_content_source);
-      requireReachable(request.accessibility_requirements, here);
+      requireReachable(request.accessibility_requirements, thisNode);
       const input = {
         name,
         range,
@@ -49,7 +54,7 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
         settings: volumeSettings,
         parameters,
         source,
-        mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, here),
+        mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, thisNode),
       };
       return { volume: volumeMessage(await volumes.createVolume(call, input), topology) };
     },
@@ -66,7 +71,7 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
         parameters: { ...request.parameters, ...request.mutable_parameters },
         context: request.volume_context,
       };
-      const message = await findMismatch(front, call, { volumeId, ...asked });
+      const message = await findRefusal(context, call, { volumeId, ...asked });
       if (message !== undefined) return { confirmed: null, message };
       const { volume_context, volume_capabilities, parameters, mutable_parameters } = request;
       const confirmed = { volume_context, volume_capabilities, parameters, mutable_parameters };
@@ -88,19 +93,19 @@ export function controllerService(front: Front): Implementation<'csi.v1.Controll
     },
 
     async GetCapacity(request, call) {
-      const asked = request.volume_capabilities;
-      const capabilities = asked.length === 0 ? [] : parseCapabilities(asked);
-      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFsType);
-      const { parameters } = request;
+      const { volume_capabilities, parameters } = request;
+      const capabilities =
+        volume_capabilities.length === 0 ? [] : parseCapabilities(volume_capabilities);
+      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
       const pool =
         settings.clusterPools === undefined
           ? parsePoolParameter(parameters)
           : parsePoolOfClass(parameters, settings.clusterPools);
-      const place = request.accessible_topology;
-      if (place !== null && !isHere(place, here)) {
+      const asked = request.accessible_topology;
+      if (asked !== null && !includesNode(asked, thisNode)) {
         return { available_capacity: 0n, maximum_volume_size: null, minimum_volume_size: null };
       }
-      // Anything else is a class that CreateVolume refuses.
+      // CreateVolume refuses a class with any other value.
       const provisioning = parameters['provisioning'] === 'thick' ? 'thick' : 'thin';
       const capacity = await volumes.capacity(call, { pool, provisioning, kind, fsType });
       return {

@@ -2,16 +2,18 @@ import type { GroupControllerServiceCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import { parseSnapshotParameters } from '../volumes/parameters.ts';
 import { groupCapabilities } from './advertised.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { groupMessage } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';
 
-/** CSI spec, "Group Controller Service RPC": snapshots of several volumes of this node at one instant. */
-export function groupControllerService(front: Front): Implementation<'csi.v1.GroupController'> {
-  const { settings, volumes, here } = front;
-  const topology = accessibleTopology(here);
+/** CSI spec, "Group Controller Service RPC": snapshots of several volumes of this node at one point in time. */
+export function groupControllerService(
+  context: CsiContext,
+): Implementation<'csi.v1.GroupController'> {
+  const { settings, volumes, thisNode } = context;
+  const topology = accessibleTopology(thisNode);
   return {
     async GroupControllerGetCapabilities() {
       const capabilities = groupCapabilities(settings).map(

@@ -1,13 +1,12 @@
-/** From a service's methods as plain asynchronous functions to what grpc-js takes. */
-
+/** Turns the methods of a service, plain asynchronous functions, into handlers for grpc-js. */
 import { methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/operations.ts';
-import type { Weight } from './advertised.ts';
-import { type Edge, type Method, serverStream, unary } from './call.ts';
+import type { LogClass } from './advertised.ts';
+import { type Method, type ServerHooks, serverStream, unary } from './call.ts';
 import { limitsOf } from './request-limits.ts';
 
 type Implemented<M> =
@@ -17,16 +16,16 @@ type Implemented<M> =
       ? (request: Q, call: Call) => AsyncIterable<S>
       : never;
 
-/** The methods of a service that this driver has. */
+/** The methods of a service that this driver implements. */
 export type Implementation<N extends ServiceName> = {
   readonly [M in MethodName<N>]?: Implemented<Services[N][M]>;
 };
 
-/** How the methods of a service are to be served. */
+/** How the methods of a service are served. */
 export interface ServiceOptions {
-  /** What each call weighs and whether it is offered; a call that is not listed is not offered. */
-  readonly calls: ReadonlyMap<string, { readonly weight: Weight; readonly offered: boolean }>;
-  /** CSI's size limits hold for csi.v1 only. */
+  /** Log class of each call and whether it is offered. A call without an entry is not offered. */
+  readonly calls: ReadonlyMap<string, { readonly logClass: LogClass; readonly offered: boolean }>;
+  /** Whether CSI's size limits apply: they do in csi.v1 only. */
   readonly limited: boolean;
 }
 
@@ -35,38 +34,39 @@ type AnyImplementation = Readonly<
 >;
 
 /**
- * Handlers for every method that the proto has: what is not offered answers UNIMPLEMENTED, never UNKNOWN. Throws when an
- * offered method is missing.
+ * Makes a handler for every method of the proto; a method that is not offered answers UNIMPLEMENTED, never UNKNOWN. Throws if
+ * an offered method is not implemented.
  */
 export function handlersOf<N extends ServiceName>(
   name: N,
   implementation: Implementation<N>,
-  edge: Edge,
+  hooks: ServerHooks,
   { calls, limited }: ServiceOptions,
 ): Handlers<N> {
   const methods: AnyImplementation = implementation;
   const entries = methodsOf(name).map(({ name: rpc, requestType, responseStream }) => {
-    const { weight = 'read', offered = false } = calls.get(rpc) ?? {};
+    const { logClass = 'read', offered = false } = calls.get(rpc) ?? {};
     const implemented = methods[rpc];
-    if (offered && implemented === undefined) throw new Error(`${name} offers ${rpc} without it`);
+    if (offered && implemented === undefined)
+      throw new Error(`${name} offers ${rpc} without implementing it`);
     const handle = offered && implemented !== undefined ? implemented : notOffered(rpc);
-    // The loop's names come from the same proto as the type's.
+    // The names in this loop come from the same proto as the type.
     const redactors = lazily(() => rpcRedactors(name, rpc as MethodName<N>));
     const limits = lazily(() => (limited ? limitsOf(requestType) : () => undefined));
     const method: Method = {
       service: name,
       rpc,
-      weight,
-      check: (request) => {
+      logClass,
+      checkLimits: (request) => {
         limits()(request);
       },
       redactRequest: (message) => redactors().request(message),
       redactResponse: (message) => redactors().response(message),
     };
-    // Implementation<N> ties each name to its kind of function, which a loop over names cannot see.
+    // Implementation<N> maps each name to its kind of function. A loop over names loses that relation.
     const handler = responseStream
-      ? serverStream(method, edge, streaming(handle))
-      : unary(method, edge, async (request: object, call) => handle(request, call));
+      ? serverStream(method, hooks, streaming(handle))
+      : unary(method, hooks, async (request: object, call) => handle(request, call));
     return [rpc, handler] as const;
   });
   return Object.fromEntries(entries) as unknown as Handlers<N>;
@@ -76,19 +76,19 @@ function notOffered(rpc: string): () => never {
   return () => {
     throw new VolumeError(
       'unsupported',
-      `${rpc} is not offered; the capability calls say what is, and loopcsi serve --help how it is chosen`,
+      `${rpc} is not offered; the capability calls list what is, and 'loopcsi serve --help' the options that change it`,
     );
   };
 }
 
-/** A generator, so that what `handle` throws at once is thrown inside the wrapper too. */
+/** As a generator, so that a synchronous throw of `handle` happens inside the wrapper too. */
 function streaming(handle: (request: object, call: Call) => unknown) {
   return async function* (request: object, call: Call): AsyncIterable<unknown> {
     yield* handle(request, call) as AsyncIterable<unknown>;
   };
 }
 
-/** Made at first use: a start should not pay for calls that never come. */
+/** Makes the value at its first use: the start does not wait for calls that may never come. */
 function lazily<T>(make: () => T): () => T {
   let made: T | undefined;
   return () => {

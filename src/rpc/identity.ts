@@ -1,16 +1,20 @@
 import type { PluginCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import { pluginServices } from './advertised.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 
 /** CSI spec, "Identity Service RPC". */
-export function identityService({ settings, volumes }: Front): Implementation<'csi.v1.Identity'> {
+export function identityService({
+  settings,
+  version,
+  volumes,
+}: CsiContext): Implementation<'csi.v1.Identity'> {
   return {
     async GetPluginInfo() {
       return {
         name: settings.driverName,
-        vendor_version: settings.version,
+        vendor_version: version,
         manifest: { 'csi-spec': '1.13.0' },
       };
     },
@@ -19,7 +23,7 @@ export function identityService({ settings, volumes }: Front): Implementation<'c
       const services = pluginServices(settings).map(
         (type): PluginCapability => ({ type: 'service', service: { type } }),
       );
-      // ONLINE says that an unused volume grows too; both at once are not to be listed.
+      // The spec allows only one type; ONLINE includes volumes that are not in use.
       const expansion: PluginCapability = {
         type: 'volume_expansion',
         volume_expansion: { type: 'ONLINE' },

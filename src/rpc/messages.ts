@@ -1,4 +1,4 @@
-/** The domain's answers as messages of csi.v1. */
+/** Converts the domain's answers to messages of csi.v1. */
 import type {
   Snapshot as CsiSnapshot,
   Volume as CsiVolume,
@@ -18,7 +18,7 @@ import type {
   VolumeStats,
 } from '../volumes/model.ts';
 
-/** From the record alone, so that every repetition answers the same (CSI spec, "CreateVolume"). */
+/** Uses the record only, so that every repeated call gets the same answer (CSI spec, "CreateVolume"). */
 export function volumeMessage({ record, pool }: Volume, topology: Topology): CsiVolume {
   return {
     volume_id: record.id,
@@ -35,13 +35,13 @@ function sourceMessage({ kind, id }: VolumeSource): VolumeContentSource {
     : { type: 'volume', volume: { volume_id: id } };
 }
 
-/** No pair of status and reason twice (CSI spec, "VolumeHealth"): what else was said joins the first message. */
+/** Each pair of status and reason appears once (CSI spec, "VolumeHealth"); the messages of repeated pairs are joined. */
 export function healthMessage(volumeId: string, signs: readonly HealthSign[]): VolumeHealth {
   const byPair = new Map<string, HealthSign>();
   for (const sign of signs) {
     const pair = `${sign.status} ${sign.reason}`;
-    const before = byPair.get(pair);
-    const message = before === undefined ? sign.message : `${before.message}; ${sign.message}`;
+    const earlier = byPair.get(pair);
+    const message = earlier === undefined ? sign.message : `${earlier.message}; ${sign.message}`;
     byPair.set(pair, { ...sign, message });
   }
   return { volume_id: volumeId, health_statuses: [...byPair.values()] };
@@ -68,8 +68,8 @@ export function usageMessages(stats: VolumeStats): readonly VolumeUsage[] {
 }
 
 /**
- * From the record alone: time and size are those of the cut, however often it is asked for (CSI spec, "CreateSnapshot"). It
- * always says where it can be restored.
+ * Uses the record only, so that every repeated call gets the time and size of the capture (CSI spec, "CreateSnapshot"). The
+ * topology where the snapshot can be restored is always set.
  */
 export function snapshotMessage({ record }: Snapshot, topology: Topology): CsiSnapshot {
   return {

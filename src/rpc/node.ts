@@ -1,7 +1,7 @@
 import type { NodeServiceCapability } from '../csi/types.ts';
 import { parseInlineAttributes } from '../volumes/parameters.ts';
 import { nodeCapabilities } from './advertised.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { healthMessage, usageMessages } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
@@ -12,14 +12,14 @@ import {
   requirePath,
   requireText,
 } from './validate.ts';
-import { onNode, parseCapability } from './volume-capability.ts';
+import { nodeRefusals, parseCapability } from './volume-capability.ts';
 
-/** Set by the kubelet in the context of a volume that lives and dies with its pod. */
+/** Volume context key that the kubelet sets for an inline volume. */
 const ephemeralKey = 'csi.storage.k8s.io/ephemeral';
 
 /** CSI spec, "Node Service RPC". */
-export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
-  const { settings, volumes, here } = front;
+export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> {
+  const { settings, volumes, thisNode } = context;
   return {
     async NodeGetCapabilities() {
       const capabilities = nodeCapabilities(settings).map(
@@ -30,9 +30,9 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
 
     async NodeGetInfo() {
       return {
-        node_id: settings.nodeId,
+        node_id: thisNode.nodeId,
         max_volumes_per_node: BigInt(volumes.maxVolumesPerNode),
-        accessible_topology: accessibleTopology(here),
+        accessible_topology: accessibleTopology(thisNode),
       };
     },
 
@@ -40,7 +40,7 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
       await volumes.stageVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
         stagingTargetPath: requirePath(request.staging_target_path, 'staging_target_path'),
-        capability: parseCapability(request.volume_capability, 'volume_capability', onNode),
+        capability: parseCapability(request.volume_capability, 'volume_capability', nodeRefusals),
       });
       return {};
     },
@@ -60,7 +60,7 @@ export function nodeService(front: Front): Implementation<'csi.v1.Node'> {
         volumeId: requireText(request.volume_id, 'volume_id'),
         stagingTargetPath: optionalPath(request.staging_target_path, 'staging_target_path'),
         targetPath: requirePath(request.target_path, 'target_path'),
-        capability: parseCapability(request.volume_capability, 'volume_capability', onNode),
+        capability: parseCapability(request.volume_capability, 'volume_capability', nodeRefusals),
         readOnly: request.readonly,
         ...(isEphemeral ? { ephemeral: parseInlineAttributes(context) } : {}),
       });

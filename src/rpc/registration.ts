@@ -1,6 +1,6 @@
 /**
- * How the driver makes itself known to the kubelet: a socket in its plugins_registry directory, on which it asks who is
- * there and reports how it went (csi-proto/registration.proto). Instead of a sidecar that does only this.
+ * Registers the driver with the kubelet, which makes a registrar sidecar unnecessary. The kubelet watches its plugins_registry
+ * directory, calls GetInfo on each new socket and reports the result (csi-proto/registration.proto).
  */
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,33 +17,33 @@ export interface RegistrationOptions {
   /** Path of the CSI socket as the kubelet sees it. */
   readonly endpoint: string;
   readonly log: Logger;
-  /** How long after the first refusal the driver shows itself again; doubled each time, up to a minute. */
+  /** Delay until the driver registers again after a refusal; doubled each time, up to a minute. */
   readonly retryMs?: number;
 }
 
 export interface Registration {
-  /** Stops answering. The socket file stays: its removal would make the kubelet drop the node's CSINode entry. */
+  /** Stops answering. The socket file stays, because its removal would make the kubelet drop the node's CSINode entry. */
   close(): void;
 }
 
-const longestRetryMs = 60_000;
+const maxRetryMs = 60_000;
 
 /**
- * Serves the registration socket and shows it to the kubelet. To be called once CSI answers, since the kubelet calls back
- * at once. Throws `unavailable` when the directory is not there.
+ * Serves the registration socket and makes it visible to the kubelet. Call this once CSI is served: the kubelet calls back
+ * immediately. Throws `unavailable` if the directory does not exist.
  */
 export async function serveRegistration(options: RegistrationOptions): Promise<Registration> {
   const { directory, driverName, log } = options;
   await requireDirectory(directory);
-  // The kubelet overlooks hidden names and reacts to a file that appears, also by a rename. A rename onto a socket that an
-  // earlier process left shows no removal in between.
+  // The kubelet ignores hidden names and reacts to a name that appears, also by a rename. A rename over the socket of an
+  // earlier process shows no removal.
   const hidden = join(directory, `.${driverName}-reg.sock`);
-  const shown = join(directory, `${driverName}-reg.sock`);
-  const again = new Retry(options.retryMs ?? 1_000);
+  const visible = join(directory, `${driverName}-reg.sock`);
+  const retry = new Retry(options.retryMs ?? 1_000);
 
   const show = async (from: string): Promise<void> => {
-    if (from === shown) await rename(shown, hidden);
-    await rename(hidden, shown);
+    if (from === visible) await rename(visible, hidden);
+    await rename(hidden, visible);
   };
   const handlers: Handlers<'pluginregistration.Registration'> = {
     GetInfo: (_call, callback) => {
@@ -59,14 +59,14 @@ export async function serveRegistration(options: RegistrationOptions): Promise<R
       const { plugin_registered: isRegistered, error } = call.request;
       callback(null, {});
       if (isRegistered) {
-        again.reset();
-        log.info({ driverName }, 'the kubelet registered the driver');
+        retry.reset();
+        log.info({ driverName }, 'kubelet registered the driver');
         return;
       }
-      log.error({ driverName, error }, 'the kubelet refused the driver; it is shown again soon');
-      again.schedule(() => {
-        show(shown).catch((cause: unknown) => {
-          log.error({ err: cause, directory }, 'the registration socket cannot be shown again');
+      log.error({ driverName, error }, 'kubelet refused the driver; registration will be retried');
+      retry.schedule(() => {
+        show(visible).catch((cause: unknown) => {
+          log.error({ err: cause, directory }, 'retrying registration failed');
         });
       });
     },
@@ -79,8 +79,8 @@ export async function serveRegistration(options: RegistrationOptions): Promise<R
   await show(hidden);
   return {
     close: () => {
-      again.cancel();
-      // libuv unlinks the name that was bound, which is the hidden one: the shown one stays.
+      retry.cancel();
+      // libuv unlinks the name that was bound, the hidden one; the visible one stays.
       server.forceShutdown();
     },
   };
@@ -91,7 +91,7 @@ async function requireDirectory(directory: string): Promise<void> {
   if (found?.isDirectory() === true) return;
   throw new VolumeError(
     'unavailable',
-    `--registration-dir: ${directory} is not a directory; give the kubelet's plugins_registry (by default /var/lib/kubelet/plugins_registry)`,
+    `--registration-dir: ${directory} is not a directory; give the kubelet's plugins_registry directory (by default /var/lib/kubelet/plugins_registry)`,
   );
 }
 
@@ -99,12 +99,18 @@ async function bind(server: Server, path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix://${path}`, ServerCredentials.createInsecure(), (error) => {
       if (error === null) resolve();
-      else reject(new VolumeError('unavailable', `${path} cannot be bound: ${messageOf(error)}`));
+      else
+        reject(
+          new VolumeError(
+            'unavailable',
+            `--registration-dir: ${path} cannot be bound: ${messageOf(error)}`,
+          ),
+        );
     });
   });
 }
 
-/** One timer whose delay doubles until it is reset. */
+/** A timer whose delay doubles until it is reset. */
 class Retry {
   readonly #firstMs: number;
   #nextMs: number;
@@ -118,7 +124,7 @@ class Retry {
   schedule(work: () => void): void {
     this.cancel();
     this.#timer = setTimeout(work, this.#nextMs);
-    this.#nextMs = Math.min(this.#nextMs * 2, longestRetryMs);
+    this.#nextMs = Math.min(this.#nextMs * 2, maxRetryMs);
   }
 
   cancel(): void {

@@ -1,4 +1,4 @@
-/** Size limits and forbidden characters of every request (CSI spec, "Size Limits"), derived from the messages themselves. */
+/** Checks size limits and forbidden characters of requests (CSI spec, "Size Limits"), derived from the message types. */
 import type protobuf from 'protobufjs/light.js';
 import { messageType } from '../csi/codec.ts';
 import { VolumeError } from '../errors.ts';
@@ -6,11 +6,11 @@ import { VolumeError } from '../errors.ts';
 const stringBytes = 128;
 const mapBytes = 4096;
 const mountFlagsBytes = 4096;
-/** PATH_MAX less the closing NUL. */
+/** PATH_MAX without the terminating NUL. */
 const pathBytes = 4095;
 
-/** Strings that may be longer than the rest. */
-const longer: Readonly<Record<string, number>> = {
+/** Limits of the string fields that may have more than `stringBytes`. */
+const longStringBytes: Readonly<Record<string, number>> = {
   node_id: 256,
   staging_target_path: pathBytes,
   target_path: pathBytes,
@@ -18,15 +18,15 @@ const longer: Readonly<Record<string, number>> = {
   volume_publish_path: pathBytes,
 };
 
-/** CSI spec, CreateVolumeRequest.name: what no string may hold. Tab, newline and carriage return are allowed. */
+/** Characters that no string may contain (CSI spec, CreateVolumeRequest.name): all control characters except tab, newline and CR. */
 const forbidden = /(?![\t\n\r])\p{Cc}/u;
 
-/** Throws `invalid`, naming the field, unless the value keeps the limits. */
+/** Throws `invalid`, naming the field, if the value exceeds a limit. */
 type Check = (value: unknown, field: string) => void;
 
 const checks = new Map<protobuf.Type, Check>();
 
-/** The check of a request type, compiled at its first use. */
+/** The check for a request type. */
 export function limitsOf(typeName: string): (request: unknown) => void {
   const type = messageType(typeName);
   return (request) => {
@@ -42,7 +42,7 @@ function messageCheck(type: protobuf.Type): Check {
     if (!isObject(message)) return;
     for (const [name, checkField] of fields) checkField(message[name], `${prefix}${name}`);
   };
-  // Entered before its fields are looked at, so that a message that contains itself ends.
+  // Stored before the fields are visited, so that a message type that contains itself terminates.
   checks.set(type, check);
   for (const field of type.fieldsArray) {
     const own = fieldCheck(field.resolve());
@@ -64,7 +64,7 @@ function fieldCheck(field: protobuf.Field): Check | undefined {
 
 function nestedCheck(field: protobuf.Field): Check | undefined {
   const type = field.resolvedType;
-  // An enum has values, a message fields.
+  // A message type has fields, an enum does not.
   if (type === null || !('fieldsArray' in type)) return undefined;
   const nested = messageCheck(type);
   return (value, name) => {
@@ -73,7 +73,7 @@ function nestedCheck(field: protobuf.Field): Check | undefined {
 }
 
 function stringCheck(fieldName: string): Check {
-  const limit = longer[fieldName] ?? stringBytes;
+  const limit = longStringBytes[fieldName] ?? stringBytes;
   return (value, name) => {
     if (typeof value !== 'string') return;
     requireWithin(Buffer.byteLength(value), limit, name);
@@ -103,12 +103,12 @@ function checkMountFlags(value: unknown, name: string): void {
 
 function requireWithin(bytes: number, limit: number, name: string): void {
   if (bytes <= limit) return;
-  throw new VolumeError('invalid', `${name} has ${bytes} bytes, more than the ${limit} CSI allows`);
+  throw new VolumeError('invalid', `${name} has ${bytes} bytes; CSI allows ${limit}`);
 }
 
 function requireNoControls(text: string, name: string): void {
   if (!forbidden.test(text)) return;
-  throw new VolumeError('invalid', `${name} holds a control character, which CSI forbids`);
+  throw new VolumeError('invalid', `${name} contains a control character, which CSI forbids`);
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

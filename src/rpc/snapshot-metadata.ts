@@ -1,21 +1,21 @@
 import type { GetMetadataAllocatedResponse } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { BlockRanges } from '../volumes/model.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { requireText } from './validate.ts';
 
-/** Ranges of one message when the caller leaves it open, and at most: 256 KiB of message. */
-const usualResults = 1024;
-const mostResults = 16_384;
+/** Ranges in one message, by default and at most. The maximum is a message of 256 KiB. */
+const defaultResults = 1024;
+const maxResultsPerMessage = 16_384;
 
 /**
- * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. The domain is read only as
- * fast as the caller takes the messages (call.ts), and a stream that is not complete ends with an error.
+ * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. They are produced only as
+ * fast as the caller reads (call.ts), and an incomplete stream ends with an error.
  */
 export function snapshotMetadataService({
   volumes,
-}: Front): Implementation<'csi.v1.SnapshotMetadata'> {
+}: CsiContext): Implementation<'csi.v1.SnapshotMetadata'> {
   return {
     async *GetMetadataAllocated(request, call) {
       const ranges = await volumes.allocatedRanges(call, {
@@ -42,10 +42,10 @@ function batchSize(maxResults: number): number {
   if (maxResults < 0) {
     throw new VolumeError('invalid', `max_results ${maxResults} must not be negative`);
   }
-  return maxResults === 0 ? usualResults : Math.min(maxResults, mostResults);
+  return maxResults === 0 ? defaultResults : Math.min(maxResults, maxResultsPerMessage);
 }
 
-/** At least one message, so that the caller learns the size also when there is no range. */
+/** Yields at least one message, so that the caller learns the size even if there are no ranges. */
 async function* messages({
   volumeBytes,
   batches,

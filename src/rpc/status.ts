@@ -22,21 +22,21 @@ export interface CallStatus {
   readonly details: string;
 }
 
-/** gRPC puts the message into a header, and clients bound the size of those: grpc-go refuses more than 16 KiB in all. */
-const longestDetails = 2000;
+/** gRPC sends the message in a header, and clients limit their size: grpc-go accepts 16 KiB in total. */
+const maxDetailsLength = 2000;
 
-/** What a caller is told. The message of a VolumeError is for people; whatever else was thrown stays in the log. */
+/** The status for the caller. Only a VolumeError's message is meant for callers; any other error is only logged. */
 export function toStatus(error: unknown): CallStatus {
   if (!(error instanceof VolumeError)) {
     return { code: status.INTERNAL, details: 'internal error, see the log of the driver' };
   }
   const { message } = error;
   const details =
-    message.length > longestDetails ? `${message.slice(0, longestDetails)}…` : message;
+    message.length > maxDetailsLength ? `${message.slice(0, maxDetailsLength)}…` : message;
   return { code: codeOf[error.reason], details };
 }
 
-/** `INVALID_ARGUMENT` for 3: what logs and metrics show. */
+/** The name of a code for logs and metrics: `INVALID_ARGUMENT` for 3. */
 export function codeName(code: status): string {
   return status[code];
 }

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import type { Topology, TopologyRequirement } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 
-/** CSI spec, "Topology": keys' prefixes and values have at most 63 characters. */
-const longest = 63;
+/** CSI spec, "Topology": the limit for the prefix of a key, and for a value. */
+const maxLength = 63;
 const valueForm = /^[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 
-/** The one place this driver's volumes can be used at: this node. */
+/** The topology segment of this node, the only one where its volumes can be used. */
 export interface NodeTopology {
   readonly key: string;
   readonly value: string;
@@ -14,11 +14,12 @@ export interface NodeTopology {
 }
 
 /**
- * The segment of this node: `topology.<driver name>/node` and the node id; a hashed form of an id that is too long for a label
- * value or has other characters.
+ * The segment of this node: `topology.<driver name>/node` with the node id as its value. An id that is not a valid label value
+ * is shortened and gets a hash.
  */
-export function nodeTopology(driverName: string, nodeId: string): NodeTopology {
-  const prefix = `topology.${driverName}`.length <= longest ? `topology.${driverName}` : driverName;
+export function topologyOfNode(driverName: string, nodeId: string): NodeTopology {
+  const prefix =
+    `topology.${driverName}`.length <= maxLength ? `topology.${driverName}` : driverName;
   return { key: `${prefix}/node`, value: labelValue(nodeId), nodeId };
 }
 
@@ -36,20 +37,20 @@ export function accessibleTopology({ key, value }: NodeTopology): Topology {
   return { segments: { [key]: value } };
 }
 
-/** Whether a place is this node: every segment it names is ours (keys without regard to case). One without segments is anywhere. */
-export function isHere(topology: Topology, here: NodeTopology): boolean {
+/** Whether the topology includes this node: every segment is this node's (keys are case-insensitive). Without segments it includes all nodes. */
+export function includesNode(topology: Topology, thisNode: NodeTopology): boolean {
   return Object.entries(topology.segments).every(
-    ([key, value]) => key.toLowerCase() === here.key.toLowerCase() && value === here.value,
+    ([key, value]) => key.toLowerCase() === thisNode.key.toLowerCase() && value === thisNode.value,
   );
 }
 
-/** The values of this driver's own segment, which are node ids unless those have no form of a label value. */
+/** The values of this driver's segment in a requirement. They are node ids, unless an id is not a valid label value. */
 export function mentionedNodeIds(
   requirement: TopologyRequirement | null,
   { key }: NodeTopology,
 ): readonly string[] {
-  const places = [...(requirement?.requisite ?? []), ...(requirement?.preferred ?? [])];
-  return places.flatMap(({ segments }) =>
+  const topologies = [...(requirement?.requisite ?? []), ...(requirement?.preferred ?? [])];
+  return topologies.flatMap(({ segments }) =>
     Object.entries(segments).flatMap(([name, value]) =>
       name.toLowerCase() === key.toLowerCase() ? [value] : [],
     ),
@@ -57,22 +58,23 @@ export function mentionedNodeIds(
 }
 
 /**
- * CSI spec, "CreateVolume", accessibility_requirements: one of `requisite` must be this node; `preferred` is only a wish, and
- * without either this node is as good as any. Throws `no-space`, on which a delayed-binding scheduler tries another node.
+ * CSI spec, "CreateVolume", accessibility_requirements: if `requisite` is given, it must include this node; `preferred` does
+ * not exclude it. Throws `no-space`, upon which a scheduler with delayed binding tries another node.
  */
 export function requireReachable(
   requirement: TopologyRequirement | null,
-  here: NodeTopology,
+  thisNode: NodeTopology,
 ): void {
   const requisite = requirement?.requisite ?? [];
-  if (requisite.length === 0 || requisite.some((topology) => isHere(topology, here))) return;
-  const asked = requisite.map(({ segments }) =>
+  if (requisite.length === 0 || requisite.some((topology) => includesNode(topology, thisNode)))
+    return;
+  const requested = requisite.map(({ segments }) =>
     Object.entries(segments)
       .map(([key, value]) => `${key}=${value}`)
       .join(','),
   );
   throw new VolumeError(
     'no-space',
-    `the topology asked for (${asked.slice(0, 5).join('; ')}) is not reachable from node '${here.nodeId}' (${here.key}=${here.value}); volumes are made where they are used`,
+    `the requested topology (${requested.slice(0, 5).join('; ')}) does not include node '${thisNode.nodeId}' (${thisNode.key}=${thisNode.value}); volumes are created on the node where they are used`,
   );
 }

@@ -1,15 +1,15 @@
 import type { VolumeCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/operations.ts';
-import type { Front } from './context.ts';
+import type { CsiContext } from './context.ts';
 import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
 
 /**
- * CSI spec, "ValidateVolumeCapabilities": why the volume does not fit what is asked, or undefined when all of it does. A
- * capability that this driver never has is such a reason, a malformed one is `invalid`. Throws `not-found`.
+ * CSI spec, "ValidateVolumeCapabilities": the reason why the volume does not support the request, or undefined if it does.
+ * Throws `invalid` for a malformed capability and `not-found` for an unknown volume.
  */
-export async function findMismatch(
-  { settings, volumes }: Front,
+export async function findRefusal(
+  { settings, volumes }: CsiContext,
   call: Call,
   asked: {
     readonly volumeId: string;
@@ -30,11 +30,11 @@ export async function findMismatch(
     if (!(error instanceof VolumeError) || error.reason !== 'unsupported') throw error;
     refused = error.message;
   }
-  // Also when the answer is known: an unknown volume is NOT_FOUND first.
+  // NOT_FOUND for an unknown volume takes precedence over the refusal.
   await volumes.getVolume(call, volumeId);
   if (refused !== undefined) return refused;
   try {
-    combineCapabilities(capabilities, settings.defaultFsType);
+    combineCapabilities(capabilities, settings.defaultFstype);
   } catch (error) {
     if (error instanceof VolumeError) return error.message;
     throw error;

@@ -1,58 +1,61 @@
-/** The form of a request's fields. Each function answers the domain's input or throws `invalid`, naming the field. */
+/** Parses fields of requests. Each function returns the domain's input or throws `invalid`, naming the field. */
 import type { CapacityRange as CsiCapacityRange, VolumeContentSource } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { CapacityRange } from '../volumes/capacity.ts';
 import type { VolumeSource } from '../volumes/model.ts';
 
 /** NAME_MAX of Linux. */
-const longestName = 255;
+const maxNameBytes = 255;
 
 export function requireText(value: string, field: string): string {
   if (value === '') throw new VolumeError('invalid', `${field} is missing`);
   return value;
 }
 
-/** An absolute path in its shortest form: it is used as it stands, never resolved. */
+/** Requires an absolute, normalised path: it is used as given, never resolved. */
 export function requirePath(value: string, field: string): string {
   requireText(value, field);
   if (value === '/') {
-    throw new VolumeError('invalid', `${field} '/' is the root directory; name one below it`);
+    throw new VolumeError(
+      'invalid',
+      `${field} '/' is the root directory; give a directory below it`,
+    );
   }
   const [root, ...names] = value.split('/');
   const fits =
     root === '' &&
     names.every(
       (name) =>
-        name !== '' && name !== '.' && name !== '..' && Buffer.byteLength(name) <= longestName,
+        name !== '' && name !== '.' && name !== '..' && Buffer.byteLength(name) <= maxNameBytes,
     );
   if (!fits || value.includes('\0')) {
     throw new VolumeError(
       'invalid',
-      `${field} '${shortened(value)}' is not an absolute path without '.', '..', empty or over-long parts`,
+      `${field} '${shortened(value)}' is not a normalised absolute path; write it without '.', '..' and empty parts, each part with at most ${maxNameBytes} bytes`,
     );
   }
   return value;
 }
 
 /**
- * A path that is only looked at. A relative one can be no mount of any volume, so it is `not-found` rather than `invalid`
- * (csi-sanity asks for that); one that is absolute must be in its shortest form all the same.
+ * Requires the path of an existing mount. No volume can be mounted at a relative path, so that is `not-found` instead of
+ * `invalid`, as csi-sanity requires. An absolute path must still be normalised.
  */
 export function requireMountedPath(value: string, field: string): string {
   requireText(value, field);
   if (value.startsWith('/')) return requirePath(value, field);
   throw new VolumeError(
     'not-found',
-    `${field} '${shortened(value)}' is no path where a volume is mounted: it is not absolute`,
+    `no volume is mounted at ${field} '${shortened(value)}'; give an absolute path`,
   );
 }
 
-/** '' when the request has none. */
+/** Returns '' if the request has no path. */
 export function optionalPath(value: string, field: string): string {
   return value === '' ? '' : requirePath(value, field);
 }
 
-/** Absent is no wish at all. Throws `out-of-range` when the bounds exclude each other. */
+/** An absent range has no limits. Throws `out-of-range` if the limits exclude each other. */
 export function parseRange(range: CsiCapacityRange | null): CapacityRange {
   const requiredBytes = range?.required_bytes ?? 0n;
   const limitBytes = range?.limit_bytes ?? 0n;
@@ -71,11 +74,11 @@ export function parseRange(range: CsiCapacityRange | null): CapacityRange {
   return { requiredBytes, limitBytes };
 }
 
-/** For growth: a range that asks for a size. */
+/** The range of an expansion, which must request a size. */
 export function requireRange(range: CsiCapacityRange | null): CapacityRange {
   const parsed = parseRange(range);
   if (parsed.requiredBytes === 0n && parsed.limitBytes === 0n) {
-    throw new VolumeError('invalid', 'capacity_range is missing: say how large the volume must be');
+    throw new VolumeError('invalid', 'capacity_range is missing; give the new size of the volume');
   }
   return parsed;
 }
@@ -90,7 +93,7 @@ export function parsePage(request: { max_entries: number; starting_token: string
   return { maxEntries: request.max_entries, startingToken: request.starting_token };
 }
 
-/** Throws `invalid` for a source of a kind this interface does not know. */
+/** Throws `invalid` for a source of an unknown kind. */
 export function parseSource(source: VolumeContentSource | null): VolumeSource | null {
   if (source === null) return null;
   switch (source.type) {

@@ -1,4 +1,4 @@
-/** Volume capabilities of requests (CSI spec, "VolumeCapability") as the domain's. */
+/** Parses the volume capabilities of requests (CSI spec, "VolumeCapability"). */
 import type { VolumeCapability } from '../csi/types.ts';
 import { type Reason, VolumeError } from '../errors.ts';
 import { type FsType, fsTypes } from '../host/host.ts';
@@ -9,21 +9,21 @@ import {
   type VolumeKind,
 } from '../volumes/model.ts';
 
-/** Modes of the spec that a volume of one node cannot serve. */
+/** Access modes of the spec that need several nodes. */
 const refusedModes: readonly string[] = ['MULTI_NODE_SINGLE_WRITER', 'MULTI_NODE_MULTI_WRITER'];
 
-/** With which reason a capability is refused that is well formed, but not one this driver has. */
+/** Reasons with which a well-formed capability that this driver does not support is refused. */
 export interface Refusals {
-  /** The access mode needs a volume on many nodes. */
+  /** The access mode needs a volume on several nodes. */
   readonly mode: Reason;
   readonly fsType: Reason;
 }
 
 const invalid: Refusals = { mode: 'invalid', fsType: 'invalid' };
-/** CSI spec, "NodeStageVolume Errors" and "NodePublishVolume Errors": exceeds capabilities. */
-export const onNode: Refusals = { mode: 'wrong-state', fsType: 'invalid' };
+/** CSI spec, "NodeStageVolume Errors" and "NodePublishVolume Errors": "Exceeds capabilities" is FAILED_PRECONDITION. */
+export const nodeRefusals: Refusals = { mode: 'wrong-state', fsType: 'invalid' };
 
-/** One capability. Throws `invalid` when it is missing, half or unknown, and as `refusals` say. */
+/** Throws `invalid` if the capability is missing, incomplete or unknown, and the reasons of `refusals` if it is not supported. */
 export function parseCapability(
   capability: VolumeCapability | null,
   field: string,
@@ -46,7 +46,7 @@ export function parseCapability(
       return { kind: 'mount', fsType, mountFlags: mount_flags, accessMode };
     }
     case undefined:
-      throw new VolumeError('invalid', `${field} says neither block nor mount`);
+      throw new VolumeError('invalid', `${field} sets neither block nor mount`);
   }
 }
 
@@ -57,7 +57,7 @@ function parseMode(capability: VolumeCapability, field: string, refused: Reason)
   if (typeof mode === 'string' && refusedModes.includes(mode)) {
     throw new VolumeError(
       refused,
-      `${field}: access mode ${mode} needs a volume on many nodes, and this one lives on one; use ${accessModes.join(', ')}`,
+      `${field}: access mode ${mode} needs a volume on several nodes, and this driver's volumes are on one; use ${accessModes.join(', ')}`,
     );
   }
   throw new VolumeError(
@@ -78,20 +78,20 @@ function parseFsType(fsType: string, field: string, refused: Reason): FsType | '
   return known;
 }
 
-/** All capabilities of a request, at least one. */
+/** Parses all capabilities of a request. Throws `invalid` if there is none. */
 export function parseCapabilities(
   capabilities: readonly VolumeCapability[],
   refusals?: Refusals,
 ): readonly Capability[] {
   if (capabilities.length === 0) {
-    throw new VolumeError('invalid', 'volume_capabilities is empty: say how the volume is used');
+    throw new VolumeError('invalid', 'volume_capabilities is empty; give at least one');
   }
   return capabilities.map((one, index) =>
     parseCapability(one, `volume_capabilities[${index}]`, refusals),
   );
 }
 
-/** What one volume must be so that all capabilities hold. Throws `invalid` when none could. */
+/** The kind and filesystem of a volume that has all capabilities. Throws `invalid` if they exclude each other. */
 export function combineCapabilities(
   capabilities: readonly Capability[],
   defaultFsType: FsType,
@@ -100,7 +100,7 @@ export function combineCapabilities(
   if (kinds.size > 1) {
     throw new VolumeError(
       'invalid',
-      'volume_capabilities ask for block and for mount; one volume is either',
+      'volume_capabilities ask for block and for mount; a volume can be only one of them',
     );
   }
   if (kinds.has('block')) return { kind: 'block', fsType: null };
@@ -110,13 +110,13 @@ export function combineCapabilities(
   if (others.length > 0) {
     throw new VolumeError(
       'invalid',
-      `volume_capabilities ask for ${[fsType, ...others].join(' and ')}; one volume has one filesystem`,
+      `volume_capabilities ask for ${[fsType, ...others].join(' and ')}; a volume has only one filesystem`,
     );
   }
   return { kind: 'mount', fsType };
 }
 
-/** No capability names a filesystem: one made from a source has the source's. */
+/** Whether no capability names a filesystem: a volume from a source then keeps the filesystem of its source. */
 export function isFsTypeOpen(capabilities: readonly Capability[]): boolean {
   return capabilities.every(({ fsType }) => fsType === '');
 }

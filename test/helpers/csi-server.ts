@@ -7,21 +7,29 @@ import type { ExecutionContext } from 'ava';
 import { type Logger, pino } from 'pino';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { EndedCall } from '../../src/rpc/call.ts';
-import type { FrontSettings } from '../../src/rpc/context.ts';
+import type { CsiContext, CsiSettings } from '../../src/rpc/context.ts';
 import { type RunningServer, serveCsi } from '../../src/rpc/server.ts';
-import { nodeTopology } from '../../src/rpc/topology.ts';
+import { topologyOfNode } from '../../src/rpc/topology.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
 import { fakeVolumes, type Recorded } from './fake-volumes.ts';
 
-export const frontSettings: FrontSettings = {
+const csiSettings: CsiSettings = {
   driverName: 'loopcsi.io',
-  version: '1.2.3',
-  nodeId: 'node-a',
-  defaultFsType: 'ext4',
+  defaultFstype: 'ext4',
   clusterPools: undefined,
   expansion: 'both',
   withoutStaging: false,
 };
+
+/** The context of a driver on 'node-a'. */
+export function csiContext(volumes: Volumes, settings: Partial<CsiSettings> = {}): CsiContext {
+  return {
+    settings: { ...csiSettings, ...settings },
+    version: '1.2.3',
+    volumes,
+    thisNode: topologyOfNode(csiSettings.driverName, 'node-a'),
+  };
+}
 
 /** Collects what is logged, at every level. */
 export function memoryLog(): { readonly log: Logger; readonly lines: readonly string[] } {
@@ -50,20 +58,19 @@ export interface Served {
 export async function serveFake(
   t: ExecutionContext,
   options: {
-    readonly settings?: Partial<FrontSettings>;
+    readonly settings?: Partial<CsiSettings>;
     readonly volumes?: Partial<Volumes>;
     readonly prefaceTimeoutMs?: number;
   } = {},
 ): Promise<Served> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-rpc-'));
   const endpoint = join(directory, 'csi.sock');
-  const settings = { ...frontSettings, ...options.settings };
   const { volumes, calls } = fakeVolumes(options.volumes);
   const { log, lines } = memoryLog();
   const ended: EndedCall[] = [];
   const server = await serveCsi({
     endpoint,
-    front: { settings, volumes, here: nodeTopology(settings.driverName, settings.nodeId) },
+    context: csiContext(volumes, options.settings),
     log,
     callEnded: (call) => ended.push(call),
     ...(options.prefaceTimeoutMs === undefined

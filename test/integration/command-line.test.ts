@@ -175,7 +175,7 @@ onNode('read-only, several directories and block devices are mounted as asked', 
   );
   t.regex(
     await told('data', '/', '--options', 'noatime'),
-    /'\/' is the root directory; name one below it/,
+    /'\/' is the root directory; give a directory below it/,
   );
   await t.throwsAsync(access(three), { code: 'ENOENT' });
   await ok('volume', 'unmount', 'data', two);

@@ -6,7 +6,7 @@ import type { BlockRange } from '../../../src/volumes/model.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';
 import { aGroup, aSnapshot, rangesOf } from '../../helpers/fake-volumes.ts';
 
-const here = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
+const thisNode = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
 const elsewhere = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
 const { id } = aSnapshot.record;
 
@@ -33,7 +33,7 @@ test('a snapshot is answered as it stands in its record', async (t) => {
     creation_time: { seconds: 1_700_000_000n, nanos: 123_000_000 },
     ready_to_use: true,
     group_snapshot_id: '',
-    accessible_topology: [here],
+    accessible_topology: [thisNode],
   });
   t.deepEqual(calls.at(-1)?.input, {
     name: 'snap-1',
@@ -46,7 +46,7 @@ test('a snapshot is answered as it stands in its record', async (t) => {
 test('every answer about a snapshot says where it can be restored, whatever places the request named', async (t) => {
   const { controller, group } = await serveMetadata(t);
   const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd' };
-  const topologyFor = async (requisite: readonly (typeof here)[]) => {
+  const topologyFor = async (requisite: readonly (typeof thisNode)[]) => {
     const accessibility_requirements = { requisite, preferred: [] };
     const { snapshot } = await controller.CreateSnapshot({
       ...request,
@@ -54,21 +54,21 @@ test('every answer about a snapshot says where it can be restored, whatever plac
     });
     return snapshot?.accessible_topology;
   };
-  t.deepEqual(await topologyFor([here]), [here]);
-  t.deepEqual(await topologyFor([elsewhere, here]), [here]);
-  t.deepEqual(await topologyFor([]), [here]);
+  t.deepEqual(await topologyFor([thisNode]), [thisNode]);
+  t.deepEqual(await topologyFor([elsewhere, thisNode]), [thisNode]);
+  t.deepEqual(await topologyFor([]), [thisNode]);
   t.is(await codeOf(topologyFor([elsewhere])), 'RESOURCE_EXHAUSTED');
   const { snapshot } = await controller.GetSnapshot({ snapshot_id: id });
-  t.deepEqual(snapshot?.accessible_topology, [here]);
+  t.deepEqual(snapshot?.accessible_topology, [thisNode]);
   const { entries } = await controller.ListSnapshots({});
-  t.deepEqual(entries[0]?.snapshot?.accessible_topology, [here]);
+  t.deepEqual(entries[0]?.snapshot?.accessible_topology, [thisNode]);
   const { group_snapshot: made } = await group.CreateVolumeGroupSnapshot({
     name: 'group-1',
     source_volume_ids: ['pvc-1.0123abcd'],
   });
   const { group_snapshot: found } = await group.GetVolumeGroupSnapshot({ group_snapshot_id: 'g' });
   for (const member of [made?.snapshots[0], found?.snapshots[0]]) {
-    t.deepEqual(member?.accessible_topology, [here]);
+    t.deepEqual(member?.accessible_topology, [thisNode]);
   }
 });
 

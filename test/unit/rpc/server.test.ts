@@ -9,8 +9,7 @@ import test from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { serveCsi } from '../../../src/rpc/server.ts';
-import { nodeTopology } from '../../../src/rpc/topology.ts';
-import { codeOf, frontSettings, memoryLog, serveFake } from '../../helpers/csi-server.ts';
+import { codeOf, csiContext, memoryLog, serveFake } from '../../helpers/csi-server.ts';
 import { fakeVolumes } from '../../helpers/fake-volumes.ts';
 import { until } from '../../helpers/until.ts';
 
@@ -115,7 +114,7 @@ test('a stale socket is replaced, a living one and a file are not', async (t) =>
   const serve = async (endpoint: string) =>
     serveCsi({
       endpoint,
-      front: { settings: frontSettings, volumes, here: nodeTopology('loopcsi.io', 'node-a') },
+      context: csiContext(volumes),
       log,
       callEnded: () => undefined,
     });

@@ -6,20 +6,20 @@ import test, { type ExecutionContext } from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import { VolumeError } from '../../../src/errors.ts';
-import { Admission } from '../../../src/rpc/call.ts';
+import { limitCalls } from '../../../src/rpc/call.ts';
 import { handlersOf, type Implementation } from '../../../src/rpc/handlers.ts';
 import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
 
 type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;
-const calls = new Map([['GetMetadataAllocated', { weight: 'read', offered: true } as const]]);
+const calls = new Map([['GetMetadataAllocated', { logClass: 'read', offered: true } as const]]);
 
 /** The streams of csi.v1.SnapshotMetadata with methods of the test's own. */
 async function serveStream(t: ExecutionContext, implementation: Metadata, limit = 10) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-stream-'));
   const address = `unix://${join(directory, 's.sock')}`;
   const { log } = memoryLog();
-  const edge = { log, callEnded: () => undefined, admission: new Admission(limit) };
-  const handlers = handlersOf('csi.v1.SnapshotMetadata', implementation, edge, {
+  const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit) };
+  const handlers = handlersOf('csi.v1.SnapshotMetadata', implementation, hooks, {
     calls,
     limited: true,
   });

@@ -3,19 +3,19 @@ import test from 'ava';
 import { serviceType } from '../../../src/csi/codec.ts';
 import { type Reason, reasons, VolumeError } from '../../../src/errors.ts';
 import {
+  advertised,
   type CsiServiceName,
-  callsOf,
   controllerCapabilities,
   type Features,
   nodeCapabilities,
-  offers,
+  offeredCalls,
 } from '../../../src/rpc/advertised.ts';
 import { toStatus } from '../../../src/rpc/status.ts';
-import { isHere, nodeTopology, requireReachable } from '../../../src/rpc/topology.ts';
+import { includesNode, requireReachable, topologyOfNode } from '../../../src/rpc/topology.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';
 
 const features: Features = { expansion: 'both', withoutStaging: false };
-const services = Object.keys(offers) as readonly CsiServiceName[];
+const services = Object.keys(advertised) as readonly CsiServiceName[];
 
 const codes: Readonly<Record<Reason, status>> = {
   invalid: 3,
@@ -50,7 +50,7 @@ test('status: long words are cut, whatever else is thrown tells nothing', (t) =>
 
 for (const service of services) {
   test(`capabilities: each call of ${service} stands in the table once`, (t) => {
-    const listed = offers[service].flatMap(({ calls }) => Object.keys(calls)).sort();
+    const listed = advertised[service].flatMap(({ calls }) => Object.keys(calls)).sort();
     const known = serviceType(service)
       .methodsArray.map(({ name }) => name)
       .sort();
@@ -70,7 +70,7 @@ test('capabilities: each of the interface stands in the table, none twice', (t) 
   for (const [service, name] of enums) {
     const { values } = serviceType(service).root.lookupEnum(`csi.v1.${name}`);
     const known = Object.keys(values).filter((value) => value !== 'UNKNOWN');
-    const rows: readonly { readonly capability?: string }[] = offers[service];
+    const rows: readonly { readonly capability?: string }[] = advertised[service];
     const listed = rows.flatMap(({ capability }) => (capability === undefined ? [] : [capability]));
     t.is(new Set(listed).size, listed.length);
     t.deepEqual(
@@ -88,7 +88,7 @@ test('capabilities: what is not offered is UNIMPLEMENTED, and nothing is UNKNOWN
     'csi.v1.Node': node,
   };
   for (const [service, client] of Object.entries(clients)) {
-    const calls = callsOf(service as CsiServiceName, features);
+    const calls = offeredCalls(service as CsiServiceName, features);
     for (const [rpc, { offered }] of calls) {
       const method: unknown = Reflect.get(client, rpc);
       if (typeof method !== 'function') throw new Error(`no ${rpc}`);
@@ -129,40 +129,42 @@ const nodeIds = [
 for (const { nodeId, value } of nodeIds) {
   const shown = `${nodeId.slice(0, 20)}' of ${nodeId.length}`;
   test(`topology: the value for '${shown} is a label's`, (t) => {
-    const here = nodeTopology('loopcsi.io', nodeId);
-    t.regex(here.value, value);
-    t.regex(here.value, /^[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/);
-    t.is(here.key, 'topology.loopcsi.io/node');
+    const thisNode = topologyOfNode('loopcsi.io', nodeId);
+    t.regex(thisNode.value, value);
+    t.regex(thisNode.value, /^[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/);
+    t.is(thisNode.key, 'topology.loopcsi.io/node');
   });
 }
 
 test('topology: two long names that begin alike differ', (t) => {
   const long = 'n'.repeat(200);
-  t.not(nodeTopology('d.io', `${long}a`).value, nodeTopology('d.io', `${long}b`).value);
+  t.not(topologyOfNode('d.io', `${long}a`).value, topologyOfNode('d.io', `${long}b`).value);
 });
 
 test("topology: the key's prefix keeps to 63 characters", (t) => {
   const driver = `${'d'.repeat(60)}.io`;
-  t.is(nodeTopology(driver, 'n').key, `${driver}/node`);
+  t.is(topologyOfNode(driver, 'n').key, `${driver}/node`);
 });
 
 test('topology: keys without regard to case, values exactly, unknown keys never', (t) => {
-  const here = nodeTopology('loopcsi.io', 'node-a');
-  t.true(isHere({ segments: { 'Topology.LoopCSI.io/Node': 'node-a' } }, here));
-  t.false(isHere({ segments: { 'topology.loopcsi.io/node': 'Node-A' } }, here));
-  t.false(isHere({ segments: { 'topology.loopcsi.io/node': 'node-a', zone: 'a' } }, here));
-  t.true(isHere({ segments: {} }, here));
+  const thisNode = topologyOfNode('loopcsi.io', 'node-a');
+  t.true(includesNode({ segments: { 'Topology.LoopCSI.io/Node': 'node-a' } }, thisNode));
+  t.false(includesNode({ segments: { 'topology.loopcsi.io/node': 'Node-A' } }, thisNode));
+  t.false(
+    includesNode({ segments: { 'topology.loopcsi.io/node': 'node-a', zone: 'a' } }, thisNode),
+  );
+  t.true(includesNode({ segments: {} }, thisNode));
 });
 
 test('topology: a preference alone excludes nothing', (t) => {
-  const here = nodeTopology('loopcsi.io', 'node-a');
-  const there = { segments: { [here.key]: 'node-b' } };
+  const thisNode = topologyOfNode('loopcsi.io', 'node-a');
+  const there = { segments: { [thisNode.key]: 'node-b' } };
   t.notThrows(() => {
-    requireReachable({ requisite: [], preferred: [there] }, here);
+    requireReachable({ requisite: [], preferred: [there] }, thisNode);
   });
   t.throws(
     () => {
-      requireReachable({ requisite: [there], preferred: [] }, here);
+      requireReachable({ requisite: [there], preferred: [] }, thisNode);
     },
     { instanceOf: VolumeError },
   );

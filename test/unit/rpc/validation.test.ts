@@ -33,7 +33,7 @@ const withFsType = (fsType: string, flags: readonly string[] = []): VolumeCapabi
 
 type Create = Partially<CreateVolumeRequest>;
 const create: Create = { name: 'pvc-1', volume_capabilities: [mount] };
-const here = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
+const thisNode = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
 const there = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
 
 const creations: readonly { name: string; request: Create; code: string; says?: RegExp }[] = [
@@ -102,7 +102,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     name: 'many writers on many nodes',
     request: { ...create, volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] },
     code: 'INVALID_ARGUMENT',
-    says: /lives on one/,
+    says: /needs a volume on several nodes/,
   },
   {
     name: 'one writer on many nodes',
@@ -246,7 +246,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     name: 'this node among others',
     request: {
       ...create,
-      accessibility_requirements: { requisite: [there, here], preferred: [there] },
+      accessibility_requirements: { requisite: [there, thisNode], preferred: [there] },
     },
     code: 'OK',
   },
@@ -261,7 +261,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     request: {
       ...create,
       accessibility_requirements: {
-        requisite: [{ segments: { ...here.segments, 'topology.kubernetes.io/zone': 'a' } }],
+        requisite: [{ segments: { ...thisNode.segments, 'topology.kubernetes.io/zone': 'a' } }],
       },
     },
     code: 'RESOURCE_EXHAUSTED',
