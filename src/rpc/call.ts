@@ -135,7 +135,7 @@ export function unary<Q, S>(
   hooks: ServerHooks,
   handle: (request: Q, call: Call) => Promise<S>,
 ): handleUnaryCall<Q, S> {
-  return (call, callback) => {
+  return (call, answer) => {
     const running = new RunningCall(method, hooks, call.request);
     call.on('cancelled', () => {
       running.cancel();
@@ -152,10 +152,10 @@ export function unary<Q, S>(
     work().then(
       (response) => {
         running.succeed(response);
-        callback(null, response);
+        answer(null, response);
       },
       (error: unknown) => {
-        callback(running.fail(error));
+        answer(running.fail(error));
       },
     );
   };
