@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFiles } from '../../src/host/files/files.ts';
-import { fsCall, openFlags, withOpen, withPlace } from '../../src/host/kernel/descriptor.ts';
+import { fsCall, openFlags, withOpen, withDescriptor } from '../../src/host/kernel/descriptor.ts';
 import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**
@@ -21,8 +21,8 @@ async function countDescriptors(): Promise<number> {
 /** Each leaves a descriptor that a stuck call uses. */
 const kinds: Readonly<Record<string, (hang: () => Promise<void>) => Promise<unknown>>> = {
   file: (hang) => withOpen(join(directory, 'file'), openFlags.create, hang),
-  place: (hang) => withPlace(directory, openFlags.directoryPlace, hang),
-  directory: (hang) => withPlace(directory, openFlags.directory, hang),
+  place: (hang) => withDescriptor(directory, openFlags.directoryPath, hang),
+  directory: (hang) => withDescriptor(directory, openFlags.directory, hang),
   lock: async (hang) => {
     const lock = await files.lock(join(directory, 'lock'));
     try {

@@ -17,7 +17,7 @@ import {
   openFlags,
   openHandle,
   syncPaths,
-  withKnownPlace,
+  withCachedPath,
   withOpen,
 } from '../kernel/descriptor.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
@@ -105,7 +105,7 @@ async function releaseUnwritten(path: string): Promise<void> {
 }
 
 async function realDirectory(path: string): Promise<string> {
-  const known = withKnownPlace(path, openFlags.followedPlace, (fd) =>
+  const known = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );
   // Of a directory that was removed or lies outside our root the kernel writes words, not a path.

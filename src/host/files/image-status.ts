@@ -1,8 +1,8 @@
 import { stat, statfs } from 'node:fs/promises';
 import type { ImageStatus } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import { deviceOf, fsCall, majorMinorOf, openFlags, withKnownPlace } from '../kernel/descriptor.ts';
-import { mountIdIn, statKnown } from '../kernel/statx.ts';
+import { deviceOf, fsCall, majorMinorOf, openFlags, withCachedPath } from '../kernel/descriptor.ts';
+import { mountIdIn, statCached } from '../kernel/statx.ts';
 
 /** st_blocks counts these, whatever the filesystem's block size. */
 export const statBlockBytes = 512n;
@@ -20,8 +20,8 @@ interface Known extends ImageStatus {
 }
 
 function lookKnown(path: string): Known | undefined {
-  return withKnownPlace(path, openFlags.anyPlace, (fd) => {
-    const status = statKnown(fd, path);
+  return withCachedPath(path, openFlags.pathFollowed, (fd) => {
+    const status = statCached(fd, path);
     const image = statusFrom(status);
     return { ...image, mount: mountOf(image.device, mountIdIn(status)) };
   });

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { hasErrno, KernelError } from '../errors.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { descriptorPath, fsCall, kernelErrorOf, openFlags } from '../kernel/descriptor.ts';
-import { statKnown } from '../kernel/statx.ts';
+import { statCached } from '../kernel/statx.ts';
 
 /** Freeing the blocks of a large image that stands in it can take a while. */
 const removeBoundMs = 10 * 60_000;
@@ -48,7 +48,7 @@ async function remove(
 }
 
 async function empty(path: string, named: string): Promise<void> {
-  const fd = await openPlace(path, openFlags.directoryPlace);
+  const fd = await openPlace(path, openFlags.directoryPath);
   try {
     requireNoMount(fd, named);
     const place = descriptorPath(fd);
@@ -63,7 +63,7 @@ async function empty(path: string, named: string): Promise<void> {
 
 /** KernelError EBUSY when a mount begins at what `fd` has open. */
 export function requireNoMount(fd: number, named: string): void {
-  if (!isMountRoot(statKnown(fd, named))) return;
+  if (!isMountRoot(statCached(fd, named))) return;
   throw new KernelError('remove', 'EBUSY', `${named} (something is mounted there)`);
 }
 

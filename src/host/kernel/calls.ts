@@ -46,7 +46,7 @@ export async function openat2(
   path: string,
   options: { flags: number; resolve: number; late: (fd: number) => void },
 ): Promise<number> {
-  const known = openKnown(dirfd, path, options);
+  const known = openCached(dirfd, path, options);
   if (known !== undefined) return known;
   const how = openHow(options);
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
@@ -56,18 +56,18 @@ export async function openat2(
 /** What the kernel answers also from names that it remembers not to exist, or not to be what was asked for. */
 const certain: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
 /** Not before Linux 5.12, nor where openat2 is filtered. */
-let knowsCached = true;
+let supportsCached = true;
 
 /**
  * The same at once (RESOLVE_CACHED, O_PATH): only by names in the kernel's memory, so that no disk is waited for. undefined
  * when one is not there, and for every failure that a second look might explain better.
  */
-export function openKnown(
+export function openCached(
   dirfd: number,
   path: string,
   options: { flags: number; resolve?: number },
 ): number | undefined {
-  if (!knowsCached) return undefined;
+  if (!supportsCached) return undefined;
   const resolve = (options.resolve ?? 0) | constants.RESOLVE_CACHED;
   const how = openHow({ flags: options.flags | constants.O_PATH, resolve });
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
@@ -75,7 +75,7 @@ export function openKnown(
     return callNow({ name: 'open', subject: path }, libc().openat2, args);
   } catch (error) {
     if (hasErrno(error, ...certain)) throw error;
-    if (hasErrno(error, 'EINVAL', 'ENOSYS', 'EPERM')) knowsCached = false;
+    if (hasErrno(error, 'EINVAL', 'ENOSYS', 'EPERM')) supportsCached = false;
     return undefined;
   }
 }

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { KernelError, StuckError } from '../errors.ts';
 import { constants } from './abi.ts';
-import { openKnown } from './calls.ts';
+import { openCached } from './calls.ts';
 import { type GateOptions, gate } from './gate.ts';
 
 /** Files and directories by descriptor: opened close-on-exec, always closed, every step through the gate. */
@@ -113,9 +113,9 @@ export async function closeLater(
  * made with it run. What was opened for reading can be the last use of a filesystem that was unmounted lazily, which is then
  * written back; and while a call that uses the descriptor is stuck, its number must stay taken. Both are closed through the gate.
  */
-export async function withNumber<T>(
+export async function closingAfter<T>(
   fd: number,
-  { isPlace }: { readonly isPlace: boolean },
+  { isPathOnly }: { readonly isPathOnly: boolean },
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
   let isStuck = false;
@@ -125,24 +125,24 @@ export async function withNumber<T>(
     isStuck = error instanceof StuckError;
     throw error;
   } finally {
-    if (isPlace && !isStuck) closeSync(fd);
+    if (isPathOnly && !isStuck) closeSync(fd);
     else await closeLater(fd);
   }
 }
 
 /** Opens a place or a directory by its number, and closes it whatever happens. */
-export async function withPlace<T>(
+export async function withDescriptor<T>(
   path: string,
   flags: number,
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
-  const isPlace = (flags & O_PATH) !== 0;
+  const isPathOnly = (flags & O_PATH) !== 0;
   const fd =
-    (isPlace ? openKnown(constants.AT_FDCWD, path, { flags }) : undefined) ??
+    (isPathOnly ? openCached(constants.AT_FDCWD, path, { flags }) : undefined) ??
     (await fsCall('open', path, () => openPlace(path, flags), {
       late: (opened) => void closeLater(opened),
     }));
-  return withNumber(fd, { isPlace }, work);
+  return closingAfter(fd, { isPathOnly }, work);
 }
 
 /** Writing back what a large image has in memory can take minutes. */
@@ -202,12 +202,12 @@ async function syncPath(path: string): Promise<void> {
 }
 
 /** Gives `work` the place at once, when all its names are in the kernel's memory; undefined otherwise. */
-export function withKnownPlace<T>(
+export function withCachedPath<T>(
   path: string,
   flags: number,
   work: (fd: number) => T,
 ): T | undefined {
-  const fd = openKnown(constants.AT_FDCWD, path, { flags });
+  const fd = openCached(constants.AT_FDCWD, path, { flags });
   if (fd === undefined) return undefined;
   try {
     return work(fd);

@@ -11,7 +11,7 @@ const callNumber = callNumbers.statx[arch === 'x64' ? 'x64' : 'other'];
  * statx(2) of an open file as the kernel remembers it: asked for no field of the file, and not to ask (AT_STATX_DONT_SYNC), it
  * tells what it has and sends no request, not even to a FUSE server of whose answers it knows that they are old.
  */
-export function statKnown(fd: number, subject: string): Buffer {
+export function statCached(fd: number, subject: string): Buffer {
   return statx(fd, '', subject);
 }
 
@@ -34,7 +34,7 @@ export async function statPath(path: string): Promise<Buffer> {
 }
 
 /** Inode number of a file of procfs or sysfs, whose names are in memory; undefined when it is not there. */
-export function inodeKnown(path: string): bigint | undefined {
+export function cachedInodeOf(path: string): bigint | undefined {
   try {
     return statx(constants.AT_FDCWD, path, path).readBigUInt64LE(layouts.statx.fields.stx_ino);
   } catch (error) {

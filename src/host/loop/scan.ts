@@ -6,7 +6,7 @@ import type { FileIdentity, LoopDevice } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import { ownedBy } from '../kernel/gate.ts';
-import { inodeKnown } from '../kernel/statx.ts';
+import { cachedInodeOf } from '../kernel/statx.ts';
 import { readStatusAt } from './status.ts';
 
 /** How long one device may take to answer before a list goes on without it. */
@@ -230,7 +230,7 @@ function presentState(device: LoopDevice): LoopDevice | undefined {
 
 /** Tells this attachment of the device from its earlier and later ones; undefined when it is not attached. */
 export function incarnationOf(number: number): bigint | undefined {
-  return inodeKnown(sysfsPath(number, 'loop'));
+  return cachedInodeOf(sysfsPath(number, 'loop'));
 }
 
 /** Whether both are the same file. */

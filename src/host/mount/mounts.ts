@@ -17,9 +17,9 @@ import {
   closeLater,
   descriptorPath,
   openFlags,
-  withNumber,
+  closingAfter,
   withOpen,
-  withPlace,
+  withDescriptor,
 } from '../kernel/descriptor.ts';
 import { mountDetached } from '../kernel/detached.ts';
 import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
@@ -44,7 +44,7 @@ export function makeMounts(): Mounts {
     unmount,
     makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
     removeTarget: (target, options = {}) => removeTarget(target, options),
-    syncFilesystem: (target) => withPlace(target, openFlags.directory, (fd) => syncfs(fd, target)),
+    syncFilesystem: (target) => withDescriptor(target, openFlags.directory, (fd) => syncfs(fd, target)),
     trim,
     thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
     thawUnseen,
@@ -104,7 +104,7 @@ async function bind(
   const subject = `${source} on ${target}`;
   const tree = await openTreeClone(source, closeSync);
   // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
-  await withNumber(tree, { isPlace: true }, async () => {
+  await closingAfter(tree, { isPathOnly: true }, async () => {
     await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
     // The source is a mount of a volume, so the kernel has the inode of its root in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
@@ -144,7 +144,7 @@ async function thawLastMount(found: Mount, path: string): Promise<void> {
   const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
   if (!isLoop) return;
   try {
-    await withPlace(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
+    await withDescriptor(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
   } catch (error) {
     // ENOTDIR: a bind mount of a single file of the volume, made by another process. EIO and EUCLEAN: a filesystem that was shut
     // down after an error; nothing on it can be opened, and it must still be unmounted.
@@ -167,7 +167,7 @@ async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> 
   const detached = await joinDetached(device, fsType);
   try {
     // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.
-    return await withOpen(descriptorPath(detached), openFlags.directoryThere, ({ fd }) =>
+    return await withOpen(descriptorPath(detached), openFlags.directoryFollowed, ({ fd }) =>
       thawDescriptor(fd, device.path),
     );
   } finally {

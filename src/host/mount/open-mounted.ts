@@ -9,7 +9,7 @@ import {
   majorMinorOf,
   openFlags,
   openHandle,
-  withNumber,
+  closingAfter,
   withOpen,
 } from '../kernel/descriptor.ts';
 import { readMounts } from './mountinfo.ts';
@@ -37,8 +37,8 @@ export async function withMounted<T>(
 export function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
   return withMounted(target, device, async ({ fd }) => {
     const tree = await openTreeClone(descriptorPath(fd), closeSync);
-    return withNumber(tree, { isPlace: true }, () =>
-      openHandle(descriptorPath(tree), openFlags.directoryThere),
+    return closingAfter(tree, { isPathOnly: true }, () =>
+      openHandle(descriptorPath(tree), openFlags.directoryFollowed),
     );
   });
 }

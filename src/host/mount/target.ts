@@ -12,8 +12,8 @@ import {
   fsCall,
   openFlags,
   openHandle,
-  withNumber,
-  withPlace,
+  closingAfter,
+  withDescriptor,
 } from '../kernel/descriptor.ts';
 
 /**
@@ -38,14 +38,14 @@ export async function openBeneath<T>(
   if (below === '..' || below.startsWith('../')) {
     throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
   }
-  return withPlace(root, openFlags.followedPlace, async (rootFd) => {
+  return withDescriptor(root, openFlags.directoryPathFollowed, async (rootFd) => {
     const fd = await openat2(rootFd, below === '' ? '.' : below, {
       // Without O_NOFOLLOW: that would open a symlink in the last component instead of refusing it.
       flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
     });
-    return withNumber(fd, { isPlace: true }, work);
+    return closingAfter(fd, { isPathOnly: true }, work);
   });
 }
 
@@ -69,13 +69,13 @@ export function withTarget<T>(
     return work(fd);
   };
   if (root !== undefined) return openBeneath(root, target, use);
-  return withPlace(target, openFlags.place, use);
+  return withDescriptor(target, openFlags.path, use);
 }
 
 async function withDirectory<T>(target: string, work: (fd: number) => Promise<T>): Promise<T> {
   let isOpen = false;
   try {
-    return await withPlace(target, openFlags.directoryPlace, (fd) => {
+    return await withDescriptor(target, openFlags.directoryPath, (fd) => {
       isOpen = true;
       return work(fd);
     });
@@ -96,7 +96,7 @@ export function withParent<T>(
   const name = basename(target);
   const use = (fd: number) => work(`${descriptorPath(fd)}/${name}`);
   if (options.root !== undefined) return openBeneath(options.root, dirname(target), use);
-  return withPlace(dirname(target), openFlags.followedPlace, use);
+  return withDescriptor(dirname(target), openFlags.directoryPathFollowed, use);
 }
 
 /** Makes the last component of `target`, a directory (0750) or an empty file (0640), unless it is there already. */

@@ -196,7 +196,7 @@ export const freezes: Kind = {
     {
       name: 'a freeze keeps its mount busy',
       file: 'host/mount/open-mounted.ts',
-      text: 'openHandle(descriptorPath(tree), openFlags.directoryThere),',
+      text: 'openHandle(descriptorPath(tree), openFlags.directoryFollowed),',
       by: 'openHandle(target, openFlags.directory),',
       red: ['integration/host/freeze/freezer'],
     },

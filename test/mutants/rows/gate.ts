@@ -55,8 +55,8 @@ export const gate: Kind = {
     {
       name: 'a place that a stuck call uses is closed under it',
       file: 'host/kernel/descriptor.ts',
-      text: 'if (isPlace && !isStuck) closeSync(fd);',
-      by: 'if (isPlace) closeSync(fd);',
+      text: 'if (isPathOnly && !isStuck) closeSync(fd);',
+      by: 'if (isPathOnly) closeSync(fd);',
       red: ['host/kernel/hung-calls'],
     },
     {

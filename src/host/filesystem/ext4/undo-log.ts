@@ -5,7 +5,7 @@ import { capacity } from '../../files/files.ts';
 import { paths } from '../../files/paths.ts';
 import { constants } from '../../kernel/abi.ts';
 import { ioctlOn } from '../../kernel/calls.ts';
-import { fsCall, openFlags, syncPaths, withOpen, withPlace } from '../../kernel/descriptor.ts';
+import { fsCall, openFlags, syncPaths, withOpen, withDescriptor } from '../../kernel/descriptor.ts';
 import { lockImage } from '../../programs/image-lock.ts';
 import { forEachUndoRecord } from './undo-records.ts';
 
@@ -99,7 +99,7 @@ export class UndoLog {
 }
 
 async function setSynchronous(directory: string): Promise<void> {
-  await withPlace(directory, openFlags.directory, async (fd) => {
+  await withDescriptor(directory, openFlags.directory, async (fd) => {
     const flags = Buffer.alloc(8);
     try {
       await ioctlOn(fd, 'FS_IOC_GETFLAGS', flags, { subject: directory });

@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { openFlags, withKnownPlace } from '../../../../src/host/kernel/descriptor.ts';
-import { mountIdIn, statKnown } from '../../../../src/host/kernel/statx.ts';
+import { openFlags, withCachedPath } from '../../../../src/host/kernel/descriptor.ts';
+import { mountIdIn, statCached } from '../../../../src/host/kernel/statx.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { onScratch } from '../../../helpers/root-scratch.ts';
 
@@ -19,7 +19,7 @@ onNode('the id that a mount is known by does not come back with its device numbe
         const { device, sizeBytes } = await files.imageStatus(path);
         t.is(sizeBytes, BigInt(round + 1));
         t.is((await files.imageStatus(path)).sizeBytes, BigInt(round + 1));
-        const id = withKnownPlace(path, openFlags.anyPlace, (fd) => mountIdIn(statKnown(fd, path)));
+        const id = withCachedPath(path, openFlags.pathFollowed, (fd) => mountIdIn(statCached(fd, path)));
         seen.push({ device, id });
       } finally {
         await execa('umount', [target]);
