@@ -1,4 +1,4 @@
-import { close as closeNumber, open as openNumber } from 'node:fs';
+import { close as closeCallback, open as openCallback } from 'node:fs';
 import { readdir, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -10,8 +10,8 @@ import { statCached } from '../kernel/statx.ts';
 /** Freeing the blocks of a large image that stands in it can take a while. */
 const removeBoundMs = 10 * 60_000;
 
-const openPlace = promisify(openNumber);
-const closePlace = promisify(closeNumber);
+const openDescriptor = promisify(openCallback);
+const closeDescriptor = promisify(closeCallback);
 
 /**
  * Removes a file, or a directory with everything in it; absent is fine. Neither follows a symlink nor enters a mount: each
@@ -48,7 +48,7 @@ async function remove(
 }
 
 async function empty(path: string, named: string): Promise<void> {
-  const fd = await openPlace(path, openFlags.directoryPath);
+  const fd = await openDescriptor(path, openFlags.directoryPath);
   try {
     requireNoMount(fd, named);
     const place = descriptorPath(fd);
@@ -57,7 +57,7 @@ async function empty(path: string, named: string): Promise<void> {
       await remove(join(place, entry.name), join(named, entry.name), kind);
     }
   } finally {
-    await closePlace(fd);
+    await closeDescriptor(fd);
   }
 }
 

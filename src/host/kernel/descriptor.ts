@@ -1,4 +1,4 @@
-import { close, closeSync, constants as fsConstants, open as openNumber } from 'node:fs';
+import { close, closeSync, constants as fsConstants, open as openCallback } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { KernelError, StuckError } from '../errors.ts';
@@ -21,15 +21,15 @@ export const openFlags = {
   exclusive: O_RDONLY | O_EXCL | O_CLOEXEC,
   directory: O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
   /** The same where a descriptor's path leads to: those are symlinks by their form. */
-  directoryThere: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+  directoryFollowed: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
   /** A directory as a place only: nothing is read, a symlink is refused with ENOTDIR. */
-  directoryPlace: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+  directoryPath: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
   /** The same, but a symlink in the last component is followed. */
-  followedPlace: O_PATH | O_DIRECTORY | O_CLOEXEC,
+  directoryPathFollowed: O_PATH | O_DIRECTORY | O_CLOEXEC,
   /** Anything as a place, a symlink followed. */
-  anyPlace: O_PATH | O_CLOEXEC,
+  pathFollowed: O_PATH | O_CLOEXEC,
   /** Anything as a place, a symlink itself included. */
-  place: O_PATH | O_NOFOLLOW | O_CLOEXEC,
+  path: O_PATH | O_NOFOLLOW | O_CLOEXEC,
 } as const;
 
 /** A call of node:fs that may block, through the gate; its failure is a KernelError. */
@@ -96,16 +96,16 @@ export async function closeQuietly(handle: FileHandle, path: string): Promise<vo
   await closeHandle(handle, path).catch(() => undefined);
 }
 
-const openPlace = promisify(openNumber);
+const openDescriptor = promisify(openCallback);
 
-const closeNumber = promisify(close);
+const closeDescriptor = promisify(close);
 
 /** Closes a descriptor through the gate. Nothing can be done about a failure: it is gone all the same. */
 export async function closeLater(
   fd: number,
   options?: { readonly boundMs?: number },
 ): Promise<void> {
-  await gate.finish('close', () => closeNumber(fd), options).catch(() => undefined);
+  await gate.finish('close', () => closeDescriptor(fd), options).catch(() => undefined);
 }
 
 /**
@@ -139,7 +139,7 @@ export async function withDescriptor<T>(
   const isPathOnly = (flags & O_PATH) !== 0;
   const fd =
     (isPathOnly ? openCached(constants.AT_FDCWD, path, { flags }) : undefined) ??
-    (await fsCall('open', path, () => openPlace(path, flags), {
+    (await fsCall('open', path, () => openDescriptor(path, flags), {
       late: (opened) => void closeLater(opened),
     }));
   return closingAfter(fd, { isPathOnly }, work);
