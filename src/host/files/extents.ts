@@ -34,13 +34,13 @@ async function* map(path: string, options?: { from?: bigint }): AsyncIterable<re
   }
 }
 
-/** FS_IOC_FIEMAP with SYNC; with `room` 0 the kernel only counts. */
+/** FS_IOC_FIEMAP with SYNC; with `extentCount` 0 the kernel only counts. */
 async function fiemap(
   fd: number,
   path: string,
   buffer: Buffer,
   start: bigint,
-  room: number,
+  extentCount: number,
 ): Promise<void> {
   const at = layouts.fiemap.fields;
   buffer.fill(0, 0, layouts.fiemap.size);
@@ -48,7 +48,7 @@ async function fiemap(
   buffer.writeBigUInt64LE(wholeFile - start, at.fm_length);
   // Without SYNC a fresh write shows no address, and a rewrite of shared blocks still the old, shared one.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
-  buffer.writeUInt32LE(room, at.fm_extent_count);
+  buffer.writeUInt32LE(extentCount, at.fm_extent_count);
   await ioctlOn(fd, 'FS_IOC_FIEMAP', buffer, { subject: path, boundMs: mapBoundMs });
 }
 

@@ -82,7 +82,7 @@ async function growImage(
   await withOpen(path, openFlags.readWrite, async (handle) => {
     const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
     const wanted = options.sizeBytes > size ? options.sizeBytes : size;
-    if (options.allocate) await allocateBehind(handle, path, { size, wanted });
+    if (options.allocate) await allocateUpTo(handle, path, { size, wanted });
     if (wanted > size) await resize(handle, path, wanted);
     await fsync(handle, path);
   });
@@ -105,12 +105,12 @@ async function releaseUnwritten(path: string): Promise<void> {
 }
 
 async function realDirectory(path: string): Promise<string> {
-  const known = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
+  const cached = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );
   // Of a directory that was removed or lies outside our root the kernel writes words, not a path.
-  const isPath = known?.startsWith('/') === true && !known.endsWith(' (deleted)');
-  return isPath ? known : fsCall('realpath', path, () => realpath(path));
+  const isPath = cached?.startsWith('/') === true && !cached.endsWith(' (deleted)');
+  return isPath ? cached : fsCall('realpath', path, () => realpath(path));
 }
 
 async function lock(path: string): Promise<{ release(): Promise<void> }> {
@@ -144,7 +144,7 @@ async function removeInSlices(
     await requireNoProgram(path);
     const { sizeBytes, allocatedBytes } = await imageStatus(path);
     // What has few blocks is freed in one go, however large it says it is.
-    if (allocatedBytes > options.sliceBytes) await cutInSlices(path, sizeBytes, options);
+    if (allocatedBytes > options.sliceBytes) await truncateInSlices(path, sizeBytes, options);
     options.signal.throwIfAborted();
     await fsCall('unlink', path, () => unlink(path), { boundMs: truncateBoundMs });
   } catch (error) {
@@ -152,7 +152,7 @@ async function removeInSlices(
   }
 }
 
-async function cutInSlices(
+async function truncateInSlices(
   path: string,
   sizeBytes: bigint,
   options: { sliceBytes: bigint; signal: AbortSignal },
@@ -232,17 +232,17 @@ async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Prom
 
 /**
  * Allocates up to `wanted` without growing the file yet: ext4 allocates and grows as far as it gets before it says that there
- * is no room. What it took behind the end is given back then, so that the image is as it was.
+ * is no extentCount. What it took behind the end is given back then, so that the image is as it was.
  */
-async function allocateBehind(
+async function allocateUpTo(
   handle: FileHandle,
   path: string,
   { size, wanted }: { size: bigint; wanted: bigint },
 ): Promise<void> {
   const mode = constants.FALLOC_FL_KEEP_SIZE;
   try {
-    await requireRoom(handle, path, wanted);
-    // Hole by hole: XFS asks for as much room as the range is long, also where it is allocated already.
+    await requireFreeSpace(handle, path, wanted);
+    // Hole by hole: XFS asks for as much extentCount as the range is long, also where it is allocated already.
     for (const hole of await holesOf(path, wanted)) {
       await fallocate(handle.fd, { mode, ...hole }, path);
     }
@@ -279,12 +279,12 @@ async function holesOf(
 
 /** fallocate(2) of a new file. */
 async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
-  await requireRoom(handle, path, sizeBytes);
+  await requireFreeSpace(handle, path, sizeBytes);
   await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
 }
 
 /** A filesystem that finds out on the way has taken all there was from everybody until it gives up. */
-async function requireRoom(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+async function requireFreeSpace(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
   const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
   const missing = sizeBytes - blocks * statBlockBytes;
   if (missing > (await capacity(path)).freeBytes)

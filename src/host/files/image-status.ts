@@ -8,18 +8,18 @@ import { mountIdIn, statCached } from '../kernel/statx.ts';
 export const statBlockBytes = 512n;
 
 /** Magic numbers (statfs(2)) of filesystems whose kernel code itself holds size and blocks of an open file: ext4, XFS, btrfs, f2fs, tmpfs. */
-const ownTypes: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994];
+const authoritativeTypes: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994];
 
 /** Whether a mount is of one of these, as it was learnt by asking it. */
-const isOwn = new Map<string, boolean>();
+const isAuthoritative = new Map<string, boolean>();
 /** Mounts come and go; those of the pools are a few. */
 const maxMounts = 256;
 
-interface Known extends ImageStatus {
+interface CachedStatus extends ImageStatus {
   readonly mount: string | undefined;
 }
 
-function lookKnown(path: string): Known | undefined {
+function readCached(path: string): CachedStatus | undefined {
   return withCachedPath(path, openFlags.pathFollowed, (fd) => {
     const status = statCached(fd, path);
     const image = statusFrom(status);
@@ -42,18 +42,18 @@ function mountOf(device: bigint, id: bigint | undefined): string | undefined {
  * it remembers what was, and the file is asked. KernelError ENOENT.
  */
 export async function imageStatus(path: string): Promise<ImageStatus> {
-  const known = lookKnown(path);
-  const mount = known?.mount;
-  if (known !== undefined && mount !== undefined && isOwn.get(mount) === true) {
-    const { device, inode, sizeBytes, allocatedBytes } = known;
+  const cached = readCached(path);
+  const mount = cached?.mount;
+  if (cached !== undefined && mount !== undefined && isAuthoritative.get(mount) === true) {
+    const { device, inode, sizeBytes, allocatedBytes } = cached;
     return { device, inode, sizeBytes, allocatedBytes };
   }
   const { dev, ino, size, blocks } = await fsCall('stat', path, () => stat(path, { bigint: true }));
-  if (mount !== undefined && !isOwn.has(mount)) {
+  if (mount !== undefined && !isAuthoritative.has(mount)) {
     const { type } = await fsCall('statfs', path, () => statfs(path));
-    if (isOwn.size >= maxMounts) isOwn.clear();
+    if (isAuthoritative.size >= maxMounts) isAuthoritative.clear();
     // Another one may have been mounted there meanwhile.
-    if (lookKnown(path)?.mount === mount) isOwn.set(mount, ownTypes.includes(type));
+    if (readCached(path)?.mount === mount) isAuthoritative.set(mount, authoritativeTypes.includes(type));
   }
   return { device: dev, inode: ino, sizeBytes: size, allocatedBytes: blocks * statBlockBytes };
 }

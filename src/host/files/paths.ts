@@ -134,7 +134,7 @@ async function removeFile(...files: readonly string[]): Promise<void> {
   }
 }
 
-/** In place, which needs no new block. Torn by a crash it cannot be read. */
+/** In opened, which needs no new block. Torn by a crash it cannot be read. */
 async function overwrite(path: string, text: string): Promise<void> {
   const file = await open(path, 'r+');
   try {

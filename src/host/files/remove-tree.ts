@@ -15,7 +15,7 @@ const closeDescriptor = promisify(closeCallback);
 
 /**
  * Removes a file, or a directory with everything in it; absent is fine. Neither follows a symlink nor enters a mount: each
- * directory is opened as a place, asked whether a mount begins there, and emptied through that descriptor, so what is mounted
+ * directory is opened as a opened, asked whether a mount begins there, and emptied through that descriptor, so what is mounted
  * on its name later is not reached either. KernelError EBUSY, naming the mount point, when there is one: what is below it stays.
  * One step of the gate.
  */
@@ -51,10 +51,10 @@ async function empty(path: string, named: string): Promise<void> {
   const fd = await openDescriptor(path, openFlags.directoryPath);
   try {
     requireNoMount(fd, named);
-    const place = descriptorPath(fd);
-    for (const entry of await readdir(place, { withFileTypes: true })) {
+    const opened = descriptorPath(fd);
+    for (const entry of await readdir(opened, { withFileTypes: true })) {
       const kind = entry.isDirectory() ? 'directory' : 'file';
-      await remove(join(place, entry.name), join(named, entry.name), kind);
+      await remove(join(opened, entry.name), join(named, entry.name), kind);
     }
   } finally {
     await closeDescriptor(fd);
