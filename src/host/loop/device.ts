@@ -126,7 +126,7 @@ async function makeMissingNode(number: number, path: string): Promise<void> {
  * LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. `isKnown` says so of one whose
  * image cannot be asked any more, and holds while the device is open.
  */
-export async function clear(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
+export async function clearFd(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
   try {
     await withOpen(device.path, openFlags.read, async (handle) => {
       try {

@@ -7,7 +7,7 @@ import { readMounts } from '../mount/mountinfo.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import {
   checkSame,
-  clear,
+  clearFd,
   configure,
   detachBoundMs,
   hasStickySettings,
@@ -113,19 +113,19 @@ class KernelLoopDevices implements LoopDevices {
     // Settings of the queue stick to the number: such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
     if (
-      (await clear(device, () => this.#scan.isKnown(device))) &&
-      !(await this.#isGoneSoon(device, incarnation)) &&
-      (later || (await this.#takeBack(device)))
+      (await clearFd(device, () => this.#scan.isKnown(device))) &&
+      !(await this.#endsInTime(device, incarnation)) &&
+      (later || (await this.#cancelDetach(device)))
     ) {
       return 'in-use';
     }
-    if (wasHeld) this.#numbers.rest(number);
+    if (wasHeld) this.#numbers.avoid(number);
     if (sticky) await replaceDevice(number);
     return 'detached';
   }
 
   /** Undoes the request to detach; false when it was fulfilled in between. */
-  async #takeBack(device: LoopDevice): Promise<boolean> {
+  async #cancelDetach(device: LoopDevice): Promise<boolean> {
     try {
       return await this.keep(device);
     } catch (error) {
@@ -135,7 +135,7 @@ class KernelLoopDevices implements LoopDevices {
     }
   }
 
-  async #isGoneSoon(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
+  async #endsInTime(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
     const { number } = device;
     if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;
     // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.

@@ -4,7 +4,7 @@ import type { LoopDevice } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, syncBoundMs, withOpen } from '../kernel/descriptor.ts';
 import { isSame, type LoopScan } from './scan.ts';
-import { takeAutoclearBack } from './status.ts';
+import { clearAutoclear } from './status.ts';
 
 /**
  * Descriptors that keep loop devices attached. The kernel detaches a device at LOOP_CLR_FD (`losetup --detach`, by anybody) as
@@ -31,7 +31,7 @@ export class HeldDevices {
     if (handle === undefined) return false;
     let isAttached = false;
     try {
-      isAttached = await takeAutoclearBack(handle, device);
+      isAttached = await clearAutoclear(handle, device);
     } finally {
       if (!isAttached) await closeHandle(handle, device.path);
     }
@@ -43,11 +43,11 @@ export class HeldDevices {
     const now = this.#scan.present(device);
     if (now !== undefined && !now.autoclear) return true;
     const held = this.#handleOf(device);
-    if (held !== undefined) return takeAutoclearBack(held, device);
+    if (held !== undefined) return clearAutoclear(held, device);
     const handle = await openAttached(device);
     if (handle === undefined) return false;
     try {
-      return await takeAutoclearBack(handle, device);
+      return await clearAutoclear(handle, device);
     } finally {
       await closeHandle(handle, device.path);
     }

@@ -7,8 +7,8 @@ import type { LoopScan } from './scan.ts';
 /** Which number a new loop device gets. */
 
 /** How long a number is not used again whose node was given away, and how many such numbers there are at most. */
-const restMs = 10 * 60_000;
-const maxResting = 32;
+const avoidMs = 10 * 60_000;
+const maxAvoided = 32;
 
 /**
  * The numbers of loop devices whose node is bound somewhere in our namespace. A bind shows whatever has the number now, also
@@ -29,7 +29,7 @@ export class LoopNumbers {
   /** Numbers that an attach of this process is trying: GET_FREE gives several callers the same one. */
   readonly #claimed = new Set<number>();
   /** When they were given back, the longest ago first. */
-  readonly #resting = new Map<number, number>();
+  readonly #avoided = new Map<number, number>();
 
   constructor(scan: LoopScan) {
     this.#scan = scan;
@@ -51,12 +51,12 @@ export class LoopNumbers {
    * number, in which it would see the next image. Other numbers are preferred for a while; a few, so that the machine does not
    * get ever more devices.
    */
-  rest(number: number): void {
-    this.#resting.delete(number);
-    this.#resting.set(number, performance.now());
-    for (const [oldest] of this.#resting) {
-      if (this.#resting.size <= maxResting) break;
-      this.#resting.delete(oldest);
+  avoid(number: number): void {
+    this.#avoided.delete(number);
+    this.#avoided.set(number, performance.now());
+    for (const [oldest] of this.#avoided) {
+      if (this.#avoided.size <= maxAvoided) break;
+      this.#avoided.delete(oldest);
     }
   }
 
@@ -64,11 +64,11 @@ export class LoopNumbers {
     const subject = 'a free loop device';
     const control = await openControl();
     const isUsable = (number: number): boolean => !this.#claimed.has(number) && !bound.has(number);
-    const isRested = (number: number): boolean => isUsable(number) && !this.#isResting(number);
+    const isPreferred = (number: number): boolean => isUsable(number) && !this.#isAvoided(number);
     const first = await ioctl(control, 'LOOP_CTL_GET_FREE', 0, { subject });
-    if (isRested(first)) return first;
+    if (isPreferred(first)) return first;
     const idle = this.#scan.idleNumbers();
-    const rested = idle.find(isRested);
+    const rested = idle.find(isPreferred);
     if (rested !== undefined) return rested;
     try {
       // A number that was removed may be bound still; it is there afterwards, so the next one is another.
@@ -84,11 +84,11 @@ export class LoopNumbers {
     }
   }
 
-  #isResting(number: number): boolean {
-    const since = this.#resting.get(number);
+  #isAvoided(number: number): boolean {
+    const since = this.#avoided.get(number);
     if (since === undefined) return false;
-    if (performance.now() - since < restMs) return true;
-    this.#resting.delete(number);
+    if (performance.now() - since < avoidMs) return true;
+    this.#avoided.delete(number);
     return false;
   }
 }

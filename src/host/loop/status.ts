@@ -97,7 +97,7 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
  * Takes AUTOCLEAR off an open device, all else as it is (LOOP_SET_STATUS64). Answers whether it is still attached to what
  * `device` says: then it stays so while the descriptor is open, and afterwards.
  */
-export async function takeAutoclearBack(handle: FileHandle, device: LoopDevice): Promise<boolean> {
+export async function clearAutoclear(handle: FileHandle, device: LoopDevice): Promise<boolean> {
   const info = Buffer.alloc(layouts.loop_info64.size);
   const at = layouts.loop_info64.fields;
   const about = { subject: device.path };
