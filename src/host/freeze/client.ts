@@ -43,14 +43,14 @@ export class FreezeChild {
       env: { UV_THREADPOOL_SIZE: '64' },
     });
     const read = lineReader<FromChild>((message) => {
-      this.#hear(message);
+      this.#handle(message);
     });
     this.#process.stdout.setEncoding('utf8').on('data', read);
     // A child that is gone shows by its end; writing to it then fails as well.
     this.#process.stdin.on('error', () => undefined);
-    this.#process.on('error', () => void this.#lost());
-    this.#process.on('exit', () => void this.#lost());
-    this.#holdLoop();
+    this.#process.on('error', () => void this.#handleEnd());
+    this.#process.on('exit', () => void this.#handleEnd());
+    this.#updateRefs();
   }
 
   get isAlive(): boolean {
@@ -80,7 +80,7 @@ export class FreezeChild {
           onEnd: (end) => {
             clearTimeout(timer);
             this.#sessions.delete(id);
-            this.#holdLoop();
+            this.#updateRefs();
             if (typeof end === 'number') resolveEnd(end);
             else {
               reject(end);
@@ -91,7 +91,7 @@ export class FreezeChild {
       });
       // It may end before anybody asks: thaw() tells then.
       ended.catch(() => undefined);
-      this.#holdLoop();
+      this.#updateRefs();
       const targets = subjects.map(({ target, device: { path, majorMinor } }) => {
         return { target, device: { path, majorMinor } };
       });
@@ -110,7 +110,7 @@ export class FreezeChild {
     return ended;
   }
 
-  #hear(message: FromChild): void {
+  #handle(message: FromChild): void {
     const session = this.#sessions.get(message.id);
     if (session === undefined) return;
     switch (message.say) {
@@ -130,11 +130,11 @@ export class FreezeChild {
   /** It does not answer within the bound and more: it is given up, and what it froze is thawed from here. */
   async #kill(): Promise<void> {
     this.#process.kill('SIGKILL');
-    await this.#lost();
+    await this.#handleEnd();
   }
 
   /** The child is gone. What it had frozen stays so until somebody thaws it. */
-  async #lost(): Promise<void> {
+  async #handleEnd(): Promise<void> {
     this.#isAlive = false;
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
@@ -154,7 +154,7 @@ export class FreezeChild {
   }
 
   /** Only while a freeze is on does the child keep this process from ending. */
-  #holdLoop(): void {
+  #updateRefs(): void {
     const { stdin, stdout } = this.#process;
     const ends = [this.#process, ...[stdin, stdout].filter((end) => end instanceof Socket)];
     for (const end of ends) {

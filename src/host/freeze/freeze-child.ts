@@ -9,7 +9,7 @@ import { lineReader, type ToChild, writeLine } from './protocol.ts';
 
 const groups = new Map<number, FreezeGroup>();
 
-function answerEnd(id: number, end: GroupEnd): void {
+function reportEnd(id: number, end: GroupEnd): void {
   groups.delete(id);
   if (end.end === 'failed') writeLine(process.stdout, { say: 'failed', id, failure: end.failure });
   else {
@@ -18,14 +18,14 @@ function answerEnd(id: number, end: GroupEnd): void {
   }
 }
 
-async function obey(message: ToChild): Promise<void> {
+async function handleRequest(message: ToChild): Promise<void> {
   const { id } = message;
   if (message.ask === 'thaw') {
     await groups.get(id)?.thaw();
     return;
   }
   const group = new FreezeGroup((end) => {
-    answerEnd(id, end);
+    reportEnd(id, end);
   });
   groups.set(id, group);
   if (await group.freeze(message.targets, message.boundMs))
@@ -37,7 +37,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal
 // With the parent gone there is nobody to write to; thawing must go on all the same.
 process.stdout.on('error', () => undefined);
 
-const read = lineReader<ToChild>((message) => void obey(message));
+const read = lineReader<ToChild>((message) => void handleRequest(message));
 process.stdin.setEncoding('utf8');
 process.stdin.on('data', (chunk: string) => {
   read(chunk);

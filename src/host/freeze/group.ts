@@ -27,7 +27,7 @@ export type GroupEnd =
 export class FreezeGroup {
   readonly #onEnd: (end: GroupEnd) => void;
   #members: readonly Member[] = [];
-  #isWhole = false;
+  #isFrozen = false;
   #over: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #startedAtMs = 0;
@@ -49,8 +49,8 @@ export class FreezeGroup {
     } catch (error) {
       await this.#finish(failureOf(error));
     }
-    this.#isWhole = this.#over === undefined;
-    return this.#isWhole;
+    this.#isFrozen = this.#over === undefined;
+    return this.#isFrozen;
   }
 
   /** Thaws what stands still. Idempotent. */
@@ -109,8 +109,8 @@ export class FreezeGroup {
     const broken = settled.find((result) => result.status === 'rejected');
     if (broken !== undefined) this.#onEnd({ end: 'failed', failure: failureOf(broken.reason) });
     else if (typeof why === 'object') this.#onEnd({ end: 'failed', failure: why });
-    else if (this.#isWhole) this.#onEnd({ end: why, frozenMs });
-    else this.#onEnd({ end: 'failed', failure: tooSlow(this.#members) });
+    else if (this.#isFrozen) this.#onEnd({ end: why, frozenMs });
+    else this.#onEnd({ end: 'failed', failure: timedOut(this.#members) });
   }
 }
 
@@ -142,7 +142,7 @@ function failureOf(error: unknown): Failure {
   };
 }
 
-function tooSlow(members: readonly Member[]): Failure {
+function timedOut(members: readonly Member[]): Failure {
   const waiting = members.filter(({ state }) => state === 'freezing').map(({ target }) => target);
   return { call: 'FIFREEZE', errno: 'ETIMEDOUT', subject: waiting.join(', ') || 'the group' };
 }
