@@ -39,7 +39,7 @@ export interface StuckOwner {
 export class Gate {
   #free: number;
   readonly #shareOfGround: number;
-  /** Slots held, by ground. */
+  /** Semaphore held, by ground. */
   readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
   /** Lanes whose first call waits for a free slot, in order. */
@@ -215,7 +215,7 @@ export class Gate {
     return late;
   }
 
-  /** Slots that a call on that ground may take now. */
+  /** Semaphore that a call on that ground may take now. */
   #availableTo(ground: string | undefined): number {
     if (ground === undefined) return this.#free;
     const held = this.#held.get(ground) ?? 0;

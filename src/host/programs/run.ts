@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { CommandError } from '../errors.ts';
 import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
-import { makeSlots } from './semaphore.ts';
+import { makeSemaphore } from './semaphore.ts';
 
 /** How one program is to be run. */
 export interface CommandOptions<Answers extends readonly number[] = readonly number[]> {
@@ -61,7 +61,7 @@ const loadExeca = () => import('execa');
 
 /** A runner with its own bound on programs at once. */
 export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {
-  const slots = makeSlots(parallel);
+  const slots = makeSemaphore(parallel);
   return async (file, args, options) => {
     const { execa } = await loadExeca();
     const result = await slots(async () => {
@@ -136,7 +136,7 @@ function failureMessage(
   if (failure.isMaxBuffer) return `${file} wrote more than ${maxOutputBytes} bytes and was ended`;
   if (failure.signal !== undefined) return `${file} was ended by ${failure.signal}`;
   if (failure.exitCode === undefined) return failure.shortMessage ?? `${file} could not be started`;
-  return `${file} ended with exit code ${failure.exitCode}: ${complaint(stderr)}`;
+  return `${file} ended with exit code ${failure.exitCode}: ${errorLine(stderr)}`;
 }
 
 function cancelled(file: Program): string {
@@ -144,7 +144,7 @@ function cancelled(file: Program): string {
 }
 
 /** The line that says what went wrong: after a program's banner, and before the usage that some print. */
-function complaint(stderr: string): string {
+function errorLine(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim());
   const said = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));
   return said.find((line) => line.startsWith('ERROR')) ?? said[0] ?? 'it wrote no message';

@@ -1,8 +1,8 @@
 /** Runs `work` when one of the slots is free, in the order of the calls. */
-export type Slots = <T>(work: () => Promise<T>) => Promise<T>;
+export type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
 
 /** At most `count` works at once; the others wait, first come first served. A failed work gives its slot back. */
-export function makeSlots(count: number): Slots {
+export function makeSemaphore(count: number): Semaphore {
   let free = count;
   const waiting: (() => void)[] = [];
   return async (work) => {

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
-import { makeSlots } from '../../host/programs/semaphore.ts';
+import { makeSemaphore } from '../../host/programs/semaphore.ts';
 import { byteCount } from '../../state/decode.ts';
 import {
   readRecord,
@@ -46,7 +46,7 @@ interface Running {
 export class SnapshotCopies {
   readonly #running = new Map<string, Running>();
   readonly #failed = new Map<string, string>();
-  readonly #slots = makeSlots(copiesAtOnce);
+  readonly #slots = makeSemaphore(copiesAtOnce);
   readonly #listeners = new Set<() => void>();
   #isStopped = false;
   #moves = 0;

@@ -1,8 +1,8 @@
 import test from 'ava';
-import { makeSlots } from '../../../../src/host/programs/semaphore.ts';
+import { makeSemaphore } from '../../../../src/host/programs/semaphore.ts';
 
 test('never more at once than there are slots, and all get their turn in order', async (t) => {
-  const slots = makeSlots(2);
+  const slots = makeSemaphore(2);
   const begun: number[] = [];
   const finish: (() => void)[] = [];
   let running = 0;
@@ -30,7 +30,7 @@ test('never more at once than there are slots, and all get their turn in order',
 });
 
 test('a failed work gives its slot back', async (t) => {
-  const slots = makeSlots(1);
+  const slots = makeSemaphore(1);
   await t.throwsAsync(
     slots(() => Promise.reject(new Error('no'))),
     { message: 'no' },
