@@ -1,8 +1,8 @@
 import { KernelError } from '../errors.ts';
 import { constants } from '../kernel/abi.ts';
 
-/** The words of a mount command that are flags of mount(2): bits to set, bits to clear. */
-const words: Readonly<Record<string, { readonly set?: number; readonly clear?: number }>> = {
+/** The mountFlags of a mount command that are flags of mount(2): bits to set, bits to clear. */
+const mountFlags: Readonly<Record<string, { readonly set?: number; readonly clear?: number }>> = {
   defaults: {},
   ro: { set: constants.MS_RDONLY },
   rw: { clear: constants.MS_RDONLY },
@@ -30,18 +30,18 @@ const words: Readonly<Record<string, { readonly set?: number; readonly clear?: n
 };
 
 /**
- * Splits words as a mount command takes them into the flags of mount(2) and the filesystem's own options. A later word
- * wins over an earlier one. KernelError EINVAL for a word with a comma outside double quotes: it would be several.
+ * Splits mountFlags as a mount command takes them into the flags of mount(2) and the filesystem's own options. A later option
+ * wins over an earlier one. KernelError EINVAL for a option with a comma outside double quotes: it would be several.
  */
 export function splitMountOptions(options: readonly string[]): { flags: number; data: string } {
   let flags = 0;
   const data: string[] = [];
-  for (const word of options) {
-    const known = Object.hasOwn(words, word) ? words[word] : undefined;
+  for (const option of options) {
+    const known = Object.hasOwn(mountFlags, option) ? mountFlags[option] : undefined;
     if (known !== undefined) flags = (flags & ~(known.clear ?? 0)) | (known.set ?? 0);
-    else if (word.replace(/"[^"]*"/g, '').includes(',') || word.includes('\0')) {
-      throw new KernelError('mount', 'EINVAL', `option '${word}'`);
-    } else data.push(word);
+    else if (option.replace(/"[^"]*"/g, '').includes(',') || option.includes('\0')) {
+      throw new KernelError('mount', 'EINVAL', `option '${option}'`);
+    } else data.push(option);
   }
   return { flags, data: data.join(',') };
 }
