@@ -152,7 +152,7 @@ export interface LoopDevice {
   readonly majorMinor: string;
   readonly backing: FileIdentity;
   /** lo_file_name, at most 63 bytes; ours start with `loopcsi:`. A hint for people, never an identity. */
-  readonly mark: string;
+  readonly label: string;
   readonly readOnly: boolean;
   readonly directIo: boolean;
   readonly autoclear: boolean;
@@ -174,7 +174,7 @@ export interface AttachOptions {
   /** At most so many dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
   readonly dirtyLimitBytes?: bigint;
   /** Written to lo_file_name behind `loopcsi:`, as a hash when it does not fit. */
-  readonly mark: string;
+  readonly label: string;
   /** The device is held from the beginning, as `hold` does: nobody else can detach it in between. */
   readonly hold?: boolean;
   /** All mounts, as the caller has just seen them: no number is taken that is bound there. Read when not given. */

@@ -22,7 +22,7 @@ export const loopCases: readonly ContractCase[] = [
         const found = await host.loops.findByImage(await host.files.imageStatus(moved));
         equal(found, [device]);
         equal([device.sectorSize, device.readOnly, device.autoclear], [4096, false, false]);
-        equal([device.sizeBytes, device.mark], [sizes.ext4, 'loopcsi:contract']);
+        equal([device.sizeBytes, device.label], [sizes.ext4, 'loopcsi:contract']);
         equal(
           (await host.loops.list()).filter(({ number }) => number === device.number),
           [device],

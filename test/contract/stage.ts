@@ -30,7 +30,7 @@ export const attachOptions: AttachOptions = {
   readOnly: false,
   directIo: true,
   discard: true,
-  mark: 'contract',
+  label: 'contract',
 };
 
 /** The errno's name of what `work` throws, or what it was instead. */

@@ -21,7 +21,7 @@ export interface FakeDevice {
   readonly directIo: boolean;
   readonly discard: boolean;
   readonly sectorSize: number;
-  readonly mark: string;
+  readonly label: string;
   sizeBytes: bigint;
   autoclear: boolean;
   /** Held open by the driver: with `autoclear`, or by `hold`. */
@@ -157,13 +157,13 @@ export function isSame(a: FileIdentity, b: FileIdentity): boolean {
 }
 
 export function describe(device: FakeDevice): LoopDevice {
-  const { number, identity, mark, readOnly, directIo, autoclear, sectorSize, sizeBytes } = device;
+  const { number, identity, label, readOnly, directIo, autoclear, sectorSize, sizeBytes } = device;
   return {
     number,
     path: `/dev/loop${number}`,
     majorMinor: `7:${number}`,
     backing: identity,
-    mark,
+    label,
     readOnly,
     directIo,
     autoclear,

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
 import type { LoopDevice, LoopDevices } from '../../src/host/host.ts';
 import { boundNumbers } from '../../src/host/loop/numbers.ts';
-import { markOf } from '../../src/host/loop/status.ts';
+import { labelOf } from '../../src/host/loop/status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 
 /** The loop table in memory. `abilities.directIo` false: the pool's filesystem refuses it. */
@@ -53,7 +53,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
         directIo: options.directIo && abilities.directIo,
         discard: options.discard,
         sectorSize: options.sectorSize,
-        mark: markOf(options.mark),
+        label: labelOf(options.label),
         autoclear: options.autoclear === true,
         held: options.autoclear === true || options.hold === true,
       });

@@ -23,7 +23,7 @@ export class FakePassersBy implements PassersBy {
 
   async attach(imagePath: string): Promise<number> {
     const options = { readOnly: false, directIo: false, discard: true, sectorSize: 512 };
-    const others = { mark: imagePath, autoclear: false, held: false };
+    const others = { label: imagePath, autoclear: false, held: false };
     return this.#kernel.attach(imagePath, { ...options, ...others }).number;
   }
 

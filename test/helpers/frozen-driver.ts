@@ -8,7 +8,7 @@ const device: LoopDevice = {
   path,
   majorMinor,
   backing: { device: 0n, inode: 0n },
-  mark: '',
+  label: '',
   readOnly: false,
   directIo: true,
   autoclear: false,

@@ -35,7 +35,7 @@ async function churn(lane: number): Promise<readonly string[]> {
       directIo: true,
       // Every third one is thick, whose number is taken away and made anew.
       discard: (lane + round) % 3 !== 0,
-      mark: 'churn',
+      label: 'churn',
     });
     const found = await loops.findByImage(identity);
     if (found.length !== 1 || found[0]?.number !== device.number)

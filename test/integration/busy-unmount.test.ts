@@ -223,7 +223,7 @@ onNode('an unstage beside a trim waits for a range at most', async (t) => {
     volumeInput('v', { sizeBytes: GiB }),
   );
   const paths = await mountVolume(node, record.id);
-  const device = (await node.host.loops.list()).find(({ mark }) => mark.includes(record.id));
+  const device = (await node.host.loops.list()).find(({ label }) => label.includes(record.id));
   if (device === undefined) throw new Error('it is not attached');
   const guarded = { record, area: 'volumes', target: paths.stagingTargetPath, device } as const;
   let trims = 0;

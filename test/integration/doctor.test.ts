@@ -31,7 +31,7 @@ const attach = (node: ScratchNode, image: string) =>
     readOnly: false,
     directIo: true,
     discard: true,
-    mark: 'stray',
+    label: 'stray',
   });
 
 onNode('a node at work has no leftovers', async (t) => {

@@ -32,7 +32,7 @@ async function writeAlone(
   await end(t, scene, name);
 }
 
-const markOf = (scene: Scene, name: string): Promise<string> =>
+const labelOf = (scene: Scene, name: string): Promise<string> =>
   readFile(join(scene.targetOf(name), 'mark'), 'utf8');
 
 for (const kind of kinds) {
@@ -53,7 +53,7 @@ for (const kind of kinds) {
         // Linux mounts both btrfs since 6.7.
         if (second.code === 'OK') {
           t.deepEqual(await scene.publish('two', kind), ok);
-          t.is(await markOf(scene, 'two'), 'two');
+          t.is(await labelOf(scene, 'two'), 'two');
           await end(t, scene, 'two');
         } else {
           t.is(second.code, 'FAILED_PRECONDITION');
@@ -63,11 +63,11 @@ for (const kind of kinds) {
           );
           t.deepEqual(await scene.devicesOf('two'), []);
         }
-        t.is(await markOf(scene, 'one'), 'one');
+        t.is(await labelOf(scene, 'one'), 'one');
         await end(t, scene, 'one');
 
         await begin(t, scene, 'two', kind);
-        t.is(await markOf(scene, 'two'), 'two', 'alone it is mounted');
+        t.is(await labelOf(scene, 'two'), 'two', 'alone it is mounted');
         await end(t, scene, 'two');
         for (const name of ['one', 'two']) t.deepEqual(await scene.delete(name), ok);
       });
@@ -118,7 +118,7 @@ for (const changes of [0, 3]) {
           t.log(answer);
           if (answer.code === 'OK') {
             t.deepEqual(await scene.publish('volume', 'btrfs'), ok);
-            t.is(await markOf(scene, 'volume'), 'volume');
+            t.is(await labelOf(scene, 'volume'), 'volume');
             await scene.write('volume', 'changed');
             await end(t, scene, 'volume');
           } else {

@@ -337,7 +337,7 @@ onNode(
     await attach();
     await a.stage();
     const [only, ...more] = await a.devices();
-    t.deepEqual([only?.mark, more.length], [`loopcsi:${a.volumeId}`, 0]);
+    t.deepEqual([only?.label, more.length], [`loopcsi:${a.volumeId}`, 0]);
     const second = await attach();
     t.deepEqual(await a.signs(), ['AttachedTwice']);
     await execa('losetup', ['--detach', second]);
@@ -366,7 +366,7 @@ onNode('volumes whose long names begin alike are told apart on devices', async (
   t.is(await reasonOf(a.unstage()), 'ok');
   t.deepEqual(await b.devices(), device === undefined ? [] : [device]);
   await a.stage();
-  t.not((await a.device()).mark, device?.mark);
+  t.not((await a.device()).label, device?.label);
   await a.unstage();
   await b.unpublish();
   await b.unstage();

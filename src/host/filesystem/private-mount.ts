@@ -39,7 +39,7 @@ export async function withPrivateMount(
       directIo: true,
       discard: true,
       autoclear: true,
-      mark: 'private',
+      label: 'private',
     });
     try {
       await mounts.mountDevice(device.path, target, {

@@ -7,33 +7,33 @@ import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
 import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
 
-/** What ours have in lo_file_name, before the mark. */
-const markPrefix = 'loopcsi:';
+/** What ours have in lo_file_name, before the label. */
+const labelPrefix = 'loopcsi:';
 /** lo_file_name is 64 bytes with its closing zero. */
-const markBytes = 63;
+const labelBytes = 63;
 
-/** How much of a mark that does not fit stands before its hash, for people. */
+/** How much of a label that does not fit stands before its hash, for people. */
 const readableBytes = 20;
 
 /**
- * What stands in lo_file_name of a device of ours that was attached with that mark. One that does not fit is told apart from
+ * What stands in lo_file_name of a device of ours that was attached with that label. One that does not fit is told apart from
  * others of the same beginning by its hash; no id contains a `~`.
  */
-export function markOf(mark: string): string {
-  const whole = `${markPrefix}${mark}`;
-  if (Buffer.byteLength(whole) <= markBytes) return whole;
-  const hash = createHash('sha256').update(mark).digest('hex').slice(0, 32);
-  return `${markPrefix}${mark.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
+export function labelOf(label: string): string {
+  const whole = `${labelPrefix}${label}`;
+  if (Buffer.byteLength(whole) <= labelBytes) return whole;
+  const hash = createHash('sha256').update(label).digest('hex').slice(0, 32);
+  return `${labelPrefix}${label.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
 }
 
-/** What loopcsi 0.1.0 wrote there: the mark's beginning, which several ids may share. */
-export function truncatedMarkOf(mark: string): string {
-  return Buffer.from(`${markPrefix}${mark}`).subarray(0, markBytes).toString();
+/** What loopcsi 0.1.0 wrote there: the label's beginning, which several ids may share. */
+export function truncatedLabelOf(label: string): string {
+  return Buffer.from(`${labelPrefix}${label}`).subarray(0, labelBytes).toString();
 }
 
 /** Whether a loopcsi driver attached the device, this one or another. */
-export function isMarked({ mark }: LoopDevice): boolean {
-  return mark.startsWith(markPrefix);
+export function isLabelled({ label }: LoopDevice): boolean {
+  return label.startsWith(labelPrefix);
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
@@ -74,7 +74,7 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
   ioctlNow(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
   const { rdev } = fstatSync(handle.fd, { bigint: true });
   const at = layouts.loop_info64.fields;
-  const name = info.subarray(at.lo_file_name, at.lo_file_name + markBytes + 1);
+  const name = info.subarray(at.lo_file_name, at.lo_file_name + labelBytes + 1);
   const flags = info.readUInt32LE(at.lo_flags);
   return {
     number: info.readUInt32LE(at.lo_number),
@@ -84,7 +84,7 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
       device: info.readBigUInt64LE(at.lo_device),
       inode: info.readBigUInt64LE(at.lo_inode),
     },
-    mark: name.toString('utf8', 0, Math.max(0, name.indexOf(0))),
+    label: name.toString('utf8', 0, Math.max(0, name.indexOf(0))),
     readOnly: (flags & constants.LO_FLAGS_READ_ONLY) !== 0,
     directIo: (flags & constants.LO_FLAGS_DIRECT_IO) !== 0,
     autoclear: (flags & constants.LO_FLAGS_AUTOCLEAR) !== 0,
@@ -130,6 +130,6 @@ export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffe
     (options.autoclear === true ? constants.LO_FLAGS_AUTOCLEAR : 0) |
     (options.directIo ? constants.LO_FLAGS_DIRECT_IO : 0);
   config.writeUInt32LE(flags, at.info + info.lo_flags);
-  config.write(markOf(options.mark), at.info + info.lo_file_name);
+  config.write(labelOf(options.label), at.info + info.lo_file_name);
   return config;
 }

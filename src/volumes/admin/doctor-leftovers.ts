@@ -51,7 +51,7 @@ async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Findin
   const roots = domain.pools.served.map((pool) => `${pool.root}/`);
   const findings: Finding[] = [];
   for (const device of seen.devices) {
-    if (ours.has(device.number) || !device.mark.startsWith('loopcsi:')) continue;
+    if (ours.has(device.number) || !device.label.startsWith('loopcsi:')) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
     if (seen.volumes.some(({ imagePath }) => imagePath === file)) continue;

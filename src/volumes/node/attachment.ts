@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
@@ -126,7 +126,7 @@ function best(
 ): LoopDevice | undefined {
   const rank = (device: LoopDevice): number => {
     const isUsed = mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device));
-    return (isMarked(device) ? 2 : 0) + (isUsed ? 1 : 0);
+    return (isLabelled(device) ? 2 : 0) + (isUsed ? 1 : 0);
   };
   const [first, ...others] = devices.filter(isFit);
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
@@ -157,7 +157,7 @@ export async function ensureAttached(
   await requireNotShown(domain, volume, present);
   await endOtherDevices(domain, volume, present);
   const { readWrite } = present;
-  const isOurs = readWrite !== undefined && isMarked(readWrite);
+  const isOurs = readWrite !== undefined && isLabelled(readWrite);
   if (isOurs && (await hold(domain, readWrite, volume.record.id))) return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
@@ -188,7 +188,7 @@ async function endOtherDevices(
 ): Promise<void> {
   const { id } = volume.record;
   for (const device of devices) {
-    if (device.readOnly || (device === readWrite && isMarked(device))) continue;
+    if (device.readOnly || (device === readWrite && isLabelled(device))) continue;
     const at = mounts.find((mount) => isMountOf(mount, device) || isNodeOf(mount, device))?.target;
     if (at !== undefined || (await domain.host.loops.isInUse(device))) {
       throw new VolumeError(
@@ -215,7 +215,7 @@ export async function attach(
       readOnly: options.readOnly,
       directIo: record.directIo,
       discard: record.provisioning === 'thin' && record.trim !== 'off',
-      mark: record.id,
+      label: record.id,
       hold: true,
       mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -75,7 +75,7 @@ export async function judgeBind(
   // Nobody's notes name the target, so only the caller's word is left.
   if (device === undefined) return 'lost';
   // Of ours it is known where they are bound; another driver's may be in use there.
-  if (isMarked(device)) return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
+  if (isLabelled(device)) return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
   const isNothingKnown = notes === undefined || notedTargets(notes).length === 0;
   return isNothingKnown ? 'lost' : undefined;
 }

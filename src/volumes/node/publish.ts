@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -161,7 +161,7 @@ async function readOnlyDevice(
   volume: FoundVolume,
   { readOnly: device, table }: Attachment,
 ): Promise<LoopDevice> {
-  if (device !== undefined && isMarked(device) && (await hold(domain, device, volume.record.id))) {
+  if (device !== undefined && isLabelled(device) && (await hold(domain, device, volume.record.id))) {
     await domain.host.loops.writeBack(device);
     return device;
   }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { markOf, truncatedMarkOf } from '../../host/loop/status.ts';
+import { labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentTo, isMountOf, isNodeOf, statusOf } from './attachment.ts';
@@ -10,7 +10,7 @@ import { stagedNode } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';
 
 /**
- * The same for calls that take away. Where the image is gone or was replaced, the mark on a device is all that tells whose
+ * The same for calls that take away. Where the image is gone or was replaced, the label on a device is all that tells whose
  * it was: good enough to end it, never to use it.
  */
 export async function remainsOf(
@@ -54,7 +54,7 @@ export async function remainsByMark(
 }
 
 /**
- * A mark alone proves nothing: older drivers cut it, so that several ids may share it, and another driver of this machine, one that serves other pools for the same node, Docker's for
+ * A label alone proves nothing: older drivers cut it, so that several ids may share it, and another driver of this machine, one that serves other pools for the same node, Docker's for
  * example, gives equal ids to equal names, perhaps from a mount namespace of its own, where we cannot see its images. Ours is
  * what lies in the volume's entry in a pool of ours, what has lost its image, and else only what is mounted where the caller
  * says.
@@ -64,8 +64,8 @@ async function isOurs(
   device: LoopDevice,
   { id, asked }: { id: string; asked: string | undefined },
 ): Promise<boolean> {
-  const isWhole = device.mark === markOf(id);
-  if (!isWhole && device.mark !== truncatedMarkOf(id)) return false;
+  const isWhole = device.label === labelOf(id);
+  if (!isWhole && device.label !== truncatedLabelOf(id)) return false;
   const { files, loops, mounts } = domain.host;
   const path = await loops.backingPath(device);
   if (path === undefined) return false;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
@@ -133,7 +133,7 @@ async function detachReadOnly(
 ): Promise<void> {
   for (const device of present.devices) {
     // Somebody else's, a backup's for example, is none of ours to end.
-    if (!device.readOnly || !isMarked(device)) continue;
+    if (!device.readOnly || !isLabelled(device)) continue;
     const others = present.mounts.some(
       (mount) => mount.target !== targetPath && isNodeOf(mount, device),
     );

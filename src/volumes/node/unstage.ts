@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -136,7 +136,7 @@ async function unmountAndDetach(
   await domain.guard.release(id);
   for (const device of present.devices) {
     // Somebody else reads the image, a backup for example: that is theirs to end.
-    if (device.readOnly && !isMarked(device)) continue;
+    if (device.readOnly && !isLabelled(device)) continue;
     await detach(domain, device, id);
   }
   await domain.reached('unstage:detached');

@@ -168,7 +168,7 @@ async function attachEmbedded(name: string, image: string, host: Host): Promise<
     readOnly: false,
     directIo: true,
     discard: false,
-    mark: `pool ${name}`,
+    label: `pool ${name}`,
   });
 }
 

@@ -115,18 +115,18 @@ export const devices: Kind = {
       red: ['volumes/held-devices'],
     },
     {
-      name: 'ids that begin alike have one mark',
+      name: 'ids that begin alike have one label',
       file: 'host/loop/status.ts',
-      text: "const hash = createHash('sha256').update(mark).digest('hex').slice(0, 32);",
+      text: "const hash = createHash('sha256').update(label).digest('hex').slice(0, 32);",
       by: "const hash = '';",
-      red: ['volumes/marks'],
+      red: ['volumes/labels'],
     },
     {
-      name: 'a mark that was cut is believed whatever folder the image lies in',
+      name: 'a label that was truncated is believed whatever folder the image lies in',
       file: 'volumes/node/remains.ts',
       text: 'if (entry !== undefined) return isEntryOf(entry, id) ?? isWhole;',
       by: 'if (entry !== undefined) return true;',
-      red: ['volumes/marks'],
+      red: ['volumes/labels'],
     },
     {
       name: 'a read-only publish of a block volume binds the device that writes',
@@ -145,8 +145,8 @@ export const devices: Kind = {
     {
       name: 'each read-only publish attaches a device of its own',
       file: 'volumes/node/publish.ts',
-      text: 'if (device !== undefined && isMarked(device) && (await hold(domain, device, volume.record.id))) {',
-      by: 'if (device !== undefined && !isMarked(device)) {',
+      text: 'if (device !== undefined && isLabelled(device) && (await hold(domain, device, volume.record.id))) {',
+      by: 'if (device !== undefined && !isLabelled(device)) {',
       red: ['volumes/staging'],
     },
     {
@@ -185,7 +185,7 @@ export const devices: Kind = {
       red: ['volumes/failed-mount'],
     },
     {
-      name: 'a mark alone makes a device ours',
+      name: 'a label alone makes a device ours',
       file: 'volumes/node/remains.ts',
       text: lines('  const path = await loops.backingPath(device);', ''),
       by: lines("  const path: string | undefined = ' (deleted)';", ''),

@@ -67,7 +67,7 @@ async function withNumberTaken(t: ExecutionContext) {
     directIo: true,
     discard: true,
     sectorSize: 4096,
-    mark: `loopcsi:${b.volumeId}`,
+    label: `loopcsi:${b.volumeId}`,
     autoclear: false,
     held: false,
   });

@@ -243,12 +243,12 @@ test('a block volume that is staged is not deleted: a bound node does not hold i
   t.is((await node.host.loops.list()).length, 1);
 });
 
-test('a device that carries the mark of a volume and has lost its image ends with it', async (t) => {
+test('a device that carries the label of a volume and has lost its image ends with it', async (t) => {
   const { node, volumes, record, pathsOf } = await nodeWith(t);
   const image = join(node.directory, 'elsewhere.img');
   await node.host.files.createImage(image, { sizeBytes: 4096n, allocate: false });
   const asked = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
-  await node.host.loops.attach(image, { ...asked, mark: record.id });
+  await node.host.loops.attach(image, { ...asked, label: record.id });
   const { volumeId, stagingTargetPath } = pathsOf({});
   const unstage = () => volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   await unstage();

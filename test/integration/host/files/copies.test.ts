@@ -23,7 +23,7 @@ async function onPool(
     readOnly: false,
     directIo: true,
     discard: true,
-    mark: 'pool',
+    label: 'pool',
   });
   try {
     const options = host.filesystems[fsType].mountOptions;

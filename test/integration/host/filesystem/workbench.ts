@@ -80,7 +80,7 @@ export class Bench {
       readOnly: false,
       directIo: true,
       discard: options.discard ?? true,
-      mark: 'test',
+      label: 'test',
     });
     try {
       this.#targets.add(target);

@@ -33,7 +33,7 @@ async function onVolume<T>(
     readOnly: false,
     directIo: true,
     discard: true,
-    mark: 'freeze',
+    label: 'freeze',
   });
   try {
     await host.mounts.mountDevice(device.path, target, {

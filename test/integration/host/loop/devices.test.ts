@@ -16,7 +16,7 @@ const options: AttachOptions = {
   readOnly: false,
   directIo: true,
   discard: true,
-  mark: 'test',
+  label: 'test',
 };
 
 async function makeExt4(

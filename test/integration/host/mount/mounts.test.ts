@@ -18,7 +18,7 @@ async function attachExt4({ host, directory }: Scratch): Promise<LoopDevice> {
     readOnly: false,
     directIo: true,
     discard: true,
-    mark: 'test',
+    label: 'test',
   });
 }
 

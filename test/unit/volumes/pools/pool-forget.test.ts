@@ -53,7 +53,7 @@ test('a pool that is there, or has an image attached, is not forgotten', async (
   });
   await rm(marker);
   const options = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
-  const device = await node.host.loops.attach(image, { ...options, mark: record.id });
+  const device = await node.host.loops.attach(image, { ...options, label: record.id });
   await t.throwsAsync(administration.forgetPool(call(), tell), { message: /losetup -d/ });
   await node.host.loops.detach(device);
   t.is(await reasonOf(administration.forgetPool(call(), tell)), 'ok');

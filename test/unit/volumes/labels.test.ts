@@ -1,23 +1,23 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { markOf, truncatedMarkOf } from '../../../src/host/loop/status.ts';
+import { labelOf, truncatedLabelOf } from '../../../src/host/loop/status.ts';
 import { fakeNode } from '../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 
 const beginning = 'x'.repeat(90);
 
-test('a mark that fits is the id; of others no two are the same, and all fit', (t) => {
-  t.is(markOf('pvc-1234.562f2833'), 'loopcsi:pvc-1234.562f2833');
+test('a label that fits is the id; of others no two are the same, and all fit', (t) => {
+  t.is(labelOf('pvc-1234.562f2833'), 'loopcsi:pvc-1234.562f2833');
   const longest = 'y'.repeat(55);
-  t.is(markOf(longest), `loopcsi:${longest}`);
+  t.is(labelOf(longest), `loopcsi:${longest}`);
   const ids = [`${longest}a`, `${longest}b`, `${beginning}a`, `${beginning}b`, 'ä'.repeat(40)];
-  t.is(new Set(ids.map(markOf)).size, ids.length);
-  for (const id of ids) t.true(Buffer.byteLength(markOf(id)) <= 63, markOf(id));
+  t.is(new Set(ids.map(labelOf)).size, ids.length);
+  for (const id of ids) t.true(Buffer.byteLength(labelOf(id)) <= 63, labelOf(id));
 });
 
 /** Two volumes of ids that begin alike, both attached, of which no record can be read. */
-async function unreadable(t: ExecutionContext, markFor: (id: string) => string) {
+async function unreadable(t: ExecutionContext, labelFor: (id: string) => string) {
   const node = await fakeNode(t);
   const first = await node.open([node.settings('a')]);
   const ids: string[] = [];
@@ -34,7 +34,7 @@ async function unreadable(t: ExecutionContext, markFor: (id: string) => string) 
       directIo: true,
       discard: true,
       sectorSize: 4096,
-      mark: markFor(id),
+      label: labelFor(id),
       autoclear: false,
       held: false,
     });
@@ -48,12 +48,12 @@ async function unreadable(t: ExecutionContext, markFor: (id: string) => string) 
   return { node, volumes, ids, stagingTargetPath };
 }
 
-for (const [name, markFor] of [
-  ['whole', markOf],
-  ['cut by an older driver', truncatedMarkOf],
+for (const [name, labelFor] of [
+  ['whole', labelOf],
+  ['cut by an older driver', truncatedLabelOf],
 ] as const) {
-  test(`a mark that is ${name} leads to the devices of its own volume only`, async (t) => {
-    const { node, volumes, ids, stagingTargetPath } = await unreadable(t, markFor);
+  test(`a label that is ${name} leads to the devices of its own volume only`, async (t) => {
+    const { node, volumes, ids, stagingTargetPath } = await unreadable(t, labelFor);
     const [volumeId = ''] = ids;
     t.is((await node.host.loops.list()).length, 2);
     await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
