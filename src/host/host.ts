@@ -364,9 +364,9 @@ export interface GrowImageOptions {
 export interface Filesystem {
   readonly type: FsType;
   /** The least size an image may have for this filesystem. */
-  readonly leastBytes: bigint;
+  readonly minBytes: bigint;
   /** The least size a filesystem of this type can be grown to: the kernel refuses a btrfs less than 256 MiB. */
-  readonly leastGrownBytes: bigint;
+  readonly minGrownBytes: bigint;
   /** Options every mount of this type gets besides the caller's. */
   readonly mountOptions: readonly string[];
   /** Makes the filesystem on a new, unattached image in `tmp/`, which the caller syncs. CommandError; ENOSPC shows in the image's filesystem. */

@@ -15,19 +15,19 @@ export interface CapacityRange {
 }
 
 /**
- * The size of a new or grown image: what is required, rounded up to a MiB, never below `leastBytes`. Throws `out-of-range`
+ * The size of a new or grown image: what is required, rounded up to a MiB, never below `minBytes`. Throws `out-of-range`
  * when the limit lies below that or the size above every bound (CSI spec, "CreateVolume Errors").
  */
 export function chooseCapacity(
   range: CapacityRange,
-  options: { leastBytes: bigint; defaultBytes?: bigint; what: string },
+  options: { minBytes: bigint; defaultBytes?: bigint; what: string },
 ): bigint {
-  const { leastBytes, defaultBytes = defaultSizeBytes, what } = options;
+  const { minBytes, defaultBytes = defaultSizeBytes, what } = options;
   const { requiredBytes, limitBytes } = range;
   if (requiredBytes < 0n || limitBytes < 0n) {
     throw new VolumeError('invalid', `${what}: sizes must not be negative`);
   }
-  const least = roundUp(leastBytes, imageUnit);
+  const least = roundUp(minBytes, imageUnit);
   const asked = requiredBytes > 0n ? requiredBytes : withinLimit(defaultBytes, limitBytes);
   const rounded = roundUp(asked, imageUnit);
   const size = rounded < least ? least : rounded;

@@ -11,7 +11,7 @@ import { expandVolume, nodeExpandVolume } from './controller/expand.ts';
 import { storageSigns, volumeHealth } from './controller/health.ts';
 import { Leftovers } from './controller/leftovers.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.ts';
-import { leastBytesOf } from './controller/new-volume.ts';
+import { minBytesOf } from './controller/new-volume.ts';
 import type { Domain, DomainSettings, OwnedBy, OwnedOnGround } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import { trimPeriodically } from './guard/periodic-trim.ts';
@@ -254,7 +254,7 @@ async function capacityOf(
   domain: Domain,
   asked: Parameters<Volumes['capacity']>[1],
 ): ReturnType<Volumes['capacity']> {
-  const minimumVolumeBytes = leastBytesOf(domain, asked.fsType);
+  const minimumVolumeBytes = minBytesOf(domain, asked.fsType);
   const { pool: name } = asked;
   // Nodes may differ in their pools, and a scheduler asks each: one that this node lacks has no room here.
   if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {

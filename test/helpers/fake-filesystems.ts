@@ -35,7 +35,7 @@ function makeFakeFilesystem(
   real: Filesystem,
   { kernel, mounts, facts, programs }: Deps,
 ): Filesystem {
-  const { type, leastBytes, leastGrownBytes, mountOptions } = real;
+  const { type, minBytes, minGrownBytes, mountOptions } = real;
   const sizeOfUnattached = async (imagePath: string): Promise<bigint> => {
     const { dev, ino, size } = await stat(imagePath, { bigint: true });
     const identity = { device: dev, inode: ino };
@@ -62,12 +62,12 @@ function makeFakeFilesystem(
     });
   return {
     type,
-    leastBytes,
-    leastGrownBytes,
+    minBytes,
+    minGrownBytes,
     mountOptions,
     make: async (imagePath, options) => {
       const sizeBytes = await sizeOfUnattached(imagePath);
-      if (sizeBytes < leastBytes) {
+      if (sizeBytes < minBytes) {
         throw new CommandError(`mkfs.${type}`, {
           message: `${imagePath} is too small`,
           exitCode: 1,
@@ -118,7 +118,7 @@ function makeFakeFilesystem(
       const path = `/proc/self/fd/${found.imageFd}`;
       const present = await readFakeSuperblock(path);
       if (present === undefined || present.sizeBytes >= sizeBytes) return 'grown';
-      if (sizeBytes < leastGrownBytes) throw new KernelError('resize', 'EINVAL', target);
+      if (sizeBytes < minGrownBytes) throw new KernelError('resize', 'EINVAL', target);
       if (type === 'ext4' && !facts.canGrowExt4Online) return 'not-permitted';
       await changeFakeSuperblock(path, { sizeBytes });
       return 'grown';
@@ -126,7 +126,7 @@ function makeFakeFilesystem(
     growImage: async (imagePath) => {
       const sizeBytes = await sizeOfUnattached(imagePath);
       const present = await readFakeSuperblock(imagePath);
-      if (present !== undefined && sizeBytes > present.sizeBytes && sizeBytes < leastGrownBytes) {
+      if (present !== undefined && sizeBytes > present.sizeBytes && sizeBytes < minGrownBytes) {
         throw new KernelError('resize', 'EINVAL', imagePath);
       }
       await run(imagePath, () => changeFakeSuperblock(imagePath, { sizeBytes, state: 'clean' }));

@@ -17,7 +17,7 @@ import { lookAgainAtAside } from '../pools/twins.ts';
 import { createFromSource } from '../snapshots/restore.ts';
 import { requireSourceHere } from '../snapshots/source-node.ts';
 import { commitNew } from './new-entry.ts';
-import { defaultSectorSize, leastBytesOf, newRecord } from './new-volume.ts';
+import { defaultSectorSize, minBytesOf, newRecord } from './new-volume.ts';
 
 /**
  * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
@@ -66,7 +66,7 @@ export async function createVolume(
       }
       const pool = await domain.pools.choose(input.settings.pool);
       const sizeBytes = chooseCapacity(input.range, {
-        leastBytes: leastBytesOf(domain, input.fsType),
+        minBytes: minBytesOf(domain, input.fsType),
         defaultBytes: domain.settings.defaultSizeBytes,
         what,
       });

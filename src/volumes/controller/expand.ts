@@ -77,7 +77,7 @@ async function promise(
       requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
       limitBytes,
     },
-    { leastBytes: leastGrownBytesOf(domain, record, requiredBytes), what },
+    { minBytes: minGrownBytesOf(domain, record, requiredBytes), what },
   );
   const { devices } = await attachmentOf(domain, volume);
   await settleImage(domain, volume, devices);
@@ -116,9 +116,9 @@ async function promise(
 }
 
 /** What the volume has is enough as long as it does not grow; btrfs grows to 256 MiB or more. */
-function leastGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
+function minGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
   if (record.fsType === null || requiredBytes <= record.sizeBytes) return record.sizeBytes;
-  return domain.host.filesystems[record.fsType].leastGrownBytes;
+  return domain.host.filesystems[record.fsType].minGrownBytes;
 }
 
 async function requireFactor(

@@ -10,8 +10,8 @@ import { mountWords } from '../node/mount-words.ts';
 export const defaultSectorSize = 4096;
 
 /** The least size of an image with that filesystem; a raw block volume needs one image unit. */
-export function leastBytesOf(domain: Domain, fsType: FsType | null): bigint {
-  return fsType === null ? MiB : domain.host.filesystems[fsType].leastBytes;
+export function minBytesOf(domain: Domain, fsType: FsType | null): bigint {
+  return fsType === null ? MiB : domain.host.filesystems[fsType].minBytes;
 }
 
 /** The record of a volume to be made. Throws `invalid` for mount options that it could never be mounted with. */

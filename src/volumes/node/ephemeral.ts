@@ -3,7 +3,7 @@ import { formatBytes } from '../../units.ts';
 import { chooseCapacity } from '../capacity.ts';
 import { makeVolume } from '../controller/create.ts';
 import { removeVolume } from '../controller/delete.ts';
-import { leastBytesOf, newRecord } from '../controller/new-volume.ts';
+import { minBytesOf, newRecord } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import { ephemeralIdFor } from '../ids.ts';
@@ -119,7 +119,7 @@ async function prepare(
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
-    { leastBytes: leastBytesOf(domain, fsType), what },
+    { minBytes: minBytesOf(domain, fsType), what },
   );
   if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
   const record = newRecord(domain, {

@@ -82,10 +82,10 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
   const { name, reflinkBytes = 0n } = settings;
   const { files, filesystems } = deps.host;
   const sizeBytes = roundUp(reflinkBytes, MiB);
-  if (sizeBytes < filesystems.xfs.leastBytes) {
+  if (sizeBytes < filesystems.xfs.minBytes) {
     throw new VolumeError(
       'invalid',
-      `pool '${name}': ${formatBytes(sizeBytes)} is too small for an embedded pool; the least is ${formatBytes(filesystems.xfs.leastBytes)}`,
+      `pool '${name}': ${formatBytes(sizeBytes)} is too small for an embedded pool; the least is ${formatBytes(filesystems.xfs.minBytes)}`,
     );
   }
   await requireEmpty(files, name, directory);

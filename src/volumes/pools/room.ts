@@ -263,7 +263,7 @@ export class Room {
 
   /** The largest and the smallest volume it would make now. */
   async bounds(
-    leastBytes: bigint,
+    minBytes: bigint,
     { allocate }: { allocate: boolean },
   ): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
     const facts = await this.facts();
@@ -273,7 +273,7 @@ export class Room {
     const availableBytes = most > 0n ? most : 0n;
     const whole = (availableBytes / MiB) * MiB;
     const largest = whole < largestImageBytes ? whole : largestImageBytes;
-    return { availableBytes, maximumBytes: largest < leastBytes ? 0n : largest };
+    return { availableBytes, maximumBytes: largest < minBytes ? 0n : largest };
   }
 
   /** What may be allocated at once, block by block. */

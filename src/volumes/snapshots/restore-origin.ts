@@ -4,7 +4,7 @@ import type { FsType, ImageStatus, SectorSize } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { chooseCapacity } from '../capacity.ts';
-import { leastBytesOf } from '../controller/new-volume.ts';
+import { minBytesOf } from '../controller/new-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { CreateVolumeInput, VolumeKind, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
@@ -72,11 +72,11 @@ export function sizeFor(
       `${what}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.what}; ask for at least that`,
     );
   }
-  const least = leastBytesOf(domain, origin.fsType);
+  const least = minBytesOf(domain, origin.fsType);
   const grows = requiredBytes > sizeBytes && origin.fsType !== null;
-  const grown = grows ? domain.host.filesystems[origin.fsType].leastGrownBytes : least;
-  const leastBytes = sizeBytes > grown ? sizeBytes : grown;
-  return chooseCapacity(input.range, { leastBytes, defaultBytes: leastBytes, what });
+  const grown = grows ? domain.host.filesystems[origin.fsType].minGrownBytes : least;
+  const minBytes = sizeBytes > grown ? sizeBytes : grown;
+  return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, what });
 }
 
 /** Throws `out-of-range` where ext4 would have to grow by more than it survives. */

@@ -66,7 +66,7 @@ const cases = [
 
 for (const { name, expect, ...range } of cases) {
   test(`chooseCapacity: ${name}`, (t) => {
-    const choose = (): bigint => chooseCapacity(range, { leastBytes: 8n * MiB, what: 'volume v' });
+    const choose = (): bigint => chooseCapacity(range, { minBytes: 8n * MiB, what: 'volume v' });
     if (typeof expect === 'bigint') t.is(choose(), expect);
     else t.is(t.throws(choose, { instanceOf: VolumeError }).reason, expect);
   });
@@ -79,7 +79,7 @@ test('chooseCapacity: whatever it answers lies in the range, is a multiple of th
       const range = { requiredBytes, limitBytes };
       let size: bigint;
       try {
-        size = chooseCapacity(range, { leastBytes: 8n * MiB, what: 'v' });
+        size = chooseCapacity(range, { minBytes: 8n * MiB, what: 'v' });
       } catch (error) {
         t.true(error instanceof VolumeError && error.reason === 'out-of-range');
         return;
@@ -88,7 +88,7 @@ test('chooseCapacity: whatever it answers lies in the range, is a multiple of th
       t.is(size % imageUnit, 0n);
       t.true(size >= 8n * MiB && size <= largestImageBytes);
       t.is(
-        chooseCapacity({ requiredBytes: size, limitBytes }, { leastBytes: 8n * MiB, what: 'v' }),
+        chooseCapacity({ requiredBytes: size, limitBytes }, { minBytes: 8n * MiB, what: 'v' }),
         size,
       );
     }),

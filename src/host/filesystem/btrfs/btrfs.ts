@@ -30,8 +30,8 @@ interface WorkOptions {
 /** btrfs on images, one device each. */
 export class Btrfs implements Filesystem {
   readonly type = 'btrfs';
-  readonly leastBytes = btrfsMinBytes;
-  readonly leastGrownBytes = 256n * MiB;
+  readonly minBytes = btrfsMinBytes;
+  readonly minGrownBytes = 256n * MiB;
   /**
    * Since Linux 6.2 a device that can discard is discarded from all the time unless told otherwise;
    * trimming is the volume's choice. A later `discard` word wins over this one.

@@ -40,8 +40,8 @@ const fsckAnswers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as co
 /** ext4 on images. Its tools work on the unattached file; only growing while mounted is the kernel's. */
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
-  readonly leastBytes = ext4MinBytes;
-  readonly leastGrownBytes = ext4MinBytes;
+  readonly minBytes = ext4MinBytes;
+  readonly minGrownBytes = ext4MinBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */

@@ -29,8 +29,8 @@ interface WorkOptions {
 /** XFS on images. Its log is replayed, and it grows, only while mounted: a private mount does it offline. */
 export class Xfs implements Filesystem {
   readonly type = 'xfs';
-  readonly leastBytes = xfsMinBytes;
-  readonly leastGrownBytes = xfsMinBytes;
+  readonly minBytes = xfsMinBytes;
+  readonly minGrownBytes = xfsMinBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;

@@ -40,8 +40,8 @@ for (const fsType of fsTypes) {
   for (const sectorSize of [512, 4096] as const) {
     onNode(`${fsType}: the least size works with ${sectorSize}-byte sectors`, async (t) => {
       await onBench(t, async (bench) => {
-        const { leastBytes } = filesystems[fsType];
-        const { image } = await bench.make(fsType, leastBytes, { sectorSize });
+        const { minBytes } = filesystems[fsType];
+        const { image } = await bench.make(fsType, minBytes, { sectorSize });
         const data = randomBytes(1 << 20);
         const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
         await bench.mounted(fsType, image, write, { sectorSize });
@@ -69,7 +69,7 @@ for (const fsType of fsTypes) {
         return;
       }
       await onBench(t, async (bench) => {
-        const tooSmall = bench.make(fsType, filesystems[fsType].leastBytes - MiB);
+        const tooSmall = bench.make(fsType, filesystems[fsType].minBytes - MiB);
         await t.throwsAsync(tooSmall, { name: 'CommandError' });
       });
     },
