@@ -425,7 +425,7 @@ export interface Extents {
   ): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
   count(path: string): Promise<number>;
   /**
-   * Reads one range of both files, at most `largestComparison` bytes, and answers the blocks that differ, joined where they
+   * Reads one range of both files, at most `maxComparedBytes` bytes, and answers the blocks that differ, joined where they
    * touch. Beyond a file's end are zeroes.
    */
   differing(

@@ -4,7 +4,7 @@ import { KernelError } from '../errors.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 
 /** The most that is compared in one call: two buffers of it are in memory meanwhile. */
-export const largestComparison = 4n * MiB;
+export const maxComparedBytes = 4n * MiB;
 
 interface Range {
   readonly offset: bigint;
@@ -17,7 +17,7 @@ export async function differing(
   b: string,
   range: Range & { blockBytes: bigint },
 ): Promise<readonly Range[]> {
-  if (range.length > largestComparison) throw new KernelError('read', 'E2BIG', `${a} and ${b}`);
+  if (range.length > maxComparedBytes) throw new KernelError('read', 'E2BIG', `${a} and ${b}`);
   const [ofA, ofB] = await Promise.all([readRange(a, range), readRange(b, range)]);
   return differingBlocks(ofA, ofB, range);
 }

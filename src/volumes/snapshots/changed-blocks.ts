@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { largestComparison } from '../../host/files/compare-blocks.ts';
+import { maxComparedBytes } from '../../host/files/compare-blocks.ts';
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';
@@ -226,10 +226,10 @@ async function* changedByContent(
   for await (const [range] of batches) {
     if (range === undefined) continue;
     const stop = range.offset + range.length;
-    for (let offset = range.offset; offset < stop; offset += largestComparison) {
+    for (let offset = range.offset; offset < stop; offset += maxComparedBytes) {
       requireWanted(call);
       const left = stop - offset;
-      const length = left < largestComparison ? left : largestComparison;
+      const length = left < maxComparedBytes ? left : maxComparedBytes;
       yield* await domain.ownedBy(owner, () =>
         domain.host.extents.differing(a, b, { offset, length, blockBytes: metadataBlockBytes }),
       );

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import {
   differing,
   differingBlocks,
-  largestComparison,
+  maxComparedBytes,
 } from '../../../../src/host/files/compare-blocks.ts';
 
 test('blocks that differ are found, joined where they touch', (t) => {
@@ -47,6 +47,6 @@ test('beyond the end of a file are zeroes, and too large a question is refused',
   const range = { offset: 0n, length: 16_384n, blockBytes: 4096n };
   t.deepEqual(await differing(short, long, range), [{ offset: 8192n, length: 4096n }]);
   t.deepEqual(await differing(short, short, range), []);
-  const tooLarge = { ...range, length: largestComparison + 1n };
+  const tooLarge = { ...range, length: maxComparedBytes + 1n };
   t.like(await t.throwsAsync(differing(short, long, tooLarge)), { errno: 'E2BIG' });
 });
