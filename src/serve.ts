@@ -115,7 +115,7 @@ async function openDomain({ config, log, version, reached }: Base): Promise<Open
     log,
     ownedBy,
     whenReturned: (owner) => gate.whenReturned(owner),
-    longestWaitMs: (pool) => gate.longestOn(pool),
+    longestWaitMs: (pool) => gate.oldestCallMs(pool),
     pools: config.pools,
     stateDir: config.stateDir,
     settings: domainSettings(config),

@@ -128,7 +128,7 @@ export class Gate {
   }
 
   /** For how many milliseconds the oldest of the calls that wait for that ground has been running; 0 when there is none. */
-  longestOn(ground: string): number {
+  oldestCallMs(ground: string): number {
     const lanes = [...this.#lanes.values()].filter(
       ({ running }) => running?.entry.ground === ground,
     );

@@ -113,18 +113,18 @@ test('it knows how long the oldest call on a ground has been running', async (t)
   const [older, younger] = [new Hanging(), new Hanging()];
   const run = (owner: string, ground: string, hung: Hanging) =>
     ownedBy(owner, () => gate.run('fsync', hung.work), ground);
-  t.is(gate.longestOn('pool'), 0);
+  t.is(gate.oldestCallMs('pool'), 0);
   const first = run('a', 'pool', older);
   await delay(30);
   const second = run('b', 'pool', younger);
-  t.true(gate.longestOn('pool') >= 25);
-  t.is(gate.longestOn('another'), 0);
+  t.true(gate.oldestCallMs('pool') >= 25);
+  t.is(gate.oldestCallMs('another'), 0);
   older.end();
   await first;
-  t.true(gate.longestOn('pool') < 25);
+  t.true(gate.oldestCallMs('pool') < 25);
   younger.end();
   await second;
-  t.is(gate.longestOn('pool'), 0);
+  t.is(gate.oldestCallMs('pool'), 0);
 });
 
 test('a stuck call that fails in the end is over as well', async (t) => {
