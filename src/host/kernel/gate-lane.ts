@@ -16,7 +16,7 @@ export interface GateOptions<T> {
 export interface Entry {
   readonly call: string;
   readonly boundMs: number;
-  readonly ground: string | undefined;
+  readonly disk: string | undefined;
   readonly chain: readonly string[];
   readonly wantedThreads: number;
   /** Threads that it holds while it runs. */
@@ -39,10 +39,10 @@ export interface Lane {
   readonly returned: (() => void)[];
 }
 
-export function entryOf<T>(call: string, { ground, chain }: Owner, options: GateOptions<T>) {
+export function entryOf<T>(call: string, { disk, chain }: Owner, options: GateOptions<T>) {
   return {
     call,
-    ground,
+    disk,
     chain,
     boundMs: options.boundMs ?? defaultBoundMs,
     wantedThreads: Math.max(1, options.threads ?? 1),

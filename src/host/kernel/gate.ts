@@ -11,7 +11,7 @@ import {
 import { type Owner, presentOwner } from './owner.ts';
 
 export type { GateOptions } from './gate-lane.ts';
-export { onGround, ownedBy } from './owner.ts';
+export { onDisk, ownedBy } from './owner.ts';
 
 /**
  * Calls that may block in the kernel occupy threads of libuv's pool, which node:fs and koffi share. The gate keeps a hung
@@ -24,10 +24,10 @@ export { onGround, ownedBy } from './owner.ts';
 const defaultSlots = 48;
 
 /**
- * Of the slots that no other ground holds, what the owners on one ground may hold together: a disk that hangs leaves the rest
+ * Of the slots that no other disk holds, what the owners on one disk may hold together: a disk that hangs leaves the rest
  * to the others, and a second one leaves a third of that again.
  */
-const defaultSlotsOfGround = 32;
+const defaultSlotsOfDisk = 32;
 
 /** An owner whose call has passed its bound and has not returned. */
 export interface StuckOwner {
@@ -38,16 +38,16 @@ export interface StuckOwner {
 
 export class Gate {
   #free: number;
-  readonly #shareOfGround: number;
-  /** Semaphore held, by ground. */
+  readonly #shareOfDisk: number;
+  /** Semaphore held, by disk. */
   readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
   /** Lanes whose first call waits for a free slot, in order. */
   readonly #ready = new Set<Lane>();
 
-  constructor(slots: number = defaultSlots, slotsOfGround: number = defaultSlotsOfGround) {
+  constructor(slots: number = defaultSlots, slotsOfDisk: number = defaultSlotsOfDisk) {
     this.#free = slots;
-    this.#shareOfGround = Math.min(1, slotsOfGround / slots);
+    this.#shareOfDisk = Math.min(1, slotsOfDisk / slots);
   }
 
   /**
@@ -127,10 +127,10 @@ export class Gate {
     );
   }
 
-  /** For how many milliseconds the oldest of the calls that wait for that ground has been running; 0 when there is none. */
-  oldestCallMs(ground: string): number {
+  /** For how many milliseconds the oldest of the calls that wait for that disk has been running; 0 when there is none. */
+  oldestCallMs(disk: string): number {
     const lanes = [...this.#lanes.values()].filter(
-      ({ running }) => running?.entry.ground === ground,
+      ({ running }) => running?.entry.disk === disk,
     );
     return Math.max(0, ...lanes.map(runningMs));
   }
@@ -179,13 +179,13 @@ export class Gate {
       return;
     }
     // A device may be asked by volumes of several pools: those whose own disk hangs do not keep the others from it.
-    const at = lane.waiting.findIndex(({ ground }) => this.#availableTo(ground) > 0);
+    const at = lane.waiting.findIndex(({ disk }) => this.#availableTo(disk) > 0);
     const [entry] = at < 0 ? [] : lane.waiting.splice(at, 1);
     if (entry === undefined) {
       this.#ready.add(lane);
       return;
     }
-    entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.ground));
+    entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.disk));
     this.#hold(entry, entry.threads);
     this.#ready.delete(lane);
     lane.running = { entry, startedAtMs: performance.now() };
@@ -215,20 +215,20 @@ export class Gate {
     return late;
   }
 
-  /** Semaphore that a call on that ground may take now. */
-  #availableTo(ground: string | undefined): number {
-    if (ground === undefined) return this.#free;
-    const held = this.#held.get(ground) ?? 0;
-    const share = Math.max(1, Math.floor((this.#free + held) * this.#shareOfGround));
+  /** Semaphore that a call on that disk may take now. */
+  #availableTo(disk: string | undefined): number {
+    if (disk === undefined) return this.#free;
+    const held = this.#held.get(disk) ?? 0;
+    const share = Math.max(1, Math.floor((this.#free + held) * this.#shareOfDisk));
     return Math.min(this.#free, share - held);
   }
 
-  #hold({ ground }: Entry, slots: number): void {
+  #hold({ disk }: Entry, slots: number): void {
     this.#free -= slots;
-    if (ground === undefined) return;
-    const held = (this.#held.get(ground) ?? 0) + slots;
-    if (held === 0) this.#held.delete(ground);
-    else this.#held.set(ground, held);
+    if (disk === undefined) return;
+    const held = (this.#held.get(disk) ?? 0) + slots;
+    if (held === 0) this.#held.delete(disk);
+    else this.#held.set(disk, held);
   }
 
   #markStuck(lane: Lane, entry: Entry): void {

@@ -4,29 +4,29 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 export interface Owner {
   readonly name: string;
   /** What its calls wait for, the disk of a pool for example; undefined where that is not known. */
-  readonly ground: string | undefined;
+  readonly disk: string | undefined;
   /** Its own name and those of the owners within whose work it was named. */
   readonly chain: readonly string[];
 }
 
 /** The owner of calls made outside `ownedBy`. */
-const nobody: Owner = { name: 'driver', ground: undefined, chain: ['driver'] };
+const nobody: Owner = { name: 'driver', disk: undefined, chain: ['driver'] };
 
 const owners = new AsyncLocalStorage<Owner>();
 
 /**
  * Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. Without
- * a ground of its own it stands on that of whoever called.
+ * a disk of its own it stands on that of whoever called.
  */
-export function ownedBy<T>(name: string, work: () => T, ground?: string): T {
+export function ownedBy<T>(name: string, work: () => T, disk?: string): T {
   const outer = owners.getStore();
   const chain = [name, ...(outer?.chain ?? [])];
-  return owners.run({ name, ground: ground ?? outer?.ground, chain }, work);
+  return owners.run({ name, disk: disk ?? outer?.disk, chain }, work);
 }
 
-/** Runs `work` as the present owner's, whose calls wait for `ground` from now on. */
-export function onGround<T>(ground: string, work: () => T): T {
-  return owners.run({ ...(owners.getStore() ?? nobody), ground }, work);
+/** Runs `work` as the present owner's, whose calls wait for `disk` from now on. */
+export function onDisk<T>(disk: string, work: () => T): T {
+  return owners.run({ ...(owners.getStore() ?? nobody), disk }, work);
 }
 
 /** Whose the calls made here are. */

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { StuckError } from '../../../../src/host/errors.ts';
-import { Gate, onGround, ownedBy } from '../../../../src/host/kernel/gate.ts';
+import { Gate, onDisk, ownedBy } from '../../../../src/host/kernel/gate.ts';
 
 /** A call that returns when it is told to. */
 class Hanging {
@@ -107,12 +107,12 @@ test('past its bound a call makes its owner stuck, until it returns', async (t) 
   t.is(await run('again', quick), 'quick');
 });
 
-test('it knows how long the oldest call on a ground has been running', async (t) => {
+test('it knows how long the oldest call on a disk has been running', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const [older, younger] = [new Hanging(), new Hanging()];
-  const run = (owner: string, ground: string, hung: Hanging) =>
-    ownedBy(owner, () => gate.run('fsync', hung.work), ground);
+  const run = (owner: string, disk: string, hung: Hanging) =>
+    ownedBy(owner, () => gate.run('fsync', hung.work), disk);
   t.is(gate.oldestCallMs('pool'), 0);
   const first = run('a', 'pool', older);
   await delay(30);
@@ -199,7 +199,7 @@ test('calls without an owner are the driver’s', async (t) => {
   });
 });
 
-test('what stands on one ground holds its share of the slots at most', async (t) => {
+test('what stands on one disk holds its share of the slots at most', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
@@ -220,7 +220,7 @@ test('what stands on one ground holds its share of the slots at most', async (t)
   t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
 });
 
-test('who is called stands on the ground of the caller', async (t) => {
+test('who is called stands on the disk of the caller', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
@@ -297,11 +297,11 @@ test('who waits for a disk that hangs keeps no other from the same owner', async
   await Promise.all(results);
 });
 
-test('work within another owner’s may be told to stand on a ground', async (t) => {
+test('work within another owner’s may be told to stand on a disk', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
-  const first = ownedBy('new volume', () => onGround('disk', () => gate.run('call', hanging.work)));
+  const first = ownedBy('new volume', () => onDisk('disk', () => gate.run('call', hanging.work)));
   await hanging.started;
   const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
   await t.throwsAsync(second, { instanceOf: StuckError });
