@@ -7,7 +7,7 @@ import {
   mayBeStorageFailure,
   StuckError,
 } from '../host/errors.ts';
-import { onGround } from '../host/kernel/gate.ts';
+import { onDisk } from '../host/kernel/gate.ts';
 import { MiB } from '../units.ts';
 import type { Pool } from './pools/pool.ts';
 
@@ -100,7 +100,7 @@ export async function explained<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   try {
-    return await (pool === undefined ? work() : onGround(pool.name, work));
+    return await (pool === undefined ? work() : onDisk(pool.name, work));
   } catch (error) {
     throw await explain(error, what, pool);
   }

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { onGround } from '../../host/kernel/gate.ts';
+import { onDisk } from '../../host/kernel/gate.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { syncsBeforeRename } from '../pools/btrfs-log.ts';
@@ -79,7 +79,7 @@ export function newName(pool: Pool, id: string): string {
 /** A directory of its own in the pool's `tmp/`. */
 export function newDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {
   // A group has members in several pools, each with a disk of its own.
-  return onGround(pool.name, () => makeNewDirectory(domain, pool, id));
+  return onDisk(pool.name, () => makeNewDirectory(domain, pool, id));
 }
 
 async function makeNewDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {

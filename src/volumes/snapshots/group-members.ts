@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { onGround } from '../../host/kernel/gate.ts';
+import { onDisk } from '../../host/kernel/gate.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { finishNew, newDirectory, placeNew } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';
@@ -62,7 +62,7 @@ export async function makeMembers(
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
-      await onGround(member.pool.name, () =>
+      await onDisk(member.pool.name, () =>
         finishNew(domain, entryOf(member), { temporary, record }),
       );
       return { ...member, record };
@@ -102,7 +102,7 @@ export async function placeMember(
 ): Promise<void> {
   const { pool, id, temporary, record } = member;
   const place = () =>
-    onGround(pool.name, () => placeNew(domain, entryOf(member), { temporary, record }));
+    onDisk(pool.name, () => placeNew(domain, entryOf(member), { temporary, record }));
   const stands = await place();
   if (stands === record) return;
   // Left by a group that failed and could not be removed: it shows another instant.
