@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFiles } from '../../src/host/files/files.ts';
-import { fsCall, openFlags, withOpen, withDescriptor } from '../../src/host/kernel/descriptor.ts';
+import { fsCall, openFlags, withDescriptor, withOpen } from '../../src/host/kernel/descriptor.ts';
 import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**

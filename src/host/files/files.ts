@@ -284,7 +284,11 @@ async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Pr
 }
 
 /** A filesystem that finds out on the way has taken all there was from everybody until it gives up. */
-async function requireFreeSpace(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+async function requireFreeSpace(
+  handle: FileHandle,
+  path: string,
+  sizeBytes: bigint,
+): Promise<void> {
   const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
   const missing = sizeBytes - blocks * statBlockBytes;
   if (missing > (await capacity(path)).freeBytes)

@@ -8,7 +8,9 @@ import { mountIdIn, statCached } from '../kernel/statx.ts';
 export const statBlockBytes = 512n;
 
 /** Magic numbers (statfs(2)) of filesystems whose kernel code itself holds size and blocks of an open file: ext4, XFS, btrfs, f2fs, tmpfs. */
-const authoritativeTypes: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994];
+const authoritativeTypes: readonly number[] = [
+  0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
+];
 
 /** Whether a mount is of one of these, as it was learnt by asking it. */
 const isAuthoritative = new Map<string, boolean>();
@@ -53,7 +55,8 @@ export async function imageStatus(path: string): Promise<ImageStatus> {
     const { type } = await fsCall('statfs', path, () => statfs(path));
     if (isAuthoritative.size >= maxMounts) isAuthoritative.clear();
     // Another one may have been mounted there meanwhile.
-    if (readCached(path)?.mount === mount) isAuthoritative.set(mount, authoritativeTypes.includes(type));
+    if (readCached(path)?.mount === mount)
+      isAuthoritative.set(mount, authoritativeTypes.includes(type));
   }
   return { device: dev, inode: ino, sizeBytes: size, allocatedBytes: blocks * statBlockBytes };
 }

@@ -129,9 +129,7 @@ export class Gate {
 
   /** For how many milliseconds the oldest of the calls that wait for that disk has been running; 0 when there is none. */
   oldestCallMs(disk: string): number {
-    const lanes = [...this.#lanes.values()].filter(
-      ({ running }) => running?.entry.disk === disk,
-    );
+    const lanes = [...this.#lanes.values()].filter(({ running }) => running?.entry.disk === disk);
     return Math.max(0, ...lanes.map(runningMs));
   }
 

@@ -15,11 +15,11 @@ import {
 } from '../kernel/calls.ts';
 import {
   closeLater,
+  closingAfter,
   descriptorPath,
   openFlags,
-  closingAfter,
-  withOpen,
   withDescriptor,
+  withOpen,
 } from '../kernel/descriptor.ts';
 import { mountDetached } from '../kernel/detached.ts';
 import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
@@ -44,7 +44,8 @@ export function makeMounts(): Mounts {
     unmount,
     makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
     removeTarget: (target, options = {}) => removeTarget(target, options),
-    syncFilesystem: (target) => withDescriptor(target, openFlags.directory, (fd) => syncfs(fd, target)),
+    syncFilesystem: (target) =>
+      withDescriptor(target, openFlags.directory, (fd) => syncfs(fd, target)),
     trim,
     thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
     thawUnseen,

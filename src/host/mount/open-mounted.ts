@@ -4,12 +4,12 @@ import { KernelError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { openTreeClone, readKernelText } from '../kernel/calls.ts';
 import {
+  closingAfter,
   descriptorPath,
   fsCall,
   majorMinorOf,
   openFlags,
   openHandle,
-  closingAfter,
   withOpen,
 } from '../kernel/descriptor.ts';
 import { readMounts } from './mountinfo.ts';

@@ -8,11 +8,11 @@ import { constants } from '../kernel/abi.ts';
 import { openat2 } from '../kernel/calls.ts';
 import {
   closeHandle,
+  closingAfter,
   descriptorPath,
   fsCall,
   openFlags,
   openHandle,
-  closingAfter,
   withDescriptor,
 } from '../kernel/descriptor.ts';
 

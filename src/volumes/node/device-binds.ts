@@ -75,7 +75,8 @@ export async function judgeBind(
   // Nobody's notes name the target, so only the caller's word is left.
   if (device === undefined) return 'lost';
   // Of ours it is known where they are bound; another driver's may be in use there.
-  if (isLabelled(device)) return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
+  if (isLabelled(device))
+    return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
   const isNothingKnown = notes === undefined || notedTargets(notes).length === 0;
   return isNothingKnown ? 'lost' : undefined;
 }

@@ -161,7 +161,11 @@ async function readOnlyDevice(
   volume: FoundVolume,
   { readOnly: device, table }: Attachment,
 ): Promise<LoopDevice> {
-  if (device !== undefined && isLabelled(device) && (await hold(domain, device, volume.record.id))) {
+  if (
+    device !== undefined &&
+    isLabelled(device) &&
+    (await hold(domain, device, volume.record.id))
+  ) {
     await domain.host.loops.writeBack(device);
     return device;
   }

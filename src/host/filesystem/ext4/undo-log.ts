@@ -5,7 +5,7 @@ import { capacity } from '../../files/files.ts';
 import { paths } from '../../files/paths.ts';
 import { constants } from '../../kernel/abi.ts';
 import { ioctlOn } from '../../kernel/calls.ts';
-import { fsCall, openFlags, syncPaths, withOpen, withDescriptor } from '../../kernel/descriptor.ts';
+import { fsCall, openFlags, syncPaths, withDescriptor, withOpen } from '../../kernel/descriptor.ts';
 import { lockImage } from '../../programs/image-lock.ts';
 import { forEachUndoRecord } from './undo-records.ts';
 

@@ -19,7 +19,9 @@ onNode('the id that a mount is known by does not come back with its device numbe
         const { device, sizeBytes } = await files.imageStatus(path);
         t.is(sizeBytes, BigInt(round + 1));
         t.is((await files.imageStatus(path)).sizeBytes, BigInt(round + 1));
-        const id = withCachedPath(path, openFlags.pathFollowed, (fd) => mountIdIn(statCached(fd, path)));
+        const id = withCachedPath(path, openFlags.pathFollowed, (fd) =>
+          mountIdIn(statCached(fd, path)),
+        );
         seen.push({ device, id });
       } finally {
         await execa('umount', [target]);
