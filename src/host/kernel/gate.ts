@@ -39,7 +39,7 @@ export interface StuckOwner {
 export class Gate {
   #free: number;
   readonly #shareOfDisk: number;
-  /** Semaphore held, by disk. */
+  /** Slots held, by disk. */
   readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
   /** Lanes whose first call waits for a free slot, in order. */
@@ -213,7 +213,7 @@ export class Gate {
     return late;
   }
 
-  /** Semaphore that a call on that disk may take now. */
+  /** Slots that a call on that disk may take now. */
   #availableTo(disk: string | undefined): number {
     if (disk === undefined) return this.#free;
     const held = this.#held.get(disk) ?? 0;
