@@ -16,51 +16,50 @@ export interface ParameterDoc {
 export const knownParameters = {
   pool: {
     values: 'name of a pool',
-    default: 'the one with the most room',
-    meaning: 'Which pool of the node the volume is made in.',
+    default: 'the pool with the most capacity',
+    meaning: 'The pool of the node in which the volume is created.',
   },
   provisioning: {
     values: '`thin`, `thick`',
     default: '`thin`',
     meaning:
-      '`thick` allocates every block before the volume exists and never gives one back; `thin` allocates as data is written.',
+      '`thick` allocates all blocks before the volume exists and never frees any; `thin` allocates blocks as data is written.',
   },
   mkfsOptions: {
-    values: 'flags of mkfs, see below',
+    values: 'mkfs options, see below',
     default: 'none',
-    meaning:
-      'Passed to mkfs of the volume’s filesystem after being checked against a list. Not for block volumes.',
+    meaning: 'Options of mkfs, checked against a list. Not for block volumes.',
   },
   sectorSize: {
     values: '`4096`, `512`',
-    default: '`4096`; that of its source for a restore or clone',
-    meaning: 'Logical sector size of the device in bytes. It stays with the volume for life.',
+    default: '`4096`; the source’s for a restore or clone',
+    meaning: 'Logical sector size of the device in bytes. It never changes.',
   },
   trim: {
     values: '`periodic`, `online`, `off`',
     default: '`periodic`; `off` for thick volumes',
     meaning:
-      'When blocks that the filesystem freed go back to the pool: from time to time, at once (mount option `discard`), or never.',
+      'When blocks that the filesystem has freed are returned to the pool: once a day, immediately (mount option `discard`), or never.',
   },
   directIO: {
     values: '`true`, `false`',
     default: '`true`',
     meaning:
-      'Whether the loop device bypasses the page cache of the pool’s filesystem. Where the pool cannot, the driver goes on without and logs why.',
+      'Whether the loop device bypasses the page cache of the pool’s filesystem. If the pool does not support this, the driver uses the page cache and logs the reason.',
   },
 } as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
 
 /** What a pod may say under `volumeAttributes` of an inline volume. */
 export const knownAttributes = {
   size: {
-    values: 'a size, `512Mi` for example',
+    values: 'a size such as `512Mi`',
     default: 'the driver’s `--ephemeral-default-size`',
-    meaning: 'Size of the volume, at most the driver’s `--ephemeral-max-size`.',
+    meaning: 'Size of the volume; the maximum is the driver’s `--ephemeral-max-size`.',
   },
   pool: {
     values: 'name of a pool',
-    default: 'the one with the most room',
-    meaning: 'Which pool of the node the volume is made in.',
+    default: 'the pool with the most capacity',
+    meaning: 'The pool of the node in which the volume is created.',
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;
 
@@ -70,7 +69,7 @@ export const knownSnapshotParameters = {
     values: '`yes`, `no`',
     default: '`no`',
     meaning:
-      'On a pool without reflink: a filesystem in use may stand still for as long as its data is copied. With reflink it always stands still for the cut, about a tenth of a second.',
+      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for about a tenth of a second.',
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;
 
