@@ -1,87 +1,86 @@
-/** Completion scripts for shells, made from the program's own tree of commands, so they cannot fall behind it. */
+/** Completion scripts for shells, generated from the commands that the program defines. */
 import { Argument, type Command } from 'commander';
-import type { Act, Session } from './session.ts';
+import type { Session } from './session.ts';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
+type Shell = (typeof shells)[number];
 
-export function addCompletionCommand(program: Command, act: Act): void {
+export function addCompletionCommand(program: Command, session: Session): void {
   program
     .command('completion')
-    .description("completion for a shell: 'source <(loopcsi completion bash)'")
+    .description("print a completion script: 'source <(loopcsi completion bash)'")
     .addArgument(new Argument('<shell>').choices([...shells]))
-    .action(
-      act(async (session: Session, shell: (typeof shells)[number]) => {
-        session.terminal.print(scriptFor(shell, wordsOf(program)));
-      }),
-    );
+    .action((shell: Shell) => {
+      session.terminal.print(scriptFor(shell, candidatesOf(program)));
+    });
 }
 
-/** What may follow a chain of commands: '' for the program itself, `volume create`. */
-type Words = ReadonlyMap<string, readonly string[]>;
+/** Subcommands and flags that may follow a command; the key is '' for the program itself, or for example `volume create`. */
+type Candidates = ReadonlyMap<string, readonly string[]>;
 
-function wordsOf(command: Command, chain = '', inherited: readonly string[] = []): Words {
+function candidatesOf(command: Command, path = '', inherited: readonly string[] = []): Candidates {
   const own = command.options.map(({ long }) => long ?? '').filter((flag) => flag !== '');
   const flags = [...inherited, ...own.filter((flag) => flag !== '--version')];
-  const words = new Map<string, readonly string[]>([
-    [chain, [...command.commands.map((one) => one.name()), ...flags]],
+  const candidates = new Map<string, readonly string[]>([
+    [path, [...command.commands.map((one) => one.name()), ...flags]],
   ]);
   for (const child of command.commands) {
-    const below = `${chain} ${child.name()}`.trim();
-    for (const [key, value] of wordsOf(child, below, flags)) words.set(key, value);
+    const below = `${path} ${child.name()}`.trim();
+    for (const [key, value] of candidatesOf(child, below, flags)) candidates.set(key, value);
   }
-  return words;
+  return candidates;
 }
 
-function scriptFor(shell: (typeof shells)[number], words: Words): string {
+function scriptFor(shell: Shell, candidates: Candidates): string {
   switch (shell) {
     case 'bash':
-      return bashScript(words);
+      return bashScript(candidates);
     case 'zsh':
-      return `autoload -U +X bashcompinit && bashcompinit\n${bashScript(words)}`;
+      return `autoload -U +X bashcompinit && bashcompinit\n${bashScript(candidates)}`;
     case 'fish':
-      return fishScript(words);
+      return fishScript(candidates);
   }
 }
 
-/** Directories and files stay the shell's to complete: that is what most arguments are. */
-function bashScript(words: Words): string {
-  const cases = [...words].map(
-    ([chain, follows]) => `    "${chain}") words="${follows.join(' ')}" ;;`,
+/** Without a match the shell completes file names, since most arguments are paths. */
+function bashScript(candidates: Candidates): string {
+  const cases = [...candidates].map(
+    ([path, names]) => `    "${path}") candidates="${names.join(' ')}" ;;`,
   );
   return [
-    '_loopcsi_words() {',
+    '_loopcsi_candidates() {',
     '  case "$1" in',
     ...cases,
     '  esac',
     '}',
     '_loopcsi() {',
-    '  local chain="" words="" next i',
-    '  _loopcsi_words ""',
+    '  local path="" candidates="" next i',
+    '  _loopcsi_candidates ""',
     '  for ((i = 1; i < COMP_CWORD; i++)); do',
-    // Only a name of a command leads further: arguments and values of flags do not.
+    // Skip arguments and flags: only subcommands change the candidates.
     '    next="${COMP_WORDS[i]}"',
-    '    case " $words " in *" $next "*) ;; *) continue ;; esac',
+    '    case " $candidates " in *" $next "*) ;; *) continue ;; esac',
     '    case "$next" in -*) continue ;; esac',
-    '    chain="${chain:+$chain }$next"',
-    '    _loopcsi_words "$chain"',
+    '    path="${path:+$path }$next"',
+    '    _loopcsi_candidates "$path"',
     '  done',
-    '  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))',
+    '  COMPREPLY=($(compgen -W "$candidates" -- "${COMP_WORDS[COMP_CWORD]}"))',
     '}',
     'complete -o default -F _loopcsi loopcsi',
   ].join('\n');
 }
 
-function fishScript(words: Words): string {
-  const lines = [...words].map(([chain, follows]) => {
+function fishScript(candidates: Candidates): string {
+  const lines = [...candidates].map(([path, all]) => {
     const condition =
-      chain === ''
+      path === ''
         ? '__fish_use_subcommand'
-        : chain
+        : path
             .split(' ')
-            .map((word) => `__fish_seen_subcommand_from ${word}`)
+            .map((name) => `__fish_seen_subcommand_from ${name}`)
             .join('; and ');
-    const names = follows.filter((word) => !word.startsWith('-'));
-    const flags = follows.filter((word) => word.startsWith('--')).map((word) => word.slice(2));
+    const names = all.filter((name) => !name.startsWith('-'));
+    const flags = all.filter((name) => name.startsWith('--')).map((name) => name.slice(2));
     return [
       ...names.map((name) => `complete -c loopcsi -n '${condition}' -f -a ${name}`),
       ...flags.map((flag) => `complete -c loopcsi -n '${condition}' -l ${flag}`),

@@ -5,23 +5,23 @@ import type { Finding } from '../volumes/admin/doctor.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError } from './errors.ts';
 import { count } from './output.ts';
-import type { Act, Session } from './session.ts';
+import type { Session } from './session.ts';
 
-export function addDoctorCommand(program: Command, act: Act): void {
+export function addDoctorCommand(program: Command, session: Session): void {
   program
     .command('doctor')
     .description(
-      'look at kernel, programs, pools and leftovers, and say what to do; changes nothing',
+      'check kernel, programs, pools and leftovers, and suggest remedies; changes nothing',
     )
-    .option('--quiet', 'only what is not as it should be')
-    .option('--config <FILE>', "without a driver: its options, as for 'serve'")
-    .option('--pool <NAME=DIR>', "without a driver: a pool, as for 'serve'", collect)
+    .option('--quiet', 'show only warnings and failures')
+    .option('--config <FILE>', "without a driver: as for 'serve'")
+    .option('--pool <NAME=DIR>', "without a driver: as for 'serve'", append)
     .option('--node-id <ID>', "without a driver: as for 'serve'")
     .option('--state-dir <DIR>', "without a driver: as for 'serve'")
-    .action(act(examine));
+    .action(runDoctor.bind(null, session));
 }
 
-function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+function append(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];
 }
 
@@ -33,53 +33,44 @@ interface DoctorOptions {
   readonly stateDir?: string;
 }
 
-async function examine(session: Session, options: DoctorOptions): Promise<void> {
-  const findings = await findingsOf(session, options);
+async function runDoctor(session: Session, options: DoctorOptions): Promise<void> {
+  const findings = await check(session, options);
   const shown = options.quiet === true ? findings.filter(({ state }) => state !== 'ok') : findings;
-  await session.show(shown, () => report(session, findings, shown));
+  await session.show(shown, () => formatReport(session, findings, shown));
   if (findings.some(({ state }) => state === 'fail')) {
-    throw new FailedError(session.isJson ? '' : 'something will not work; see the lines with ✗');
+    throw new FailedError(session.isJson ? '' : 'some checks failed; see the lines marked ✗');
   }
 }
 
-async function findingsOf(session: Session, options: DoctorOptions): Promise<readonly Finding[]> {
+async function check(session: Session, options: DoctorOptions): Promise<readonly Finding[]> {
   try {
     const { admin } = await session.driver();
     const { checks } = await admin.Doctor({});
-    const driver: Finding = {
-      name: 'driver',
-      state: 'ok',
-      message: `answers on ${session.endpoint}`,
-      remedy: '',
-    };
+    const message = `answers on ${session.endpoint}`;
     return [
-      driver,
-      ...checks.map(({ name, state, message, remedy }) => ({
-        name,
-        state: stateOf(state),
-        message,
-        remedy,
-      })),
+      { name: 'driver', state: 'ok', message, remedy: '' },
+      ...checks.map((one) => ({ ...one, state: stateOf(one.state) })),
     ];
   } catch (error) {
     if (!(error instanceof NoDriverError)) throw error;
-    return withoutDriver(session, options, error);
+    const { problem: message, remedy } = error;
+    return [
+      { name: 'driver', state: 'warn', message, remedy },
+      ...(await checkWithoutDriver(session, options)),
+    ];
   }
 }
 
-/** A state this program has no name for comes from a newer driver: better looked at than passed over. */
+/** An unknown state comes from a newer driver and is shown as a warning rather than hidden. */
 function stateOf(state: string | number): Finding['state'] {
   if (state === 'OK') return 'ok';
   return state === 'FAIL' ? 'fail' : 'warn';
 }
 
-async function withoutDriver(
+async function checkWithoutDriver(
   session: Session,
   options: DoctorOptions,
-  reason: NoDriverError,
 ): Promise<readonly Finding[]> {
-  const [message = '', remedy = ''] = reason.message.split(/\. (?=Start)/);
-  const driver: Finding = { name: 'driver', state: 'warn', message, remedy };
   const { quiet: _, ...flags } = options;
   const config = await loadConfig(flags, session.environment);
   try {
@@ -94,37 +85,35 @@ async function withoutDriver(
     const pools = config.pools.map((pool) => checkPoolAlone(pool, { host, stateDir, nodeId }));
     const paths = config.pools.map(({ path }) => path);
     return [
-      driver,
       ...(await checkMachine(host)),
       ...(await Promise.all(pools)),
       ...(await checkForgottenAlone(host, stateDir, paths)),
     ];
   } catch (error) {
-    const cannot: Finding = {
-      name: 'kernel-calls',
-      state: 'fail',
-      message: `kernel calls cannot be made: ${messageOf(error)}`,
-      remedy: "run 'npm ci': it brings koffi's library for this machine",
-    };
-    return [driver, cannot];
+    const message = `system calls cannot be made: ${messageOf(error)}`;
+    const remedy = "run 'npm ci', which installs koffi's library for this machine";
+    return [{ name: 'kernel-calls', state: 'fail', message, remedy }];
   }
 }
 
-const signs = { ok: '✓', warn: '!', fail: '✗' } as const;
+const symbols = { ok: '✓', warn: '!', fail: '✗' } as const;
 const styles = { ok: 'green', warn: 'yellow', fail: 'red' } as const;
 
-function report(session: Session, all: readonly Finding[], shown: readonly Finding[]): string {
-  const { terminal } = session;
+function formatReport(
+  { terminal }: Session,
+  all: readonly Finding[],
+  shown: readonly Finding[],
+): string {
   const width = Math.max(0, ...shown.map(({ name }) => name.length));
   const lines = shown.map(({ name, state, message, remedy }) => {
-    const head = `${terminal.style(styles[state], signs[state])} ${name.padEnd(width)}  ${message}`;
+    const head = `${terminal.style(styles[state], symbols[state])} ${name.padEnd(width)}  ${message}`;
     return remedy === '' ? head : `${head}\n  ${' '.repeat(width)}  → ${remedy}`;
   });
   const warnings = all.filter(({ state }) => state === 'warn').length;
   const failures = all.filter(({ state }) => state === 'fail').length;
-  const sum =
+  const summary =
     warnings + failures === 0
-      ? 'All is well.'
-      : `${count(failures, 'failure')}, ${count(warnings, 'warning')}, ${count(all.length, 'check')} in all.`;
-  return [...lines, sum].join('\n');
+      ? 'No problems found.'
+      : `${count(failures, 'failure')}, ${count(warnings, 'warning')} in ${count(all.length, 'check')}.`;
+  return [...lines, summary].join('\n');
 }

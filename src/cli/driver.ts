@@ -15,7 +15,7 @@ export interface Driver {
   readonly close: () => void;
 }
 
-/** Path of the socket: the flag over the environment over the default that `serve` has. Throws `UsageError`. */
+/** Path of the socket: the flag, else the environment, else the default of `serve`. Throws `UsageError`. */
 export function endpointOf(
   flag: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
@@ -32,10 +32,19 @@ export function endpointOf(
   }
 }
 
-/** Nobody answers on the socket. */
-export class NoDriverError extends FailedError {}
+/** No driver answers on the socket. */
+export class NoDriverError extends FailedError {
+  readonly problem: string;
+  readonly remedy: string;
 
-/** Connects. Throws `NoDriverError` when nobody answers, `FailedError` when this user may not open the socket. */
+  constructor({ problem, remedy }: { problem: string; remedy: string }, options: ErrorOptions) {
+    super(`${problem}; ${remedy}`, options);
+    this.problem = problem;
+    this.remedy = remedy;
+  }
+}
+
+/** Throws `NoDriverError` when no driver answers, `FailedError` when this user may not open the socket. */
 export async function connect(path: string): Promise<Driver> {
   await requireAnswer(path);
   const address = `unix://${path}`;
@@ -53,7 +62,7 @@ export async function connect(path: string): Promise<Driver> {
   };
 }
 
-/** gRPC would only say that there is no connection, after trying for a while. */
+/** gRPC would retry for a while and then report only that it has no connection, without the errno. */
 async function requireAnswer(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const socket = createConnection(path);
@@ -62,29 +71,36 @@ async function requireAnswer(path: string): Promise<void> {
       resolve();
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      reject(explain(path, error));
+      reject(connectionError(path, error));
     });
   });
 }
 
-function explain(path: string, error: NodeJS.ErrnoException): FailedError {
+function connectionError(path: string, error: NodeJS.ErrnoException): FailedError {
   const cause = { cause: error };
   switch (error.code) {
     case 'ENOENT':
     case 'ENOTDIR':
       return new NoDriverError(
-        `no driver runs here: there is no socket ${path}. Start one with 'loopcsi serve' as root, or name its socket with --endpoint or LOOPCSI_ENDPOINT`,
+        {
+          problem: `no driver is running: socket ${path} does not exist`,
+          remedy:
+            "start a driver with 'loopcsi serve' as root, or set its socket with --endpoint or LOOPCSI_ENDPOINT",
+        },
         cause,
       );
     case 'ECONNREFUSED':
       return new NoDriverError(
-        `no driver answers on ${path}: the one that made this socket has ended. Start it again with 'loopcsi serve' as root`,
+        {
+          problem: `no driver answers on ${path}: the process that created this socket has exited`,
+          remedy: "start the driver again with 'loopcsi serve' as root",
+        },
         cause,
       );
     case 'EACCES':
     case 'EPERM':
       return new FailedError(
-        `the socket ${path} is for root only: run this as root, for example with sudo`,
+        `only root may open the socket ${path}: run this command as root, for example with sudo`,
         cause,
       );
     case undefined:

@@ -1,13 +1,14 @@
-/** What a person is told when a command cannot do its work, and how it exits. */
+/** The message and the exit code of a command that failed. */
 import { status } from '@grpc/grpc-js';
 import { CommanderError } from 'commander';
 import { messageOf, VolumeError } from '../errors.ts';
+import { freezeAdvice } from '../volumes/model.ts';
 
 /** Exit codes of every command (docs/command-line.md). */
-export const exitCodes = { done: 0, failed: 1, wrongUse: 2 } as const;
+export const exitCodes = { success: 0, failure: 1, usageError: 2 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
-/** The command was called wrongly; nothing has been done. */
+/** The command line is invalid; nothing has been done. */
 export class UsageError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -15,7 +16,7 @@ export class UsageError extends Error {
   }
 }
 
-/** The work could not be done; the message is the whole answer. */
+/** The command failed; with an empty message nothing is printed. */
 export class FailedError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -25,11 +26,11 @@ export class FailedError extends Error {
 
 export interface Failure {
   readonly exitCode: ExitCode;
-  /** '' when there is nothing to say. */
+  /** '' when nothing is to be printed. */
   readonly message: string;
-  /** Whether a person has been told, by Commander. */
-  readonly isSaid: boolean;
-  /** For machines: a gRPC code, `USAGE` or `FAILED`. */
+  /** Commander has already printed the message. */
+  readonly isPrinted: boolean;
+  /** For programs: a gRPC code, `USAGE` or `FAILED`. */
   readonly code: string;
 }
 
@@ -48,56 +49,64 @@ function isGrpcError(error: unknown): error is GrpcError {
   );
 }
 
-/** Gives anything that a command threw its sentence and its exit code. */
+/** Describes anything that a command threw. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof CommanderError) {
-    // Commander has printed it, the help texts included.
-    const said = { isSaid: true, code: 'USAGE' };
-    if (error.exitCode === 0) return { ...said, exitCode: exitCodes.done, message: '' };
+    const printed = { isPrinted: true, code: 'USAGE' };
+    if (error.exitCode === 0) return { ...printed, exitCode: exitCodes.success, message: '' };
     const isHelp = error.code === 'commander.help';
-    const message = isHelp ? "a command is missing; '--help' lists them" : error.message;
-    return { ...said, exitCode: exitCodes.wrongUse, message: message.replace(/^error: /, '') };
+    const message = isHelp ? "the command is missing; '--help' lists them" : error.message;
+    return {
+      ...printed,
+      exitCode: exitCodes.usageError,
+      message: message.replace(/^error: /, ''),
+    };
   }
+  const isPrinted = false;
   if (error instanceof UsageError) {
-    return { exitCode: exitCodes.wrongUse, message: error.message, code: 'USAGE', isSaid: false };
+    return { exitCode: exitCodes.usageError, message: error.message, code: 'USAGE', isPrinted };
   }
   if (isGrpcError(error)) return grpcFailure(error);
   if (error instanceof VolumeError) {
-    const exitCode = error.reason === 'invalid' ? exitCodes.wrongUse : exitCodes.failed;
-    return { exitCode, message: error.message, code: error.reason, isSaid: false };
+    const exitCode = error.reason === 'invalid' ? exitCodes.usageError : exitCodes.failure;
+    return { exitCode, message: error.message, code: error.reason, isPrinted };
   }
-  return { exitCode: exitCodes.failed, message: messageOf(error), code: 'FAILED', isSaid: false };
+  return { exitCode: exitCodes.failure, message: messageOf(error), code: 'FAILED', isPrinted };
 }
 
-/** The driver's messages are sentences already; what grpc-js itself says is not. */
 function grpcFailure({ code, details }: GrpcError): Failure {
-  const name = status[code] ?? 'UNKNOWN';
-  const exitCode = code === status.INVALID_ARGUMENT ? exitCodes.wrongUse : exitCodes.failed;
-  return { exitCode, message: sentenceFor(code, details), code: name, isSaid: false };
+  const exitCode = code === status.INVALID_ARGUMENT ? exitCodes.usageError : exitCodes.failure;
+  return {
+    exitCode,
+    message: grpcMessage(code, details),
+    code: status[code] ?? 'UNKNOWN',
+    isPrinted: false,
+  };
 }
 
-function sentenceFor(code: number, details: string): string {
+/** The driver's own messages are shown as they are; those of grpc-js are replaced. */
+function grpcMessage(code: number, details: string): string {
   if (code === status.UNAVAILABLE && /connection|ECONN|No connection established/i.test(details)) {
-    return 'the driver went away during the call; look at its log, then try again';
+    return 'the connection to the driver was lost during the call; check its log, then try again';
   }
   if (
     code === status.UNIMPLEMENTED &&
     /does not implement|unknown (?:method|service)/i.test(details)
   ) {
-    return 'the driver that answers does not know this command; it is older than this program';
+    return 'the running driver is older than this program and does not know this command; upgrade it';
   }
   if (code === status.CANCELLED) return 'the call was cancelled; try again';
-  return details === '' ? `the driver answered ${status[code] ?? code} without a reason` : details;
+  return details === '' ? `the driver returned ${status[code] ?? code} without a message` : details;
 }
 
 /**
- * Does `work` on a volume that a person named. The driver's messages are those of the CSI calls, where a volume has an id and a snapshot
- * class; here it has a name and there are flags: `freeze` is how the snapshot that a message advises is asked for.
+ * Runs `work` on a volume and rewrites the driver's messages for the command line: they name the volume by its id and a snapshot
+ * class parameter, where the user typed a name and flags. `freezeRemedy` replaces the advice to freeze the volume.
  */
-export async function inOwnWords<T>(
+export async function rephraseForCli<T>(
   volume: { readonly volume_id: string; readonly name: string },
   work: () => Promise<T>,
-  freeze = `loopcsi snapshot create ${volume.name} NAME --freeze; then restore that snapshot`,
+  freezeRemedy = `loopcsi snapshot create ${volume.name} NAME --freeze; then restore that snapshot`,
 ): Promise<T> {
   try {
     return await work();
@@ -105,7 +114,7 @@ export async function inOwnWords<T>(
     if (!isGrpcError(error)) throw error;
     const details = error.details
       .replaceAll(`'${volume.volume_id}'`, `'${volume.name}'`)
-      .replaceAll("snapshot class parameter freeze: 'yes'; then restore that snapshot", freeze);
+      .replaceAll(freezeAdvice, freezeRemedy);
     throw Object.assign(new Error(details, { cause: error }), { code: error.code, details });
   }
 }

@@ -1,67 +1,81 @@
-/** Volumes and snapshots by what a person types: an id or a name. */
+/** Requests for volumes and snapshots, which users name by id or by name. */
 import type { Snapshot, Volume } from '../csi/admin-types.ts';
 import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
 
-/** Entries of one page: small enough that a driver with very many answers the first ones soon. */
+/** Small pages keep a single answer quick on a driver with thousands of volumes. */
 const pageSize = 200;
 
+/** Returns a field that the driver always sets, although protobuf makes it optional. */
+export function requireField<T>(value: T | null, name: string): T {
+  if (value === null) throw new Error(`the driver's answer contains no ${name}`);
+  return value;
+}
+
 /** Fails with NOT_FOUND. */
-export async function findVolume(session: Session, idOrName: string): Promise<Volume> {
+export async function getVolume(session: Session, idOrName: string): Promise<Volume> {
   const { admin } = await session.driver();
   const { volume } = await admin.GetVolume({ volume_id: idOrName });
-  if (volume === null) throw new Error('the driver answered no volume');
-  return volume;
+  return requireField(volume, 'volume');
 }
 
 /** Fails with NOT_FOUND. */
-export async function findSnapshot(session: Session, idOrName: string): Promise<Snapshot> {
+export async function getSnapshot(session: Session, idOrName: string): Promise<Snapshot> {
   const { admin } = await session.driver();
   const { snapshot } = await admin.GetSnapshot({ snapshot_id: idOrName });
-  if (snapshot === null) throw new Error('the driver answered no snapshot');
-  return snapshot;
+  return requireField(snapshot, 'snapshot');
 }
 
-/** Every volume, page by page. */
-export async function allVolumes(session: Session, pool: string): Promise<readonly Volume[]> {
+/** The volumes of one pool, or of all pools for ''. */
+export async function listAllVolumes(session: Session, pool: string): Promise<readonly Volume[]> {
   const { admin } = await session.driver();
-  const volumes: Volume[] = [];
-  let token = '';
-  do {
-    const page = await admin.ListVolumes({ max_entries: pageSize, starting_token: token, pool });
-    volumes.push(...page.volumes);
-    token = page.next_token;
-  } while (token !== '');
-  return volumes;
+  return collectPages(async (page) => {
+    const { volumes, next_token } = await admin.ListVolumes({ ...page, pool });
+    return { entries: volumes, next_token };
+  });
 }
 
-/** Every snapshot of one volume (its id) or, for '', of all. */
-export async function allSnapshots(
+/** The snapshots of one volume (by its id) and one pool; '' means any. */
+export async function listAllSnapshots(
   session: Session,
   filter: { readonly sourceVolumeId: string; readonly pool: string },
 ): Promise<readonly Snapshot[]> {
   const { admin } = await session.driver();
-  const snapshots: Snapshot[] = [];
-  let token = '';
-  do {
-    const page = await admin.ListSnapshots({
-      max_entries: pageSize,
-      starting_token: token,
-      source_volume_id: filter.sourceVolumeId,
-      pool: filter.pool,
+  const { sourceVolumeId: source_volume_id, pool } = filter;
+  return collectPages(async (page) => {
+    const { snapshots, next_token } = await admin.ListSnapshots({
+      ...page,
+      source_volume_id,
+      pool,
     });
-    snapshots.push(...page.snapshots);
-    token = page.next_token;
-  } while (token !== '');
-  return snapshots;
+    return { entries: snapshots, next_token };
+  });
 }
 
-/** How far the copy for something is that is being made; undefined when the driver copies nothing for it. */
-export async function lookAtCopy(
+interface PageRequest {
+  readonly max_entries: number;
+  readonly starting_token: string;
+}
+
+async function collectPages<T>(
+  load: (request: PageRequest) => Promise<{ entries: readonly T[]; next_token: string }>,
+): Promise<readonly T[]> {
+  const all: T[] = [];
+  let starting_token = '';
+  do {
+    const page = await load({ max_entries: pageSize, starting_token });
+    all.push(...page.entries);
+    starting_token = page.next_token;
+  } while (starting_token !== '');
+  return all;
+}
+
+/** Progress of the data copy for a volume or snapshot that is being created; undefined when no copy runs. */
+export async function findCopyProgress(
   session: Session,
-  made: { readonly volume_name: string } | { readonly snapshot_name: string },
+  target: { readonly volume_name: string } | { readonly snapshot_name: string },
 ): Promise<Progress | undefined> {
   const { admin } = await session.driver();
-  const { done_bytes, total_bytes } = await admin.GetProgress(made);
+  const { done_bytes, total_bytes } = await admin.GetProgress(target);
   return total_bytes > 0n ? { doneBytes: done_bytes, totalBytes: total_bytes } : undefined;
 }

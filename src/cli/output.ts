@@ -1,9 +1,9 @@
-/** How results are shown: tables and fields for people, aligned text in a pipe, JSON for programs. */
+/** Output formats: tables and fields on a terminal, aligned columns in a pipe, JSON for programs. */
 import type { Table as CliTable } from 'cli-table3';
 import { formatBytes } from '../units.ts';
 import type { Terminal } from './terminal.ts';
 
-/** As sizes are typed, so that they can be pasted back: `10Gi`, `512Mi`, `1.5Gi`. */
+/** Formats a size in the syntax of --size, so that it can be pasted back: `10Gi`, `512Mi`, `1.5Gi`. */
 export function formatSize(bytes: bigint): string {
   return formatBytes(bytes).replace(/ /, '').replace(/iB$/, 'i').replace(/B$/, '');
 }
@@ -14,7 +14,7 @@ export interface Column<T> {
   readonly text: (row: T) => string;
 }
 
-/** JSON of what the driver answered. Byte counts are numbers where JSON can hold them exactly, else text. */
+/** Byte counts become numbers where JSON represents them exactly, and strings beyond. */
 export function toJson(value: unknown): string {
   return JSON.stringify(
     value,
@@ -28,7 +28,7 @@ export function toJson(value: unknown): string {
   );
 }
 
-/** Rows below titles. In a pipe: one line a row, columns two spaces apart, '-' for nothing, so that awk can read it. */
+/** In a pipe: one line per row, columns two spaces apart and '-' for empty cells, so that awk can read it. */
 export async function formatTable<T>(
   terminal: Terminal,
   rows: readonly T[],
@@ -41,30 +41,15 @@ export async function formatTable<T>(
     head: columns.map(({ title }) => terminal.style('bold', title)),
     colAligns: columns.map(({ align }) => align ?? 'left'),
     style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 2 },
-    chars: lightLines,
+    chars: noBorders,
   });
   table.push(...cells);
   return trimEnds(table.toString());
 }
 
-/** A rule below the titles and nothing else. */
-const lightLines = {
-  top: '',
-  'top-mid': '',
-  'top-left': '',
-  'top-right': '',
-  bottom: '',
-  'bottom-mid': '',
-  'bottom-left': '',
-  'bottom-right': '',
-  left: '',
-  'left-mid': '',
-  mid: '',
-  'mid-mid': '',
-  right: '',
-  'right-mid': '',
-  middle: '',
-} as const;
+const borders =
+  'top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right left left-mid mid mid-mid right right-mid middle';
+const noBorders = Object.fromEntries(borders.split(' ').map((border) => [border, '']));
 
 function alignedText<T>(
   cells: readonly (readonly string[])[],
@@ -92,7 +77,7 @@ function trimEnds(text: string): string {
     .join('\n');
 }
 
-/** `Name:  value` lines; fields without a value are left out, several values stand below each other. */
+/** Lines of `Name:  value`. Empty fields are omitted, and several values get a line each. */
 export function formatFields(
   terminal: Terminal,
   fields: readonly (readonly [name: string, value: string | readonly string[]])[],

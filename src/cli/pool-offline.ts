@@ -1,12 +1,13 @@
-import { loadConfig } from '../config/load.ts';
+/** Pool commands without a running driver: this process changes the pool and the node's state directory itself. */
+import { type Config, loadConfig } from '../config/load.ts';
 import { poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
-import { UsageError } from './errors.ts';
+import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';
 
-/** `pool init` where no driver runs: writes the marker for the node id and the state folder a driver will be started with. */
-export async function initPoolAlone(
+/** Implements `pool init` for the node id and state directory of the future driver. */
+export async function initPoolOffline(
   session: Session,
-  asked: {
+  pool: {
     readonly name: string;
     readonly path: string;
     readonly embeddedBytes: bigint | undefined;
@@ -14,76 +15,82 @@ export async function initPoolAlone(
   },
   options: { readonly nodeId?: string; readonly stateDir?: string },
 ): Promise<void> {
-  const { name, embeddedBytes } = asked;
+  const { name, embeddedBytes: reflinkBytes, force } = pool;
   if (!poolNameForm.test(name)) {
-    throw new UsageError(`'${name}' is no name of a pool; take lower-case letters, digits and '-'`);
+    throw new UsageError(`'${name}' is not a pool name; use lower-case letters, digits and '-'`);
   }
   const config = await loadConfig({ ...options }, session.environment);
-  const configured = config.pools.find((pool) => pool.name === name);
-  const path = asked.path === '' ? configured?.path : asked.path;
-  if (path === undefined) {
-    throw new UsageError(
-      `no driver runs and LOOPCSI_POOL names no pool '${name}'; write '${name}=DIR'`,
-    );
-  }
-  const [{ makeRealHost }, { initPoolAlone: init }] = await Promise.all([
+  const { stateDir, nodeId } = config;
+  const path = pathOf(pool, config);
+  const [{ makeRealHost }, { initPoolAlone }] = await Promise.all([
     import('../host/real-host.ts'),
     import('../volumes/pools/pool-init.ts'),
   ]);
-  const { root, existed } = await init(
-    { ...poolDefaults, name, path, force: asked.force, reflinkBytes: embeddedBytes },
-    { host: makeRealHost(), stateDir: config.stateDir, nodeId: config.nodeId },
+  const { root, existed } = await initPoolAlone(
+    { ...poolDefaults, name, path, force, reflinkBytes },
+    { host: makeRealHost(), stateDir, nodeId },
   );
-  await session.show(
-    { name, path: root, state: 'unavailable', existed, nodeId: config.nodeId },
-    () =>
-      [
-        `Pool '${name}' ${existed ? 'was there already' : 'is made'} at ${root}, for node id '${config.nodeId}'.`,
-        `No driver runs; serve it with: loopcsi serve --pool ${name}=${root}`,
-      ].join('\n'),
+  await session.show({ name, path: root, state: 'unavailable', existed, nodeId }, () =>
+    [
+      `Pool '${name}' ${existed ? 'already exists' : 'was created'} at ${root}, for node id '${nodeId}'.`,
+      `No driver is running; serve the pool with: loopcsi serve --pool ${name}=${root}`,
+    ].join('\n'),
   );
 }
 
-/** What `pool forget` gives up. */
-export interface Remembered {
+/** A pool that `pool forget` gives up. */
+export interface LostPool {
+  readonly inspect: () => Promise<LostPoolFacts>;
+  /** Fails unless the lost pool still has this uuid. */
+  readonly forget: (uuid: string) => Promise<void>;
+}
+
+export interface LostPoolFacts {
   readonly path: string;
   readonly uuid: string;
   readonly volumeIds: readonly string[];
 }
 
-/** `pool forget` where no driver runs, with the state folder that a driver will be started with. */
-export async function forgetAlone(
+export async function openLostPoolOffline(
   session: Session,
-  asked: { readonly name: string; readonly path: string },
+  pool: { readonly name: string; readonly path: string },
   options: { readonly stateDir?: string },
-): Promise<{ look: () => Promise<Remembered>; forget: (uuid: string) => Promise<void> }> {
-  const { stateDir: given } = options;
+): Promise<LostPool> {
+  const { stateDir: flag } = options;
   const config = await loadConfig(
-    given === undefined ? {} : { stateDir: given },
+    flag === undefined ? {} : { stateDir: flag },
     session.environment,
   );
-  const configured = config.pools.find(({ name }) => name === asked.name)?.path;
-  const path = asked.path === '' ? configured : asked.path;
-  if (path === undefined) {
-    throw new UsageError(
-      `no driver runs and LOOPCSI_POOL names no pool '${asked.name}'; write '${asked.name}=DIR'`,
-    );
-  }
+  const { name } = pool;
+  const path = pathOf(pool, config);
   const [{ makeRealHost }, { createLog }, { lookAtRemembered, forgetPool }] = await Promise.all([
     import('../host/real-host.ts'),
     import('../observe/log.ts'),
     import('../volumes/pools/pool-forget.ts'),
   ]);
-  const deps = {
-    host: makeRealHost(),
-    log: createLog({ level: 'silent' }),
-    stateDir: config.stateDir,
-  };
-  const look = () => lookAtRemembered(deps, { name: asked.name, path });
+  const { stateDir } = config;
+  const deps = { host: makeRealHost(), log: createLog({ level: 'silent' }), stateDir };
+  const inspect = () => lookAtRemembered(deps, { name, path });
   return {
-    look,
-    forget: async () => {
-      await forgetPool(deps, await look());
+    inspect,
+    forget: async (uuid) => {
+      const found = await inspect();
+      if (found.uuid !== uuid) {
+        throw new FailedError(
+          `pool '${name}': ${path} now belongs to pool ${found.uuid}; try again`,
+        );
+      }
+      await forgetPool(deps, found);
     },
   };
+}
+
+/** The path of the command line, else that of the configured pool with this name. */
+function pathOf({ name, path }: { name: string; path: string }, { pools }: Config): string {
+  if (path !== '') return path;
+  const configured = pools.find((pool) => pool.name === name);
+  if (configured !== undefined) return configured.path;
+  throw new UsageError(
+    `no driver is running and LOOPCSI_POOL does not name pool '${name}'; write '${name}=DIR'`,
+  );
 }

@@ -3,81 +3,84 @@ import type { Command } from 'commander';
 import type { Pool } from '../csi/admin-types.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError, UsageError } from './errors.ts';
+import { requireField } from './lookup.ts';
 import { type Column, count, formatSize, formatTable } from './output.ts';
-import { sizeOf } from './parse-size.ts';
-import { forgetAlone, initPoolAlone, type Remembered } from './pool-offline.ts';
-import type { Act, Session } from './session.ts';
+import { parseSize } from './parse-size.ts';
+import { initPoolOffline, type LostPool, openLostPoolOffline } from './pool-offline.ts';
+import type { Session } from './session.ts';
 
-export function addPoolCommands(program: Command, act: Act): void {
-  const pool = program.command('pool').description('directories that volumes are kept in');
+export function addPoolCommands(program: Command, session: Session): void {
+  const pool = program.command('pool').description('manage the directories that contain volumes');
   pool
     .command('list')
     .alias('ls')
-    .description('pools of the running driver, with their room')
-    .action(act(listPools));
+    .description('list the pools of the running driver, with their capacity')
+    .action(listPools.bind(null, session));
   pool
     .command('init')
-    .description('make a directory a pool of this node; works without a running driver too')
-    .argument('<NAME=DIR>', "name and directory; NAME alone for one the driver's options name")
-    .option(
-      '--reflink <SIZE>',
-      'lay the pool into an XFS image of that size, so that copies share blocks',
-    )
+    .description('make a directory a pool of this node, with or without a running driver')
+    .argument('<NAME=DIR>', "name and directory; NAME alone for a pool of the driver's options")
+    .option('--reflink <SIZE>', 'put the pool on an XFS image of this size that can share blocks')
     .option(
       '--force',
-      'also on tmpfs or overlayfs, where volumes are lost with the machine or container',
+      'accept tmpfs and overlayfs, where volumes are lost with the machine or container',
     )
-    .option('--node-id <ID>', 'without a driver: the --node-id it will be started with')
-    .option('--state-dir <DIR>', 'without a driver: the --state-dir it will be started with')
-    .action(act(initPool));
+    .option('--node-id <ID>', 'without a driver: the --node-id of the future driver')
+    .option('--state-dir <DIR>', 'without a driver: the --state-dir of the future driver')
+    .action(initPool.bind(null, session));
   pool
     .command('adopt')
-    .description("take over a pool of another node; its volumes get this node's ids")
+    .description('take over the pool of another node; its volumes get ids of this node')
     .argument('<pool>')
-    .action(act(adoptPool));
+    .action(adoptPool.bind(null, session));
   pool
     .command('forget')
-    .description(
-      'give up a pool that was seen at a directory and is lost; a new one may be made there',
-    )
-    .argument('<pool>', "its name, or NAME=DIR for one that the driver's options do not name")
-    .option('--yes', 'do not ask')
-    .option('--state-dir <DIR>', 'without a driver: the --state-dir it will be started with')
-    .action(act(forgetPool));
+    .description('give up a lost pool, so that a new pool can be created in its directory')
+    .argument('<pool>', "its name, or NAME=DIR for a pool that is not in the driver's options")
+    .option('--yes', 'do not ask for confirmation')
+    .option('--state-dir <DIR>', 'without a driver: the --state-dir of the future driver')
+    .action(forgetPool.bind(null, session));
   pool
     .command('recover')
-    .description('write the lost pool.json of a pool whose volumes are there')
+    .description('restore the lost pool.json of a pool that still has its volumes')
     .argument('<pool>')
-    .action(act(recoverPool));
+    .action(recoverPool.bind(null, session));
   pool
     .command('grow')
-    .description('enlarge a pool that lies in an image of its own (--reflink)')
+    .description('enlarge a pool that is on its own image (--reflink)')
     .argument('<pool>')
-    .requiredOption('--size <SIZE>', 'new size of its image')
-    .action(act(growPool));
+    .requiredOption('--size <SIZE>', 'new size of the image')
+    .action(growPool.bind(null, session));
 }
 
 const columns: readonly Column<Pool>[] = [
   { title: 'NAME', text: ({ name }) => name },
   { title: 'DIRECTORY', text: ({ path }) => path },
-  { title: 'ON', text: ({ fs_type, embedded }) => (embedded ? `${fs_type} image` : fs_type) },
+  {
+    title: 'FILESYSTEM',
+    text: ({ fs_type, embedded }) => (embedded ? `${fs_type} image` : fs_type),
+  },
   { title: 'FREE', align: 'right', text: (pool) => sizeIfServed(pool, pool.free_bytes) },
-  { title: 'OF', align: 'right', text: (pool) => sizeIfServed(pool, pool.total_bytes) },
+  { title: 'TOTAL', align: 'right', text: (pool) => sizeIfServed(pool, pool.total_bytes) },
   { title: 'PROMISED', align: 'right', text: (pool) => sizeIfServed(pool, pool.promised_bytes) },
-  { title: 'ROOM', align: 'right', text: (pool) => sizeIfServed(pool, pool.room_bytes) },
+  { title: 'CAPACITY', align: 'right', text: (pool) => sizeIfServed(pool, pool.room_bytes) },
   { title: 'VOLUMES', align: 'right', text: ({ volume_count: n }) => n.toString() },
   { title: 'SNAPSHOTS', align: 'right', text: ({ snapshot_count: n }) => n.toString() },
-  { title: 'COPIES', text: ({ abilities }) => copiesOf(abilities) },
-  { title: 'STATE', text: ({ state }) => (state === 'SERVED' ? 'served' : 'unavailable') },
+  { title: 'COPIES', text: ({ abilities }) => copyMethodOf(abilities) },
+  { title: 'STATE', text: stateOf },
 ];
 
 function sizeIfServed({ state }: Pool, bytes: bigint): string {
   return state === 'SERVED' ? formatSize(bytes) : '';
 }
 
-function copiesOf(abilities: Pool['abilities']): string {
+function copyMethodOf(abilities: Pool['abilities']): string {
   if (abilities === null) return '';
   return abilities.reflink ? 'share blocks' : 'copy data';
+}
+
+function stateOf({ state }: Pool): 'served' | 'unavailable' {
+  return state === 'SERVED' ? 'served' : 'unavailable';
 }
 
 async function listPools(session: Session): Promise<void> {
@@ -85,17 +88,17 @@ async function listPools(session: Session): Promise<void> {
   const { pools } = await admin.ListPools({});
   await session.show(pools.map(poolAsJson), async () => {
     const table = await formatTable(session.terminal, pools, columns);
-    const away = pools.filter(({ reason }) => reason !== '').map(({ reason }) => reason);
-    return [table, ...away.map((reason) => session.terminal.style('yellow', reason))].join('\n');
+    const reasons = pools.map(({ reason }) => reason).filter((reason) => reason !== '');
+    return [table, ...reasons.map((reason) => session.terminal.style('yellow', reason))].join('\n');
   });
 }
 
-/** Keys as docs/command-line.md lists them. */
+/** docs/command-line.md lists the keys. */
 export function poolAsJson(pool: Pool) {
   return {
     name: pool.name,
     path: pool.path,
-    state: pool.state === 'SERVED' ? 'served' : 'unavailable',
+    state: stateOf(pool),
     reason: pool.reason === '' ? null : pool.reason,
     filesystem: pool.fs_type === '' ? null : pool.fs_type,
     abilities:
@@ -129,42 +132,46 @@ interface InitOptions {
   readonly stateDir?: string;
 }
 
-/** `NAME=DIR`, or NAME alone with the path ''. */
-function parsePlace(place: string): { readonly name: string; readonly path: string } {
-  const equals = place.indexOf('=');
-  const name = equals < 0 ? place : place.slice(0, equals);
-  const path = equals < 0 ? '' : resolve(place.slice(equals + 1));
-  if (name === '' || place.endsWith('=')) {
-    throw new UsageError(`'${place}' is not NAME=DIR; write for example fast=/mnt/nvme`);
+/** Parses `NAME=DIR`, or NAME alone, for which the path is ''. */
+function parseNameAndPath(text: string): { readonly name: string; readonly path: string } {
+  const equals = text.indexOf('=');
+  const name = equals < 0 ? text : text.slice(0, equals);
+  const path = equals < 0 ? '' : resolve(text.slice(equals + 1));
+  if (name === '' || text.endsWith('=')) {
+    throw new UsageError(`'${text}' is not NAME=DIR; write for example fast=/mnt/nvme`);
   }
   return { name, path };
 }
 
-async function initPool(session: Session, place: string, options: InitOptions): Promise<void> {
-  const { name, path } = parsePlace(place);
+async function initPool(
+  session: Session,
+  nameAndPath: string,
+  options: InitOptions,
+): Promise<void> {
+  const { name, path } = parseNameAndPath(nameAndPath);
   const embeddedBytes =
-    options.reflink === undefined ? undefined : sizeOf(options.reflink, '--reflink');
-  const asked = { name, path, embeddedBytes, force: options.force === true };
+    options.reflink === undefined ? undefined : parseSize(options.reflink, '--reflink');
+  const request = { name, path, embeddedBytes, force: options.force === true };
   try {
     const { admin } = await session.driver();
-    const { pool, existed } = await admin.InitPool({
+    const { pool: created, existed } = await admin.InitPool({
       name,
       path,
       embedded_size_bytes: embeddedBytes ?? 0n,
-      force: asked.force,
+      force: request.force,
     });
-    if (pool === null) throw new Error('the driver answered no pool');
-    await session.show({ ...poolAsJson(pool), existed }, () => initWords(pool, existed));
+    const pool = requireField(created, 'pool');
+    await session.show({ ...poolAsJson(pool), existed }, () => initMessage(pool, existed));
   } catch (error) {
     if (!(error instanceof NoDriverError)) throw error;
-    await initPoolAlone(session, asked, options);
+    await initPoolOffline(session, request, options);
   }
 }
 
-function initWords(pool: Pool, existed: boolean): string {
-  const what = `Pool '${pool.name}' ${existed ? 'was there already' : 'is made'} at ${pool.path}`;
-  if (pool.state !== 'SERVED') return `${what}.\n${capitalized(pool.reason)}`;
-  return `${what}, served, with room for ${formatSize(pool.room_bytes)}.`;
+function initMessage(pool: Pool, existed: boolean): string {
+  const message = `Pool '${pool.name}' ${existed ? 'already exists' : 'was created'} at ${pool.path}`;
+  if (pool.state !== 'SERVED') return `${message}.\n${capitalized(pool.reason)}`;
+  return `${message} and is served, with a capacity of ${formatSize(pool.room_bytes)}.`;
 }
 
 function capitalized(text: string): string {
@@ -174,77 +181,72 @@ function capitalized(text: string): string {
 async function adoptPool(session: Session, name: string): Promise<void> {
   const { admin } = await session.driver();
   const { pool } = await admin.AdoptPool({ name });
-  if (pool === null) throw new Error('the driver answered no pool');
-  await session.show(poolAsJson(pool), () =>
-    pool.state === 'SERVED'
-      ? `Pool '${name}' is this node's now: ${count(pool.volume_count, 'volume')}, ${count(pool.snapshot_count, 'snapshot')}.`
-      : pool.reason,
-  );
-}
-
-async function forgetPool(
-  session: Session,
-  place: string,
-  options: { readonly yes?: boolean; readonly stateDir?: string },
-): Promise<void> {
-  const { name, path } = parsePlace(place);
-  const forgetter = await forgetterOf(session, { name, path }, options);
-  const { path: directory, uuid, volumeIds } = await forgetter.look();
-  const known =
-    volumeIds.length === 0 ? ['  none that this node remembers'] : volumeIds.map((id) => `  ${id}`);
-  const about = [
-    `Pool ${uuid}, which was seen at ${directory}, will be given up, with its volumes:`,
-    ...known,
-  ];
-  const { terminal } = session;
-  if (options.yes !== true && !(await terminal.confirm(`Forget pool '${name}'?`, about))) {
-    throw new FailedError('nothing was forgotten');
-  }
-  await forgetter.forget(uuid);
-  await session.show({ name, path: directory, uuid, volumeIds }, () =>
-    [
-      `Pool ${uuid} is forgotten, with ${count(volumeIds.length, 'known volume')}.`,
-      `Make a new one there with: loopcsi pool init ${place}`,
-    ].join('\n'),
-  );
-}
-
-/** Over the driver, or in this process where none runs. */
-async function forgetterOf(
-  session: Session,
-  asked: { readonly name: string; readonly path: string },
-  options: { readonly stateDir?: string },
-): Promise<{ look: () => Promise<Remembered>; forget: (uuid: string) => Promise<void> }> {
-  try {
-    const { admin } = await session.driver();
-    return {
-      look: async () => {
-        const {
-          path,
-          uuid,
-          volume_ids: volumeIds,
-        } = await admin.ForgetPool({ ...asked, uuid: '' });
-        return { path, uuid, volumeIds };
-      },
-      forget: async (uuid) => {
-        await admin.ForgetPool({ ...asked, uuid });
-      },
-    };
-  } catch (error) {
-    if (!(error instanceof NoDriverError)) throw error;
-    return forgetAlone(session, asked, options);
-  }
+  await showServedPool(session, requireField(pool, 'pool'), 'now belongs to this node');
 }
 
 async function recoverPool(session: Session, name: string): Promise<void> {
   const { admin } = await session.driver();
   const { pool } = await admin.RecoverPool({ name });
-  if (pool === null) throw new Error('the driver answered no pool');
+  await showServedPool(session, requireField(pool, 'pool'), 'has its pool.json again');
+}
+
+/** The pool may still be unavailable after the change, and then its reason is shown. */
+async function showServedPool(session: Session, pool: Pool, change: string): Promise<void> {
+  const { name, state, reason, volume_count, snapshot_count } = pool;
   await session.show(poolAsJson(pool), () =>
-    pool.state === 'SERVED'
-      ? `Pool '${name}' has its pool.json again: ${count(pool.volume_count, 'volume')}, ${count(pool.snapshot_count, 'snapshot')}.`
-      : pool.reason,
+    state === 'SERVED'
+      ? `Pool '${name}' ${change}: ${count(volume_count, 'volume')}, ${count(snapshot_count, 'snapshot')}.`
+      : reason,
   );
+}
+
+async function forgetPool(
+  session: Session,
+  nameAndPath: string,
+  options: { readonly yes?: boolean; readonly stateDir?: string },
+): Promise<void> {
+  const { name, path } = parseNameAndPath(nameAndPath);
+  const lostPool = await openLostPool(session, { name, path }, options);
+  const { path: directory, uuid, volumeIds } = await lostPool.inspect();
+  const explanation = [
+    `Pool ${uuid}, last seen at ${directory}, will be given up with its volumes:`,
+    ...(volumeIds.length === 0
+      ? ['  (this node knows of no volumes in it)']
+      : volumeIds.map((id) => `  ${id}`)),
+  ];
+  const { terminal } = session;
+  if (options.yes !== true && !(await terminal.confirm(`Forget pool '${name}'?`, explanation))) {
+    throw new FailedError('nothing was forgotten');
+  }
+  await lostPool.forget(uuid);
+  await session.show({ name, path: directory, uuid, volumeIds }, () =>
+    [
+      `Pool ${uuid} was forgotten, with ${count(volumeIds.length, 'known volume')}.`,
+      `Create a new pool there with: loopcsi pool init ${nameAndPath}`,
+    ].join('\n'),
+  );
+}
+
+async function openLostPool(
+  session: Session,
+  pool: { readonly name: string; readonly path: string },
+  options: { readonly stateDir?: string },
+): Promise<LostPool> {
+  try {
+    const { admin } = await session.driver();
+    return {
+      inspect: async () => {
+        const { path, uuid, volume_ids } = await admin.ForgetPool({ ...pool, uuid: '' });
+        return { path, uuid, volumeIds: volume_ids };
+      },
+      forget: async (uuid) => {
+        await admin.ForgetPool({ ...pool, uuid });
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof NoDriverError)) throw error;
+    return openLostPoolOffline(session, pool, options);
+  }
 }
 
 async function growPool(
@@ -252,13 +254,13 @@ async function growPool(
   name: string,
   options: { readonly size: string },
 ): Promise<void> {
-  const sizeBytes = sizeOf(options.size, '--size');
+  const size_bytes = parseSize(options.size, '--size');
   const { admin } = await session.driver();
-  const { pool } = await admin.GrowPool({ name, size_bytes: sizeBytes });
-  if (pool === null) throw new Error('the driver answered no pool');
+  const pool = requireField((await admin.GrowPool({ name, size_bytes })).pool, 'pool');
+  const { total_bytes, free_bytes } = pool;
   await session.show(
     poolAsJson(pool),
     () =>
-      `Pool '${name}' has ${formatSize(pool.total_bytes)} now, ${formatSize(pool.free_bytes)} free.`,
+      `The size of pool '${name}' is now ${formatSize(total_bytes)}, of which ${formatSize(free_bytes)} are free.`,
   );
 }

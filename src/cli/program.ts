@@ -1,117 +1,123 @@
-/** All commands but `serve`. Loaded by main.ts when one of them is asked for, so that starting a driver does not pay for it. */
+/** All commands but `serve`. main.ts loads this file only for one of them, which keeps the driver's start quick. */
 import { Command } from 'commander';
 import { addServeOptions, environmentOf, optionTable } from '../config/options.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDoctorCommand } from './doctor.ts';
-import { failureOf, UsageError } from './errors.ts';
+import { exitCodes, failureOf, UsageError } from './errors.ts';
 import { toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
-import { actWith, type Invocation } from './session.ts';
+import { type GlobalOptions, type Invocation, Session } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
 import { type Streams, Terminal } from './terminal.ts';
 import { addVersionCommand } from './version.ts';
 import { addVolumeCommands } from './volume.ts';
 
 const epilogue = `
-Exit codes: 0 done, 1 failed, 2 wrong use. With --json results are JSON; docs/command-line.md lists the keys.
+Exit codes: 0 success, 1 failure, 2 usage error. With --json results are JSON; docs/command-line.md lists the keys.
 First steps: loopcsi doctor; loopcsi serve; loopcsi volume create data --size 10Gi; loopcsi volume mount data /mnt/data`;
 
-/** `note` is told what Commander finds wrong, and the help that goes with it. */
+/** `printError` receives Commander's own errors, and the help that follows them. */
 export function makeProgram(
-  invocation: Invocation,
-  note = (text: string) => invocation.terminal.note(text),
+  session: Session,
+  printError = (text: string) => session.terminal.note(text),
 ): Command {
-  const act = actWith(invocation);
+  const { terminal, version } = session;
   const program = new Command('loopcsi')
-    .description('Makes real volumes out of directories of this machine.')
+    .description('Provides volumes with real size limits from directories of this machine.')
     .option(
       '--endpoint <unix://PATH>',
       `socket of the driver [${environmentOf('endpoint')}; default ${optionTable.endpoint.default}]`,
     )
     .option('--json', 'print the result as JSON')
-    .version(invocation.version, '--version', 'print the version of this program')
+    .version(version, '--version', 'print the version of this program')
     .addHelpText('after', epilogue)
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
-    .showHelpAfterError("('--help' tells how to use it)")
+    .showHelpAfterError("(see '--help')")
     .configureOutput({
       writeOut: (text) => {
-        invocation.terminal.print(text.trimEnd());
+        terminal.print(text.trimEnd());
       },
       writeErr: (text) => {
-        note(text.trimEnd());
+        printError(text.trimEnd());
       },
-      getOutHelpWidth: () => Math.min(invocation.terminal.columns, 120),
-      getErrHelpWidth: () => Math.min(invocation.terminal.columns, 120),
+      getOutHelpWidth: () => Math.min(terminal.columns, 120),
+      getErrHelpWidth: () => Math.min(terminal.columns, 120),
+    })
+    .hook('preAction', (parsed) => {
+      session.options = parsed.opts<GlobalOptions>();
     })
     .exitOverride();
-  // Handled by main.ts before this is loaded; here for help and completion, and for whom puts a flag before it.
+  // main.ts handles 'serve' without this file. It is listed for help and completion, and to explain a flag before it.
   addServeOptions(
     program
       .command('serve')
-      .description("run the driver until it is told to stop ('serve --help')")
+      .description("run the driver until it gets SIGTERM ('serve --help')")
       .action(() => {
         throw new UsageError(
-          "'serve' comes first, its flags behind it: loopcsi serve --endpoint …",
+          "'serve' must be the first argument, before its flags: loopcsi serve --endpoint …",
         );
       }),
   );
-  addVolumeCommands(program, act);
-  addSnapshotCommands(program, act);
-  addPoolCommands(program, act);
-  addDoctorCommand(program, act);
-  addVersionCommand(program, act);
-  addCompletionCommand(program, act);
+  addVolumeCommands(program, session);
+  addSnapshotCommands(program, session);
+  addPoolCommands(program, session);
+  addDoctorCommand(program, session);
+  addVersionCommand(program, session);
+  addCompletionCommand(program, session);
   addHelpCommand(program);
   return program;
 }
 
-/** Commander's own `help` takes one word; `help volume create` is what people write. */
+/** Commander's own `help` accepts a single name; this one also accepts `help volume create`. */
 function addHelpCommand(program: Command): void {
   program
     .helpCommand(false)
     .command('help')
-    .description('what a command is for, and its flags')
+    .description('show what a command does, and its flags')
     .argument('[command...]')
-    .action((words: readonly string[]) => {
+    .action((names: readonly string[]) => {
       let command = program;
-      for (const word of words) {
+      for (const name of names) {
         const next = command.commands.find(
-          (one) => one.name() === word || one.aliases().includes(word),
+          (child) => child.name() === name || child.aliases().includes(name),
         );
-        if (next === undefined) throw new UsageError(`there is no command '${words.join(' ')}'`);
+        if (next === undefined) throw new UsageError(`there is no command '${names.join(' ')}'`);
         command = next;
       }
       command.outputHelp();
     });
 }
 
-/** Nobody gets the result: the disk it goes to is full, or the reader of the pipe has left, who needs no word of it. */
-function endUnheard(error: NodeJS.ErrnoException, terminal: Terminal): never {
+/** Reports a full disk. EPIPE is silent: the reader of the pipe has exited, as `head` does. */
+function exitOnStdoutError(error: NodeJS.ErrnoException, terminal: Terminal): never {
   if (error.code !== 'EPIPE') {
-    terminal.note(`loopcsi: standard output cannot be written: ${error.message}`);
+    terminal.note(`loopcsi: cannot write to standard output: ${error.message}`);
   }
-  process.exit(1);
+  process.exit(exitCodes.failure);
 }
 
-/** Runs one command line, without the program's own name; its exit code. Throws nothing. */
+/** Runs one command line, given without the program's name, and returns its exit code. Throws nothing. */
 export async function runCommandLine(
   argv: readonly string[],
   given: Omit<Invocation, 'terminal'> & { readonly streams: Streams },
 ): Promise<number> {
   const terminal = new Terminal(given.streams, given.environment);
-  given.streams.stdout.on('error', (error) => endUnheard(error, terminal));
-  const invocation = { ...given, terminal };
+  given.streams.stdout.on('error', (error) => exitOnStdoutError(error, terminal));
+  const session = new Session({ ...given, terminal });
+  // Commander's errors must be JSON too, and it fails before it has parsed --json.
   const isJson = argv.includes('--json');
-  const note = isJson ? () => undefined : (text: string) => terminal.note(text);
+  const printError = isJson ? () => undefined : (text: string) => terminal.note(text);
   try {
-    await makeProgram(invocation, note).parseAsync(argv, { from: 'user' });
-    return 0;
+    await makeProgram(session, printError).parseAsync(argv, { from: 'user' });
+    return exitCodes.success;
   } catch (error) {
-    const { exitCode, message, code, isSaid } = failureOf(error);
+    const { exitCode, message, code, isPrinted } = failureOf(error);
     if (message !== '' && isJson) terminal.note(toJson({ error: { code, message } }));
-    else if (message !== '' && !isSaid) {
+    else if (message !== '' && !isPrinted) {
       terminal.note(`${terminal.style('red', 'loopcsi:')} ${message}`);
     }
     return exitCode;
+  } finally {
+    session.close();
   }
 }

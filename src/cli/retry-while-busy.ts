@@ -1,30 +1,18 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { retry } from '../retry.ts';
 import { failureOf } from './errors.ts';
 import { withProgress } from './progress.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Long enough for a container that starts elsewhere and holds a copy of every mount meanwhile; short for a person. */
-const patienceMs = 15_000;
-const againMs = 200;
+/** A container that starts on this machine may keep a copy of every mount for some seconds. */
+const timeoutMs = 15_000;
+const pauseMs = 200;
 
-/**
- * Calls again while the answer is ABORTED: something is in progress or in use, and may not be in a moment. Orchestrators do the
- * same. Throws the last answer when patience is at its end.
- */
-export async function patiently<T>(
+/** Repeats `call` while the driver answers ABORTED: the volume is in use or locked. Orchestrators do the same. */
+export async function retryWhileBusy<T>(
   terminal: Terminal,
-  what: string,
+  activity: string,
   call: () => Promise<T>,
 ): Promise<T> {
-  const deadline = performance.now() + patienceMs;
-  return withProgress(terminal, what, async () => {
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        if (failureOf(error).code !== 'ABORTED' || performance.now() > deadline) throw error;
-      }
-      await delay(againMs);
-    }
-  });
+  const isTransient = (error: unknown): boolean => failureOf(error).code === 'ABORTED';
+  return withProgress(terminal, activity, () => retry(call, { isTransient, timeoutMs, pauseMs }));
 }

@@ -1,18 +1,17 @@
-import type { Command } from 'commander';
 import { connect, type Driver, endpointOf } from './driver.ts';
 import { toJson } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
-/** What `main.ts` gives to the command line. */
+/** The process that runs the command line. */
 export interface Invocation {
   readonly terminal: Terminal;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Of this program. */
+  /** Version of this program. */
   readonly version: string;
 }
 
-/** Options that every command has. */
-interface GlobalOptions {
+/** Options that every command accepts. */
+export interface GlobalOptions {
   readonly endpoint?: string;
   readonly json?: boolean;
 }
@@ -22,32 +21,32 @@ export class Session {
   readonly terminal: Terminal;
   readonly environment: Invocation['environment'];
   readonly version: string;
-  readonly #options: GlobalOptions;
+  /** Known once the command line is parsed. */
+  options: GlobalOptions = {};
   #driver: Driver | undefined;
 
-  constructor(invocation: Invocation, options: GlobalOptions) {
-    this.terminal = invocation.terminal;
-    this.environment = invocation.environment;
-    this.version = invocation.version;
-    this.#options = options;
+  constructor({ terminal, environment, version }: Invocation) {
+    this.terminal = terminal;
+    this.environment = environment;
+    this.version = version;
   }
 
   get isJson(): boolean {
-    return this.#options.json === true;
+    return this.options.json === true;
   }
 
-  /** Path of the driver's socket. Throws `UsageError` for one that can be none. */
+  /** Path of the driver's socket. Throws `UsageError` when it cannot be a socket path. */
   get endpoint(): string {
-    return endpointOf(this.#options.endpoint, this.environment);
+    return endpointOf(this.options.endpoint, this.environment);
   }
 
-  /** Connects at first use. */
+  /** Connects on first use. */
   async driver(): Promise<Driver> {
     this.#driver ??= await connect(this.endpoint);
     return this.#driver;
   }
 
-  /** The result: as JSON where that was asked for, else the text for people. */
+  /** Prints the result, as JSON with --json and as text otherwise. */
   async show(value: unknown, text: () => string | Promise<string>): Promise<void> {
     this.terminal.print(this.isJson ? toJson(value) : await text());
   }
@@ -55,26 +54,4 @@ export class Session {
   close(): void {
     this.#driver?.close();
   }
-}
-
-/**
- * Ties a command's work to its run: `work` takes what the command declares as arguments, then its own options where it has
- * some. Commander gives the command itself last.
- */
-export type Act = <A extends readonly unknown[]>(
-  work: (session: Session, ...args: A) => Promise<void>,
-) => (...args: [...A, Command]) => Promise<void>;
-
-export function actWith(invocation: Invocation): Act {
-  return <A extends readonly unknown[]>(work: (session: Session, ...args: A) => Promise<void>) =>
-    async (...args: [...A, Command]) => {
-      const command = args.at(-1) as Command;
-      const session = new Session(invocation, command.optsWithGlobals<GlobalOptions>());
-      try {
-        // All but the last are what `work` takes, by the type above.
-        await work(session, ...(args.slice(0, -1) as unknown as A));
-      } finally {
-        session.close();
-      }
-    };
 }

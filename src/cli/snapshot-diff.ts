@@ -1,17 +1,20 @@
 import type { Command } from 'commander';
 import type { BlockMetadata } from '../csi/types.ts';
-import { findSnapshot } from './lookup.ts';
-import { type Column, formatSize, formatTable } from './output.ts';
-import type { Act, Session } from './session.ts';
+import { getSnapshot } from './lookup.ts';
+import { type Column, count, formatSize, formatTable } from './output.ts';
+import type { Session } from './session.ts';
 
-export function addDiffCommand(snapshot: Command, act: Act): void {
+export function addDiffCommand(snapshot: Command, session: Session): void {
   snapshot
     .command('diff')
-    .description('the ranges in which two snapshots of a volume differ, or which one holds')
-    .argument('<base>', 'id or name of the older one')
-    .argument('[target]', 'id or name of the newer one; without it, what the first one holds')
-    .option('--total', 'only how much it is')
-    .action(act(diffSnapshots));
+    .description('list the ranges in which two snapshots of a volume differ')
+    .argument('<base>', 'id or name of the older snapshot')
+    .argument(
+      '[target]',
+      'id or name of the newer one; by default list the ranges of data in <base>',
+    )
+    .option('--total', 'print only the sum')
+    .action(diffSnapshots.bind(null, session));
 }
 
 const columns: readonly Column<BlockMetadata>[] = [
@@ -25,14 +28,14 @@ async function diffSnapshots(
   targetIdOrName: string | undefined,
   options: { readonly total?: boolean },
 ): Promise<void> {
-  const base = await findSnapshot(session, baseIdOrName);
+  const base = await getSnapshot(session, baseIdOrName);
   const target =
-    targetIdOrName === undefined ? undefined : await findSnapshot(session, targetIdOrName);
+    targetIdOrName === undefined ? undefined : await getSnapshot(session, targetIdOrName);
   const ranges: BlockMetadata[] = [];
   let rangeCount = 0;
   let totalBytes = 0n;
   let volumeBytes = 0n;
-  for await (const page of await streamOf(session, base.snapshot_id, target?.snapshot_id)) {
+  for await (const page of await openStream(session, base.snapshot_id, target?.snapshot_id)) {
     volumeBytes = page.volume_capacity_bytes;
     rangeCount += page.block_metadata.length;
     for (const { size_bytes } of page.block_metadata) totalBytes += size_bytes;
@@ -46,17 +49,19 @@ async function diffSnapshots(
     rangeCount,
     ...(options.total === true
       ? {}
-      : { ranges: ranges.map((one) => ({ offset: one.byte_offset, bytes: one.size_bytes })) }),
+      : {
+          ranges: ranges.map((range) => ({ offset: range.byte_offset, bytes: range.size_bytes })),
+        }),
   };
   await session.show(result, async () => {
-    const verb = target === undefined ? 'hold data' : 'differ';
-    const sum = `${formatSize(totalBytes)} of ${formatSize(volumeBytes)} ${verb}, in ${rangeCount} ranges.`;
+    const verb = target === undefined ? 'contain data' : 'differ';
+    const sum = `${formatSize(totalBytes)} of ${formatSize(volumeBytes)} ${verb}, in ${count(rangeCount, 'range')}.`;
     if (options.total === true) return sum;
     return `${await formatTable(session.terminal, ranges, columns)}\n${sum}`;
   });
 }
 
-async function streamOf(session: Session, baseId: string, targetId: string | undefined) {
+async function openStream(session: Session, baseId: string, targetId: string | undefined) {
   const { metadata } = await session.driver();
   if (targetId === undefined) return metadata.GetMetadataAllocated({ snapshot_id: baseId });
   return metadata.GetMetadataDelta({ base_snapshot_id: baseId, target_snapshot_id: targetId });

@@ -1,60 +1,58 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
-import { FailedError, inOwnWords } from './errors.ts';
-import { allSnapshots, findSnapshot, findVolume, lookAtCopy } from './lookup.ts';
+import { FailedError, rephraseForCli } from './errors.ts';
+import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
 import { type Column, count, formatFields, formatSize, formatTable } from './output.ts';
-import { withProgress } from './progress.ts';
-import type { Act, Session } from './session.ts';
+import { type Progress, withProgress } from './progress.ts';
+import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
-import { addNewOptions, createVolume, type NewOptions } from './volume-create.ts';
+import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
 import { dateOf, formatOf } from './volume-format.ts';
 
-export function addSnapshotCommands(program: Command, act: Act): void {
+export function addSnapshotCommands(program: Command, session: Session): void {
   const snapshot = program
     .command('snapshot')
-    .description('keep what a volume holds now, and make volumes of it');
+    .description('take snapshots of volumes, and restore them to new volumes');
   snapshot
     .command('create')
-    .description('take a snapshot; a mounted filesystem stands still for the cut')
+    .description('take a snapshot; a mounted filesystem is frozen while it is captured')
     .argument('<volume>', 'id or name')
     .argument('<name>')
-    .option('--freeze', 'on a pool that must copy: a mounted volume may stand still all that time')
-    .option('--no-wait', 'do not wait until a long copy is done')
-    .action(act(createSnapshot));
+    .option('--freeze', 'in a pool that must copy: keep a mounted volume frozen for the whole copy')
+    .option('--no-wait', 'do not wait for a long copy')
+    .action(createSnapshot.bind(null, session));
   snapshot
     .command('list')
     .alias('ls')
-    .description('all snapshots, by id')
-    .option('--volume <VOLUME>', 'only those of one volume, by its id or name')
-    .option('--pool <NAME>', 'only those of one pool')
-    .action(act(listSnapshots));
+    .description('list all snapshots, by id')
+    .option('--volume <VOLUME>', 'only the snapshots of this volume (id or name)')
+    .option('--pool <NAME>', 'only the snapshots in this pool')
+    .action(listSnapshots.bind(null, session));
   snapshot
     .command('get')
-    .description('everything about one snapshot')
+    .description('show everything about one snapshot')
     .argument('<snapshot>', 'id or name')
-    .action(act(getSnapshot));
-  addNewOptions(
+    .action(showSnapshot.bind(null, session));
+  addNewVolumeOptions(
     snapshot
       .command('restore')
-      .description('make a new volume of a snapshot')
+      .description('create a volume with the data of a snapshot')
       .argument('<snapshot>', 'id or name')
       .argument('<new-volume>', 'name of the new volume'),
-  ).action(
-    act(async (session: Session, source: string, name: string, options: NewOptions) =>
-      createVolume(session, name, { ...options, from: `snapshot:${source}` }),
-    ),
+  ).action((source: string, name: string, options: NewVolumeOptions) =>
+    createVolume(session, name, { ...options, from: `snapshot:${source}` }),
   );
-  addDiffCommand(snapshot, act);
+  addDiffCommand(snapshot, session);
   snapshot
     .command('delete')
     .alias('rm')
-    .description('delete snapshots; volumes made of them stay')
+    .description('delete snapshots; volumes restored from them stay')
     .argument('<snapshot...>', 'ids or names')
-    .option('--yes', 'do not ask')
-    .action(act(deleteSnapshots));
+    .option('--yes', 'do not ask for confirmation')
+    .action(deleteSnapshots.bind(null, session));
 }
 
-/** Keys as docs/command-line.md lists them. */
+/** docs/command-line.md lists the keys. */
 export function snapshotAsJson(snapshot: Snapshot) {
   return {
     id: snapshot.snapshot_id,
@@ -78,58 +76,58 @@ async function createSnapshot(
   name: string,
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
-  const volume = await findVolume(session, volumeIdOrName);
-  const { volume_id } = volume;
+  const volume = await getVolume(session, volumeIdOrName);
   const { controller } = await session.driver();
   const parameters: Readonly<Record<string, string>> =
     options.freeze === true ? { freeze: 'yes' } : {};
+  const request = { source_volume_id: volume.volume_id, name, parameters };
   const snapshot = await withProgress(
     session.terminal,
     `snapshot '${name}'`,
-    async (tell) => {
-      const { snapshot: made } = await inOwnWords(
+    async (report) => {
+      const { snapshot: created } = await rephraseForCli(
         volume,
-        () => controller.CreateSnapshot({ source_volume_id: volume_id, name, parameters }),
+        () => controller.CreateSnapshot(request),
         '--freeze',
       );
-      const id = made?.snapshot_id ?? name;
-      if (made?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, tell);
-      return findSnapshot(session, id);
+      const id = created?.snapshot_id ?? name;
+      if (created?.ready_to_use !== true && options.wait) await waitUntilReady(session, id, report);
+      return getSnapshot(session, id);
     },
-    () => lookAtCopy(session, { snapshot_name: name }),
+    () => findCopyProgress(session, { snapshot_name: name }),
   );
-  await session.show(snapshotAsJson(snapshot), () => createdWords(snapshot));
+  await session.show(snapshotAsJson(snapshot), () => createdMessage(snapshot));
 }
 
-function createdWords(snapshot: Snapshot): string {
-  const frozen =
-    snapshot.frozen_ms > 0n ? ` The volume stood still for ${snapshot.frozen_ms} ms.` : '';
-  const state = snapshot.ready ? 'is made' : 'is being copied';
+function createdMessage(snapshot: Snapshot): string {
+  const { name, pool, ready, size_bytes, frozen_ms } = snapshot;
+  const state = ready ? 'was created' : 'is being copied';
+  const frozen = frozen_ms > 0n ? ` The volume was frozen for ${frozen_ms} ms.` : '';
   return [
-    `Snapshot '${snapshot.name}' ${state}: ${formatSize(snapshot.size_bytes)} ${formatOf(snapshot)}, in pool '${snapshot.pool}'.${frozen}`,
-    `Make a volume of it with: loopcsi snapshot restore ${snapshot.name} NEW-NAME`,
+    `Snapshot '${name}' ${state}: ${formatSize(size_bytes)} ${formatOf(snapshot)}, in pool '${pool}'.${frozen}`,
+    `Restore it with: loopcsi snapshot restore ${name} NEW-VOLUME`,
   ].join('\n');
 }
 
 async function waitUntilReady(
   session: Session,
   snapshotId: string,
-  tell: (progress: { doneBytes: bigint; totalBytes: bigint }) => void,
+  report: (progress: Progress) => void,
 ): Promise<void> {
   const { admin } = await session.driver();
   for await (const state of admin.WatchSnapshot({ snapshot_id: snapshotId })) {
-    tell({ doneBytes: state.done_bytes, totalBytes: state.total_bytes });
+    report({ doneBytes: state.done_bytes, totalBytes: state.total_bytes });
     if (state.error !== '') throw new FailedError(`the copy failed: ${state.error}`);
     if (state.ready) return;
   }
   throw new FailedError(
-    `the driver stopped telling about snapshot '${snapshotId}'; look at it with 'loopcsi snapshot get'`,
+    `the driver stopped reporting on snapshot '${snapshotId}'; check it with: loopcsi snapshot get ${snapshotId}`,
   );
 }
 
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'OF VOLUME', text: ({ source_volume_id }) => source_volume_id },
+  { title: 'VOLUME', text: ({ source_volume_id }) => source_volume_id },
   { title: 'SIZE', align: 'right', text: ({ size_bytes }) => formatSize(size_bytes) },
   {
     title: 'ALLOCATED',
@@ -142,8 +140,12 @@ const columns: readonly Column<Snapshot>[] = [
     title: 'TAKEN',
     text: ({ created_at }) => dateOf(created_at)?.toISOString().slice(0, 19) ?? '',
   },
-  { title: 'STATE', text: ({ ready }) => (ready ? 'ready' : 'copying') },
+  { title: 'STATE', text: stateOf },
 ];
+
+function stateOf({ ready }: Snapshot): string {
+  return ready ? 'ready' : 'copying';
+}
 
 async function listSnapshots(
   session: Session,
@@ -151,7 +153,7 @@ async function listSnapshots(
 ): Promise<void> {
   const sourceVolumeId =
     options.volume === undefined ? '' : await sourceIdOf(session, options.volume);
-  const snapshots = await allSnapshots(session, { sourceVolumeId, pool: options.pool ?? '' });
+  const snapshots = await listAllSnapshots(session, { sourceVolumeId, pool: options.pool ?? '' });
   await session.show(snapshots.map(snapshotAsJson), () =>
     snapshots.length === 0 && session.terminal.isInteractive
       ? 'There are no snapshots; take one with: loopcsi snapshot create VOLUME NAME'
@@ -159,28 +161,28 @@ async function listSnapshots(
   );
 }
 
-/** The volume itself may be gone; then what was typed is taken for its id. */
+/** A volume that cannot be found may be deleted: the text is then its id. */
 async function sourceIdOf(session: Session, idOrName: string): Promise<string> {
   const { admin } = await session.driver();
   const { volume } = await admin.GetVolume({ volume_id: idOrName }).catch(() => ({ volume: null }));
   return volume?.volume_id ?? idOrName;
 }
 
-async function getSnapshot(session: Session, idOrName: string): Promise<void> {
-  const snapshot = await findSnapshot(session, idOrName);
+async function showSnapshot(session: Session, idOrName: string): Promise<void> {
+  const snapshot = await getSnapshot(session, idOrName);
   await session.show(snapshotAsJson(snapshot), () =>
     formatFields(session.terminal, [
       ['Name', snapshot.name],
       ['Id', snapshot.snapshot_id],
-      ['Of volume', snapshot.source_volume_id],
+      ['Volume', snapshot.source_volume_id],
       ['Pool', snapshot.pool],
       ['Size', formatSize(snapshot.size_bytes)],
       ['Allocated', formatSize(snapshot.allocated_bytes)],
       ['Format', formatOf(snapshot)],
       ['Taken', dateOf(snapshot.created_at)?.toISOString() ?? ''],
-      ['Stood still', `${snapshot.frozen_ms} ms`],
+      ['Frozen for', `${snapshot.frozen_ms} ms`],
       ['Group', snapshot.group_snapshot_id],
-      ['State', snapshot.ready ? 'ready' : 'copying'],
+      ['State', stateOf(snapshot)],
     ]),
   );
 }
@@ -191,7 +193,7 @@ async function deleteSnapshots(
   options: { readonly yes?: boolean },
 ): Promise<void> {
   const snapshots: Snapshot[] = [];
-  for (const idOrName of idsOrNames) snapshots.push(await findSnapshot(session, idOrName));
+  for (const idOrName of idsOrNames) snapshots.push(await getSnapshot(session, idOrName));
   if (options.yes !== true && !(await confirmDelete(session, snapshots))) {
     throw new FailedError('nothing was deleted');
   }
@@ -199,17 +201,16 @@ async function deleteSnapshots(
   for (const { snapshot_id } of snapshots) await controller.DeleteSnapshot({ snapshot_id });
   const deleted = snapshots.map(({ snapshot_id: id, name }) => ({ id, name }));
   await session.show(deleted, () =>
-    deleted.map(({ name }) => `Snapshot '${name}' is deleted.`).join('\n'),
+    deleted.map(({ name }) => `Snapshot '${name}' was deleted.`).join('\n'),
   );
 }
 
 async function confirmDelete(session: Session, snapshots: readonly Snapshot[]): Promise<boolean> {
-  const { terminal } = session;
   const lines = snapshots.map(({ name, source_volume_id, created_at, pool }) => {
-    const taken = dateOf(created_at)?.toISOString() ?? 'an unknown time';
+    const taken = dateOf(created_at)?.toISOString() ?? 'at an unknown time';
     return `  ${name}  of volume '${source_volume_id}', taken ${taken}, in pool '${pool}'`;
   });
-  return terminal.confirm(`Delete ${count(snapshots.length, 'snapshot')}?`, [
+  return session.terminal.confirm(`Delete ${count(snapshots.length, 'snapshot')}?`, [
     'These snapshots will be deleted:',
     ...lines,
   ]);

@@ -15,7 +15,7 @@ export interface Streams {
 
 type Style = 'bold' | 'dim' | 'red' | 'yellow' | 'green';
 
-/** Where commands read and write: pleasant for a person, plain in a pipe. */
+/** Input and output of a command: colours and questions on a terminal, plain text in a pipe. */
 export class Terminal {
   readonly #streams: Streams;
   readonly #isColored: boolean;
@@ -29,7 +29,7 @@ export class Terminal {
       environment['TERM'] !== 'dumb';
   }
 
-  /** Whether a person reads what is printed. */
+  /** Whether standard output is a terminal. */
   get isInteractive(): boolean {
     return this.#streams.stdout.isTTY === true;
   }
@@ -42,31 +42,31 @@ export class Terminal {
     return this.#isColored ? styleText(style, text, { validateStream: false }) : text;
   }
 
-  /** Results: one line, or several, to standard output. */
+  /** Writes results to standard output. */
   print(text: string): void {
     this.#streams.stdout.write(`${text}\n`);
   }
 
-  /** What is said besides the result, to standard error. */
+  /** Writes errors and remarks to standard error. */
   note(text: string): void {
     this.#streams.stderr.write(`${text}\n`);
   }
 
-  /** For progress: a stream that is a terminal, or undefined. */
+  /** The terminal for progress lines, if standard error is one. */
   get progressStream(): Output | undefined {
     return this.#streams.stderr.isTTY === true ? this.#streams.stderr : undefined;
   }
 
   /**
-   * Asks a person, who is told first what it is about. Throws `UsageError` where nobody can answer, and then nothing has been
-   * done or said. Anything but yes is no.
+   * Prints the explanation and asks. Any answer but yes means no. Throws `UsageError`, before printing anything, when there is
+   * no terminal.
    */
-  async confirm(question: string, about: readonly string[]): Promise<boolean> {
+  async confirm(question: string, explanation: readonly string[]): Promise<boolean> {
     const { stdin, stderr } = this.#streams;
     if (stdin.isTTY !== true || stderr.isTTY !== true) {
-      throw new UsageError(`${question} There is no terminal to ask on; say --yes to do it`);
+      throw new UsageError(`${question} There is no terminal to ask on; confirm with --yes`);
     }
-    for (const line of about) this.note(line);
+    for (const line of explanation) this.note(line);
     const reader = createInterface({ input: stdin, output: stderr });
     try {
       const answer = await reader.question(`${question} [y/N] `);

@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
 import { NoDriverError } from './driver.ts';
-import type { Act, Session } from './session.ts';
+import type { Session } from './session.ts';
 
-export function addVersionCommand(program: Command, act: Act): void {
+export function addVersionCommand(program: Command, session: Session): void {
   program
     .command('version')
-    .description('versions of this program and of the running driver')
-    .action(act(showVersion));
+    .description('show the versions of this program and of the running driver')
+    .action(showVersion.bind(null, session));
 }
 
 async function showVersion(session: Session): Promise<void> {

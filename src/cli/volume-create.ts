@@ -3,21 +3,22 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
-import { failureOf, inOwnWords, UsageError } from './errors.ts';
-import { findSnapshot, findVolume, lookAtCopy } from './lookup.ts';
+import { failureOf, rephraseForCli, UsageError } from './errors.ts';
+import { findCopyProgress, getSnapshot, getVolume } from './lookup.ts';
 import { formatSize } from './output.ts';
-import { sizeOf } from './parse-size.ts';
+import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
-import type { Act, Session } from './session.ts';
+import type { Session } from './session.ts';
 import { formatOf, volumeAsJson } from './volume-format.ts';
 
-export interface NewOptions {
+/** Options of every command that creates a volume. */
+export interface NewVolumeOptions {
   readonly size?: string;
   readonly pool?: string;
   readonly provisioning?: string;
 }
 
-interface CreateOptions extends NewOptions {
+interface CreateOptions extends NewVolumeOptions {
   readonly fstype?: string;
   readonly block?: boolean;
   readonly sectorSize?: string;
@@ -25,52 +26,47 @@ interface CreateOptions extends NewOptions {
   readonly from?: string;
 }
 
-export function addCreateCommands(volume: Command, act: Act): void {
-  addNewOptions(
+export function addCreateCommands(volume: Command, session: Session): void {
+  addNewVolumeOptions(
     volume
       .command('create')
-      .description('make a volume: an image with a filesystem of its own, or a raw block device')
+      .description('create a volume: an image with its own filesystem, or a raw block device')
       .argument('<name>'),
   )
     .addOption(
-      new Option('--fstype <TYPE>', "filesystem; by default the driver's --default-fstype").choices(
-        [...fsTypes],
-      ),
+      new Option('--fstype <TYPE>', "filesystem; default: the driver's --default-fstype").choices([
+        ...fsTypes,
+      ]),
     )
-    .option('--block', 'no filesystem: a raw block device')
+    .option('--block', 'a raw block device without a filesystem')
     .addOption(new Option('--sector-size <BYTES>', 'of the device').choices(['4096', '512']))
-    .option('--mkfs-options <WORDS>', 'flags for mkfs from the allow-list of docs/parameters.md')
-    .option('--from <snapshot:ID|volume:ID>', 'fill it from a snapshot or another volume')
-    .action(act(createVolume));
-  addNewOptions(
+    .option('--mkfs-options <OPTIONS>', 'mkfs options that docs/parameters.md allows')
+    .option('--from <snapshot:ID|volume:ID>', 'copy the data of a snapshot or another volume')
+    .action(createVolume.bind(null, session));
+  addNewVolumeOptions(
     volume
       .command('clone')
-      .description(
-        'copy a volume; on a pool whose copies share blocks this takes no time and no room',
-      )
+      .description('copy a volume; instant and without extra space if the pool can share blocks')
       .argument('<volume>', 'id or name')
       .argument('<new-name>'),
-  ).action(
-    act(async (session: Session, source: string, name: string, options: NewOptions) =>
-      createVolume(session, name, { ...options, from: `volume:${source}` }),
-    ),
+  ).action((source: string, name: string, options: NewVolumeOptions) =>
+    createVolume(session, name, { ...options, from: `volume:${source}` }),
   );
 }
 
-/** What any new volume may be given, also a restored one. */
-export function addNewOptions(command: Command): Command {
+export function addNewVolumeOptions(command: Command): Command {
   return command
     .option('--size <SIZE>', 'for example 10Gi')
-    .option('--pool <NAME>', 'pool to make it in; by default the one with most room')
+    .option('--pool <NAME>', 'pool of the volume; default: the pool with the most capacity')
     .addOption(
-      new Option('--provisioning <KIND>', 'thin allocates on writing, thick at once').choices([
-        'thin',
-        'thick',
-      ]),
+      new Option(
+        '--provisioning <KIND>',
+        'thin allocates blocks when they are written, thick allocates all of them now',
+      ).choices(['thin', 'thick']),
     );
 }
 
-/** Also the whole of `volume clone` and `snapshot restore`. */
+/** Also implements `volume clone` and `snapshot restore`. */
 export async function createVolume(
   session: Session,
   name: string,
@@ -78,86 +74,88 @@ export async function createVolume(
 ): Promise<void> {
   if (options.block === true && options.fstype !== undefined) {
     throw new UsageError(
-      '--block and --fstype exclude each other; a block volume has no filesystem',
+      '--block and --fstype exclude each other: a block volume has no filesystem',
     );
   }
-  const sizeBytes = options.size === undefined ? undefined : sizeOf(options.size, '--size');
+  const sizeBytes = options.size === undefined ? undefined : parseSize(options.size, '--size');
   const source = await findSource(session, options.from);
-  const { controller, admin } = await session.driver();
-  const wasThere = await isThere(session, name);
+  const { controller } = await session.driver();
+  const existed = await volumeExists(session, name);
   const request = requestFor(name, { ...options, sizeBytes }, source);
-  const what = source === undefined ? `volume '${name}'` : `copying ${source.words} to '${name}'`;
+  const activity =
+    source === undefined ? `volume '${name}'` : `copying ${source.description} to '${name}'`;
   const { volume: created } = await withProgress(
     session.terminal,
-    what,
+    activity,
     () =>
       source?.volume === undefined
         ? controller.CreateVolume(request)
-        : inOwnWords(source.volume, () => controller.CreateVolume(request)),
-    () => lookAtCopy(session, { volume_name: name }),
+        : rephraseForCli(source.volume, () => controller.CreateVolume(request)),
+    () => findCopyProgress(session, { volume_name: name }),
   );
-  const { volume } = await admin.GetVolume({ volume_id: created?.volume_id ?? name });
-  if (volume === null) throw new Error('the driver answered no volume');
+  const volume = await getVolume(session, created?.volume_id ?? name);
   await session.show(volumeAsJson(volume), () =>
-    wasThere ? presentWords(volume) : createdWords(volume, source),
+    existed ? existingMessage(volume) : createdMessage(volume, source),
   );
 }
 
-async function isThere(session: Session, name: string): Promise<boolean> {
-  const { admin } = await session.driver();
+async function volumeExists(session: Session, name: string): Promise<boolean> {
   try {
-    const { volume } = await admin.GetVolume({ volume_id: name });
-    return volume?.name === name;
+    // The id of another volume may equal this name.
+    return (await getVolume(session, name)).name === name;
   } catch (error) {
     if (failureOf(error).code === 'NOT_FOUND') return false;
     throw error;
   }
 }
 
-function presentWords(volume: Volume): string {
-  return `Volume '${volume.name}' was there already, as asked for: ${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'.`;
+function existingMessage(volume: Volume): string {
+  return `Volume '${volume.name}' already exists: ${summaryOf(volume)}.`;
 }
 
-function createdWords(volume: Volume, source: Source | undefined): string {
+function createdMessage(volume: Volume, source: Source | undefined): string {
   const { name } = volume;
-  const from = source === undefined ? '' : ` from ${source.words}`;
-  const head = `Volume '${name}' is made${from}: ${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'.`;
-  // Any text may be a name; only a plain one can be pasted into a shell.
-  if (!/^[\w.-]+$/.test(name)) return head;
-  return `${head}\nMount it with: loopcsi volume mount ${name} /mnt/${name}`;
+  const from = source === undefined ? '' : ` from ${source.description}`;
+  const message = `Volume '${name}' was created${from}: ${summaryOf(volume)}.`;
+  // A volume may have any name; only a plain one can be pasted into a shell.
+  if (!/^[\w.-]+$/.test(name)) return message;
+  return `${message}\nMount it with: loopcsi volume mount ${name} /mnt/${name}`;
 }
 
-/** What the new volume is filled from; it must have the source's format. */
+function summaryOf(volume: Volume): string {
+  return `${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'`;
+}
+
+/** The snapshot or volume whose data and format a new volume gets. */
 interface Source {
   readonly content: VolumeContentSource;
   readonly isBlock: boolean;
   readonly fsType: string;
-  readonly words: string;
+  readonly description: string;
   readonly volume?: Volume;
 }
 
 async function findSource(session: Session, from: string | undefined): Promise<Source | undefined> {
   if (from === undefined) return undefined;
-  const [kind, ...rest] = from.split(':');
-  const wanted = rest.join(':');
-  if (wanted === '' || (kind !== 'snapshot' && kind !== 'volume')) {
+  const [, kind, idOrName = ''] = /^(snapshot|volume):(.+)$/s.exec(from) ?? [];
+  if (kind === undefined) {
     throw new UsageError(`--from '${from}': write snapshot:ID or volume:ID`);
   }
   if (kind === 'snapshot') {
-    const snapshot = await findSnapshot(session, wanted);
+    const snapshot = await getSnapshot(session, idOrName);
     return {
       content: { type: 'snapshot', snapshot: { snapshot_id: snapshot.snapshot_id } },
       isBlock: snapshot.kind === 'BLOCK',
       fsType: snapshot.fs_type,
-      words: `snapshot '${snapshot.name}'`,
+      description: `snapshot '${snapshot.name}'`,
     };
   }
-  const volume = await findVolume(session, wanted);
+  const volume = await getVolume(session, idOrName);
   return {
     content: { type: 'volume', volume: { volume_id: volume.volume_id } },
     isBlock: volume.kind === 'BLOCK',
     fsType: volume.fs_type,
-    words: `volume '${volume.name}'`,
+    description: `volume '${volume.name}'`,
     volume,
   };
 }

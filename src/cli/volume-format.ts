@@ -1,4 +1,4 @@
-/** How volumes are shown. */
+/** Text and JSON of volumes. */
 import type { Timestamp, Volume } from '../csi/admin-types.ts';
 import { type Column, formatFields, formatSize } from './output.ts';
 import type { Terminal } from './terminal.ts';
@@ -12,7 +12,7 @@ function textOf<T extends string | number>(value: T): string | null {
   return value === '' ? null : value.toString().toLowerCase();
 }
 
-/** What it holds: `xfs`, or `block`. */
+/** The filesystem type, or `block`. */
 export function formatOf({ kind, fs_type }: Pick<Volume, 'kind' | 'fs_type'>): string {
   return kind === 'BLOCK' ? 'block' : fs_type;
 }
@@ -24,7 +24,7 @@ export function sourceOf(volume: Volume): { readonly kind: string; readonly id: 
     : { kind: 'volume', id: volume.source_volume_id };
 }
 
-/** Keys as docs/command-line.md lists them. */
+/** docs/command-line.md lists the keys. */
 export function volumeAsJson(volume: Volume) {
   return {
     id: volume.volume_id,
@@ -49,7 +49,7 @@ export function volumeAsJson(volume: Volume) {
   };
 }
 
-/** One word: `ok`, or the worst that is wrong. */
+/** `ok`, or the status of the worst problem. */
 export function healthOf({ problems }: Volume): string {
   const order = ['DATA_LOSS', 'INACCESSIBLE', 'DEGRADED'];
   const worst = order.find((status) => problems.some((problem) => problem.status === status));
@@ -67,10 +67,13 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'HEALTH', text: healthOf },
-  { title: 'MOUNTED AT', text: ({ published_at, staged_at }) => placesOf(published_at, staged_at) },
+  {
+    title: 'MOUNTED AT',
+    text: ({ published_at, staged_at }) => mountedAtText(published_at, staged_at),
+  },
 ];
 
-function placesOf(published: readonly string[], staged: readonly string[]): string {
+function mountedAtText(published: readonly string[], staged: readonly string[]): string {
   const [first, ...others] = published;
   if (first === undefined) return staged.length > 0 ? '(staged)' : '';
   return others.length === 0 ? first : `${first} (+${others.length})`;
@@ -89,8 +92,8 @@ export function describeVolume(terminal: Terminal, volume: Volume): string {
     ['Filesystem UUID', volume.fs_uuid],
     ['Sector size', volume.sector_size.toString()],
     ['Created', dateOf(volume.created_at)?.toISOString() ?? ''],
-    ['Made from', source === null ? '' : `${source.kind} ${source.id}`],
-    ['Loop device', isAttached ? deviceWords(volume) : ''],
+    ['Source', source === null ? '' : `${source.kind} ${source.id}`],
+    ['Loop device', isAttached ? deviceText(volume) : ''],
     ['Staged at', volume.staged_at],
     ['Mounted at', volume.published_at],
     ['Image', volume.image_path],
@@ -103,19 +106,23 @@ export function describeVolume(terminal: Terminal, volume: Volume): string {
   ]);
 }
 
-function deviceWords({ loop_device, direct_io }: Volume): string {
+function deviceText({ loop_device, direct_io }: Volume): string {
   return `${loop_device} (${direct_io ? 'direct I/O' : 'buffered I/O'})`;
 }
 
-type Grown = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | 'published_at'>;
+type Expanded = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | 'published_at'>;
 
-/** What a person is told of a volume that has grown, or will have when it is mounted the next time. */
-export function expandWords(volume: Grown, atNextMount: boolean): string {
-  const head = `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} now`;
-  if (!atNextMount) return `${head}.`;
-  if (volume.published_at.length + volume.staged_at.length === 0) {
-    return `${head}; its ${volume.fs_type} takes them when it is mounted.`;
+/** `atNextMount`: the image has grown, and its filesystem grows at the next mount. */
+export function expansionMessage(volume: Expanded, atNextMount: boolean): string {
+  const { name, size_bytes, fs_type, published_at, staged_at } = volume;
+  const result = `The size of volume '${name}' is now ${formatSize(size_bytes)}`;
+  if (!atNextMount) return `${result}.`;
+  if (published_at.length + staged_at.length === 0) {
+    return `${result}; its ${fs_type} filesystem grows at the next mount.`;
   }
-  const again = volume.published_at.length > 0 ? 'unmount and mount it' : 'restart what uses it';
-  return `${head}, but its ${volume.fs_type} cannot grow while it is mounted (the driver has no CAP_SYS_RESOURCE); ${again} once.`;
+  const remedy =
+    published_at.length > 0
+      ? 'Unmount the volume and mount it again'
+      : 'Restart the pods or containers that use it';
+  return `${result}, but its ${fs_type} filesystem cannot grow while mounted, because the driver lacks CAP_SYS_RESOURCE. ${remedy}.`;
 }

@@ -1,81 +1,81 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
-import { FailedError, inOwnWords } from './errors.ts';
-import { allVolumes, findVolume } from './lookup.ts';
+import { FailedError, rephraseForCli } from './errors.ts';
+import { getVolume, listAllVolumes, requireField } from './lookup.ts';
 import { count, formatSize, formatTable } from './output.ts';
-import { sizeOf } from './parse-size.ts';
-import { patiently } from './retry-while-busy.ts';
-import type { Act, Session } from './session.ts';
+import { parseSize } from './parse-size.ts';
+import { retryWhileBusy } from './retry-while-busy.ts';
+import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
 import {
   describeVolume,
-  expandWords,
+  expansionMessage,
   formatOf,
   volumeAsJson,
   volumeColumns,
 } from './volume-format.ts';
 
-export function addVolumeCommands(program: Command, act: Act): void {
-  const volume = program.command('volume').description('make, mount, grow and delete volumes');
-  addCreateCommands(volume, act);
+export function addVolumeCommands(program: Command, session: Session): void {
+  const volume = program.command('volume').description('create, mount, expand and delete volumes');
+  addCreateCommands(volume, session);
   volume
     .command('list')
     .alias('ls')
-    .description('all volumes, by id')
-    .option('--pool <NAME>', 'only those of one pool')
-    .action(act(listVolumes));
+    .description('list all volumes, by id')
+    .option('--pool <NAME>', 'only the volumes of this pool')
+    .action(listVolumes.bind(null, session));
   volume
     .command('get')
-    .description('everything about one volume')
+    .description('show everything about one volume')
     .argument('<volume>', 'id or name')
-    .action(act(getVolume));
+    .action(showVolume.bind(null, session));
   volume
     .command('mount')
-    .description('mount a volume; repeated, it is a success')
+    .description('mount a volume; repeating the command is safe')
     .argument('<volume>', 'id or name')
-    .argument('<dir>', 'directory to mount at, made when missing; a file for a block volume')
-    .option('--read-only', 'nothing can be written there')
+    .argument('<dir>', 'directory to mount at, created if missing; for a block volume a file')
+    .option('--read-only', 'mount read-only')
     .option('--options <LIST>', 'mount options, separated by commas: noatime,nodev')
-    .action(act(mountVolume));
+    .action(mountVolume.bind(null, session));
   volume
     .command('unmount')
     .alias('umount')
-    .description('undo mount; not mounted is a success')
+    .description('unmount a volume; succeeds if it is not mounted')
     .argument('<volume>', 'id or name')
-    .argument('[dir]', 'only there; without it everywhere')
-    .action(act(unmountVolume));
+    .argument('[dir]', 'unmount only there; by default everywhere')
+    .action(unmountVolume.bind(null, session));
   volume
     .command('expand')
     .description('grow a volume, in use or not')
     .argument('<volume>', 'id or name')
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi')
-    .action(act(expandVolume));
+    .action(expandVolume.bind(null, session));
   volume
     .command('delete')
     .alias('rm')
-    .description('delete volumes with all their data; snapshots of them stay')
+    .description('delete volumes with all their data; their snapshots stay')
     .argument('<volume...>', 'ids or names')
-    .option('--yes', 'do not ask')
-    .action(act(deleteVolumes));
+    .option('--yes', 'do not ask for confirmation')
+    .action(deleteVolumes.bind(null, session));
   volume
     .command('health')
-    .description('signs of trouble; exits with 1 when there are any')
-    .argument('[volume]', 'id or name; without it all volumes')
-    .action(act(showHealth));
+    .description('list problems of volumes; exits with 1 if there are any')
+    .argument('[volume]', 'id or name; by default all volumes')
+    .action(showHealth.bind(null, session));
 }
 
 async function listVolumes(session: Session, options: { readonly pool?: string }): Promise<void> {
-  const volumes = await allVolumes(session, options.pool ?? '');
+  const volumes = await listAllVolumes(session, options.pool ?? '');
   await session.show(volumes.map(volumeAsJson), () =>
     volumes.length === 0 && session.terminal.isInteractive
-      ? 'There are no volumes yet; make one with: loopcsi volume create data --size 10Gi'
+      ? 'There are no volumes yet; create one with: loopcsi volume create data --size 10Gi'
       : formatTable(session.terminal, volumes, volumeColumns),
   );
 }
 
-async function getVolume(session: Session, idOrName: string): Promise<void> {
-  const volume = await findVolume(session, idOrName);
+async function showVolume(session: Session, idOrName: string): Promise<void> {
+  const volume = await getVolume(session, idOrName);
   await session.show(volumeAsJson(volume), () => describeVolume(session.terminal, volume));
 }
 
@@ -85,23 +85,19 @@ async function mountVolume(
   directory: string,
   options: { readonly readOnly?: boolean; readonly options?: string },
 ): Promise<void> {
-  const found = await findVolume(session, idOrName);
-  const { volume_id } = found;
+  const found = await getVolume(session, idOrName);
   const { admin } = await session.driver();
-  const mount_flags = options.options?.split(',').filter((word) => word !== '') ?? [];
-  await inOwnWords(found, () =>
-    admin.MountVolume({
-      volume_id,
-      target_path: resolve(directory),
-      read_only: options.readOnly === true,
-      mount_flags,
-    }),
+  const target_path = resolve(directory);
+  const read_only = options.readOnly === true;
+  const mount_flags = options.options?.split(',').filter((flag) => flag !== '') ?? [];
+  const { volume_id } = found;
+  await rephraseForCli(found, () =>
+    admin.MountVolume({ volume_id, target_path, read_only, mount_flags }),
   );
-  const volume = await findVolume(session, volume_id);
+  const volume = await getVolume(session, volume_id);
   await session.show(
     volumeAsJson(volume),
-    () =>
-      `Volume '${volume.name}' is mounted at ${resolve(directory)}${options.readOnly === true ? ', read-only' : ''}.`,
+    () => `Volume '${volume.name}' is mounted at ${target_path}${read_only ? ', read-only' : ''}.`,
   );
 }
 
@@ -110,25 +106,25 @@ async function unmountVolume(
   idOrName: string,
   directory: string | undefined,
 ): Promise<void> {
-  const volume = await findVolume(session, idOrName);
-  const { volume_id, name, published_at: before, ephemeral } = volume;
+  const volume = await getVolume(session, idOrName);
+  const { volume_id, name, published_at: mountedAt, ephemeral } = volume;
   if (ephemeral) {
     throw new FailedError(
-      `volume '${name}' is an inline volume of a pod and ends with it: delete the pod. When the pod is gone already: loopcsi volume delete ${name}`,
+      `volume '${name}' is an inline volume, which is unmounted with its pod: delete the pod. If the pod no longer exists: loopcsi volume delete ${name}`,
     );
   }
   const { admin } = await session.driver();
   const target_path = directory === undefined ? '' : resolve(directory);
-  const { target_paths } = await patiently(session.terminal, `unmounting '${name}'`, () =>
-    inOwnWords(volume, () => admin.UnmountVolume({ volume_id, target_path })),
+  const { target_paths } = await retryWhileBusy(session.terminal, `unmounting '${name}'`, () =>
+    rephraseForCli(volume, () => admin.UnmountVolume({ volume_id, target_path })),
   );
-  // An attempt that met something busy may have unmounted some already.
-  const early = before.filter((path) => target_path === '' || path === target_path);
-  const places = [...new Set([...early, ...target_paths])];
-  await session.show(volumeAsJson(await findVolume(session, volume_id)), () =>
-    places.length === 0
+  // The answer lists only the last attempt, and an earlier one may have unmounted some paths before it failed as busy.
+  const requested = mountedAt.filter((path) => target_path === '' || path === target_path);
+  const unmounted = [...new Set([...requested, ...target_paths])];
+  await session.show(volumeAsJson(await getVolume(session, volume_id)), () =>
+    unmounted.length === 0
       ? `Volume '${name}' was not mounted${directory === undefined ? '' : ` at ${target_path}`}.`
-      : `Volume '${name}' is unmounted from ${places.join(', ')}.`,
+      : `Volume '${name}' was unmounted from ${unmounted.join(', ')}.`,
   );
 }
 
@@ -137,18 +133,17 @@ async function expandVolume(
   idOrName: string,
   options: { readonly size: string },
 ): Promise<void> {
-  const size_bytes = sizeOf(options.size, '--size');
-  const found = await findVolume(session, idOrName);
-  const { volume_id, size_bytes: before } = found;
+  const size_bytes = parseSize(options.size, '--size');
+  const found = await getVolume(session, idOrName);
+  const { volume_id, size_bytes: oldSizeBytes } = found;
   const { admin } = await session.driver();
-  const { volume, at_next_mount: atNextMount } = await inOwnWords(found, () =>
-    admin.ExpandVolume({ volume_id, size_bytes }),
-  );
-  if (volume === null) throw new Error('the driver answered no volume');
+  const answer = await rephraseForCli(found, () => admin.ExpandVolume({ volume_id, size_bytes }));
+  const atNextMount = answer.at_next_mount;
+  const volume = requireField(answer.volume, 'volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
-    size_bytes < before
-      ? `Volume '${volume.name}' has ${formatSize(volume.size_bytes)} already, and no volume shrinks.`
-      : expandWords(volume, atNextMount),
+    size_bytes < oldSizeBytes
+      ? `Volume '${volume.name}' already has ${formatSize(volume.size_bytes)}; volumes never shrink.`
+      : expansionMessage(volume, atNextMount),
   );
 }
 
@@ -158,23 +153,15 @@ async function deleteVolumes(
   options: { readonly yes?: boolean },
 ): Promise<void> {
   const volumes: Volume[] = [];
-  for (const idOrName of idsOrNames) volumes.push(await findVolume(session, idOrName));
+  for (const idOrName of idsOrNames) volumes.push(await getVolume(session, idOrName));
   for (const volume of volumes) requireUnmounted(volume);
   if (options.yes !== true && !(await confirmDelete(session, volumes))) {
     throw new FailedError('nothing was deleted');
   }
-  const { controller, admin } = await session.driver();
   for (const volume of volumes) {
-    const { volume_id, name, ephemeral } = volume;
-    await patiently(session.terminal, `deleting '${name}'`, () =>
-      inOwnWords(volume, async () => {
-        // An inline volume goes with its last mount.
-        if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
-        else await controller.DeleteVolume({ volume_id });
-      }),
-    );
-    // At once: should a later one fail, it is known which are gone.
-    if (!session.isJson) session.terminal.print(`Volume '${name}' is deleted.`);
+    await deleteVolume(session, volume);
+    // Printed one by one, so that it is clear which volumes are deleted if a later one fails.
+    if (!session.isJson) session.terminal.print(`Volume '${volume.name}' was deleted.`);
   }
   if (!session.isJson) return;
   await session.show(
@@ -183,9 +170,21 @@ async function deleteVolumes(
   );
 }
 
-/** The driver would refuse too, but after some of them were deleted, and in an orchestrator's words. */
+async function deleteVolume(session: Session, volume: Volume): Promise<void> {
+  const { volume_id, name, ephemeral } = volume;
+  const { controller, admin } = await session.driver();
+  await retryWhileBusy(session.terminal, `deleting '${name}'`, () =>
+    rephraseForCli(volume, async () => {
+      // Unmounting deletes an inline volume.
+      if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
+      else await controller.DeleteVolume({ volume_id });
+    }),
+  );
+}
+
+/** The driver refuses too, but only after other volumes of the list were deleted, and with a message for orchestrators. */
 function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume): void {
-  // What may be done with an inline volume the driver says.
+  // The driver decides whether an inline volume may be deleted.
   if (ephemeral || published_at.length + staged_at.length === 0) return;
   throw new FailedError(
     published_at.length > 0
@@ -195,12 +194,11 @@ function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume):
 }
 
 async function confirmDelete(session: Session, volumes: readonly Volume[]): Promise<boolean> {
-  const { terminal } = session;
   const lines = volumes.map((volume) => {
     const { name, size_bytes, allocated_bytes, pool } = volume;
-    return `  ${name}  ${formatSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} written, in pool '${pool}'`;
+    return `  ${name}  ${formatSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
   });
-  return terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
+  return session.terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
     'These volumes will be deleted with all their data:',
     ...lines,
   ]);
@@ -208,16 +206,17 @@ async function confirmDelete(session: Session, volumes: readonly Volume[]): Prom
 
 async function showHealth(session: Session, idOrName: string | undefined): Promise<void> {
   const volumes =
-    idOrName === undefined ? await allVolumes(session, '') : [await findVolume(session, idOrName)];
-  const troubled = volumes.filter(({ problems }) => problems.length > 0);
-  const found = troubled.map((volume) => {
-    const { id, name, problems } = volumeAsJson(volume);
-    return { id, name, problems };
-  });
-  await session.show(found, () =>
-    found.length === 0
+    idOrName === undefined
+      ? await listAllVolumes(session, '')
+      : [await getVolume(session, idOrName)];
+  const unhealthy = volumes
+    .map(volumeAsJson)
+    .filter(({ problems }) => problems.length > 0)
+    .map(({ id, name, problems }) => ({ id, name, problems }));
+  await session.show(unhealthy, () =>
+    unhealthy.length === 0
       ? `${count(volumes.length, 'volume')}: ok`
-      : found
+      : unhealthy
           .flatMap(({ name, problems }) =>
             problems.map(
               ({ status, reason, message }) => `${name}: ${status} ${reason}: ${message}`,
@@ -225,5 +224,5 @@ async function showHealth(session: Session, idOrName: string | undefined): Promi
           )
           .join('\n'),
   );
-  if (found.length > 0) throw new FailedError('');
+  if (unhealthy.length > 0) throw new FailedError('');
 }

@@ -6,6 +6,9 @@ import type { FsType, SectorSize } from '../host/host.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
 import type { CapacityRange } from './capacity.ts';
 
+/** Part of a message; the command line replaces it by its own flag. */
+export const freezeAdvice = "snapshot class parameter freeze: 'yes'; then restore that snapshot";
+
 export type VolumeKind = 'mount' | 'block';
 
 /** Access modes this driver serves (CSI spec, "VolumeCapability.AccessMode"); others are refused by the front. */

@@ -40,7 +40,10 @@ test.serial('a driver goes on while another one is installed over it', async (t)
   // It runs its first program now, with a library that is loaded when it is needed.
   const launcher = join(library, 'bin/loopcsi');
   const endpoint = `--endpoint=unix://${driver.endpoint}`;
-  t.regex(await run(launcher, ['volume', 'create', 'late', '--size=16Mi', endpoint]), /is made/);
+  t.regex(
+    await run(launcher, ['volume', 'create', 'late', '--size=16Mi', endpoint]),
+    /was created/,
+  );
   await run(launcher, ['volume', 'delete', 'late', '--yes', endpoint]);
   await driver.stop();
   await run('sh', [join(root, 'contrib/install')], { env: { DESTDIR: destination } });

@@ -60,7 +60,7 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
   const { directory, ok, json, run } = await machine(t);
   t.regex(
     await ok('volume', 'create', 'data', '--size', '320Mi', '--fstype', 'xfs'),
-    /'data' is made/,
+    /'data' was created/,
   );
   const target = join(directory, 'mnt');
   await ok('volume', 'mount', 'data', target);
@@ -78,7 +78,7 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
   t.is(inUse.exitCode, 1);
   t.regex(inUse.stderr, /loopcsi volume unmount data/);
 
-  t.is(await ok('volume', 'unmount', 'data'), `Volume 'data' is unmounted from ${target}.`);
+  t.is(await ok('volume', 'unmount', 'data'), `Volume 'data' was unmounted from ${target}.`);
   t.regex(await ok('volume', 'unmount', 'data'), /was not mounted/);
   t.true((await stat(target)).isDirectory(), 'the directory is the person’s and stays');
   await ok('volume', 'mount', id, target);
@@ -95,7 +95,7 @@ onNode('a volume that is mounted in itself is unmounted, deepest first', async (
   const { directory, ok, json, run } = await machine(t);
   await ok('volume', 'create', 'data', '--size', '32Mi');
   await ok('volume', 'create', 'other', '--size', '32Mi');
-  t.regex(await ok('volume', 'create', 'data', '--size', '32Mi'), /'data' was there already/);
+  t.regex(await ok('volume', 'create', 'data', '--size', '32Mi'), /'data' already exists/);
   const at = join(directory, 'data');
   for (const path of [at, join(at, 'sub'), join(at, 'sub', 'sub')]) {
     await ok('volume', 'mount', 'data', path);
@@ -339,7 +339,7 @@ onNode('pools are listed, made for later, and taken over from another node', asy
   t.teardown(() => stranger.stop());
   const [before] = await json<readonly PoolJson[]>('pool', 'list');
   t.is(before?.state, 'unavailable');
-  t.regex(await ok('pool', 'adopt', 'default'), /this node's now: 1 volume, 0 snapshots/);
+  t.regex(await ok('pool', 'adopt', 'default'), /now belongs to this node: 1 volume, 0 snapshots/);
   const [volume] = await json<readonly VolumeJson[]>('volume', 'list');
   t.true(volume?.id.startsWith('moved.'));
   t.not(volume?.id, created.id);
@@ -355,11 +355,14 @@ onNode('without a driver: how to start one, doctor, and pools for the one to com
   const run = (...args: readonly string[]): Promise<Ran> => runCommand(endpoint, ...args);
   const list = await run('volume', 'list');
   t.is(list.exitCode, 1);
-  t.regex(list.stderr, /no driver runs here.*loopcsi serve/s);
+  t.regex(list.stderr, /no driver is running.*loopcsi serve/s);
 
   const state = ['--state-dir', join(directory, 'state'), '--node-id', 'test-node'];
   const pool = join(directory, 'pool');
-  t.regex((await run('pool', 'init', `default=${pool}`, ...state)).stdout, /is made at .*serve/s);
+  t.regex(
+    (await run('pool', 'init', `default=${pool}`, ...state)).stdout,
+    /was created at .*serve/s,
+  );
   const doctor = await run('doctor', ...state, '--pool', `default=${pool}`, '--json');
   const findings = JSON.parse(doctor.stdout) as readonly { name: string; state: string }[];
   const stateOf = (name: string): string | undefined =>
@@ -394,7 +397,7 @@ onNode('a result that cannot be written is a failure in one sentence', async (t)
     reject: false,
   });
   t.is(exitCode, 1);
-  t.regex(stderr, /^loopcsi: standard output cannot be written: ENOSPC[^\n]*$/);
+  t.regex(stderr, /^loopcsi: cannot write to standard output: ENOSPC[^\n]*$/);
 });
 
 onNode(

@@ -3,6 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
+import { freezeAdvice } from '../model.ts';
 import { type Attachment, attachmentOf, isMountOf, statusOf } from '../node/attachment.ts';
 import { requireNotTruncated, settleImage } from '../node/make-ready.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -213,7 +214,7 @@ function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError
   return new VolumeError(
     'wrong-state',
     `${what}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
-      "Let its filesystem be frozen for as long as the copy takes (snapshot class parameter freeze: 'yes'; then restore that snapshot), " +
+      `Let its filesystem be frozen for as long as the copy takes (${freezeAdvice}), ` +
       `stop its users first, or ${otherPool}`,
   );
 }

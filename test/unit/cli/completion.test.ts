@@ -6,7 +6,7 @@ import { execa } from 'execa';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', '..', 'bin', 'loopcsi');
 
-/** What bash offers behind these words, the last of which is being typed. */
+/** The candidates of bash for the last of these arguments. */
 async function completed(script: string, ...words: readonly string[]): Promise<readonly string[]> {
   const program = [
     'source "$1"; shift',
@@ -18,7 +18,7 @@ async function completed(script: string, ...words: readonly string[]): Promise<r
   return stdout.split('\n').filter((word) => word !== '');
 }
 
-test('bash completes commands, and flags behind arguments and values of flags too', async (t) => {
+test('bash completes commands and flags, also after arguments and flag values', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-completion-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   const script = join(directory, 'script');

@@ -10,38 +10,38 @@ function grpcError(code: number, details: string): Error {
 
 const cases = [
   {
-    name: 'what a driver says is said',
+    name: 'the driver’s message is shown as it is',
     error: grpcError(status.NOT_FOUND, "volume 'x' does not exist"),
     exitCode: 1,
     message: /^volume 'x' does not exist$/,
     code: 'NOT_FOUND',
   },
   {
-    name: 'a wrong argument is wrong use',
+    name: 'INVALID_ARGUMENT is a usage error',
     error: grpcError(status.INVALID_ARGUMENT, 'name is missing'),
     exitCode: 2,
     message: /^name is missing$/,
     code: 'INVALID_ARGUMENT',
   },
   {
-    name: 'a lost connection is no sentence of the driver',
+    name: 'a lost connection is explained',
     error: grpcError(
       status.UNAVAILABLE,
       'No connection established. Last error: connect ECONNREFUSED',
     ),
     exitCode: 1,
-    message: /^the driver went away/,
+    message: /^the connection to the driver was lost/,
     code: 'UNAVAILABLE',
   },
   {
-    name: 'a pool that is away is the driver’s own sentence',
+    name: 'UNAVAILABLE from the driver keeps the driver’s message',
     error: grpcError(status.UNAVAILABLE, "pool 'x': mount its disk"),
     exitCode: 1,
     message: /^pool 'x': mount its disk$/,
     code: 'UNAVAILABLE',
   },
   {
-    name: 'an older driver is named as such',
+    name: 'UNIMPLEMENTED means an older driver',
     error: grpcError(
       status.UNIMPLEMENTED,
       'The server does not implement the method /loopcsi.v1.Admin/New',
@@ -51,14 +51,14 @@ const cases = [
     code: 'UNIMPLEMENTED',
   },
   {
-    name: 'an empty answer still says something',
+    name: 'an error without a message names its code',
     error: grpcError(status.INTERNAL, ''),
     exitCode: 1,
-    message: /INTERNAL without a reason/,
+    message: /INTERNAL without a message/,
     code: 'INTERNAL',
   },
   {
-    name: 'wrong use',
+    name: 'a usage error',
     error: new UsageError('write NAME=DIR'),
     exitCode: 2,
     message: /^write NAME=DIR$/,
@@ -72,34 +72,34 @@ const cases = [
     code: 'FAILED',
   },
   {
-    name: 'an invalid value of ours',
+    name: 'an invalid value of the domain is a usage error',
     error: new VolumeError('invalid', '--size: no'),
     exitCode: 2,
     message: /^--size: no$/,
     code: 'invalid',
   },
   {
-    name: 'a refusal of ours',
+    name: 'another error of the domain is a failure',
     error: new VolumeError('unavailable', 'no'),
     exitCode: 1,
     message: /^no$/,
     code: 'unavailable',
   },
   {
-    name: 'commander has printed its own',
+    name: 'commander has printed its own error',
     error: new CommanderError(1, 'commander.unknownOption', 'error: unknown option'),
     exitCode: 2,
     message: /^unknown option$/,
     code: 'USAGE',
-    isSaid: true,
+    isPrinted: true,
   },
   {
-    name: 'help is no error',
+    name: 'help is not an error',
     error: new CommanderError(0, 'commander.helpDisplayed', '(outputHelp)'),
     exitCode: 0,
     message: /^$/,
     code: 'USAGE',
-    isSaid: true,
+    isPrinted: true,
   },
   { name: 'anything else', error: 'text', exitCode: 1, message: /^text$/, code: 'FAILED' },
 ] as const;
@@ -110,6 +110,6 @@ for (const { name, error, exitCode, message, code, ...rest } of cases) {
     t.is(failure.exitCode, exitCode);
     t.regex(failure.message, message);
     t.is(failure.code, code);
-    t.is(failure.isSaid, 'isSaid' in rest);
+    t.is(failure.isPrinted, 'isPrinted' in rest);
   });
 }

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { count, formatFields, formatSize, formatTable, toJson } from '../../../src/cli/output.ts';
 import { progressLine, withProgress } from '../../../src/cli/progress.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
-import { expandWords } from '../../../src/cli/volume-format.ts';
+import { expansionMessage } from '../../../src/cli/volume-format.ts';
 import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';
 
 function terminalFor(options: { isTTY: boolean; NO_COLOR?: string }): Terminal {
@@ -30,7 +30,7 @@ for (const { bytes, text } of sizes) {
   });
 }
 
-test('a whole size is shown as it may be typed', (t) => {
+test('formatSize is the inverse of parseBytes for whole sizes', (t) => {
   const units = fc.constantFrom(1n, KiB, MiB, GiB, TiB);
   fc.assert(
     fc.property(fc.bigInt(1n, 1023n), units, (number, unit) => {
@@ -52,14 +52,14 @@ const columns = [
   { title: 'THE SIZE', align: 'right', text: ({ size }: Row) => size },
 ] as const;
 
-test('in a pipe columns are aligned, titles are one word, nothing is -', async (t) => {
+test('in a pipe columns are aligned, titles contain no spaces, and empty cells are -', async (t) => {
   t.is(
     await formatTable(terminalFor({ isTTY: false }), rows, columns),
     ['NAME    THE_SIZE', 'a           10Gi', 'longer         -'].join('\n'),
   );
 });
 
-test('on a terminal titles stand out, unless colours are not wanted', async (t) => {
+test('on a terminal titles are bold, except with NO_COLOR', async (t) => {
   const table = await formatTable(terminalFor({ isTTY: true }), rows, columns);
   t.true(table.startsWith('\u001b[1mNAME\u001b'));
   const plain = await formatTable(terminalFor({ isTTY: true, NO_COLOR: '1' }), rows, columns);
@@ -69,7 +69,7 @@ test('on a terminal titles stand out, unless colours are not wanted', async (t) 
   );
 });
 
-test('fields without a value are left out, several values stand below each other', (t) => {
+test('empty fields are omitted, and several values get a line each', (t) => {
   const text = formatFields(terminalFor({ isTTY: false }), [
     ['Name', 'data'],
     ['Source', ''],
@@ -79,7 +79,7 @@ test('fields without a value are left out, several values stand below each other
   t.is(text, 'Name:        data\nMounted at:  /a\n             /b');
 });
 
-test('JSON has numbers where they are exact, and text beyond', (t) => {
+test('byte counts are JSON numbers where those are exact, and strings beyond', (t) => {
   const value = { small: 2n ** 53n - 1n, large: 2n ** 60n };
   t.deepEqual(JSON.parse(toJson(value)), {
     small: 9_007_199_254_740_991,
@@ -87,12 +87,12 @@ test('JSON has numbers where they are exact, and text beyond', (t) => {
   });
 });
 
-test('one is not plural', (t) => {
+test('count adds a plural s except for one', (t) => {
   t.is(count(1, 'volume'), '1 volume');
   t.is(count(0, 'volume'), '0 volumes');
 });
 
-test('a progress line has a bar where the total is known', (t) => {
+test('the progress line has a bar when the total is known', (t) => {
   t.is(progressLine('copying', undefined, 2_500), 'copying … 2 s');
   t.is(
     progressLine('copying', { doneBytes: GiB, totalBytes: 4n * GiB }, 10_000),
@@ -104,7 +104,7 @@ test('a progress line has a bar where the total is known', (t) => {
   );
 });
 
-test('in a pipe there is no progress, and the work is done', async (t) => {
+test('in a pipe there is no progress line', async (t) => {
   const stderr = new PassThrough();
   const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
   const terminal = new Terminal(streams, {});
@@ -112,7 +112,7 @@ test('in a pipe there is no progress, and the work is done', async (t) => {
   t.is(stderr.read(), null);
 });
 
-test('on a terminal the line is drawn for long work and wiped at its end', async (t) => {
+test('on a terminal the progress line is drawn for long work and erased at its end', async (t) => {
   const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 20 });
   const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
   let shown = '';
@@ -127,36 +127,42 @@ test('on a terminal the line is drawn for long work and wiped at its end', async
   t.is(shown, '\r\u001b[Ka line longer than \r\u001b[K');
 });
 
-test('what is looked up is drawn; a look that fails leaves the line as it is', async (t) => {
+test('polled progress is drawn, and a failed poll keeps the line', async (t) => {
   const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 0 });
   const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr };
-  let looks = 0;
-  const look = async () => {
-    looks += 1;
-    if (looks > 1) throw new Error('the driver is busy');
+  let polls = 0;
+  const poll = async () => {
+    polls += 1;
+    if (polls > 1) throw new Error('the driver is busy');
     return { doneBytes: GiB, totalBytes: 2n * GiB };
   };
   const drawn = new Promise<void>((resolve) => {
     stderr.on('data', (bytes: Buffer) => {
-      if (bytes.toString().includes('50 %, 1Gi of 2Gi') && looks > 1) resolve();
+      if (bytes.toString().includes('50 %, 1Gi of 2Gi') && polls > 1) resolve();
     });
   });
-  await withProgress(new Terminal(streams, {}), 'copying', () => drawn, look);
-  t.true(looks > 1);
+  await withProgress(new Terminal(streams, {}), 'copying', () => drawn, poll);
+  t.true(polls > 1);
 });
 
-const grown = { name: 'v', size_bytes: GiB, fs_type: 'ext4', staged_at: [], published_at: [] };
-const growths = [
-  { of: grown, says: /^Volume 'v' has 1Gi now; its ext4 takes them when it is mounted\.$/ },
-  { of: { ...grown, staged_at: ['/own'] }, says: /, but its ext4 cannot .*; restart what uses it/ },
+const expanded = { name: 'v', size_bytes: GiB, fs_type: 'ext4', staged_at: [], published_at: [] };
+const expansions = [
   {
-    of: { ...grown, staged_at: ['/s'], published_at: ['/p'] },
-    says: /, but its ext4 cannot .*; unmount and mount it once\.$/,
+    of: expanded,
+    says: /^The size of volume 'v' is now 1Gi; its ext4 filesystem grows at the next/,
+  },
+  {
+    of: { ...expanded, staged_at: ['/own'] },
+    says: /, but its ext4 filesystem cannot .* Restart /,
+  },
+  {
+    of: { ...expanded, staged_at: ['/s'], published_at: ['/p'] },
+    says: /, but its ext4 filesystem cannot .* Unmount the volume and mount it again\.$/,
   },
 ];
-for (const { of, says } of growths) {
-  test(`expandWords: ${says}`, (t) => {
-    t.is(expandWords(of, false), "Volume 'v' has 1Gi now.");
-    t.regex(expandWords(of, true), says);
+for (const { of, says } of expansions) {
+  test(`expansionMessage: ${says}`, (t) => {
+    t.is(expansionMessage(of, false), "The size of volume 'v' is now 1Gi.");
+    t.regex(expansionMessage(of, true), says);
   });
 }

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { endpointOf } from '../../../src/cli/driver.ts';
 import { UsageError } from '../../../src/cli/errors.ts';
 import { makeProgram, runCommandLine } from '../../../src/cli/program.ts';
+import { Session } from '../../../src/cli/session.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
@@ -22,11 +23,9 @@ async function run(...argv: readonly string[]) {
   return { exitCode, stdout: textOf(into.stdout), stderr: textOf(into.stderr) };
 }
 
-const program = makeProgram({
-  terminal: new Terminal(streams(), {}),
-  environment: {},
-  version: '1.2.3',
-});
+const program = makeProgram(
+  new Session({ terminal: new Terminal(streams(), {}), environment: {}, version: '1.2.3' }),
+);
 
 function leavesOf(command: Command): readonly Command[] {
   return command.commands.length === 0 ? [command] : command.commands.flatMap(leavesOf);
@@ -42,7 +41,7 @@ function nameOf(command: Command): string {
 
 const guide = readFileSync(join(root, 'docs', 'command-line.md'), 'utf8');
 
-test('docs/command-line.md has a heading for every command, and every flag of it below', (t) => {
+test('docs/command-line.md has a section for every command, with all its flags', (t) => {
   for (const leaf of leavesOf(program).filter((one) => one.name() !== 'serve')) {
     const name = nameOf(leaf);
     const section = new RegExp(
@@ -55,28 +54,28 @@ test('docs/command-line.md has a heading for every command, and every flag of it
   }
 });
 
-test('docs/command-line.md has no command that is none', (t) => {
+test('docs/command-line.md has no section for an unknown command', (t) => {
   const names = leavesOf(program).map(nameOf);
   for (const [, heading = ''] of guide.matchAll(/^### `([^`]+)`/gm)) {
-    const words = heading.split(' ').filter((word) => /^[a-z]+$/.test(word));
-    t.true(names.includes(words.join(' ')), heading);
+    const commands = heading.split(' ').filter((word) => /^[a-z]+$/.test(word));
+    t.true(names.includes(commands.join(' ')), heading);
   }
 });
 
-test('help is no failure and names the exit codes', async (t) => {
+test('--help succeeds and lists the exit codes', async (t) => {
   const { exitCode, stdout } = await run('--help');
   t.is(exitCode, 0);
-  t.regex(stdout, /0 done, 1 failed, 2 wrong use/);
+  t.regex(stdout, /0 success, 1 failure, 2 usage error/);
 });
 
-test('an unknown command is wrong use and is told to standard error', async (t) => {
+test('an unknown command is a usage error on standard error', async (t) => {
   const { exitCode, stdout, stderr } = await run('volume', 'lisst');
   t.is(exitCode, 2);
   t.is(stdout, '');
   t.regex(stderr, /Did you mean/);
 });
 
-test('without a driver the sentence says how to start one', async (t) => {
+test('without a driver the message says how to start one', async (t) => {
   const { exitCode, stderr } = await run(
     'volume',
     'list',
@@ -84,10 +83,10 @@ test('without a driver the sentence says how to start one', async (t) => {
     'unix:///nowhere/csi.sock',
   );
   t.is(exitCode, 1);
-  t.regex(stderr, /no driver runs here.*\/nowhere\/csi\.sock.*loopcsi serve/);
+  t.regex(stderr, /no driver is running.*\/nowhere\/csi\.sock.*loopcsi serve/);
 });
 
-test('with --json an error is JSON too', async (t) => {
+test('with --json errors are JSON', async (t) => {
   const { stderr } = await run('volume', 'list', '--json', '--endpoint', '/nowhere/csi.sock');
   t.deepEqual(Object.keys((JSON.parse(stderr) as { error: object }).error), ['code', 'message']);
 });
@@ -98,7 +97,7 @@ for (const argv of [
   ['volume', 'create', 'a', '--fstype', 'ntfs'],
   ['volume'],
 ]) {
-  test(`with --json wrong use is JSON too: ${argv.join(' ')}`, async (t) => {
+  test(`with --json usage errors are JSON: ${argv.join(' ')}`, async (t) => {
     const { exitCode, stderr } = await run(...argv, '--json');
     t.is(exitCode, 2);
     const { error } = JSON.parse(stderr) as { error: { code: string; message: string } };
@@ -117,14 +116,14 @@ for (const argv of [
   ['pool', 'grow', 'a', '--size', 'x'],
   ['pool', 'init', 'a=/b', '--reflink', '0'],
 ]) {
-  test(`what can never be right is wrong use without a driver: ${argv.join(' ')}`, async (t) => {
+  test(`an invalid value is a usage error even without a driver: ${argv.join(' ')}`, async (t) => {
     const { exitCode, stderr } = await run(...argv, '--endpoint', '/nowhere/csi.sock');
     t.is(exitCode, 2);
     t.regex(stderr, /--(?:size|reflink)/);
   });
 }
 
-test('help goes as deep as it is asked to', async (t) => {
+test('help accepts the names of subcommands', async (t) => {
   const { exitCode, stdout } = await run('help', 'volume', 'create');
   t.is(exitCode, 0);
   t.regex(stdout, /Usage: loopcsi volume create/);
@@ -132,13 +131,13 @@ test('help goes as deep as it is asked to', async (t) => {
   t.is((await run('help', 'volume', 'nonsense')).exitCode, 2);
 });
 
-test('serve behind a flag says where it belongs', async (t) => {
+test('serve after a flag explains the order of arguments', async (t) => {
   const { exitCode, stderr } = await run('--endpoint', '/nowhere/csi.sock', 'serve');
   t.is(exitCode, 2);
-  t.regex(stderr, /'serve' comes first/);
+  t.regex(stderr, /'serve' must be the first argument/);
 });
 
-test('the flag is over the environment is over the default', (t) => {
+test('the endpoint comes from the flag, else the environment, else the default', (t) => {
   const environment = { LOOPCSI_ENDPOINT: 'unix:///from/environment' };
   t.is(endpointOf('unix:///from/flag', environment), '/from/flag');
   t.is(endpointOf(undefined, environment), '/from/environment');
@@ -147,7 +146,7 @@ test('the flag is over the environment is over the default', (t) => {
 });
 
 for (const shell of ['bash', 'zsh', 'fish']) {
-  test(`completion for ${shell} knows every command and flag`, async (t) => {
+  test(`completion for ${shell} has every command and flag`, async (t) => {
     const { stdout } = await run('completion', shell);
     for (const leaf of leavesOf(program)) {
       t.true(stdout.includes(leaf.name()), leaf.name());
