@@ -23,20 +23,20 @@ type Optional =
   | 'dockerSocket';
 
 /**
- * What the process was told, validated and frozen: flags over environment over file over defaults (docs/configuration.md).
- * `endpoint` and `dockerSocket` are socket paths, sizes bytes, durations milliseconds.
+ * The validated, frozen configuration: flags over environment over file over defaults (docs/configuration.md). `endpoint` and
+ * `dockerSocket` are paths, sizes are in bytes, durations in milliseconds.
  */
 export type Config = Readonly<
   Omit<Values, Optional> & { [K in Optional]: Values[K] | undefined } & {
     pools: readonly PoolSettings[];
-    /** Options that a person set, rather than defaults. */
+    /** Options that were set, as opposed to defaults. */
     explicit: ReadonlySet<OptionKey>;
-    /** Threads of libuv's pool, which the launcher sets: it cannot be set later. */
+    /** Size of libuv's thread pool. Only the launcher can set it, before the process starts. */
     threadPoolSize: number;
   }
 >;
 
-/** Everything that is wrong with the configuration, each with the place it came from and what to write. */
+/** All problems of a configuration. Each names the flag, variable or key, and says what to write. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -47,68 +47,68 @@ export class ConfigError extends Error {
   }
 }
 
-/** Text of an option and where it stood. */
-interface Given {
+/** The texts of an option, one unless it is a list, and the flag, variable or key that set them. */
+interface OptionTexts {
   readonly texts: readonly string[];
-  readonly place: string;
+  readonly origin: string;
 }
-type Source = (key: OptionKey) => Given | undefined;
+type Source = (key: OptionKey) => OptionTexts | undefined;
 
 /**
- * Reads the configuration. `flags` is what commander made of the command line (keys of the option table, and `config`), with
- * texts as values. Throws `ConfigError` with every problem, not only the first.
+ * Loads the configuration. `flags` are commander's parsed options, as texts under the keys of the option table and `config`.
+ * Throws one `ConfigError` with all problems.
  */
 export async function loadConfig(
   flags: Readonly<Record<string, unknown>>,
   environmentVariables: Readonly<Record<string, string | undefined>>,
 ): Promise<Config> {
-  const fromFlags: Source = (key) => given(flags[key], `flag ${flagOf(key)}`);
+  const fromFlags: Source = (key) => textsOf(flags[key], `flag ${flagOf(key)}`);
   const fromEnvironment: Source = (key) => {
     const value = environmentVariables[environmentOf(key)];
     if (value === undefined || value === '') return undefined;
     const texts =
-      specOf(key).kind === 'list' ? value.split(/\s+/).filter((word) => word !== '') : [value];
-    return { texts, place: `environment variable ${environmentOf(key)}` };
+      specOf(key).kind === 'list' ? value.split(/\s+/).filter((text) => text !== '') : [value];
+    return { texts, origin: `environment variable ${environmentOf(key)}` };
   };
   const file = flags['config'] ?? environmentVariables[environmentOf('config')];
   const fromFile =
-    typeof file === 'string' && file !== '' ? await readSource(file) : () => undefined;
-  const config = decode([fromFlags, fromEnvironment, fromFile]);
+    typeof file === 'string' && file !== '' ? await fileSource(file) : () => undefined;
+  const config = parseOptions([fromFlags, fromEnvironment, fromFile]);
   const threadPoolSize = Number(environmentVariables['UV_THREADPOOL_SIZE'] ?? 4);
   return Object.freeze({ ...config, threadPoolSize });
 }
 
-/** The environment of this process, for `loadConfig`. */
+/** The environment of this process. */
 export function environment(): Readonly<Record<string, string | undefined>> {
   return process.env;
 }
 
-/** Of the scripts, and what Kubernetes tells of a Service. */
-const othersVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
+/** Variables of the project's scripts, and those that Kubernetes sets for a Service named loopcsi. */
+const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
 
-/** Variables that look like options and are none: a misspelt one would pass for its default. */
+/** Variables with the prefix of the options that name none, for a warning: a misspelt option would silently keep its default. */
 export function unknownVariables(
   variables: Readonly<Record<string, string | undefined>>,
 ): readonly string[] {
   const known = new Set(optionKeys.map(environmentOf));
   return Object.keys(variables).filter(
-    (name) => name.startsWith('LOOPCSI_') && !known.has(name) && !othersVariables.test(name),
+    (name) => name.startsWith('LOOPCSI_') && !known.has(name) && !otherVariables.test(name),
   );
 }
 
-function given(value: unknown, place: string): Given | undefined {
+function textsOf(value: unknown, origin: string): OptionTexts | undefined {
   if (value === undefined || value === null) return undefined;
   const values: readonly unknown[] = Array.isArray(value) ? value : [value];
   const texts = values.map((one) => {
     if (typeof one === 'string') return one;
     if (typeof one === 'number' || typeof one === 'boolean') return String(one);
-    throw new ConfigError([`${place}: write plain text, a number, or a list of texts`]);
+    throw new ConfigError([`${origin}: write plain text, a number, or a list of texts`]);
   });
-  return { texts, place };
+  return { texts, origin };
 }
 
-async function readSource(path: string): Promise<Source> {
-  // 45 ms to load, and most starts have no file.
+async function fileSource(path: string): Promise<Source> {
+  // Loading the module takes 45 ms, and most configurations have no file.
   const { parse } = await import('yaml');
   let content: unknown;
   try {
@@ -118,7 +118,7 @@ async function readSource(path: string): Promise<Source> {
   }
   const decoded = v.safeParse(v.nullish(v.record(v.string(), v.unknown())), content);
   if (!decoded.success || Array.isArray(content)) {
-    throw new ConfigError([`configuration file ${path}: write 'key: value' lines`]);
+    throw new ConfigError([`configuration file ${path}: write lines of the form 'key: value'`]);
   }
   const entries = decoded.output ?? {};
   const unknown = Object.keys(entries).filter((key) => !optionKeys.some((known) => known === key));
@@ -129,25 +129,25 @@ async function readSource(path: string): Promise<Source> {
       ),
     );
   }
-  return (key) => given(entries[key], `key ${key} in ${path}`);
+  return (key) => textsOf(entries[key], `key ${key} in ${path}`);
 }
 
-function decode(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
+function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
   const problems: string[] = [];
   const explicit = new Set<OptionKey>();
   const valuesOf = (key: OptionKey): readonly unknown[] => {
     const spec = specOf(key);
     const found = sources.map((source) => source(key)).find((one) => one !== undefined);
     if (found !== undefined) explicit.add(key);
-    const { texts, place } = found ?? {
+    const { texts, origin } = found ?? {
       texts: spec.default === undefined ? [] : [spec.default],
-      place: `default of ${flagOf(key)} (set the flag, ${environmentOf(key)} or the key ${key})`,
+      origin: `default of ${flagOf(key)} (set the flag, ${environmentOf(key)} or the key ${key})`,
     };
-    if (texts.length > 1 && spec.kind !== 'list') problems.push(`${place}: takes one value`);
+    if (texts.length > 1 && spec.kind !== 'list') problems.push(`${origin}: takes one value`);
     return texts.flatMap((text) => {
       const result = v.safeParse(spec.schema, text);
       if (result.success) return [result.output];
-      problems.push(`${place}: ${result.issues[0].message}`);
+      problems.push(`${origin}: ${result.issues[0].message}`);
       return [];
     });
   };
@@ -155,44 +155,46 @@ function decode(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
   if (problems.length > 0) throw new ConfigError(problems);
   const single = entries.filter(([key]) => key !== 'pool').map(([key, [value]]) => [key, value]);
   const pools = entries.find(([key]) => key === 'pool')?.[1] ?? [];
-  // Every value has just passed the schema of its key, from which the type is inferred.
+  // Each value has passed the schema of its key, and Config is inferred from these schemas.
   const config = { ...Object.fromEntries(single), pools, explicit } as Omit<
     Config,
     'threadPoolSize'
   >;
-  checkTogether(config);
+  checkCombinations(config);
   return config;
 }
 
-/** Rules that need more than one option. */
-function checkTogether(config: Omit<Config, 'threadPoolSize'>): void {
+/** Checks the rules that involve more than one option. */
+function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
   if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
   const offersInline = config.ephemeralMaxSize > 0n;
   if (offersInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(
-      'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it or raise the other',
+      'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it, or raise --ephemeral-max-size',
     );
   }
   for (const [index, pool] of config.pools.entries()) {
     for (const other of config.pools.slice(index + 1)) {
       if (pool.name === other.name) {
-        problems.push(`flag --pool: two pools are named '${pool.name}'; give each its own name`);
-      } else if (overlap(pool.path, other.path)) {
         problems.push(
-          `flag --pool: '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) lie within each other; choose separate directories`,
+          `flag --pool: two pools are named '${pool.name}'; give each pool its own name`,
+        );
+      } else if (overlaps(pool.path, other.path)) {
+        problems.push(
+          `flag --pool: one of '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) contains the other; choose separate directories`,
         );
       }
     }
-    const mountsForItself = config.dockerSocket !== undefined || config.withoutStaging;
-    if (mountsForItself && overlap(config.mountDir, pool.path)) {
+    const usesMountDir = config.dockerSocket !== undefined || config.withoutStaging;
+    if (usesMountDir && overlaps(config.mountDir, pool.path)) {
       problems.push(
-        `flag --mount-dir: ${config.mountDir} and pool '${pool.name}' (${pool.path}) lie within each other; choose separate directories`,
+        `flag --mount-dir: one of ${config.mountDir} and pool '${pool.name}' (${pool.path}) contains the other; choose separate directories`,
       );
     }
     if (isWithin(config.stateDir, pool.path)) {
       problems.push(
-        `flag --state-dir: ${config.stateDir} lies in pool '${pool.name}'; it must outlive the pool's disk, choose a directory outside`,
+        `flag --state-dir: ${config.stateDir} is in pool '${pool.name}' (${pool.path}); choose a directory outside, because it must outlive the pool's disk`,
       );
     }
   }
@@ -200,15 +202,15 @@ function checkTogether(config: Omit<Config, 'threadPoolSize'>): void {
 }
 
 function isWithin(path: string, directory: string): boolean {
-  const way = relative(directory, path);
-  return way === '' || (!way.startsWith('../') && way !== '..' && !isAbsolute(way));
+  const steps = relative(directory, path);
+  return steps === '' || (!steps.startsWith('../') && steps !== '..' && !isAbsolute(steps));
 }
 
-function overlap(a: string, b: string): boolean {
+function overlaps(a: string, b: string): boolean {
   return isWithin(a, b) || isWithin(b, a);
 }
 
-/** The configuration as one log line has it: no option holds a secret; byte counts become text. */
+/** The configuration for the log, with byte counts as text. No option is a secret. */
 export function configForLog(config: Config): Readonly<Record<string, unknown>> {
   const { explicit, ...values } = config;
   const shown = JSON.stringify(values, (_key, value: unknown) =>

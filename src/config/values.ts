@@ -1,12 +1,12 @@
-/** The values that options are made of, each parsed once from text. Messages say what would be right; the caller names the option. */
+/** Parsers for the texts of options. They throw with what to write instead; the caller adds the name of the option. */
 import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
-import { parseBytes, parseDuration } from '../units.ts';
+import { parseBytes } from '../units.ts';
 import { type PoolSettings, poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
 
-/** A schema over the text of one option: what `parse` throws becomes the issue. */
-export function text<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
+/** Makes a schema from a parser of an option's text. The message of an error that `parse` throws becomes the issue. */
+export function parsedBy<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
   return v.pipe(
     v.string(),
     v.rawTransform(({ dataset, addIssue, NEVER }): T => {
@@ -20,7 +20,7 @@ export function text<T>(parse: (text: string) => T): v.GenericSchema<string, T> 
   );
 }
 
-/** An absolute path in its shortest form, without control characters. */
+/** Parses an absolute path without control characters and normalises it. */
 export function absolutePath(value: string): string {
   if (!value.startsWith('/') || /\p{Cc}/u.test(value)) {
     throw new Error(`'${value}' is not an absolute path; write for example /var/lib/loopcsi`);
@@ -29,19 +29,21 @@ export function absolutePath(value: string): string {
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
 }
 
-/** Bytes of `sun_path` of a unix socket's address, less the closing NUL (unix(7)) and the `~` it is first bound with. */
-const longestSocketPath = 106;
+/** Size of `sun_path` (unix(7)) without the terminating NUL and the `~` of the temporary name (../unix-socket.ts). */
+const maxSocketPathBytes = 106;
 
-/** The path of `unix://PATH`; a bare absolute path is taken too. */
+/** Parses `unix://PATH` or an absolute path. */
 export function socketPath(value: string): string {
-  const place = value.replace(/^unix:(?:\/\/)?(?=\/)/, '');
-  if (!place.startsWith('/')) {
-    throw new Error(`'${value}' is no unix socket; write for example unix:///run/loopcsi/csi.sock`);
-  }
-  const path = absolutePath(place);
-  if (Buffer.byteLength(path) > longestSocketPath) {
+  const given = value.replace(/^unix:(?:\/\/)?(?=\/)/, '');
+  if (!given.startsWith('/')) {
     throw new Error(
-      `'${path}' has ${Buffer.byteLength(path)} bytes, and a socket's may have ${longestSocketPath}; choose a shorter path`,
+      `'${value}' is not a unix socket; write for example unix:///run/loopcsi/csi.sock`,
+    );
+  }
+  const path = absolutePath(given);
+  if (Buffer.byteLength(path) > maxSocketPathBytes) {
+    throw new Error(
+      `'${path}' has ${Buffer.byteLength(path)} bytes, and the path of a socket may have ${maxSocketPathBytes}; choose a shorter path`,
     );
   }
   return path;
@@ -50,7 +52,7 @@ export function socketPath(value: string): string {
 const dnsLabel = '[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?';
 const driverNameForm = new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`);
 
-/** CSI spec, "GetPluginInfo": at most 63 characters, a domain name. */
+/** CSI spec, "GetPluginInfo": a domain name of at most 63 characters. */
 export function driverName(value: string): string {
   if (value.length > 63 || !driverNameForm.test(value)) {
     throw new Error(
@@ -63,21 +65,9 @@ export function driverName(value: string): string {
 /** CSI spec, "NodeGetInfo": at most 256 bytes. */
 export function nodeId(value: string): string {
   if (value === '' || Buffer.byteLength(value) > 256 || /\p{Cc}/u.test(value)) {
-    throw new Error('a node id has 1 to 256 bytes and no control characters');
+    throw new Error('the value is not a node id; write 1 to 256 bytes without control characters');
   }
   return value;
-}
-
-export const bytes = (value: string): bigint => withoutName(() => parseBytes(value, ''));
-export const duration = (value: string): number => withoutName(() => parseDuration(value, ''));
-
-/** The option is named by whoever reports the problem. */
-function withoutName<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new Error(messageOf(error).replace(/^: /, ''), { cause: error });
-  }
 }
 
 export function positiveInteger(value: string): number {
@@ -90,7 +80,7 @@ export interface HttpAddress {
   readonly port: number;
 }
 
-/** `HOST:PORT`, `[IPV6]:PORT` or `:PORT` for all addresses; `off` is undefined. */
+/** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses. Returns undefined for `off`. */
 export function httpAddress(value: string): HttpAddress | undefined {
   if (value === 'off') return undefined;
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(value);
@@ -104,14 +94,14 @@ export function httpAddress(value: string): HttpAddress | undefined {
 const poolKeys =
   'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, guard=on|off, force, reflink=SIZE';
 
-/** `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,guard=on|off,force,reflink=SIZE]`. */
+/** Parses `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,guard=on|off,force,reflink=SIZE]`. */
 export function pool(value: string): PoolSettings {
-  const [head = '', ...words] = value.split(',');
+  const [head = '', ...options] = value.split(',');
   const equals = head.indexOf('=');
   const name = head.slice(0, Math.max(equals, 0));
   if (equals < 1 || !poolNameForm.test(name)) {
     throw new Error(
-      `'${value}' is not a pool; write NAME=DIR[,${poolKeys.replaceAll(', ', ',')}], the name in lower-case letters, digits and '-'`,
+      `'${value}' is not a pool; write NAME=DIR[,${poolKeys.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
     );
   }
   let settings: PoolSettings = {
@@ -119,24 +109,24 @@ export function pool(value: string): PoolSettings {
     path: absolutePath(head.slice(equals + 1)),
     ...poolDefaults,
   };
-  for (const word of words) settings = { ...settings, ...poolWord(word, name) };
+  for (const option of options) settings = { ...settings, ...poolOption(option, name) };
   return settings;
 }
 
-/** `NAME,NAME,…`. */
+/** Parses `NAME,NAME,…`. */
 export function poolNames(value: string): readonly string[] {
   const names = value.split(',');
   const wrong = names.find((name) => !poolNameForm.test(name));
   if (wrong === undefined) return names;
   throw new Error(
-    `'${wrong}' is not the name of a pool; write names in lower-case letters, digits and '-', with commas between`,
+    `'${wrong}' is not a pool name; write names of lower-case letters, digits and '-', separated by commas`,
   );
 }
 
-function poolWord(word: string, name: string): Partial<PoolSettings> {
-  const equals = word.indexOf('=');
-  const key = equals < 0 ? word : word.slice(0, equals);
-  const value = equals < 0 ? undefined : word.slice(equals + 1);
+function poolOption(option: string, name: string): Partial<PoolSettings> {
+  const equals = option.indexOf('=');
+  const key = equals < 0 ? option : option.slice(0, equals);
+  const value = equals < 0 ? undefined : option.slice(equals + 1);
   if (value === undefined) {
     if (key === 'create') return { create: true };
     if (key === 'force') return { force: true };
@@ -145,24 +135,26 @@ function poolWord(word: string, name: string): Partial<PoolSettings> {
     if (key === 'overcommit') return { overcommitPerMille: overcommit(value) };
     if (key === 'guard' && (value === 'on' || value === 'off')) return { guard: value === 'on' };
     if (key === 'mountpoint' && value === 'required') return { mountpointRequired: true };
-    if (key === 'reflink') return { reflinkBytes: bytes(value) };
+    if (key === 'reflink') return { reflinkBytes: parseBytes(value) };
   }
-  throw new Error(`pool '${name}': '${word}' is not understood; known are ${poolKeys}`);
+  throw new Error(`pool '${name}': option '${option}' is not known; known are ${poolKeys}`);
 }
 
 function reserve(value: string): PoolSettings['reserve'] {
   const percent = /^(\d{1,2})(?:\.(\d))?%$/.exec(value);
   if (percent === null && value.endsWith('%')) {
-    throw new Error(`reserve=${value} is not a share of the pool; write 0% to 99.9%`);
+    throw new Error(`reserve=${value} is not a percentage of the pool; write 0% to 99.9%`);
   }
-  if (percent === null) return { bytes: bytes(value) };
+  if (percent === null) return { bytes: parseBytes(value) };
   return { perMille: Number(percent[1]) * 10 + Number(percent[2] ?? 0) };
 }
 
 function overcommit(value: string): number {
   const factor = /^\d{1,3}(?:\.\d{1,3})?$/.test(value) ? Number(value) : 0;
   if (factor < 1) {
-    throw new Error(`overcommit=${value} is not a factor of 1.0 or more; write for example 1.5`);
+    throw new Error(
+      `overcommit=${value} is not a factor of 1.0 or more; write for example overcommit=1.5`,
+    );
   }
   return Math.round(factor * 1000);
 }

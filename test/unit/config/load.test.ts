@@ -96,7 +96,10 @@ test('pools of the cluster are names with commas between', async (t) => {
 });
 
 const wrong = [
-  { flags: ['--endpoint', 'tcp://0.0.0.0:1'], says: /^flag --endpoint: .*no unix socket; .*unix:/ },
+  {
+    flags: ['--endpoint', 'tcp://0.0.0.0:1'],
+    says: /^flag --endpoint: .*not a unix socket; .*unix:/,
+  },
   { flags: ['--endpoint', `unix:///${'x'.repeat(106)}`], says: /107 bytes.*may have 106/ },
   { flags: ['--driver-name', 'Loop_CSI'], says: /^flag --driver-name: .*domain name/ },
   { flags: ['--driver-name', `${'a'.repeat(60)}.csi`], says: /at most 63/ },
@@ -113,18 +116,18 @@ const wrong = [
   { flags: ['--pool', '/srv/a'], says: /NAME=DIR/ },
   { flags: ['--pool', 'A=/srv/a'], says: /lower-case/ },
   { flags: ['--pool', 'a=srv'], says: /absolute path/ },
-  { flags: ['--pool', 'a=/srv/a,creat'], says: /'creat' is not understood; known are create/ },
-  { flags: ['--pool', 'a=/srv/a,mountpoint=maybe'], says: /'mountpoint=maybe' is not understood/ },
+  { flags: ['--pool', 'a=/srv/a,creat'], says: /option 'creat' is not known; known are create/ },
+  { flags: ['--pool', 'a=/srv/a,mountpoint=maybe'], says: /'mountpoint=maybe' is not known/ },
   { flags: ['--pool', 'a=/srv/a,overcommit=0.5'], says: /1\.0 or more/ },
   { flags: ['--pool', 'a=/srv/a,reserve=lots'], says: /'lots' is not a size/ },
-  { flags: ['--pool', 'a=/srv/a,reserve=200%'], says: /reserve=200% is not a share/ },
+  { flags: ['--pool', 'a=/srv/a,reserve=200%'], says: /reserve=200% is not a percentage/ },
   { flags: ['--pool', 'a=/srv/a', '--pool', 'a=/srv/b'], says: /two pools are named 'a'/ },
-  { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /within each other/ },
+  { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /contains the other/ },
   {
     flags: ['--pool', 'a=/srv', '--state-dir', '/srv/state'],
     says: /^flag --state-dir: .*outside/,
   },
-  { flags: ['--cluster-pools', 'a,B'], says: /'B' is not the name of a pool/ },
+  { flags: ['--cluster-pools', 'a,B'], says: /'B' is not a pool name/ },
   { flags: ['--ephemeral-default-size', '20Gi'], says: /must not be above --ephemeral-max-size/ },
 ] as const;
 for (const { flags, says } of wrong) {
@@ -148,7 +151,7 @@ test('every problem is told at once, with the place it stands in', async (t) => 
 
 const badFiles = [
   { content: 'nodeID: a\n', says: /^key nodeID in .* is not known; known are endpoint/ },
-  { content: '- a\n', says: /'key: value' lines/ },
+  { content: '- a\n', says: /of the form 'key: value'/ },
   { content: 'pool:\n  a: /srv\n', says: /^key pool in .*: write plain text/ },
   { content: 'logLevel: [debug, info]\n', says: /^key logLevel in .*: takes one value/ },
   { content: 'a: [\n', says: /^configuration file / },
