@@ -4,20 +4,13 @@ import type { Leftovers } from './controller/leftovers.ts';
 import type { Reached } from './fault-points.ts';
 import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Trims } from './guard/trims.ts';
+import type { OwnedBy } from './lanes.ts';
 import type { HeldDevice } from './node/held-devices.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools/pools.ts';
 import type { Trash } from './pools/trash.ts';
 import type { RestoreCopies } from './snapshots/restore-copies.ts';
 import type { SnapshotCopies } from './snapshots/snapshot-copies.ts';
-
-export type OwnedBy = <T>(owner: string, work: () => Promise<T>) => Promise<T>;
-/** The same with the pool, by name, whose disk the calls wait for. */
-export type OwnedOnGround = <T>(
-  owner: string,
-  work: () => Promise<T>,
-  ground: string | undefined,
-) => Promise<T>;
 
 export interface DomainSettings {
   readonly nodeTag: string;

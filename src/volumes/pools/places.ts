@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { Directory, Files } from '../../host/host.ts';
-import type { OwnedBy } from '../domain.ts';
+import type { OwnedBy } from '../lanes.ts';
 import type { PoolArea } from './pool-open.ts';
 
 /**

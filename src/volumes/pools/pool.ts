@@ -4,8 +4,8 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
-import type { OwnedBy } from '../domain.ts';
 import type { Reached } from '../fault-points.ts';
+import type { OwnedBy } from '../lanes.ts';
 import { silenceOf, tellWhenLate } from './ask-pools.ts';
 import { Places } from './places.ts';
 import {
