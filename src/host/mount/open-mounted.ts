@@ -12,6 +12,10 @@ import {
   openHandle,
   withOpen,
 } from '../kernel/descriptor.ts';
+import { KernelError } from './errors.ts';
+import type { LoopDevice } from './host.ts';
+import { openTreeClone, readKernelText } from '../kernel/calls.ts';
+import { isFilesystemOn } from './loop-mounts.ts';
 import { readMounts } from './mountinfo.ts';
 
 /**
@@ -52,7 +56,7 @@ async function checkIsOn(handle: FileHandle, target: string, device: DeviceName)
   const info = await readKernelText(`/proc/self/fdinfo/${handle.fd}`);
   const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
   const mount = (await readMounts()).find(({ id }) => id === mountId);
-  if (mount?.fsType === 'btrfs' && mount.source === device.path) return;
+  if (mount !== undefined && isFilesystemOn(mount, device)) return;
   const subject = `${target}: the filesystem there is not that of ${device.path}`;
   throw new KernelError('open', 'ENODEV', subject);
 }

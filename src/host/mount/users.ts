@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { hasErrno } from '../errors.ts';
-import type { LoopDevice, Mount, MountUser, MountUsers } from '../host.ts';
+import { hasErrno } from './errors.ts';
+import type { LoopDevice, Mount, MountUser, MountUsers } from './host.ts';
 import { readKernelText } from '../kernel/calls.ts';
+import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';
 
 /**
@@ -17,7 +18,8 @@ export function makeMountUsers(helperPid: () => number | undefined): MountUsers 
       const ids = new Set(mounts.map(({ id }) => id));
       return scan({ isWanted: ({ id }) => ids.has(id), device: undefined, isOurs });
     },
-    ofDevice: (device) => scan({ isWanted: (mount) => isOn(mount, device), device, isOurs }),
+    ofDevice: (device) =>
+      scan({ isWanted: (mount) => isFilesystemOn(mount, device), device, isOurs }),
     devicesAbove: async ({ number }) =>
       holdersIn(`/sys/block/loop${number}/holders`).map((name) =>
         nameOf(`/sys/block/${name}`, name),
@@ -156,13 +158,6 @@ function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
       (best, one) => (best === undefined || one.target.length >= best.target.length ? one : best),
       undefined,
     );
-}
-
-function isOn(mount: Mount, device: LoopDevice): boolean {
-  return (
-    mount.majorMinor === device.majorMinor ||
-    (mount.fsType === 'btrfs' && mount.source === device.path)
-  );
 }
 
 /** The kernel's name of the program, without what could break a line. */

@@ -1,9 +1,9 @@
 /** What a crash, a person or another program left, and nobody will clear away by itself. Looks only. */
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
+import { showsDevice } from '../../host/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { isMountOf, isNodeOf } from '../node/attachment.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import type { Pool } from '../pools/pool.ts';
 import { keptAreas } from '../pools/pool-open.ts';
@@ -57,7 +57,7 @@ async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Findin
     if (seen.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (seen.isWorking && file.includes('/tmp/')) continue;
     const at = seen.mounts
-      .filter((mount) => isMountOf(mount, device) || isNodeOf(mount, device))
+      .filter((mount) => showsDevice(mount, device))
       .map(({ target }) => target);
     findings.push(
       warn(

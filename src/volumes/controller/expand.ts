@@ -1,19 +1,14 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
+import { isFilesystemOn, showsDevice } from '../../host/loop-mounts.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { chooseCapacity } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { ExpandInput, NodeExpandInput } from '../model.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  isMountOf,
-  isNodeOf,
-  statusOf,
-} from '../node/attachment.ts';
+import { type Attachment, attachmentOf, statusOf } from '../node/attachment.ts';
 import { stagedNode } from '../node/device-binds.ts';
 import {
   finishImage,
@@ -206,7 +201,7 @@ async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachme
   await domain.reached('expand:device-grown');
   if (record.fsType === null) return;
   const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
   if (device === undefined || mount === undefined) return;
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     mount.target,
@@ -221,7 +216,6 @@ async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachme
 export function isAt(present: Attachment, path: string): boolean {
   return present.mounts.some(
     (mount) =>
-      mount.target === path &&
-      present.devices.some((device) => isMountOf(mount, device) || isNodeOf(mount, device)),
+      mount.target === path && present.devices.some((device) => showsDevice(mount, device)),
   );
 }

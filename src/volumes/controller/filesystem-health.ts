@@ -1,8 +1,9 @@
 import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
-import { type Attachment, isMountOf } from '../node/attachment.ts';
+import { type Attachment } from '../node/attachment.ts';
 import { readNotes } from '../node/node-notes.ts';
 import type { AskPool } from '../pools/ask-pools.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -35,7 +36,7 @@ async function mountSigns(
   const signs: HealthSign[] = [];
   const { staged } = await readNotes(domain, volume);
   const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isMountOf(one, device));
+  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
     signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }

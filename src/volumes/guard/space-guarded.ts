@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Host, LoopDevice, Mount } from '../../host/host.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { isMountOf } from '../node/attachment.ts';
 import type { Pool } from '../pools/pool.ts';
 
 /** A mounted thin volume: what the guard can freeze and trim. */
@@ -33,7 +33,7 @@ export async function findGuarded(
         ({ backing, readOnly }) =>
           !readOnly && backing.device === image?.device && backing.inode === image.inode,
       );
-      const mount = device && mounts.find((one) => isMountOf(one, device));
+      const mount = device && mounts.find((one) => isFilesystemOn(one, device));
       if (device !== undefined && mount !== undefined) {
         found.push({ record, area, device, target: mount.target });
       }

@@ -1,14 +1,15 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
-import { isLabelled } from '../../host/loop/status.ts';
+import { isFilesystemOn, isNodeOf, nodeBindOf, showsDevice } from '../../host/loop-mounts.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';
 import { dirtyLimitBytes, isFreezable } from '../guard/watermarks.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { judgeBind, nodeBindOf, notedTargets, ownersOf } from './device-binds.ts';
+import { judgeBind, notedTargets, ownersOf } from './device-binds.ts';
 import { forgetHeld, hold } from './held-devices.ts';
 import { readNotes, readNotesIfReadable } from './node-notes.ts';
 
@@ -37,20 +38,6 @@ export async function mountsAt(
 ): Promise<readonly Mount[]> {
   const table = present.table ?? (await domain.host.mounts.list());
   return table.filter((mount) => mount.target === target);
-}
-
-/** Whether that mount is of the filesystem on that device. btrfs has a device number of its own, so its source is compared. */
-export function isMountOf(mount: Mount, device: LoopDevice): boolean {
-  return (
-    mount.majorMinor === device.majorMinor ||
-    (mount.fsType === 'btrfs' && mount.source === device.path)
-  );
-}
-
-/** Whether that mount is a node with the device's number, bound onto a file. Whose it is, judgeBind says. */
-export function isNodeOf(mount: Mount, device: LoopDevice): boolean {
-  const bind = nodeBindOf(mount);
-  return bind !== undefined && !bind.isRemoved && bind.number === device.number;
 }
 
 /**
@@ -99,7 +86,7 @@ export async function attachmentTo(
     if (bind !== undefined) {
       const whose = await judgeBind(domain, bind, { volume, devices, notes, asked });
       if (whose !== undefined) seen[whose].push(mount);
-    } else if (devices.some((device) => isMountOf(mount, device))) seen.live.push(mount);
+    } else if (devices.some((device) => isFilesystemOn(mount, device))) seen.live.push(mount);
   }
   const { live: mounts, lost, shown } = seen;
   return {
@@ -125,8 +112,8 @@ function best(
   isFit: (device: LoopDevice) => boolean,
 ): LoopDevice | undefined {
   const rank = (device: LoopDevice): number => {
-    const isUsed = mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device));
-    return (isLabelled(device) ? 2 : 0) + (isUsed ? 1 : 0);
+    const isUsed = mounts.some((mount) => showsDevice(mount, device));
+    return (isMarked(device) ? 2 : 0) + (isUsed ? 1 : 0);
   };
   const [first, ...others] = devices.filter(isFit);
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
@@ -188,8 +175,8 @@ async function endOtherDevices(
 ): Promise<void> {
   const { id } = volume.record;
   for (const device of devices) {
-    if (device.readOnly || (device === readWrite && isLabelled(device))) continue;
-    const at = mounts.find((mount) => isMountOf(mount, device) || isNodeOf(mount, device))?.target;
+    if (device.readOnly || (device === readWrite && isMarked(device))) continue;
+    const at = mounts.find((mount) => showsDevice(mount, device))?.target;
     if (at !== undefined || (await domain.host.loops.isInUse(device))) {
       throw new VolumeError(
         'wrong-state',

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
-import type { LoopDevice, Mount } from '../../host/host.ts';
-import { isLabelled } from '../../host/loop/status.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import type { NodeBind } from '../../host/loop-mounts.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';
@@ -15,23 +16,6 @@ import { readNotes } from './node-notes.ts';
 
 /** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
 export const stagedNode = 'device';
-
-const nodeRoot = /^\/loop(\d+)(\/\/deleted)?$/;
-
-export interface NodeBind {
-  readonly mount: Mount;
-  readonly number: number;
-  /** The node was removed since, so whatever has the number now is another device. */
-  readonly isRemoved: boolean;
-}
-
-/** undefined for every other mount. */
-export function nodeBindOf(mount: Mount): NodeBind | undefined {
-  if (mount.fsType !== 'devtmpfs' && mount.fsType !== 'tmpfs') return undefined;
-  const found = nodeRoot.exec(mount.root);
-  if (found === null) return undefined;
-  return { mount, number: Number(found[1]), isRemoved: found[2] !== undefined };
-}
 
 /** Where the notes say that nodes of a block volume are bound. */
 export function notedTargets({ staged, published }: NodeRecord): readonly string[] {

@@ -1,9 +1,10 @@
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
+import { showsDevice } from '../../host/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, isMountOf, isNodeOf } from './attachment.ts';
+import { type Attachment } from './attachment.ts';
 import { lostDevice } from './lost-device.ts';
 import { sameFlags } from './stage.ts';
 
@@ -55,7 +56,7 @@ export function requireAlike(
   const { top, present, wanted, published } = at;
   if (present.lost.some((mount) => mount.id === top.id)) throw lostDevice(id, [top.target]);
   const device = present.mounts.some((mount) => mount.id === top.id)
-    ? present.devices.find((one) => isMountOf(top, one) || isNodeOf(top, one))
+    ? present.devices.find((one) => showsDevice(top, one))
     : undefined;
   if (device === undefined) {
     throw new VolumeError(

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { isLabelled } from '../../host/loop/status.ts';
+import { showsDevice } from '../../host/loop-mounts.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -9,15 +10,7 @@ import { targetLock } from '../locks.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import {
-  type Attachment,
-  attach,
-  attachmentOf,
-  isMountOf,
-  isNodeOf,
-  mountsAt,
-  statusOf,
-} from './attachment.ts';
+import { type Attachment, attach, attachmentOf, mountsAt, statusOf } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
 import { publishEphemeral } from './ephemeral.ts';
 import { hold } from './held-devices.ts';
@@ -179,9 +172,7 @@ function requireStaged(volume: FoundVolume, input: PublishInput, present: Attach
   const device = present.readWrite;
   const isThere =
     device !== undefined &&
-    present.mounts.some(
-      (mount) => mount.target === path && (isMountOf(mount, device) || isNodeOf(mount, device)),
-    );
+    present.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
   if (!isThere && present.lost.length > 0) throw lostDevice(id, targetsOf(present.lost));
   if (!isThere) {
     throw new VolumeError(

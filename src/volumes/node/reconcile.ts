@@ -3,13 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
+import { isFilesystemOn, isNodeOf } from '../../host/loop-mounts.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { inBatches } from '../in-batches.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { setTwinsAside } from '../pools/twins.ts';
-import { attachmentOf, attachmentTo, isMountOf, isNodeOf } from './attachment.ts';
+import { attachmentOf, attachmentTo } from './attachment.ts';
 import { notedTargets } from './device-binds.ts';
 import { hold } from './held-devices.ts';
 import { targetsOf } from './lost-device.ts';
@@ -146,7 +147,7 @@ async function settleDevice(
 ): Promise<void> {
   const { device, image, mounts } = found;
   const { host, log } = domain;
-  const here = mounts.filter((mount) => isMountOf(mount, device));
+  const here = mounts.filter((mount) => isFilesystemOn(mount, device));
   const [first] = here;
   if (first !== undefined) {
     if (await host.mounts.thaw(first.target, device)) {

@@ -2,10 +2,11 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
+import { showsDevice } from '../../host/loop-mounts.ts';
+import { markOf, truncatedMarkOf } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentTo, isMountOf, isNodeOf, statusOf } from './attachment.ts';
+import { type Attachment, attachmentTo, statusOf } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';
 
@@ -79,6 +80,6 @@ async function isOurs(
     (mount) =>
       asked !== undefined &&
       (mount.target === asked || mount.target.startsWith(`${asked}/`)) &&
-      (isMountOf(mount, device) || isNodeOf(mount, device)),
+      showsDevice(mount, device),
   );
 }

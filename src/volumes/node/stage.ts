@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -7,13 +8,7 @@ import { targetLock } from '../locks.ts';
 import type { Capability, StageInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  ensureAttached,
-  isMountOf,
-  mountsAt,
-} from './attachment.ts';
+import { type Attachment, attachmentOf, ensureAttached, mountsAt } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
 import { keepDevices } from './keep-devices.ts';
 import { lostDevice, targetsOf } from './lost-device.ts';
@@ -244,7 +239,7 @@ async function finishGrowth(
     if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
     return;
   }
-  const mount = present.mounts.find((one) => isMountOf(one, device));
+  const mount = present.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) return;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
   if (superblock === undefined) return;

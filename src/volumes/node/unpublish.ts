@@ -1,21 +1,15 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { isLabelled } from '../../host/loop/status.ts';
+import { isNodeOf, showsDevice } from '../../host/loop-mounts.ts';
+import { isMarked } from '../../host/loop/status.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import {
-  type Attachment,
-  attachmentTo,
-  detach,
-  isMountOf,
-  isNodeOf,
-  mountsAt,
-} from './attachment.ts';
+import { type Attachment, attachmentTo, detach, mountsAt } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
 import { readNotesIfReadable } from './node-notes.ts';
 import { unstageUnused } from './own-staging.ts';
@@ -94,7 +88,7 @@ async function unpublishUnknown(
   await unmountTarget(domain, present, { id: volumeId, ...input });
   const { devices, mounts } = await attachmentTo(domain, present.devices);
   for (const device of devices) {
-    if (mounts.some((mount) => isMountOf(mount, device) || isNodeOf(mount, device))) continue;
+    if (mounts.some((mount) => showsDevice(mount, device))) continue;
     if (await domain.host.loops.isInUse(device)) continue;
     await detach(domain, device, volumeId);
   }

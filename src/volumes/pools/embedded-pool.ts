@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host, LoopDevice } from '../../host/host.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
 import type { Reached } from '../fault-points.ts';
-import { isMountOf } from '../node/attachment.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /** An XFS image in the pool's directory, in which the pool lies so that it can share blocks. */
@@ -181,7 +181,7 @@ async function mountEmbedded(
   const target = join(directory, mountName);
   await deps.host.files.makeDirectory(target);
   const there = await mounts.at(target);
-  if (there !== undefined && !isMountOf(there, device)) {
+  if (there !== undefined && !isFilesystemOn(there, device)) {
     throw new VolumeError(
       'unavailable',
       `pool '${name}': something else (${there.source}) is mounted at ${target}; unmount it`,

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, LoopDevice } from '../../host/host.ts';
+import { showsDevice } from '../../host/loop-mounts.ts';
 import { LaterVersionError } from '../../state/decode.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {
@@ -17,7 +18,6 @@ import {
   writeRecord,
 } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import { isMountOf, isNodeOf } from '../node/attachment.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
 import type { Pool } from './pool.ts';
 
@@ -106,7 +106,7 @@ async function requireIdle(domain: Domain, root: string, name: string): Promise<
         if (image?.device !== device.backing.device || image.inode !== device.backing.inode)
           continue;
         const targets = table
-          .filter((mount) => isMountOf(mount, device) || isNodeOf(mount, device))
+          .filter((mount) => showsDevice(mount, device))
           .map(({ target }) => target);
         const isFree = targets.length === 0 && !(await loops.isInUse(device));
         if (isFree && (await loops.detach(device)) === 'detached') continue;

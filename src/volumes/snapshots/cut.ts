@@ -1,10 +1,10 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { freezeAdvice } from '../model.ts';
-import { type Attachment, attachmentOf, isMountOf, statusOf } from '../node/attachment.ts';
+import { type Attachment, attachmentOf, statusOf } from '../node/attachment.ts';
 import { requireNotTruncated, settleImage } from '../node/make-ready.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
@@ -59,7 +59,7 @@ export async function planCut(
     if (isLive && !isShared) throw cannotCopyLive(what, source);
     return { ...base, isLive, boundMs: longestMs };
   }
-  const mount = present.mounts.find((one) => isMountOf(one, device));
+  const mount = present.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) {
     if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
     return { ...base, boundMs: longestMs };
