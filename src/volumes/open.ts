@@ -7,7 +7,7 @@ import { type Administration, makeAdministration } from './admin/administration.
 import type { Volumes } from './api.ts';
 import { createVolume } from './controller/create.ts';
 import { deleteVolume } from './controller/delete.ts';
-import { expandVolume, nodeExpandVolume } from './controller/expand.ts';
+import { expandVolume } from './controller/expand.ts';
 import { storageSigns, volumeHealth } from './controller/health.ts';
 import { Leftovers } from './controller/leftovers.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.ts';
@@ -20,6 +20,7 @@ import { Trims } from './guard/trims.ts';
 import type { OwnedBy, OwnedOnGround } from './lanes.ts';
 import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
+import { nodeExpandVolume } from './node/expand.ts';
 import { letGoOfAll } from './node/held-devices.ts';
 import { takeMountDir } from './node/own-mount.ts';
 import { publishVolume } from './node/publish.ts';

@@ -1,15 +1,13 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
-import { isFilesystemOn, showsDevice } from '../../host/loop-mounts.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { chooseCapacity } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
-import type { ExpandInput, NodeExpandInput } from '../model.ts';
-import { type Attachment, attachmentOf, statusOf } from '../node/attachment.ts';
-import { stagedNode } from '../node/device-binds.ts';
+import type { ExpandInput } from '../model.ts';
+import { attachmentOf, statusOf } from '../node/attachment.ts';
+import { requireFits } from '../node/capability-fit.ts';
 import {
   finishImage,
   isSmaller,
@@ -17,11 +15,8 @@ import {
   requireNotTruncated,
   settleImage,
 } from '../node/make-ready.ts';
-import { requireFits } from '../node/stage.ts';
-import { targetPathOf } from '../node/target-path.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { growOffline, stageCutShort } from './grow-offline.ts';
 
 /**
  * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
@@ -40,7 +35,7 @@ export async function expandVolume(
       const volume = domain.pools.getVolume(id);
       if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
       return explained(`volume '${id}'`, volume.pool, async () => {
-        const grown = await promise(domain, volume, input, () => {
+        const grown = await expandImage(domain, volume, input, () => {
           operation.beginEffects();
         });
         const nodeExpansionRequired = await hasNodeWork(domain, grown);
@@ -51,7 +46,7 @@ export async function expandVolume(
 }
 
 /** Reserves the room, writes the promise, grows the image, writes that it has grown. A repeat finishes what a crash left. */
-async function promise(
+export async function expandImage(
   domain: Domain,
   volume: FoundVolume,
   input: ExpandInput,
@@ -151,71 +146,4 @@ async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean
   if (record.fsType === null) return false;
   const superblock = await domain.host.filesystems[record.fsType].readSuperblock(volume.imagePath);
   return superblock === undefined || isSmaller(superblock, record.sizeBytes);
-}
-
-/** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
-export async function nodeExpandVolume(
-  domain: Domain,
-  call: Call,
-  input: NodeExpandInput,
-): Promise<{ sizeBytes: bigint }> {
-  const { id } = domain.pools.getVolume(input.volumeId).record;
-  return domain.operations.run(
-    { name: 'NodeExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
-    call,
-    async (operation) => {
-      const volume = domain.pools.getVolume(id);
-      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
-      return explained(`volume '${id}'`, volume.pool, async () => {
-        const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
-        await stageCutShort(domain, volume, volumePath);
-        const present = await attachmentOf(domain, volume);
-        requirePath(volume, volumePath, present);
-        const grown = await promise(domain, volume, input, () => {
-          operation.beginEffects();
-        });
-        await growOnNode(domain, grown, present);
-        return { sizeBytes: grown.record.sizeBytes };
-      });
-    },
-  );
-}
-
-function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
-  const { id } = volume.record;
-  const paths = [volumePath, join(volumePath, stagedNode)];
-  const isThere = present.mounts.some((mount) => paths.includes(mount.target));
-  if (isThere) return;
-  throw new VolumeError(
-    'not-found',
-    `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
-  );
-}
-
-async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
-  const { record } = volume;
-  await domain.guard.release(record.id);
-  for (const device of present.devices) {
-    if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
-  }
-  await domain.reached('expand:device-grown');
-  if (record.fsType === null) return;
-  const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
-  if (device === undefined || mount === undefined) return;
-  const outcome = await domain.host.filesystems[record.fsType].growMounted(
-    mount.target,
-    device,
-    record.sizeBytes,
-  );
-  if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
-  await domain.reached('expand:filesystem-grown');
-}
-
-/** Whether a mount of the volume, filesystem or device node, is at that path. */
-export function isAt(present: Attachment, path: string): boolean {
-  return present.mounts.some(
-    (mount) =>
-      mount.target === path && present.devices.some((device) => showsDevice(mount, device)),
-  );
 }

@@ -1,12 +1,12 @@
 import { VolumeError } from '../../errors.ts';
-import { isAt } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
-import { type Attachment, attachmentOf } from '../node/attachment.ts';
+import { type Attachment, attachmentOf, isMountedAt } from '../node/attachment.ts';
+import { requireFits } from '../node/capability-fit.ts';
 import { readNotes, writeNotes } from '../node/node-notes.ts';
 import { emptyRoot, ownCapability, ownPathOf } from '../node/own-mount.ts';
 import { livePublications } from '../node/publications.ts';
-import { requireFits, stage } from '../node/stage.ts';
+import { stage } from '../node/stage.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
@@ -45,7 +45,7 @@ async function hold(
 ): Promise<void> {
   const { path, holder } = wanted;
   const present = await attachmentOf(domain, volume);
-  const isHeld = isAt(present, path);
+  const isHeld = isMountedAt(present, path);
   await requireNotCsi(domain, volume, present, path);
   if (!isHeld) {
     await stage(domain, volume, {
@@ -73,7 +73,7 @@ export async function requireNotCsi(
   const notes = await readNotes(domain, volume);
   const published = livePublications(notes.published, present).map(({ targetPath }) => targetPath);
   // Beside a mount of our own they are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
-  const elsewhere = isAt(present, path) ? [] : present.mounts.map(({ target }) => target);
+  const elsewhere = isMountedAt(present, path) ? [] : present.mounts.map(({ target }) => target);
   const [at] = [...published, ...elsewhere];
   if (at === undefined) return;
   throw new VolumeError(

@@ -3,15 +3,13 @@ import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { unmountVolume } from '../busy-mount.ts';
-import { isAt } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
-import { type Attachment, attachmentOf, detach } from '../node/attachment.ts';
+import { type Attachment, attachmentOf, detach, isMountedAt } from '../node/attachment.ts';
 import { readNotes, writeNotes } from '../node/node-notes.ts';
 import { ownCapability, ownPathOf } from '../node/own-mount.ts';
 import { stage } from '../node/stage.ts';
 import { removeTarget, targetOptions } from '../node/target-path.ts';
-import { findIfAny } from '../node/unstage.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type HoldInput, requireNotCsi } from './hold.ts';
@@ -24,7 +22,7 @@ export async function releaseVolume(domain: Domain, call: Call, input: HoldInput
   await underLock(domain, call, { name: 'Unmount', ...input }, async (volume, present) => {
     const notes = await readNotes(domain, volume);
     const others = notes.dockerMountIds.filter((one) => one !== input.holder);
-    if (others.length > 0 && isAt(present, ownPathOf(domain, volume.record.id))) {
+    if (others.length > 0 && isMountedAt(present, ownPathOf(domain, volume.record.id))) {
       await writeNotes(domain, volume, { ...notes, dockerMountIds: others }, { strict: true });
       return;
     }
@@ -42,7 +40,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
     const { id } = volume.record;
     const path = ownPathOf(domain, id);
     await requireNotCsi(domain, volume, present, path);
-    if (!isAt(present, path)) return;
+    if (!isMountedAt(present, path)) return;
     const { dockerMountIds } = await readNotes(domain, volume);
     await unmountOwn(domain, volume, present);
     const device = present.readWrite;
@@ -70,7 +68,7 @@ async function underLock(
     { name, owner: volumeId, exclusive: [`volume:${volumeId}`], request: asked },
     call,
     async (operation) => {
-      const volume = findIfAny(domain, volumeId);
+      const volume = domain.pools.findHere(volumeId);
       if (volume === undefined) return;
       operation.beginEffects();
       await explained(`volume '${volumeId}'`, volume.pool, async () => {

@@ -119,6 +119,14 @@ function best(
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
 }
 
+/** Whether a mount of the volume, filesystem or device node, is at that path. */
+export function isMountedAt(present: Attachment, path: string): boolean {
+  return present.mounts.some(
+    (mount) =>
+      mount.target === path && present.devices.some((device) => showsDevice(mount, device)),
+  );
+}
+
 export async function statusOf(domain: Domain, volume: FoundVolume) {
   try {
     return await domain.host.files.imageStatus(volume.imagePath);

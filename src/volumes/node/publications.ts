@@ -5,8 +5,8 @@ import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment } from './attachment.ts';
+import { sameFlags } from './capability-fit.ts';
 import { lostDevice } from './lost-device.ts';
-import { sameFlags } from './stage.ts';
 
 /** Whether writes must be refused: by the flag, the access mode, or the mount options. */
 export function isReadOnly(input: PublishInput): boolean {

@@ -11,6 +11,7 @@ import type { AccessMode, PublishInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attach, attachmentOf, mountsAt, statusOf } from './attachment.ts';
+import { requireFits } from './capability-fit.ts';
 import { stagedNode } from './device-binds.ts';
 import { publishEphemeral } from './ephemeral.ts';
 import { hold } from './held-devices.ts';
@@ -22,7 +23,6 @@ import { readNotes, writeNotes } from './node-notes.ts';
 import { ownPathOf } from './own-mount.ts';
 import { withOwnStaging } from './own-staging.ts';
 import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
-import { requireFits } from './stage.ts';
 import { ensureTarget, requireFreeTarget, targetOptions, targetPathOf } from './target-path.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */

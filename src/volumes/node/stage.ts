@@ -5,10 +5,11 @@ import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import { targetLock } from '../locks.ts';
-import type { Capability, StageInput } from '../model.ts';
+import type { StageInput } from '../model.ts';
 import type { Call } from '../operations.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { type Attachment, attachmentOf, ensureAttached, mountsAt } from './attachment.ts';
+import { requireFits, sameFlags } from './capability-fit.ts';
 import { stagedNode } from './device-binds.ts';
 import { keepDevices } from './keep-devices.ts';
 import { lostDevice, targetsOf } from './lost-device.ts';
@@ -49,27 +50,6 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
       );
     },
   );
-}
-
-/** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
-export function requireFits(
-  volume: FoundVolume,
-  capability: Capability,
-  reason: 'wrong-state' | 'invalid' = 'wrong-state',
-): void {
-  const { id, kind, fsType } = volume.record;
-  if (capability.kind !== kind) {
-    throw new VolumeError(
-      reason,
-      `volume '${id}' was made as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
-    );
-  }
-  if (capability.fsType !== '' && capability.fsType !== fsType) {
-    throw new VolumeError(
-      reason,
-      `volume '${id}' holds ${fsType ?? 'no filesystem'}, not ${capability.fsType}; ask for ${fsType ?? 'a block volume'}`,
-    );
-  }
 }
 
 /** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
@@ -176,10 +156,6 @@ function stagedAt(present: Attachment): readonly string[] {
       ? target.slice(0, -stagedNode.length - 1)
       : target,
   );
-}
-
-export function sameFlags(a: readonly string[], b: readonly string[]): boolean {
-  return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
 }
 
 async function stageBlock(

@@ -1,11 +1,10 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { isAt } from '../controller/expand.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
 import type { VolumeStats } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { attachmentOf } from './attachment.ts';
+import { attachmentOf, isMountedAt } from './attachment.ts';
 import { stagedNode } from './device-binds.ts';
 import { targetPathOf } from './target-path.ts';
 
@@ -34,7 +33,7 @@ async function statsOf(
 ): Promise<VolumeStats> {
   const { record } = volume;
   const present = await attachmentOf(domain, volume);
-  if (!isAt(present, volumePath) && !isAt(present, join(volumePath, stagedNode))) {
+  if (!isMountedAt(present, volumePath) && !isMountedAt(present, join(volumePath, stagedNode))) {
     throw new VolumeError(
       'not-found',
       `volume '${record.name}' is not mounted at ${volumePath}; ask at the path where it is staged or published`,

@@ -65,16 +65,6 @@ function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefi
   }
 }
 
-/** The volume, or undefined when there is none of that id on this node. Throws `unavailable` while its pool may be away. */
-export function findIfAny(domain: Domain, volumeId: string): FoundVolume | undefined {
-  try {
-    return domain.pools.getVolume(volumeId);
-  } catch (error) {
-    if (error instanceof VolumeError && error.reason === 'not-found') return undefined;
-    throw error;
-  }
-}
-
 /** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;

@@ -120,6 +120,16 @@ export class Pools {
     throw new VolumeError('not-found', `volume '${volumeId}' does not exist on this node`);
   }
 
+  /** The volume, or undefined when this node has none of that id. Throws `unavailable` while a pool that may hold it is away. */
+  findHere(volumeId: string): FoundVolume | undefined {
+    try {
+      return this.getVolume(volumeId);
+    } catch (error) {
+      if (error instanceof VolumeError && error.reason === 'not-found') return undefined;
+      throw error;
+    }
+  }
+
   /** The inline ephemeral volume with the kubelet's id, which has a form of its own. */
   findEphemeral(volumeId: string): FoundVolume | undefined {
     for (const pool of this.all) {

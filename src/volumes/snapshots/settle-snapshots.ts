@@ -4,7 +4,6 @@ import type { Files, ImageStatus } from '../../host/host.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { statusOf } from '../node/attachment.ts';
-import { findIfAny } from '../node/unstage.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { removeSnapshot } from './delete-snapshot.ts';
@@ -65,7 +64,7 @@ async function unchangedSource(
   domain: Domain,
   record: SnapshotRecord,
 ): Promise<FoundVolume | undefined> {
-  const source = findIfAny(domain, record.sourceVolumeId);
+  const source = domain.pools.findHere(record.sourceVolumeId);
   if (source === undefined) return undefined;
   const devices = await domain.host.loops.findByImage(await statusOf(domain, source));
   if (devices.length > 0) return undefined;

@@ -422,7 +422,7 @@ export const codes: Kind = {
     {
       name: 'stats are told of a path where the volume is not mounted',
       file: 'volumes/node/stats.ts',
-      text: 'if (!isAt(present, volumePath) && !isAt(present, join(volumePath, stagedNode))) {',
+      text: 'if (!isMountedAt(present, volumePath) && !isMountedAt(present, join(volumePath, stagedNode))) {',
       by: "if (volumePath === '') {",
       red: ['volumes/staging'],
     },

@@ -1,0 +1,73 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../errors.ts';
+import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { expandImage } from '../controller/expand.ts';
+import { growOffline, stageCutShort } from '../controller/grow-offline.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../failures.ts';
+import type { NodeExpandInput } from '../model.ts';
+import type { Call } from '../operations.ts';
+import type { FoundVolume } from '../pools/pools.ts';
+import { type Attachment, attachmentOf } from './attachment.ts';
+import { requireFits } from './capability-fit.ts';
+import { stagedNode } from './device-binds.ts';
+import { targetPathOf } from './target-path.ts';
+
+/** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
+export async function nodeExpandVolume(
+  domain: Domain,
+  call: Call,
+  input: NodeExpandInput,
+): Promise<{ sizeBytes: bigint }> {
+  const { id } = domain.pools.getVolume(input.volumeId).record;
+  return domain.operations.run(
+    { name: 'NodeExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
+    call,
+    async (operation) => {
+      const volume = domain.pools.getVolume(id);
+      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
+      return explained(`volume '${id}'`, volume.pool, async () => {
+        const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+        await stageCutShort(domain, volume, volumePath);
+        const present = await attachmentOf(domain, volume);
+        requirePath(volume, volumePath, present);
+        const grown = await expandImage(domain, volume, input, () => {
+          operation.beginEffects();
+        });
+        await growOnNode(domain, grown, present);
+        return { sizeBytes: grown.record.sizeBytes };
+      });
+    },
+  );
+}
+
+function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
+  const { id } = volume.record;
+  const paths = [volumePath, join(volumePath, stagedNode)];
+  const isThere = present.mounts.some((mount) => paths.includes(mount.target));
+  if (isThere) return;
+  throw new VolumeError(
+    'not-found',
+    `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
+  );
+}
+
+async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+  const { record } = volume;
+  await domain.guard.release(record.id);
+  for (const device of present.devices) {
+    if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  }
+  await domain.reached('expand:device-grown');
+  if (record.fsType === null) return;
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
+  if (device === undefined || mount === undefined) return;
+  const outcome = await domain.host.filesystems[record.fsType].growMounted(
+    mount.target,
+    device,
+    record.sizeBytes,
+  );
+  if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
+  await domain.reached('expand:filesystem-grown');
+}
