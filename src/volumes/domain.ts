@@ -5,7 +5,7 @@ import type { Reached } from './fault-points.ts';
 import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Trims } from './guard/trims.ts';
 import type { OwnedBy } from './lanes.ts';
-import type { HeldDevice } from './node/held-devices.ts';
+import type { HeldDevice } from './held-device.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools/pools.ts';
 import type { Trash } from './pools/trash.ts';

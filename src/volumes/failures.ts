@@ -7,16 +7,23 @@ import {
   mayBeStorageFailure,
   StuckError,
 } from '../host/errors.ts';
-import { onDisk } from '../host/kernel/gate.ts';
-import { MiB } from '../units.ts';
-import type { Pool } from './pools/pool.ts';
+import { onGround } from '../host/kernel/gate.ts';
+
+/** The disk that a call works on: a pool, as far as a failure is concerned. */
+export interface Disk {
+  readonly name: string;
+  /** Something has failed on it: the next look at it tries a change. */
+  suspect(): void;
+  /** Whether it has no free bytes left; false while that cannot be known. */
+  isFull(): Promise<boolean>;
+}
 
 /**
  * Gives a failure of the node its meaning, where it is known: what the domain throws is a `VolumeError`. Decides by errno and
  * by what is observed, not by a program's words.
  */
-export async function explain(error: unknown, what: string, pool?: Pool): Promise<VolumeError> {
-  if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) pool?.suspect();
+export async function explain(error: unknown, what: string, disk?: Disk): Promise<VolumeError> {
+  if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) disk?.suspect();
   if (error instanceof VolumeError) return error;
   const cause = { cause: error };
   if (error instanceof StuckError) {
@@ -33,10 +40,13 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
       cause,
     );
   }
-  if (hasErrno(error, 'ENOSPC', 'EDQUOT') || (await isFull(error, pool))) {
+  if (
+    hasErrno(error, 'ENOSPC', 'EDQUOT') ||
+    (error instanceof CommandError && (await disk?.isFull()) === true)
+  ) {
     return new VolumeError(
       'no-space',
-      `${what}: the filesystem of ${pool === undefined ? 'the pool' : `pool '${pool.name}'`} is full; free some space on it`,
+      `${what}: the filesystem of ${disk === undefined ? 'the pool' : `pool '${disk.name}'`} is full; free some space on it`,
       cause,
     );
   }
@@ -47,17 +57,17 @@ export async function explain(error: unknown, what: string, pool?: Pool): Promis
       cause,
     );
   }
-  if (hasErrno(error, 'EROFS') && pool !== undefined) {
+  if (hasErrno(error, 'EROFS') && disk !== undefined) {
     return new VolumeError(
       'unavailable',
-      `${what}: the filesystem of pool '${pool.name}' is read-only; look at its disk and mount it read-write again`,
+      `${what}: the filesystem of pool '${disk.name}' is read-only; look at its disk and mount it read-write again`,
       cause,
     );
   }
   if (isStorageFailure(error)) {
     return new VolumeError(
       'internal',
-      `${what}: ${messageOf(error)}; ${pool === undefined ? 'what it lies on' : `the disk of pool '${pool.name}'`} has failed: look at the disk, and at the kernel's log`,
+      `${what}: ${messageOf(error)}; ${disk === undefined ? 'what it lies on' : `the disk of pool '${disk.name}'`} has failed: look at the disk, and at the kernel's log`,
       cause,
     );
   }
@@ -86,22 +96,15 @@ function detailOf({ message, stderr }: CommandError): string {
     .slice(0, 400);
 }
 
-/** A program that failed while its pool has no room left failed for that. */
-async function isFull(error: unknown, pool: Pool | undefined): Promise<boolean> {
-  if (!(error instanceof CommandError) || pool?.isServed !== true) return false;
-  const facts = await pool.room.facts().catch(() => undefined);
-  return facts !== undefined && facts.freeBytes < MiB;
-}
-
-/** Runs `work`, whose blocking calls wait for the disk of `pool`, and explains what it throws. */
+/** Runs `work`, whose blocking calls wait for `disk`, and explains what it throws. */
 export async function explained<T>(
   what: string,
-  pool: Pool | undefined,
+  disk: Disk | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
   try {
-    return await (pool === undefined ? work() : onDisk(pool.name, work));
+    return await (disk === undefined ? work() : onGround(disk.name, work));
   } catch (error) {
-    throw await explain(error, what, pool);
+    throw await explain(error, what, disk);
   }
 }

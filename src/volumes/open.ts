@@ -1,3 +1,4 @@
+import { withTimeout } from '../async.ts';
 import { join } from 'node:path';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
@@ -90,9 +91,16 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     readAgain(domain, locks),
   );
   const trash = new Trash({ host, log, reached, ownedBy });
-  const copies = new SnapshotCopies();
-  const restores = new RestoreCopies();
-  const leftovers = new Leftovers();
+  const copies = new SnapshotCopies({
+    host,
+    log,
+    reached,
+    trash,
+    locks: operations.locks,
+    ownedBy,
+  });
+  const restores = new RestoreCopies({ host, log });
+  const leftovers = new Leftovers({ host, log });
   const trims = new Trims({ host, log, locks: operations.locks, ownedBy });
   const guard = new SpaceGuard({
     host,
@@ -132,7 +140,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     reached,
     now,
   };
-  await withBound(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
+  await withTimeout(Promise.all(pools.all.map((pool) => openPool(domain, pool))), openBoundMs);
   const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host, log });
   await known.forgetDeleted(pools);
   const endLooking = lookAgainAndAgain(domain, deps.longestWaitMs);
@@ -209,18 +217,6 @@ async function lookAgain(domain: Domain, pool: Pool): Promise<void> {
     if (pool.isServed) domain.trash.retryFailed(pool);
     await lookAgainAtAll(domain, pool);
   });
-}
-
-async function withBound(work: Promise<unknown>, boundMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const bound = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, boundMs);
-  });
-  try {
-    await Promise.race([work, bound]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function callsOf(domain: Domain): Volumes {

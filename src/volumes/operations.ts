@@ -1,3 +1,4 @@
+import { withTimeout } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import { StuckError } from '../host/errors.ts';
 import type { Logger } from '../observe/log.ts';
@@ -124,12 +125,7 @@ export class Operations {
 
   async #allEnded(boundMs: number): Promise<void> {
     const all = Promise.allSettled([...this.#running.values()].map(({ result }) => result));
-    let timer: NodeJS.Timeout | undefined;
-    const bound = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, boundMs);
-    });
-    await Promise.race([all, bound]);
-    clearTimeout(timer);
+    await withTimeout(all, boundMs);
   }
 
   #start<T>(

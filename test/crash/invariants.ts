@@ -64,7 +64,7 @@ async function ourMounts(place: PoolPlace) {
 async function halfCopiesIn(place: PoolPlace): Promise<readonly string[]> {
   const found: string[] = [];
   for (const entry of await entriesOf(place, 'tmp')) {
-    if ((await entriesOf(place, join('tmp', entry))).includes('copy.json')) found.push(entry);
+    if ((await entriesOf(place, join('tmp', entry))).includes('restore.json')) found.push(entry);
   }
   return found;
 }

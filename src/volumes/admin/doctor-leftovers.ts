@@ -5,8 +5,8 @@ import { showsDevice } from '../../host/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
+import { recordAreas } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
-import { keptAreas } from '../pools/pool-open.ts';
 import { type Finding, ok, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
@@ -130,7 +130,7 @@ async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> 
 }
 
 function setAside(pool: Pool): readonly Finding[] {
-  return keptAreas.flatMap((area) =>
+  return recordAreas.flatMap((area) =>
     [...pool.indexOf(area).aside].map(([id, { kind, message, mayBeWhole = false }]) => {
       const name = `pool:${pool.name}:record`;
       if (kind === 'unreadable' && !mayBeWhole) {

@@ -1,3 +1,4 @@
+import { timedOut, withTimeout } from '../../async.ts';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
@@ -6,7 +7,7 @@ import { NodeState } from '../../state/node-state.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
-import { type AskPool, late, withinBound } from '../pools/ask-pools.ts';
+import { type AskPool, askBoundMs } from '../pools/ask-pools.ts';
 import { poolRootIn } from '../pools/embedded-pool.ts';
 import { listPoolFacts, type PoolFacts } from '../pools/inspect-pools.ts';
 import { filesystemOf, findMarker } from '../pools/pool-open.ts';
@@ -101,8 +102,11 @@ export async function checkForgotten(
     if (configured.includes(path)) continue;
     const look = (): Promise<number> => volumesIn(files, path);
     // Of a disk that hangs nothing can be told.
-    const volumes = await withinBound(() => ownedBy(`look ${path}`, look)).catch(() => 0);
-    if (volumes === 0 || volumes === late) continue;
+    const volumes = await withTimeout(
+      ownedBy(`look ${path}`, look),
+      askBoundMs,
+    ).catch(() => 0);
+    if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(
         'forgotten-pool',

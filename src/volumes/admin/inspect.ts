@@ -1,4 +1,5 @@
 /** What a person wants to know of a volume or a pool: the record, and what the kernel says about it now. Changes nothing. */
+
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
@@ -11,9 +12,9 @@ import { stagedNode } from '../node/device-binds.ts';
 import { readNotes } from '../node/node-notes.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
 import { pageOf } from '../pools/index-of-records.ts';
+import { entryFiles, imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { partName } from '../snapshots/snapshot-files.ts';
 
 export interface VolumeFacts {
   readonly record: VolumeRecord;
@@ -99,8 +100,8 @@ function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
 
 function foundOf(pool: Pool, record: VolumeRecord, area: FoundVolume['area']): FoundVolume {
   const imagePath = pool.isServed
-    ? pool.pathOf(area, record.id, 'disk.img')
-    : join(pool.settings.path, area, record.id, 'disk.img');
+    ? pool.imagePathOf(area, record.id)
+    : join(pool.settings.path, area, record.id, imageFile);
   return { pool, record, area, imagePath };
 }
 
@@ -217,7 +218,7 @@ async function snapshotFactsOf(
 ): Promise<SnapshotFacts> {
   const progress = domain.copies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
-  const file = record.state === 'ready' ? 'disk.img' : partName;
+  const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
   const look = (): Promise<ImageStatus> =>
     domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
   const status = await ask(pool, () => domain.ownedBy(`look ${record.id}`, look)).catch(

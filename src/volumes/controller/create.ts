@@ -11,6 +11,7 @@ import { volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import type { Call } from '../operations.ts';
 import { askingPools } from '../pools/ask-pools.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { lookAgainAtAside } from '../pools/twins.ts';
@@ -60,7 +61,7 @@ export async function createVolume(
       if (input.source === null && input.settings.pool === undefined) {
         await requireNameFree(domain, input.name);
       }
-      await domain.leftovers.settle(domain, id);
+      await domain.leftovers.settle(id);
       if (input.source !== null) {
         return createFromSource(domain, operation, { id, input, source: input.source });
       }
@@ -141,14 +142,13 @@ export async function makeVolume(
         pool,
         area,
         id: record.id,
-        file: 'volume.json',
         schema: volumeRecord,
-        images: ['disk.img'],
+        images: [imageFile],
         placed: (placed) => {
           (area === 'volumes' ? pool.volumes : pool.ephemerals).put(placed);
         },
         build: async (directory) => {
-          await buildImage(domain, join(directory, 'disk.img'), record);
+          await buildImage(domain, join(directory, imageFile), record);
           return record;
         },
       }),

@@ -47,8 +47,8 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
-        await domain.leftovers.settle(domain, id);
-        await domain.restores.drop(domain, id);
+        await domain.leftovers.settle(id);
+        await domain.restores.drop(id);
         await domain.trash.syncDiscarded();
         return;
       }
@@ -116,14 +116,14 @@ async function requireUnused(domain: Domain, id: string, present: Attachment): P
 /** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
 async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise<void> {
   const image = await domain.host.files
-    .imageStatus(pool.pathOf('volumes', id, 'disk.img'))
+    .imageStatus(pool.imagePathOf('volumes', id))
     .catch(() => undefined);
   const present =
     image === undefined
       ? await remainsByMark(domain, [id])
       : await attachmentTo(domain, await domain.host.loops.findByImage(image));
   await requireUnused(domain, id, await endTemporaryMounts(domain, present));
-  await domain.host.files.requireNoProgram(pool.pathOf('volumes', id, 'disk.img'));
+  await domain.host.files.requireNoProgram(pool.imagePathOf('volumes', id));
   for (const device of present.devices) await detach(domain, device, id);
   await domain.trash.discard(pool, 'volumes', id);
 }

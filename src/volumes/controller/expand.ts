@@ -91,7 +91,7 @@ export async function expandImage(
       sizeBytes,
       ...(isWhole ? { reachedBytes: record.sizeBytes } : {}),
     };
-    await writeRecord(domain.host.files, pool.pathOf(volume.area, record.id, 'volume.json'), {
+    await writeRecord(domain.host.files, pool.recordPathOf(volume.area, record.id), {
       schema: volumeRecord,
       value: grown,
     });

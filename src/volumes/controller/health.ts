@@ -5,8 +5,8 @@ import type { Domain } from '../domain.ts';
 import type { HealthSign, StorageSign } from '../model.ts';
 import { type Attachment, attachmentOf } from '../node/attachment.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
+import { recordAreas } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
-import { keptAreas } from '../pools/pool-open.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { hasInodes, type MeasuredFacts } from '../pools/room.ts';
 import type { SetAside } from '../pools/set-aside.ts';
@@ -205,7 +205,7 @@ const asideReasons = {
 } as const satisfies Record<SetAside['kind'], unknown>;
 
 function asideSigns(pool: Pool): readonly StorageSign[] {
-  const all = keptAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
+  const all = recordAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
   const kinds = new Set(all.map(({ kind }) => kind));
   return [...kinds].map((kind) => {
     const { pool: reason, what } = asideReasons[kind];

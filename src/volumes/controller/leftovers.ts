@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { ImageInUseError } from '../../host/errors.ts';
-import type { Domain } from '../domain.ts';
+import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
 import { explained } from '../failures.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 
 /** `<opening>.<uuid>.<id>`, as new-entry.ts names what it makes. */
@@ -23,18 +25,23 @@ interface Leftover {
  */
 export class Leftovers {
   readonly #byId = new Map<string, Leftover>();
+  readonly #deps: { readonly host: Host; readonly log: Logger };
+
+  constructor(deps: { host: Host; log: Logger }) {
+    this.#deps = deps;
+  }
 
   /** At start, for one entry of `tmp/`: whether it stays. */
-  async keep(domain: Domain, pool: Pool, entry: string): Promise<boolean> {
+  async keep(pool: Pool, entry: string): Promise<boolean> {
     const path = pool.pathOf('tmp', entry);
     try {
-      await domain.host.files.requireNoProgram(join(path, 'disk.img'));
+      await this.#deps.host.files.requireNoProgram(join(path, imageFile));
       return false;
     } catch (error) {
       if (!(error instanceof ImageInUseError)) throw error;
       const id = entryName.exec(entry)?.[1];
-      if (id !== undefined) this.#add(domain, id, { pool, path });
-      domain.log.warn(
+      if (id !== undefined) this.#add(id, { pool, path });
+      this.#deps.log.warn(
         { pool: pool.name, entry, problem: error.message },
         'a half-made volume stays until the program that works on it has ended',
       );
@@ -43,10 +50,10 @@ export class Leftovers {
   }
 
   /** Throws `busy` while the program runs; afterwards removes what it leaves. */
-  async settle(domain: Domain, id: string): Promise<void> {
+  async settle(id: string): Promise<void> {
     const leftover = this.#byId.get(id);
     if (leftover === undefined) return;
-    leftover.removal ??= this.#remove(domain, id, leftover).finally(() => {
+    leftover.removal ??= this.#remove(id, leftover).finally(() => {
       leftover.removal = undefined;
     });
     await leftover.removal;
@@ -56,20 +63,20 @@ export class Leftovers {
     for (const { timer } of this.#byId.values()) clearInterval(timer);
   }
 
-  #add(domain: Domain, id: string, found: { pool: Pool; path: string }): void {
+  #add(id: string, found: { pool: Pool; path: string }): void {
     clearInterval(this.#byId.get(id)?.timer);
     const timer = setInterval(() => {
       // Refused while the program runs.
-      this.settle(domain, id).catch(() => undefined);
+      this.settle(id).catch(() => undefined);
     }, lookEveryMs);
     timer.unref();
     this.#byId.set(id, { ...found, timer, removal: undefined });
   }
 
-  async #remove(domain: Domain, id: string, { pool, path, timer }: Leftover): Promise<void> {
+  async #remove(id: string, { pool, path, timer }: Leftover): Promise<void> {
     await explained(`volume '${id}'`, pool, async () => {
-      await domain.host.files.requireNoProgram(join(path, 'disk.img'));
-      await domain.host.files.removeTree(path);
+      await this.#deps.host.files.requireNoProgram(join(path, imageFile));
+      await this.#deps.host.files.removeTree(path);
     });
     clearInterval(timer);
     this.#byId.delete(id);

@@ -3,18 +3,26 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { onDisk } from '../../host/kernel/gate.ts';
+import { onGround } from '../../host/kernel/gate.ts';
+import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
-import type { Domain } from '../domain.ts';
+import type { Reached } from '../fault-points.ts';
 import { syncsBeforeRename } from '../pools/btrfs-log.ts';
+import { type RecordArea, recordFiles } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
-import type { KeptArea } from '../pools/pool-open.ts';
+
+/** What a commit needs of the domain. */
+export interface CommitDeps {
+  readonly host: Host;
+  readonly log: Logger;
+  readonly reached: Reached;
+}
 
 interface NewEntry<S extends v.GenericSchema> {
   readonly pool: Pool;
-  readonly area: KeptArea;
+  readonly area: RecordArea;
   readonly id: string;
-  readonly file: 'volume.json' | 'snapshot.json' | 'group.json';
   readonly schema: S;
   /** Fills the directory (image, filesystem) and says what to write into the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
@@ -35,36 +43,36 @@ interface NewEntry<S extends v.GenericSchema> {
  * rename already made it, the record that stands there is answered.
  */
 export async function commitNew<S extends v.GenericSchema>(
-  domain: Domain,
+  deps: CommitDeps,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
-  const temporary = entry.begun ?? (await newDirectory(domain, entry.pool, entry.id));
+  const temporary = entry.begun ?? (await newDirectory(deps, entry.pool, entry.id));
   // Renamed, there is nothing left to remove.
   let stays = false;
   try {
     const record = await entry.build(temporary);
-    await finishNew(domain, entry, { temporary, record });
+    await finishNew(deps, entry, { temporary, record });
     const placed = (stands: v.InferOutput<S>): void => {
       stays = stands === record;
       entry.placed?.(stands);
     };
-    return await placeNew(domain, { ...entry, placed }, { temporary, record });
+    return await placeNew(deps, { ...entry, placed }, { temporary, record });
   } catch (error) {
     stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
     throw error;
   } finally {
-    if (!stays) await removeQuietly(domain, entry, temporary);
+    if (!stays) await removeQuietly(deps, entry, temporary);
   }
 }
 
 /** A removal that fails must not hide why the call did: the next start of the pool removes it. */
 async function removeQuietly(
-  domain: Domain,
+  deps: CommitDeps,
   { pool, id }: { readonly pool: Pool; readonly id: string },
   temporary: string,
 ): Promise<void> {
-  await domain.host.files.removeTree(temporary).catch((error: unknown) => {
-    domain.log.warn(
+  await deps.host.files.removeTree(temporary).catch((error: unknown) => {
+    deps.log.warn(
       { pool: pool.name, id, path: temporary, problem: messageOf(error) },
       'what a call began could not be removed; the next start does it',
     );
@@ -77,18 +85,18 @@ export function newName(pool: Pool, id: string): string {
 }
 
 /** A directory of its own in the pool's `tmp/`. */
-export function newDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {
+export function newDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
   // A group has members in several pools, each with a disk of its own.
-  return onDisk(pool.name, () => makeNewDirectory(domain, pool, id));
+  return onGround(pool.name, () => makeNewDirectory(deps, pool, id));
 }
 
-async function makeNewDirectory(domain: Domain, pool: Pool, id: string): Promise<string> {
+async function makeNewDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
   const temporary = newName(pool, id);
-  await domain.host.files.makeNewDirectory(temporary);
+  await deps.host.files.makeNewDirectory(temporary);
   try {
-    await domain.reached('new:directory-made');
+    await deps.reached('new:directory-made');
   } catch (error) {
-    await domain.host.files.removeTree(temporary);
+    await deps.host.files.removeTree(temporary);
     throw error;
   }
   return temporary;
@@ -98,20 +106,20 @@ type Finished<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
 
 /** Writes the record and syncs all: afterwards the directory is whole and on the disk. */
 export async function finishNew<S extends v.GenericSchema>(
-  domain: Domain,
+  deps: CommitDeps,
   entry: Finished<S>,
   made: { temporary: string; record: v.InferOutput<S> },
 ): Promise<void> {
-  const { host, reached } = domain;
+  const { host, reached } = deps;
   const { temporary, record } = made;
   await reached('new:image-made');
-  await writeNewRecord(host.files, join(temporary, entry.file), {
+  await writeNewRecord(host.files, join(temporary, recordFiles[entry.area]), {
     schema: entry.schema,
     value: record,
   });
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
-  const built = [...images, join(temporary, entry.file), temporary];
+  const built = [...images, join(temporary, recordFiles[entry.area]), temporary];
   const around = syncsBeforeRename(entry.pool) ? [entry.pool.pathOf('tmp')] : [];
   await host.files.sync(...built, ...around);
   await reached('new:synced');
@@ -119,18 +127,18 @@ export async function finishNew<S extends v.GenericSchema>(
 
 /** Renames it into its place: from then on it exists. Answers the record that stands there. */
 export async function placeNew<S extends v.GenericSchema>(
-  domain: Domain,
+  deps: CommitDeps,
   entry: Finished<S>,
   made: { temporary: string; record: v.InferOutput<S> },
 ): Promise<v.InferOutput<S>> {
-  const { host, reached } = domain;
+  const { host, reached } = deps;
   const place = entry.pool.pathOf(entry.area, entry.id);
   requireSameOpening(entry.pool, made.temporary);
   try {
     await host.files.renameNoReplace(made.temporary, place);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
-    const record = await standing(domain, entry, place);
+    const record = await standing(deps, entry, place);
     entry.placed?.(record);
     return record;
   }
@@ -152,17 +160,18 @@ function requireSameOpening(pool: Pool, temporary: string): void {
 
 /** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
 async function standing<S extends v.GenericSchema>(
-  domain: Domain,
+  deps: CommitDeps,
   entry: Finished<S>,
   place: string,
 ): Promise<v.InferOutput<S>> {
+  const file = recordFiles[entry.area];
   await entry.pool.sync('tmp', entry.area);
   try {
-    return await readRecord(domain.host.files, entry.schema, join(place, entry.file));
+    return await readRecord(deps.host.files, entry.schema, join(place, file));
   } catch (cause) {
     throw new VolumeError(
       'internal',
-      `${place} stands in the way and has no readable ${entry.file}; look at it and move it away`,
+      `${place} stands in the way and has no readable ${file}; look at it and move it away`,
       { cause },
     );
   }

@@ -1,3 +1,4 @@
+import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Freeze, Host } from '../../host/host.ts';
@@ -100,18 +101,11 @@ export class FrozenVolumes {
   async settled(volumeId: string): Promise<void> {
     const underWay = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
     if (underWay.length === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      const what = `volume '${volumeId}' is being frozen or thawed, since its pool is nearly full`;
-      timer = setTimeout(() => {
-        reject(new VolumeError('busy', `${what}; try again when it is`));
-      }, freezeWaitMs);
-    });
-    try {
-      await Promise.race([Promise.all(underWay), late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    if ((await withTimeout(Promise.all(underWay), freezeWaitMs)) !== timedOut) return;
+    throw new VolumeError(
+      'busy',
+      `volume '${volumeId}' is being frozen or thawed, since its pool is nearly full; try again when it is`,
+    );
   }
 
   async #freeze(pool: Pool, guarded: Guarded): Promise<void> {

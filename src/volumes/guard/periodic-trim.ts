@@ -2,10 +2,14 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeRecord } from '../../state/records.ts';
-import type { Domain } from '../domain.ts';
+import { entryFiles } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
+import type { Pools } from '../pools/pools.ts';
 import { findGuarded, type Guarded } from './space-guarded.ts';
+import type { Trims } from './trims.ts';
 
 /** Often enough for what fstrim.timer of distributions does weekly, seldom enough to cost nothing. */
 const trimEveryMs = 24 * 3_600_000;
@@ -17,17 +21,27 @@ const lookEveryMs = 600_000;
 /** `trim.json` beside the volume's record: a driver that is restarted daily must not begin to count anew. */
 const lastTrim = v.object({ schemaVersion: v.literal(1), trimmedAtMs: v.number() });
 
+/** What periodic trimming needs of the domain. */
+export interface TrimDeps {
+  readonly host: Host;
+  readonly log: Logger;
+  readonly pools: Pools;
+  readonly trims: Trims;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
 /**
  * `trim: periodic`: once a day each mounted volume of that kind is told to give freed blocks back to the pool (FITRIM), one
  * after the other. Answers a function that ends it.
  */
-export function trimPeriodically(domain: Domain): () => void {
+export function trimPeriodically(deps: TrimDeps): () => void {
   let timer: NodeJS.Timeout | undefined;
   const lookAfter = (ms: number): void => {
     timer = setTimeout(() => {
-      trimDue(domain)
+      trimDue(deps)
         .catch((error: unknown) => {
-          domain.log.warn({ problem: messageOf(error) }, 'looking for volumes to trim failed');
+          deps.log.warn({ problem: messageOf(error) }, 'looking for volumes to trim failed');
         })
         .finally(() => {
           if (timer !== undefined) lookAfter(lookEveryMs);
@@ -43,22 +57,22 @@ export function trimPeriodically(domain: Domain): () => void {
 }
 
 /** Trims what is due: a day after its last trim, or after it was made, as the clock says. */
-export async function trimDue(domain: Domain): Promise<void> {
-  for (const pool of domain.pools.served) {
-    const mounts = await domain.host.mounts.list();
-    for (const one of await findGuarded(domain.host, pool, mounts)) {
-      if (one.record.trim !== 'periodic' || !(await isDue(domain, pool, one))) continue;
-      const result = await domain.trims.trim(pool, one);
+export async function trimDue(deps: TrimDeps): Promise<void> {
+  for (const pool of deps.pools.served) {
+    const mounts = await deps.host.mounts.list();
+    for (const one of await findGuarded(deps.host, pool, mounts)) {
+      if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
+      const result = await deps.trims.trim(pool, one);
       // One that gave way to a call is due still.
-      if (result !== 'interrupted') await remember(domain, pool, one);
+      if (result !== 'interrupted') await remember(deps, pool, one);
     }
   }
 }
 
-async function isDue(domain: Domain, pool: Pool, guarded: Guarded): Promise<boolean> {
+async function isDue(deps: TrimDeps, pool: Pool, guarded: Guarded): Promise<boolean> {
   const { record } = guarded;
-  const last = (await lastTrimOf(domain, notePath(pool, guarded), record.id)) ?? record.createdAtMs;
-  const sinceMs = domain.now() - last;
+  const last = (await lastTrimOf(deps, notePath(pool, guarded), record.id)) ?? record.createdAtMs;
+  const sinceMs = deps.now() - last;
   // After the clock was set back nothing can be told from the difference: it is trimmed, and counted from there.
   return sinceMs < 0 || sinceMs >= trimEveryMs - spreadOf(record.id);
 }
@@ -67,32 +81,32 @@ function spreadOf(id: string): number {
   return createHash('sha256').update(id).digest().readUInt32BE(0) % spreadMs;
 }
 
-async function lastTrimOf(domain: Domain, path: string, id: string): Promise<number | undefined> {
+async function lastTrimOf(deps: TrimDeps, path: string, id: string): Promise<number | undefined> {
   try {
-    return (await readRecord(domain.host.files, lastTrim, path)).trimmedAtMs;
+    return (await readRecord(deps.host.files, lastTrim, path)).trimmedAtMs;
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) {
       const problem = messageOf(error);
-      domain.log.warn({ volumeId: id, problem }, 'the time of the last trim cannot be read');
+      deps.log.warn({ volumeId: id, problem }, 'the time of the last trim cannot be read');
     }
     return undefined;
   }
 }
 
-async function remember(domain: Domain, pool: Pool, guarded: Guarded): Promise<void> {
-  const value = { schemaVersion: 1 as const, trimmedAtMs: domain.now() };
+async function remember(deps: TrimDeps, pool: Pool, guarded: Guarded): Promise<void> {
+  const value = { schemaVersion: 1 as const, trimmedAtMs: deps.now() };
   try {
-    await writeRecord(domain.host.files, notePath(pool, guarded), {
+    await writeRecord(deps.host.files, notePath(pool, guarded), {
       schema: lastTrim,
       value,
       durable: false,
     });
   } catch (error) {
     const problem = messageOf(error);
-    domain.log.warn({ volumeId: guarded.record.id, problem }, 'the time of a trim cannot be noted');
+    deps.log.warn({ volumeId: guarded.record.id, problem }, 'the time of a trim cannot be noted');
   }
 }
 
 function notePath(pool: Pool, { area, record }: Guarded): string {
-  return pool.pathOf(area, record.id, 'trim.json');
+  return pool.pathOf(area, record.id, entryFiles.lastTrim);
 }

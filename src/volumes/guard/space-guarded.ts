@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 
 /** A mounted thin volume: what the guard can freeze and trim. */
@@ -27,7 +28,7 @@ export async function findGuarded(
   ] as const) {
     for (const record of index.values()) {
       if (record.provisioning !== 'thin' || record.fsType === null) continue;
-      const path = join(pool.root, area, record.id, 'disk.img');
+      const path = join(pool.root, area, record.id, imageFile);
       const image = await host.files.imageStatus(path).catch(() => undefined);
       const device = devices.find(
         ({ backing, readOnly }) =>

@@ -4,6 +4,7 @@ import type { NodeBind } from '../../host/loop-mounts.ts';
 import { isMarked } from '../../host/loop/status.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { isAttachedTo, volumeOn } from './device-owner.ts';
@@ -93,7 +94,7 @@ export async function ownersOf(
 }
 
 function foundIn(pool: Pool, record: FoundVolume['record']): FoundVolume {
-  const imagePath = join(pool.settings.path, 'volumes', record.id, 'disk.img');
+  const imagePath = join(pool.settings.path, 'volumes', record.id, imageFile);
   return { pool, record, area: 'volumes', imagePath };
 }
 

@@ -45,7 +45,7 @@ export async function volumeOn(
     ] as const) {
       const record = area === place.area ? index.get(place.entry) : undefined;
       if (record === undefined) continue;
-      const imagePath = pool.pathOf(area, record.id, 'disk.img');
+      const imagePath = pool.imagePathOf(area, record.id);
       const volume = { pool, record, area, imagePath };
       if (await isAttachedTo(domain, device, volume)) return volume;
     }

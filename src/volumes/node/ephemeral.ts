@@ -141,7 +141,7 @@ async function prepare(
   const free = takeShare(domain, pool, { sizeBytes, what });
   try {
     const made = await makeVolume(domain, pool, record);
-    const imagePath = pool.pathOf('ephemeral', made.id, 'disk.img');
+    const imagePath = pool.imagePathOf('ephemeral', made.id);
     return { pool, record: made, area: 'ephemeral', imagePath };
   } finally {
     free();

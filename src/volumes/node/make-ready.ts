@@ -106,7 +106,7 @@ export async function recordSize(domain: Domain, volume: FoundVolume): Promise<F
   const { area, pool, record } = volume;
   if (record.reachedBytes === record.sizeBytes) return volume;
   const reached = { ...record, reachedBytes: record.sizeBytes };
-  await writeRecord(domain.host.files, pool.pathOf(area, record.id, 'volume.json'), {
+  await writeRecord(domain.host.files, pool.recordPathOf(area, record.id), {
     schema: volumeRecord,
     value: reached,
   });

@@ -3,6 +3,7 @@ import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
 import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { entryFiles } from '../pools/layout.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 
 const nothing: NodeRecord = {
@@ -99,5 +100,5 @@ function isEmpty({ staged, published, dockerMountIds }: NodeRecord): boolean {
 }
 
 function notesPath(volume: FoundVolume): string {
-  return volume.pool.pathOf(volume.area, volume.record.id, 'node.json');
+  return volume.pool.pathOf(volume.area, volume.record.id, entryFiles.nodeState);
 }

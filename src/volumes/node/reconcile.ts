@@ -1,12 +1,11 @@
+import { runConcurrently, timedOut, withTimeout } from '../../async.ts';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/loop-mounts.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
-import { inBatches } from '../in-batches.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { setTwinsAside } from '../pools/twins.ts';
@@ -49,7 +48,7 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
         for (const one of ofImage) await settleDevice(domain, pool, one);
       });
     });
-    await inBatches(jobs, settledAtOnce);
+    await runConcurrently(jobs, settledAtOnce);
   }
   await reportLost(domain, pool);
   await sweepTemporary(domain, pool);
@@ -71,15 +70,7 @@ async function settleVolume(domain: Domain, id: string, work: () => Promise<void
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
   const settled = domain.ownedBy(`settle ${id}`, () => quietly(domain, id, work)).finally(release);
-  await withinBound(domain, id, settled);
-}
-
-async function withinBound(domain: Domain, id: string, work: Promise<void>): Promise<void> {
-  const ended = new AbortController();
-  const bound = delay(settleBoundMs, 'late', { signal: ended.signal }).catch(() => 'ended');
-  const first = await Promise.race([work, bound]);
-  ended.abort();
-  if (first !== 'late') return;
+  if ((await withTimeout(settled, settleBoundMs)) !== timedOut) return;
   domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
 }
 
@@ -118,18 +109,18 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
       const { id, name, fsType } = record;
       // Calls know an inline volume by the kubelet's id.
       const calledBy = area === 'ephemeral' ? name : id;
-      const path = pool.pathOf(area, id, 'disk.img');
+      const path = pool.imagePathOf(area, id);
       const volume = { pool, record, area, imagePath: path };
       known.push({ path, id: calledBy, fsType, volume });
     }
     // One that may not be used may be frozen or attached all the same.
     for (const id of index.aside.keys()) {
-      known.push({ path: pool.pathOf(area, id, 'disk.img'), id, fsType: null });
+      known.push({ path: pool.imagePathOf(area, id), id, fsType: null });
     }
   }
   for (const area of ['tmp', 'trash'] as const) {
     for (const entry of await domain.host.files.list(pool.pathOf(area))) {
-      known.push({ path: pool.pathOf(area, entry, 'disk.img'), id: entry, fsType: null });
+      known.push({ path: pool.imagePathOf(area, entry), id: entry, fsType: null });
     }
   }
   const images = new Map<string, KnownImage>();
@@ -199,7 +190,7 @@ async function holdBound(
 async function reportLost(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
-    const imagePath = pool.pathOf('volumes', record.id, 'disk.img');
+    const imagePath = pool.imagePathOf('volumes', record.id);
     const volume = { pool, record, area: 'volumes', imagePath } as const;
     return settleVolume(domain, record.id, async () => {
       if (notedTargets(await readNotes(domain, volume)).length === 0) return;
@@ -211,7 +202,7 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
       );
     });
   });
-  await inBatches(jobs, settledAtOnce);
+  await runConcurrently(jobs, settledAtOnce);
 }
 
 /** Frozen and unmounted looks like this: in use by nobody we see. */
@@ -258,8 +249,8 @@ async function sweepEntry(
     return;
   }
   if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
-  else if (await domain.leftovers.keep(domain, pool, entry)) return;
-  else if (await domain.restores.keep(domain, pool, entry)) return;
+  else if (await domain.leftovers.keep(pool, entry)) return;
+  else if (await domain.restores.keep(pool, entry)) return;
   else await removeHalfMade(domain.host, path);
   domain.log.info({ pool: pool.name, entry }, 'removed what an interrupted call left half-made');
 }
@@ -280,7 +271,7 @@ async function removeHalfMade({ files }: Host, path: string): Promise<void> {
 
 async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
-    const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
+    const imagePath = pool.imagePathOf('ephemeral', record.id);
     return settleVolume(domain, record.name, async () => {
       // One that cannot be looked at, the root of a filesystem that was shut down for example, is there.
       const target = record.ephemeralTarget;
@@ -288,7 +279,7 @@ async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
       await removeVolume(domain, { pool, record, area: 'ephemeral', imagePath });
     });
   });
-  await inBatches(jobs, settledAtOnce);
+  await runConcurrently(jobs, settledAtOnce);
 }
 
 /** One thing that cannot be settled must not keep the driver from serving the others. */

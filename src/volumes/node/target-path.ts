@@ -3,7 +3,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Files, TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import { poolAreas } from '../pools/pool-open.ts';
+import { poolAreas } from '../pools/layout.ts';
 import { isOwnPath } from './own-mount.ts';
 
 /**

@@ -1,9 +1,11 @@
+import { silenceOf } from './pool-trouble.ts';
+import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { KernelError, StuckError } from '../../host/errors.ts';
 import type { Pool } from './pool.ts';
 
 /** How long the disk of a pool may take to answer before whoever asks several pools goes on without it. */
-const askBoundMs = 5_000;
+export const askBoundMs = 5_000;
 
 /** Asks one pool. Throws `unavailable` naming the pool when its disk does not answer, or cannot. */
 export type AskPool = <T>(pool: Pool, question: () => Promise<T>) => Promise<T>;
@@ -18,8 +20,8 @@ export function askingPools(boundMs: number = askBoundMs): AskPool {
     const before = silent.get(pool);
     if (before !== undefined) throw before;
     try {
-      const answer = await pool.whileServed(() => withinBound(question, boundMs));
-      if (answer !== late) return answer;
+      const answer = await pool.whileServed(() => withTimeout(question(), boundMs));
+      if (answer !== timedOut) return answer;
     } catch (error) {
       if (error instanceof KernelError) {
         const why = `pool '${pool.name}': ${messageOf(error)}; look at its disk`;
@@ -58,47 +60,4 @@ export async function askEach<T>(
 /** That a pool is not served, or does not answer. */
 export function isUnavailable(error: unknown): error is VolumeError {
   return error instanceof VolumeError && error.reason === 'unavailable';
-}
-
-/** That the disk of a pool has not answered for so long. */
-export function silenceOf({ name, settings }: Pool, ms: number): VolumeError {
-  return new VolumeError(
-    'unavailable',
-    `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; look at its disk`,
-  );
-}
-
-/** Waits for `work`, and calls `tell` once when that takes longer than the bound. */
-export async function tellWhenLate(
-  work: () => Promise<void>,
-  boundMs: number,
-  tell: () => void,
-): Promise<void> {
-  // In two steps: after a pause of the whole process an answer that is there already is heard before it is missed.
-  let timer = setTimeout(() => {
-    timer = setTimeout(tell, 1_000);
-  }, boundMs - 1_000);
-  try {
-    await work();
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-export const late = Symbol('late');
-
-/** What it answers; `late` when that takes longer. The question goes on. */
-export async function withinBound<T>(
-  question: () => Promise<T>,
-  boundMs: number = askBoundMs,
-): Promise<T | typeof late> {
-  let timer: NodeJS.Timeout | undefined;
-  const bound = new Promise<typeof late>((resolve) => {
-    timer = setTimeout(resolve, boundMs, late);
-  });
-  try {
-    return await Promise.race([question(), bound]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -6,6 +6,7 @@ import type { Files, Host, LoopDevice } from '../../host/host.ts';
 import { isFilesystemOn } from '../../host/loop-mounts.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
 import type { Reached } from '../fault-points.ts';
+import { poolFiles } from './layout.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /** An XFS image in the pool's directory, in which the pool lies so that it can share blocks. */
@@ -113,7 +114,7 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
 }
 
 async function requireEmpty(files: Files, name: string, directory: string): Promise<void> {
-  const allowed = ['lost+found', 'lock', mountName, newName];
+  const allowed = ['lost+found', poolFiles.lock, mountName, newName];
   const others = (await files.list(directory)).filter((entry) => !allowed.includes(entry));
   if (others.length === 0) return;
   throw new VolumeError(
@@ -124,7 +125,7 @@ async function requireEmpty(files: Files, name: string, directory: string): Prom
 
 async function lockDirectory(name: string, directory: string, host: Host) {
   try {
-    return await host.files.lock(join(directory, 'lock'));
+    return await host.files.lock(join(directory, poolFiles.lock));
   } catch (error) {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
     throw new VolumeError('unavailable', `pool '${name}': another process is making its image`);

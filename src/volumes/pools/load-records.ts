@@ -11,8 +11,9 @@ import {
   type VolumeRecord,
 } from '../../state/records.ts';
 import type { Index } from './index-of-records.ts';
+import { entryFiles } from './layout.ts';
 import type { SetAside } from './set-aside.ts';
-import { twinMessage, twinNoteName } from './twin-note.ts';
+import { duplicateMessage } from './set-aside.ts';
 
 /** Records read in one step of the gate: the calls of a pool go one at a time, and each step has a bound. */
 const recordsAtOnce = 128;
@@ -47,7 +48,7 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
   const inEntries = (file: string): readonly string[] =>
     ids.map((id) => join(area.directory, id, file));
   const records = await files.readTexts(inEntries(area.file));
-  const notes = await files.readTexts(inEntries(twinNoteName));
+  const notes = await files.readTexts(inEntries(entryFiles.duplicate));
   const used: string[] = [];
   for (const [at, id] of ids.entries()) {
     const [record, note] = [records[at], notes[at]];
@@ -124,12 +125,12 @@ function twinOf(
 ): SetAside | undefined {
   try {
     if (note.status === 'rejected') throw note.reason;
-    const { usedPoolName } = decodeJson(twinNote, note.value, join(entry, twinNoteName));
-    return { kind: 'twin', message: twinMessage(entry, { id, usedPoolName }) };
+    const { usedPoolName } = decodeJson(twinNote, note.value, join(entry, entryFiles.duplicate));
+    return { kind: 'twin', message: duplicateMessage(entry, { id, usedPoolName }) };
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
     if (saysNothing(error)) throw error;
     // Which pool it was cannot be read, but that it is a twin is certain.
-    return { kind: 'twin', message: twinMessage(entry, { id }) };
+    return { kind: 'twin', message: duplicateMessage(entry, { id }) };
   }
 }

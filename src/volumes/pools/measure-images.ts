@@ -1,8 +1,9 @@
+import { runConcurrently } from '../../async.ts';
 import { join } from 'node:path';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { inBatches } from '../in-batches.ts';
-import type { Pool } from './pool.ts';
+import { entryFiles, imageFile } from './layout.ts';
+import type { PoolContents } from './contents.ts';
 
 /** What the images of one pool take of its filesystem, in bytes, by id; snapshots as `snapshot ID`. */
 export interface Measured {
@@ -20,7 +21,7 @@ const looksAtOnce = 16;
  * Asks the pool's filesystem. An image that is gone has no blocks. Neither has one whose disk cannot read its inode: it must not keep
  * the pool from being measured, and its blocks then count as used by others.
  */
-export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
+export async function measureImages(pool: PoolContents, host: Host): Promise<Measured> {
   const allocated = new Map<string, bigint>();
   const exclusive = new Map<string, bigint>();
   const sharing = idsThatMayShare(pool);
@@ -36,7 +37,7 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
   ] as const) {
     for (const { id } of index.values()) {
       jobs.push(async () => {
-        const path = join(root, area, id, 'disk.img');
+        const path = join(root, area, id, imageFile);
         const bytes = await allocatedOf(path);
         allocated.set(id, bytes);
         exclusive.set(id, sharing.has(id) ? await exclusiveOf(path) : bytes);
@@ -44,17 +45,17 @@ export async function measureImages(pool: Pool, host: Host): Promise<Measured> {
     }
   }
   for (const { id, state } of pool.snapshots.values()) {
-    const file = state === 'ready' ? 'disk.img' : 'disk.img.part';
+    const file = state === 'ready' ? imageFile : entryFiles.partialImage;
     jobs.push(async () => {
       const path = join(root, 'snapshots', id, file);
       allocated.set(`snapshot ${id}`, await allocatedOf(path));
     });
   }
-  await inBatches(jobs, looksAtOnce);
+  await runConcurrently(jobs, looksAtOnce);
   return { atMs: performance.now(), allocated, exclusive };
 }
 
-function idsThatMayShare(pool: Pool): ReadonlySet<string> {
+function idsThatMayShare(pool: PoolContents): ReadonlySet<string> {
   const ids = new Set<string>();
   if (pool.abilities?.reflink !== true) return ids;
   for (const { sourceVolumeId } of pool.snapshots.values()) ids.add(sourceVolumeId);
@@ -66,7 +67,7 @@ function idsThatMayShare(pool: Pool): ReadonlySet<string> {
   return ids;
 }
 
-async function bytesOrNone(pool: Pool, ask: () => Promise<bigint>): Promise<bigint> {
+async function bytesOrNone(pool: PoolContents, ask: () => Promise<bigint>): Promise<bigint> {
   try {
     return await ask();
   } catch (error) {

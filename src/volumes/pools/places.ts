@@ -2,7 +2,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { Directory, Files } from '../../host/host.ts';
 import type { OwnedBy } from '../lanes.ts';
-import type { PoolArea } from './pool-open.ts';
+import type { PoolArea } from './layout.ts';
 
 /**
  * The places of an open pool, for their fsyncs. One fsync serves every rename that was made before it began, so callers that

@@ -19,6 +19,7 @@ import {
 } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
+import { entryFiles, imageFile, poolFiles } from './layout.ts';
 import type { Pool } from './pool.ts';
 
 type Retag = (id: string) => string;
@@ -45,7 +46,7 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
       await requireOurVersion(files, root);
       await retagAll(files, root, retag);
       await domain.reached('adopt:retagged');
-      await writeRecord(files, join(root, 'pool.json'), {
+      await writeRecord(files, join(root, poolFiles.marker), {
         schema: poolMarker,
         value: { ...marker, nodeTag },
       });
@@ -68,7 +69,7 @@ async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
 
 async function readMarker(files: Files, root: string, name: string): Promise<PoolMarker> {
   try {
-    return await readRecord(files, poolMarker, join(root, 'pool.json'));
+    return await readRecord(files, poolMarker, join(root, poolFiles.marker));
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
@@ -81,7 +82,7 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
 
 async function takeLock(domain: Domain, root: string, name: string) {
   try {
-    return await domain.host.files.lock(join(root, 'lock'));
+    return await domain.host.files.lock(join(root, poolFiles.lock));
   } catch (error) {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
     throw new VolumeError(
@@ -100,7 +101,7 @@ async function requireIdle(domain: Domain, root: string, name: string): Promise<
   const inUse: string[] = [];
   for (const area of ['volumes', 'ephemeral'] as const) {
     for (const id of await entriesOf(files, join(root, area))) {
-      const path = join(root, area, id, 'disk.img');
+      const path = join(root, area, id, imageFile);
       const image = await files.imageStatus(path).catch(() => undefined);
       for (const device of devices) {
         if (image?.device !== device.backing.device || image.inode !== device.backing.inode)
@@ -171,7 +172,7 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
       const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
       await writeRecord(files, path, { schema: volumeRecord, value });
       // Where it was mounted on the other node means nothing here.
-      await files.removeFile(join(directory, 'node.json'));
+      await files.removeFile(join(directory, entryFiles.nodeState));
     });
   }
   await retagArea(files, join(root, 'snapshots'), retag, async (directory) => {

@@ -8,14 +8,9 @@ import type { NodeState } from '../../state/node-state.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
 import type { Reached } from '../fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
+import { poolAreas, poolFiles, recordAreas } from './layout.ts';
 import type { PoolSettings } from './pool-settings.ts';
 import { unavailable } from './pool-trouble.ts';
-
-/** The directories whose entries have records. */
-export const keptAreas = ['volumes', 'ephemeral', 'snapshots', 'groups'] as const;
-export type KeptArea = (typeof keptAreas)[number];
-export const poolAreas = [...keptAreas, 'tmp', 'trash'] as const;
-export type PoolArea = (typeof poolAreas)[number];
 
 /** What the pool's filesystem was seen to do. */
 export interface PoolAbilities {
@@ -206,7 +201,7 @@ export async function findMarker(
   name: string,
 ): Promise<PoolMarker | undefined> {
   try {
-    return await readRecord(files, poolMarker, join(root, 'pool.json'));
+    return await readRecord(files, poolMarker, join(root, poolFiles.marker));
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
     if (error instanceof VolumeError) throw unavailable(name, error.message, error);
@@ -240,7 +235,7 @@ async function firstInit(
   }
   const { files } = deps.host;
   const others = (await files.list(root)).filter(
-    (entry) => entry !== 'lost+found' && entry !== 'lock' && entry !== 'pool.json.new',
+    (entry) => entry !== 'lost+found' && entry !== poolFiles.lock && entry !== 'pool.json.new',
   );
   if (others.length > 0) {
     throw unavailable(
@@ -254,14 +249,14 @@ async function firstInit(
     nodeTag: deps.nodeTag,
     createdAtMs: deps.nowMs,
   };
-  await writeRecord(files, join(root, 'pool.json'), { schema: poolMarker, value: marker });
+  await writeRecord(files, join(root, poolFiles.marker), { schema: poolMarker, value: marker });
   await deps.reached('pool:marker-written');
   return marker;
 }
 
 /** Whether volumes or snapshots stand in a directory that lost its marker. */
 async function hasRecords(files: Files, root: string): Promise<boolean> {
-  for (const area of keptAreas) {
+  for (const area of recordAreas) {
     const entries = await files.list(join(root, area)).catch(() => []);
     if (entries.length > 0) return true;
   }
@@ -270,7 +265,7 @@ async function hasRecords(files: Files, root: string): Promise<boolean> {
 
 async function takeLock(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {
   try {
-    return await host.files.lock(join(root, 'lock'));
+    return await host.files.lock(join(root, poolFiles.lock));
   } catch (error) {
     if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
       throw unavailable(name, `${root} is served by another loopcsi process; stop that one first`);

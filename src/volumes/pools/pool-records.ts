@@ -10,8 +10,8 @@ import {
   volumeRecord,
 } from '../../state/records.ts';
 import { Index } from './index-of-records.ts';
+import { type RecordArea, recordAreas } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
-import { type KeptArea, keptAreas } from './pool-open.ts';
 
 /** What is known of the entries of one area. */
 export type AreaIndex = Index<VolumeRecord> | Index<SnapshotRecord> | Index<GroupRecord>;
@@ -30,7 +30,7 @@ export class PoolRecords {
     await loadArea(files, ephemeral);
     await loadArea(files, snapshots);
     await loadArea(files, groups);
-    for (const area of keptAreas) {
+    for (const area of recordAreas) {
       for (const [id, { kind, message }] of this[area].aside) {
         log.error({ id, kind, problem: message }, 'an entry is not used');
       }
@@ -41,7 +41,7 @@ export class PoolRecords {
   async loadEntry(
     files: Files,
     root: string,
-    { area, id }: { readonly area: KeptArea; readonly id: string },
+    { area, id }: { readonly area: RecordArea; readonly id: string },
   ): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
     if (area === 'volumes') await loadEntries(files, volumes, [id]);
@@ -51,7 +51,7 @@ export class PoolRecords {
   }
 
   has(id: string): boolean {
-    return keptAreas.some((area) => this[area].get(id) !== undefined);
+    return recordAreas.some((area) => this[area].get(id) !== undefined);
   }
 
   #areasIn(root: string) {

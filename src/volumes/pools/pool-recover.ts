@@ -7,7 +7,8 @@ import type { NodeState } from '../../state/node-state.ts';
 import { type PoolMarker, poolMarker, writeRecord } from '../../state/records.ts';
 import type { Reached } from '../fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded-pool.ts';
-import { findMarker, keptAreas } from './pool-open.ts';
+import { poolFiles, recordAreas } from './layout.ts';
+import { findMarker } from './pool-open.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /**
@@ -37,7 +38,7 @@ export async function recoverPool(
     throw wrongState(name, `${root} has its pool.json; there is nothing to recover`);
   }
   const nodeTag = await tagOfIds(deps.host, root, name);
-  const lock = await files.lock(join(root, 'lock')).catch((error: unknown) => {
+  const lock = await files.lock(join(root, poolFiles.lock)).catch((error: unknown) => {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
     throw new VolumeError('busy', `pool '${name}': another loopcsi process has ${root}`);
   });
@@ -48,7 +49,7 @@ export async function recoverPool(
       nodeTag,
       createdAtMs: deps.nowMs,
     };
-    await writeRecord(files, join(root, 'pool.json'), { schema: poolMarker, value: marker });
+    await writeRecord(files, join(root, poolFiles.marker), { schema: poolMarker, value: marker });
     return marker;
   } finally {
     await lock.release();
@@ -58,7 +59,7 @@ export async function recoverPool(
 /** The node whose volumes these are, by the end of their ids. */
 async function tagOfIds({ files }: Host, root: string, name: string): Promise<string> {
   const tags = new Set<string>();
-  for (const area of keptAreas) {
+  for (const area of recordAreas) {
     const ids = await files.list(join(root, area)).catch((error: unknown) => {
       if (hasErrno(error, 'ENOENT')) return [];
       throw error;

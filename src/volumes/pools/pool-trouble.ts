@@ -55,3 +55,11 @@ function stopped({ settings }: NamedPool, error: unknown): string | undefined {
 export function unavailable(name: string, why: string, cause?: unknown): VolumeError {
   return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
 }
+
+/** That the disk of a pool has not answered for so long. */
+export function silenceOf({ name, settings }: NamedPool, ms: number): VolumeError {
+  return new VolumeError(
+    'unavailable',
+    `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; look at its disk`,
+  );
+}

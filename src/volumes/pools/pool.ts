@@ -1,25 +1,31 @@
+import { silenceOf, tryChange, unavailable, whyAway, whyNotOpened } from './pool-trouble.ts';
+import { callWhenLate } from '../../async.ts';
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
+import { MiB } from '../../units.ts';
 import type { Reached } from '../fault-points.ts';
 import type { OwnedBy } from '../lanes.ts';
-import { silenceOf, tellWhenLate } from './ask-pools.ts';
+import {
+  imageFile,
+  type PoolArea,
+  poolAreas,
+  poolFiles,
+  type RecordArea,
+  recordFiles,
+} from './layout.ts';
 import { Places } from './places.ts';
 import {
-  type KeptArea,
   type OpenedPool,
   openPoolDirectory,
   type PoolAbilities,
-  type PoolArea,
-  poolAreas,
   probeAbilities,
 } from './pool-open.ts';
 import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
-import { tryChange, unavailable, whyAway, whyNotOpened } from './pool-trouble.ts';
 import { Refusable } from './refusable.ts';
 import { Room } from './room.ts';
 
@@ -138,6 +144,15 @@ export class Pool {
     return join(this.root, area, id, file);
   }
 
+  /** The image in an entry of that area. */
+  imagePathOf(area: PoolArea, id: string): string {
+    return this.pathOf(area, id, imageFile);
+  }
+
+  recordPathOf(area: RecordArea, id: string): string {
+    return this.pathOf(area, id, recordFiles[area]);
+  }
+
   /** Whether something of that id stands in it. */
   has(id: string): boolean {
     return this.#records.has(id);
@@ -149,23 +164,30 @@ export class Pool {
     await this.#places.sync(...areas);
   }
 
+  /** Whether its filesystem has less than 1 MiB free: a program that fails there fails for that. */
+  async isFull(): Promise<boolean> {
+    if (!this.isServed) return false;
+    const facts = await this.room.facts().catch(() => undefined);
+    return facts !== undefined && facts.freeBytes < MiB;
+  }
+
   /** Something has failed on its disk: the next look tries whether its filesystem still takes changes. */
   suspect(): void {
     this.#isSuspected = true;
   }
 
   /** What is known of the entries of an area. */
-  indexOf(area: KeptArea): AreaIndex {
+  indexOf(area: RecordArea): AreaIndex {
     return this.#records[area];
   }
 
   /** Reads one entry of an area again: it may have changed, or gone. */
-  loadEntry(area: KeptArea, id: string): Promise<void> {
+  loadEntry(area: RecordArea, id: string): Promise<void> {
     return this.#records.loadEntry(this.#deps.host.files, this.root, { area, id });
   }
 
   /** Drops the record of what has left its place on the disk. */
-  forget(area: KeptArea, id: string): void {
+  forget(area: RecordArea, id: string): void {
     this.indexOf(area).delete(id);
     this.notes.delete(id);
     this.room.invalidate();
@@ -232,7 +254,7 @@ export class Pool {
   async check(): Promise<void> {
     const opened = this.#opened;
     if (opened === undefined) return;
-    await tellWhenLate(
+    await callWhenLate(
       () => this.#look(opened),
       answerBoundMs,
       () => {
@@ -249,7 +271,7 @@ export class Pool {
           ? await files.realDirectory(this.settings.path)
           : opened.root;
       await files.list(join(root, 'tmp'));
-      const marker = await readRecord(files, poolMarker, join(root, 'pool.json'));
+      const marker = await readRecord(files, poolMarker, join(root, poolFiles.marker));
       if (marker.uuid === opened.marker.uuid) {
         if (this.#isSuspected) await tryChange(files, root);
         this.#isSuspected = false;

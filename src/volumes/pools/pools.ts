@@ -2,8 +2,8 @@ import { VolumeError } from '../../errors.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
 import { askEach } from './ask-pools.ts';
+import { type RecordArea } from './layout.ts';
 import type { Pool } from './pool.ts';
-import type { KeptArea } from './pool-open.ts';
 import { asideError, type SetAside } from './set-aside.ts';
 
 export interface FoundVolume {
@@ -81,7 +81,7 @@ export class Pools {
       const record = pool.volumes.get(id);
       if (record === undefined) continue;
       pool.requireServed();
-      return { pool, record, area: 'volumes', imagePath: pool.pathOf('volumes', id, 'disk.img') };
+      return { pool, record, area: 'volumes', imagePath: pool.imagePathOf('volumes', id) };
     }
     this.#requireNoneAside('volumes', id);
     return undefined;
@@ -89,7 +89,7 @@ export class Pools {
 
   /** The entries of that id that may not be used, of all pools; none where one pool has an entry that is used. */
   asideOnly(
-    area: KeptArea,
+    area: RecordArea,
     id: string,
   ): readonly { readonly pool: Pool; readonly why: SetAside }[] {
     if (this.all.some((pool) => pool.indexOf(area).get(id) !== undefined)) return [];
@@ -100,7 +100,7 @@ export class Pools {
   }
 
   /** Throws what a call must hear of an entry that may not be used; that of a damaged one last. */
-  #requireNoneAside(area: KeptArea, id: string): void {
+  #requireNoneAside(area: RecordArea, id: string): void {
     const found = this.asideOnly(area, id);
     const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
     if (first !== undefined) throw asideError(first.why);
@@ -136,7 +136,7 @@ export class Pools {
       for (const record of pool.ephemerals.values()) {
         if (record.name !== volumeId) continue;
         pool.requireServed();
-        const imagePath = pool.pathOf('ephemeral', record.id, 'disk.img');
+        const imagePath = pool.imagePathOf('ephemeral', record.id);
         return { pool, record, area: 'ephemeral', imagePath };
       }
     }
@@ -148,7 +148,7 @@ export class Pools {
       const record = pool.snapshots.get(id);
       if (record !== undefined) {
         pool.requireServed();
-        return { pool, record, imagePath: pool.pathOf('snapshots', id, 'disk.img') };
+        return { pool, record, imagePath: pool.imagePathOf('snapshots', id) };
       }
     }
     this.#requireNoneAside('snapshots', id);

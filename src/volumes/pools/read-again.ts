@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
 import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
+import type { RecordArea } from './layout.ts';
 import type { Pool } from './pool.ts';
-import type { KeptArea } from './pool-open.ts';
 
 const retryMs = 1_000;
 
 interface Entry {
-  readonly area: KeptArea;
+  readonly area: RecordArea;
   readonly id: string;
 }
 

@@ -5,7 +5,7 @@ import { largestImageBytes } from '../capacity.ts';
 import { isGuarded, watermarksOf } from '../guard/watermarks.ts';
 import type { OwnedBy } from '../lanes.ts';
 import { type Measured, measureImages } from './measure-images.ts';
-import type { Pool } from './pool.ts';
+import type { PoolContents } from './contents.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /** Bytes that belong to one operation under way, until its record carries the promise. */
@@ -75,7 +75,7 @@ export interface MeasuredFacts extends RoomFacts {
 
 /** The room of one pool: asked of its filesystem, less what is promised. Nothing is promised twice. */
 export class Room {
-  readonly #pool: Pool;
+  readonly #pool: PoolContents;
   readonly #host: Host;
   readonly #ownedBy: OwnedBy;
   #inFlightBytes = 0n;
@@ -88,7 +88,7 @@ export class Room {
   /** Counts what makes a measurement worthless, also one that is under way. */
   #changes = 0;
 
-  constructor(pool: Pool, { host, ownedBy }: { host: Host; ownedBy: OwnedBy }) {
+  constructor(pool: PoolContents, { host, ownedBy }: { host: Host; ownedBy: OwnedBy }) {
     this.#pool = pool;
     this.#host = host;
     this.#ownedBy = ownedBy;

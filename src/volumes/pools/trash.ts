@@ -7,9 +7,8 @@ import type { Logger } from '../../observe/log.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../fault-points.ts';
 import type { OwnedBy } from '../lanes.ts';
-import { partName } from '../snapshots/snapshot-files.ts';
+import { entryFiles, imageFile, type RecordArea } from './layout.ts';
 import type { Pool } from './pool.ts';
-import type { KeptArea } from './pool-open.ts';
 import { requireRemovable } from './set-aside.ts';
 
 /** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
@@ -17,7 +16,7 @@ const sliceBytes = 256n * MiB;
 
 interface Unsynced {
   readonly pool: Pool;
-  readonly area: KeptArea;
+  readonly area: RecordArea;
   /** Entries of the trash whose blocks may not be freed yet. */
   readonly names: string[];
 }
@@ -50,7 +49,7 @@ export class Trash {
    * exist any more, here as on the disk, also when a later step fails. The blocks are freed later. Throws `wrong-state` for
    * what only a person may remove, whatever the caller has looked at.
    */
-  async discard(pool: Pool, area: KeptArea, id: string): Promise<void> {
+  async discard(pool: Pool, area: RecordArea, id: string): Promise<void> {
     requireRemovable(pool.indexOf(area).aside.get(id));
     const name = `${id}.${randomUUID()}`;
     const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
@@ -77,7 +76,7 @@ export class Trash {
     for (const { pool, area } of [...this.#unsynced.values()]) await this.#sync(pool, area);
   }
 
-  #unsyncedOf(pool: Pool, area: KeptArea): Unsynced {
+  #unsyncedOf(pool: Pool, area: RecordArea): Unsynced {
     const key = `${pool.name} ${area}`;
     const place = this.#unsynced.get(key) ?? { pool, area, names: [] };
     this.#unsynced.set(key, place);
@@ -85,7 +84,7 @@ export class Trash {
   }
 
   /** Blocks are freed only now: a power cut before would bring back a volume that has lost them. */
-  async #sync(pool: Pool, area: KeptArea): Promise<void> {
+  async #sync(pool: Pool, area: RecordArea): Promise<void> {
     const { names } = this.#unsyncedOf(pool, area);
     const renamed = [...names];
     await pool.sync(area, 'trash');
@@ -116,10 +115,12 @@ export class Trash {
   }
 
   /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
-  async #allocatedIn(directory: string, area?: KeptArea): Promise<bigint> {
+  async #allocatedIn(directory: string, area?: RecordArea): Promise<bigint> {
     let bytes = 0n;
     const files =
-      area === undefined || area === 'snapshots' ? ['disk.img', partName] : ['disk.img'];
+      area === undefined || area === 'snapshots'
+        ? [imageFile, entryFiles.partialImage]
+        : [imageFile];
     for (const file of files) {
       const status = await this.#host.files
         .imageStatus(join(directory, file))
@@ -183,7 +184,7 @@ export class Trash {
   async #freeImages(directory: string): Promise<void> {
     const { files } = this.#host;
     for (const { name, kind } of await files.listWithKinds(directory)) {
-      if (kind !== 'file' || !name.startsWith('disk.img')) continue;
+      if (kind !== 'file' || !name.startsWith(imageFile)) continue;
       await files.removeInSlices(join(directory, name), { sliceBytes, signal: this.#stop.signal });
     }
   }

@@ -1,15 +1,15 @@
+import { withTimeout } from '../../async.ts';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import { twinNote, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import { entryFiles, type RecordArea, recordAreas } from './layout.ts';
 import type { Pool } from './pool.ts';
-import { type KeptArea, keptAreas } from './pool-open.ts';
-import { twinMessage, twinNoteName } from './twin-note.ts';
+import { duplicateMessage } from './set-aside.ts';
 
 /** Ids of inline volumes are the kubelet's, and their data ends with their pod. */
-type NamedArea = Exclude<KeptArea, 'ephemeral'>;
-const namedAreas = keptAreas.filter((area): area is NamedArea => area !== 'ephemeral');
+type NamedArea = Exclude<RecordArea, 'ephemeral'>;
+const namedAreas = recordAreas.filter((area): area is NamedArea => area !== 'ephemeral');
 
 /** A pool whose disk hangs must not keep the others from being served for longer. */
 const othersBoundMs = 5_000;
@@ -20,7 +20,7 @@ const lockOf = {
   ephemeral: 'volume',
   snapshots: 'snapshot',
   groups: 'group',
-} as const satisfies Record<KeptArea, string>;
+} as const satisfies Record<RecordArea, string>;
 
 /**
  * Ids are unique over all pools, but one may have been made again while the pool that has it was not served. From then on one
@@ -38,12 +38,7 @@ export async function setTwinsAside(domain: Domain, pool: Pool): Promise<void> {
 /** Pools are opened side by side: which of two entries is used must not depend on which pool is read first. */
 async function othersRead({ pools }: Domain, pool: Pool): Promise<void> {
   const others = pools.all.filter((one) => one !== pool).map(({ firstRead }) => firstRead);
-  const bound = new AbortController();
-  await Promise.race([
-    Promise.all(others),
-    delay(othersBoundMs, undefined, { signal: bound.signal }).catch(() => undefined),
-  ]);
-  bound.abort();
+  await withTimeout(Promise.all(others), othersBoundMs);
 }
 
 async function setTwinAside(
@@ -89,7 +84,7 @@ async function isOtherUsed(
 
 async function isInUse({ host }: Domain, pool: Pool, id: string): Promise<boolean> {
   try {
-    const image = await host.files.imageStatus(pool.pathOf('volumes', id, 'disk.img'));
+    const image = await host.files.imageStatus(pool.imagePathOf('volumes', id));
     return (await host.loops.findByImage(image)).length > 0;
   } catch {
     return false;
@@ -103,7 +98,7 @@ async function setAside(
 ): Promise<void> {
   const { host, log } = domain;
   const path = twin.pathOf(area, id);
-  const message = twinMessage(path, { id, usedPoolName: used.name });
+  const message = duplicateMessage(path, { id, usedPoolName: used.name });
   twin.indexOf(area).setAside(id, { kind: 'twin', message });
   log.error({ pool: twin.name, id, problem: message }, 'an id was found in two pools');
   const note = {
@@ -112,7 +107,10 @@ async function setAside(
     usedPoolName: used.name,
   };
   try {
-    await writeRecord(host.files, join(path, twinNoteName), { schema: twinNote, value: note });
+    await writeRecord(host.files, join(path, entryFiles.duplicate), {
+      schema: twinNote,
+      value: note,
+    });
   } catch (error) {
     const problem = `${messageOf(error)}; move ${path} away before the next start of the driver`;
     log.error({ pool: twin.name, id, problem }, 'a twin could not be noted');
@@ -122,14 +120,14 @@ async function setAside(
 /** Looks again at what was set aside under that id: a person may have moved it away, or put it right. */
 export async function lookAgainAtAside(
   domain: Domain,
-  entry: { readonly area: KeptArea; readonly id: string },
+  entry: { readonly area: RecordArea; readonly id: string },
 ): Promise<void> {
   for (const pool of domain.pools.served) await lookAgainIn(domain, pool, entry);
 }
 
 /** The same for everything that is set aside in a pool and that no call works on. */
 export async function lookAgainAtAll(domain: Domain, pool: Pool): Promise<void> {
-  for (const area of keptAreas) {
+  for (const area of recordAreas) {
     for (const id of [...pool.indexOf(area).aside.keys()]) {
       if (domain.operations.locks.holderOf(`${lockOf[area]}:${id}`) !== undefined) continue;
       await lookAgainIn(domain, pool, { area, id });
@@ -140,7 +138,7 @@ export async function lookAgainAtAll(domain: Domain, pool: Pool): Promise<void> 
 async function lookAgainIn(
   domain: Domain,
   pool: Pool,
-  { area, id }: { readonly area: KeptArea; readonly id: string },
+  { area, id }: { readonly area: RecordArea; readonly id: string },
 ): Promise<void> {
   const index = pool.indexOf(area);
   if (!pool.isServed || !index.aside.has(id)) return;

@@ -5,6 +5,7 @@ import { finishNew, newDirectory, placeNew } from '../controller/new-entry.ts';
 import type { Domain } from '../domain.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
 import type { Operation } from '../operations.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import { type Cut, takeCuts } from './cut.ts';
 import type { RoomForCut } from './room-for-cut.ts';
@@ -25,9 +26,8 @@ const entryOf = ({ pool, id }: NewMember) =>
     pool,
     area: 'snapshots',
     id,
-    file: 'snapshot.json',
     schema: snapshotRecord,
-    images: ['disk.img'],
+    images: [imageFile],
   }) as const;
 
 /** Cuts all members at one instant and makes each whole in its pool's `tmp/`. */
@@ -50,13 +50,13 @@ export async function makeMembers(
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
     member.temporary = await newDirectory(domain, member.pool, member.id);
-  const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, 'disk.img') }));
+  const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, imageFile) }));
   const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });
   await holdRoom(domain, members, rooms);
   const made = await allOf(
     members.map(async (member) => {
       const { cut, id, name, temporary } = member;
-      await domain.host.files.makeReadOnly(join(temporary, 'disk.img'));
+      await domain.host.files.makeReadOnly(join(temporary, imageFile));
       const record = newSnapshotRecord(
         cut,
         { id, name, groupId, groupPool, parameters: input.parameters },
@@ -88,7 +88,7 @@ async function holdRoom(
     let bytes = 0n;
     for (const member of members) {
       if (member.pool !== pool) continue;
-      const image = join(member.temporary, 'disk.img');
+      const image = join(member.temporary, imageFile);
       bytes += (await domain.host.files.imageStatus(image)).allocatedBytes;
     }
     await room.extendTo(bytes);

@@ -183,7 +183,6 @@ async function commitGroup(
       pool: first.pool,
       area: 'groups',
       id,
-      file: 'group.json',
       schema: groupRecord,
       images: [],
       placed: (group) => {

@@ -1,17 +1,17 @@
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
-import type { Files, ImageStatus } from '../../host/host.ts';
+import type { Files, Host, ImageStatus } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
 import { byteCount } from '../../state/decode.ts';
 import { readRecord, writeRecord } from '../../state/records.ts';
 import { newName } from '../controller/new-entry.ts';
-import type { Domain } from '../domain.ts';
+import type { Reached } from '../fault-points.ts';
 import type { Operation } from '../operations.ts';
 import { syncsBeforeRename } from '../pools/btrfs-log.ts';
+import { entryFiles, imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 
-/** Beside an image in `tmp/` that is copied from a snapshot: whose it is, and how far. */
-const noteName = 'copy.json';
 /** How long a copy that was cut short waits for the call that began it to be made again. */
 const defaultKeptMs = 10 * 60_000;
 
@@ -45,19 +45,24 @@ export interface HalfCopy {
  * removed after a while.
  */
 export class RestoreCopies {
+  readonly #deps: { readonly host: Host; readonly log: Logger };
   readonly #kept = new Map<string, HalfCopy & { readonly timer: NodeJS.Timeout }>();
   readonly #keptMs: number;
 
-  constructor(keptMs: number = defaultKeptMs) {
+  constructor(deps: { host: Host; log: Logger }, keptMs: number = defaultKeptMs) {
+    this.#deps = deps;
     this.#keptMs = keptMs;
   }
 
   /** At start, for one entry of `tmp/`: whether it stays. */
-  async keep(domain: Domain, pool: Pool, entry: string): Promise<boolean> {
+  async keep(pool: Pool, entry: string): Promise<boolean> {
+    const { host, log } = this.#deps;
     const path = pool.pathOf('tmp', entry);
-    const note = await readRecord(domain.host.files, copyNote, join(path, noteName)).catch(
-      () => undefined,
-    );
+    const note = await readRecord(
+      host.files,
+      copyNote,
+      join(path, entryFiles.restoreProgress),
+    ).catch(() => undefined);
     if (note === undefined) return false;
     const { volumeId, source, doneBytes } = note;
     const other = this.#kept.get(volumeId);
@@ -66,13 +71,13 @@ export class RestoreCopies {
     }
     const directory = newName(pool, volumeId);
     if (syncsBeforeRename(pool)) await pool.sync('tmp');
-    await domain.host.files.renameNoReplace(path, directory);
-    const { allocatedBytes } = await domain.host.files.imageStatus(join(directory, 'disk.img'));
+    await host.files.renameNoReplace(path, directory);
+    const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));
     clearTimeout(other?.timer);
-    const timer = setTimeout(() => void this.drop(domain, volumeId), this.#keptMs);
+    const timer = setTimeout(() => void this.drop(volumeId), this.#keptMs);
     timer.unref();
     this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
-    domain.log.info({ pool: pool.name, volumeId, doneBytes: doneBytes.toString() }, 'kept a copy');
+    log.info({ pool: pool.name, volumeId, doneBytes: doneBytes.toString() }, 'kept a copy');
     return true;
   }
 
@@ -95,15 +100,16 @@ export class RestoreCopies {
   }
 
   /** Nobody will come for it. */
-  async drop(domain: Domain, volumeId: string): Promise<void> {
+  async drop(volumeId: string): Promise<void> {
+    const { host, log } = this.#deps;
     const found = this.#kept.get(volumeId);
     if (found === undefined) return;
     this.take(volumeId);
     try {
-      await domain.host.files.removeTree(found.directory);
-      domain.log.info({ volumeId }, 'removed a copy that nobody goes on with');
+      await host.files.removeTree(found.directory);
+      log.info({ volumeId }, 'removed a copy that nobody goes on with');
     } catch (error) {
-      domain.log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
+      log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
     }
   }
 
@@ -122,12 +128,12 @@ export function copySourceOf(
 
 /** Whether the directory holds a copy that can be gone on with. */
 export function holdsHalfCopy(files: Files, directory: string): Promise<boolean> {
-  return files.exists(join(directory, noteName));
+  return files.exists(join(directory, entryFiles.restoreProgress));
 }
 
 /** Copies the data of a snapshot's image to `to`, from `resumeFrom` on, and notes how far it is. */
 export async function copyNoted(
-  domain: Domain,
+  { host, reached }: { readonly host: Host; readonly reached: Reached },
   from: string,
   copy: {
     to: string;
@@ -139,16 +145,16 @@ export async function copyNoted(
 ): Promise<void> {
   const { to, volumeId, source, resumeFrom, operation } = copy;
   const directory = dirname(to);
-  const note = join(directory, noteName);
+  const note = join(directory, entryFiles.restoreProgress);
   let isNoted = resumeFrom > 0n;
   let writing = Promise.resolve();
   const advance = async (doneBytes: bigint): Promise<void> => {
     const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
-    await writeRecord(domain.host.files, note, { schema: copyNote, value, durable: false });
-    await domain.reached('restore:advanced');
+    await writeRecord(host.files, note, { schema: copyNote, value, durable: false });
+    await reached('restore:advanced');
   };
   try {
-    await domain.host.copies.copySparse(from, to, {
+    await host.copies.copySparse(from, to, {
       signal: operation.signal,
       resumeFrom,
       onProgress: (doneBytes, totalBytes) => {
@@ -165,6 +171,6 @@ export async function copyNoted(
   }
   if (!isNoted) return;
   // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
-  await domain.host.files.removeFile(note);
-  await domain.host.files.sync(directory);
+  await host.files.removeFile(note);
+  await host.files.sync(directory);
 }

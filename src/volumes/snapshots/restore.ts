@@ -11,6 +11,7 @@ import { explain, explained } from '../failures.ts';
 import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { Operation } from '../operations.ts';
+import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundSnapshot, FoundVolume } from '../pools/pools.ts';
 import { type Cut, canShare, planCut, takeCuts } from './cut.ts';
@@ -56,9 +57,8 @@ export async function createFromSource(
         pool,
         area: 'volumes',
         id,
-        file: 'volume.json',
         schema: volumeRecord,
-        images: ['disk.img'],
+        images: [imageFile],
         begun: half?.directory,
         staysAfterFailure: async (directory) =>
           operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
@@ -230,7 +230,7 @@ async function build(
 ): Promise<void> {
   const { directory, record, operation, resumeFrom } = options;
   const { files, filesystems } = domain.host;
-  const image = join(directory, 'disk.img');
+  const image = join(directory, imageFile);
   const allocate = record.provisioning === 'thick';
   await origin.take(image, operation, resumeFrom);
   // Of a thick source btrfs also clones the blocks that were only ever reserved.

@@ -4,11 +4,11 @@ import type { Files, ImageStatus } from '../../host/host.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { statusOf } from '../node/attachment.ts';
+import { entryFiles } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { removeSnapshot } from './delete-snapshot.ts';
-import { copiedBytes, finishCopy } from './snapshot-copies.ts';
-import { modifiedNs, partName } from './snapshot-files.ts';
+import { copiedBytes, finishCopy, sourceModifiedNs } from './snapshot-copies.ts';
 
 /**
  * At start, for one pool: a copy whose source is as it was goes on; one whose source may have changed is removed, and a
@@ -29,7 +29,7 @@ export async function settleCopy(
   record: SnapshotRecord,
 ): Promise<void> {
   const { files } = domain.host;
-  const image = pool.pathOf('snapshots', record.id, 'disk.img');
+  const image = pool.imagePathOf('snapshots', record.id);
   if ((await statusIfThere(files, image)) !== undefined) {
     await finishCopy(domain, pool, record);
     return;
@@ -43,10 +43,13 @@ export async function settleCopy(
     );
     return;
   }
-  const part = await statusIfThere(files, pool.pathOf('snapshots', record.id, partName));
+  const part = await statusIfThere(
+    files,
+    pool.pathOf('snapshots', record.id, entryFiles.partialImage),
+  );
   const resumeFrom = part === undefined ? 0n : await copiedBytes(files, pool, record.id);
   domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy goes on');
-  domain.copies.start(domain, { pool, record, source, resumeFrom });
+  domain.copies.start({ pool, record, source, resumeFrom });
 }
 
 /** undefined only where it certainly is not: one that cannot be looked at must not be taken for absent. */
@@ -68,7 +71,7 @@ async function unchangedSource(
   if (source === undefined) return undefined;
   const devices = await domain.host.loops.findByImage(await statusOf(domain, source));
   if (devices.length > 0) return undefined;
-  const modified = await modifiedNs(domain.host.files, source);
+  const modified = await sourceModifiedNs(domain.host.files, source);
   return modified === record.copy?.sourceModifiedNs ? source : undefined;
 }
 

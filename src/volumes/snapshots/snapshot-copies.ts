@@ -1,8 +1,9 @@
 import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Files } from '../../host/host.ts';
-import { makeSemaphore } from '../../host/programs/semaphore.ts';
+import type { Files, Host } from '../../host/host.ts';
+import { makeSlots } from '../../host/programs/semaphore.ts';
+import type { Logger } from '../../observe/log.ts';
 import { byteCount } from '../../state/decode.ts';
 import {
   readRecord,
@@ -10,12 +11,15 @@ import {
   snapshotRecord,
   writeRecord,
 } from '../../state/records.ts';
-import type { Domain } from '../domain.ts';
 import { explain } from '../failures.ts';
+import type { Reached } from '../fault-points.ts';
+import type { OwnedBy } from '../lanes.ts';
+import type { Locks } from '../locks.ts';
 import type { SnapshotProgress } from '../model.ts';
+import { entryFiles } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';
 import type { FoundVolume } from '../pools/pools.ts';
-import { partName, progressName } from './snapshot-files.ts';
+import type { Trash } from '../pools/trash.ts';
 
 /** Copies at the same time: more would only make the disk seek. */
 const copiesAtOnce = 2;
@@ -24,6 +28,16 @@ const copiesAtOnce = 2;
 const mostFailures = 1_000;
 
 const copyProgress = v.object({ schemaVersion: v.literal(1), doneBytes: byteCount });
+
+/** What the copies need of the domain. */
+export interface CopyDeps {
+  readonly host: Host;
+  readonly log: Logger;
+  readonly reached: Reached;
+  readonly trash: Trash;
+  readonly locks: Locks;
+  readonly ownedBy: OwnedBy;
+}
 
 export interface CopyJob {
   readonly pool: Pool;
@@ -48,13 +62,18 @@ export class SnapshotCopies {
   readonly #failed = new Map<string, string>();
   readonly #slots = makeSemaphore(copiesAtOnce);
   readonly #listeners = new Set<() => void>();
+  readonly #deps: CopyDeps;
   #isStopped = false;
   #moves = 0;
 
+  constructor(deps: CopyDeps) {
+    this.#deps = deps;
+  }
+
   /** The source's lock must be free or shared: the caller holds it shared, or nobody does. */
-  start(domain: Domain, job: CopyJob): void {
+  start(job: CopyJob): void {
     const { record } = job;
-    const release = domain.operations.locks.take(
+    const release = this.#deps.locks.take(
       { shared: [`volume:${record.sourceVolumeId}`] },
       `the copy of snapshot '${record.id}'`,
     );
@@ -67,7 +86,7 @@ export class SnapshotCopies {
     };
     this.#running.set(record.id, running);
     running.ended = this.#slots(() =>
-      domain.ownedBy(`copy ${record.id}`, () => this.#run(domain, job, running)),
+      this.#deps.ownedBy(`copy ${record.id}`, () => this.#run(job, running)),
     ).finally(() => {
       this.#running.delete(record.id);
       release();
@@ -136,26 +155,27 @@ export class SnapshotCopies {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  async #run(domain: Domain, job: CopyJob, running: Running): Promise<void> {
+  async #run(job: CopyJob, running: Running): Promise<void> {
     const { record } = job;
     try {
       if (running.abort.signal.aborted || this.#isStopped) return;
-      await this.#copy(domain, job, running);
-      await finishCopy(domain, job.pool, record);
-      domain.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
+      await this.#copy(job, running);
+      await finishCopy(this.#deps, job.pool, record);
+      this.#deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
     } catch (error) {
       if (running.abort.signal.aborted) return;
       const { message } = await explain(error, `snapshot '${record.id}'`, job.pool);
-      await this.#fail(domain, job, message);
+      await this.#fail(job, message);
     }
   }
 
-  async #copy(domain: Domain, job: CopyJob, running: Running): Promise<void> {
+  async #copy(job: CopyJob, running: Running): Promise<void> {
+    const { host, reached } = this.#deps;
     const { pool, record, source } = job;
     const directory = pool.pathOf('snapshots', record.id);
     let writing = Promise.resolve();
-    await domain.reached('copy:begun');
-    await domain.host.copies.copySparse(source.imagePath, `${directory}/${partName}`, {
+    await reached('copy:begun');
+    await host.copies.copySparse(source.imagePath, `${directory}/${entryFiles.partialImage}`, {
       signal: running.abort.signal,
       resumeFrom: job.resumeFrom,
       onProgress: (doneBytes) => {
@@ -164,18 +184,18 @@ export class SnapshotCopies {
         // Told after what it tells of is on the disk, so an older text is only a longer way.
         writing = writing
           .then(() =>
-            writeRecord(domain.host.files, `${directory}/${progressName}`, {
+            writeRecord(host.files, `${directory}/${entryFiles.copyProgress}`, {
               schema: copyProgress,
               value: { schemaVersion: 1, doneBytes },
               durable: false,
             }),
           )
-          .then(() => domain.reached('copy:advanced'));
+          .then(() => reached('copy:advanced'));
         writing.catch(() => undefined);
       },
     });
     await writing;
-    await domain.reached('copy:done');
+    await reached('copy:done');
   }
 
   /** The oldest is forgotten when there are many: whoever waits for a copy asks soon. */
@@ -185,14 +205,15 @@ export class SnapshotCopies {
     if (this.#failed.size > mostFailures && oldest !== undefined) this.#failed.delete(oldest);
   }
 
-  async #fail(domain: Domain, job: CopyJob, why: string): Promise<void> {
+  async #fail(job: CopyJob, why: string): Promise<void> {
+    const { log, trash } = this.#deps;
     const { pool, record } = job;
-    domain.log.error({ snapshotId: record.id, problem: why }, 'copy failed; snapshot removed');
+    log.error({ snapshotId: record.id, problem: why }, 'copy failed; snapshot removed');
     this.#rememberFailure(record.id, why);
     try {
-      await domain.trash.discard(pool, 'snapshots', record.id);
+      await trash.discard(pool, 'snapshots', record.id);
     } catch (error) {
-      domain.log.error(
+      log.error(
         { snapshotId: record.id, problem: messageOf(error) },
         'a failed copy could not be removed; the next start tries again',
       );
@@ -202,33 +223,38 @@ export class SnapshotCopies {
 
 /** Makes a copied snapshot ready: the rename of its image, then the record. Again after a crash in between is fine. */
 export async function finishCopy(
-  domain: Domain,
+  { host, reached }: Pick<CopyDeps, 'host' | 'reached'>,
   pool: Pool,
   record: SnapshotRecord,
 ): Promise<void> {
-  const part = pool.pathOf('snapshots', record.id, partName);
-  const image = pool.pathOf('snapshots', record.id, 'disk.img');
+  const part = pool.pathOf('snapshots', record.id, entryFiles.partialImage);
+  const image = pool.imagePathOf('snapshots', record.id);
   try {
-    await domain.host.files.makeReadOnly(part);
-    await domain.host.files.renameNoReplace(part, image);
+    await host.files.makeReadOnly(part);
+    await host.files.renameNoReplace(part, image);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
-  await domain.host.files.sync(pool.pathOf('snapshots', record.id));
-  await domain.reached('copy:renamed');
+  await host.files.sync(pool.pathOf('snapshots', record.id));
+  await reached('copy:renamed');
   const ready: SnapshotRecord = { ...record, state: 'ready', copy: null };
-  const path = pool.pathOf('snapshots', record.id, 'snapshot.json');
-  await writeRecord(domain.host.files, path, { schema: snapshotRecord, value: ready });
+  const path = pool.recordPathOf('snapshots', record.id);
+  await writeRecord(host.files, path, { schema: snapshotRecord, value: ready });
   pool.snapshots.put(ready);
   pool.room.invalidate();
-  await domain.reached('copy:recorded');
-  await domain.host.files.removeFile(pool.pathOf('snapshots', record.id, progressName));
+  await reached('copy:recorded');
+  await host.files.removeFile(pool.pathOf('snapshots', record.id, entryFiles.copyProgress));
+}
+
+/** st_mtime of the source's image in nanoseconds: moves with every write, through a loop device too. */
+export async function sourceModifiedNs(files: Files, source: FoundVolume): Promise<string> {
+  return (await files.status(source.imagePath)).modifiedNs.toString();
 }
 
 /** How much of an interrupted copy is on the disk. 0 when nothing tells. */
 export async function copiedBytes(files: Files, pool: Pool, snapshotId: string): Promise<bigint> {
   try {
-    const path = pool.pathOf('snapshots', snapshotId, progressName);
+    const path = pool.pathOf('snapshots', snapshotId, entryFiles.copyProgress);
     return (await readRecord(files, copyProgress, path)).doneBytes;
   } catch {
     return 0n;

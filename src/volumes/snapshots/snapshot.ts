@@ -8,12 +8,13 @@ import { explained } from '../failures.ts';
 import { snapshotIdFor } from '../ids.ts';
 import type { CreateSnapshotInput, Snapshot } from '../model.ts';
 import type { Call, Operation } from '../operations.ts';
+import { entryFiles, imageFile } from '../pools/layout.ts';
 import type { FoundSnapshot } from '../pools/pools.ts';
 import { lookAgainAtAside } from '../pools/twins.ts';
 import { type Cut, type CutOptions, planCut, takeCuts } from './cut.ts';
 import { RoomForCut } from './room-for-cut.ts';
 import { settleCopy } from './settle-snapshots.ts';
-import { modifiedNs, partName } from './snapshot-files.ts';
+import { sourceModifiedNs } from './snapshot-copies.ts';
 import { newSnapshotRecord, type SnapshotDraft } from './snapshot-record.ts';
 
 /** An idle volume with less data than this is copied within the call: some tenths of a second. */
@@ -109,14 +110,13 @@ async function takeSnapshot(
       pool,
       area: 'snapshots',
       id: draft.id,
-      file: 'snapshot.json',
       schema: snapshotRecord,
-      images: ['disk.img'],
+      images: [imageFile],
       placed: (placed) => {
         pool.snapshots.put(placed);
       },
       build: async (directory) => {
-        const to = join(directory, 'disk.img');
+        const to = join(directory, imageFile);
         const cutOptions: CutOptions = {
           what,
           signal: operation.signal,
@@ -155,26 +155,28 @@ async function beginCopy(
       pool,
       area: 'snapshots',
       id: options.draft.id,
-      file: 'snapshot.json',
       schema: snapshotRecord,
-      images: [partName],
+      images: [entryFiles.partialImage],
       placed: (placed) => {
         pool.snapshots.put(placed);
       },
       build: async (directory) => {
         const { sizeBytes, allocatedBytes } = image;
-        await domain.host.files.createImage(join(directory, partName), {
+        await domain.host.files.createImage(join(directory, entryFiles.partialImage), {
           sizeBytes,
           allocate: false,
         });
         return {
           ...newSnapshotRecord(cut, options.draft, { atMs: domain.now(), frozenMs: 0 }),
           state: 'copying' as const,
-          copy: { allocatedBytes, sourceModifiedNs: await modifiedNs(domain.host.files, source) },
+          copy: {
+            allocatedBytes,
+            sourceModifiedNs: await sourceModifiedNs(domain.host.files, source),
+          },
         };
       },
     });
-    domain.copies.start(domain, { pool, record, source, resumeFrom: 0n });
+    domain.copies.start({ pool, record, source, resumeFrom: 0n });
     return record;
   } finally {
     room.release();

@@ -252,7 +252,7 @@ export const codes: Kind = {
       name: 'a restart forgets that an entry is a twin',
       file: 'volumes/pools/twins.ts',
       text: lines(
-        '    await writeRecord(host.files, join(path, twinNoteName), { schema: twinNote, value: note });',
+        '    await writeRecord(host.files, join(path, entryFiles.duplicate), { schema: twinNote, value: note });',
         '',
       ),
       by: '',

@@ -62,7 +62,7 @@ test('on btrfs `tmp/` is synced before a half copy in it is taken over', async (
   await writeFile(join(entry, 'disk.img'), 'bytes');
   const source = { snapshotId: 's.00000000', createdAtMs: 1, inode: '1:2' };
   const note = { schemaVersion: 1, volumeId: 'v.00000000', source, doneBytes: '4096' };
-  await writeFile(join(entry, 'copy.json'), JSON.stringify(note));
+  await writeFile(join(entry, 'restore.json'), JSON.stringify(note));
   await node.open([node.settings('a')]);
   t.deepEqual(
     renames.map((one) => one.entry),

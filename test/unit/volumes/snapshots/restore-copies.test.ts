@@ -15,9 +15,9 @@ test('a half copy that nobody comes for is removed after a while', async (t) => 
   const entry = join(node.directory, 'a', 'tmp', 'left');
   await mkdir(entry);
   await writeFile(join(entry, 'disk.img'), 'bytes');
-  await writeFile(join(entry, 'copy.json'), JSON.stringify(note));
-  const copies = new RestoreCopies(50);
-  t.true(await copies.keep(domain, pool, 'left'));
+  await writeFile(join(entry, 'restore.json'), JSON.stringify(note));
+  const copies = new RestoreCopies(domain, 50);
+  t.true(await copies.keep(pool, 'left'));
   t.is(copies.find('v.00000000', { pool, source })?.doneBytes, 4096n);
   for (const other of [
     { ...source, snapshotId: 't.00000000' },
@@ -44,7 +44,7 @@ test('what is no copy, or has a note that cannot be read, is not kept', async (t
   ] as const) {
     const entry = join(node.directory, 'a', 'tmp', name);
     await mkdir(entry);
-    if (text !== undefined) await writeFile(join(entry, 'copy.json'), text);
-    t.false(await domain.restores.keep(domain, pool, name), name);
+    if (text !== undefined) await writeFile(join(entry, 'restore.json'), text);
+    t.false(await domain.restores.keep(pool, name), name);
   }
 });
