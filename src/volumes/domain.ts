@@ -2,10 +2,10 @@ import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Leftovers } from './controller/leftovers.ts';
 import type { Reached } from './fault-points.ts';
+import type { OpenDevices } from './guard/open-devices.ts';
 import type { SpaceGuard } from './guard/space-guard.ts';
 import type { Trims } from './guard/trims.ts';
 import type { OwnedBy } from './lanes.ts';
-import type { HeldDevice } from './held-device.ts';
 import type { Operations } from './operations.ts';
 import type { Pools } from './pools/pools.ts';
 import type { Trash } from './pools/trash.ts';
@@ -44,8 +44,7 @@ export interface Domain {
   readonly leftovers: Leftovers;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
-  /** Loop devices that the driver keeps open, by number (node/held-devices.ts). */
-  readonly held: Map<number, HeldDevice>;
+  readonly openDevices: OpenDevices;
   readonly settings: DomainSettings;
   /**
    * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;

@@ -1,5 +1,5 @@
-import { withTimeout } from '../async.ts';
 import { join } from 'node:path';
+import { withTimeout } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
@@ -15,6 +15,7 @@ import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.t
 import { leastBytesOf } from './controller/new-volume.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './fault-points.ts';
+import { OpenDevices } from './guard/open-devices.ts';
 import { trimPeriodically } from './guard/periodic-trim.ts';
 import { SpaceGuard } from './guard/space-guard.ts';
 import { Trims } from './guard/trims.ts';
@@ -22,7 +23,6 @@ import type { OwnedBy, OwnedOnGround } from './lanes.ts';
 import { KnownVolumes } from './local/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './local/local-volumes.ts';
 import { nodeExpandVolume } from './node/expand.ts';
-import { letGoOfAll } from './node/held-devices.ts';
 import { takeMountDir } from './node/own-mount.ts';
 import { publishVolume } from './node/publish.ts';
 import { reconcile } from './node/reconcile.ts';
@@ -101,6 +101,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   });
   const restores = new RestoreCopies({ host, log });
   const leftovers = new Leftovers({ host, log });
+  const openDevices = new OpenDevices({ host, log, ownedBy });
   const trims = new Trims({ host, log, locks: operations.locks, ownedBy });
   const guard = new SpaceGuard({
     host,
@@ -131,7 +132,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     leftovers,
     guard,
     trims,
-    held: new Map(),
+    openDevices,
     settings,
     ownedBy,
     kubelet,
@@ -168,7 +169,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       await guard.stop();
       await operations.drain(boundMs);
       await trash.stop();
-      await letGoOfAll(domain);
+      await openDevices.closeAll();
       await Promise.all(pools.all.map((pool) => pool.close()));
       await mountDir?.lock.release();
     },

@@ -1,5 +1,5 @@
-import { timedOut, withTimeout } from '../../async.ts';
 import { join } from 'node:path';
+import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import { ownedBy } from '../../host/kernel/gate.ts';
@@ -102,10 +102,7 @@ export async function checkForgotten(
     if (configured.includes(path)) continue;
     const look = (): Promise<number> => volumesIn(files, path);
     // Of a disk that hangs nothing can be told.
-    const volumes = await withTimeout(
-      ownedBy(`look ${path}`, look),
-      askBoundMs,
-    ).catch(() => 0);
+    const volumes = await withTimeout(ownedBy(`look ${path}`, look), askBoundMs).catch(() => 0);
     if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(

@@ -10,7 +10,6 @@ import { explain } from '../failures.ts';
 import { dirtyLimitBytes, isFreezable } from '../guard/watermarks.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import { judgeBind, notedTargets, ownersOf } from './device-binds.ts';
-import { forgetHeld, hold } from './held-devices.ts';
 import { readNotes, readNotesIfReadable } from './node-notes.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
@@ -152,8 +151,8 @@ export async function ensureAttached(
   await requireNotShown(domain, volume, present);
   await endOtherDevices(domain, volume, present);
   const { readWrite } = present;
-  const isOurs = readWrite !== undefined && isLabelled(readWrite);
-  if (isOurs && (await hold(domain, readWrite, volume.record.id))) return readWrite;
+  const isOurs = readWrite !== undefined && isMarked(readWrite);
+  if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id))) return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
 
@@ -215,7 +214,7 @@ export async function attach(
       mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
-    domain.held.set(device.number, { device, volumeId: record.id });
+    domain.openDevices.add(device, record.id);
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {
@@ -233,7 +232,7 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
 
 /** Detaches a device nobody uses. Throws `busy` when somebody does after all. */
 export async function detach(domain: Domain, device: LoopDevice, volumeId: string): Promise<void> {
-  forgetHeld(domain, device);
+  domain.openDevices.forget(device);
   const outcome = await domain.host.loops.detach(device);
   if (outcome === 'detached') return;
   const users = await byUsersOf(domain.host, device);

@@ -2,7 +2,6 @@ import { VolumeError } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pools/pools.ts';
 import type { Attachment } from './attachment.ts';
-import { hold } from './held-devices.ts';
 
 /** What is staged or published stays so, whoever asks for its devices' end. Throws `busy` when one has gone just now. */
 export async function keepDevices(
@@ -15,7 +14,7 @@ export async function keepDevices(
     if (device === undefined) continue;
     const isKept =
       kind === 'block'
-        ? await hold(domain, device, id)
+        ? await domain.openDevices.open(device, id)
         : !device.autoclear || (await domain.host.loops.keep(device));
     if (!isKept) throw new VolumeError('busy', `volume '${id}': ${device.path} was just detached`);
   }

@@ -1,6 +1,5 @@
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import { letGoOf } from './held-devices.ts';
 
 /** Mounts a device that `ensureAttached` answered, which is held until it is mounted: then its mount keeps it attached. */
 export async function mountAttached(
@@ -12,6 +11,6 @@ export async function mountAttached(
     await mount();
     await domain.host.loops.keep(device);
   } finally {
-    await letGoOf(domain, device);
+    await domain.openDevices.close(device);
   }
 }

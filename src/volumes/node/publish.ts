@@ -14,7 +14,6 @@ import { type Attachment, attach, attachmentOf, mountsAt, statusOf } from './att
 import { requireFits } from './capability-fit.ts';
 import { stagedNode } from './device-binds.ts';
 import { publishEphemeral } from './ephemeral.ts';
-import { hold } from './held-devices.ts';
 import { keepDevices } from './keep-devices.ts';
 import { lostDevice, targetsOf } from './lost-device.ts';
 import { requireNotTruncated } from './make-ready.ts';
@@ -136,7 +135,7 @@ async function bindDevice(
   const { input, present } = options;
   const { id } = volume.record;
   let { device } = options;
-  if (!(await hold(domain, device, id))) throw lostDevice(id, [input.stagingTargetPath]);
+  if (!(await domain.openDevices.open(device, id))) throw lostDevice(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
     // A device that is held is never closed, so what writers left in its page cache is not in the image by itself.
     await domain.host.loops.writeBack(device);
@@ -156,8 +155,8 @@ async function readOnlyDevice(
 ): Promise<LoopDevice> {
   if (
     device !== undefined &&
-    isLabelled(device) &&
-    (await hold(domain, device, volume.record.id))
+    isMarked(device) &&
+    (await domain.openDevices.open(device, volume.record.id))
   ) {
     await domain.host.loops.writeBack(device);
     return device;

@@ -1,5 +1,5 @@
-import { runConcurrently, timedOut, withTimeout } from '../../async.ts';
 import { join } from 'node:path';
+import { runConcurrently, timedOut, withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
@@ -11,7 +11,6 @@ import type { FoundVolume } from '../pools/pools.ts';
 import { setTwinsAside } from '../pools/twins.ts';
 import { attachmentOf, attachmentTo } from './attachment.ts';
 import { notedTargets } from './device-binds.ts';
-import { hold } from './held-devices.ts';
 import { targetsOf } from './lost-device.ts';
 import { readNotes } from './node-notes.ts';
 import { isTemporary } from './own-temporary.ts';
@@ -183,7 +182,7 @@ async function holdBound(
   const { device, image, mounts } = found;
   if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
   const present = await attachmentTo(domain, [device], { volume: image.volume, table: mounts });
-  return present.mounts.length > 0 && hold(domain, device, image.id);
+  return present.mounts.length > 0 && domain.openDevices.open(device, image.id);
 }
 
 /** Says which block volumes lost their device while no driver held it. Their pods must end: nothing is done about it here. */

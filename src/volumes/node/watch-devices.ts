@@ -22,9 +22,9 @@ export function watchDevices(domain: Domain): () => void {
   const timer = setInterval(() => {
     looks += 1;
     const isForAll = looks % looksForAll === 0;
-    if (isLooking || (domain.held.size === 0 && !isForAll)) return;
+    if (isLooking || (domain.openDevices.size === 0 && !isForAll)) return;
     isLooking = true;
-    (isForAll ? takeDetachesBack(domain) : takeHeldBack(domain))
+    (isForAll ? takeDetachesBack(domain) : takeOpenBack(domain))
       .catch((err: unknown) => {
         domain.log.error({ err }, 'looking at loop devices failed');
       })
@@ -39,8 +39,8 @@ export function watchDevices(domain: Domain): () => void {
 }
 
 /** Of the devices that only the driver keeps open. */
-async function takeHeldBack(domain: Domain): Promise<void> {
-  for (const { device, volumeId } of [...domain.held.values()]) {
+async function takeOpenBack(domain: Domain): Promise<void> {
+  for (const { device, volumeId } of domain.openDevices.all) {
     if (!domain.host.loops.isAutoclear(device)) continue;
     await takeDetachBack(domain, volumeId, device, async () => true);
   }
@@ -49,9 +49,9 @@ async function takeHeldBack(domain: Domain): Promise<void> {
 export async function takeDetachesBack(domain: Domain): Promise<void> {
   await domain.ownedBy('loop devices', async () => {
     for (const device of await domain.host.loops.listAutoclear()) {
-      const held = domain.held.get(device.number);
-      if (held !== undefined) {
-        await takeDetachBack(domain, held.volumeId, device, async () => true);
+      const open = domain.openDevices.at(device.number);
+      if (open !== undefined) {
+        await takeDetachBack(domain, open.volumeId, device, async () => true);
         continue;
       }
       const volume = await volumeOn(domain, device);

@@ -1,8 +1,8 @@
-import { silenceOf } from './pool-trouble.ts';
 import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { KernelError, StuckError } from '../../host/errors.ts';
 import type { Pool } from './pool.ts';
+import { silenceOf } from './pool-trouble.ts';
 
 /** How long the disk of a pool may take to answer before whoever asks several pools goes on without it. */
 export const askBoundMs = 5_000;

@@ -1,6 +1,6 @@
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import type { PoolAbilities } from './pool-open.ts';
 import type { Index } from './index-of-records.ts';
+import type { PoolAbilities } from './pool-open.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /** What the accounting of space has to know of its pool. */

@@ -1,9 +1,9 @@
-import { runConcurrently } from '../../async.ts';
 import { join } from 'node:path';
+import { runConcurrently } from '../../async.ts';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { entryFiles, imageFile } from './layout.ts';
 import type { PoolContents } from './contents.ts';
+import { entryFiles, imageFile } from './layout.ts';
 
 /** What the images of one pool take of its filesystem, in bytes, by id; snapshots as `snapshot ID`. */
 export interface Measured {

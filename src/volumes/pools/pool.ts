@@ -1,6 +1,5 @@
-import { silenceOf, tryChange, unavailable, whyAway, whyNotOpened } from './pool-trouble.ts';
-import { callWhenLate } from '../../async.ts';
 import { join } from 'node:path';
+import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -26,6 +25,7 @@ import {
 } from './pool-open.ts';
 import { type AreaIndex, PoolRecords } from './pool-records.ts';
 import type { PoolSettings } from './pool-settings.ts';
+import { silenceOf, tryChange, unavailable, whyAway, whyNotOpened } from './pool-trouble.ts';
 import { Refusable } from './refusable.ts';
 import { Room } from './room.ts';
 

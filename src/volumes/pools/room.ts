@@ -4,8 +4,8 @@ import { formatBytes, MiB } from '../../units.ts';
 import { largestImageBytes } from '../capacity.ts';
 import { isGuarded, watermarksOf } from '../guard/watermarks.ts';
 import type { OwnedBy } from '../lanes.ts';
-import { type Measured, measureImages } from './measure-images.ts';
 import type { PoolContents } from './contents.ts';
+import { type Measured, measureImages } from './measure-images.ts';
 import type { PoolSettings } from './pool-settings.ts';
 
 /** Bytes that belong to one operation under way, until its record carries the promise. */

@@ -1,5 +1,5 @@
-import { withTimeout } from '../../async.ts';
 import { join } from 'node:path';
+import { withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { twinNote, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';

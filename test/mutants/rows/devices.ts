@@ -80,7 +80,7 @@ export const devices: Kind = {
       name: 'an image is attached twice',
       file: 'volumes/node/attachment.ts',
       text: lines(
-        '  if (isOurs && (await hold(domain, readWrite, volume.record.id))) return readWrite;',
+        '  if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id))) return readWrite;',
         '',
       ),
       by: '',
@@ -110,7 +110,7 @@ export const devices: Kind = {
     {
       name: 'a staged block volume is not held any more after a restart',
       file: 'volumes/node/reconcile.ts',
-      text: 'return present.mounts.length > 0 && hold(domain, device, image.id);',
+      text: 'return present.mounts.length > 0 && domain.openDevices.open(device, image.id);',
       by: 'return present.mounts.length > 0;',
       red: ['volumes/held-devices'],
     },
@@ -145,8 +145,8 @@ export const devices: Kind = {
     {
       name: 'each read-only publish attaches a device of its own',
       file: 'volumes/node/publish.ts',
-      text: 'if (device !== undefined && isLabelled(device) && (await hold(domain, device, volume.record.id))) {',
-      by: 'if (device !== undefined && !isLabelled(device)) {',
+      text: 'if (device !== undefined && isMarked(device) && (await domain.openDevices.open(device, volume.record.id))) {',
+      by: 'if (device !== undefined && !isMarked(device)) {',
       red: ['volumes/staging'],
     },
     {

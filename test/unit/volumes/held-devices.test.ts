@@ -108,7 +108,7 @@ test('the driver’s own descriptor makes nothing busy', async (t) => {
   t.is(await reasonOf(unpublish('reads')), 'ok');
   t.is(await reasonOf(unpublish('target')), 'ok');
   t.is(await reasonOf(volumes.unstageVolume(call(), asked)), 'ok');
-  t.is(opened.domain.held.size, 0);
+  t.is(opened.domain.openDevices.size, 0);
   t.deepEqual(await node.host.loops.list(), []);
 });
 
