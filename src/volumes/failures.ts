@@ -7,7 +7,7 @@ import {
   mayBeStorageFailure,
   StuckError,
 } from '../host/errors.ts';
-import { onGround } from '../host/kernel/gate.ts';
+import { onDisk } from '../host/kernel/gate.ts';
 
 /** The disk that a call works on: a pool, as far as a failure is concerned. */
 export interface Disk {
@@ -103,7 +103,7 @@ export async function explained<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   try {
-    return await (disk === undefined ? work() : onGround(disk.name, work));
+    return await (disk === undefined ? work() : onDisk(disk.name, work));
   } catch (error) {
     throw await explain(error, what, disk);
   }

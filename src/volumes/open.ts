@@ -12,7 +12,7 @@ import { expandVolume } from './controller/expand.ts';
 import { storageSigns, volumeHealth } from './controller/health.ts';
 import { Leftovers } from './controller/leftovers.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './controller/list.ts';
-import { leastBytesOf } from './controller/new-volume.ts';
+import { minBytesOf } from './controller/new-volume.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './fault-points.ts';
 import { OpenDevices } from './guard/open-devices.ts';

@@ -12,9 +12,6 @@ import {
   openHandle,
   withOpen,
 } from '../kernel/descriptor.ts';
-import { KernelError } from './errors.ts';
-import type { LoopDevice } from './host.ts';
-import { openTreeClone, readKernelText } from '../kernel/calls.ts';
 import { isFilesystemOn } from './loop-mounts.ts';
 import { readMounts } from './mountinfo.ts';
 

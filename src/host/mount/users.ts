@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { hasErrno } from './errors.ts';
-import type { LoopDevice, Mount, MountUser, MountUsers } from './host.ts';
+import { hasErrno } from '../errors.ts';
+import type { LoopDevice, Mount, MountUser, MountUsers } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';

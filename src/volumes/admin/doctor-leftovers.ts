@@ -1,7 +1,7 @@
 /** What a crash, a person or another program left, and nobody will clear away by itself. Looks only. */
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
-import { showsDevice } from '../../host/loop-mounts.ts';
+import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';

@@ -1,6 +1,6 @@
 import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
 import { type Attachment } from '../node/attachment.ts';

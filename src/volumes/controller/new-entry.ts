@@ -3,8 +3,8 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import { onGround } from '../../host/kernel/gate.ts';
 import type { Host } from '../../host/host.ts';
+import { onDisk } from '../../host/kernel/gate.ts';
 import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Reached } from '../fault-points.ts';
@@ -87,7 +87,7 @@ export function newName(pool: Pool, id: string): string {
 /** A directory of its own in the pool's `tmp/`. */
 export function newDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
   // A group has members in several pools, each with a disk of its own.
-  return onGround(pool.name, () => makeNewDirectory(deps, pool, id));
+  return onDisk(pool.name, () => makeNewDirectory(deps, pool, id));
 }
 
 async function makeNewDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {

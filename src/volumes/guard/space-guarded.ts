@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Host, LoopDevice, Mount } from '../../host/host.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { imageFile } from '../pools/layout.ts';
 import type { Pool } from '../pools/pool.ts';

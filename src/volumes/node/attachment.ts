@@ -1,8 +1,8 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
-import { isFilesystemOn, isNodeOf, nodeBindOf, showsDevice } from '../../host/loop-mounts.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
+import { isFilesystemOn, isNodeOf, nodeBindOf, showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import { byUsersOf } from '../busy-mount.ts';
 import type { Domain } from '../domain.ts';
@@ -112,7 +112,7 @@ function best(
 ): LoopDevice | undefined {
   const rank = (device: LoopDevice): number => {
     const isUsed = mounts.some((mount) => showsDevice(mount, device));
-    return (isMarked(device) ? 2 : 0) + (isUsed ? 1 : 0);
+    return (isLabelled(device) ? 2 : 0) + (isUsed ? 1 : 0);
   };
   const [first, ...others] = devices.filter(isFit);
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
@@ -151,7 +151,7 @@ export async function ensureAttached(
   await requireNotShown(domain, volume, present);
   await endOtherDevices(domain, volume, present);
   const { readWrite } = present;
-  const isOurs = readWrite !== undefined && isMarked(readWrite);
+  const isOurs = readWrite !== undefined && isLabelled(readWrite);
   if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id))) return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
@@ -182,7 +182,7 @@ async function endOtherDevices(
 ): Promise<void> {
   const { id } = volume.record;
   for (const device of devices) {
-    if (device.readOnly || (device === readWrite && isMarked(device))) continue;
+    if (device.readOnly || (device === readWrite && isLabelled(device))) continue;
     const at = mounts.find((mount) => showsDevice(mount, device))?.target;
     if (at !== undefined || (await domain.host.loops.isInUse(device))) {
       throw new VolumeError(

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { LoopDevice } from '../../host/host.ts';
-import type { NodeBind } from '../../host/loop-mounts.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
+import type { NodeBind } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { imageFile } from '../pools/layout.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { expandImage } from '../controller/expand.ts';
 import { growOffline, stageCutShort } from '../controller/grow-offline.ts';
 import type { Domain } from '../domain.ts';

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { showsDevice } from '../../host/loop-mounts.ts';
+import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pools/pools.ts';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { showsDevice } from '../../host/loop-mounts.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
+import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';
@@ -155,7 +155,7 @@ async function readOnlyDevice(
 ): Promise<LoopDevice> {
   if (
     device !== undefined &&
-    isMarked(device) &&
+    isLabelled(device) &&
     (await domain.openDevices.open(device, volume.record.id))
   ) {
     await domain.host.loops.writeBack(device);

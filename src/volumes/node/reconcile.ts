@@ -3,7 +3,7 @@ import { runConcurrently, timedOut, withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
-import { isFilesystemOn, isNodeOf } from '../../host/loop-mounts.ts';
+import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pools/pool.ts';

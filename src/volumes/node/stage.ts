@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../failures.ts';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { isNodeOf, showsDevice } from '../../host/loop-mounts.ts';
-import { isMarked } from '../../host/loop/status.ts';
+import { isLabelled } from '../../host/loop/status.ts';
+import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
 import { unmountVolume } from '../busy-mount.ts';
 import { removeVolume } from '../controller/delete.ts';
 import type { Domain } from '../domain.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host, LoopDevice } from '../../host/host.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
 import type { Reached } from '../fault-points.ts';
 import { poolFiles } from './layout.ts';

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, LoopDevice } from '../../host/host.ts';
-import { showsDevice } from '../../host/loop-mounts.ts';
+import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { LaterVersionError } from '../../state/decode.ts';
 import type { NodeState } from '../../state/node-state.ts';
 import {

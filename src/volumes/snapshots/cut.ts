@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
-import { isFilesystemOn } from '../../host/loop-mounts.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { type Attachment, attachmentOf, statusOf } from '../node/attachment.ts';

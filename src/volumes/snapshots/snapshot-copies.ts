@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
-import { makeSlots } from '../../host/programs/semaphore.ts';
+import { makeSemaphore } from '../../host/programs/semaphore.ts';
 import type { Logger } from '../../observe/log.ts';
 import { byteCount } from '../../state/decode.ts';
 import {

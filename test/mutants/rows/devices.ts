@@ -145,8 +145,8 @@ export const devices: Kind = {
     {
       name: 'each read-only publish attaches a device of its own',
       file: 'volumes/node/publish.ts',
-      text: 'if (device !== undefined && isMarked(device) && (await domain.openDevices.open(device, volume.record.id))) {',
-      by: 'if (device !== undefined && !isMarked(device)) {',
+      text: 'if (device !== undefined && isLabelled(device) && (await domain.openDevices.open(device, volume.record.id))) {',
+      by: 'if (device !== undefined && !isLabelled(device)) {',
       red: ['volumes/staging'],
     },
     {

@@ -1,4 +1,4 @@
-import type { LoopDevice, Mount } from './host.ts';
+import type { LoopDevice, Mount } from '../host.ts';
 
 /** The device node of a loop device, bound onto a file: how a block volume reaches its container. */
 export interface NodeBind {
