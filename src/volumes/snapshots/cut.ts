@@ -4,6 +4,7 @@ import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts'
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
+import { freezeAdvice } from '../model.ts';
 import { type Attachment, attachmentOf, statusOf } from '../node/attachment.ts';
 import { requireNotTruncated, settleImage } from '../node/make-ready.ts';
 import type { Pool } from '../pools/pool.ts';
