@@ -1,6 +1,7 @@
 /** Pool commands without a running driver: this process changes the pool and the node's state directory itself. */
 import { type Config, loadConfig } from '../config/load.ts';
-import { poolDefaults, poolNameForm } from '../volumes/pools/pool-settings.ts';
+import { poolNameForm } from '../volumes/ids.ts';
+import { poolDefaults } from '../volumes/pools/pool-settings.ts';
 import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';
 

@@ -2,7 +2,7 @@ import type { MethodName } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Administration } from '../volumes/admin/administration.ts';
 import type { Volumes } from '../volumes/api.ts';
-import { poolNameForm } from '../volumes/pools/pool-settings.ts';
+import { poolNameForm } from '../volumes/ids.ts';
 import {
   adminSnapshotMessage,
   adminVolumeMessage,

@@ -74,3 +74,6 @@ export function requireOurs<T extends AnyId>(
   }
   return parsed;
 }
+
+/** Names of pools, in StorageClasses and commands. */
+export const poolNameForm = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;

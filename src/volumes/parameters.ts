@@ -3,8 +3,8 @@ import { VolumeError } from '../errors.ts';
 import { parseMkfsOptions } from '../host/filesystem/mkfs-options.ts';
 import type { FsType } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
+import { poolNameForm } from './ids.ts';
 import type { SnapshotSettings, VolumeSettings } from './model.ts';
-import { poolNameForm } from './pools/pool-settings.ts';
 
 export interface ParameterDoc {
   readonly values: string;

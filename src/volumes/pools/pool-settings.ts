@@ -20,8 +20,6 @@ export interface PoolSettings {
   readonly reflinkBytes: bigint | undefined;
 }
 
-export const poolNameForm = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
-
 /** Defaults of everything but name and path. */
 export const poolDefaults = {
   create: false,
