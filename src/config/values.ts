@@ -2,7 +2,7 @@
 import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
-import { parseBytes, parseDuration } from '../units.ts';
+import { parseBytes } from '../units.ts';
 import { poolNameForm } from '../volumes/ids.ts';
 import { type PoolSettings, poolDefaults } from '../volumes/pools/pool-settings.ts';
 
