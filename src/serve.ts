@@ -12,7 +12,7 @@ import type { RunningServer } from './rpc/server.ts';
 import { readVersion } from './version.ts';
 import type { Volumes } from './volumes/api.ts';
 import type { DomainSettings } from './volumes/domain.ts';
-import type { Reached } from './volumes/fault-points.ts';
+import type { Reached } from './volumes/engine/fault-points.ts';
 import { nodeTagOf } from './volumes/ids.ts';
 import type { OpenedVolumes } from './volumes/open.ts';
 
@@ -94,7 +94,7 @@ async function openDomain({ config, log, version, reached }: Base): Promise<Open
       import('./host/real-host.ts'),
       import('./host/kernel/gate.ts'),
       import('./volumes/open.ts'),
-      import('./volumes/pools/pool-measures.ts'),
+      import('./volumes/admin/pools/metrics.ts'),
     ]);
   const metrics = new Metrics({
     version,

@@ -1,7 +1,7 @@
 /** Pool commands without a running driver: this process changes the pool and the node's state directory itself. */
 import { type Config, loadConfig } from '../config/load.ts';
 import { poolNameForm } from '../volumes/ids.ts';
-import { poolDefaults } from '../volumes/pools/pool-settings.ts';
+import { poolDefaults } from '../volumes/pool/settings.ts';
 import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';
 
@@ -25,7 +25,7 @@ export async function initPoolOffline(
   const path = pathOf(pool, config);
   const [{ makeRealHost }, { initPoolAlone }] = await Promise.all([
     import('../host/real-host.ts'),
-    import('../volumes/pools/pool-init.ts'),
+    import('../volumes/admin/pools/init.ts'),
   ]);
   const { root, existed } = await initPoolAlone(
     { ...poolDefaults, name, path, force, reflinkBytes },
@@ -67,7 +67,7 @@ export async function openLostPoolOffline(
   const [{ makeRealHost }, { createLog }, { lookAtRemembered, forgetPool }] = await Promise.all([
     import('../host/real-host.ts'),
     import('../observe/log.ts'),
-    import('../volumes/pools/pool-forget.ts'),
+    import('../volumes/admin/pools/forget.ts'),
   ]);
   const { stateDir } = config;
   const deps = { host: makeRealHost(), log: createLog({ level: 'silent' }), stateDir };

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { isAbsolute, relative } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
-import type { PoolSettings } from '../volumes/pools/pool-settings.ts';
+import type { PoolSettings } from '../volumes/pool/settings.ts';
 import {
   environmentOf,
   flagOf,

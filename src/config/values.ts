@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
 import { parseBytes } from '../units.ts';
 import { poolNameForm } from '../volumes/ids.ts';
-import { type PoolSettings, poolDefaults } from '../volumes/pools/pool-settings.ts';
+import { type PoolSettings, poolDefaults } from '../volumes/pool/settings.ts';
 
 /** Makes a schema from a parser of an option's text. The message of an error that `parse` throws becomes the issue. */
 export function parsedBy<T>(parse: (text: string) => T): v.GenericSchema<string, T> {

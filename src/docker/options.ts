@@ -2,9 +2,9 @@
 import { VolumeError } from '../errors.ts';
 import { type FsType, fsTypes } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
-import type { FoundSource } from '../volumes/local/local-volumes.ts';
+import type { FoundSource } from '../volumes/docker/volumes.ts';
 import type { CreateVolumeInput } from '../volumes/model.ts';
-import { parseParameters } from '../volumes/parameters.ts';
+import { parseParameters } from '../volumes/parameters/storage-class.ts';
 
 interface OptionDoc {
   readonly values: string;

@@ -5,9 +5,9 @@ import { messageOf, VolumeError } from '../errors.ts';
 import type { FsType } from '../host/host.ts';
 import { formatBytes } from '../units.ts';
 import type { Volumes } from '../volumes/api.ts';
-import type { LocalVolumes } from '../volumes/local/local-volumes.ts';
+import type { LocalVolumes } from '../volumes/docker/volumes.ts';
+import type { Call } from '../volumes/engine/operations.ts';
 import type { Volume } from '../volumes/model.ts';
-import type { Call } from '../volumes/operations.ts';
 import { parseOptions } from './options.ts';
 import { create, decode, isEmpty, mount, named, nothing, Unanswerable } from './requests.ts';
 

@@ -2,7 +2,7 @@
 import type { Check, Pool, PoolAbilities, Snapshot, Volume } from '../csi/admin-types.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts } from '../volumes/admin/inspect.ts';
-import type { PoolFacts } from '../volumes/pools/inspect-pools.ts';
+import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
   const { settings, problem, room, abilities, marker } = facts;

@@ -1,6 +1,6 @@
 import type { MethodName } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
-import type { Administration } from '../volumes/admin/administration.ts';
+import type { Administration } from '../volumes/admin/calls.ts';
 import type { Volumes } from '../volumes/api.ts';
 import { poolNameForm } from '../volumes/ids.ts';
 import {

@@ -6,7 +6,7 @@ import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Call } from '../volumes/operations.ts';
+import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 

@@ -1,4 +1,4 @@
-import { parseSnapshotParameters } from '../volumes/parameters.ts';
+import { parseSnapshotParameters } from '../volumes/parameters/storage-class.ts';
 import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { snapshotMessage } from './messages.ts';

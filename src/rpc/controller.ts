@@ -1,5 +1,9 @@
 import type { ControllerServiceCapability } from '../csi/types.ts';
-import { parseParameters, parsePoolOfClass, parsePoolParameter } from '../volumes/parameters.ts';
+import {
+  parseParameters,
+  parsePoolOfClass,
+  parsePoolParameter,
+} from '../volumes/parameters/storage-class.ts';
 import { controllerCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
 import { controllerSnapshotMethods } from './controller-snapshots.ts';

@@ -1,6 +1,6 @@
 import type { GroupControllerServiceCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
-import { parseSnapshotParameters } from '../volumes/parameters.ts';
+import { parseSnapshotParameters } from '../volumes/parameters/storage-class.ts';
 import { groupCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';

@@ -4,7 +4,7 @@ import { rpcRedactors } from '../csi/redact.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
-import type { Call } from '../volumes/operations.ts';
+import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import { type Method, type ServerHooks, serverStream, unary } from './call.ts';
 import { limitsOf } from './request-limits.ts';

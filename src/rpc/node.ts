@@ -1,5 +1,5 @@
 import type { NodeServiceCapability } from '../csi/types.ts';
-import { parseInlineAttributes } from '../volumes/parameters.ts';
+import { parseInlineAttributes } from '../volumes/parameters/storage-class.ts';
 import { nodeCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';

@@ -1,6 +1,6 @@
 import type { VolumeCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
-import type { Call } from '../volumes/operations.ts';
+import type { Call } from '../volumes/engine/operations.ts';
 import type { CsiContext } from './context.ts';
 import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
 

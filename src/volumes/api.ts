@@ -1,5 +1,6 @@
 /** The calls a front may make of the domain. `open.ts` builds the object; each method is one story in its own file. */
 import type { FsType } from '../host/host.ts';
+import type { Call } from './engine/operations.ts';
 import type {
   Capability,
   CreateVolumeInput,
@@ -17,8 +18,7 @@ import type {
   VolumeSettings,
   VolumeStats,
 } from './model.ts';
-import type { Call } from './operations.ts';
-import type { Snapshots } from './snapshots/snapshots-api.ts';
+import type { Snapshots } from './snapshots-api.ts';
 
 export interface Volumes extends Snapshots {
   createVolume(call: Call, input: CreateVolumeInput): Promise<Volume>;

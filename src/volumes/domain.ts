@@ -1,16 +1,16 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Leftovers } from './controller/leftovers.ts';
-import type { Reached } from './fault-points.ts';
-import type { OpenDevices } from './guard/open-devices.ts';
-import type { SpaceGuard } from './guard/space-guard.ts';
-import type { Trims } from './guard/trims.ts';
-import type { OwnedBy } from './lanes.ts';
-import type { Operations } from './operations.ts';
-import type { Pools } from './pools/pools.ts';
-import type { Trash } from './pools/trash.ts';
-import type { RestoreCopies } from './snapshots/restore-copies.ts';
-import type { SnapshotCopies } from './snapshots/snapshot-copies.ts';
+import type { Reached } from './engine/fault-points.ts';
+import type { OwnedBy } from './engine/lanes.ts';
+import type { Operations } from './engine/operations.ts';
+import type { Leftovers } from './jobs/interrupted-creates.ts';
+import type { OpenDevices } from './jobs/open-devices.ts';
+import type { RestoreCopies } from './jobs/restore-copies.ts';
+import type { SnapshotCopies } from './jobs/snapshot-copies.ts';
+import type { SpaceGuard } from './jobs/space-guard.ts';
+import type { Trash } from './jobs/trash.ts';
+import type { Trims } from './jobs/trims.ts';
+import type { Pools } from './pool/pools.ts';
 
 export interface DomainSettings {
   readonly nodeTag: string;

@@ -1,6 +1,6 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type FaultPoint, faultPoints } from '../../src/volumes/fault-points.ts';
+import { type FaultPoint, faultPoints } from '../../src/volumes/engine/fault-points.ts';
 
 /** Names the directory in which a test and the driver that it kills meet. */
 export const controlVariable = 'LOOPCSI_TEST_CONTROL';

@@ -8,7 +8,7 @@ import { Command } from 'commander';
 import { environment, loadConfig } from '../../src/config/load.ts';
 import { addServeOptions } from '../../src/config/options.ts';
 import { serve } from '../../src/serve.ts';
-import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
 import { armFile, controlVariable, traceFile } from './control.ts';
 
 process.umask(0o077);

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeRealHost } from '../../src/host/real-host.ts';
-import { type FaultPoint, faultPoints } from '../../src/volumes/fault-points.ts';
+import { type FaultPoint, faultPoints } from '../../src/volumes/engine/fault-points.ts';
 import { onNode } from '../helpers/on-node.ts';
 import type { Moment } from './control.ts';
 import { type Operation, operations } from './operations.ts';

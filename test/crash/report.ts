@@ -1,4 +1,4 @@
-import { faultPoints } from '../../src/volumes/fault-points.ts';
+import { faultPoints } from '../../src/volumes/engine/fault-points.ts';
 import type { Sight } from './invariants.ts';
 import type { Outcome } from './run-case.ts';
 

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../src/errors.ts';
-import type { LocalVolumes } from '../../src/volumes/local/local-volumes.ts';
+import type { LocalVolumes } from '../../src/volumes/docker/volumes.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 

@@ -6,7 +6,7 @@ import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
-import { type PoolSettings, poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
+import { type PoolSettings, poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { FakeHost, type FakeHostOptions } from './fake-host.ts';
 
 export const silent = createLog({ level: 'silent' });

@@ -8,14 +8,14 @@ import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
-import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
 import type {
   CreateGroupSnapshotInput,
   CreateSnapshotInput,
   VolumeKind,
 } from '../../src/volumes/model.ts';
 import { openVolumes } from '../../src/volumes/open.ts';
-import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
+import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { call, testSettings, volumeInput } from './scratch-node.ts';
 
 /** What the process is to do when it is killed. */

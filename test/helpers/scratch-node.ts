@@ -8,10 +8,11 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
+import type { LocalVolumes } from '../../src/volumes/docker/volumes.ts';
 import type { Domain } from '../../src/volumes/domain.ts';
-import type { Reached } from '../../src/volumes/fault-points.ts';
+import type { Reached } from '../../src/volumes/engine/fault-points.ts';
+import type { Call } from '../../src/volumes/engine/operations.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
-import type { LocalVolumes } from '../../src/volumes/local/local-volumes.ts';
 import type {
   AccessMode,
   Capability,
@@ -19,8 +20,7 @@ import type {
   VolumeSettings,
 } from '../../src/volumes/model.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
-import type { Call } from '../../src/volumes/operations.ts';
-import { type PoolSettings, poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
+import { type PoolSettings, poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { makeGround, type PoolGround, removeAll } from './ground.ts';
 
 export interface ScratchOptions {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { GiB, MiB } from '../../src/units.ts';
-import type { FaultPoint, Reached } from '../../src/volumes/fault-points.ts';
+import type { FaultPoint, Reached } from '../../src/volumes/engine/fault-points.ts';
 import { groupIdFor } from '../../src/volumes/ids.ts';
 import { devicesBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GiB, MiB } from '../../src/units.ts';
-import { growPool } from '../../src/volumes/pools/pool-grow.ts';
+import { growPool } from '../../src/volumes/admin/pools/grow.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';

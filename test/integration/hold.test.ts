@@ -7,7 +7,7 @@ import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
-import { faultPoints } from '../../src/volumes/fault-points.ts';
+import { faultPoints } from '../../src/volumes/engine/fault-points.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {

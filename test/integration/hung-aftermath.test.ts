@@ -6,7 +6,7 @@ import type { Files, Host } from '../../src/host/host.ts';
 import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
-import { poolDefaults } from '../../src/volumes/pools/pool-settings.ts';
+import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { fakeSettings, silent } from '../helpers/fake-node.ts';
 import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
-import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
 import type { KilledCall, KilledDriver } from '../helpers/killed-driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { call, type ScratchNode, scratchNode, unmountVolume } from '../helpers/scratch-node.ts';

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { FaultPoint } from '../../src/volumes/fault-points.ts';
+import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import { call, type ScratchNode, scratchNode, unmountVolume } from '../helpers/scratch-node.ts';

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
-import { measurePools } from '../../src/volumes/pools/pool-measures.ts';
+import { measurePools } from '../../src/volumes/admin/pools/metrics.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {

@@ -1,8 +1,8 @@
 /** Runs steps on a driver and on the model side by side, and compares every answer and what stands after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { VolumeError } from '../../src/errors.ts';
-import { trimDue } from '../../src/volumes/guard/periodic-trim.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
+import { trimDue } from '../../src/volumes/jobs/periodic-trim.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
 import {

@@ -4,9 +4,9 @@ import type { LoopDevice, Mount } from '../../host/host.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
-import { recordAreas } from '../pools/layout.ts';
-import type { Pool } from '../pools/pool.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { recordAreas } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
 import { type Finding, ok, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 

@@ -7,12 +7,12 @@ import { NodeState } from '../../state/node-state.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
-import { type AskPool, askBoundMs } from '../pools/ask-pools.ts';
-import { poolRootIn } from '../pools/embedded-pool.ts';
-import { listPoolFacts, type PoolFacts } from '../pools/inspect-pools.ts';
-import { filesystemOf, findMarker } from '../pools/pool-open.ts';
-import type { PoolSettings } from '../pools/pool-settings.ts';
+import { type AskPool, askBoundMs } from '../pool/ask-pools.ts';
+import { poolRootIn } from '../pool/embedded.ts';
+import { filesystemOf, findMarker } from '../pool/open-directory.ts';
+import type { PoolSettings } from '../pool/settings.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
+import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
 /** Below this share of its total, in per cent, free space is a finding. */
 const lowPercent = 10n;

@@ -4,17 +4,17 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { signsOf, silentSign } from '../controller/health.ts';
+import { attachmentTo } from '../attachment/attachment.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { readNotes } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
-import { attachmentTo } from '../node/attachment.ts';
-import { stagedNode } from '../node/device-binds.ts';
-import { readNotes } from '../node/node-notes.ts';
-import { type AskPool, askingPools, isUnavailable } from '../pools/ask-pools.ts';
-import { pageOf } from '../pools/index-of-records.ts';
-import { entryFiles, imageFile } from '../pools/layout.ts';
-import type { Pool } from '../pools/pool.ts';
-import type { FoundVolume } from '../pools/pools.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { entryFiles, imageFile } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { pageOf } from '../pool/record-index.ts';
+import { signsOf, silentSign } from '../volume/health.ts';
 
 export interface VolumeFacts {
   readonly record: VolumeRecord;

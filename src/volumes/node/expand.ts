@@ -1,17 +1,17 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
-import { expandImage } from '../controller/expand.ts';
-import { growOffline, stageCutShort } from '../controller/grow-offline.ts';
+import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
+import { requireFits } from '../attachment/capability-fit.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
+import { explained } from '../engine/failures.ts';
+import type { Call } from '../engine/operations.ts';
 import type { NodeExpandInput } from '../model.ts';
-import type { Call } from '../operations.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentOf } from './attachment.ts';
-import { requireFits } from './capability-fit.ts';
-import { stagedNode } from './device-binds.ts';
-import { targetPathOf } from './target-path.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { expandImage } from '../volume/expand.ts';
+import { growOffline, stageCutShort } from './grow-offline.ts';
 
 /** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
 export async function nodeExpandVolume(

@@ -4,25 +4,41 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
+import {
+  type Attachment,
+  attach,
+  attachmentOf,
+  mountsAt,
+  statusOf,
+} from '../attachment/attachment.ts';
+import { requireFits } from '../attachment/capability-fit.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { ownPathOf } from '../attachment/driver-mounts.ts';
+import { keepDevices } from '../attachment/keep-devices.ts';
+import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
+import { mountWords } from '../attachment/mount-flags.ts';
+import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { requireNotTruncated } from '../attachment/prepare-image.ts';
+import {
+  isReadOnly,
+  livePublications,
+  publicationOf,
+  requireAlike,
+} from '../attachment/publications.ts';
+import {
+  ensureTarget,
+  requireFreeTarget,
+  targetOptions,
+  targetPathOf,
+} from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
-import { targetLock } from '../locks.ts';
+import { explained } from '../engine/failures.ts';
+import { targetLock } from '../engine/locks.ts';
+import type { Call } from '../engine/operations.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
-import type { Call } from '../operations.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attach, attachmentOf, mountsAt, statusOf } from './attachment.ts';
-import { requireFits } from './capability-fit.ts';
-import { stagedNode } from './device-binds.ts';
-import { publishEphemeral } from './ephemeral.ts';
-import { keepDevices } from './keep-devices.ts';
-import { lostDevice, targetsOf } from './lost-device.ts';
-import { requireNotTruncated } from './make-ready.ts';
-import { mountWords } from './mount-words.ts';
-import { readNotes, writeNotes } from './node-notes.ts';
-import { ownPathOf } from './own-mount.ts';
-import { withOwnStaging } from './own-staging.ts';
-import { isReadOnly, livePublications, publicationOf, requireAlike } from './publications.ts';
-import { ensureTarget, requireFreeTarget, targetOptions, targetPathOf } from './target-path.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { publishEphemeral } from './inline.ts';
+import { withOwnStaging } from './without-staging.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([

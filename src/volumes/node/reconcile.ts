@@ -4,16 +4,16 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
-import { removeVolume } from '../controller/delete.ts';
+import { attachmentOf, attachmentTo } from '../attachment/attachment.ts';
+import { notedTargets } from '../attachment/device-binds.ts';
+import { setTwinsAside } from '../attachment/duplicates.ts';
+import { targetsOf } from '../attachment/lost-device.ts';
+import { readNotes } from '../attachment/node-state.ts';
+import { isTemporary } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
-import type { Pool } from '../pools/pool.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { setTwinsAside } from '../pools/twins.ts';
-import { attachmentOf, attachmentTo } from './attachment.ts';
-import { notedTargets } from './device-binds.ts';
-import { targetsOf } from './lost-device.ts';
-import { readNotes } from './node-notes.ts';
-import { isTemporary } from './own-temporary.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { removeVolume } from '../volume/delete.ts';
 
 /** An image of a pool that may sit below a loop device. */
 interface KnownImage {

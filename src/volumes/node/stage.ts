@@ -2,23 +2,28 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  ensureAttached,
+  mountsAt,
+} from '../attachment/attachment.ts';
+import { requireFits, sameFlags } from '../attachment/capability-fit.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { isOwnPath } from '../attachment/driver-mounts.ts';
+import { keepDevices } from '../attachment/keep-devices.ts';
+import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
+import { mountWords } from '../attachment/mount-flags.ts';
+import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
+import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { finishImage, settleImage } from '../attachment/prepare-image.ts';
+import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
-import { targetLock } from '../locks.ts';
+import { explained } from '../engine/failures.ts';
+import { targetLock } from '../engine/locks.ts';
+import type { Call } from '../engine/operations.ts';
 import type { StageInput } from '../model.ts';
-import type { Call } from '../operations.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentOf, ensureAttached, mountsAt } from './attachment.ts';
-import { requireFits, sameFlags } from './capability-fit.ts';
-import { stagedNode } from './device-binds.ts';
-import { keepDevices } from './keep-devices.ts';
-import { lostDevice, targetsOf } from './lost-device.ts';
-import { finishImage, settleImage } from './make-ready.ts';
-import { growIfSmaller, mountVolume } from './mount-volume.ts';
-import { mountWords } from './mount-words.ts';
-import { readNotes, writeNotes } from './node-notes.ts';
-import { isOwnPath } from './own-mount.ts';
-import { ensureTarget, targetOptions, targetPathOf } from './target-path.ts';
+import type { FoundVolume } from '../pool/pools.ts';
 
 /**
  * CSI spec, NodeStageVolume: attach, look at the superblock, mount; never mkfs. Finishes a growth that was promised. Throws

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { attachmentOf, isMountedAt } from '../attachment/attachment.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
+import { explained } from '../engine/failures.ts';
 import type { VolumeStats } from '../model.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { attachmentOf, isMountedAt } from './attachment.ts';
-import { stagedNode } from './device-binds.ts';
-import { targetPathOf } from './target-path.ts';
+import type { FoundVolume } from '../pool/pools.ts';
 
 /**
  * CSI spec, NodeGetVolumeStats. The path must be a mount of that volume, else `not-found`. For a block volume the total only.

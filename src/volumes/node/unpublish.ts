@@ -3,19 +3,19 @@ import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
-import { unmountVolume } from '../busy-mount.ts';
-import { removeVolume } from '../controller/delete.ts';
+import { type Attachment, attachmentTo, detach, mountsAt } from '../attachment/attachment.ts';
+import { unmountVolume } from '../attachment/busy-mount.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { readNotesIfReadable } from '../attachment/node-state.ts';
+import { remainsByMark, remainsOf } from '../attachment/remains.ts';
+import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
+import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
-import type { Call } from '../operations.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentTo, detach, mountsAt } from './attachment.ts';
-import { stagedNode } from './device-binds.ts';
-import { readNotesIfReadable } from './node-notes.ts';
-import { unstageUnused } from './own-staging.ts';
-import { remainsByMark, remainsOf } from './remains.ts';
-import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { removeVolume } from '../volume/delete.ts';
 import { endUse } from './unstage.ts';
+import { unstageUnused } from './without-staging.ts';
 
 /**
  * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,

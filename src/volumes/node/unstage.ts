@@ -1,19 +1,19 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { unmountVolume } from '../busy-mount.ts';
+import { type Attachment, attachmentTo, detach } from '../attachment/attachment.ts';
+import { unmountVolume } from '../attachment/busy-mount.ts';
+import { stagedNode } from '../attachment/device-binds.ts';
+import { readNotesIfReadable, writeNotes } from '../attachment/node-state.ts';
+import { livePublications } from '../attachment/publications.ts';
+import { remainsByMark, remainsOf } from '../attachment/remains.ts';
+import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../failures.ts';
-import { targetLock } from '../locks.ts';
-import type { Call } from '../operations.ts';
-import type { FoundVolume } from '../pools/pools.ts';
-import { type Attachment, attachmentTo, detach } from './attachment.ts';
-import { stagedNode } from './device-binds.ts';
-import { readNotesIfReadable, writeNotes } from './node-notes.ts';
-import { endTemporaryMounts } from './own-temporary.ts';
-import { livePublications } from './publications.ts';
-import { remainsByMark, remainsOf } from './remains.ts';
-import { removeTarget, targetOptions, targetPathOf } from './target-path.ts';
+import { explained } from '../engine/failures.ts';
+import { targetLock } from '../engine/locks.ts';
+import type { Call } from '../engine/operations.ts';
+import type { FoundVolume } from '../pool/pools.ts';
 
 /** CSI spec, NodeUnstageVolume: unmount, detach, verify. Not staged is fine; an unknown volume too, or its pod would hang. */
 export async function unstageVolume(

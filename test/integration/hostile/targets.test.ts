@@ -1,7 +1,7 @@
 import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MiB } from '../../../src/units.ts';
-import { mountByHand, unmountByHand } from '../../../src/volumes/local/mount-by-hand.ts';
+import { mountByHand, unmountByHand } from '../../../src/volumes/admin/manual-mount.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
 import {

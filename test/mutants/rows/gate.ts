@@ -85,10 +85,10 @@ export const gate: Kind = {
     },
     {
       name: 'the locks of an operation do not stay with its stuck call',
-      file: 'volumes/operations.ts',
+      file: 'volumes/engine/operations.ts',
       text: 'if (returned === undefined && !hung) run.release();',
       by: "if (plan.owner !== '') run.release();",
-      red: ['volumes/operations'],
+      red: ['volumes/engine/operations'],
     },
     {
       name: 'a call past its bound is waited for',
@@ -176,24 +176,24 @@ export const gate: Kind = {
     },
     {
       name: 'the room of a pool that hangs keeps others from asking for theirs',
-      file: 'volumes/pools/room.ts',
+      file: 'volumes/pool/space.ts',
       text: 'this.#ownedBy(`room ${this.#pool.name}`, question)',
       by: "this.#ownedBy('room', question)",
-      red: ['volumes/pools/hung-pool'],
+      red: ['volumes/pool/hung-pool'],
     },
     {
       name: 'a pool that does not answer is waited for as long as it hangs',
-      file: 'volumes/pools/ask-pools.ts',
+      file: 'volumes/pool/ask-pools.ts',
       text: 'return await Promise.race([question(), bound]);',
       by: 'return await question();',
-      red: ['volumes/pools/hung-pool'],
+      red: ['volumes/pool/hung-pool'],
     },
     {
       name: 'the room of a pool that has gone away is waited for',
-      file: 'volumes/pools/refusable.ts',
+      file: 'volumes/pool/refusable.ts',
       text: 'return await Promise.race([work(), refused]);',
       by: 'return await work();',
-      red: ['volumes/pools/hung-pool'],
+      red: ['volumes/pool/hung-pool'],
     },
     {
       name: 'an exit code that is no answer is one',

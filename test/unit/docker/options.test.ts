@@ -9,7 +9,7 @@ import {
 } from '../../../src/docker/options.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { GiB, MiB } from '../../../src/units.ts';
-import type { FoundSource } from '../../../src/volumes/local/local-volumes.ts';
+import type { FoundSource } from '../../../src/volumes/docker/volumes.ts';
 
 const aSnapshot: FoundSource = {
   source: { kind: 'snapshot', id: 's.0123abcd' },

@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { type EndedPluginCall, serveDocker } from '../../../src/docker/server.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { createLog } from '../../../src/observe/log.ts';
-import type { LocalVolumes } from '../../../src/volumes/local/local-volumes.ts';
+import type { LocalVolumes } from '../../../src/volumes/docker/volumes.ts';
 import { fakeDocker } from '../../helpers/fake-local-volumes.ts';
 import { aVolume } from '../../helpers/fake-volumes.ts';
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { faultPoints } from '../../../src/volumes/fault-points.ts';
+import { faultPoints } from '../../../src/volumes/engine/fault-points.ts';
 
 const page = readFileSync(
   join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'design.md'),

@@ -13,7 +13,7 @@ import {
   knownParameters,
   knownSnapshotParameters,
   parametersAsMarkdown,
-} from '../../../src/volumes/parameters.ts';
+} from '../../../src/volumes/parameters/storage-class.ts';
 
 const page = readFileSync(
   join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'parameters.md'),

@@ -5,7 +5,7 @@ import { durability } from '../../mutants/rows/durability.ts';
 
 const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
-  file: 'volumes/controller/new-entry.ts',
+  file: 'volumes/pool/commit.ts',
   text: '    await host.files.renameNoReplace(made.temporary, place);',
   // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
   by: lines(
@@ -22,7 +22,7 @@ const recordAfterRename: Defect = {
 /** One missing fsync, so that the answered change is only in memory. */
 const answeredBeforeSync: Defect = {
   name: 'a create is answered before its rename is on the disk',
-  file: 'volumes/controller/new-entry.ts',
+  file: 'volumes/pool/commit.ts',
   text: lines("  await entry.pool.sync('tmp', entry.area);", "  await reached('new:committed');"),
   by: "  await reached('new:committed');",
 };

@@ -6,7 +6,7 @@ import type { FsType, Host } from '../../../src/host/host.ts';
 import { ownedBy } from '../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
-import { poolDefaults } from '../../../src/volumes/pools/pool-settings.ts';
+import { poolDefaults } from '../../../src/volumes/pool/settings.ts';
 import { checkers, type PoolPlace } from '../../crash/invariants.ts';
 import { devicesBelow, removeAll } from '../../helpers/ground.ts';
 import { testSettings } from '../../helpers/scratch-node.ts';

@@ -8,7 +8,7 @@ import { NodeState } from '../../../../src/state/node-state.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
-import { poolDefaults } from '../../../../src/volumes/pools/pool-settings.ts';
+import { poolDefaults } from '../../../../src/volumes/pool/settings.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 
 const nodeId = 'here';

@@ -1,0 +1,242 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../../errors.ts';
+import { hasErrno } from '../../../host/errors.ts';
+import type { Files, LoopDevice } from '../../../host/host.ts';
+import { showsDevice } from '../../../host/mount/loop-mounts.ts';
+import { LaterVersionError } from '../../../state/decode.ts';
+import type { NodeState } from '../../../state/node-state.ts';
+import {
+  type GroupRecord,
+  groupRecord,
+  type PoolMarker,
+  poolMarker,
+  readRecord,
+  type SnapshotRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+  writeRecord,
+} from '../../../state/records.ts';
+import type { Domain } from '../../domain.ts';
+import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
+import { entryFiles, imageFile, poolFiles } from '../../pool/layout.ts';
+import type { Pool } from '../../pool/pool.ts';
+
+type Retag = (id: string) => string;
+
+/**
+ * Takes over a pool that carries another node's tag, or that stands where this node has seen another one. Ids end in the
+ * node's tag, so every record is rewritten and its directory renamed; the marker comes last: until then the pool stays
+ * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached or a later version
+ * of the driver wrote one of its records, `conflict` when an id would stand in two pools, `unavailable` when there is no pool.
+ */
+export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
+  if (pool.isServed) return;
+  const root = await adoptedRoot(domain, pool);
+  const { files } = domain.host;
+  const marker = await readMarker(files, root, pool.name);
+  const lock = await takeLock(domain, root, pool.name);
+  try {
+    await requireIdle(domain, root, pool.name);
+    const { nodeTag } = domain.settings;
+    if (marker.nodeTag !== nodeTag) {
+      const end = `.${marker.nodeTag}`;
+      const retag: Retag = (id) => (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id);
+      await requireNamesFree(domain, pool, { root, retag });
+      await requireOurVersion(files, root);
+      await retagAll(files, root, retag);
+      await domain.reached('adopt:retagged');
+      await writeRecord(files, join(root, poolFiles.marker), {
+        schema: poolMarker,
+        value: { ...marker, nodeTag },
+      });
+    }
+    await domain.reached('adopt:marked');
+    await nodeState.remember(pool.settings.path, marker.uuid);
+  } finally {
+    await lock.release();
+  }
+  domain.log.info({ pool: pool.name, from: marker.nodeTag, uuid: marker.uuid }, 'pool is adopted');
+}
+
+/** An embedded pool is mounted for it, and stays so. */
+async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
+  const { settings } = pool;
+  const directory = await domain.host.files.realDirectory(settings.path);
+  if (!(await isEmbedded(domain.host.files, settings))) return directory;
+  return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
+}
+
+async function readMarker(files: Files, root: string, name: string): Promise<PoolMarker> {
+  try {
+    return await readRecord(files, poolMarker, join(root, poolFiles.marker));
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+    throw new VolumeError(
+      'unavailable',
+      `pool '${name}': ${root} holds no pool, so there is nothing to adopt; mount its disk, make a new pool with 'loopcsi pool init ${name}', or, where a pool was seen that is lost, give that up first with 'loopcsi pool forget ${name}'`,
+      { cause: error },
+    );
+  }
+}
+
+async function takeLock(domain: Domain, root: string, name: string) {
+  try {
+    return await domain.host.files.lock(join(root, poolFiles.lock));
+  } catch (error) {
+    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
+    throw new VolumeError(
+      'busy',
+      `pool '${name}': ${root} is served by another loopcsi process; stop that one first`,
+      { cause: error },
+    );
+  }
+}
+
+/** Detaches what a dead driver left attached and nobody uses. Throws `wrong-state`, with what ends it, for what is in use. */
+async function requireIdle(domain: Domain, root: string, name: string): Promise<void> {
+  const { files, loops, mounts } = domain.host;
+  const devices = await loops.list();
+  const table = devices.length > 0 ? await mounts.list() : [];
+  const inUse: string[] = [];
+  for (const area of ['volumes', 'ephemeral'] as const) {
+    for (const id of await entriesOf(files, join(root, area))) {
+      const path = join(root, area, id, imageFile);
+      const image = await files.imageStatus(path).catch(() => undefined);
+      for (const device of devices) {
+        if (image?.device !== device.backing.device || image.inode !== device.backing.inode)
+          continue;
+        const targets = table
+          .filter((mount) => showsDevice(mount, device))
+          .map(({ target }) => target);
+        const isFree = targets.length === 0 && !(await loops.isInUse(device));
+        if (isFree && (await loops.detach(device)) === 'detached') continue;
+        inUse.push(wordsOfUse(id, device, targets));
+      }
+    }
+  }
+  if (inUse.length === 0) return;
+  throw new VolumeError(
+    'wrong-state',
+    `pool '${name}': ${inUse.join('; ')}; end the programs and containers that use them, then adopt again`,
+  );
+}
+
+function wordsOfUse(id: string, { path }: LoopDevice, targets: readonly string[]): string {
+  if (targets.length === 0) {
+    return `the image of '${id}' is attached to ${path}, which another mount namespace or process uses ('fuser -vm ${path}' names it)`;
+  }
+  const commands = targets.toReversed().map((target) => `umount ${target}`);
+  return `'${id}' is mounted at ${targets.join(', ')} (${commands.join(' && ')})`;
+}
+
+async function requireNamesFree(
+  domain: Domain,
+  pool: Pool,
+  { root, retag }: { root: string; retag: Retag },
+): Promise<void> {
+  for (const area of ['volumes', 'snapshots', 'groups'] as const) {
+    for (const id of (await entriesOf(domain.host.files, join(root, area))).map(retag)) {
+      const other = domain.pools.all.find(
+        (one) => one !== pool && (one[area].get(id) !== undefined || one[area].aside.has(id)),
+      );
+      if (other === undefined) continue;
+      throw new VolumeError(
+        'conflict',
+        `pool '${pool.name}': '${id}' would stand in pool '${other.name}' too; delete one of the two first`,
+      );
+    }
+  }
+}
+
+/** Throws LaterVersionError: what this version does not know cannot get another id. */
+async function requireOurVersion(files: Files, root: string): Promise<void> {
+  for (const [area, file, schema] of [
+    ['volumes', 'volume.json', volumeRecord],
+    ['ephemeral', 'volume.json', volumeRecord],
+    ['snapshots', 'snapshot.json', snapshotRecord],
+    ['groups', 'group.json', groupRecord],
+  ] as const) {
+    for (const id of await entriesOf(files, join(root, area))) {
+      await readRecord(files, schema, join(root, area, id, file)).catch((error: unknown) => {
+        if (error instanceof LaterVersionError) throw error;
+      });
+    }
+  }
+}
+
+async function retagAll(files: Files, root: string, retag: Retag): Promise<void> {
+  for (const area of ['volumes', 'ephemeral'] as const) {
+    await retagArea(files, join(root, area), retag, async (directory) => {
+      const path = join(directory, 'volume.json');
+      const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
+      await writeRecord(files, path, { schema: volumeRecord, value });
+      // Where it was mounted on the other node means nothing here.
+      await files.removeFile(join(directory, entryFiles.nodeState));
+    });
+  }
+  await retagArea(files, join(root, 'snapshots'), retag, async (directory) => {
+    const path = join(directory, 'snapshot.json');
+    const value = retagSnapshot(await readRecord(files, snapshotRecord, path), retag);
+    await writeRecord(files, path, { schema: snapshotRecord, value });
+  });
+  await retagArea(files, join(root, 'groups'), retag, async (directory) => {
+    const path = join(directory, 'group.json');
+    const value = retagGroup(await readRecord(files, groupRecord, path), retag);
+    await writeRecord(files, path, { schema: groupRecord, value });
+  });
+}
+
+/** The record first, then the directory's name: either step may be found done. */
+async function retagArea(
+  files: Files,
+  area: string,
+  retag: Retag,
+  rewrite: (directory: string) => Promise<void>,
+): Promise<void> {
+  for (const id of await entriesOf(files, area)) {
+    if (retag(id) === id) continue;
+    await rewrite(join(area, id)).catch((error: unknown) => {
+      // A record that does not decode is never overwritten; its volume is told as unreadable, under its new id.
+      if (!(error instanceof VolumeError)) throw error;
+    });
+    await files.renameNoReplace(join(area, id), join(area, retag(id)));
+  }
+  await files.sync(area).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  });
+}
+
+function retagVolume(record: VolumeRecord, retag: Retag): VolumeRecord {
+  const { source } = record;
+  return {
+    ...record,
+    id: retag(record.id),
+    source: source === null ? null : { ...source, id: retag(source.id) },
+  };
+}
+
+function retagSnapshot(record: SnapshotRecord, retag: Retag): SnapshotRecord {
+  return {
+    ...record,
+    id: retag(record.id),
+    sourceVolumeId: retag(record.sourceVolumeId),
+    groupId: record.groupId === null ? null : retag(record.groupId),
+  };
+}
+
+function retagGroup(record: GroupRecord, retag: Retag): GroupRecord {
+  return {
+    ...record,
+    id: retag(record.id),
+    sourceVolumeIds: record.sourceVolumeIds.map(retag),
+    snapshotIds: record.snapshotIds.map(retag),
+  };
+}
+
+async function entriesOf(files: Files, directory: string): Promise<readonly string[]> {
+  return files.list(directory).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+}

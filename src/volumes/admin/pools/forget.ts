@@ -1,0 +1,83 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../../errors.ts';
+import { hasErrno } from '../../../host/errors.ts';
+import type { Host } from '../../../host/host.ts';
+import type { Logger } from '../../../observe/log.ts';
+import { NodeState } from '../../../state/node-state.ts';
+import { KnownVolumes } from '../../docker/known-volumes.ts';
+import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
+import { findMarker } from '../../pool/open-directory.ts';
+import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
+
+/** What this node remembers of a directory where a pool was seen. */
+export interface RememberedPool {
+  readonly name: string;
+  readonly path: string;
+  readonly uuid: string;
+  /** Volumes that were known of it, as far as that is remembered outside the pool. */
+  readonly volumeIds: readonly string[];
+}
+
+export interface ForgetDeps {
+  readonly host: Host;
+  readonly log: Logger;
+  readonly stateDir: string;
+}
+
+/**
+ * What would be given up. Throws `not-found` when no pool was seen at that directory, and `wrong-state` when the pool is
+ * there, or an image of it is attached: then it is not lost.
+ */
+export async function lookAtRemembered(
+  deps: ForgetDeps,
+  { name, path }: { readonly name: string; readonly path: string },
+  readIds: readonly string[] = [],
+): Promise<RememberedPool> {
+  const { host, log, stateDir } = deps;
+  const uuid = await (await NodeState.open(host.files, stateDir)).seenAt(path);
+  if (uuid === undefined) {
+    throw new VolumeError(
+      'not-found',
+      `pool '${name}': this node has seen no pool at ${path}, so there is nothing to forget`,
+    );
+  }
+  await requireLost(host, { name, path, uuid });
+  const known = await new KnownVolumes(join(stateDir, 'known-volumes'), { host, log }).ofPool(uuid);
+  return { name, path, uuid, volumeIds: [...new Set([...known, ...readIds])].sort() };
+}
+
+/** Gives up what was looked at: from now on a new pool may be made at that directory. */
+export async function forgetPool(deps: ForgetDeps, pool: RememberedPool): Promise<void> {
+  const { host, log, stateDir } = deps;
+  const known = new KnownVolumes(join(stateDir, 'known-volumes'), { host, log });
+  for (const id of await known.ofPool(pool.uuid)) await known.forget(id);
+  await (await NodeState.open(host.files, stateDir)).forget(pool.path, pool.uuid);
+  log.warn({ pool: pool.name, path: pool.path, uuid: pool.uuid }, 'a pool was forgotten');
+}
+
+async function requireLost(
+  host: Host,
+  { name, path, uuid }: { readonly name: string; readonly path: string; readonly uuid: string },
+): Promise<void> {
+  const settings: PoolSettings = { ...poolDefaults, name, path };
+  const { files, loops } = host;
+  const root = await poolRootIn(files, path);
+  const marker = await findMarker(files, root, name).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  });
+  if (marker?.uuid === uuid || (marker === undefined && (await isEmbedded(files, settings)))) {
+    throw new VolumeError(
+      'wrong-state',
+      `pool '${name}': pool ${uuid} is there, at ${root}; only a pool that is lost can be forgotten`,
+    );
+  }
+  for (const device of await loops.list()) {
+    const image = await loops.backingPath(device);
+    if (image === undefined || !image.startsWith(`${path}/`)) continue;
+    throw new VolumeError(
+      'wrong-state',
+      `pool '${name}': ${device.path} is attached to ${image}, so its volumes are in use; unmount them and detach it first (losetup -d ${device.path})`,
+    );
+  }
+}

@@ -1,0 +1,86 @@
+import type { Domain } from '../../domain.ts';
+import type { TrimCounts } from '../../jobs/trims.ts';
+import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
+import type { Pool } from '../../pool/pool.ts';
+import { type MeasuredFacts, type RoomFacts, roomOf } from '../../pool/space.ts';
+
+/** A pool in numbers, for metrics. `bytes` is empty while they cannot be had. */
+export interface PoolMeasures {
+  readonly name: string;
+  readonly isServed: boolean;
+  readonly bytes: Readonly<Record<string, bigint>>;
+  readonly freeInodes: bigint | undefined;
+  /** Whose writers wait for room. */
+  readonly frozenVolumes: number;
+  readonly trims: TrimCounts;
+  readonly volumes: Readonly<Record<string, number>>;
+  /** Of each volume, by id, up to `mostImages`; empty where `bytes` is. */
+  readonly images: readonly ImageMeasures[];
+}
+
+export interface ImageMeasures {
+  readonly volumeId: string;
+  readonly sizeBytes: bigint;
+  readonly allocatedBytes: bigint;
+}
+
+/** A label for each volume is dear where there are very many; the sums are in `bytes`. */
+export const mostImages = 1_000;
+
+/** Every pool; one whose filesystem does not answer within the bound is told without bytes. */
+export async function measurePools(
+  domain: Domain,
+  boundMs: number,
+): Promise<readonly PoolMeasures[]> {
+  const ask = askingPools(boundMs);
+  return Promise.all(
+    domain.pools.all.map(async (pool) => {
+      const { name, isServed } = pool;
+      const frozenVolumes = domain.guard.frozenIn(pool);
+      const facts = isServed ? await factsOf(pool, ask) : undefined;
+      return {
+        name,
+        isServed,
+        frozenVolumes,
+        trims: domain.trims.countsOf(pool),
+        bytes: facts === undefined ? {} : bytesOf(facts),
+        freeInodes: facts?.freeInodes,
+        volumes: isServed ? volumesOf(pool) : {},
+        images: facts === undefined ? [] : imagesOf(pool, facts),
+      };
+    }),
+  );
+}
+
+/** undefined when its disk does not answer, or cannot. */
+async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
+  return ask(pool, () => pool.room.facts()).catch(() => undefined);
+}
+
+function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {
+  const room = roomOf(facts);
+  return {
+    total: facts.totalBytes,
+    free: facts.freeBytes,
+    reserve: facts.reserveBytes,
+    promised: facts.promisedBytes,
+    allocated: facts.allocatedBytes,
+    snapshots: facts.snapshotBytes,
+    trash: facts.trashBytes,
+    watermark: facts.watermarkBytes,
+    room: room < 0n ? 0n : room,
+  };
+}
+
+function volumesOf(pool: Pool): Readonly<Record<string, number>> {
+  const counts = { ext4: 0, xfs: 0, btrfs: 0, block: 0 };
+  for (const { fsType } of pool.volumes.values()) counts[fsType ?? 'block'] += 1;
+  return { ...counts, ephemeral: pool.ephemerals.size, snapshots: pool.snapshots.size };
+}
+
+function imagesOf(pool: Pool, { allocatedById }: MeasuredFacts): readonly ImageMeasures[] {
+  const records = [...pool.volumes.values()].slice(0, mostImages);
+  return records.map(({ id, sizeBytes }) => {
+    return { volumeId: id, sizeBytes, allocatedBytes: allocatedById.get(id) ?? 0n };
+  });
+}

@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { VolumeError } from '../../../errors.ts';
+import { hasErrno } from '../../../host/errors.ts';
+import type { Host } from '../../../host/host.ts';
+import type { NodeState } from '../../../state/node-state.ts';
+import { type PoolMarker, poolMarker, writeRecord } from '../../../state/records.ts';
+import type { Reached } from '../../engine/fault-points.ts';
+import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
+import { poolFiles, recordAreas } from '../../pool/layout.ts';
+import { findMarker } from '../../pool/open-directory.ts';
+import type { PoolSettings } from '../../pool/settings.ts';
+
+/**
+ * Writes the marker of a pool that has lost it: with the uuid that this node remembers for its directory and the node tag that
+ * all of its ids end in. Throws `wrong-state` when there is a marker, when there is nothing that could be recovered, and when
+ * the ids are of several nodes; `busy` while another process has the pool.
+ */
+export async function recoverPool(
+  settings: PoolSettings,
+  deps: {
+    readonly host: Host;
+    readonly nodeState: NodeState;
+    readonly reached: Reached;
+    readonly nowMs: number;
+  },
+): Promise<PoolMarker> {
+  const { name } = settings;
+  const { files } = deps.host;
+  const directory = await files.realDirectory(settings.path).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+    throw wrongState(name, `${settings.path} does not exist; mount its disk`);
+  });
+  const root = (await isEmbedded(files, settings))
+    ? await openEmbedded(settings, { directory, mayBeMade: false, deps })
+    : directory;
+  if ((await findMarker(files, root, name)) !== undefined) {
+    throw wrongState(name, `${root} has its pool.json; there is nothing to recover`);
+  }
+  const nodeTag = await tagOfIds(deps.host, root, name);
+  const lock = await files.lock(join(root, poolFiles.lock)).catch((error: unknown) => {
+    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
+    throw new VolumeError('busy', `pool '${name}': another loopcsi process has ${root}`);
+  });
+  try {
+    const marker = {
+      schemaVersion: 1 as const,
+      uuid: (await deps.nodeState.seenAt(settings.path)) ?? randomUUID(),
+      nodeTag,
+      createdAtMs: deps.nowMs,
+    };
+    await writeRecord(files, join(root, poolFiles.marker), { schema: poolMarker, value: marker });
+    return marker;
+  } finally {
+    await lock.release();
+  }
+}
+
+/** The node whose volumes these are, by the end of their ids. */
+async function tagOfIds({ files }: Host, root: string, name: string): Promise<string> {
+  const tags = new Set<string>();
+  for (const area of recordAreas) {
+    const ids = await files.list(join(root, area)).catch((error: unknown) => {
+      if (hasErrno(error, 'ENOENT')) return [];
+      throw error;
+    });
+    for (const id of ids) {
+      const tag = /\.([0-9a-f]{8})$/.exec(id)?.[1];
+      if (tag !== undefined) tags.add(tag);
+    }
+  }
+  const [tag, ...others] = tags;
+  if (tag === undefined) {
+    throw wrongState(
+      name,
+      `no volume or snapshot of a pool stands in ${root}, so there is nothing to recover; mount its disk, or give the pool up with 'loopcsi pool forget ${name}'`,
+    );
+  }
+  if (others.length === 0) return tag;
+  const all = [tag, ...others].join(', ');
+  throw wrongState(
+    name,
+    `the ids in ${root} are of several nodes (${all}); move those of others away`,
+  );
+}
+
+function wrongState(name: string, why: string): VolumeError {
+  return new VolumeError('wrong-state', `pool '${name}': ${why}`);
+}

@@ -1,0 +1,64 @@
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Host, LoopDevice, MountUser, TargetOptions } from '../../host/host.ts';
+
+/**
+ * Unmounts the topmost mount at `target`. Throws `wrong-state` when it is in use, and names what uses it. `isFrozen`: by the
+ * space guard, which thaws it when the caller asks for that; were it thawed for an unmount that fails, its writers would fill the pool.
+ */
+export async function unmountVolume(
+  host: Host,
+  asked: {
+    readonly volumeId: string;
+    readonly target: string;
+    readonly options: TargetOptions;
+    readonly isFrozen: boolean;
+  },
+): Promise<void> {
+  const { volumeId, target, options, isFrozen } = asked;
+  try {
+    await host.mounts.unmount(target, { ...options, keepFrozen: isFrozen });
+  } catch (error) {
+    if (!hasErrno(error, 'EBUSY')) throw error;
+    const named = await explainBusy(host, { volumeId, target, cause: error });
+    throw named ?? error;
+  }
+}
+
+/** What keeps the volume's mount at `target` from being unmounted, as far as it can be seen; undefined when nothing is seen. */
+async function explainBusy(
+  host: Host,
+  { volumeId, target, cause }: { volumeId: string; target: string; cause: unknown },
+): Promise<VolumeError | undefined> {
+  const table = await host.mounts.list();
+  const top = table.findLast((mount) => mount.target === target);
+  if (top === undefined) return undefined;
+  const what = `volume '${volumeId}' cannot be unmounted from ${target}`;
+  const below = table.filter(({ parentId }) => parentId === top.id).map((mount) => mount.target);
+  if (below.length > 0) {
+    return new VolumeError(
+      'wrong-state',
+      `${what}: ${below.join(', ')} is mounted below it; unmount that first`,
+      { cause },
+    );
+  }
+  const users = await host.users.ofMounts([top]).catch(() => []);
+  if (users.length === 0) return undefined;
+  const message = `${what}: it is in use by ${usersText(users)}; end those processes, then try again`;
+  return new VolumeError('wrong-state', message, { cause });
+}
+
+/** ` by dm-1 (group-volume), postgres (1234)`, or nothing when no user is seen: behind "in use". */
+export async function byUsersOf(host: Host, device: LoopDevice): Promise<string> {
+  const above = await host.users.devicesAbove(device).catch(() => []);
+  const users = await host.users.ofDevice(device).catch(() => []);
+  if (above.length + users.length === 0) return '';
+  return ` by ${[...above, ...users.map(userText)].join(', ')}`;
+}
+
+/** `postgres (1234), bash (77)` */
+function usersText(users: readonly MountUser[]): string {
+  return users.map(userText).join(', ');
+}
+
+const userText = ({ command, pid }: MountUser): string => `${command} (${pid})`;

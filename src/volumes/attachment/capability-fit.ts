@@ -1,0 +1,29 @@
+import { VolumeError } from '../../errors.ts';
+import type { Capability } from '../model.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+
+/** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
+export function requireFits(
+  volume: FoundVolume,
+  capability: Capability,
+  reason: 'wrong-state' | 'invalid' = 'wrong-state',
+): void {
+  const { id, kind, fsType } = volume.record;
+  if (capability.kind !== kind) {
+    throw new VolumeError(
+      reason,
+      `volume '${id}' was made as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
+    );
+  }
+  if (capability.fsType !== '' && capability.fsType !== fsType) {
+    throw new VolumeError(
+      reason,
+      `volume '${id}' holds ${fsType ?? 'no filesystem'}, not ${capability.fsType}; ask for ${fsType ?? 'a block volume'}`,
+    );
+  }
+}
+
+/** Mount flags are a set: order and repetition mean nothing. */
+export function sameFlags(a: readonly string[], b: readonly string[]): boolean {
+  return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
+}

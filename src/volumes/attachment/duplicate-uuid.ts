@@ -1,0 +1,57 @@
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Filesystem, FsType, Mount } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+
+/** The errno of a mount that is refused for this reason, and the command that sets a new UUID. Other filesystems mount both. */
+const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
+  // A damaged XFS gives the same errno.
+  xfs: { errno: 'EINVAL', newUuid: 'xfs_admin -U generate' },
+  btrfs: { errno: 'EEXIST', newUuid: 'btrfstune -m' },
+};
+
+/**
+ * The error for a mount that the kernel refused because a filesystem with the same UUID is mounted, as after a manual copy of an
+ * image; undefined if it was refused for another reason. For btrfs it suffices that the other device is registered with the kernel.
+ */
+export async function duplicateUuid(
+  domain: Domain,
+  volume: FoundVolume,
+  refused: { error: unknown; filesystem: Filesystem },
+): Promise<VolumeError | undefined> {
+  const { error, filesystem } = refused;
+  const refusal = refusals[filesystem.type];
+  if (refusal === undefined || !hasErrno(error, refusal.errno)) return undefined;
+  const superblock = await filesystem.readSuperblock(volume.imagePath);
+  if (superblock === undefined) return undefined;
+  const mount = await mountedWith(domain, filesystem, superblock.uuid);
+  if (mount === undefined && filesystem.type === 'xfs') return undefined;
+  const { id } = volume.record;
+  const other =
+    mount === undefined
+      ? 'another device that is registered with the kernel and named in dmesg'
+      : `the one on ${mount.source}, which is mounted at ${mount.target}`;
+  const release = mount === undefined ? 'Detach the other' : 'Unmount the other';
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}': its ${filesystem.type} has the UUID ${superblock.uuid}, and so has ${other} (${messageOf(error)}); ` +
+      `the kernel mounts only one filesystem of a UUID. ${release}, or give this one a new UUID: ${refusal.newUuid} ${volume.imagePath}`,
+    { cause: error },
+  );
+}
+
+async function mountedWith(
+  domain: Domain,
+  filesystem: Filesystem,
+  uuid: string,
+): Promise<Mount | undefined> {
+  const { mounts } = domain.host;
+  for (const mount of await mounts.list()) {
+    if (mount.fsType !== filesystem.type) continue;
+    // A superblock that cannot be read does not explain the refusal.
+    const other = await filesystem.readSuperblock(mount.source).catch(() => undefined);
+    if (other?.uuid === uuid) return mount;
+  }
+  return undefined;
+}

@@ -1,0 +1,149 @@
+import { join } from 'node:path';
+import { withTimeout } from '../../async.ts';
+import { messageOf } from '../../errors.ts';
+import { twinNote, writeRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
+import { duplicateMessage } from '../pool/set-aside.ts';
+
+/** Ids of inline volumes are the kubelet's, and their data ends with their pod. */
+type NamedArea = Exclude<RecordArea, 'ephemeral'>;
+const namedAreas = recordAreas.filter((area): area is NamedArea => area !== 'ephemeral');
+
+/** A pool whose disk hangs must not keep the others from being served for longer. */
+const othersBoundMs = 5_000;
+
+/** Names of the locks of what lies in an area. */
+const lockOf = {
+  volumes: 'volume',
+  ephemeral: 'volume',
+  snapshots: 'snapshot',
+  groups: 'group',
+} as const satisfies Record<RecordArea, string>;
+
+/**
+ * Ids are unique over all pools, but one may have been made again while the pool that has it was not served. From then on one
+ * of the two is used, always the same one: the other one is noted as its twin, on the disk too, and only a person removes it.
+ */
+export async function setTwinsAside(domain: Domain, pool: Pool): Promise<void> {
+  await othersRead(domain, pool);
+  for (const area of namedAreas) {
+    const { aside } = pool.indexOf(area);
+    const ids = [...pool.indexOf(area).values()].map(({ id }) => id);
+    for (const id of [...ids, ...aside.keys()]) await setTwinAside(domain, pool, { area, id });
+  }
+}
+
+/** Pools are opened side by side: which of two entries is used must not depend on which pool is read first. */
+async function othersRead({ pools }: Domain, pool: Pool): Promise<void> {
+  const others = pools.all.filter((one) => one !== pool).map(({ firstRead }) => firstRead);
+  await withTimeout(Promise.all(others), othersBoundMs);
+}
+
+async function setTwinAside(
+  domain: Domain,
+  pool: Pool,
+  entry: { readonly area: NamedArea; readonly id: string },
+): Promise<void> {
+  for (const other of domain.pools.all) {
+    if (other === pool || !claims(other, entry) || !claims(pool, entry)) continue;
+    const isOther = await isOtherUsed(domain, { pool, other }, entry);
+    await setAside(
+      domain,
+      isOther ? { used: other, twin: pool } : { used: pool, twin: other },
+      entry,
+    );
+  }
+}
+
+/** Also one whose record cannot be read: it is there, and nobody can say that it is not the one in use. */
+function claims(pool: Pool, { area, id }: { area: NamedArea; id: string }): boolean {
+  const index = pool.indexOf(area);
+  return index.get(id) !== undefined || index.aside.get(id)?.kind === 'unreadable';
+}
+
+/** Symmetric, as both pools may be opened at once. Answers without waiting where the other one may be in use by calls. */
+async function isOtherUsed(
+  domain: Domain,
+  { pool, other }: { readonly pool: Pool; readonly other: Pool },
+  { area, id }: { readonly area: NamedArea; readonly id: string },
+): Promise<boolean> {
+  const [ours, theirs] = [pool.indexOf(area).get(id), other.indexOf(area).get(id)];
+  if (ours === undefined || theirs === undefined) return ours === undefined;
+  if (other.isOpen || other.marker === undefined) return true;
+  if (pool.wasServed !== other.wasServed) return other.wasServed;
+  if (area === 'volumes') {
+    const isAttached = await isInUse(domain, pool, id);
+    if (isAttached !== (await isInUse(domain, other, id))) return !isAttached;
+  }
+  // The one that was made again is the one that was used last.
+  if (ours.createdAtMs !== theirs.createdAtMs) return theirs.createdAtMs > ours.createdAtMs;
+  return domain.pools.all.indexOf(other) < domain.pools.all.indexOf(pool);
+}
+
+async function isInUse({ host }: Domain, pool: Pool, id: string): Promise<boolean> {
+  try {
+    const image = await host.files.imageStatus(pool.imagePathOf('volumes', id));
+    return (await host.loops.findByImage(image)).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+async function setAside(
+  domain: Domain,
+  { used, twin }: { readonly used: Pool; readonly twin: Pool },
+  { area, id }: { readonly area: NamedArea; readonly id: string },
+): Promise<void> {
+  const { host, log } = domain;
+  const path = twin.pathOf(area, id);
+  const message = duplicateMessage(path, { id, usedPoolName: used.name });
+  twin.indexOf(area).setAside(id, { kind: 'twin', message });
+  log.error({ pool: twin.name, id, problem: message }, 'an id was found in two pools');
+  const note = {
+    schemaVersion: 1 as const,
+    usedPool: used.marker?.uuid ?? '',
+    usedPoolName: used.name,
+  };
+  try {
+    await writeRecord(host.files, join(path, entryFiles.duplicate), {
+      schema: twinNote,
+      value: note,
+    });
+  } catch (error) {
+    const problem = `${messageOf(error)}; move ${path} away before the next start of the driver`;
+    log.error({ pool: twin.name, id, problem }, 'a twin could not be noted');
+  }
+}
+
+/** Looks again at what was set aside under that id: a person may have moved it away, or put it right. */
+export async function lookAgainAtAside(
+  domain: Domain,
+  entry: { readonly area: RecordArea; readonly id: string },
+): Promise<void> {
+  for (const pool of domain.pools.served) await lookAgainIn(domain, pool, entry);
+}
+
+/** The same for everything that is set aside in a pool and that no call works on. */
+export async function lookAgainAtAll(domain: Domain, pool: Pool): Promise<void> {
+  for (const area of recordAreas) {
+    for (const id of [...pool.indexOf(area).aside.keys()]) {
+      if (domain.operations.locks.holderOf(`${lockOf[area]}:${id}`) !== undefined) continue;
+      await lookAgainIn(domain, pool, { area, id });
+    }
+  }
+}
+
+async function lookAgainIn(
+  domain: Domain,
+  pool: Pool,
+  { area, id }: { readonly area: RecordArea; readonly id: string },
+): Promise<void> {
+  const index = pool.indexOf(area);
+  if (!pool.isServed || !index.aside.has(id)) return;
+  await pool.loadEntry(area, id);
+  if (index.aside.has(id)) return;
+  domain.log.info({ pool: pool.name, id, area }, 'what was set aside is in order again');
+  if (area !== 'ephemeral') await setTwinAside(domain, pool, { area, id });
+}

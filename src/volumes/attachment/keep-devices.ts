@@ -1,0 +1,21 @@
+import { VolumeError } from '../../errors.ts';
+import type { Domain } from '../domain.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import type { Attachment } from './attachment.ts';
+
+/** What is staged or published stays so, whoever asks for its devices' end. Throws `busy` when one has gone just now. */
+export async function keepDevices(
+  domain: Domain,
+  volume: FoundVolume,
+  { readWrite, readOnly }: Attachment,
+): Promise<void> {
+  const { id, kind } = volume.record;
+  for (const device of [readWrite, readOnly]) {
+    if (device === undefined) continue;
+    const isKept =
+      kind === 'block'
+        ? await domain.openDevices.open(device, id)
+        : !device.autoclear || (await domain.host.loops.keep(device));
+    if (!isKept) throw new VolumeError('busy', `volume '${id}': ${device.path} was just detached`);
+  }
+}

@@ -1,0 +1,145 @@
+import { messageOf, VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Filesystem, FsType, LoopDevice, Superblock } from '../../host/host.ts';
+import type { Domain } from '../domain.ts';
+import type { StageInput } from '../model.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { tryChange } from '../pool/problem.ts';
+import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
+import { duplicateUuid } from './duplicate-uuid.ts';
+import { mountAttached } from './mount-attached.ts';
+import { mountWords } from './mount-flags.ts';
+import { damaged, isSmaller, makeReady, withoutSuperblock } from './prepare-image.ts';
+import { targetOptions } from './target-path.ts';
+
+/** Brings a volume to its staging path: makes it ready, attaches, mounts, and grows it where that is due; `not-permitted` where the kernel refuses the growth. */
+export async function mountVolume(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  looked: {
+    readonly fsType: FsType;
+    readonly present: Attachment;
+    readonly growsOffline?: boolean;
+    /** Writes down how it is staged, between attaching and mounting. */
+    readonly note: () => Promise<void>;
+  },
+): Promise<'grown' | 'not-permitted'> {
+  const { fsType, note, ...found } = looked;
+  const words = mountWords(volume.record, input.capability.mountFlags);
+  const filesystem = domain.host.filesystems[fsType];
+  const { superblock, present } = await makeReady(domain, volume, { filesystem, ...found });
+  const device = await ensureAttached(domain, volume, present);
+  await domain.reached('stage:attached');
+  await note();
+  const target = input.stagingTargetPath;
+  const mount = () =>
+    domain.host.mounts.mountDevice(device.path, target, {
+      fsType,
+      options: [...filesystem.mountOptions, ...words],
+      ...targetOptions(domain, target),
+    });
+  try {
+    await mountAttached(domain, device, () =>
+      mount().catch((error: unknown) => {
+        // Also what a disk says that failed for a moment: such a mount is made once more.
+        if (!saysDamaged(error)) throw error;
+        return mount();
+      }),
+    );
+  } catch (error) {
+    await detachQuietly(domain, volume, device);
+    throw await explainMount(domain, volume, { error, words, filesystem });
+  }
+  await domain.reached('stage:mounted');
+  return growIfSmaller(domain, volume, { device, superblock, target });
+}
+
+function saysDamaged(error: unknown): boolean {
+  return hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED', 'EIO');
+}
+
+/**
+ * Of a mount that was refused twice. Where the superblock cannot be read at all, or the pool takes no changes, it is the disk
+ * below that has failed.
+ */
+async function explainMount(
+  domain: Domain,
+  volume: FoundVolume,
+  refusal: { error: unknown; words: readonly string[]; filesystem: Filesystem },
+): Promise<unknown> {
+  const { error, words, filesystem } = refusal;
+  const duplicate = await duplicateUuid(domain, volume, { error, filesystem });
+  if (duplicate !== undefined) return duplicate;
+  if (!saysDamaged(error)) return error;
+  const superblock = await filesystem.readSuperblock(volume.imagePath);
+  if (superblock === undefined) return withoutSuperblock(volume, filesystem.type);
+  if (hasErrno(error, 'EIO')) {
+    try {
+      await tryChange(domain.host.files, volume.pool.root);
+    } catch {
+      return error;
+    }
+    return new VolumeError(
+      'wrong-state',
+      `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: see dmesg. ` +
+        `If it names the disk, replace that; else restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
+      { cause: error },
+    );
+  }
+  if (hasErrno(error, 'EINVAL') && words.length > 0) {
+    return new VolumeError(
+      'wrong-state',
+      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${words.join(',')}' (${messageOf(error)}); ` +
+        'try without them, and see dmesg: when it refuses still, the filesystem is damaged',
+      { cause: error },
+    );
+  }
+  return damaged(
+    volume,
+    `the kernel refused to mount it twice (${messageOf(error)}), though its superblock is whole; see dmesg, and first make sure that the pool's disk has no errors`,
+  );
+}
+
+async function detachQuietly(
+  domain: Domain,
+  volume: FoundVolume,
+  device: LoopDevice,
+): Promise<void> {
+  const { mounts } = await attachmentOf(domain, volume);
+  if (mounts.length > 0) return;
+  await domain.host.loops.detach(device).catch((error: unknown) => {
+    domain.log.warn(
+      { volumeId: volume.record.id, problem: messageOf(error) },
+      'a device could not be detached after a failed mount; the next start does it',
+    );
+  });
+}
+
+/** Grows what is mounted and smaller than the volume. */
+export async function growIfSmaller(
+  domain: Domain,
+  volume: FoundVolume,
+  mounted: { device: LoopDevice; superblock: Superblock; target: string },
+): Promise<'grown' | 'not-permitted'> {
+  const { record } = volume;
+  const { device, superblock, target } = mounted;
+  if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return 'grown';
+  if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  // A frozen filesystem would grow only when it is thawed.
+  await domain.guard.release(record.id);
+  const outcome = await domain.host.filesystems[record.fsType].growMounted(
+    target,
+    device,
+    record.sizeBytes,
+  );
+  if (outcome === 'not-permitted') {
+    domain.log.warn(
+      { volumeId: record.id },
+      'the kernel does not grow this ext4 in use; without CAP_SYS_RESOURCE it keeps its size until it is staged when nobody uses it',
+    );
+    return outcome;
+  }
+  await domain.reached('stage:filesystem-grown');
+  return outcome;
+}

@@ -1,0 +1,202 @@
+/** What a front on this machine may ask besides `Volumes`: things by their names, and mounts in the driver's own directory. */
+import { VolumeError } from '../../errors.ts';
+import type { FsType } from '../../host/host.ts';
+import { attachmentOf, statusOf } from '../attachment/attachment.ts';
+import { ownPathOf } from '../attachment/driver-mounts.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../engine/failures.ts';
+import type { Call } from '../engine/operations.ts';
+import {
+  otherNodeOf,
+  parseSnapshotId,
+  parseVolumeId,
+  snapshotIdFor,
+  type VolumeId,
+  volumeIdFor,
+} from '../ids.ts';
+import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
+import type { FoundSnapshot, FoundVolume } from '../pool/pools.ts';
+import { createVolume } from '../volume/create.ts';
+import { deleteVolume } from '../volume/delete.ts';
+import type { KnownVolumes } from './known-volumes.ts';
+import { type HoldInput, holdVolume } from './mounts.ts';
+import { releaseUnused, releaseVolume } from './release.ts';
+
+/** What a new volume takes over from its source when the request leaves it open. */
+export interface FoundSource {
+  readonly source: VolumeSource;
+  readonly kind: 'mount' | 'block';
+  readonly fsType: FsType | null;
+  readonly sizeBytes: bigint;
+  readonly pool: string;
+}
+
+/** What is observed of a volume, for people. */
+export interface VolumeSight {
+  /** undefined while it is not mounted: then nobody can say without mounting it. */
+  readonly usedBytes: bigint | undefined;
+  /** What its image takes of the pool, shared blocks included. */
+  readonly allocatedBytes: bigint;
+  /** Names of its snapshots, ascending. */
+  readonly snapshots: readonly string[];
+}
+
+export interface LocalVolumes {
+  /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is away. */
+  findVolume(name: string): Volume | undefined;
+  /** Whether there is a volume of that name, or was one that Docker knew, although `findVolume` throws. */
+  isKnown(name: string): Promise<boolean>;
+  /** As the controller does; Docker knows it from here on. */
+  create(call: Call, input: CreateVolumeInput): Promise<void>;
+  /**
+   * The snapshot or volume of that name or id; `snapshot:` or `volume:` before it says which when there are both. Throws
+   * `not-found`, and `invalid` for what could be either.
+   */
+  findSource(name: string): FoundSource;
+  /** Mounts it for a holder; the path. Throws `wrong-state` while it is staged over CSI. */
+  hold(call: Call, input: HoldInput): Promise<string>;
+  /** Forgets a holder, and unmounts with the last. */
+  release(call: Call, input: HoldInput): Promise<void>;
+  /**
+   * Deletes what the kernel says nobody uses, whoever was said to hold it. Throws `wrong-state` when it is in use, and leaves
+   * it mounted then.
+   */
+  remove(call: Call, volumeId: string): Promise<void>;
+  /** Volume ids that are mounted for holders now, with their paths. */
+  heldPaths(): Promise<ReadonlyMap<string, string>>;
+  look(volumeId: string): Promise<VolumeSight>;
+}
+
+export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes {
+  return {
+    findVolume: (name) => {
+      const found = findVolume(domain, name);
+      if (found === undefined) domain.pools.requireAllServed();
+      return found === undefined ? undefined : { record: found.record, pool: found.pool.name };
+    },
+    isKnown: async (name) => {
+      for (const id of idsOf(domain, name)) {
+        if (domain.pools.hasVolume(id) || (await known.has(id))) return true;
+      }
+      return false;
+    },
+    create: async (call, input) => {
+      const { record, pool } = await createVolume(domain, call, input);
+      await known.remember(record.id, uuidOf(domain, pool));
+    },
+    findSource: (name) => findSource(domain, name),
+    hold: async (call, input) => {
+      const path = await holdVolume(domain, call, input);
+      const { pool } = domain.pools.getVolume(input.volumeId);
+      await known.remember(input.volumeId, uuidOf(domain, pool.name));
+      return path;
+    },
+    release: (call, input) => releaseVolume(domain, call, input),
+    remove: async (call, volumeId) => {
+      await releaseUnused(domain, call, volumeId);
+      await deleteVolume(domain, call, volumeId);
+      await known.forget(volumeId);
+    },
+    heldPaths: () => heldPaths(domain),
+    look: (volumeId) => look(domain, domain.pools.getVolume(volumeId)),
+  };
+}
+
+function uuidOf({ pools }: Domain, name: string): string {
+  return pools.all.find((pool) => pool.name === name)?.marker?.uuid ?? '';
+}
+
+/** Of the volume of that name, and of the one whose id it may be. */
+function idsOf(domain: Domain, name: string): readonly VolumeId[] {
+  const byName = volumeIdFor(name, domain.settings.nodeTag);
+  const id = parseVolumeId(name);
+  return id === undefined ? [byName] : [byName, id];
+}
+
+function findVolume(domain: Domain, name: string): FoundVolume | undefined {
+  for (const id of idsOf(domain, name)) {
+    const found = domain.pools.findVolume(id);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function findSnapshot(domain: Domain, name: string): FoundSnapshot | undefined {
+  const byName = domain.pools.findSnapshot(snapshotIdFor(name, domain.settings.nodeTag));
+  if (byName !== undefined) return byName;
+  const id = parseSnapshotId(name);
+  return id === undefined ? undefined : domain.pools.findSnapshot(id);
+}
+
+const sourceForm = /^(?:(?<kind>snapshot|volume):)?(?<name>.*)$/s;
+
+function findSource(domain: Domain, text: string): FoundSource {
+  const { kind, name = text } = sourceForm.exec(text)?.groups ?? {};
+  const volume = kind === 'snapshot' ? undefined : findVolume(domain, name);
+  const snapshot = kind === 'volume' ? undefined : findSnapshot(domain, name);
+  if (volume !== undefined && snapshot !== undefined) {
+    throw new VolumeError(
+      'invalid',
+      `'${name}' is a volume and a snapshot; write volume:${name} or snapshot:${name}`,
+    );
+  }
+  if (volume !== undefined) return sourceOf('volume', volume);
+  if (snapshot !== undefined) return sourceOf('snapshot', snapshot);
+  domain.pools.requireAllServed();
+  const tag = otherNodeOf(name, domain.settings.nodeTag);
+  const where =
+    tag === undefined ? '' : `; by its id it is on the node with tag ${tag}: make the copy there`;
+  throw new VolumeError(
+    'not-found',
+    `there is no ${kind ?? 'volume or snapshot'} '${name}' on this node${where}`,
+  );
+}
+
+function sourceOf(
+  kind: VolumeSource['kind'],
+  found: Pick<FoundVolume, 'pool'> & {
+    readonly record: FoundVolume['record'] | FoundSnapshot['record'];
+  },
+): FoundSource {
+  const { record, pool } = found;
+  return {
+    source: { kind, id: record.id },
+    kind: record.kind,
+    fsType: record.fsType,
+    sizeBytes: record.sizeBytes,
+    pool: pool.name,
+  };
+}
+
+/** One look at mountinfo for all volumes: a list must not ask for each. */
+async function heldPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
+  const mounted = new Set((await domain.host.mounts.list()).map(({ target }) => target));
+  const held = new Map<string, string>();
+  for (const pool of domain.pools.all) {
+    for (const { id } of pool.volumes.values()) {
+      const path = ownPathOf(domain, id);
+      if (mounted.has(path)) held.set(id, path);
+    }
+  }
+  return held;
+}
+
+async function look(domain: Domain, volume: FoundVolume): Promise<VolumeSight> {
+  const { record, pool } = volume;
+  return explained(`volume '${record.id}'`, pool, () =>
+    domain.ownedBy(`stats ${record.id}`, async () => {
+      const { mounts } = await attachmentOf(domain, volume);
+      const [mount] = record.kind === 'mount' ? mounts : [];
+      const capacity =
+        mount === undefined ? undefined : await domain.host.files.capacity(mount.target);
+      const snapshots = domain.pools.all.flatMap((one) =>
+        [...one.snapshots.values()].filter(({ sourceVolumeId }) => sourceVolumeId === record.id),
+      );
+      return {
+        usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
+        allocatedBytes: (await statusOf(domain, volume)).allocatedBytes,
+        snapshots: snapshots.map(({ name }) => name).sort(),
+      };
+    }),
+  );
+}

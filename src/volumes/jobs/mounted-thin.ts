@@ -1,0 +1,44 @@
+import { join } from 'node:path';
+import type { Host, LoopDevice, Mount } from '../../host/host.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
+import type { VolumeRecord } from '../../state/records.ts';
+import { imageFile } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
+
+/** A mounted thin volume: what the guard can freeze and trim. */
+export interface Guarded {
+  readonly record: VolumeRecord;
+  readonly area: 'volumes' | 'ephemeral';
+  readonly target: string;
+  readonly device: LoopDevice;
+}
+
+/** The thin filesystems of the pool that are mounted now, each with one of its mounts, as the kernel tells it. */
+export async function findGuarded(
+  host: Host,
+  pool: Pool,
+  mounts: readonly Mount[],
+): Promise<readonly Guarded[]> {
+  const devices = await host.loops.list();
+  if (devices.length === 0) return [];
+  const found: Guarded[] = [];
+  for (const [area, index] of [
+    ['volumes', pool.volumes],
+    ['ephemeral', pool.ephemerals],
+  ] as const) {
+    for (const record of index.values()) {
+      if (record.provisioning !== 'thin' || record.fsType === null) continue;
+      const path = join(pool.root, area, record.id, imageFile);
+      const image = await host.files.imageStatus(path).catch(() => undefined);
+      const device = devices.find(
+        ({ backing, readOnly }) =>
+          !readOnly && backing.device === image?.device && backing.inode === image.inode,
+      );
+      const mount = device && mounts.find((one) => isFilesystemOn(one, device));
+      if (device !== undefined && mount !== undefined) {
+        found.push({ record, area, device, target: mount.target });
+      }
+    }
+  }
+  return found;
+}

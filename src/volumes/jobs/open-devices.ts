@@ -1,0 +1,75 @@
+import type { Host, LoopDevice } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { OwnedBy } from '../engine/lanes.ts';
+
+interface OpenDevice {
+  readonly device: LoopDevice;
+  readonly volumeId: string;
+}
+
+/**
+ * Loop devices that the driver keeps open. A mounted filesystem keeps its device, a bound node does not: anybody's LOOP_CLR_FD
+ * (`losetup --detach`) would detach it, and the next image would get its number and be seen at the target. So the driver keeps
+ * the devices of staged block volumes open, and those of other volumes from attach to mount (ADR 0008).
+ */
+export class OpenDevices {
+  readonly #byNumber = new Map<number, OpenDevice>();
+  readonly #deps: { readonly host: Host; readonly log: Logger; readonly ownedBy: OwnedBy };
+
+  constructor(deps: { host: Host; log: Logger; ownedBy: OwnedBy }) {
+    this.#deps = deps;
+  }
+
+  /** Opens the device. Whether it is still attached to that image: then it stays attached until `close`, or its detach. */
+  async open(device: LoopDevice, volumeId: string): Promise<boolean> {
+    const isAttached = await this.#deps.host.loops.hold(device);
+    if (isAttached) this.add(device, volumeId);
+    return isAttached;
+  }
+
+  /** A device that was opened when it was attached. */
+  add(device: LoopDevice, volumeId: string): void {
+    this.#byNumber.set(device.number, { device, volumeId });
+  }
+
+  async close(device: LoopDevice): Promise<void> {
+    this.forget(device);
+    await this.#deps.host.loops.release(device);
+  }
+
+  /** A device that is detached is open no more. */
+  forget({ number, backing }: LoopDevice): void {
+    const open = this.at(number)?.device.backing;
+    if (open?.device === backing.device && open.inode === backing.inode) {
+      this.#byNumber.delete(number);
+    }
+  }
+
+  /** The open device of that number. */
+  at(number: number): OpenDevice | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  get size(): number {
+    return this.#byNumber.size;
+  }
+
+  get all(): readonly OpenDevice[] {
+    return [...this.#byNumber.values()];
+  }
+
+  /** At the driver's end: all stay attached, also those that another process has asked to be detached. */
+  async closeAll(): Promise<void> {
+    const { host, log, ownedBy } = this.#deps;
+    for (const { device, volumeId } of this.all) {
+      await ownedBy(`device ${volumeId}`, async () => {
+        try {
+          await host.loops.keep(device);
+          await this.close(device);
+        } catch (err) {
+          log.warn({ volumeId, device: device.path, err }, 'a device could not be closed');
+        }
+      });
+    }
+  }
+}

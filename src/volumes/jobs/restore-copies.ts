@@ -1,0 +1,176 @@
+import { dirname, join } from 'node:path';
+import * as v from 'valibot';
+import { messageOf } from '../../errors.ts';
+import type { Files, Host, ImageStatus } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
+import { byteCount } from '../../state/decode.ts';
+import { readRecord, writeRecord } from '../../state/records.ts';
+import type { Reached } from '../engine/fault-points.ts';
+import type { Operation } from '../engine/operations.ts';
+import { syncsBeforeRename } from '../pool/btrfs-log.ts';
+import { newName } from '../pool/commit.ts';
+import { entryFiles, imageFile } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
+
+/** How long a copy that was cut short waits for the call that began it to be made again. */
+const defaultKeptMs = 10 * 60_000;
+
+const sourceFields = v.object({
+  snapshotId: v.string(),
+  createdAtMs: v.number(),
+  /** Of its image: another snapshot of that name has another one. */
+  inode: v.string(),
+});
+const copyNote = v.object({
+  schemaVersion: v.literal(1),
+  volumeId: v.string(),
+  source: sourceFields,
+  /** What is copied and on the disk. */
+  doneBytes: byteCount,
+});
+export type CopySource = Readonly<v.InferOutput<typeof sourceFields>>;
+
+/** A copy that an earlier run of the driver began. */
+export interface HalfCopy {
+  readonly pool: Pool;
+  readonly directory: string;
+  readonly source: CopySource;
+  readonly doneBytes: bigint;
+  readonly allocatedBytes: bigint;
+}
+
+/**
+ * Copies of snapshots for new volumes, where blocks cannot be shared. A snapshot never changes, so what is copied of it holds:
+ * a start keeps a copy that was cut short in `tmp/`, and the repeated CreateVolume goes on with it. What nobody comes for is
+ * removed after a while.
+ */
+export class RestoreCopies {
+  readonly #deps: { readonly host: Host; readonly log: Logger };
+  readonly #kept = new Map<string, HalfCopy & { readonly timer: NodeJS.Timeout }>();
+  readonly #keptMs: number;
+
+  constructor(deps: { host: Host; log: Logger }, keptMs: number = defaultKeptMs) {
+    this.#deps = deps;
+    this.#keptMs = keptMs;
+  }
+
+  /** At start, for one entry of `tmp/`: whether it stays. */
+  async keep(pool: Pool, entry: string): Promise<boolean> {
+    const { host, log } = this.#deps;
+    const path = pool.pathOf('tmp', entry);
+    const note = await readRecord(
+      host.files,
+      copyNote,
+      join(path, entryFiles.restoreProgress),
+    ).catch(() => undefined);
+    if (note === undefined) return false;
+    const { volumeId, source, doneBytes } = note;
+    const other = this.#kept.get(volumeId);
+    if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
+      return false;
+    }
+    const directory = newName(pool, volumeId);
+    if (syncsBeforeRename(pool)) await pool.sync('tmp');
+    await host.files.renameNoReplace(path, directory);
+    const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));
+    clearTimeout(other?.timer);
+    const timer = setTimeout(() => void this.drop(volumeId), this.#keptMs);
+    timer.unref();
+    this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
+    log.info({ pool: pool.name, volumeId, doneBytes: doneBytes.toString() }, 'kept a copy');
+    return true;
+  }
+
+  /** The half copy of that source for that volume; it stays until it is taken. */
+  find(volumeId: string, wanted: { pool: Pool; source: CopySource }): HalfCopy | undefined {
+    const found = this.#kept.get(volumeId);
+    if (found?.pool !== wanted.pool) return undefined;
+    const { snapshotId, createdAtMs, inode } = wanted.source;
+    const isSame =
+      found.source.snapshotId === snapshotId &&
+      found.source.createdAtMs === createdAtMs &&
+      found.source.inode === inode;
+    return isSame ? found : undefined;
+  }
+
+  /** From now on its directory is the caller's. */
+  take(volumeId: string): void {
+    clearTimeout(this.#kept.get(volumeId)?.timer);
+    this.#kept.delete(volumeId);
+  }
+
+  /** Nobody will come for it. */
+  async drop(volumeId: string): Promise<void> {
+    const { host, log } = this.#deps;
+    const found = this.#kept.get(volumeId);
+    if (found === undefined) return;
+    this.take(volumeId);
+    try {
+      await host.files.removeTree(found.directory);
+      log.info({ volumeId }, 'removed a copy that nobody goes on with');
+    } catch (error) {
+      log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
+    }
+  }
+
+  stop(): void {
+    for (const { timer } of this.#kept.values()) clearTimeout(timer);
+  }
+}
+
+export function copySourceOf(
+  snapshot: { readonly id: string; readonly createdAtMs: number },
+  image: ImageStatus,
+): CopySource {
+  const { id: snapshotId, createdAtMs } = snapshot;
+  return { snapshotId, createdAtMs, inode: `${image.device}:${image.inode}` };
+}
+
+/** Whether the directory holds a copy that can be gone on with. */
+export function holdsHalfCopy(files: Files, directory: string): Promise<boolean> {
+  return files.exists(join(directory, entryFiles.restoreProgress));
+}
+
+/** Copies the data of a snapshot's image to `to`, from `resumeFrom` on, and notes how far it is. */
+export async function copyNoted(
+  { host, reached }: { readonly host: Host; readonly reached: Reached },
+  from: string,
+  copy: {
+    to: string;
+    volumeId: string;
+    source: CopySource;
+    resumeFrom: bigint;
+    operation: Operation;
+  },
+): Promise<void> {
+  const { to, volumeId, source, resumeFrom, operation } = copy;
+  const directory = dirname(to);
+  const note = join(directory, entryFiles.restoreProgress);
+  let isNoted = resumeFrom > 0n;
+  let writing = Promise.resolve();
+  const advance = async (doneBytes: bigint): Promise<void> => {
+    const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
+    await writeRecord(host.files, note, { schema: copyNote, value, durable: false });
+    await reached('restore:advanced');
+  };
+  try {
+    await host.copies.copySparse(from, to, {
+      signal: operation.signal,
+      resumeFrom,
+      onProgress: (doneBytes, totalBytes) => {
+        operation.tell({ doneBytes, totalBytes });
+        if (doneBytes === totalBytes) return;
+        isNoted = true;
+        // Told after what it tells of is on the disk, so an older text is only a longer way.
+        writing = writing.then(() => advance(doneBytes));
+        writing.catch(() => undefined);
+      },
+    });
+  } finally {
+    await writing;
+  }
+  if (!isNoted) return;
+  // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
+  await host.files.removeFile(note);
+  await host.files.sync(directory);
+}

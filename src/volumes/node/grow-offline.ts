@@ -1,0 +1,86 @@
+import { VolumeError } from '../../errors.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import { formatBytes } from '../../units.ts';
+import { type Attachment, attachmentOf, detach, ensureAttached } from '../attachment/attachment.ts';
+import { isStagedByUs } from '../attachment/driver-mounts.ts';
+import { mountAttached } from '../attachment/mount-attached.ts';
+import { mountWords } from '../attachment/mount-flags.ts';
+import { readNotes } from '../attachment/node-state.ts';
+import { settleImage } from '../attachment/prepare-image.ts';
+import { targetOptions } from '../attachment/target-path.ts';
+import type { Domain } from '../domain.ts';
+import { accessModes } from '../model.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { stage } from './stage.ts';
+
+/**
+ * ext4 without CAP_SYS_RESOURCE: a volume that is staged but not published is unmounted for the moment it takes; a published
+ * one keeps its size until it is staged the next time (design, "How it reaches the kernel").
+ */
+export async function growOffline(
+  domain: Domain,
+  volume: FoundVolume,
+  there: { present: Attachment; device: LoopDevice },
+): Promise<void> {
+  const { record, pool } = volume;
+  const { present, device } = there;
+  const notes = await readNotes(domain, volume);
+  const { staged } = notes;
+  const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
+  const isHeld = isStagedByUs(domain, notes) && notes.dockerMountIds.length > 0;
+  if (staged === null || isPublished || isHeld || record.fsType === null) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
+        'the filesystem grows when the volume is mounted the next time: restart its pods or containers, or give the driver that capability',
+    );
+  }
+  const { stagingTargetPath: path, mountFlags } = staged;
+  const filesystem = domain.host.filesystems[record.fsType];
+  await domain.host.mounts.unmount(path, targetOptions(domain, path));
+  try {
+    await domain.reached('expand:unmounted');
+    await detach(domain, device, record.id);
+    await filesystem.growImage(volume.imagePath, {
+      sectorSize: record.sectorSize,
+      workDir: pool.pathOf('tmp'),
+    });
+  } finally {
+    // Grown or not, it was staged and is so again: a pod may be published any moment. What could not be taken back stays
+    // unmounted until the repeated call.
+    const now = await attachmentOf(domain, volume);
+    await settleImage(domain, volume, now.devices);
+    const again = await ensureAttached(domain, volume, now);
+    const options = {
+      fsType: record.fsType,
+      options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],
+      ...targetOptions(domain, path),
+    };
+    await mountAttached(domain, again, () =>
+      domain.host.mounts.mountDevice(again.path, path, options),
+    );
+  }
+}
+
+/**
+ * A kill between unmount and mount leaves a volume that its caller takes for staged. The repeated NodeExpandVolume stages it
+ * again as it was noted, which grows it too. After a reboot a caller stages first, so this is not reached then.
+ */
+export async function stageCutShort(
+  domain: Domain,
+  volume: FoundVolume,
+  path: string,
+): Promise<void> {
+  if (volume.record.fsType !== 'ext4') return;
+  const { staged } = await readNotes(domain, volume);
+  if (staged === null || staged.stagingTargetPath !== path) return;
+  const { mounts } = await attachmentOf(domain, volume);
+  const accessMode = accessModes.find((mode) => mode === staged.accessMode);
+  if (mounts.length > 0 || accessMode === undefined) return;
+  domain.log.warn({ volumeId: volume.record.id, path }, 'staged again after a growth cut short');
+  await stage(domain, volume, {
+    volumeId: volume.record.id,
+    stagingTargetPath: path,
+    capability: { kind: 'mount', fsType: 'ext4', mountFlags: staged.mountFlags, accessMode },
+  });
+}

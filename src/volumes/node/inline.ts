@@ -1,0 +1,246 @@
+import { messageOf, VolumeError } from '../../errors.ts';
+import { formatBytes } from '../../units.ts';
+import { attachmentOf, ensureAttached } from '../attachment/attachment.ts';
+import { mountAttached } from '../attachment/mount-attached.ts';
+import { mountWords } from '../attachment/mount-flags.ts';
+import { minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
+import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { makeReady } from '../attachment/prepare-image.ts';
+import {
+  isReadOnly,
+  livePublications,
+  publicationOf,
+  requireAlike,
+} from '../attachment/publications.ts';
+import {
+  ensureTarget,
+  removeTarget,
+  requireFreeTarget,
+  targetOptions,
+} from '../attachment/target-path.ts';
+import { chooseCapacity } from '../capacity.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../engine/failures.ts';
+import { targetLock } from '../engine/locks.ts';
+import type { Call } from '../engine/operations.ts';
+import { ephemeralIdFor } from '../ids.ts';
+import type { PublishInput } from '../model.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { makeVolume } from '../volume/create.ts';
+import { removeVolume } from '../volume/delete.ts';
+
+type EphemeralInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
+
+/**
+ * An inline ephemeral volume: made, attached and mounted at its target in one call, and freed again when that fails, since no
+ * retry is promised. Its id is the kubelet's and has no form, so it lives in an area of its own under a hash.
+ */
+export async function publishEphemeral(
+  domain: Domain,
+  call: Call,
+  input: EphemeralInput,
+): Promise<void> {
+  const { volumeId, capability } = input;
+  if (capability.kind === 'block') {
+    throw new VolumeError(
+      'invalid',
+      `volume '${volumeId}': an inline ephemeral volume cannot be a block volume`,
+    );
+  }
+  await domain.operations.run(
+    {
+      name: 'NodePublishVolume',
+      owner: volumeId,
+      exclusive: [`volume:${volumeId}`, targetLock(input.targetPath)],
+      request: input,
+    },
+    call,
+    async (operation) => {
+      const existing = domain.pools.findEphemeral(volumeId);
+      if (existing === undefined) {
+        if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
+        await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
+        const made = await prepare(domain, input, () => operation.beginEffects());
+        await orFree(domain, made, input);
+        return;
+      }
+      if (await isPublishedAlike(domain, existing, input)) return;
+      await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
+      operation.beginEffects();
+      // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
+      await explained(`volume '${volumeId}'`, existing.pool, () =>
+        mountThere(domain, existing, input),
+      );
+    },
+  );
+}
+
+/** Two volumes of one id: ending the use of the one would look for the other. */
+function isVolume(volumeId: string): VolumeError {
+  return new VolumeError(
+    'conflict',
+    `volume '${volumeId}' exists and is no inline ephemeral one; publish that, or choose another id`,
+  );
+}
+
+async function orFree(domain: Domain, made: FoundVolume, input: EphemeralInput): Promise<void> {
+  try {
+    await explained(`volume '${input.volumeId}'`, made.pool, async () => {
+      await domain.reached('ephemeral:made');
+      await mountThere(domain, made, input);
+    });
+  } catch (error) {
+    await freeQuietly(domain, made, input.targetPath);
+    throw error;
+  }
+}
+
+async function isPublishedAlike(
+  domain: Domain,
+  volume: FoundVolume,
+  input: EphemeralInput,
+): Promise<boolean> {
+  if (volume.record.ephemeralTarget !== input.targetPath) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${input.volumeId}' is published at ${volume.record.ephemeralTarget ?? 'another target'}; an inline ephemeral volume has one target only`,
+    );
+  }
+  const top = await domain.host.mounts.at(input.targetPath);
+  if (top === undefined) return false;
+  const present = await attachmentOf(domain, volume);
+  const published = livePublications((await readNotes(domain, volume)).published, present);
+  requireAlike(volume, { top, present, wanted: publicationOf(input), published });
+  return true;
+}
+
+/** Makes the volume, within the configured bounds: any pod author may ask for one. */
+async function prepare(
+  domain: Domain,
+  input: EphemeralInput,
+  beginEffects: () => void,
+): Promise<FoundVolume> {
+  const { volumeId, capability, ephemeral } = input;
+  const what = `volume '${volumeId}'`;
+  const { settings } = domain;
+  if (settings.ephemeral.maximumBytes === 0n) throw notOffered(what);
+  const fsType = capability.fsType === '' ? settings.defaultFsType : capability.fsType;
+  const pool = await domain.pools.choose(ephemeral.settings.pool);
+  const sizeBytes = chooseCapacity(
+    { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
+    { minBytes: minBytesOf(domain, fsType), what },
+  );
+  if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
+  const record = newRecord(domain, {
+    id: ephemeralIdFor(volumeId, settings.nodeTag),
+    input: {
+      name: volumeId,
+      range: { requiredBytes: sizeBytes, limitBytes: 0n },
+      kind: 'mount',
+      fsType,
+      settings: ephemeral.settings,
+      parameters: {},
+      source: null,
+    },
+    sizeBytes,
+    ephemeralTarget: input.targetPath,
+  });
+  mountWords(record, capability.mountFlags);
+  beginEffects();
+  const free = takeShare(domain, pool, { sizeBytes, what });
+  try {
+    const made = await makeVolume(domain, pool, record);
+    const imagePath = pool.imagePathOf('ephemeral', made.id);
+    return { pool, record: made, area: 'ephemeral', imagePath };
+  } finally {
+    free();
+  }
+}
+
+function notOffered(what: string): VolumeError {
+  return new VolumeError(
+    'unsupported',
+    `${what}: inline ephemeral volumes are not offered here; use a claim or an ephemeral.volumeClaimTemplate, or let the operator allow them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
+  );
+}
+
+interface Asked {
+  readonly sizeBytes: bigint;
+  readonly what: string;
+}
+
+function tooLarge(domain: Domain, { sizeBytes, what }: Asked): VolumeError {
+  const { maximumBytes } = domain.settings.ephemeral;
+  return new VolumeError(
+    'out-of-range',
+    `${what}: ${formatBytes(sizeBytes)} is more than the ${formatBytes(maximumBytes)} an inline volume may have (--ephemeral-max-size); use a claim instead`,
+  );
+}
+
+/** Counts the bytes against what inline volumes may have of the pool, at once, so that two never count the same. */
+function takeShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () => void {
+  const { poolCapBytes } = domain.settings.ephemeral;
+  let taken = pool.inlineBytesInFlight;
+  for (const record of pool.ephemerals.values()) taken += record.sizeBytes;
+  if (taken + sizeBytes > poolCapBytes) {
+    throw new VolumeError(
+      'no-space',
+      `${what}: inline volumes have ${formatBytes(taken)} of the ${formatBytes(poolCapBytes)} they may have in pool '${pool.name}' (--ephemeral-pool-cap)`,
+    );
+  }
+  pool.inlineBytesInFlight += sizeBytes;
+  return () => {
+    pool.inlineBytesInFlight -= sizeBytes;
+  };
+}
+
+async function mountThere(
+  domain: Domain,
+  volume: FoundVolume,
+  input: EphemeralInput,
+): Promise<void> {
+  const { record } = volume;
+  if (record.fsType === null) throw new Error('an ephemeral volume without a filesystem');
+  const wanted = publicationOf(input);
+  const filesystem = domain.host.filesystems[record.fsType];
+  const words = mountWords(record, input.capability.mountFlags);
+  const before = await attachmentOf(domain, volume);
+  const { present } = await makeReady(domain, volume, { filesystem, present: before });
+  const device = await ensureAttached(domain, volume, present);
+  await domain.reached('publish:attached');
+  await writeNotes(domain, volume, {
+    schemaVersion: 1,
+    staged: null,
+    published: [wanted],
+    dockerMountIds: [],
+  });
+  await domain.reached('publish:noted');
+  await ensureTarget(domain, input.targetPath, 'directory');
+  await domain.reached('publish:target-made');
+  const options = {
+    fsType: record.fsType,
+    options: [...filesystem.mountOptions, ...words, ...(isReadOnly(input) ? ['ro'] : [])],
+    ...targetOptions(domain, input.targetPath),
+  };
+  await mountAttached(domain, device, () =>
+    domain.host.mounts.mountDevice(device.path, input.targetPath, options),
+  );
+  await domain.reached('publish:mounted');
+}
+
+async function freeQuietly(domain: Domain, volume: FoundVolume, targetPath: string): Promise<void> {
+  try {
+    const { mounts } = await attachmentOf(domain, volume);
+    if (mounts.some((mount) => mount.target === targetPath)) {
+      await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
+    }
+    await removeVolume(domain, volume);
+    await removeTarget(domain, targetPath);
+  } catch (error) {
+    domain.log.warn(
+      { volumeId: volume.record.name, problem: messageOf(error) },
+      'an inline volume could not be freed after its publish failed; the next start does it',
+    );
+  }
+}

@@ -1,0 +1,203 @@
+/** Parameters of StorageClasses and attributes of inline volumes (docs/parameters.md), parsed once. */
+import { VolumeError } from '../../errors.ts';
+import { parseMkfsOptions } from '../../host/filesystem/mkfs-options.ts';
+import type { FsType } from '../../host/host.ts';
+import { parseBytes } from '../../units.ts';
+import { poolNameForm } from '../ids.ts';
+import type { SnapshotSettings, VolumeSettings } from '../model.ts';
+
+export interface ParameterDoc {
+  readonly values: string;
+  readonly default: string;
+  readonly meaning: string;
+}
+
+/** What a StorageClass may say. The table of docs/parameters.md is made from it; a test compares. */
+export const knownParameters = {
+  pool: {
+    values: 'name of a pool',
+    default: 'the pool with the most capacity',
+    meaning: 'The pool of the node in which the volume is created.',
+  },
+  provisioning: {
+    values: '`thin`, `thick`',
+    default: '`thin`',
+    meaning:
+      '`thick` allocates all blocks before the volume exists and never frees any; `thin` allocates blocks as data is written.',
+  },
+  mkfsOptions: {
+    values: 'mkfs options, see below',
+    default: 'none',
+    meaning: 'Options of mkfs, checked against a list. Not for block volumes.',
+  },
+  sectorSize: {
+    values: '`4096`, `512`',
+    default: '`4096`; the source’s for a restore or clone',
+    meaning: 'Logical sector size of the device in bytes. It never changes.',
+  },
+  trim: {
+    values: '`periodic`, `online`, `off`',
+    default: '`periodic`; `off` for thick volumes',
+    meaning:
+      'When blocks that the filesystem has freed are returned to the pool: once a day, immediately (mount option `discard`), or never.',
+  },
+  directIO: {
+    values: '`true`, `false`',
+    default: '`true`',
+    meaning:
+      'Whether the loop device bypasses the page cache of the pool’s filesystem. If the pool does not support this, the driver uses the page cache and logs the reason.',
+  },
+} as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
+
+/** What a pod may say under `volumeAttributes` of an inline volume. */
+export const knownAttributes = {
+  size: {
+    values: 'a size such as `512Mi`',
+    default: 'the driver’s `--ephemeral-default-size`',
+    meaning: 'Size of the volume; the maximum is the driver’s `--ephemeral-max-size`.',
+  },
+  pool: {
+    values: 'name of a pool',
+    default: 'the pool with the most capacity',
+    meaning: 'The pool of the node in which the volume is created.',
+  },
+} as const satisfies Readonly<Record<string, ParameterDoc>>;
+
+/** What a VolumeSnapshotClass or VolumeGroupSnapshotClass may say. */
+export const knownSnapshotParameters = {
+  freeze: {
+    values: '`yes`, `no`',
+    default: '`no`',
+    meaning:
+      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for about a tenth of a second.',
+  },
+} as const satisfies Readonly<Record<string, ParameterDoc>>;
+
+interface RawSettings {
+  readonly pool: string;
+  readonly provisioning: string;
+  readonly mkfsOptions: string;
+  readonly sectorSize: string;
+  readonly trim: string;
+  readonly directIO: string;
+}
+
+type Map = Readonly<Record<string, string>>;
+
+/** Kubernetes' own keys: metadata of the claim or the pod, which mean nothing here. */
+const foreign = /^(?:csi\.storage\.k8s\.io|storage\.kubernetes\.io)\//;
+
+/** What a new volume is told to be. Throws `invalid` for unknown keys and for values that are not allowed. */
+export function parseParameters(parameters: Map, fsType: FsType | null): VolumeSettings {
+  requireKnown(parameters, Object.keys(knownParameters), 'parameter');
+  const raw: Partial<RawSettings> = parameters;
+  const provisioning = pick(raw.provisioning ?? 'thin', ['thin', 'thick'], 'provisioning');
+  const whenToTrim = provisioning === 'thick' ? 'off' : 'periodic';
+  const trim = pick(raw.trim ?? whenToTrim, ['periodic', 'online', 'off'], 'trim');
+  if (provisioning === 'thick' && trim !== 'off') {
+    throw new VolumeError(
+      'invalid',
+      `parameter trim '${trim}' does not go with provisioning 'thick': such a volume keeps its blocks; leave trim out`,
+    );
+  }
+  return {
+    pool: parsePool(raw.pool),
+    provisioning,
+    mkfsOptions: mkfsOptions(raw.mkfsOptions ?? '', fsType),
+    sectorSize: parseSectorSize(raw.sectorSize),
+    trim,
+    directIo: pick(raw.directIO ?? 'true', ['true', 'false'], 'directIO') === 'true',
+  };
+}
+
+/** The pool alone, for questions that are not about one volume. Unknown keys are refused here too. */
+export function parsePoolParameter(parameters: Map): string | undefined {
+  requireKnown(parameters, Object.keys(knownParameters), 'parameter');
+  return parsePool(parameters['pool']);
+}
+
+/**
+ * The pool of a scheduler's question, which asks for every class. A class that no node can serve, since a key of it is not
+ * known or none of the cluster's pools has that name, counts as one for any pool: with no room it would wait for ever for "free
+ * storage", while the refusal of CreateVolume names what is wrong, and stands at the claim.
+ */
+export function parsePoolOfClass(
+  parameters: Map,
+  clusterPools: readonly string[],
+): string | undefined {
+  const { pool } = parameters;
+  return pool !== undefined && clusterPools.includes(pool) ? pool : undefined;
+}
+
+/** What a snapshot class says. Throws `invalid` for unknown keys and values. */
+export function parseSnapshotParameters(parameters: Map): SnapshotSettings {
+  requireKnown(parameters, Object.keys(knownSnapshotParameters), 'snapshot class parameter');
+  return { freeze: pick(parameters['freeze'] ?? 'no', ['yes', 'no'], 'freeze') === 'yes' };
+}
+
+/** The attributes of an inline volume. The bounds of its size are the domain's. */
+export function parseInlineAttributes(context: Map): {
+  readonly sizeBytes: bigint | undefined;
+  readonly settings: VolumeSettings;
+} {
+  requireKnown(context, Object.keys(knownAttributes), 'volume attribute');
+  const { size, pool } = context;
+  const parameters = pool === undefined ? {} : { pool };
+  const sizeBytes = size === undefined ? undefined : parseBytes(size, 'volume attribute size');
+  if (sizeBytes === 0n) {
+    throw new VolumeError('invalid', 'volume attribute size is 0; leave it out for the default');
+  }
+  return {
+    sizeBytes,
+    settings: parseParameters(parameters, null),
+  };
+}
+
+function requireKnown(given: Map, known: readonly string[], what: string): void {
+  for (const key of Object.keys(given)) {
+    if (foreign.test(key) || known.includes(key)) continue;
+    throw new VolumeError(
+      'invalid',
+      `${what} '${key}' is not known; known are ${known.join(', ')}`,
+    );
+  }
+}
+
+function pick<const T extends string>(value: string, allowed: readonly T[], key: string): T {
+  const found = allowed.find((one) => one === value);
+  if (found !== undefined) return found;
+  throw new VolumeError(
+    'invalid',
+    `parameter ${key} '${value}' is not allowed; write one of ${allowed.join(', ')}`,
+  );
+}
+
+function parseSectorSize(text: string | undefined): VolumeSettings['sectorSize'] {
+  if (text === undefined) return undefined;
+  return pick(text, ['4096', '512'], 'sectorSize') === '512' ? 512 : 4096;
+}
+
+function parsePool(pool: string | undefined): string | undefined {
+  if (pool === undefined || poolNameForm.test(pool)) return pool;
+  throw new VolumeError(
+    'invalid',
+    `parameter pool '${pool}' is not the name of a pool: those have lower-case letters, digits and '-'`,
+  );
+}
+
+function mkfsOptions(text: string, fsType: FsType | null): readonly string[] {
+  if (text.trim() === '') return [];
+  if (fsType === null) {
+    throw new VolumeError('invalid', 'parameter mkfsOptions: a block volume has no filesystem');
+  }
+  return parseMkfsOptions(fsType, text);
+}
+
+/** A table of docs/parameters.md. */
+export function parametersAsMarkdown(docs: Readonly<Record<string, ParameterDoc>>): string {
+  const rows = Object.entries(docs).map(
+    ([key, { values, default: shown, meaning }]) =>
+      `| \`${key}\` | ${values} | ${shown} | ${meaning} |`,
+  );
+  return ['| Key | Values | Default | Meaning |', '|---|---|---|---|', ...rows].join('\n');
+}

@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import type { Files } from '../../host/host.ts';
+import type { Logger } from '../../observe/log.ts';
+import {
+  type GroupRecord,
+  groupRecord,
+  type SnapshotRecord,
+  snapshotRecord,
+  type VolumeRecord,
+  volumeRecord,
+} from '../../state/records.ts';
+import { type RecordArea, recordAreas } from './layout.ts';
+import { loadArea, loadEntries } from './load-records.ts';
+import { Index } from './record-index.ts';
+
+/** What is known of the entries of one area. */
+export type AreaIndex = Index<VolumeRecord> | Index<SnapshotRecord> | Index<GroupRecord>;
+
+/** The records of one pool in memory, by area. */
+export class PoolRecords {
+  readonly volumes = new Index<VolumeRecord>();
+  readonly ephemeral = new Index<VolumeRecord>();
+  readonly snapshots = new Index<SnapshotRecord>();
+  readonly groups = new Index<GroupRecord>();
+
+  /** Reads all of a pool whose directory is `root`; what may not be used is logged. */
+  async load(files: Files, root: string, log: Logger): Promise<void> {
+    const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
+    await loadArea(files, volumes);
+    await loadArea(files, ephemeral);
+    await loadArea(files, snapshots);
+    await loadArea(files, groups);
+    for (const area of recordAreas) {
+      for (const [id, { kind, message }] of this[area].aside) {
+        log.error({ id, kind, problem: message }, 'an entry is not used');
+      }
+    }
+  }
+
+  /** Reads one entry again: it may have changed, or gone. */
+  async loadEntry(
+    files: Files,
+    root: string,
+    { area, id }: { readonly area: RecordArea; readonly id: string },
+  ): Promise<void> {
+    const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
+    if (area === 'volumes') await loadEntries(files, volumes, [id]);
+    else if (area === 'ephemeral') await loadEntries(files, ephemeral, [id]);
+    else if (area === 'snapshots') await loadEntries(files, snapshots, [id]);
+    else await loadEntries(files, groups, [id]);
+  }
+
+  has(id: string): boolean {
+    return recordAreas.some((area) => this[area].get(id) !== undefined);
+  }
+
+  #areasIn(root: string) {
+    const volume = { file: 'volume.json', schema: volumeRecord };
+    const snapshot = { file: 'snapshot.json', schema: snapshotRecord };
+    const group = { file: 'group.json', schema: groupRecord };
+    return {
+      volumes: { directory: join(root, 'volumes'), ...volume, index: this.volumes },
+      ephemeral: { directory: join(root, 'ephemeral'), ...volume, index: this.ephemeral },
+      snapshots: { directory: join(root, 'snapshots'), ...snapshot, index: this.snapshots },
+      groups: { directory: join(root, 'groups'), ...group, index: this.groups },
+    };
+  }
+}

@@ -1,0 +1,250 @@
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
+import { formatBytes, MiB } from '../../units.ts';
+import { type Attachment, attachmentOf, statusOf } from '../attachment/attachment.ts';
+import { requireNotTruncated, settleImage } from '../attachment/prepare-image.ts';
+import type { Domain } from '../domain.ts';
+import { freezeAdvice } from '../model.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+
+/**
+ * How the bytes of a volume are taken at one instant: by sharing blocks, or by a copy while nobody can write. A filesystem in
+ * use stands still meanwhile; a raw block device in use is flushed, and its clone is what a power cut would have left.
+ */
+export interface Cut {
+  readonly source: FoundVolume;
+  readonly image: ImageStatus;
+  /** FICLONE; else a copy of the data extents. */
+  readonly isShared: boolean;
+  readonly freeze: { readonly target: string; readonly device: LoopDevice } | undefined;
+  /** An attached device whose page cache is written out first. */
+  readonly flush: LoopDevice | undefined;
+  /** Somebody may write while the cut is taken: raw block in use, which cannot be frozen. */
+  readonly isLive: boolean;
+  /** The longest it may stand still; then it is thawed and the cut has failed. */
+  readonly boundMs: number;
+}
+
+/** A filesystem stands still for some 10 µs an extent; with ten times that, and a grace for the freeze itself. */
+const boundMsPerExtent = 0.1;
+const graceMs = 10_000;
+/** No cut may take longer: what stands still cannot even be killed. */
+const longestMs = 10 * 60_000;
+/** What a copy is expected to write a second at least. */
+const copyBytesPerSecond = 100n * MiB;
+
+/**
+ * Looks how a cut of `source` into `pool` can be taken. Throws `wrong-state` with the way out when it cannot be: in use on a
+ * pool without reflink, or in another mount namespace, or an image that lost its end.
+ */
+export async function planCut(
+  domain: Domain,
+  source: FoundVolume,
+  options: { pool: Pool; freezeForCopy: boolean; what: string },
+): Promise<Cut> {
+  const { pool, what } = options;
+  source.pool.requireServed();
+  const present = await attachmentOf(domain, source);
+  await settleImage(domain, source, present.devices);
+  const image = await statusOf(domain, source);
+  await requireNotTruncated(domain, source, image);
+  const isShared = await canShare(domain.host.files, source.pool, pool);
+  const device = present.readWrite;
+  const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
+  if (device === undefined) return { ...base, boundMs: longestMs };
+  if (source.record.kind === 'block') {
+    const isLive = await isHeld(domain, present);
+    if (isLive && !isShared) throw cannotCopyLive(what, source);
+    return { ...base, isLive, boundMs: longestMs };
+  }
+  const mount = present.mounts.find((one) => isFilesystemOn(one, device));
+  if (mount === undefined) {
+    if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
+    return { ...base, boundMs: longestMs };
+  }
+  if (!isShared && !options.freezeForCopy) throw needsFreeze(what, source, pool);
+  const boundMs = isShared
+    ? graceMs + boundMsPerExtent * (await domain.host.extents.count(source.imagePath))
+    : graceMs + Number((image.allocatedBytes * 2000n) / copyBytesPerSecond);
+  if (boundMs > longestMs) throw standsStillTooLong(what, source, { isShared, image });
+  return { ...base, freeze: { target: mount.target, device }, boundMs };
+}
+
+/** Whether images of the one pool can share blocks with images of the other. */
+export async function canShare(files: Files, from: Pool, to: Pool): Promise<boolean> {
+  if (from.abilities?.reflink !== true || to.abilities?.reflink !== true) return false;
+  if (from === to) return true;
+  const [a, b] = await Promise.all([files.status(from.root), files.status(to.root)]);
+  return a.device === b.device;
+}
+
+async function isHeld(domain: Domain, present: Attachment): Promise<boolean> {
+  if (present.mounts.length > 0) return true;
+  for (const device of present.devices) if (await domain.host.loops.isInUse(device)) return true;
+  return false;
+}
+
+export interface TakenCut {
+  /** The instant that all show, in milliseconds since the epoch. */
+  readonly atMs: number;
+  /** How long what was frozen stood still; 0 when nothing was. */
+  readonly frozenMs: number;
+}
+
+export interface CutOptions {
+  readonly what: string;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
+}
+
+/**
+ * Takes all cuts at one instant: flushes, freezes all, clones all, thaws all, whatever happens. `to` are new files. Throws
+ * `busy` when somebody else froze one, `unavailable` when the bound passed.
+ */
+export async function takeCuts(
+  domain: Domain,
+  cuts: readonly { readonly cut: Cut; readonly to: string }[],
+  options: CutOptions,
+): Promise<TakenCut> {
+  await writeBack(domain, cuts);
+  const freeze = await freezeAll(
+    domain,
+    cuts.map(({ cut }) => cut),
+    options.what,
+  );
+  let frozenMs = 0;
+  let atMs = domain.now();
+  try {
+    await domain.reached('cut:frozen');
+    atMs = domain.now();
+    await takeAll(domain, cuts, options);
+    await domain.reached('cut:taken');
+  } finally {
+    frozenMs = await thaw(freeze, options.what);
+  }
+  await domain.reached('cut:thawed');
+  return { atMs, frozenMs };
+}
+
+/** What is written back before the freeze is not waited for in it, while writers stand still. */
+async function writeBack(domain: Domain, cuts: readonly { readonly cut: Cut }[]): Promise<void> {
+  const { loops, mounts } = domain.host;
+  const results = await Promise.allSettled(
+    cuts.map(({ cut }) =>
+      domain.ownedBy(`cut ${cut.source.record.id}`, async () => {
+        if (cut.freeze !== undefined) await mounts.syncFilesystem(cut.freeze.target);
+        if (cut.flush !== undefined) await loops.sync(cut.flush);
+      }),
+    ),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
+async function freezeAll(
+  domain: Domain,
+  cuts: readonly Cut[],
+  what: string,
+): Promise<Freeze | undefined> {
+  const frozen = cuts.filter(({ freeze }) => freeze !== undefined);
+  if (frozen.length === 0) return undefined;
+  const boundMs = Math.ceil(frozen.reduce((sum, cut) => sum + cut.boundMs, 0));
+  try {
+    return await domain.host.freezer.freeze(
+      frozen.flatMap(({ freeze }) => (freeze === undefined ? [] : [freeze])),
+      { boundMs },
+    );
+  } catch (cause) {
+    if (!hasErrno(cause, 'EBUSY')) throw cause;
+    throw new VolumeError(
+      'busy',
+      `${what}: its filesystem is frozen by somebody else (fsfreeze, or another snapshot); try again when it is thawed`,
+      { cause },
+    );
+  }
+}
+
+/** Each in a lane of its own, so that the clones of a group run at the same time. Waits for all, also when one fails. */
+async function takeAll(
+  domain: Domain,
+  cuts: readonly { readonly cut: Cut; readonly to: string }[],
+  options: CutOptions,
+): Promise<void> {
+  const { copies } = domain.host;
+  const results = await Promise.allSettled(
+    cuts.map(({ cut, to }) =>
+      domain.ownedBy(`cut ${cut.source.record.id}`, async () => {
+        const from = cut.source.imagePath;
+        if (cut.isShared) await copies.reflink(from, to);
+        else await copies.copySparse(from, to, options);
+      }),
+    ),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
+async function thaw(freeze: Freeze | undefined, what: string): Promise<number> {
+  try {
+    return Math.round((await freeze?.thaw()) ?? 0);
+  } catch (cause) {
+    if (!hasErrno(cause, 'ETIMEDOUT', 'ECHILD')) throw cause;
+    throw new VolumeError(
+      'unavailable',
+      `${what}: the filesystem was thawed before its data was taken, so nothing was kept; try again when the pool is less busy`,
+      { cause },
+    );
+  }
+}
+
+function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError {
+  const { name } = source.pool;
+  const [why, otherPool] =
+    pool === source.pool
+      ? [
+          `pool '${name}' cannot share blocks`,
+          'keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
+        ]
+      : [
+          `pool '${pool.name}' cannot share blocks with its pool '${name}'`,
+          `leave the copy in pool '${name}'`,
+        ];
+  return new VolumeError(
+    'wrong-state',
+    `${what}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
+      `Let its filesystem be frozen for as long as the copy takes (${freezeAdvice}), ` +
+      `stop its users first, or ${otherPool}`,
+  );
+}
+
+function cannotCopyLive(what: string, source: FoundVolume): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `${what}: block volume '${source.record.id}' is in use, cannot be frozen, and pool '${source.pool.name}' cannot share blocks; ` +
+      'stop its users first, or keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
+  );
+}
+
+function mountedElsewhere(what: string, device: LoopDevice): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `${what}: ${device.path} is held in another mount namespace, where its filesystem cannot be frozen; end its user there first`,
+  );
+}
+
+function standsStillTooLong(
+  what: string,
+  source: FoundVolume,
+  facts: { isShared: boolean; image: ImageStatus },
+): VolumeError {
+  const why = facts.isShared
+    ? 'its image lies in too many pieces'
+    : `${formatBytes(facts.image.allocatedBytes)} have to be copied`;
+  return new VolumeError(
+    'wrong-state',
+    `${what}: volume '${source.record.id}' would stand still for more than ${longestMs / 60_000} minutes, since ${why}; stop its users first`,
+  );
+}

@@ -1,0 +1,81 @@
+import { VolumeError } from '../../errors.ts';
+import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import type { Domain } from '../domain.ts';
+import { explained } from '../engine/failures.ts';
+import type { Call } from '../engine/operations.ts';
+import { parseSnapshotId, type SnapshotId, tagOf } from '../ids.ts';
+import type { Pool } from '../pool/pool.ts';
+import { requireRemovable } from '../pool/set-aside.ts';
+
+/**
+ * CSI spec, DeleteSnapshot: an unknown snapshot is deleted already, but only when every pool could be asked. Throws `busy`
+ * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's, a twin, and one that a
+ * later version of the driver wrote.
+ */
+export async function deleteSnapshot(
+  domain: Domain,
+  call: Call,
+  snapshotId: string,
+): Promise<void> {
+  const id = parseSnapshotId(snapshotId);
+  if (id === undefined) return;
+  requireTag(domain, id);
+  const owner = `snapshot ${id}`;
+  // A cut that is still being taken stops for its delete; the caller's next try finds it gone.
+  domain.operations.abort(owner, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
+  await domain.operations.run(
+    { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },
+    call,
+    async (operation) => {
+      await lookAgainAtAside(domain, { area: 'snapshots', id });
+      const pool = poolOf(domain, id);
+      if (pool === undefined) {
+        domain.pools.requireAllServed();
+        await domain.trash.syncDiscarded();
+        return;
+      }
+      pool.requireServed();
+      requireRemovable(pool.snapshots.aside.get(id));
+      requireNoMember(pool, id);
+      operation.beginEffects();
+      await removeSnapshot(domain, pool, id);
+    },
+  );
+}
+
+/** Takes it out of its place at once; its blocks are freed later. Ends its copy, if one runs. */
+export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Promise<void> {
+  await explained(`snapshot '${id}'`, pool, async () => {
+    await domain.copies.abort(id);
+    // A copy that failed meanwhile has removed it already.
+    if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
+    await domain.trash.discard(pool, 'snapshots', id);
+    // Who watched its copy sees that it is gone.
+    domain.copies.noteMove();
+  });
+}
+
+function requireTag(domain: Domain, id: SnapshotId): void {
+  const { nodeTag } = domain.settings;
+  if (tagOf(id) === nodeTag) return;
+  throw new VolumeError(
+    'wrong-state',
+    `snapshot '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
+  );
+}
+
+/** The pool whose snapshot of that id is used, else the first that has set one aside, else none. */
+function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
+  const aside = pools.asideOnly('snapshots', id);
+  const kept = aside.find(({ why }) => why.kind !== 'unreadable') ?? aside[0];
+  return kept?.pool ?? pools.all.find(({ snapshots }) => snapshots.get(id) !== undefined);
+}
+
+function requireNoMember(pool: Pool, id: SnapshotId): void {
+  const groupId = pool.snapshots.get(id)?.groupId ?? null;
+  if (groupId === null) return;
+  throw new VolumeError(
+    'invalid',
+    `snapshot '${id}' is a member of group snapshot '${groupId}', which is one point in time; delete the group`,
+  );
+}

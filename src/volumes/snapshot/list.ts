@@ -1,0 +1,80 @@
+import { VolumeError } from '../../errors.ts';
+import type { SnapshotRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import type { Call } from '../engine/operations.ts';
+import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from '../model.ts';
+import type { Pool } from '../pool/pool.ts';
+import { pageOf } from '../pool/record-index.ts';
+
+/** Throws `not-found`. */
+export function getSnapshot(domain: Domain, snapshotId: string): Snapshot {
+  const { record, pool } = domain.pools.getSnapshot(snapshotId);
+  return { record, pool: pool.name };
+}
+
+/** CSI spec, ListSnapshots: ascending by id over all pools. A filter with an unknown id gives an empty page. */
+export function listSnapshots(
+  domain: Domain,
+  asked: SnapshotFilter & { maxEntries: number; startingToken: string },
+): Page<Snapshot> {
+  const { maxEntries, startingToken } = asked;
+  const pools = domain.pools.all.filter(({ name }) => fits(asked.pool, name));
+  const entries = pools
+    .flatMap((pool) => recordsOf(pool, asked).map((record) => ({ record, pool: pool.name })))
+    .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+  return pageOf(entries, { maxEntries, startingToken, idOf: ({ record }) => record.id });
+}
+
+function recordsOf(pool: Pool, asked: SnapshotFilter): readonly SnapshotRecord[] {
+  const { snapshotId, sourceVolumeId } = asked;
+  const one = snapshotId === undefined ? undefined : pool.snapshots.get(snapshotId);
+  const records = snapshotId === undefined ? pool.snapshots.sorted() : one ? [one] : [];
+  return records.filter((record) => fits(sourceVolumeId, record.sourceVolumeId));
+}
+
+function fits(wanted: string | undefined, is: string): boolean {
+  return wanted === undefined || wanted === is;
+}
+
+/** How far its copy is. Throws `not-found`. */
+function snapshotProgress(domain: Domain, snapshotId: string): SnapshotProgress {
+  return domain.copies.progressOf(domain.pools.getSnapshot(snapshotId).record);
+}
+
+/** The progress at once and whenever it moves, until the snapshot is ready, or its copy failed and it was removed. */
+export async function* watchSnapshot(
+  domain: Domain,
+  call: Call,
+  snapshotId: string,
+): AsyncIterable<SnapshotProgress> {
+  let moves = domain.copies.moves;
+  let last = snapshotProgress(domain, snapshotId);
+  yield last;
+  while (!last.ready && last.error === '') {
+    // Counted from before the last look: what moved while the caller was busy is not missed.
+    await domain.copies.movedSince(moves, call.signal);
+    if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
+    moves = domain.copies.moves;
+    const next = progressOrFailure(domain, snapshotId, last);
+    if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;
+    last = next;
+    yield last;
+  }
+}
+
+function progressOrFailure(
+  domain: Domain,
+  snapshotId: string,
+  last: SnapshotProgress,
+): SnapshotProgress {
+  const error = domain.copies.failureOf(snapshotId);
+  if (error !== undefined) return { ...last, error };
+  try {
+    return snapshotProgress(domain, snapshotId);
+  } catch (cause) {
+    if (cause instanceof VolumeError && cause.reason === 'not-found') {
+      return { ...last, error: `snapshot '${snapshotId}' was deleted` };
+    }
+    throw cause;
+  }
+}

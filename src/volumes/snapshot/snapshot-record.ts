@@ -1,0 +1,37 @@
+import type { SnapshotRecord } from '../../state/records.ts';
+import type { Cut } from './capture.ts';
+
+/** What a snapshot's record says besides what follows from its source. */
+export interface SnapshotDraft {
+  readonly id: string;
+  readonly name: string;
+  readonly groupId: string | null;
+  readonly groupPool: string | null;
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+export function newSnapshotRecord(
+  cut: Cut,
+  draft: SnapshotDraft,
+  taken: { atMs: number; frozenMs: number },
+): SnapshotRecord {
+  const { record } = cut.source;
+  const { kind, fsType, fsUuid, provisioning, sectorSize } = record;
+  return {
+    schemaVersion: 1,
+    ...draft,
+    parameters: { ...draft.parameters },
+    kind,
+    fsType,
+    fsUuid,
+    provisioning,
+    sectorSize,
+    // What was cut, also when a growth of the volume had been promised and not yet been made.
+    sizeBytes: cut.image.sizeBytes,
+    sourceVolumeId: record.id,
+    state: 'ready',
+    copy: null,
+    frozenMs: taken.frozenMs,
+    createdAtMs: taken.atMs,
+  };
+}

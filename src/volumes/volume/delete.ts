@@ -1,0 +1,129 @@
+import { VolumeError } from '../../errors.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import { type Attachment, attachmentOf, attachmentTo, detach } from '../attachment/attachment.ts';
+import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { remainsByMark } from '../attachment/remains.ts';
+import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
+import type { Domain } from '../domain.ts';
+import { explain, explained } from '../engine/failures.ts';
+import type { Call } from '../engine/operations.ts';
+import { parseVolumeId, tagOf } from '../ids.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import { requireRemovable } from '../pool/set-aside.ts';
+
+/**
+ * CSI spec, DeleteVolume: an unknown volume is deleted already, but only when every pool could be asked. Throws `wrong-state`
+ * while it is staged or published, when it belongs to another node, and for what is set aside as the twin of another pool's
+ * or was written by a later version of the driver; `unavailable` while a pool is not served.
+ */
+export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
+  const id = parseVolumeId(volumeId);
+  if (id === undefined) return;
+  if (tagOf(id) !== domain.settings.nodeTag) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${domain.settings.nodeTag}; delete it there`,
+    );
+  }
+  // A copy that is still being made stops for its delete; the caller's next try finds it gone.
+  domain.operations.abort(id, 'CreateVolume', `volume '${id}' is being deleted`);
+  await domain.operations.run(
+    { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
+    call,
+    async (operation) => {
+      await lookAgainAtAside(domain, { area: 'volumes', id });
+      const aside = domain.pools.asideOnly('volumes', id);
+      if (aside.length > 0) {
+        for (const { pool, why } of aside) {
+          pool.requireServed();
+          requireRemovable(why);
+        }
+        for (const { pool } of aside) {
+          await explained(`volume '${id}'`, pool, () => removeUnreadable(domain, pool, id));
+        }
+        return;
+      }
+      const volume = domain.pools.findVolume(id);
+      if (volume === undefined) {
+        domain.pools.requireAllServed();
+        await domain.leftovers.settle(id);
+        await domain.restores.drop(id);
+        await domain.trash.syncDiscarded();
+        return;
+      }
+      const present = await endTemporaryMounts(domain, await remainsForDelete(domain, volume));
+      await requireUnused(domain, id, present);
+      operation.beginEffects();
+      await discard(domain, volume, present.devices);
+    },
+  );
+}
+
+/** Detaches and discards a volume that nobody uses. Shared with inline ephemeral volumes. */
+export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
+  const remains = await remainsForDelete(domain, volume);
+  const { devices } = await endTemporaryMounts(domain, remains);
+  await discard(domain, volume, devices);
+}
+
+async function discard(
+  domain: Domain,
+  { pool, area, record, imagePath }: FoundVolume,
+  devices: readonly LoopDevice[],
+): Promise<void> {
+  await explained(`volume '${record.id}'`, pool, async () => {
+    await domain.host.files.requireNoProgram(imagePath);
+    for (const device of devices) await detach(domain, device, record.id);
+    await domain.reached('delete:detached');
+    await domain.trash.discard(pool, area, record.id);
+  });
+}
+
+/** Its devices by inode, which costs little; by mark only where the image is gone. */
+async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+  // Throws while the pool is away. At its start it is open, and not served yet.
+  volume.pool.pathOf(volume.area);
+  try {
+    return await attachmentOf(domain, volume);
+  } catch (error) {
+    if (error instanceof VolumeError) {
+      return remainsByMark(domain, [volume.record.id], { volume });
+    }
+    throw await explain(error, `volume '${volume.record.id}'`, volume.pool);
+  }
+}
+
+async function requireUnused(domain: Domain, id: string, present: Attachment): Promise<void> {
+  const { devices } = present;
+  const mounts = [...present.mounts, ...present.lost];
+  if (mounts.length > 0) {
+    throw new VolumeError(
+      'wrong-state',
+      `volume '${id}' is in use: mounted at ${mounts.map((mount) => mount.target).join(', ')}; unpublish and unstage it first`,
+    );
+  }
+  for (const device of devices) {
+    if (await domain.host.loops.isInUse(device)) {
+      throw new VolumeError(
+        'wrong-state',
+        `volume '${id}' is in use: ${device.path} is held by another mount namespace or process; end that first`,
+      );
+    }
+  }
+}
+
+/** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
+async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise<void> {
+  const image = await domain.host.files
+    .imageStatus(pool.imagePathOf('volumes', id))
+    .catch(() => undefined);
+  const present =
+    image === undefined
+      ? await remainsByMark(domain, [id])
+      : await attachmentTo(domain, await domain.host.loops.findByImage(image));
+  await requireUnused(domain, id, await endTemporaryMounts(domain, present));
+  await domain.host.files.requireNoProgram(pool.imagePathOf('volumes', id));
+  for (const device of present.devices) await detach(domain, device, id);
+  await domain.trash.discard(pool, 'volumes', id);
+}

@@ -1,0 +1,49 @@
+import type { Attachment } from '../attachment/attachment.ts';
+import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
+import { takeDetachBack } from '../attachment/watch-devices.ts';
+import type { Domain } from '../domain.ts';
+import type { HealthSign } from '../model.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+
+/** Signs of the loop devices of a volume. A device in use that somebody asked to be detached is kept. */
+export async function deviceSigns(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<HealthSign[]> {
+  await keepInUse(domain, volume, present);
+  return [...lostSigns(present), ...attachedTwice(present), ...bufferedIo(volume, present)];
+}
+
+async function keepInUse(
+  domain: Domain,
+  { record, area }: FoundVolume,
+  { devices, mounts }: Attachment,
+): Promise<void> {
+  if (mounts.length === 0) return;
+  const volumeId = area === 'ephemeral' ? record.name : record.id;
+  for (const device of devices) {
+    if (device.autoclear) await takeDetachBack(domain, volumeId, device, async () => true);
+  }
+}
+
+function lostSigns({ lost }: Attachment): HealthSign[] {
+  if (lost.length === 0) return [];
+  const message = lostDeviceMessage(targetsOf(lost));
+  return [{ status: 'INACCESSIBLE', reason: 'DeviceLost', message }];
+}
+
+function attachedTwice({ devices, readWrite }: Attachment): HealthSign[] {
+  const writers = devices.filter(({ readOnly }) => !readOnly);
+  const other = writers.find((device) => device !== readWrite);
+  if (other === undefined) return [];
+  const paths = writers.map(({ path }) => path).join(', ');
+  const message = `its image is attached to ${paths}, and writes to more than one corrupt it; end what uses ${other.path}, then 'losetup --detach' it`;
+  return [{ status: 'DEGRADED', reason: 'AttachedTwice', message }];
+}
+
+function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): HealthSign[] {
+  if (device === undefined || !record.directIo || device.directIo) return [];
+  const message = `${device.path} works without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
+  return [{ status: 'DEGRADED', reason: 'BufferedIo', message }];
+}

@@ -1,0 +1,126 @@
+import { messageOf } from '../../errors.ts';
+import { hasErrno, KernelError } from '../../host/errors.ts';
+import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
+import { type Attachment } from '../attachment/attachment.ts';
+import { readNotes } from '../attachment/node-state.ts';
+import type { Domain } from '../domain.ts';
+import type { HealthSign } from '../model.ts';
+import type { AskPool } from '../pool/ask-pools.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+
+export function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
+  return { status, reason, message };
+}
+
+/** The disk cannot read the image or the notes beside it; the message names the file. */
+export function unreadableSign(error: unknown): HealthSign {
+  return sign('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; look at the pool's disk`);
+}
+
+/** Signs of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
+export async function filesystemSigns(
+  domain: Domain,
+  volume: FoundVolume,
+  { present, ask }: { readonly present: Attachment; readonly ask: AskPool },
+): Promise<readonly HealthSign[]> {
+  const signs = await mountSigns(domain, volume, present);
+  if (present.devices.length > 0) return signs;
+  return [...signs, ...(await superblockSigns(domain, volume, ask))];
+}
+
+async function mountSigns(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<HealthSign[]> {
+  const signs: HealthSign[] = [];
+  const { staged } = await readNotes(domain, volume);
+  const device = present.readWrite;
+  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
+  if (device === undefined && staged !== null && volume.record.kind === 'mount') {
+    signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
+  }
+  if (mount === undefined) return signs;
+  // An inline volume has no notes: the options of its only mount show whether read-only was requested.
+  const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
+  const wantsReadOnly = asked?.includes('ro') ?? false;
+  const { superOptions } = mount;
+  const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
+  if (isReadOnly && !wantsReadOnly) {
+    signs.push(
+      sign(
+        'INACCESSIBLE',
+        'FilesystemReadOnly',
+        'the kernel made the filesystem read-only after an error; stop its pods, so that it is checked when it is mounted again',
+      ),
+    );
+  }
+  if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
+    signs.push(
+      sign(
+        'INACCESSIBLE',
+        'FilesystemShutdown',
+        'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
+      ),
+    );
+  }
+  if (device !== undefined && volume.record.fsType === 'ext4') {
+    const errors = await countExt4Errors(domain, device.number);
+    if (errors > 0) {
+      signs.push(
+        sign(
+          'DEGRADED',
+          'FilesystemErrors',
+          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
+        ),
+      );
+    }
+  }
+  return signs;
+}
+
+/** mountinfo does not show that an XFS was shut down, but stat of its root then fails with EIO. */
+async function isDead(domain: Domain, target: string): Promise<boolean> {
+  return domain.host.files.imageStatus(target).then(
+    () => false,
+    (error: unknown) => hasErrno(error, 'EIO', 'EUCLEAN'),
+  );
+}
+
+/** Another device is mounted at the staging path: the image was replaced, or its disk came back as another device. */
+async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
+  const top = await domain.host.mounts.at(path);
+  if (top === undefined) return [];
+  return [
+    sign(
+      'INACCESSIBLE',
+      'DeviceLost',
+      `the filesystem mounted at ${path} (${top.source}) is not the volume's any more; restart the pods that use it`,
+    ),
+  ];
+}
+
+/** For a volume that is not in use: without this, an unreadable superblock would only be noticed when a stage fails. */
+async function superblockSigns(
+  domain: Domain,
+  { pool, record, imagePath }: FoundVolume,
+  ask: AskPool,
+): Promise<readonly HealthSign[]> {
+  const { fsType } = record;
+  if (fsType === null) return [];
+  return ask(pool, async () => {
+    try {
+      await domain.host.filesystems[fsType].readSuperblock(imagePath);
+      return [];
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      return [unreadableSign(error)];
+    }
+  });
+}
+
+async function countExt4Errors(domain: Domain, number: number): Promise<number> {
+  const path = `/sys/fs/ext4/loop${number}/errors_count`;
+  const text = await domain.host.files.readText(path).catch(() => '0');
+  return Number.parseInt(text, 10) || 0;
+}

@@ -1,0 +1,216 @@
+import { hasErrno, isStorageFailure, KernelError, StuckError } from '../../host/errors.ts';
+import type { ImageStatus } from '../../host/host.ts';
+import { formatBytes } from '../../units.ts';
+import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
+import type { Domain } from '../domain.ts';
+import type { HealthSign, StorageSign } from '../model.ts';
+import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { recordAreas } from '../pool/layout.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { FoundVolume } from '../pool/pools.ts';
+import type { SetAside } from '../pool/set-aside.ts';
+import { hasInodes, type MeasuredFacts } from '../pool/space.ts';
+import { deviceSigns } from './device-health.ts';
+import { filesystemSigns, sign, unreadableSign } from './filesystem-health.ts';
+
+/** Below this share of its total, in per cent, a pool's free space is a sign. */
+const lowPercent = 5n;
+
+/**
+ * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
+ * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
+ */
+export async function volumeHealth(
+  domain: Domain,
+  volumeId: string,
+  ask: AskPool = askingPools(),
+): Promise<readonly HealthSign[]> {
+  const [aside] = domain.pools.asideOnly('volumes', volumeId);
+  if (aside !== undefined) {
+    const { kind, message } = aside.why;
+    return [sign('INACCESSIBLE', asideReasons[kind].volume, message)];
+  }
+  for (const pool of domain.pools.all) {
+    const isKnown =
+      pool.volumes.get(volumeId) !== undefined ||
+      [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
+    if (isKnown && !pool.isServed) return [awaySign(pool)];
+  }
+  const { pools } = domain;
+  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
+}
+
+/** The same of a volume that was found. */
+export async function signsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  ask: AskPool = askingPools(),
+): Promise<readonly HealthSign[]> {
+  const { pool, record } = volume;
+  if (!pool.isServed) return [awaySign(pool)];
+  try {
+    await ask(pool, () => answerOf(pool));
+    return await pool.whileServed(() =>
+      domain.ownedBy(`health ${record.id}`, () => lookAt(domain, volume, ask)),
+    );
+  } catch (error) {
+    if (error instanceof StuckError) {
+      return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+    }
+    if (isStorageFailure(error)) {
+      pool.suspect();
+      return [unreadableSign(error)];
+    }
+    if (!isUnavailable(error)) throw error;
+    return [pool.isServed ? silentSign(error) : awaySign(pool)];
+  }
+}
+
+/** Whatever it answers: what has failed is told by what is looked at. */
+async function answerOf(pool: Pool): Promise<void> {
+  try {
+    await pool.room.capacity();
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+  }
+}
+
+async function lookAt(
+  domain: Domain,
+  volume: FoundVolume,
+  ask: AskPool,
+): Promise<readonly HealthSign[]> {
+  const { pool, record } = volume;
+  let image: ImageStatus;
+  try {
+    image = await domain.host.files.imageStatus(volume.imagePath);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    if (!hasErrno(error, 'ENOENT')) return [unreadableSign(error)];
+    return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
+  }
+  const signs: HealthSign[] = [];
+  if (image.sizeBytes < record.sizeBytes && (await isTruncated(domain, volume, image.sizeBytes))) {
+    signs.push(
+      sign(
+        'DATA_LOSS',
+        'ImageShort',
+        `the image was truncated to ${formatBytes(image.sizeBytes)}; restore a snapshot or a backup`,
+      ),
+    );
+  }
+  const present = await attachmentOf(domain, volume);
+  signs.push(...guardSigns(domain, volume, present));
+  signs.push(...(await filesystemSigns(domain, volume, { present, ask })));
+  signs.push(...(await deviceSigns(domain, volume, present)));
+  // Perhaps with the disk below it, which no call has met yet.
+  if (signs.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
+  if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool, ask)));
+  return signs;
+}
+
+/** Of a volume, or of a pool, whose disk has not answered. */
+export function silentSign({ message }: Error): HealthSign {
+  return sign('INACCESSIBLE', 'PoolNotAnswering', message);
+}
+
+function awaySign(pool: Pool): HealthSign {
+  return sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
+}
+
+function guardSigns(domain: Domain, volume: FoundVolume, present: Attachment): HealthSign[] {
+  const { id } = volume.record;
+  const where = `pool '${volume.pool.name}' is nearly full`;
+  if (domain.guard.frozenSince(id) !== undefined) {
+    const what =
+      'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
+    return [sign('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
+  }
+  if (!domain.guard.isExpired(id) || present.mounts.length === 0) return [];
+  const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
+  return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
+}
+
+async function isTruncated(
+  domain: Domain,
+  volume: FoundVolume,
+  imageBytes: bigint,
+): Promise<boolean> {
+  const { fsType, reachedBytes } = volume.record;
+  if (reachedBytes !== undefined && imageBytes < reachedBytes) return true;
+  // Of a raw block volume of an earlier version only the promise is known.
+  if (fsType === null) return reachedBytes === undefined;
+  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
+  // One that grows has a superblock all the while; an image without one was truncated to nothing.
+  return superblock === undefined || superblock.sizeBytes > imageBytes;
+}
+
+async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {
+  let facts: MeasuredFacts;
+  try {
+    facts = await ask(pool, () => pool.room.facts());
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    return [silentSign(error)];
+  }
+  const signs: HealthSign[] = [];
+  const isBelowMark = facts.freeBytes < facts.watermarkBytes;
+  if (isBelowMark || facts.freeBytes * 100n < facts.totalBytes * lowPercent) {
+    const what = isBelowMark
+      ? 'its volumes are trimmed, then stand still, and no new one is made until it has room'
+      : 'writes will fail when it is full';
+    const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${what}`;
+    signs.push(sign('DEGRADED', 'PoolNearlyFull', message));
+  }
+  if (!hasInodes(facts)) {
+    const message = `pool '${pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`;
+    signs.push(sign('DEGRADED', 'PoolInodesLow', message));
+  }
+  return signs;
+}
+
+/** Signs of the pools (CSI spec, NodeGetStorageHealth). */
+export async function storageSigns(domain: Domain): Promise<readonly StorageSign[]> {
+  const ask = askingPools();
+  return (await Promise.all(domain.pools.all.map((pool) => signsOfPool(pool, ask)))).flat();
+}
+
+async function signsOfPool(pool: Pool, ask: AskPool): Promise<readonly StorageSign[]> {
+  if (!pool.isServed) {
+    const message = pool.problem ?? `pool '${pool.name}' is not open`;
+    return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
+  }
+  const signs = (await poolSigns(pool, ask)).map(
+    ({ status: ofVolume, reason, message }): StorageSign => {
+      const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
+      return { pool: pool.name, status, reason, message };
+    },
+  );
+  return [...signs, ...asideSigns(pool)];
+}
+
+/** Reasons of what is set aside, of a volume and of its pool. */
+const asideReasons = {
+  unreadable: { volume: 'RecordUnreadable', pool: 'RecordsUnreadable', what: 'cannot be read' },
+  'later-version': {
+    volume: 'RecordOfLaterVersion',
+    pool: 'RecordsOfLaterVersion',
+    what: 'were written by a later version of the driver; upgrade it',
+  },
+  twin: {
+    volume: 'TwinSetAside',
+    pool: 'TwinsSetAside',
+    what: 'have the id of an entry of another pool and are not used',
+  },
+} as const satisfies Record<SetAside['kind'], unknown>;
+
+function asideSigns(pool: Pool): readonly StorageSign[] {
+  const all = recordAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
+  const kinds = new Set(all.map(({ kind }) => kind));
+  return [...kinds].map((kind) => {
+    const { pool: reason, what } = asideReasons[kind];
+    const those = all.filter((one) => one.kind === kind);
+    const message = `${those.length} ${those.length === 1 ? 'entry' : 'entries'} of pool '${pool.name}' ${what}: ${those[0]?.message ?? ''}`;
+    return { pool: pool.name, status: 'STORAGE_DEGRADED', reason, message };
+  });
+}

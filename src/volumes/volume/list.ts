@@ -1,0 +1,129 @@
+import { messageOf, VolumeError } from '../../errors.ts';
+import type { VolumeRecord } from '../../state/records.ts';
+import { requireFits } from '../attachment/capability-fit.ts';
+import { mountWords } from '../attachment/mount-flags.ts';
+import type { Domain } from '../domain.ts';
+import { parseVolumeId } from '../ids.ts';
+import type { Capability, HealthSign, Page, Volume, VolumeHealth } from '../model.ts';
+import { type AskPool, askingPools } from '../pool/ask-pools.ts';
+import { candidatesFor, pageOf } from '../pool/record-index.ts';
+import { volumeHealth } from './health.ts';
+
+interface PageInput {
+  readonly maxEntries: number;
+  readonly startingToken: string;
+}
+
+/** Health checks that run at the same time while a list is answered. */
+const checksAtOnce = 8;
+
+/** All volumes, ascending by id over all pools; inline ephemeral ones are the kubelet's and not listed. */
+export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
+  return pageOf(volumesFor(domain, page), { ...page, idOf: ({ record }) => record.id });
+}
+
+/** What a page may show, ascending. Each pool keeps its own order, so only a page's worth of each is merged. */
+function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
+  const idOf = ({ id }: VolumeRecord): string => id;
+  return domain.pools.all
+    .flatMap((pool) =>
+      candidatesFor(pool.volumes.sorted(), { ...page, idOf }).map((record) => ({
+        record,
+        pool: pool.name,
+      })),
+    )
+    .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+}
+
+/** Volumes with signs of trouble only, those that are set aside among them (CSI spec, ControllerListVolumeHealth). */
+export async function listVolumeHealth(
+  domain: Domain,
+  page: PageInput,
+): Promise<Page<VolumeHealth>> {
+  const all = { ...page, maxEntries: 0 };
+  const ids = new Set([
+    ...volumesFor(domain, all).map(({ record }): string => record.id),
+    ...candidatesFor(idsSetAside(domain), { ...all, idOf: (id) => id }),
+  ]);
+  const entries = [...ids].sort();
+  const found: VolumeHealth[] = [];
+  const ask = askingPools();
+  const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
+  for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
+    const batch = entries.slice(start, start + checksAtOnce);
+    const signs = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
+    batch.forEach((volumeId, i) => {
+      const of = signs[i] ?? [];
+      if (of.length > 0) found.push({ volumeId, signs: of });
+    });
+  }
+  return pageOf(found, {
+    maxEntries: page.maxEntries,
+    startingToken: '',
+    idOf: ({ volumeId }) => volumeId,
+  });
+}
+
+/** Ascending. What lies beside the volumes and never was one is left to `doctor`. */
+function idsSetAside(domain: Domain): readonly string[] {
+  return domain.pools.all
+    .flatMap(({ volumes }) => [...volumes.aside.keys()])
+    .filter((id) => parseVolumeId(id) !== undefined)
+    .sort();
+}
+
+async function healthOf(
+  domain: Domain,
+  volumeId: string,
+  ask: AskPool,
+): Promise<readonly HealthSign[]> {
+  try {
+    return await volumeHealth(domain, volumeId, ask);
+  } catch (error) {
+    if (error instanceof VolumeError && error.reason === 'not-found') return [];
+    return [{ status: 'DEGRADED', reason: 'HealthUnknown', message: messageOf(error) }];
+  }
+}
+
+/**
+ * Why the volume does not fit what is asked, or undefined (CSI spec, ValidateVolumeCapabilities). Keys of Kubernetes and its
+ * provisioner say nothing about the volume and are passed over.
+ */
+export function findMismatch(
+  domain: Domain,
+  volumeId: string,
+  asked: {
+    capabilities: readonly Capability[];
+    parameters: Readonly<Record<string, string>>;
+    context: Readonly<Record<string, string>>;
+  },
+): string | undefined {
+  const volume = domain.pools.getVolume(volumeId);
+  try {
+    for (const capability of asked.capabilities) {
+      requireFits(volume, capability);
+      mountWords(volume.record, capability.mountFlags);
+    }
+  } catch (error) {
+    if (error instanceof VolumeError) return error.message;
+    throw error;
+  }
+  return (
+    findDifference('parameter', asked.parameters, volume.record.parameters) ??
+    findDifference('volume_context', asked.context, { pool: volume.pool.name })
+  );
+}
+
+function findDifference(
+  what: string,
+  asked: Readonly<Record<string, string>>,
+  has: Readonly<Record<string, string>>,
+): string | undefined {
+  for (const [key, value] of Object.entries(asked)) {
+    if (key.startsWith('csi.storage.k8s.io/') || key.startsWith('storage.kubernetes.io/')) continue;
+    if (has[key] !== value) {
+      return `${what} '${key}' is '${has[key] ?? ''}' for this volume, asked '${value}'`;
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,154 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { VolumeError } from '../../../../src/errors.ts';
+import { KernelError } from '../../../../src/host/errors.ts';
+import { attachedOnly } from '../../../helpers/attached-only.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+
+/** A volume that is staged nowhere, and what a stage of it is asked. */
+async function unstaged(t: ExecutionContext, wish: Parameters<typeof volumeInput>[1] = {}) {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', wish));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+  return { node, volumes, asked };
+}
+
+const cases = [
+  {
+    name: 'refused by the kernel',
+    error: 'EUCLEAN',
+    after: false,
+    times: 2,
+    attached: 0,
+    mounted: 0,
+  },
+  // The caller was told of a failure, but what is mounted is in use: its device must stay.
+  {
+    name: 'that happened all the same',
+    error: 'EIO',
+    after: true,
+    times: 1,
+    attached: 1,
+    mounted: 1,
+  },
+] as const;
+
+for (const { name, error, after, times, attached, mounted } of cases) {
+  test(`a mount ${name} leaves ${attached} devices, and the repeated stage succeeds`, async (t) => {
+    const { node, volumes, asked } = await unstaged(t);
+    for (let time = 0; time < times; time += 1) {
+      node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'), {
+        after,
+      });
+    }
+    t.is(await reasonOf(volumes.stageVolume(call(), asked)), 'wrong-state');
+    t.deepEqual(
+      (await node.host.loops.list()).map(({ autoclear }) => autoclear),
+      Array(attached).fill(false),
+      'and nobody asked for the end of what is left',
+    );
+    t.is((await node.host.mounts.list()).length, mounted);
+    await volumes.stageVolume(call(), asked);
+    t.is((await node.host.loops.list()).length, 1);
+    t.is((await node.host.mounts.list()).length, 1);
+    await volumes.unstageVolume(call(), asked);
+    t.deepEqual(await node.host.loops.list(), []);
+  });
+}
+
+for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
+  test(`a mount that failed once with ${error} is made again, and is no damage`, async (t) => {
+    const { node, volumes, asked } = await unstaged(t);
+    node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'));
+    await volumes.stageVolume(call(), asked);
+    t.is((await node.host.mounts.list()).length, 1);
+  });
+}
+
+test('a mount that failed twice is no damage where the superblock cannot be read either', async (t) => {
+  const { node, volumes, asked } = await unstaged(t);
+  const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
+  for (let time = 0; time < 2; time += 1) {
+    node.host.failNext('mounts.mountDevice', failure('mount'));
+  }
+  // The first look, before the mount, succeeds.
+  const { ext4 } = node.host.filesystems;
+  const reads = ext4.readSuperblock.bind(ext4);
+  let looks = 0;
+  ext4.readSuperblock = (path) => {
+    looks += 1;
+    return looks > 1 ? Promise.reject(failure('read')) : reads(path);
+  };
+  const error = await t.throwsAsync(volumes.stageVolume(call(), asked));
+  t.notRegex(error?.message ?? '', /damaged/);
+  t.regex(error?.message ?? '', /look at the disk/);
+});
+
+for (const { what, takesChanges, reason, says } of [
+  {
+    what: 'is the failure of its disk where the pool takes no changes',
+    takesChanges: false,
+    reason: 'internal',
+    says: /the disk of pool 'a' has failed/,
+  },
+  {
+    what: 'is told as an I/O error where it does',
+    takesChanges: true,
+    reason: 'wrong-state',
+    says: /I\/O error.*pool 'a'.*dmesg/,
+  },
+] as const) {
+  test(`a mount that failed twice with EIO ${what}, never as damage`, async (t) => {
+    const { node, volumes, asked } = await unstaged(t);
+    const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
+    for (let time = 0; time < 2; time += 1) {
+      node.host.failNext('mounts.mountDevice', failure('mount'));
+    }
+    if (!takesChanges) node.host.failNext('files.makeNewDirectory', failure('mkdir'));
+    const expectation = { instanceOf: VolumeError, message: says };
+    const error = await t.throwsAsync(volumes.stageVolume(call(), asked), expectation);
+    t.is(error?.reason, reason);
+    t.notRegex(error?.message ?? '', /damaged/);
+    t.deepEqual(await node.host.loops.list(), []);
+  });
+}
+
+test('a btrfs that the kernel knows on another device is no damage, and staged when it has gone', async (t) => {
+  const { node, volumes, asked } = await unstaged(t, { fsType: 'btrfs' });
+  node.host.failNext('mounts.mountDevice', new KernelError('mount', 'EEXIST', 'a test'));
+  const message = /has the UUID \S+, and so has another device.*Detach the other.*btrfstune -m/;
+  const error = await t.throwsAsync(volumes.stageVolume(call(), asked), { message });
+  t.is(error instanceof VolumeError ? error.reason : undefined, 'wrong-state');
+  t.notRegex(error?.message ?? '', /damaged/);
+  t.deepEqual(await node.host.loops.list(), []);
+  await volumes.stageVolume(call(), asked);
+});
+
+test('an image that is attached already is used as it is, never attached twice', async (t) => {
+  const { node, volumes, asked } = await attachedOnly(t);
+  await volumes.stageVolume(call(), asked);
+  t.is((await node.host.loops.list()).length, 1);
+});
+
+test('a delete detaches what nobody uses', async (t) => {
+  const { node, volumes, asked } = await attachedOnly(t);
+  await volumes.deleteVolume(call(), asked.volumeId);
+  t.deepEqual(await node.host.loops.list(), []);
+});
+
+test('a delete spares what is used in another mount namespace', async (t) => {
+  const { node, volumes, asked } = await attachedOnly(t);
+  const [device] = await node.host.loops.list();
+  const letGo = node.host.useElsewhere(device?.number ?? -1);
+  t.is(await reasonOf(volumes.deleteVolume(call(), asked.volumeId)), 'wrong-state');
+  t.false((await node.host.loops.list())[0]?.autoclear, 'nobody asked for its end');
+  letGo();
+  await volumes.deleteVolume(call(), asked.volumeId);
+  t.deepEqual(await node.host.loops.list(), []);
+});

@@ -1,0 +1,204 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const block = { kind: 'block', fsType: null } as const;
+
+/** A block volume of a node, staged in `staging-NAME` and published at `target-NAME`, or where a test says. */
+function volumeOn(node: FakeNode, volumes: () => OpenedVolumes['volumes'], name: string) {
+  const stagingTargetPath = join(node.directory, `staging-${name}`);
+  const targetPath = join(node.directory, `target-${name}`);
+  const volumeId = `${name}.562f2833`;
+  const asked = {
+    volumeId,
+    stagingTargetPath,
+    targetPath,
+    capability: capability({ kind: 'block' }),
+    readOnly: false,
+  };
+  return {
+    volumeId,
+    targetPath,
+    image: join(node.directory, 'a', 'volumes', volumeId, 'disk.img'),
+    make: async () => {
+      const { record } = await volumes().createVolume(call(), volumeInput(name, block));
+      await mkdir(stagingTargetPath);
+      if (record.id !== volumeId) throw new Error(`the id is ${record.id}`);
+    },
+    stage: () => volumes().stageVolume(call(), asked),
+    unstage: () => volumes().unstageVolume(call(), asked),
+    publish: (target = targetPath) =>
+      volumes().publishVolume(call(), { ...asked, targetPath: target }),
+    unpublish: (target = targetPath) =>
+      volumes().unpublishVolume(call(), { volumeId, targetPath: target }),
+    signs: async () => (await volumes().volumeHealth(call(), volumeId)).map(({ reason }) => reason),
+  };
+}
+
+async function twoVolumes(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  let opened = await node.open([node.settings('a')]);
+  const [a, b] = ['a', 'b'].map((name) => volumeOn(node, () => opened.volumes, name));
+  if (a === undefined || b === undefined) throw new Error('there are two');
+  await a.make();
+  await b.make();
+  const restart = async (whileClosed: () => Promise<void> = async () => undefined) => {
+    await opened.close(100);
+    await whileClosed();
+    opened = await node.open([node.settings('a')]);
+  };
+  return { node, a, b, restart };
+}
+
+/** As an older driver left it: A lost its device, and B has its number. */
+async function withNumberTaken(t: ExecutionContext) {
+  const all = await twoVolumes(t);
+  const { node, a, b } = all;
+  await a.stage();
+  await a.publish();
+  const [device] = node.host.kernel.devices.values();
+  node.host.loseDevice(device?.number ?? -1);
+  const taken = node.host.kernel.attach(b.image, {
+    readOnly: false,
+    directIo: true,
+    discard: true,
+    sectorSize: 4096,
+    label: `loopcsi:${b.volumeId}`,
+    autoclear: false,
+    held: false,
+  });
+  t.is(taken.number, device?.number ?? -1);
+  return all;
+}
+
+test('a block volume whose device somebody detached can be unstaged and staged again', async (t) => {
+  const { node, a } = await twoVolumes(t);
+  await a.stage();
+  const [device] = await node.host.loops.list();
+  node.host.loseDevice(device?.number ?? -1);
+  t.deepEqual(await node.host.loops.list(), []);
+  t.is((await node.host.mounts.list()).length, 1, 'the bind stays');
+  t.deepEqual(await a.signs(), ['DeviceLost']);
+  await a.unstage();
+  t.deepEqual(await node.host.mounts.list(), []);
+  t.deepEqual(await a.signs(), []);
+  await a.stage();
+  t.is((await node.host.loops.list()).length, 1);
+  await a.unstage();
+  t.deepEqual(await node.host.mounts.list(), []);
+});
+
+test('the lost node of one volume is no mount of the other that has its number', async (t) => {
+  const { node, a, b } = await withNumberTaken(t);
+  t.is(
+    await reasonOf(b.stage()),
+    'wrong-state',
+    'its data would be seen at the target of the first',
+  );
+  t.deepEqual(await a.signs(), ['DeviceLost']);
+  t.is(await reasonOf(b.unpublish(a.targetPath)), 'wrong-state', 'nor is it ended by its id');
+  t.is(await reasonOf(b.unstage()), 'ok');
+  t.is((await node.host.mounts.list()).length, 2);
+  t.deepEqual(await node.host.loops.list(), []);
+  await a.unpublish();
+  await a.unstage();
+  t.deepEqual(await node.host.mounts.list(), []);
+});
+
+test('a start does not take it for use of that other volume either', async (t) => {
+  const { node, a, restart } = await withNumberTaken(t);
+  await restart();
+  t.deepEqual(await node.host.loops.list(), [], 'nobody uses the second volume');
+  t.deepEqual(await a.signs(), ['DeviceLost']);
+  await a.unpublish();
+  await a.unstage();
+});
+
+test('a target that another volume has by now is not ended by the one that had it before', async (t) => {
+  const { node, a, b } = await twoVolumes(t);
+  await a.stage();
+  await a.publish();
+  await a.unpublish();
+  await b.stage();
+  // The notes of the first one name it still: they count only with their mount.
+  await b.publish(a.targetPath);
+  t.is(await reasonOf(a.unpublish()), 'wrong-state');
+  t.deepEqual(await a.signs(), []);
+  t.is(await reasonOf(a.unstage()), 'ok');
+  t.true((await node.host.mounts.list()).some(({ target }) => target === a.targetPath));
+  await b.unpublish(a.targetPath);
+  await b.unstage();
+  t.deepEqual(await node.host.mounts.list(), []);
+});
+
+test('a lost node of a volume that cannot be looked up is ended where its caller says', async (t) => {
+  const { node, a, restart } = await twoVolumes(t);
+  await a.stage();
+  await a.publish();
+  await restart(async () => {
+    node.host.loseDevice(0);
+    await writeFile(join(node.directory, 'a', 'volumes', a.volumeId, 'volume.json'), '{');
+  });
+  t.deepEqual(await a.signs(), ['RecordUnreadable']);
+  await a.unpublish();
+  await a.unstage();
+  t.deepEqual(await node.host.mounts.list(), []);
+});
+
+test('a target that shows a device of somebody else is theirs, unless it was noted', async (t) => {
+  const { node, a } = await twoVolumes(t);
+  const theirs = join(node.directory, 'theirs.img');
+  await writeFile(theirs, Buffer.alloc(4096));
+  const number = await node.host.passersBy.attach(theirs);
+  await a.stage();
+  await writeFile(a.targetPath, '');
+  await node.host.mounts.bind(`/dev/loop${number}`, a.targetPath, { readOnly: false });
+  t.is(await reasonOf(a.unpublish()), 'wrong-state');
+  await node.host.mounts.unmount(a.targetPath);
+  await a.publish();
+  const [own] = [...node.host.kernel.devices.values()].filter((one) => one.number !== number);
+  node.host.loseDevice(own?.number ?? -1);
+  t.is(await node.host.passersBy.attach(theirs), own?.number ?? -1);
+  t.is(await reasonOf(a.publish()), 'wrong-state');
+  t.is(await reasonOf(a.unpublish()), 'ok');
+  t.is(await reasonOf(a.unstage()), 'ok');
+  t.is((await node.host.loops.list()).length, 2, 'their devices are theirs');
+});
+
+test('a lost read-only device says so, and its target ends while the volume is used', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', block));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const mode = { kind: 'block', accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
+  const at = (target: string) => ({
+    volumeId: record.id,
+    stagingTargetPath,
+    targetPath: join(node.directory, target),
+    capability: capability(mode),
+    readOnly: target === 'reads',
+  });
+  await volumes.stageVolume(call(), at('writes'));
+  for (const target of ['writes', 'reads']) await volumes.publishVolume(call(), at(target));
+  const second = (await node.host.loops.list()).find(({ readOnly }) => readOnly);
+  node.host.loseDevice(second?.number ?? -1);
+  const signs = await volumes.volumeHealth(call(), record.id);
+  t.deepEqual(
+    signs.map(({ reason }) => reason),
+    ['DeviceLost'],
+  );
+  t.true(signs[0]?.message.includes(at('reads').targetPath));
+  t.is(await reasonOf(volumes.publishVolume(call(), at('reads'))), 'wrong-state');
+  t.is(await reasonOf(volumes.publishVolume(call(), at('writes'))), 'ok');
+  await volumes.unpublishVolume(call(), at('reads'));
+  await volumes.publishVolume(call(), at('reads'));
+  for (const target of ['reads', 'writes']) await volumes.unpublishVolume(call(), at(target));
+  await volumes.unstageVolume(call(), at('writes'));
+  t.deepEqual(await node.host.mounts.list(), []);
+  t.deepEqual(await node.host.loops.list(), []);
+});

@@ -1,0 +1,89 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import type { Host, LoopDevices } from '../../../../src/host/host.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+import { fakeNode, subjectOn } from '../../../model/subject.ts';
+
+test('a driver leaves alone what another one of this machine has under the same id', async (t) => {
+  const node = await fakeNode({ reflink: true });
+  const directory = await mkdtemp(`${node.directory}-other-`);
+  const first = await subjectOn(node);
+  const second = await subjectOn({ ...node, directory });
+  try {
+    const { record } = await first.opened().volumes.createVolume(call(), volumeInput('data'));
+    const volumeId = record.id;
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId, stagingTargetPath, capability: capability() };
+    await first.opened().volumes.stageVolume(call(), asked);
+
+    const { volumes } = second.opened();
+    const targetPath = stagingTargetPath;
+    // Unknown to the second driver, then known to it and idle, then unknown again.
+    await t.throwsAsync(volumes.unpublishVolume(call(), { volumeId, targetPath }));
+    await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+    const made = await volumes.createVolume(call(), volumeInput('data'));
+    t.is(made.record.id, volumeId, 'ids follow from names');
+    await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
+    await volumes.deleteVolume(call(), volumeId);
+
+    t.is((await node.host.mounts.list()).length, 1, 'still mounted');
+    const [device] = await node.host.loops.list();
+    t.false(device?.autoclear, 'and nobody asked for its end');
+    await first.opened().volumes.unstageVolume(call(), asked);
+    t.deepEqual(await node.host.loops.list(), []);
+  } finally {
+    await first.close();
+    await second.close();
+    await node.remove();
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test('what another driver has is left alone also where its images cannot be seen', async (t) => {
+  const node = await fakeNode({ reflink: true });
+  const directory = await mkdtemp(`${node.directory}-other-`);
+  const first = await subjectOn(node);
+  // As from another mount namespace: the path that the kernel tells leads nowhere here.
+  const loops = new Proxy(node.host.loops, {
+    get: (target, key): unknown =>
+      key === 'backingPath' ? async () => '/not/seen/disk.img' : Reflect.get(target, key),
+  });
+  const second = await subjectOn({ ...node, directory, host: withLoops(node.host, loops) });
+  try {
+    const { record } = await first.opened().volumes.createVolume(call(), volumeInput('data'));
+    const volumeId = record.id;
+    const stagingTargetPath = join(node.directory, 'staging');
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId, stagingTargetPath, capability: capability() };
+    await first.opened().volumes.stageVolume(call(), asked);
+    const elsewhere = join(directory, 'staging');
+    await second.opened().volumes.unstageVolume(call(), { volumeId, stagingTargetPath: elsewhere });
+    t.is((await node.host.mounts.list()).length, 1);
+    t.false((await node.host.loops.list())[0]?.autoclear);
+    await first.opened().volumes.unstageVolume(call(), asked);
+  } finally {
+    await first.close();
+    await second.close();
+    await node.remove();
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+function withLoops(host: Host, loops: LoopDevices): Host {
+  const { files, mounts, filesystems, extents, copies, freezer, users, facts } = host;
+  return {
+    files,
+    loops,
+    mounts,
+    filesystems,
+    extents,
+    copies,
+    freezer,
+    users,
+    facts,
+    runningPrograms: () => host.runningPrograms(),
+    missingPrograms: () => host.missingPrograms(),
+  };
+}

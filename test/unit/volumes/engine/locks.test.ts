@@ -1,0 +1,59 @@
+import test from 'ava';
+import { VolumeError } from '../../../../src/errors.ts';
+import { Locks } from '../../../../src/volumes/engine/locks.ts';
+
+test('who is refused is told what is in progress, and since when once that is long', (t) => {
+  let atMs = 0;
+  const locks = new Locks(() => atMs);
+  const release = locks.take({ exclusive: ['volume:v'] }, 'NodeStageVolume');
+  const refusal = (): VolumeError =>
+    t.throws<VolumeError>(() => locks.take({ shared: ['volume:v'] }, 'CreateSnapshot'), {
+      instanceOf: VolumeError,
+    });
+  t.is(refusal().reason, 'busy');
+  t.regex(refusal().message, /^NodeStageVolume is in progress for volume v; try again/);
+  atMs = 12_700;
+  t.regex(refusal().message, /^NodeStageVolume is in progress for volume v, since 12 s; try again/);
+  release();
+  locks.take({ shared: ['volume:v'] }, 'CreateSnapshot')();
+});
+
+const reasonOf = (work: () => unknown): string => {
+  try {
+    work();
+  } catch (error) {
+    return error instanceof VolumeError ? error.reason : String(error);
+  }
+  return 'ok';
+};
+
+test('who writes is alone, who reads is not', (t) => {
+  const locks = new Locks();
+  const write = () => locks.take({ exclusive: ['volume:v'] }, 'write');
+  const read = () => locks.take({ shared: ['volume:v'] }, 'read');
+  const written = write();
+  t.deepEqual([reasonOf(write), reasonOf(read)], ['busy', 'busy']);
+  written();
+  const [one, two] = [read(), read()];
+  one();
+  t.is(reasonOf(write), 'busy', 'the second one still reads');
+  // Given back twice, a lock is still given back once.
+  const three = read();
+  one();
+  two();
+  t.is(reasonOf(write), 'busy', 'the third one still reads');
+  three();
+  t.is(locks.size, 0);
+  t.is(reasonOf(write), 'ok');
+});
+
+test('the locks of a plan are taken all, or none', (t) => {
+  const locks = new Locks();
+  const release = locks.take({ exclusive: ['volume:b'] }, 'first');
+  const both = () => locks.take({ exclusive: ['volume:a'], shared: ['volume:b'] }, 'second');
+  t.is(reasonOf(both), 'busy');
+  t.is(locks.holderOf('volume:a'), undefined);
+  release();
+  t.is(reasonOf(both), 'ok');
+  t.is(locks.holderOf('volume:a'), 'second');
+});

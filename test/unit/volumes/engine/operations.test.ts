@@ -1,0 +1,208 @@
+import test from 'ava';
+import { VolumeError } from '../../../../src/errors.ts';
+import { Gate, ownedBy } from '../../../../src/host/kernel/gate.ts';
+import { createLog } from '../../../../src/observe/log.ts';
+import { type Call, Operations } from '../../../../src/volumes/engine/operations.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { until } from '../../../helpers/until.ts';
+
+const log = createLog({ level: 'silent' });
+const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
+const newOperations = (): Operations => new Operations((_owner, work) => work());
+const plan = (request?: unknown) =>
+  ({ name: 'CreateVolume', owner: 'v', exclusive: ['volume:v'], request }) as const;
+
+/** A step that a test lets go on. */
+function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
+  let open = (): void => undefined;
+  const passed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { passed, open };
+}
+
+test('an equal request joins the run under way and gets its answer', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  let runs = 0;
+  const work = async (): Promise<number> => {
+    runs += 1;
+    await passed;
+    return runs;
+  };
+  const first = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
+  const second = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
+  open();
+  t.deepEqual(await Promise.all([first, second]), [1, 1]);
+});
+
+test('another request for the same id is busy, and so is one that cannot be compared', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const first = operations.run(plan({ size: 1n }), callOf(), () => passed);
+  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  open();
+  await first;
+  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'ok');
+});
+
+test('readers share, a writer is refused, and all is given back when the work has ended', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const read = (owner: string): Promise<void> =>
+    operations.run({ name: 'Copy', owner, shared: ['volume:v'] }, callOf(), () => passed);
+  const readers = [read('a'), read('b')];
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  open();
+  await Promise.all(readers);
+  t.is(operations.locks.size, 0);
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+});
+
+test('a caller that gives up before the first effect stops the work', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const abort = new AbortController();
+  let hadEffects = false;
+  const run = operations.run(plan({}), callOf(abort.signal), async (operation) => {
+    await passed;
+    operation.beginEffects();
+    hadEffects = true;
+  });
+  abort.abort();
+  t.is(await reasonOf(run), 'cancelled');
+  open();
+  await operations.drain(1_000);
+  t.false(hadEffects);
+});
+
+test('a caller that gives up later ends only its waiting: the work goes on and a retry joins it', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const abort = new AbortController();
+  const work = async (operation: { beginEffects(): void }): Promise<string> => {
+    operation.beginEffects();
+    await passed;
+    return 'made';
+  };
+  const first = operations.run(plan({}), callOf(abort.signal), work);
+  abort.abort();
+  t.is(await reasonOf(first), 'cancelled');
+  const retry = operations.run(plan({}), callOf(), work);
+  open();
+  t.is(await retry, 'made');
+});
+
+test('a delete aborts the create of the same id, and only that', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const signals: AbortSignal[] = [];
+  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+    signals.push(signal);
+    await passed;
+  });
+  operations.abort('v', 'NodeStageVolume', 'no');
+  operations.abort('w', 'CreateVolume', 'no');
+  t.deepEqual(
+    signals.map(({ aborted }) => aborted),
+    [false],
+  );
+  operations.abort('v', 'CreateVolume', 'deleted');
+  t.deepEqual(
+    signals.map(({ aborted }) => aborted),
+    [true],
+  );
+  open();
+  await run;
+});
+
+test('after drain begins nothing new starts, and work past the bound is aborted', async (t) => {
+  const operations = newOperations();
+  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+    await new Promise<void>((_resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        reject(new VolumeError('cancelled', 'stopped'));
+      });
+    });
+  });
+  const ended = reasonOf(run);
+  await operations.drain(10);
+  t.is(await ended, 'cancelled');
+  t.is(await reasonOf(operations.run(plan({}), callOf(), async () => 1)), 'unavailable');
+});
+
+test('work that fails gives its locks back', async (t) => {
+  const operations = newOperations();
+  const fail = async (): Promise<never> => {
+    throw new VolumeError('no-space', 'full');
+  };
+  t.is(await reasonOf(operations.run(plan({}), callOf(), fail)), 'no-space');
+  t.is(operations.locks.size, 0);
+  t.is(operations.runningCount, 0);
+});
+
+test('how far work is can be asked for while it runs, by its owner', async (t) => {
+  const operations = newOperations();
+  const { passed, open } = gate();
+  const told = gate();
+  t.is(operations.progressOf('v'), undefined);
+  const work = operations.run(plan(), callOf(), async (operation) => {
+    await Promise.resolve();
+    operation.tell({ doneBytes: 1n, totalBytes: 4n });
+    operation.tell({ doneBytes: 2n, totalBytes: 4n });
+    told.open();
+    await passed;
+  });
+  await told.passed;
+  t.deepEqual(operations.progressOf('v'), { doneBytes: 2n, totalBytes: 4n });
+  t.is(operations.progressOf('w'), undefined);
+  open();
+  await work;
+  t.is(operations.progressOf('v'), undefined);
+});
+
+test('the locks stay with a call that has not returned, also one of an owner within the work', async (t) => {
+  const node = new Gate();
+  const operations = new Operations(ownedBy, (owner) => node.whenReturned(owner));
+  const { passed, open } = gate();
+  const snapshot = { name: 'CreateSnapshot', owner: 'snapshot s', shared: ['volume:v'] } as const;
+  const stuck = operations.run(snapshot, callOf(), () =>
+    ownedBy('cut v', () => node.run('clone', () => passed, { boundMs: 20 })),
+  );
+  t.is(await reasonOf(stuck), 'busy');
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  t.is(operations.locks.holderOf('volume:v'), 'CreateSnapshot');
+  t.is(operations.runningCount, 0, 'an end of the driver does not wait for it');
+  open();
+  await until('the locks are given back', async () => operations.locks.size === 0);
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(operations.locks.size, 0);
+});
+
+test('what an operation had locked is read again after a call of it hung, before anybody else may have it', async (t) => {
+  const node = new Gate();
+  const read = gate();
+  const asked: (readonly string[])[] = [];
+  const operations = new Operations(
+    ownedBy,
+    (owner) => node.whenReturned(owner),
+    async (locks) => {
+      asked.push(locks);
+      await read.passed;
+    },
+  );
+  const hanging = gate();
+  const write = () => node.run('replace', () => hanging.passed, { boundMs: 20 });
+  t.is(await reasonOf(operations.run(plan(), callOf(), write)), 'busy');
+  t.deepEqual(asked, [], 'it may change still');
+  hanging.open();
+  await until('it is read', async () => asked.length > 0);
+  t.deepEqual(asked, [['volume:v']]);
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  read.open();
+  await until('the locks are given back', async () => operations.locks.size === 0);
+  // Nothing hung: nothing is read.
+  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(asked.length, 1);
+});

@@ -1,0 +1,124 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { takeDetachesBack } from '../../../../src/volumes/attachment/watch-devices.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+
+/** A node with one volume staged, and its device. */
+async function staged(t: ExecutionContext, kind: 'block' | 'mount' = 'block') {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const opened = await open();
+  const { record } = await opened.volumes.createVolume(call(), volumeInput('v', { kind }));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = {
+    volumeId: record.id,
+    stagingTargetPath,
+    targetPath: join(node.directory, 'target'),
+    capability: capability({ kind, accessMode: 'SINGLE_NODE_MULTI_WRITER' }),
+    readOnly: false,
+  };
+  await opened.volumes.stageVolume(call(), asked);
+  const [device] = node.host.kernel.devices.values();
+  if (device === undefined) throw new Error('nothing is attached');
+  const clear = () => node.host.passersBy.clearDevice(device.number);
+  const isThere = () => node.host.kernel.devices.get(device.number) === device;
+  return { node, open, opened, asked, device, clear, isThere };
+}
+
+test('a staged block volume is held, a filesystem is kept by its mount', async (t) => {
+  t.true((await staged(t)).device.held);
+  t.false((await staged(t, 'mount')).device.held);
+});
+
+for (const kind of ['block', 'mount'] as const) {
+  test(`${kind}: a look takes back what somebody asked for, but for a volume that a call is at`, async (t) => {
+    const { opened, asked, device, clear, isThere } = await staged(t, kind);
+    const { domain, volumes } = opened;
+    await clear();
+    t.true(isThere() && device.autoclear);
+    const plan = { exclusive: [`volume:${asked.volumeId}`] };
+    const giveBack = domain.operations.locks.take(plan, 'a test');
+    await takeDetachesBack(domain);
+    t.true(device.autoclear);
+    giveBack();
+    await takeDetachesBack(domain);
+    t.false(device.autoclear);
+    t.is(domain.operations.locks.size, 0);
+    await volumes.unstageVolume(call(), asked);
+    t.false(isThere());
+  });
+}
+
+test('a look leaves alone what nobody uses, and what others have', async (t) => {
+  const { node, opened, device } = await staged(t);
+  const number = await node.host.passersBy.attach(join(node.directory, 'a', 'pool.json'));
+  const close = await node.host.passersBy.openDevice(number);
+  await node.host.passersBy.clearDevice(number);
+  await takeDetachesBack(opened.domain);
+  await close();
+  t.deepEqual([...node.host.kernel.devices.keys()], [device.number]);
+});
+
+test('a device that is let go of while a driver ends stays, and the next one holds it', async (t) => {
+  const { open, opened, asked, device, clear, isThere } = await staged(t);
+  await clear();
+  await opened.close(100);
+  t.false(device.held);
+  t.true(isThere());
+  const next = await open();
+  t.true(device.held);
+  await clear();
+  t.true(isThere());
+  await next.volumes.unstageVolume(call(), asked);
+  t.false(isThere());
+});
+
+test('a driver that was killed leaves a device that the next one holds', async (t) => {
+  const { node, open, opened, device, isThere } = await staged(t);
+  await opened.close(100);
+  device.autoclear = true;
+  device.openers = 1;
+  await open();
+  device.openers = 0;
+  node.host.kernel.settle(device);
+  t.true(isThere());
+  t.false(device.autoclear);
+});
+
+test('the driver’s own descriptor makes nothing busy', async (t) => {
+  const { node, opened, asked, device } = await staged(t);
+  const { volumes } = opened;
+  await volumes.publishVolume(call(), asked);
+  await volumes.publishVolume(call(), {
+    ...asked,
+    targetPath: join(node.directory, 'reads'),
+    readOnly: true,
+  });
+  t.deepEqual(
+    [...node.host.kernel.devices.values()].map(({ held }) => held),
+    [true, true],
+  );
+  t.false(node.host.kernel.isInUse(device));
+  const unpublish = (name: string) =>
+    volumes.unpublishVolume(call(), { ...asked, targetPath: join(node.directory, name) });
+  t.is(await reasonOf(unpublish('reads')), 'ok');
+  t.is(await reasonOf(unpublish('target')), 'ok');
+  t.is(await reasonOf(volumes.unstageVolume(call(), asked)), 'ok');
+  t.is(opened.domain.openDevices.size, 0);
+  t.deepEqual(await node.host.loops.list(), []);
+});
+
+test('what nobody could detach is as it was, and used again it is held', async (t) => {
+  const { node, opened, asked, device, isThere } = await staged(t);
+  const close = await node.host.passersBy.openDevice(device.number);
+  t.is(await reasonOf(opened.volumes.unstageVolume(call(), asked)), 'busy');
+  t.deepEqual([device.autoclear, device.held], [false, false]);
+  await opened.volumes.stageVolume(call(), asked);
+  t.true(device.held);
+  await close();
+  t.true(isThere());
+});

@@ -1,0 +1,95 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import { MiB } from '../../../../src/units.ts';
+import { measurePools } from '../../../../src/volumes/admin/pools/metrics.ts';
+import { trimDue } from '../../../../src/volumes/jobs/periodic-trim.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const hourMs = 3_600_000;
+
+/** A node whose clock a test sets, with mounted volumes of these ways to be trimmed. */
+async function trimmedNode(
+  node: FakeNode,
+  names: Readonly<Record<string, 'periodic' | 'online' | 'off'>>,
+) {
+  let nowMs = 1_000_000_000_000;
+  const open = () => node.open([node.settings('a')], { now: () => nowMs });
+  let opened = await open();
+  for (const [name, trim] of Object.entries(names)) {
+    const settings = { ...plainSettings, trim };
+    const input = volumeInput(name, { sizeBytes: 16n * MiB, settings });
+    const { record } = await opened.volumes.createVolume(call(), input);
+    const stagingTargetPath = join(node.directory, name);
+    await mkdir(stagingTargetPath);
+    const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    await opened.volumes.stageVolume(call(), asked);
+  }
+  /** How many volumes a look that is so much later trims: each is asked at its beginning once. */
+  const trimsAfter = async (hours: number): Promise<number> => {
+    const from = node.host.watch.calls.length;
+    nowMs += hours * hourMs;
+    await trimDue(opened.domain);
+    return node.host.watch.calls
+      .slice(from)
+      .filter(
+        ({ name, args }) => name === 'mounts.trim' && (args[2] as { offset: bigint }).offset === 0n,
+      ).length;
+  };
+  const restart = async () => {
+    await opened.close(100);
+    opened = await open();
+  };
+  return { trimsAfter, restart, domain: () => opened.domain };
+}
+
+test('once a day each mounted volume that is to be trimmed is, also when another one cannot be', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter, domain } = await trimmedNode(node, {
+    one: 'periodic',
+    two: 'periodic',
+    never: 'off',
+    'at-once': 'online',
+  });
+  t.is(await trimsAfter(0), 0, 'they are new');
+  t.is(await trimsAfter(22), 0);
+  node.host.failNext('mounts.trim', new KernelError('FITRIM', 'EIO', 'a test'));
+  t.is(await trimsAfter(2), 2);
+  t.is(await trimsAfter(1), 0);
+  t.is(await trimsAfter(23), 2);
+  const [measures] = await measurePools(domain(), 1_000);
+  t.deepEqual(measures?.trims.runs, { done: 3, failed: 1, interrupted: 0 });
+});
+
+test('a driver that is restarted more often than daily trims all the same', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter, restart } = await trimmedNode(node, { one: 'periodic' });
+  let trims = 0;
+  for (let part = 0; part < 8; part += 1) {
+    trims += await trimsAfter(12);
+    await restart();
+  }
+  t.is(trims, 4, 'four days');
+});
+
+test('a clock that was set back does not end the trimming until it has caught up', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter } = await trimmedNode(node, { one: 'periodic' });
+  t.is(await trimsAfter(24), 1);
+  t.is(await trimsAfter(-24 * 365), 1);
+  t.is(await trimsAfter(1), 0);
+  t.is(await trimsAfter(23), 1);
+});
+
+test('volumes that were made together are not all due at the same moment', async (t) => {
+  const node = await fakeNode(t);
+  const names = Object.fromEntries(
+    Array.from({ length: 12 }, (_, i) => [`v${i}`, 'periodic'] as const),
+  );
+  const { trimsAfter } = await trimmedNode(node, names);
+  const early = await trimsAfter(23.5);
+  t.true(early > 0 && early < 12, `${early} of 12`);
+  t.is(await trimsAfter(0.5), 12 - early);
+});

@@ -1,0 +1,25 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
+
+for (const name of ['files.removeInSlices', 'files.removeTree']) {
+  test(`what could not be removed for a moment (${name}) is removed without a restart, and counts as trash until then`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes, domain } = await node.open([node.settings('a')]);
+    const pool = domain.pools.named('a');
+    const { record } = await volumes.createVolume(call(), volumeInput('v'));
+    node.host.failNext(name, new KernelError('unlink', 'EIO', 'a test'));
+    await volumes.deleteVolume(call(), record.id);
+    await domain.trash.settled();
+    const trash = join(node.settings('a').path, 'trash');
+    t.is((await readdir(trash)).length, 1);
+    t.true((await pool.room.facts()).trashBytes > 0n);
+    await until('it is tried again', async () => (await readdir(trash)).length === 0, 20_000);
+    await domain.trash.settled();
+    t.is((await pool.room.facts()).trashBytes, 0n);
+  });
+}

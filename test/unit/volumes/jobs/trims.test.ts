@@ -1,0 +1,74 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { GiB, MiB } from '../../../../src/units.ts';
+import { findGuarded } from '../../../../src/volumes/jobs/mounted-thin.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
+
+/** A staged volume whose ranges take as long as the test wants. */
+async function slowlyTrimmed(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 8n * GiB }));
+  const at = { volumeId: record.id, stagingTargetPath: join(node.directory, 'staging') };
+  await mkdir(at.stagingTargetPath);
+  await volumes.stageVolume(call(), { ...at, capability: capability() });
+  const ranges: { offset: bigint; length: bigint; end: () => void }[] = [];
+  const { mounts } = node.host;
+  mounts.trim = async (target, _device, { offset, length }) => {
+    const close = await node.host.passersBy.openFile(target);
+    return new Promise((resolve) => {
+      const end = () => {
+        void close();
+        resolve(offset >= 8n * GiB ? undefined : MiB);
+      };
+      ranges.push({ offset, length, end });
+    });
+  };
+  const pool = domain.pools.named('a');
+  const [guarded] = await findGuarded(node.host, pool, await mounts.list());
+  if (guarded === undefined) throw new Error('it is not mounted');
+  return { volumes, domain, pool, guarded, at, ranges };
+}
+
+test('a trim gives way to a call on its volume after the range that it is at', async (t) => {
+  const { volumes, domain, pool, guarded, at, ranges } = await slowlyTrimmed(t);
+  const trim = domain.trims.trim(pool, guarded);
+  await until('the first range is begun', () => ranges.length === 1);
+  const unstaged = volumes.unstageVolume(call(), at);
+  // The kernel would say EBUSY to an unmount that did not wait.
+  await until('the call is under way', () => domain.operations.runningCount === 1);
+  ranges[0]?.end();
+  await unstaged;
+  t.is(await trim, 'interrupted');
+  t.is(ranges.length, 1);
+  t.like(domain.trims.countsOf(pool), { runs: { interrupted: 1 }, bytes: MiB });
+});
+
+test('the ranges of a trim touch, cover all, and are bounded', async (t) => {
+  const { domain, pool, guarded, ranges } = await slowlyTrimmed(t);
+  const trim = domain.trims.trim(pool, guarded);
+  let next = 0n;
+  for (let at = 0; next < 8n * GiB; at += 1) {
+    await until('the next range is begun', () => ranges.length > at);
+    const range = ranges[at];
+    if (range === undefined) throw new Error('no range');
+    t.is(range.offset, next);
+    t.true(range.length <= 64n * GiB);
+    next = range.offset + range.length;
+    range.end();
+  }
+  await until('what is behind the end is tried', () => ranges.at(-1)?.offset === next);
+  ranges.at(-1)?.end();
+  t.is(await trim, 'done');
+});
+
+test('no trim begins a range while a call works on the volume', async (t) => {
+  const { domain, pool, guarded, ranges, at } = await slowlyTrimmed(t);
+  const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
+  t.is(await domain.trims.trim(pool, guarded), 'interrupted');
+  t.is(ranges.length, 0);
+  release();
+});

@@ -1,0 +1,128 @@
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import { reconcile } from '../../../../src/volumes/node/reconcile.ts';
+import type { FakeDevice } from '../../../helpers/fake-kernel.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+
+/** A node whose driver has ended, with one volume staged. */
+async function stoppedNode(t: ExecutionContext) {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const { volumes, ...opened } = await open();
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const at = { volumeId: record.id, stagingTargetPath };
+  await volumes.stageVolume(call(), { ...at, capability: capability() });
+  await opened.close(100);
+  const [device] = node.host.kernel.devices.values();
+  if (device?.live === undefined) throw new Error('nothing is mounted');
+  return { node, open, at, device, live: device.live };
+}
+
+const isFrozen = ({ live }: FakeDevice): boolean => live?.frozen === true;
+
+test('a start thaws what a killed driver left frozen, before it answers any call', async (t) => {
+  const { open, device, live, at } = await stoppedNode(t);
+  live.frozen = true;
+  const { volumes } = await open();
+  t.false(isFrozen(device));
+  await volumes.unstageVolume(call(), at);
+});
+
+test('a start thaws what was unmounted while it stood still: it lives on, unseen, and holds its device', async (t) => {
+  const { node, open, device, live } = await stoppedNode(t);
+  const letGo = node.host.useElsewhere(device.number);
+  node.host.kernel.mounts.length = 0;
+  live.frozen = true;
+  await open();
+  t.false(isFrozen(device));
+  t.deepEqual(await node.host.mounts.list(), [], 'what it was mounted for is taken away again');
+  letGo();
+});
+
+test('a start detaches what nobody uses, and nothing else', async (t) => {
+  const { node, open, at } = await stoppedNode(t);
+  const mounted = await open();
+  t.is((await node.host.loops.list()).length, 1, 'it is mounted');
+  await mounted.close(100);
+  node.host.kernel.mounts.length = 0;
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  t.is((await node.host.loops.list()).length, 1);
+  const { volumes } = await open();
+  t.deepEqual(await node.host.loops.list(), []);
+  await volumes.deleteVolume(call(), at.volumeId);
+});
+
+test('a start removes an inline volume whose pod has gone with its target', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const { volumes, ...opened } = await open();
+  const publish = async (name: string) => {
+    const targetPath = join(node.directory, name);
+    await volumes.publishVolume(call(), {
+      volumeId: `csi-${name}`,
+      stagingTargetPath: '',
+      targetPath,
+      capability: capability(),
+      readOnly: false,
+      ephemeral: { sizeBytes: 64n * MiB, settings: plainSettings },
+    });
+    return targetPath;
+  };
+  const [gone] = [await publish('gone'), await publish('stays')];
+  await opened.close(100);
+  node.host.reboot();
+  await rm(gone, { recursive: true });
+  const { domain } = await open();
+  t.deepEqual(
+    [...domain.pools.named('a').ephemerals.values()].map(({ name }) => name),
+    ['csi-stays'],
+  );
+});
+
+test('a start removes what was being made, and frees what was deleted', async (t) => {
+  const node = await fakeNode(t);
+  const open = () => node.open([node.settings('a')]);
+  const opened = await open();
+  const [pool] = opened.domain.pools.all;
+  const pathOf = (area: 'tmp' | 'trash') => join(node.directory, 'a', area, 'left');
+  await opened.close(100);
+  t.false(pool?.isServed);
+  for (const area of ['tmp', 'trash'] as const) {
+    await mkdir(pathOf(area));
+    await writeFile(join(pathOf(area), 'disk.img'), Buffer.alloc(4096, 1));
+  }
+  let counted = -1n;
+  const { domain } = await node.open([node.settings('a')], {
+    reached: async (point) => {
+      if (point === 'trash:removed')
+        counted = (await domain.pools.named('a').room.facts()).trashBytes;
+    },
+  });
+  await domain.trash.settled();
+  t.true(counted >= 4096n, String(counted));
+  t.is((await domain.pools.named('a').room.facts()).trashBytes, 0n);
+  for (const area of ['tmp', 'trash']) {
+    t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
+  }
+});
+
+test('what a call is at is not settled by a pool that comes back', async (t) => {
+  const { node, open, at } = await stoppedNode(t);
+  node.host.kernel.mounts.length = 0;
+  const { domain } = await open();
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  t.is((await node.host.loops.list()).length, 1, 'it was still in use');
+  const pool = domain.pools.named('a');
+  const lock = { exclusive: [`volume:${at.volumeId}`] };
+  const release = domain.operations.locks.take(lock, 'a test');
+  await reconcile(domain, pool);
+  t.is((await node.host.loops.list()).length, 1);
+  release();
+  await reconcile(domain, pool);
+  t.deepEqual(await node.host.loops.list(), []);
+});

@@ -1,0 +1,149 @@
+import { readdirSync } from 'node:fs';
+import { cp } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { GiB, MiB } from '../../../../src/units.ts';
+import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
+import { DiskState } from '../../../helpers/disk-state.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const disk = await DiskState.watch();
+test.after.always(() => {
+  disk.end();
+});
+
+/** Neither what is being made or was removed in that pool, nor notes about mounts, which end with the power too. */
+const needNot =
+  (pool: string) =>
+  (path: string): boolean =>
+    /^tmp\/|^trash|^lock$|\/node\.json$/.test(relative(pool, path));
+
+/** A pool in memory's node, whose every rename into place is looked at. */
+async function watchedNode(t: ExecutionContext): Promise<{ node: FakeNode; pool: string }> {
+  const node = await fakeNode(t);
+  const { files } = node.host;
+  const rename = files.renameNoReplace.bind(files);
+  files.renameNoReplace = async (from, to) => {
+    if (dirname(dirname(from)).endsWith('/tmp') || dirname(from).endsWith('/tmp')) {
+      t.deepEqual(disk.unsyncedIn(from), [], `whole on the disk before it is renamed to ${to}`);
+    }
+    await rename(from, to);
+  };
+  return { node, pool: join(node.directory, 'a') };
+}
+
+async function answered<T>(
+  t: ExecutionContext,
+  at: { what: string; pool: string },
+  work: () => Promise<T>,
+): Promise<T> {
+  const result = await work();
+  t.deepEqual(
+    disk.unsyncedIn(at.pool, needNot(at.pool)),
+    [],
+    `${at.what}: answered is on the disk`,
+  );
+  return result;
+}
+
+test('what a call made, changed or deleted is on the disk when it answers', async (t) => {
+  const { node, pool } = await watchedNode(t);
+  const at = (what: string) => ({ what, pool });
+  const open = async (): Promise<OpenedVolumes> => node.open([node.settings('a')]);
+  const opened = await open();
+  // Where things will be made; empty, there is nothing in it to lose.
+  const made = (path: string): boolean => needNot(pool)(path) || path === join(pool, 'tmp');
+  t.deepEqual(disk.unsyncedIn(pool, made), [], 'first start');
+  const isLock = (path: string): boolean => path.endsWith('.lock');
+  const remembered = disk.unsyncedIn(join(node.directory, 'state'), isLock);
+  t.deepEqual(remembered, [], 'what the node remembers');
+  const { volumes } = opened;
+  const settings = { freeze: false };
+  const make = (name: string, options: Parameters<typeof volumeInput>[1] = {}) =>
+    answered(t, at(`create ${name}`), () =>
+      volumes.createVolume(call(), volumeInput(name, { sizeBytes: 64n * MiB, ...options })),
+    );
+  const { record } = await make('mount');
+  const { record: raw } = await make('block', { kind: 'block' });
+  await make('clone', { source: { kind: 'volume', id: record.id } });
+  const range = { requiredBytes: 128n * MiB, limitBytes: 0n };
+  await answered(t, at('expand'), () =>
+    volumes.expandVolume(call(), { volumeId: record.id, range }),
+  );
+  const taken = await answered(t, at('snapshot'), () =>
+    volumes.createSnapshot(call(), {
+      name: 'snap',
+      sourceVolumeId: record.id,
+      settings,
+      parameters: {},
+    }),
+  );
+  await make('restore', {
+    sizeBytes: GiB,
+    source: { kind: 'snapshot', id: taken.record.id },
+  });
+  const group = await answered(t, at('group'), () =>
+    volumes.createGroupSnapshot(call(), {
+      name: 'group',
+      sourceVolumeIds: [record.id, raw.id],
+      settings,
+      parameters: {},
+    }),
+  );
+  await answered(t, at('delete group'), () =>
+    volumes.deleteGroupSnapshot(call(), group.record.id, group.record.snapshotIds),
+  );
+  await answered(t, at('delete snapshot'), () => volumes.deleteSnapshot(call(), taken.record.id));
+  await answered(t, at('delete volume'), () => volumes.deleteVolume(call(), record.id));
+});
+
+test('blocks are freed only when the delete is on the disk: a power cut must not bring back half a volume', async (t) => {
+  const { node, pool } = await watchedNode(t);
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const { files } = node.host;
+  const remove = files.removeInSlices.bind(files);
+  const freed: string[] = [];
+  files.removeInSlices = async (path, options) => {
+    freed.push(path);
+    for (const area of ['volumes', 'trash']) t.true(disk.isSynced(join(pool, area)), area);
+    await remove(path, options);
+  };
+  await volumes.deleteVolume(call(), record.id);
+  await domain.trash.settled();
+  t.is(freed.length, 1);
+  t.deepEqual(readdirSync(join(pool, 'trash')), []);
+});
+
+test('what a crash left renamed and not synced is on the disk before anybody is told of it', async (t) => {
+  const { node, pool } = await watchedNode(t);
+  const killed = await node.open([node.settings('a')], {
+    reached: (point) => {
+      if (point === 'new:renamed') throw new Error('killed here');
+    },
+  });
+  await t.throwsAsync(killed.volumes.createVolume(call(), volumeInput('v')));
+  t.false(disk.isSynced(join(pool, 'volumes')));
+  await killed.close(100);
+  await node.open([node.settings('a')]);
+  t.true(disk.isSynced(join(pool, 'volumes')));
+});
+
+test('what another run of the same call renamed is on the disk before it is answered', async (t) => {
+  const { node, pool } = await watchedNode(t);
+  const { files } = node.host;
+  const rename = files.renameNoReplace.bind(files);
+  const { volumes } = await node.open([node.settings('a')]);
+  const input = volumeInput('v', { sizeBytes: 16n * MiB });
+  const made = await volumes.createVolume(call(), input);
+  await volumes.deleteVolume(call(), made.record.id);
+  // As if the driver had died between rename and answer, and had not seen it when it began again.
+  files.renameNoReplace = async (from, to) => {
+    if (to === join(pool, 'volumes', made.record.id)) await cp(from, to, { recursive: true });
+    await rename(from, to);
+  };
+  const { record } = await volumes.createVolume(call(), input);
+  t.is(record.id, made.record.id);
+  t.true(disk.isSynced(join(pool, 'volumes')));
+});

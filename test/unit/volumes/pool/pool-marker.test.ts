@@ -1,0 +1,99 @@
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import type { PoolSettings } from '../../../../src/volumes/pool/settings.ts';
+import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
+
+/** Opens the pool `a` and ends again; why it was not served, '' when it was. */
+async function problemOf(node: FakeNode, options: Partial<PoolSettings> = {}): Promise<string> {
+  const opened = await node.open([node.settings('a', options)]);
+  const { problem = '' } = opened.domain.pools.all[0] ?? {};
+  await opened.close(100);
+  return problem;
+}
+
+const pathOf = (node: FakeNode, name = 'a') => join(node.directory, name);
+
+test('where a pool was seen, an empty directory is a disk that is not mounted: nothing is written', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  await rename(pathOf(node), pathOf(node, 'disk'));
+  await mkdir(pathOf(node));
+  t.regex(await problemOf(node), /its disk is not mounted/);
+  t.deepEqual(await readdir(pathOf(node)), []);
+  await rm(pathOf(node), { recursive: true });
+  t.regex(await problemOf(node), /does not exist/);
+  await rename(pathOf(node, 'disk'), pathOf(node));
+  t.is(await problemOf(node), '', 'it is mounted again');
+});
+
+test('another pool in the place of the one that was seen is refused', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  const other = await node.open([node.settings('b')]);
+  await other.close(100);
+  await rename(pathOf(node), pathOf(node, 'right'));
+  await rename(pathOf(node, 'b'), pathOf(node));
+  t.regex(await problemOf(node), /another disk is mounted/);
+});
+
+test('a first pool is made in an empty directory only, and only where that is asked for', async (t) => {
+  const node = await fakeNode(t);
+  await mkdir(pathOf(node));
+  t.regex(await problemOf(node, { create: false }), /is no pool yet/);
+  await writeFile(join(pathOf(node), 'photo.jpg'), '');
+  t.regex(await problemOf(node), /is not empty \(photo\.jpg\)/);
+  t.deepEqual(await readdir(pathOf(node)), ['photo.jpg']);
+  await rm(join(pathOf(node), 'photo.jpg'));
+  t.regex(await problemOf(node, { mountpointRequired: true }), /is not a mount point/);
+  t.deepEqual(await readdir(pathOf(node)), []);
+  t.is(await problemOf(node), '');
+});
+
+test('a directory that is refused for its filesystem is not made, nor any above it', async (t) => {
+  const node = await fakeNode(t);
+  const path = `/dev/shm/loopcsi-test-${process.pid}/deep/pool`;
+  const problem = await problemOf(node, { path, force: false });
+  t.regex(problem, /deep\/pool is on tmpfs, .*--force of 'loopcsi pool init'.*--pool a=.*,force/);
+  await t.throwsAsync(readdir(`/dev/shm/loopcsi-test-${process.pid}`), { code: 'ENOENT' });
+});
+
+test('two drivers do not serve one pool', async (t) => {
+  const node = await fakeNode(t);
+  const first = await node.open([node.settings('a')]);
+  t.true(first.domain.pools.all[0]?.isServed);
+  t.regex(await problemOf(node), /served by another loopcsi process/);
+  await first.close(100);
+  t.is(await problemOf(node), '');
+});
+
+test('a pool that is exchanged while it is open is not served', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a'), node.settings('b')]);
+  const pool = domain.pools.named('a');
+  await rename(pathOf(node), pathOf(node, 'right'));
+  await rename(pathOf(node, 'b'), pathOf(node));
+  await pool.check();
+  t.regex(pool.problem ?? '', /another pool now/);
+  t.false(pool.isOpen);
+});
+
+test('a pool on a filesystem that is read-only says what to do', async (t) => {
+  const node = await fakeNode(t);
+  t.is(await problemOf(node), '');
+  const { files } = node.host;
+  files.lock = async (path) => Promise.reject(new KernelError('open', 'EROFS', path));
+  t.regex(await problemOf(node), /is read-only; see dmesg, and mount it read-write again/);
+});
+
+test('a marker that is damaged while its pool is served is told as that, and left as it is', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a')]);
+  const marker = join(pathOf(node), 'pool.json');
+  await writeFile(marker, 'garbage');
+  const pool = domain.pools.named('a');
+  await pool.check();
+  t.regex(pool.problem ?? '', /pool\.json is not JSON; restore it from a backup$/);
+  t.is(await readFile(marker, 'utf8'), 'garbage');
+});

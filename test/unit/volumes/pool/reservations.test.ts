@@ -1,0 +1,299 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
+import { GiB, MiB } from '../../../../src/units.ts';
+import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
+import type { PoolSettings } from '../../../../src/volumes/pool/settings.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const sizeBytes = 64n * MiB;
+const snapshotOf = (sourceVolumeId: string, name = 's') => ({
+  name,
+  sourceVolumeId,
+  settings: { freeze: false },
+  parameters: {},
+});
+
+/** A pool of a size that the test chooses, looked at in the middle of calls. */
+async function pooledNode(
+  t: ExecutionContext,
+  options: {
+    reflink?: boolean;
+    totalBytes?: bigint;
+    freeInodes?: bigint;
+    pool?: Partial<PoolSettings>;
+  } = {},
+) {
+  const { reflink = false, totalBytes = 16n * GiB, freeInodes } = options;
+  const node = await fakeNode(t, { reflink });
+  const { files } = node.host;
+  const capacity = files.capacity.bind(files);
+  files.capacity = async (path) => {
+    const real = await capacity(path);
+    const inodes = freeInodes === undefined ? {} : { totalInodes: 1000n, freeInodes };
+    return { ...real, totalBytes, freeBytes: totalBytes, ...inodes };
+  };
+  let at: FaultPoint | undefined;
+  let look = async (): Promise<void> => undefined;
+  const opened = await node.open(
+    [node.settings('a', { reserve: { bytes: 0n }, ...options.pool })],
+    {
+      reached: async (point) => {
+        if (point === at) await look();
+      },
+    },
+  );
+  const { volumes, domain } = opened;
+  const pool = domain.pools.named('a');
+  const imageOf = (id: string) => join(node.directory, 'a', 'volumes', id, 'disk.img');
+  return {
+    node,
+    volumes,
+    domain,
+    pool,
+    imageOf,
+    inFlight: async () => (await pool.room.facts()).inFlightBytes,
+    /** What is in flight at that point of `work`, and afterwards. */
+    during: async (point: FaultPoint, work: () => Promise<unknown>): Promise<[bigint, bigint]> => {
+      let seen = -1n;
+      at = point;
+      look = async () => {
+        seen = (await pool.room.facts()).inFlightBytes;
+      };
+      await work();
+      at = undefined;
+      return [seen, (await pool.room.facts()).inFlightBytes];
+    },
+    make: async (name: string, more: Parameters<typeof volumeInput>[1] = {}) => {
+      const input = volumeInput(name, { kind: 'block', sizeBytes, ...more });
+      return (await volumes.createVolume(call(), input)).record.id;
+    },
+  };
+}
+
+async function fill(path: string, bytes: bigint, from = 0n): Promise<void> {
+  const file = await open(path, 'r+');
+  await file.write(Buffer.alloc(Number(bytes), 1), 0, Number(bytes), Number(from));
+  await file.sync();
+  await file.close();
+}
+
+test('what a call will take is set aside while it is at work, and given back at its end', async (t) => {
+  const { during, volumes, make, imageOf } = await pooledNode(t);
+  t.deepEqual(await during('new:image-made', () => make('v')), [sizeBytes, 0n], 'create');
+  const volumeId = await make('w');
+  const range = { requiredBytes: 3n * sizeBytes, limitBytes: 0n };
+  const grown = await during('expand:promised', () =>
+    volumes.expandVolume(call(), { volumeId, range }),
+  );
+  t.deepEqual(grown, [2n * sizeBytes, 0n], 'expand');
+  await fill(imageOf(volumeId), 8n * MiB);
+  const cut = await during('cut:taken', () => volumes.createSnapshot(call(), snapshotOf(volumeId)));
+  t.true(cut[0] >= 8n * MiB, `snapshot: what its source has, ${cut[0]}`);
+  t.is(cut[1], 0n);
+  const { record } = await volumes.createSnapshot(call(), snapshotOf(volumeId));
+  const source = { kind: 'snapshot', id: record.id } as const;
+  const restored = await during('restore:taken', () => make('r', { source, sizeBytes: 0n }));
+  t.deepEqual(restored, [3n * sizeBytes, 0n], 'restore');
+});
+
+test('a call that fails gives back what it set aside', async (t) => {
+  const { node, volumes, make, inFlight } = await pooledNode(t);
+  const volumeId = await make('v');
+  const { record } = await volumes.createSnapshot(call(), snapshotOf(volumeId));
+  const range = { requiredBytes: 3n * sizeBytes, limitBytes: 0n };
+  const failing = [
+    ['files.createImage', () => make('w')],
+    ['files.growImage', () => volumes.expandVolume(call(), { volumeId, range })],
+    ['copies.copySparse', () => volumes.createSnapshot(call(), snapshotOf(volumeId, 't'))],
+    ['copies.copySparse', () => make('r', { source: { kind: 'snapshot', id: record.id } })],
+  ] as const;
+  for (const [name, work] of failing) {
+    node.host.failNext(name, new Error('a test'));
+    t.not(await reasonOf(work()), 'ok', name);
+    t.is(await inFlight(), 0n, name);
+  }
+});
+
+test('calls at the same time never count the same room', async (t) => {
+  const { node, make } = await pooledNode(t, { totalBytes: 3n * sizeBytes });
+  const { files } = node.host;
+  const capacity = files.capacity.bind(files);
+  // Whoever asks at the same time is answered at the same time.
+  let answers: Promise<void> | undefined;
+  files.capacity = async (path) => {
+    answers ??= new Promise((resolve) => {
+      setTimeout(() => {
+        answers = undefined;
+        resolve();
+      }, 20);
+    });
+    const found = await capacity(path);
+    await answers;
+    return found;
+  };
+  const names = ['a', 'b', 'c', 'd', 'e'];
+  const reasons = await Promise.all(names.map((name) => reasonOf(make(name))));
+  t.deepEqual(reasons.sort(), ['no-space', 'no-space', 'ok', 'ok', 'ok']);
+});
+
+test('a growth needs room for what it adds', async (t) => {
+  const { make, volumes } = await pooledNode(t, { totalBytes: 3n * sizeBytes });
+  const volumeId = await make('v');
+  await make('w');
+  const expand = (factor: bigint) =>
+    volumes.expandVolume(call(), {
+      volumeId,
+      range: { requiredBytes: factor * sizeBytes, limitBytes: 0n },
+    });
+  t.is(await reasonOf(expand(3n)), 'no-space');
+  t.is(await reasonOf(expand(2n)), 'ok');
+});
+
+test('thick volumes made at the same time need free blocks for all of them, whatever is promised', async (t) => {
+  const { node, make } = await pooledNode(t, {
+    pool: { overcommitPerMille: 4000, guard: false },
+  });
+  const settings = { ...plainSettings, provisioning: 'thick' } as const;
+  const { files } = node.host;
+  // As long as they are at work, none of it is allocated yet.
+  const capacity = files.capacity.bind(files);
+  const freeBytes = 3n * sizeBytes;
+  files.capacity = async (path) => ({ ...(await capacity(path)), freeBytes });
+  const names = ['a', 'b', 'c', 'd', 'e'];
+  const reasons = await Promise.all(names.map((name) => reasonOf(make(name, { settings }))));
+  t.is(reasons.filter((reason) => reason === 'ok').length, 3, reasons.join(' '));
+});
+
+test('inodes are kept for what is under way', async (t) => {
+  const { make } = await pooledNode(t, { freeInodes: 63n });
+  const error = await t.throwsAsync(make('v'));
+  t.like(error, { reason: 'no-space' });
+  t.regex(error?.message ?? '', /63 free inodes/);
+});
+
+for (const reflink of [false, true]) {
+  const what = reflink ? 'shared blocks' : 'copies';
+  test(`what is deleted counts until its blocks are free (${what})`, async (t) => {
+    const { node, make, volumes, domain, pool, imageOf } = await pooledNode(t, { reflink });
+    const id = await make('v');
+    await fill(imageOf(id), 8n * MiB);
+    const { files } = node.host;
+    const remove = files.removeInSlices.bind(files);
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    // Also when the test fails: the driver's end waits for what is being freed.
+    t.teardown(() => {
+      goOn();
+    });
+    files.removeInSlices = async (path, slices) => {
+      await held;
+      await remove(path, slices);
+    };
+    await volumes.deleteVolume(call(), id);
+    const { trashBytes, outstandingBytes } = await pool.room.facts();
+    t.true(trashBytes >= 8n * MiB);
+    // They may be a volume's as well, which then needs others for a rewrite.
+    t.is(outstandingBytes, reflink ? trashBytes : 0n);
+    goOn();
+    await domain.trash.settled();
+    t.like(await pool.room.facts(), { trashBytes: 0n, outstandingBytes: 0n });
+  });
+}
+
+test('a clone that shares blocks promises them to its source again', async (t) => {
+  const { during, make, imageOf, pool } = await pooledNode(t, { reflink: true });
+  const id = await make('v');
+  await fill(imageOf(id), 8n * MiB);
+  const [inFlight] = await during('restore:taken', () =>
+    make('clone', { source: { kind: 'volume', id } }),
+  );
+  t.true(inFlight >= sizeBytes + 8n * MiB, String(inFlight));
+  // Nothing of either is its own: both may be rewritten whole.
+  t.is((await pool.room.facts()).outstandingBytes, 2n * sizeBytes);
+});
+
+test('what a source was given while its cut was prepared counts too', async (t) => {
+  const { node, volumes, make, imageOf, pool } = await pooledNode(t);
+  const id = await make('v');
+  const { copies } = node.host;
+  const copySparse = copies.copySparse.bind(copies);
+  copies.copySparse = async (from, to, options) => {
+    await fill(imageOf(id), 8n * MiB);
+    await copySparse(from, to, options);
+  };
+  let seen = 0n;
+  const { files } = node.host;
+  const sync = files.sync.bind(files);
+  files.sync = async (path) => {
+    if (path.endsWith('disk.img')) seen = (await pool.room.facts()).inFlightBytes;
+    await sync(path);
+  };
+  await volumes.createSnapshot(call(), snapshotOf(id));
+  t.true(seen >= 8n * MiB, String(seen));
+});
+
+test('a copy under way counts with all that it will take', async (t) => {
+  const { make, volumes, pool } = await pooledNode(t);
+  const id = await make('v');
+  const { record } = await volumes.createSnapshot(call(), snapshotOf(id));
+  const before = await pool.room.facts();
+  const copy = { allocatedBytes: 40n * MiB, sourceModifiedNs: '1' };
+  pool.snapshots.put({ ...record, state: 'copying', copy });
+  pool.room.invalidate();
+  const after = await pool.room.facts();
+  t.is(after.snapshotBytes - before.snapshotBytes, 40n * MiB);
+  t.is(after.outstandingBytes - before.outstandingBytes, 40n * MiB);
+  pool.snapshots.put(record);
+});
+
+test('what is shared from now on counts at once, however long a measurement is kept', async (t) => {
+  const { volumes, make, imageOf, pool } = await pooledNode(t, { reflink: true });
+  const id = await make('v');
+  await fill(imageOf(id), 8n * MiB);
+  // A measurement is kept for as many milliseconds as there are images; these are cheap ones.
+  const { record } = await volumes.getVolume(call(), id);
+  for (let index = 0; index < 1_000; index += 1) {
+    pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
+  }
+  pool.room.invalidate();
+  const before = (await pool.room.facts()).outstandingBytes;
+  t.true(before < sizeBytes, 'what is written is its own');
+  await make('clone', { source: { kind: 'volume', id } });
+  t.is((await pool.room.facts()).outstandingBytes, 2n * sizeBytes);
+});
+
+test('a measurement that a change overtakes is not kept, and one that fails is no measurement', async (t) => {
+  const { node, volumes, make, pool } = await pooledNode(t);
+  const { record } = await volumes.getVolume(call(), await make('v'));
+  // A measurement is kept for seconds then.
+  for (let index = 0; index < 1_000; index += 1) {
+    pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
+  }
+  const { files } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  let looks = 0;
+  files.imageStatus = (path) => {
+    looks += 1;
+    return imageStatus(path);
+  };
+  pool.room.invalidate();
+  const overtaken = pool.room.facts();
+  pool.room.invalidate();
+  await overtaken;
+  const before = looks;
+  await pool.room.facts();
+  t.true(looks > before);
+  const after = looks;
+  await pool.room.facts();
+  t.is(looks, after, 'this one is kept');
+  pool.room.invalidate();
+  files.imageStatus = (path) => Promise.reject(new KernelError('stat', 'ENOMEM', path));
+  await t.throwsAsync(pool.room.facts(), { message: /ENOMEM/ });
+  files.imageStatus = imageStatus;
+});

@@ -1,0 +1,147 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { GiB } from '../../../../src/units.ts';
+import { type RoomFacts, reserveBytesOf, roomOf } from '../../../../src/volumes/pool/space.ts';
+
+const empty: RoomFacts = {
+  totalBytes: 100n * GiB,
+  freeBytes: 100n * GiB,
+  reserveBytes: 0n,
+  overcommitPerMille: 1000,
+  promisedBytes: 0n,
+  allocatedBytes: 0n,
+  snapshotBytes: 0n,
+  outstandingBytes: 0n,
+  inFlightBytes: 0n,
+  trashBytes: 0n,
+  watermarkBytes: 0n,
+};
+
+const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint }[] = [
+  { name: 'an empty pool promises all of it', facts: {}, expect: 100n },
+  { name: 'the reserve is kept', facts: { reserveBytes: 5n * GiB }, expect: 95n },
+  { name: 'what others use is gone', facts: { freeBytes: 60n * GiB }, expect: 60n },
+  {
+    name: 'a thin volume takes its whole size',
+    facts: { promisedBytes: 30n * GiB, outstandingBytes: 30n * GiB },
+    expect: 70n,
+  },
+  {
+    name: 'a written volume is not counted twice',
+    facts: {
+      freeBytes: 80n * GiB,
+      promisedBytes: 30n * GiB,
+      allocatedBytes: 20n * GiB,
+      outstandingBytes: 10n * GiB,
+    },
+    expect: 70n,
+  },
+  {
+    name: 'a snapshot counts whole: its source may be rewritten',
+    facts: {
+      freeBytes: 80n * GiB,
+      promisedBytes: 20n * GiB,
+      allocatedBytes: 40n * GiB,
+      snapshotBytes: 20n * GiB,
+      outstandingBytes: 20n * GiB,
+    },
+    expect: 60n,
+  },
+  {
+    name: 'work in flight and trash count',
+    facts: {
+      inFlightBytes: 10n * GiB,
+      trashBytes: 5n * GiB,
+      allocatedBytes: 5n * GiB,
+      freeBytes: 95n * GiB,
+    },
+    expect: 85n,
+  },
+  {
+    name: 'the reserve is kept of the free blocks too, where blocks are shared',
+    facts: {
+      freeBytes: 30n * GiB,
+      reserveBytes: 10n * GiB,
+      promisedBytes: 40n * GiB,
+      allocatedBytes: 90n * GiB,
+      outstandingBytes: 5n * GiB,
+    },
+    expect: 15n,
+  },
+  {
+    name: 'overcommit multiplies neither snapshots nor work in flight nor trash',
+    facts: {
+      overcommitPerMille: 2000,
+      allocatedBytes: 30n * GiB,
+      freeBytes: 70n * GiB,
+      snapshotBytes: 5n * GiB,
+      inFlightBytes: 3n * GiB,
+      trashBytes: 2n * GiB,
+    },
+    expect: 190n,
+  },
+  {
+    name: 'overcommit multiplies what is left of reserve and others',
+    facts: { overcommitPerMille: 2000, reserveBytes: 5n * GiB, freeBytes: 90n * GiB },
+    expect: 170n,
+  },
+  { name: 'overcommit multiplies', facts: { overcommitPerMille: 2500 }, expect: 250n },
+  {
+    name: 'overcommit promises over the free blocks',
+    facts: { overcommitPerMille: 2000, promisedBytes: 150n * GiB, outstandingBytes: 150n * GiB },
+    expect: 50n,
+  },
+  {
+    name: 'an overcommitted pool below its watermark promises nothing',
+    facts: { overcommitPerMille: 3000, freeBytes: GiB, watermarkBytes: 2n * GiB },
+    expect: 0n,
+  },
+  {
+    name: 'too much promised is negative',
+    facts: { promisedBytes: 120n * GiB, outstandingBytes: 120n * GiB },
+    expect: -20n,
+  },
+];
+
+for (const { name, facts, expect } of cases) {
+  test(`roomOf: ${name}`, (t) => {
+    t.is(roomOf({ ...empty, ...facts }), expect * GiB);
+  });
+}
+
+test('roomOf: without overcommit what is promised on top always fits into the free blocks', (t) => {
+  const bytes = fc.bigInt({ min: 0n, max: 200n * GiB });
+  fc.assert(
+    fc.property(
+      bytes,
+      bytes,
+      bytes,
+      bytes,
+      bytes,
+      (free, outstanding, allocated, inFlight, snapshots) => {
+        const facts = {
+          ...empty,
+          totalBytes: 300n * GiB,
+          freeBytes: free,
+          outstandingBytes: outstanding,
+          allocatedBytes: allocated,
+          inFlightBytes: inFlight,
+          snapshotBytes: snapshots,
+        };
+        t.true(roomOf(facts) + outstanding + inFlight <= free);
+      },
+    ),
+  );
+});
+
+test('roomOf: promising lowers the room by as much', (t) => {
+  const promise = 7n * GiB;
+  const before = roomOf(empty);
+  const after = roomOf({ ...empty, promisedBytes: promise, outstandingBytes: promise });
+  t.is(before - after, promise);
+});
+
+test('reserveBytesOf: bytes or a share of the whole', (t) => {
+  t.is(reserveBytesOf({ bytes: 3n }, 100n), 3n);
+  t.is(reserveBytesOf({ perMille: 50 }, 100n * GiB), 5n * GiB);
+});

@@ -1,0 +1,221 @@
+import test from 'ava';
+import fc from 'fast-check';
+import type { Extent } from '../../../../src/host/host.ts';
+import type { BlockRange } from '../../../../src/volumes/model.ts';
+import { alignedBatches, merged } from '../../../../src/volumes/snapshot/block-ranges.ts';
+import { differences, isSameMap, windowOf } from '../../../../src/volumes/snapshot/extent-delta.ts';
+
+const page = 4096n;
+const last = 0x1;
+const delalloc = 0x4;
+const encoded = 0x8;
+const inline = 0x200;
+const unwritten = 0x800;
+const shared = 0x2000;
+
+type Written = readonly [number, number, number, number?];
+
+/** Extents written as `[first page, pages, address in pages, flags]`. */
+function extents(...list: readonly Written[]): Extent[] {
+  return list.map(([logical, length, physical, flags = 0]) => ({
+    logical: BigInt(logical) * page,
+    length: BigInt(length) * page,
+    physical: BigInt(physical) * page,
+    flags,
+  }));
+}
+
+function pagesOf(ranges: readonly BlockRange[]): readonly (readonly [number, number])[] {
+  return ranges.map(({ offset, length }) => [Number(offset / page), Number(length / page)]);
+}
+
+const cases = [
+  { name: 'two holes are equal', a: [], b: [], changed: [] },
+  { name: 'one place at one offset is one block', a: [[0, 8, 100]], b: [[0, 8, 100]], changed: [] },
+  { name: 'another place is a change', a: [[0, 8, 100]], b: [[0, 8, 200]], changed: [[0, 8]] },
+  {
+    name: 'the same place at another offset is a change',
+    a: [[0, 4, 100]],
+    b: [[1, 4, 100]],
+    changed: [[0, 5]],
+  },
+  {
+    name: 'extents that are cut differently are compared block by block',
+    a: [[0, 8, 100]],
+    b: [
+      [0, 3, 100],
+      [3, 1, 500],
+      [4, 4, 104],
+    ],
+    changed: [[3, 1]],
+  },
+  {
+    name: 'unwritten and hole both read as zeroes',
+    a: [[0, 8, 100, unwritten]],
+    b: [],
+    changed: [],
+  },
+  { name: 'data against zeroes is a change', a: [[2, 2, 100]], b: [], changed: [[2, 2]] },
+  {
+    name: 'a shared flag says nothing',
+    a: [[0, 2, 100, shared]],
+    b: [[0, 2, 100]],
+    changed: [],
+  },
+  {
+    name: 'delayed, encoded and inline data has no certain address',
+    a: [
+      [0, 1, 0, delalloc],
+      [2, 1, 50, encoded],
+      [4, 1, 0, inline],
+    ],
+    b: [
+      [0, 1, 0, delalloc],
+      [2, 1, 50, encoded],
+      [4, 1, 0, inline],
+    ],
+    changed: [
+      [0, 1],
+      [2, 1],
+      [4, 1],
+    ],
+  },
+] as const satisfies readonly {
+  name: string;
+  a: readonly Written[];
+  b: readonly Written[];
+  changed: readonly (readonly [number, number])[];
+}[];
+
+for (const { name, a, b, changed } of cases) {
+  test(`differences: ${name}`, (t) => {
+    const range = { from: 0n, to: 16n * page };
+    t.deepEqual(pagesOf(differences(extents(...a), extents(...b), range)), changed);
+    t.deepEqual(pagesOf(differences(extents(...b), extents(...a), range)), changed);
+  });
+}
+
+/** A file as one address a page; undefined is a hole. */
+const file = fc.array(fc.option(fc.integer({ min: 0, max: 40 }), { nil: undefined }), {
+  minLength: 32,
+  maxLength: 32,
+});
+
+/** Its map, pages that follow each other joined where `joins` says so. */
+function mapOf(pages: readonly (number | undefined)[], joins: readonly boolean[]): Extent[] {
+  const found: [number, number, number][] = [];
+  for (const [i, address] of pages.entries()) {
+    const before = found.at(-1);
+    if (address === undefined) continue;
+    const follows =
+      before !== undefined && before[0] + before[1] === i && before[2] + before[1] === address;
+    if (follows && joins[i] === true) before[1] += 1;
+    else found.push([i, 1, address]);
+  }
+  return extents(...found);
+}
+
+test('differences: any two maps, however they are cut, differ where their pages do', (t) => {
+  const joins = fc.array(fc.boolean(), { minLength: 32, maxLength: 32 });
+  fc.assert(
+    fc.property(file, file, joins, joins, (a, b, joinsA, joinsB) => {
+      const range = { from: 0n, to: 32n * page };
+      const changed = new Set<number>();
+      for (const [first, pages] of pagesOf(
+        differences(mapOf(a, joinsA), mapOf(b, joinsB), range),
+      )) {
+        for (let i = 0; i < pages; i += 1) changed.add(first + i);
+      }
+      return a.every((address, i) => changed.has(i) === (address !== b[i]));
+    }),
+  );
+  t.pass();
+});
+
+test('a window ends with its last extent, and at the end when that is the last', (t) => {
+  const end = 100n * page;
+  const [one, two] = [extents([0, 4, 10]), extents([0, 4, 10, last])];
+  t.is(windowOf(one, end).to, 4n * page);
+  t.is(windowOf(two, end).to, end);
+  t.is(windowOf([], end).to, end);
+  t.is(windowOf(extents([0, 200, 10]), end).to, end);
+});
+
+test('a map that moved is another one, one that began to share blocks is not', (t) => {
+  const end = 100n * page;
+  const before = windowOf(extents([0, 4, 10], [8, 4, 30]), end);
+  const window = (...list: readonly Written[]) => windowOf(extents(...list), end);
+  t.true(isSameMap(before, window([0, 4, 10, shared], [8, 4, 30, last]), 12n * page));
+  t.false(isSameMap(before, window([0, 4, 11], [8, 4, 30]), 12n * page));
+  t.true(
+    isSameMap(before, window([0, 4, 10], [8, 4, 99]), 4n * page),
+    'what lies behind is no matter',
+  );
+  t.false(isSameMap(before, window([0, 4, 10]), 12n * page), 'it does not reach as far');
+});
+
+async function* stream(...ranges: readonly BlockRange[]): AsyncGenerator<BlockRange> {
+  yield* ranges;
+}
+
+async function batchesOf(
+  ranges: readonly BlockRange[],
+  options: { from?: bigint; end?: bigint; batchSize?: number } = {},
+) {
+  const all: (readonly BlockRange[])[] = [];
+  const filled = { from: 0n, end: 1n << 30n, batchSize: 10, ...options };
+  for await (const batch of alignedBatches(stream(...ranges), filled)) all.push(batch);
+  return all;
+}
+
+test('ranges are aligned outwards, joined, cut and batched', async (t) => {
+  const small = [
+    { offset: 1n, length: 1n },
+    { offset: 4095n, length: 2n },
+    { offset: 20_480n, length: 4096n },
+    { offset: 40_960n, length: 100n },
+  ];
+  t.deepEqual(await batchesOf(small), [
+    [
+      { offset: 0n, length: 8192n },
+      { offset: 20_480n, length: 4096n },
+      { offset: 40_960n, length: 4096n },
+    ],
+  ]);
+  t.deepEqual(await batchesOf(small, { batchSize: 1 }), [
+    [{ offset: 0n, length: 8192n }],
+    [{ offset: 20_480n, length: 4096n }],
+    [{ offset: 40_960n, length: 4096n }],
+  ]);
+  t.deepEqual(await batchesOf(small, { from: 4096n, end: 24_576n }), [
+    [
+      { offset: 4096n, length: 4096n },
+      { offset: 20_480n, length: 4096n },
+    ],
+  ]);
+  t.deepEqual(await batchesOf([]), []);
+  const touching = [
+    { offset: 0n, length: 4096n },
+    { offset: 4096n, length: 4096n },
+  ];
+  t.deepEqual(await batchesOf(touching), [[{ offset: 0n, length: 8192n }]]);
+});
+
+test('two streams become one that ascends, and both are ended when the reader leaves', async (t) => {
+  const ended: string[] = [];
+  async function* numbers(name: string, ...offsets: readonly bigint[]): AsyncGenerator<BlockRange> {
+    try {
+      for (const offset of offsets) yield { offset, length: 1n };
+    } finally {
+      ended.push(name);
+    }
+  }
+  const all: bigint[] = [];
+  for await (const { offset } of merged(numbers('a', 1n, 4n, 9n), numbers('b', 2n, 4n))) {
+    all.push(offset);
+  }
+  t.deepEqual(all, [1n, 2n, 4n, 4n, 9n]);
+  t.deepEqual(ended.splice(0).toSorted(), ['a', 'b']);
+  for await (const _ of merged(numbers('a', 1n, 2n), numbers('b', 1n, 2n))) break;
+  t.deepEqual(ended.toSorted(), ['a', 'b']);
+});

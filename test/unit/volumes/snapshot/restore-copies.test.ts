@@ -1,0 +1,50 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { RestoreCopies } from '../../../../src/volumes/jobs/restore-copies.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { until } from '../../../helpers/until.ts';
+
+const source = { snapshotId: 's.00000000', createdAtMs: 1, inode: '1:2' };
+const note = { schemaVersion: 1, volumeId: 'v.00000000', source, doneBytes: '4096' };
+
+test('a half copy that nobody comes for is removed after a while', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a')]);
+  const pool = domain.pools.named('a');
+  const entry = join(node.directory, 'a', 'tmp', 'left');
+  await mkdir(entry);
+  await writeFile(join(entry, 'disk.img'), 'bytes');
+  await writeFile(join(entry, 'restore.json'), JSON.stringify(note));
+  const copies = new RestoreCopies(domain, 50);
+  t.true(await copies.keep(pool, 'left'));
+  t.is(copies.find('v.00000000', { pool, source })?.doneBytes, 4096n);
+  for (const other of [
+    { ...source, snapshotId: 't.00000000' },
+    { ...source, createdAtMs: 2 },
+    { ...source, inode: '1:3' },
+  ]) {
+    t.is(copies.find('v.00000000', { pool, source: other }), undefined, 'another source');
+  }
+  await until(
+    'it is gone',
+    async () => (await readdir(join(node.directory, 'a', 'tmp'))).length === 0,
+    20_000,
+  );
+  t.is(copies.find('v.00000000', { pool, source }), undefined);
+});
+
+test('what is no copy, or has a note that cannot be read, is not kept', async (t) => {
+  const node = await fakeNode(t);
+  const { domain } = await node.open([node.settings('a')]);
+  const pool = domain.pools.named('a');
+  for (const [name, text] of [
+    ['none', undefined],
+    ['torn', '{"schemaVersion": 1, "vol'],
+  ] as const) {
+    const entry = join(node.directory, 'a', 'tmp', name);
+    await mkdir(entry);
+    if (text !== undefined) await writeFile(join(entry, 'restore.json'), text);
+    t.false(await domain.restores.keep(pool, name), name);
+  }
+});

@@ -1,0 +1,135 @@
+import { mkdir, rm, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MiB } from '../../../../src/units.ts';
+import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
+import type { FakeHostOptions } from '../../../helpers/fake-host.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const range = { requiredBytes: 32n * MiB, limitBytes: 0n };
+
+for (const wrong of [{ kind: 'block' }, { fsType: 'xfs' }] as const) {
+  test(`growing asked for with ${JSON.stringify(wrong)} is invalid and grows nothing`, async (t) => {
+    const node = await fakeNode(t);
+    const { volumes } = await node.open([node.settings('a')]);
+    const input = volumeInput('v', { sizeBytes: 16n * MiB });
+    const { record } = await volumes.createVolume(call(), input);
+    const volumePath = join(node.directory, 'staging');
+    await mkdir(volumePath);
+    const at = { volumeId: record.id, stagingTargetPath: volumePath, capability: capability() };
+    await volumes.stageVolume(call(), at);
+
+    const asked = { volumeId: record.id, range, capability: capability(wrong) };
+    t.is(await reasonOf(volumes.expandVolume(call(), asked)), 'invalid');
+    t.is(await reasonOf(volumes.nodeExpandVolume(call(), { ...asked, volumePath })), 'invalid');
+    t.is((await volumes.createVolume(call(), input)).record.sizeBytes, 16n * MiB);
+  });
+}
+
+/** A node with a volume of 16 MiB, whose calls can be made to fail at a point, once. */
+async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
+  const node = await fakeNode(t, options);
+  let at: FaultPoint | undefined;
+  const { volumes, domain } = await node.open([node.settings('a')], {
+    reached: (point) => {
+      if (point !== at) return;
+      at = undefined;
+      throw new Error('killed here');
+    },
+  });
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));
+  const volumeId = record.id;
+  const staging = join(node.directory, 'staging');
+  const image = domain.pools.named('a').pathOf('volumes', volumeId, 'disk.img');
+  await mkdir(staging);
+  return {
+    node,
+    volumes,
+    image,
+    staging,
+    failAt: (point: FaultPoint) => {
+      at = point;
+    },
+    stage: () =>
+      volumes.stageVolume(call(), {
+        volumeId,
+        stagingTargetPath: staging,
+        capability: capability(),
+      }),
+    expand: (requiredBytes = range.requiredBytes, limitBytes = 0n) =>
+      volumes.expandVolume(call(), { volumeId, range: { requiredBytes, limitBytes } }),
+    expandOnNode: (volumePath = staging) =>
+      volumes.nodeExpandVolume(call(), { volumeId, volumePath, range }),
+    /** Of image, device and filesystem. */
+    sizes: async () => [
+      (await node.host.files.imageStatus(image)).sizeBytes / MiB,
+      ((await node.host.loops.list())[0]?.sizeBytes ?? 0n) / MiB,
+      ((await node.host.filesystems.ext4.readSuperblock(image))?.sizeBytes ?? 0n) / MiB,
+    ],
+  };
+}
+
+test('a volume never shrinks, and grows to what its pool can promise', async (t) => {
+  const { expand, sizes } = await nodeWith(t);
+  t.is(await reasonOf(expand(0n, 8n * MiB)), 'out-of-range');
+  t.is(await reasonOf(expand(1n << 60n)), 'out-of-range');
+  t.is((await expand(1n)).sizeBytes, 16n * MiB, 'it is larger already');
+  t.deepEqual(await sizes(), [16n, 0n, 16n]);
+});
+
+test('an image that lost its end is not grown again, which would hide that', async (t) => {
+  const { image, expand, sizes } = await nodeWith(t);
+  await truncate(image, Number(8n * MiB));
+  t.is(await reasonOf(expand()), 'wrong-state');
+  t.is(await reasonOf(expand(1n)), 'wrong-state', 'nor to what it had');
+  t.deepEqual(await sizes(), [8n, 0n, 16n]);
+  await rm(image);
+  t.is(await reasonOf(expand()), 'unavailable');
+});
+
+test('ext4 does not grow by more than it survives, nor any volume by more than its pool can ever promise', async (t) => {
+  const { node, expand } = await nodeWith(t);
+  await t.throwsAsync(expand(1001n * 16n * MiB), { message: /grows at most 1000 times/ });
+  const { files } = node.host;
+  const capacity = files.capacity.bind(files);
+  files.capacity = async (path) => ({ ...(await capacity(path)), totalBytes: 24n * MiB });
+  t.is(await reasonOf(expand()), 'out-of-range');
+});
+
+test('image, device and filesystem grow in use', async (t) => {
+  const { stage, expand, expandOnNode, sizes } = await nodeWith(t);
+  await stage();
+  t.true((await expand()).nodeExpansionRequired);
+  t.deepEqual(await sizes(), [32n, 16n, 16n]);
+  await expandOnNode();
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+  t.false((await expand()).nodeExpansionRequired);
+});
+
+test('where ext4 cannot grow in use, it grows before it is mounted', async (t) => {
+  const { stage, expand, sizes } = await nodeWith(t, { canGrowExt4Online: false });
+  await expand();
+  t.deepEqual(await sizes(), [32n, 0n, 16n]);
+  await stage();
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+});
+
+test('a growth that was cut short after its promise is finished by its repeat', async (t) => {
+  const { expand, failAt, sizes } = await nodeWith(t);
+  failAt('expand:promised');
+  t.not(await reasonOf(expand()), 'ok');
+  t.deepEqual(await sizes(), [16n, 0n, 16n]);
+  await expand();
+  t.deepEqual(await sizes(), [32n, 0n, 16n]);
+});
+
+test('a volume is grown at a path where it is mounted', async (t) => {
+  const { node, stage, expandOnNode, sizes } = await nodeWith(t);
+  t.is(await reasonOf(expandOnNode()), 'not-found');
+  await stage();
+  t.is(await reasonOf(expandOnNode(join(node.directory, 'other'))), 'not-found');
+  t.deepEqual(await sizes(), [16n, 16n, 16n]);
+  t.is(await reasonOf(expandOnNode()), 'ok');
+});

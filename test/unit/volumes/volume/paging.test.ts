@@ -1,0 +1,95 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { VolumeError } from '../../../../src/errors.ts';
+import { MiB } from '../../../../src/units.ts';
+import { Index, pageOf } from '../../../../src/volumes/pool/record-index.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+
+const idOf = (entry: { id: string }): string => entry.id;
+
+test('pages together give every entry once, in order, whatever their size', (t) => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}$/), { maxLength: 40 }),
+      fc.integer({ min: 1, max: 9 }),
+      (ids, maxEntries) => {
+        const index = new Index<{ id: string }>();
+        for (const id of ids) index.put({ id });
+        const seen: string[] = [];
+        let startingToken = '';
+        do {
+          const page = pageOf(index.sorted(), { maxEntries, startingToken, idOf });
+          t.true(page.entries.length <= maxEntries);
+          t.true(seen.length <= ids.length, 'it comes to an end');
+          seen.push(...page.entries.map(idOf));
+          startingToken = page.nextToken;
+        } while (startingToken !== '');
+        t.deepEqual(seen, [...ids].sort());
+      },
+    ),
+  );
+});
+
+test('entries that go between two pages hide no others', (t) => {
+  const index = new Index<{ id: string }>();
+  for (const id of ['a', 'b', 'c', 'd']) index.put({ id });
+  const first = pageOf(index.sorted(), { maxEntries: 2, startingToken: '', idOf });
+  index.delete('b');
+  const second = pageOf(index.sorted(), { maxEntries: 2, startingToken: first.nextToken, idOf });
+  t.deepEqual(second.entries.map(idOf), ['c', 'd']);
+  t.is(second.nextToken, '');
+});
+
+test('no bound gives all', (t) => {
+  const entries = [{ id: 'a' }, { id: 'b' }];
+  t.deepEqual(pageOf(entries, { maxEntries: 0, startingToken: '', idOf }), {
+    entries,
+    nextToken: '',
+  });
+});
+
+for (const startingToken of ['1', 'after.', 'after.a/b', 'after.a b', 'before.a']) {
+  test(`a token that is not ours is stale: ${startingToken}`, (t) => {
+    const error = t.throws(() => pageOf([], { maxEntries: 1, startingToken, idOf }), {
+      instanceOf: VolumeError,
+    });
+    t.is(error.reason, 'stale-token');
+  });
+}
+
+test('pages over several pools are one order, each entry once', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a'), node.settings('b')]);
+  for (const [i, pool] of ['b', 'a', 'a', 'b', 'b', 'a', 'b'].entries()) {
+    const input = volumeInput(`v${i}`, { sizeBytes: 8n * MiB });
+    await volumes.createVolume(call(), { ...input, settings: { ...input.settings, pool } });
+  }
+  for (const maxEntries of [1, 2, 3, 7, 8, 0]) {
+    const seen: string[] = [];
+    let startingToken = '';
+    do {
+      const page = await volumes.listVolumes(call(), { maxEntries, startingToken });
+      if (maxEntries > 0) t.true(page.entries.length <= maxEntries);
+      seen.push(...page.entries.map(({ record }) => record.name));
+      startingToken = page.nextToken;
+    } while (startingToken !== '');
+    t.deepEqual(seen, ['v0', 'v1', 'v2', 'v3', 'v4', 'v5', 'v6'], `pages of ${maxEntries}`);
+  }
+});
+
+test('a page that one pool fills is not taken for the last', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  for (const name of ['v0', 'v1', 'v2']) {
+    await volumes.createVolume(call(), volumeInput(name, { sizeBytes: 8n * MiB }));
+  }
+  const first = await volumes.listVolumes(call(), { maxEntries: 2, startingToken: '' });
+  const { nextToken: startingToken } = first;
+  const second = await volumes.listVolumes(call(), { maxEntries: 2, startingToken });
+  t.deepEqual(
+    [first, second].map(({ entries }) => entries.map(({ record }) => record.name)),
+    [['v0', 'v1'], ['v2']],
+  );
+  t.is(second.nextToken, '');
+});
