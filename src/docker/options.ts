@@ -1,4 +1,4 @@
-/** The `--opt` words of `docker volume create` (docs/docker.md), as an input of the domain. */
+/** Translates the options of `docker volume create --opt` (docs/docker.md) into an input of the domain. */
 import { VolumeError } from '../errors.ts';
 import { type FsType, fsTypes } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
@@ -12,52 +12,49 @@ interface OptionDoc {
   readonly meaning: string;
 }
 
-/** What may be said. The table of docs/docker.md is made from it; a test compares. */
+/** A test compares this with the table of docs/docker.md. */
 export const knownOptions = {
   size: {
-    values: 'a size, `512Mi` or `10Gi` for example',
-    default: "the driver's `--default-size`; of a clone, the size of its source",
-    meaning: 'Size of the volume: what the container sees, and the most it can write.',
+    values: 'a size, for example `512Mi` or `10Gi`',
+    default: "the driver's `--default-size`; for a copy, the size of the source",
+    meaning: 'Size of the volume. The container sees it and cannot write more.',
   },
   fstype: {
     values: '`ext4`, `xfs`, `btrfs`',
-    default: "the driver's `--default-fstype`; of a clone, its source's",
+    default: "the driver's `--default-fstype`; for a copy, that of the source",
     meaning: 'Filesystem of the volume.',
   },
   pool: {
     values: 'name of a pool',
-    default: 'the pool with the most room; of a clone, the pool of its source',
-    meaning: 'Which pool of the machine the volume is made in.',
+    default: 'the pool with the most capacity; for a copy, the pool of the source',
+    meaning: 'Pool in which the volume is created.',
   },
   provisioning: {
     values: '`thin`, `thick`',
     default: '`thin`',
-    meaning: '`thick` allocates every block at once, `thin` allocates as data is written.',
+    meaning: '`thick` allocates all blocks at creation, `thin` when they are written.',
   },
   mkfsOptions: {
-    values: 'flags of mkfs, checked against a list',
+    values: 'mkfs options',
     default: 'none',
-    meaning: 'As in a StorageClass: docs/parameters.md has the list.',
+    meaning: 'As in a StorageClass; docs/parameters.md lists the allowed options.',
   },
   mountOptions: {
-    values: 'words with commas between',
+    values: 'mount options, separated by commas',
     default: 'none',
-    meaning: 'Options of the mount, for the life of the volume: `noatime` for example.',
+    meaning: 'Used for every mount of the volume, for example `noatime`.',
   },
   from: {
-    values: 'name or id of a snapshot or volume, `snapshot:NAME` or `volume:NAME`',
-    default: 'an empty volume',
-    meaning: 'The new volume starts as a copy of it.',
+    values: 'name or id of a snapshot or volume; `snapshot:NAME` or `volume:NAME` if both exist',
+    default: 'none: the volume is empty',
+    meaning: 'The new volume is a copy of this snapshot or volume.',
   },
 } as const satisfies Readonly<Record<string, OptionDoc>>;
 
 type OptionName = keyof typeof knownOptions;
 export type Options = Readonly<Record<string, string>>;
 
-/**
- * What `docker volume create NAME --opt …` asks for. `findSource` looks the value of `from` up. Throws `invalid` for an
- * unknown option, which names the known ones, and for a value that is not allowed.
- */
+/** Throws `invalid` for an unknown option and for a value that is not allowed. `findSource` resolves the option `from`. */
 export function parseOptions(
   name: string,
   options: Options,
@@ -65,7 +62,7 @@ export function parseOptions(
 ): CreateVolumeInput {
   requireKnown(options);
   const given: Partial<Record<OptionName, string>> = options;
-  const source = given.from === undefined ? undefined : context.findSource(namedBy(given.from));
+  const source = given.from === undefined ? undefined : context.findSource(requireName(given.from));
   requireMountable(given.from ?? '', source);
   const fsType = parseFsType(given.fstype) ?? source?.fsType ?? context.defaultFsType;
   const { pool = source?.pool, provisioning, mkfsOptions } = given;
@@ -78,7 +75,7 @@ export function parseOptions(
     settings: parseParameters(parameters, fsType),
     parameters: definedOf({ pool: given.pool, provisioning, mkfsOptions }),
     source: source?.source ?? null,
-    mountOptions: parseWords(given.mountOptions),
+    mountOptions: parseMountOptions(given.mountOptions),
   };
 }
 
@@ -87,26 +84,26 @@ function requireKnown(options: Options): void {
     if (Object.hasOwn(knownOptions, key)) continue;
     throw new VolumeError(
       'invalid',
-      `option '${key}' is not known; known are ${Object.keys(knownOptions).join(', ')}`,
+      `unknown option '${key}'; known options are ${Object.keys(knownOptions).join(', ')}`,
     );
   }
 }
 
-/** Throws `invalid` for nothing, as a variable that is not set leaves it in a compose file. */
-function namedBy(from: string): string {
+/** Throws `invalid` for an empty name, which an unset variable of a compose file causes. */
+function requireName(from: string): string {
   if (!/^(?:snapshot:|volume:)?$/.test(from)) return from;
   throw new VolumeError(
     'invalid',
-    `option from '${from}' names nothing; write the name of a snapshot or volume, or leave it out`,
+    `option from '${from}' contains no name; write the name of a snapshot or volume, or omit the option`,
   );
 }
 
-/** A block volume has no filesystem that could be mounted, and a copy of one has none either. */
+/** A raw block volume has no filesystem to mount, and neither has its copy. */
 function requireMountable(name: string, source: FoundSource | undefined): void {
   if (source === undefined || source.kind === 'mount') return;
   throw new VolumeError(
     'invalid',
-    `option from '${name}' is a raw block ${source.source.kind}; Docker can only use filesystems`,
+    `option from '${name}' names a raw block ${source.source.kind}; Docker can only use volumes with a filesystem`,
   );
 }
 
@@ -114,24 +111,24 @@ function parseSize(text: string | undefined): bigint | undefined {
   if (text === undefined) return undefined;
   const bytes = parseBytes(text, 'option size');
   if (bytes > 0n) return bytes;
-  throw new VolumeError('invalid', `option size '${text}' must be more than nothing`);
+  throw new VolumeError('invalid', `option size '${text}' must be greater than 0`);
 }
 
 function parseFsType(text: string | undefined): FsType | undefined {
   if (text === undefined) return undefined;
-  const found = fsTypes.find((one) => one === text);
+  const found = fsTypes.find((fsType) => fsType === text);
   if (found !== undefined) return found;
   throw new VolumeError(
     'invalid',
-    `option fstype '${text}' is not served; write one of ${fsTypes.join(', ')}`,
+    `option fstype '${text}' is not supported; write one of ${fsTypes.join(', ')}`,
   );
 }
 
-function parseWords(text: string | undefined): readonly string[] {
+function parseMountOptions(text: string | undefined): readonly string[] {
   return (text ?? '')
     .split(',')
-    .map((word) => word.trim())
-    .filter((word) => word !== '');
+    .map((option) => option.trim())
+    .filter((option) => option !== '');
 }
 
 function definedOf(

@@ -1,4 +1,4 @@
-/** The socket of the volume plugin API: HTTP/1.1, one POST a call, the body bounded in size and time. */
+/** Serves the volume plugin API on a Unix socket: HTTP/1.1, one POST per call, with limits on the size and time of a request. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type Reason, VolumeError } from '../errors.ts';
 import { metricCodes } from '../observe/call-codes.ts';
@@ -7,8 +7,8 @@ import { listenOnSocket } from '../unix-socket.ts';
 import { type DockerFront, type PluginCall, pluginCalls } from './plugin.ts';
 import { Unanswerable } from './requests.ts';
 
-/** Docker's largest request is a name and some options. */
-const longestBody = 64 * 1024;
+/** The largest request consists of a name and some options. */
+const maxBodyBytes = 64 * 1024;
 const maxConnections = 64;
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
 
@@ -18,29 +18,29 @@ export interface DockerServeOptions {
   readonly front: DockerFront;
   readonly log: Logger;
   readonly callEnded: (call: EndedPluginCall) => void;
-  /** How long a request may take to arrive; the default suits a socket of this machine. */
+  /** Time limit for receiving a request. */
   readonly requestTimeoutMs?: number;
 }
 
 export interface EndedPluginCall {
   readonly service: string;
   readonly rpc: string;
-  /** `ok`, or the reason of the failure. */
+  /** The name of a gRPC code, `OK` included. */
   readonly code: string;
   readonly durationMs: number;
 }
 
 export interface RunningPlugin {
-  /** Ends the socket; calls under way are answered first, as long as the domain lets them run. */
+  /** Removes the socket and waits for running calls. */
   close(): Promise<void>;
 }
 
-/** Serves the plugin. Throws `unavailable` when the socket cannot be bound. */
+/** Throws `unavailable` when the socket cannot be bound. */
 export async function serveDocker(options: DockerServeOptions): Promise<RunningPlugin> {
   const { requestTimeoutMs = 10_000, log } = options;
   const server = createServer(
     {
-      // Docker sends an empty one.
+      // Docker sends an empty Host header.
       requireHostHeader: false,
       requestTimeout: requestTimeoutMs,
       headersTimeout: requestTimeoutMs,
@@ -50,7 +50,7 @@ export async function serveDocker(options: DockerServeOptions): Promise<RunningP
     },
     (request, response) => {
       answer(options, request, response).catch((error: unknown) => {
-        log.error({ err: error }, 'a plugin call could not be answered');
+        log.error({ err: error }, 'plugin call could not be answered');
         response.destroy();
       });
     },
@@ -74,13 +74,13 @@ export async function serveDocker(options: DockerServeOptions): Promise<RunningP
   };
 }
 
-/** A refusal of the request itself, before there is a call. */
-class HttpRefusal extends Error {
+/** The request is invalid as HTTP, before any call runs. */
+class HttpError extends Error {
   readonly status: number;
 
   constructor(status: number, message: string) {
     super(message);
-    this.name = 'HttpRefusal';
+    this.name = 'HttpError';
     this.status = status;
   }
 }
@@ -91,81 +91,82 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   try {
-    const found = callOf(request);
+    const pluginCall = findCall(request);
     const body = await readBody(request);
-    send(response, 200, await runCall(options, { found, body, response }));
+    send(response, 200, await runCall(options, { pluginCall, body, response }));
   } catch (error) {
     if (request.destroyed && !request.complete) {
-      options.log.debug({ err: error }, 'a caller went away before it had said all');
+      options.log.debug({ err: error }, 'caller disconnected before the end of its request');
       return;
     }
-    if (!(error instanceof HttpRefusal)) throw error;
-    // What is left of the request is not read.
+    if (!(error instanceof HttpError)) throw error;
+    // The rest of the request is not read.
     response.setHeader('connection', 'close');
     send(response, error.status, { Err: error.message });
   }
 }
 
-function callOf(request: IncomingMessage): PluginCall {
+function findCall(request: IncomingMessage): PluginCall {
   const path = request.url ?? '';
   const found = Object.hasOwn(pluginCalls, path) ? pluginCalls[path] : undefined;
-  if (found === undefined) throw new HttpRefusal(404, 'this plugin has no such call');
-  if (request.method !== 'POST') throw new HttpRefusal(405, 'calls of a plugin are POST requests');
+  if (found === undefined) throw new HttpError(404, 'unknown call of the plugin API');
+  if (request.method !== 'POST') throw new HttpError(405, 'only POST requests are accepted');
   return found;
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
-  // The request must outlive a refusal: its connection carries the answer.
+  // By default a throw in the loop destroys the request, and with it the connection that the answer needs.
   const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   for await (const chunk of parts) {
     length += chunk.length;
-    if (length > longestBody) {
-      throw new HttpRefusal(413, `the body is longer than ${longestBody} bytes`);
+    if (length > maxBodyBytes) {
+      throw new HttpError(413, `the body is longer than ${maxBodyBytes} bytes`);
     }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Docker shows the text of an error best when the status is 200. */
+/** Errors are returned with status 200 too, because Docker then shows only their text. */
 async function runCall(
   { front, log, callEnded }: DockerServeOptions,
-  asked: { found: PluginCall; body: string; response: ServerResponse },
+  request: { pluginCall: PluginCall; body: string; response: ServerResponse },
 ): Promise<unknown> {
-  const { found, body, response } = asked;
+  const { pluginCall, body, response } = request;
+  const { name, logClass } = pluginCall;
   const startedAtMs = performance.now();
   const abort = new AbortController();
-  const hangUp = (): void => {
+  const abortIfUnanswered = (): void => {
     if (!response.writableFinished) abort.abort();
   };
-  response.once('close', hangUp);
-  const child = log.child({ rpc: `docker ${found.name}` });
+  response.once('close', abortIfUnanswered);
+  const child = log.child({ rpc: `docker ${name}` });
   let code: Reason | 'ok' = 'ok';
   try {
-    return await found.answer(front, { log: child, signal: abort.signal }, body);
+    return await pluginCall.answer(front, { log: child, signal: abort.signal }, body);
   } catch (error) {
     code = error instanceof VolumeError ? error.reason : 'internal';
-    // Docker asks every driver about every name.
-    const isUsual = found.weight === 'read' && code === 'not-found';
-    child[isUsual ? 'debug' : 'warn']({ err: error, code }, 'call failed');
+    // Docker asks every plugin about every name.
+    const isExpected = logClass === 'read' && code === 'not-found';
+    child[isExpected ? 'debug' : 'warn']({ err: error, code }, 'call failed');
     if (error instanceof Unanswerable) response.destroy();
     return { Err: textOf(error) };
   } finally {
-    response.off('close', hangUp);
+    response.off('close', abortIfUnanswered);
     const durationMs = performance.now() - startedAtMs;
     const metricCode = code === 'ok' ? 'OK' : metricCodes[code];
-    callEnded({ service: 'docker.VolumeDriver', rpc: found.name, code: metricCode, durationMs });
-    const level = found.weight === 'change' ? 'info' : 'trace';
+    callEnded({ service: 'docker.VolumeDriver', rpc: name, code: metricCode, durationMs });
+    const level = logClass === 'change' ? 'info' : 'trace';
     child[level]({ code, durationMs: Math.round(durationMs) }, 'call ended');
   }
 }
 
-/** What a person reads behind `VolumeDriver.Mount:`. What is not ours to say stays in the log. */
+/** Docker shows this text after `VolumeDriver.Mount:`. Internal errors stay in the log. */
 function textOf(error: unknown): string {
   if (error instanceof VolumeError) return error.message;
-  return "internal error, see the driver's log";
+  return "internal error; see the driver's log";
 }
 
 function send(response: ServerResponse, status: number, content: unknown): void {

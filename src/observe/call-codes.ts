@@ -1,6 +1,6 @@
 import type { Reason } from '../errors.ts';
 
-/** How a call ended, in metrics: by the names of gRPC's codes, whatever front served it, so that one alert sees all. */
+/** Metrics of every front use the names of gRPC codes, so that one alert covers all calls. */
 export const metricCodes = {
   invalid: 'INVALID_ARGUMENT',
   'not-found': 'NOT_FOUND',

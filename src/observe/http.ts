@@ -1,5 +1,6 @@
-/** `/metrics`, `/healthz` and `/readyz` for whoever watches the driver. Bounded, since its address may be a pod's. */
+/** Serves `/metrics`, `/healthz` and `/readyz`, with limits, because the address may be reachable by pods. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
 
 export interface Answer {
@@ -12,10 +13,10 @@ export interface HttpOptions {
   readonly host: string;
   readonly port: number;
   readonly metrics: () => Promise<Answer>;
-  /** undefined: ready; else why not. */
+  /** Returns the reason while the driver is not ready. */
   readonly findUnready: () => Promise<string | undefined>;
-  /** After so long without an answer a request gets 503. */
-  readonly boundMs?: number;
+  /** A request that takes longer gets 503. */
+  readonly timeoutMs?: number;
 }
 
 export interface HttpListener {
@@ -32,7 +33,7 @@ const limits = {
 } as const;
 const maxConnections = 64;
 
-/** Listens. Rejects with node's error, EADDRINUSE for example. */
+/** Rejects with Node's error, for example EADDRINUSE. */
 export async function serveHttp(options: HttpOptions): Promise<HttpListener> {
   const server = createServer(limits, (request, response) => {
     respond(options, request, response).catch(() => {
@@ -40,7 +41,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpListener> {
     });
   });
   server.maxConnections = maxConnections;
-  await listening(server, options);
+  await listen(server, options);
   const address = server.address();
   return {
     port: typeof address === 'object' && address !== null ? address.port : options.port,
@@ -51,7 +52,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpListener> {
   };
 }
 
-async function listening(server: Server, { host, port }: HttpOptions): Promise<void> {
+async function listen(server: Server, { host, port }: HttpOptions): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port }, () => {
@@ -66,11 +67,11 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const answer = await withBound(answerTo(options, request), options.boundMs ?? 5_000);
+  const answer = await withTimeout(answerTo(options, request), options.timeoutMs ?? 5_000);
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'text/plain; charset=utf-8',
     'x-content-type-options': 'nosniff',
-    // A body that was sent along is not read: the connection ends instead.
+    // Ending the connection avoids reading a request body.
     ...(request.method === 'GET' || request.method === 'HEAD' ? {} : { connection: 'close' }),
   });
   response.end(request.method === 'HEAD' ? '' : answer.body);
@@ -78,12 +79,12 @@ async function respond(
 
 async function answerTo(options: HttpOptions, request: IncomingMessage): Promise<Answer> {
   if (request.method !== 'GET' && request.method !== 'HEAD') {
-    return { status: 405, body: 'only GET and HEAD are answered\n' };
+    return { status: 405, body: 'only GET and HEAD are supported\n' };
   }
   const path = (request.url ?? '').split('?', 1)[0];
   try {
     if (path === '/metrics') return await options.metrics();
-    // Being answered shows that the process runs and its event loop turns; nothing else is asked.
+    // An answer proves that the process and its event loop run, which is all that liveness means here.
     if (path === '/healthz') return { status: 200, body: 'ok\n' };
     if (path === '/readyz') {
       const unready = await options.findUnready();
@@ -94,19 +95,15 @@ async function answerTo(options: HttpOptions, request: IncomingMessage): Promise
   } catch (error) {
     return { status: 500, body: `${messageOf(error)}\n` };
   }
-  return { status: 404, body: 'there are /metrics, /healthz and /readyz\n' };
+  return { status: 404, body: 'not found; try /metrics, /healthz or /readyz\n' };
 }
 
-async function withBound(answer: Promise<Answer>, boundMs: number): Promise<Answer> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Answer>((resolve) => {
-    timer = setTimeout(() => {
-      resolve({ status: 503, body: `no answer within ${boundMs} ms\n` });
-    }, boundMs);
-  });
+async function withTimeout(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
+  const timer = new AbortController();
+  const timeout: Answer = { status: 503, body: `no answer within ${timeoutMs} ms\n` };
   try {
-    return await Promise.race([answer, late]);
+    return await Promise.race([answer, delay(timeoutMs, timeout, { signal: timer.signal })]);
   } finally {
-    clearTimeout(timer);
+    timer.abort();
   }
 }

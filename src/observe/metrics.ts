@@ -1,4 +1,4 @@
-/** What can be scraped (docs/operations.md lists it; a test compares). */
+/** Metrics for Prometheus. docs/operations.md lists them; a test compares. */
 import type * as Library from 'prom-client';
 import type { Counter, Histogram, Registry } from 'prom-client';
 
@@ -11,30 +11,31 @@ export interface CallMeasure {
 
 export interface CommandMeasure {
   readonly file: string;
-  /** `ok`, an exit code, or how it failed. */
+  /** The exit code, or `none` for a program that was killed or never ran. */
   readonly result: string;
   readonly durationMs: number;
 }
 
-/** What is looked up when somebody scrapes. Byte counts by kind: total, free, promised and so on. */
+/** Values that are collected at every scrape. */
 export interface Observed {
   readonly pools: readonly {
     readonly name: string;
     readonly isServed: boolean;
+    /** By kind: total, free, promised and so on. */
     readonly bytes: Readonly<Record<string, bigint>>;
     readonly freeInodes: bigint | undefined;
     readonly frozenVolumes: number;
-    /** Since the start: how trims of volumes ended, and what they gave back. */
+    /** Totals since the driver started: trims by result, and the bytes that they freed. */
     readonly trims: { readonly runs: Readonly<Record<string, number>>; readonly bytes: bigint };
     readonly volumes: Readonly<Record<string, number>>;
-    /** A bounded number of volumes, each a label. */
+    /** Limited in number, because every volume is a label value. */
     readonly images: readonly {
       readonly volumeId: string;
       readonly sizeBytes: bigint;
       readonly allocatedBytes: bigint;
     }[];
   }[];
-  /** Owners whose kernel call has not returned within its bound. */
+  /** Volumes and pools with a kernel call that has exceeded its time limit. */
   readonly stuckOwners: number;
   readonly runningOperations: number;
 }
@@ -72,22 +73,22 @@ interface Instruments {
 }
 
 const lagSampleMs = 1000;
-/** From a bind mount to a thick volume of a terabyte. */
+/** In seconds: a bind mount takes about 1 ms, a thick volume of 1 TB some minutes. */
 const buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
 export interface MetricsOptions {
   readonly version: string;
-  /** Must answer within a bound. */
+  /** Must have a time limit of its own. */
   readonly observe: () => Promise<Observed>;
 }
 
 /**
- * Counters from the first call on; the library behind them takes 50 ms to load, so it is loaded after start-up, and what
- * was counted before is kept until then.
+ * Counts from the first call on. Loading prom-client takes 50 ms and happens after start-up; earlier measurements are kept in
+ * memory until then.
  */
 export class Metrics {
   readonly #options: MetricsOptions;
-  #early: ((instruments: Instruments) => void)[] = [];
+  #pending: ((instruments: Instruments) => void)[] = [];
   #instruments: Instruments | undefined;
   #loading: Promise<Instruments> | undefined;
   #lagMs = 0;
@@ -112,7 +113,7 @@ export class Metrics {
     });
   }
 
-  /** Loads the library. Until then what is counted waits in memory, so it is to be called soon. */
+  /** Loads prom-client. Call this soon after start-up, because measurements stay in memory until then. */
   async load(): Promise<Instruments> {
     this.#loading ??= this.#load();
     return this.#loading;
@@ -122,33 +123,33 @@ export class Metrics {
     const library = await import('prom-client');
     const instruments = makeInstruments(library, this.#options, () => this.#takeLag());
     this.#instruments = instruments;
-    for (const record of this.#early) record(instruments);
-    this.#early = [];
+    for (const record of this.#pending) record(instruments);
+    this.#pending = [];
     this.#startSampling();
     return instruments;
   }
 
-  /** The text format of Prometheus. */
+  /** Renders the text format of Prometheus. */
   async render(): Promise<{ readonly contentType: string; readonly body: string }> {
     const { registry, refresh } = this.#instruments ?? (await this.load());
     await refresh();
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 
-  /** Nothing is counted from here on; also for a driver that nobody can scrape. */
+  /** Stops counting. Also called when the driver serves no metrics, to keep nothing in memory. */
   close(): void {
     this.#isClosed = true;
-    this.#early = [];
+    this.#pending = [];
     clearInterval(this.#sampler);
   }
 
   #record(record: (instruments: Instruments) => void): void {
     if (this.#isClosed) return;
-    if (this.#instruments === undefined) this.#early.push(record);
+    if (this.#instruments === undefined) this.#pending.push(record);
     else record(this.#instruments);
   }
 
-  /** How late a timer fires is how long something kept the event loop. */
+  /** A timer fires late by the time that something blocked the event loop. */
   #startSampling(): void {
     let expectedMs = performance.now() + lagSampleMs;
     this.#sampler = setInterval(() => {
@@ -168,95 +169,107 @@ export class Metrics {
 
 function makeInstruments(
   library: typeof Library,
-  options: MetricsOptions,
+  { version, observe }: MetricsOptions,
   takeLagMs: () => number,
 ): Instruments {
   const registry = new library.Registry();
-  const registers = [registry];
-  const named = (name: MetricName, help: string, labelNames: readonly string[] = []) => ({
-    name,
-    help,
-    labelNames: [...labelNames],
-    registers,
-  });
+  const make = instrumentMakers(library, registry);
+  const updatePools = makePoolInstruments(make);
+  const stuck = make.gauge('loopcsi_stuck_owners', 'Volumes and pools with a hung kernel call');
+  const running = make.gauge('loopcsi_running_operations', 'Operations in progress');
+  const updateProcess = makeProcessInstruments(make, version, takeLagMs);
   return {
     registry,
-    refresh: makeGauges(library, registry, { ...options, takeLagMs }),
-    calls: new library.Counter(
-      named('loopcsi_calls_total', 'Calls that ended', ['service', 'rpc', 'code']),
-    ),
-    callSeconds: new library.Histogram({
-      ...named('loopcsi_call_duration_seconds', 'Duration of calls', ['service', 'rpc']),
-      buckets,
-    }),
-    commands: new library.Counter(
-      named('loopcsi_commands_total', 'Programs that ended', ['file', 'result']),
-    ),
-    commandSeconds: new library.Histogram({
-      ...named('loopcsi_command_duration_seconds', 'Duration of programs', ['file']),
-      buckets,
-    }),
+    refresh: async () => {
+      const { pools, stuckOwners, runningOperations } = await observe();
+      updatePools(pools);
+      stuck.set(stuckOwners);
+      running.set(runningOperations);
+      updateProcess();
+    },
+    calls: make.counter('loopcsi_calls_total', 'Completed calls', ['service', 'rpc', 'code']),
+    callSeconds: make.histogram('loopcsi_call_duration_seconds', 'Duration of calls', [
+      'service',
+      'rpc',
+    ]),
+    commands: make.counter('loopcsi_commands_total', 'Completed programs', ['file', 'result']),
+    commandSeconds: make.histogram('loopcsi_command_duration_seconds', 'Duration of programs', [
+      'file',
+    ]),
   };
 }
 
-/** Gauges, and how to look everything up anew before a scrape is answered. */
-function makeGauges(
-  library: typeof Library,
-  registry: Registry,
-  { observe, version, takeLagMs }: MetricsOptions & { readonly takeLagMs: () => number },
-): () => Promise<void> {
-  const gauge = (name: MetricName, help: string, labelNames: readonly string[] = []) =>
-    new library.Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
-  const served = gauge('loopcsi_pool_served', 'Whether a pool can be used', ['pool']);
+function instrumentMakers(library: typeof Library, registry: Registry) {
+  const config = (name: MetricName, help: string, labelNames: readonly string[] = []) => ({
+    name,
+    help,
+    labelNames: [...labelNames],
+    registers: [registry],
+  });
+  type Config = Parameters<typeof config>;
+  return {
+    counter: (...args: Config) => new library.Counter(config(...args)),
+    gauge: (...args: Config) => new library.Gauge(config(...args)),
+    histogram: (...args: Config) => new library.Histogram({ ...config(...args), buckets }),
+  };
+}
+type InstrumentMakers = ReturnType<typeof instrumentMakers>;
+
+/** Returns a function that replaces all values, so that a removed pool or volume disappears. */
+function makePoolInstruments({ gauge, counter }: InstrumentMakers) {
+  const served = gauge('loopcsi_pool_served', 'Whether the pool can be used', ['pool']);
   const bytes = gauge('loopcsi_pool_bytes', 'Bytes of a pool', ['pool', 'kind']);
-  const inodes = gauge('loopcsi_pool_free_inodes', 'Free inodes of a pool', ['pool']);
-  const frozen = gauge('loopcsi_pool_frozen_volumes', 'Volumes that wait for room', ['pool']);
-  const counter = (name: MetricName, help: string, labelNames: readonly string[] = []) =>
-    new library.Counter({ name, help, labelNames: [...labelNames], registers: [registry] });
-  const trims = counter('loopcsi_trim_runs_total', 'Trims of volumes that ended', [
-    'pool',
-    'result',
-  ]);
-  const trimmed = counter('loopcsi_trim_bytes_total', 'Bytes that volumes gave back by trims', [
+  const inodes = gauge('loopcsi_pool_free_inodes', "Free inodes of the pool's filesystem", [
     'pool',
   ]);
+  const frozen = gauge('loopcsi_pool_frozen_volumes', 'Volumes that the guard keeps frozen', [
+    'pool',
+  ]);
+  const trims = counter('loopcsi_trim_runs_total', 'Completed trims', ['pool', 'result']);
+  const trimmed = counter('loopcsi_trim_bytes_total', 'Trimmed bytes', ['pool']);
   const volumes = gauge('loopcsi_volumes', 'Volumes of a pool', ['pool', 'kind']);
   const images = gauge('loopcsi_volume_bytes', 'Bytes of a volume', ['pool', 'volume', 'kind']);
-  const stuck = gauge('loopcsi_stuck_owners', 'Volumes or pools with a hung kernel call');
-  const running = gauge('loopcsi_running_operations', 'Operations under way');
-  const lag = gauge('loopcsi_event_loop_lag_seconds', 'Longest delay since the last scrape');
-  const memory = gauge('process_resident_memory_bytes', 'Resident memory');
-  const started = gauge('process_start_time_seconds', 'Start of the process since 1970');
-  const build = gauge('loopcsi_build_info', 'Version of the driver', ['version']);
-  const cpu = counter('process_cpu_seconds_total', 'Processor time used');
-  started.set(Math.round(Date.now() / 1000 - process.uptime()));
-  build.set({ version }, 1);
-  return async () => {
-    const observed = await observe();
-    for (const one of [served, bytes, inodes, frozen, trims, trimmed, volumes, images]) one.reset();
-    for (const pool of observed.pools) {
-      served.set({ pool: pool.name }, pool.isServed ? 1 : 0);
-      frozen.set({ pool: pool.name }, pool.frozenVolumes);
-      for (const [result, runs] of Object.entries(pool.trims.runs)) {
-        trims.inc({ pool: pool.name, result }, runs);
+  const all = [served, bytes, inodes, frozen, trims, trimmed, volumes, images];
+  return (pools: Observed['pools']): void => {
+    for (const instrument of all) instrument.reset();
+    for (const { name: pool, ...observed } of pools) {
+      served.set({ pool }, observed.isServed ? 1 : 0);
+      frozen.set({ pool }, observed.frozenVolumes);
+      for (const [result, runs] of Object.entries(observed.trims.runs)) {
+        trims.inc({ pool, result }, runs);
       }
-      trimmed.inc({ pool: pool.name }, Number(pool.trims.bytes));
-      if (pool.freeInodes !== undefined) {
-        inodes.set({ pool: pool.name }, Number(pool.freeInodes));
+      trimmed.inc({ pool }, Number(observed.trims.bytes));
+      if (observed.freeInodes !== undefined) inodes.set({ pool }, Number(observed.freeInodes));
+      for (const [kind, value] of Object.entries(observed.bytes)) {
+        bytes.set({ pool, kind }, Number(value));
       }
-      for (const [kind, value] of Object.entries(pool.bytes)) {
-        bytes.set({ pool: pool.name, kind }, Number(value));
+      for (const [kind, value] of Object.entries(observed.volumes)) {
+        volumes.set({ pool, kind }, value);
       }
-      for (const [kind, value] of Object.entries(pool.volumes)) {
-        volumes.set({ pool: pool.name, kind }, value);
-      }
-      for (const { volumeId: volume, sizeBytes, allocatedBytes } of pool.images) {
-        images.set({ pool: pool.name, volume, kind: 'size' }, Number(sizeBytes));
-        images.set({ pool: pool.name, volume, kind: 'allocated' }, Number(allocatedBytes));
+      for (const { volumeId: volume, sizeBytes, allocatedBytes } of observed.images) {
+        images.set({ pool, volume, kind: 'size' }, Number(sizeBytes));
+        images.set({ pool, volume, kind: 'allocated' }, Number(allocatedBytes));
       }
     }
-    stuck.set(observed.stuckOwners);
-    running.set(observed.runningOperations);
+  };
+}
+
+function makeProcessInstruments(
+  { gauge, counter }: InstrumentMakers,
+  version: string,
+  takeLagMs: () => number,
+) {
+  const lag = gauge(
+    'loopcsi_event_loop_lag_seconds',
+    'Maximum delay of the event loop since the last scrape',
+  );
+  const memory = gauge('process_resident_memory_bytes', 'Resident memory');
+  const started = gauge('process_start_time_seconds', 'Start time, in seconds since 1970');
+  const build = gauge('loopcsi_build_info', 'Version of the driver', ['version']);
+  const cpu = counter('process_cpu_seconds_total', 'Processor time');
+  started.set(Math.round(Date.now() / 1000 - process.uptime()));
+  build.set({ version }, 1);
+  return (): void => {
     lag.set(takeLagMs() / 1000);
     memory.set(process.memoryUsage.rss());
     const { user, system } = process.cpuUsage();

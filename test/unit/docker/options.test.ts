@@ -28,7 +28,7 @@ const parse = (options: Options, source: FoundSource = aSnapshot) =>
     },
   });
 
-test('nothing said: the defaults of the driver', (t) => {
+test('without options the driver’s defaults are used', (t) => {
   t.like(parse({}), {
     name: 'v',
     kind: 'mount',
@@ -40,7 +40,7 @@ test('nothing said: the defaults of the driver', (t) => {
   });
 });
 
-test('every option arrives', (t) => {
+test('every option is passed on', (t) => {
   const input = parse({
     size: '64Mi',
     fstype: 'ext4',
@@ -56,7 +56,7 @@ test('every option arrives', (t) => {
   t.deepEqual(input.parameters, { pool: 'bulk', provisioning: 'thick', mkfsOptions: '-i 8192' });
 });
 
-test('a copy takes size, filesystem and pool from its source where they are not said', (t) => {
+test('a copy takes size, filesystem and pool from its source by default', (t) => {
   const copy = parse({ from: 's' });
   t.like(copy, { fsType: 'xfs', range: { requiredBytes: 2n * GiB } });
   t.deepEqual(copy.source, { kind: 'snapshot', id: 's.0123abcd' });
@@ -67,27 +67,30 @@ test('a copy takes size, filesystem and pool from its source where they are not 
 });
 
 const refused: readonly { options: Options; source?: FoundSource; says: RegExp }[] = [
-  { options: { sise: '1Gi' }, says: /^option 'sise' is not known; known are size, fstype, pool, / },
-  { options: { Size: '1Gi' }, says: /^option 'Size' is not known/ },
-  { options: { constructor: '1' }, says: /^option 'constructor' is not known/ },
-  { options: JSON.parse('{"__proto__":"1"}') as Options, says: /^option '__proto__' is not known/ },
+  {
+    options: { sise: '1Gi' },
+    says: /^unknown option 'sise'; known options are size, fstype, pool, /,
+  },
+  { options: { Size: '1Gi' }, says: /^unknown option 'Size'/ },
+  { options: { constructor: '1' }, says: /^unknown option 'constructor'/ },
+  { options: JSON.parse('{"__proto__":"1"}') as Options, says: /^unknown option '__proto__'/ },
   { options: { size: 'big' }, says: /^option size: 'big' is not a size; write for example/ },
   { options: { size: '10g' }, says: /^option size: '10g' is not a size/ },
   { options: { size: '-1' }, says: /^option size: '-1' is not a size/ },
   { options: { size: '' }, says: /^option size: '' is not a size/ },
-  { options: { size: '0' }, says: /^option size '0' must be more than nothing/ },
-  { options: { fstype: 'zfs' }, says: /^option fstype 'zfs' is not served; write one of ext4/ },
-  { options: { fstype: '' }, says: /^option fstype '' is not served/ },
+  { options: { size: '0' }, says: /^option size '0' must be greater than 0/ },
+  { options: { fstype: 'zfs' }, says: /^option fstype 'zfs' is not supported; write one of ext4/ },
+  { options: { fstype: '' }, says: /^option fstype '' is not supported/ },
   { options: { pool: '../x' }, says: /pool '\.\.\/x' is not the name of a pool/ },
   { options: { provisioning: 'fat' }, says: /provisioning 'fat' is not allowed/ },
   { options: { mkfsOptions: '-d /etc' }, says: /-d/ },
   { options: { from: 'nobody' }, says: /^there is no volume or snapshot 'nobody'/ },
-  { options: { from: '' }, says: /^option from '' names nothing/ },
-  { options: { from: 'volume:' }, says: /^option from 'volume:' names nothing/ },
+  { options: { from: '' }, says: /^option from '' contains no name/ },
+  { options: { from: 'volume:' }, says: /^option from 'volume:' contains no name/ },
   {
     options: { from: 's' },
     source: { ...aSnapshot, kind: 'block', fsType: null },
-    says: /^option from 's' is a raw block snapshot/,
+    says: /^option from 's' names a raw block snapshot/,
   },
 ];
 for (const { options, source, says } of refused) {
@@ -97,9 +100,9 @@ for (const { options, source, says } of refused) {
   });
 }
 
-test('docs/docker.md has the table of the options', async (t) => {
+test('docs/docker.md has the table of options', async (t) => {
   const path = join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'docker.md');
   const docs = await readFile(path, 'utf8');
-  t.true(docs.includes(optionsAsMarkdown()), `put this into the file:\n\n${optionsAsMarkdown()}`);
+  t.true(docs.includes(optionsAsMarkdown()), `the table must be:\n\n${optionsAsMarkdown()}`);
   t.is(Object.keys(knownOptions).length, 7);
 });

@@ -19,7 +19,7 @@ interface Answer {
   readonly body: unknown;
 }
 
-async function started(t: ExecutionContext, overrides: Partial<LocalVolumes> = {}) {
+async function startPlugin(t: ExecutionContext, overrides: Partial<LocalVolumes> = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-docker-'));
   const socket = join(directory, 'plugins', 'd.sock');
   const docker = fakeDocker(overrides);
@@ -53,8 +53,8 @@ async function started(t: ExecutionContext, overrides: Partial<LocalVolumes> = {
   return { ...docker, socket, send, call, ended, serving, plugin };
 }
 
-test('a volume lives through every call, as docker makes them', async (t) => {
-  const { call, send, ended } = await started(t);
+test('the life of a volume, with the calls that Docker makes', async (t) => {
+  const { call, send, ended } = await startPlugin(t);
   const activated = await send('/Plugin.Activate', '');
   t.deepEqual(activated.body, { Implements: ['VolumeDriver'] });
   t.is(activated.type, 'application/vnd.docker.plugins.v1.2+json');
@@ -96,8 +96,8 @@ test('a volume lives through every call, as docker makes them', async (t) => {
   t.true(ended.every(({ code }) => code === 'OK'));
 });
 
-test('what is gone holds nobody back, and what never was is an error', async (t) => {
-  const { call } = await started(t);
+test('Unmount and Remove of a missing volume succeed, other calls fail', async (t) => {
+  const { call } = await startPlugin(t);
   const Err = "volume 'none' does not exist";
   t.deepEqual(await call('Get', { Name: 'none' }), { Err });
   t.deepEqual(await call('Path', { Name: 'none' }), { Err });
@@ -106,18 +106,18 @@ test('what is gone holds nobody back, and what never was is an error', async (t)
   t.deepEqual(await call('Remove', { Name: 'none' }), {});
 });
 
-test('a volume is found by its id too, and answers to the name that was asked', async (t) => {
-  const { call, put } = await started(t);
+test('a volume is also found by its id, and is returned under the requested name', async (t) => {
+  const { call, put } = await startPlugin(t);
   put(aVolume);
   t.like(await call('Get', { Name: 'pvc-1.0123abcd' }), { Volume: { Name: 'pvc-1.0123abcd' } });
 });
 
-test('raw block volumes are not listed, and say why they cannot be used', async (t) => {
-  const { call, put } = await started(t, { isKnown: async () => true });
+test('raw block volumes are not listed, and calls explain why they cannot be used', async (t) => {
+  const { call, put } = await startPlugin(t, { isKnown: async () => true });
   put({ ...aVolume, record: { ...aVolume.record, kind: 'block', fsType: null } });
   t.deepEqual(await call('List'), { Volumes: [] });
   const Name = 'pvc-1.0123abcd';
-  const problem = `volume '${Name}' is a raw block volume, which Docker cannot use: see 'loopcsi volume --help'`;
+  const problem = `volume '${Name}' is a raw block volume, which Docker cannot use; use it with 'loopcsi volume mount'`;
   t.deepEqual(await call('Get', { Name }), {
     Volume: { Name, Mountpoint: '', Status: { problem } },
   });
@@ -126,15 +126,15 @@ test('raw block volumes are not listed, and say why they cannot be used', async 
 });
 
 test('options may be null, absent or empty', async (t) => {
-  const { call } = await started(t);
+  const { call } = await startPlugin(t);
   for (const [i, Opts] of [null, undefined, {}].entries()) {
     t.deepEqual(await call('Create', { Name: `v${i}`, Opts }), {});
   }
 });
 
-test('a busy volume is waited for, since Docker does not ask again', async (t) => {
+test('a call on a busy volume is retried, because Docker does not retry', async (t) => {
   let refusals = 3;
-  const { call } = await started(t, {
+  const { call } = await startPlugin(t, {
     hold: async () => {
       refusals -= 1;
       if (refusals > 0) throw new VolumeError('busy', 'Mount is in progress');
@@ -146,14 +146,14 @@ test('a busy volume is waited for, since Docker does not ask again', async (t) =
   t.is(refusals, 0);
 });
 
-/** Alone, as it changes the clock of the whole process. */
-test.serial('a busy volume is waited for also when the clock is set meanwhile', async (t) => {
+/** Serial, because it changes the clock of the whole process. */
+test.serial('a call on a busy volume is retried although the system time jumps', async (t) => {
   const { now } = Date;
   t.teardown(() => {
     Date.now = now;
   });
   let refusals = 3;
-  const { call } = await started(t, {
+  const { call } = await startPlugin(t, {
     hold: async () => {
       Date.now = () => now() + 3_600_000;
       refusals -= 1;
@@ -165,16 +165,16 @@ test.serial('a busy volume is waited for also when the clock is set meanwhile', 
   t.deepEqual(await call('Mount', { Name: 'v1', ID: 'a' }), { Mountpoint: '/mnt/x' });
 });
 
-test('a caller that goes away ends the waiting for a busy volume', async (t) => {
+test('a call on a busy volume is not retried after its caller has disconnected', async (t) => {
   let tries = 0;
-  let isGone: () => void = () => undefined;
-  const gone = new Promise<void>((resolve) => {
-    isGone = resolve;
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    onAbort = resolve;
   });
-  const { call, socket, ended } = await started(t, {
+  const { call, socket, ended } = await startPlugin(t, {
     hold: async (holding) => {
       tries += 1;
-      holding.signal.addEventListener('abort', isGone);
+      holding.signal.addEventListener('abort', onAbort);
       throw new VolumeError('busy', 'Mount is in progress');
     },
   });
@@ -184,20 +184,20 @@ test('a caller that goes away ends the waiting for a busy volume', async (t) => 
   request.end(JSON.stringify({ Name: 'v1', ID: 'a' }));
   while (tries < 2) await new Promise((resolve) => setImmediate(resolve));
   request.destroy();
-  await gone;
+  await aborted;
   while (ended.length < 2) await new Promise((resolve) => setImmediate(resolve));
   t.is(ended[1]?.code, 'ABORTED');
 });
 
-test('what is not for people stays in the log', async (t) => {
-  const { call, ended } = await started(t, {
+test('internal errors stay in the log', async (t) => {
+  const { call, ended } = await startPlugin(t, {
     remove: async () => {
-      throw new Error('secret of the house');
+      throw new Error('an internal detail');
     },
   });
   await call('Create', { Name: 'v1' });
   const answer = await call('Remove', { Name: 'v1' });
-  t.deepEqual(answer, { Err: "internal error, see the driver's log" });
+  t.deepEqual(answer, { Err: "internal error; see the driver's log" });
   t.is(ended.at(-1)?.code, 'INTERNAL');
 });
 
@@ -207,14 +207,14 @@ const badBodies = [
   { body: '""', says: /Object/ },
   { body: 'null', says: /Object/ },
   { body: '{}', says: 'Name is missing' },
-  { body: '{"Name":7}', says: 'Name must be text' },
+  { body: '{"Name":7}', says: 'Name must be a string' },
   { body: '{"Name":""}', says: 'Name must not be empty' },
   { body: JSON.stringify({ Name: 'a'.repeat(256) }), says: 'Name is longer than 255 characters' },
-  { body: '{"Name":"a\\u0000b"}', says: 'Name holds control characters' },
-  { body: '{"Name":"a\\u001b[2J"}', says: 'Name holds control characters' },
-  { body: '{"Name":"vol","Opts":["size"]}', says: /^option '0' is not known/ },
+  { body: '{"Name":"a\\u0000b"}', says: 'Name contains control characters' },
+  { body: '{"Name":"a\\u001b[2J"}', says: 'Name contains control characters' },
+  { body: '{"Name":"vol","Opts":["size"]}', says: /^unknown option '0'/ },
   { body: '{"Name":"vol","Opts":"size"}', says: 'Opts must be an object' },
-  { body: '{"Name":"vol","Opts":{"size":5}}', says: 'the value of an option must be text' },
+  { body: '{"Name":"vol","Opts":{"size":5}}', says: 'the value of an option must be a string' },
   { body: '{"Name":"vol","Opts":{"":"5"}}', says: 'the name of an option must not be empty' },
   {
     body: JSON.stringify({ Name: 'vol', Opts: { size: '5'.repeat(5000) } }),
@@ -223,7 +223,7 @@ const badBodies = [
 ] as const;
 for (const { body, says } of badBodies) {
   test(`refused body: ${body.slice(0, 40)}`, async (t) => {
-    const { send, made } = await started(t);
+    const { send, made } = await startPlugin(t);
     const answer = await send('/VolumeDriver.Create', body);
     t.is(answer.status, 200);
     const { Err } = answer.body as { Err: string };
@@ -239,14 +239,14 @@ const badNames = [
   { name: '../x', says: /begins like a path/ },
   { name: '/x', says: /begins like a path/ },
   { name: '~x', says: /begins like a path/ },
-  { name: 'a:b', says: /holds a colon/ },
+  { name: 'a:b', says: /contains a colon/ },
   { name: 'a//b', says: /slash/ },
   { name: 'a/../b', says: /slash/ },
   { name: 'a/', says: /slash/ },
 ] as const;
 for (const { name, says } of badNames) {
-  test(`no volume is made with a name that Docker takes for something else: ${name}`, async (t) => {
-    const { call, made } = await started(t);
+  test(`a volume name that Docker would take for something else is refused: ${name}`, async (t) => {
+    const { call, made } = await startPlugin(t);
     const { Err } = (await call('Create', { Name: name })) as { Err: string };
     t.regex(Err, says);
     t.deepEqual(made, []);
@@ -254,20 +254,23 @@ for (const { name, says } of badNames) {
 }
 
 for (const name of ['ab', 'größe', '-lead', 'a/b', 'a b', 'A.b_c-1', 'x'.repeat(200)]) {
-  test(`a name that Docker can use: ${name.slice(0, 20)}`, async (t) => {
-    const { call } = await started(t);
+  test(`a name that Docker can use is accepted: ${name.slice(0, 20)}`, async (t) => {
+    const { call } = await startPlugin(t);
     t.deepEqual(await call('Create', { Name: name }), {});
     t.like(await call('Get', { Name: name }), { Volume: { Name: name } });
   });
 }
 
-// Docker takes an error to Get for "no such volume", and makes a local volume of that name.
-test('Get: a volume whose pool is away is there, and says why it cannot be used', async (t) => {
-  const away = (): never => {
-    throw new VolumeError('unavailable', "pool 'p' is away: mount its disk");
+// Docker takes an error of Get for a missing volume, and creates a local volume of that name.
+test('Get of a volume in an unavailable pool returns the reason instead of an error', async (t) => {
+  const unavailable = (): never => {
+    throw new VolumeError('unavailable', "pool 'p' is unavailable: mount its disk");
   };
-  const { call } = await started(t, { findVolume: away, isKnown: async (name) => name === 'v1' });
-  const Err = "pool 'p' is away: mount its disk";
+  const { call } = await startPlugin(t, {
+    findVolume: unavailable,
+    isKnown: async (name) => name === 'v1',
+  });
+  const Err = "pool 'p' is unavailable: mount its disk";
   t.deepEqual(await call('Get', { Name: 'v1' }), {
     Volume: { Name: 'v1', Mountpoint: '', Status: { problem: Err } },
   });
@@ -276,21 +279,21 @@ test('Get: a volume whose pool is away is there, and says why it cannot be used'
   t.deepEqual(await call('Get', { Name: 'unknown' }), { Err });
 });
 
-test('Get: a volume that cannot be looked at is there', async (t) => {
-  const { call } = await started(t, {
+test('Get of a volume whose usage cannot be read returns the reason', async (t) => {
+  const { call } = await startPlugin(t, {
     look: async () => {
-      throw new VolumeError('internal', 'its image is gone');
+      throw new VolumeError('internal', 'its image is missing');
     },
   });
   await call('Create', { Name: 'v1' });
   t.like(await call('Get', { Name: 'v1' }), {
-    Volume: { Name: 'v1', Status: { problem: 'its image is gone' } },
+    Volume: { Name: 'v1', Status: { problem: 'its image is missing' } },
   });
 });
 
-// After a call that was cut off Docker sends the next one without its body.
-test('a call without its body: Get is not answered, the others say what to do', async (t) => {
-  const { call, send } = await started(t);
+// After a broken connection Docker repeats the call without its body.
+test('without a body, Get is not answered and other calls say what to do', async (t) => {
+  const { call, send } = await startPlugin(t);
   const Err = 'the driver was restarted during this call; run the command again';
   for (const name of ['Create', 'Mount', 'Unmount', 'Remove', 'Path']) {
     t.deepEqual(await call(name), { Err }, name);
@@ -299,33 +302,33 @@ test('a call without its body: Get is not answered, the others say what to do', 
   t.deepEqual(await call('List'), { Volumes: [] });
 });
 
-test('an ID is needed to mount', async (t) => {
-  const { call } = await started(t);
+test('Mount and Unmount require an ID', async (t) => {
+  const { call } = await startPlugin(t);
   t.deepEqual(await call('Mount', { Name: 'v1' }), { Err: 'ID is missing' });
   t.deepEqual(await call('Unmount', { Name: 'v1', ID: '' }), { Err: 'ID must not be empty' });
 });
 
-test('a body that is too long is refused, not read', async (t) => {
-  const { send } = await started(t);
+test('a body that is too long is refused', async (t) => {
+  const { send } = await startPlugin(t);
   const answer = await send('/VolumeDriver.Create', `{"Name":"${'a'.repeat(70_000)}"}`);
   t.deepEqual([answer.status, answer.body], [413, { Err: 'the body is longer than 65536 bytes' }]);
 });
 
 test('other paths and methods are refused', async (t) => {
-  const { send } = await started(t);
+  const { send } = await startPlugin(t);
   t.is((await send('/VolumeDriver.Format', '{}')).status, 404);
   t.is((await send('/constructor', '{}')).status, 404);
   t.is((await send('/', '{}')).status, 404);
   t.is((await send('/VolumeDriver.List', '', 'GET')).status, 405);
 });
 
-test('whatever the body is, there is an answer, and the next call is served', async (t) => {
-  const { send, call } = await started(t);
+test('every body gets an answer, and the next call is served', async (t) => {
+  const { send, call } = await startPlugin(t);
   const path = fc.constantFrom('Create', 'Get', 'Mount', 'Unmount', 'Remove', 'Path', 'List');
   const body = fc.oneof(fc.json(), fc.string({ unit: 'binary' }));
   await fc.assert(
     fc.asyncProperty(path, body, async (name, content) => {
-      // What Docker repeats without a body is not answered.
+      // Get without a body is not answered.
       fc.pre(name !== 'Get' || content.trim() !== '');
       const answer = await send(`/VolumeDriver.${name}`, content);
       return answer.status === 200 && typeof answer.body === 'object';
@@ -335,16 +338,16 @@ test('whatever the body is, there is an answer, and the next call is served', as
   t.like(await call('Capabilities', {}), { Capabilities: { Scope: 'local' } });
 });
 
-test('a caller that never ends its request is cut off', async (t) => {
-  const { socket } = await started(t);
+test('a request that never ends is closed after the time limit', async (t) => {
+  const { socket } = await startPlugin(t);
   const connection = createConnection(socket);
   connection.write('POST /VolumeDriver.Get HTTP/1.1\r\nHost:\r\nContent-Length: 100\r\n\r\n{');
   const answer = await text(connection);
   t.regex(answer, /^HTTP\/1\.1 408 /);
 });
 
-test('the socket is for root alone; a stale one is replaced, a living one and a file are not', async (t) => {
-  const { socket, serving, plugin } = await started(t);
+test('only root may open the socket; a stale socket is replaced, a used one or a file is not', async (t) => {
+  const { socket, serving, plugin } = await startPlugin(t);
   t.is((await stat(socket)).mode & 0o777, 0o600);
   await t.throwsAsync(serveDocker(serving), { message: /another process answers/ });
   await plugin.close();

@@ -3,7 +3,7 @@ import { reasons, VolumeError } from '../../../src/errors.ts';
 import { metricCodes } from '../../../src/observe/call-codes.ts';
 import { codeName, toStatus } from '../../../src/rpc/status.ts';
 
-test('Docker counts a reason under the code that gRPC answers for it', (t) => {
+test('metrics count a reason under the code that gRPC returns for it', (t) => {
   for (const reason of reasons) {
     t.is<string, string>(
       metricCodes[reason],

@@ -22,7 +22,7 @@ async function get(port: number, path: string, method = 'GET') {
   return { status: response.status, body: await response.text(), headers: response.headers };
 }
 
-test('metrics, health and readiness', async (t) => {
+test('metrics, liveness and readiness are served', async (t) => {
   const port = await serve(t);
   t.like(await get(port, '/metrics?x=y'), { status: 200, body: 'a 1\n' });
   t.like(await get(port, '/healthz'), { status: 200, body: 'ok\n' });
@@ -30,7 +30,7 @@ test('metrics, health and readiness', async (t) => {
   t.like(await get(port, '/healthz', 'HEAD'), { status: 200, body: '' });
 });
 
-test('what is not there is 404, other methods are 405', async (t) => {
+test('an unknown path gets 404, and other methods get 405', async (t) => {
   const port = await serve(t);
   for (const path of ['/', '/metricsx', '/../metrics/..', '/healthz/']) {
     t.is((await get(port, path)).status, 404, path);
@@ -38,26 +38,26 @@ test('what is not there is 404, other methods are 405', async (t) => {
   t.is((await get(port, '/metrics', 'POST')).status, 405);
 });
 
-test('not ready says why, and health does not mind', async (t) => {
+test('readiness reports the reason, and liveness is independent of it', async (t) => {
   const port = await serve(t, { findUnready: async () => "pool 'a': its disk is not mounted" });
   t.like(await get(port, '/readyz'), { status: 503, body: "pool 'a': its disk is not mounted\n" });
   t.is((await get(port, '/healthz')).status, 200);
 });
 
-test('a question without an answer ends within its bound, a failed one tells', async (t) => {
+test('a request that hangs gets 503 after the time limit, and one that fails gets 500', async (t) => {
   const port = await serve(t, {
-    boundMs: 50,
+    timeoutMs: 50,
     findUnready: async () => new Promise(() => undefined),
     metrics: async () => {
-      throw new Error('no numbers');
+      throw new Error('pools could not be measured');
     },
   });
   t.like(await get(port, '/readyz'), { status: 503, body: 'no answer within 50 ms\n' });
-  t.like(await get(port, '/metrics'), { status: 500, body: 'no numbers\n' });
+  t.like(await get(port, '/metrics'), { status: 500, body: 'pools could not be measured\n' });
   t.is((await get(port, '/healthz')).status, 200);
 });
 
-test('endless headers end the connection', async (t) => {
+test('headers beyond the limit get 431', async (t) => {
   const port = await serve(t);
   const socket = createConnection(port, '127.0.0.1');
   socket.on('error', () => undefined);
@@ -70,7 +70,7 @@ test('endless headers end the connection', async (t) => {
   t.regex(answer, /^HTTP\/1\.1 431 /);
 });
 
-test('an address that is taken is told', async (t) => {
+test('an address in use fails with EADDRINUSE', async (t) => {
   const port = await serve(t);
   await t.throwsAsync(serve(t, { port }), { code: 'EADDRINUSE' });
 });

@@ -10,7 +10,7 @@ function lineOf(body: string, start: string): string | undefined {
   return body.split('\n').find((line) => line.startsWith(start));
 }
 
-test('what was counted before the library was loaded is not lost', async (t) => {
+test('measurements from before the library was loaded are counted', async (t) => {
   const metrics = new Metrics({ version: '1.2.3', observe: async () => nothing });
   t.teardown(() => {
     metrics.close();
@@ -29,7 +29,7 @@ test('what was counted before the library was loaded is not lost', async (t) => 
   t.is(lineOf(body, 'loopcsi_commands_total{file="mkfs.ext4",result="0"}')?.split(' ')[1], '1');
 });
 
-test('a scrape shows what is so now: a pool that went away leaves no old number', async (t) => {
+test('a scrape shows current values, and nothing of a pool that is no longer served', async (t) => {
   let observed: Observed = {
     pools: [
       {
@@ -88,7 +88,7 @@ test('a scrape shows what is so now: a pool that went away leaves no old number'
   t.is(lineOf(second, 'loopcsi_stuck_owners'), 'loopcsi_stuck_owners 0');
 });
 
-test('every metric of the list is there, and none besides', async (t) => {
+test('exactly the listed metrics exist', async (t) => {
   const metrics = new Metrics({ version: '1', observe: async () => nothing });
   t.teardown(() => {
     metrics.close();
@@ -98,7 +98,7 @@ test('every metric of the list is there, and none besides', async (t) => {
   t.deepEqual(found.sort(), [...metricNames].sort());
 });
 
-test('a closed one keeps nothing', async (t) => {
+test('nothing is counted after close', async (t) => {
   const metrics = new Metrics({ version: '1', observe: async () => nothing });
   metrics.close();
   metrics.callEnded(call);
@@ -107,7 +107,7 @@ test('a closed one keeps nothing', async (t) => {
   metrics.close();
 });
 
-test('docs/operations.md has every metric', async (t) => {
+test('docs/operations.md lists every metric', async (t) => {
   const root = join(import.meta.dirname, '..', '..', '..', '..');
   const docs = await readFile(join(root, 'docs', 'operations.md'), 'utf8');
   for (const name of metricNames) t.true(docs.includes(`| \`${name}\` |`), name);
