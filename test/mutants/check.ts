@@ -1,34 +1,53 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Defect, type Mutant, mutated, testPathOf } from './mutant.ts';
+import { compiled } from './compiled.ts';
+import { type Defect, mutated, type Row, testPathOf } from './defect.ts';
+import type { Target } from './generated/targets.ts';
 
-/** What is wrong with the rows before any of them is tried; empty when every row fits the driver and its tests. */
-export function findProblems(
+/** What is wrong with rows and targets, found before any defect is tried; empty when all of them match the driver and its tests. */
+export async function findProblems(
   root: string,
-  { mutants, others }: { mutants: readonly Mutant[]; others: readonly Defect[] },
-): readonly string[] {
-  const all = [...mutants, ...others];
+  options: {
+    rows: readonly Row[];
+    /** Defects that other tests try. */
+    others: readonly Defect[];
+    targets: readonly Target[];
+  },
+): Promise<readonly string[]> {
+  const { rows, others, targets } = options;
+  const missing = (owner: string, paths: readonly string[]): readonly string[] =>
+    paths
+      .filter((path) => !existsSync(join(root, path)))
+      .map((path) => `${owner}: ${path} does not exist`);
+  const testFiles = (tests: readonly string[]): readonly string[] =>
+    tests.map((test) => `${testPathOf(test)}.ts`);
+  const stale = await Promise.all([...rows, ...others].map((row) => staleness(root, row)));
   return [
-    ...all.flatMap((row) => staleness(root, row)),
-    ...duplicates(all.map(({ name }) => name)).map((name) => `${name}: two rows have this name`),
-    ...mutants.flatMap(({ name, red }) => [
-      ...(red.length === 0 ? [`${name}: the row names no test file`] : []),
-      ...red
-        .map((one) => `${testPathOf(one)}.ts`)
-        .filter((path) => !existsSync(join(root, path)))
-        .map((path) => `${name}: ${path} does not exist`),
-    ]),
+    ...stale.flat(),
+    ...duplicates(rows.map(({ name }) => name)).map((name) => `${name}: two rows have this name`),
+    ...duplicates(targets.map(({ file }) => file)).map((file) => `${file}: two targets`),
+    ...rows.flatMap(({ name, tests }) => missing(name, testFiles(tests))),
+    ...targets.flatMap(({ file, tests }) =>
+      missing(`target ${file}`, [`src/${file}`, ...testFiles(tests)]),
+    ),
+    ...[...rows, ...targets]
+      .filter(({ tests }) => tests.length === 0)
+      .map((one) => `${'name' in one ? one.name : one.file}: no test file is named`),
   ];
 }
 
-function staleness(root: string, row: Defect): readonly string[] {
+async function staleness(root: string, row: Defect): Promise<readonly string[]> {
   const path = join(root, 'src', row.file);
   if (!existsSync(path)) return [`${row.name}: src/${row.file} does not exist`];
   const source = readFileSync(path, 'utf8');
   try {
-    return mutated(source, row) === source ? [`${row.name}: the row changes nothing`] : [];
+    const changed = mutated(source, row);
+    if (changed === source) return [`${row.name}: the row changes nothing`];
+    await compiled(changed);
+    return [];
   } catch (error) {
-    return [error instanceof Error ? error.message : String(error)];
+    const problem = error instanceof Error ? error.message : String(error);
+    return [problem.startsWith(row.name) ? problem : `${row.name}: ${problem}`];
   }
 }
 

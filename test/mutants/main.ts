@@ -1,10 +1,14 @@
 /**
- * Tries whether tests can fail: puts deliberate defects into the compiled driver, one at a time, and demands that a test of
- * those named beside each turns red. Build first: what is tried is `dist/`.
+ * Tries whether tests can fail: puts deliberate defects into the compiled driver, one at a time, and runs the tests that must detect
+ * each. Build first: the defects are put into a copy of `dist/`.
  *
- *   npm run test:mutants                   all of them
- *   npm run test:mutants -- --only TEXT    those whose name, kind or file holds the text
- *   npm run test:mutants -- --write        all of them, and writes docs/mutants.md
+ *   npm run test:mutants                    all
+ *   npm run test:mutants -- --only TEXT     those whose subject, name or file contains TEXT; `--only generated` leaves out the rows
+ *   npm run test:mutants -- --sample N      of the generated ones at most N of each file
+ *   npm run test:mutants -- --write FILE    also writes every result to FILE, as Markdown
+ *
+ * It fails if a row does not match the driver, if no test detects a row's defect, and if more of a file's generated defects
+ * survive than its target allows.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
@@ -12,11 +16,20 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatCounts } from '../../scripts/test-counts.ts';
 import { defects as powerCutDefects } from '../vm/power-cuts/defects.ts';
-import { kinds } from './all.ts';
+import { subjects } from './all.ts';
 import { findProblems } from './check.ts';
-import { type Defect, isOnDevices, type Mutant } from './mutant.ts';
-import { pageOf } from './page.ts';
-import { isRight, tryMutant, type Verdict } from './trial.ts';
+import { type Defect, isOnDevices } from './defect.ts';
+import { targets } from './generated/targets.ts';
+import { reportOf } from './report.ts';
+import { findPassingTests, tryAll } from './run-mutants.ts';
+import {
+  generated,
+  isDetected,
+  type Mutant,
+  mutantsOfRows,
+  mutantsOfTarget,
+  type Verdict,
+} from './trial.ts';
 import { Workbench } from './workbench.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -24,13 +37,18 @@ const insideVariable = 'LOOPCSI_MUTANTS_INSIDE';
 const { values } = parseArgs({
   options: {
     only: { type: 'string', default: '' },
-    write: { type: 'boolean', default: false },
+    sample: { type: 'string' },
+    write: { type: 'string' },
   },
 });
+const sample = values.sample === undefined ? Number.POSITIVE_INFINITY : Number(values.sample);
 const isRoot = process.getuid?.() === 0;
 
-if (isRoot && process.env[insideVariable] === undefined) {
-  // A mount namespace of its own: what a defect leaves mounted ends with it, and no other program copies it.
+if (!(sample >= 1)) {
+  console.error(`--sample ${String(values.sample)}: must be a number, at least 1`);
+  process.exitCode = 2;
+} else if (isRoot && process.env[insideVariable] === undefined) {
+  // In a mount namespace of its own: mounts that a defect leaves end with it, and other programs do not get copies of them.
   const { status } = spawnSync(
     'unshare',
     [
@@ -46,125 +64,84 @@ if (isRoot && process.env[insideVariable] === undefined) {
   process.exitCode = status ?? 1;
 } else process.exitCode = await main();
 
-/** All that is asked for; the exit code. */
 async function main(): Promise<number> {
+  if (!(await allRowsMatch())) return 1;
   const startedAtMs = performance.now();
-  const all = kinds.flatMap(({ mutants }) => mutants);
-  const known = new Set<Defect>(all);
-  const problems = findProblems(root, {
-    mutants: all,
-    others: [
-      ...kinds.flatMap(({ invisible = [] }) => invisible),
-      ...powerCutDefects.filter((defect) => !known.has(defect)),
-    ],
-  });
-  if (problems.length > 0) {
-    console.error(`${problems.length} rows do not fit the driver:\n${problems.join('\n')}`);
-    return 1;
-  }
-  // What runs, and what was made for it, ends with this process (workbench.ts, run-tests.ts).
+  // The exit handlers kill the tests and remove their files (workbench.ts, run-tests.ts).
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
-  const rows = kinds
-    .flatMap(({ title, mutants }) => mutants.map((mutant) => ({ title, mutant })))
-    .filter(({ title, mutant: { name, file } }) =>
-      `${title}\n${name}\n${file}`.includes(values.only),
-    )
-    .map(({ mutant }) => mutant);
-  const inMemory = rows.filter(({ red }) => !red.some(isOnDevices));
-  // Those on real devices are tried alone, so they come last.
-  const mutants = isRoot
-    ? [...inMemory, ...rows.filter((mutant) => !inMemory.includes(mutant))]
-    : inMemory;
   const benches = [await Workbench.make(), await Workbench.make()] as const;
   try {
-    const titles = await titlesWithout(benches, mutants);
-    if (titles === undefined) return 1;
-    const verdicts = await tryAll(benches, mutants, titles);
-    const failed = verdicts.filter((verdict) => !isRight(verdict)).length;
-    const skipped = rows.length - mutants.length;
+    const wanted = await wantedMutants(benches[0]);
+    const mutants = wanted.filter(({ tests }) => isRoot || !tests.some(isOnDevices));
+    const passing = await findPassingTests(benches, mutants);
+    if (passing === undefined) return 1;
+    const verdicts = await tryAll(benches, { mutants, passing }, (verdict) => {
+      console.log(lineOf(verdict));
+    });
+    const failed = countFailed(verdicts);
+    const skipped = wanted.length - mutants.length;
     const minutes = ((performance.now() - startedAtMs) / 60_000).toFixed(1);
     if (skipped > 0) console.log(`${skipped} need root and were not tried`);
     console.log(`tried ${verdicts.length} defects in ${minutes} minutes\n`);
     console.log(formatCounts({ passed: verdicts.length - failed, failed, skipped }));
-    if (values.write && failed + skipped === 0 && values.only === '') {
-      await writeFile(join(root, 'docs', 'mutants.md'), pageOf(kinds, verdicts));
-    }
+    if (values.write !== undefined) await writeFile(values.write, reportOf(verdicts));
     return failed > 0 || verdicts.length === 0 ? 1 : 0;
   } finally {
     for (const bench of benches) await bench.remove();
   }
 }
 
-/** Titles of the tests as they pass without a defect; undefined when one does not, which is said. */
-async function titlesWithout(
-  benches: readonly Workbench[],
-  mutants: readonly Mutant[],
-): Promise<ReadonlySet<string> | undefined> {
-  const files = new Set(mutants.map(({ file }) => file));
-  for (const bench of benches) await bench.takeOver(files);
-  const all = [...new Set(mutants.flatMap(({ red }) => red))];
-  const inMemory = all.filter((one) => !isOnDevices(one));
-  const shares = benches.map((bench, share) => ({
-    bench,
-    red: inMemory.filter((_, index) => index % benches.length === share),
-  }));
-  const runs = await Promise.all(shares.map(({ bench, red }) => passing(bench, red)));
-  const [bench] = benches;
-  if (bench !== undefined) runs.push(await passing(bench, all.filter(isOnDevices)));
-  const titles = runs.flatMap((one) => (one === undefined ? [] : [...one]));
-  if (runs.includes(undefined)) return undefined;
-  console.log(`without a defect: ${titles.length} tests of ${all.length} files pass`);
-  return new Set(titles);
-}
-
-/** Titles of tests that pass, as all of them must. */
-async function passing(
-  bench: Workbench,
-  red: readonly string[],
-): Promise<ReadonlySet<string> | undefined> {
-  if (red.length === 0) return new Set();
-  // Once more on a machine that is busy with other things: here it is not the tests that are tried.
-  for (const isLast of [false, true]) {
-    const run = await bench.run(red, { boundMs: 15 * 60_000 });
-    if (run.failed.length === 0 && run.exitCode === 0) return run.passed;
-    console.log(`without a defect these fail already: ${run.failed.join('; ')}`);
-    if (isLast) console.log(run.tail);
+async function allRowsMatch(): Promise<boolean> {
+  const rows = subjects.flatMap((subject) => subject.rows);
+  const known = new Set<Defect>(rows);
+  const others = powerCutDefects.filter((defect) => !known.has(defect));
+  const problems = await findProblems(root, { rows, others, targets });
+  if (problems.length > 0) {
+    console.error(`${problems.length} rows or targets are stale:\n${problems.join('\n')}`);
   }
-  return undefined;
+  return problems.length === 0;
 }
 
-/** Two at a time, those on real devices alone; told in the order given. */
-async function tryAll(
-  benches: readonly Workbench[],
-  mutants: readonly Mutant[],
-  titles: ReadonlySet<string>,
-): Promise<readonly Verdict[]> {
-  const verdicts = new Map<Mutant, Verdict>();
-  let told = 0;
-  const tell = (): void => {
-    for (let next = mutants[told]; next !== undefined; next = mutants[told]) {
-      const verdict = verdicts.get(next);
-      if (verdict === undefined) return;
-      console.log(lineOf(verdict));
-      told += 1;
-    }
-  };
-  const alone = mutants.filter(({ red }) => red.some(isOnDevices));
-  const queue = mutants.filter((mutant) => !alone.includes(mutant));
-  const work = async (bench: Workbench, from: Mutant[]): Promise<void> => {
-    for (let mutant = from.shift(); mutant !== undefined; mutant = from.shift()) {
-      verdicts.set(mutant, await tryMutant(bench, mutant, titles));
-      tell();
-    }
-  };
-  await Promise.all(benches.map((bench) => work(bench, queue)));
-  const [bench] = benches;
-  if (bench !== undefined) await work(bench, alone);
-  return mutants.flatMap((mutant) => verdicts.get(mutant) ?? []);
+async function wantedMutants(bench: Workbench): Promise<readonly Mutant[]> {
+  const isWanted = ({ subject, name, file }: Mutant): boolean =>
+    `${subject}\n${name}\n${file}`.includes(values.only);
+  const mutants: Mutant[] = [];
+  for (const subject of subjects) {
+    mutants.push(...(await mutantsOfRows(subject, bench)).filter(isWanted));
+  }
+  for (const target of targets) {
+    mutants.push(...sampleOf((await mutantsOfTarget(target, bench)).filter(isWanted)));
+  }
+  return mutants;
+}
+
+/** Spread evenly over the file, so that every run tries the same ones. */
+function sampleOf(mutants: readonly Mutant[]): readonly Mutant[] {
+  const step = Math.max(1, mutants.length / sample);
+  return mutants.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step));
 }
 
 function lineOf(verdict: Verdict): string {
   const { mutant, outcome, by, seconds } = verdict;
-  const word = isRight(verdict) ? outcome : outcome.toUpperCase();
-  return `${word.padEnd(9)} ${seconds.toFixed(1).padStart(6)} s  ${mutant.name} (src/${mutant.file}): ${by}`;
+  const shown = isDetected(verdict) ? outcome : outcome.toUpperCase();
+  return `${shown.padEnd(9)} ${seconds.toFixed(1).padStart(6)} s  ${mutant.name} (src/${mutant.file}): ${by}`;
+}
+
+/** Undetected rows, and survivors beyond what each target allows. */
+function countFailed(verdicts: readonly Verdict[]): number {
+  const undetected = verdicts.filter((verdict) => !isDetected(verdict)).map(({ mutant }) => mutant);
+  let failed = undetected.filter(({ subject }) => subject !== generated).length;
+  for (const { file, maxSurvivors } of targets) {
+    const own = ({ subject, file: one }: Mutant): boolean => subject === generated && one === file;
+    const survivors = undetected.filter(own).length;
+    failed += Math.max(0, survivors - maxSurvivors);
+    if (survivors > maxSurvivors) {
+      console.log(`src/${file}: ${survivors} generated defects survived, ${maxSurvivors} may`);
+    }
+    const wasWhole = values.only === '' && values.sample === undefined;
+    if (wasWhole && survivors < maxSurvivors) {
+      console.log(`src/${file}: only ${survivors} survived: lower maxSurvivors to that`);
+    }
+  }
+  return failed;
 }

@@ -3,54 +3,54 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** What a run of AVA came to. */
+/** The result of a run of AVA. */
 export interface TestRun {
   /** Titles of tests. */
   readonly passed: ReadonlySet<string>;
   readonly failed: readonly string[];
-  /** It was ended at its bound. */
+  /** It was ended at its time limit. */
   readonly isHung: boolean;
   readonly exitCode: number | null;
   readonly seconds: number;
-  /** The end of what was said. */
+  /** The end of its output. */
   readonly tail: string;
 }
 
 const point = /^(not ok|ok) \d+ - (.*?)(?: # SKIP.*)?$/;
-/** What a failed test may take to clean up: devices and mounts, too. */
+/** Time for a failed test to clean up, devices and mounts included. */
 const graceMs = 20_000;
-/** What AVA puts before a title when it runs more than one file. */
+/** AVA's prefix of a title when it runs more than one file. */
 const prefix = /^.* › /;
 
-/** Runs files of tests in `directory`, and ends them all at the bound. */
+/** Runs test files in `directory`, and kills them all at the time limit. */
 export async function runTests(
   files: readonly string[],
   options: {
     directory: string;
     scratch: string;
-    boundMs: number;
+    timeLimitMs: number;
     failFast?: boolean;
-    /** Called at the bound. */
+    /** Called at the time limit. */
     beforeKill: () => Promise<void>;
   },
 ): Promise<TestRun> {
-  const { directory, scratch, boundMs, beforeKill, failFast = false } = options;
+  const { directory, scratch, timeLimitMs, beforeKill, failFast = false } = options;
   const startedAtMs = performance.now();
   const child = spawn(
     process.execPath,
     [
       join(directory, 'node_modules', 'ava', 'entrypoints', 'cli.mjs'),
       '--tap',
-      // The bound is ours: AVA would call every test that waits a failed one.
+      // The time limit is ours: AVA would count every test that waits as failed.
       ...['--timeout', '1h'],
-      // So that the same test is the first to fail each time.
+      // The same test fails first each time.
       ...['--serial', '--concurrency', '1'],
       ...(failFast ? ['--fail-fast'] : []),
       ...files,
     ],
     {
       cwd: directory,
-      // A group of its own, so that it ends with all that it started.
+      // A process group, to be killed with everything that it started.
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, TMPDIR: scratch, LOOPCSI_TEST_SCRATCH: scratch },
@@ -64,19 +64,19 @@ export async function runTests(
   const timer = setTimeout(() => {
     isHung = true;
     void beforeKill().finally(end);
-  }, boundMs);
+  }, timeLimitMs);
   let grace: NodeJS.Timeout | undefined;
   const closed = once(child, 'close');
   const [passed, failed, lines] = [new Set<string>(), [] as string[], [] as string[]];
   child.stderr.setEncoding('utf8').on('data', (text: string) => lines.push(text.trimEnd()));
   for await (const line of createInterface({ input: child.stdout })) {
     lines.push(line);
-    const [, verdict, words = ''] = point.exec(line) ?? [];
-    const title = words.replace(prefix, '');
+    const [, verdict, description = ''] = point.exec(line) ?? [];
+    const title = description.replace(prefix, '');
     if (verdict === 'ok') passed.add(title);
     else if (verdict !== undefined) {
       failed.push(title);
-      // Enough is known; a server that the failed test did not close would keep the run alive.
+      // A server that the failed test did not close would keep the run alive.
       if (failFast) grace ??= setTimeout(end, graceMs);
     }
   }

@@ -1,49 +1,80 @@
-import { isOnDevices, type Mutant } from './mutant.ts';
+import { compiled } from './compiled.ts';
+import { isOnDevices, mutated, type Row, type Subject } from './defect.ts';
+import { mutantsOf } from './generated/operators.ts';
+import type { Target } from './generated/targets.ts';
 import type { TestRun } from './run-tests.ts';
 import type { Workbench } from './workbench.ts';
 
-/** What became of a defect. Only `caught`, and `hung` where the row says so, are as they must be. */
-export type Outcome = 'caught' | 'hung' | 'survived' | 'broken' | 'stale';
+/** A compiled module with a defect in it. */
+export interface Mutant {
+  /** The subject of its row, or `generated`. */
+  readonly subject: string;
+  readonly name: string;
+  /** Below `src/`. */
+  readonly file: string;
+  readonly tests: readonly string[];
+  readonly module: string;
+  readonly mayHang: boolean;
+}
+
+export const generated = 'generated';
+
+export async function mutantsOfRows({ title, rows }: Subject, bench: Workbench): Promise<Mutant[]> {
+  const make = async (row: Row): Promise<Mutant> => ({
+    subject: title,
+    name: row.name,
+    file: row.file,
+    tests: row.tests,
+    module: await compiled(mutated(await bench.sourceOf(row.file), row)),
+    mayHang: row.mayHang === true,
+  });
+  return Promise.all(rows.map(make));
+}
+
+export async function mutantsOfTarget(target: Target, bench: Workbench): Promise<Mutant[]> {
+  const { file, tests } = target;
+  const all = mutantsOf(await compiled(await bench.sourceOf(file)));
+  return all.map((one) => ({ ...one, subject: generated, file, tests, mayHang: true }));
+}
+
+export type Outcome = 'caught' | 'hung' | 'survived' | 'broken';
 
 export interface Verdict {
   readonly mutant: Mutant;
   readonly outcome: Outcome;
-  /** The test that saw it, or what was wrong instead. */
+  /** The test that failed, or what happened instead. */
   readonly by: string;
   readonly seconds: number;
 }
 
-export function isRight({ mutant, outcome }: Verdict): boolean {
-  return outcome === 'caught' || (outcome === 'hung' && mutant.mayHang === true);
+/** A module that does not load detects nothing, and neither does a test that waits forever, unless the row allows it. */
+export function isDetected({ mutant, outcome }: Verdict): boolean {
+  return outcome === 'caught' || (outcome === 'hung' && mutant.mayHang);
 }
 
-/** What tests take at most with a defect in the driver; without one it is seconds. */
-function boundMsOf({ red }: Mutant): number {
-  return red.some(isOnDevices) ? 5 * 60_000 : 90_000;
+/** Without a defect the tests take seconds. */
+function timeLimitMs({ tests, subject }: Mutant): number {
+  if (tests.some(isOnDevices)) return 5 * 60_000;
+  return subject === generated ? 60_000 : 90_000;
 }
 
-/** Runs the tests with that defect. `titles` are those of tests that pass without it: only one of them can see it. */
+/** Runs the mutant's tests with it in place. `passing` are the titles that pass without it: only one of them can detect it. */
 export async function tryMutant(
   bench: Workbench,
   mutant: Mutant,
-  titles: ReadonlySet<string>,
+  passing: ReadonlySet<string>,
 ): Promise<Verdict> {
-  try {
-    return { mutant, ...judged(await bench.try(mutant, boundMsOf(mutant)), titles) };
-  } catch (error) {
-    const by = error instanceof Error ? error.message : String(error);
-    return { mutant, outcome: 'stale', by, seconds: 0 };
-  }
+  const run = await bench.try(mutant, timeLimitMs(mutant));
+  return { mutant, ...judged(run, passing), seconds: run.seconds };
 }
 
-function judged(run: TestRun, titles: ReadonlySet<string>): Omit<Verdict, 'mutant'> {
-  const { seconds } = run;
-  const seenBy = run.failed.find((title) => titles.has(title));
-  if (seenBy !== undefined) return { outcome: 'caught', by: seenBy, seconds };
-  if (run.isHung) return { outcome: 'hung', by: 'ended at the bound of its time', seconds };
+function judged(run: TestRun, passing: ReadonlySet<string>): Pick<Verdict, 'outcome' | 'by'> {
+  const test = run.failed.find((title) => passing.has(title));
+  if (test !== undefined) return { outcome: 'caught', by: test };
+  if (run.isHung) return { outcome: 'hung', by: 'ended at the time limit' };
   if (run.failed.length === 0 && run.passed.size > 0 && run.exitCode === 0) {
-    return { outcome: 'survived', by: `${run.passed.size} tests passed`, seconds };
+    return { outcome: 'survived', by: `${run.passed.size} tests passed` };
   }
   // A module that does not load fails no test: it ends all of them.
-  return { outcome: 'broken', by: `no test failed, but the run did:\n${run.tail}`, seconds };
+  return { outcome: 'broken', by: `no test failed, but the run did:\n${run.tail}` };
 }

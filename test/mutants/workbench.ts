@@ -4,14 +4,15 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { compiled } from './compiled.ts';
-import { type Mutant, mutated, testPathOf } from './mutant.ts';
+import { testPathOf } from './defect.ts';
 import { runTests, type TestRun } from './run-tests.ts';
+import type { Mutant } from './trial.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
 /**
- * A copy of the compiled driver and its tests, in which one module at a time is another one. What the tests make lies in it too,
- * so that whatever a defect leaves behind goes with it.
+ * A copy of the compiled driver and its tests, in which one module at a time is replaced. The tests' files are below it too, so
+ * whatever a defect leaves behind is removed with it.
  */
 export class Workbench {
   readonly #directory: string;
@@ -27,16 +28,16 @@ export class Workbench {
   }
 
   static async make(): Promise<Workbench> {
-    // Not `/tmp`, which may be memory, where no device does direct I/O.
+    // Not `/tmp`: tmpfs has no direct I/O for loop devices.
     const directory = await mkdtemp('/var/tmp/loopcsi-mutants-');
     const skipped = join(root, 'dist', 'bundle');
     await cp(join(root, 'dist'), join(directory, 'dist'), {
       recursive: true,
       filter: (path) => path !== skipped && !path.endsWith('.map'),
     });
-    // As it is now: it may be worked on meanwhile.
+    // Copied, since it may be edited meanwhile.
     await cp(join(root, 'src'), join(directory, 'src'), { recursive: true });
-    // Packages, and what tests read beside code.
+    // Packages, and the other files that tests read.
     const own = ['dist', 'src', '.git'];
     for (const name of (await readdir(root)).filter((one) => !own.includes(one))) {
       await symlink(join(root, name), join(directory, name));
@@ -44,30 +45,29 @@ export class Workbench {
     return new Workbench(directory);
   }
 
-  /** Every module that is to be changed comes from our compiler from now on, so that a defect is the only difference. */
+  /** Recompiles these modules with our compiler, so that a defect is the only difference. */
   async takeOver(files: Iterable<string>): Promise<void> {
-    for (const file of files) await this.#put(file, await this.#sourceOf(file));
+    for (const file of files) await this.#restore(file);
   }
 
-  /** Runs the tests of a defect with it in place. */
-  async try(mutant: Mutant, boundMs: number): Promise<TestRun> {
-    const source = await this.#sourceOf(mutant.file);
-    await this.#put(mutant.file, mutated(source, mutant));
+  /** Runs the tests of a mutant with it in place. */
+  async try({ file, module, tests }: Mutant, timeLimitMs: number): Promise<TestRun> {
+    await this.#put(file, module);
     try {
-      return await this.run(mutant.red, { boundMs, failFast: true });
+      return await this.run(tests, { timeLimitMs, failFast: true });
     } finally {
-      await this.#put(mutant.file, source);
+      await this.#restore(file);
     }
   }
 
-  /** Runs these files of tests. */
+  /** Runs these test files. */
   async run(
-    red: readonly string[],
-    options: { boundMs: number; failFast?: boolean },
+    tests: readonly string[],
+    options: { timeLimitMs: number; failFast?: boolean },
   ): Promise<TestRun> {
     const scratch = join(this.#directory, 'tmp');
     await mkdir(scratch, { recursive: true });
-    const files = red.map((one) => join('dist', `${testPathOf(one)}.js`));
+    const files = tests.map((one) => join('dist', `${testPathOf(one)}.js`));
     try {
       return await runTests(files, {
         ...options,
@@ -85,17 +85,20 @@ export class Workbench {
     process.off('exit', this.#onExit);
   }
 
-  async #put(file: string, source: string): Promise<void> {
-    const path = join(this.#directory, 'dist', 'src', file.replace(/\.ts$/, '.js'));
-    await writeFile(path, await compiled(source));
+  sourceOf(file: string): Promise<string> {
+    return readFile(join(this.#directory, 'src', file), 'utf8');
   }
 
-  #sourceOf(file: string): Promise<string> {
-    return readFile(join(this.#directory, 'src', file), 'utf8');
+  async #restore(file: string): Promise<void> {
+    await this.#put(file, await compiled(await this.sourceOf(file)));
+  }
+
+  async #put(file: string, module: string): Promise<void> {
+    await writeFile(join(this.#directory, 'dist', 'src', file.replace(/\.ts$/, '.js')), module);
   }
 }
 
-/** What writes to a frozen filesystem cannot even be killed. */
+/** A process that writes to a frozen filesystem cannot even be killed. */
 async function thawAll(directory: string): Promise<void> {
   for (const target of await mountsBelow(directory)) {
     await execa('fsfreeze', ['--unfreeze', target], { reject: false, timeout: 10_000 });

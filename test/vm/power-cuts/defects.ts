@@ -1,30 +1,29 @@
 /** Defects that only a power cut shows. Each must leave a disk on which a check fails. */
 
-import { type Defect, lines } from '../../mutants/mutant.ts';
+import type { Defect } from '../../mutants/defect.ts';
 import { durability } from '../../mutants/rows/durability.ts';
 
 const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
-  file: 'volumes/pool/commit.ts',
-  text: '    await host.files.renameNoReplace(made.temporary, place);',
+  file: 'volumes/controller/new-entry.ts',
+  find: 'await host.files.renameNoReplace(made.temporary, place);',
   // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
-  by: lines(
-    '    await host.files.removeFile(join(made.temporary, entry.file));',
-    '    await host.files.renameNoReplace(made.temporary, place);',
-    '    await writeNewRecord(host.files, join(place, entry.file), {',
-    '      schema: entry.schema,',
-    '      value: made.record,',
-    '    });',
-    '    await host.files.sync(join(place, entry.file), place);',
-  ),
+  replace: `
+    await host.files.removeFile(join(made.temporary, entry.file));
+    await host.files.renameNoReplace(made.temporary, place);
+    await writeNewRecord(host.files, join(place, entry.file), {
+      schema: entry.schema,
+      value: made.record,
+    });
+    await host.files.sync(join(place, entry.file), place);`,
 };
 
 /** One missing fsync, so that the answered change is only in memory. */
 const answeredBeforeSync: Defect = {
   name: 'a create is answered before its rename is on the disk',
-  file: 'volumes/pool/commit.ts',
-  text: lines("  await entry.pool.sync('tmp', entry.area);", "  await reached('new:committed');"),
-  by: "  await reached('new:committed');",
+  file: 'volumes/controller/new-entry.ts',
+  find: /await entry\.pool\.sync\('tmp', entry\.area\);(\s+await reached\('new:committed'\);)/,
+  replace: '$1',
 };
 
 /**
@@ -35,7 +34,7 @@ const rows = [
   'a new record is not synced before it is renamed into place',
   'a delete is answered before its rename is on the disk',
 ].map((wanted): Defect => {
-  const row = durability.mutants.find(({ name }) => name === wanted);
+  const row = durability.rows.find(({ name }) => name === wanted);
   if (row === undefined) throw new Error(`test/mutants has no row '${wanted}'`);
   return row;
 });

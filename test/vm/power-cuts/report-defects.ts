@@ -3,7 +3,7 @@ import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
 import { compiled } from '../../mutants/compiled.ts';
-import { type Defect, mutated } from '../../mutants/mutant.ts';
+import { type Defect, mutated } from '../../mutants/defect.ts';
 import type { Bench } from '../suite.ts';
 import { checkRecording } from './check-recording.ts';
 import { defects } from './defects.ts';

@@ -23,3 +23,19 @@ for (const name of ['files.removeInSlices', 'files.removeTree']) {
     t.is((await pool.room.facts()).trashBytes, 0n);
   });
 }
+
+test('an entry with something mounted on it is left as it is', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  const { record } = await volumes.createVolume(call(), volumeInput('v'));
+  const { files } = node.host;
+  const status = files.status.bind(files);
+  Object.assign(files, {
+    status: async (path: string) => ({ ...(await status(path)), isMountPoint: true }),
+  });
+  await volumes.deleteVolume(call(), record.id);
+  await domain.trash.settled();
+  const trash = join(node.settings('a').path, 'trash');
+  const [entry = ''] = await readdir(trash);
+  t.deepEqual((await readdir(join(trash, entry))).toSorted(), ['disk.img', 'volume.json']);
+});

@@ -1,0 +1,64 @@
+import type { Subject } from '../defect.ts';
+
+export const copies: Subject = {
+  title: 'Snapshots and copies',
+  rows: [
+    {
+      name: 'a snapshot can be written to',
+      file: 'volumes/snapshots/snapshot.ts',
+      find: /await [\w.]+\.makeReadOnly\([^;]*;/,
+      replace: '',
+      tests: ['volumes/snapshots/cut'],
+    },
+    {
+      name: 'a capture that fails for one member is a success',
+      file: 'volumes/snapshots/cut.ts',
+      find: "else await copies.copySparse(from, to, options); }), ), ); const failed = results.find((result) => result.status === 'rejected'); if (failed !== undefined) throw failed.reason;",
+      replace:
+        'else await copies.copySparse(from, to, options); }), ), ); if (results.length === 0) return;',
+      tests: ['volumes/snapshots/cut'],
+    },
+    {
+      name: 'a damaged filesystem is copied',
+      file: 'volumes/snapshots/restore.ts',
+      find: /(?<!function )await requireSound\([^;]*;/,
+      replace: '',
+      tests: ['volumes/snapshots/snapshot-rules'],
+    },
+    {
+      name: 'a snapshot that is still being copied is restored',
+      file: 'volumes/snapshots/restore.ts',
+      find: /if \(snapshot\.record\.state === 'copying'\) \{/,
+      replace: 'if (false) {',
+      tests: ['volumes/snapshots/snapshot-rules'],
+    },
+    {
+      name: 'the unfinished copy of an earlier snapshot with the same name is resumed',
+      file: 'volumes/snapshots/restore-copies.ts',
+      find: /[\w.]+\.createdAtMs === createdAtMs &&/,
+      replace: '',
+      tests: ['volumes/snapshots/restore-copies'],
+    },
+    {
+      name: 'the unfinished copy of another image is resumed',
+      file: 'volumes/snapshots/restore-copies.ts',
+      find: /&&\s+[\w.]+\.inode === inode;/,
+      replace: ';',
+      tests: ['volumes/snapshots/restore-copies'],
+    },
+    {
+      name: 'a copy is resumed although its source has changed',
+      file: 'volumes/snapshots/settle-snapshots.ts',
+      find: /return \w+ === [\w.?]+\.sourceModifiedNs \? (\w+) : undefined;/,
+      replace: 'return $1;',
+      tests: ['volumes/snapshots/long-copies'],
+    },
+    {
+      name: 'a start removes members of a complete group',
+      file: 'volumes/snapshots/settle-snapshots.ts',
+      find: /(if \(home === undefined) \|\| home\.groups\.get\([^)]*\) \|\| home\.groups\.aside\.has\([^)]*\)\)/,
+      replace: '$1)',
+      tests: ['volumes/snapshots/group-over-pools'],
+    },
+  ],
+};
