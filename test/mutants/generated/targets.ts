@@ -9,20 +9,36 @@ export interface Target {
 }
 
 export const targets: readonly Target[] = [
-  { file: 'host/copy.ts', tests: ['host/copy', 'host/image-lock'], maxSurvivors: 0 },
   {
-    file: 'host/descriptor.ts',
-    tests: ['host/descriptor', 'host/target', 'host/hung-calls'],
+    file: 'host/files/copy.ts',
+    tests: ['host/files/copy', 'host/programs/image-lock'],
     maxSurvivors: 0,
   },
-  { file: 'host/differing.ts', tests: ['host/differing'], maxSurvivors: 0 },
-  { file: 'host/gate.ts', tests: ['host/gate', 'host/hung-calls'], maxSurvivors: 0 },
-  { file: 'host/loop-scan.ts', tests: ['host/loop-scan'], maxSurvivors: 0 },
-  { file: 'host/mount-options.ts', tests: ['host/mount-options'], maxSurvivors: 0 },
-  { file: 'host/mountinfo.ts', tests: ['host/mountinfo'], maxSurvivors: 0 },
-  { file: 'host/replace-file.ts', tests: ['state/records', 'volumes/durable'], maxSurvivors: 0 },
-  { file: 'host/slots.ts', tests: ['host/slots'], maxSurvivors: 0 },
-  { file: 'host/target.ts', tests: ['host/target', 'volumes/targets'], maxSurvivors: 0 },
+  {
+    file: 'host/kernel/descriptor.ts',
+    tests: ['host/kernel/descriptor', 'host/mount/target', 'host/kernel/hung-calls'],
+    maxSurvivors: 0,
+  },
+  { file: 'host/files/compare-blocks.ts', tests: ['host/files/compare-blocks'], maxSurvivors: 0 },
+  {
+    file: 'host/kernel/gate.ts',
+    tests: ['host/kernel/gate', 'host/kernel/hung-calls'],
+    maxSurvivors: 0,
+  },
+  { file: 'host/loop/scan.ts', tests: ['host/loop/scan'], maxSurvivors: 0 },
+  { file: 'host/mount/options.ts', tests: ['host/mount/options'], maxSurvivors: 0 },
+  { file: 'host/mount/mountinfo.ts', tests: ['host/mount/mountinfo'], maxSurvivors: 0 },
+  {
+    file: 'host/files/replace-file.ts',
+    tests: ['state/records', 'volumes/durable'],
+    maxSurvivors: 0,
+  },
+  { file: 'host/programs/semaphore.ts', tests: ['host/programs/semaphore'], maxSurvivors: 0 },
+  {
+    file: 'host/mount/target.ts',
+    tests: ['host/mount/target', 'volumes/targets'],
+    maxSurvivors: 0,
+  },
   { file: 'state/decode.ts', tests: ['state/records'], maxSurvivors: 0 },
   { file: 'state/node-state.ts', tests: ['state/node-state', 'volumes/durable'], maxSurvivors: 0 },
   { file: 'state/records.ts', tests: ['state/records'], maxSurvivors: 0 },
@@ -94,7 +110,7 @@ export const targets: readonly Target[] = [
   },
   {
     file: 'volumes/node/remains.ts',
-    tests: ['volumes/two-drivers', 'volumes/marks', 'volumes/staging'],
+    tests: ['volumes/two-drivers', 'volumes/labels', 'volumes/staging'],
     maxSurvivors: 0,
   },
   {

@@ -54,7 +54,7 @@ export const locks: Subject = {
     },
     {
       name: 'expand on the node takes no lock',
-      file: 'volumes/controller/expand.ts',
+      file: 'volumes/node/expand.ts',
       find: /(name: 'NodeExpandVolume'[^}]*?exclusive: )\[[^\]]*\]/,
       replace: '$1[]',
       tests: ['volumes/exclusive'],
@@ -152,17 +152,17 @@ export const locks: Subject = {
     },
     {
       name: 'a program does not inherit the lock of its image',
-      file: 'host/run.ts',
+      file: 'host/programs/run.ts',
       find: '...inherited(lock)',
       replace: '...inherited(undefined)',
       tests: ['integration/orphan-programs'],
     },
     {
       name: 'an image in use by a program is copied',
-      file: 'host/copy.ts',
+      file: 'host/files/copy.ts',
       find: /(function copySparse\([^{]*\{\s*)await requireNoProgram\([^;]*;/,
       replace: '$1',
-      tests: ['host/image-lock'],
+      tests: ['host/programs/image-lock'],
     },
     {
       name: 'two processes serve one pool',

@@ -5,10 +5,10 @@ export const mounts: Subject = {
   rows: [
     {
       name: 'of stacked mounts the lowest counts',
-      file: 'host/mountinfo.ts',
+      file: 'host/mount/mountinfo.ts',
       find: /(let \w+ = text\.)lastIndexOf\(/,
       replace: '$1indexOf(',
-      tests: ['host/mountinfo'],
+      tests: ['host/mount/mountinfo'],
     },
     {
       name: "unpublish unmounts another volume's mount",
@@ -40,28 +40,28 @@ export const mounts: Subject = {
     },
     {
       name: 'a mount is visible before it is read-only',
-      file: 'host/mount.ts',
+      file: 'host/mount/mounts.ts',
       find: /\(options\.readOnly \? constants\.MOUNT_ATTR_RDONLY : 0\)/,
       replace: '0',
-      tests: ['integration/host/mounts'],
+      tests: ['integration/host/mount/mounts'],
     },
     {
       name: "a symbolic link below the kubelet's directory is followed",
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       find: /(constants\.RESOLVE_BENEATH) \| constants\.RESOLVE_NO_SYMLINKS/,
       replace: '$1',
       tests: ['volumes/targets'],
     },
     {
       name: 'a mount follows a symbolic link',
-      file: 'host/descriptor.ts',
-      find: /(directoryPlace: O_PATH \| O_DIRECTORY) \| O_NOFOLLOW/,
+      file: 'host/kernel/descriptor.ts',
+      find: /(directory\w+: O_PATH \| O_DIRECTORY) \| O_NOFOLLOW/,
       replace: '$1',
-      tests: ['host/target'],
+      tests: ['host/mount/target'],
     },
     {
       name: 'a file with data is removed as a target',
-      file: 'host/target.ts',
+      file: 'host/mount/target.ts',
       find: /if \(\w+\.isFile\(\) && \w+\.size > 0\) throw [^;]*;/,
       replace: '',
       tests: ['volumes/targets'],
@@ -82,10 +82,10 @@ export const mounts: Subject = {
     },
     {
       name: 'removing a directory enters what is mounted in it',
-      file: 'host/remove-tree.ts',
+      file: 'host/files/remove-tree.ts',
       find: /requireNoMount\(fd, \w+\);/,
       replace: '',
-      tests: ['integration/host/remove-tree'],
+      tests: ['integration/host/files/remove-tree'],
     },
   ],
 };
