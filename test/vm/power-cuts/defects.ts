@@ -5,7 +5,7 @@ import { durability } from '../../mutants/rows/durability.ts';
 
 const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
-  file: 'volumes/controller/new-entry.ts',
+  file: 'volumes/pool/commit.ts',
   find: 'await host.files.renameNoReplace(made.temporary, place);',
   // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
   replace: `
@@ -21,7 +21,7 @@ const recordAfterRename: Defect = {
 /** One missing fsync, so that the answered change is only in memory. */
 const answeredBeforeSync: Defect = {
   name: 'a create is answered before its rename is on the disk',
-  file: 'volumes/controller/new-entry.ts',
+  file: 'volumes/pool/commit.ts',
   find: /await entry\.pool\.sync\('tmp', entry\.area\);(\s+await reached\('new:committed'\);)/,
   replace: '$1',
 };
