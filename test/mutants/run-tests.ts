@@ -17,8 +17,6 @@ export interface TestRun {
 }
 
 const point = /^(not ok|ok) \d+ - (.*?)(?: # SKIP.*)?$/;
-/** Time for a failed test to clean up, devices and mounts included. */
-const graceMs = 20_000;
 /** AVA's prefix of a title when it runs more than one file. */
 const prefix = /^.* › /;
 
@@ -30,11 +28,13 @@ export async function runTests(
     scratch: string;
     timeLimitMs: number;
     failFast?: boolean;
+    /** Time for a failed test to clean up. */
+    graceMs: number;
     /** Called at the time limit. */
     beforeKill: () => Promise<void>;
   },
 ): Promise<TestRun> {
-  const { directory, scratch, timeLimitMs, beforeKill, failFast = false } = options;
+  const { directory, scratch, timeLimitMs, beforeKill, graceMs, failFast = false } = options;
   const startedAtMs = performance.now();
   const child = spawn(
     process.execPath,

@@ -55,7 +55,7 @@ export function isDetected({ mutant, outcome }: Verdict): boolean {
 /** Without a defect the tests take seconds. */
 function timeLimitMs({ tests, subject }: Mutant): number {
   if (tests.some(isOnDevices)) return 5 * 60_000;
-  return subject === generated ? 60_000 : 90_000;
+  return subject === generated ? 30_000 : 90_000;
 }
 
 /** Runs the mutant's tests with it in place. `passing` are the titles that pass without it: only one of them can detect it. */

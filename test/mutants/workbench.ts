@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { compiled } from './compiled.ts';
-import { testPathOf } from './defect.ts';
+import { isOnDevices, testPathOf } from './defect.ts';
 import { runTests, type TestRun } from './run-tests.ts';
 import type { Mutant } from './trial.ts';
 
@@ -73,6 +73,8 @@ export class Workbench {
         ...options,
         directory: this.#directory,
         scratch,
+        // Devices and mounts take longer to clean up than the files of a test in memory.
+        graceMs: tests.some(isOnDevices) ? 20_000 : 2_000,
         beforeKill: () => thawAll(scratch),
       });
     } finally {
