@@ -1,5 +1,5 @@
 # The driver's image. Bases are build arguments, so that a release pins them by digest and a machine without a registry
-# gives its own (scripts/images/base.ts). Nothing here depends on the architecture; only amd64 has been tried.
+# gives its own (test/images/base.ts). Nothing here depends on the architecture; only amd64 has been tried.
 ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
 

@@ -3,9 +3,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { attempt, eventually, run } from '../../scripts/command.ts';
-import { packBusybox } from '../../scripts/images/busybox.ts';
 import { busybox, type Lab, type NodeSpace } from '../docker/lab.ts';
 import { startService } from '../docker/processes.ts';
+import { packBusybox } from '../images/busybox.ts';
 import { type CriClient, criClient } from './client.ts';
 
 const pause = 'localhost/sleeper:lab';

@@ -5,8 +5,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
-import { imageNode, installNode, nodeProgram } from '../../scripts/images/node.ts';
 import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
+import { imageNode, installNode, nodeProgram } from '../images/node.ts';
 
 const suites = [
   ['dist/test/unit/**/*.test.js'],

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { imageNode } from '../../scripts/images/node.ts';
 import { debianPackages } from '../../src/host/programs/programs.ts';
+import { imageNode } from '../images/node.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 

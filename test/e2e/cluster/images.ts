@@ -2,11 +2,11 @@
 import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
-import { baseImages, makeBaseImages } from '../../../scripts/images/base.ts';
-import { buildDriverImage } from '../../../scripts/images/build.ts';
-import { packBusybox } from '../../../scripts/images/busybox.ts';
-import { imageNode } from '../../../scripts/images/node.ts';
-import { packImage } from '../../../scripts/images/pack.ts';
+import { baseImages, makeBaseImages } from '../../images/base.ts';
+import { buildDriverImage } from '../../images/build.ts';
+import { packBusybox } from '../../images/busybox.ts';
+import { imageNode } from '../../images/node.ts';
+import { packImage } from '../../images/pack.ts';
 import { cached, hashInputs, projectRoot, sharedDirectory } from './cache.ts';
 
 export const images = {
@@ -23,8 +23,8 @@ export const sidecars = [
   'snapshot-controller',
 ] as const;
 
-const packing = 'scripts/images/pack.ts';
-const busybox = 'scripts/images/busybox.ts';
+const packing = 'test/images/pack.ts';
+const busybox = 'test/images/busybox.ts';
 
 /** Archives of pause, busybox and the sidecars; `programs` is `clusterPrograms()`. */
 export async function clusterImages(programs: string): Promise<readonly string[]> {
@@ -88,7 +88,7 @@ async function unpackLayer(archive: string, root: string): Promise<void> {
 }
 
 async function baseArchives(): Promise<string> {
-  const key = await hashInputs([imageNode], ['scripts/images/base.ts', packing]);
+  const key = await hashInputs([imageNode], ['test/images/base.ts', packing]);
   return cached('bases', key, makeBaseImages);
 }
 

@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { run } from '../command.ts';
+import { run } from '../../scripts/command.ts';
 
 export interface ImageOptions {
   /** Full names, registry and tag included, as a pod or a Dockerfile writes them. */

@@ -4,7 +4,7 @@
 import { appendFile, copyFile, cp, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { run } from '../command.ts';
+import { run } from '../../scripts/command.ts';
 import { installNode } from './node.ts';
 import { packImage } from './pack.ts';
 
@@ -79,7 +79,7 @@ async function addNode(root: string, node: string): Promise<void> {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const directory = process.argv[2];
   if (directory === undefined) {
-    console.error('usage: node dist/scripts/images/base.js DIRECTORY');
+    console.error('usage: node dist/test/images/base.js DIRECTORY');
     process.exit(2);
   }
   await makeBaseImages(directory);

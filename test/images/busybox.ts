@@ -1,6 +1,6 @@
 import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { run } from '../command.ts';
+import { run } from '../../scripts/command.ts';
 import { packImage } from './pack.ts';
 
 /**

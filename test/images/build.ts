@@ -1,7 +1,7 @@
 /** Builds the driver's image from the Dockerfile with buildah, on base images of this machine, without a registry. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, run } from '../command.ts';
+import { attempt, run } from '../../scripts/command.ts';
 import { baseImages } from './base.ts';
 import { writeSbom } from './sbom.ts';
 

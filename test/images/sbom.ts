@@ -5,7 +5,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { run } from '../command.ts';
+import { run } from '../../scripts/command.ts';
 
 interface Component {
   readonly type: 'library' | 'application';
@@ -73,7 +73,7 @@ async function nodeRuntime(root: string): Promise<Component> {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [root, target] = process.argv.slice(2);
   if (root === undefined || target === undefined) {
-    console.error('usage: node dist/scripts/images/sbom.js UNPACKED_IMAGE FILE');
+    console.error('usage: node dist/test/images/sbom.js UNPACKED_IMAGE FILE');
     process.exit(2);
   }
   await writeSbom(root, target);

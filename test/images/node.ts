@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
-import { run } from '../command.ts';
+import { run } from '../../scripts/command.ts';
 
 /** Of the major release that the Dockerfile names. */
 export const imageNode = '24.21.0';
