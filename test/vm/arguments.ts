@@ -1,7 +1,7 @@
 /** The command line of `npm run test:vm`. */
 import { parseArgs } from 'node:util';
-import { architectures, hostArchitecture, type MachineKind } from './machine/architecture.ts';
-import { releases } from './machine/release.ts';
+import { architectures, hostArchitecture } from './machine/architecture.ts';
+import { type MachineKind, releases } from './machine/release.ts';
 
 export const usage = `usage: npm run test:vm [-- OPTION...]
 

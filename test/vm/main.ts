@@ -8,11 +8,12 @@ import { join } from 'node:path';
 import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
 import { parseArguments, usage, type Wish } from './arguments.ts';
 import { findSuites, isInSample } from './find-suites.ts';
-import { type MachineKind, machineName, requirePrograms } from './machine/architecture.ts';
+import { requirePrograms } from './machine/architecture.ts';
 import { bootShell } from './machine/boot.ts';
 import { makeMachine } from './machine/make.ts';
 import { makePayload } from './machine/payload.ts';
 import { findPrograms } from './machine/programs.ts';
+import { type MachineKind, machineName } from './machine/release.ts';
 import { defaultMemoryMiB, type RunContext, runSuite } from './run-suite.ts';
 
 const say = (line: string): void => void process.stderr.write(`vm: ${line}\n`);

@@ -1,26 +1,15 @@
 /** The processors that a machine can have, and what depends on them. All are emulated, including the host's own kind. */
 import { arch } from 'node:process';
 import { attempt } from '../../../scripts/command.ts';
-import type { Release } from './release.ts';
 
 export const architectures = ['amd64', 'arm64'] as const;
 /** Debian's name of the processor. */
 export type Architecture = (typeof architectures)[number];
 
-/** The release and the processor of a machine. */
-export interface MachineKind {
-  readonly release: Release;
-  readonly architecture: Architecture;
-}
-
 export const hostArchitecture: Architecture = arch === 'arm64' ? 'arm64' : 'amd64';
 
 /** Whether the host cannot run the programs of such a machine. */
 export const isForeign = (architecture: Architecture): boolean => architecture !== hostArchitecture;
-
-/** For example `bookworm`, or `bookworm-arm64` if the processor is not the host's. */
-export const machineName = ({ release, architecture }: MachineKind): string =>
-  isForeign(architecture) ? `${release}-${architecture}` : release;
 
 /** The name that Node and npm's packages use. */
 export const nodeArchitecture = { amd64: 'x64', arm64: 'arm64' } as const;

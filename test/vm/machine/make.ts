@@ -6,10 +6,16 @@ import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { cached, hashInputs, projectRoot } from '../../e2e/cluster/cache.ts';
-import { type Architecture, isForeign, type MachineKind, machineName } from './architecture.ts';
+import { type Architecture, isForeign } from './architecture.ts';
 import { runContained } from './contained.ts';
 import { kernelParts, loadOrder } from './modules.ts';
-import { hasSelinux, kernelPackageOf, packagesOf } from './release.ts';
+import {
+  hasSelinux,
+  kernelPackageOf,
+  type MachineKind,
+  machineName,
+  packagesOf,
+} from './release.ts';
 
 export interface MachineFiles {
   readonly architecture: Architecture;

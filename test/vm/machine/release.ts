@@ -1,8 +1,18 @@
 /** The releases of Debian whose machines can be made, and what is installed in each. */
-import { type Architecture, isForeign, type MachineKind } from './architecture.ts';
+import { type Architecture, isForeign } from './architecture.ts';
 
 export const releases = ['bookworm', 'trixie', 'sid'] as const;
 export type Release = (typeof releases)[number];
+
+/** The release and the processor of a machine. */
+export interface MachineKind {
+  readonly release: Release;
+  readonly architecture: Architecture;
+}
+
+/** For example `bookworm`, or `bookworm-arm64` if the processor is not the host's. */
+export const machineName = ({ release, architecture }: MachineKind): string =>
+  isForeign(architecture) ? `${release}-${architecture}` : release;
 
 /** Linux without the drivers of real hardware: 27 MB instead of 70, with all that a volume touches. */
 export const kernelPackageOf = (architecture: Architecture): string =>
