@@ -10,47 +10,47 @@ export interface LoopcsiServices {
   readonly 'loopcsi.v1.Admin': AdminService;
 }
 
-/** Calls answer NOT_FOUND for a name or id that is not known, INVALID_ARGUMENT for a request that can never do, and the codes of CSI's error scheme for the rest. */
+/** Calls return NOT_FOUND for an unknown name or id, INVALID_ARGUMENT for a request that can never succeed, and otherwise the codes of CSI's error scheme. */
 export interface AdminService {
-  /** Every configured pool, also those that cannot be served now. */
+  /** Lists every configured pool, including unavailable ones. */
   readonly ListPools: Unary<ListPoolsRequest, ListPoolsResponse>;
-  /** Makes a directory a pool of this node: writes its marker. A configured one is served from then on; another once it is configured. One that is this node's pool already is a success. */
+  /** Makes a directory a pool of this node by writing its marker. A configured pool is served from then on, any other once it is configured. Succeeds if it is this node's pool already. */
   readonly InitPool: Unary<InitPoolRequest, InitPoolResponse>;
-  /** Takes over a configured pool that another node, or another disk at this path, stood for. Its volumes get ids of this node; FAILED_PRECONDITION when one of them is attached. */
+  /** Takes over a configured pool that belonged to another node, or to another disk at this path. Its volumes get ids of this node. FAILED_PRECONDITION if one of them is attached. */
   readonly AdoptPool: Unary<AdoptPoolRequest, AdoptPoolResponse>;
-  /** Gives up a pool that was seen at a directory and is lost, so that a new one may be made there. FAILED_PRECONDITION while it is there, is served, or has images that are attached. */
+  /** Gives up a lost pool that was seen at a directory, so that a new pool can be made there. FAILED_PRECONDITION while the pool exists, is served, or has attached images. */
   readonly ForgetPool: Unary<ForgetPoolRequest, ForgetPoolResponse>;
-  /** Writes the lost marker of a pool whose volumes are there. FAILED_PRECONDITION when it is not lost, or nothing is there. */
+  /** Rewrites the lost marker of a pool that still has its volumes. FAILED_PRECONDITION if the marker exists or there are none. */
   readonly RecoverPool: Unary<RecoverPoolRequest, RecoverPoolResponse>;
-  /** Grows the image of a pool with an embedded filesystem. OUT_OF_RANGE when it would shrink. */
+  /** Grows the image of an embedded pool. OUT_OF_RANGE if it would shrink. */
   readonly GrowPool: Unary<GrowPoolRequest, GrowPoolResponse>;
-  /** Volumes as records and kernel tell, in pages, ordered by id. A bad token is ABORTED, as in CSI. */
+  /** Lists volumes, in pages, ordered by id. A bad token is ABORTED, as in CSI. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** One volume, by its id or its name. */
+  /** Returns one volume, by its id or its name. */
   readonly GetVolume: Unary<GetVolumeRequest, GetVolumeResponse>;
-  /** Stages a volume in the driver's own directory and publishes it at a path; repeated, a success. */
+  /** Stages a volume below the driver's mount directory and publishes it at a path. A repeated call succeeds. */
   readonly MountVolume: Unary<MountVolumeRequest, MountVolumeResponse>;
-  /** Undoes MountVolume, at one path or at all of them; unstages after the last. Nothing mounted is a success. */
+  /** Undoes MountVolume at one path or at all, and unstages after the last. Succeeds if nothing is mounted. */
   readonly UnmountVolume: Unary<UnmountVolumeRequest, UnmountVolumeResponse>;
-  /** Grows image, loop device and filesystem, in use or not, before it answers. Already that large is a success. */
+  /** Grows image, loop device and filesystem, in use or not, before it returns. Succeeds if the volume is that large already. */
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
-  /** Snapshots with what CSI leaves out, in pages, ordered by id. */
+  /** Lists snapshots with the fields that CSI lacks, in pages, ordered by id. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
-  /** One snapshot, by its id or its name. */
+  /** Returns one snapshot, by its id or its name. */
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
-  /** Progress of a snapshot's copy: one message at once, more while it moves, the last with `ready` or `error`. */
+  /** Streams the progress of a snapshot's copy: one message immediately, more as it advances, the last with `ready` or `error`. */
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
-  /** How far the copy for a volume or snapshot is that is being made now: while CreateVolume or CreateSnapshot runs. */
+  /** Returns the progress of the copy for a volume or snapshot while CreateVolume or CreateSnapshot runs. */
   readonly GetProgress: Unary<GetProgressRequest, GetProgressResponse>;
-  /** Looks at kernel, programs, pools and leftovers, and says what to do about each finding. Changes nothing. */
+  /** Checks kernel, programs, pools and leftovers, and returns findings with what to do. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
 }
 
 export type PoolState =
   | 'STATE_UNKNOWN'
-  /** Volumes can be made and used. */
+  /** Volumes can be created and used. */
   | 'SERVED'
-  /** Refused, see `reason`: the disk is not mounted, the marker is absent, or another node's. */
+  /** Not served, see `reason`: the disk is not mounted, or the marker is missing or belongs to another node. */
   | 'UNAVAILABLE';
 
 export type VolumeKind =
@@ -74,9 +74,9 @@ export type ProblemStatus =
 export type CheckState =
   | 'STATE_UNKNOWN'
   | 'OK'
-  /** Works, but somebody should know. */
+  /** Works, but should be examined. */
   | 'WARN'
-  /** Something will not work. */
+  /** Something does not work. */
   | 'FAIL';
 
 export type ListPoolsRequest = Readonly<Record<string, never>>;
@@ -92,63 +92,63 @@ export interface Pool {
   /** Absolute directory. */
   readonly path: string;
   readonly state: PoolState | UnknownEnumValue;
-  /** Why it is unavailable and what to do; empty when served. */
+  /** Why it is unavailable and what to do; empty if it is served. */
   readonly reason: string;
-  /** The directory's filesystem, `ext4` for example; empty when not known. */
+  /** Type of the directory's filesystem, `ext4` for example; empty if unknown. */
   readonly fs_type: string;
-  /** What was probed at start. */
+  /** Probed when the pool was opened. */
   readonly abilities: PoolAbilities | null;
-  /** Size of the filesystem the pool lies on. */
+  /** Size of the pool's filesystem. */
   readonly total_bytes: bigint;
-  /** What that filesystem has free. */
+  /** Free space of that filesystem. */
   readonly free_bytes: bigint;
-  /** Sum of the sizes of all volumes, and of what snapshots may come to need. */
+  /** Sum of the sizes of all volumes and of the space that snapshots may need. */
   readonly promised_bytes: bigint;
-  /** What may still be promised; GetCapacity answers the same. */
+  /** Capacity: what may still be promised. GetCapacity returns the same. */
   readonly room_bytes: bigint;
-  /** What images of volumes and snapshots really occupy. */
+  /** Space that the images of volumes and snapshots occupy. */
   readonly allocated_bytes: bigint;
-  /** What deleted images still occupy. */
+  /** Space that deleted images still occupy. */
   readonly trash_bytes: bigint;
   readonly volume_count: number;
   readonly snapshot_count: number;
   /** 8 hex digits at the end of every id of this pool. */
   readonly node_tag: string;
-  /** Written once, into the marker. */
+  /** From the marker. */
   readonly uuid: string;
-  /** How many times the room is promised; 1 promises nothing twice. */
+  /** Factor for the space that may be promised; 1 promises no byte twice. */
   readonly overcommit: number;
-  /** Kept free for others. */
+  /** Space that is never promised. */
   readonly reserve_bytes: bigint;
-  /** The pool lies in an XFS image of its own inside `path`, so that it can reflink. */
+  /** Whether the pool is in an XFS image of its own inside `path`, so that it supports reflinks. */
   readonly embedded: boolean;
 }
 
-/** What a pool's filesystem can do. */
+/** Abilities of a pool's filesystem. */
 export interface PoolAbilities {
-  /** Copies that share blocks. */
+  /** Copies can share blocks (FICLONE). */
   readonly reflink: boolean;
-  /** Loop devices that bypass the page cache. */
+  /** Loop devices can bypass the page cache (O_DIRECT). */
   readonly direct_io: boolean;
-  /** Freed blocks of a volume are given back. */
+  /** Blocks that a volume frees return to the filesystem (hole punching). */
   readonly discard: boolean;
 }
 
 export interface InitPoolRequest {
   /** Required. */
   readonly name: string;
-  /** Absolute. For a configured pool it may be empty and must else be the configured path; required for any other. */
+  /** Absolute path. For a configured pool it must be empty or the configured path; required for any other. */
   readonly path: string;
-  /** More than 0: make an XFS image of that size in the directory and let the pool lie in it. */
+  /** If more than 0, an XFS image of that size is made in the directory, and the pool is in it. */
   readonly embedded_size_bytes: bigint;
-  /** Also on a filesystem that is refused otherwise: overlayfs, tmpfs. */
+  /** Accept a filesystem that is refused otherwise: overlayfs or tmpfs. */
   readonly force: boolean;
 }
 
 export interface InitPoolResponse {
-  /** As it stands now; UNAVAILABLE with the reason when the driver is not configured to serve it. */
+  /** Its current state; UNAVAILABLE with the reason if the driver is not configured to serve it. */
   readonly pool: Pool | null;
-  /** Whether the marker was there already. */
+  /** Whether the marker existed already. */
   readonly existed: boolean;
 }
 
@@ -164,16 +164,16 @@ export interface AdoptPoolResponse {
 export interface ForgetPoolRequest {
   /** Required. */
   readonly name: string;
-  /** Absolute. For a configured pool it may be empty and must else be the configured path; required for any other. */
+  /** Absolute path. For a configured pool it must be empty or the configured path; required for any other. */
   readonly path: string;
-  /** What is to be forgotten, as an earlier answer has told it. Empty: nothing is forgotten, the answer tells what would be. */
+  /** Uuid of the pool to forget, as an earlier response returned it. If empty, nothing is forgotten and the response says what would be. */
   readonly uuid: string;
 }
 
 export interface ForgetPoolResponse {
   readonly path: string;
   readonly uuid: string;
-  /** Volumes that were known of it. */
+  /** Volumes that were known in it. */
   readonly volume_ids: readonly string[];
 }
 
@@ -187,7 +187,7 @@ export interface RecoverPoolResponse {
 }
 
 export interface GrowPoolRequest {
-  /** A configured pool with an embedded filesystem. Required. */
+  /** A configured embedded pool. Required. */
   readonly name: string;
   /** New size of its image. Required. */
   readonly size_bytes: bigint;
@@ -198,9 +198,9 @@ export interface GrowPoolResponse {
 }
 
 export interface ListVolumesRequest {
-  /** Most entries of one page; 0 means no bound. */
+  /** Maximum number of entries per page; 0 means no limit. */
   readonly max_entries: number;
-  /** `next_token` of the page before; empty starts. */
+  /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
   /** Only volumes of this pool; empty means all. */
   readonly pool: string;
@@ -223,34 +223,34 @@ export interface GetVolumeResponse {
 
 export type Volume = {
   readonly volume_id: string;
-  /** The name it was made under. */
+  /** The name in the request that created it. */
   readonly name: string;
   readonly pool: string;
   readonly kind: VolumeKind | UnknownEnumValue;
   /** Empty for a block volume. */
   readonly fs_type: string;
   readonly size_bytes: bigint;
-  /** What the image really occupies. */
+  /** Space that the image occupies. */
   readonly allocated_bytes: bigint;
   readonly provisioning: VolumeProvisioning | UnknownEnumValue;
   /** 4096 or 512. */
   readonly sector_size: number;
   readonly created_at: Timestamp | null;
-  /** Where it is staged now, as the kernel tells. */
+  /** Current staging paths, from the kernel's mount table. */
   readonly staged_at: readonly string[];
-  /** Where it is published now. */
+  /** Current target paths. */
   readonly published_at: readonly string[];
-  /** `/dev/loopN`; empty when none is attached. */
+  /** `/dev/loopN`; empty if not attached. */
   readonly loop_device: string;
   /** Whether that device bypasses the page cache. */
   readonly direct_io: boolean;
-  /** An inline volume, which goes with its pod. */
+  /** Whether it is an inline volume, which is deleted with its pod. */
   readonly ephemeral: boolean;
-  /** Empty: healthy. */
+  /** Empty if healthy. */
   readonly problems: readonly Problem[];
-  /** UUID of the filesystem as it was made; empty for a block volume. */
+  /** UUID that the filesystem got when it was made; empty for a block volume. */
   readonly fs_uuid: string;
-  /** The image, for people; it is the driver's to touch. */
+  /** Path of the image, for information: only the driver may change it. */
   readonly image_path: string;
 } & (
   | {
@@ -270,22 +270,22 @@ export type Volume = {
     }
 );
 
-/** One thing that is wrong with a volume, as CSI's health calls tell it. */
+/** A problem of a volume, as the health calls of CSI return it. */
 export interface Problem {
   readonly status: ProblemStatus | UnknownEnumValue;
-  /** One CamelCase word for machines. */
+  /** A CamelCase word for programs. */
   readonly reason: string;
-  /** A sentence for people. */
+  /** A sentence for the operator. */
   readonly message: string;
 }
 
 export interface MountVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Absolute; its last component is made by the driver. Required. */
+  /** Absolute path; the driver creates its last component. Required. */
   readonly target_path: string;
   readonly read_only: boolean;
-  /** From the driver's allow-list, as in a StorageClass. */
+  /** Mount options; the same are allowed as in a StorageClass. */
   readonly mount_flags: readonly string[];
 }
 
@@ -294,32 +294,32 @@ export type MountVolumeResponse = Readonly<Record<string, never>>;
 export interface UnmountVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Empty: everywhere MountVolume has published it. */
+  /** If empty, all paths where MountVolume published it. */
   readonly target_path: string;
 }
 
 export interface UnmountVolumeResponse {
-  /** Where it was unmounted; empty when it was not mounted. */
+  /** The paths that were unmounted; empty if it was not mounted. */
   readonly target_paths: readonly string[];
 }
 
 export interface ExpandVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Least new size; rounded up. Required. */
+  /** Minimum new size; it is rounded up. Required. */
   readonly size_bytes: bigint;
 }
 
 export interface ExpandVolumeResponse {
   readonly volume: Volume | null;
-  /** The filesystem takes the new size when the volume is mounted the next time. */
+  /** Whether the filesystem grows only when the volume is mounted the next time. */
   readonly at_next_mount: boolean;
 }
 
 export interface ListSnapshotsRequest {
-  /** Most entries of one page; 0 means no bound. */
+  /** Maximum number of entries per page; 0 means no limit. */
   readonly max_entries: number;
-  /** `next_token` of the page before; empty starts. */
+  /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
   /** Only snapshots of this volume; empty means all. */
   readonly source_volume_id: string;
@@ -344,30 +344,30 @@ export interface GetSnapshotResponse {
 
 export interface Snapshot {
   readonly snapshot_id: string;
-  /** The name it was made under. */
+  /** The name in the request that created it. */
   readonly name: string;
-  /** Also when that volume is gone. */
+  /** Set even if that volume has been deleted. */
   readonly source_volume_id: string;
   readonly pool: string;
-  /** Least size of a volume restored from it. */
+  /** Minimum size of a volume restored from it. */
   readonly size_bytes: bigint;
-  /** What the image really occupies, shared blocks included. */
+  /** Space that the image occupies, including shared blocks. */
   readonly allocated_bytes: bigint;
-  /** The instant it shows. */
+  /** The point in time of its content. */
   readonly created_at: Timestamp | null;
-  /** Whether volumes can be made from it now. */
+  /** Whether volumes can be created from it now. */
   readonly ready: boolean;
-  /** Copied so far; equal to `total_bytes` when ready. */
+  /** Bytes copied so far; equal to `total_bytes` when ready. */
   readonly done_bytes: bigint;
-  /** To copy in all. */
+  /** Bytes to copy in total. */
   readonly total_bytes: bigint;
-  /** Empty when it was cut alone. */
+  /** Empty if it is not a member of a group. */
   readonly group_snapshot_id: string;
-  /** As its source was. */
+  /** The kind of its source. */
   readonly kind: VolumeKind | UnknownEnumValue;
   /** Empty for a block volume. */
   readonly fs_type: string;
-  /** How long its source stood still for the cut, in milliseconds. */
+  /** Milliseconds for which its source was frozen. */
   readonly frozen_ms: bigint;
 }
 
@@ -381,18 +381,18 @@ export interface WatchSnapshotResponse {
   readonly total_bytes: bigint;
   /** The copy is complete; the stream ends. */
   readonly ready: boolean;
-  /** Why the copy failed; the stream ends. Empty otherwise. */
+  /** The error of a failed copy; the stream ends. Empty otherwise. */
   readonly error: string;
 }
 
 export interface GetProgressRequest {
-  /** Name of the new volume, or of the new snapshot. One of them is required. */
+  /** Name of the new volume or of the new snapshot. One of them is required. */
   readonly volume_name: string;
   readonly snapshot_name: string;
 }
 
 export interface GetProgressResponse {
-  /** Both 0 when nothing is being copied for it. */
+  /** Both are 0 if nothing is being copied. */
   readonly done_bytes: bigint;
   readonly total_bytes: bigint;
 }
@@ -403,14 +403,14 @@ export interface DoctorResponse {
   readonly checks: readonly Check[];
 }
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export interface Check {
   /** Kebab-case and stable: `loop-control`, `program:mkfs.xfs`, `pool:default`. */
   readonly name: string;
   readonly state: CheckState | UnknownEnumValue;
-  /** What was found. */
+  /** The finding. */
   readonly message: string;
-  /** What to do; empty when OK. */
+  /** What to do; empty if OK. */
   readonly remedy: string;
 }
 

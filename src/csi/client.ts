@@ -1,13 +1,13 @@
-/** A typed client of any service of csi-proto/ over a unix socket: for the command line, the bench and the tests. */
+/** A typed client for the services of csi-proto/ over a unix socket. The command line, benchmarks and tests use it. */
 import { type CallOptions, Client as Channel, credentials, Metadata } from '@grpc/grpc-js';
 import { serviceDefinition } from './codec.ts';
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 import type { MethodName, Partially, ServiceName, Services } from './rpc-types.ts';
 
 export interface ClientCallOptions {
-  /** Cancels the call, which then fails with CANCELLED. */
+  /** Its abort cancels the call, which then fails with CANCELLED. */
   readonly signal?: AbortSignal;
-  /** The call fails with DEADLINE_EXCEEDED after that; without it, it waits for ever. */
+  /** Time limit, after which the call fails with DEADLINE_EXCEEDED. By default there is none. */
   readonly timeoutMs?: number;
 }
 
@@ -19,22 +19,22 @@ type ClientMethod<M> =
       : never;
 
 /**
- * Each RPC under its own name. Unary ones answer a promise, streams an iterator that calls when it is first read and
- * cancels when it is left. Both fail with grpc-js's ServiceError (`code`, `details`).
+ * The RPCs under their names. A unary RPC returns a promise. A stream returns an iterator, which starts the call at the first
+ * read and cancels it when it is closed. Both fail with grpc-js's ServiceError (`code`, `details`).
  */
 export type Client<N extends ServiceName> = {
   readonly [M in MethodName<N>]: ClientMethod<Services[N][M]>;
 } & {
-  /** Ends the connection; running calls fail with CANCELLED or UNAVAILABLE. */
+  /** Closes the connection; running calls fail with CANCELLED or UNAVAILABLE. */
   readonly close: () => void;
 };
 
-/** Larger than the largest page of volumes that a driver answers when nobody bounds it. */
+/** Larger than any page of volumes, also without max_entries. */
 const maxMessageBytes = 256 * 1024 * 1024;
 
 /**
- * Connects at the first call. `address` is a gRPC target: `unix:///run/loopcsi/csi.sock`. The standard's own size bounds
- * are the server's to check, so nothing is checked here.
+ * Makes a client, which connects at the first call. `address` is a gRPC target: `unix:///run/loopcsi/csi.sock`. CSI's size
+ * limits are checked by the server only.
  */
 export function makeClient<N extends ServiceName>(name: N, address: string): Client<N> {
   const channel = new Channel(address, credentials.createInsecure(), {
@@ -48,7 +48,7 @@ export function makeClient<N extends ServiceName>(name: N, address: string): Cli
   const close = (): void => {
     channel.close();
   };
-  // Keys, requests and responses come from the same proto as Client<N>.
+  // The keys, requests and responses come from the same proto as Client<N>.
   return Object.fromEntries([...methods, ['close', close]]) as Client<N>;
 }
 
@@ -63,7 +63,7 @@ function callOptions(options: ClientCallOptions): CallOptions {
   return options.timeoutMs === undefined ? {} : { deadline: Date.now() + options.timeoutMs };
 }
 
-/** Cancels `call` on the signal; answers how to stop listening. */
+/** Cancels `call` when the signal is aborted. Returns the function that removes the listener. */
 function cancelOn(signal: AbortSignal | undefined, call: { cancel(): void }): () => void {
   if (signal === undefined) return () => undefined;
   const cancel = (): void => {
@@ -78,7 +78,7 @@ function cancelOn(signal: AbortSignal | undefined, call: { cancel(): void }): ()
 
 function unaryCall(channel: Channel, { path, requestSerialize, responseDeserialize }: Definition) {
   return async (request: object, options: ClientCallOptions = {}): Promise<object> => {
-    let release: (() => void) | undefined;
+    let removeListener: (() => void) | undefined;
     try {
       return await new Promise<object>((resolve, reject) => {
         const call = channel.makeUnaryRequest(
@@ -90,14 +90,14 @@ function unaryCall(channel: Channel, { path, requestSerialize, responseDeseriali
           callOptions(options),
           (error, response) => {
             if (error !== null) reject(error);
-            else if (response === undefined) reject(new Error(`${path} answered nothing`));
+            else if (response === undefined) reject(new Error(`${path} returned no response`));
             else resolve(response);
           },
         );
-        release = cancelOn(options.signal, call);
+        removeListener = cancelOn(options.signal, call);
       });
     } finally {
-      release?.();
+      removeListener?.();
     }
   };
 }
@@ -115,12 +115,12 @@ function streamCall(channel: Channel, { path, requestSerialize, responseDeserial
       new Metadata(),
       callOptions(options),
     );
-    const release = cancelOn(options.signal, call);
+    const removeListener = cancelOn(options.signal, call);
     try {
       for await (const message of call as AsyncIterable<object>) yield message;
     } finally {
-      release();
-      // A reader that leaves early makes grpc-js emit CANCELLED on the stream, which nobody is there to hear.
+      removeListener();
+      // After a reader has closed the iterator early, grpc-js emits CANCELLED on the stream, which needs a listener.
       call.on('error', () => undefined);
       call.cancel();
     }

@@ -1,7 +1,7 @@
 /**
- * Messages of csi-proto/ as plain objects: the one place where protobufjs meets grpc-js. Objects are what the generated
- * types say: int64 as bigint, enums as names (a number when this interface has no name for it), absent messages `null`,
- * every scalar, list and map present, a oneof's tag only when one of its members is set.
+ * Encodes and decodes the messages of csi-proto/ for grpc-js, with protobufjs. Decoded messages are plain objects that match
+ * the generated types: int64 as bigint, enums as names (or a number without a name in this interface), absent messages as
+ * `null`, every scalar, list and map present, the tag of a oneof only if one of its members is set.
  */
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import protobuf from 'protobufjs/light.js';
@@ -20,7 +20,7 @@ const toObjectOptions: protobuf.IConversionOptions = {
   oneofs: true,
 };
 
-/** Reflected on first use: a driver that is never asked by the command line never builds the Admin messages. */
+/** The root of each proto is built at its first use: a driver without command line calls never builds the Admin messages. */
 const protos: readonly {
   readonly prefix: string;
   readonly descriptor: protobuf.INamespace;
@@ -45,7 +45,7 @@ function lazily<T>(make: () => T): () => T {
 
 function protoOf(fullName: string): (typeof protos)[number] {
   const found = protos.find(({ prefix }) => fullName.startsWith(prefix));
-  if (found === undefined) throw new Error(`no proto holds ${fullName}`);
+  if (found === undefined) throw new Error(`no proto defines ${fullName}`);
   return found;
 }
 
@@ -57,31 +57,31 @@ function descriptorOf(fullName: string): protobuf.INamespace {
   return protoOf(fullName).descriptor;
 }
 
-/** The reflection of a message, `csi.v1.Volume` for example. Throws when there is none of that name. */
+/** The reflected type of a message, `csi.v1.Volume` for example. Throws if the name is unknown. */
 export function messageType(fullName: string): protobuf.Type {
   return rootOf(fullName).lookupType(fullName);
 }
 
-/** The reflection of a service. Throws when there is none of that name. */
+/** The reflected type of a service. Throws if the name is unknown. */
 export function serviceType(fullName: ServiceName): protobuf.Service {
   return rootOf(fullName).lookupService(fullName);
 }
 
 /**
- * The bytes of a message. What a plain object holds beyond the type's fields is dropped without a word, an int64 beyond
- * 63 bits wraps: the types are the guard, so write responses as typed literals. Throws for a member that is not an object.
+ * Encodes a message. Properties that are not fields are dropped silently, and an int64 beyond 63 bits wraps: only the type
+ * checker prevents both, so write responses as typed literals. Throws if a message field is not an object.
  */
 export function encode(type: protobuf.Type, message: object): Buffer {
-  // In Node protobufjs writes into a Buffer of its own pool; its type says Uint8Array for the browser's sake.
+  // In Node.js protobufjs returns a Buffer. Its type is Uint8Array because of browsers.
   return type.encode(type.fromObject(message)).finish() as Buffer;
 }
 
-/** The message in `bytes`; unknown fields are dropped. Throws when they are no message, which grpc-js answers INTERNAL. */
+/** Decodes a message; unknown fields are dropped. Throws if the bytes are malformed; grpc-js then answers INTERNAL. */
 export function decode(type: protobuf.Type, bytes: Uint8Array): object {
   return type.toObject(type.decode(bytes), toObjectOptions);
 }
 
-/** A method as the descriptor states it; nothing is reflected for it. Types by their full names. */
+/** A method, read from the descriptor without building reflected types. Types are full names. */
 export interface MethodShape {
   readonly name: string;
   readonly requestType: string;
@@ -90,7 +90,7 @@ export interface MethodShape {
   readonly responseStream: boolean;
 }
 
-/** The methods of a service, in the proto's order. Throws when there is none of that name. */
+/** The methods of a service, in the order of the proto. Throws if the name is unknown. */
 export function methodsOf(service: ServiceName): readonly MethodShape[] {
   const packageName = service.slice(0, service.lastIndexOf('.'));
   const found = service
@@ -100,7 +100,7 @@ export function methodsOf(service: ServiceName): readonly MethodShape[] {
         within !== undefined && 'nested' in within ? within.nested?.[part] : undefined,
       descriptorOf(service),
     );
-  if (found === undefined || !('methods' in found)) throw new Error(`no proto holds ${service}`);
+  if (found === undefined || !('methods' in found)) throw new Error(`no proto defines ${service}`);
   return Object.entries(found.methods).map(([name, method]) => ({
     name,
     requestType: `${packageName}.${method.requestType}`,
@@ -125,12 +125,12 @@ function definitionOf(shape: MethodShape, path: string): MethodDefinition<object
   };
 }
 
-/** What grpc-js's `addService` takes; the handlers beside it are `Handlers<N>`. Keys are the RPC names as in the proto. */
+/** The definition for grpc-js's `addService`, whose handlers are `Handlers<N>`. Keys are the RPC names as in the proto. */
 export function serviceDefinition<N extends ServiceName>(name: N): ServiceDefinition<Handlers<N>> {
   const definitions = methodsOf(name).map((shape) => [
     shape.name,
     definitionOf(shape, `/${name}/${shape.name}`),
   ]);
-  // Keys and message types come from the same proto as Handlers<N>.
+  // The keys and message types come from the same proto as Handlers<N>.
   return Object.fromEntries(definitions) as ServiceDefinition<Handlers<N>>;
 }

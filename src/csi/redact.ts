@@ -1,23 +1,23 @@
-/** Messages without their secrets, for logs: what is masked follows from `csi_secret` in the proto, not from names. */
+/** Masks secrets in messages for the log. Fields are secret by the option `csi_secret` in the proto, not by their names. */
 import protobuf from 'protobufjs/light.js';
 import { messageType, serviceType } from './codec.ts';
 import type { MethodName, ServiceName } from './rpc-types.ts';
 
-/** Stands where a secret was; a map's keys go with its values. */
+/** Replaces a secret. A map is replaced with its keys. */
 export const redacted = '[redacted]';
 
-/** Copies a message with its secrets masked; the same object when its type can hold none. */
+/** Copies a message with masked secrets. Returns the same object if its type has no secret fields. */
 export type Redactor = (message: unknown) => unknown;
 
 const keep: Redactor = (message) => message;
 const redactors = new Map<protobuf.Type, Redactor>();
 
-/** Masks every field that is marked `csi_secret`, at any depth, in a message of that type as codec.ts gives it. Leaves `message` alone. */
+/** Masks every `csi_secret` field, at any depth, in a copy of a decoded message. */
 export function redact(type: string | protobuf.Type, message: unknown): unknown {
   return redactorOf(typeof type === 'string' ? messageType(type) : type)(message);
 }
 
-/** The redactors of one RPC's request and response, for a front to look up once. */
+/** The redactors for the request and response of an RPC. */
 export function rpcRedactors<N extends ServiceName>(
   service: N,
   rpc: MethodName<N>,
@@ -34,7 +34,7 @@ function isSecret(field: protobuf.Field): boolean {
   return field.options?.['(csi_secret)'] === true;
 }
 
-/** What has to be done to one field's value, by field name; only fields that need something. */
+/** The redactors of those fields that need one, by field name. */
 type Plan = ReadonlyMap<string, Redactor>;
 
 function redactorOf(type: protobuf.Type): Redactor {
@@ -42,7 +42,7 @@ function redactorOf(type: protobuf.Type): Redactor {
   if (known !== undefined) return known;
   const plan = new Map<string, Redactor>();
   const redactor: Redactor = (message) => apply(plan, message);
-  // Entered before its fields are looked at, so that a message that contains itself ends.
+  // Stored before the fields are visited, so that a message type that contains itself terminates.
   redactors.set(type, redactor);
   for (const field of type.fieldsArray) {
     const mask = fieldRedactor(field.resolve());
@@ -77,7 +77,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether a field holds its default, which tells nothing: kept, so that a log shows that no secret came. */
+/** Whether a field has its default value. It is not masked, so that the log shows that no secret was sent. */
 function isEmpty(value: unknown): boolean {
   if (value === undefined || value === null || value === '') return true;
   return isObject(value) && Object.keys(value).length === 0;

@@ -9,30 +9,30 @@ export interface RegistrationServices {
 
 /** Served on the registration socket, not on the CSI one. */
 export interface RegistrationService {
-  /** Who is behind this socket. */
+  /** Returns the plugin behind this socket. */
   readonly GetInfo: Unary<InfoRequest, PluginInfo>;
-  /** The kubelet's verdict on what GetInfo answered. */
+  /** Reports whether the kubelet accepted the answer of GetInfo. */
   readonly NotifyRegistrationStatus: Unary<RegistrationStatus, RegistrationStatusResponse>;
 }
 
 export type InfoRequest = Readonly<Record<string, never>>;
 
-/** A plugin as the kubelet knows it. */
+/** A plugin, for the kubelet. */
 export interface PluginInfo {
   /** `CSIPlugin` for a CSI driver. */
   readonly type: string;
-  /** The driver name, as GetPluginInfo answers it. */
+  /** The driver name, as GetPluginInfo returns it. */
   readonly name: string;
-  /** Socket the kubelet has to speak to; empty means this one. */
+  /** Path of the socket that the kubelet must use; empty means this one. */
   readonly endpoint: string;
-  /** Versions of the plugin's own interface, `1.0.0` for CSI 1.x. */
+  /** Versions of the plugin's interface, `1.0.0` for CSI 1.x. */
   readonly supported_versions: readonly string[];
 }
 
 export interface RegistrationStatus {
-  /** false: the kubelet refused, and nothing will be called. */
+  /** false if the kubelet refused the plugin. It then calls nothing. */
   readonly plugin_registered: boolean;
-  /** Why it refused. */
+  /** The reason of the refusal. */
   readonly error: string;
 }
 

@@ -1,4 +1,4 @@
-/** The two shapes of a call; the generated types name theirs with them. */
+/** The two kinds of RPCs. The generated types use them to describe the methods of services. */
 
 /** One request, one response. */
 export interface Unary<Q, S> {

@@ -1,4 +1,4 @@
-/** The services of the three protos as TypeScript sees them: what a front implements and what a client calls. */
+/** Types of the services of the three protos, for servers and clients. */
 import type {
   handleServerStreamingCall,
   handleUnaryCall,
@@ -15,10 +15,10 @@ export interface Services extends CsiServices, LoopcsiServices, RegistrationServ
 
 export type ServiceName = keyof Services;
 
-/** The RPC names of a service, spelt as in the proto. */
+/** The RPC names of a service, as in the proto. */
 export type MethodName<N extends ServiceName> = keyof Services[N] & string;
 
-/** What grpc-js takes as the implementation of one call. */
+/** The grpc-js handler of one RPC. */
 export type Handler<M> =
   M extends Unary<infer Q, infer S>
     ? handleUnaryCall<Q, S>
@@ -26,21 +26,21 @@ export type Handler<M> =
       ? handleServerStreamingCall<Q, S>
       : never;
 
-/** The implementation of a whole service: each of its calls, none besides. */
+/** The grpc-js handlers of a service: exactly one per RPC. */
 export type Handlers<N extends ServiceName> = {
   readonly [M in MethodName<N>]: Handler<Services[N][M]>;
 };
 
-/** grpc-js's call object of a unary method, for code that is generic over methods. */
+/** grpc-js's call object of a unary RPC, for code that is generic over RPCs. */
 export type UnaryCall<M> = M extends Unary<infer Q, infer S> ? ServerUnaryCall<Q, S> : never;
 
-/** grpc-js's call object of a streaming method. */
+/** grpc-js's call object of a streaming RPC. */
 export type StreamCall<M> =
   M extends ServerStream<infer Q, infer S> ? ServerWritableStream<Q, S> : never;
 
 /**
- * A message in which anything may be left out, at every depth: what is absent has its proto3 default on the wire. For
- * requests; responses are written whole, so that a forgotten field does not compile.
+ * A message whose fields are optional at every depth; an absent field has its proto3 default on the wire. Requests use it.
+ * Responses must be complete, so that a forgotten field does not compile.
  */
 export type Partially<T> = T extends bigint | boolean | number | string | Uint8Array | null
   ? T

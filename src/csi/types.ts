@@ -14,95 +14,95 @@ export interface CsiServices {
   readonly 'csi.v1.Node': NodeService;
 }
 
-/** Who the plugin is and whether it works. Served beside every other service. Spec: Identity Service RPC. */
+/** Identity and readiness of the plugin. Every plugin serves it. Spec: Identity Service RPC. */
 export interface IdentityService {
-  /** Name and version. Spec: GetPluginInfo. */
+  /** Returns name and version. Spec: GetPluginInfo. */
   readonly GetPluginInfo: Unary<GetPluginInfoRequest, GetPluginInfoResponse>;
-  /** Which optional services and behaviours there are. Spec: GetPluginCapabilities. */
+  /** Lists the optional services and behaviours of the plugin. Spec: GetPluginCapabilities. */
   readonly GetPluginCapabilities: Unary<GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse>;
-  /** Health of the plugin itself, not of its volumes. Spec: Probe. */
+  /** Returns whether the plugin itself is ready, regardless of its volumes. Spec: Probe. */
   readonly Probe: Unary<ProbeRequest, ProbeResponse>;
 }
 
-/** Volumes and snapshots as objects, wherever they are used. Spec: Controller Service RPC. */
+/** Creates, lists and deletes volumes and snapshots, independent of where they are used. Spec: Controller Service RPC. */
 export interface ControllerService {
-  /** Makes a volume, or finds the one of that name. Spec: CreateVolume. */
+  /** Creates a volume, or returns the existing one of that name. Spec: CreateVolume. */
   readonly CreateVolume: Unary<CreateVolumeRequest, CreateVolumeResponse>;
-  /** Removes a volume; one that is gone is a success. Spec: DeleteVolume. */
+  /** Deletes a volume. Succeeds if it does not exist. Spec: DeleteVolume. */
   readonly DeleteVolume: Unary<DeleteVolumeRequest, DeleteVolumeResponse>;
   /** Attaches a volume to a node. Spec: ControllerPublishVolume. */
   readonly ControllerPublishVolume: Unary<ControllerPublishVolumeRequest, ControllerPublishVolumeResponse>;
-  /** Takes a volume off a node. Spec: ControllerUnpublishVolume. */
+  /** Detaches a volume from a node. Spec: ControllerUnpublishVolume. */
   readonly ControllerUnpublishVolume: Unary<ControllerUnpublishVolumeRequest, ControllerUnpublishVolumeResponse>;
-  /** Asks whether a volume can be used in the given ways. Spec: ValidateVolumeCapabilities. */
+  /** Checks whether a volume supports the given capabilities. Spec: ValidateVolumeCapabilities. */
   readonly ValidateVolumeCapabilities: Unary<ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse>;
-  /** All volumes, in pages. Spec: ListVolumes. */
+  /** Lists all volumes, in pages. Spec: ListVolumes. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** Every volume that is not well, in pages. Spec: ControllerListVolumeHealth. Alpha. */
+  /** Lists the volumes that have problems, in pages. Spec: ControllerListVolumeHealth. Alpha. */
   readonly ControllerListVolumeHealth: Unary<ControllerListVolumeHealthRequest, ControllerListVolumeHealthResponse>;
-  /** Health of one volume. Spec: ControllerGetVolumeHealth. Alpha. */
+  /** Returns the health of one volume. Spec: ControllerGetVolumeHealth. Alpha. */
   readonly ControllerGetVolumeHealth: Unary<ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse>;
-  /** How much more can be provisioned. Spec: GetCapacity. */
+  /** Returns the capacity that can still be provisioned. Spec: GetCapacity. */
   readonly GetCapacity: Unary<GetCapacityRequest, GetCapacityResponse>;
-  /** Which controller calls are served. Spec: ControllerGetCapabilities. */
+  /** Lists the optional calls of this service. Spec: ControllerGetCapabilities. */
   readonly ControllerGetCapabilities: Unary<ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse>;
-  /** Cuts a point-in-time copy, or finds the one of that name. Spec: CreateSnapshot. */
+  /** Takes a snapshot of a volume, or returns the existing one of that name. Spec: CreateSnapshot. */
   readonly CreateSnapshot: Unary<CreateSnapshotRequest, CreateSnapshotResponse>;
-  /** Removes a snapshot; one that is gone is a success. Spec: DeleteSnapshot. */
+  /** Deletes a snapshot. Succeeds if it does not exist. Spec: DeleteSnapshot. */
   readonly DeleteSnapshot: Unary<DeleteSnapshotRequest, DeleteSnapshotResponse>;
-  /** All snapshots, filtered, in pages. Spec: ListSnapshots. */
+  /** Lists the snapshots that match the filters, in pages. Spec: ListSnapshots. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
-  /** One snapshot. Spec: GetSnapshot. Alpha. */
+  /** Returns one snapshot. Spec: GetSnapshot. Alpha. */
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
   /** Grows a volume. Spec: ControllerExpandVolume. */
   readonly ControllerExpandVolume: Unary<ControllerExpandVolumeRequest, ControllerExpandVolumeResponse>;
-  /** One volume. Spec: ControllerGetVolume. Alpha. */
+  /** Returns one volume. Spec: ControllerGetVolume. Alpha. */
   readonly ControllerGetVolume: Unary<ControllerGetVolumeRequest, ControllerGetVolumeResponse>;
   /** Changes a volume's mutable parameters. Spec: ControllerModifyVolume. */
   readonly ControllerModifyVolume: Unary<ControllerModifyVolumeRequest, ControllerModifyVolumeResponse>;
 }
 
-/** Snapshots of several volumes at one instant. Spec: Group Controller Service RPCs. */
+/** Takes snapshots of several volumes at one point in time. Spec: Group Controller Service RPCs. */
 export interface GroupControllerService {
-  /** Which group calls are served. Spec: GroupControllerGetCapabilities. */
+  /** Lists the optional calls of this service. Spec: GroupControllerGetCapabilities. */
   readonly GroupControllerGetCapabilities: Unary<GroupControllerGetCapabilitiesRequest, GroupControllerGetCapabilitiesResponse>;
-  /** Cuts all members together, or finds the group of that name. Spec: CreateVolumeGroupSnapshot. */
+  /** Takes the snapshots of a group, or returns the existing group of that name. Spec: CreateVolumeGroupSnapshot. */
   readonly CreateVolumeGroupSnapshot: Unary<CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse>;
-  /** Removes a group and its members. Spec: DeleteVolumeGroupSnapshot. */
+  /** Deletes a group with its members. Spec: DeleteVolumeGroupSnapshot. */
   readonly DeleteVolumeGroupSnapshot: Unary<DeleteVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotResponse>;
-  /** One group. Spec: GetVolumeGroupSnapshot. */
+  /** Returns one group. Spec: GetVolumeGroupSnapshot. */
   readonly GetVolumeGroupSnapshot: Unary<GetVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotResponse>;
 }
 
-/** Which blocks of a snapshot hold data or changed, for backup programs. Spec: Snapshot Metadata Service RPCs. Alpha. */
+/** Lists the allocated or changed blocks of snapshots, for backup programs. Spec: Snapshot Metadata Service RPCs. Alpha. */
 export interface SnapshotMetadataService {
-  /** The ranges a snapshot has allocated. Spec: GetMetadataAllocated. */
+  /** Lists the allocated ranges of a snapshot. Spec: GetMetadataAllocated. */
   readonly GetMetadataAllocated: ServerStream<GetMetadataAllocatedRequest, GetMetadataAllocatedResponse>;
-  /** The ranges in which two snapshots of a volume differ. Spec: GetMetadataDelta. */
+  /** Lists the ranges in which two snapshots of a volume differ. Spec: GetMetadataDelta. */
   readonly GetMetadataDelta: ServerStream<GetMetadataDeltaRequest, GetMetadataDeltaResponse>;
 }
 
-/** Volumes on the node where they are used. Spec: Node Service RPC. */
+/** Makes volumes available on the node where they are used. Spec: Node Service RPC. */
 export interface NodeService {
-  /** Makes a volume ready on the node, once. Spec: NodeStageVolume. */
+  /** Prepares a volume at a staging path, once per node. Spec: NodeStageVolume. */
   readonly NodeStageVolume: Unary<NodeStageVolumeRequest, NodeStageVolumeResponse>;
   /** Undoes NodeStageVolume. Spec: NodeUnstageVolume. */
   readonly NodeUnstageVolume: Unary<NodeUnstageVolumeRequest, NodeUnstageVolumeResponse>;
-  /** Shows a volume at a workload's path. Spec: NodePublishVolume. */
+  /** Makes a volume available at the path of a workload. Spec: NodePublishVolume. */
   readonly NodePublishVolume: Unary<NodePublishVolumeRequest, NodePublishVolumeResponse>;
   /** Undoes NodePublishVolume and removes the path. Spec: NodeUnpublishVolume. */
   readonly NodeUnpublishVolume: Unary<NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse>;
-  /** Used and free bytes and inodes. Spec: NodeGetVolumeStats. */
+  /** Returns used and free bytes and inodes. Spec: NodeGetVolumeStats. */
   readonly NodeGetVolumeStats: Unary<NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse>;
-  /** Health of one volume as the node sees it. Spec: NodeGetVolumeHealth. Alpha. */
+  /** Returns the health of one volume as the node sees it. Spec: NodeGetVolumeHealth. Alpha. */
   readonly NodeGetVolumeHealth: Unary<NodeGetVolumeHealthRequest, NodeGetVolumeHealthResponse>;
-  /** Health of the storage behind the volumes as the node sees it. Spec: NodeGetStorageHealth. Alpha. */
+  /** Returns the health of the storage backend as the node sees it. Spec: NodeGetStorageHealth. Alpha. */
   readonly NodeGetStorageHealth: Unary<NodeGetStorageHealthRequest, NodeGetStorageHealthResponse>;
-  /** Grows the device and filesystem on the node. Spec: NodeExpandVolume. */
+  /** Grows device and filesystem on the node. Spec: NodeExpandVolume. */
   readonly NodeExpandVolume: Unary<NodeExpandVolumeRequest, NodeExpandVolumeResponse>;
-  /** Which node calls are served. Spec: NodeGetCapabilities. */
+  /** Lists the optional calls of this service. Spec: NodeGetCapabilities. */
   readonly NodeGetCapabilities: Unary<NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse>;
-  /** Id, limits and topology of this node. Spec: NodeGetInfo. */
+  /** Returns id, volume limit and topology of this node. Spec: NodeGetInfo. */
   readonly NodeGetInfo: Unary<NodeGetInfoRequest, NodeGetInfoResponse>;
 }
 
@@ -110,18 +110,18 @@ export type PluginCapabilityServiceType =
   | 'UNKNOWN'
   /** The Controller service is served. */
   | 'CONTROLLER_SERVICE'
-  /** Volumes are not reachable from everywhere: topology is to be looked at. */
+  /** Not every node can access every volume, so the CO must consider topology. */
   | 'VOLUME_ACCESSIBILITY_CONSTRAINTS'
   /** The GroupController service is served. */
   | 'GROUP_CONTROLLER_SERVICE'
   /** The SnapshotMetadata service is served. Alpha. */
   | 'SNAPSHOT_METADATA_SERVICE'
-  /** Snapshots are not reachable from everywhere either. Alpha. */
+  /** Not every node can access every snapshot. Alpha. */
   | 'SNAPSHOT_ACCESSIBILITY_CONSTRAINTS';
 
 export type PluginCapabilityVolumeExpansionType =
   | 'UNKNOWN'
-  /** Also while published. */
+  /** Published or not. */
   | 'ONLINE'
   /** Only while unpublished. */
   | 'OFFLINE';
@@ -132,25 +132,25 @@ export type VolumeCapabilityAccessModeMode =
   | 'SINGLE_NODE_WRITER'
   /** One node, reading. */
   | 'SINGLE_NODE_READER_ONLY'
-  /** Many nodes, reading. */
+  /** Several nodes, reading. */
   | 'MULTI_NODE_READER_ONLY'
-  /** Many nodes, one of them writing. */
+  /** Several nodes, one of them writing. */
   | 'MULTI_NODE_SINGLE_WRITER'
-  /** Many nodes, all writing. */
+  /** Several nodes, all of them writing. */
   | 'MULTI_NODE_MULTI_WRITER'
-  /** One node, one path writing. Alpha. */
+  /** One node, writing at one path. Alpha. */
   | 'SINGLE_NODE_SINGLE_WRITER'
-  /** One node, many paths writing. Alpha. */
+  /** One node, writing at several paths. Alpha. */
   | 'SINGLE_NODE_MULTI_WRITER';
 
-/** How bad a volume's problem is. Spec: ControllerListVolumeHealth. */
+/** Severity of a volume's problem. Spec: ControllerListVolumeHealth. */
 export type VolumeHealthErrorType =
   | 'UNKNOWN_VOLUME_HEALTH_TYPE'
-  /** Works, but not as it should. */
+  /** Works with restrictions. */
   | 'DEGRADED'
-  /** Cannot be read or written now. */
+  /** Currently cannot be read or written. */
   | 'INACCESSIBLE'
-  /** Data is gone. */
+  /** Data has been lost. */
   | 'DATA_LOSS';
 
 export type ControllerServiceCapabilityRPCType =
@@ -161,16 +161,16 @@ export type ControllerServiceCapabilityRPCType =
   | 'GET_CAPACITY'
   | 'CREATE_DELETE_SNAPSHOT'
   | 'LIST_SNAPSHOTS'
-  /** CreateVolume takes a volume as its source. */
+  /** CreateVolume accepts a volume as the source. */
   | 'CLONE_VOLUME'
-  /** ControllerPublishVolume can attach for reading only. */
+  /** ControllerPublishVolume can attach read-only. */
   | 'PUBLISH_READONLY'
   | 'EXPAND_VOLUME'
-  /** ListVolumes tells the nodes of each volume. */
+  /** ListVolumes returns the nodes to which each volume is attached. */
   | 'LIST_VOLUMES_PUBLISHED_NODES'
   /** Alpha. */
   | 'GET_VOLUME'
-  /** The precise SINGLE_NODE_*_WRITER access modes are understood. Alpha. */
+  /** The access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER are supported. Alpha. */
   | 'SINGLE_NODE_MULTI_WRITER'
   | 'MODIFY_VOLUME'
   /** Alpha. */
@@ -185,10 +185,10 @@ export type VolumeUsageUnit =
   | 'BYTES'
   | 'INODES';
 
-/** How bad a backend's problem is. Spec: NodeGetStorageHealth. */
+/** Severity of a backend's problem. Spec: NodeGetStorageHealth. */
 export type StorageHealthErrorType =
   | 'UNKNOWN_STORAGE_HEALTH_ERROR_TYPE'
-  /** Works, but not as it should. */
+  /** Works with restrictions. */
   | 'STORAGE_DEGRADED'
   /** Cannot be reached from this node. */
   | 'STORAGE_UNREACHABLE';
@@ -198,9 +198,9 @@ export type NodeServiceCapabilityRPCType =
   | 'STAGE_UNSTAGE_VOLUME'
   | 'GET_VOLUME_STATS'
   | 'EXPAND_VOLUME'
-  /** The precise SINGLE_NODE_*_WRITER access modes are understood. Alpha. */
+  /** The access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER are supported. Alpha. */
   | 'SINGLE_NODE_MULTI_WRITER'
-  /** `volume_mount_group` is honoured, so the CO leaves ownership alone. */
+  /** `volume_mount_group` is supported, so the CO does not change ownership. */
   | 'VOLUME_MOUNT_GROUP'
   /** Alpha. */
   | 'GET_VOLUME_HEALTH'
@@ -211,7 +211,7 @@ export type GroupControllerServiceCapabilityRPCType =
   | 'UNKNOWN'
   | 'CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT';
 
-/** Whether all ranges of a stream have one length. Spec: Metadata Format. */
+/** Whether all ranges of a stream have the same length. Spec: Metadata Format. */
 export type BlockMetadataType =
   | 'UNKNOWN'
   | 'FIXED_LENGTH'
@@ -222,11 +222,11 @@ export type GetPluginInfoRequest = Readonly<Record<string, never>>;
 
 /** Spec: GetPluginInfo. */
 export interface GetPluginInfoResponse {
-  /** Domain-like and stable, at most 63 characters. Required. */
+  /** A stable name in the form of a domain name, at most 63 characters. Required. */
   readonly name: string;
   /** Free text. Required. */
   readonly vendor_version: string;
-  /** Anything else worth telling; the CO does not read it. */
+  /** Further information, which the CO does not interpret. */
   readonly manifest: Readonly<Record<string, string>>;
 }
 
@@ -238,7 +238,7 @@ export interface GetPluginCapabilitiesResponse {
   readonly capabilities: readonly PluginCapability[];
 }
 
-/** One thing the plugin can do as a whole. Spec: GetPluginCapabilities. */
+/** A capability of the whole plugin. Spec: GetPluginCapabilities. */
 export type PluginCapability = (
   | {
       readonly type: 'service';
@@ -257,12 +257,12 @@ export type PluginCapability = (
     }
 );
 
-/** A service, or a behaviour that spans services. */
+/** An optional service, or a behaviour that concerns several services. */
 export interface PluginCapabilityService {
   readonly type: PluginCapabilityServiceType | UnknownEnumValue;
 }
 
-/** When volumes may grow. */
+/** In which state volumes can grow. */
 export interface PluginCapabilityVolumeExpansion {
   readonly type: PluginCapabilityVolumeExpansionType | UnknownEnumValue;
 }
@@ -272,7 +272,7 @@ export type ProbeRequest = Readonly<Record<string, never>>;
 
 /** Spec: Probe. */
 export interface ProbeResponse {
-  /** false: still starting. Absent counts as true. */
+  /** false while the plugin is starting. Absent means true. */
   readonly ready: BoolValue | null;
 }
 
@@ -280,23 +280,23 @@ export interface ProbeResponse {
 export interface CreateVolumeRequest {
   /** The caller's name, which makes the call idempotent. Required. */
   readonly name: string;
-  /** Size wanted; absent leaves it to the plugin. */
+  /** Requested size; if absent, the plugin chooses. */
   readonly capacity_range: CapacityRange | null;
-  /** All of these must hold for the new volume. Required. */
+  /** The new volume must support all of these. Required. */
   readonly volume_capabilities: readonly VolumeCapability[];
-  /** The storage class's own settings. */
+  /** Parameters of the storage class. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** What to fill the volume from; absent makes an empty one. */
+  /** Source of the volume's content; absent for an empty volume. */
   readonly volume_content_source: VolumeContentSource | null;
-  /** Where the volume must or should be reachable. */
+  /** Topology in which the volume must or should be accessible. */
   readonly accessibility_requirements: TopologyRequirement | null;
-  /** Settings that may be changed later; they win over `parameters`. */
+  /** Parameters that can be changed later. They take precedence over `parameters`. */
   readonly mutable_parameters: Readonly<Record<string, string>>;
 }
 
-/** What a new volume is a copy of. Spec: CreateVolume. */
+/** The source that a new volume is copied from. Spec: CreateVolume. */
 export type VolumeContentSource = (
   | {
       readonly type: 'snapshot';
@@ -331,7 +331,7 @@ export interface CreateVolumeResponse {
   readonly volume: Volume | null;
 }
 
-/** One way of using a volume. Spec: CreateVolume. */
+/** A way of using a volume. Spec: CreateVolume. */
 export type VolumeCapability = {
   /** Required. */
   readonly access_mode: VolumeCapabilityAccessMode | null;
@@ -358,49 +358,49 @@ export type VolumeCapabilityBlockVolume = Readonly<Record<string, never>>;
 
 /** As a mounted filesystem. */
 export interface VolumeCapabilityMountVolume {
-  /** Empty leaves the choice to the plugin. */
+  /** If empty, the plugin chooses. */
   readonly fs_type: string;
-  /** Options for the mount; can be sensitive. At most 4 KiB together. */
+  /** Mount options; they may be sensitive. At most 4 KiB in total. */
   readonly mount_flags: readonly string[];
-  /** Group that owns the files, where VOLUME_MOUNT_GROUP is offered. */
+  /** Group that owns the files; used only with VOLUME_MOUNT_GROUP. */
   readonly volume_mount_group: string;
 }
 
-/** How many nodes and writers there are at a time. */
+/** How many nodes and writers use the volume at the same time. */
 export interface VolumeCapabilityAccessMode {
   /** Required. */
   readonly mode: VolumeCapabilityAccessModeMode | UnknownEnumValue;
 }
 
-/** A size in bytes between two bounds, both inclusive; 0 means no bound. Spec: CreateVolume. */
+/** A size in bytes with an inclusive minimum and maximum; 0 means no limit. Spec: CreateVolume. */
 export interface CapacityRange {
   readonly required_bytes: bigint;
   readonly limit_bytes: bigint;
 }
 
-/** A volume that exists. Spec: CreateVolume. */
+/** An existing volume. Spec: CreateVolume. */
 export interface Volume {
-  /** Real size; 0 means unknown. */
+  /** Actual size; 0 means unknown. */
   readonly capacity_bytes: bigint;
   /** The plugin's id, at most 128 bytes. Required. */
   readonly volume_id: string;
-  /** Handed back, unchanged, in later calls for this volume. */
+  /** The CO passes it unchanged to later calls for this volume. */
   readonly volume_context: Readonly<Record<string, string>>;
-  /** What it was made from; repeats the request's source. */
+  /** The source of the request, repeated. */
   readonly content_source: VolumeContentSource | null;
-  /** From where it can be reached: any one of these. */
+  /** The volume is accessible from each of these. */
   readonly accessible_topology: readonly Topology[];
 }
 
-/** Where a volume or snapshot has to be reachable. Spec: CreateVolume. */
+/** The topology in which a volume or snapshot must or should be accessible. Spec: CreateVolume. */
 export interface TopologyRequirement {
-  /** At least one of these must do. */
+  /** It must be accessible from at least one of these. */
   readonly requisite: readonly Topology[];
-  /** Tried first, in this order. */
+  /** Preferred topologies, in this order. */
   readonly preferred: readonly Topology[];
 }
 
-/** A place, as key and value pairs that hold together. Spec: CreateVolume. */
+/** A part of the cluster, described by key-value pairs that all apply. Spec: CreateVolume. */
 export interface Topology {
   readonly segments: Readonly<Record<string, string>>;
 }
@@ -420,21 +420,21 @@ export type DeleteVolumeResponse = Readonly<Record<string, never>>;
 export interface ControllerPublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As NodeGetInfo told it. Required. */
+  /** As returned by NodeGetInfo. Required. */
   readonly node_id: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
-  /** Attach for reading only. */
+  /** Whether to attach read-only. */
   readonly readonly: boolean;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As CreateVolume answered it. */
+  /** As returned by CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
 /** Spec: ControllerPublishVolume. */
 export interface ControllerPublishVolumeResponse {
-  /** Handed to the node's calls. */
+  /** The CO passes it to the calls of the Node service. */
   readonly publish_context: Readonly<Record<string, string>>;
 }
 
@@ -442,7 +442,7 @@ export interface ControllerPublishVolumeResponse {
 export interface ControllerUnpublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Empty: off all nodes. */
+  /** Empty means all nodes. */
   readonly node_id: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -455,9 +455,9 @@ export type ControllerUnpublishVolumeResponse = Readonly<Record<string, never>>;
 export interface ValidateVolumeCapabilitiesRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As CreateVolume answered it. */
+  /** As returned by CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
-  /** All of these are asked about together. Required. */
+  /** Capabilities that the volume must support together. Required. */
   readonly volume_capabilities: readonly VolumeCapability[];
   readonly parameters: Readonly<Record<string, string>>;
   /** Secret: masked in every log. */
@@ -467,13 +467,13 @@ export interface ValidateVolumeCapabilitiesRequest {
 
 /** Spec: ValidateVolumeCapabilities. */
 export interface ValidateVolumeCapabilitiesResponse {
-  /** Present only when everything asked holds. */
+  /** Present only if the volume supports the whole request. */
   readonly confirmed: ValidateVolumeCapabilitiesResponseConfirmed | null;
-  /** Why not, for people. */
+  /** The reason why not, for the operator. */
   readonly message: string;
 }
 
-/** What was found to hold: a repetition of the request's own fields. */
+/** The confirmed fields of the request, repeated. */
 export interface ValidateVolumeCapabilitiesResponseConfirmed {
   readonly volume_context: Readonly<Record<string, string>>;
   /** Required. */
@@ -484,9 +484,9 @@ export interface ValidateVolumeCapabilitiesResponseConfirmed {
 
 /** Spec: ListVolumes. */
 export interface ListVolumesRequest {
-  /** Most entries of one page; 0 means no bound, less is refused. */
+  /** Maximum number of entries per page. 0 means no limit; a negative number is an error. */
   readonly max_entries: number;
-  /** `next_token` of the page before; empty starts. */
+  /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
 }
 
@@ -497,9 +497,9 @@ export interface ListVolumesResponse {
   readonly next_token: string;
 }
 
-/** Present state of a volume. */
+/** Current state of a volume. */
 export interface ListVolumesResponseVolumeStatus {
-  /** Nodes it is attached to, where LIST_VOLUMES_PUBLISHED_NODES is offered. */
+  /** Nodes to which it is attached; used only with LIST_VOLUMES_PUBLISHED_NODES. */
   readonly published_node_ids: readonly string[];
 }
 
@@ -511,9 +511,9 @@ export interface ListVolumesResponseEntry {
 
 /** Spec: ControllerListVolumeHealth. Alpha. */
 export interface ControllerListVolumeHealthRequest {
-  /** Most entries of one page; 0 means no bound. */
+  /** Maximum number of entries per page; 0 means no limit. */
   readonly max_entries: number;
-  /** `next_token` of the page before; empty starts. */
+  /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -521,7 +521,7 @@ export interface ControllerListVolumeHealthRequest {
 
 /** Spec: ControllerListVolumeHealth. Alpha. */
 export interface ControllerListVolumeHealthResponse {
-  /** Only volumes that have something to tell. */
+  /** Only volumes with problems. */
   readonly entries: readonly VolumeHealth[];
   /** Empty on the last page. */
   readonly next_token: string;
@@ -531,17 +531,17 @@ export interface ControllerListVolumeHealthResponse {
 export interface VolumeHealth {
   /** Required. */
   readonly volume_id: string;
-  /** Empty: healthy. */
+  /** Empty if healthy. */
   readonly health_statuses: readonly VolumeHealthVolumeHealthEntry[];
 }
 
-/** One problem; no two with the same status and reason. */
+/** A problem. Each pair of status and reason appears only once. */
 export interface VolumeHealthVolumeHealthEntry {
   /** Required. */
   readonly status: VolumeHealthErrorType | UnknownEnumValue;
-  /** One CamelCase word for machines. Required. */
+  /** A CamelCase word for programs. Required. */
   readonly reason: string;
-  /** A sentence for people. */
+  /** A sentence for the operator. */
   readonly message: string;
 }
 
@@ -573,9 +573,9 @@ export interface ControllerGetVolumeResponse {
   readonly status: ControllerGetVolumeResponseVolumeStatus | null;
 }
 
-/** Present state of the volume. */
+/** Current state of the volume. */
 export interface ControllerGetVolumeResponseVolumeStatus {
-  /** Nodes it is attached to. */
+  /** Nodes to which it is attached. */
   readonly published_node_ids: readonly string[];
 }
 
@@ -585,7 +585,7 @@ export interface ControllerModifyVolumeRequest {
   readonly volume_id: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** New values; keys that are not named keep theirs. Required. */
+  /** New values; other keys keep theirs. Required. */
   readonly mutable_parameters: Readonly<Record<string, string>>;
 }
 
@@ -594,21 +594,21 @@ export type ControllerModifyVolumeResponse = Readonly<Record<string, never>>;
 
 /** Spec: GetCapacity. */
 export interface GetCapacityRequest {
-  /** Count only room for volumes that can be used in all these ways. */
+  /** Count only capacity for volumes that support all of these. */
   readonly volume_capabilities: readonly VolumeCapability[];
-  /** Count only room that these class settings would use. */
+  /** Count only capacity that these parameters of a storage class would use. */
   readonly parameters: Readonly<Record<string, string>>;
-  /** Count only room reachable from there. */
+  /** Count only capacity accessible from this topology. */
   readonly accessible_topology: Topology | null;
 }
 
 /** Spec: GetCapacity. */
 export interface GetCapacityResponse {
-  /** Bytes that may still be provisioned. Required. */
+  /** Bytes that can still be provisioned. Required. */
   readonly available_capacity: bigint;
-  /** The largest volume that could be made, where it is known. */
+  /** Size of the largest volume that can be created, if known. */
   readonly maximum_volume_size: Int64Value | null;
-  /** The smallest volume that can be made, where it is known. Alpha. */
+  /** Size of the smallest volume that can be created, if known. Alpha. */
   readonly minimum_volume_size: Int64Value | null;
 }
 
@@ -620,7 +620,7 @@ export interface ControllerGetCapabilitiesResponse {
   readonly capabilities: readonly ControllerServiceCapability[];
 }
 
-/** One thing the Controller service can do. Spec: ControllerGetCapabilities. */
+/** A capability of the Controller service. Spec: ControllerGetCapabilities. */
 export type ControllerServiceCapability = (
   | {
       readonly type: 'rpc';
@@ -644,9 +644,9 @@ export interface CreateSnapshotRequest {
   readonly name: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** The snapshot class's own settings. */
+  /** Parameters of the snapshot class. */
   readonly parameters: Readonly<Record<string, string>>;
-  /** Where the snapshot must or should be reachable. Alpha. */
+  /** Topology in which the snapshot must or should be accessible. Alpha. */
   readonly accessibility_requirements: TopologyRequirement | null;
 }
 
@@ -656,21 +656,21 @@ export interface CreateSnapshotResponse {
   readonly snapshot: Snapshot | null;
 }
 
-/** A snapshot that exists. Spec: CreateSnapshot. */
+/** An existing snapshot. Spec: CreateSnapshot. */
 export interface Snapshot {
-  /** Least size of a volume restored from it; 0 means unknown. */
+  /** Minimum size of a volume restored from it; 0 means unknown. */
   readonly size_bytes: bigint;
   /** The plugin's id, at most 128 bytes. Required. */
   readonly snapshot_id: string;
   /** Required. */
   readonly source_volume_id: string;
-  /** The instant it shows. Required. */
+  /** The point in time of its content. Required. */
   readonly creation_time: Timestamp | null;
-  /** Whether volumes can be made from it now. Spec: The ready_to_use Parameter. */
+  /** Whether volumes can be created from it now. Spec: The ready_to_use Parameter. */
   readonly ready_to_use: boolean;
-  /** The group it was cut in, if any. */
+  /** The group of which it is a member, if any. */
   readonly group_snapshot_id: string;
-  /** From where it can be restored: any one of these. Alpha. */
+  /** The snapshot can be restored in each of these. Alpha. */
   readonly accessible_topology: readonly Topology[];
 }
 
@@ -685,11 +685,11 @@ export interface DeleteSnapshotRequest {
 /** Spec: DeleteSnapshot. */
 export type DeleteSnapshotResponse = Readonly<Record<string, never>>;
 
-/** Filters hold together; one that matches nothing gives an empty page. Spec: ListSnapshots. */
+/** All filters apply together; without a match the page is empty. Spec: ListSnapshots. */
 export interface ListSnapshotsRequest {
-  /** Most entries of one page; 0 means no bound, less is refused. */
+  /** Maximum number of entries per page. 0 means no limit; a negative number is an error. */
   readonly max_entries: number;
-  /** `next_token` of the page before; empty starts. */
+  /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
   /** Only snapshots of this volume. */
   readonly source_volume_id: string;
@@ -733,15 +733,15 @@ export interface ControllerExpandVolumeRequest {
   readonly capacity_range: CapacityRange | null;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** How the volume is used, where the caller knows. */
+  /** How the volume is used, if the caller knows. */
   readonly volume_capability: VolumeCapability | null;
 }
 
 /** Spec: ControllerExpandVolume. */
 export interface ControllerExpandVolumeResponse {
-  /** New real size. Required. */
+  /** New actual size. Required. */
   readonly capacity_bytes: bigint;
-  /** Whether NodeExpandVolume has to follow. Required. */
+  /** Whether the CO must call NodeExpandVolume. Required. */
   readonly node_expansion_required: boolean;
 }
 
@@ -749,15 +749,15 @@ export interface ControllerExpandVolumeResponse {
 export interface NodeStageVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As ControllerPublishVolume answered it. */
+  /** As returned by ControllerPublishVolume. */
   readonly publish_context: Readonly<Record<string, string>>;
-  /** A directory the caller made. Required. */
+  /** A directory, created by the caller. Required. */
   readonly staging_target_path: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As CreateVolume answered it. */
+  /** As returned by CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
@@ -779,19 +779,19 @@ export type NodeUnstageVolumeResponse = Readonly<Record<string, never>>;
 export interface NodePublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As ControllerPublishVolume answered it. */
+  /** As returned by ControllerPublishVolume. */
   readonly publish_context: Readonly<Record<string, string>>;
-  /** Where it was staged; required where staging is offered. */
+  /** The staging path; required with STAGE_UNSTAGE_VOLUME. */
   readonly staging_target_path: string;
-  /** The plugin makes its last component. Required. */
+  /** The plugin creates its last component. Required. */
   readonly target_path: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
-  /** Show it for reading only. */
+  /** Whether to publish it read-only. */
   readonly readonly: boolean;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As CreateVolume answered it, or the attributes of an inline volume. */
+  /** As returned by CreateVolume, or the attributes of an inline volume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
@@ -802,7 +802,7 @@ export type NodePublishVolumeResponse = Readonly<Record<string, never>>;
 export interface NodeUnpublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Removed by the plugin. Required. */
+  /** The plugin removes it. Required. */
   readonly target_path: string;
 }
 
@@ -815,19 +815,19 @@ export interface NodeGetVolumeStatsRequest {
   readonly volume_id: string;
   /** A staging or publish path of that volume. Required. */
   readonly volume_path: string;
-  /** Where it is staged, if it is. */
+  /** The staging path, if it is staged. */
   readonly staging_target_path: string;
 }
 
 /** Spec: NodeGetVolumeStats. */
 export interface NodeGetVolumeStatsResponse {
-  /** One entry a unit. */
+  /** One entry per unit. */
   readonly usage: readonly VolumeUsage[];
 }
 
-/** How full a volume is, in one unit. Spec: NodeGetVolumeStats. */
+/** The usage of a volume, in one unit. Spec: NodeGetVolumeStats. */
 export interface VolumeUsage {
-  /** What an ordinary user can still use. */
+  /** Available to unprivileged users. */
   readonly available: bigint;
   /** Required. */
   readonly total: bigint;
@@ -840,9 +840,9 @@ export interface VolumeUsage {
 export interface NodeGetVolumeHealthRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Where it is, or was to be, published. */
+  /** The path where it is or will be published. */
   readonly volume_publish_path: string;
-  /** Where it is, or was to be, staged. */
+  /** The path where it is or will be staged. */
   readonly staging_target_path: string;
 }
 
@@ -860,19 +860,19 @@ export interface NodeGetStorageHealthRequest {
 
 /** Spec: NodeGetStorageHealth. Alpha. */
 export interface NodeGetStorageHealthResponse {
-  /** Empty: healthy. */
+  /** Empty if healthy. */
   readonly backend_health: readonly NodeGetStorageHealthResponseStorageBackendHealth[];
 }
 
-/** One problem of one backend. */
+/** A problem of a backend. */
 export interface NodeGetStorageHealthResponseStorageBackendHealth {
   /** Required. */
   readonly status: StorageHealthErrorType | UnknownEnumValue;
-  /** One CamelCase word for machines. Required. */
+  /** A CamelCase word for programs. Required. */
   readonly reason: string;
-  /** A sentence for people. */
+  /** A sentence for the operator. */
   readonly message: string;
-  /** Which uses of volumes it concerns; absent means all. */
+  /** The capability that is affected; absent means all. */
   readonly volume_capability: VolumeCapability | null;
 }
 
@@ -884,7 +884,7 @@ export interface NodeGetCapabilitiesResponse {
   readonly capabilities: readonly NodeServiceCapability[];
 }
 
-/** One thing the Node service can do. Spec: NodeGetCapabilities. */
+/** A capability of the Node service. Spec: NodeGetCapabilities. */
 export type NodeServiceCapability = (
   | {
       readonly type: 'rpc';
@@ -907,9 +907,9 @@ export type NodeGetInfoRequest = Readonly<Record<string, never>>;
 export interface NodeGetInfoResponse {
   /** At most 256 bytes. Required. */
   readonly node_id: string;
-  /** 0 leaves the bound to the CO; negative is refused. */
+  /** If 0, the CO chooses the limit. A negative number is an error. */
   readonly max_volumes_per_node: bigint;
-  /** Where this node is. */
+  /** The topology of this node. */
   readonly accessible_topology: Topology | null;
 }
 
@@ -919,11 +919,11 @@ export interface NodeExpandVolumeRequest {
   readonly volume_id: string;
   /** A staging or publish path of that volume. Required. */
   readonly volume_path: string;
-  /** New size; absent means the volume's own. */
+  /** New size; absent means the size of the volume. */
   readonly capacity_range: CapacityRange | null;
-  /** Where it is staged, if it is. */
+  /** The staging path, if it is staged. */
   readonly staging_target_path: string;
-  /** How the volume is used, where the caller knows. */
+  /** How the volume is used, if the caller knows. */
   readonly volume_capability: VolumeCapability | null;
   /** Secret: masked in every log. Alpha. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -931,7 +931,7 @@ export interface NodeExpandVolumeRequest {
 
 /** Spec: NodeExpandVolume. */
 export interface NodeExpandVolumeResponse {
-  /** Real size; 0 means unknown. */
+  /** Actual size; 0 means unknown. */
   readonly capacity_bytes: bigint;
 }
 
@@ -943,7 +943,7 @@ export interface GroupControllerGetCapabilitiesResponse {
   readonly capabilities: readonly GroupControllerServiceCapability[];
 }
 
-/** One thing the GroupController service can do. Spec: GroupControllerGetCapabilities. */
+/** A capability of the GroupController service. Spec: GroupControllerGetCapabilities. */
 export type GroupControllerServiceCapability = (
   | {
       readonly type: 'rpc';
@@ -963,11 +963,11 @@ export interface GroupControllerServiceCapabilityRPC {
 export interface CreateVolumeGroupSnapshotRequest {
   /** The caller's name, which makes the call idempotent. Required. */
   readonly name: string;
-  /** All are cut at one instant. Required. */
+  /** The volumes, which are captured at one point in time. Required. */
   readonly source_volume_ids: readonly string[];
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** The group snapshot class's own settings. */
+  /** Parameters of the group snapshot class. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
@@ -977,13 +977,13 @@ export interface CreateVolumeGroupSnapshotResponse {
   readonly group_snapshot: VolumeGroupSnapshot | null;
 }
 
-/** A group that exists. Spec: CreateVolumeGroupSnapshot. */
+/** An existing group. Spec: CreateVolumeGroupSnapshot. */
 export interface VolumeGroupSnapshot {
   /** The plugin's id, at most 128 bytes. Required. */
   readonly group_snapshot_id: string;
   /** Its members. Required. */
   readonly snapshots: readonly Snapshot[];
-  /** The instant all members show. Required. */
+  /** The point in time of all members. Required. */
   readonly creation_time: Timestamp | null;
   /** Whether every member is ready. */
   readonly ready_to_use: boolean;
@@ -1018,11 +1018,11 @@ export interface GetVolumeGroupSnapshotResponse {
   readonly group_snapshot: VolumeGroupSnapshot | null;
 }
 
-/** A range of a volume. Spec: Metadata Format. */
+/** A range of bytes of a volume. Spec: Metadata Format. */
 export interface BlockMetadata {
-  /** Where it begins. */
+  /** First byte. */
   readonly byte_offset: bigint;
-  /** How long it is; more than 0. */
+  /** Length, more than 0. */
   readonly size_bytes: bigint;
 }
 
@@ -1030,9 +1030,9 @@ export interface BlockMetadata {
 export interface GetMetadataAllocatedRequest {
   /** Required. */
   readonly snapshot_id: string;
-  /** Ranges from here on: that is how a broken stream is resumed. */
+  /** Start of the first range to return. A caller resumes an interrupted stream with it. */
   readonly starting_offset: bigint;
-  /** Most ranges of one message; 0 leaves it to the plugin. */
+  /** Maximum number of ranges per message; if 0, the plugin chooses. */
   readonly max_results: number;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -1040,9 +1040,9 @@ export interface GetMetadataAllocatedRequest {
 
 /** One message of the stream. Spec: GetMetadataAllocated. */
 export interface GetMetadataAllocatedResponse {
-  /** The same in every message. Required. */
+  /** Equal in all messages. Required. */
   readonly block_metadata_type: BlockMetadataType | UnknownEnumValue;
-  /** The same in every message. Required. */
+  /** Equal in all messages. Required. */
   readonly volume_capacity_bytes: bigint;
   /** Ascending, without overlap. */
   readonly block_metadata: readonly BlockMetadata[];
@@ -1050,13 +1050,13 @@ export interface GetMetadataAllocatedResponse {
 
 /** Spec: GetMetadataDelta. */
 export interface GetMetadataDeltaRequest {
-  /** The older one. Required. */
+  /** The older snapshot. Required. */
   readonly base_snapshot_id: string;
-  /** The newer one, of the same volume. Required. */
+  /** The newer snapshot of the same volume. Required. */
   readonly target_snapshot_id: string;
-  /** Ranges from here on: that is how a broken stream is resumed. */
+  /** Start of the first range to return. A caller resumes an interrupted stream with it. */
   readonly starting_offset: bigint;
-  /** Most ranges of one message; 0 leaves it to the plugin. */
+  /** Maximum number of ranges per message; if 0, the plugin chooses. */
   readonly max_results: number;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -1064,9 +1064,9 @@ export interface GetMetadataDeltaRequest {
 
 /** One message of the stream. Spec: GetMetadataDelta. */
 export interface GetMetadataDeltaResponse {
-  /** The same in every message. Required. */
+  /** Equal in all messages. Required. */
   readonly block_metadata_type: BlockMetadataType | UnknownEnumValue;
-  /** The same in every message. Required. */
+  /** Equal in all messages. Required. */
   readonly volume_capacity_bytes: bigint;
   /** Ascending, without overlap. */
   readonly block_metadata: readonly BlockMetadata[];

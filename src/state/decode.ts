@@ -1,17 +1,17 @@
 import * as v from 'valibot';
 import { VolumeError } from '../errors.ts';
 
-/** A byte count as records hold it: a decimal string, since JSON numbers end at 2^53. */
+/** A byte count in a record: a decimal string, because JSON numbers are exact only up to 2^53. */
 export const byteCount = v.pipe(
   v.string(),
   v.regex(/^\d{1,19}$/, 'not a byte count'),
   v.transform((text) => BigInt(text)),
 );
 
-/** The version of every record that this driver writes, and the only one that it reads. */
+/** The schema version of all records. The driver writes and reads only this one. */
 const knownVersion = 1;
 
-/** A record of a later version of the driver: it is whole, so it must be neither replaced nor removed as a damaged one may be. */
+/** The record of a later version of the driver. It is intact, so unlike a damaged record it must not be replaced or removed. */
 export class LaterVersionError extends VolumeError {
   constructor(path: string, version: number) {
     super(
@@ -22,7 +22,7 @@ export class LaterVersionError extends VolumeError {
   }
 }
 
-/** An object whose unknown fields are kept: a record that this version rewrites keeps what a later one wrote into it. */
+/** An object that keeps unknown fields: when this version rewrites a record, it keeps the fields of a later version. */
 export function looseRecord<const E extends v.ObjectEntries>(
   entries: E,
 ): v.GenericSchema<
@@ -33,8 +33,8 @@ export function looseRecord<const E extends v.ObjectEntries>(
 }
 
 /**
- * Decodes the text of a record. Throws `internal`, naming the file and the field: a record that does not decode stops its
- * own volume, not the driver, and is never overwritten. Throws LaterVersionError for one of a later version.
+ * Decodes the text of a record. Throws `internal`, naming file and field, if it is damaged: the driver then refuses that
+ * volume only, and never overwrites the record. Throws LaterVersionError for a record of a later version.
  */
 export function decodeJson<S extends v.GenericSchema>(
   schema: S,
@@ -54,7 +54,7 @@ export function decodeJson<S extends v.GenericSchema>(
     const issue = result.issues[0];
     throw new VolumeError(
       'internal',
-      `${path} cannot be read: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; it is left as it is`,
+      `${path} cannot be decoded: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; it is not changed, restore it from a backup`,
     );
   }
   return result.output;
@@ -65,7 +65,7 @@ function versionOf(value: unknown): number {
   return typeof value.schemaVersion === 'number' ? value.schemaVersion : 0;
 }
 
-/** JSON as records are written: bigint as decimal strings, indented for people, a newline at the end. */
+/** Encodes a record as JSON: bigint as decimal strings, indented, with a final newline. */
 export function encodeJson(value: unknown): string {
   const text = JSON.stringify(
     value,

@@ -8,32 +8,32 @@ import { readRecord, writeRecord } from './records.ts';
 
 const seenPools = looseRecord({
   schemaVersion: v.literal(1),
-  /** Pool directory → uuid of the pool that was seen there. */
+  /** Uuids of the pools that were seen, by directory. */
   pools: v.record(v.string(), v.string()),
 });
 type SeenPools = Readonly<v.InferOutput<typeof seenPools>>;
 
-/** A change takes some milliseconds, an fsync of a busy disk some more. */
-const lockBoundMs = 10_000;
-const lockPauseMs = 10;
+/** Time limit for the lock. A change takes a few milliseconds, on a busy disk the time of an fsync. */
+const lockTimeoutMs = 10_000;
+const lockRetryMs = 10;
 
 /**
- * What this node remembers outside all pools: which pool it has seen at which path, so that an empty directory where a disk
- * should be mounted is never taken for a new pool (design: a pool knows itself). Drivers may share the folder, each with pools
- * of its own: the file is read at each question, and changed under a lock.
+ * The pools that this node has seen, by directory, stored outside all pools. Because of it, an empty directory whose disk is
+ * not mounted is never mistaken for a new pool. Several drivers with different pools may share the state directory, so the
+ * file is read for every query and changed under a lock.
  */
 export class NodeState {
   readonly #files: SharedFiles;
   readonly #path: string;
-  /** The last change of this process: one waits for the other without polling. */
-  #changed: Promise<void> = Promise.resolve();
+  /** The last change of this process. The next one waits for it, without polling for the lock. */
+  #lastChange: Promise<void> = Promise.resolve();
 
   private constructor(files: SharedFiles, path: string) {
     this.#files = files;
     this.#path = path;
   }
 
-  /** Opens the state folder, made when absent. Throws `internal` when its file does not decode. */
+  /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
   static async open(files: SharedFiles, directory: string): Promise<NodeState> {
     await files.makeDirectory(directory);
     const state = new NodeState(files, join(directory, 'pools.json'));
@@ -41,12 +41,12 @@ export class NodeState {
     return state;
   }
 
-  /** The uuid of the pool seen at that directory, or undefined. */
+  /** The uuid of the pool that was last seen at the directory, or undefined. */
   async seenAt(directory: string): Promise<string | undefined> {
     return (await this.#read()).pools[directory];
   }
 
-  /** Every directory where a pool was seen. */
+  /** All directories at which a pool was seen. */
   async directories(): Promise<readonly string[]> {
     return Object.keys((await this.#read()).pools);
   }
@@ -56,7 +56,7 @@ export class NodeState {
     await this.#change((pools) => ({ ...pools, [directory]: uuid }));
   }
 
-  /** Drops what is remembered of that directory, if it is that pool. */
+  /** Removes the entry of the directory if it is for that pool. */
   async forget(directory: string, uuid: string): Promise<void> {
     await this.#change((pools) =>
       Object.fromEntries(
@@ -71,33 +71,33 @@ export class NodeState {
   }
 
   #change(change: (pools: SeenPools['pools']) => SeenPools['pools']): Promise<void> {
-    const next = this.#changed.then(async () => {
+    const next = this.#lastChange.then(async () => {
       const lock = await this.#lock();
       try {
-        const before = await this.#read();
-        const value = { ...before, pools: change(before.pools) };
+        const current = await this.#read();
+        const value = { ...current, pools: change(current.pools) };
         await writeRecord(this.#files, this.#path, { schema: seenPools, value });
       } finally {
         await lock.release();
       }
     });
-    this.#changed = next.catch(() => undefined);
+    this.#lastChange = next.catch(() => undefined);
     return next;
   }
 
   async #lock(): Promise<{ release(): Promise<void> }> {
     const path = `${this.#path}.lock`;
-    const giveUpAt = performance.now() + lockBoundMs;
+    const deadlineMs = performance.now() + lockTimeoutMs;
     for (;;) {
       try {
         return await this.#files.lock(path);
       } catch (error) {
         if (!(error instanceof Error && 'errno' in error && error.errno === 'EAGAIN')) throw error;
-        if (performance.now() > giveUpAt) {
-          const message = `another loopcsi process holds ${path} for more than ${lockBoundMs / 1000} s; look at that process`;
+        if (performance.now() > deadlineMs) {
+          const message = `another loopcsi process has had ${path} locked for more than ${lockTimeoutMs / 1000} s; examine that process`;
           throw new VolumeError('unavailable', message, { cause: error });
         }
-        await delay(lockPauseMs);
+        await delay(lockRetryMs);
       }
     }
   }

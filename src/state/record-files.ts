@@ -1,17 +1,17 @@
-/** What records need of the files they lie in. The node's `Files` (host/) fulfils it, so each call is bounded and counted there. */
+/** The file operations that records need. `Files` in host/ implements them, where each call gets a time limit and is counted. */
 export interface RecordFiles {
   exists(path: string): Promise<boolean>;
   readText(path: string): Promise<string>;
-  /** Mode 0600; not synced. EEXIST if there. */
+  /** Mode 0600; not synced. EEXIST if the file exists. */
   writeNew(path: string, text: string): Promise<void>;
-  /** Leaves the old or the new content, whole, also after a crash; with `durable: false` only after one of the process. */
+  /** Leaves either the old or the new content after a crash of the machine; with `durable: false`, only of the process. */
   replaceFile(path: string, text: string, options?: { durable?: boolean }): Promise<void>;
-  /** Mode 0700, with what is missing above it; there already is fine. */
+  /** Mode 0700, including missing parents. Succeeds if the directory exists. */
   makeDirectory(path: string): Promise<void>;
 }
 
-/** The same for a folder that processes share. */
+/** File operations in a directory that several processes share. */
 export interface SharedFiles extends RecordFiles {
-  /** flock(2), exclusive. Fails with errno EAGAIN while another process, or another holder of this one, has it. */
+  /** Takes an exclusive flock(2). Fails with errno EAGAIN while another process, or another call of this one, has it. */
   lock(path: string): Promise<{ release(): Promise<void> }>;
 }

@@ -4,15 +4,15 @@ import type { RecordFiles } from './record-files.ts';
 
 const stringMap = v.record(v.string(), v.string());
 
-/** The last millisecond of the year 9999: no calendar of a front goes further (google.protobuf.Timestamp). */
-const lastMomentMs = 253_402_300_799_999;
-/** Milliseconds; a number that is no moment becomes the nearest one, so that one record never fails a list of all. */
-const momentMs = v.pipe(
+/** The last millisecond of the year 9999, the maximum of google.protobuf.Timestamp. */
+const maxTimestampMs = 253_402_300_799_999;
+/** Milliseconds. A number out of range becomes the nearest valid one, so that one record never makes a list fail. */
+const milliseconds = v.pipe(
   v.number(),
-  v.transform((ms) => Math.round(Math.min(Math.max(ms, 0), lastMomentMs))),
+  v.transform((ms) => Math.round(Math.min(Math.max(ms, 0), maxTimestampMs))),
 );
 
-/** Where the first bytes of a volume came from. */
+/** The source of a volume's content; null if it was created empty. */
 const source = v.nullable(
   looseRecord({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
 );
@@ -22,35 +22,35 @@ const volumeFields = {
   kind: v.picklist(['mount', 'block']),
   /** null for a raw block volume. */
   fsType: v.nullable(v.picklist(['ext4', 'xfs', 'btrfs'])),
-  /** UUID of the filesystem as it was made; null for raw block. */
+  /** UUID that the filesystem got when it was made; null for a raw block volume. */
   fsUuid: v.nullable(v.string()),
   provisioning: v.picklist(['thin', 'thick']),
   sectorSize: v.picklist([512, 4096]),
 };
 
-/** `volume.json`: what was asked for. What is attached, mounted or allocated is asked from the kernel. */
+/** `volume.json`: what was requested. What is attached, mounted or allocated, only the kernel knows. */
 export const volumeRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: v.string(),
   ...volumeFields,
-  /** The promise. The image may be smaller for a moment while the volume grows, never larger for long. */
+  /** The promised size. The image may be smaller only while the volume grows. */
   sizeBytes: byteCount,
   /**
-   * The size that the image was last known to have, on the disk: `sizeBytes` but while a growth is under way. An image that is
-   * smaller has been truncated. Absent in records of earlier versions: not known.
+   * The reached size: the size that the image is known to have on the disk. It equals `sizeBytes` except during a growth. A
+   * smaller image has been truncated. Absent, and so unknown, in records of earlier versions.
    */
   reachedBytes: v.optional(byteCount),
   trim: v.picklist(['periodic', 'online', 'off']),
   directIo: v.boolean(),
   mkfsOptions: v.array(v.string()),
-  /** The parameters of the request, as they came. */
+  /** The parameters of the request, unchanged. */
   parameters: stringMap,
   source,
-  /** Set for inline ephemeral volumes: the only target they are published at. */
+  /** The only target path of an inline volume; null for other volumes. */
   ephemeralTarget: v.nullable(v.string()),
-  /** Mount options that are part of the volume (Docker's `mountOptions`); a CSI request brings its own. */
+  /** Mount options of a Docker volume (`mountOptions`). Each CSI request has its own instead. */
   mountOptions: v.array(v.string()),
-  createdAtMs: momentMs,
+  createdAtMs: milliseconds,
 });
 export type VolumeRecord = Readonly<v.InferOutput<typeof volumeRecord>>;
 
@@ -61,25 +61,25 @@ export const snapshotRecord = looseRecord({
   ...volumeFields,
   sizeBytes: byteCount,
   sourceVolumeId: v.string(),
-  /** Group this snapshot is a member of, or null. */
+  /** Id of the group that the snapshot is a member of, or null. */
   groupId: v.nullable(v.string()),
-  /** Uuid of the pool that holds the group's record, which may be another one; null without a group. */
+  /** Uuid of the pool with the group's record, which may be another pool; null without a group. */
   groupPool: v.nullable(v.string()),
-  /** `copying` while a long copy without reflink runs: the image is then `disk.img.part`. */
+  /** `copying` while the image is copied without reflink; it is then named `disk.img.part`. */
   state: v.picklist(['copying', 'ready']),
-  /** What a copy under way needs to go on after a restart; null when it is ready. */
+  /** What the copy needs to resume after a restart; null if the snapshot is ready. */
   copy: v.nullable(
     looseRecord({
-      /** Bytes the copy will allocate: room is kept for them. */
+      /** Bytes that the copy will allocate. They count as promised space. */
       allocatedBytes: byteCount,
-      /** st_mtime of the source's image in nanoseconds when the copy began: the copy goes on only while it is the same. */
+      /** st_mtime of the source's image in nanoseconds when the copy began. The copy is resumed only if it has not changed. */
       sourceModifiedNs: v.pipe(v.string(), v.regex(/^\d{1,20}$/)),
     }),
   ),
-  /** Milliseconds the source stood still for the cut; 0 when it was idle. */
-  frozenMs: momentMs,
+  /** Milliseconds for which the source was frozen; 0 if it was not in use. */
+  frozenMs: milliseconds,
   parameters: stringMap,
-  createdAtMs: momentMs,
+  createdAtMs: milliseconds,
 });
 export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
 
@@ -90,29 +90,29 @@ export const groupRecord = looseRecord({
   name: v.string(),
   sourceVolumeIds: v.array(v.string()),
   snapshotIds: v.array(v.string()),
-  frozenMs: momentMs,
+  frozenMs: milliseconds,
   parameters: stringMap,
-  createdAtMs: momentMs,
+  createdAtMs: milliseconds,
 });
 export type GroupRecord = Readonly<v.InferOutput<typeof groupRecord>>;
 
-/** `pool.json`: written once, at the pool's first init. */
+/** `pool.json`, the marker: written once, when the pool is made. */
 export const poolMarker = looseRecord({
   schemaVersion: v.literal(1),
   uuid: v.string(),
-  /** The node whose volumes these are: 8 hexadecimal digits, the end of every id. */
+  /** The tag of the node that owns the pool: 8 hex digits, in which every id of the pool ends. */
   nodeTag: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)),
-  createdAtMs: momentMs,
+  createdAtMs: milliseconds,
 });
 export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
 
 /**
- * `twin.json`, beside the record of an entry whose id another pool uses: it stays set aside over restarts, also when the
- * other one is deleted meanwhile.
+ * `twin.json`, beside the record of a duplicate. It keeps the entry set aside after a restart, even if the entry in the other
+ * pool has been deleted meanwhile.
  */
 export const twinNote = looseRecord({
   schemaVersion: v.literal(1),
-  /** The pool whose entry is used, by uuid and by the name it had. */
+  /** Uuid and name of the pool whose entry is used. */
   usedPool: v.string(),
   usedPoolName: v.string(),
 });
@@ -126,9 +126,9 @@ const publication = looseRecord({
 });
 
 /**
- * `node.json`: the arguments of the stage and publish calls, which the kernel does not keep (access mode, flags as asked).
- * It says what was asked, never what is: an entry counts only while the kernel shows its mount. Not fsynced, since mounts do
- * not outlive a power cut.
+ * `node.json`, the node state: arguments of stage and publish calls that the kernel does not keep, such as access mode and
+ * requested flags. An entry is valid only while the kernel's mount table has its mount. The file is not fsynced, because
+ * mounts do not outlive a power failure either.
  */
 export const nodeRecord = looseRecord({
   schemaVersion: v.literal(1),
@@ -141,13 +141,13 @@ export const nodeRecord = looseRecord({
     }),
   ),
   published: v.array(publication),
-  /** Mount ids of Docker, which come back after its restart and are not told again. */
+  /** Mount ids of Docker. They remain valid when Docker restarts, and Docker does not send them again. */
   dockerMountIds: v.array(v.string()),
 });
 export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
-/** Reads and decodes a record. Throws what reading throws (ENOENT), or `internal` when it does not decode. */
+/** Reads and decodes a record. Throws the error of reading (ENOENT), or `internal` if it cannot be decoded. */
 export async function readRecord<S extends v.GenericSchema>(
   files: RecordFiles,
   schema: S,
@@ -156,31 +156,34 @@ export async function readRecord<S extends v.GenericSchema>(
   return decodeJson(schema, await files.readText(path), path);
 }
 
-/** What is written: the value is decoded once more first, so nothing unreadable ever is. */
-interface Written<S extends v.GenericSchema> {
+/** A record to write. Its text is decoded first, so that an unreadable record is never written. */
+interface RecordToWrite<S extends v.GenericSchema> {
   readonly schema: S;
   readonly value: v.InferOutput<S>;
 }
 
-/** Replaces a record atomically and, unless told otherwise, durably. */
+/** Replaces a record atomically and, by default, durably. */
 export async function writeRecord<S extends v.GenericSchema>(
   files: RecordFiles,
   path: string,
-  { schema, value, durable = true }: Written<S> & { readonly durable?: boolean },
+  { schema, value, durable = true }: RecordToWrite<S> & { readonly durable?: boolean },
 ): Promise<void> {
   await files.replaceFile(path, textOf(path, { schema, value }), { durable });
 }
 
-/** Writes a record into a directory that nobody reads yet; not synced. EEXIST when it is there. */
+/** Writes the record of an entry that is not committed yet; not synced. EEXIST if it exists. */
 export async function writeNewRecord<S extends v.GenericSchema>(
   files: RecordFiles,
   path: string,
-  written: Written<S>,
+  record: RecordToWrite<S>,
 ): Promise<void> {
-  await files.writeNew(path, textOf(path, written));
+  await files.writeNew(path, textOf(path, record));
 }
 
-function textOf<S extends v.GenericSchema>(path: string, { schema, value }: Written<S>): string {
+function textOf<S extends v.GenericSchema>(
+  path: string,
+  { schema, value }: RecordToWrite<S>,
+): string {
   const text = encodeJson(value);
   decodeJson(schema, text, path);
   return text;

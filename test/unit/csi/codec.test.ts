@@ -212,9 +212,9 @@ for (const name of serviceNames) {
   });
 }
 
-test('a service or message that no proto holds is refused', (t) => {
+test('a service or message that no proto defines is refused', (t) => {
   t.throws(() => serviceDefinition('csi.v2.Controller' as ServiceName), {
-    message: /no proto holds/,
+    message: /no proto defines/,
   });
   t.throws(() => messageType('csi.v1.Nothing'), { message: /Nothing/ });
 });
