@@ -61,7 +61,7 @@ const refused = [
   {
     name: 'a pool in another',
     values: { pools: [pool('a', '/a'), pool('b', '/a/b')] },
-    says: /'b' \(\/a\/b\) lies in 'a' \(\/a\): choose separate directories/,
+    says: /'b' \(\/a\/b\) is inside 'a' \(\/a\): choose separate directories/,
   },
   {
     name: 'a pool in another, of a group',
@@ -145,7 +145,7 @@ const refused = [
   {
     name: 'a Prometheus that the policy keeps out',
     values: { podMonitor: { enabled: true }, networkPolicy: { enabled: true } },
-    says: /networkPolicy\.from: empty.*name its namespace/,
+    says: /networkPolicy\.from: empty.*add its namespace/,
   },
   {
     name: 'a peer that names nobody',

@@ -1,4 +1,4 @@
-// The Kubernetes API by node's own fetch, as the pod's service account. NODE_EXTRA_CA_CERTS names the cluster's authority.
+// Calls the Kubernetes API with Node's fetch, as the pod's service account. NODE_EXTRA_CA_CERTS names the cluster's CA.
 import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -6,7 +6,7 @@ const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process
 const base = `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
 const tokenFile = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
-/** Answers the object, or undefined where there is none. Other refusals throw with the server's words. */
+/** Returns the object, or undefined if it does not exist. Other errors throw with the server's message. */
 export async function api(method, path, body) {
   const token = await readFile(tokenFile, 'utf8');
   const response = await fetch(base + path, {
@@ -24,7 +24,7 @@ export async function api(method, path, body) {
   return answer;
 }
 
-/** Looks every half second until there is something to answer, or `seconds` have passed (undefined). */
+/** Polls every half second until `look` returns a value; returns undefined after `seconds`. */
 export async function until(seconds, look) {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await pause(500)) {
     const found = await look();

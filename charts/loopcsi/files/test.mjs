@@ -1,4 +1,4 @@
-// Whether volumes work here, and whether the cluster's snapshot-controller does distributed snapshotting, found out by what it does.
+// Tests whether volumes work, and whether the cluster's snapshot-controller does distributed snapshotting, by taking a snapshot.
 import { readFile, statfs, writeFile } from 'node:fs/promises';
 import { api, until } from './api.mjs';
 
@@ -18,7 +18,7 @@ if (trouble !== undefined) {
 }
 
 function skipped() {
-  console.log('snapshots: off (no snapshot CRDs when the chart was installed, or snapshotter.enabled is false)');
+  console.log('snapshots: disabled (no snapshot CRDs when the chart was installed, or snapshotter.enabled is false)');
   return undefined;
 }
 
@@ -32,7 +32,7 @@ async function trySnapshot() {
   } finally {
     await api('DELETE', `${snapshots}/${claim}`);
     const gone = await until(60, async () => ((await api('GET', `${snapshots}/${claim}`)) ? undefined : true));
-    if (gone === undefined) console.log(`VolumeSnapshot ${namespace}/${claim} is still being deleted: look with kubectl describe`);
+    if (gone === undefined) console.log(`VolumeSnapshot ${namespace}/${claim} is still being deleted: see kubectl describe`);
   }
 }
 
@@ -42,28 +42,28 @@ async function watchSnapshot() {
     return status?.boundVolumeSnapshotContentName ?? (status?.error ? '' : undefined);
   });
   if (!bound) {
-    return `snapshots: FAILED. No snapshot-controller took up VolumeSnapshot ${namespace}/${claim} within 90 s.
-Install one (set snapshot-controller.enabled=true in this chart's values), or look why the cluster's own does not work.`;
+    return `snapshots: FAILED. No snapshot-controller handled VolumeSnapshot ${namespace}/${claim} within 90 s.
+Install one (set snapshot-controller.enabled=true in this chart's values), or find out why the cluster's own does not work.`;
   }
   const contentPath = `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`;
   const content = () => api('GET', contentPath);
   const node = await until(10, async () => (await content())?.metadata.labels?.[managedBy]);
   if (node === undefined) {
-    // Without a node nobody would ever remove it either.
+    // Without the label, no sidecar would ever delete it either.
     await api('PATCH', contentPath, { metadata: { labels: { [managedBy]: ownNode } } });
-    return `snapshots: FAILED. The cluster's snapshot-controller does not do distributed snapshotting: it made ${bound}
-without the label ${managedBy}, so no node takes it up and snapshots would wait for ever.
-Start it with --enable-distributed-snapshotting=true (it then also needs to get, list and watch nodes), or, where you may
-not change it, leave snapshots off: snapshotter.enabled=false.`;
+    return `snapshots: FAILED. The cluster's snapshot-controller does not do distributed snapshotting: it created ${bound}
+without the label ${managedBy}, so no node handles it and snapshots would wait forever.
+Start the controller with --enable-distributed-snapshotting=true (it then also needs to get, list and watch nodes). If you
+cannot change it, disable snapshots: snapshotter.enabled=false.`;
   }
   const outcome = await until(60, async () => {
     const { status } = (await content()) ?? {};
     return status?.error?.message ?? (status?.readyToUse ? 'ready' : undefined);
   });
   if (outcome === 'ready') {
-    console.log(`snapshots: ok, distributed: node ${node} made one`);
+    console.log(`snapshots: ok, distributed: node ${node} took one`);
     return undefined;
   }
-  console.log(`snapshots: distributed (node ${node}), but this one was not made: ${outcome ?? 'no answer within 60 s'}`);
-  return outcome === undefined ? `look at the driver's and the snapshotter's log on node ${node}` : undefined;
+  console.log(`snapshots: distributed (node ${node}), but the snapshot failed: ${outcome ?? 'no answer within 60 s'}`);
+  return outcome === undefined ? `see the logs of the driver and the snapshotter on node ${node}` : undefined;
 }

@@ -1,4 +1,4 @@
-// Refuses to uninstall while volumes or snapshots of the driver exist: without it nobody could mount, grow or delete them.
+// Refuses to uninstall while volumes or snapshots of the driver exist, since without the driver they cannot be mounted, expanded or deleted.
 import { api } from './api.mjs';
 
 const { DRIVER_NAME: driver, RELEASE_NAME: release, RELEASE_NAMESPACE: namespace } = process.env;
@@ -9,18 +9,18 @@ const contents =
 const snapshots = contents.filter(({ spec }) => spec.driver === driver);
 
 if (volumes.length + snapshots.length === 0) {
-  console.log(`no persistent volume or snapshot of ${driver} exists: it may go`);
+  console.log(`no persistent volume or snapshot of ${driver} exists: it can be uninstalled`);
 } else {
   console.log(`${release} is not uninstalled: ${volumes.length} persistent volume(s) and ${snapshots.length} snapshot(s) of ${driver} exist.
 ${[...firstOf(volumes.map(volumeLine)), ...firstOf(snapshots.map(snapshotLine))].join('\n')}
 Delete their claims and VolumeSnapshots first (kubectl delete pvc ..., kubectl delete volumesnapshot ...), or keep the data and
-uninstall all the same:
+uninstall anyway:
   helm uninstall ${release} --namespace ${namespace} --no-hooks
-What exists then stays on the nodes as it is; installing the chart again with the same pools serves it again.`);
+The volumes then stay on the nodes, and installing the chart again with the same pools serves them again.`);
   process.exitCode = 1;
 }
 
-/** Every object of a list, page by page; none where the cluster does not know the kind. */
+/** All objects of a list, page by page; none if the cluster does not know the kind. */
 async function listAll(path) {
   const found = [];
   let next = '';

@@ -54,7 +54,7 @@ spec:
       {{- with $values.tolerations }}
       tolerations: {{- toYaml . | nindent 8 }}
       {{- end }}
-      # Longer than the driver's own bound: an operation that runs is let end.
+      # Longer than --shutdown-timeout, so that running operations can end.
       terminationGracePeriodSeconds: 60
       {{- if $driver.udevRule.enabled }}
       initContainers:
@@ -82,7 +82,7 @@ spec:
         # The queue settings of loop devices: thick volumes must never be discarded. The runtime's own /sys is read-only.
         - name: sys-block
           hostPath: {path: /sys/devices/virtual/block, type: Directory}
-        # Which pool was seen where, outside all pools.
+        # Which pool was seen at which path; outside all pools.
         - name: state
           hostPath: {path: {{ $values.stateDir }}, type: DirectoryOrCreate}
         {{- range $group.pools }}
@@ -90,7 +90,7 @@ spec:
           hostPath: {path: {{ .path }}, type: {{ if .create }}DirectoryOrCreate{{ else }}Directory{{ end }}}
         {{- end }}
         {{- if $driver.udevRule.enabled }}
-        # In memory: a restart of the node takes the rule away.
+        # A tmpfs: the rule disappears when the node restarts.
         - name: udev-rules
           hostPath: {path: /run/udev/rules.d, type: DirectoryOrCreate}
         {{- end }}
@@ -126,9 +126,9 @@ spec:
     - --cluster-pools={{ include "loopcsi.poolNames" .root }}
     - --state-dir={{ $values.stateDir }}
     - --default-fstype={{ $driver.defaultFsType }}
-    # The resizer leaves growing to the kubelet: it runs on one node and cannot reach the pools of the others.
+    # The kubelet expands volumes: the resizer leader runs on one node and cannot reach the pools of the others.
     - --expansion=node
-    # Brackets do for both address families.
+    # The brackets work for both address families.
     - --http-address=[$(POD_IP)]:{{ $driver.httpPort }}
     - --log-level={{ $driver.logLevel }}
     - --shutdown-timeout={{ $driver.shutdownTimeout }}
@@ -137,7 +137,7 @@ spec:
     - --ephemeral-max-size={{ $driver.ephemeral.maxSize }}
     - --ephemeral-pool-cap={{ $driver.ephemeral.poolCap }}
     {{- else }}
-    # Inline volumes are refused.
+    # 0 refuses inline volumes.
     - --ephemeral-max-size=0
     {{- end }}
     {{- with $driver.maxVolumes }}
@@ -152,11 +152,11 @@ spec:
   env:
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
     - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-    # `kubectl exec` into this container finds the driver.
+    # The command line in this container (`kubectl exec`) finds the driver.
     - {name: LOOPCSI_ENDPOINT, value: unix:///csi/csi.sock}
   ports:
     - {name: metrics, containerPort: {{ $driver.httpPort }}}
-  # What ends the driver is shown by `kubectl describe pod`.
+  # `kubectl describe pod` shows why the driver ended.
   terminationMessagePolicy: FallbackToLogsOnError
   livenessProbe:
     httpGet: {path: /healthz, port: metrics}
@@ -164,7 +164,7 @@ spec:
     periodSeconds: 10
     timeoutSeconds: 3
     failureThreshold: 5
-  # Not httpGet: its event would hold the status code alone, and not why the driver cannot serve.
+  # Not httpGet, whose event would contain only the status code, not the reason.
   readinessProbe:
     exec:
       command:
@@ -180,8 +180,8 @@ spec:
     periodSeconds: 10
     timeoutSeconds: 5
   securityContext:
-    # Mounting and loop devices (CAP_SYS_ADMIN), growing ext4 in use (CAP_SYS_RESOURCE), all of the host's loop devices,
-    # and mounts that the kubelet sees (Bidirectional): Kubernetes gives the last two to privileged containers only.
+    # Needed for mounts and loop devices (CAP_SYS_ADMIN), growing ext4 in use (CAP_SYS_RESOURCE), the host's loop devices, and
+    # mounts that the kubelet sees (Bidirectional). Kubernetes grants the last two only to privileged containers.
     privileged: true
     readOnlyRootFilesystem: true
   resources: {{- toYaml $driver.resources | nindent 4 }}
@@ -194,13 +194,13 @@ spec:
     - {name: sys-block, mountPath: /sys/devices/virtual/block}
     - {name: state, mountPath: {{ $values.stateDir }}}
     {{- range .group.pools }}
-    # HostToContainer: a disk that is mounted later is seen without a restart.
+    # HostToContainer: a disk that is mounted later appears without a restart.
     - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
 {{- end }}
 
-{{/* udevd sees by the directory's time that it has to read its rules again, so the file gets there by a rename. */}}
+{{/* udevd reloads its rules when the directory's mtime changes, so the file is renamed into it. */}}
 {{- define "loopcsi.udevRuleContainer" -}}
 {{- $values := .Values -}}
 - name: udev-rule
@@ -209,7 +209,7 @@ spec:
   command:
     - sh
     - -c
-    # A node that refuses the rule keeps its volumes: `kubectl describe pod` shows why there is no rule.
+    # If the node refuses the rule, volumes are served anyway, and `kubectl describe pod` shows the reason.
     - |
       install -m 0644 /usr/lib/loopcsi/contrib/udev/10-loopcsi.rules /host-rules/.10-loopcsi.new &&
         mv -f /host-rules/.10-loopcsi.new /host-rules/10-loopcsi.rules ||

@@ -12,12 +12,12 @@
 {{- end }}
 {{- end }}
 
-{{/* Of the hook's objects. The name of a Job is a label of its pod, which has 63 characters at most. */}}
+{{/* Name of the hook's objects. The name of a Job becomes a label of its pod, which is limited to 63 characters. */}}
 {{- define "loopcsi.uninstallName" -}}
 {{- include "loopcsi.fullname" . | trunc 53 | trimSuffix "-" }}-uninstall
 {{- end }}
 
-{{/* Labels that never change: they are part of selectors. */}}
+{{/* Labels that never change, because they are part of selectors. */}}
 {{- define "loopcsi.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "loopcsi.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -38,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-node" (include "loopcsi.fullname" .)) .Values.serviceAccount.name }}
 {{- end }}
 
-{{/* An image's full name; a digest stands in place of the tag. Takes (dict "root" $ "image" … "tag" default tag). */}}
+{{/* An image's full name; a digest replaces the tag. Takes (dict "root" $ "image" … "tag" default tag). */}}
 {{- define "loopcsi.image" -}}
 {{- $registry := default .image.registry (.root.Values.global).imageRegistry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ .image.repository }}
@@ -50,12 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with concat .Values.imagePullSecrets (default list (.Values.global).imagePullSecrets) | uniq }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* A cluster may have nodes of other systems. Takes a node selector. */}}
+{{/* Limits a node selector to Linux. Takes a node selector. */}}
 {{- define "loopcsi.nodeSelector" -}}
 {{- toYaml (merge (dict) (default dict .) (dict "kubernetes.io/os" "linux")) }}
 {{- end }}
 
-{{/* "true" or nothing: whether the snapshotter runs and snapshot classes are made. */}}
+{{/* "true" or nothing: whether the snapshotter runs and snapshot classes are created. */}}
 {{- define "loopcsi.snapshots" -}}
 {{- if eq (toString .Values.snapshotter.enabled) "auto" }}
 {{- if or (index .Values "snapshot-controller" "enabled") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1") }}true{{ end }}
@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .reflink }},reflink={{ . }}{{ end }}
 {{- end }}
 
-{{/* Sidecars run as root, who owns the driver's 0600 socket, and may do nothing else that root may. */}}
+{{/* Sidecars run as root, which owns the driver's socket (mode 0600), but without any of root's privileges. */}}
 {{- define "loopcsi.sidecarSecurity" -}}
 runAsUser: 0
 runAsGroup: 0
@@ -86,7 +86,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* Pods of hooks and tests speak to the API server alone. */}}
+{{/* Pods of hooks and tests talk only to the API server. */}}
 {{- define "loopcsi.toolSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -99,7 +99,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* The API server's token goes into the sidecars only: the privileged driver never speaks to the API server. */}}
+{{/* The token for the API server is mounted only into the sidecars; the privileged driver never uses the API server. */}}
 {{- define "loopcsi.tokenMount" -}}
 name: api-token
 mountPath: /var/run/secrets/kubernetes.io/serviceaccount

@@ -10,10 +10,10 @@
     - --strict-topology=true
     - --immediate-topology=false
     - --enable-capacity=true
-    # The pod owns the capacity objects: those of a lost node go with its pod.
+    # The pod owns the capacity objects, so those of a lost node are deleted with its pod.
     - --capacity-ownerref-level=0
     - --capacity-poll-interval={{ $values.provisioner.capacityPollInterval }}
-    # By default one capacity a second: where pools change all the time, a new class would wait behind the others for its first.
+    # The default is one per second: with pools that change constantly, a new class would wait behind the others.
     - --kube-api-capacity-qps=5
     - --kube-api-capacity-burst=20
     {{- include "loopcsi.apiRate" . | nindent 4 }}
@@ -53,7 +53,7 @@
     - --csi-address=/csi/csi.sock
     - --leader-election=true
     - --leader-election-namespace=$(NAMESPACE)
-    # Volumes grow in use; without this it would watch every pod of the cluster.
+    # Volumes in use can be expanded; without this flag the resizer would watch every pod of the cluster.
     - --handle-volume-inuse-error=false
     - --resize-timeout=120s
     - --modify-timeout=120s
@@ -84,13 +84,13 @@
 {{- end }}
 {{- end }}
 
-{{/* The sidecars' default, 5 requests a second, is what a single volume takes. */}}
+{{/* The sidecars' default of 5 requests per second is used up by a single volume. */}}
 {{- define "loopcsi.apiRate" -}}
 - --kube-api-qps=20
 - --kube-api-burst=40
 {{- end }}
 
-{{/* What all sidecars that speak to the API server have in common. Takes the sidecar's values. */}}
+{{/* Common fields of all sidecars that use the API server. Takes the sidecar's values. */}}
 {{- define "loopcsi.sidecarRest" -}}
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 2 }}
