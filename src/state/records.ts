@@ -147,6 +147,26 @@ export const nodeRecord = looseRecord({
 export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
+/** Progress of the copy of a snapshot's image, beside it. `doneBytes` are on the disk. */
+export const copyProgress = looseRecord({
+  schemaVersion: v.literal(1),
+  doneBytes: byteCount,
+});
+
+/** Progress of the copy of a snapshot for a new volume, in `tmp/`. `doneBytes` are on the disk. */
+export const restoreProgress = looseRecord({
+  schemaVersion: v.literal(1),
+  volumeId: v.string(),
+  source: looseRecord({
+    snapshotId: v.string(),
+    createdAtMs: v.number(),
+    /** `device:inode` of the snapshot's image. A later snapshot of the same name has another one. */
+    inode: v.string(),
+  }),
+  doneBytes: byteCount,
+});
+export type RestoreProgress = Readonly<v.InferOutput<typeof restoreProgress>>;
+
 /** Reads and decodes a record. Throws the error of reading (ENOENT), or `internal` if it cannot be decoded. */
 export async function readRecord<S extends v.GenericSchema>(
   files: RecordFiles,

@@ -1,10 +1,13 @@
 import { dirname, join } from 'node:path';
-import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import type { Files, Host, ImageStatus } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import { byteCount } from '../../state/decode.ts';
-import { readRecord, writeRecord } from '../../state/records.ts';
+import {
+  type RestoreProgress,
+  readRecord,
+  restoreProgress,
+  writeRecord,
+} from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { Operation } from '../engine/operations.ts';
 import { syncsBeforeRename } from '../pool/btrfs-log.ts';
@@ -15,20 +18,7 @@ import type { Pool } from '../pool/pool.ts';
 /** How long a copy that was cut short waits for the call that began it to be made again. */
 const defaultKeptMs = 10 * 60_000;
 
-const sourceFields = v.object({
-  snapshotId: v.string(),
-  createdAtMs: v.number(),
-  /** Of its image: another snapshot of that name has another one. */
-  inode: v.string(),
-});
-const copyNote = v.object({
-  schemaVersion: v.literal(1),
-  volumeId: v.string(),
-  source: sourceFields,
-  /** What is copied and on the disk. */
-  doneBytes: byteCount,
-});
-export type CopySource = Readonly<v.InferOutput<typeof sourceFields>>;
+export type CopySource = RestoreProgress['source'];
 
 /** A copy that an earlier run of the driver began. */
 export interface HalfCopy {
@@ -60,7 +50,7 @@ export class RestoreCopies {
     const path = pool.pathOf('tmp', entry);
     const note = await readRecord(
       host.files,
-      copyNote,
+      restoreProgress,
       join(path, entryFiles.restoreProgress),
     ).catch(() => undefined);
     if (note === undefined) return false;
@@ -150,7 +140,7 @@ export async function copyNoted(
   let writing = Promise.resolve();
   const advance = async (doneBytes: bigint): Promise<void> => {
     const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
-    await writeRecord(host.files, note, { schema: copyNote, value, durable: false });
+    await writeRecord(host.files, note, { schema: restoreProgress, value, durable: false });
     await reached('restore:advanced');
   };
   try {

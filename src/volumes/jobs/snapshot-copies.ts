@@ -1,11 +1,10 @@
-import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import { makeSemaphore } from '../../host/programs/semaphore.ts';
 import type { Logger } from '../../observe/log.ts';
-import { byteCount } from '../../state/decode.ts';
 import {
+  copyProgress,
   readRecord,
   type SnapshotRecord,
   snapshotRecord,
@@ -26,8 +25,6 @@ const copiesAtOnce = 2;
 
 /** Reasons of failed copies that are kept. */
 const mostFailures = 1_000;
-
-const copyProgress = v.object({ schemaVersion: v.literal(1), doneBytes: byteCount });
 
 /** What the copies need of the domain. */
 export interface CopyDeps {
