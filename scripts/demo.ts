@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: the driver at work on a pool in a scratch directory, from its start to the proof that nothing of it is left,
- * also after Ctrl-C or a failure. Started by scripts/bootstrap, as root.
+ * `npm run demo`: runs the driver on a pool in a scratch directory, and checks that nothing remains of it, even after Ctrl-C or a
+ * failure. Started by scripts/bootstrap, as root.
  */
 import { Report } from './demo/report.ts';
 import { findLeftovers, makeScratch } from './demo/scratch.ts';
@@ -10,7 +10,7 @@ async function main(): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      if (stop.signal.aborted) console.log('\n  … still tidying up; this ends by itself');
+      if (stop.signal.aborted) console.log('\n  … still cleaning up; please wait');
       else stop.abort(new Error(`stopped by ${signal}`));
     });
   }
@@ -24,22 +24,22 @@ async function main(): Promise<number> {
   } catch (error) {
     failure = error;
     report.say(error instanceof Error ? error.message : String(error));
-    report.title('Tidying up');
+    report.title('Clean-up');
   }
   const left = await demo.cleanUp();
   const stayed = await findLeftovers(scratch.directory);
   report.say(
     stayed.length === 0
       ? `✓ nothing is left: no mount, no loop device, no file in ${scratch.directory}`
-      : `✗ still there: ${stayed.join(', ')}`,
+      : `✗ not removed: ${stayed.join(', ')}`,
   );
   if (failure !== undefined || left.length > 0 || stayed.length > 0) {
-    if (left.length > 0) report.say(`the driver had left ${left.join(', ')}`);
+    if (left.length > 0) report.say(`the driver did not remove ${left.join(', ')}`);
     return 1;
   }
-  report.end('All done.');
+  report.end('Done.');
   report.say(
-    "Next: 'npm start' serves a pool in /var/lib/loopcsi; bin/loopcsi --help has the commands.",
+    "Next: 'npm start' serves a pool in /var/lib/loopcsi; 'bin/loopcsi --help' lists the commands.",
   );
   return 0;
 }

@@ -1,4 +1,4 @@
-/** The built driver, as a person starts it, and a connection to it. */
+/** The built driver, started as an operator does, and a connection to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
@@ -31,7 +31,7 @@ export async function startDriver(directory: string): Promise<RunningDriver> {
       '--node-id=demo',
       '--http-address=off',
     ],
-    // A group of its own: Ctrl-C is for the demo, which then ends the driver in order.
+    // A process group of its own: Ctrl-C reaches only the demo, which then stops the driver.
     { stdio: ['ignore', log.fd, log.fd], detached: true },
   );
   const ended = once(child, 'exit');
@@ -54,7 +54,7 @@ export async function startDriver(directory: string): Promise<RunningDriver> {
   } catch (error) {
     await end('SIGKILL');
     const said = (await readFile(logFile, 'utf8')).trim().split('\n').slice(-3).join('\n');
-    throw new Error(`the driver did not start; it said:\n${said}`, { cause: error });
+    throw new Error(`the driver did not start; the end of its log:\n${said}`, { cause: error });
   }
   return { ...clients, pid: child.pid ?? 0, end };
 }

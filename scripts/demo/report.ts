@@ -1,4 +1,4 @@
-/** What the demo prints: one line a step, with what it found and how long it took. */
+/** The output of the demo: one line per step, with its result and duration. */
 
 const style = process.stdout.isTTY
   ? (code: number, text: string) => `\u001b[${code}m${text}\u001b[0m`
@@ -20,7 +20,7 @@ export class Report {
     console.log(`  ${text}`);
   }
 
-  /** Runs one step; its answer is what there is to see. Not begun once the demo was stopped. */
+  /** Runs one step and prints the lines that it returns. Throws without running it once the demo was stopped. */
   async step(what: string, work: () => Promise<string>): Promise<void> {
     this.#signal.throwIfAborted();
     if (process.stdout.isTTY) process.stdout.write(`  … ${what}`);
@@ -37,7 +37,9 @@ export class Report {
   }
 
   end(text: string): void {
-    console.log(`\n${style(1, text)} ${durationOf(performance.now() - this.#startedAtMs)} in all.`);
+    console.log(
+      `\n${style(1, text)} ${durationOf(performance.now() - this.#startedAtMs)} in total.`,
+    );
   }
 
   #line(text: string): void {

@@ -1,9 +1,9 @@
-/** The demo's own directory, and the proof that nothing of it stays. */
+/** The demo's scratch directory, and the check that nothing of it remains. */
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt } from '../command.ts';
 
-/** Sparse images of all volumes, and what is really written into them. */
+/** Enough for the data that is written into the volumes' sparse images. */
 const neededBytes = 1536n * 1024n * 1024n;
 
 export interface Scratch {
@@ -11,12 +11,12 @@ export interface Scratch {
   readonly freeBytes: () => Promise<bigint>;
 }
 
-/** Makes an empty directory below `parent`, on a disk with enough room. */
+/** Creates an empty directory below `parent`, which must have enough free space. */
 export async function makeScratch(parent: string): Promise<Scratch> {
   const free = await freeBytesOf(parent);
   if (free < neededBytes) {
     throw new Error(
-      `${parent} has only ${free / 1024n ** 2n} MiB free and the demo needs ${neededBytes / 1024n ** 2n}: name another directory with LOOPCSI_DEMO_DIR`,
+      `${parent} has ${free / 1024n ** 2n} MiB free, the demo needs ${neededBytes / 1024n ** 2n} MiB: name another directory with LOOPCSI_DEMO_DIR`,
     );
   }
   const directory = await mkdtemp(join(parent, 'loopcsi-demo-'));
@@ -28,7 +28,7 @@ async function freeBytesOf(path: string): Promise<bigint> {
   return bfree * bsize;
 }
 
-/** Mounts and loop devices that lie on the scratch directory now. */
+/** Present mounts and loop devices of the scratch directory. */
 export async function findLeftovers(directory: string): Promise<readonly string[]> {
   const mounts = (await mountsBelow(directory)).map((target) => `mount ${target}`);
   const devices = (await devicesBelow(directory)).map(({ device, file }) => `${device} on ${file}`);
@@ -57,7 +57,7 @@ async function devicesBelow(
   return devices.filter(({ file }) => file.startsWith(`${directory}/`));
 }
 
-/** Takes away by force what lies on the directory, and the directory. For when the driver could not. */
+/** Unmounts and detaches everything of the directory and removes it, if the driver did not. */
 export async function clearAway(directory: string): Promise<void> {
   for (const target of [...(await mountsBelow(directory))].reverse()) {
     await attempt('umount', [target]);

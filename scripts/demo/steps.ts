@@ -58,11 +58,11 @@ export class Demo {
     await this.#write();
     await this.#keep();
     await this.#fillUp();
-    this.#report.title('Growth and restart, with a writer at work');
+    this.#report.title('Expansion and restart, under a writer');
     await this.#expand();
     await this.#restart();
     await this.#remount();
-    this.#report.title('The end');
+    this.#report.title('Removal');
     await this.#remove();
   }
 
@@ -72,12 +72,12 @@ export class Demo {
       const { pools } = await this.#driver.admin.ListPools({});
       const [pool] = pools;
       if (pool?.state !== 'SERVED') throw new Error(pool?.reason ?? 'the driver has no pool');
-      return `pool in ${pool.path} on ${pool.fs_type}, room for ${formatBytes(pool.room_bytes)}`;
+      return `pool in ${pool.path} on ${pool.fs_type}, capacity ${formatBytes(pool.room_bytes)}`;
     });
   }
 
   async #create({ name, format, bytes }: Volume): Promise<void> {
-    await this.#report.step(`make '${name}': ${formatBytes(bytes)}, ${format}`, async () => {
+    await this.#report.step(`create '${name}': ${formatBytes(bytes)}, ${format}`, async () => {
       const access_mode = { mode: 'SINGLE_NODE_MULTI_WRITER' } as const;
       const { volume } = await this.#running.controller.CreateVolume({
         name,
@@ -91,7 +91,7 @@ export class Demo {
       const id = volume?.volume_id ?? '';
       this.#ids.set(name, id);
       const made = (await this.#running.admin.GetVolume({ volume_id: id })).volume;
-      return `takes ${formatBytes(made?.allocated_bytes ?? 0n)} on the disk so far`;
+      return `uses ${formatBytes(made?.allocated_bytes ?? 0n)} of the disk so far`;
     });
   }
 
@@ -106,14 +106,14 @@ export class Demo {
   }
 
   async #write(): Promise<void> {
-    await this.#report.step('write files, sync each, read them back', async () => {
+    await this.#report.step('write files, sync each one, read them back', async () => {
       this.#files = await writeFiles(this.#targetOf('documents'), 100);
       await this.#files.verify();
-      return `${this.#files.count} files, ${formatBytes(BigInt(this.#files.bytes))}, all as written`;
+      return `${this.#files.count} files, ${formatBytes(BigInt(this.#files.bytes))}, all intact`;
     });
     await this.#report.step('write the block device and read it back', async () => {
       await writeDevice(this.#targetOf('device'), 16);
-      return '16 MiB, as written';
+      return '16 MiB, intact';
     });
   }
 
@@ -122,15 +122,15 @@ export class Demo {
       const { snapshot } = await this.#running.controller.CreateSnapshot({
         source_volume_id: this.#idOf('documents'),
         name: 'documents-then',
-        // Where blocks cannot be shared it stands still for the copy; here that is short.
+        // If blocks cannot be shared, the filesystem is frozen for the copy, which is short here.
         parameters: { freeze: 'yes' },
       });
       this.#snapshotId = snapshot?.snapshot_id;
       const made = await this.#running.admin.GetSnapshot({ snapshot_id: this.#snapshotId ?? '' });
-      return `it stood still for ${made.snapshot?.frozen_ms ?? 0n} ms`;
+      return `the filesystem was frozen for ${made.snapshot?.frozen_ms ?? 0n} ms`;
     });
     await this.#report.step(
-      "make 'restored' of the snapshot, mount it, read the files",
+      "restore the snapshot to 'restored', mount it, read the files",
       async () => {
         const target = this.#targetOf('restored');
         const { volume } = await this.#running.controller.CreateVolume({
@@ -151,7 +151,7 @@ export class Demo {
         this.#ids.set('restored', volume_id);
         await this.#running.admin.MountVolume({ volume_id, target_path: target });
         await this.#files?.verify(target);
-        return 'all as written; source and copy are mounted side by side';
+        return 'all intact; source and copy are mounted at the same time';
       },
     );
   }
@@ -164,14 +164,14 @@ export class Demo {
       await this.#files?.verify();
       const lost = before - (await this.#scratch.freeBytes());
       return [
-        `ENOSPC after ${formatBytes(BigInt(bytes))}; the files from before are whole, its neighbour still writes`,
-        `the host gave ${formatBytes(lost > 0n ? lost : 0n)} and has ${formatBytes(await this.#scratch.freeBytes())} left`,
+        `ENOSPC after ${formatBytes(BigInt(bytes))}; its earlier files are intact, and another volume can still be written`,
+        `this used ${formatBytes(lost > 0n ? lost : 0n)} of the host's disk, which has ${formatBytes(await this.#scratch.freeBytes())} left`,
       ].join('\n');
     });
   }
 
   async #expand(): Promise<void> {
-    await this.#report.step("double 'database' while it is written to", async () => {
+    await this.#report.step("double the size of 'database' under a writer", async () => {
       this.#writer.start();
       await this.#writer.advance(50);
       const before = await sizeOf(this.#targetOf('database'));
@@ -182,7 +182,7 @@ export class Demo {
       await this.#writer.advance(50);
       const after = await sizeOf(this.#targetOf('database'));
       if (after <= before) throw new Error('the filesystem has not grown');
-      return `filesystem of ${formatBytes(before)} has ${formatBytes(after)} now; the writer never stopped`;
+      return `the filesystem grew from ${formatBytes(before)} to ${formatBytes(after)}; the writer never stopped`;
     });
   }
 
@@ -193,16 +193,16 @@ export class Demo {
       this.#driver = undefined;
       await this.#writer.advance(50);
       await this.#files?.verify();
-      return `process ${pid} is gone; the writer goes on, files can be read`;
+      return `process ${pid} is dead; the writer continues, files can be read`;
     });
     await this.#start('start the driver again');
-    await this.#report.step('find everything as it was', async () => {
+    await this.#report.step('check that nothing was lost', async () => {
       const { volumes: found } = await this.#running.admin.ListVolumes({});
       const mounted = found.filter(({ published_at }) => published_at.length > 0);
       if (mounted.length !== this.#ids.size) throw new Error('a volume was lost');
       const troubled = found.filter(({ problems }) => problems.length > 0);
       const blocks = await this.#writer.finish();
-      return `${mounted.length} volumes mounted, ${troubled.length} with problems; the writer's ${blocks} blocks are all there`;
+      return `${mounted.length} volumes mounted, ${troubled.length} with problems; all ${blocks} blocks of the writer are intact`;
     });
   }
 
@@ -215,7 +215,7 @@ export class Demo {
         target_path: this.#targetOf('documents'),
       });
       await this.#files?.verify();
-      return 'all as written';
+      return 'all intact';
     });
   }
 
@@ -237,7 +237,7 @@ export class Demo {
     await this.#running.controller.DeleteSnapshot({ snapshot_id: this.#snapshotId });
   }
 
-  /** Whatever has happened so far: ends the driver and takes everything away. Answers what a running driver had to leave. */
+  /** Ends the driver and removes everything, whatever has happened so far. Returns what the driver failed to remove. */
   async cleanUp(): Promise<readonly string[]> {
     await this.#writer.stop();
     const { directory } = this.#scratch;

@@ -1,4 +1,4 @@
-/** Real data: written, filled to the brim, written on while things happen, and read back. */
+/** Writes data to volumes, also until they are full and during other operations, and reads it back. */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -41,7 +41,7 @@ function hashOf(content: Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
 }
 
-/** Writes until the filesystem says that it is full; the bytes that went in. */
+/** Writes until the filesystem is full. Returns the number of bytes written. */
 export async function fill(path: string, signal: AbortSignal): Promise<number> {
   const chunk = randomBytes(MiB);
   const file = await open(path, 'w');
@@ -74,7 +74,7 @@ export async function writeDevice(path: string, megabytes: number): Promise<void
   }
 }
 
-/** Keeps one file open and writes on, numbered block after numbered block, each synced, until it is stopped. */
+/** Keeps one file open and writes numbered blocks to it, each synced, until it is stopped. */
 export class Writer {
   readonly #path: string;
   #stopped = false;
@@ -96,7 +96,7 @@ export class Writer {
     });
   }
 
-  /** Waits until so many further blocks are on the disk: proof that it goes on. Throws what made it stop. */
+  /** Waits until `blocks` more blocks are on the disk. Throws if the writer failed. */
   async advance(blocks: number): Promise<void> {
     const until = this.#blocks + blocks;
     while (this.#blocks < until && this.#failure === undefined) {
