@@ -3,7 +3,7 @@ import { withTimeout } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
-import { NodeState } from '../state/node-state.ts';
+import { NodeState } from '../state/known-pools.ts';
 import { type Administration, makeAdministration } from './admin/calls.ts';
 import type { Volumes } from './api.ts';
 import { takeMountDir } from './attachment/driver-mounts.ts';

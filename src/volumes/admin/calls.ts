@@ -1,7 +1,7 @@
 /** What an operator asks of the driver and no orchestrator does. The command line's calls, as `api.ts` has CSI's. */
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import type { NodeState } from '../../state/node-state.ts';
+import type { NodeState } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';

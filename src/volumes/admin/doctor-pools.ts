@@ -3,7 +3,7 @@ import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import { ownedBy } from '../../host/kernel/gate.ts';
-import { NodeState } from '../../state/node-state.ts';
+import { NodeState } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';

@@ -4,7 +4,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, mayBeStorageFailure } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { NodeState } from '../../state/node-state.ts';
+import type { NodeState } from '../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded.ts';

@@ -3,7 +3,7 @@ import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { NodeState } from '../../state/node-state.ts';
+import type { NodeState } from '../../state/known-pools.ts';
 import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';

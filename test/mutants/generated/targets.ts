@@ -41,8 +41,8 @@ export const targets: readonly Target[] = [
   },
   { file: 'state/decode.ts', tests: ['state/records'], maxSurvivors: 0 },
   {
-    file: 'state/node-state.ts',
-    tests: ['state/node-state', 'volumes/pool/durable'],
+    file: 'state/known-pools.ts',
+    tests: ['state/known-pools', 'volumes/pool/durable'],
     maxSurvivors: 0,
   },
   { file: 'state/records.ts', tests: ['state/records'], maxSurvivors: 0 },

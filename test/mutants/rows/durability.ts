@@ -96,7 +96,7 @@ export const durability: Subject = {
     },
     {
       name: 'the node state is not synced',
-      file: 'state/node-state.ts',
+      file: 'state/known-pools.ts',
       find: '{ schema: seenPools, value }',
       replace: '{ schema: seenPools, value, durable: false }',
       tests: ['volumes/pool/durable'],

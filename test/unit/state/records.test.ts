@@ -7,7 +7,7 @@ import { VolumeError } from '../../../src/errors.ts';
 import { makeFiles } from '../../../src/host/files/files.ts';
 import { paths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
-import { NodeState } from '../../../src/state/node-state.ts';
+import { NodeState } from '../../../src/state/known-pools.ts';
 import {
   groupRecord,
   nodeRecord,

@@ -4,7 +4,7 @@ import { hasErrno } from '../../../host/errors.ts';
 import type { Files, LoopDevice } from '../../../host/host.ts';
 import { showsDevice } from '../../../host/mount/loop-mounts.ts';
 import { LaterVersionError } from '../../../state/decode.ts';
-import type { NodeState } from '../../../state/node-state.ts';
+import type { NodeState } from '../../../state/known-pools.ts';
 import {
   type GroupRecord,
   groupRecord,

@@ -3,7 +3,7 @@ import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Host } from '../../../host/host.ts';
 import type { Logger } from '../../../observe/log.ts';
-import { NodeState } from '../../../state/node-state.ts';
+import { NodeState } from '../../../state/known-pools.ts';
 import { KnownVolumes } from '../../docker/known-volumes.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../../errors.ts';
 import type { Files, Host } from '../../../host/host.ts';
-import { NodeState } from '../../../state/node-state.ts';
+import { NodeState } from '../../../state/known-pools.ts';
 import type { Domain } from '../../domain.ts';
 import { nodeTagOf } from '../../ids.ts';
 import { closeEmbedded, poolRootIn } from '../../pool/embedded.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Host } from '../../../host/host.ts';
-import type { NodeState } from '../../../state/node-state.ts';
+import type { NodeState } from '../../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, writeRecord } from '../../../state/records.ts';
 import type { Reached } from '../../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import { paths } from '../../../../src/host/files/paths.ts';
-import { NodeState } from '../../../../src/state/node-state.ts';
+import { NodeState } from '../../../../src/state/known-pools.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
-import { NodeState } from '../../../../src/state/node-state.ts';
+import { NodeState } from '../../../../src/state/known-pools.ts';
 import { GiB, MiB, TiB } from '../../../../src/units.ts';
 import { largestImageBytes } from '../../../../src/volumes/capacity.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';

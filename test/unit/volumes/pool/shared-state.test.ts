@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
-import { NodeState } from '../../../../src/state/node-state.ts';
+import { NodeState } from '../../../../src/state/known-pools.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';

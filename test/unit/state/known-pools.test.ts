@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../src/host/files/files.ts';
-import { NodeState } from '../../../src/state/node-state.ts';
+import { NodeState } from '../../../src/state/known-pools.ts';
 
 test('pools that are opened side by side are all remembered', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-node-state-'));
