@@ -22,7 +22,7 @@ const lockRetryMs = 10;
  * not mounted is never mistaken for a new pool. Several drivers with different pools may share the state directory, so the
  * file is read for every query and changed under a lock.
  */
-export class NodeState {
+export class KnownPools {
   readonly #files: SharedFiles;
   readonly #path: string;
   /** The last change of this process. The next one waits for it, without polling for the lock. */
@@ -34,9 +34,9 @@ export class NodeState {
   }
 
   /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
-  static async open(files: SharedFiles, directory: string): Promise<NodeState> {
+  static async open(files: SharedFiles, directory: string): Promise<KnownPools> {
     await files.makeDirectory(directory);
-    const state = new NodeState(files, join(directory, 'pools.json'));
+    const state = new KnownPools(files, join(directory, 'pools.json'));
     await state.#read();
     return state;
   }

@@ -3,7 +3,7 @@ import { withTimeout } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
-import { NodeState } from '../state/known-pools.ts';
+import { KnownPools } from '../state/known-pools.ts';
 import { type Administration, makeAdministration } from './admin/calls.ts';
 import type { Volumes } from './api.ts';
 import { takeMountDir } from './attachment/driver-mounts.ts';
@@ -80,9 +80,9 @@ const openBoundMs = 10_000;
 /** Opens every pool, settles what a crash left, and answers the domain's calls. Throws only for a broken state folder. */
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
-  const nodeState = await NodeState.open(host.files, deps.stateDir);
+  const knownPools = await KnownPools.open(host.files, deps.stateDir);
   const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
-  const poolDeps = { host, nodeState, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
+  const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
@@ -151,7 +151,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     domain,
     volumes: callsOf(domain),
     administration: makeAdministration(domain, {
-      nodeState,
+      knownPools,
       stateDir: deps.stateDir,
       openPool: (pool) => openPool(domain, pool),
     }),

@@ -1,7 +1,7 @@
 /** What an operator asks of the driver and no orchestrator does. The command line's calls, as `api.ts` has CSI's. */
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
-import type { NodeState } from '../../state/known-pools.ts';
+import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
@@ -87,7 +87,7 @@ export interface Administration {
 }
 
 export interface AdministrationDeps {
-  readonly nodeState: NodeState;
+  readonly knownPools: KnownPools;
   /** The driver's folder outside all pools; volumes mounted by hand are staged in `mounts/` below it. */
   readonly stateDir: string;
   /** Opens a pool that is not served and settles what it finds. */
@@ -101,7 +101,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     initPool: (_call, input) => initByHand(domain, deps, input),
     adoptPool: async (_call, name) => {
       const pool = configuredPool(domain, name);
-      await adoptPool(domain, pool, deps.nodeState);
+      await adoptPool(domain, pool, deps.knownPools);
       await deps.openPool(pool);
       return poolFactsOf(pool);
     },
@@ -110,8 +110,8 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       const pool = configuredPool(domain, name);
       if (pool.isServed) return poolFactsOf(pool);
       const { host, reached } = domain;
-      const { nodeState } = deps;
-      await recoverPool(pool.settings, { host, nodeState, reached, nowMs: domain.now() });
+      const { knownPools } = deps;
+      await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });
       await deps.openPool(pool);
       return poolFactsOf(pool);
     },
@@ -140,7 +140,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
         ...(await checkPools(domain, ask)),
         ...(await checkForgotten(
           domain.host.files,
-          deps.nodeState,
+          deps.knownPools,
           domain.pools.all.map(({ settings }) => settings.path),
         )),
         ...(await checkLeftovers(domain, ask)),

@@ -3,7 +3,7 @@ import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import { ownedBy } from '../../host/kernel/gate.ts';
-import { NodeState } from '../../state/known-pools.ts';
+import { KnownPools } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
@@ -94,11 +94,11 @@ function abilityFindings(
  */
 export async function checkForgotten(
   files: Files,
-  nodeState: NodeState,
+  knownPools: KnownPools,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  for (const path of await nodeState.directories()) {
+  for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
     const look = (): Promise<number> => volumesIn(files, path);
     // Of a disk that hangs nothing can be told.
@@ -122,7 +122,7 @@ export async function checkForgottenAlone(
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   if (!(await files.exists(stateDir))) return [];
-  return checkForgotten(files, await NodeState.open(files, stateDir), configured);
+  return checkForgotten(files, await KnownPools.open(files, stateDir), configured);
 }
 
 /** Entries of a pool that is not served; 0 where there is none. */
@@ -142,7 +142,7 @@ export async function checkPoolAlone(
   const { files } = node.host;
   try {
     const seen = (await files.exists(node.stateDir))
-      ? await (await NodeState.open(files, node.stateDir)).seenAt(path)
+      ? await (await KnownPools.open(files, node.stateDir)).seenAt(path)
       : undefined;
     if (!(await files.exists(path))) return absent(settings, seen);
     const root = await poolRootIn(files, path);

@@ -4,7 +4,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, mayBeStorageFailure } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { NodeState } from '../../state/known-pools.ts';
+import type { KnownPools } from '../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded.ts';
@@ -83,11 +83,11 @@ export async function probeAbilities(
  */
 export async function openPoolDirectory(
   settings: PoolSettings,
-  deps: { host: Host; nodeState: NodeState; nodeTag: string; reached: Reached; nowMs: number },
+  deps: { host: Host; knownPools: KnownPools; nodeTag: string; reached: Reached; nowMs: number },
 ): Promise<OpenedPool> {
   const { name } = settings;
   const { files } = deps.host;
-  const seen = await deps.nodeState.seenAt(settings.path);
+  const seen = await deps.knownPools.seenAt(settings.path);
   await requireDirectory(deps.host, settings, seen);
   const directory = await files.realDirectory(settings.path);
   await requirePlace(settings, deps.host, directory);
@@ -114,7 +114,7 @@ export async function openPoolDirectory(
   const lock = await takeLock(deps.host, root, name);
   try {
     await makeAreas(files, root);
-    await deps.nodeState.remember(settings.path, marker.uuid);
+    await deps.knownPools.remember(settings.path, marker.uuid);
   } catch (error) {
     await lock.release();
     throw error;

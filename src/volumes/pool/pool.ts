@@ -3,7 +3,7 @@ import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { NodeState } from '../../state/known-pools.ts';
+import type { KnownPools } from '../../state/known-pools.ts';
 import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
@@ -31,7 +31,7 @@ import { Room } from './space.ts';
 
 export interface PoolDeps {
   readonly host: Host;
-  readonly nodeState: NodeState;
+  readonly knownPools: KnownPools;
   readonly nodeTag: string;
   readonly reached: Reached;
   readonly log: Logger;

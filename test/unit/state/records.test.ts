@@ -7,7 +7,7 @@ import { VolumeError } from '../../../src/errors.ts';
 import { makeFiles } from '../../../src/host/files/files.ts';
 import { paths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
-import { NodeState } from '../../../src/state/known-pools.ts';
+import { KnownPools } from '../../../src/state/known-pools.ts';
 import {
   groupRecord,
   nodeRecord,
@@ -159,9 +159,9 @@ test('nothing unreadable is ever written', async (t) => {
 
 test('the node remembers its pools over a restart', async (t) => {
   const directory = join(await scratch(t), 'state');
-  const state = await NodeState.open(makeFiles(), directory);
+  const state = await KnownPools.open(makeFiles(), directory);
   t.is(await state.seenAt('/disk'), undefined);
   await state.remember('/disk', 'uuid-1');
-  const again = await NodeState.open(makeFiles(), directory);
+  const again = await KnownPools.open(makeFiles(), directory);
   t.is(await again.seenAt('/disk'), 'uuid-1');
 });

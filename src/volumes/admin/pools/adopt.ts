@@ -4,7 +4,7 @@ import { hasErrno } from '../../../host/errors.ts';
 import type { Files, LoopDevice } from '../../../host/host.ts';
 import { showsDevice } from '../../../host/mount/loop-mounts.ts';
 import { LaterVersionError } from '../../../state/decode.ts';
-import type { NodeState } from '../../../state/known-pools.ts';
+import type { KnownPools } from '../../../state/known-pools.ts';
 import {
   type GroupRecord,
   groupRecord,
@@ -30,7 +30,7 @@ type Retag = (id: string) => string;
  * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached or a later version
  * of the driver wrote one of its records, `conflict` when an id would stand in two pools, `unavailable` when there is no pool.
  */
-export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState): Promise<void> {
+export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPools): Promise<void> {
   if (pool.isServed) return;
   const root = await adoptedRoot(domain, pool);
   const { files } = domain.host;
@@ -52,7 +52,7 @@ export async function adoptPool(domain: Domain, pool: Pool, nodeState: NodeState
       });
     }
     await domain.reached('adopt:marked');
-    await nodeState.remember(pool.settings.path, marker.uuid);
+    await knownPools.remember(pool.settings.path, marker.uuid);
   } finally {
     await lock.release();
   }

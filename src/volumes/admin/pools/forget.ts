@@ -3,7 +3,7 @@ import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Host } from '../../../host/host.ts';
 import type { Logger } from '../../../observe/log.ts';
-import { NodeState } from '../../../state/known-pools.ts';
+import { KnownPools } from '../../../state/known-pools.ts';
 import { KnownVolumes } from '../../docker/known-volumes.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';
@@ -34,7 +34,7 @@ export async function lookAtRemembered(
   readIds: readonly string[] = [],
 ): Promise<RememberedPool> {
   const { host, log, stateDir } = deps;
-  const uuid = await (await NodeState.open(host.files, stateDir)).seenAt(path);
+  const uuid = await (await KnownPools.open(host.files, stateDir)).seenAt(path);
   if (uuid === undefined) {
     throw new VolumeError(
       'not-found',
@@ -51,7 +51,7 @@ export async function forgetPool(deps: ForgetDeps, pool: RememberedPool): Promis
   const { host, log, stateDir } = deps;
   const known = new KnownVolumes(join(stateDir, 'known-volumes'), { host, log });
   for (const id of await known.ofPool(pool.uuid)) await known.forget(id);
-  await (await NodeState.open(host.files, stateDir)).forget(pool.path, pool.uuid);
+  await (await KnownPools.open(host.files, stateDir)).forget(pool.path, pool.uuid);
   log.warn({ pool: pool.name, path: pool.path, uuid: pool.uuid }, 'a pool was forgotten');
 }
 

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../../errors.ts';
 import type { Files, Host } from '../../../host/host.ts';
-import { NodeState } from '../../../state/known-pools.ts';
+import { KnownPools } from '../../../state/known-pools.ts';
 import type { Domain } from '../../domain.ts';
 import { nodeTagOf } from '../../ids.ts';
 import { closeEmbedded, poolRootIn } from '../../pool/embedded.ts';
@@ -21,7 +21,7 @@ export interface InitInput {
 
 export interface InitDeps {
   readonly host: Host;
-  readonly nodeState: NodeState;
+  readonly knownPools: KnownPools;
   readonly nodeTag: string;
   readonly nowMs: number;
 }
@@ -58,7 +58,7 @@ export async function initPoolAlone(
   }
   return initPool(settings, {
     host: deps.host,
-    nodeState: await NodeState.open(deps.host.files, deps.stateDir),
+    knownPools: await KnownPools.open(deps.host.files, deps.stateDir),
     nodeTag: nodeTagOf(deps.nodeId),
     nowMs: Date.now(),
   });
@@ -70,7 +70,7 @@ export async function initPoolAlone(
  */
 export async function initByHand(
   domain: Domain,
-  deps: { readonly nodeState: NodeState; readonly openPool: (pool: Pool) => Promise<void> },
+  deps: { readonly knownPools: KnownPools; readonly openPool: (pool: Pool) => Promise<void> },
   input: InitInput,
 ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }> {
   const pool = domain.pools.all.find((one) => one.name === input.name);
@@ -83,7 +83,7 @@ export async function initByHand(
   };
   const { existed } = await initPool(settings, {
     host: domain.host,
-    nodeState: deps.nodeState,
+    knownPools: deps.knownPools,
     nodeTag: domain.settings.nodeTag,
     nowMs: domain.now(),
   });

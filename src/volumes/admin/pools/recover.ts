@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Host } from '../../../host/host.ts';
-import type { NodeState } from '../../../state/known-pools.ts';
+import type { KnownPools } from '../../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, writeRecord } from '../../../state/records.ts';
 import type { Reached } from '../../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
@@ -20,7 +20,7 @@ export async function recoverPool(
   settings: PoolSettings,
   deps: {
     readonly host: Host;
-    readonly nodeState: NodeState;
+    readonly knownPools: KnownPools;
     readonly reached: Reached;
     readonly nowMs: number;
   },
@@ -45,7 +45,7 @@ export async function recoverPool(
   try {
     const marker = {
       schemaVersion: 1 as const,
-      uuid: (await deps.nodeState.seenAt(settings.path)) ?? randomUUID(),
+      uuid: (await deps.knownPools.seenAt(settings.path)) ?? randomUUID(),
       nodeTag,
       createdAtMs: deps.nowMs,
     };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import { paths } from '../../../../src/host/files/paths.ts';
-import { NodeState } from '../../../../src/state/known-pools.ts';
+import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
@@ -23,7 +23,7 @@ async function look(
   const path = join(directory, 'pool');
   const stateDir = join(directory, 'state');
   if (setUp.seen !== undefined)
-    await (await NodeState.open(makeFiles(), stateDir)).remember(path, setUp.seen);
+    await (await KnownPools.open(makeFiles(), stateDir)).remember(path, setUp.seen);
   await setUp.make?.(path);
   const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
   return checkPoolAlone(settings, { host: new FakeHost(), stateDir, nodeId });
@@ -115,7 +115,7 @@ for (const { name, setUp, state, says } of cases) {
 test('a pool with volumes that no option names is told', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const nodeState = await NodeState.open(makeFiles(), join(directory, 'state'));
+  const knownPools = await KnownPools.open(makeFiles(), join(directory, 'state'));
   const [named, forgotten, empty, gone] = ['named', 'forgotten', 'empty', 'gone'].map((name) =>
     join(directory, name),
   ) as [string, string, string, string];
@@ -124,8 +124,8 @@ test('a pool with volumes that no option names is told', async (t) => {
     await mkdir(join(path, 'volumes'));
     if (path !== empty) await mkdir(join(path, 'volumes', 'v'));
   }
-  for (const path of [named, forgotten, empty, gone]) await nodeState.remember(path, uuid);
-  const findings = await checkForgotten(new FakeHost().files, nodeState, [named]);
+  for (const path of [named, forgotten, empty, gone]) await knownPools.remember(path, uuid);
+  const findings = await checkForgotten(new FakeHost().files, knownPools, [named]);
   t.deepEqual(
     findings.map(({ name, state }) => [name, state]),
     [['forgotten-pool', 'warn']],

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
-import { NodeState } from '../../../../src/state/known-pools.ts';
+import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { GiB, MiB, TiB } from '../../../../src/units.ts';
 import { largestImageBytes } from '../../../../src/volumes/capacity.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
@@ -32,7 +32,7 @@ test('a pool is served when what was left in it is settled, not before', async (
   const node = await fakeNode(t);
   const pool = new Pool(node.settings('a'), {
     host: new FakeHost(),
-    nodeState: await NodeState.open(makeFiles(), join(node.directory, 'state')),
+    knownPools: await KnownPools.open(makeFiles(), join(node.directory, 'state')),
     nodeTag: nodeTagOf('test-node'),
     reached: () => undefined,
     log: silent,

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
-import { NodeState } from '../../../../src/state/known-pools.ts';
+import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -12,8 +12,8 @@ test('drivers that share a state folder never forget the pools of each other', a
   const stateDir = join(node.directory, 'state');
   // Both have read the file before either has written: as it is when both start, or when a pool is served later.
   const [first, second] = [
-    await NodeState.open(makeFiles(), stateDir),
-    await NodeState.open(makeFiles(), stateDir),
+    await KnownPools.open(makeFiles(), stateDir),
+    await KnownPools.open(makeFiles(), stateDir),
   ];
   const names = ['a', 'b', 'c', 'd'];
   await Promise.all(
@@ -52,7 +52,7 @@ test('fields of a later version stay in the memory of the node', async (t) => {
   await mkdir(stateDir);
   const path = join(stateDir, 'pools.json');
   await writeFile(path, JSON.stringify({ schemaVersion: 1, pools: { '/x': 'u' }, later: [1] }));
-  await (await NodeState.open(makeFiles(), stateDir)).remember('/y', 'w');
+  await (await KnownPools.open(makeFiles(), stateDir)).remember('/y', 'w');
   const kept: unknown = JSON.parse(await readFile(path, 'utf8'));
   t.deepEqual(kept, { schemaVersion: 1, pools: { '/x': 'u', '/y': 'w' }, later: [1] });
 });
