@@ -1,15 +1,15 @@
 /**
  * Kills the driver at every step.
  *
- *   npm run test:crash                  every moment of every operation, then random moments for five minutes; writes the page
+ *   npm run test:crash                  every moment of every operation, then random moments for five minutes
  *   npm run test:crash -- --sample      every fault point once, then random moments for half a minute (CI)
- *   npm run test:crash -- --sample --write                  the same, and writes the page
  *   npm run test:crash -- --only TEXT   the rows whose name holds the text, all their moments, no random ones
  *   npm run test:crash -- --seed N      other random moments
+ *   npm run test:crash -- --write FILE  also writes a table of all kills to FILE, as Markdown
  */
 import { spawnSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { outsideVariable } from './wrapped-programs.ts';
 
@@ -18,7 +18,7 @@ const { values } = parseArgs({
     sample: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     seed: { type: 'string', default: '' },
-    write: { type: 'boolean', default: false },
+    write: { type: 'string', default: '' },
     tap: { type: 'boolean', default: false },
   },
 });
@@ -46,7 +46,7 @@ const { status } = spawnSync(
     env: {
       ...process.env,
       LOOPCSI_CRASH: values.sample ? 'sample' : 'whole',
-      LOOPCSI_CRASH_WRITE: values.write ? 'yes' : 'no',
+      LOOPCSI_CRASH_WRITE: values.write === '' ? '' : resolve(values.write),
       LOOPCSI_CRASH_ONLY: values.only,
       LOOPCSI_CRASH_SEED: values.seed,
       [outsideVariable]: readlinkSync('/proc/self/ns/mnt'),

@@ -1,10 +1,9 @@
 /**
  * Hundreds of volumes in random life cycles under load, for as long as asked.
  *
- *   npm run test:soak -- MINUTES [--seed N] [--write]       --write puts the result into docs/soak.md
+ *   npm run test:soak -- MINUTES [--seed N] [--write FILE]   --write also writes the report to FILE, as Markdown
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { unstage } from '../crash/calls.ts';
@@ -21,11 +20,10 @@ const mebibyte = 2 ** 20;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { seed: { type: 'string' }, write: { type: 'boolean', default: false } },
+  options: { seed: { type: 'string' }, write: { type: 'string' } },
 });
 const minutes = Number(positionals[0] ?? 20);
 const seed = seedOf(values.seed);
-const root = join(import.meta.dirname, '..', '..', '..');
 
 async function sampleOf(world: World, load: Load, startedAtMs: number): Promise<Sample> {
   const { pid } = world.driver;
@@ -88,7 +86,7 @@ async function main(): Promise<boolean> {
   problems.push(...(await world.end()));
   const report = reportOf({ seed, workers, minutes, samples, problems });
   process.stdout.write(`${report}\n`);
-  if (values.write) await writeFile(join(root, 'docs', 'soak.md'), report);
+  if (values.write !== undefined) await writeFile(values.write, report);
   return problems.length === 0;
 }
 

@@ -1,4 +1,4 @@
-/** One look at the driver and its pool. */
+/** The state of the driver and its pool at one time. */
 export interface Sample {
   readonly minute: number;
   /** Calls and writes that were answered with success, since the start. */
@@ -26,7 +26,7 @@ const columns = [
   'descriptors',
 ] as const satisfies readonly (keyof Sample)[];
 
-/** The page docs/soak.md. */
+/** The whole run as Markdown. */
 export function reportOf(run: {
   readonly seed: number;
   readonly workers: number;
@@ -39,15 +39,12 @@ export function reportOf(run: {
   const found = problems.length === 0 ? 'none' : problems.map((one) => `\n- ${one}`).join('');
   return `# Soak
 
-Written by \`npm run test:soak -- ${minutes} --write\`: ${workers} workers make, stage, write with fsync, read back and compare,
-grow, cut, unstage and delete ext4, xfs, btrfs and raw block volumes at random (seed ${seed}) through the CSI socket of the
-driver as it is shipped, on an XFS pool. At the end every text that was synced is compared once more, everything is deleted
-through the driver, and disk and kernel are searched for what is left. The last row is after that.
+${minutes} minutes, ${workers} workers, seed ${seed}. The last row was taken after everything had been deleted.
 
 | ${columns.join(' | ')} |
 |${columns.map(() => '---|').join('')}
 ${rows.join('\n')}
 
-Errors, bytes that differ, and what was left: ${found}
+Errors, different bytes, and leftovers: ${found}
 `;
 }

@@ -1,15 +1,13 @@
 /**
  * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance`. Runs in the cluster's network
- * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS narrows it; with LOOPCSI_SUITE_WRITE=yes
- * it writes docs/conformance.md.
+ * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS narrows it; LOOPCSI_SUITE_WRITE=FILE also
+ * writes a table of all tests to FILE, as Markdown.
  */
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { projectRoot } from '../cluster/cache.ts';
 import { suitePrograms } from '../cluster/programs.ts';
 import type { Outcome } from './junit.ts';
-import { asMarkdown } from './page.ts';
 import { labelPreProvisioned } from './preprovisioned.ts';
+import { reportOf } from './report.ts';
 import { Suite } from './suite.ts';
 import { left, testDriver } from './test-driver.ts';
 
@@ -35,9 +33,9 @@ const ended = new AbortController();
 const labelling = labelPreProvisioned(ended.signal);
 await runSideBySide(others, 'fast');
 await runAndTell(alone, 'serial-');
-await writePage();
+await writeReport();
 await runSideBySide(slow, 'slow');
-await writePage();
+await writeReport();
 ended.abort();
 await labelling;
 
@@ -57,10 +55,10 @@ async function runAndTell(names: readonly string[], label: string): Promise<void
   }
 }
 
-/** Also half-way: the slow tests take as long as all others. */
-async function writePage(): Promise<void> {
-  if (process.env['LOOPCSI_SUITE_WRITE'] !== 'yes') return;
-  await writeFile(join(projectRoot, 'docs/conformance.md'), asMarkdown(outcomes, all));
+/** Called half-way as well, because the slow tests take as long as all others. */
+async function writeReport(): Promise<void> {
+  const file = process.env['LOOPCSI_SUITE_WRITE'] ?? '';
+  if (file !== '') await writeFile(file, reportOf(outcomes, all));
 }
 
 const count = (status: Outcome['status']): number =>

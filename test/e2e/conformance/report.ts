@@ -1,8 +1,8 @@
 import type { Outcome } from './junit.ts';
 import { left } from './test-driver.ts';
 
-/** The page docs/conformance.md: what passed, what the suite skipped by itself, what was left out and why. */
-export function asMarkdown(outcomes: readonly Outcome[], all: readonly string[]): string {
+/** As Markdown: which tests passed, which the suite skipped, which were left out and why. */
+export function reportOf(outcomes: readonly Outcome[], all: readonly string[]): string {
   const count = (status: Outcome['status']): number =>
     outcomes.filter((one) => one.status === status).length;
   const rows = (status: Outcome['status'], withMessage: boolean): string =>
@@ -27,14 +27,6 @@ export function asMarkdown(outcomes: readonly Outcome[], all: readonly string[])
       ? ''
       : `\n## Failed\n\n| Pattern | Test | Why |\n|---|---|---|\n${rows('failed', true)}\n`;
   return `# Kubernetes' own storage suite
-
-Written by \`LOOPCSI_SUITE_WRITE=yes npm run test:e2e:conformance\`: the \`External.Storage\` tests of Kubernetes 1.37's
-\`e2e.test\`, against the chart on a cluster of one node. What the driver claims stands in
-[test-driver.ts](../test/e2e/conformance/test-driver.ts). Claims use a pool that can reflink and, where the suite does not choose,
-XFS (the machine has no CAP_SYS_RESOURCE, which growing ext4 in use takes). VolumeSnapshotContents that the suite makes by hand get
-the label that names their node, as [kubernetes.md](kubernetes.md#snapshots) tells an operator.
-On one node nothing can be restored on another; \`test/integration/other-node.test.ts\` does that. The suite for CSI itself, and the
-one case in which it disagrees: [csi-sanity.md](csi-sanity.md).
 
 ${all.length} tests: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped by the suite itself, ${leftOutCount} left out${notRun === 0 ? '' : `, ${notRun} not run this time`}.
 ${failed}
