@@ -4,8 +4,8 @@ import { requireFits } from '../attachment/capability-fit.ts';
 import { emptyRoot, ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
 import { readNotes, writeNotes } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
+import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { stage } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -23,18 +23,12 @@ export interface HoldInput {
 export async function holdVolume(domain: Domain, call: Call, input: HoldInput): Promise<string> {
   const { id } = domain.pools.getVolume(input.volumeId).record;
   const path = ownPathOf(domain, id);
-  await domain.operations.run(
-    { name: 'Mount', owner: id, exclusive: [`volume:${id}`], request: input },
-    call,
-    async (operation) => {
-      const volume = domain.pools.getVolume(id);
-      requireFits(volume, ownCapability);
-      operation.beginEffects();
-      await explained(`volume '${id}'`, volume.pool, () =>
-        hold(domain, volume, { path, holder: input.holder }),
-      );
-    },
-  );
+  const asked = { name: 'Mount', volumeId: id, request: input };
+  await changeVolume(domain, call, asked, async (volume, operation) => {
+    requireFits(volume, ownCapability);
+    operation.beginEffects();
+    await hold(domain, volume, { path, holder: input.holder });
+  });
   return path;
 }
 

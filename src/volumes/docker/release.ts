@@ -7,8 +7,8 @@ import { unmountVolume } from '../attachment/busy-mount.ts';
 import { ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
 import { readNotes, writeNotes } from '../attachment/node-state.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
+import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { stage } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -64,18 +64,13 @@ async function underLock(
   work: (volume: FoundVolume, present: Attachment) => Promise<void>,
 ): Promise<void> {
   const { name, volumeId } = asked;
-  await domain.operations.run(
-    { name, owner: volumeId, exclusive: [`volume:${volumeId}`], request: asked },
-    call,
-    async (operation) => {
-      const volume = domain.pools.findHere(volumeId);
-      if (volume === undefined) return;
-      operation.beginEffects();
-      await explained(`volume '${volumeId}'`, volume.pool, async () => {
-        await work(volume, await attachmentOf(domain, volume));
-      });
-    },
-  );
+  const find = (): FoundVolume | undefined => domain.pools.findHere(volumeId);
+  const frame = { name, volumeId, request: asked, find };
+  await lockVolume(domain, call, frame, async (volume, operation) => {
+    if (volume === undefined) return;
+    operation.beginEffects();
+    await work(volume, await attachmentOf(domain, volume));
+  });
 }
 
 /** Takes the driver's own mount away. What containers mounted from it is theirs and stays. */

@@ -5,8 +5,8 @@ import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { requireFits } from '../attachment/capability-fit.ts';
 import { stagedNode } from '../attachment/device-binds.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
+import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import type { NodeExpandInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -19,26 +19,19 @@ export async function nodeExpandVolume(
   call: Call,
   input: NodeExpandInput,
 ): Promise<{ sizeBytes: bigint }> {
-  const { id } = domain.pools.getVolume(input.volumeId).record;
-  return domain.operations.run(
-    { name: 'NodeExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
-    call,
-    async (operation) => {
-      const volume = domain.pools.getVolume(id);
-      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
-      return explained(`volume '${id}'`, volume.pool, async () => {
-        const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
-        await stageCutShort(domain, volume, volumePath);
-        const present = await attachmentOf(domain, volume);
-        requirePath(volume, volumePath, present);
-        const grown = await expandImage(domain, volume, input, () => {
-          operation.beginEffects();
-        });
-        await growOnNode(domain, grown, present);
-        return { sizeBytes: grown.record.sizeBytes };
-      });
-    },
-  );
+  const asked = { name: 'NodeExpandVolume', volumeId: input.volumeId, request: input };
+  return changeVolume(domain, call, asked, async (volume, operation) => {
+    if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
+    const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+    await stageCutShort(domain, volume, volumePath);
+    const present = await attachmentOf(domain, volume);
+    requirePath(volume, volumePath, present);
+    const grown = await expandImage(domain, volume, input, () => {
+      operation.beginEffects();
+    });
+    await growOnNode(domain, grown, present);
+    return { sizeBytes: grown.record.sizeBytes };
+  });
 }
 
 function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {

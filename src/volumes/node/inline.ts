@@ -19,9 +19,9 @@ import {
   targetOptions,
 } from '../attachment/target-path.ts';
 import { chooseCapacity } from '../capacity.ts';
+import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { explained } from '../engine/failures.ts';
-import { targetLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
@@ -48,32 +48,27 @@ export async function publishEphemeral(
       `volume '${volumeId}': an inline ephemeral volume cannot be a block volume`,
     );
   }
-  await domain.operations.run(
-    {
-      name: 'NodePublishVolume',
-      owner: volumeId,
-      exclusive: [`volume:${volumeId}`, targetLock(input.targetPath)],
-      request: input,
-    },
-    call,
-    async (operation) => {
-      const existing = domain.pools.findEphemeral(volumeId);
-      if (existing === undefined) {
-        if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
-        await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
-        const made = await prepare(domain, input, () => operation.beginEffects());
-        await orFree(domain, made, input);
-        return;
-      }
-      if (await isPublishedAlike(domain, existing, input)) return;
+  const asked = {
+    name: 'NodePublishVolume',
+    volumeId,
+    targets: [input.targetPath],
+    request: input,
+    find: () => domain.pools.findEphemeral(volumeId),
+  };
+  await lockVolume(domain, call, asked, async (existing, operation) => {
+    if (existing === undefined) {
+      if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
-      operation.beginEffects();
-      // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
-      await explained(`volume '${volumeId}'`, existing.pool, () =>
-        mountThere(domain, existing, input),
-      );
-    },
-  );
+      const made = await prepare(domain, input, () => operation.beginEffects());
+      await orFree(domain, made, input);
+      return;
+    }
+    if (await isPublishedAlike(domain, existing, input)) return;
+    await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
+    operation.beginEffects();
+    // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
+    await mountThere(domain, existing, input);
+  });
 }
 
 /** Two volumes of one id: ending the use of the one would look for the other. */

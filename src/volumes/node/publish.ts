@@ -31,9 +31,8 @@ import {
   targetOptions,
   targetPathOf,
 } from '../attachment/target-path.ts';
+import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
-import { targetLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -70,25 +69,19 @@ export async function publishVolume(
     );
   }
   const resolved = { ...input, targetPath, stagingTargetPath };
-  await domain.operations.run(
-    {
-      name: 'NodePublishVolume',
-      owner: id,
-      exclusive: [`volume:${id}`, targetLock(targetPath)],
-      request: input,
-    },
-    call,
-    async (operation) => {
-      const volume = domain.pools.getVolume(id);
-      requireFits(volume, input.capability);
-      operation.beginEffects();
-      await explained(`volume '${id}'`, volume.pool, () =>
-        domain.settings.withoutStaging === true
-          ? withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved))
-          : publish(domain, volume, resolved),
-      );
-    },
-  );
+  const asked = {
+    name: 'NodePublishVolume',
+    volumeId: id,
+    targets: [targetPath],
+    request: input,
+  };
+  await changeVolume(domain, call, asked, async (volume, operation) => {
+    requireFits(volume, input.capability);
+    operation.beginEffects();
+    if (domain.settings.withoutStaging === true) {
+      await withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved));
+    } else await publish(domain, volume, resolved);
+  });
 }
 
 /** Where the volume is staged: as the request says, or in the driver's own directory where nobody stages. */

@@ -18,9 +18,8 @@ import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
 import { readNotes, writeNotes } from '../attachment/node-state.ts';
 import { finishImage, settleImage } from '../attachment/prepare-image.ts';
 import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
-import { targetLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -30,31 +29,22 @@ import type { FoundVolume } from '../pool/pools.ts';
  * `conflict` when staged with other arguments, `wrong-state` when the volume is another kind or damaged.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
-  const volume = domain.pools.getVolume(input.volumeId);
-  const { id } = volume.record;
   const stagingTargetPath = await targetPathOf(
     domain,
     input.stagingTargetPath,
     'staging_target_path',
   );
-  await domain.operations.run(
-    {
-      name: 'NodeStageVolume',
-      owner: id,
-      exclusive: [`volume:${id}`, targetLock(stagingTargetPath)],
-      request: input,
-    },
-    call,
-    async (operation) => {
-      // Found again under the lock: it may have been deleted in between.
-      const found = domain.pools.getVolume(id);
-      requireFits(found, input.capability);
-      operation.beginEffects();
-      await explained(`volume '${id}'`, found.pool, () =>
-        stage(domain, found, { ...input, stagingTargetPath }),
-      );
-    },
-  );
+  const asked = {
+    name: 'NodeStageVolume',
+    volumeId: input.volumeId,
+    targets: [stagingTargetPath],
+    request: input,
+  };
+  await changeVolume(domain, call, asked, async (volume, operation) => {
+    requireFits(volume, input.capability);
+    operation.beginEffects();
+    await stage(domain, volume, { ...input, stagingTargetPath });
+  });
 }
 
 /** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */

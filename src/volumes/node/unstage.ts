@@ -9,9 +9,8 @@ import { livePublications } from '../attachment/publications.ts';
 import { remainsByMark, remainsOf } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
+import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
-import { targetLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 
@@ -35,7 +34,7 @@ export async function unstageVolume(
   });
 }
 
-/** Runs a call that takes away at `path`, under the locks of its volume and of the path. `work` gets what `findIfReachable` answers there. */
+/** The frame of a call that unmounts at `path`. `work` gets the volume, or undefined when nothing can be known of it. */
 export async function endUse(
   domain: Domain,
   call: Call,
@@ -43,12 +42,11 @@ export async function endUse(
   work: (volume: FoundVolume | undefined) => Promise<void>,
 ): Promise<void> {
   const { volumeId } = request;
-  const exclusive = [`volume:${volumeId}`, targetLock(path)];
-  const plan = { name, owner: volumeId, exclusive, request };
-  await domain.operations.run(plan, call, async (operation) => {
-    const volume = findIfReachable(domain, volumeId);
+  const find = (): FoundVolume | undefined => findIfReachable(domain, volumeId);
+  const asked = { name, volumeId, targets: [path], request, find };
+  await lockVolume(domain, call, asked, async (volume, operation) => {
     operation.beginEffects();
-    await explained(`volume '${volumeId}'`, volume?.pool, () => work(volume));
+    await work(volume);
   });
 }
 

@@ -12,8 +12,8 @@ import {
   settleImage,
 } from '../attachment/prepare-image.ts';
 import { chooseCapacity } from '../capacity.ts';
+import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import type { ExpandInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -27,22 +27,19 @@ export async function expandVolume(
   call: Call,
   input: ExpandInput,
 ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }> {
-  const { id } = domain.pools.getVolume(input.volumeId).record;
-  return domain.operations.run(
-    { name: 'ControllerExpandVolume', owner: id, exclusive: [`volume:${id}`], request: input },
-    call,
-    async (operation) => {
-      const volume = domain.pools.getVolume(id);
-      if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
-      return explained(`volume '${id}'`, volume.pool, async () => {
-        const grown = await expandImage(domain, volume, input, () => {
-          operation.beginEffects();
-        });
-        const nodeExpansionRequired = await hasNodeWork(domain, grown);
-        return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
-      });
-    },
-  );
+  const asked = {
+    name: 'ControllerExpandVolume',
+    volumeId: input.volumeId,
+    request: input,
+  };
+  return changeVolume(domain, call, asked, async (volume, operation) => {
+    if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
+    const grown = await expandImage(domain, volume, input, () => {
+      operation.beginEffects();
+    });
+    const nodeExpansionRequired = await hasNodeWork(domain, grown);
+    return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+  });
 }
 
 /** Reserves the room, writes the promise, grows the image, writes that it has grown. A repeat finishes what a crash left. */
