@@ -2,7 +2,7 @@
 export class KernelError extends Error {
   readonly syscall: string;
   readonly errno: string;
-  /** What it was done to: a path, or a sentence that names it. */
+  /** A path, or a phrase that names the object of the call. */
   readonly subject: string;
 
   constructor(syscall: string, errno: string, subject: string, options?: ErrorOptions) {
@@ -14,12 +14,12 @@ export class KernelError extends Error {
   }
 }
 
-/** A program that could not be run, ran too long, or ended with an exit code that is no answer. */
+/** A program that could not be run, timed out, or ended with an unexpected exit code. */
 export class CommandError extends Error {
   readonly file: string;
   /** undefined when it never ran or was ended by a signal. */
   readonly exitCode: number | undefined;
-  /** The end of what it wrote to standard error, for the log and for people. */
+  /** The end of its standard error, for the log and for operators. */
   readonly stderr: string;
 
   constructor(
@@ -75,12 +75,12 @@ export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
   );
 }
 
-/** Whether the filesystem or disk below has failed: an I/O error, a damaged one, a server that has gone. */
+/** Whether the underlying filesystem or disk has failed: an I/O error, corruption, or a lost server. */
 export function isStorageFailure(error: unknown): boolean {
   return hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
 }
 
-/** The same, or that a filesystem is read-only, which the kernel makes it when the disk below has failed. */
+/** The same, or a read-only filesystem: the kernel makes it read-only when its disk fails. */
 export function mayBeStorageFailure(error: unknown): boolean {
   return isStorageFailure(error) || hasErrno(error, 'EROFS');
 }

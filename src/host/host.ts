@@ -1,20 +1,20 @@
 import type { FileHandle } from 'node:fs/promises';
 
 /**
- * What the domain asks of the node, as types. `real-host.ts` fulfils it with kernel calls and programs,
+ * The interface of the node, as types. `real-host.ts` implements it with kernel calls and programs,
  * `test/helpers/fake-host.ts` in memory; one contract suite runs against both.
  *
- * Paths are absolute. Byte counts are bigint. Kernel calls fail with `KernelError`, programs with
- * `CommandError` (errors.ts in this folder); the domain gives them their meaning.
+ * Paths are absolute. Byte counts are bigint. Kernel calls fail with `KernelError`, programs with `CommandError`
+ * (errors.ts in this folder); volumes/ translates them into its own errors.
  */
 
 export const fsTypes = ['ext4', 'xfs', 'btrfs'] as const;
 export type FsType = (typeof fsTypes)[number];
 
-/** Bytes of a logical sector of a loop device. */
+/** Logical sector size of a loop device, in bytes. */
 export type SectorSize = 512 | 4096;
 
-/** A file as the kernel knows it, whatever its path: st_dev and st_ino. */
+/** Identifies a file independently of its path: st_dev and st_ino. */
 export interface FileIdentity {
   readonly device: bigint;
   readonly inode: bigint;
@@ -22,7 +22,7 @@ export interface FileIdentity {
 
 export interface ImageStatus extends FileIdentity {
   readonly sizeBytes: bigint;
-  /** st_blocks × 512. On a reflink pool this includes blocks shared with other images. */
+  /** st_blocks × 512. Includes blocks that are shared with other images (reflink). */
   readonly allocatedBytes: bigint;
 }
 
@@ -33,44 +33,50 @@ export interface PathStatus extends FileIdentity {
   readonly sizeBytes: bigint;
   /** st_mtime in nanoseconds since the epoch. */
   readonly modifiedNs: bigint;
-  /** A mount begins here. */
+  /** The path is a mount point. */
   readonly isMountPoint: boolean;
 }
 
-/** What stands at a path. Each verb is one step of the gate, however many calls it makes; a failure is a KernelError. */
+/** Operations on paths. Each is one step of the gate, however many calls it makes; a failure is a KernelError. */
 export interface Paths {
-  /** Whether something stands there, a dangling symlink included. Throws when that cannot be told (EACCES, EIO). */
+  /** Whether the path exists; a dangling symlink does. Throws when that cannot be determined (EACCES, EIO). */
   exists(path: string): Promise<boolean>;
   /** lstat. KernelError ENOENT. */
   status(path: string): Promise<PathStatus>;
-  /** Names in a directory. */
+  /** The names in a directory. */
   list(path: string): Promise<readonly string[]>;
   listWithKinds(
     path: string,
   ): Promise<readonly { readonly name: string; readonly kind: PathKind }[]>;
   isEmptyDirectory(path: string): Promise<boolean>;
   readText(path: string): Promise<string>;
-  /** Reads many files, several at a time; one result for each path, in order. */
+  /** Reads many files, several at a time. Returns one result for each path, in order. */
   readTexts(paths: readonly string[]): Promise<readonly PromiseSettledResult<string>[]>;
-  /** Writes a new file of mode 0600; not synced. EEXIST if there. */
+  /** Writes a new file of mode 0600, without fsync. EEXIST if the path exists. */
   writeNew(path: string, text: string): Promise<void>;
-  /** Leaves the old or the new content, whole, also after a crash; with `durable: false` only after one of the process. */
+  /**
+   * Replaces the content atomically: a crash leaves the old or the new content. With `durable: false` this holds only
+   * for a crash of the process, not of the machine.
+   */
   replaceFile(path: string, text: string, options?: { durable?: boolean }): Promise<void>;
-  /** Writes over a file that is there, which needs no new block where the new text is no longer. A crash may tear it. */
+  /**
+   * Overwrites an existing file in place, which needs no new block unless the text is longer. A crash may leave a mix
+   * of both.
+   */
   overwrite(path: string, text: string): Promise<void>;
-  /** Makes a directory of mode 0700 and what is missing above it; there already is fine. */
+  /** Makes a directory of mode 0700 and its missing parents. An existing directory is fine. */
   makeDirectory(path: string): Promise<void>;
-  /** Makes a directory of mode 0700. EEXIST if there. */
+  /** Makes a directory of mode 0700. EEXIST if the path exists. */
   makeNewDirectory(path: string): Promise<void>;
   /** chmod 0400. */
   makeReadOnly(path: string): Promise<void>;
-  /** Removes files, several at a time; absent is fine. */
+  /** Removes files, several at a time. A missing file is fine. */
   removeFile(...paths: readonly string[]): Promise<void>;
   /** Removes an empty directory. KernelError ENOENT, ENOTEMPTY, EBUSY (a mount point). */
   removeDirectory(path: string): Promise<void>;
   /**
-   * Removes a file, or a directory with everything in it; absent is fine. Follows no symlink and enters no mount: KernelError
-   * EBUSY, which names the mount point, and nothing below that is removed.
+   * Removes a file, or a directory with its content. A missing path is fine. Follows no symlink and enters no mount:
+   * KernelError EBUSY names the mount point, and nothing below it is removed.
    */
   removeTree(path: string): Promise<void>;
   /** Magic number of the filesystem that holds `path` (statfs(2)). */
@@ -79,43 +85,52 @@ export interface Paths {
   requireReadWrite(path: string): Promise<void>;
 }
 
-/** Files and directories: what node:fs lacks or what must be done in one careful way. */
+/** Operations on files and directories that node:fs lacks, or that need care. */
 export interface Files extends Paths {
-  /** Makes a new file of mode 0600 and that size; `allocate` reserves every block (fallocate). Not synced. EEXIST if there. */
+  /**
+   * Makes a new file of mode 0600 and the given size, without fsync. `allocate` reserves every block (fallocate).
+   * EEXIST if the path exists.
+   */
   createImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   /**
-   * Grows an image (never shrinks it) and syncs it. With `allocate`, fills every hole too, also when the size is right already.
-   * ImageInUseError as `requireNoProgram`.
+   * Grows an image (never shrinks it) and syncs it. `allocate` also fills every hole, even if the size is already
+   * right. ImageInUseError as `requireNoProgram`.
    */
   growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   imageStatus(path: string): Promise<ImageStatus>;
   /**
-   * Throws ImageInUseError while a program has the image locked, which only one of an earlier driver can have: our own run
-   * under the volume's lock. An image that is not there is free.
+   * Throws ImageInUseError while a program has the image locked. That can only be a program of an earlier driver
+   * process: ours run under the lock of the volume. A missing image is not locked.
    */
   requireNoProgram(path: string): Promise<void>;
-  /** The path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
+  /** Returns the path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
   realDirectory(path: string): Promise<string>;
-  /** Gives back what is allocated and was never written, which a clone on btrfs takes over: it reads as zeroes before and after. */
+  /**
+   * Punches out extents that are allocated but unwritten, which a clone on btrfs would copy. The content stays the
+   * same: zeroes.
+   */
   releaseUnwritten(path: string): Promise<void>;
-  /** fsync of files and directories, side by side. */
+  /** fsync of several files and directories, concurrently. */
   sync(...paths: readonly string[]): Promise<void>;
-  /** A directory that is opened once, for many fsyncs. KernelError ENOTDIR. */
+  /** Opens a directory once, for many fsyncs. KernelError ENOTDIR. */
   openDirectory(path: string): Promise<Directory>;
-  /** fsync of an open directory: what was made, renamed or removed in it before is on the disk afterwards. */
+  /** fsync of an open directory: makes earlier creations, renames and removals in it durable. */
   syncOpened(directory: Directory): Promise<void>;
-  /** renameat2 with RENAME_NOREPLACE. KernelError EEXIST when `to` exists. Syncs nothing. */
+  /** renameat2 with RENAME_NOREPLACE, without fsync. KernelError EEXIST when `to` exists. */
   renameNoReplace(from: string, to: string): Promise<void>;
-  /** Takes an exclusive flock without waiting, held until released or the process ends. KernelError EAGAIN when another process has it. */
+  /**
+   * Takes an exclusive flock without waiting. It is kept until it is released or the process ends. KernelError EAGAIN
+   * when another process has it.
+   */
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /**
-   * Frees a file's blocks from its end in slices of `sliceBytes`, then unlinks it: other work gets its turn in between. Follows
-   * no symlink; KernelError EBUSY for a mount point; ImageInUseError as `requireNoProgram`.
+   * Truncates a file from its end in slices of `sliceBytes`, then unlinks it, so that other calls run in between.
+   * Follows no symlink. KernelError EBUSY for a mount point; ImageInUseError as `requireNoProgram`.
    */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
-  /** Tries on a scratch file in this directory what works there. */
+  /** Finds out with a scratch file in this directory what its filesystem supports. */
   probe(directory: string): Promise<FileAbilities>;
-  /** statfs of the filesystem that holds `path`. Free means what root may use. */
+  /** statfs of the filesystem that holds `path`. Free bytes include those reserved for root. */
   capacity(path: string): Promise<Capacity>;
 }
 
@@ -139,19 +154,19 @@ export interface Capacity {
   readonly freeBytes: bigint;
   readonly totalInodes: bigint;
   readonly freeInodes: bigint;
-  /** Bytes and inodes an ordinary user may use (f_bavail, f_favail). */
+  /** Bytes that an unprivileged user may use (f_bavail). */
   readonly availableBytes: bigint;
 }
 
-/** An attached loop device, as LOOP_GET_STATUS64 and sysfs tell it. */
+/** An attached loop device, according to LOOP_GET_STATUS64 and sysfs. */
 export interface LoopDevice {
   readonly number: number;
   /** `/dev/loopN` */
   readonly path: string;
-  /** `7:N`, as mountinfo writes it. */
+  /** `7:N`, the form that mountinfo uses. */
   readonly majorMinor: string;
   readonly backing: FileIdentity;
-  /** lo_file_name, at most 63 bytes; ours start with `loopcsi:`. A hint for people, never an identity. */
+  /** lo_file_name, at most 63 bytes; ours start with `loopcsi:`. For operators; it identifies nothing. */
   readonly label: string;
   readonly readOnly: boolean;
   readonly directIo: boolean;
@@ -164,75 +179,82 @@ export interface AttachOptions {
   readonly sectorSize: SectorSize;
   readonly readOnly: boolean;
   readonly directIo: boolean;
-  /** false: the device's discard limit is set to 0, so that nothing can punch holes into a thick image. */
+  /** If false, the discard limit of the device is set to 0, so that nothing can punch holes into a thick image. */
   readonly discard: boolean;
   /**
-   * Detach by itself at the last close or unmount: for private, short mounts. The device is kept open until `release`,
-   * which is due as soon as it is mounted, or will not be.
+   * The kernel detaches the device at its last close or unmount; for short private mounts. The driver keeps it open
+   * until `release`, which must be called once the device is mounted, or will not be.
    */
   readonly autoclear?: boolean;
-  /** At most so many dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
+  /** Limits the dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
   readonly dirtyLimitBytes?: bigint;
-  /** Written to lo_file_name behind `loopcsi:`, as a hash when it does not fit. */
+  /** Written to lo_file_name after `loopcsi:`; hashed if it is too long. */
   readonly label: string;
-  /** The device is held from the beginning, as `hold` does: nobody else can detach it in between. */
+  /** The device is kept open from the start, as with `hold`, so that no other process can detach it in between. */
   readonly hold?: boolean;
-  /** All mounts, as the caller has just seen them: no number is taken that is bound there. Read when not given. */
+  /** All mounts, if the caller has just read them: a device number whose node is bound anywhere is not used. */
   readonly mounts?: readonly Mount[] | undefined;
 }
 
 export interface LoopDevices {
-  /** Every attached loop device of the machine, ours or not, but one whose image hangs: nothing can be done with that. */
+  /**
+   * All attached loop devices of the machine, except those whose image is on a filesystem that hangs: nothing can be
+   * done with them.
+   */
   list(): Promise<readonly LoopDevice[]>;
-  /** The device of that number; undefined when nothing is attached to it. */
+  /** The device with this number; undefined when nothing is attached to it. */
   at(number: number): Promise<LoopDevice | undefined>;
-  /** Whether the device goes at its last close: AUTOCLEAR, which the kernel has in memory. false when it is gone. */
+  /**
+   * Whether AUTOCLEAR is set: the kernel detaches the device at its last close. Reads kernel memory only. false for a
+   * detached device.
+   */
   isAutoclear(device: LoopDevice): boolean;
-  /** Every attached device that goes at its last close. Cheap where there is none, however many are attached. */
+  /** All attached devices with AUTOCLEAR. Cheap when there are none, however many devices are attached. */
   listAutoclear(): Promise<readonly LoopDevice[]>;
   /**
-   * Path of its image as sysfs has it: as whoever attached it saw it, ` (deleted)` behind one that is unlinked; undefined
-   * when it is not attached any more.
+   * The path of its image according to sysfs: as seen by the process that attached it, followed by ` (deleted)` if the
+   * file was unlinked. undefined when the device is detached.
    */
   backingPath(device: LoopDevice): Promise<string | undefined>;
-  /** The devices that sit on that inode, read-write ones first. */
+  /** The devices attached to this inode, read-write ones first. */
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]>;
   /**
-   * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; tries again, within a bound, when another process
-   * took the number. Never takes a number whose node is bound anywhere, and for some minutes prefers others to one that a held
-   * device had: whoever was given its node would see this image. Direct I/O is read back: look at `directIo` of the answer. Does not look for an existing device: the
-   * caller does, under the volume's lock. ImageInUseError while a program of an earlier driver works on the image.
+   * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; retries, up to a limit, when another process
+   * takes the number. Never uses a number whose node is bound anywhere. For some minutes it avoids numbers of devices
+   * that were held: a process that was given the node would see this image. The kernel may turn direct I/O off: check
+   * `directIo` of the result. Does not look for an existing device; the caller does, under the lock of the volume.
+   * ImageInUseError while a program of an earlier driver process works on the image.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
   /**
-   * Keeps the device open (read-only, not exclusively) and takes AUTOCLEAR off, so that nobody else's LOOP_CLR_FD takes it away
-   * until `release` or `detach`. Answers whether it is still attached to that image. Idempotent.
+   * Keeps the device open (read-only, not exclusively) and clears AUTOCLEAR, so that LOOP_CLR_FD of another process
+   * does not detach it until `release` or `detach`. Returns whether it is still attached to this image. Idempotent.
    */
   hold(device: LoopDevice): Promise<boolean>;
-  /** Takes AUTOCLEAR off. Answers whether it is still attached to that image. Idempotent. */
+  /** Clears AUTOCLEAR. Returns whether the device is still attached to this image. Idempotent. */
   keep(device: LoopDevice): Promise<boolean>;
   /**
-   * Closes the descriptor that `hold` or an `autoclear` attach keeps: that device now lives only as long as its mount.
-   * Idempotent.
+   * Closes the descriptor that `hold`, or an attach with `autoclear`, keeps open. A device with AUTOCLEAR then lives
+   * only as long as its mount. Idempotent.
    */
   release(device: LoopDevice): Promise<void>;
   /**
-   * What the last close of a device does (BLKFLSBUF), which a held one does not meet: what raw writers left in its page cache
-   * is written to the image, and readers ask the image again.
+   * BLKFLSBUF, which the kernel does at the last close of a device, and so not for one that is held: writes to the
+   * image what raw writers left in the page cache of the device, and lets readers see the image again.
    */
   writeBack(device: LoopDevice): Promise<void>;
-  /** LOOP_SET_CAPACITY: the device takes the image's present size. */
+  /** LOOP_SET_CAPACITY: the device gets the present size of the image. */
   refreshSize(device: LoopDevice): Promise<void>;
   /**
-   * LOOP_CLR_FD, then looks whether the device is really gone; waits for a bound. Afterwards LOOP_CTL_REMOVE when the
-   * queue's settings were changed (`discard: false`, dirty limits), since those stick to the number. Answers `in-use`
-   * when something still uses it; the request is then taken back (AUTOCLEAR), unless it may be fulfilled `later`, at the last
-   * close. Already detached is `detached`.
+   * LOOP_CLR_FD, then waits, up to a limit, until the device is detached. Then LOOP_CTL_REMOVE if settings of its queue
+   * were changed (`discard: false`, dirty limits), since they stay with the number. Returns `in-use` when something
+   * still uses the device; the request is then undone (AUTOCLEAR), unless it may be fulfilled `later`, at the last
+   * close. An already detached device is `detached`.
    */
   detach(device: LoopDevice, options?: { later?: boolean }): Promise<'detached' | 'in-use'>;
-  /** open(O_EXCL): whether any mount namespace still uses the device. */
+  /** open(O_EXCL): whether the device is in use in any mount namespace. */
   isInUse(device: LoopDevice): Promise<boolean>;
-  /** fsync of the device node: what raw block writers left in its page cache reaches the image. */
+  /** fsync of the device node: writes to the image what raw writers left in its page cache. */
   sync(device: LoopDevice): Promise<void>;
 }
 
@@ -240,9 +262,9 @@ export interface LoopDevices {
 export interface Mount {
   readonly id: number;
   readonly parentId: number;
-  /** `major:minor`; btrfs has an anonymous one: compare `source` there. */
+  /** `major:minor`. It is anonymous for btrfs: compare `source` there. */
   readonly majorMinor: string;
-  /** The directory or file of the filesystem that is mounted here; `/` unless a bind of something below. */
+  /** The directory or file of the filesystem that is mounted here; `/` except for a bind mount of something below. */
   readonly root: string;
   readonly target: string;
   /** Per-mount options: ro, noexec, … */
@@ -256,20 +278,20 @@ export interface Mount {
 /** How a target path is resolved. */
 export interface TargetOptions {
   /**
-   * The directory that the target must lie below (the kubelet's). No symlink below it is followed: KernelError ELOOP, and
-   * EXDEV for a path outside. Without it only the last component must not be a symlink.
+   * The directory that must contain the target (the directory of the kubelet). No symlink below it is followed:
+   * KernelError ELOOP, and EXDEV for a path outside. Without a root, only the last component must not be a symlink.
    */
   readonly root?: string | undefined;
 }
 
 export interface Mounts {
-  /** All mounts of our namespace, bottom first where stacked. */
+  /** All mounts of our namespace; of stacked ones the bottom first. */
   list(): Promise<readonly Mount[]>;
   /** The topmost mount whose target is exactly `target`, after resolving symlinks in its parents. */
   at(target: string): Promise<Mount | undefined>;
   /**
-   * mount(2) of a block device on a directory that exists. `options` are comma-free words as a mount command takes them.
-   * KernelError EEXIST for a btrfs with the UUID of another that the kernel knows, where it does not mount this one.
+   * mount(2) of a block device on an existing directory. `options` are single options of a mount command, without
+   * commas. KernelError EEXIST for a btrfs whose UUID another registered device has, if the kernel mounts that one.
    */
   mountDevice(
     device: string,
@@ -277,8 +299,8 @@ export interface Mounts {
     options: { fsType: FsType; options: readonly string[] } & TargetOptions,
   ): Promise<void>;
   /**
-   * Binds `source` (a directory, or a device node onto a file) on `target`, with the attributes set before it becomes
-   * visible (open_tree, mount_setattr, move_mount). `target`'s last component must not be a symlink.
+   * Binds `source` (a directory, or a device node onto a file) on `target`. The attributes are set before the mount is
+   * visible (open_tree, mount_setattr, move_mount). The last component of `target` must not be a symlink.
    */
   bind(
     source: string,
@@ -291,58 +313,65 @@ export interface Mounts {
     } & TargetOptions,
   ): Promise<void>;
   /**
-   * Thaws what is mounted there when it is its filesystem's last mount here (EINVAL is fine; unmounting one of several
-   * leaves a snapshot's freeze alone), then umount2 with UMOUNT_NOFOLLOW; retries EBUSY within a bound of some hundred
-   * milliseconds. KernelError EBUSY when it stays busy. Not a mount point, or not there: nothing to do. `keepFrozen`: nothing is
-   * thawed, which is the caller's to do, or the filesystem lives on unseen.
+   * Thaws the filesystem if this is its last mount in our namespace (EINVAL is fine; other mounts may be part of a
+   * freeze in progress), then calls umount2 with UMOUNT_NOFOLLOW; retries EBUSY for some hundred milliseconds.
+   * KernelError EBUSY when it stays busy. A path that does not exist or is not a mount point is fine. With `keepFrozen`
+   * nothing is thawed: the caller must do it, or the superblock stays active without a mount.
    */
   unmount(
     target: string,
     options?: TargetOptions & { readonly keepFrozen?: boolean },
   ): Promise<void>;
   /**
-   * Makes the last component of a target, a directory or an empty file, unless it is there; its parent must exist.
-   * KernelError ENOTDIR or EISDIR when something of the other kind is there, ELOOP for a symlink.
+   * Makes the last component of a target, a directory or an empty file, unless it exists; its parent must exist.
+   * KernelError ENOTDIR or EISDIR when the other kind exists, ELOOP for a symlink.
    */
   makeTarget(target: string, kind: 'directory' | 'file', options?: TargetOptions): Promise<void>;
-  /** Removes the last component, an empty directory or a file; absent is fine. KernelError ENOTEMPTY, EBUSY (a mount point). */
+  /**
+   * Removes the last component, an empty directory or a file. A missing one is fine. KernelError ENOTEMPTY, EBUSY (a
+   * mount point).
+   */
   removeTarget(target: string, options?: TargetOptions): Promise<void>;
   /** syncfs(2) on the filesystem mounted at `target`. */
   syncFilesystem(target: string): Promise<void>;
   /**
-   * FITRIM of one range; bytes the filesystem says it discarded, `undefined` when it ends before the range. Keeps the mount busy
-   * meanwhile. Refuses when `device` is not what is mounted at `target`.
+   * FITRIM of one range. Returns the discarded bytes that the filesystem reports; `undefined` when the filesystem ends
+   * before the range. The mount is busy meanwhile. Throws when the mount at `target` is not of `device`.
    */
   trim(
     target: string,
     device: LoopDevice,
     range: { readonly offset: bigint; readonly length: bigint },
   ): Promise<bigint | undefined>;
-  /** FITHAW; whether it had been frozen. Same check of `device`. */
+  /** FITHAW. Returns whether the filesystem was frozen. Checks `device` as `trim` does. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
   /**
-   * The same for a filesystem that lives although nothing of our namespace shows it: unmounted while it was frozen, or mounted
-   * in another namespace. No path leads to the mount that is made for it, so nobody can walk into it or keep it. KernelError
-   * EBUSY when something else than a filesystem has the device, ENOSYS or EPERM where the kernel has no fsopen(2) for us.
+   * The same for an active superblock without a mount in our namespace: unmounted while frozen, or mounted in another
+   * namespace. It is mounted for this call without a path, so that no other process can enter or keep the mount.
+   * KernelError EBUSY when the device is used by something other than a filesystem; ENOSYS or EPERM when fsopen(2) is
+   * missing or not permitted.
    */
   thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean>;
 }
 
-/** What the superblock of an image says, read by us, without mounting. */
+/** The state of the filesystem in an image, read from its superblock without mounting it. */
 export type SuperblockState =
-  /** Nothing to do before a mount. */
+  /** Ready to be mounted. */
   | 'clean'
-  /** The journal or log wants a replay, which a mount does. */
+  /** The journal or log must be replayed, which a mount does. */
   | 'needs-replay'
-  /** ext4's error flag is set: e2fsck is due. */
+  /** The error flag of ext4 is set: e2fsck must run. */
   | 'has-errors';
 
 export interface Superblock {
   readonly fsType: FsType;
   readonly uuid: string;
-  /** Bytes the filesystem believes it has. */
+  /** Size of the filesystem, in bytes. */
   readonly sizeBytes: bigint;
-  /** A rest of the device below this is left unused: ext4 makes no last group that its own tables would fill. */
+  /**
+   * The filesystem leaves fewer bytes than this at the end of the device unused: ext4 makes no last group that its own
+   * tables would fill.
+   */
   readonly unusableTailBytes?: bigint;
   readonly state: SuperblockState;
 }
@@ -351,7 +380,7 @@ export interface MakeOptions {
   readonly sectorSize: SectorSize;
   readonly thick: boolean;
   readonly uuid: string;
-  /** Checked words of the class's `mkfsOptions`, passed on as they are. */
+  /** The validated `mkfsOptions` of the class, passed on unchanged. */
   readonly options: readonly string[];
 }
 
@@ -363,31 +392,34 @@ export interface GrowImageOptions {
 
 export interface Filesystem {
   readonly type: FsType;
-  /** The least size an image may have for this filesystem. */
+  /** Minimum size of an image with this filesystem. */
   readonly minBytes: bigint;
-  /** The least size a filesystem of this type can be grown to: the kernel refuses a btrfs less than 256 MiB. */
+  /** Minimum size that a filesystem of this type can be grown to: the kernel refuses a btrfs of less than 256 MiB. */
   readonly minGrownBytes: bigint;
-  /** Options every mount of this type gets besides the caller's. */
+  /** Options that every mount of this type gets, before those of the caller. */
   readonly mountOptions: readonly string[];
-  /** Makes the filesystem on a new, unattached image in `tmp/`, which the caller syncs. CommandError; ENOSPC shows in the image's filesystem. */
+  /**
+   * Makes the filesystem on a new, unattached image in `tmp/`, which the caller syncs. Throws CommandError; ENOSPC is
+   * visible as a full filesystem of the pool.
+   */
   make(imagePath: string, options: MakeOptions): Promise<void>;
-  /** undefined when there is no superblock of this type (magic or checksum wrong). Never writes. */
+  /** Reads the superblock; undefined when the image has none of this type (wrong magic or checksum). Never writes. */
   readSuperblock(imagePath: string): Promise<Superblock | undefined>;
   /**
-   * Brings an unattached image with `has-errors` back if the documented, careful way can (ext4: e2fsck -fn, then -p);
-   * `damaged` leaves it as it was, with the program's words for a person.
+   * Repairs an unattached image with `has-errors` if that is safe without an operator (ext4: e2fsck -fn, then -p).
+   * `damaged` leaves it unchanged; `detail` has the output of the program.
    */
   check(
     imagePath: string,
   ): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
   /**
-   * Takes back what a program had changed that was killed while it changed the image: byte for byte what was there before it.
-   * Due before anything else is done with an image that is not attached. Answers false where there was nothing to take back.
+   * Undoes the changes of a program that was killed while it changed the image, byte for byte. Must be called before
+   * anything else is done with an unattached image. Returns false when there was nothing to undo.
    */
   recover(imagePath: string): Promise<boolean>;
   /**
-   * Grows a mounted filesystem to `sizeBytes` (the device already has them) by ioctl. `not-permitted`: ext4 without
-   * CAP_SYS_RESOURCE, after errors, or of a layout that only resize2fs can grow. Already that large is `grown`.
+   * Grows a mounted filesystem to `sizeBytes` (the size of the device) by ioctl. `not-permitted`: ext4 without
+   * CAP_SYS_RESOURCE, after errors, or with a layout that only resize2fs can grow. Already that large is `grown`.
    */
   growMounted(
     target: string,
@@ -395,12 +427,12 @@ export interface Filesystem {
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'>;
   /**
-   * Grows the filesystem of an unattached image to the image's size. ext4 by resize2fs; xfs and btrfs by a private mount
-   * below `workDir`, so a copy gets its own UUID first: the kernel refuses a second XFS with the UUID of a mounted one.
-   * A kill in the middle is taken back, now or by `recover`, unless the image `isDisposable`: a copy that nobody has yet.
+   * Grows the filesystem of an unattached image to the size of the image: ext4 by resize2fs; XFS and btrfs in a private
+   * mount below `workDir`, so a copy needs its own UUID first: the kernel refuses a second XFS with the UUID of a
+   * mounted one. If it is killed, `recover` undoes it, unless the image `isDisposable`: a copy that is not in use yet.
    */
   growImage(imagePath: string, options: GrowImageOptions): Promise<void>;
-  /** Gives an unattached, private copy a new UUID after replaying its log where that is due, and verifies it in the superblock. */
+  /** Gives an unattached, private copy a new UUID, after replaying its log if needed, and verifies the superblock. */
   renewUuid(
     imagePath: string,
     options: { uuid: string; sectorSize: SectorSize; workDir: string },
@@ -416,39 +448,41 @@ export interface Extent {
 }
 
 export interface Extents {
-  /** FIEMAP with FIEMAP_FLAG_SYNC, paged; ends at the file's last extent. */
+  /** FIEMAP with FIEMAP_FLAG_SYNC, in pages, up to the last extent of the file. */
   map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]>;
-  /** Data ranges by SEEK_DATA and SEEK_HOLE. */
+  /** The data ranges according to SEEK_DATA and SEEK_HOLE. */
   data(
     path: string,
     options?: { from?: bigint },
   ): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
   count(path: string): Promise<number>;
   /**
-   * Reads one range of both files, at most `maxComparedBytes` bytes, and answers the blocks that differ, joined where they
-   * touch. Beyond a file's end are zeroes.
+   * Reads one range of both files, at most `maxComparedBytes`, and returns the ranges of blocks that differ. Bytes
+   * after the end of a file count as zeroes.
    */
   differing(
     a: string,
     b: string,
     range: { offset: bigint; length: bigint; blockBytes: bigint },
   ): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]>;
-  /** Bytes of extents without the SHARED flag: what a rewrite would not have to allocate again. */
+  /** Bytes of extents without the SHARED flag, which a rewrite would not allocate again. */
   exclusiveBytes(path: string): Promise<bigint>;
 }
 
 export interface Copies {
-  /** Whether two files in this directory can share blocks (FICLONE is tried there, on two scratch files). */
+  /** Whether files in this directory can share blocks. Tries FICLONE on two scratch files there. */
   canReflink(directory: string): Promise<boolean>;
   /**
-   * Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE). Not synced. EOPNOTSUPP or EXDEV where that cannot be,
-   * ImageInUseError while a program of an earlier driver works on `from`; `copySparse` too.
+   * Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE), without fsync. EOPNOTSUPP or EXDEV when the
+   * filesystem cannot; ImageInUseError while a program of an earlier driver process works on `from`, also for
+   * `copySparse`.
    */
   reflink(from: string, to: string): Promise<void>;
   /**
-   * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the end.
-   * `to` may hold the beginning from an earlier run: what is below `resumeFrom` is taken as done. `doneBytes` is an offset
-   * of the file: all below it is on disk, so it may be given as `resumeFrom` later, also after a crash.
+   * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the
+   * end. `to` may contain the result of an interrupted copy: everything below `resumeFrom` counts as copied.
+   * `doneBytes` is a file offset; everything below it is durable, so it is valid as `resumeFrom` later, even after a
+   * crash.
    */
   copySparse(
     from: string,
@@ -461,21 +495,22 @@ export interface Copies {
   ): Promise<void>;
 }
 
-/** A freeze held by a child process that thaws when its pipe closes, so a killed driver thaws at once. */
+/** A freeze owned by a child process, which thaws when its pipe closes: a killed driver thaws at once. */
 export interface Freeze {
   /**
-   * Thaws all; milliseconds the filesystems stood still. Idempotent. KernelError ETIMEDOUT when the bound passed first, and
-   * ECHILD when the child was killed: all is thawed then too, but what was cut meanwhile is no common moment.
+   * Thaws all targets and returns for how many milliseconds they were frozen. Idempotent. KernelError ETIMEDOUT when
+   * the time limit passed first, ECHILD when the child was killed. Everything is thawed then too, but captures made
+   * meanwhile have no common point in time.
    */
   thaw(): Promise<number>;
 }
 
 export interface Freezer {
   /**
-   * FIFREEZE on every target, in parallel, after checking that each is the filesystem of its device. All or none: on a
-   * failure what was frozen is thawed. KernelError EBUSY: somebody else froze it; ENODEV: not the device's filesystem;
-   * ETIMEDOUT: it did not come to rest in time. The child thaws by itself after `boundMs`. A target can be unmounted meanwhile:
-   * its filesystem then lives on until the thaw.
+   * FIFREEZE of every target, concurrently, after checking that each is the filesystem of its device. All or none:
+   * after a failure, targets that were frozen are thawed. KernelError EBUSY: another process froze it; ENODEV: not the
+   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws on its own after `boundMs`. A target
+   * can be unmounted meanwhile: its superblock stays active until the thaw.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],
@@ -483,33 +518,36 @@ export interface Freezer {
   ): Promise<Freeze>;
 }
 
-/** A process that keeps something busy. */
+/** A process that keeps a mount or device in use. */
 export interface MountUser {
   readonly pid: number;
   /** The kernel's name of its program (comm). */
   readonly command: string;
 }
 
-/** Looks through /proc for who uses something: at most five, within a second, and only those that this process may look at. */
+/**
+ * Searches /proc for users of a mount or device: at most five, for at most a second, among the processes that this one
+ * may inspect.
+ */
 export interface MountUsers {
-  /** Processes with a file, their working directory or a mapping on one of these mounts of our namespace. */
+  /** Processes with an open file, the working directory or a mapping on one of these mounts of our namespace. */
   ofMounts(mounts: readonly Mount[]): Promise<readonly MountUser[]>;
-  /** Processes that use the filesystem on the device or have the device open, in any mount namespace. */
+  /** Processes in any mount namespace that use the filesystem on the device or have the device open. */
   ofDevice(device: LoopDevice): Promise<readonly MountUser[]>;
-  /** Block devices that the kernel has made from this one, as for LVM and md, named as an operator knows them. */
+  /** Block devices on top of this one (LVM, md), under the names that operators know. */
   devicesAbove(device: LoopDevice): Promise<readonly string[]>;
 }
 
-/** A program of the table in programs/programs.ts that runs now, whoever started it. */
+/** A running program of the table in programs/programs.ts, whichever process started it. */
 export interface RunningProgram {
   readonly name: string;
   readonly pid: number;
-  /** Its open files, as this process names them. */
+  /** Paths of its open files, as seen by this process. */
   readonly paths: readonly string[];
 }
 
 export interface NodeFacts {
-  /** CAP_SYS_RESOURCE, which online growth of ext4 needs. */
+  /** Whether this process has CAP_SYS_RESOURCE, which online growth of ext4 needs. */
   readonly canGrowExt4Online: boolean;
   readonly kernelRelease: string;
 }
@@ -524,8 +562,8 @@ export interface Host {
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
-  /** Programs of ours that run now, those of an earlier driver too, as far as /proc shows them. */
+  /** Running programs of our table, including those of an earlier driver process, as far as /proc shows them. */
   runningPrograms(): Promise<readonly RunningProgram[]>;
-  /** Programs `host/` runs, and which are missing on this machine. */
+  /** Programs that `host/` needs and that this machine lacks. */
   missingPrograms(): Promise<readonly string[]>;
 }

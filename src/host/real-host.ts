@@ -12,7 +12,9 @@ import { makeProgramCheck } from './programs/programs.ts';
 import { type EndedCommand, makeRun } from './programs/run.ts';
 import { findRunningPrograms } from './programs/running-programs.ts';
 
-/** The node itself: kernel calls and programs. `onCommand` hears of every program that ended, for log and metrics. */
+/**
+ * The node itself: kernel calls and programs. `onCommand` is called for every program that ended, for log and metrics.
+ */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
   const loops = makeLoopDevices();
   const mounts = makeMounts();

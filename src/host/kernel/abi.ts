@@ -1,9 +1,9 @@
 /**
- * Numbers and structures of the kernel's interface (64-bit Linux). No calls here: calls.ts makes them. A test compares
- * every request, size and offset below with what a C compiler says about the kernel's headers.
+ * Numbers and structures of the kernel interface (64-bit Linux). calls.ts makes the calls. A test compares every
+ * request, size and offset with the kernel headers, using a C compiler.
  */
 
-/** A structure: its size and where the fields we use begin, in bytes. */
+/** A structure: its size and the offsets of the fields we use, in bytes. */
 export interface Layout {
   readonly size: number;
   readonly fields: Readonly<Record<string, number>>;
@@ -80,7 +80,7 @@ export const requests = {
 } as const;
 export type Request = keyof typeof requests;
 
-/** Flags and small constants, under the names of the headers. */
+/** Flags and small constants, named as in the headers. */
 export const constants = {
   LO_FLAGS_READ_ONLY: 1,
   LO_FLAGS_AUTOCLEAR: 4,
@@ -140,7 +140,7 @@ export const constants = {
   FIEMAP_EXTENT_SHARED: 0x2000,
 } as const;
 
-/** Numbers for syscall(2); the newer calls have one number on every architecture, the older ones differ. */
+/** Numbers for syscall(2). The newer calls have one number on every architecture. */
 export const callNumbers = {
   open_tree: 428,
   move_mount: 429,
@@ -155,7 +155,10 @@ export const callNumbers = {
   statx: { x64: 332, other: 291 },
 } as const;
 
-/** Names of errno values 1 to 133 in order; `-` where Linux has none (asm-generic numbers: x86-64, arm64, riscv64). */
+/**
+ * Names of errno values 1 to 133 in order; `-` for a number that Linux does not use (asm-generic numbers: x86-64,
+ * arm64, riscv64).
+ */
 const errnoNames = (
   'EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ' +
   'ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ' +
@@ -169,7 +172,9 @@ const errnoNames = (
   'EKEYEXPIRED EKEYREVOKED EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON'
 ).split(' ');
 
-/** The name of an errno value, `EBUSY` for 16; `E<number>` when it has none. EWOULDBLOCK is EAGAIN, ENOTSUP EOPNOTSUPP. */
+/**
+ * The name of an errno value, `EBUSY` for 16; `E<number>` if it has none. EWOULDBLOCK is EAGAIN, ENOTSUP is EOPNOTSUPP.
+ */
 export function errnoName(errno: number): string {
   const name = errnoNames[errno - 1];
   return name === undefined || name === '-' ? `E${errno}` : name;

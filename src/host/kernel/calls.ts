@@ -7,14 +7,14 @@ import { call, callLater, callNow, libc } from './libc.ts';
 export { loadKernel } from './libc.ts';
 
 /**
- * The system calls that node:fs lacks, typed. All that can block are asynchronous and pass the gate; a failure is a
- * KernelError with the errno's name.
+ * System calls that node:fs lacks, typed. Those that can block are asynchronous and pass the gate. A failure is a
+ * KernelError with the name of the errno.
  */
 
-/** A mount replays logs and an unmount writes everything back, so both may take their time. */
+/** A mount replays the log, and an unmount writes back all dirty data; both can take minutes. */
 const mountBoundMs = 5 * 60_000;
 
-/** mount(2). `named` is the target's name for people, where `target` is a descriptor's path. */
+/** mount(2). `named` is the path for messages when `target` is the path of a descriptor. */
 export async function mount(
   source: string,
   target: string,
@@ -26,7 +26,7 @@ export async function mount(
   await call({ name: 'mount', subject }, libc().mount, args, { boundMs: mountBoundMs });
 }
 
-/** umount2(2) with UMOUNT_* and MNT_* flags. `named` as with `mount`. */
+/** umount2(2) with UMOUNT_* and MNT_* flags. `named` as for `mount`. */
 export async function umount2(
   target: string,
   flags: number,
@@ -38,8 +38,8 @@ export async function umount2(
 }
 
 /**
- * openat2(2): a descriptor of `path` below the directory `dirfd`, a place only (O_PATH). `late` closes one that comes after
- * the bound.
+ * openat2(2): an O_PATH descriptor of `path` below the directory `dirfd`. `late` closes a descriptor that arrives after
+ * the time limit.
  */
 export async function openat2(
   dirfd: number,
@@ -53,14 +53,14 @@ export async function openat2(
   return call({ name: 'openat2', subject: path }, libc().openat2, args, { late: options.late });
 }
 
-/** What the kernel answers also from names that it remembers not to exist, or not to be what was asked for. */
+/** Errors that RESOLVE_CACHED also returns from cached negative names or wrong types, so they are final. */
 const certain: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
-/** Not before Linux 5.12, nor where openat2 is filtered. */
+/** RESOLVE_CACHED needs Linux 5.12, and openat2 may be filtered (seccomp). */
 let supportsCached = true;
 
 /**
- * The same at once (RESOLVE_CACHED, O_PATH): only by names in the kernel's memory, so that no disk is waited for. undefined
- * when one is not there, and for every failure that a second look might explain better.
+ * The same, synchronously (RESOLVE_CACHED, O_PATH): resolves only names that the kernel has in memory, so it waits for
+ * no disk. undefined when a name is not cached, and for any failure that an ordinary open may explain better.
  */
 export function openCached(
   dirfd: number,
@@ -87,14 +87,14 @@ function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer
   return how;
 }
 
-/** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount that `path` lies in, rooted there. */
+/** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at `path`, with `path` as its root. */
 export function openTreeClone(path: string, late: (fd: number) => void): Promise<number> {
   const flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC;
   const args = [callNumbers.open_tree, constants.AT_FDCWD, path, flags];
   return call({ name: 'open_tree', subject: path }, libc().openTree, args, { late });
 }
 
-/** mount_setattr(2) on the mount `fd`: MOUNT_ATTR_* bits to set, and a propagation (MS_PRIVATE). */
+/** mount_setattr(2) on the mount `fd`: sets MOUNT_ATTR_* bits and a propagation (MS_PRIVATE). */
 export async function mountSetattr(
   fd: number,
   set: number,
@@ -109,7 +109,7 @@ export async function mountSetattr(
   await call({ name: 'mount_setattr', subject }, libc().mountSetattr, args);
 }
 
-/** move_mount(2) of the detached mount `fd` onto the opened file or directory `targetFd`. */
+/** move_mount(2): attaches the detached mount `fd` at the open file or directory `targetFd`. */
 export async function moveMount(fd: number, targetFd: number, subject: string): Promise<void> {
   const flags = constants.MOVE_MOUNT_F_EMPTY_PATH | constants.MOVE_MOUNT_T_EMPTY_PATH;
   await call({ name: 'move_mount', subject }, libc().moveMount, [
@@ -136,10 +136,10 @@ export async function renameNoReplace(from: string, to: string): Promise<void> {
   await call({ name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
 }
 
-/** Reserving terabytes takes ext4 minutes. */
+/** ext4 takes minutes to reserve terabytes. */
 const allocateBoundMs = 10 * 60_000;
 
-/** fallocate(2): mode 0 allocates `length` bytes from `offset` and grows the file where needed. */
+/** fallocate(2). Mode 0 allocates `length` bytes at `offset` and grows the file if needed. */
 export async function fallocate(
   fd: number,
   range: { mode: number; offset: bigint; length: bigint },
@@ -162,7 +162,7 @@ export async function seek(
   );
 }
 
-/** copy_file_range(2) at the same offset of both files; the bytes copied, 0 at the source's end. */
+/** copy_file_range(2) at the same offset of both files. Returns the bytes copied, 0 at the end of the source. */
 export function copyFileRange(
   fromFd: number,
   toFd: number,
@@ -180,12 +180,15 @@ export function copyFileRange(
   });
 }
 
-/** syncfs(2) on the filesystem that `fd` lies in. */
+/** syncfs(2) on the filesystem of `fd`. */
 export async function syncfs(fd: number, subject: string): Promise<void> {
   await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { boundMs: mountBoundMs });
 }
 
-/** flock(2) without waiting, through the gate: on NFS it asks a server. KernelError EAGAIN when another description has it. */
+/**
+ * flock(2) without waiting. It passes the gate, since NFS asks a server. KernelError EAGAIN when another open file
+ * description has the lock.
+ */
 export async function flock(
   fd: number,
   how: 'exclusive' | 'shared',
@@ -196,15 +199,15 @@ export async function flock(
 }
 
 /**
- * The text of a file of procfs or sysfs, which the kernel makes up while it is read. C's fread makes all of its reads in
- * one trip to the thread pool, where node:fs needs five and more. KernelError EIO when a read fails: a table of mounts must
- * never look shorter than it is.
+ * Reads a file of procfs or sysfs, whose text the kernel generates while it is read. fread of the C library makes all
+ * reads in one trip to the thread pool; node:fs needs five or more. KernelError EIO when a read fails: a mount table
+ * must never be silently truncated.
  */
 export function readKernelText(path: string): Promise<string> {
   const { fopen, fread, ferror, fclose } = libc();
   const what = { name: 'read', subject: path };
   return gate.run(what.name, async () => {
-    // Opening looks up names that are in memory and waits for nothing; 'e' is O_CLOEXEC.
+    // Opening resolves names in memory and never waits; "e" is O_CLOEXEC.
     const file = fopen(path, 're');
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
     try {
@@ -223,7 +226,7 @@ export function readKernelText(path: string): Promise<string> {
   });
 }
 
-/** mknodat(2) of a block device, for a /dev that does not follow the kernel's (a container's own). */
+/** mknodat(2) of a block device, for a /dev that the kernel does not populate (that of a container). */
 export async function makeBlockNode(path: string, majorMinor: string): Promise<void> {
   const [major = 0, minor = 0] = majorMinor.split(':').map(Number);
   const device = ((minor & ~0xff) << 12) | (major << 8) | (minor & 0xff);
@@ -232,15 +235,12 @@ export async function makeBlockNode(path: string, majorMinor: string): Promise<v
   await call({ name: 'mknod', subject: path }, libc().mknodat, args);
 }
 
-/**
- * Ends this process with that code (_exit(2)). process.exit() waits for the threads of libuv's pool first, and one that waits
- * for a disk may wait for ever.
- */
+/** _exit(2). process.exit() waits for the threads of libuv first, and one that waits for a disk may never return. */
 export function endProcess(code: number): void {
   libc().exit(code);
 }
 
-/** ioctl(2) whose argument is a number; its result, which some requests give a meaning. */
+/** ioctl(2) with a number as argument. Returns its result, which has a meaning for some requests. */
 export function ioctl(
   fd: number,
   request: Request,
@@ -253,7 +253,7 @@ export function ioctl(
   });
 }
 
-/** ioctl(2) whose argument is a structure, read and filled in place. */
+/** ioctl(2) with a structure, which is read and filled in place. */
 export async function ioctlOn(
   fd: number,
   request: Request,
@@ -266,7 +266,7 @@ export async function ioctlOn(
   });
 }
 
-/** The same within a step that has passed the gate already. */
+/** The same within a step that already passed the gate. */
 export async function ioctlInStep(
   fd: number,
   request: Request,
@@ -276,7 +276,7 @@ export async function ioctlInStep(
   await callLater({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
 }
 
-/** The same at once, for requests that only read what the kernel has in memory (BLKSSZGET, BLKGETSIZE64). */
+/** The same, synchronously, for requests that only read kernel memory (BLKSSZGET, BLKGETSIZE64). */
 export function ioctlNow(fd: number, request: Request, buffer: Uint8Array, subject: string): void {
   callNow({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
 }

@@ -14,25 +14,25 @@ const { O_CLOEXEC, O_PATH } = constants;
 export const openFlags = {
   read: O_RDONLY | O_CLOEXEC,
   readWrite: O_RDWR | O_CLOEXEC,
-  /** KernelError EEXIST when it is there. */
+  /** KernelError EEXIST if it exists. */
   createNew: O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
   create: O_RDWR | O_CREAT | O_CLOEXEC,
-  /** A block device that nobody else has claimed; EBUSY otherwise. */
+  /** A block device that nothing else has claimed; EBUSY otherwise. */
   exclusive: O_RDONLY | O_EXCL | O_CLOEXEC,
   directory: O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-  /** The same where a descriptor's path leads to: those are symlinks by their form. */
+  /** The same through the path of a descriptor, which is a symlink. */
   directoryFollowed: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-  /** A directory as a place only: nothing is read, a symlink is refused with ENOTDIR. */
+  /** A directory, O_PATH: nothing is read, and a symlink is refused with ENOTDIR. */
   directoryPath: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
   /** The same, but a symlink in the last component is followed. */
   directoryPathFollowed: O_PATH | O_DIRECTORY | O_CLOEXEC,
-  /** Anything as a place, a symlink followed. */
+  /** Any file, O_PATH; a symlink is followed. */
   pathFollowed: O_PATH | O_CLOEXEC,
-  /** Anything as a place, a symlink itself included. */
+  /** Any file, O_PATH; a symlink itself is opened. */
   path: O_PATH | O_NOFOLLOW | O_CLOEXEC,
 } as const;
 
-/** A call of node:fs that may block, through the gate; its failure is a KernelError. */
+/** A blocking call of node:fs, through the gate. A failure is a KernelError. */
 export async function fsCall<T>(
   name: string,
   subject: string,
@@ -46,21 +46,21 @@ export async function fsCall<T>(
   }
 }
 
-/** An error of node:fs as a KernelError; any other error as it is. */
+/** Converts an error of node:fs to a KernelError; returns any other error unchanged. */
 export function kernelErrorOf(error: unknown, name: string, subject: string): unknown {
   if (error instanceof KernelError || !(error instanceof Error)) return error;
   if (!('code' in error) || typeof error.code !== 'string' || !('syscall' in error)) return error;
   return new KernelError(name, error.code, subject, { cause: error });
 }
 
-/** Opens `path`, for the caller to close; use `withOpen` where that can be. New files get `mode`. */
+/** Opens `path` for the caller to close; prefer `withOpen`. A new file gets `mode`. */
 export function openHandle(path: string, flags: number, mode = 0o600): Promise<FileHandle> {
   return fsCall('open', path, () => open(path, flags, mode), {
     late: (handle) => void closeQuietly(handle, path),
   });
 }
 
-/** Opens `path`, gives the handle to `work`, and closes it whatever happens. New files get mode 0600. */
+/** Opens `path`, passes the handle to `work`, and always closes it. A new file gets mode 0600. */
 export async function withOpen<T>(
   path: string,
   flags: number,
@@ -71,7 +71,7 @@ export async function withOpen<T>(
   try {
     result = await work(handle);
   } catch (error) {
-    // The first failure is the one to report.
+    // Report the first failure.
     await closeQuietly(handle, path);
     throw error;
   }
@@ -80,8 +80,8 @@ export async function withOpen<T>(
 }
 
 /**
- * Closes what `openHandle` opened. The last close of a device may write back, so it passes the gate too; after a call that is
- * stuck it is closed when that has returned (`Gate.finish`).
+ * Closes a handle of `openHandle`. The last close of a device may write back, so it passes the gate too; while a call
+ * is stuck, the handle is closed after it has returned (`Gate.finish`).
  */
 export async function closeHandle(handle: FileHandle, path: string): Promise<void> {
   try {
@@ -91,7 +91,7 @@ export async function closeHandle(handle: FileHandle, path: string): Promise<voi
   }
 }
 
-/** The same where nothing can be done about a failure: the descriptor is gone all the same. */
+/** The same, ignoring a failure: the descriptor is closed in any case. */
 export async function closeQuietly(handle: FileHandle, path: string): Promise<void> {
   await closeHandle(handle, path).catch(() => undefined);
 }
@@ -100,7 +100,7 @@ const openDescriptor = promisify(openCallback);
 
 const closeDescriptor = promisify(close);
 
-/** Closes a descriptor through the gate. Nothing can be done about a failure: it is gone all the same. */
+/** Closes a descriptor through the gate. Failures are ignored: the descriptor is closed in any case. */
 export async function closeLater(
   fd: number,
   options?: { readonly boundMs?: number },
@@ -109,9 +109,10 @@ export async function closeLater(
 }
 
 /**
- * Gives `work` a descriptor and closes it afterwards. A place (O_PATH) is closed at once: it is held only while the calls
- * made with it run. What was opened for reading can be the last use of a filesystem that was unmounted lazily, which is then
- * written back; and while a call that uses the descriptor is stuck, its number must stay taken. Both are closed through the gate.
+ * Passes a descriptor to `work` and closes it afterwards. An O_PATH descriptor is closed at once: it is used only by
+ * the calls in `work`. Other descriptors are closed through the gate: the close may be the last use of a lazily
+ * unmounted filesystem, which is then written back. So is any descriptor used by a stuck call, whose number must stay
+ * taken.
  */
 export async function closingAfter<T>(
   fd: number,
@@ -130,7 +131,7 @@ export async function closingAfter<T>(
   }
 }
 
-/** Opens a place or a directory by its number, and closes it whatever happens. */
+/** Opens a path as a descriptor number, passes it to `work`, and always closes it. */
 export async function withDescriptor<T>(
   path: string,
   flags: number,
@@ -145,7 +146,7 @@ export async function withDescriptor<T>(
   return closingAfter(fd, { isPathOnly }, work);
 }
 
-/** Writing back what a large image has in memory can take minutes. */
+/** Writing back the dirty pages of a large image can take minutes. */
 export const syncBoundMs = 10 * 60_000;
 
 /** fsync of an open file, directory or device. */
@@ -153,7 +154,7 @@ export async function fsync(handle: FileHandle, path: string): Promise<void> {
   await fsCall('fsync', path, () => handle.sync(), { boundMs: syncBoundMs });
 }
 
-/** fsync of what stands at these paths, side by side: what one journal holds is then written once for all of them. */
+/** fsync of these paths, concurrently: a filesystem with one journal then writes it once for all of them. */
 export async function syncPaths(paths: readonly string[]): Promise<void> {
   const options = { boundMs: syncBoundMs };
   for (const end of await sideBySide('fsync', paths, syncPath, options)) {
@@ -161,10 +162,13 @@ export async function syncPaths(paths: readonly string[]): Promise<void> {
   }
 }
 
-/** Calls that one step makes at a time. */
+/** Concurrent calls of one step. */
 const callsAtOnce = 16;
 
-/** One step of the gate for many paths: several calls at a time, as far as there are threads. All have ended when it ends. */
+/**
+ * One step of the gate for many paths: several calls at a time, limited by the threads granted. Returns when all have
+ * ended.
+ */
 export async function sideBySide<T>(
   name: string,
   paths: readonly string[],
@@ -201,7 +205,7 @@ async function syncPath(path: string): Promise<void> {
   }
 }
 
-/** Gives `work` the place at once, when all its names are in the kernel's memory; undefined otherwise. */
+/** Passes an O_PATH descriptor to `work`, synchronously, if the kernel has all names in memory; undefined otherwise. */
 export function withCachedPath<T>(
   path: string,
   flags: number,
@@ -216,19 +220,19 @@ export function withCachedPath<T>(
   }
 }
 
-/** The path that leads to an open descriptor, also for calls that take only paths. Valid while it is open. */
+/** A path of an open descriptor, for calls that take only paths. Valid while it is open. */
 export function descriptorPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
 
-/** A device number of stat(2) as `major:minor` (glibc's and musl's layout of dev_t). */
+/** A device number of stat(2) as `major:minor` (layout of dev_t in glibc and musl). */
 export function majorMinorOf(device: bigint): string {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
   return `${major}:${minor}`;
 }
 
-/** The device number that stat(2) gives for that pair, the other way round. */
+/** The inverse: the device number that stat(2) returns for this pair. */
 export function deviceOf(major: number, minor: number): bigint {
   const [high, low] = [BigInt(major), BigInt(minor)];
   return (

@@ -1,13 +1,13 @@
 import { callNumbers, constants } from './abi.ts';
 import { call, libc } from './libc.ts';
 
-/** A mount replays logs. */
+/** A mount replays the log. */
 const mountBoundMs = 5 * 60_000;
 
 /**
- * fsopen(2), fsconfig(2) and fsmount(2): mounts the filesystem on `source` where no path leads to it; the descriptor of the
- * mount, which ends with it. On a filesystem that lives already it is one more mount of that, which must be writable or not
- * as it is: KernelError EBUSY otherwise. `late` closes what comes after the bound.
+ * fsopen(2), fsconfig(2) and fsmount(2): mounts the filesystem on `source` without a path. Returns a descriptor of the
+ * mount, which ends with it. If the superblock is already active, this is another mount of it and must have the same
+ * read-only flag: KernelError EBUSY otherwise. `late` closes a descriptor that arrives after the time limit.
  */
 export async function mountDetached(
   source: string,

@@ -1,15 +1,15 @@
 import { StuckError } from '../errors.ts';
 import type { Owner } from './owner.ts';
 
-/** A call may wait or run for so long, unless it says otherwise. */
+/** Default time limit for waiting and for running. */
 const defaultBoundMs = 60_000;
 
 export interface GateOptions<T> {
-  /** After so many milliseconds of waiting or running the caller gets a StuckError; 60 s if not given. */
+  /** Time limit for waiting, and for running: then the caller gets a StuckError. 60 s by default. */
   readonly boundMs?: number | undefined;
-  /** How many calls `work` would make side by side, one if not given. It is told how many threads it got, one at least. */
+  /** How many concurrent calls `work` would make; 1 by default. It gets the number of threads granted, at least one. */
   readonly threads?: number | undefined;
-  /** What to do with a result that arrives after the bound, for example to close a descriptor. */
+  /** Receives a result that arrives after the time limit, for example to close a descriptor. */
   readonly late?: ((value: T) => void) | undefined;
 }
 
@@ -19,17 +19,17 @@ export interface Entry {
   readonly disk: string | undefined;
   readonly chain: readonly string[];
   readonly wantedThreads: number;
-  /** Threads that it holds while it runs. */
+  /** Threads granted to it while it runs. */
   threads: number;
-  /** It is made in the end although its caller was told otherwise. */
+  /** It still runs after its caller was told that it is stuck. */
   readonly mustRun: boolean;
   readonly begin: (threads: number) => Promise<void>;
-  /** Tells the caller that the bound has passed, or that an earlier call of the owner is stuck. */
+  /** Tells the caller that the time limit passed, or that an earlier call of the owner is stuck. */
   readonly giveUp: (error: StuckError) => void;
   timer: NodeJS.Timeout | undefined;
 }
 
-/** One owner's calls, first come, first served. */
+/** The calls of one owner, in order of arrival. */
 export interface Lane {
   readonly owner: string;
   readonly waiting: Entry[];
@@ -63,7 +63,7 @@ export function stuckError(lane: Lane): StuckError {
   return new StuckError(entry.call, lane.owner, performance.now() - startedAtMs);
 }
 
-/** How long the running call of the lane has been running. */
+/** Milliseconds since the running call of the lane started. */
 export function runningMs({ running }: Lane): number {
   return running === undefined ? 0 : performance.now() - running.startedAtMs;
 }

@@ -8,28 +8,28 @@ import {
   runningMs,
   stuckError,
 } from './gate-lane.ts';
-import { type Owner, presentOwner } from './owner.ts';
+import { currentOwner, type Owner } from './owner.ts';
 
 export type { GateOptions } from './gate-lane.ts';
 export { onDisk, ownedBy } from './owner.ts';
 
 /**
- * Calls that may block in the kernel occupy threads of libuv's pool, which node:fs and koffi share. The gate keeps a hung
- * one from stopping the rest: fewer calls at once than the pool has threads, one step at a time for each owner (a volume, a
- * pool), and a bound after which the caller gets a StuckError while the call keeps its thread and its owner. What must be done
- * whatever happens, such as closing, waits until the call that is stuck has returned.
+ * Blocking kernel calls occupy threads of the pool of libuv, which node:fs and koffi share. The gate keeps a hung call
+ * from blocking everything: it runs fewer calls than the pool has threads, one step at a time for each owner (a volume,
+ * a pool), and after a time limit the caller gets a StuckError, while the call keeps its thread and its owner. Steps
+ * that must happen, such as closing a descriptor, wait until the stuck call has returned.
  */
 
-/** Threads of libuv's pool that blocking calls may hold; the launcher sets UV_THREADPOOL_SIZE=64, the rest stays free. */
+/** Threads of libuv that blocking calls may use; the launcher sets UV_THREADPOOL_SIZE=64, so the rest stays free. */
 const defaultSlots = 48;
 
 /**
- * Of the slots that no other disk holds, what the owners on one disk may hold together: a disk that hangs leaves the rest
- * to the others, and a second one leaves a third of that again.
+ * The share of one disk in the slots that no other disk uses: a disk that hangs leaves a third to the others, and a
+ * second one leaves a third of that.
  */
 const defaultSlotsOfDisk = 32;
 
-/** An owner whose call has passed its bound and has not returned. */
+/** An owner with a call that exceeded its time limit and has not returned. */
 export interface StuckOwner {
   readonly owner: string;
   readonly call: string;
@@ -39,7 +39,7 @@ export interface StuckOwner {
 export class Gate {
   #free: number;
   readonly #shareOfDisk: number;
-  /** Slots held, by disk. */
+  /** Slots in use, by disk. */
   readonly #held = new Map<string, number>();
   readonly #lanes = new Map<string, Lane>();
   /** Lanes whose first call waits for a free slot, in order. */
@@ -51,15 +51,15 @@ export class Gate {
   }
 
   /**
-   * Runs `work` when its owner has no other call running and a slot is free. Do not nest: a call inside another's `work`
-   * would wait for itself. Throws StuckError when the bound passes, and at once while the owner is stuck.
+   * Runs `work` once its owner has no other call running and a slot is free. Do not nest: a call inside the `work` of
+   * another would wait for itself. Throws StuckError after the time limit, and at once while the owner is stuck.
    */
   run<T>(
     call: string,
     work: (threads: number) => Promise<T>,
     options: GateOptions<T> = {},
   ): Promise<T> {
-    const { owner, lane } = this.#present();
+    const { owner, lane } = this.#current();
     if (isStuck(lane)) return Promise.reject(stuckError(lane));
     return new Promise<T>((resolve, reject) => {
       this.#enter(lane, {
@@ -72,7 +72,7 @@ export class Gate {
             if (this.#end(lane)) options.late?.(value);
             else resolve(value);
           } catch (error) {
-            // After the bound nobody listens any more: the promise has been rejected already.
+            // The promise has already been rejected at the time limit.
             if (!this.#end(lane)) reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
@@ -81,16 +81,17 @@ export class Gate {
   }
 
   /**
-   * Runs what must be done, such as closing a descriptor: never refused and never dropped. While an earlier call of the owner
-   * is stuck the caller goes on at once, and `work` is done when that call has returned: before, a descriptor that it uses
-   * could come to stand for another file. Throws what `work` throws, and StuckError when that itself passes the bound.
+   * Runs `work` that must happen, such as closing a descriptor: it is never refused or dropped. While an earlier call
+   * of the owner is stuck, this resolves at once and `work` runs after that call has returned; before, the number of a
+   * descriptor that the call uses could be given to another file. Throws errors of `work`, and StuckError when `work`
+   * exceeds its time limit.
    */
   finish(
     call: string,
     work: () => Promise<void>,
     options: { readonly boundMs?: number } = {},
   ): Promise<void> {
-    const { owner, lane } = this.#present();
+    const { owner, lane } = this.#current();
     return new Promise<void>((resolve, reject) => {
       const entry: Entry = {
         ...entryOf(call, owner, options),
@@ -117,7 +118,7 @@ export class Gate {
     });
   }
 
-  /** The owners with a call past its bound; empty when all is well. */
+  /** The owners with a call that exceeded its time limit; normally empty. */
   stuckOwners(): readonly StuckOwner[] {
     const now = performance.now();
     return [...this.#lanes.values()].flatMap(({ owner, running, stuck }) =>
@@ -127,13 +128,13 @@ export class Gate {
     );
   }
 
-  /** For how many milliseconds the oldest of the calls that wait for that disk has been running; 0 when there is none. */
+  /** Age in milliseconds of the oldest running call that waits for this disk; 0 if there is none. */
   oldestCallMs(disk: string): number {
     const lanes = [...this.#lanes.values()].filter(({ running }) => running?.entry.disk === disk);
     return Math.max(0, ...lanes.map(runningMs));
   }
 
-  /** Resolves when every stuck call that was begun in the owner's work has returned; undefined when there is none. */
+  /** Resolves when every stuck call started by the work of this owner has returned; undefined if there is none. */
   whenReturned(owner: string): Promise<void> | undefined {
     const stuck = [...this.#lanes.values()].filter(
       (lane) => isStuck(lane) && lane.running?.entry.chain.includes(owner) === true,
@@ -148,8 +149,8 @@ export class Gate {
     return Promise.all(ends).then(() => undefined);
   }
 
-  #present(): { readonly owner: Owner; readonly lane: Lane } {
-    const owner = presentOwner();
+  #current(): { readonly owner: Owner; readonly lane: Lane } {
+    const owner = currentOwner();
     let lane = this.#lanes.get(owner.name);
     if (lane === undefined) {
       lane = { owner: owner.name, waiting: [], running: undefined, stuck: false, returned: [] };
@@ -161,7 +162,7 @@ export class Gate {
   #enter(lane: Lane, entry: Entry): void {
     lane.waiting.push(entry);
     this.#pump(lane);
-    // One that ran may be over already, when its work threw at once.
+    // An entry that started is done already if its work threw at once.
     if (lane.waiting.includes(entry)) {
       entry.timer = setTimeout(() => {
         this.#giveUpWaiting(lane, entry);
@@ -176,7 +177,7 @@ export class Gate {
       this.#lanes.delete(lane.owner);
       return;
     }
-    // A device may be asked by volumes of several pools: those whose own disk hangs do not keep the others from it.
+    // Volumes of several pools may query one device: entries whose own disk hangs must not delay the others.
     const at = lane.waiting.findIndex(({ disk }) => this.#availableTo(disk) > 0);
     const [entry] = at < 0 ? [] : lane.waiting.splice(at, 1);
     if (entry === undefined) {
@@ -194,7 +195,7 @@ export class Gate {
     void entry.begin(entry.threads);
   }
 
-  /** The running call of the lane returned; whether that came too late. */
+  /** Ends the running call of the lane; returns whether it exceeded its time limit. */
   #end(lane: Lane): boolean {
     const late = lane.stuck;
     const { entry } = lane.running ?? {};
@@ -213,7 +214,7 @@ export class Gate {
     return late;
   }
 
-  /** Slots that a call on that disk may take now. */
+  /** Slots that a call on this disk may use now. */
   #availableTo(disk: string | undefined): number {
     if (disk === undefined) return this.#free;
     const held = this.#held.get(disk) ?? 0;
@@ -248,5 +249,5 @@ export class Gate {
   }
 }
 
-/** The one gate of the process: the pool of threads that it guards is the process's too. */
+/** One gate for the process, since the thread pool it protects belongs to the process. */
 export const gate = new Gate();

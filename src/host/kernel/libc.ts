@@ -5,11 +5,14 @@ import { KernelError } from '../errors.ts';
 import { errnoName } from './abi.ts';
 import { type GateOptions, gate } from './gate.ts';
 
-/** The C library's functions through koffi, and how they are called. The only importer of koffi; calls.ts has the calls. */
+/**
+ * Functions of the C library through koffi, and how they are called. Only this file imports koffi; calls.ts has the
+ * typed calls.
+ */
 
 export type Argument = number | bigint | string | null | Uint8Array;
 type Callback = (error: Error | null, result: number | bigint) => void;
-/** A C function as koffi presents it. */
+/** A C function, as koffi presents it. */
 export interface Native {
   (...args: readonly Argument[]): number | bigint;
   async(...args: readonly (Argument | Callback)[]): void;
@@ -35,7 +38,7 @@ export interface Libc {
   readonly exit: Native;
   readonly ioctlNumber: Native;
   readonly ioctlBuffer: Native;
-  /** syscall(2) with (int, string, long, long, long), and so on: one declaration a shape. */
+  /** syscall(2); one declaration for each combination of argument types. */
   readonly openat2: Native;
   readonly openTree: Native;
   readonly mountSetattr: Native;
@@ -48,20 +51,20 @@ export interface Libc {
   readonly statx: Native;
 }
 
-/** File names of the C library: glibc's, then musl's. */
+/** Names of the C library: glibc, then musl. */
 const libcNames = ['libc.so.6', `libc.musl-${arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`];
 
 let loaded: Libc | undefined;
 
 /**
- * Loads koffi and the C library; later calls cost nothing. Throws `unavailable`, saying what to do, when this machine has
- * no koffi library: `doctor` asks for that reason.
+ * Loads koffi and the C library; later calls cost nothing. Throws `unavailable`, with advice, when koffi has no library
+ * for this machine; `doctor` reports it.
  */
 export function loadKernel(): void {
   libc();
 }
 
-/** The C library's functions; koffi is loaded at the first use. */
+/** The functions of the C library; koffi is loaded on first use. */
 export function libc(): Libc {
   loaded ??= bindLibc(requireKoffi());
   return loaded;
@@ -69,8 +72,8 @@ export function libc(): Libc {
 
 function requireKoffi(): Koffi {
   try {
-    // Required here, not imported above: commands that make no kernel call need neither its time nor its presence. Its
-    // own types are `any`, so they are stated here.
+    // Loaded on demand: commands without kernel calls need neither its load time nor its presence. Its own types are
+    // `any`, so they are declared here.
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (error) {
     throw new VolumeError(
@@ -85,7 +88,8 @@ function requireKoffi(): Koffi {
 function bindLibc(koffi: Koffi): Libc {
   const library = openLibrary(koffi);
   const long = 'long';
-  // ioctl and syscall are variadic in C; koffi's variadic functions have no asynchronous form, so each shape is declared.
+  // ioctl and syscall are variadic in C. Variadic functions of koffi have no asynchronous form, so each combination of
+  // types is declared.
   const system = (...parameters: readonly string[]) =>
     library.func('syscall', long, [long, ...parameters]);
   return {
@@ -136,13 +140,13 @@ function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
   throw new VolumeError('unavailable', `no C library could be loaded: ${failures.join('; ')}`);
 }
 
-/** What a call is about: its name and what it was done to, for the error. */
+/** Name and object of a call, for the error. */
 export interface Call {
   readonly name: string;
   readonly subject: string;
 }
 
-/** One asynchronous call through the gate. */
+/** An asynchronous call through the gate. */
 export function call(
   what: Call,
   native: Native,
@@ -153,8 +157,8 @@ export function call(
 }
 
 /**
- * One asynchronous call. EINTR is no answer: the call is made again. Its descriptor is the same file still, since nothing is
- * closed while a call of its owner runs (`Gate.finish`).
+ * An asynchronous call, repeated on EINTR. Its descriptor still refers to the same file: nothing is closed while a call
+ * of its owner runs (`Gate.finish`).
  */
 export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {
@@ -173,7 +177,7 @@ export function callLater(what: Call, native: Native, args: readonly Argument[])
   });
 }
 
-/** A synchronous call, for what never waits in the kernel. */
+/** A synchronous call, for functions that never wait in the kernel. */
 export function callNow(what: Call, native: Native, args: readonly Argument[]): number {
   const result = native(...args);
   if (result >= 0) return Number(result);

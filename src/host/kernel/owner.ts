@@ -1,22 +1,22 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
-/** Whose a blocking call is: a volume or a pool, of which one call at a time may block (gate.ts). */
+/** The owner of a blocking call: a volume or a pool. The gate (gate.ts) runs one call at a time for each owner. */
 export interface Owner {
   readonly name: string;
-  /** What its calls wait for, the disk of a pool for example; undefined where that is not known. */
+  /** The disk that its calls wait for, named by its pool; undefined if unknown. */
   readonly disk: string | undefined;
-  /** Its own name and those of the owners within whose work it was named. */
+  /** Its own name, then the names of the owners whose work started it. */
   readonly chain: readonly string[];
 }
 
-/** The owner of calls made outside `ownedBy`. */
-const nobody: Owner = { name: 'driver', disk: undefined, chain: ['driver'] };
+/** The owner of calls outside `ownedBy`. */
+const driver: Owner = { name: 'driver', disk: undefined, chain: ['driver'] };
 
 const owners = new AsyncLocalStorage<Owner>();
 
 /**
- * Runs `work`, whose blocking calls, also the later asynchronous ones, count as the owner's: `volume:ID`, `pool:NAME`. Without
- * a disk of its own it stands on that of whoever called.
+ * Runs `work`. Its blocking calls, including later asynchronous ones, belong to the owner `name`. If no disk is given,
+ * the disk of the caller is inherited.
  */
 export function ownedBy<T>(name: string, work: () => T, disk?: string): T {
   const outer = owners.getStore();
@@ -24,12 +24,12 @@ export function ownedBy<T>(name: string, work: () => T, disk?: string): T {
   return owners.run({ name, disk: disk ?? outer?.disk, chain }, work);
 }
 
-/** Runs `work` as the present owner's, whose calls wait for `disk` from now on. */
+/** Runs `work` for the current owner; its calls wait for `disk`. */
 export function onDisk<T>(disk: string, work: () => T): T {
-  return owners.run({ ...(owners.getStore() ?? nobody), disk }, work);
+  return owners.run({ ...(owners.getStore() ?? driver), disk }, work);
 }
 
-/** Whose the calls made here are. */
-export function presentOwner(): Owner {
-  return owners.getStore() ?? nobody;
+/** The owner of calls made here. */
+export function currentOwner(): Owner {
+  return owners.getStore() ?? driver;
 }

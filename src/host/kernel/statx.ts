@@ -3,28 +3,30 @@ import { hasErrno } from '../errors.ts';
 import { callNumbers, constants, layouts } from './abi.ts';
 import { call, callNow, libc } from './libc.ts';
 
-/** statx(2): what the kernel remembers is asked at once, anything else through the gate. */
+/** statx(2): cached attributes are read synchronously, everything else through the gate. */
 
 const callNumber = callNumbers.statx[arch === 'x64' ? 'x64' : 'other'];
 
 /**
- * statx(2) of an open file as the kernel remembers it: asked for no field of the file, and not to ask (AT_STATX_DONT_SYNC), it
- * tells what it has and sends no request, not even to a FUSE server of whose answers it knows that they are old.
+ * statx(2) of an open file from the cache of the kernel. With an empty mask and AT_STATX_DONT_SYNC no request is sent,
+ * not even to a FUSE server whose cached attributes have expired.
  */
 export function statCached(fd: number, subject: string): Buffer {
   return statx(fd, '', subject);
 }
 
-/** Not in every C library's header yet: the mount's id that is never given again, since Linux 6.8, and where it stands. */
+/** The unique mount id (Linux 6.8), which is never reused. Not in the headers of every C library yet. */
 const uniqueMountId = { mask: 0x4000, at: 144 } as const;
 
-/** The id of the mount that was looked through, which no later mount gets; undefined where the kernel has none such. */
+/**
+ * The id of the mount that the path was resolved through, which no later mount gets; undefined if the kernel has none.
+ */
 export function mountIdIn(status: Buffer): bigint | undefined {
   const isThere = (status.readUInt32LE(layouts.statx.fields.stx_mask) & uniqueMountId.mask) !== 0;
   return isThere ? status.readBigUInt64LE(uniqueMountId.at) : undefined;
 }
 
-/** statx(2) of what stands at `path`, a symlink itself, asked of its filesystem. */
+/** statx(2) of `path`, without following a symlink; the filesystem is asked. */
 export async function statPath(path: string): Promise<Buffer> {
   const status = Buffer.alloc(layouts.statx.size);
   const flags = constants.AT_SYMLINK_NOFOLLOW | constants.AT_NO_AUTOMOUNT;
@@ -33,7 +35,7 @@ export async function statPath(path: string): Promise<Buffer> {
   return status;
 }
 
-/** Inode number of a file of procfs or sysfs, whose names are in memory; undefined when it is not there. */
+/** The inode number of a file of procfs or sysfs, whose names are in memory; undefined if it does not exist. */
 export function cachedInodeOf(path: string): bigint | undefined {
   try {
     return statx(constants.AT_FDCWD, path, path).readBigUInt64LE(layouts.statx.fields.stx_ino);

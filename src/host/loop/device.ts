@@ -9,18 +9,22 @@ import { readMounts } from '../mount/mountinfo.ts';
 import { doesNotAnswer, incarnationOf, isSame, sysfsPath, waitUntilGone } from './scan.ts';
 import { encodeLoopConfig, readStatus } from './status.ts';
 
-/** Steps on one loop device, of which attach and detach in devices.ts are made. */
+/** Steps on one loop device; devices.ts makes attach and detach of them. */
 
 /**
- * How long a detached device may still be held by a passer-by before it counts as in use: udev, another look, or a container
- * that is just starting and has a copy of our mounts until it has made its own, which takes a second on a busy machine.
+ * How long another process may keep a detached device open before it counts as in use: udev, another scan, or a
+ * container that is starting and has a copy of our mounts until it has made its own, which takes a second on a busy
+ * machine.
  */
 export const detachBoundMs = 3_000;
 const controlPath = '/dev/loop-control';
 
 let control: Promise<FileHandle> | undefined;
 
-/** A descriptor of /dev/loop-control, opened at the first use and kept: it holds no device. ENOENT where it is missing. */
+/**
+ * A descriptor of /dev/loop-control, opened on first use and kept; it keeps no device in use. ENOENT if the node is
+ * missing.
+ */
 export async function openControl(): Promise<number> {
   control ??= openHandle(controlPath, openFlags.readWrite);
   try {
@@ -31,9 +35,9 @@ export async function openControl(): Promise<number> {
   }
 }
 
-/** A device just attached, and with `hold` or `autoclear` the descriptor that keeps it so. */
+/** A newly attached device and, with `hold` or `autoclear`, the descriptor that keeps it attached. */
 interface Configured extends Attached {
-  /** Of `incarnationOf`, read while the device was open. */
+  /** See `incarnationOf`; read while the device was open. */
   readonly incarnation: bigint | undefined;
 }
 
@@ -43,8 +47,8 @@ interface Attached {
 }
 
 /**
- * Attaches the image to that number. undefined when it cannot be had: another process was quicker, or a setting of its
- * last user makes it useless (it has been replaced by a fresh one then).
+ * Attaches the image to device `number`. undefined when the number cannot be used: another process took it, or settings
+ * left by its last user make it unusable (it was then replaced by a fresh device).
  */
 export async function configure(
   number: number,
@@ -56,12 +60,12 @@ export async function configure(
   try {
     handle = await openHandle(path, openFlags.readWrite);
   } catch (error) {
-    // The number can vanish (LOOP_CTL_REMOVE) between being found and being opened, or /dev can lack its node.
+    // The device can be removed (LOOP_CTL_REMOVE) before it is opened, or /dev can lack its node.
     if (!hasErrno(error, 'ENXIO', 'ENODEV', 'ENOENT')) throw error;
     await makeMissingNode(number, path);
     return undefined;
   }
-  let outcome: Attached | 'taken' | 'spoiled';
+  let outcome: Attached | 'taken' | 'unusable';
   let incarnation: bigint | undefined;
   try {
     outcome = await configureOpen(handle, { number, path }, imageFd, options);
@@ -69,8 +73,8 @@ export async function configure(
   } finally {
     await closeHandle(handle, path);
   }
-  if (outcome === 'spoiled') {
-    // Another process that tries this number may hold it open for an instant: the image must not be on two devices.
+  if (outcome === 'unusable') {
+    // Another process trying this number may keep it open briefly. Wait: the image must not be on two devices.
     await waitUntilGone(number, incarnation, detachBoundMs);
     await replaceDevice(number);
   }
@@ -83,7 +87,7 @@ async function configureOpen(
   { number, path }: { number: number; path: string },
   imageFd: number,
   options: AttachOptions,
-): Promise<Attached | 'taken' | 'spoiled'> {
+): Promise<Attached | 'taken' | 'unusable'> {
   try {
     await ioctlOn(handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
       subject: path,
@@ -95,13 +99,13 @@ async function configureOpen(
   try {
     if (options.discard && !options.readOnly && (await isDiscardSwitchedOff(number))) {
       await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path });
-      return 'spoiled';
+      return 'unusable';
     }
     if (!options.discard && !options.readOnly) await switchDiscardOff(number);
     if (options.dirtyLimitBytes !== undefined) await limitDirty(number, options.dirtyLimitBytes);
     const device = await readStatus(handle, path);
     if (options.hold !== true && options.autoclear !== true) return { device, held: undefined };
-    // Not the descriptor that attached it, which can write: a kernel may refuse to mount what has a writer.
+    // Not the descriptor used to attach, which is writable: a kernel may refuse to mount a device with a writer.
     return { device, held: await openHandle(path, openFlags.read) };
   } catch (error) {
     await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
@@ -109,22 +113,22 @@ async function configureOpen(
   }
 }
 
-/** Makes the node of a device that the kernel has and /dev lacks, as in a container with a /dev of its own. */
+/** Makes the node of a device that the kernel has and /dev lacks, as in a container with its own /dev. */
 async function makeMissingNode(number: number, path: string): Promise<void> {
-  // On devtmpfs the kernel makes the node itself, in a moment; one of ours would be in its way.
+  // On devtmpfs the kernel is about to make the node; ours would be in its way.
   const dev = (await readMounts()).findLast(({ target }) => target === '/dev');
   if (dev?.fsType === 'devtmpfs') return;
   try {
     await makeBlockNode(path, (await readKernelText(sysfsPath(number, 'dev'))).trimEnd());
   } catch (error) {
-    // The node is there, or the device has gone.
+    // The node exists now, or the device was removed.
     if (!hasErrno(error, 'EEXIST', 'ENOENT')) throw error;
   }
 }
 
 /**
- * LOOP_CLR_FD, if the device is still attached to what `device` says; false when it is not. `isKnown` says so of one whose
- * image cannot be asked any more, and holds while the device is open.
+ * LOOP_CLR_FD if the device is still attached to the image of `device`; false when it is not. `isKnown` confirms that
+ * for a device whose image does not answer; it stays true while the device is open.
  */
 export async function clearFd(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
   try {
@@ -143,20 +147,23 @@ export async function clearFd(device: LoopDevice, isKnown: () => boolean): Promi
   }
 }
 
-/** KernelError ENXIO when the number has been detached, or attached to another file, since `device` was read. */
+/** KernelError ENXIO when the number was detached, or attached to another file, since `device` was read. */
 export async function checkSame(handle: FileHandle, device: LoopDevice): Promise<void> {
   const { backing } = await readStatus(handle, device.path);
   if (!isSame(backing, device.backing)) {
-    throw new KernelError('open', 'ENXIO', `${device.path}: attached to another file by now`);
+    throw new KernelError('open', 'ENXIO', `${device.path}: is attached to another file now`);
   }
 }
 
-/** Whether the number has settings that outlive a detach and would spoil it for its next user. */
+/** Whether the number has settings that outlive a detach and would affect its next user. */
 export async function hasStickySettings(number: number): Promise<boolean> {
   return hasDirtyLimit(number) || (await isDiscardSwitchedOff(number));
 }
 
-/** LOOP_CTL_REMOVE and ADD: the same number, with the settings of a new device. Best effort: attach looks again. */
+/**
+ * LOOP_CTL_REMOVE and LOOP_CTL_ADD: the same number with the settings of a new device. Best effort: attach checks
+ * again.
+ */
 export async function replaceDevice(number: number): Promise<void> {
   const subject = `/dev/loop${number}`;
   try {
@@ -164,15 +171,15 @@ export async function replaceDevice(number: number): Promise<void> {
     await ioctl(fd, 'LOOP_CTL_REMOVE', number, { subject });
     await ioctl(fd, 'LOOP_CTL_ADD', number, { subject });
   } catch (error) {
-    // Attached or opened by somebody meanwhile, removed already, or added again.
+    // Another process attached, opened, removed or added the device meanwhile.
     if (!hasErrno(error, 'EBUSY', 'ENODEV', 'EEXIST')) throw error;
   }
 }
 
-/** Whether the discard limit was set to 0 on a device that could discard. */
+/** Whether the discard limit of a device that supports discard was set to 0. */
 async function isDiscardSwitchedOff(number: number): Promise<boolean> {
   if ((await readNumber(number, 'queue/discard_max_bytes')) !== 0n) return false;
-  // Both are 0 on a pool whose filesystem cannot punch holes: nothing was switched off there.
+  // If the filesystem of the pool cannot punch holes, both limits are 0: nothing was changed.
   return (await readNumber(number, 'queue/discard_max_hw_bytes')) !== 0n;
 }
 
@@ -181,7 +188,7 @@ async function switchDiscardOff(number: number): Promise<void> {
   await fsCall('write', path, () => writeFile(path, '0'));
 }
 
-/** Best effort: a kernel without these files (before 6.2) flushes more at a freeze. */
+/** Best effort: a kernel without these files (before 6.2) flushes more during a freeze. */
 async function limitDirty(number: number, bytes: bigint): Promise<void> {
   for (const [file, value] of [
     ['bdi/strict_limit', '1'],
@@ -196,7 +203,7 @@ async function limitDirty(number: number, bytes: bigint): Promise<void> {
   }
 }
 
-/** Read at once: unlike those of the queue, the kernel shows this setting without taking a lock. */
+/** Synchronous: unlike settings of the queue, the kernel shows this one without taking a lock. */
 function hasDirtyLimit(number: number): boolean {
   try {
     const limit = readFileSync(sysfsPath(number, 'bdi/strict_limit'), 'latin1').trim();
@@ -207,7 +214,7 @@ function hasDirtyLimit(number: number): boolean {
   }
 }
 
-/** A number of the device's folder in sysfs; undefined when this kernel has no such file, or the device has gone. */
+/** Reads a number from sysfs; undefined when this kernel has no such file, or the device was removed. */
 async function readNumber(number: number, file: string): Promise<bigint | undefined> {
   try {
     const text = (await readKernelText(sysfsPath(number, file))).trim();

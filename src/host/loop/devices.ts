@@ -17,9 +17,9 @@ import { HeldDevices } from './hold.ts';
 import { boundNumbers, LoopNumbers } from './numbers.ts';
 import { doesNotAnswer, incarnationOf, LoopScan, waitUntilGone } from './scan.ts';
 
-/** Tries of attach when other processes take the numbers; from the ninth on with pauses. */
+/** Attempts to attach while other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
-/** How long a detach waits for a device that is open somewhere, but neither mounted nor claimed. */
+/** How long a detach waits for a device that is open, but neither mounted nor claimed. */
 const passingBoundMs = 2_500;
 
 /** Loop devices by kernel calls. */
@@ -110,7 +110,7 @@ class KernelLoopDevices implements LoopDevices {
     const { number } = device;
     const wasHeld = await this.#held.release(device);
     const incarnation = incarnationOf(number);
-    // Settings of the queue stick to the number: such a device is replaced by a fresh one.
+    // Settings of the queue stay with the number; such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
     if (
       (await clearFd(device, () => this.#scan.isKnown(device))) &&
@@ -124,12 +124,12 @@ class KernelLoopDevices implements LoopDevices {
     return 'detached';
   }
 
-  /** Undoes the request to detach; false when it was fulfilled in between. */
+  /** Undoes the detach request; false when it was already fulfilled. */
   async #cancelDetach(device: LoopDevice): Promise<boolean> {
     try {
       return await this.keep(device);
     } catch (error) {
-      // Its image cannot be asked any more: it is in use all the same.
+      // Its image does not answer, so the device is still in use.
       if (doesNotAnswer(error)) return true;
       throw error;
     }
@@ -138,7 +138,7 @@ class KernelLoopDevices implements LoopDevices {
   async #endsInTime(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
     const { number } = device;
     if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;
-    // Claimed by nobody, so only opened in passing by a slow process: that ends by itself.
+    // Nothing has claimed it, so a slow process has it open only briefly.
     if (await this.isInUse(device)) return false;
     return waitUntilGone(number, incarnation, passingBoundMs);
   }
@@ -161,7 +161,7 @@ class KernelLoopDevices implements LoopDevices {
     });
   }
 
-  /** Whether the device is attached to what `device` says, and not to another image by now. */
+  /** Whether the device is still attached to the image of `device`, and not to another one. */
   async #isStill(device: LoopDevice): Promise<boolean> {
     try {
       await withOpen(device.path, openFlags.read, (handle) => checkSame(handle, device));

@@ -7,8 +7,8 @@ import { isSame, type LoopScan } from './scan.ts';
 import { clearAutoclear } from './status.ts';
 
 /**
- * Descriptors that keep loop devices attached. The kernel detaches a device at LOOP_CLR_FD (`losetup --detach`, by anybody) as
- * soon as nobody has it open, and remembers that in AUTOCLEAR: so a device in use is kept open, and the flag is taken back.
+ * Descriptors that keep loop devices attached. After LOOP_CLR_FD of any process (`losetup --detach`) the kernel sets
+ * AUTOCLEAR and detaches the device once nothing has it open. So a device in use is kept open, and the flag is cleared.
  */
 export class HeldDevices {
   readonly #scan: LoopScan;
@@ -18,14 +18,15 @@ export class HeldDevices {
     this.#scan = scan;
   }
 
-  /** Takes over a descriptor of a device that was just attached. */
+  /** Stores the descriptor of a newly attached device. */
   add(device: LoopDevice, handle: FileHandle): void {
     this.#held.set(device.number, { handle, device });
   }
 
   async hold(device: LoopDevice): Promise<boolean> {
     if (this.#handleOf(device) !== undefined) return this.keep(device);
-    // Of an image that the number served before: LOOP_CHANGE_FD, or its descriptor would have kept it.
+    // The stored handle is for an image that the number served before: after LOOP_CHANGE_FD, or the handle would have
+    // kept that image attached.
     await this.#close(device.number);
     const handle = await openAttached(device);
     if (handle === undefined) return false;
@@ -53,9 +54,9 @@ export class HeldDevices {
     }
   }
 
-  /** Whether there was one to close. */
+  /** Returns whether the device was held. */
   async release(device: LoopDevice): Promise<boolean> {
-    // The number may be another image's by now, whose descriptor must stay.
+    // The number may serve another image now, whose descriptor must stay open.
     if (this.#handleOf(device) === undefined) return false;
     await this.#close(device.number);
     return true;

@@ -4,15 +4,16 @@ import { ioctl } from '../kernel/calls.ts';
 import { openControl } from './device.ts';
 import type { LoopScan } from './scan.ts';
 
-/** Which number a new loop device gets. */
+/** Chooses the number of a new loop device. */
 
-/** How long a number is not used again whose node was given away, and how many such numbers there are at most. */
+/** How long numbers whose node was given to another process are avoided, and the maximum of such numbers. */
 const avoidMs = 10 * 60_000;
 const maxAvoided = 32;
 
 /**
- * The numbers of loop devices whose node is bound somewhere in our namespace. A bind shows whatever has the number now, also
- * when the node itself was removed meanwhile (`//deleted`), so a device that gets such a number shows its bytes there.
+ * Numbers of loop devices whose node is bound somewhere in our namespace. A bind of the node shows whichever image has
+ * the number, even if the node itself was removed (`//deleted`), so a new device with that number would expose its
+ * bytes there.
  */
 export function boundNumbers(mounts: readonly Mount[]): ReadonlySet<number> {
   return new Set(
@@ -26,16 +27,16 @@ export function boundNumbers(mounts: readonly Mount[]): ReadonlySet<number> {
 
 export class LoopNumbers {
   readonly #scan: LoopScan;
-  /** Numbers that an attach of this process is trying: GET_FREE gives several callers the same one. */
+  /** Numbers that an attach of this process is trying: LOOP_CTL_GET_FREE may return one number to several callers. */
   readonly #claimed = new Set<number>();
-  /** When they were given back, the longest ago first. */
+  /** Avoided numbers with the time of their detach, oldest first. */
   readonly #avoided = new Map<number, number>();
 
   constructor(scan: LoopScan) {
     this.#scan = scan;
   }
 
-  /** A number that is free most likely, and shows nobody else's node. The caller gives it back with `unclaim`. */
+  /** A number that is probably free and whose node is not bound anywhere. The caller returns it with `unclaim`. */
   async claim(bound: ReadonlySet<number>): Promise<number> {
     const number = await this.#choose(bound);
     this.#claimed.add(number);
@@ -47,9 +48,8 @@ export class LoopNumbers {
   }
 
   /**
-   * The number served a device whose node was given away: a container that outlives its volume has a node of its own with that
-   * number, in which it would see the next image. Other numbers are preferred for a while; a few, so that the machine does not
-   * get ever more devices.
+   * Avoids this number for a while: the node of its device was given to a container, which may outlive its volume and
+   * would see the next image in it. Only a few numbers are avoided, so that the number of devices stays limited.
    */
   avoid(number: number): void {
     this.#avoided.delete(number);
@@ -71,7 +71,7 @@ export class LoopNumbers {
     const rested = idle.find(isPreferred);
     if (rested !== undefined) return rested;
     try {
-      // A number that was removed may be bound still; it is there afterwards, so the next one is another.
+      // A number that was removed may still be bound. Adding it uses it up, so the next one is different.
       for (;;) {
         const added = await ioctl(control, 'LOOP_CTL_ADD', -1, { subject });
         if (isUsable(added)) return added;

@@ -9,19 +9,19 @@ import { ownedBy } from '../kernel/gate.ts';
 import { cachedInodeOf } from '../kernel/statx.ts';
 import { readStatusAt } from './status.ts';
 
-/** How long one device may take to answer before a list goes on without it. */
+/** How long a list waits for one device. */
 const listBoundMs = 5_000;
 
-/** The folder of loop device `number` in sysfs, or a file below it. */
+/** The directory of loop device `number` in sysfs, or a file below it. */
 export function sysfsPath(number: number, below = ''): string {
   return `/sys/devices/virtual/block/loop${number}/${below}`;
 }
 
 /**
- * Which loop devices are attached, and to what. The folder `loop` in a device's sysfs is made anew at each attachment,
- * with an inode number of its own: while that number stays, so does the image, and a device need not be opened again; what
- * else may change is in sysfs. Names, inode numbers and these attributes are in the kernel's memory and wait for no disk, so
- * they are read at once: some microseconds each.
+ * Which loop devices are attached, and to which images. Each attachment creates the directory `loop` of the device in
+ * sysfs anew, with its own inode number: while that number stays the same, so does the image, and the device need not
+ * be opened again. Attributes that may change are in sysfs. Names, inode numbers and these attributes are in kernel
+ * memory and wait for no disk, so they are read synchronously: some microseconds each.
  */
 export class LoopScan {
   readonly #known = new Map<
@@ -29,14 +29,14 @@ export class LoopScan {
     { readonly incarnation: bigint; readonly device: LoopDevice }
   >();
 
-  /** Takes over what an attach has just been told by the device itself. */
+  /** Stores a device that was just attached. */
   remember(device: LoopDevice, incarnation: bigint | undefined): void {
     if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
   }
 
   /**
-   * Every attached device, by number, but those that do not answer and were never read: whoever lists has the others to care
-   * for.
+   * All attached devices by number, except those that do not answer and were never read: the caller must be able to
+   * work with the others.
    */
   async list(): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
@@ -44,7 +44,7 @@ export class LoopScan {
     return devices.filter((device) => device !== undefined);
   }
 
-  /** The devices that sit on that inode, read-write ones first. */
+  /** The devices attached to this inode, read-write ones first. */
   async findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
     const found: LoopDevice[] = [];
     const unknown: number[] = [];
@@ -56,7 +56,7 @@ export class LoopScan {
       if (known?.incarnation !== incarnation) unknown.push(number);
       else if (isSame(known.device.backing, image)) {
         const now = presentState(known.device);
-        // Detached, and perhaps attached again, while it was looked at: the device itself is asked.
+        // The device was detached, and perhaps attached again, meanwhile: ask the device itself.
         if (now === undefined || incarnationOf(number) !== incarnation) unknown.push(number);
         else found.push(now);
       }
@@ -78,19 +78,21 @@ export class LoopScan {
     );
   }
 
-  /** The device as it is now, without opening it; undefined when this attachment of it was never read, or has ended. */
+  /**
+   * The current state of the device, without opening it; undefined when this attachment was never read, or has ended.
+   */
   present(device: LoopDevice): LoopDevice | undefined {
     if (!this.isKnown(device)) return undefined;
     const now = presentState(device);
     return this.isKnown(device) ? now : undefined;
   }
 
-  /** The device of that number; undefined when nothing is attached to it. */
+  /** The device with this number; undefined when nothing is attached to it. */
   async at(number: number): Promise<LoopDevice | undefined> {
     return incarnationOf(number) === undefined ? undefined : this.#read(number);
   }
 
-  /** Those that go at their last close. Of the others only one attribute in memory is read. */
+  /** Devices with AUTOCLEAR. For all others only one attribute in memory is read. */
   async listAutoclear(): Promise<readonly LoopDevice[]> {
     const flagged = [...numbersWithSize()].filter(hasAutoclear);
     const devices = await inParallel(flagged, (number) => this.#readIfItAnswers(number));
@@ -106,7 +108,7 @@ export class LoopScan {
     }
   }
 
-  /** Numbers of devices that exist and have no size, so that they are most likely free, lowest first. */
+  /** Numbers of existing devices without a size, which are probably free, lowest first. */
   idleNumbers(): readonly number[] {
     const inUse = numbersWithSize();
     return loopNumbers().filter((number) => !inUse.has(number));
@@ -122,7 +124,10 @@ export class LoopScan {
     }
   }
 
-  /** Asks the device itself; undefined when it is no longer attached. A device that hangs makes only itself stuck. */
+  /**
+   * Asks the device itself; undefined when it is no longer attached. Each device is an owner of its own, so that one
+   * that hangs blocks no other.
+   */
   async #read(number: number, bound = {}): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
     const incarnation = incarnationOf(number);
@@ -139,8 +144,8 @@ export class LoopScan {
   }
 
   /**
-   * The same for one that may not answer: when the path in sysfs leads to another file, or to none, it is not the image's, and
-   * somebody else's broken device is no reason to stop here.
+   * The same, for a device that may not answer. If its path in sysfs leads to another file, or to none, it does not
+   * belong to the image, and a broken device of other software must not fail this call.
    */
   async #readOrRuleOut(number: number, image: FileIdentity): Promise<LoopDevice | undefined> {
     try {
@@ -157,7 +162,8 @@ export class LoopScan {
       const { dev, ino } = await fsCall('stat', path, () => stat(path, { bigint: true }));
       return isSame({ device: dev, inode: ino }, image);
     } catch (error) {
-      // None there, or one on a filesystem that has failed: that of the image has just answered.
+      // The file does not exist, or its filesystem has failed; the filesystem of the image has just answered, so it is
+      // another one.
       if (error instanceof KernelError) return false;
       throw error;
     }
@@ -165,18 +171,19 @@ export class LoopScan {
 }
 
 /**
- * Whether a device hangs, or the filesystem below its image has failed: LOOP_GET_STATUS64 asks that for the image's inode, and
- * gives its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server, ESTALE).
+ * Whether a device hangs, or the filesystem of its image has failed: LOOP_GET_STATUS64 asks that filesystem for the
+ * inode of the image and returns its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server,
+ * ESTALE).
  */
 export function doesNotAnswer(error: unknown): boolean {
   if (error instanceof StuckError) return true;
-  // ENXIO is an answer: nothing is attached.
+  // ENXIO is a valid result: nothing is attached.
   return (
     error instanceof KernelError && error.syscall === 'LOOP_GET_STATUS64' && error.errno !== 'ENXIO'
   );
 }
 
-/** Each device is an owner of its own, so several may be asked at once; the others of this process keep slots too. */
+/** Devices queried at once: each is an owner of its own, and other work of this process needs slots too. */
 const parallelReads = 8;
 
 async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
@@ -194,8 +201,8 @@ function loopNumbers(): readonly number[] {
 }
 
 /**
- * The numbers of the loop devices that have a size: those that are attached to anything we could have attached, in one read
- * however many idle ones there are.
+ * Numbers of loop devices with a size, which every device attached by us has. One read, however many idle devices
+ * exist.
  */
 function numbersWithSize(): ReadonlySet<number> {
   const table = readFileSync('/proc/partitions', 'latin1');
@@ -211,7 +218,7 @@ function hasAutoclear(number: number): boolean {
   }
 }
 
-/** The device with what can change while it stays attached; undefined when it has been detached. */
+/** The device with its changeable attributes read again; undefined when it has been detached. */
 function presentState(device: LoopDevice): LoopDevice | undefined {
   const read = (file: string): string =>
     readFileSync(sysfsPath(device.number, file), 'latin1').trimEnd();
@@ -228,7 +235,7 @@ function presentState(device: LoopDevice): LoopDevice | undefined {
   }
 }
 
-/** Tells this attachment of the device from its earlier and later ones; undefined when it is not attached. */
+/** Distinguishes this attachment of the device from earlier and later ones; undefined when it is not attached. */
 export function incarnationOf(number: number): bigint | undefined {
   return cachedInodeOf(sysfsPath(number, 'loop'));
 }
@@ -238,7 +245,10 @@ export function isSame(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;
 }
 
-/** Whether that attachment of the device ends within the bound: its number may serve another image at once. */
+/**
+ * Waits until this attachment of the device has ended; false at the time limit. Its number may then serve another image
+ * at once.
+ */
 export async function waitUntilGone(
   number: number,
   incarnation: bigint | undefined,

@@ -7,17 +7,17 @@ import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
 import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
 
-/** What ours have in lo_file_name, before the label. */
+/** Prefix of lo_file_name of our devices. */
 const labelPrefix = 'loopcsi:';
-/** lo_file_name is 64 bytes with its closing zero. */
+/** lo_file_name has 64 bytes, including the terminating zero. */
 const labelBytes = 63;
 
-/** How much of a label that does not fit stands before its hash, for people. */
+/** How much of a long label precedes its hash, for operators. */
 const readableBytes = 20;
 
 /**
- * What stands in lo_file_name of a device of ours that was attached with that label. One that does not fit is told apart from
- * others of the same beginning by its hash; no id contains a `~`.
+ * lo_file_name of a device attached with this label. A label that does not fit ends in a hash, which distinguishes it
+ * from others with the same beginning; no id contains a `~`.
  */
 export function labelOf(label: string): string {
   const whole = `${labelPrefix}${label}`;
@@ -26,12 +26,12 @@ export function labelOf(label: string): string {
   return `${labelPrefix}${label.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
 }
 
-/** What loopcsi 0.1.0 wrote there: the label's beginning, which several ids may share. */
+/** What loopcsi 0.1.0 wrote: a truncated label, which several ids may share. */
 export function truncatedLabelOf(label: string): string {
   return Buffer.from(`${labelPrefix}${label}`).subarray(0, labelBytes).toString();
 }
 
-/** Whether a loopcsi driver attached the device, this one or another. */
+/** Whether a loopcsi driver, this one or another, attached the device. */
 export function isLabelled({ label }: LoopDevice): boolean {
   return label.startsWith(labelPrefix);
 }
@@ -44,8 +44,8 @@ export async function readStatus(handle: FileHandle, path: string): Promise<Loop
 }
 
 /**
- * The same of a device that is opened, asked and closed in one step of the gate: while a step waits for its turn no device is
- * open, which would keep others from detaching it.
+ * The same; the device is opened, queried and closed in one step of the gate. So no device is open while a step waits
+ * for its turn, which would keep other processes from detaching it.
  */
 export function readStatusAt(
   path: string,
@@ -67,7 +67,7 @@ export function readStatusAt(
 }
 
 function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
-  // The kernel answers all of these from memory.
+  // The kernel has all of these in memory.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);
   ioctlNow(handle.fd, 'BLKSSZGET', sectorSize, path);
@@ -94,8 +94,8 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
 }
 
 /**
- * Takes AUTOCLEAR off an open device, all else as it is (LOOP_SET_STATUS64). Answers whether it is still attached to what
- * `device` says: then it stays so while the descriptor is open, and afterwards.
+ * Clears AUTOCLEAR of an open device and changes nothing else (LOOP_SET_STATUS64). Returns whether it is attached to
+ * the image of `device`; if so, it stays attached while the descriptor is open, and afterwards.
  */
 export async function clearAutoclear(handle: FileHandle, device: LoopDevice): Promise<boolean> {
   const info = Buffer.alloc(layouts.loop_info64.size);
@@ -123,7 +123,7 @@ export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffe
   const info = layouts.loop_info64.fields;
   const config = Buffer.alloc(layouts.loop_config.size);
   config.writeUInt32LE(imageFd, at.fd);
-  // Never 0: the kernel would choose what direct I/O needs, which differs once a file was cloned.
+  // Never 0: the kernel would then choose a size for direct I/O, which changes once a file was cloned.
   config.writeUInt32LE(options.sectorSize, at.block_size);
   const flags =
     (options.readOnly ? constants.LO_FLAGS_READ_ONLY : 0) |

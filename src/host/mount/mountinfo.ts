@@ -9,23 +9,23 @@ import { fsCall } from '../kernel/descriptor.ts';
 
 const mountinfoPath = '/proc/self/mountinfo';
 
-/** The lines of the last look: a table changes by a line or two from one look to the next. */
+/** The lines of the last read: a table changes by a line or two between reads. */
 let parsed: ReadonlyMap<string, Mount | undefined> = new Map();
 
-/** All mounts, bottom first where stacked. */
+/** All mounts; of stacked ones the bottom first. */
 export async function readMounts(): Promise<readonly Mount[]> {
   return parseMountinfo(await readMountinfo());
 }
 
 /**
  * The topmost mount whose target is exactly `target`. Symlinks in its parents are resolved, since the kernel lists real
- * paths; a symlink in the last component is no mount point.
+ * paths; a symlink in the last component is not a mount point.
  */
 export async function findMountAt(target: string): Promise<Mount | undefined> {
   return findIn(await readMountinfo(), target);
 }
 
-/** The same, and all other mounts of the same filesystem, from one look at the table. */
+/** The same, with all other mounts of the same filesystem, from one read of the table. */
 export async function findWithOthers(
   target: string,
 ): Promise<{ found: Mount; others: readonly Mount[] } | undefined> {
@@ -39,14 +39,14 @@ export async function findWithOthers(
 }
 
 async function findIn(text: string, target: string): Promise<Mount | undefined> {
-  // A path that the kernel lists is a real one; only another path may lead there through symlinks.
+  // The kernel lists real paths; only a path that is not listed may lead to one through symlinks.
   const exact = lastMountAt(text, target);
   if (exact !== undefined) return exact;
   const real = await realTarget(target);
   return real === undefined || real === target ? undefined : lastMountAt(text, real);
 }
 
-/** `target` with its parents' symlinks resolved; undefined when a parent does not exist. */
+/** `target` with the symlinks of its parents resolved; undefined when a parent does not exist. */
 export async function realTarget(target: string): Promise<string | undefined> {
   try {
     const parent = await fsCall('realpath', target, () => realpath(dirname(target)));
@@ -57,10 +57,10 @@ export async function realTarget(target: string): Promise<string | undefined> {
   }
 }
 
-/** Parses the whole text; only the lines that the last look did not have. Lines of a form that we do not know are left out. */
+/** Parses the whole table, but only lines that are new since the last read. Lines of unknown form are left out. */
 export function parseMountinfo(text: string): readonly Mount[] {
   const lines = new Map<string, Mount | undefined>();
-  // Two lines are never the same: each begins with the mount's id.
+  // Lines are unique: each begins with the id of the mount.
   for (const line of text.split('\n')) {
     lines.set(line, parsed.has(line) ? parsed.get(line) : parseLine(line));
   }
@@ -68,7 +68,7 @@ export function parseMountinfo(text: string): readonly Mount[] {
   return [...lines.values()].filter((mount) => mount !== undefined);
 }
 
-/** The last line's mount whose target is `target`, parsing only the lines that name it. */
+/** The mount of the last line whose target is `target`. Only lines that contain the path are parsed. */
 export function lastMountAt(text: string, target: string): Mount | undefined {
   const needle = ` ${escapeField(target)} `;
   for (
@@ -86,7 +86,7 @@ export function lastMountAt(text: string, target: string): Mount | undefined {
 /** One line: `36 35 98:0 /root /target rw,noatime master:1 - ext4 /dev/root rw,errors=continue`. */
 function parseLine(line: string): Mount | undefined {
   const fields = line.split(' ');
-  // The optional fields in the middle end with a lone hyphen.
+  // The optional fields end with a single hyphen.
   const hyphen = fields.indexOf('-', 6);
   const [id, parentId, majorMinor, root, target, options] = fields;
   const [fsType, source, superOptions] = hyphen < 0 ? [] : fields.slice(hyphen + 1);
@@ -109,7 +109,7 @@ function parseLine(line: string): Mount | undefined {
 /** The kernel writes blanks, tabs, newlines and backslashes as three octal digits. */
 function unescapeField(field: string): string {
   if (!field.includes('\\')) return field;
-  // Decoded as bytes by readFile already: the escapes only ever stand for ASCII.
+  // The text is decoded already: the escapes stand for ASCII only.
   return field.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
   );

@@ -16,8 +16,8 @@ import { isFilesystemOn } from './loop-mounts.ts';
 import { readMounts } from './mountinfo.ts';
 
 /**
- * Opens the root of the filesystem mounted at `target`, after checking that it is `device`'s. An ioctl that acts on a
- * filesystem (freeze, trim, resize) on a directory that is not mounted would hit the filesystem beneath, the pool's.
+ * Opens the root of the filesystem mounted at `target`, after checking that it is on `device`. Without the check, an
+ * ioctl on a filesystem (freeze, trim, resize) would act on the filesystem of the pool if nothing is mounted there.
  * KernelError ENODEV when another filesystem, or none, is mounted there.
  */
 export async function withMounted<T>(
@@ -32,8 +32,8 @@ export async function withMounted<T>(
 }
 
 /**
- * The same for the caller to close, through a mount of its own that no path leads to and that ends with the handle. It keeps
- * the filesystem alive, and nobody from unmounting `target`.
+ * The same, for the caller to close, through a private mount without a path that ends with the handle. It keeps the
+ * superblock active, and lets `target` be unmounted.
  */
 export function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
   return withMounted(target, device, async ({ fd }) => {
@@ -49,7 +49,7 @@ type DeviceName = Pick<LoopDevice, 'path' | 'majorMinor'>;
 async function checkIsOn(handle: FileHandle, target: string, device: DeviceName): Promise<void> {
   const { dev } = await fsCall('fstat', target, () => handle.stat({ bigint: true }));
   if (majorMinorOf(dev) === device.majorMinor) return;
-  // btrfs has device numbers of its own: there the mount's source tells.
+  // btrfs has anonymous device numbers: compare the source of the mount instead.
   const info = await readKernelText(`/proc/self/fdinfo/${handle.fd}`);
   const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
   const mount = (await readMounts()).find(({ id }) => id === mountId);

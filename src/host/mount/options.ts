@@ -1,7 +1,7 @@
 import { KernelError } from '../errors.ts';
 import { constants } from '../kernel/abi.ts';
 
-/** The mountFlags of a mount command that are flags of mount(2): bits to set, bits to clear. */
+/** Options of a mount command that are flags of mount(2): bits to set, bits to clear. */
 const mountFlags: Readonly<Record<string, { readonly set?: number; readonly clear?: number }>> = {
   defaults: {},
   ro: { set: constants.MS_RDONLY },
@@ -30,8 +30,8 @@ const mountFlags: Readonly<Record<string, { readonly set?: number; readonly clea
 };
 
 /**
- * Splits mountFlags as a mount command takes them into the flags of mount(2) and the filesystem's own options. A later option
- * wins over an earlier one. KernelError EINVAL for a option with a comma outside double quotes: it would be several.
+ * Splits options of a mount command into flags of mount(2) and options of the filesystem. Later options win.
+ * KernelError EINVAL for an option with a comma outside double quotes: mount(2) would take it for several.
  */
 export function splitMountOptions(options: readonly string[]): { flags: number; data: string } {
   let flags = 0;

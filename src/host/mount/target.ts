@@ -17,16 +17,16 @@ import {
 } from '../kernel/descriptor.ts';
 
 /**
- * Where mounts go. A target is opened once and used by its descriptor, so that swapping a component for a symlink
- * afterwards changes nothing. With a `root`, no symlink below it is followed (openat2, RESOLVE_NO_SYMLINKS: ELOOP) and
- * nothing leads out of it (EXDEV); without one, only the last component must not be a symlink.
+ * Targets of mounts. A target is opened once and used through its descriptor, so that replacing a component by a
+ * symlink afterwards has no effect. With a `root`, no symlink below it is followed (openat2, RESOLVE_NO_SYMLINKS:
+ * ELOOP) and no path leads out of it (EXDEV); without one, only the last component must not be a symlink.
  */
 
 const statDescriptor = promisify(fstat);
 
 /**
- * Opens `path` below the directory `root` as a place (O_PATH), following no symlink below `root`; `root` itself is
- * trusted. The descriptor is closed when `work` ends. KernelError ELOOP for a symlink, EXDEV for a path outside.
+ * Opens `path` below the directory `root` with O_PATH, following no symlink below `root`; `root` itself is trusted. The
+ * descriptor is closed after `work`. KernelError ELOOP for a symlink, EXDEV for a path outside.
  */
 export async function openBeneath<T>(
   root: string,
@@ -40,7 +40,7 @@ export async function openBeneath<T>(
   }
   return withDescriptor(root, openFlags.directoryPathFollowed, async (rootFd) => {
     const fd = await openat2(rootFd, below === '' ? '.' : below, {
-      // Without O_NOFOLLOW: that would open a symlink in the last component instead of refusing it.
+      // No O_NOFOLLOW: it would open a symlink in the last component instead of refusing it.
       flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
@@ -50,8 +50,8 @@ export async function openBeneath<T>(
 }
 
 /**
- * Opens the target itself as a place: a directory, or a file of any type. KernelError ELOOP for a symlink, ENOTDIR and
- * EISDIR for the other kind.
+ * Opens the target itself with O_PATH: a directory, or a file of any type. KernelError ELOOP for a symlink, ENOTDIR or
+ * EISDIR for the wrong kind.
  */
 export function withTarget<T>(
   target: string,
@@ -80,14 +80,14 @@ async function withDirectory<T>(target: string, work: (fd: number) => Promise<T>
       return work(fd);
     });
   } catch (error) {
-    // Of a symlink open(2) says only that it is no directory.
+    // For a symlink, open(2) only says that it is not a directory.
     if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
     const status = await fsCall('lstat', target, () => lstat(target));
     throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;
   }
 }
 
-/** Opens the target's parent; `work` gets a path to the target through it, valid meanwhile. */
+/** Opens the parent of the target; `work` gets a path to the target through it, valid meanwhile. */
 export function withParent<T>(
   target: string,
   options: TargetOptions,
@@ -106,7 +106,7 @@ export async function makeTarget(
   options: TargetOptions,
 ): Promise<void> {
   try {
-    // What is there already must be of the kind, and no symlink.
+    // An existing target must be of this kind, and not a symlink.
     await withTarget(target, { ...options, kind }, () => Promise.resolve());
     return;
   } catch (error) {
@@ -118,7 +118,7 @@ export async function makeTarget(
       else await makeFile(path, target);
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error;
-      // Somebody was quicker: of the kind as well?
+      // Another process made it first: check its kind.
       await withTarget(target, { ...options, kind }, () => Promise.resolve());
     }
   });
@@ -130,8 +130,8 @@ async function makeFile(path: string, target: string): Promise<void> {
 }
 
 /**
- * Removes the last component, an empty directory or an empty file. Absent already is fine; KernelError ENOTEMPTY for what
- * holds data, EBUSY for a mount point.
+ * Removes the last component, an empty directory or an empty file. A missing one is fine; KernelError ENOTEMPTY if it
+ * has content, EBUSY for a mount point.
  */
 export async function removeTarget(target: string, options: TargetOptions): Promise<void> {
   try {

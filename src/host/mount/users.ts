@@ -7,9 +7,9 @@ import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';
 
 /**
- * Who keeps a mount or a device busy, as /proc tells. Everything that is read here is in the kernel's memory: no file of a
- * process is opened or looked up, so a hung disk of somebody else stops nothing. (/proc/PID/maps waits for the process's
- * memory lock and is read on the thread pool.) The driver itself does not count, nor does the child that holds its freezes.
+ * Finds the processes that keep a mount or device busy, in /proc. Everything read here is in kernel memory: no file of
+ * a process is opened or looked up, so a hung disk of another process blocks nothing. (/proc/PID/maps waits for the
+ * memory lock of the process and is read on the thread pool.) The driver and its freeze child do not count.
  */
 export function makeMountUsers(helperPid: () => number | undefined): MountUsers {
   const isOurs = (pid: number): boolean => pid === process.pid || pid === helperPid();
@@ -31,13 +31,13 @@ function holdersIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory).sort();
   } catch (error) {
-    // The device has gone.
+    // The device was removed.
     if (hasErrno(error, 'ENOENT')) return [];
     throw error;
   }
 }
 
-/** `md127`, or `dm-1 (group-volume)`: device mapper's numbers tell nobody anything. */
+/** `md127`, or `dm-1 (group-volume)`: operators know device mapper devices by name. */
 function nameOf(directory: string, name: string): string {
   try {
     return `${name} (${readFileSync(`${directory}/dm/name`, 'utf8').trim()})`;
@@ -50,17 +50,17 @@ function nameOf(directory: string, name: string): string {
 /** A message names a few; a machine may have tens of thousands of open files. */
 const maxFound = 5;
 const scanBoundMs = 1_000;
-/** How long the scan keeps the event loop at a time. */
+/** How long the scan blocks the event loop at a time. */
 const sliceMs = 5;
 
 interface Wanted {
   readonly isWanted: (mount: Mount) => boolean;
-  /** Whoever has the device itself open counts too, and other mount namespaces that have it mounted. */
+  /** Also counts processes with the device open, and other mount namespaces that have it mounted. */
   readonly device: LoopDevice | undefined;
   readonly isOurs: (pid: number) => boolean;
 }
 
-/** The mounts of one namespace, and which of them are asked for. */
+/** The mounts of one namespace, and the ids of the wanted ones. */
 interface Namespace {
   readonly table: readonly Mount[];
   readonly ids: ReadonlySet<number>;
@@ -84,7 +84,7 @@ async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
     if (link === undefined || wanted.isOurs(pid)) continue;
     const namespace = namespaces.get(link) ?? (await readNamespace(pid, wanted));
     namespaces.set(link, namespace);
-    // One process stands for a namespace of its own that has it mounted.
+    // One process represents another namespace that has it mounted.
     const keepsNamespace = wanted.device !== undefined && namespace.ids.size > 0 && !seen.has(link);
     seen.add(link);
     if (
@@ -111,7 +111,7 @@ function idsOf(namespaces: ReadonlyMap<string, Namespace>): ReadonlySet<number> 
 
 async function readNamespace(pid: number | 'self', { isWanted }: Wanted): Promise<Namespace> {
   const text = await readKernelText(`/proc/${pid}/mountinfo`).catch((error: unknown) => {
-    // It has ended, or is not ours to look at.
+    // The process has ended, or may not be inspected.
     if (hasErrno(error, 'ENOENT', 'EACCES', 'EPERM', 'ESRCH', 'EINVAL')) return '';
     throw error;
   });
@@ -119,7 +119,7 @@ async function readNamespace(pid: number | 'self', { isWanted }: Wanted): Promis
   return { table, ids: new Set(table.filter(isWanted).map(({ id }) => id)) };
 }
 
-/** An open file names its mount in fdinfo, whatever path it was opened by. */
+/** fdinfo names the mount of an open file, however it was opened. */
 function hasOpen(pid: number, ids: ReadonlySet<number>, { device }: Wanted): boolean {
   for (const fd of namesIn(`/proc/${pid}/fd`)) {
     const path = linkOf(`/proc/${pid}/fd/${fd}`) ?? '';
@@ -131,7 +131,7 @@ function hasOpen(pid: number, ids: ReadonlySet<number>, { device }: Wanted): boo
   return false;
 }
 
-/** Whether its working directory or its root lies there. */
+/** Whether its working directory or root is on the mount. */
 function isIn(pid: number, { table, ids }: Namespace): boolean {
   if (ids.size === 0) return false;
   return ['cwd', 'root'].some((name) => {
@@ -140,7 +140,7 @@ function isIn(pid: number, { table, ids }: Namespace): boolean {
   });
 }
 
-/** A mapping is told by its path: programs and libraries that run from the volume. */
+/** Mappings are found by their path: programs and libraries that run from the volume. */
 async function hasMapped(pid: number, { table, ids }: Namespace): Promise<boolean> {
   if (ids.size === 0) return false;
   const maps = await readKernelText(`/proc/${pid}/maps`).catch(() => '');
@@ -150,7 +150,7 @@ async function hasMapped(pid: number, { table, ids }: Namespace): Promise<boolea
   });
 }
 
-/** The mount that a path of this namespace lies in. */
+/** The mount that contains a path of this namespace. */
 function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
   return table
     .filter(({ target }) => target === '/' || path === target || path.startsWith(`${target}/`))
@@ -160,7 +160,7 @@ function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
     );
 }
 
-/** The kernel's name of the program, without what could break a line. */
+/** The name of the program (comm), without characters that could break a line. */
 function commandOf(pid: number): string {
   const command = textOf(`/proc/${pid}/comm`).replace(/[^\x20-\x7e]/g, '');
   return command === '' ? 'process' : command;

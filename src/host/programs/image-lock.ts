@@ -6,28 +6,31 @@ import { closeHandle, closeQuietly, openFlags, openHandle } from '../kernel/desc
 import { findHolder } from './running-programs.ts';
 
 /**
- * Keeps everything away from an image that a program works on, whoever started the program. The lock is a flock on an open
- * file description of its own, which the program inherits: it lives until both the driver and the program have closed it, so
- * SIGKILL of either one leaves it to the other. LOOP_CONFIGURE keeps the description that it is given, so that is never this
- * one. Inside one driver the locks of volumes exclude each other; here only a program of an earlier driver can be met, so
- * nobody waits for its end.
+ * Locks an image while a program works on it, whichever process started the program. The lock is a flock on its own
+ * open file description, which the program inherits: it lasts until both the driver and the program have closed it, so
+ * a SIGKILL of one leaves it to the other. LOOP_CONFIGURE keeps the description it is given, so it never gets this one.
+ * Within one driver the locks of volumes exclude each other; only a program of an earlier driver process can have this
+ * lock, so nothing waits for it.
  */
 export interface ImageLock {
-  /** Its descriptor, for the program to inherit. */
+  /** Descriptor for the program to inherit. */
   readonly fd: number;
   release(): Promise<void>;
 }
 
-/** What says that this filesystem has no such locks (NFS without its lock service, some FUSE servers): no lock then. */
+/**
+ * Errors of filesystems without such locks (NFS without its lock service, some FUSE servers): the image is not locked
+ * then.
+ */
 const withoutLocks = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
 
-/** Locks an image for a program. ImageInUseError when a program works on it; KernelError ENOENT. */
+/** Locks an image for a program. ImageInUseError while another program works on it; KernelError ENOENT. */
 export async function lockImage(imagePath: string): Promise<ImageLock> {
   const handle = await openLocked(imagePath, 'exclusive');
   return { fd: handle.fd, release: () => closeHandle(handle, imagePath) };
 }
 
-/** Throws ImageInUseError when a program works on the image. Nothing is kept; an image that is not there has no program. */
+/** Throws ImageInUseError while a program works on the image. The lock is not kept. A missing image has no program. */
 export async function requireNoProgram(imagePath: string): Promise<void> {
   try {
     await closeHandle(await openLocked(imagePath, 'shared'), imagePath);
@@ -36,7 +39,7 @@ export async function requireNoProgram(imagePath: string): Promise<void> {
   }
 }
 
-/** A look at a descriptor in /proc keeps its file, and so the lock, for a moment longer than its program has run. */
+/** Reading a descriptor in /proc keeps its file, and so the lock, for a moment after its program has ended. */
 const momentMs = 1_000;
 const stepMs = 20;
 
@@ -52,13 +55,14 @@ async function openLocked(imagePath: string, kind: 'exclusive' | 'shared'): Prom
   }
 }
 
-/** Throws ImageInUseError at once when a process that has the file open is seen, and after a moment when none is. */
+/** Throws ImageInUseError at once if a process with the file open is visible, otherwise after a moment. */
 async function lock(
   handle: FileHandle,
   imagePath: string,
   kind: 'exclusive' | 'shared',
 ): Promise<void> {
-  // Counted from the first look that sees nobody: a look takes long on a busy machine, and the program may have ended during it.
+  // Starts with the first scan that finds no process: on a busy machine a scan takes long, and the program may end
+  // during it.
   let endMs: number | undefined;
   for (;;) {
     try {

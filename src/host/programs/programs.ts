@@ -2,12 +2,12 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Where programs are looked for, in this order; the PATH every child gets. */
+/** Directories of programs, in order; the PATH of every child. */
 export const programDirectories = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const;
 
 /**
- * Every program the driver may start, and the Debian package that brings it. `run` starts nothing
- * else; the image, `doctor` and the install check read this table.
+ * Every program that the driver may start, with its Debian package. `run` starts nothing else; the image, `doctor` and
+ * the check at start-up use this table.
  */
 export const programs = {
   'mkfs.ext4': 'e2fsprogs',
@@ -22,10 +22,10 @@ export const programs = {
 
 export type Program = keyof typeof programs;
 
-/** The Debian packages of all programs, sorted, each once. */
+/** The Debian packages of all programs, sorted and unique. */
 export const debianPackages: readonly string[] = [...new Set(Object.values(programs))].sort();
 
-/** The full path of a program, or undefined when no directory of the PATH has it as an executable. */
+/** The full path of a program; undefined when no directory of the PATH has it as an executable. */
 export async function findProgram(name: Program): Promise<string | undefined> {
   for (const directory of programDirectories) {
     const path = join(directory, name);
@@ -33,30 +33,30 @@ export async function findProgram(name: Program): Promise<string | undefined> {
       await access(path, constants.X_OK);
       return path;
     } catch {
-      // Not here: the next directory.
+      // Try the next directory.
     }
   }
   return undefined;
 }
 
-/** The names of the programs this machine lacks, in the table's order; empty when all are there. */
+/** Programs that this machine lacks, in order of the table; normally empty. */
 export async function missingPrograms(): Promise<readonly Program[]> {
   const names = Object.keys(programs).filter(isProgram);
   const found = await Promise.all(names.map(findProgram));
   return names.filter((_, index) => found[index] === undefined);
 }
 
-/** A complete set is not looked for again so soon: probes ask every few seconds. */
+/** How long a complete set is cached: probes ask every few seconds. */
 const keepMs = 60_000;
 
-/** `missingPrograms` for those who ask often: looks again each time while one is missing, and after a minute. */
+/** `missingPrograms` with a cache: searches again while a program is missing, and after a minute. */
 export function makeProgramCheck(
-  look: () => Promise<readonly Program[]> = missingPrograms,
+  search: () => Promise<readonly Program[]> = missingPrograms,
   now: () => number = () => performance.now(),
 ): () => Promise<readonly Program[]> {
   let last: { readonly atMs: number; readonly missing: Promise<readonly Program[]> } | undefined;
   return async () => {
-    if (last === undefined || now() - last.atMs > keepMs) last = { atMs: now(), missing: look() };
+    if (last === undefined || now() - last.atMs > keepMs) last = { atMs: now(), missing: search() };
     const asked = last;
     const missing = await asked.missing;
     if (missing.length > 0 && last === asked) last = undefined;

@@ -4,18 +4,18 @@ import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
 import { makeSemaphore } from './semaphore.ts';
 
-/** How one program is to be run. */
-export interface CommandOptions<Answers extends readonly number[] = readonly number[]> {
-  /** After this the program gets SIGTERM, two seconds later SIGKILL. Counted from its start, not from the wait for a slot. */
+/** How to run a program. */
+export interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {
+  /** Time limit: SIGTERM, and SIGKILL two seconds later. It starts with the program, not with the wait for a slot. */
   readonly timeoutMs: number;
   /**
-   * The image that the program works on: locked before it starts, and the program inherits the lock, so that nobody touches
-   * the image until the program has ended, also when the driver ends before it. ImageInUseError when it is locked.
+   * The image that the program works on. It is locked before the program starts, which inherits the lock: nothing else
+   * touches the image until the program has ended, even if the driver ends first. ImageInUseError when it is locked.
    */
   readonly image?: string;
-  /** The exit codes that say something; every other one is a CommandError. Only 0 unless given. */
-  readonly answers?: Answers;
-  /** Ends the program. Not for programs that change an image which matters: half a change is worse than a late one. */
+  /** The expected exit codes; any other is a CommandError. Only 0 by default. */
+  readonly exitCodes?: ExitCodes;
+  /** Aborts the program. Not for programs that change an image that matters: half a change is worse than a late one. */
   readonly signal?: AbortSignal;
 }
 
@@ -25,7 +25,7 @@ export interface CommandResult<ExitCode extends number> {
   readonly stderr: string;
 }
 
-/** What ended, for the debug log and for metrics. `exitCode` is undefined when it never ran or was killed. */
+/** A program that ended, for the debug log and metrics. `exitCode` is undefined when it never ran or was killed. */
 export interface EndedCommand {
   readonly file: Program;
   readonly args: readonly string[];
@@ -34,38 +34,38 @@ export interface EndedCommand {
 }
 
 /**
- * Runs one program of the table in programs.ts, without a shell, in the C locale, with nothing of our
- * environment, and answers its exit code and output. Throws CommandError when it is missing, is
- * killed, takes too long, writes more than 4 MiB or ends with a code that is no answer.
+ * Runs a program of the table in programs.ts, without a shell, in the C locale, without our environment. Returns its
+ * exit code and output. Throws CommandError when it is missing, is killed, times out, writes more than 4 MiB, or ends
+ * with an unexpected exit code.
  */
-export type Run = <const Answers extends readonly number[] = readonly [0]>(
+export type Run = <const ExitCodes extends readonly number[] = readonly [0]>(
   file: Program,
   args: readonly string[],
-  options: CommandOptions<Answers>,
-) => Promise<CommandResult<Answers[number]>>;
+  options: CommandOptions<ExitCodes>,
+) => Promise<CommandResult<ExitCodes[number]>>;
 
 export interface RunnerOptions {
-  /** Called once for each program that ended, whatever its outcome. Must not throw. */
+  /** Called once for each program that ended, whatever its result. Must not throw. */
   readonly onEnd?: (command: EndedCommand) => void;
-  /** Programs that may run at once; four for each core unless given. More wait, first come first served. */
+  /** Maximum of concurrent programs; four for each core by default. Others wait in order of arrival. */
   readonly parallel?: number;
 }
 
 const environment = { PATH: programDirectories.join(':'), LC_ALL: 'C' } as const;
 const maxOutputBytes = 4 * 1024 * 1024;
-/** The end of what a program wrote to standard error that an error keeps. */
+/** Characters of standard error that an error keeps, from its end. */
 const stderrTail = 2000;
 
-/** execa takes some 80 ms to load, which start-up need not wait for: it comes with the first program. */
+/** execa takes some 80 ms to load, so it is loaded with the first program, not at start-up. */
 const loadExeca = () => import('execa');
 
-/** A runner with its own bound on programs at once. */
+/** A runner with its own limit of concurrent programs. */
 export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {
   const slots = makeSemaphore(parallel);
   return async (file, args, options) => {
     const { execa } = await loadExeca();
     const result = await slots(async () => {
-      // execa would run it to its end when the signal came before.
+      // execa ignores a signal that was aborted before.
       if (options.signal?.aborted === true)
         throw new CommandError(file, { message: cancelled(file) });
       const lock = options.image === undefined ? undefined : await lockImage(options.image);
@@ -77,7 +77,7 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
           env: environment,
           timeout: options.timeoutMs,
           forceKillAfterDelay: 2000,
-          // A child that outlives us ends its work, and keeps the lock of its image until then.
+          // If the driver ends first, the child finishes its work and keeps the lock of its image until then.
           cleanup: false,
           maxBuffer: maxOutputBytes,
           reject: false,
@@ -88,9 +88,9 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
       }
     });
     onEnd?.({ file, args, exitCode: result.exitCode, durationMs: result.durationMs });
-    const answers: readonly number[] = options.answers ?? [0];
+    const exitCodes: readonly number[] = options.exitCodes ?? [0];
     const { exitCode } = result;
-    if (!result.isMaxBuffer && isAnswer(exitCode, answers)) {
+    if (!result.isMaxBuffer && isExpected(exitCode, exitCodes)) {
       return { exitCode, stdout: result.stdout, stderr: result.stderr };
     }
     const message = failureMessage(file, result, options.timeoutMs, result.stderr);
@@ -99,17 +99,17 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
   };
 }
 
-/** Any descriptor can be inherited; execa's types name only the first ones, so this says the least of them. */
+/** Any descriptor can be inherited, but the types of execa allow only the first ones. */
 function inherited(lock: ImageLock | undefined): readonly 3[] {
   return lock === undefined ? [] : [lock.fd as 3];
 }
 
-/** The type of the caller's list follows its values, which is all this says. */
-function isAnswer<Answers extends readonly number[]>(
+/** Only narrows the type to the list of the caller. */
+function isExpected<ExitCodes extends readonly number[]>(
   exitCode: number | undefined,
-  answers: readonly number[],
-): exitCode is Answers[number] {
-  return exitCode !== undefined && answers.includes(exitCode);
+  exitCodes: readonly number[],
+): exitCode is ExitCodes[number] {
+  return exitCode !== undefined && exitCodes.includes(exitCode);
 }
 
 interface Failure {
@@ -143,7 +143,7 @@ function cancelled(file: Program): string {
   return `${file} was cancelled`;
 }
 
-/** The line that says what went wrong: after a program's banner, and before the usage that some print. */
+/** The line with the error: after the banner of a program, and before the usage that some print. */
 function errorLine(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim());
   const said = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));

@@ -5,7 +5,7 @@ import type { FileIdentity, RunningProgram } from '../host.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import { programs } from './programs.ts';
 
-/** Programs of ours that run now, whoever started them, and the files they have open: read from /proc. */
+/** Running programs of our table, whichever process started them, and their open files, from /proc. */
 
 const names: ReadonlySet<string> = new Set(Object.keys(programs));
 
@@ -14,7 +14,7 @@ interface Process {
   readonly name: string;
 }
 
-/** The programs that run on this machine, as far as this process can see, with the paths of their open files. */
+/** Our running programs on this machine, as far as this process can see, with the paths of their open files. */
 export async function findRunningPrograms(): Promise<readonly RunningProgram[]> {
   const running: RunningProgram[] = [];
   for (const { pid, name } of await listProcesses()) {
@@ -27,7 +27,7 @@ export async function findRunningPrograms(): Promise<readonly RunningProgram[]> 
   return running;
 }
 
-/** The program that has this file open; undefined when no process that can be seen has. */
+/** The process that has this file open; undefined when none is visible. */
 export async function findHolder(
   handle: FileHandle,
   imagePath: string,
@@ -42,8 +42,8 @@ export async function findHolder(
 }
 
 /**
- * Whether the process has that file open. The inode is read from fdinfo first, which asks no filesystem: a stat of each open
- * file of the machine would hang with the first one that hangs. (Before Linux 5.14 fdinfo has no inode.)
+ * Whether the process has the file open. The inode is read from fdinfo first, which asks no filesystem: stat of every
+ * open file on the machine would hang on the first file that hangs. (Before Linux 5.14 fdinfo has no inode.)
  */
 async function hasOpen(pid: number, file: FileIdentity): Promise<boolean> {
   for (const fd of await listDescriptors(pid)) {
@@ -60,7 +60,7 @@ async function listProcesses(): Promise<readonly Process[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(
     pids.map(async (pid) => {
-      // One that has ended meanwhile has no name.
+      // A process that has ended has no name.
       const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
       return { pid, name: name.trimEnd() };
     }),

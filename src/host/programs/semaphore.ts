@@ -1,7 +1,7 @@
-/** Runs `work` when one of the slots is free, in the order of the calls. */
+/** Runs `work` once a slot is free, in order of the calls. */
 export type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** At most `count` works at once; the others wait, first come first served. A failed work gives its slot back. */
+/** Allows `count` concurrent works; others wait in order of arrival. A failed work frees its slot. */
 export function makeSemaphore(count: number): Semaphore {
   let free = count;
   const waiting: (() => void)[] = [];
@@ -15,7 +15,7 @@ export function makeSemaphore(count: number): Semaphore {
       return await work();
     } finally {
       const next = waiting.shift();
-      // The slot goes from hand to hand: a newcomer cannot slip in between.
+      // The slot passes directly to the next waiter, so that a later call cannot take it.
       if (next === undefined) free += 1;
       else next();
     }

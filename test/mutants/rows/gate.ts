@@ -13,8 +13,8 @@ export const gate: Subject = {
     {
       name: 'one lane waits for another',
       file: 'host/kernel/gate.ts',
-      find: 'const owner = presentOwner();',
-      replace: "const owner = { ...presentOwner(), name: 'driver' };",
+      find: 'const owner = currentOwner();',
+      replace: "const owner = { ...currentOwner(), name: 'driver' };",
       tests: ['host/kernel/gate'],
     },
     {

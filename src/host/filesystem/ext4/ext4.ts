@@ -35,7 +35,7 @@ const minute = 60_000;
 const blockBytes = 4096n;
 
 /** e2fsck's exit code is a sum of bits; from 4 up something is left uncorrected or the check itself failed. */
-const fsckAnswers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
+const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
 /** ext4 on images. Its tools work on the unattached file; only growing while mounted is the kernel's. */
 export class Ext4 implements Filesystem {
@@ -160,7 +160,7 @@ export class Ext4 implements Filesystem {
     const result = await this.#run('e2fsck', [...options, imagePath], {
       timeoutMs: 60 * minute,
       image: imagePath,
-      answers: fsckAnswers,
+      exitCodes: fsckExitCodes,
     });
     // Its exit code is that of a damaged filesystem, so only its words are left.
     const said = `${result.stdout}\n${result.stderr}`;
@@ -204,7 +204,7 @@ export class Ext4 implements Filesystem {
         await this.#run(file, [...options, ...undoOptions, imagePath], {
           timeoutMs: 60 * minute,
           image: imagePath,
-          answers: file === 'e2fsck' ? [0, 1] : [0],
+          exitCodes: file === 'e2fsck' ? [0, 1] : [0],
         });
       };
       await (isDisposable ? work([]) : undo.during(work));

@@ -16,8 +16,8 @@ for (const exitCode of [4, 8]) {
     t.teardown(() => rm(directory, { recursive: true }));
     const image = join(directory, 'disk.img');
     await writeFile(image, '');
-    const run: Run = async (_file, _args, { answers = [0] }) => {
-      const answer = answers.find((code) => code === exitCode);
+    const run: Run = async (_file, _args, { exitCodes = [0] }) => {
+      const answer = exitCodes.find((code) => code === exitCode);
       if (answer === undefined) throw new Error('e2fsck was run otherwise');
       return { exitCode: answer, stdout: unreadable, stderr: '' };
     };
