@@ -33,8 +33,8 @@ export function makeKillingRun(kill: Kill): {
       killed = result.signal === 'SIGKILL';
       if (killed) resolve();
       const { exitCode, stdout, stderr } = result;
-      const answers: readonly number[] = options.answers ?? [0];
-      const answer = answers.find((one) => one === exitCode);
+      const expected: readonly number[] = options.exitCodes ?? [0];
+      const answer = expected.find((one) => one === exitCode);
       if (answer === undefined || killed) {
         throw new CommandError(file, { message: `${file} was ended by SIGKILL`, stderr });
       }

@@ -3,7 +3,7 @@ import { MiB } from '../../units.ts';
 import { KernelError } from '../errors.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 
-/** The most that is compared in one call: two buffers of it are in memory meanwhile. */
+/** Maximum of bytes in one call, which needs two buffers of this size. */
 export const maxComparedBytes = 4n * MiB;
 
 interface Range {
@@ -11,7 +11,7 @@ interface Range {
   readonly length: bigint;
 }
 
-/** `Extents.differing` of host.ts. */
+/** See `Extents.differing` in host.ts. */
 export async function differing(
   a: string,
   b: string,
@@ -28,7 +28,7 @@ async function readRange(path: string, { offset, length }: Range): Promise<Buffe
   return buffer;
 }
 
-/** Reads until the buffer is full or the file ends; what is not read stays zero. */
+/** Reads until the buffer is full or the file ends; the rest of the buffer stays zero. */
 async function fill(
   handle: FileHandle,
   path: string,
@@ -46,13 +46,16 @@ async function fill(
   }
 }
 
-/** Blocks in which two buffers of one length differ, joined where they touch; `offset` is where both begin. */
+/**
+ * Ranges of blocks in which two buffers of equal length differ, adjacent ones joined; `offset` is the file offset of
+ * both.
+ */
 export function differingBlocks(
   a: Buffer,
   b: Buffer,
   range: { offset: bigint; blockBytes: bigint },
 ): readonly Range[] {
-  // Most of what is compared is equal: one comparison tells so for the whole.
+  // Most ranges are equal, so compare them as a whole first.
   if (a.equals(b)) return [];
   const step = Number(range.blockBytes);
   const found: Range[] = [];

@@ -10,15 +10,15 @@ import { requireNoProgram } from '../programs/image-lock.ts';
 import { nextData } from './extents.ts';
 import { withScratchFile } from './files.ts';
 
-/** One copy_file_range at a time: how quickly an abort is heard. */
+/** Bytes of one copy_file_range, which bounds how long an abort takes. */
 const sliceBytes = 16n * MiB;
-/** After so much the copy is synced and reported: bounds what waits in memory, and what a resumed copy does again. */
+/** Bytes between syncs and reports: bounds dirty pages, and how much a resumed copy repeats. */
 const syncEveryBytes = 64n * MiB;
-/** Through a buffer of ours where the kernel cannot copy between the two filesystems. */
+/** Buffer size when the kernel cannot copy between the two filesystems. */
 const bufferBytes = 1n * MiB;
-/** A clone costs some 10 µs an extent: minutes for images scattered into millions. */
+/** A clone costs some 10 µs for each extent: minutes for images with millions. */
 const cloneBoundMs = 10 * 60_000;
-/** FICLONE's refusals that say "these two can never share blocks", not "something is wrong". */
+/** Errors of FICLONE that mean that two files can never share blocks. */
 const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
 
 type CopyOptions = Parameters<Copies['copySparse']>[2];
@@ -67,8 +67,12 @@ async function copySparse(from: string, to: string, options: CopyOptions): Promi
       const { size } = await fsCall('fstat', from, () => source.stat({ bigint: true }));
       const { size: present } = await fsCall('fstat', to, () => target.stat({ bigint: true }));
       if (present < resumeFrom)
-        throw new KernelError('open', 'EINVAL', `${to}: ends before ${resumeFrom}`);
-      // What an earlier run left behind the point of resuming was not synced: it is cut off.
+        throw new KernelError(
+          'open',
+          'EINVAL',
+          `${to}: is shorter than the resume point ${resumeFrom}`,
+        );
+      // Data after the resume point was not synced by the earlier copy: discard it.
       if (resumeFrom > 0n) await setSize(target, to, resumeFrom);
       await setSize(target, to, size);
       await new SparseCopy({ source, target, from, to, size, options }).run(resumeFrom);
@@ -121,7 +125,7 @@ class SparseCopy {
     options.onProgress?.(at, size);
   }
 
-  /** Copies up to `length` bytes; how many it were, at least one. */
+  /** Copies up to `length` bytes. Returns the number copied, at least one. */
   async #copySlice(offset: bigint, length: bigint): Promise<bigint> {
     const { source, target, from, to } = this.#state;
     if (!this.#inKernel) return this.#copyBuffer(offset, length);
@@ -129,10 +133,14 @@ class SparseCopy {
       const range = { offset, length: Number(length) };
       const copied = await copyFileRange(source.fd, target.fd, range, `${from} to ${to}`);
       if (copied === 0)
-        throw new KernelError('copy_file_range', 'EIO', `${from}: it became shorter`);
+        throw new KernelError(
+          'copy_file_range',
+          'EIO',
+          `${from}: it was truncated during the copy`,
+        );
       return BigInt(copied);
     } catch (error) {
-      // After EIO: a read or a write of our own tells which of the two has failed.
+      // After EIO, a read and a write of our own show which side failed.
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
       this.#inKernel = false;
       return this.#copyBuffer(offset, length);
@@ -144,7 +152,8 @@ class SparseCopy {
     const buffer = Buffer.allocUnsafe(Number(length < bufferBytes ? length : bufferBytes));
     const position = Number(offset);
     const read = await fsCall('read', from, () => source.read(buffer, 0, buffer.length, position));
-    if (read.bytesRead === 0) throw new KernelError('read', 'EIO', `${from}: it became shorter`);
+    if (read.bytesRead === 0)
+      throw new KernelError('read', 'EIO', `${from}: it was truncated during the copy`);
     const filled = buffer.subarray(0, read.bytesRead);
     const written = await fsCall('write', to, () =>
       target.write(filled, 0, filled.length, position),

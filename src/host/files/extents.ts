@@ -5,9 +5,9 @@ import { ioctlOn, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import { differing } from './compare-blocks.ts';
 
-/** Extents a call: the kernel walks them at about 2 µs each. */
+/** Extents for each call; the kernel takes about 2 µs for each. */
 const batchExtents = 4000;
-/** The first call writes the file's data back, and a count walks a million extents and more. */
+/** The first call writes back the dirty pages of the file, and a count may walk a million extents and more. */
 const mapBoundMs = 10 * 60_000;
 const wholeFile = 0xffff_ffff_ffff_ffffn;
 
@@ -46,7 +46,7 @@ async function fiemap(
   buffer.fill(0, 0, layouts.fiemap.size);
   buffer.writeBigUInt64LE(start, at.fm_start);
   buffer.writeBigUInt64LE(wholeFile - start, at.fm_length);
-  // Without SYNC a fresh write shows no address, and a rewrite of shared blocks still the old, shared one.
+  // Without SYNC, new data has no address yet, and a rewrite of shared blocks shows the old, shared ones.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
   await ioctlOn(fd, 'FS_IOC_FIEMAP', buffer, { subject: path, boundMs: mapBoundMs });
@@ -83,7 +83,7 @@ async function* data(
   }
 }
 
-/** Where data begins at or after `offset`; undefined when only a hole is left. */
+/** The start of data at or after `offset`; undefined when only a hole is left. */
 export async function nextData(
   fd: number,
   offset: bigint,

@@ -27,10 +27,10 @@ import { paths } from './paths.ts';
 import { requireNoMount } from './remove-tree.ts';
 
 const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
-/** Size of the file that abilities are tried on. */
+/** Size of the scratch file of `probe`. */
 const probeBytes = 64n * KiB;
 
-/** Freeing the blocks of one slice of a heavily scattered image can take a while. */
+/** Freeing one slice of a heavily fragmented image can take minutes. */
 const truncateBoundMs = 10 * 60_000;
 
 /** Files by node:fs and kernel calls. */
@@ -108,15 +108,15 @@ async function realDirectory(path: string): Promise<string> {
   const cached = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );
-  // Of a directory that was removed or lies outside our root the kernel writes words, not a path.
+  // For a directory that was removed or is outside our root, the kernel returns a text that is not a path.
   const isPath = cached?.startsWith('/') === true && !cached.endsWith(' (deleted)');
   return isPath ? cached : fsCall('realpath', path, () => realpath(path));
 }
 
 async function lock(path: string): Promise<{ release(): Promise<void> }> {
-  // The descriptor is the lock, so it stays open; being close-on-exec, no child keeps it alive.
+  // The descriptor is the lock, so it stays open. It is close-on-exec, so no child keeps it.
   const handle = await openHandle(path, openFlags.create).catch((error: unknown) => {
-    // A directory is locked itself.
+    // A directory is opened for reading.
     if (hasErrno(error, 'EISDIR')) return openHandle(path, openFlags.directory);
     throw error;
   });
@@ -143,7 +143,7 @@ async function removeInSlices(
   try {
     await requireNoProgram(path);
     const { sizeBytes, allocatedBytes } = await imageStatus(path);
-    // What has few blocks is freed in one go, however large it says it is.
+    // A file with few blocks is freed in one step, whatever its size.
     if (allocatedBytes > options.sliceBytes) await truncateInSlices(path, sizeBytes, options);
     options.signal.throwIfAborted();
     await fsCall('unlink', path, () => unlink(path), { boundMs: truncateBoundMs });
@@ -178,7 +178,7 @@ async function probe(directory: string): Promise<FileAbilities> {
       directIo,
       discard: await isPossible(() => fallocate(handle.fd, range, path)),
       renameNoReplace: await isPossible(async () => {
-        // To another name: that the target is there the kernel says by itself, without asking the filesystem.
+        // Rename to a new name: the kernel reports an existing target itself, without asking the filesystem.
         const renamed = `${path}-renamed`;
         await renameNoReplace(path, renamed);
         await renameNoReplace(renamed, path);
@@ -197,7 +197,7 @@ async function isPossible(work: () => Promise<void>): Promise<boolean> {
   }
 }
 
-/** Gives `work` a new file in the directory, which is removed afterwards. */
+/** Passes a new file in the directory to `work` and removes it afterwards. */
 export async function withScratchFile<T>(
   directory: string,
   work: (handle: FileHandle, path: string) => Promise<T>,
@@ -231,8 +231,8 @@ async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Prom
 }
 
 /**
- * Allocates up to `wanted` without growing the file yet: ext4 allocates and grows as far as it gets before it says that there
- * is no extentCount. What it took behind the end is given back then, so that the image is as it was.
+ * Allocates up to `wanted` bytes without changing the size yet: ext4 allocates and grows the file until it runs out of
+ * space. On a failure, blocks allocated after the end of the file are freed, so that the image is unchanged.
  */
 async function allocateUpTo(
   handle: FileHandle,
@@ -242,7 +242,7 @@ async function allocateUpTo(
   const mode = constants.FALLOC_FL_KEEP_SIZE;
   try {
     await requireFreeSpace(handle, path, wanted);
-    // Hole by hole: XFS asks for as much extentCount as the range is long, also where it is allocated already.
+    // One hole at a time: XFS requires free space for the whole range, even where it is already allocated.
     for (const hole of await holesOf(path, wanted)) {
       await fallocate(handle.fd, { mode, ...hole }, path);
     }
@@ -269,7 +269,7 @@ async function holesOf(
       }
     }
   } catch (error) {
-    // A filesystem without extent maps: all of it, then.
+    // The filesystem has no extent maps: allocate everything.
     if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
     return [{ offset: 0n, length: sizeBytes }];
   }
@@ -283,7 +283,7 @@ async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Pr
   await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
 }
 
-/** A filesystem that finds out on the way has taken all there was from everybody until it gives up. */
+/** Checks first: a filesystem that runs out of space midway has taken all of it from everything else until it fails. */
 async function requireFreeSpace(
   handle: FileHandle,
   path: string,

@@ -4,17 +4,20 @@ import { layouts } from '../kernel/abi.ts';
 import { deviceOf, fsCall, majorMinorOf, openFlags, withCachedPath } from '../kernel/descriptor.ts';
 import { mountIdIn, statCached } from '../kernel/statx.ts';
 
-/** st_blocks counts these, whatever the filesystem's block size. */
+/** The unit of st_blocks, whatever the block size of the filesystem. */
 export const statBlockBytes = 512n;
 
-/** Magic numbers (statfs(2)) of filesystems whose kernel code itself holds size and blocks of an open file: ext4, XFS, btrfs, f2fs, tmpfs. */
+/**
+ * Magic numbers (statfs(2)) of filesystems that keep current attributes of every open file in the kernel: ext4, XFS,
+ * btrfs, f2fs, tmpfs.
+ */
 const authoritativeTypes: readonly number[] = [
   0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
 ];
 
-/** Whether a mount is of one of these, as it was learnt by asking it. */
+/** Whether a mount has one of these filesystems, found out with statfs. */
 const isAuthoritative = new Map<string, boolean>();
-/** Mounts come and go; those of the pools are a few. */
+/** Limits the cache: mounts change, and pools have only a few. */
 const maxMounts = 256;
 
 interface CachedStatus extends ImageStatus {
@@ -30,8 +33,8 @@ function readCached(path: string): CachedStatus | undefined {
 }
 
 /**
- * What tells a mount from every later one. A device number does not: an anonymous one that was a btrfs's can come back as that
- * of a FUSE. Where the kernel has no unique ids, only the number of a block device is taken for it.
+ * A key that no later mount gets. A device number is none: the anonymous number of a btrfs can be reused for a FUSE.
+ * Without unique mount ids, only the number of a block device is used.
  */
 function mountOf(device: bigint, id: bigint | undefined): string | undefined {
   if (id !== undefined) return `mount ${id}`;
@@ -40,8 +43,8 @@ function mountOf(device: bigint, id: bigint | undefined): string | undefined {
 }
 
 /**
- * Size and identity of a file. Where the kernel has them in its memory it tells them at once; of others, FUSE and NFS among them,
- * it remembers what was, and the file is asked. KernelError ENOENT.
+ * Size and identity of a file. For filesystems with current attributes in the kernel they are read from memory. On
+ * FUSE, NFS and others cached attributes may be stale, so stat(2) is called. KernelError ENOENT.
  */
 export async function imageStatus(path: string): Promise<ImageStatus> {
   const cached = readCached(path);
@@ -54,7 +57,7 @@ export async function imageStatus(path: string): Promise<ImageStatus> {
   if (mount !== undefined && !isAuthoritative.has(mount)) {
     const { type } = await fsCall('statfs', path, () => statfs(path));
     if (isAuthoritative.size >= maxMounts) isAuthoritative.clear();
-    // Another one may have been mounted there meanwhile.
+    // Another filesystem may have been mounted there meanwhile.
     if (readCached(path)?.mount === mount)
       isAuthoritative.set(mount, authoritativeTypes.includes(type));
   }

@@ -20,7 +20,7 @@ import { statPath } from '../kernel/statx.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
 
-/** What stands at a path, by node:fs: each verb is one step of the gate, however many calls it makes. */
+/** Operations on paths by node:fs. Each is one step of the gate, however many calls it makes. */
 export const paths: Paths = {
   exists,
   status,
@@ -134,7 +134,7 @@ async function removeFile(...files: readonly string[]): Promise<void> {
   }
 }
 
-/** In opened, which needs no new block. Torn by a crash it cannot be read. */
+/** Overwrites in place, which needs no new block. A crash may leave a mix of both texts. */
 async function overwrite(path: string, text: string): Promise<void> {
   const file = await open(path, 'r+');
   try {

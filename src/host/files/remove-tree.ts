@@ -7,23 +7,23 @@ import { constants, layouts } from '../kernel/abi.ts';
 import { descriptorPath, fsCall, kernelErrorOf, openFlags } from '../kernel/descriptor.ts';
 import { statCached } from '../kernel/statx.ts';
 
-/** Freeing the blocks of a large image that stands in it can take a while. */
+/** Freeing the blocks of a large image in the tree can take minutes. */
 const removeBoundMs = 10 * 60_000;
 
 const openDescriptor = promisify(openCallback);
 const closeDescriptor = promisify(closeCallback);
 
 /**
- * Removes a file, or a directory with everything in it; absent is fine. Neither follows a symlink nor enters a mount: each
- * directory is opened as a opened, asked whether a mount begins there, and emptied through that descriptor, so what is mounted
- * on its name later is not reached either. KernelError EBUSY, naming the mount point, when there is one: what is below it stays.
+ * Removes a file, or a directory with its content; a missing path is fine. Follows no symlink and enters no mount: each
+ * directory is opened with O_PATH, checked for being a mount point, and emptied through that descriptor, so that a
+ * later mount on its name is not entered either. KernelError EBUSY names the mount point; nothing below it is removed.
  * One step of the gate.
  */
 export async function removeTree(path: string): Promise<void> {
   await fsCall('remove', path, () => remove(path, path, 'unknown'), { boundMs: removeBoundMs });
 }
 
-/** `named` is the path for people, where `path` leads through a descriptor. */
+/** `named` is the path for messages; `path` may lead through a descriptor. */
 async function remove(
   path: string,
   named: string,
@@ -38,7 +38,7 @@ async function remove(
     await rmdir(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return;
-    // A symlink, even one that leads to a directory, is no directory.
+    // A symlink is not a directory, even if it leads to one.
     if (kind === 'unknown' && hasErrno(error, 'ENOTDIR')) {
       await remove(path, named, 'file');
       return;
@@ -61,13 +61,13 @@ async function empty(path: string, named: string): Promise<void> {
   }
 }
 
-/** KernelError EBUSY when a mount begins at what `fd` has open. */
+/** KernelError EBUSY when `fd` is a mount point. */
 export function requireNoMount(fd: number, named: string): void {
   if (!isMountRoot(statCached(fd, named))) return;
   throw new KernelError('remove', 'EBUSY', `${named} (something is mounted there)`);
 }
 
-/** Whether a result of statx(2) is of the root of a mount. */
+/** Whether a result of statx(2) is of a mount point. */
 export function isMountRoot(status: Buffer): boolean {
   const attributes = status.readBigUInt64LE(layouts.statx.fields.stx_attributes);
   return (attributes & BigInt(constants.STATX_ATTR_MOUNT_ROOT)) !== 0n;

@@ -6,9 +6,9 @@ export const replaceFilePoints = ['record:written', 'record:synced', 'record:ren
 export type ReplaceFilePoint = (typeof replaceFilePoints)[number];
 
 /**
- * Replaces the content of `path` so that a crash at any moment leaves the old or the new content, whole: temporary file,
- * fsync, rename, fsync of the directory (rename(2)). `durable: false` leaves out both fsyncs, for notes about mounts, which
- * do not outlive a power cut either. Many calls, but one step of the gate: `paths.ts` makes it one.
+ * Replaces the content of `path` so that a crash leaves the old or the new content, complete: temporary file, fsync,
+ * rename, fsync of the directory (rename(2)). `durable: false` skips both fsyncs, for the state of mounts, which do not
+ * survive a power cut either. Several calls; `paths.ts` makes them one step of the gate.
  */
 export async function replaceFile(
   path: string,

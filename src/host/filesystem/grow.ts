@@ -5,11 +5,11 @@ import { ioctlOn } from '../kernel/calls.ts';
 import { withMounted } from '../mount/open-mounted.ts';
 
 /**
- * Growing of mounted filesystems by ioctl, each after a check that what is mounted is the device's.
- * All are idempotent and do not disturb writers.
+ * Grows mounted filesystems by ioctl, after checking that the mount is of the device. All are idempotent and do not
+ * disturb writers.
  */
 
-/** Writing the new groups' tables of a very large filesystem takes a while. */
+/** Writing the tables of new groups of a very large filesystem takes minutes. */
 const growBoundMs = 10 * 60_000;
 
 /** EXT4_IOC_RESIZE_FS to `blocks`. KernelError EPERM without CAP_SYS_RESOURCE, and after filesystem errors. */
@@ -21,7 +21,10 @@ export async function growExt4(target: string, device: LoopDevice, blocks: bigin
   );
 }
 
-/** XFS_IOC_FSGROWFSDATA to `sizeBytes`, keeping the share of inodes; nothing to do when it is as large already. */
+/**
+ * XFS_IOC_FSGROWFSDATA to `sizeBytes`, keeping the percentage of inodes; does nothing when the filesystem is that large
+ * already.
+ */
 export async function growXfs(
   target: string,
   device: LoopDevice,
@@ -42,7 +45,7 @@ export async function growXfs(
   });
 }
 
-/** BTRFS_IOC_RESIZE of the only device to all it has. */
+/** BTRFS_IOC_RESIZE of the only device to its full size. */
 export async function growBtrfs(target: string, device: LoopDevice): Promise<void> {
   const { size, fields } = layouts.btrfs_ioctl_vol_args;
   const argument = Buffer.alloc(size);
@@ -52,7 +55,7 @@ export async function growBtrfs(target: string, device: LoopDevice): Promise<voi
   );
 }
 
-/** After growing an image: the program or call said yes, so a superblock that still says less is an error. */
+/** Throws when the superblock still has a smaller size although growing succeeded. */
 export function assertGrown(grown: boolean, imagePath: string, sizeBytes: bigint): void {
   if (grown) return;
   throw new CommandError('grow', {

@@ -7,7 +7,7 @@ import { Xfs } from './xfs/xfs.ts';
 
 export interface FilesystemDeps extends PrivateMountDeps {
   readonly run: Run;
-  /** As uname(2) has it: `6.18.0-1-amd64`. */
+  /** The release of uname(2): `6.18.0-1-amd64`. */
   readonly kernelRelease: string;
 }
 
@@ -26,7 +26,7 @@ export function makeFilesystems({
   };
 }
 
-/** Whether a kernel release is of that version or later. */
+/** Whether a kernel release is at least this version. */
 export function isAtLeast(release: string, major: number, minor: number): boolean {
   const [ours = 0, oursMinor = 0] = release.split(/[.-]/).map(Number);
   return ours > major || (ours === major && oursMinor >= minor);

@@ -5,7 +5,7 @@ import { KernelError } from '../errors.ts';
 import { paths } from '../files/paths.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
 
-/** What a private mount is made with. */
+/** Dependencies of a private mount. */
 export interface PrivateMountDeps {
   readonly loops: LoopDevices;
   readonly mounts: Mounts;
@@ -14,15 +14,15 @@ export interface PrivateMountDeps {
 export interface PrivateMountOptions {
   readonly fsType: FsType;
   readonly sectorSize: SectorSize;
-  /** A directory of ours on any filesystem; the mount point is made in it and removed again. */
+  /** A directory of the driver on any filesystem; the mount point is made in it and removed again. */
   readonly workDir: string;
   readonly mountOptions: readonly string[];
 }
 
 /**
- * Mounts an unattached image in a place of its own for as long as `work` takes: its log is replayed
- * by that, and `work` may grow it. Afterwards nothing is mounted or attached, also when `work` fails.
- * A crash leaves at most the mount, whose device detaches by itself when start-up unmounts it.
+ * Mounts an unattached image privately during `work`: the mount replays its log, and `work` may grow it. Afterwards
+ * nothing is mounted or attached, even if `work` fails. A crash leaves at most the mount, whose device detaches when
+ * start-up unmounts it.
  */
 export async function withPrivateMount(
   { loops, mounts }: PrivateMountDeps,
@@ -53,21 +53,21 @@ export async function withPrivateMount(
         await mounts.unmount(target);
       }
     } finally {
-      await detachWholly(loops, device, imagePath);
+      await detachCompletely(loops, device, imagePath);
     }
   } finally {
     await paths.removeDirectory(target);
   }
 }
 
-/** How long a container that is just starting may keep its copy of our mount. */
+/** How long a container that is starting may keep its copy of our mount. */
 const detachBoundMs = 10_000;
 
 /**
- * Detached for certain: a mount namespace made meanwhile has a copy of the mount, and no program may
- * work on an image whose filesystem still lives. KernelError EBUSY when it does not end.
+ * Waits until the device is detached: a mount namespace created meanwhile has a copy of the mount, and no program may
+ * work on an image whose superblock is still active. KernelError EBUSY at the time limit.
  */
-async function detachWholly(
+async function detachCompletely(
   loops: LoopDevices,
   device: LoopDevice,
   imagePath: string,
@@ -76,7 +76,11 @@ async function detachWholly(
   const giveUpAt = performance.now() + detachBoundMs;
   while ((await loops.findByImage(device.backing)).length > 0) {
     if (performance.now() > giveUpAt) {
-      throw new KernelError('LOOP_CLR_FD', 'EBUSY', `${device.path}: something holds ${imagePath}`);
+      throw new KernelError(
+        'LOOP_CLR_FD',
+        'EBUSY',
+        `${device.path}: something keeps ${imagePath} in use`,
+      );
     }
     await delay(20);
   }

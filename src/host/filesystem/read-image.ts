@@ -1,7 +1,7 @@
 import { imageStatus } from '../files/image-status.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 
-/** Up to `length` bytes of a file or device from `offset`; fewer where it ends before. Never writes. KernelError. */
+/** Reads `length` bytes of a file or device at `offset`; fewer at its end. Never writes. KernelError. */
 export function readImage(path: string, offset: number, length: number): Promise<Buffer> {
   return withOpen(path, openFlags.read, async (handle) => {
     const buffer = Buffer.alloc(length);
@@ -10,7 +10,7 @@ export function readImage(path: string, offset: number, length: number): Promise
   });
 }
 
-/** The size of an image. KernelError ENOENT when it is not there. */
+/** The size of an image in bytes. KernelError ENOENT. */
 export async function imageBytes(path: string): Promise<bigint> {
   return (await imageStatus(path)).sizeBytes;
 }

@@ -1,4 +1,4 @@
-/** The 16 bytes of a UUID as text, lower case, as the tools and the kernel write it. */
+/** Formats the 16 bytes of a UUID in lower case, as the tools and the kernel do. */
 export function formatUuid(bytes: Buffer): string {
   return bytes
     .toString('hex', 0, 16)
@@ -7,7 +7,7 @@ export function formatUuid(bytes: Buffer): string {
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** The UUID unchanged. Throws a TypeError when it is none: it would reach a program's command line. */
+/** Returns the UUID. Throws a TypeError if it is not one: it becomes an argument of a program. */
 export function requireUuid(uuid: string): string {
   if (!uuidPattern.test(uuid)) throw new TypeError(`'${uuid}' is not a UUID in lower case`);
   return uuid;

@@ -12,18 +12,18 @@ export interface FreezeSubject {
   readonly device: LoopDevice;
 }
 
-/** What the child may take beyond a freeze's bound before it counts as dead. */
+/** Time that the child may exceed the limit of a freeze before it counts as dead. */
 const slackMs = 10_000;
 
-/** One freeze, as far as the child has told of it. */
+/** One freeze, as reported by the child. */
 interface Session {
   readonly subjects: readonly FreezeSubject[];
   readonly onFrozen: () => void;
-  /** Milliseconds that all stood still, or why that is not so. */
+  /** Milliseconds that everything was frozen, or the error. */
   readonly onEnd: (end: number | Error) => void;
 }
 
-/** The parent's end of a freezer's child process. */
+/** The side of the driver of the freeze child process. */
 export class FreezeChild {
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
   readonly #mounts: Pick<Mounts, 'thaw'>;
@@ -35,18 +35,18 @@ export class FreezeChild {
     this.#mounts = mounts;
     const script = fileURLToPath(new URL('./freeze-child.js', import.meta.url));
     this.#process = spawn(execPath, [script], {
-      // Its own session: a signal to the driver's process group or terminal does not reach it.
+      // Its own session, so that signals to the process group or terminal of the driver do not reach it.
       detached: true,
       cwd: '/',
       stdio: ['pipe', 'pipe', 'inherit'],
-      // Each member of a group may occupy a thread while it is being frozen.
+      // Each filesystem of a group may occupy a thread while it is being frozen.
       env: { UV_THREADPOOL_SIZE: '64' },
     });
     const read = lineReader<FromChild>((message) => {
       this.#handle(message);
     });
     this.#process.stdout.setEncoding('utf8').on('data', read);
-    // A child that is gone shows by its end; writing to it then fails as well.
+    // The exit of the child is handled below; writes to it then fail too.
     this.#process.stdin.on('error', () => undefined);
     this.#process.on('error', () => void this.#handleEnd());
     this.#process.on('exit', () => void this.#handleEnd());
@@ -89,7 +89,7 @@ export class FreezeChild {
           },
         });
       });
-      // It may end before anybody asks: thaw() tells then.
+      // It may end before thaw() is called, which then reports it.
       ended.catch(() => undefined);
       this.#updateRefs();
       const targets = subjects.map(({ target, device: { path, majorMinor } }) => {
@@ -99,7 +99,7 @@ export class FreezeChild {
     });
   }
 
-  /** Ends the child, which thaws whatever is still frozen. */
+  /** Ends the child, which thaws everything that is still frozen. */
   close(): void {
     this.#isAlive = false;
     this.#process.stdin.end();
@@ -127,13 +127,13 @@ export class FreezeChild {
     }
   }
 
-  /** It does not answer within the bound and more: it is given up, and what it froze is thawed from here. */
+  /** The child exceeded the time limit: kill it, and thaw its targets from here. */
   async #kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.#handleEnd();
   }
 
-  /** The child is gone. What it had frozen stays so until somebody thaws it. */
+  /** The child has ended. Its targets stay frozen until they are thawed here. */
   async #handleEnd(): Promise<void> {
     this.#isAlive = false;
     const sessions = [...this.#sessions.values()];
@@ -153,7 +153,7 @@ export class FreezeChild {
     }
   }
 
-  /** Only while a freeze is on does the child keep this process from ending. */
+  /** The child keeps this process alive only during a freeze. */
   #updateRefs(): void {
     const { stdin, stdout } = this.#process;
     const ends = [this.#process, ...[stdin, stdout].filter((end) => end instanceof Socket)];

@@ -2,9 +2,9 @@ import { FreezeGroup, type GroupEnd } from './group.ts';
 import { lineReader, type ToChild, writeLine } from './protocol.ts';
 
 /**
- * The process that holds freezes (freezer.ts starts it): it freezes, and thaws when it is told to, when the bound has
- * passed, or when its standard input closes, which the kernel does for a parent that was killed. It ends once nothing is
- * frozen any more. A container whose first process is the driver loses this one with it: start-up's thaw is for that.
+ * The process that owns freezes (freezer.ts starts it). It thaws when told to, at the time limit, or when its standard
+ * input closes, which the kernel does for a parent that was killed. It ends once nothing is frozen. A container whose
+ * first process is the driver loses this process with it; for that case, filesystems are thawed at start-up.
  */
 
 const groups = new Map<number, FreezeGroup>();
@@ -32,9 +32,10 @@ async function handleRequest(message: ToChild): Promise<void> {
     writeLine(process.stdout, { say: 'frozen', id });
 }
 
-// A service manager's stop reaches the whole control group: the parent then finishes its work first, and closes the pipe.
+// A stop by the service manager reaches the whole control group. The parent finishes its work first, then closes the
+// pipe.
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
-// With the parent gone there is nobody to write to; thawing must go on all the same.
+// If the parent is gone, writes fail, but thawing must go on.
 process.stdout.on('error', () => undefined);
 
 const read = lineReader<ToChild>((message) => void handleRequest(message));

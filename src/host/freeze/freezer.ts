@@ -1,10 +1,10 @@
 import type { Freeze, Freezer, Mounts } from '../host.ts';
 import { FreezeChild, type FreezeSubject } from './client.ts';
 
-/** After so long without a freeze the child ends: it is as large as any Node process, and starts in 60 ms. */
+/** How long an idle child is kept: it is as large as any Node process, and starts in 60 ms. */
 const idleMs = 5 * 60_000;
 
-/** Freezes held by a child process (freeze-child.ts), which is kept for the next one. */
+/** Freezes owned by a child process (freeze-child.ts), which is kept for the next freeze. */
 export function makeFreezer(
   mounts: Pick<Mounts, 'thaw'>,
 ): Freezer & { readonly childPid: number | undefined } {

@@ -6,7 +6,7 @@ import { ownedBy } from '../kernel/gate.ts';
 import { openMounted } from '../mount/open-mounted.ts';
 import type { Failure, FreezeTarget } from './protocol.ts';
 
-/** The group has a bound of its own; a call must not be given up before it returns, since it may still freeze. */
+/** The group has its own time limit. A call must not be abandoned before it returns, since it may still freeze. */
 const callBoundMs = 24 * 60 * 60_000;
 
 interface Member {
@@ -15,14 +15,14 @@ interface Member {
   state: 'opened' | 'freezing' | 'frozen' | 'failed' | 'settled';
 }
 
-/** How a group ended: thawed when asked, thawed because its time was over, or never frozen as a whole. */
+/** How a group ended: thawed on request, thawed at the time limit, or never frozen completely. */
 export type GroupEnd =
   | { readonly end: 'thawed' | 'expired'; readonly frozenMs: number }
   | { readonly end: 'failed'; readonly failure: Failure };
 
 /**
- * Filesystems frozen together, in the freezer's child. Each is opened and checked to be its device's before any is
- * frozen. One that freezes only after the group is over is thawed at once.
+ * Filesystems that the freeze child freezes together. All are opened and checked against their device before any is
+ * frozen. A filesystem that freezes only after the end of the group is thawed at once.
  */
 export class FreezeGroup {
   readonly #onEnd: (end: GroupEnd) => void;
@@ -32,18 +32,18 @@ export class FreezeGroup {
   #timer: NodeJS.Timeout | undefined;
   #startedAtMs = 0;
 
-  /** `onEnd` is called once, when nothing of the group is frozen any more, but for calls that have not returned. */
+  /** `onEnd` is called once, when nothing of the group is frozen, except for calls that have not returned. */
   constructor(onEnd: (end: GroupEnd) => void) {
     this.#onEnd = onEnd;
   }
 
-  /** Freezes all, in parallel; true when all stand still. Otherwise the group is over. */
+  /** Freezes all concurrently; true when all are frozen. Otherwise the group has ended. */
   async freeze(targets: readonly FreezeTarget[], boundMs: number): Promise<boolean> {
     this.#timer = setTimeout(() => void this.#finish('expired'), boundMs);
     try {
       const opened = await openAll(targets);
       this.#members = opened;
-      // Too late: nothing was frozen, and the end has been told.
+      // The time limit passed: nothing was frozen, and the end was reported.
       if (this.#over !== undefined) await Promise.all(opened.map((member) => this.#settle(member)));
       else await this.#freezeAll(opened);
     } catch (error) {
@@ -53,7 +53,7 @@ export class FreezeGroup {
     return this.#isFrozen;
   }
 
-  /** Thaws what stands still. Idempotent. */
+  /** Thaws everything. Idempotent. */
   thaw(): Promise<void> {
     return this.#finish('thawed');
   }
@@ -79,7 +79,7 @@ export class FreezeGroup {
     }
   }
 
-  /** Thaws a member that is frozen and closes it. One whose call has not returned comes here again when it does. */
+  /** Thaws a frozen member and closes it. A member whose call has not returned is settled again when it does. */
   async #settle(member: Member): Promise<void> {
     const { target, handle, state } = member;
     if (state === 'freezing' || state === 'settled') return;
@@ -88,7 +88,7 @@ export class FreezeGroup {
       if (state === 'frozen')
         await ownedBy(target, () => ioctl(handle.fd, 'FITHAW', 0, { subject: target }));
     } catch (error) {
-      // Somebody else thawed it meanwhile.
+      // Another process thawed it meanwhile.
       if (!hasErrno(error, 'EINVAL')) throw error;
     } finally {
       await ownedBy(target, () => closeHandle(handle, target));
@@ -102,7 +102,7 @@ export class FreezeGroup {
 
   async #end(why: 'thawed' | 'expired' | Failure): Promise<void> {
     clearTimeout(this.#timer);
-    // `#over` is set only when this function first waits: let it be, so that late members see it.
+    // `#over` is set once this function first waits. Wait, so that late members see it.
     await Promise.resolve();
     const settled = await Promise.allSettled(this.#members.map((member) => this.#settle(member)));
     const frozenMs = performance.now() - this.#startedAtMs;
@@ -114,7 +114,7 @@ export class FreezeGroup {
   }
 }
 
-/** Opens and checks all, or none stays open. */
+/** Opens and checks all; on a failure none stays open. */
 async function openAll(targets: readonly FreezeTarget[]): Promise<readonly Member[]> {
   const attempts = await Promise.allSettled(
     targets.map(async ({ target, device }): Promise<Member> => {

@@ -1,6 +1,6 @@
 /**
- * What freezer.ts and its child say to each other over the child's standard input and output: one JSON object a line.
- * Both ends are the same build, so a line that does not parse is a defect and not an answer.
+ * Messages between the driver and its freeze child, over standard input and output of the child: one JSON object for
+ * each line. Both sides are the same build, so a line that does not parse is a bug.
  */
 
 export interface FreezeTarget {
@@ -25,9 +25,9 @@ export interface Failure {
 
 export type FromChild =
   | { readonly say: 'frozen'; readonly id: number }
-  /** Nothing is frozen (any more) of what was asked. */
+  /** Nothing of the group is frozen (any more). */
   | { readonly say: 'failed'; readonly id: number; readonly failure: Failure }
-  /** `expired`: the bound passed, and the child thawed by itself. */
+  /** `expired`: the child thawed on its own at the time limit. */
   | {
       readonly say: 'thawed';
       readonly id: number;
@@ -35,13 +35,13 @@ export type FromChild =
       readonly expired: boolean;
     };
 
-/** Splits a stream into lines and hands each, parsed, to `receive`. */
+/** Splits a stream into lines and passes each, parsed, to `receive`. */
 export function lineReader<T>(receive: (message: T) => void): (chunk: string) => void {
   let rest = '';
   return (chunk) => {
     const lines = (rest + chunk).split('\n');
     rest = lines.pop() ?? '';
-    // The other end is the same build of this project: see above.
+    // The other side is the same build, see above.
     for (const line of lines) receive(JSON.parse(line) as T);
   };
 }

@@ -14,12 +14,12 @@ import {
   parseBtrfsSuperblock,
 } from './superblock.ts';
 
-/** What mkfs.btrfs needs with metadata twice and data once. */
+/** Minimum of mkfs.btrfs with duplicated metadata and single data. */
 export const btrfsMinBytes = 109n * MiB;
 
 const minute = 60_000;
 
-/** btrfs counts in these whatever the device's sectors are; it works on 512 and 4096 alike. */
+/** The unit of btrfs, independent of the sector size of the device; it works with 512 and 4096. */
 const sectorBytes = 4096n;
 
 interface WorkOptions {
@@ -33,15 +33,15 @@ export class Btrfs implements Filesystem {
   readonly minBytes = btrfsMinBytes;
   readonly minGrownBytes = 256n * MiB;
   /**
-   * Since Linux 6.2 a device that can discard is discarded from all the time unless told otherwise;
-   * trimming is the volume's choice. A later `discard` word wins over this one.
+   * Since Linux 6.2 btrfs discards continuously by default if the device can; trimming is the choice of the volume. A
+   * later `discard` option overrides this one.
    */
   readonly mountOptions: readonly string[] = ['nodiscard'];
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
   readonly #allowsDuplicateUuid: boolean;
 
-  /** `allowsDuplicateUuid`: a kernel of 6.7 or later, which keeps two filesystems with one UUID apart. */
+  /** `allowsDuplicateUuid`: the kernel (6.7 or later) can mount two filesystems with one UUID. */
   constructor(
     run: Run,
     deps: PrivateMountDeps,
@@ -52,7 +52,7 @@ export class Btrfs implements Filesystem {
     this.#allowsDuplicateUuid = allowsDuplicateUuid;
   }
 
-  /** mkfs.btrfs ends with an fsync of the image. Metadata are kept twice, as by default on one disk. */
+  /** mkfs.btrfs ends with an fsync of the image. Metadata is duplicated, the default for one disk. */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
     const flags = mergeFlags(options.options, [
       { flag: '-U', value: requireUuid(options.uuid) },
@@ -75,13 +75,13 @@ export class Btrfs implements Filesystem {
     };
   }
 
-  /** The mount is the check; nothing is ever repaired automatically. */
+  /** The mount checks the filesystem; nothing is repaired automatically. */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     if ((await readBtrfs(imagePath)) !== undefined) return { outcome: 'sound' };
-    return { outcome: 'damaged', detail: 'no btrfs superblock whose checksum holds' };
+    return { outcome: 'damaged', detail: 'no btrfs superblock with a valid checksum' };
   }
 
-  /** No program changes a btrfs that anybody has: it grows while it is mounted. */
+  /** Nothing to undo: no program changes a btrfs in use, since it grows while mounted. */
   recover(): Promise<boolean> {
     return Promise.resolve(false);
   }
@@ -99,15 +99,15 @@ export class Btrfs implements Filesystem {
   }
 
   /**
-   * btrfstune -M changes the UUID that users see and leaves the metadata alone. Only a log tree has
-   * to be replayed before, by a mount beside a source that may be mounted too.
+   * btrfstune -M changes the UUID that users see and leaves the metadata alone. A log tree must be replayed first, by a
+   * mount, while the source of the copy may be mounted too.
    */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if ((await readBtrfs(imagePath))?.hasLogTree === true) {
       if (!this.#allowsDuplicateUuid) {
         throw new CommandError('btrfstune', {
-          message: `${imagePath} has a log to replay, which before Linux 6.7 is not safe beside its source: mount and unmount the source once, then copy it again`,
+          message: `${imagePath} has a log to replay, which is not safe before Linux 6.7 while its source may be mounted: mount and unmount the source once, then copy it again`,
         });
       }
       await this.#mounted(imagePath, options);
@@ -119,7 +119,7 @@ export class Btrfs implements Filesystem {
     const after = await readBtrfs(imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('btrfstune', {
-      message: `btrfstune left ${imagePath} with the UUID ${after?.uuid ?? 'of no filesystem'}`,
+      message: `btrfstune did not set UUID ${uuid} in ${imagePath}, which has ${after?.uuid ?? 'no valid superblock'}`,
     });
   }
 
@@ -137,7 +137,7 @@ async function readBtrfs(path: string): Promise<BtrfsSuperblock | undefined> {
   return parseBtrfsSuperblock(await readImage(path, btrfsSuperblockAt, btrfsSuperblockBytes));
 }
 
-/** Whether the filesystem has all of the image that it can use. */
+/** Whether the filesystem uses the whole image, as far as it can. */
 function fills(superblock: BtrfsSuperblock | undefined, sizeBytes: bigint): boolean {
   return superblock !== undefined && sizeBytes - superblock.totalBytes < sectorBytes;
 }

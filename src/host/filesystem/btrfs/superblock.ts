@@ -2,16 +2,16 @@ import { createHash } from 'node:crypto';
 import { crc32cInverted } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
-/** Where the primary superblock lies in an image, and its size, in bytes. */
+/** Offset of the primary superblock in an image, and its size, in bytes. */
 export const btrfsSuperblockAt = 65_536;
 export const btrfsSuperblockBytes = 4096;
 
 /** The fields of a btrfs superblock that we use (Linux, struct btrfs_super_block); numbers are little-endian. */
 export interface BtrfsSuperblock {
-  /** The UUID the user sees; with the METADATA_UUID feature the metadata carry another one. */
+  /** The UUID that users see; with the METADATA_UUID feature, metadata has another one. */
   readonly uuid: string;
   readonly totalBytes: bigint;
-  /** fsync keeps what it saved in a log tree, which the next mount replays. */
+  /** fsync writes a log tree, which the next mount replays. */
   readonly hasLogTree: boolean;
 }
 
@@ -20,7 +20,7 @@ const magic = '_BHRfS_M';
 /** Reads a superblock from its 4096 bytes; undefined when the magic or the checksum is wrong. */
 export function parseBtrfsSuperblock(bytes: Buffer): BtrfsSuperblock | undefined {
   if (bytes.length < btrfsSuperblockBytes) return undefined;
-  if (bytes.toString('latin1', 0x40, 0x48) !== magic || !checksumHolds(bytes)) return undefined;
+  if (bytes.toString('latin1', 0x40, 0x48) !== magic || !isChecksumValid(bytes)) return undefined;
   return {
     uuid: formatUuid(bytes.subarray(0x20, 0x30)),
     totalBytes: bytes.readBigUInt64LE(0x70),
@@ -28,8 +28,11 @@ export function parseBtrfsSuperblock(bytes: Buffer): BtrfsSuperblock | undefined
   };
 }
 
-/** The checksum of all behind its 32 bytes: CRC-32C (type 0) or SHA-256 (type 2), the two that mkfsOptions allow. */
-function checksumHolds(bytes: Buffer): boolean {
+/**
+ * The checksum covers everything after its 32 bytes: CRC-32C (type 0) or SHA-256 (type 2), the two that mkfsOptions
+ * allows.
+ */
+function isChecksumValid(bytes: Buffer): boolean {
   const covered = bytes.subarray(32, btrfsSuperblockBytes);
   switch (bytes.readUInt16LE(0xc4)) {
     case 0:

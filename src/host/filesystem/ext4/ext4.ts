@@ -11,7 +11,7 @@ import type { Run } from '../../programs/run.ts';
 import { assertGrown, growExt4 } from '../grow.ts';
 import { imageBytes, readImage } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
-import { askForReplay, readJournal } from './journal.ts';
+import { readJournal, requestReplay } from './journal.ts';
 import { ext4MakeArguments } from './mkfs-args.ts';
 import {
   type Ext4Superblock,
@@ -28,26 +28,26 @@ import { Ext4Templates, writeTemplate } from './template-cache.ts';
 import { UndoLog } from './undo-log.ts';
 import { writeExt4Uuid } from './uuid.ts';
 
-/** mke2fs makes no journal in less than 8 MiB. */
+/** mke2fs creates no journal below 8 MiB. */
 export const ext4MinBytes = 8n * MiB;
 
 const minute = 60_000;
 const blockBytes = 4096n;
 
-/** e2fsck's exit code is a sum of bits; from 4 up something is left uncorrected or the check itself failed. */
+/** The exit code of e2fsck is a bit mask; from 4 up, errors are left uncorrected or the check itself failed. */
 const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
-/** ext4 on images. Its tools work on the unattached file; only growing while mounted is the kernel's. */
+/** ext4 on images. Its tools work on the unattached file; only online growth is done by the kernel. */
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
   readonly minBytes = ext4MinBytes;
   readonly minGrownBytes = ext4MinBytes;
   readonly mountOptions: readonly string[] = [];
   readonly #run: Run;
-  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; learnt from its first refusal. */
+  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; its first error shows that. */
   #knowsPrezeroed = true;
   readonly #templates = new Ext4Templates();
-  /** What is being read into a template now. */
+  /** Keys of templates that are being read. */
   readonly #learning = new Set<string>();
 
   constructor(run: Run) {
@@ -55,8 +55,8 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * mkfs.ext4 makes the first image of its kind; the next ones get what it made, with an identity of their own (ADR 0005).
-   * Features change what a fresh image holds, so one with features of the caller's is always mkfs's.
+   * mkfs.ext4 makes the first image of a kind; later ones get a copy of what it wrote, with their own identity (ADR
+   * 0005). With features of the caller, a fresh image has other contents, so mkfs always makes it.
    */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
@@ -111,7 +111,10 @@ export class Ext4 implements Filesystem {
     };
   }
 
-  /** By what the journal says itself: the superblock could not be written any more after an error, or it alone could be. */
+  /**
+   * Whether the journal shows an error: after one, the superblock may not have been written any more, or only the
+   * superblock was.
+   */
   async #journalIsStopped(imagePath: string, superblock: Ext4Superblock): Promise<boolean> {
     const journal = await readJournal(imagePath, superblock);
     return superblock.state === 'clean' ? journalHasData(journal) : journalRecordsError(journal);
@@ -122,26 +125,26 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * e2fsck -fn looks first; only then -fp repairs what is safe without a person, with an undo log beside the image: when
-   * something remains, or the program is killed, every byte it wrote is taken back.
+   * Checks with e2fsck -fn; only then -fp repairs what is safe without an operator, with an undo log beside the image.
+   * If errors remain, or the program is killed, every byte that it wrote is restored.
    */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const undo = new UndoLog(imagePath);
     await undo.takeBack();
-    const forgetReplay = await askForReplay(imagePath);
+    const undoReplayFlag = await requestReplay(imagePath);
     const result = await this.#repair(imagePath, undo);
-    if (result.outcome === 'damaged') await forgetReplay?.();
+    if (result.outcome === 'damaged') await undoReplayFlag?.();
     return result;
   }
 
   async #repair(imagePath: string, undo: UndoLog): ReturnType<Filesystem['check']> {
-    const look = await this.#fsck(imagePath, ['-fn']);
-    // 8 and above: it could not even begin, for example without any superblock.
-    if (look.exitCode >= 8 && (look.exitCode & 4) === 0) return damaged(look);
+    const check = await this.#fsck(imagePath, ['-fn']);
+    // 8 and above: e2fsck could not start, for example without a superblock.
+    if (check.exitCode >= 8 && (check.exitCode & 4) === 0) return damaged(check);
     return undo.during(async (options) => {
       const repair = await this.#fsck(imagePath, ['-fp', ...options]);
       if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
-        return { outcome: look.exitCode === 0 ? 'sound' : 'repaired' };
+        return { outcome: check.exitCode === 0 ? 'sound' : 'repaired' };
       }
       await undo.requireRoom();
       await undo.takeBack();
@@ -155,16 +158,19 @@ export class Ext4 implements Filesystem {
     return (await this.#fsck(imagePath, ['-fn'])).exitCode === 0;
   }
 
-  /** KernelError EIO where the program could not read or write the image: then its exit code says nothing of the filesystem. */
+  /**
+   * KernelError EIO when the program could not read or write the image; its exit code then says nothing about the
+   * filesystem.
+   */
   async #fsck(imagePath: string, options: readonly string[]) {
     const result = await this.#run('e2fsck', [...options, imagePath], {
       timeoutMs: 60 * minute,
       image: imagePath,
       exitCodes: fsckExitCodes,
     });
-    // Its exit code is that of a damaged filesystem, so only its words are left.
-    const said = `${result.stdout}\n${result.stderr}`;
-    if (result.exitCode >= 4 && said.includes('Input/output error')) {
+    // The exit code is that of a damaged filesystem, so only the output tells them apart.
+    const output = `${result.stdout}\n${result.stderr}`;
+    if (result.exitCode >= 4 && output.includes('Input/output error')) {
       throw new KernelError('e2fsck', 'EIO', imagePath);
     }
     return result;
@@ -175,7 +181,7 @@ export class Ext4 implements Filesystem {
     device: LoopDevice,
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'> {
-    // The kernel asks for the capability even when there is nothing to do.
+    // The kernel requires the capability even if there is nothing to do.
     const mounted = await readExt4(device.path, { verify: false });
     if (mounted !== undefined && ext4Fills(mounted, sizeBytes)) return 'grown';
     try {
@@ -189,8 +195,8 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * By e2fsck -fp and resize2fs, each with an undo log beside the image: resize2fs that is killed at any of its writes leaves
-   * what e2fsck -p refuses (ADR 0010).
+   * e2fsck -fp and resize2fs, each with an undo log beside the image: a resize2fs that is killed at any of its writes
+   * leaves a filesystem that e2fsck -p refuses (ADR 0010).
    */
   async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
@@ -215,7 +221,7 @@ export class Ext4 implements Filesystem {
     assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
   }
 
-  /** A clean one is written in place; tune2fs, which takes fifteen times as long, replays a journal itself. */
+  /** A clean filesystem is changed in place; tune2fs, which takes fifteen times as long, replays a journal itself. */
   async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if (!(await writeExt4Uuid(imagePath, uuid))) {
@@ -227,13 +233,13 @@ export class Ext4 implements Filesystem {
     const after = await readExt4(imagePath);
     if (after?.uuid !== uuid) {
       throw new CommandError('tune2fs', {
-        message: `${imagePath} was left with the UUID ${after?.uuid ?? 'of no filesystem'}`,
+        message: `the UUID of ${imagePath} was not set to ${uuid}: it has ${after?.uuid ?? 'no valid superblock'}`,
       });
     }
   }
 }
 
-/** All that decides what mkfs.ext4 writes, but for the UUID. */
+/** Everything that determines what mkfs.ext4 writes, except the UUID. */
 function templateKey(sizeBytes: bigint, options: MakeOptions): string {
   return `${sizeBytes} ${options.sectorSize} ${options.options.join(' ')}`;
 }
@@ -242,7 +248,7 @@ function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: stri
   const nowBytes = before.blocks * BigInt(before.blockBytes);
   if (sizeBytes <= nowBytes * ext4MaxGrowthFactor) return;
   throw new CommandError('resize2fs', {
-    message: `${imagePath} holds ${nowBytes} bytes of ext4: it cannot grow to ${sizeBytes} at once, at most ${ext4MaxGrowthFactor} times`,
+    message: `the ext4 in ${imagePath} has ${nowBytes} bytes and cannot grow to ${sizeBytes} at once: grow in steps of at most a factor of ${ext4MaxGrowthFactor}`,
   });
 }
 

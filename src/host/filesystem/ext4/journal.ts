@@ -10,7 +10,7 @@ import {
   withReplayFlag,
 } from './superblock.ts';
 
-/** The first bytes of the superblock of the journal; none without an internal journal. */
+/** The first bytes of the superblock of the journal; empty without an internal journal. */
 export async function readJournal(
   imagePath: string,
   { journalBlock, blockBytes }: Ext4Superblock,
@@ -20,12 +20,12 @@ export async function readJournal(
 }
 
 /**
- * Has the next e2fsck replay a journal that holds data although the superblock asks for no replay. An unmount leaves that while the
- * disk below fails (Linux 6.1, docs/operations.md). `e2fsck -p` leaves the question to a person, and a mount would discard
- * the journal, with what was synced. A replay is right: nothing was written after those transactions. ImageInUseError.
- * Returns what takes the flag back; undefined where nothing was changed.
+ * Makes the next e2fsck replay a journal that has data although the superblock asks for no replay. An unmount leaves
+ * that state while the underlying disk fails (Linux 6.1, docs/operations.md). `e2fsck -p` leaves the decision to an
+ * operator, and a mount would discard the journal with synced data in it. A replay is right: nothing was written after
+ * those transactions. ImageInUseError. Returns a function that restores the flag; undefined when nothing was changed.
  */
-export async function askForReplay(imagePath: string): Promise<(() => Promise<void>) | undefined> {
+export async function requestReplay(imagePath: string): Promise<(() => Promise<void>) | undefined> {
   const before = await readImage(imagePath, ext4SuperblockAt, ext4SuperblockBytes);
   const superblock = parseExt4Superblock(before);
   if (superblock === undefined) return undefined;

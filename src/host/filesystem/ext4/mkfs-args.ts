@@ -4,9 +4,9 @@ import { type DefaultFlag, mergeFlags } from '../mkfs-flags.ts';
 import { requireUuid } from '../uuid.ts';
 
 /**
- * Everything mke2fs's configuration could change from one distribution to the next is said on the
- * command line; `none` first, so that the list is whole. `metadata_csum_seed` lets tune2fs change
- * the UUID without rewriting every checksum, `resize_inode` keeps room for growth.
+ * Everything that the configuration of mke2fs could change between distributions is set explicitly; `none` first, so
+ * that the list is complete. `metadata_csum_seed` lets tune2fs change the UUID without rewriting every checksum;
+ * `resize_inode` reserves space for growth.
  */
 const features = [
   'none',
@@ -28,9 +28,9 @@ const features = [
 ];
 
 /**
- * The arguments of mkfs.ext4 for a new image, which reads as zeroes: neither mke2fs nor, after the
- * mount, the kernel needs to zero inode tables or the journal. `prezeroed` says so in the words of
- * e2fsprogs 1.47; without it, the kernel zeroes the inode tables in the background.
+ * The arguments of mkfs.ext4 for a new image, which reads as zeroes: neither mke2fs nor, after the mount, the kernel
+ * needs to zero inode tables or the journal. `prezeroed` uses the option of e2fsprogs 1.47; without it, the kernel
+ * zeroes the inode tables in the background.
  */
 export function ext4MakeArguments(
   imagePath: string,
@@ -42,9 +42,9 @@ export function ext4MakeArguments(
     ? 'assume_storage_prezeroed=1'
     : 'lazy_itable_init=1,lazy_journal_init=1';
   const flags = mergeFlags(options.options, [
-    // Left to itself, mke2fs gives small images 1 KiB blocks, which a device with 4 KiB sectors cannot mount.
+    // By default mke2fs uses 1 KiB blocks for small images, which a device with 4 KiB sectors cannot mount.
     { flag: '-b', value: '4096' },
-    // No reserve for root: the size asked for is the size to use.
+    // Reserve nothing for root: the requested size is the usable size.
     { flag: '-m', value: '0' },
     { flag: '-e', value: 'remount-ro' },
     // Discarding would punch holes into a thick image; a thin one has nothing to discard.
@@ -58,15 +58,15 @@ export function ext4MakeArguments(
   return ['-q', '-F', ...flags, imagePath];
 }
 
-/** Space for one inode: dense below 512 MiB, as mke2fs does by itself, and sparse where 2³² inodes would not reach. */
+/** Bytes for each inode: 4 KiB below 512 MiB, the default of mke2fs, and more where 2³² inodes would not suffice. */
 function bytesPerInode(sizeBytes: bigint): number {
   if (sizeBytes < 512n * MiB) return 4096;
   return sizeBytes < 16n * TiB ? 16_384 : 65_536;
 }
 
 /**
- * A journal is written round and round, so in time a thin image holds all of it. mke2fs would take
- * up to 1 GiB of a large one; 128 MiB was its most until 1.43 and keeps a busy volume busy.
+ * A journal is written cyclically, so a thin image eventually stores all of it. mke2fs would use up to 1 GiB for a
+ * large image; 128 MiB was its maximum until 1.43 and suffices for a busy volume.
  */
 function journalSize(sizeBytes: bigint): readonly DefaultFlag[] {
   return sizeBytes < 32n * GiB ? [] : [{ flag: '-J', value: 'size=128' }];

@@ -6,22 +6,22 @@ import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
 import { type Ext4Template, instantiate, type Run, templateOf } from './template.ts';
 
-/** A larger one is not kept: from some 500 GiB on mkfs writes more, and is asked each time. */
+/** Maximum size of a template: from some 500 GiB on mkfs writes more, and is run each time. */
 const maxBytes = 8 * 1024 * 1024;
 const allBytes = 16 * 1024 * 1024;
-/** After so long mkfs is asked again: it may have been replaced by another version. */
+/** Age after which mkfs runs again: another version may have been installed. */
 const keepMs = 10 * 60_000;
-/** Zeroes between two runs that are written rather than skipped by another call. */
+/** Blocks of zeroes between two runs that are written rather than skipped by another call. */
 const joinBlocks = 8;
 const blockBytes = 4096;
 const readBytes = 1024 * 1024;
 /**
- * What is read of an image at most. Where the pool's filesystem cannot tell data from holes (SEEK_HOLE), all of an image counts as
- * data, and reading it whole would cost more than many runs of mkfs.
+ * Maximum of data read from an image. If the filesystem of the pool does not support SEEK_HOLE, the whole image counts
+ * as data, and reading it would cost more than many runs of mkfs.
  */
 const dataBytes = 64n * 1024n * 1024n;
 
-/** The templates of one process, in memory, by what mkfs.ext4 was asked for; the least recently used goes first. */
+/** Templates in memory, by the arguments of mkfs.ext4; the least recently used is dropped first. */
 export class Ext4Templates {
   readonly #kept = new Map<string, { readonly template: Ext4Template; readonly atMs: number }>();
 
@@ -34,7 +34,10 @@ export class Ext4Templates {
     return found.template;
   }
 
-  /** Keeps what mkfs has just made of an image that nobody else has touched, if it is small enough and as we know it. */
+  /**
+   * Keeps the filesystem that mkfs has just made, if it is small enough and its structure is known. Nothing else may
+   * have touched the image.
+   */
   async learn(key: string, imagePath: string, uuid: string): Promise<void> {
     const runs = await readRuns(imagePath);
     const template = runs === undefined ? undefined : templateOf(runs, uuid);
@@ -53,7 +56,7 @@ function bytesOf(runs: readonly Run[]): number {
   return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
-/** Every block of the image that is not zero; undefined when they are more than is worth keeping. */
+/** All blocks of the image that are not zero; undefined if there are too many. */
 async function readRuns(imagePath: string): Promise<readonly Run[] | undefined> {
   const blocks: Run[] = [];
   const chunk = Buffer.allocUnsafe(readBytes);
@@ -98,7 +101,7 @@ function joined(blocks: readonly Run[]): readonly Run[] {
   });
 }
 
-/** Writes the filesystem into a new image that reads as zeroes, and reads its superblock back. Not synced. */
+/** Writes the filesystem into a new image that reads as zeroes, and reads its superblock back. No fsync. */
 export async function writeTemplate(
   imagePath: string,
   template: Ext4Template,
@@ -112,12 +115,12 @@ export async function writeTemplate(
     const bytes = Buffer.alloc(ext4SuperblockBytes);
     await fsCall('read', imagePath, () => handle.read(bytes, 0, bytes.length, ext4SuperblockAt));
     if (parseExt4Superblock(bytes)?.uuid === uuid) return;
-    const message = `${imagePath} was left without the ext4 that was written into it`;
+    const message = `the ext4 written into ${imagePath} cannot be read back`;
     throw new CommandError('mkfs.ext4', { message });
   });
 }
 
-/** pwritev(2), and again for what a write left over: the next one says why. */
+/** pwritev(2), repeated after a short write: the next call returns the error. */
 async function writeAll(
   handle: FileHandle,
   path: string,

@@ -9,28 +9,28 @@ import {
 import { superblockCopies, usesChecksumSeed, uuidAt, writeUuidAt } from './uuid.ts';
 
 /**
- * A fresh ext4 as mkfs.ext4 made it, to be written into other new images of the same size (ADR 0005). Two runs of mkfs with
- * equal arguments differ in nothing but the superblocks' UUID, hash seed and times, the times of the first inodes, and
- * checksums; those are renewed for each image. Pure: template-cache.ts reads and writes.
+ * A fresh ext4, made by mkfs.ext4, to be written into other new images of the same size (ADR 0005). Two runs of mkfs
+ * with equal arguments differ only in UUID, hash seed and times of the superblocks, times of the first inodes, and
+ * checksums; those are renewed for each image. Pure functions: template-cache.ts reads and writes.
  */
 
-/** Bytes that lie together. */
+/** Contiguous bytes at an offset. */
 export interface Run {
   readonly at: number;
   readonly bytes: Buffer;
 }
 
-/** What every filesystem has of its own. */
+/** Values that differ between filesystems. */
 export interface Ext4Identity {
   readonly uuid: string;
-  /** Directories hash names with it: known to a writer, he could make them slow. */
+  /** Directories hash names with it. A writer who knows it could make them slow. */
   readonly hashSeed: string;
   readonly atMs: number;
 }
 
 export interface Ext4Template {
   readonly runs: readonly Run[];
-  /** What differs from one filesystem to the next, ascending. */
+  /** Structures that are renewed for each filesystem, in ascending order. */
   readonly stamps: readonly Stamp[];
 }
 
@@ -40,7 +40,7 @@ interface Stamp extends Run {
 
 const hashSeedAt = 0xec;
 const seedAt = 0x270;
-/** Offset of the low 32 bits and of the byte above them: last write, last check, made. */
+/** Offsets of the low 32 bits and of the byte above them: last write, last check, creation. */
 const superblockTimes = [
   [0x30, 0x274],
   [0x40, 0x277],
@@ -51,10 +51,10 @@ const generationAt = 0x64;
 const checksumLowAt = 0x7c;
 const extraSizeAt = 0x80;
 const checksumHighAt = 0x82;
-/** Bytes behind the first 128 that an inode says it uses: up to the checksum's upper half, and up to the time of birth. */
+/** i_extra_isize needed for the upper half of the checksum, and for the time of birth. */
 const extraWithHigh = 4;
 const extraWithTimes = 24;
-/** Seconds of access, change, modification and birth, and where the 33rd and 34th bit of each stand. */
+/** Offsets of the seconds of access, change, modification and birth, and of their 33rd and 34th bits. */
 const inodeTimes = [
   [0x08, 0x8c],
   [0x0c, 0x84],
@@ -63,8 +63,8 @@ const inodeTimes = [
 ] as const;
 
 /**
- * The template in the data of a fresh image; undefined when it is not what we know to renew: then mkfs makes every image.
- * `runs` are all bytes that are not zero, ascending, in whole blocks.
+ * Makes a template from the data of a fresh image; undefined if its structure is unknown: then mkfs makes every image.
+ * `runs` are all blocks that are not zero, in ascending order.
  */
 export function templateOf(runs: readonly Run[], uuid: string): Ext4Template | undefined {
   const bytes = slice(runs, ext4SuperblockAt, ext4SuperblockBytes);
@@ -105,7 +105,10 @@ function renewSuperblock(bytes: Buffer, { uuid, hashSeed, atMs }: Ext4Identity):
   withChecksum(bytes);
 }
 
-/** The inodes that mkfs gives a time: root, journal, lost+found. Their checksums prove that we compute them as it does. */
+/**
+ * Inodes that mkfs gives a time: root, journal, lost+found. Their checksums prove that ours are computed in the same
+ * way.
+ */
 function inodeStamps(runs: readonly Run[], superblock: Buffer): readonly Stamp[] | undefined {
   const inodeBytes = superblock.readUInt16LE(0x58);
   const table = inodeTableOf(runs, superblock);
@@ -118,32 +121,32 @@ function inodeStamps(runs: readonly Run[], superblock: Buffer): readonly Stamp[]
     const bytes = slice(runs, at, inodeBytes);
     if (bytes === undefined) return undefined;
     if (inodeTimes.every(([seconds]) => bytes.readUInt32LE(seconds) === 0)) continue;
-    const again = Buffer.from(bytes);
-    sealInode(again, number, seed);
-    if (!again.equals(bytes)) return undefined;
+    const renewed = Buffer.from(bytes);
+    renewInodeChecksum(renewed, number, seed);
+    if (!renewed.equals(bytes)) return undefined;
     stamps.push({
       at,
       bytes,
       renew: (inode, { atMs }) => {
         renewTimes(inode, atMs);
-        sealInode(inode, number, seed);
+        renewInodeChecksum(inode, number, seed);
       },
     });
   }
   return stamps.length === 0 ? undefined : stamps;
 }
 
-/** Byte offset of the first group's inode table, from its descriptor in the block behind the superblock. */
+/** Byte offset of the inode table of the first group, from its descriptor in the block after the superblock. */
 function inodeTableOf(runs: readonly Run[], superblock: Buffer): number | undefined {
   const descriptor = slice(runs, 4096, 64);
   if (descriptor === undefined || superblock.readUInt16LE(0xfe) !== 64) return undefined;
   return (descriptor.readUInt32LE(0x08) + descriptor.readUInt32LE(0x28) * 2 ** 32) * 4096;
 }
 
-/** A time that mkfs left at zero stays so. */
+/** Times that mkfs left at zero stay zero. */
 function renewTimes(inode: Buffer, atMs: number): void {
   const seconds = Math.floor(atMs / 1000);
-  // The two extra bits are those above a signed 32-bit number.
+  // The extra bits are those above a signed 32-bit number.
   const above = Math.floor((seconds + 2 ** 31) / 2 ** 32) & 3;
   for (const [low, extra] of inodeTimes) {
     if (inode.readUInt32LE(low) === 0) continue;
@@ -152,8 +155,8 @@ function renewTimes(inode: Buffer, atMs: number): void {
   }
 }
 
-/** The checksum over the inode's number, its generation, and the inode with the checksum's own bytes as zeroes. */
-function sealInode(inode: Buffer, number: number, seed: number): void {
+/** The checksum covers the number of the inode, its generation, and the inode with zeroes in place of the checksum. */
+function renewInodeChecksum(inode: Buffer, number: number, seed: number): void {
   const hasHigh = extraBytesOf(inode) >= extraWithHigh;
   const head = Buffer.alloc(8);
   head.writeUInt32LE(number, 0);
@@ -174,13 +177,13 @@ function slice(runs: readonly Run[], at: number, length: number): Buffer | undef
   return run?.bytes.subarray(at - run.at, at - run.at + length);
 }
 
-/** What lies together, in pieces: the template's own bytes, and new ones where the filesystem differs. */
+/** One contiguous write: bytes of the template, and renewed structures. */
 export interface Piece {
   readonly at: number;
   readonly parts: readonly Buffer[];
 }
 
-/** The bytes of a new filesystem. The template stays as it is. */
+/** The bytes of a new filesystem. Does not change the template. */
 export function instantiate(template: Ext4Template, identity: Ext4Identity): readonly Piece[] {
   return template.runs.map(({ at, bytes }) => {
     const parts: Buffer[] = [];

@@ -10,11 +10,11 @@ import { lockImage } from '../../programs/image-lock.ts';
 import { forEachUndoRecord } from './undo-records.ts';
 
 /**
- * The undo log of a program of e2fsprogs that changes an image (its option -z): what each block held before the program first
- * wrote it. It stands beside the image while the program runs and stays when the program, or the driver, is killed; then the
- * next look at the image takes back what had been written, byte for byte. Taking back writes the same bytes each time, so it
- * can be cut short and repeated itself. e2undo is not used: it marks the filesystem as damaged afterwards and, killed in that,
- * leaves a superblock whose checksum is wrong.
+ * The undo log of a program of e2fsprogs that changes an image (its option -z): the content of each block before the
+ * program first wrote it. It is beside the image while the program runs, and stays if the program or the driver is
+ * killed; the next check of the image then restores the old content, byte for byte. Restoring writes the same bytes
+ * each time, so it can be interrupted and repeated. e2undo is not used: it marks the filesystem as damaged afterwards
+ * and, if killed, leaves a superblock with a wrong checksum.
  */
 export class UndoLog {
   readonly #imagePath: string;
@@ -28,9 +28,9 @@ export class UndoLog {
   }
 
   /**
-   * Runs `work`, which gives the program these options. Afterwards the log is gone, for good: one that came back after a power
-   * cut would undo what was written later. When `work` fails, what its program wrote is taken back first; where that fails
-   * too, the log stays for the next call.
+   * Runs `work`, which passes these options to the program. Afterwards the log is durably removed: if it came back
+   * after a power cut, it would undo later writes. When `work` fails, the changes of its program are undone first; if
+   * that fails too, the log stays for the next call.
    */
   async during<T>(work: (options: readonly string[]) => Promise<T>): Promise<T> {
     await this.#begin();
@@ -46,12 +46,15 @@ export class UndoLog {
     return result;
   }
 
-  /** Takes back what an interrupted program wrote; false when nothing is there to take back. ImageInUseError while it still runs. */
+  /**
+   * Undoes the changes of an interrupted program; false when there are none. ImageInUseError while the program still
+   * runs.
+   */
   async takeBack(): Promise<boolean> {
     if (!(await paths.exists(this.#directory))) return false;
     const lock = await lockImage(this.#imagePath);
     try {
-      // All of it is checked before the first block is written.
+      // Check everything before the first block is written.
       const count = await forEachUndoRecord(this.#path, () => Promise.resolve());
       await withOpen(this.#imagePath, openFlags.readWrite, (image) =>
         forEachUndoRecord(this.#path, async ({ offset, bytes }) => {
@@ -67,7 +70,10 @@ export class UndoLog {
     }
   }
 
-  /** Throws ENOSPC where the log could not be begun because the pool is full: the program has changed nothing then. */
+  /**
+   * Throws ENOSPC when the log could not be created because the filesystem of the pool is full; the program has changed
+   * nothing then.
+   */
   async requireRoom(): Promise<void> {
     if (!(await paths.exists(this.#directory))) return;
     const { freeBytes } = await capacity(this.#directory);
@@ -77,18 +83,18 @@ export class UndoLog {
   }
 
   /**
-   * Each write to the log must be on the disk before the program overwrites that block of the image, also for a power cut, and
-   * the program syncs only at its end: so the log's directory has the attribute S of chattr(1), which new files inherit. btrfs
-   * does not inherit it; there only kills are covered.
+   * Each write to the log must be durable before the program overwrites that block of the image, also for a power cut,
+   * but the program syncs only at its end. So the directory of the log has attribute S of chattr(1), which new files
+   * inherit. btrfs does not inherit it; there only kills are covered.
    */
   async #begin(): Promise<void> {
-    // Not recursively: on a full disk node:fs says ENOENT then.
+    // Not recursive: on a full disk, node:fs would report ENOENT then.
     await paths.makeNewDirectory(this.#directory);
     await setSynchronous(this.#directory);
     await syncPaths([dirname(this.#imagePath)]);
   }
 
-  /** Gone for good, and not before what it would undo, or has undone, is on the disk. */
+  /** Removes the log durably, after the image is synced. */
   async #end(): Promise<void> {
     if (!(await paths.exists(this.#directory))) return;
     await syncPaths([this.#imagePath]);
@@ -106,7 +112,7 @@ async function setSynchronous(directory: string): Promise<void> {
       flags.writeUInt32LE(flags.readUInt32LE(0) | constants.FS_SYNC_FL, 0);
       await ioctlOn(fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
     } catch (error) {
-      // FUSE, NFS, tmpfs: such files have no attributes.
+      // Files on FUSE, NFS and tmpfs have no attributes.
       if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS', 'EPERM')) throw error;
     }
   });

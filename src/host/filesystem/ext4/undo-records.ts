@@ -3,17 +3,17 @@ import { CommandError, hasErrno } from '../../errors.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import { crc32c } from '../crc32c.ts';
 
-/** What a block of the image held before it was first overwritten. */
+/** The content of a block of the image before it was first overwritten. */
 export interface UndoRecord {
   readonly offset: bigint;
   readonly bytes: Buffer;
 }
 
 /**
- * The undo file of e2fsprogs 1.43 and later, little-endian: a header (magic, number of keys, number of the first key block,
- * sizes of blocks, at 508 its CRC-32C), then again and again one key block (magic, CRC-32C, from byte 16 the keys: block of the
- * image, CRC-32C, size in bytes) and behind it the old contents of those blocks. Before each write to the image the program
- * writes the old contents, then the key block, then the header.
+ * The undo file of e2fsprogs 1.43 and later, little-endian: a header (magic, number of keys, number of the first key
+ * block, block sizes, CRC-32C at 508), then repeatedly one key block (magic, CRC-32C, keys from byte 16: block of the
+ * image, CRC-32C, size in bytes), followed by the old content of those blocks. Before each write to the image the
+ * program writes the old content, then the key block, then the header.
  */
 const headerBytes = 512;
 const headerMagic = 'E2UNDO02';
@@ -38,8 +38,9 @@ interface Key {
 }
 
 /**
- * Gives every record to `visit`, in order, after checking its checksums. A file without a whole header has none: the program
- * ended before its first write to the image, since the header comes first. Answers how many there were.
+ * Passes every record to `visit`, in order, after checking its checksums. A file without a complete header has no
+ * records: the header is written first, so the program ended before its first write to the image. Returns the number of
+ * records.
  */
 export async function forEachUndoRecord(
   path: string,
@@ -100,8 +101,8 @@ function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[
   const zeroed = Buffer.from(bytes);
   zeroed.writeUInt32LE(0, 4);
   if (crc32c(zeroed) !== bytes.readUInt32LE(4)) throw unreadable(path);
-  const held = Math.floor((bytes.length - keysAt) / keyBytes);
-  const count = left < BigInt(held) ? Number(left) : held;
+  const capacity = Math.floor((bytes.length - keysAt) / keyBytes);
+  const count = left < BigInt(capacity) ? Number(left) : capacity;
   return Array.from({ length: count }, (_, index) => {
     const at = keysAt + index * keyBytes;
     return {
@@ -114,7 +115,7 @@ function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[
 
 function unreadable(path: string): CommandError {
   return new CommandError('undo', {
-    message: `the undo log ${path} is damaged: what a program that was killed had changed cannot be taken back; run e2fsck -f on the image manually, then remove the log`,
+    message: `the undo log ${path} is damaged, so the changes of a killed program cannot be undone: run e2fsck -f on the image manually, then remove the log`,
   });
 }
 

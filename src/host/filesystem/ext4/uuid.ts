@@ -16,16 +16,16 @@ const incompatJournalDevice = 0x8;
 const readOnlyCompatSparseSuper = 0x1;
 
 /**
- * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4, in a millisecond where
- * tune2fs takes fifteen. Possible when checksums hang on a stored seed and not on the UUID, which all filesystems of ours
- * have; false, with nothing written, otherwise.
+ * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4: one millisecond, where
+ * tune2fs takes fifteen. Possible when checksums depend on a stored seed and not on the UUID, as in all filesystems
+ * made by the driver; otherwise returns false and writes nothing.
  */
 export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<boolean> {
   return withOpen(imagePath, openFlags.readWrite, async (handle) => {
     const bytes = await readAt(handle, imagePath, ext4SuperblockAt);
     const superblock = parseExt4Superblock(bytes);
     if (superblock?.state !== 'clean' || !usesChecksumSeed(bytes)) return false;
-    // The copies first: with the old UUID in the first one, all of it can be done again.
+    // Copies first: while the primary superblock has the old UUID, all of this can be repeated.
     for (const at of superblockCopies(superblock)) {
       const copy = await readAt(handle, imagePath, at);
       if (parseExt4Superblock(copy)?.uuid === superblock.uuid) {
@@ -38,7 +38,10 @@ export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<bo
   });
 }
 
-/** Whether every checksum but the superblock's hangs on a stored seed, and copies lie where `superblockCopies` says. */
+/**
+ * Whether all checksums but those of superblocks depend on a stored seed, and copies are where `superblockCopies`
+ * expects them.
+ */
 export function usesChecksumSeed(bytes: Buffer): boolean {
   const compat = bytes.readUInt32LE(0x5c);
   const incompat = bytes.readUInt32LE(0x60);
@@ -52,10 +55,10 @@ export function usesChecksumSeed(bytes: Buffer): boolean {
   );
 }
 
-/** Byte offsets of the superblock's copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
+/** Byte offsets of the superblock copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
 export function superblockCopies(superblock: Ext4Superblock): readonly number[] {
   const { blocks, blocksPerGroup, blockBytes } = superblock;
-  // With blocks of 1 KiB the first one is left out of the groups; ours have 4 KiB.
+  // With 1 KiB blocks, the groups start at block 1; ours have 4 KiB.
   const firstBlock = blockBytes === 1024 ? 1n : 0n;
   const groups = new Set<bigint>([1n]);
   for (const base of [3n, 5n, 7n]) {
@@ -72,7 +75,7 @@ function withUuid(superblock: Buffer, uuid: string): Buffer {
   return withChecksum(bytes);
 }
 
-/** The 16 bytes of a UUID into a structure. */
+/** Writes the 16 bytes of a UUID into a structure. */
 export function writeUuidAt(bytes: Buffer, at: number, uuid: string): void {
   bytes.write(uuid.replaceAll('-', ''), at, 'hex');
 }

@@ -6,15 +6,15 @@ export const xfsSuperblockBytes = 4096;
 
 /** The fields of an XFS superblock that we use (xfsprogs, xfs_format.h, struct xfs_dsb); numbers are big-endian. */
 export interface XfsSuperblock {
-  /** The UUID the user sees; with the META_UUID feature the metadata carry another one. */
+  /** The UUID that users see; with the META_UUID feature, metadata has another one. */
   readonly uuid: string;
   readonly blockBytes: number;
   readonly blocks: bigint;
   readonly sectorBytes: number;
-  /** Where the log lies in the image, and its length, in bytes. */
+  /** Offset and length of the log in the image, in bytes. */
   readonly logOffset: bigint;
   readonly logBytes: bigint;
-  /** An unfinished xfs_repair; the kernel refuses to mount. */
+  /** xfs_repair did not finish; the kernel refuses to mount. */
   readonly needsRepair: boolean;
 }
 
@@ -31,11 +31,11 @@ export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
   const isVersion5 = (bytes.readUInt16BE(0x64) & 0xf) === 5;
   const knownSector = sectorBytes === 512 || sectorBytes === 1024 || sectorBytes === 2048;
   if (!isVersion5 || !(knownSector || sectorBytes === 4096)) return undefined;
-  if (!checksumHolds(bytes.subarray(0, sectorBytes))) return undefined;
+  if (!isChecksumValid(bytes.subarray(0, sectorBytes))) return undefined;
   const agBlockLog = bytes.readUInt8(0x7c);
   const isMkfsUnfinished = bytes.readUInt8(0x7e) !== 0;
   if (agBlockLog > maxAgBlockLog || isMkfsUnfinished) return undefined;
-  // A block number holds the allocation group in its high bits and the block within it in the low ones.
+  // The high bits of a block number are the allocation group, the low ones the block within it.
   const logStart = bytes.readBigUInt64BE(0x30);
   const group = logStart >> BigInt(agBlockLog);
   const within = logStart & ((1n << BigInt(agBlockLog)) - 1n);
@@ -51,8 +51,8 @@ export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
   };
 }
 
-/** CRC-32C over the sector with the checksum's own four bytes as zeroes, stored little-endian. */
-function checksumHolds(sector: Buffer): boolean {
+/** CRC-32C of the sector with zeroes in place of the checksum, stored little-endian. */
+function isChecksumValid(sector: Buffer): boolean {
   const zeroed = Buffer.from(sector);
   zeroed.writeUInt32LE(0, checksumAt);
   return crc32cInverted(zeroed) === sector.readUInt32LE(checksumAt);

@@ -16,9 +16,9 @@ import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './su
 export const xfsMinBytes = 300n * MiB;
 
 const minute = 60_000;
-/** mkfs writes one record, the clean unmount, at the log's start; it ends well before this. */
+/** mkfs writes one record, the clean unmount, at the start of the log; it ends well before this. */
 const logRecordBytes = 16n * 1024n;
-/** The kernel and mkfs leave a rest of fewer blocks than this unused: no allocation group is that small. */
+/** The kernel and mkfs leave a tail of fewer blocks unused: allocation groups have at least this many. */
 const minGroupBlocks = 64n;
 
 interface WorkOptions {
@@ -26,7 +26,7 @@ interface WorkOptions {
   readonly workDir: string;
 }
 
-/** XFS on images. Its log is replayed, and it grows, only while mounted: a private mount does it offline. */
+/** XFS on images. Log replay and growth need a mount; offline, a private mount does both. */
 export class Xfs implements Filesystem {
   readonly type = 'xfs';
   readonly minBytes = xfsMinBytes;
@@ -51,8 +51,8 @@ export class Xfs implements Filesystem {
   }
 
   /**
-   * Whether the log holds anything can be told only by walking through it, which the mount does
-   * anyway: so the state is `needs-replay` always, and no answer is worse for it.
+   * Only a walk through the log shows whether it has data, and the mount does that anyway. So the state is always
+   * `needs-replay`, which is safe.
    */
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
     const superblock = await readXfs(imagePath);
@@ -66,20 +66,20 @@ export class Xfs implements Filesystem {
     };
   }
 
-  /** The mount is the check: it replays the log and refuses what is damaged. Nothing is repaired here. */
+  /** The mount checks the filesystem: it replays the log and refuses a damaged one. Nothing is repaired here. */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const superblock = await readXfs(imagePath);
     if (superblock === undefined) {
-      return { outcome: 'damaged', detail: 'no XFS superblock whose checksum holds' };
+      return { outcome: 'damaged', detail: 'no XFS superblock with a valid checksum' };
     }
     if (!superblock.needsRepair) return { outcome: 'sound' };
     return {
       outcome: 'damaged',
-      detail: 'a repair was begun and not finished: xfs_repair has to be run by a person',
+      detail: 'an earlier xfs_repair did not finish: run xfs_repair manually',
     };
   }
 
-  /** No program changes an XFS that anybody has: it grows while it is mounted. */
+  /** Nothing to undo: no program changes an XFS in use, since it grows while mounted. */
   recover(): Promise<boolean> {
     return Promise.resolve(false);
   }
@@ -99,10 +99,13 @@ export class Xfs implements Filesystem {
     assertGrown(fills(await readXfs(imagePath), sizeBytes), imagePath, sizeBytes);
   }
 
-  /** xfs_db changes the UUID of a clean log only, and answers 0 also when it refused: the superblock tells. */
+  /**
+   * xfs_db changes the UUID only if the log is clean, and exits with 0 even if it refused. So the superblock is
+   * checked.
+   */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    // The only mount that says `nouuid`: a fresh copy, whose source may be mounted, replays its log.
+    // The only mount with `nouuid`: a fresh copy replays its log while its source may be mounted.
     const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
     await withPrivateMount(this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
@@ -113,7 +116,7 @@ export class Xfs implements Filesystem {
     const after = await readXfs(imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('xfs_db', {
-      message: `xfs_db left ${imagePath} with the UUID ${after?.uuid ?? 'of no filesystem'}`,
+      message: `xfs_db did not set UUID ${uuid} in ${imagePath}, which has ${after?.uuid ?? 'no valid superblock'}`,
       stderr: `${stderr}\n${stdout}`,
     });
   }
@@ -123,7 +126,7 @@ async function readXfs(path: string): Promise<XfsSuperblock | undefined> {
   return parseXfsSuperblock(await readImage(path, 0, xfsSuperblockBytes));
 }
 
-/** Whether the filesystem has all of the image that it can use. */
+/** Whether the filesystem uses the whole image, as far as it can. */
 function fills(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolean {
   if (superblock === undefined) return false;
   const wanted = sizeBytes / BigInt(superblock.blockBytes);
@@ -131,13 +134,15 @@ function fills(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolea
 }
 
 /**
- * mkfs.xfs allocates the whole log, 64 MiB at least, as zeroes; a hole reads the same and takes no
- * room. Only valid straight after mkfs, while the log holds nothing but its first record.
+ * mkfs.xfs allocates the whole log, at least 64 MiB, with zeroes; a hole reads the same and uses no space. Only valid
+ * right after mkfs, while the log has only its first record.
  */
 async function punchLog(imagePath: string): Promise<void> {
   const superblock = await readXfs(imagePath);
   if (superblock === undefined) {
-    throw new CommandError('mkfs.xfs', { message: `mkfs.xfs left no superblock in ${imagePath}` });
+    throw new CommandError('mkfs.xfs', {
+      message: `mkfs.xfs left no valid superblock in ${imagePath}`,
+    });
   }
   const range = {
     mode: constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE,
@@ -148,7 +153,7 @@ async function punchLog(imagePath: string): Promise<void> {
     try {
       await fallocate(handle.fd, range, imagePath);
     } catch (error) {
-      // A pool without holes gains nothing and loses nothing.
+      // A filesystem without holes keeps the blocks.
       if (!hasErrno(error, 'EOPNOTSUPP')) throw error;
     }
     await fsync(handle, imagePath);

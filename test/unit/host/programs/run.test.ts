@@ -21,7 +21,10 @@ test('an answer comes back with its exit code and output', async (t) => {
   const version = await run('e2fsck', ['-V'], { timeoutMs });
   t.is(version.exitCode, 0);
   t.regex(version.stderr, /^e2fsck \d/);
-  const absent = await run('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs, exitCodes: [0, 8] });
+  const absent = await run('e2fsck', ['-n', '/nonexistent/image'], {
+    timeoutMs,
+    exitCodes: [0, 8],
+  });
   t.is(absent.exitCode, 8);
 });
 
