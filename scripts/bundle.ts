@@ -1,6 +1,6 @@
 /**
- * Puts the compiled driver and the packages it loads into a few files in dist/bundle/, which bin/loopcsi starts: reading and
- * resolving some 300 small modules was half of the time to the first Probe. Nothing is renamed, so that stacks stay readable.
+ * Bundles the compiled driver and its packages into a few files in dist/bundle/, which bin/loopcsi starts: resolving and reading
+ * about 300 small modules took half of the time to the first Probe. Identifiers are not renamed, so that stacks stay readable.
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ rmSync(outdir, { recursive: true, force: true });
 const { metafile } = await build({
   metafile: true,
   absWorkingDir: root,
-  // What is started by name; the rest is split by what imports it, so that lazy imports stay lazy.
+  // Programs that are started by path. Splitting keeps the lazy imports lazy.
   entryPoints: {
     main: 'dist/src/main.js',
     'freeze-child': 'dist/src/host/freeze/freeze-child.js',
@@ -25,11 +25,11 @@ const { metafile } = await build({
   platform: 'node',
   target: 'node20',
   external: [
-    // Finds its compiled part beside itself.
+    // Loads its compiled library from its own directory.
     'koffi',
-    // Asked for only to serve channelz, which is off.
+    // grpc-js imports it only for channelz, which is off.
     '@grpc/proto-loader',
-    // Loaded when they are needed: a bundled import() of CommonJS would lack the names that node gives it.
+    // Imported lazily: a bundled import() of a CommonJS package lacks the named exports that Node detects.
     'cli-table3',
     'execa',
     'prom-client',
@@ -40,14 +40,14 @@ const { metafile } = await build({
   sourcesContent: false,
   legalComments: 'inline',
   logLevel: 'warning',
-  // Packages in CommonJS ask for node's own modules by require(), which a module does not have.
+  // CommonJS packages load Node's modules with require(), which does not exist in an ES module.
   banner: {
     js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
   },
 });
 
-// With --enable-source-maps node reads the map of each file that it loads, which takes as long as the file itself. Stacks
-// lead through our own modules: the maps of files that are packages for the most part are not worth that.
+// With --enable-source-maps Node also reads the map of each file, which takes as long as the file itself. Stacks rarely point
+// into packages, so the maps of files that mostly contain packages are removed.
 for (const [file, { bytes, inputs }] of Object.entries(metafile.outputs)) {
   const ours = Object.entries(inputs).filter(([input]) => !input.startsWith('node_modules/'));
   const ourBytes = ours.reduce((sum, [, { bytesInOutput }]) => sum + bytesInOutput, 0);

@@ -1,6 +1,6 @@
 /**
- * Writes the table of values in charts/loopcsi/README.md from values.schema.json (what it means, what it may be) and
- * values.yaml (its default). With `--check` it only compares: exit code 1 when the table is not what it should be.
+ * Writes the table of values in charts/loopcsi/README.md from values.schema.json (meaning) and values.yaml (default). With
+ * `--check` it only compares, and exits with 1 when the table is out of date.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,17 +27,18 @@ const property: v.GenericSchema<unknown, Property> = v.object({
 
 const anything = v.record(v.string(), v.unknown());
 
-/** One row a leaf, in the schema's order. Throws where a value has no description. */
-function rows(at: Property, defaults: unknown, path: readonly string[]): string[] {
-  if (at.properties === undefined) {
+/** One row for each leaf, in the schema's order. Throws when a value has no description. */
+function rows(schema: Property, defaults: unknown, path: readonly string[]): string[] {
+  if (schema.properties === undefined) {
     const name = path.join('.');
-    if (at.description === undefined) throw new Error(`${name} has no description in the schema`);
+    if (schema.description === undefined)
+      throw new Error(`${name} has no description in the schema`);
     const shown = defaults === undefined ? '' : `\`${JSON.stringify(defaults)}\``;
-    return [`| \`${name}\` | ${cell(shown)} | ${cell(at.description)} |`];
+    return [`| \`${name}\` | ${cell(shown)} | ${cell(schema.description)} |`];
   }
   const values = v.is(anything, defaults) ? defaults : {};
-  return Object.entries(at.properties).flatMap(([key, below]) =>
-    rows(below, values[key], [...path, key]),
+  return Object.entries(schema.properties).flatMap(([key, child]) =>
+    rows(child, values[key], [...path, key]),
   );
 }
 
@@ -58,7 +59,9 @@ const [head, rest = ''] = before.split(begin);
 const after = [head, begin, '\n', table.join('\n'), '\n', end, rest.split(end)[1]].join('');
 if (process.argv.includes('--check')) {
   if (after !== before) {
-    console.error('charts/loopcsi/README.md: the table of values is old; run npm run generate');
+    console.error(
+      'charts/loopcsi/README.md: the table of values is out of date; run npm run generate',
+    );
     process.exitCode = 1;
   }
 } else {

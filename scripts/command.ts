@@ -1,4 +1,5 @@
-/** Programs that scripts and end-to-end tests run; the driver has `src/host/programs/run.ts` instead. */
+/** Runs programs for scripts and tests; the driver uses src/host/programs/run.ts. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 
 export interface CommandResult {
@@ -15,7 +16,7 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
 }
 
-/** Runs a program to its end and gives what it said, whatever its exit code. Throws when it cannot be started or takes too long. */
+/** Runs a program and returns its output, whatever its exit code. Throws when the program cannot start or exceeds the time limit. */
 export async function attempt(
   file: string,
   args: readonly string[],
@@ -35,7 +36,7 @@ export async function attempt(
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode };
 }
 
-/** Runs a program that must exit with 0; its standard output. The error holds the end of what it printed. */
+/** Runs a program and returns its standard output. Throws with the end of its output when it exits with another code than 0. */
 export async function run(
   file: string,
   args: readonly string[],
@@ -43,31 +44,29 @@ export async function run(
 ): Promise<string> {
   const result = await attempt(file, args, options);
   if (result.exitCode === 0) return result.stdout;
-  const said = `${result.stdout}\n${result.stderr}`.trim().slice(-4000);
-  throw new Error(`${file} ${args.join(' ')} exited with ${result.exitCode}:\n${said}`);
+  const output = `${result.stdout}\n${result.stderr}`.trim().slice(-4000);
+  throw new Error(`${file} ${args.join(' ')} exited with ${result.exitCode}:\n${output}`);
 }
 
-/** Waits until `look` gives something; what it last gave or threw is in the error when `timeoutMs` passes. */
+/** Polls until `find` returns a value. After `timeoutMs` it throws with the last error of `find`. */
 export async function eventually<T>(
   what: string,
-  look: () => Promise<T | undefined>,
+  find: () => Promise<T | undefined>,
   options: { readonly timeoutMs?: number; readonly everyMs?: number } = {},
 ): Promise<T> {
   const timeoutMs = options.timeoutMs ?? 60_000;
-  const end = Date.now() + timeoutMs;
+  const endMs = performance.now() + timeoutMs;
   for (;;) {
-    let trouble = 'it did not come true';
+    let reason = 'it did not happen';
     try {
-      const found = await look();
+      const found = await find();
       if (found !== undefined) return found;
     } catch (error) {
-      trouble = error instanceof Error ? error.message : String(error);
+      reason = error instanceof Error ? error.message : String(error);
     }
-    if (Date.now() > end) {
-      throw new Error(`gave up on ${what} after ${timeoutMs / 1000} s: ${trouble}`);
+    if (performance.now() > endMs) {
+      throw new Error(`gave up on ${what} after ${timeoutMs / 1000} s: ${reason}`);
     }
-    await new Promise((resolve) => {
-      setTimeout(resolve, options.everyMs ?? 250);
-    });
+    await delay(options.everyMs ?? 250);
   }
 }

@@ -1,11 +1,11 @@
-/** Writes the JSON descriptor of one proto package, which loads several times faster than the proto parses. */
+/** Generates the JSON descriptor of a proto package: loading it is several times faster than parsing the proto file. */
 import protobuf from 'protobufjs';
 import { messagesOf, type ProtoSource, packageOf } from './csi-proto.ts';
 import { wellKnownTypesOf } from './csi-types.ts';
 
 const lineWidth = 110;
 
-/** JSON with each value on one line where it fits, so that a change of one field is a change of one line. */
+/** Puts each value on one line where it fits, so that a changed field is a changed line. */
 function print(value: unknown, indent: string): string {
   const line = printLine(value);
   if (typeof value !== 'object' || value === null || indent.length + line.length <= lineWidth) {
@@ -35,7 +35,7 @@ function printKey(key: string): string {
   return /^[A-Za-z_]\w*$/.test(key) ? key : `'${key}'`;
 }
 
-/** Drops what only repeats `options` in another shape. */
+/** `parsedOptions` only repeats `options` in another form. */
 function withoutParsedOptions(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutParsedOptions);
   if (typeof value !== 'object' || value === null) return value;
@@ -47,8 +47,8 @@ function withoutParsedOptions(value: unknown): unknown {
 }
 
 /**
- * The package, the well-known types it uses, and, for its option extensions to hang on, the option messages of
- * descriptor.proto without their fields.
+ * Contains the package, the well-known types that it uses, and the option messages of descriptor.proto without their fields, which
+ * the package's option extensions need.
  */
 export function descriptorOf(root: protobuf.Root, source: ProtoSource): protobuf.INamespace {
   const namespace = packageOf(root, source.packageName);
@@ -68,7 +68,6 @@ export function descriptorOf(root: protobuf.Root, source: ProtoSource): protobuf
   return { nested };
 }
 
-/** The whole text of a descriptor file. */
 export function descriptorText(root: protobuf.Root, source: ProtoSource): string {
   return [
     `// Generated from ${source.proto} by scripts/generate-csi.ts. Do not edit: change the proto, then \`npm run generate\`.`,

@@ -1,4 +1,4 @@
-/** Reads the files of csi-proto/ with protobufjs, keeping names as they stand and comments where they belong. */
+/** Parses the files of csi-proto/ with protobufjs, keeping the case of names and the comments. */
 import { createRequire } from 'node:module';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,7 +6,7 @@ import protobuf from 'protobufjs';
 
 const require = createRequire(import.meta.url);
 
-/** The repository's root, seen from dist/scripts/. */
+/** The repository's root, relative to dist/scripts/. */
 export const repositoryUrl = new URL('../..', import.meta.url);
 
 /** A proto file and what is generated from it. */
@@ -44,11 +44,11 @@ export const protoSources: readonly ProtoSource[] = [
   },
 ];
 
-/** Parses a proto file with all its imports. Throws what protobufjs throws, with the file's line. */
+/** Parses a proto file and its imports. Throws the errors of protobufjs, which name the line. */
 export function readProto(path: string): protobuf.Root {
   const root = new protobuf.Root();
   root.resolvePath = (_origin, target) => {
-    // The parser knows the well-known types by name; this one it ships as a file and has to be pointed at.
+    // The parser has the well-known types built in, but not descriptor.proto, which protobufjs ships as a file.
     if (basename(target) === 'descriptor.proto') {
       return require.resolve('protobufjs/google/protobuf/descriptor.proto');
     }
@@ -63,7 +63,7 @@ export function protoPath(source: ProtoSource): string {
   return fileURLToPath(new URL(source.proto, repositoryUrl));
 }
 
-/** Every message below `namespace`, in the order of the file, nested ones after their parent. */
+/** All messages, in the order of the file; nested messages follow their parent. */
 export function messagesOf(namespace: protobuf.NamespaceBase): readonly protobuf.Type[] {
   return namespace.nestedArray.flatMap((object) => {
     if (object instanceof protobuf.Type) return [object, ...messagesOf(object)];
@@ -71,7 +71,7 @@ export function messagesOf(namespace: protobuf.NamespaceBase): readonly protobuf
   });
 }
 
-/** Every enum below `namespace`, those inside messages included. */
+/** All enums, also those inside messages. */
 export function enumsOf(namespace: protobuf.NamespaceBase): readonly protobuf.Enum[] {
   return namespace.nestedArray.flatMap((object) => {
     if (object instanceof protobuf.Enum) return [object];
@@ -83,7 +83,7 @@ export function servicesOf(namespace: protobuf.NamespaceBase): readonly protobuf
   return namespace.nestedArray.filter((object) => object instanceof protobuf.Service);
 }
 
-/** The namespace of a package. Throws when the file says another one. */
+/** Throws when the file does not define the package. */
 export function packageOf(root: protobuf.Root, name: string): protobuf.NamespaceBase {
   const found = root.lookup(name);
   if (!(found instanceof protobuf.Namespace)) throw new Error(`there is no package ${name}`);

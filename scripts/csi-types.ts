@@ -1,4 +1,4 @@
-/** Writes the TypeScript of one proto package: messages, enums and services, as the codec gives and takes them. */
+/** Generates the TypeScript types of a proto package's messages, enums and services, as the codec encodes and decodes them. */
 import protobuf from 'protobufjs';
 import { enumsOf, messagesOf, type ProtoSource, packageOf, servicesOf } from './csi-proto.ts';
 
@@ -20,7 +20,7 @@ const scalars: Readonly<Record<string, string>> = {
   bytes: 'Buffer',
 };
 
-/** Options that a reader of the type should know of, and the sentence that says so. */
+/** Sentences about options that matter to a reader of the type. */
 const remarks: Readonly<Record<string, string>> = {
   '(csi_secret)': 'Secret: masked in every log.',
   '(alpha_enum)': 'Alpha.',
@@ -44,8 +44,8 @@ function doc(
   options: Options | undefined,
   indent = '',
 ): string {
-  const said = Object.keys(options ?? {}).flatMap((option) => remarks[option] ?? []);
-  const text = [comment?.replaceAll(/\s+/g, ' ').replaceAll('*/', '*\\/'), ...said]
+  const notes = Object.keys(options ?? {}).flatMap((option) => remarks[option] ?? []);
+  const text = [comment?.replaceAll(/\s+/g, ' ').replaceAll('*/', '*\\/'), ...notes]
     .filter((part) => part !== undefined && part !== '')
     .join(' ');
   return text === '' ? '' : `${indent}/** ${text} */\n`;
@@ -80,7 +80,7 @@ function property(field: protobuf.Field, indent: string): string {
   return `${doc(field.comment, field.options, indent)}${indent}readonly ${field.name}: ${fieldType(field)};\n`;
 }
 
-/** One variant for each member, which alone is set, and one for none of them. */
+/** One variant for each member that can be set, and one for none. */
 function oneofUnion(oneof: protobuf.OneOf): string {
   const others = (chosen: protobuf.Field | undefined): string =>
     oneof.fieldsArray
@@ -132,7 +132,7 @@ function service(type: protobuf.Service): string {
   return `${doc(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
 }
 
-/** Messages of google.protobuf that fields of these messages have. */
+/** The types of google.protobuf that fields of these messages use. */
 export function wellKnownTypesOf(messages: readonly protobuf.Type[]): readonly protobuf.Type[] {
   const found = new Set<protobuf.Type>();
   for (const { resolvedType } of messages.flatMap((type) => type.fieldsArray)) {
@@ -154,7 +154,7 @@ function checkNames(objects: readonly protobuf.ReflectionObject[]): void {
   }
 }
 
-/** The whole text of a types file. Throws when two proto names would become one TypeScript name. */
+/** Throws when two proto names would become the same TypeScript name. */
 export function typesText(root: protobuf.Root, source: ProtoSource): string {
   const namespace = packageOf(root, source.packageName);
   const messages = messagesOf(namespace);

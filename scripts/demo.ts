@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: runs the driver on a pool in a scratch directory, and checks that nothing remains of it, even after Ctrl-C or a
- * failure. Started by scripts/bootstrap, as root.
+ * `npm run demo` runs the driver on a pool in a scratch directory and finally proves that nothing is left behind, also after Ctrl-C
+ * or a failure. scripts/bootstrap starts it as root.
  */
 import { Report } from './demo/report.ts';
 import { findLeftovers, makeScratch } from './demo/scratch.ts';
@@ -10,7 +10,7 @@ async function main(): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      if (stop.signal.aborted) console.log('\n  … still cleaning up; please wait');
+      if (stop.signal.aborted) console.log('\n  … still cleaning up');
       else stop.abort(new Error(`stopped by ${signal}`));
     });
   }
@@ -20,26 +20,26 @@ async function main(): Promise<number> {
   const demo = new Demo(scratch, report, stop.signal);
   let failure: unknown;
   try {
-    await demo.tell();
+    await demo.run();
   } catch (error) {
     failure = error;
     report.say(error instanceof Error ? error.message : String(error));
     report.title('Clean-up');
   }
-  const left = await demo.cleanUp();
-  const stayed = await findLeftovers(scratch.directory);
+  const leftByDriver = await demo.cleanUp();
+  const leftovers = await findLeftovers(scratch.directory);
   report.say(
-    stayed.length === 0
+    leftovers.length === 0
       ? `✓ nothing is left: no mount, no loop device, no file in ${scratch.directory}`
-      : `✗ not removed: ${stayed.join(', ')}`,
+      : `✗ still there: ${leftovers.join(', ')}`,
   );
-  if (failure !== undefined || left.length > 0 || stayed.length > 0) {
-    if (left.length > 0) report.say(`the driver did not remove ${left.join(', ')}`);
+  if (failure !== undefined || leftByDriver.length > 0 || leftovers.length > 0) {
+    if (leftByDriver.length > 0) report.say(`the driver left behind: ${leftByDriver.join(', ')}`);
     return 1;
   }
   report.end('Done.');
   report.say(
-    "Next: 'npm start' serves a pool in /var/lib/loopcsi; 'bin/loopcsi --help' lists the commands.",
+    "Next: 'npm start' serves a pool in /var/lib/loopcsi; bin/loopcsi --help lists the commands.",
   );
   return 0;
 }

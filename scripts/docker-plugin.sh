@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes a managed Docker plugin of the driver: the form in which Swarm runs CSI drivers for its cluster volumes. Needs
-# Docker 23 or later on the other end of the client's socket.
+# Creates a managed Docker plugin from the driver. Swarm runs CSI drivers for cluster volumes as such plugins. Needs a Docker
+# daemon of version 23 or later.
 #
 #   sh scripts/docker-plugin.sh NAME [IMAGE]
 #
-# NAME   of the plugin, for example loopcsi
-# IMAGE  of the driver that Docker has already; without it the Dockerfile is built
+# NAME   name of the plugin, for example loopcsi
+# IMAGE  existing image of the driver; by default the Dockerfile is built
 #
 # Then, on every machine, before `docker swarm init` or `join`:  docker plugin enable NAME
 set -eu
@@ -17,11 +17,11 @@ if [ -z "$name" ]; then
   exit 2
 fi
 command -v docker >/dev/null || {
-  echo "scripts/docker-plugin.sh: there is no docker: install Docker 23 or later and run this again" >&2
+  echo "scripts/docker-plugin.sh: docker is not installed: install Docker 23 or later and run this again" >&2
   exit 1
 }
 docker version >/dev/null 2>&1 || {
-  echo "scripts/docker-plugin.sh: docker reaches no daemon: start it ('docker version' says what is wrong) and run this again" >&2
+  echo "scripts/docker-plugin.sh: docker cannot reach its daemon: start it ('docker version' shows the error) and run this again" >&2
   exit 1
 }
 context=$(cd "$(dirname "$0")/.." && pwd)
@@ -42,24 +42,24 @@ fi
 container=$(docker create "$image" serve)
 mkdir "$work/rootfs"
 docker export "$container" | tar -x -C "$work/rootfs"
-# Docker makes no place for the mounts of a plugin.
+# Docker does not create the mount points of a plugin.
 mkdir -p "$work/rootfs/data/published" "$work/rootfs/var/lib/loopcsi"
 
-# Growing ext4 in use takes CAP_SYS_RESOURCE; a machine whose root lacks it cannot give it to a plugin either.
+# Growing a mounted ext4 needs CAP_SYS_RESOURCE. A machine whose root lacks it cannot grant it to a plugin.
 capabilities='"CAP_SYS_ADMIN"'
 bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
 [ $(((0x$bounding >> 24) & 1)) -eq 0 ] || capabilities="$capabilities, \"CAP_SYS_RESOURCE\""
 
 cat >"$work/config.json" <<EOF
 {
-  "description": "loopcsi: volumes of real size on this machine's disks",
+  "description": "loopcsi: volumes with real size limits on this machine's disks",
   "documentation": "docs/docker.md",
   "entrypoint": ["/usr/local/bin/loopcsi", "serve", "--without-staging"],
   "env": [
     { "name": "LOOPCSI_ENDPOINT", "value": "unix:///run/docker/plugins/csi.sock" },
     { "name": "LOOPCSI_HTTP_ADDRESS", "value": "off" },
     { "name": "LOOPCSI_NODE_ID", "value": "$(uname -n)", "settable": ["value"],
-      "description": "name of this machine, for ever" },
+      "description": "permanent name of this machine" },
     { "name": "LOOPCSI_POOL", "value": "default=/var/lib/loopcsi/pools/default,create", "settable": ["value"],
       "description": "directories for volumes, below /var/lib/loopcsi" },
     { "name": "LOOPCSI_LOG_LEVEL", "value": "info", "settable": ["value"] }
@@ -70,7 +70,7 @@ cat >"$work/config.json" <<EOF
   },
   "linux": { "capabilities": [$capabilities], "allowAllDevices": true },
   "mounts": [
-    { "name": "devices", "description": "loop devices come and go", "type": "bind",
+    { "name": "devices", "description": "loop devices appear and disappear", "type": "bind",
       "source": "/dev", "destination": "/dev", "options": ["rbind"] },
     { "name": "data", "description": "pools and state", "type": "bind",
       "source": "/var/lib/loopcsi", "destination": "/var/lib/loopcsi", "options": ["rbind"], "settable": ["source"] }

@@ -1,7 +1,4 @@
-/**
- * Writes src/csi's generated files from csi-proto/, or, with `--check`, compares them with what it would write and exits 1
- * when they differ.
- */
+/** Generates the files of src/csi from csi-proto/. With `--check` it only compares, and exits with 1 when a file is out of date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { descriptorText } from './csi-descriptor.ts';
 import { protoPath, protoSources, readProto, repositoryUrl } from './csi-proto.ts';
@@ -18,8 +15,8 @@ for (const source of protoSources) {
   ];
   for (const { path, text } of texts) {
     const url = new URL(path, repositoryUrl);
-    const present = await readFile(url, 'utf8').catch(() => '');
-    if (present === text) continue;
+    const current = await readFile(url, 'utf8').catch(() => '');
+    if (current === text) continue;
     stale.push(path);
     if (!check) await writeFile(url, text);
   }

@@ -1,13 +1,13 @@
 /**
- * Removes what the compiler once wrote for a source that is gone, so that no test of a renamed
- * file runs for ever and no stale module can be imported.
+ * Removes compiled files whose source no longer exists, so that the tests of a renamed file do not run twice and no stale module
+ * can be imported.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
 const dist = join(root, 'dist');
-// Made of the others, by a program that clears it itself.
+// scripts/bundle.ts clears this directory itself.
 const bundle = join(dist, 'bundle');
 
 for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {

@@ -1,10 +1,10 @@
 /**
- * Runs suites one after the other and adds up what they came to.
+ * Runs test suites one after the other and adds up their counts.
  *
  *   node dist/scripts/run-tests.js [SUITE...]       default: unit integration conformance
  *
- * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is
- * `N passed, N failed`; the exit code is 1 when anything failed or a suite ran no test.
+ * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is `N passed, N failed`. The exit code is 1
+ * when a test failed or a suite ran no test.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ import {
   type Counts,
   countLine,
   formatCounts,
-  isChaff,
+  isNoise,
   judge,
   noTests,
 } from './test-counts.ts';
@@ -33,15 +33,15 @@ async function runSuite(suite: string): Promise<Counts> {
   let counted = noTests;
   for await (const line of createInterface({ input: child.stdout })) {
     counted = addCounts(counted, countLine(line));
-    if (!isChaff(line)) console.log(line);
+    if (!isNoise(line)) console.log(line);
   }
   await closed;
   const verdict = judge(counted, child.exitCode);
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
   console.log(`== ${suite}: ${formatCounts(verdict)} in ${seconds} s`);
   if (verdict.failed > counted.failed) {
-    const ended = child.exitCode ?? child.signalCode ?? 'nothing';
-    console.log(`== ${suite}: the runner ended with ${ended}, which counts as a failure`);
+    const status = child.exitCode ?? child.signalCode ?? 'no status';
+    console.log(`== ${suite}: the runner exited with ${status}, which counts as a failure`);
   }
   return verdict;
 }

@@ -1,4 +1,4 @@
-/** What a run of tests came to. */
+/** The result of a test run. */
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
@@ -15,17 +15,17 @@ export function addCounts(a: Counts, b: Counts): Counts {
   };
 }
 
-/** Whether a line of TAP tells a person nothing. */
-export function isChaff(line: string): boolean {
+/** Lines of TAP that are not worth showing. */
+export function isNoise(line: string): boolean {
   return /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/.test(line);
 }
 
-/** Of test/conformance/sanity.test.ts, in a comment of TAP. */
+/** A TAP comment of test/conformance/sanity.test.ts. */
 const sanitySummary = /^#\s+csi-sanity: (\d+) passed, (\d+) failed, (\d+) skipped/;
 
 /**
- * What one line of a suite's output adds: a test point of TAP, or what csi-sanity's specs came to. Specs that fail as they are
- * listed to are in none of its three numbers.
+ * Counts one line of a suite's output: a test point of TAP, or the summary of csi-sanity. The three numbers of that summary exclude
+ * specs that are expected to fail.
  */
 export function countLine(line: string): Counts {
   if (line.startsWith('not ok ')) return { ...noTests, failed: 1 };
@@ -38,8 +38,8 @@ export function countLine(line: string): Counts {
 }
 
 /**
- * The verdict on a suite that ended with `exitCode` (null: by a signal). A runner that failed
- * without a failed test, or that ran no test at all, counts as one failure: it must not look green.
+ * Adds a failure if the runner failed without a failed test or ran no test at all, so that such a suite is not green. `exitCode` is
+ * null if a signal ended the runner.
  */
 export function judge(counted: Counts, exitCode: number | null): Counts {
   const silentFailure = exitCode !== 0 && counted.failed === 0;
@@ -47,7 +47,7 @@ export function judge(counted: Counts, exitCode: number | null): Counts {
   return silentFailure || ranNothing ? { ...counted, failed: counted.failed + 1 } : counted;
 }
 
-/** The closing line that CI reads: `12 passed, 0 failed, 3 skipped`. */
+/** The last line, which CI reads: `12 passed, 0 failed, 3 skipped`. */
 export function formatCounts({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }

@@ -1,4 +1,4 @@
-/** The built driver, started as an operator does, and a connection to it. */
+/** Runs the built driver as a user would start it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ export interface RunningDriver {
   end(signal: NodeJS.Signals): Promise<void>;
 }
 
-/** Starts `loopcsi serve` with one pool in the directory; resolves when it is ready to serve. */
+/** Starts `loopcsi serve` with one pool in the directory, and waits until the driver is ready. */
 export async function startDriver(directory: string): Promise<RunningDriver> {
   const endpoint = `unix://${join(directory, 'csi.sock')}`;
   const logFile = join(directory, 'driver.log');
@@ -31,7 +31,7 @@ export async function startDriver(directory: string): Promise<RunningDriver> {
       '--node-id=demo',
       '--http-address=off',
     ],
-    // A process group of its own: Ctrl-C reaches only the demo, which then stops the driver.
+    // Its own process group keeps Ctrl-C away from the driver: the demo stops it after cleaning up.
     { stdio: ['ignore', log.fd, log.fd], detached: true },
   );
   const ended = once(child, 'exit');
@@ -53,8 +53,8 @@ export async function startDriver(directory: string): Promise<RunningDriver> {
     await untilReady(child, () => clients.identity.Probe({}, { timeoutMs: 1_000 }));
   } catch (error) {
     await end('SIGKILL');
-    const said = (await readFile(logFile, 'utf8')).trim().split('\n').slice(-3).join('\n');
-    throw new Error(`the driver did not start; the end of its log:\n${said}`, { cause: error });
+    const logEnd = (await readFile(logFile, 'utf8')).trim().split('\n').slice(-3).join('\n');
+    throw new Error(`the driver did not start; the end of its log:\n${logEnd}`, { cause: error });
   }
   return { ...clients, pid: child.pid ?? 0, end };
 }
@@ -63,7 +63,7 @@ async function untilReady(child: ChildProcess, probe: () => Promise<unknown>): P
   await eventually(
     'the driver',
     async () => {
-      if (child.exitCode !== null) return 'ended';
+      if (child.exitCode !== null) return 'exited';
       return probe().then(
         () => 'ready',
         () => undefined,
@@ -71,5 +71,5 @@ async function untilReady(child: ChildProcess, probe: () => Promise<unknown>): P
     },
     { timeoutMs: 20_000, everyMs: 20 },
   );
-  if (child.exitCode !== null) throw new Error('the driver ended');
+  if (child.exitCode !== null) throw new Error('the driver exited');
 }

@@ -1,4 +1,4 @@
-/** The output of the demo: one line per step, with its result and duration. */
+/** Prints the demo's steps, with their results and durations. */
 
 const style = process.stdout.isTTY
   ? (code: number, text: string) => `\u001b[${code}m${text}\u001b[0m`
@@ -20,25 +20,25 @@ export class Report {
     console.log(`  ${text}`);
   }
 
-  /** Runs one step and prints the lines that it returns. Throws without running it once the demo was stopped. */
-  async step(what: string, work: () => Promise<string>): Promise<void> {
+  /** Runs one step and prints the lines that it returns. Throws instead once the demo is stopped. */
+  async step(description: string, work: () => Promise<string>): Promise<void> {
     this.#signal.throwIfAborted();
-    if (process.stdout.isTTY) process.stdout.write(`  … ${what}`);
+    if (process.stdout.isTTY) process.stdout.write(`  … ${description}`);
     const startedAtMs = performance.now();
     try {
-      const seen = await work();
+      const result = await work();
       const took = durationOf(performance.now() - startedAtMs);
-      this.#line(`  ${style(32, '✓')} ${what} ${style(2, `(${took})`)}`);
-      for (const line of seen.split('\n')) if (line !== '') console.log(`      ${line}`);
+      this.#line(`  ${style(32, '✓')} ${description} ${style(2, `(${took})`)}`);
+      for (const line of result.split('\n')) if (line !== '') console.log(`      ${line}`);
     } catch (error) {
-      this.#line(`  ${style(31, '✗')} ${what}`);
+      this.#line(`  ${style(31, '✗')} ${description}`);
       throw error;
     }
   }
 
   end(text: string): void {
     console.log(
-      `\n${style(1, text)} ${durationOf(performance.now() - this.#startedAtMs)} in total.`,
+      `\n${style(1, text)} Total time: ${durationOf(performance.now() - this.#startedAtMs)}.`,
     );
   }
 

@@ -1,9 +1,9 @@
-/** The demo's scratch directory, and the check that nothing of it remains. */
+/** The demo's scratch directory, and a search for leftovers in it. */
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt } from '../command.ts';
 
-/** Enough for the data that is written into the volumes' sparse images. */
+/** Covers the data that the demo writes into its sparse images. */
 const neededBytes = 1536n * 1024n * 1024n;
 
 export interface Scratch {
@@ -11,12 +11,12 @@ export interface Scratch {
   readonly freeBytes: () => Promise<bigint>;
 }
 
-/** Creates an empty directory below `parent`, which must have enough free space. */
+/** Creates an empty directory below `parent`. Throws when the disk has too little free space. */
 export async function makeScratch(parent: string): Promise<Scratch> {
   const free = await freeBytesOf(parent);
   if (free < neededBytes) {
     throw new Error(
-      `${parent} has ${free / 1024n ** 2n} MiB free, the demo needs ${neededBytes / 1024n ** 2n} MiB: name another directory with LOOPCSI_DEMO_DIR`,
+      `${parent} has only ${free / 1024n ** 2n} MiB free and the demo needs ${neededBytes / 1024n ** 2n} MiB: choose another directory with LOOPCSI_DEMO_DIR`,
     );
   }
   const directory = await mkdtemp(join(parent, 'loopcsi-demo-'));
@@ -28,7 +28,7 @@ async function freeBytesOf(path: string): Promise<bigint> {
   return bfree * bsize;
 }
 
-/** Present mounts and loop devices of the scratch directory. */
+/** Lists the mounts below the directory, and the loop devices on files in it. */
 export async function findLeftovers(directory: string): Promise<readonly string[]> {
   const mounts = (await mountsBelow(directory)).map((target) => `mount ${target}`);
   const devices = (await devicesBelow(directory)).map(({ device, file }) => `${device} on ${file}`);
@@ -57,8 +57,8 @@ async function devicesBelow(
   return devices.filter(({ file }) => file.startsWith(`${directory}/`));
 }
 
-/** Unmounts and detaches everything of the directory and removes it, if the driver did not. */
-export async function clearAway(directory: string): Promise<void> {
+/** Unmounts, detaches and deletes everything below the directory, for the case that the driver could not. */
+export async function removeByForce(directory: string): Promise<void> {
   for (const target of [...(await mountsBelow(directory))].reverse()) {
     await attempt('umount', [target]);
   }

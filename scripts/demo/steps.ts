@@ -1,16 +1,16 @@
-/** What the demo does, step by step. */
+/** The steps of the demo. */
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
+import { retry } from '../../src/retry.ts';
 import { formatBytes } from '../../src/units.ts';
 import { type RunningDriver, startDriver } from './driver.ts';
 import type { Report } from './report.ts';
-import { clearAway, findLeftovers, type Scratch } from './scratch.ts';
+import { findLeftovers, removeByForce, type Scratch } from './scratch.ts';
 import { fill, Writer, type WrittenFiles, writeDevice, writeFiles } from './workload.ts';
 
 const MiB = 1024n * 1024n;
-const patienceMs = 20_000;
+const busyTimeoutMs = 20_000;
 
 const volumes = [
   { name: 'documents', format: 'ext4', bytes: 256n * MiB },
@@ -41,7 +41,7 @@ export class Demo {
   }
 
   get #running(): RunningDriver {
-    if (this.#driver === undefined) throw new Error('no driver runs');
+    if (this.#driver === undefined) throw new Error('no driver is running');
     return this.#driver;
   }
 
@@ -49,16 +49,17 @@ export class Demo {
     return this.#ids.get(name) ?? name;
   }
 
-  async tell(): Promise<void> {
+  async run(): Promise<void> {
     this.#report.title('Volumes');
     await this.#start('start the driver: loopcsi serve');
     for (const volume of volumes) await this.#create(volume);
     for (const volume of volumes) await this.#mount(volume);
     this.#report.title('Data');
     await this.#write();
-    await this.#keep();
+    await this.#snapshot();
+    await this.#restore();
     await this.#fillUp();
-    this.#report.title('Expansion and restart, under a writer');
+    this.#report.title('Growth and restart during writes');
     await this.#expand();
     await this.#restart();
     await this.#remount();
@@ -66,13 +67,13 @@ export class Demo {
     await this.#remove();
   }
 
-  async #start(what: string): Promise<void> {
-    await this.#report.step(what, async () => {
+  async #start(description: string): Promise<void> {
+    await this.#report.step(description, async () => {
       this.#driver = await startDriver(this.#scratch.directory);
       const { pools } = await this.#driver.admin.ListPools({});
       const [pool] = pools;
       if (pool?.state !== 'SERVED') throw new Error(pool?.reason ?? 'the driver has no pool');
-      return `pool in ${pool.path} on ${pool.fs_type}, capacity ${formatBytes(pool.room_bytes)}`;
+      return `pool in ${pool.path} on ${pool.fs_type}, with a capacity of ${formatBytes(pool.room_bytes)}`;
     });
   }
 
@@ -90,8 +91,8 @@ export class Demo {
       });
       const id = volume?.volume_id ?? '';
       this.#ids.set(name, id);
-      const made = (await this.#running.admin.GetVolume({ volume_id: id })).volume;
-      return `uses ${formatBytes(made?.allocated_bytes ?? 0n)} of the disk so far`;
+      const created = (await this.#running.admin.GetVolume({ volume_id: id })).volume;
+      return `${formatBytes(created?.allocated_bytes ?? 0n)} allocated on the disk so far`;
     });
   }
 
@@ -106,29 +107,32 @@ export class Demo {
   }
 
   async #write(): Promise<void> {
-    await this.#report.step('write files, sync each one, read them back', async () => {
+    await this.#report.step('write files, sync each, read them back', async () => {
       this.#files = await writeFiles(this.#targetOf('documents'), 100);
       await this.#files.verify();
       return `${this.#files.count} files, ${formatBytes(BigInt(this.#files.bytes))}, all intact`;
     });
     await this.#report.step('write the block device and read it back', async () => {
       await writeDevice(this.#targetOf('device'), 16);
-      return '16 MiB, intact';
+      return '16 MiB, all intact';
     });
   }
 
-  async #keep(): Promise<void> {
+  async #snapshot(): Promise<void> {
     await this.#report.step("snapshot 'documents' while it is mounted", async () => {
       const { snapshot } = await this.#running.controller.CreateSnapshot({
         source_volume_id: this.#idOf('documents'),
         name: 'documents-then',
-        // If blocks cannot be shared, the filesystem is frozen for the copy, which is short here.
+        // A pool that cannot share blocks keeps the volume frozen during the copy, which is short here.
         parameters: { freeze: 'yes' },
       });
       this.#snapshotId = snapshot?.snapshot_id;
-      const made = await this.#running.admin.GetSnapshot({ snapshot_id: this.#snapshotId ?? '' });
-      return `the filesystem was frozen for ${made.snapshot?.frozen_ms ?? 0n} ms`;
+      const taken = await this.#running.admin.GetSnapshot({ snapshot_id: this.#snapshotId ?? '' });
+      return `frozen for ${taken.snapshot?.frozen_ms ?? 0n} ms`;
     });
+  }
+
+  async #restore(): Promise<void> {
     await this.#report.step(
       "restore the snapshot to 'restored', mount it, read the files",
       async () => {
@@ -164,14 +168,14 @@ export class Demo {
       await this.#files?.verify();
       const lost = before - (await this.#scratch.freeBytes());
       return [
-        `ENOSPC after ${formatBytes(BigInt(bytes))}; its earlier files are intact, and another volume can still be written`,
-        `this used ${formatBytes(lost > 0n ? lost : 0n)} of the host's disk, which has ${formatBytes(await this.#scratch.freeBytes())} left`,
+        `ENOSPC after ${formatBytes(BigInt(bytes))}; its other files are intact, and 'database' can still be written`,
+        `the host's disk lost ${formatBytes(lost > 0n ? lost : 0n)} and has ${formatBytes(await this.#scratch.freeBytes())} free`,
       ].join('\n');
     });
   }
 
   async #expand(): Promise<void> {
-    await this.#report.step("double the size of 'database' under a writer", async () => {
+    await this.#report.step("double the size of 'database' during writes", async () => {
       this.#writer.start();
       await this.#writer.advance(50);
       const before = await sizeOf(this.#targetOf('database'));
@@ -193,23 +197,23 @@ export class Demo {
       this.#driver = undefined;
       await this.#writer.advance(50);
       await this.#files?.verify();
-      return `process ${pid} is dead; the writer continues, files can be read`;
+      return `process ${pid} was killed; writes and reads continue`;
     });
     await this.#start('start the driver again');
     await this.#report.step('check that nothing was lost', async () => {
       const { volumes: found } = await this.#running.admin.ListVolumes({});
       const mounted = found.filter(({ published_at }) => published_at.length > 0);
       if (mounted.length !== this.#ids.size) throw new Error('a volume was lost');
-      const troubled = found.filter(({ problems }) => problems.length > 0);
+      const unhealthy = found.filter(({ problems }) => problems.length > 0);
       const blocks = await this.#writer.finish();
-      return `${mounted.length} volumes mounted, ${troubled.length} with problems; all ${blocks} blocks of the writer are intact`;
+      return `${mounted.length} volumes mounted, ${unhealthy.length} with problems; all ${blocks} blocks of the writer are intact`;
     });
   }
 
   async #remount(): Promise<void> {
     await this.#report.step("unmount and mount 'documents', read everything again", async () => {
       const volume_id = this.#idOf('documents');
-      await patiently(() => this.#running.admin.UnmountVolume({ volume_id }));
+      await retryWhileBusy(() => this.#running.admin.UnmountVolume({ volume_id }));
       await this.#running.admin.MountVolume({
         volume_id,
         target_path: this.#targetOf('documents'),
@@ -223,21 +227,21 @@ export class Demo {
     await this.#report.step('unmount and delete everything', async () => {
       await this.#removeVolumes();
       const { volumes: found } = await this.#running.admin.ListVolumes({});
-      if (found.length > 0) throw new Error('a volume is still there');
+      if (found.length > 0) throw new Error('a volume still exists');
       return '';
     });
   }
 
   async #removeVolumes(): Promise<void> {
     for (const volume_id of this.#ids.values()) {
-      await patiently(() => this.#running.admin.UnmountVolume({ volume_id }));
+      await retryWhileBusy(() => this.#running.admin.UnmountVolume({ volume_id }));
       await this.#running.controller.DeleteVolume({ volume_id });
     }
     if (this.#snapshotId === undefined) return;
     await this.#running.controller.DeleteSnapshot({ snapshot_id: this.#snapshotId });
   }
 
-  /** Ends the driver and removes everything, whatever has happened so far. Returns what the driver failed to remove. */
+  /** Removes everything after success or failure. Returns the leftovers of a driver that was still running. */
   async cleanUp(): Promise<readonly string[]> {
     await this.#writer.stop();
     const { directory } = this.#scratch;
@@ -247,7 +251,7 @@ export class Demo {
       await this.#driver.end('SIGTERM');
       left = await findLeftovers(directory);
     }
-    await clearAway(directory);
+    await removeByForce(directory);
     return left;
   }
 }
@@ -257,21 +261,9 @@ async function sizeOf(path: string): Promise<bigint> {
   return blocks * bsize;
 }
 
-/**
- * Does what an orchestrator does with ABORTED: calls again. A container that starts elsewhere on the machine holds a copy of every
- * mount for a moment.
- */
-async function patiently<T>(call: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + patienceMs; ; ) {
-    try {
-      return await call();
-    } catch (error) {
-      if (!hasCode(error, status.ABORTED) || Date.now() > deadline) throw error;
-      await delay(100);
-    }
-  }
-}
-
-function hasCode(error: unknown, code: status): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+/** Repeats a call that fails with ABORTED, as an orchestrator does: a starting container keeps a copy of every mount for a moment. */
+async function retryWhileBusy<T>(call: () => Promise<T>): Promise<T> {
+  const isTransient = (error: unknown): boolean =>
+    error instanceof Error && 'code' in error && error.code === status.ABORTED;
+  return retry(call, { isTransient, timeoutMs: busyTimeoutMs, pauseMs: 100 });
 }

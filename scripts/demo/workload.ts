@@ -1,4 +1,4 @@
-/** Writes data to volumes, also until they are full and during other operations, and reads it back. */
+/** Writes data to volumes, also until they are full or while they change, and verifies it. */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ const MiB = 1024 * 1024;
 export interface WrittenFiles {
   readonly count: number;
   readonly bytes: number;
-  /** Reads all of them, in `directory` or where they were written, and compares; throws, naming the first that differs. */
+  /** Throws, naming the first file in `directory` (default: the original one) that differs. */
   verify(directory?: string): Promise<void>;
 }
 
-/** Writes files of random bytes, each synced, and remembers their hashes. */
+/** Writes and syncs files of random bytes, and keeps their hashes. */
 export async function writeFiles(directory: string, count: number): Promise<WrittenFiles> {
   const hashes = new Map<string, string>();
   let bytes = 0;
@@ -27,11 +27,11 @@ export async function writeFiles(directory: string, count: number): Promise<Writ
   return {
     count,
     bytes,
-    verify: async (where = directory) => {
+    verify: async (target = directory) => {
       for (const [name, hash] of hashes) {
-        const path = join(where, name);
+        const path = join(target, name);
         if (hashOf(await readFile(path)) !== hash)
-          throw new Error(`${path} is not as it was written`);
+          throw new Error(`${path} differs from what was written`);
       }
     },
   };
@@ -41,7 +41,7 @@ function hashOf(content: Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
 }
 
-/** Writes until the filesystem is full. Returns the number of bytes written. */
+/** Writes until ENOSPC, and returns the number of bytes written. */
 export async function fill(path: string, signal: AbortSignal): Promise<number> {
   const chunk = randomBytes(MiB);
   const file = await open(path, 'w');
@@ -59,7 +59,7 @@ export async function fill(path: string, signal: AbortSignal): Promise<number> {
   }
 }
 
-/** Writes a block device, or the file that it is shown as, and reads it back from the start. */
+/** Writes to a block device from its start, and reads the data back. */
 export async function writeDevice(path: string, megabytes: number): Promise<void> {
   const content = randomBytes(megabytes * MiB);
   const file = await open(path, 'r+');
@@ -68,13 +68,13 @@ export async function writeDevice(path: string, megabytes: number): Promise<void
     await file.datasync();
     const back = Buffer.alloc(content.length);
     await file.read(back, 0, back.length, 0);
-    if (!back.equals(content)) throw new Error(`${path} gives back other bytes than were written`);
+    if (!back.equals(content)) throw new Error(`${path} differs from what was written`);
   } finally {
     await file.close();
   }
 }
 
-/** Keeps one file open and writes numbered blocks to it, each synced, until it is stopped. */
+/** Appends numbered blocks to one open file, syncing each, until it is stopped. */
 export class Writer {
   readonly #path: string;
   #stopped = false;
@@ -96,16 +96,16 @@ export class Writer {
     });
   }
 
-  /** Waits until `blocks` more blocks are on the disk. Throws if the writer failed. */
+  /** Waits until that many more blocks are synced, which proves that writes still work. Throws the writer's error. */
   async advance(blocks: number): Promise<void> {
-    const until = this.#blocks + blocks;
-    while (this.#blocks < until && this.#failure === undefined) {
+    const target = this.#blocks + blocks;
+    while (this.#blocks < target && this.#failure === undefined) {
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Stops, then reads the file and checks each block. */
+  /** Stops, verifies all blocks and returns their number. */
   async finish(): Promise<number> {
     await this.stop();
     if (this.#failure !== undefined) throw this.#failure;

@@ -1,5 +1,5 @@
 /** The test points of one suite, from the machine and from the host, as lines of TAP. */
-import { addCounts, type Counts, countLine, isChaff, noTests } from '../../scripts/test-counts.ts';
+import { addCounts, type Counts, countLine, isNoise, noTests } from '../../scripts/test-counts.ts';
 
 export class Report {
   #counts: Counts = noTests;
@@ -23,7 +23,7 @@ export class Report {
   line(text: string): void {
     this.#counts = addCounts(this.#counts, countLine(text));
     if (text.startsWith('ok ') && text.endsWith('# SKIP')) this.#skippedTests.push(text);
-    if (!isChaff(text)) this.#print(text);
+    if (!isNoise(text)) this.#print(text);
   }
 
   passed(name: string): void {

@@ -8,7 +8,7 @@ const root = join(import.meta.dirname, '..', '..', '..', '..');
 const script = join(root, 'scripts', 'bootstrap');
 const text = readFileSync(script, 'utf8');
 
-test('the bootstrap brings every program that the driver runs, with its package', (t) => {
+test('the bootstrap installs the package of every program that the driver runs', (t) => {
   const [, listed = ''] = /^run_programs='([^']*)'/m.exec(text) ?? [];
   const rows = listed.split(/\s+/);
   const missing = Object.entries(programs).filter(
@@ -18,7 +18,7 @@ test('the bootstrap brings every program that the driver runs, with its package'
 });
 
 for (const args of [[], ['nonsense'], ['nonsense', 'true']]) {
-  test(`the bootstrap says how it is called when asked for '${args.join(' ')}', and does nothing`, (t) => {
+  test(`called with '${args.join(' ')}' the bootstrap prints its usage and does nothing`, (t) => {
     const { status, stdout, stderr } = spawnSync('sh', [script, ...args], { encoding: 'utf8' });
     t.is(status, 1);
     t.is(stdout, '');
@@ -27,7 +27,7 @@ for (const args of [[], ['nonsense'], ['nonsense', 'true']]) {
 }
 
 test('without Node the bootstrap says what to install', (t) => {
-  // A PATH that has the shell's few helpers and no Node.
+  // Simulates a machine without Node: `command -v node` fails.
   const { status, stderr } = spawnSync(
     '/bin/sh',
     ['-c', `command() { [ "$2" != node ] || return 1; return 0; }; set -- packages; . '${script}'`],

@@ -4,7 +4,7 @@ import test from 'ava';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
 
-test('packages that are imported when needed are left out of the bundle', (t) => {
+test('packages that are imported lazily are not bundled', (t) => {
   const script = readFileSync(join(root, 'scripts', 'bundle.ts'), 'utf8');
   const external = [...script.matchAll(/^ {4}'([^']+)',$/gm)].map((match) => match[1]);
   t.true(external.includes('koffi'));

@@ -113,17 +113,17 @@ for (const { name, body, expect } of cases) {
   });
 }
 
-test('two names that would be one in TypeScript are refused', (t) => {
+test('two proto names that map to the same TypeScript name are refused', (t) => {
   const root = parsed('message AB {}\nmessage A { message B {} }');
   t.throws(() => typesText(root, source), { message: /would both be AB/ });
 });
 
-test('a stream of requests is refused, since nothing here serves one', (t) => {
+test('a stream of requests is refused, because the codec does not support it', (t) => {
   const root = parsed('message Q {}\nservice Shop { rpc Buy (stream Q) returns (Q); }');
   t.throws(() => typesText(root, source), { message: /stream of requests/ });
 });
 
-test('the descriptor holds the package, the known types it uses, and nothing parsed twice', (t) => {
+test('the descriptor contains the package and the well-known types that it uses, without parsedOptions', (t) => {
   const root = parsed(
     'message M { google.protobuf.Timestamp at = 1; string s = 2 [(csi_secret) = true]; }',
   );
