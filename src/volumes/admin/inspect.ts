@@ -6,7 +6,7 @@ import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentTo } from '../attachment/attachment.ts';
 import { stagedNode } from '../attachment/device-binds.ts';
-import { readNotes } from '../attachment/node-state.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
@@ -171,7 +171,7 @@ async function placesOf(
   targets: readonly string[],
 ): Promise<Pick<VolumeFacts, 'stagedAt' | 'publishedAt'>> {
   if (targets.length === 0) return { stagedAt: [], publishedAt: [] };
-  const path = (await readNotes(domain, volume)).staged?.stagingTargetPath;
+  const path = (await readNodeState(domain, volume)).staged?.stagingTargetPath;
   const isStaging = (target: string): boolean =>
     path !== undefined && (target === path || target === join(path, stagedNode));
   return {

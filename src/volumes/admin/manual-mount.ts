@@ -4,7 +4,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isOwnPath } from '../attachment/driver-mounts.ts';
-import { readNotes } from '../attachment/node-state.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -86,7 +86,7 @@ async function otherOptions(
   cause: VolumeError,
 ): Promise<VolumeError> {
   const { id } = volume.record;
-  const { staged, published } = await readNotes(domain, volume);
+  const { staged, published } = await readNodeState(domain, volume);
   const { publishedAt } = await getVolumeFacts(domain, id);
   const at = publishedAt.includes(targetPath) ? [targetPath] : publishedAt;
   const there = published.find((one) => at.includes(one.targetPath));

@@ -9,8 +9,8 @@ import { explain } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import { byUsersOf } from './busy-mount.ts';
-import { judgeBind, notedTargets, ownersOf } from './device-binds.ts';
-import { readNotes, readNotesIfReadable } from './node-state.ts';
+import { bindTargetsIn, judgeBind, ownersOf } from './device-binds.ts';
+import { readNodeState, readNodeStateIfReadable } from './node-state.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
 export interface Attachment {
@@ -74,16 +74,16 @@ export async function attachmentTo(
   about: About = {},
 ): Promise<Attachment> {
   const { image, volume, asked = [], isEnding = false } = about;
-  const read = isEnding ? readNotesIfReadable : readNotes;
-  const notes = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
+  const read = isEnding ? readNodeStateIfReadable : readNodeState;
+  const nodeState = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
   const isLooked =
-    about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(notes);
+    about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(nodeState);
   const table = about.table ?? (isLooked ? await domain.host.mounts.list() : undefined);
   const seen: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
   for (const mount of table ?? []) {
     const bind = nodeBindOf(mount);
     if (bind !== undefined) {
-      const whose = await judgeBind(domain, bind, { volume, devices, notes, asked });
+      const whose = await judgeBind(domain, bind, { volume, devices, nodeState, asked });
       if (whose !== undefined) seen[whose].push(mount);
     } else if (devices.some((device) => isFilesystemOn(mount, device))) seen.live.push(mount);
   }
@@ -100,8 +100,8 @@ export async function attachmentTo(
   };
 }
 
-function isNoted(notes: NodeRecord | undefined): boolean {
-  return notes !== undefined && notedTargets(notes).length > 0;
+function isNoted(nodeState: NodeRecord | undefined): boolean {
+  return nodeState !== undefined && bindTargetsIn(nodeState).length > 0;
 }
 
 /** Somebody may have attached the image a second time: the volume's own device is the one that we attached and that is used. */

@@ -8,7 +8,7 @@ import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { isAttachedTo, volumeOn } from './device-owner.ts';
-import { readNotes } from './node-state.ts';
+import { readNodeState } from './node-state.ts';
 
 /**
  * Binds of device nodes. A bind shows whatever is attached to its number: it neither keeps its device nor says whose it is. So
@@ -19,7 +19,7 @@ import { readNotes } from './node-state.ts';
 export const stagedNode = 'device';
 
 /** Where the notes say that nodes of a block volume are bound. */
-export function notedTargets({ staged, published }: NodeRecord): readonly string[] {
+export function bindTargetsIn({ staged, published }: NodeRecord): readonly string[] {
   const targets = published.map(({ targetPath }) => targetPath);
   return staged === null ? targets : [join(staged.stagingTargetPath, stagedNode), ...targets];
 }
@@ -30,7 +30,7 @@ export interface Viewer {
   readonly volume: FoundVolume | undefined;
   readonly devices: readonly LoopDevice[];
   /** Of a block volume; undefined where nothing can be known. */
-  readonly notes: NodeRecord | undefined;
+  readonly nodeState: NodeRecord | undefined;
   /** Targets that the caller says are this volume's. */
   readonly asked: readonly string[];
 }
@@ -43,13 +43,13 @@ export interface Viewer {
 export async function judgeBind(
   domain: Domain,
   { mount: { target }, number, isRemoved }: NodeBind,
-  { volume, devices, notes, asked }: Viewer,
+  { volume, devices, nodeState, asked }: Viewer,
 ): Promise<'live' | 'lost' | 'shown' | undefined> {
   const isShown = !isRemoved && devices.some((device) => device.number === number);
-  const isNoted = notes !== undefined && notedTargets(notes).includes(target);
+  const isNoted = nodeState !== undefined && bindTargetsIn(nodeState).includes(target);
   if (isShown && isNoted) return 'live';
   if (!isShown && !isNoted && !asked.includes(target)) return undefined;
-  const others = await notedBy(domain, target, volume?.record.id);
+  const others = await findVolumesBoundAt(domain, target, volume?.record.id);
   if (isShown) return others.length === 0 ? 'live' : 'shown';
   const device = isRemoved ? undefined : await domain.host.loops.at(number);
   if (device !== undefined) {
@@ -62,12 +62,12 @@ export async function judgeBind(
   // Of ours it is known where they are bound; another driver's may be in use there.
   if (isLabelled(device))
     return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
-  const isNothingKnown = notes === undefined || notedTargets(notes).length === 0;
+  const isNothingKnown = nodeState === undefined || bindTargetsIn(nodeState).length === 0;
   return isNothingKnown ? 'lost' : undefined;
 }
 
 /** The other block volumes whose notes name the target: one, or none, but for notes that outlived their bind. */
-async function notedBy(
+async function findVolumesBoundAt(
   domain: Domain,
   target: string,
   except: string | undefined,
@@ -77,8 +77,8 @@ async function notedBy(
     for (const record of pool.volumes.values()) {
       if (record.kind !== 'block' || record.id === except) continue;
       const volume = foundIn(pool, record);
-      const notes = await notesOf(domain, volume);
-      if (notes !== undefined && notedTargets(notes).includes(target)) found.push(volume);
+      const nodeState = await nodeStateOf(domain, volume);
+      if (nodeState !== undefined && bindTargetsIn(nodeState).includes(target)) found.push(volume);
     }
   }
   return found;
@@ -90,7 +90,7 @@ export async function ownersOf(
   target: string,
   except: string,
 ): Promise<readonly string[]> {
-  return (await notedBy(domain, target, except)).map(({ record }) => record.id);
+  return (await findVolumesBoundAt(domain, target, except)).map(({ record }) => record.id);
 }
 
 function foundIn(pool: Pool, record: FoundVolume['record']): FoundVolume {
@@ -99,8 +99,8 @@ function foundIn(pool: Pool, record: FoundVolume['record']): FoundVolume {
 }
 
 /** While a pool is away, what was read of it before. */
-async function notesOf(domain: Domain, volume: FoundVolume): Promise<NodeRecord | undefined> {
+async function nodeStateOf(domain: Domain, volume: FoundVolume): Promise<NodeRecord | undefined> {
   const { pool, record } = volume;
-  if (pool.problem !== undefined) return pool.notes.get(record.id);
-  return readNotes(domain, volume);
+  if (pool.problem !== undefined) return pool.nodeStates.get(record.id);
+  return readNodeState(domain, volume);
 }

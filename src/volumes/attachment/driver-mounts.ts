@@ -49,8 +49,8 @@ export function isOwnPath(domain: Domain, path: string): boolean {
 }
 
 /** Whether the volume is staged in the driver's own directory, as far as the notes know. */
-export function isStagedByUs(domain: Domain, notes: NodeRecord): boolean {
-  return notes.staged !== null && isOwnPath(domain, notes.staged.stagingTargetPath);
+export function isStagedByUs(domain: Domain, nodeState: NodeRecord): boolean {
+  return nodeState.staged !== null && isOwnPath(domain, nodeState.staged.stagingTargetPath);
 }
 
 /** How a volume is staged there: whoever shares it on this node, it is one mount. */

@@ -22,16 +22,16 @@ export async function mountVolume(
     readonly present: Attachment;
     readonly growsOffline?: boolean;
     /** Writes down how it is staged, between attaching and mounting. */
-    readonly note: () => Promise<void>;
+    readonly recordStaging: () => Promise<void>;
   },
 ): Promise<'grown' | 'not-permitted'> {
-  const { fsType, note, ...found } = looked;
+  const { fsType, recordStaging, ...found } = looked;
   const words = mountWords(volume.record, input.capability.mountFlags);
   const filesystem = domain.host.filesystems[fsType];
   const { superblock, present } = await makeReady(domain, volume, { filesystem, ...found });
   const device = await ensureAttached(domain, volume, present);
   await domain.reached('stage:attached');
-  await note();
+  await recordStaging();
   const target = input.stagingTargetPath;
   const mount = () =>
     domain.host.mounts.mountDevice(device.path, target, {

@@ -18,25 +18,25 @@ const nothing: NodeRecord = {
  * whether it still holds is asked from mountinfo by the caller. Read from the disk once: nobody else writes in a pool. Torn
  * notes are none; a read that fails is a failure of the call.
  */
-export async function readNotes(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
+export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   const { pool, record } = volume;
-  const known = pool.notes.get(record.id);
+  const known = pool.nodeStates.get(record.id);
   if (known !== undefined) return known;
-  const notes = await readFromDisk(domain, volume);
-  pool.notes.set(record.id, notes);
-  return notes;
+  const nodeState = await readFromDisk(domain, volume);
+  pool.nodeStates.set(record.id, nodeState);
+  return nodeState;
 }
 
 /**
  * The same for unpublish and unstage, since pods must be able to end: undefined if the disk cannot read the notes. The
  * callers then use the kernel's mount table alone, and do not overwrite notes that may be intact.
  */
-export async function readNotesIfReadable(
+export async function readNodeStateIfReadable(
   domain: Domain,
   volume: FoundVolume,
 ): Promise<NodeRecord | undefined> {
   try {
-    return await readNotes(domain, volume);
+    return await readNodeState(domain, volume);
   } catch (error) {
     if (!isStorageFailure(error)) throw error;
     domain.log.warn(
@@ -49,7 +49,7 @@ export async function readNotesIfReadable(
 
 async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   try {
-    return await readRecord(domain.host.files, nodeRecord, notesPath(volume));
+    return await readRecord(domain.host.files, nodeRecord, nodeStatePath(volume));
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return nothing;
     // What could not be read now may be whole: taken for none it would be overwritten.
@@ -67,24 +67,24 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRe
  * pods from starting and ending: there the old text is overwritten, which needs no block, and where that cannot be either the
  * kernel is asked instead. `strict`: what is noted is known from nowhere else, so a failure is one of the call.
  */
-export async function writeNotes(
+export async function writeNodeState(
   domain: Domain,
   volume: FoundVolume,
-  notes: NodeRecord,
+  nodeState: NodeRecord,
   { strict = false }: { strict?: boolean } = {},
 ): Promise<void> {
   const { pool, record } = volume;
-  const path = notesPath(volume);
+  const path = nodeStatePath(volume);
   const { files } = domain.host;
   // What a failed write leaves on the disk is read again.
-  pool.notes.delete(record.id);
+  pool.nodeStates.delete(record.id);
   try {
-    if (isEmpty(notes)) await files.removeFile(path);
-    else await writeRecord(files, path, { schema: nodeRecord, value: notes, durable: false });
+    if (isEmpty(nodeState)) await files.removeFile(path);
+    else await writeRecord(files, path, { schema: nodeRecord, value: nodeState, durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
     // Torn by a crash it cannot be read, which is the same as no note.
-    await files.overwrite(path, encodeJson(notes)).catch((second: unknown) => {
+    await files.overwrite(path, encodeJson(nodeState)).catch((second: unknown) => {
       if (strict) throw error;
       domain.log.warn(
         { volumeId: volume.record.id, problem: messageOf(second) },
@@ -92,13 +92,13 @@ export async function writeNotes(
       );
     });
   }
-  pool.notes.set(record.id, notes);
+  pool.nodeStates.set(record.id, nodeState);
 }
 
 function isEmpty({ staged, published, dockerMountIds }: NodeRecord): boolean {
   return staged === null && published.length === 0 && dockerMountIds.length === 0;
 }
 
-function notesPath(volume: FoundVolume): string {
+function nodeStatePath(volume: FoundVolume): string {
   return volume.pool.pathOf(volume.area, volume.record.id, entryFiles.nodeState);
 }

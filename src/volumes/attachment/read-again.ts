@@ -53,7 +53,7 @@ async function readEntryAgain(domain: Domain, pool: Pool, { area, id }: Entry): 
     try {
       await domain.ownedBy(`settle ${id}`, () => pool.loadEntry(area, id));
       if (pool.indexOf(area).get(id) === undefined) pool.forget(area, id);
-      pool.notes.delete(id);
+      pool.nodeStates.delete(id);
       pool.room.invalidate();
       return;
     } catch (error) {

@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { requireFits } from '../attachment/capability-fit.ts';
 import { emptyRoot, ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -49,11 +49,11 @@ async function hold(
     });
     await emptyRoot(domain.host.files, volume, path);
   }
-  const notes = await readNotes(domain, volume);
+  const nodeState = await readNodeState(domain, volume);
   // Holders of a mount that has gone, with a reboot for example, hold nothing.
-  const others = isHeld ? notes.dockerMountIds.filter((one) => one !== holder) : [];
-  const held = { ...notes, dockerMountIds: [...others, holder] };
-  await writeNotes(domain, volume, held, { strict: true });
+  const others = isHeld ? nodeState.dockerMountIds.filter((one) => one !== holder) : [];
+  const held = { ...nodeState, dockerMountIds: [...others, holder] };
+  await writeNodeState(domain, volume, held, { strict: true });
   await domain.reached('hold:noted');
 }
 
@@ -64,8 +64,10 @@ export async function requireNotCsi(
   present: Attachment,
   path: string,
 ): Promise<void> {
-  const notes = await readNotes(domain, volume);
-  const published = livePublications(notes.published, present).map(({ targetPath }) => targetPath);
+  const nodeState = await readNodeState(domain, volume);
+  const published = livePublications(nodeState.published, present).map(
+    ({ targetPath }) => targetPath,
+  );
   // Beside a mount of our own they are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
   const elsewhere = isMountedAt(present, path) ? [] : present.mounts.map(({ target }) => target);
   const [at] = [...published, ...elsewhere];

@@ -5,7 +5,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { type Attachment, attachmentOf, detach, isMountedAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -20,10 +20,15 @@ const settleStepMs = 20;
 /** Forgets the holder; with the last one the volume is unmounted and detached. A holder or volume nobody knows is fine. */
 export async function releaseVolume(domain: Domain, call: Call, input: HoldInput): Promise<void> {
   await underLock(domain, call, { name: 'Unmount', ...input }, async (volume, present) => {
-    const notes = await readNotes(domain, volume);
-    const others = notes.dockerMountIds.filter((one) => one !== input.holder);
+    const nodeState = await readNodeState(domain, volume);
+    const others = nodeState.dockerMountIds.filter((one) => one !== input.holder);
     if (others.length > 0 && isMountedAt(present, ownPathOf(domain, volume.record.id))) {
-      await writeNotes(domain, volume, { ...notes, dockerMountIds: others }, { strict: true });
+      await writeNodeState(
+        domain,
+        volume,
+        { ...nodeState, dockerMountIds: others },
+        { strict: true },
+      );
       return;
     }
     await unmountOwn(domain, volume, present);
@@ -41,7 +46,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
     const path = ownPathOf(domain, id);
     await requireNotCsi(domain, volume, present, path);
     if (!isMountedAt(present, path)) return;
-    const { dockerMountIds } = await readNotes(domain, volume);
+    const { dockerMountIds } = await readNodeState(domain, volume);
     await unmountOwn(domain, volume, present);
     const device = present.readWrite;
     if (device !== undefined && (await staysInUse(domain, device))) {
@@ -50,7 +55,10 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
         stagingTargetPath: path,
         capability: ownCapability,
       });
-      await writeNotes(domain, volume, { ...(await readNotes(domain, volume)), dockerMountIds });
+      await writeNodeState(domain, volume, {
+        ...(await readNodeState(domain, volume)),
+        dockerMountIds,
+      });
       throw inUse(id, `${device.path} is mounted by a container or held by a process`);
     }
     await letGo(domain, volume);
@@ -109,10 +117,10 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   }
   if (mounts.length === 0) domain.guard.forget(id);
   await domain.reached('release:detached');
-  const notes = await readNotes(domain, volume);
+  const nodeState = await readNodeState(domain, volume);
   const path = ownPathOf(domain, id);
-  const staged = notes.staged?.stagingTargetPath === path ? null : notes.staged;
-  await writeNotes(domain, volume, { ...notes, staged, dockerMountIds: [] });
+  const staged = nodeState.staged?.stagingTargetPath === path ? null : nodeState.staged;
+  await writeNodeState(domain, volume, { ...nodeState, staged, dockerMountIds: [] });
   await removeTarget(domain, path);
 }
 

@@ -5,7 +5,7 @@ import { type Attachment, attachmentOf, detach, ensureAttached } from '../attach
 import { isStagedByUs } from '../attachment/driver-mounts.ts';
 import { mountAttached } from '../attachment/mount-attached.ts';
 import { mountWords } from '../attachment/mount-flags.ts';
-import { readNotes } from '../attachment/node-state.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import { settleImage } from '../attachment/prepare-image.ts';
 import { targetOptions } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
@@ -24,10 +24,10 @@ export async function growOffline(
 ): Promise<void> {
   const { record, pool } = volume;
   const { present, device } = there;
-  const notes = await readNotes(domain, volume);
-  const { staged } = notes;
+  const nodeState = await readNodeState(domain, volume);
+  const { staged } = nodeState;
   const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
-  const isHeld = isStagedByUs(domain, notes) && notes.dockerMountIds.length > 0;
+  const isHeld = isStagedByUs(domain, nodeState) && nodeState.dockerMountIds.length > 0;
   if (staged === null || isPublished || isHeld || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
@@ -72,7 +72,7 @@ export async function stageCutShort(
   path: string,
 ): Promise<void> {
   if (volume.record.fsType !== 'ext4') return;
-  const { staged } = await readNotes(domain, volume);
+  const { staged } = await readNodeState(domain, volume);
   if (staged === null || staged.stagingTargetPath !== path) return;
   const { mounts } = await attachmentOf(domain, volume);
   const accessMode = accessModes.find((mode) => mode === staged.accessMode);

@@ -4,7 +4,7 @@ import { attachmentOf, ensureAttached } from '../attachment/attachment.ts';
 import { mountAttached } from '../attachment/mount-attached.ts';
 import { mountWords } from '../attachment/mount-flags.ts';
 import { minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { makeReady } from '../attachment/prepare-image.ts';
 import {
   isReadOnly,
@@ -105,7 +105,7 @@ async function isPublishedAlike(
   const top = await domain.host.mounts.at(input.targetPath);
   if (top === undefined) return false;
   const present = await attachmentOf(domain, volume);
-  const published = livePublications((await readNotes(domain, volume)).published, present);
+  const published = livePublications((await readNodeState(domain, volume)).published, present);
   requireAlike(volume, { top, present, wanted: publicationOf(input), published });
   return true;
 }
@@ -204,7 +204,7 @@ async function mountThere(
   const { present } = await makeReady(domain, volume, { filesystem, present: before });
   const device = await ensureAttached(domain, volume, present);
   await domain.reached('publish:attached');
-  await writeNotes(domain, volume, {
+  await writeNodeState(domain, volume, {
     schemaVersion: 1,
     staged: null,
     published: [wanted],

@@ -17,7 +17,7 @@ import { ownPathOf } from '../attachment/driver-mounts.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
 import { mountWords } from '../attachment/mount-flags.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { requireNotTruncated } from '../attachment/prepare-image.ts';
 import {
   isReadOnly,
@@ -101,9 +101,9 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   const present = await attachmentOf(domain, volume);
   const device = requireStaged(volume, input, present);
   await requireNotTruncated(domain, volume, present.image ?? (await statusOf(domain, volume)));
-  const notes = await readNotes(domain, volume);
+  const nodeState = await readNodeState(domain, volume);
   const wanted = publicationOf(input);
-  const published = livePublications(notes.published, present);
+  const published = livePublications(nodeState.published, present);
   const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireAlike(volume, { top, present, wanted, published });
@@ -116,7 +116,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   if (input.mayHide !== true) await requireFreeTarget(domain.host.files, input.targetPath, kind);
   await ensureTarget(domain, input.targetPath, kind);
   await domain.reached('publish:target-made');
-  await writeNotes(domain, volume, { ...notes, published: [...elsewhere, wanted] });
+  await writeNodeState(domain, volume, { ...nodeState, published: [...elsewhere, wanted] });
   await domain.reached('publish:noted');
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });

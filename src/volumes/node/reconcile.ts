@@ -5,10 +5,10 @@ import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { attachmentOf, attachmentTo } from '../attachment/attachment.ts';
-import { notedTargets } from '../attachment/device-binds.ts';
+import { bindTargetsIn } from '../attachment/device-binds.ts';
 import { setTwinsAside } from '../attachment/duplicates.ts';
 import { targetsOf } from '../attachment/lost-device.ts';
-import { readNotes } from '../attachment/node-state.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import { isTemporary } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -192,7 +192,7 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
     const imagePath = pool.imagePathOf('volumes', record.id);
     const volume = { pool, record, area: 'volumes', imagePath } as const;
     return settleVolume(domain, record.id, async () => {
-      if (notedTargets(await readNotes(domain, volume)).length === 0) return;
+      if (bindTargetsIn(await readNodeState(domain, volume)).length === 0) return;
       const { lost } = await attachmentOf(domain, volume);
       if (lost.length === 0) return;
       domain.log.error(

@@ -15,7 +15,7 @@ import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
 import { mountWords } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { finishImage, settleImage } from '../attachment/prepare-image.ts';
 import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
@@ -52,8 +52,8 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   // Refused before anything is done.
   mountWords(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume, { withTable: true });
-  const notes = await readNotes(domain, volume);
-  if (await isStagedAlike(domain, volume, input, { present, notes })) {
+  const nodeState = await readNodeState(domain, volume);
+  if (await isStagedAlike(domain, volume, input, { present, nodeState })) {
     await keepDevices(domain, volume, present);
     await finishGrowth(domain, volume, present);
     return;
@@ -61,23 +61,27 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
   if (fsType === null) {
-    await stageBlock(domain, volume, input, { present, notes });
+    await stageBlock(domain, volume, input, { present, nodeState });
     return;
   }
-  const note = () => noteStaged(domain, volume, input, notes);
-  const growth = await mountVolume(domain, volume, input, { fsType, present, note });
+  const record = () => recordStaging(domain, volume, input, nodeState);
+  const growth = await mountVolume(domain, volume, input, {
+    fsType,
+    present,
+    recordStaging: record,
+  });
   // Without the capability there is no other way, and makeReady went it already.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
-  const unmounted = { fsType, note, present: await attachmentOf(domain, volume) };
+  const unmounted = { fsType, recordStaging: record, present: await attachmentOf(domain, volume) };
   await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
 }
 
 /** What was looked at once for the whole call. */
 interface Looked {
   readonly present: Attachment;
-  readonly notes: NodeRecord;
+  readonly nodeState: NodeRecord;
 }
 
 /** Whether it is staged there with these arguments. Throws `conflict` when with others, `wrong-state` when elsewhere. */
@@ -85,7 +89,7 @@ async function isStagedAlike(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, notes }: Looked,
+  { present, nodeState }: Looked,
 ): Promise<boolean> {
   const { id } = volume.record;
   const path = input.stagingTargetPath;
@@ -100,7 +104,7 @@ async function isStagedAlike(
       await requireNothingForeign(domain, { id, path: node, present });
     }
   }
-  const { staged } = notes;
+  const { staged } = nodeState;
   if (staged !== null && staged.stagingTargetPath !== path) {
     if (at.includes(staged.stagingTargetPath)) {
       throw stagedElsewhere(domain, id, staged.stagingTargetPath);
@@ -157,14 +161,14 @@ async function stageBlock(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, notes }: Looked,
+  { present, nodeState }: Looked,
 ): Promise<void> {
   await settleImage(domain, volume, present.devices);
   await finishImage(domain, volume, present.image);
   const device = await ensureAttached(domain, volume, present);
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
-  await noteStaged(domain, volume, input, notes);
+  await recordStaging(domain, volume, input, nodeState);
   const node = join(input.stagingTargetPath, stagedNode);
   for (const { target } of present.lost) {
     await domain.host.mounts.unmount(target, targetOptions(domain, target));
@@ -177,15 +181,15 @@ async function stageBlock(
   await domain.reached('stage:mounted');
 }
 
-async function noteStaged(
+async function recordStaging(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  notes: NodeRecord,
+  nodeState: NodeRecord,
 ): Promise<void> {
   const { accessMode, mountFlags, fsType } = input.capability;
-  await writeNotes(domain, volume, {
-    ...notes,
+  await writeNodeState(domain, volume, {
+    ...nodeState,
     staged: {
       stagingTargetPath: input.stagingTargetPath,
       accessMode,

@@ -6,7 +6,7 @@ import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
 import { type Attachment, attachmentTo, detach, mountsAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { stagedNode } from '../attachment/device-binds.ts';
-import { readNotesIfReadable } from '../attachment/node-state.ts';
+import { readNodeStateIfReadable } from '../attachment/node-state.ts';
 import { remainsByMark, remainsOf } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
@@ -65,7 +65,7 @@ async function requireNotStaging(
   volume: FoundVolume,
   { targetPath, present }: { targetPath: string; present: Attachment },
 ): Promise<void> {
-  const staged = (await readNotesIfReadable(domain, volume))?.staged ?? null;
+  const staged = (await readNodeStateIfReadable(domain, volume))?.staged ?? null;
   const there = [...present.mounts, ...present.lost];
   if (staged === null || !there.some(({ target }) => target === targetPath)) return;
   const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNode)];

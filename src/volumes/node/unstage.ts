@@ -4,7 +4,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { type Attachment, attachmentTo, detach } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { stagedNode } from '../attachment/device-binds.ts';
-import { readNotesIfReadable, writeNotes } from '../attachment/node-state.ts';
+import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { remainsByMark, remainsOf } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
@@ -67,24 +67,24 @@ function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefi
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
   const present = await endTemporaryMounts(domain, await remainsOf(domain, volume, path));
-  const notes = await readNotesIfReadable(domain, volume);
+  const nodeState = await readNodeStateIfReadable(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
-  const staged = notes?.staged ?? null;
+  const staged = nodeState?.staged ?? null;
   const isElsewhere =
     staged !== null &&
     staged.stagingTargetPath !== path &&
     isStagedAt(present, staged.stagingTargetPath);
   if (isElsewhere && !isStagedAt(present, path)) return;
   const published =
-    notes === undefined
+    nodeState === undefined
       ? mountedBeside(present, path)
-      : livePublications(notes.published, present).map(({ targetPath }) => targetPath);
+      : livePublications(nodeState.published, present).map(({ targetPath }) => targetPath);
   if (published.length > 0) throw stillMounted(id, published);
   await unmountAndDetach(domain, present, { volume, id, path });
   domain.guard.forget(id);
   // Never staged, there is nothing to forget.
-  if (notes !== undefined && (staged !== null || notes.published.length > 0)) {
-    await writeNotes(domain, volume, { ...notes, staged: null, published: [] });
+  if (nodeState !== undefined && (staged !== null || nodeState.published.length > 0)) {
+    await writeNodeState(domain, volume, { ...nodeState, staged: null, published: [] });
   }
   await domain.reached('unstage:forgotten');
 }

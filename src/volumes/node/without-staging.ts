@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isStagedByUs, ownPathOf } from '../attachment/driver-mounts.ts';
-import { readNotes, writeNotes } from '../attachment/node-state.ts';
+import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
@@ -46,8 +46,8 @@ export async function withOwnStaging(
 /** Holders of a mount that has gone, with a reboot for example, hold nothing and are forgotten. */
 async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
-  const notes = await readNotes(domain, volume);
-  if (notes.dockerMountIds.length === 0) return;
+  const nodeState = await readNodeState(domain, volume);
+  if (nodeState.dockerMountIds.length === 0) return;
   const { mounts } = await attachmentOf(domain, volume);
   if (mounts.some(({ target }) => target === ownPathOf(domain, id))) {
     throw new VolumeError(
@@ -55,20 +55,20 @@ async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void
       `volume '${id}' is in use by containers of this machine as a Docker volume; stop and remove them first`,
     );
   }
-  await writeNotes(domain, volume, { ...notes, dockerMountIds: [] });
+  await writeNodeState(domain, volume, { ...nodeState, dockerMountIds: [] });
 }
 
 /** Ends the driver's own staging of a volume when nothing is published from it any more. Staged by others: nothing to do. */
 export async function unstageUnused(domain: Domain, volume: FoundVolume): Promise<void> {
   if (domain.settings.withoutStaging !== true) return;
-  const notes = await readNotes(domain, volume);
-  if (notes.dockerMountIds.length > 0) return;
+  const nodeState = await readNodeState(domain, volume);
+  if (nodeState.dockerMountIds.length > 0) return;
   const path = ownPathOf(domain, volume.record.id);
   const present = await attachmentOf(domain, volume);
-  if (isStagedByUs(domain, notes)) {
-    if (livePublications(notes.published, present).length > 0) return;
+  if (isStagedByUs(domain, nodeState)) {
+    if (livePublications(nodeState.published, present).length > 0) return;
     await unstage(domain, volume, path);
-  } else if (notes.staged !== null || present.mounts.length > 0) return;
+  } else if (nodeState.staged !== null || present.mounts.length > 0) return;
   // Also when an earlier call ended before this, its last step.
   await removeTarget(domain, path);
 }

@@ -56,7 +56,7 @@ export class Pool {
   readonly groups = this.#records.groups;
   readonly room: Room;
   /** `node.json` of its volumes by id, as far as it was read or written. */
-  readonly notes = new Map<string, NodeRecord>();
+  readonly nodeStates = new Map<string, NodeRecord>();
   /** Sizes of inline ephemeral volumes that are being made. */
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
@@ -189,7 +189,7 @@ export class Pool {
   /** Drops the record of what has left its place on the disk. */
   forget(area: RecordArea, id: string): void {
     this.indexOf(area).delete(id);
-    this.notes.delete(id);
+    this.nodeStates.delete(id);
     this.room.invalidate();
   }
 
@@ -312,7 +312,7 @@ export class Pool {
   }
 
   async #load(): Promise<void> {
-    this.notes.clear();
+    this.nodeStates.clear();
     // What a crash left renamed is answered from now on, so it has to be on the disk first.
     await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
     const log = this.#deps.log.child({ pool: this.name });

@@ -2,7 +2,7 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment } from '../attachment/attachment.ts';
-import { readNotes } from '../attachment/node-state.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
@@ -34,7 +34,7 @@ async function mountSigns(
   present: Attachment,
 ): Promise<HealthSign[]> {
   const signs: HealthSign[] = [];
-  const { staged } = await readNotes(domain, volume);
+  const { staged } = await readNodeState(domain, volume);
   const device = present.readWrite;
   const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
