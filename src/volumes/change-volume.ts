@@ -1,5 +1,5 @@
 import type { Domain } from './domain.ts';
-import { explained } from './engine/failures.ts';
+import { withReason } from './engine/failures.ts';
 import { targetLock } from './engine/locks.ts';
 import type { Call, Operation } from './engine/operations.ts';
 import type { FoundVolume } from './pool/pools.ts';
@@ -42,6 +42,6 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   const plan = { name, owner: volumeId, exclusive, request };
   return domain.operations.run(plan, call, async (operation) => {
     const volume = find();
-    return explained(`volume '${volumeId}'`, volume?.pool, () => work(volume, operation));
+    return withReason(`volume '${volumeId}'`, volume?.pool, () => work(volume, operation));
   });
 }

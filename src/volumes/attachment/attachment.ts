@@ -5,7 +5,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { isFilesystemOn, isNodeOf, nodeBindOf, showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import { explain } from '../engine/failures.ts';
+import { toVolumeError } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import { byUsersOf } from './busy-mount.ts';
@@ -218,7 +218,7 @@ export async function attach(
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {
-    throw await explain(error, `volume '${record.id}': cannot attach its image`, volume.pool);
+    throw await toVolumeError(error, `volume '${record.id}': cannot attach its image`, volume.pool);
   }
 }
 

@@ -4,7 +4,7 @@ import type { Filesystem, FsType, ImageStatus, LoopDevice, Superblock } from '..
 import { volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { type Attachment, attachmentOf, detach, statusOf } from './attachment.ts';
 
@@ -18,7 +18,7 @@ export async function settleImage(
   devices: readonly LoopDevice[],
 ): Promise<void> {
   const { record, imagePath } = volume;
-  await explained(`volume '${record.id}'`, volume.pool, async () => {
+  await withReason(`volume '${record.id}'`, volume.pool, async () => {
     await domain.host.files.requireNoProgram(imagePath);
     if (record.fsType === null || devices.length > 0) return;
     if (!(await domain.host.filesystems[record.fsType].recover(imagePath))) return;

@@ -4,7 +4,7 @@ import type { FsType } from '../../host/host.ts';
 import { attachmentOf, statusOf } from '../attachment/attachment.ts';
 import { ownPathOf } from '../attachment/driver-mounts.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import {
   otherNodeOf,
@@ -183,7 +183,7 @@ async function heldPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
 
 async function look(domain: Domain, volume: FoundVolume): Promise<VolumeSight> {
   const { record, pool } = volume;
-  return explained(`volume '${record.id}'`, pool, () =>
+  return withReason(`volume '${record.id}'`, pool, () =>
     domain.ownedBy(`stats ${record.id}`, async () => {
       const { mounts } = await attachmentOf(domain, volume);
       const [mount] = record.kind === 'mount' ? mounts : [];

@@ -22,7 +22,11 @@ export interface Disk {
  * Gives a failure of the node its meaning, where it is known: what the domain throws is a `VolumeError`. Decides by errno and
  * by what is observed, not by a program's words.
  */
-export async function explain(error: unknown, what: string, disk?: Disk): Promise<VolumeError> {
+export async function toVolumeError(
+  error: unknown,
+  what: string,
+  disk?: Disk,
+): Promise<VolumeError> {
   if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) disk?.suspect();
   if (error instanceof VolumeError) return error;
   const cause = { cause: error };
@@ -97,7 +101,7 @@ function detailOf({ message, stderr }: CommandError): string {
 }
 
 /** Runs `work`, whose blocking calls wait for `disk`, and explains what it throws. */
-export async function explained<T>(
+export async function withReason<T>(
   what: string,
   disk: Disk | undefined,
   work: () => Promise<T>,
@@ -105,6 +109,6 @@ export async function explained<T>(
   try {
     return await (disk === undefined ? work() : onDisk(disk.name, work));
   } catch (error) {
-    throw await explain(error, what, disk);
+    throw await toVolumeError(error, what, disk);
   }
 }

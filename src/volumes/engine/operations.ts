@@ -2,7 +2,7 @@ import { withTimeout } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { StuckError } from '../../host/errors.ts';
 import type { Logger } from '../../observe/log.ts';
-import { explained } from './failures.ts';
+import { withReason } from './failures.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller that waits for an operation. Its signal ends the waiting, not the work. */
@@ -152,10 +152,10 @@ export class Operations {
       },
     };
     // What a story did not explain itself still gets a reason.
-    const explainedWork = async (): Promise<T> =>
-      explained(plan.owner, undefined, () => run.work(operation));
+    const workWithReason = async (): Promise<T> =>
+      withReason(plan.owner, undefined, () => run.work(operation));
     let hung = false;
-    const work = this.#ownedBy(plan.owner, explainedWork);
+    const work = this.#ownedBy(plan.owner, workWithReason);
     work.catch((error: unknown) => {
       hung = error instanceof VolumeError && error.cause instanceof StuckError;
     });

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { ImageInUseError } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -74,7 +74,7 @@ export class Leftovers {
   }
 
   async #remove(id: string, { pool, path, timer }: Leftover): Promise<void> {
-    await explained(`volume '${id}'`, pool, async () => {
+    await withReason(`volume '${id}'`, pool, async () => {
       await this.#deps.host.files.requireNoProgram(join(path, imageFile));
       await this.#deps.host.files.removeTree(path);
     });

@@ -10,7 +10,7 @@ import {
   snapshotRecord,
   writeRecord,
 } from '../../state/records.ts';
-import { explain } from '../engine/failures.ts';
+import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
@@ -161,7 +161,7 @@ export class SnapshotCopies {
       this.#deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
     } catch (error) {
       if (running.abort.signal.aborted) return;
-      const { message } = await explain(error, `snapshot '${record.id}'`, job.pool);
+      const { message } = await toVolumeError(error, `snapshot '${record.id}'`, job.pool);
       await this.#fail(job, message);
     }
   }

@@ -21,7 +21,7 @@ import {
 import { chooseCapacity } from '../capacity.ts';
 import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
@@ -81,7 +81,7 @@ function isVolume(volumeId: string): VolumeError {
 
 async function orFree(domain: Domain, made: FoundVolume, input: EphemeralInput): Promise<void> {
   try {
-    await explained(`volume '${input.volumeId}'`, made.pool, async () => {
+    await withReason(`volume '${input.volumeId}'`, made.pool, async () => {
       await domain.reached('ephemeral:made');
       await mountThere(domain, made, input);
     });

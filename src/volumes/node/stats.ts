@@ -4,7 +4,7 @@ import { attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { stagedNode } from '../attachment/device-binds.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { VolumeStats } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 
@@ -21,7 +21,7 @@ export async function volumeStats(
   const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );
-  return explained(`volume '${volumeId}'`, volume.pool, () =>
+  return withReason(`volume '${volumeId}'`, volume.pool, () =>
     domain.ownedBy(`stats ${volumeId}`, () => statsOf(domain, volume, volumePath)),
   );
 }

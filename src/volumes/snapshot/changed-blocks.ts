@@ -3,7 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import { maxComparedBytes } from '../../host/files/compare-blocks.ts';
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import { explain } from '../engine/failures.ts';
+import { toVolumeError } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
@@ -106,7 +106,7 @@ async function* holding(
   } catch (error) {
     const [pool, ...others] = new Set(snapshots.map((one) => one.pool));
     const what = ids.map((id) => `snapshot '${id}'`).join(' and ');
-    throw await explain(error, what, others.length === 0 ? pool : undefined);
+    throw await toVolumeError(error, what, others.length === 0 ? pool : undefined);
   } finally {
     release();
   }

@@ -4,7 +4,7 @@ import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { snapshotIdFor } from '../ids.ts';
 import { sourceModifiedNs } from '../jobs/snapshot-copies.ts';
@@ -55,7 +55,7 @@ export async function createSnapshot(
       const source = domain.pools.getVolume(sourceVolumeId);
       const { pool } = source;
       const what = `snapshot '${name}'`;
-      return explained(what, pool, async () => {
+      return withReason(what, pool, async () => {
         const freezeForCopy = input.settings.freeze;
         const cut = await planCut(domain, source, { pool, freezeForCopy, what });
         operation.beginEffects();

@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { parseSnapshotId, type SnapshotId, tagOf } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -45,7 +45,7 @@ export async function deleteSnapshot(
 
 /** Takes it out of its place at once; its blocks are freed later. Ends its copy, if one runs. */
 export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Promise<void> {
-  await explained(`snapshot '${id}'`, pool, async () => {
+  await withReason(`snapshot '${id}'`, pool, async () => {
     await domain.copies.abort(id);
     // A copy that failed meanwhile has removed it already.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;

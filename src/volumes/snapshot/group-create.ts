@@ -2,7 +2,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot, Snapshot } from '../model.ts';
@@ -52,7 +52,7 @@ export async function createGroupSnapshot(
         return groupOf(domain, existing.record);
       }
       const what = `group snapshot '${input.name}'`;
-      return explained(what, undefined, () => takeGroup(domain, operation, { id, input, what }));
+      return withReason(what, undefined, () => takeGroup(domain, operation, { id, input, what }));
     },
   );
 }

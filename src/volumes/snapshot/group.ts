@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { type GroupId, parseGroupId, parseSnapshotId, requireOurs, tagOf } from '../ids.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
@@ -95,7 +95,7 @@ export async function deleteGroupSnapshot(
       });
       for (const member of members) member.pool.requireServed();
       operation.beginEffects();
-      await explained(`group snapshot '${id}'`, pool, async () => {
+      await withReason(`group snapshot '${id}'`, pool, async () => {
         await domain.trash.discard(pool, 'groups', id);
         await domain.reached('group:record-discarded');
         for (const member of members) {

@@ -6,7 +6,7 @@ import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { newRecord } from '../attachment/new-volume-record.ts';
 import type { Domain } from '../domain.ts';
-import { explain, explained } from '../engine/failures.ts';
+import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
 import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from '../jobs/restore-copies.ts';
@@ -79,7 +79,7 @@ export async function createFromSource(
     }
   };
   const sourceName = `${what}: ${source.kind} '${source.id}'`;
-  return explained(what, pool, () => blamingSource({ sourceName, home, imagePath }, make));
+  return withReason(what, pool, () => blamingSource({ sourceName, home, imagePath }, make));
 }
 
 function foundSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
@@ -139,7 +139,7 @@ async function blamingSource<T>(
   } catch (error) {
     const { sourceName, home, imagePath } = source;
     const isOfSource = error instanceof KernelError && error.subject.endsWith(imagePath);
-    throw isOfSource ? await explain(error, sourceName, home) : error;
+    throw isOfSource ? await toVolumeError(error, sourceName, home) : error;
   }
 }
 

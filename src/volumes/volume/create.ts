@@ -8,7 +8,7 @@ import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import { defaultSectorSize, minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
 import { chooseCapacity, liesInRange } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
-import { explained } from '../engine/failures.ts';
+import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
@@ -132,12 +132,12 @@ export async function makeVolume(
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
   const allocate = record.provisioning === 'thick';
-  const reservation = await explained(what, pool, () =>
+  const reservation = await withReason(what, pool, () =>
     pool.room.reserve(record.sizeBytes, what, { allocate }),
   );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
-    return await explained(what, pool, () =>
+    return await withReason(what, pool, () =>
       commitNew(domain, {
         pool,
         area,

@@ -5,7 +5,7 @@ import { lookAgainAtAside } from '../attachment/duplicates.ts';
 import { remainsByMark } from '../attachment/remains.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
-import { explain, explained } from '../engine/failures.ts';
+import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { parseVolumeId, tagOf } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -40,7 +40,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
           requireRemovable(why);
         }
         for (const { pool } of aside) {
-          await explained(`volume '${id}'`, pool, () => removeUnreadable(domain, pool, id));
+          await withReason(`volume '${id}'`, pool, () => removeUnreadable(domain, pool, id));
         }
         return;
       }
@@ -72,7 +72,7 @@ async function discard(
   { pool, area, record, imagePath }: FoundVolume,
   devices: readonly LoopDevice[],
 ): Promise<void> {
-  await explained(`volume '${record.id}'`, pool, async () => {
+  await withReason(`volume '${record.id}'`, pool, async () => {
     await domain.host.files.requireNoProgram(imagePath);
     for (const device of devices) await detach(domain, device, record.id);
     await domain.reached('delete:detached');
@@ -90,7 +90,7 @@ async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<At
     if (error instanceof VolumeError) {
       return remainsByMark(domain, [volume.record.id], { volume });
     }
-    throw await explain(error, `volume '${volume.record.id}'`, volume.pool);
+    throw await toVolumeError(error, `volume '${volume.record.id}'`, volume.pool);
   }
 }
 

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../../errors.ts';
 import type { Domain } from '../../domain.ts';
-import { explained } from '../../engine/failures.ts';
+import { withReason } from '../../engine/failures.ts';
 import { growEmbedded } from '../../pool/embedded.ts';
 import type { Pool } from '../../pool/pool.ts';
 
@@ -20,7 +20,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
   const directory = pool.embeddedIn;
   const release = domain.operations.locks.take({ exclusive: [`pool:${name}`] }, 'GrowPool');
   try {
-    await explained(`pool '${name}'`, undefined, () =>
+    await withReason(`pool '${name}'`, undefined, () =>
       domain.ownedBy(`grow ${name}`, () =>
         growEmbedded(domain.host, { name, directory }, sizeBytes),
       ),

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
 import { CommandError, KernelError, StuckError } from '../../../../src/host/errors.ts';
-import { explain } from '../../../../src/volumes/engine/failures.ts';
+import { toVolumeError } from '../../../../src/volumes/engine/failures.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 
 const failed = { message: 'mkfs.ext4 ended with 1', exitCode: 1 };
@@ -22,13 +22,13 @@ test('what the node says gets its reason by errno, never by words', async (t) =>
     [new VolumeError('conflict', 'x'), 'conflict'],
   ] as const;
   for (const [error, reason] of cases) {
-    t.is((await explain(error, 'x', pool)).reason, reason, error.message);
+    t.is((await toVolumeError(error, 'x', pool)).reason, reason, error.message);
   }
-  const ofDisk = await explain(new KernelError('read', 'EIO', 'x'), 'x', pool);
+  const ofDisk = await toVolumeError(new KernelError('read', 'EIO', 'x'), 'x', pool);
   t.regex(ofDisk.message, /the disk of pool 'a' has failed: look at the disk/);
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), freeBytes: 4096n });
-  const full = await explain(new CommandError('mkfs.ext4', failed), 'x', pool);
+  const full = await toVolumeError(new CommandError('mkfs.ext4', failed), 'x', pool);
   t.is(full.reason, 'no-space', 'a program that failed in a full pool failed for that');
 });

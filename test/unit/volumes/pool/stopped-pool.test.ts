@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KernelError, StuckError } from '../../../../src/host/errors.ts';
-import { explain } from '../../../../src/volumes/engine/failures.ts';
+import { toVolumeError } from '../../../../src/volumes/engine/failures.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -105,7 +105,7 @@ test('a pool that cannot be read is not said to be gone', async (t) => {
 
 test('a call that did not return has the next look try a change: what is cached is answered by a disk that hangs', async (t) => {
   const { domain, pool, node } = await stoppablePool(t);
-  await explain(new StuckError('fsync', 'v', 60_000), 'x', pool);
+  await toVolumeError(new StuckError('fsync', 'v', 60_000), 'x', pool);
   node.host.failNext('files.makeNewDirectory', new StuckError('mkdir', 'pool a', 60_000));
   await pool.check();
   t.regex(pool.problem ?? '', /pool 'a': .*does not answer \(mkdir .*look at its disk/);
