@@ -5,7 +5,7 @@ import type { SnapshotFacts, VolumeFacts } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
-  const { settings, problem, room, abilities, marker } = facts;
+  const { settings, problem, space, abilities, marker } = facts;
   return {
     name: settings.name,
     path: settings.path,
@@ -13,18 +13,18 @@ export function poolMessage(facts: PoolFacts): Pool {
     reason: problem ?? '',
     fs_type: abilities?.filesystem ?? '',
     abilities: abilities === undefined ? null : abilitiesMessage(abilities),
-    total_bytes: room?.totalBytes ?? 0n,
-    free_bytes: room?.freeBytes ?? 0n,
-    promised_bytes: room === undefined ? 0n : room.promisedBytes + room.snapshotBytes,
+    total_bytes: space?.totalBytes ?? 0n,
+    free_bytes: space?.freeBytes ?? 0n,
+    promised_bytes: space === undefined ? 0n : space.promisedBytes + space.snapshotBytes,
     room_bytes: facts.roomBytes,
-    allocated_bytes: room === undefined ? 0n : room.allocatedBytes - room.trashBytes,
-    trash_bytes: room?.trashBytes ?? 0n,
+    allocated_bytes: space === undefined ? 0n : space.allocatedBytes - space.trashBytes,
+    trash_bytes: space?.trashBytes ?? 0n,
     volume_count: facts.volumeCount,
     snapshot_count: facts.snapshotCount,
     node_tag: marker?.nodeTag ?? '',
     uuid: marker?.uuid ?? '',
     overcommit: settings.overcommitPerMille / 1000,
-    reserve_bytes: room?.reserveBytes ?? 0n,
+    reserve_bytes: space?.reserveBytes ?? 0n,
     embedded: facts.isEmbedded,
   };
 }

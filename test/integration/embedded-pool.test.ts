@@ -44,12 +44,12 @@ onNode('an embedded pool shares blocks on ext4, survives a restart and grows in 
   t.deepEqual(await devicesBelow(node.directory), before, 'nothing is attached twice');
   t.is(poolOf(node).problem, undefined);
 
-  const total = (await poolOf(node).room.facts()).totalBytes;
+  const total = (await poolOf(node).space.facts()).totalBytes;
   t.is(await reasonOf(growPool(node.domain, poolOf(node), 512n * MiB)), 'out-of-range');
   t.is(await reasonOf(growPool(node.domain, poolOf(node), 100n * GiB)), 'no-space');
   await growPool(node.domain, poolOf(node), 2n * GiB);
   await growPool(node.domain, poolOf(node), 2n * GiB);
-  t.true((await poolOf(node).room.facts()).totalBytes > total + 900n * MiB);
+  t.true((await poolOf(node).space.facts()).totalBytes > total + 900n * MiB);
 
   await unmountVolume(node, id, paths);
   await unmountVolume(node, restored, other);

@@ -63,9 +63,9 @@ async function killedAt(
 
 /** Leaves the pool room for the restore, but not for what it has copied already beside it. */
 async function tightPool(node: ScratchNode): Promise<Partial<PoolSettings>> {
-  const { room } = node.domain.pools.named('default');
-  const { reserveBytes } = await room.facts();
-  const spare = (await room.availableBytes()) - sizeBytes - 16n * MiB;
+  const { space } = node.domain.pools.named('default');
+  const { reserveBytes } = await space.facts();
+  const spare = (await space.availableBytes()) - sizeBytes - 16n * MiB;
   return { reserve: { bytes: reserveBytes + spare } };
 }
 

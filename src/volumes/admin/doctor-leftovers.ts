@@ -119,7 +119,7 @@ async function halfMade(domain: Domain, pool: Pool): Promise<readonly Finding[]>
 async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
   const entries = await domain.host.files.list(pool.pathOf('trash'));
   if (entries.length === 0) return [];
-  const { trashBytes } = await pool.room.facts();
+  const { trashBytes } = await pool.space.facts();
   return [
     warn(
       `pool:${pool.name}:trash`,

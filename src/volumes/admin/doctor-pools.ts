@@ -25,16 +25,16 @@ export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly
 
 function poolFindings(pool: PoolFacts): readonly Finding[] {
   const name = `pool:${pool.settings.name}`;
-  const { problem, room, abilities } = pool;
-  if (problem !== undefined || room === undefined || abilities === undefined) {
+  const { problem, space, abilities } = pool;
+  if (problem !== undefined || space === undefined || abilities === undefined) {
     const [what, ...remedies] = (problem ?? 'is being opened; ask again').split('; ');
     const remedy =
       remedies.length > 0 ? remedies.join('; ') : "look at its disk and the driver's log";
     return [fail(name, what ?? '', remedy)];
   }
   const findings: Finding[] = [];
-  const free = `${formatBytes(room.freeBytes)} of ${formatBytes(room.totalBytes)} free`;
-  if (room.freeBytes * 100n < room.totalBytes * lowPercent) {
+  const free = `${formatBytes(space.freeBytes)} of ${formatBytes(space.totalBytes)} free`;
+  if (space.freeBytes * 100n < space.totalBytes * lowPercent) {
     findings.push(
       warn(
         name,

@@ -54,7 +54,7 @@ async function readEntryAgain(domain: Domain, pool: Pool, { area, id }: Entry): 
       await domain.ownedBy(`settle ${id}`, () => pool.loadEntry(area, id));
       if (pool.indexOf(area).get(id) === undefined) pool.forget(area, id);
       pool.nodeStates.delete(id);
-      pool.room.invalidate();
+      pool.space.invalidate();
       return;
     } catch (error) {
       domain.log.warn(

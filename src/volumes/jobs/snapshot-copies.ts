@@ -238,7 +238,7 @@ export async function finishCopy(
   const path = pool.recordPathOf('snapshots', record.id);
   await writeRecord(host.files, path, { schema: snapshotRecord, value: ready });
   pool.snapshots.put(ready);
-  pool.room.invalidate();
+  pool.space.invalidate();
   await reached('copy:recorded');
   await host.files.removeFile(pool.pathOf('snapshots', record.id, entryFiles.copyProgress));
 }

@@ -62,7 +62,7 @@ export class Trash {
       await this.#sync(pool, area);
       return;
     }
-    pool.room.noteTrash(name, allocatedBytes);
+    pool.space.noteTrash(name, allocatedBytes);
     pool.forget(area, id);
     const { names } = this.#unsyncedOf(pool, area);
     names.push(name);
@@ -102,7 +102,7 @@ export class Trash {
   async sweep(pool: Pool): Promise<void> {
     this.#failed.delete(pool);
     for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
-      pool.room.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
+      pool.space.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
       this.#enqueue(pool, name);
     }
   }
@@ -176,8 +176,8 @@ export class Trash {
     if (kind === 'directory') await this.#freeImages(directory);
     await this.#host.files.removeTree(directory);
     await this.#reached('trash:removed');
-    pool.room.forgetTrash(name);
-    pool.room.invalidate();
+    pool.space.forgetTrash(name);
+    pool.space.invalidate();
   }
 
   /** Large ones take long; what else stands there goes with the directory. */

@@ -27,7 +27,7 @@ import { silenceOf, tryChange, unavailable, whyAway, whyNotOpened } from './prob
 import { type AreaIndex, PoolRecords } from './records.ts';
 import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
-import { Room } from './space.ts';
+import { PoolSpace } from './space.ts';
 
 export interface PoolDeps {
   readonly host: Host;
@@ -54,7 +54,7 @@ export class Pool {
   readonly ephemerals = this.#records.ephemeral;
   readonly snapshots = this.#records.snapshots;
   readonly groups = this.#records.groups;
-  readonly room: Room;
+  readonly space: PoolSpace;
   /** `node.json` of its volumes by id, as far as it was read or written. */
   readonly nodeStates = new Map<string, NodeRecord>();
   /** Sizes of inline ephemeral volumes that are being made. */
@@ -80,7 +80,7 @@ export class Pool {
     this.name = settings.name;
     this.settings = settings;
     this.#deps = deps;
-    this.room = new Room(this, deps);
+    this.space = new PoolSpace(this, deps);
     this.firstRead = new Promise((resolve) => {
       this.#firstReadEnded = resolve;
     });
@@ -167,7 +167,7 @@ export class Pool {
   /** Whether its filesystem has less than 1 MiB free: a program that fails there fails for that. */
   async isFull(): Promise<boolean> {
     if (!this.isServed) return false;
-    const facts = await this.room.facts().catch(() => undefined);
+    const facts = await this.space.facts().catch(() => undefined);
     return facts !== undefined && facts.freeBytes < MiB;
   }
 
@@ -190,7 +190,7 @@ export class Pool {
   forget(area: RecordArea, id: string): void {
     this.indexOf(area).delete(id);
     this.nodeStates.delete(id);
-    this.room.invalidate();
+    this.space.invalidate();
   }
 
   /**

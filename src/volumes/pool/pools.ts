@@ -69,7 +69,7 @@ export class Pools {
       throw new VolumeError('unavailable', 'no pool is configured; start the driver with --pool');
     }
     if (others.length === 0) return first;
-    const answers = await askEach(this.served, (pool) => pool.room.availableBytes());
+    const answers = await askEach(this.served, (pool) => pool.space.availableBytes());
     const most = answers.reduce((sum, { answer }) => (answer > sum ? answer : sum), 0n);
     const best = answers.filter(({ answer }) => answer === most).map(({ pool }) => pool);
     // They answer in any order; of two that have as much it is always the same one.

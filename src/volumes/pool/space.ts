@@ -17,7 +17,7 @@ export interface Reservation {
 const inodesKept = 64n;
 
 /** What a pool's room follows from; all in bytes. */
-export interface RoomFacts {
+export interface SpaceFacts {
   readonly totalBytes: bigint;
   readonly freeBytes: bigint;
   readonly reserveBytes: bigint;
@@ -45,7 +45,7 @@ export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
  * Room for promises: overcommit × (total − reserve − what others use) − promised − snapshots − in flight − trash; without
  * overcommit also never more than free − reserve − outstanding − in flight, which holds however blocks are shared. May be negative.
  */
-export function roomOf(facts: RoomFacts): bigint {
+export function promisableBytesOf(facts: SpaceFacts): bigint {
   const used = facts.totalBytes - facts.freeBytes;
   const others = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
   const share =
@@ -66,7 +66,7 @@ export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: big
 }
 
 /** With what else limits a pool. Filesystems that make inodes as they need them say 0 of both. */
-export interface MeasuredFacts extends RoomFacts {
+export interface MeasuredFacts extends SpaceFacts {
   readonly totalInodes: bigint;
   readonly freeInodes: bigint;
   /** What each image takes, as `Measured` has it. */
@@ -74,7 +74,7 @@ export interface MeasuredFacts extends RoomFacts {
 }
 
 /** The room of one pool: asked of its filesystem, less what is promised. Nothing is promised twice. */
-export class Room {
+export class PoolSpace {
   readonly #pool: PoolContents;
   readonly #host: Host;
   readonly #ownedBy: OwnedBy;
@@ -178,7 +178,7 @@ export class Room {
 
   /** Room for new promises now, never below 0. */
   async availableBytes(): Promise<bigint> {
-    const room = roomOf(await this.facts());
+    const room = promisableBytesOf(await this.facts());
     return room > 0n ? room : 0n;
   }
 
@@ -199,12 +199,12 @@ export class Room {
 
   async #reserve(bytes: bigint, what: string, allocate: boolean): Promise<Reservation> {
     let facts = await this.facts();
-    if (roomOf(facts) < bytes) {
+    if (promisableBytesOf(facts) < bytes) {
       // A measurement may be some milliseconds old; what was freed since counts too before anyone is refused.
       this.invalidate();
       facts = await this.facts();
     }
-    const room = roomOf(facts);
+    const room = promisableBytesOf(facts);
     if (bytes > 0n && room < bytes) {
       throw new VolumeError(
         'no-space',
@@ -267,7 +267,7 @@ export class Room {
     { allocate }: { allocate: boolean },
   ): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
     const facts = await this.facts();
-    const room = roomOf(facts);
+    const room = promisableBytesOf(facts);
     const left = this.#unallocated(facts);
     const most = allocate && left < room ? left : room;
     const availableBytes = most > 0n ? most : 0n;
@@ -277,7 +277,7 @@ export class Room {
   }
 
   /** What may be allocated at once, block by block. */
-  #unallocated({ freeBytes, reserveBytes }: RoomFacts): bigint {
+  #unallocated({ freeBytes, reserveBytes }: SpaceFacts): bigint {
     return freeBytes - reserveBytes - this.#allocatingBytes;
   }
 }

@@ -24,13 +24,13 @@ export class RoomForCut {
 
   async extendTo(bytes: bigint): Promise<void> {
     if (bytes <= this.#bytes) return;
-    this.#held.push(await this.#pool.room.reserve(bytes - this.#bytes, this.#what));
+    this.#held.push(await this.#pool.space.reserve(bytes - this.#bytes, this.#what));
     this.#bytes = bytes;
   }
 
   /** What was measured before the cut knows nothing of it, so it is measured again. */
   release(): void {
-    this.#pool.room.invalidate();
+    this.#pool.space.invalidate();
     for (const reservation of this.#held) reservation.release();
   }
 }

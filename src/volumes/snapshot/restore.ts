@@ -50,7 +50,7 @@ export async function createFromSource(
     // What it has allocated is gone from the pool's free blocks already.
     const rest = sizeBytes - (half?.allocatedBytes ?? 0n);
     const bytes = (rest > 0n ? rest : 0n) + origin.sharedBytes;
-    const reservation = await pool.room.reserve(bytes, what);
+    const reservation = await pool.space.reserve(bytes, what);
     if (half !== undefined) domain.restores.take(id);
     try {
       const made = await commitNew(domain, {
@@ -74,7 +74,7 @@ export async function createFromSource(
       return { record: made, pool: pool.name };
     } finally {
       // Blocks that the source shares now are not its own any more.
-      pool.room.invalidate();
+      pool.space.invalidate();
       reservation.release();
     }
   };

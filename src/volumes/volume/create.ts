@@ -89,7 +89,7 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
       try {
         pool.requireServed();
         await ask(pool, async () => {
-          await pool.room.capacity();
+          await pool.space.capacity();
           await takesChanges(domain, pool);
         });
         well.push(pool.name);
@@ -133,7 +133,7 @@ export async function makeVolume(
   const what = `volume '${record.name}'`;
   const allocate = record.provisioning === 'thick';
   const reservation = await withReason(what, pool, () =>
-    pool.room.reserve(record.sizeBytes, what, { allocate }),
+    pool.space.reserve(record.sizeBytes, what, { allocate }),
   );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {

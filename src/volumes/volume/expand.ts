@@ -80,7 +80,7 @@ export async function expandImage(
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);
   beginEffects();
-  const reservation = await pool.room.reserve(sizeBytes - record.sizeBytes, what, { allocate });
+  const reservation = await pool.space.reserve(sizeBytes - record.sizeBytes, what, { allocate });
   try {
     const isWhole = image.sizeBytes >= record.sizeBytes;
     const grown = {
@@ -126,7 +126,7 @@ async function requireFactor(
 
 /** More than the pool could ever promise is out of range; what only others' promises prevent is a lack of room. */
 async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
-  const facts = await volume.pool.room.facts();
+  const facts = await volume.pool.space.facts();
   const most = ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
   if (sizeBytes <= most) return;
   throw new VolumeError(

@@ -69,7 +69,7 @@ export async function signsOf(
 /** Whatever it answers: what has failed is told by what is looked at. */
 async function answerOf(pool: Pool): Promise<void> {
   try {
-    await pool.room.capacity();
+    await pool.space.capacity();
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
   }
@@ -148,7 +148,7 @@ async function isTruncated(
 async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {
   let facts: MeasuredFacts;
   try {
-    facts = await ask(pool, () => pool.room.facts());
+    facts = await ask(pool, () => pool.space.facts());
   } catch (error) {
     if (!isUnavailable(error)) throw error;
     return [silentSign(error)];

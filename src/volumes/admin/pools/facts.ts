@@ -5,7 +5,7 @@ import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
 import type { PoolAbilities } from '../../pool/open-directory.ts';
 import type { Pool } from '../../pool/pool.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
-import { type RoomFacts, roomOf } from '../../pool/space.ts';
+import { promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 export interface PoolFacts {
   readonly settings: PoolSettings;
@@ -16,7 +16,7 @@ export interface PoolFacts {
   readonly marker: PoolMarker | undefined;
   readonly abilities: PoolAbilities | undefined;
   /** undefined while there is a problem. */
-  readonly room: RoomFacts | undefined;
+  readonly space: SpaceFacts | undefined;
   /** What may still be promised, never negative. */
   readonly roomBytes: bigint;
   readonly volumeCount: number;
@@ -45,30 +45,34 @@ export function configuredPool(domain: Domain, name: string): Pool {
 
 /** One whose disk does not answer is told with that as its problem. */
 export async function poolFactsOf(pool: Pool, ask: AskPool = askingPools()): Promise<PoolFacts> {
-  const room = pool.isServed ? await roomOrProblem(pool, ask) : undefined;
-  if (room instanceof VolumeError) return factsOf(pool, room.message, undefined);
+  const space = pool.isServed ? await spaceOrProblem(pool, ask) : undefined;
+  if (space instanceof VolumeError) return factsOf(pool, space.message, undefined);
   const problem = pool.problem ?? `pool '${pool.name}' is being opened`;
-  return factsOf(pool, room === undefined ? problem : undefined, room);
+  return factsOf(pool, space === undefined ? problem : undefined, space);
 }
 
-async function roomOrProblem(pool: Pool, ask: AskPool): Promise<RoomFacts | VolumeError> {
+async function spaceOrProblem(pool: Pool, ask: AskPool): Promise<SpaceFacts | VolumeError> {
   try {
-    return await ask(pool, () => pool.room.facts());
+    return await ask(pool, () => pool.space.facts());
   } catch (error) {
     if (error instanceof VolumeError) return error;
     throw error;
   }
 }
 
-function factsOf(pool: Pool, problem: string | undefined, room: RoomFacts | undefined): PoolFacts {
-  const roomBytes = room === undefined ? 0n : roomOf(room);
+function factsOf(
+  pool: Pool,
+  problem: string | undefined,
+  space: SpaceFacts | undefined,
+): PoolFacts {
+  const roomBytes = space === undefined ? 0n : promisableBytesOf(space);
   return {
     settings: pool.settings,
     isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
     problem,
     marker: pool.marker,
     abilities: pool.abilities,
-    room,
+    space,
     roomBytes: roomBytes > 0n ? roomBytes : 0n,
     volumeCount: pool.volumes.size + pool.ephemerals.size,
     snapshotCount: pool.snapshots.size,

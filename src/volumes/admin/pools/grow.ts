@@ -25,7 +25,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
         growEmbedded(domain.host, { name, directory }, sizeBytes),
       ),
     );
-    pool.room.invalidate();
+    pool.space.invalidate();
     domain.log.info({ pool: name, sizeBytes }, 'pool has grown');
   } finally {
     release();

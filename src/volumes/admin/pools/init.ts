@@ -121,7 +121,7 @@ function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFac
     problem: `this driver does not serve it yet; restart it with all of its pools: ${flags}`,
     marker: undefined,
     abilities: undefined,
-    room: undefined,
+    space: undefined,
     roomBytes: 0n,
     volumeCount: 0,
     snapshotCount: 0,

@@ -2,7 +2,7 @@ import type { Domain } from '../../domain.ts';
 import type { TrimCounts } from '../../jobs/trims.ts';
 import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
-import { type MeasuredFacts, type RoomFacts, roomOf } from '../../pool/space.ts';
+import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 /** A pool in numbers, for metrics. `bytes` is empty while they cannot be had. */
 export interface PoolMeasures {
@@ -54,11 +54,11 @@ export async function measurePools(
 
 /** undefined when its disk does not answer, or cannot. */
 async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
-  return ask(pool, () => pool.room.facts()).catch(() => undefined);
+  return ask(pool, () => pool.space.facts()).catch(() => undefined);
 }
 
-function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {
-  const room = roomOf(facts);
+function bytesOf(facts: SpaceFacts): Readonly<Record<string, bigint>> {
+  const bytes = promisableBytesOf(facts);
   return {
     total: facts.totalBytes,
     free: facts.freeBytes,
@@ -68,7 +68,7 @@ function bytesOf(facts: RoomFacts): Readonly<Record<string, bigint>> {
     snapshots: facts.snapshotBytes,
     trash: facts.trashBytes,
     watermark: facts.watermarkBytes,
-    room: room < 0n ? 0n : room,
+    room: bytes < 0n ? 0n : bytes,
   };
 }
 

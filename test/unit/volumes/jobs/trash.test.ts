@@ -17,10 +17,10 @@ for (const name of ['files.removeInSlices', 'files.removeTree']) {
     await domain.trash.settled();
     const trash = join(node.settings('a').path, 'trash');
     t.is((await readdir(trash)).length, 1);
-    t.true((await pool.room.facts()).trashBytes > 0n);
+    t.true((await pool.space.facts()).trashBytes > 0n);
     await until('it is tried again', async () => (await readdir(trash)).length === 0, 20_000);
     await domain.trash.settled();
-    t.is((await pool.room.facts()).trashBytes, 0n);
+    t.is((await pool.space.facts()).trashBytes, 0n);
   });
 }
 

@@ -100,12 +100,12 @@ test('a start removes what was being made, and frees what was deleted', async (t
   const { domain } = await node.open([node.settings('a')], {
     reached: async (point) => {
       if (point === 'trash:removed')
-        counted = (await domain.pools.named('a').room.facts()).trashBytes;
+        counted = (await domain.pools.named('a').space.facts()).trashBytes;
     },
   });
   await domain.trash.settled();
   t.true(counted >= 4096n, String(counted));
-  t.is((await domain.pools.named('a').room.facts()).trashBytes, 0n);
+  t.is((await domain.pools.named('a').space.facts()).trashBytes, 0n);
   for (const area of ['tmp', 'trash']) {
     t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
   }

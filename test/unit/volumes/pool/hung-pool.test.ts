@@ -61,10 +61,10 @@ test('a question for the room of a pool that hangs keeps nobody from asking for 
     goOn();
   });
   isHanging = true;
-  const roomOf = (pool: string) =>
+  const capacityOf = (pool: string) =>
     volumes.capacity(call(), { pool, kind: 'mount', fsType: 'ext4', provisioning: 'thin' });
-  const waiting = roomOf('hung');
-  t.true((await roomOf('good')).availableBytes > 0n);
+  const waiting = capacityOf('hung');
+  t.true((await capacityOf('good')).availableBytes > 0n);
   goOn();
   t.true((await waiting).availableBytes > 0n);
 });
@@ -121,7 +121,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   t.true(performance.now() - begunMs < boundMs);
   t.like(pools[0], { problem: undefined });
   t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* does not answer for 5 s; look at its disk$/);
-  t.is(pools[1]?.room, undefined);
+  t.is(pools[1]?.space, undefined);
   const told = listed.entries.map(({ pool, signs }) => [pool, signs[0]?.reason] as const);
   t.deepEqual(
     new Map(told),

@@ -135,7 +135,7 @@ for (const point of ['delete:detached', 'delete:renamed', 'delete:committed'] as
     for (const area of ['volumes', 'tmp', 'trash']) {
       t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
     }
-    t.is((await domain.pools.all[0]?.room.facts())?.trashBytes, 0n);
+    t.is((await domain.pools.all[0]?.space.facts())?.trashBytes, 0n);
   });
 }
 

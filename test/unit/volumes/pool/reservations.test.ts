@@ -55,17 +55,17 @@ async function pooledNode(
     domain,
     pool,
     imageOf,
-    inFlight: async () => (await pool.room.facts()).inFlightBytes,
+    inFlight: async () => (await pool.space.facts()).inFlightBytes,
     /** What is in flight at that point of `work`, and afterwards. */
     during: async (point: FaultPoint, work: () => Promise<unknown>): Promise<[bigint, bigint]> => {
       let seen = -1n;
       at = point;
       look = async () => {
-        seen = (await pool.room.facts()).inFlightBytes;
+        seen = (await pool.space.facts()).inFlightBytes;
       };
       await work();
       at = undefined;
-      return [seen, (await pool.room.facts()).inFlightBytes];
+      return [seen, (await pool.space.facts()).inFlightBytes];
     },
     make: async (name: string, more: Parameters<typeof volumeInput>[1] = {}) => {
       const input = volumeInput(name, { kind: 'block', sizeBytes, ...more });
@@ -196,13 +196,13 @@ for (const reflink of [false, true]) {
       await remove(path, slices);
     };
     await volumes.deleteVolume(call(), id);
-    const { trashBytes, outstandingBytes } = await pool.room.facts();
+    const { trashBytes, outstandingBytes } = await pool.space.facts();
     t.true(trashBytes >= 8n * MiB);
     // They may be a volume's as well, which then needs others for a rewrite.
     t.is(outstandingBytes, reflink ? trashBytes : 0n);
     goOn();
     await domain.trash.settled();
-    t.like(await pool.room.facts(), { trashBytes: 0n, outstandingBytes: 0n });
+    t.like(await pool.space.facts(), { trashBytes: 0n, outstandingBytes: 0n });
   });
 }
 
@@ -215,7 +215,7 @@ test('a clone that shares blocks promises them to its source again', async (t) =
   );
   t.true(inFlight >= sizeBytes + 8n * MiB, String(inFlight));
   // Nothing of either is its own: both may be rewritten whole.
-  t.is((await pool.room.facts()).outstandingBytes, 2n * sizeBytes);
+  t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
 test('what a source was given while its cut was prepared counts too', async (t) => {
@@ -231,7 +231,7 @@ test('what a source was given while its cut was prepared counts too', async (t) 
   const { files } = node.host;
   const sync = files.sync.bind(files);
   files.sync = async (path) => {
-    if (path.endsWith('disk.img')) seen = (await pool.room.facts()).inFlightBytes;
+    if (path.endsWith('disk.img')) seen = (await pool.space.facts()).inFlightBytes;
     await sync(path);
   };
   await volumes.createSnapshot(call(), snapshotOf(id));
@@ -242,11 +242,11 @@ test('a copy under way counts with all that it will take', async (t) => {
   const { make, volumes, pool } = await pooledNode(t);
   const id = await make('v');
   const { record } = await volumes.createSnapshot(call(), snapshotOf(id));
-  const before = await pool.room.facts();
+  const before = await pool.space.facts();
   const copy = { allocatedBytes: 40n * MiB, sourceModifiedNs: '1' };
   pool.snapshots.put({ ...record, state: 'copying', copy });
-  pool.room.invalidate();
-  const after = await pool.room.facts();
+  pool.space.invalidate();
+  const after = await pool.space.facts();
   t.is(after.snapshotBytes - before.snapshotBytes, 40n * MiB);
   t.is(after.outstandingBytes - before.outstandingBytes, 40n * MiB);
   pool.snapshots.put(record);
@@ -261,11 +261,11 @@ test('what is shared from now on counts at once, however long a measurement is k
   for (let index = 0; index < 1_000; index += 1) {
     pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
   }
-  pool.room.invalidate();
-  const before = (await pool.room.facts()).outstandingBytes;
+  pool.space.invalidate();
+  const before = (await pool.space.facts()).outstandingBytes;
   t.true(before < sizeBytes, 'what is written is its own');
   await make('clone', { source: { kind: 'volume', id } });
-  t.is((await pool.room.facts()).outstandingBytes, 2n * sizeBytes);
+  t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
 test('a measurement that a change overtakes is not kept, and one that fails is no measurement', async (t) => {
@@ -282,18 +282,18 @@ test('a measurement that a change overtakes is not kept, and one that fails is n
     looks += 1;
     return imageStatus(path);
   };
-  pool.room.invalidate();
-  const overtaken = pool.room.facts();
-  pool.room.invalidate();
+  pool.space.invalidate();
+  const overtaken = pool.space.facts();
+  pool.space.invalidate();
   await overtaken;
   const before = looks;
-  await pool.room.facts();
+  await pool.space.facts();
   t.true(looks > before);
   const after = looks;
-  await pool.room.facts();
+  await pool.space.facts();
   t.is(looks, after, 'this one is kept');
-  pool.room.invalidate();
+  pool.space.invalidate();
   files.imageStatus = (path) => Promise.reject(new KernelError('stat', 'ENOMEM', path));
-  await t.throwsAsync(pool.room.facts(), { message: /ENOMEM/ });
+  await t.throwsAsync(pool.space.facts(), { message: /ENOMEM/ });
   files.imageStatus = imageStatus;
 });

@@ -1,9 +1,13 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { GiB } from '../../../../src/units.ts';
-import { type RoomFacts, reserveBytesOf, roomOf } from '../../../../src/volumes/pool/space.ts';
+import {
+  promisableBytesOf,
+  reserveBytesOf,
+  type SpaceFacts,
+} from '../../../../src/volumes/pool/space.ts';
 
-const empty: RoomFacts = {
+const empty: SpaceFacts = {
   totalBytes: 100n * GiB,
   freeBytes: 100n * GiB,
   reserveBytes: 0n,
@@ -17,7 +21,7 @@ const empty: RoomFacts = {
   watermarkBytes: 0n,
 };
 
-const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint }[] = [
+const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint }[] = [
   { name: 'an empty pool promises all of it', facts: {}, expect: 100n },
   { name: 'the reserve is kept', facts: { reserveBytes: 5n * GiB }, expect: 95n },
   { name: 'what others use is gone', facts: { freeBytes: 60n * GiB }, expect: 60n },
@@ -104,12 +108,12 @@ const cases: readonly { name: string; facts: Partial<RoomFacts>; expect: bigint 
 ];
 
 for (const { name, facts, expect } of cases) {
-  test(`roomOf: ${name}`, (t) => {
-    t.is(roomOf({ ...empty, ...facts }), expect * GiB);
+  test(`promisableBytesOf: ${name}`, (t) => {
+    t.is(promisableBytesOf({ ...empty, ...facts }), expect * GiB);
   });
 }
 
-test('roomOf: without overcommit what is promised on top always fits into the free blocks', (t) => {
+test('promisableBytesOf: without overcommit what is promised on top always fits into the free blocks', (t) => {
   const bytes = fc.bigInt({ min: 0n, max: 200n * GiB });
   fc.assert(
     fc.property(
@@ -128,16 +132,16 @@ test('roomOf: without overcommit what is promised on top always fits into the fr
           inFlightBytes: inFlight,
           snapshotBytes: snapshots,
         };
-        t.true(roomOf(facts) + outstanding + inFlight <= free);
+        t.true(promisableBytesOf(facts) + outstanding + inFlight <= free);
       },
     ),
   );
 });
 
-test('roomOf: promising lowers the room by as much', (t) => {
+test('promisableBytesOf: promising lowers the room by as much', (t) => {
   const promise = 7n * GiB;
-  const before = roomOf(empty);
-  const after = roomOf({ ...empty, promisedBytes: promise, outstandingBytes: promise });
+  const before = promisableBytesOf(empty);
+  const after = promisableBytesOf({ ...empty, promisedBytes: promise, outstandingBytes: promise });
   t.is(before - after, promise);
 });
 

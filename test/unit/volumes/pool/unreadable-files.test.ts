@@ -65,8 +65,8 @@ test('an image that the disk cannot read fails its own calls only, and its pool 
   const { volumes, domain, broken, make, bad, good } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
-  pool.room.invalidate();
-  t.true((await pool.room.availableBytes()) > 0n);
+  pool.space.invalidate();
+  t.true((await pool.space.availableBytes()) > 0n);
   await make('beside');
   t.true((await volumes.capacity(call(), asked)).availableBytes > 0n);
   t.deepEqual(await volumes.storageHealth(call()), []);
@@ -85,8 +85,8 @@ test('a measurement that finds an unreadable image has its pool checked', async 
   const { domain, node, broken, bad } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
-  pool.room.invalidate();
-  await pool.room.facts();
+  pool.space.invalidate();
+  await pool.space.facts();
   node.host.failNext('files.makeNewDirectory', new KernelError('mkdir', 'EROFS', 'a test'));
   await pool.check();
   t.regex(pool.problem ?? '', /has failed or is read-only/);

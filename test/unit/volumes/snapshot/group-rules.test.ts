@@ -137,11 +137,11 @@ test('a group sets room aside for all that its members hold, until it is made', 
   }
   let inFlight = -1n;
   during('cut:frozen', async () => {
-    inFlight = (await pool.room.facts()).inFlightBytes;
+    inFlight = (await pool.space.facts()).inFlightBytes;
   });
   await group();
   t.true(inFlight >= 2n * MiB, String(inFlight));
-  t.is((await pool.room.facts()).inFlightBytes, 0n);
+  t.is((await pool.space.facts()).inFlightBytes, 0n);
 });
 
 test('members of a group whose record cannot be read stay', async (t) => {
