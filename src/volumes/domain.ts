@@ -3,7 +3,7 @@ import type { Logger } from '../observe/log.ts';
 import type { Reached } from './engine/fault-points.ts';
 import type { OwnedBy } from './engine/lanes.ts';
 import type { Operations } from './engine/operations.ts';
-import type { Leftovers } from './jobs/interrupted-creates.ts';
+import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import type { OpenDevices } from './jobs/open-devices.ts';
 import type { RestoreCopies } from './jobs/restore-copies.ts';
 import type { SnapshotCopies } from './jobs/snapshot-copies.ts';
@@ -41,7 +41,7 @@ export interface Domain {
   readonly trash: Trash;
   readonly copies: SnapshotCopies;
   readonly restores: RestoreCopies;
-  readonly leftovers: Leftovers;
+  readonly interruptedCreates: InterruptedCreates;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
   readonly openDevices: OpenDevices;

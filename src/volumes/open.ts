@@ -17,7 +17,7 @@ import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
 import type { OwnedBy, OwnedOnGround } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
-import { Leftovers } from './jobs/interrupted-creates.ts';
+import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
 import { trimPeriodically } from './jobs/periodic-trim.ts';
 import { RestoreCopies } from './jobs/restore-copies.ts';
@@ -100,7 +100,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     ownedBy,
   });
   const restores = new RestoreCopies({ host, log });
-  const leftovers = new Leftovers({ host, log });
+  const interruptedCreates = new InterruptedCreates({ host, log });
   const openDevices = new OpenDevices({ host, log, ownedBy });
   const trims = new Trims({ host, log, locks: operations.locks, ownedBy });
   const guard = new SpaceGuard({
@@ -129,7 +129,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     trash,
     copies,
     restores,
-    leftovers,
+    interruptedCreates,
     guard,
     trims,
     openDevices,
@@ -162,7 +162,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       // Long copies do not hold up the end: they go on at the next start.
       await copies.stop();
       restores.stop();
-      leftovers.stop();
+      interruptedCreates.stop();
       endTrimming();
       await trims.stop();
       // First: what waits for room in a frozen filesystem would never end.

@@ -12,7 +12,7 @@ const entryName = /^\d+\.[0-9a-f-]{36}\.(.+)$/;
 /** How often is looked whether the program has ended. */
 const lookEveryMs = 1_000;
 
-interface Leftover {
+interface InterruptedCreate {
   readonly pool: Pool;
   readonly path: string;
   readonly timer: NodeJS.Timeout;
@@ -23,8 +23,8 @@ interface Leftover {
  * Half-made volumes in `tmp/` whose image a program of a driver that has ended still works on (mkfs, tune2fs, xfs_db). A start
  * does not remove them below the program; until it has ended the volume can neither be created again nor deleted. Then they go.
  */
-export class Leftovers {
-  readonly #byId = new Map<string, Leftover>();
+export class InterruptedCreates {
+  readonly #byId = new Map<string, InterruptedCreate>();
   readonly #deps: { readonly host: Host; readonly log: Logger };
 
   constructor(deps: { host: Host; log: Logger }) {
@@ -51,12 +51,12 @@ export class Leftovers {
 
   /** Throws `busy` while the program runs; afterwards removes what it leaves. */
   async settle(id: string): Promise<void> {
-    const leftover = this.#byId.get(id);
-    if (leftover === undefined) return;
-    leftover.removal ??= this.#remove(id, leftover).finally(() => {
-      leftover.removal = undefined;
+    const found = this.#byId.get(id);
+    if (found === undefined) return;
+    found.removal ??= this.#remove(id, found).finally(() => {
+      found.removal = undefined;
     });
-    await leftover.removal;
+    await found.removal;
   }
 
   stop(): void {
@@ -73,7 +73,7 @@ export class Leftovers {
     this.#byId.set(id, { ...found, timer, removal: undefined });
   }
 
-  async #remove(id: string, { pool, path, timer }: Leftover): Promise<void> {
+  async #remove(id: string, { pool, path, timer }: InterruptedCreate): Promise<void> {
     await withReason(`volume '${id}'`, pool, async () => {
       await this.#deps.host.files.requireNoProgram(join(path, imageFile));
       await this.#deps.host.files.removeTree(path);

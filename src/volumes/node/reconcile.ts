@@ -248,7 +248,7 @@ async function sweepEntry(
     return;
   }
   if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
-  else if (await domain.leftovers.keep(pool, entry)) return;
+  else if (await domain.interruptedCreates.keep(pool, entry)) return;
   else if (await domain.restores.keep(pool, entry)) return;
   else await removeHalfMade(domain.host, path);
   domain.log.info({ pool: pool.name, entry }, 'removed what an interrupted call left half-made');

@@ -61,7 +61,7 @@ export async function createVolume(
       if (input.source === null && input.settings.pool === undefined) {
         await requireNameFree(domain, input.name);
       }
-      await domain.leftovers.settle(id);
+      await domain.interruptedCreates.settle(id);
       if (input.source !== null) {
         return createFromSource(domain, operation, { id, input, source: input.source });
       }
