@@ -68,7 +68,9 @@ async function settleVolume(domain: Domain, id: string, work: () => Promise<void
   const { locks } = domain.operations;
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
-  const settled = domain.ownedBy(`settle ${id}`, () => quietly(domain, id, work)).finally(release);
+  const settled = domain
+    .ownedBy(`settle ${id}`, () => logFailure(domain, id, work))
+    .finally(release);
   if ((await withTimeout(settled, settleBoundMs)) !== timedOut) return;
   domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
 }
@@ -227,11 +229,11 @@ async function thawUnseen(
 async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   const mounts = await domain.host.mounts.list();
   for (const { target } of mounts.filter((one) => isTemporary(pool, one.target)).reverse()) {
-    await quietly(domain, target, () => domain.host.mounts.unmount(target));
+    await logFailure(domain, target, () => domain.host.mounts.unmount(target));
   }
   const left = await domain.host.mounts.list();
   for (const entry of await domain.host.files.list(pool.pathOf('tmp'))) {
-    await quietly(domain, entry, () => sweepEntry(domain, pool, { entry, mounts: left }));
+    await logFailure(domain, entry, () => sweepEntry(domain, pool, { entry, mounts: left }));
   }
 }
 
@@ -282,7 +284,7 @@ async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /** One thing that cannot be settled must not keep the driver from serving the others. */
-async function quietly(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+async function logFailure(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {

@@ -2,7 +2,7 @@ import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { KernelError, StuckError } from '../../host/errors.ts';
 import type { Pool } from './pool.ts';
-import { silenceOf } from './problem.ts';
+import { notAnswering } from './problem.ts';
 
 /** How long the disk of a pool may take to answer before whoever asks several pools goes on without it. */
 export const askBoundMs = 5_000;
@@ -29,7 +29,7 @@ export function askingPools(boundMs: number = askBoundMs): AskPool {
       }
       if (!(error instanceof StuckError)) throw error;
     }
-    const silence = silenceOf(pool, boundMs);
+    const silence = notAnswering(pool, boundMs);
     silent.set(pool, silence);
     throw silence;
   };

@@ -61,12 +61,12 @@ export async function commitNew<S extends v.GenericSchema>(
     stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
     throw error;
   } finally {
-    if (!stays) await removeQuietly(deps, entry, temporary);
+    if (!stays) await removeOrLog(deps, entry, temporary);
   }
 }
 
 /** A removal that fails must not hide why the call did: the next start of the pool removes it. */
-async function removeQuietly(
+async function removeOrLog(
   deps: CommitDeps,
   { pool, id }: { readonly pool: Pool; readonly id: string },
   temporary: string,

@@ -23,7 +23,7 @@ import {
   type PoolAbilities,
   probeAbilities,
 } from './open-directory.ts';
-import { silenceOf, tryChange, unavailable, whyAway, whyNotOpened } from './problem.ts';
+import { notAnswering, tryChange, unavailable, whyNotOpened, whyUnavailable } from './problem.ts';
 import { type AreaIndex, PoolRecords } from './records.ts';
 import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
@@ -258,7 +258,7 @@ export class Pool {
       () => this.#look(opened),
       answerBoundMs,
       () => {
-        this.#setProblem(silenceOf(this, answerBoundMs));
+        this.#setProblem(notAnswering(this, answerBoundMs));
       },
     );
   }
@@ -280,7 +280,7 @@ export class Pool {
       }
       this.#setProblem(unavailable(this.name, `${root} is another pool now`));
     } catch (error) {
-      this.#setProblem(whyAway(this, error));
+      this.#setProblem(whyUnavailable(this, error));
     }
     await this.close();
   }

@@ -33,7 +33,7 @@ export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
 }
 
 /** Why a pool that was served is served no more. */
-export function whyAway(pool: NamedPool, error: unknown): VolumeError {
+export function whyUnavailable(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailable(pool.name, error.message, error);
   if (error instanceof StuckError) {
     const silent = `${pool.settings.path} does not answer (${error.message}); look at its disk`;
@@ -57,7 +57,7 @@ export function unavailable(name: string, why: string, cause?: unknown): VolumeE
 }
 
 /** That the disk of a pool has not answered for so long. */
-export function silenceOf({ name, settings }: NamedPool, ms: number): VolumeError {
+export function notAnswering({ name, settings }: NamedPool, ms: number): VolumeError {
   return new VolumeError(
     'unavailable',
     `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; look at its disk`,

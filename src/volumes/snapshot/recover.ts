@@ -17,7 +17,7 @@ import { removeSnapshot } from './delete.ts';
 export async function settleSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
     if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
-    await quietly(domain, record.id, () => settleCopy(domain, pool, record));
+    await logFailure(domain, record.id, () => settleCopy(domain, pool, record));
   }
   await removeHalfGroups(domain);
 }
@@ -89,13 +89,13 @@ export async function removeHalfGroups(domain: Domain): Promise<void> {
         continue;
       // A group that is being made or deleted now holds the lock of its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
-      await quietly(domain, id, () => removeSnapshot(domain, pool, id));
+      await logFailure(domain, id, () => removeSnapshot(domain, pool, id));
       domain.log.warn({ snapshotId: id, groupId }, 'removed a member of a half-made group');
     }
   }
 }
 
-async function quietly(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+async function logFailure(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
