@@ -27,6 +27,18 @@ export interface Subject {
   readonly rows: readonly Row[];
 }
 
+/** A compiled module with a defect in it. */
+export interface Mutant {
+  /** The subject of its row, or `generated`. */
+  readonly subject: string;
+  readonly name: string;
+  /** Below `src/`. */
+  readonly file: string;
+  readonly tests: readonly string[];
+  readonly module: string;
+  readonly mayHang: boolean;
+}
+
 /** The source with the defect in it. Throws unless the row matches it exactly once. */
 export function mutated(source: string, { name, file, find, replace }: Defect): string {
   const matches = [...source.matchAll(patternOf(find))];

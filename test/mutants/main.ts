@@ -18,18 +18,11 @@ import { formatCounts } from '../../scripts/test-counts.ts';
 import { defects as powerCutDefects } from '../vm/power-cuts/defects.ts';
 import { subjects } from './all.ts';
 import { findProblems } from './check.ts';
-import { type Defect, isOnDevices } from './defect.ts';
+import { type Defect, isOnDevices, type Mutant } from './defect.ts';
 import { targets } from './generated/targets.ts';
 import { reportOf } from './report.ts';
 import { findPassingTests, tryAll } from './run-mutants.ts';
-import {
-  generated,
-  isDetected,
-  type Mutant,
-  mutantsOfRows,
-  mutantsOfTarget,
-  type Verdict,
-} from './trial.ts';
+import { generated, isDetected, mutantsOfRows, mutantsOfTarget, type Verdict } from './trial.ts';
 import { Workbench } from './workbench.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');

@@ -1,5 +1,5 @@
-import { isOnDevices } from './defect.ts';
-import { type Mutant, tryMutant, type Verdict } from './trial.ts';
+import { isOnDevices, type Mutant } from './defect.ts';
+import { tryMutant, type Verdict } from './trial.ts';
 import type { Workbench } from './workbench.ts';
 
 type Benches = readonly [Workbench, Workbench];

@@ -1,21 +1,9 @@
 import { compiled } from './compiled.ts';
-import { isOnDevices, mutated, type Row, type Subject } from './defect.ts';
+import { isOnDevices, type Mutant, mutated, type Row, type Subject } from './defect.ts';
 import { mutantsOf } from './generated/operators.ts';
 import type { Target } from './generated/targets.ts';
 import type { TestRun } from './run-tests.ts';
 import type { Workbench } from './workbench.ts';
-
-/** A compiled module with a defect in it. */
-export interface Mutant {
-  /** The subject of its row, or `generated`. */
-  readonly subject: string;
-  readonly name: string;
-  /** Below `src/`. */
-  readonly file: string;
-  readonly tests: readonly string[];
-  readonly module: string;
-  readonly mayHang: boolean;
-}
 
 export const generated = 'generated';
 

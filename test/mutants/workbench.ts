@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { compiled } from './compiled.ts';
-import { isOnDevices, testPathOf } from './defect.ts';
+import { isOnDevices, type Mutant, testPathOf } from './defect.ts';
 import { runTests, type TestRun } from './run-tests.ts';
-import type { Mutant } from './trial.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
