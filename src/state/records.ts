@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { byteCount, decodeJson, encodeJson, looseRecord } from './decode.ts';
+import { groupId, snapshotId, volumeId } from './ids.ts';
 import type { RecordFiles } from './record-files.ts';
 
 const stringMap = v.record(v.string(), v.string());
@@ -31,7 +32,7 @@ const volumeFields = {
 /** `volume.json`: what was requested. What is attached, mounted or allocated, only the kernel knows. */
 export const volumeRecord = looseRecord({
   schemaVersion: v.literal(1),
-  id: v.string(),
+  id: volumeId,
   ...volumeFields,
   /** The promised size. The image may be smaller only while the volume grows. */
   sizeBytes: byteCount,
@@ -57,12 +58,12 @@ export type VolumeRecord = Readonly<v.InferOutput<typeof volumeRecord>>;
 /** `snapshot.json`. */
 export const snapshotRecord = looseRecord({
   schemaVersion: v.literal(1),
-  id: v.string(),
+  id: snapshotId,
   ...volumeFields,
   sizeBytes: byteCount,
-  sourceVolumeId: v.string(),
+  sourceVolumeId: volumeId,
   /** Id of the group that the snapshot is a member of, or null. */
-  groupId: v.nullable(v.string()),
+  groupId: v.nullable(groupId),
   /** Uuid of the pool with the group's record, which may be another pool; null without a group. */
   groupPool: v.nullable(v.string()),
   /** `copying` while the image is copied without reflink; it is then named `disk.img.part`. */
@@ -86,10 +87,10 @@ export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
 /** `group.json`: the commit of a group snapshot. */
 export const groupRecord = looseRecord({
   schemaVersion: v.literal(1),
-  id: v.string(),
+  id: groupId,
   name: v.string(),
-  sourceVolumeIds: v.array(v.string()),
-  snapshotIds: v.array(v.string()),
+  sourceVolumeIds: v.array(volumeId),
+  snapshotIds: v.array(snapshotId),
   frozenMs: milliseconds,
   parameters: stringMap,
   createdAtMs: milliseconds,

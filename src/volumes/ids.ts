@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { VolumeError } from '../errors.ts';
+import type { GroupId, SnapshotId, VolumeId } from '../state/ids.ts';
 
-export type VolumeId = string & { readonly brand: 'VolumeId' };
-export type SnapshotId = string & { readonly brand: 'SnapshotId' };
-export type GroupId = string & { readonly brand: 'GroupId' };
+export type { GroupId, SnapshotId, VolumeId };
+
 type AnyId = VolumeId | SnapshotId | GroupId;
 
 const safeName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
@@ -30,8 +30,8 @@ function deriveId(name: string, nodeTag: string): string {
 export const volumeIdFor = (name: string, nodeTag: string): VolumeId =>
   deriveId(name, nodeTag) as VolumeId;
 /** The id of an inline ephemeral volume: the kubelet's name for it has no form, so always the hash. */
-export const ephemeralIdFor = (name: string, nodeTag: string): string =>
-  `${hashedBase(name)}.${nodeTag}`;
+export const ephemeralIdFor = (name: string, nodeTag: string): VolumeId =>
+  `${hashedBase(name)}.${nodeTag}` as VolumeId;
 export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
   deriveId(name, nodeTag) as SnapshotId;
 export const groupIdFor = (name: string, nodeTag: string): GroupId =>

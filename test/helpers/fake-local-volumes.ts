@@ -1,5 +1,6 @@
 import { VolumeError } from '../../src/errors.ts';
 import type { LocalVolumes } from '../../src/volumes/docker/volumes.ts';
+import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
@@ -10,7 +11,7 @@ import { aVolume, fakeVolumes } from './fake-volumes.ts';
 export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   const all = new Map<string, Volume>();
   const holders = new Map<string, Set<string>>();
-  const idOf = (name: string): string => `${name}.0123abcd`;
+  const idOf = (name: string): VolumeId => volumeIdFor(name, '0123abcd');
   const made: CreateVolumeInput[] = [];
   const { volumes } = fakeVolumes({
     listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),

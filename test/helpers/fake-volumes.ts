@@ -1,4 +1,5 @@
 import type { Volumes } from '../../src/volumes/api.ts';
+import { groupIdFor, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import type {
   BlockRange,
   BlockRanges,
@@ -17,7 +18,7 @@ export const aVolume: Volume = {
   pool: 'default',
   record: {
     schemaVersion: 1,
-    id: 'pvc-1.0123abcd',
+    id: volumeIdFor('pvc-1', '0123abcd'),
     name: 'pvc-1',
     kind: 'mount',
     fsType: 'ext4',
@@ -40,7 +41,7 @@ export const aSnapshot: Snapshot = {
   pool: 'default',
   record: {
     schemaVersion: 1,
-    id: 'snap-1.0123abcd',
+    id: snapshotIdFor('snap-1', '0123abcd'),
     name: 'snap-1',
     kind: 'mount',
     fsType: 'ext4',
@@ -62,7 +63,7 @@ export const aSnapshot: Snapshot = {
 export const aGroup: GroupSnapshot = {
   record: {
     schemaVersion: 1,
-    id: 'group-1.0123abcd',
+    id: groupIdFor('group-1', '0123abcd'),
     name: 'group-1',
     sourceVolumeIds: [aVolume.record.id],
     snapshotIds: [aSnapshot.record.id],
@@ -70,7 +71,9 @@ export const aGroup: GroupSnapshot = {
     parameters: {},
     createdAtMs: 1_700_000_000_123,
   },
-  snapshots: [{ ...aSnapshot, record: { ...aSnapshot.record, groupId: 'group-1.0123abcd' } }],
+  snapshots: [
+    { ...aSnapshot, record: { ...aSnapshot.record, groupId: groupIdFor('group-1', '0123abcd') } },
+  ],
 };
 
 /** Ranges that are all there at once. */

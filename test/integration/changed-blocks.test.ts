@@ -267,7 +267,7 @@ onNode('offsets and pairs that cannot be', async (t) => {
   const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 8n * MiB });
   const one = (await takeSnapshot(node, 'one', id)).record.id;
   const alien = (await takeSnapshot(node, 'alien', other)).record.id;
-  const allocated = (startingOffset: bigint, snapshotId = one) =>
+  const allocated = (startingOffset: bigint, snapshotId: string = one) =>
     node.volumes.allocatedRanges(call(), { snapshotId, startingOffset, batchSize: 10 });
   const changed = (baseSnapshotId: string, targetSnapshotId: string, startingOffset = 0n) =>
     node.volumes.changedRanges(call(), {

@@ -76,7 +76,7 @@ for (const [firstType, secondType] of [
             groupInput(`group-${round}`, ids),
           );
           t.true(group.record.frozenMs > 0 && group.record.frozenMs < 5_000);
-          const byVolume = new Map(
+          const byVolume = new Map<string, string>(
             group.snapshots.map(({ record }) => [record.sourceVolumeId, record.id]),
           );
           groups.push([byVolume.get(first.id) ?? '', byVolume.get(second.id) ?? '']);

@@ -3,6 +3,7 @@ import type { FsType } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
+import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
 import { mountWords } from './mount-flags.ts';
 
@@ -18,7 +19,7 @@ export function minBytesOf(domain: Domain, fsType: FsType | null): bigint {
 export function newRecord(
   domain: Domain,
   draft: {
-    id: string;
+    id: VolumeId;
     input: CreateVolumeInput;
     sizeBytes: bigint;
     ephemeralTarget?: string;

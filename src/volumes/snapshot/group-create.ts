@@ -194,7 +194,7 @@ async function commitGroup(
         schemaVersion: 1 as const,
         id,
         name: input.name,
-        sourceVolumeIds: [...input.sourceVolumeIds],
+        sourceVolumeIds: members.map(({ record: { sourceVolumeId } }) => sourceVolumeId),
         snapshotIds: members.map((member) => member.id),
         frozenMs,
         parameters: { ...input.parameters },

@@ -3,6 +3,7 @@ import { onDisk } from '../../host/kernel/gate.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
+import type { GroupId, SnapshotId } from '../ids.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
 import { finishNew, newDirectory, placeNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
@@ -15,7 +16,7 @@ import { newSnapshotRecord } from './snapshot-record.ts';
 export interface NewMember {
   readonly cut: Cut;
   readonly pool: Pool;
-  readonly id: string;
+  readonly id: SnapshotId;
   readonly name: string;
   /** Its directory in `tmp/`; '' before it is made. */
   temporary: string;
@@ -35,7 +36,7 @@ export async function makeMembers(
   domain: Domain,
   operation: Operation,
   draft: {
-    id: string;
+    id: GroupId;
     input: CreateGroupSnapshotInput;
     what: string;
     members: readonly NewMember[];

@@ -1,11 +1,12 @@
 import type { SnapshotRecord } from '../../state/records.ts';
+import type { GroupId, SnapshotId } from '../ids.ts';
 import type { Cut } from './capture.ts';
 
 /** What a snapshot's record says besides what follows from its source. */
 export interface SnapshotDraft {
-  readonly id: string;
+  readonly id: SnapshotId;
   readonly name: string;
-  readonly groupId: string | null;
+  readonly groupId: GroupId | null;
   readonly groupPool: string | null;
   readonly parameters: Readonly<Record<string, string>>;
 }

@@ -17,10 +17,11 @@ import {
   volumeRecord,
   writeRecord,
 } from '../../../src/state/records.ts';
+import { volumeIdFor } from '../../../src/volumes/ids.ts';
 
 const record: VolumeRecord = {
   schemaVersion: 1,
-  id: 'v.00000000',
+  id: volumeIdFor('v', '00000000'),
   name: 'v',
   kind: 'mount',
   fsType: 'ext4',

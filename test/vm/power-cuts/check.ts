@@ -227,7 +227,7 @@ class StateChecker {
 }
 
 function brokenVolumes(expected: Expected, found: readonly Volume[]): readonly string[] {
-  const byId = new Map(found.map((volume) => [volume.record.id, volume]));
+  const byId = new Map<string, Volume>(found.map((volume) => [volume.record.id, volume]));
   const problems: string[] = [];
   for (const [name, volume] of expected.volumes) {
     const id = calls.volumeIdOf(name);
@@ -247,7 +247,7 @@ function brokenSize(name: string, expected: ExpectedVolume, { record }: Volume):
 }
 
 function brokenSnapshots(expected: Expected, found: readonly Snapshot[]): readonly string[] {
-  const byId = new Map(found.map((snapshot) => [snapshot.record.id, snapshot]));
+  const byId = new Map<string, Snapshot>(found.map((snapshot) => [snapshot.record.id, snapshot]));
   const problems: string[] = [];
   for (const [name, { exists }] of expected.snapshots) {
     const id = calls.snapshotIdOf(name);

@@ -22,7 +22,7 @@ import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import { entryFiles, imageFile, poolFiles } from '../../pool/layout.ts';
 import type { Pool } from '../../pool/pool.ts';
 
-type Retag = (id: string) => string;
+type Retag = <Id extends string>(id: Id) => Id;
 
 /**
  * Takes over a pool that carries another node's tag, or that stands where this node has seen another one. Ids end in the
@@ -41,7 +41,9 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
     const { nodeTag } = domain.settings;
     if (marker.nodeTag !== nodeTag) {
       const end = `.${marker.nodeTag}`;
-      const retag: Retag = (id) => (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id);
+      // The result is an id of the same kind.
+      const retag: Retag = <Id extends string>(id: Id) =>
+        (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
       await requireNamesFree(domain, pool, { root, retag });
       await requireOurVersion(files, root);
       await retagAll(files, root, retag);
@@ -229,8 +231,8 @@ function retagGroup(record: GroupRecord, retag: Retag): GroupRecord {
   return {
     ...record,
     id: retag(record.id),
-    sourceVolumeIds: record.sourceVolumeIds.map(retag),
-    snapshotIds: record.snapshotIds.map(retag),
+    sourceVolumeIds: record.sourceVolumeIds.map((id) => retag(id)),
+    snapshotIds: record.snapshotIds.map((id) => retag(id)),
   };
 }
 

@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
+import { volumeIdFor } from '../../../../src/volumes/ids.ts';
 import type { PoolSettings } from '../../../../src/volumes/pool/settings.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
@@ -259,7 +260,7 @@ test('what is shared from now on counts at once, however long a measurement is k
   // A measurement is kept for as many milliseconds as there are images; these are cheap ones.
   const { record } = await volumes.getVolume(call(), id);
   for (let index = 0; index < 1_000; index += 1) {
-    pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
+    pool.volumes.put({ ...record, id: volumeIdFor(`many-${index}`, '00000000'), sizeBytes: 0n });
   }
   pool.space.invalidate();
   const before = (await pool.space.facts()).outstandingBytes;
@@ -273,7 +274,7 @@ test('a measurement that a change overtakes is not kept, and one that fails is n
   const { record } = await volumes.getVolume(call(), await make('v'));
   // A measurement is kept for seconds then.
   for (let index = 0; index < 1_000; index += 1) {
-    pool.volumes.put({ ...record, id: `many-${index}`, sizeBytes: 0n });
+    pool.volumes.put({ ...record, id: volumeIdFor(`many-${index}`, '00000000'), sizeBytes: 0n });
   }
   const { files } = node.host;
   const imageStatus = files.imageStatus.bind(files);
