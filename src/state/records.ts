@@ -111,7 +111,7 @@ export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
  * `twin.json`, beside the record of a duplicate. It keeps the entry set aside after a restart, even if the entry in the other
  * pool has been deleted meanwhile.
  */
-export const twinNote = looseRecord({
+export const duplicateRecord = looseRecord({
   schemaVersion: v.literal(1),
   /** Uuid and name of the pool whose entry is used. */
   usedPool: v.string(),

@@ -63,13 +63,13 @@ async function mountDevice(
       mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
     );
   await mountOnce();
-  if (options.fsType !== 'btrfs' || (await unmountTwin(device, target, options)) === undefined)
+  if (options.fsType !== 'btrfs' || (await unmountDuplicate(device, target, options)) === undefined)
     return;
   // That mount has registered this device with the kernel, so the next one finds it.
   await mountOnce();
-  const twin = await unmountTwin(device, target, options);
-  if (twin === undefined) return;
-  const subject = `${device} on ${target}: the kernel mounts ${twin} instead, which has the same UUID`;
+  const duplicate = await unmountDuplicate(device, target, options);
+  if (duplicate === undefined) return;
+  const subject = `${device} on ${target}: the kernel mounts ${duplicate} instead, which has the same UUID`;
   throw new KernelError('mount', 'EEXIST', subject);
 }
 
@@ -77,7 +77,7 @@ async function mountDevice(
  * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another registered device with the same UUID
  * (`btrfs device scan`, udev), such as a copy of an image. Unmounts it and returns its source; undefined if the mount is right.
  */
-async function unmountTwin(
+async function unmountDuplicate(
   device: string,
   target: string,
   options: TargetOptions,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
-import { twinNote, writeRecord } from '../../state/records.ts';
+import { duplicateRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -24,14 +24,14 @@ const lockOf = {
 
 /**
  * Ids are unique over all pools, but one may have been made again while the pool that has it was not served. From then on one
- * of the two is used, always the same one: the other one is noted as its twin, on the disk too, and only a person removes it.
+ * of the two is used, always the same one: the other one is recorded as a duplicate, on the disk too, and only a person removes it.
  */
-export async function setTwinsAside(domain: Domain, pool: Pool): Promise<void> {
+export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<void> {
   await othersRead(domain, pool);
   for (const area of namedAreas) {
     const { aside } = pool.indexOf(area);
     const ids = [...pool.indexOf(area).values()].map(({ id }) => id);
-    for (const id of [...ids, ...aside.keys()]) await setTwinAside(domain, pool, { area, id });
+    for (const id of [...ids, ...aside.keys()]) await setDuplicateAside(domain, pool, { area, id });
   }
 }
 
@@ -41,7 +41,7 @@ async function othersRead({ pools }: Domain, pool: Pool): Promise<void> {
   await withTimeout(Promise.all(others), othersBoundMs);
 }
 
-async function setTwinAside(
+async function setDuplicateAside(
   domain: Domain,
   pool: Pool,
   entry: { readonly area: NamedArea; readonly id: string },
@@ -51,7 +51,7 @@ async function setTwinAside(
     const isOther = await isOtherUsed(domain, { pool, other }, entry);
     await setAside(
       domain,
-      isOther ? { used: other, twin: pool } : { used: pool, twin: other },
+      isOther ? { used: other, duplicate: pool } : { used: pool, duplicate: other },
       entry,
     );
   }
@@ -93,14 +93,14 @@ async function isInUse({ host }: Domain, pool: Pool, id: string): Promise<boolea
 
 async function setAside(
   domain: Domain,
-  { used, twin }: { readonly used: Pool; readonly twin: Pool },
+  { used, duplicate }: { readonly used: Pool; readonly duplicate: Pool },
   { area, id }: { readonly area: NamedArea; readonly id: string },
 ): Promise<void> {
   const { host, log } = domain;
-  const path = twin.pathOf(area, id);
+  const path = duplicate.pathOf(area, id);
   const message = duplicateMessage(path, { id, usedPoolName: used.name });
-  twin.indexOf(area).setAside(id, { kind: 'twin', message });
-  log.error({ pool: twin.name, id, problem: message }, 'an id was found in two pools');
+  duplicate.indexOf(area).setAside(id, { kind: 'duplicate', message });
+  log.error({ pool: duplicate.name, id, problem: message }, 'an id was found in two pools');
   const note = {
     schemaVersion: 1 as const,
     usedPool: used.marker?.uuid ?? '',
@@ -108,12 +108,12 @@ async function setAside(
   };
   try {
     await writeRecord(host.files, join(path, entryFiles.duplicate), {
-      schema: twinNote,
+      schema: duplicateRecord,
       value: note,
     });
   } catch (error) {
     const problem = `${messageOf(error)}; move ${path} away before the next start of the driver`;
-    log.error({ pool: twin.name, id, problem }, 'a twin could not be noted');
+    log.error({ pool: duplicate.name, id, problem }, 'a duplicate could not be recorded');
   }
 }
 
@@ -145,5 +145,5 @@ async function lookAgainIn(
   await pool.loadEntry(area, id);
   if (index.aside.has(id)) return;
   domain.log.info({ pool: pool.name, id, area }, 'what was set aside is in order again');
-  if (area !== 'ephemeral') await setTwinAside(domain, pool, { area, id });
+  if (area !== 'ephemeral') await setDuplicateAside(domain, pool, { area, id });
 }

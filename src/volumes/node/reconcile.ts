@@ -6,7 +6,7 @@ import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { attachmentOf, attachmentTo } from '../attachment/attachment.ts';
 import { bindTargetsIn } from '../attachment/device-binds.ts';
-import { setTwinsAside } from '../attachment/duplicates.ts';
+import { setDuplicatesAside } from '../attachment/duplicates.ts';
 import { targetsOf } from '../attachment/lost-device.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { isTemporary } from '../attachment/temporary-mounts.ts';
@@ -32,7 +32,7 @@ interface KnownImage {
  */
 export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
   await logPrograms(domain, pool);
-  await setTwinsAside(domain, pool);
+  await setDuplicatesAside(domain, pool);
   const devices = await domain.host.loops.list();
   if (devices.length > 0) {
     const mounts = await domain.host.mounts.list();

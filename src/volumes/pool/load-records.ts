@@ -5,9 +5,9 @@ import { hasErrno, isStorageFailure, StuckError } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
 import { decodeJson, LaterVersionError } from '../../state/decode.ts';
 import {
+  duplicateRecord,
   type GroupRecord,
   type SnapshotRecord,
-  twinNote,
   type VolumeRecord,
 } from '../../state/records.ts';
 import { entryFiles } from './layout.ts';
@@ -83,10 +83,10 @@ async function take<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   } catch (error) {
     // A file among the entries is none.
     if (hasErrno(error, 'ENOTDIR') || (await isGone(files, entry, error))) index.delete(id);
-    else index.setAside(id, twinOf(entry, { id, note }) ?? unreadable(path, error));
+    else index.setAside(id, duplicateOf(entry, { id, note }) ?? unreadable(path, error));
     return false;
   }
-  const aside = record.id === id ? twinOf(entry, { id, note }) : otherId(path, record.id);
+  const aside = record.id === id ? duplicateOf(entry, { id, note }) : otherId(path, record.id);
   if (aside === undefined) index.put(record);
   else index.setAside(id, aside);
   return true;
@@ -119,18 +119,22 @@ function otherId(path: string, id: string): SetAside {
   return { kind: 'unreadable', message: `${path} names another id, '${id}'` };
 }
 
-function twinOf(
+function duplicateOf(
   entry: string,
   { id, note }: { readonly id: string; readonly note: PromiseSettledResult<string> },
 ): SetAside | undefined {
   try {
     if (note.status === 'rejected') throw note.reason;
-    const { usedPoolName } = decodeJson(twinNote, note.value, join(entry, entryFiles.duplicate));
-    return { kind: 'twin', message: duplicateMessage(entry, { id, usedPoolName }) };
+    const { usedPoolName } = decodeJson(
+      duplicateRecord,
+      note.value,
+      join(entry, entryFiles.duplicate),
+    );
+    return { kind: 'duplicate', message: duplicateMessage(entry, { id, usedPoolName }) };
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
     if (saysNothing(error)) throw error;
-    // Which pool it was cannot be read, but that it is a twin is certain.
-    return { kind: 'twin', message: duplicateMessage(entry, { id }) };
+    // Which pool it was cannot be read, but it is certainly a duplicate.
+    return { kind: 'duplicate', message: duplicateMessage(entry, { id }) };
   }
 }

@@ -5,10 +5,10 @@ import { entryFiles } from './layout.ts';
 /** Why an entry of a pool is there but may not be used: a message for a person, with its path. */
 export interface SetAside {
   /**
-   * `unreadable`: its record is damaged or missing. `later-version`: a later version of the driver wrote it. `twin`: another
+   * `unreadable`: its record is damaged or missing. `later-version`: a later version of the driver wrote it. `duplicate`: another
    * pool uses its id. Only an unreadable one may be deleted over a call: the other two are whole.
    */
-  readonly kind: 'unreadable' | 'later-version' | 'twin';
+  readonly kind: 'unreadable' | 'later-version' | 'duplicate';
   readonly message: string;
   /** Of an unreadable one: its disk failed, so nobody knows. It is used as soon as it can be read. */
   readonly mayBeWhole?: boolean;

@@ -9,7 +9,7 @@ import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
  * CSI spec, DeleteSnapshot: an unknown snapshot is deleted already, but only when every pool could be asked. Throws `busy`
- * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's, a twin, and one that a
+ * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's, a duplicate, and one that a
  * later version of the driver wrote.
  */
 export async function deleteSnapshot(

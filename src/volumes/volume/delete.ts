@@ -14,7 +14,7 @@ import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
  * CSI spec, DeleteVolume: an unknown volume is deleted already, but only when every pool could be asked. Throws `wrong-state`
- * while it is staged or published, when it belongs to another node, and for what is set aside as the twin of another pool's
+ * while it is staged or published, when it belongs to another node, and for what is set aside as the duplicate of another pool's
  * or was written by a later version of the driver; `unavailable` while a pool is not served.
  */
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {

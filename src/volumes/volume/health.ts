@@ -197,7 +197,7 @@ const asideReasons = {
     pool: 'RecordsOfLaterVersion',
     what: 'were written by a later version of the driver; upgrade it',
   },
-  twin: {
+  duplicate: {
     volume: 'TwinSetAside',
     pool: 'TwinsSetAside',
     what: 'have the id of an entry of another pool and are not used',

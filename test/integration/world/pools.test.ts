@@ -18,7 +18,7 @@ const twoPools = (directory: string) => [
 ];
 
 /** Volume x stands in both pools: b's, the older one, was away when a's was made. */
-async function makeTwins(t: ExecutionContext, scene: Scene): Promise<string> {
+async function makeDuplicates(t: ExecutionContext, scene: Scene): Promise<string> {
   const { world } = scene;
   const [second, away] = [world.pathOf('second'), world.pathOf('away')];
   t.deepEqual(await scene.create('x', 'block', { parameters: { pool: 'b' } }), ok);
@@ -40,13 +40,13 @@ const isServed = async (scene: Scene, name: string): Promise<boolean> => {
 };
 
 for (const comesBack of ['while the driver runs', 'before the driver starts'] as const) {
-  onNode(`a twin in a pool that came back ${comesBack} is never deleted`, async (t) => {
+  onNode(`a duplicate in a pool that came back ${comesBack} is never deleted`, async (t) => {
     const options = { flags: twoPools };
     await onScene(
       t,
       async (scene) => {
         const { world } = scene;
-        const away = await makeTwins(t, scene);
+        const away = await makeDuplicates(t, scene);
         const second = world.pathOf('second');
         const image = scene.imageOf('x', 'second');
         await mkdir(second, { recursive: true });

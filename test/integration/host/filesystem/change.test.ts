@@ -26,7 +26,7 @@ const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0
 const canGrowExt4Online = ((effective >> 24n) & 1n) === 1n;
 
 /** Before Linux 6.7 a btrfs with a log to replay is not mounted beside its source. */
-const keepsTwinsApart = isAtLeast(release(), 6, 7);
+const keepsDuplicatesApart = isAtLeast(release(), 6, 7);
 
 for (const fsType of fsTypes) {
   const fs = filesystems[fsType];
@@ -105,7 +105,7 @@ for (const fsType of fsTypes) {
         const first = randomUUID();
         const options = { sectorSize: 4096, workDir: bench.workDir } as const;
         const renewed = fs.renewUuid(copy, { ...options, uuid: first });
-        if (fsType === 'btrfs' && !keepsTwinsApart) {
+        if (fsType === 'btrfs' && !keepsDuplicatesApart) {
           await t.throwsAsync(renewed, {
             message: /before Linux 6\.7 is not safe beside its source/,
           });

@@ -8,7 +8,7 @@ import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
 /** A volume, its snapshot and its group snapshot of one name each, made in one pool and again in another. */
-class Twins {
+class Duplicates {
   readonly node: FakeNode;
   opened!: OpenedVolumes;
   volumeId = '';
@@ -25,16 +25,16 @@ class Twins {
   }
 
   /** All of it stands in `old` and in `new`; both are served, with what is in `new` in use. */
-  static async make(t: ExecutionContext, order: readonly string[]): Promise<Twins> {
-    const twins = new Twins(t, await fakeNode(t, { reflink: true }), order);
-    await twins.open(['old']);
-    await twins.#fill('old');
-    await twins.opened.close(100);
-    await twins.open(['new']);
-    await twins.#fill('new');
-    await twins.opened.close(100);
-    await twins.open(order);
-    return twins;
+  static async make(t: ExecutionContext, order: readonly string[]): Promise<Duplicates> {
+    const duplicates = new Duplicates(t, await fakeNode(t, { reflink: true }), order);
+    await duplicates.open(['old']);
+    await duplicates.#fill('old');
+    await duplicates.opened.close(100);
+    await duplicates.open(['new']);
+    await duplicates.#fill('new');
+    await duplicates.opened.close(100);
+    await duplicates.open(order);
+    return duplicates;
   }
 
   async open(names: readonly string[]): Promise<void> {
@@ -117,37 +117,37 @@ for (const order of [
   ['old', 'new'],
   ['new', 'old'],
 ]) {
-  test(`the one that was made again is used and deleted; repeated deletes never touch its twin: pools ${order.join(', ')}`, async (t) => {
-    const twins = await Twins.make(t, order);
-    const { pool } = await twins.opened.volumes.getVolume(call(), twins.volumeId);
+  test(`the one that was made again is used and deleted; repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
+    const duplicates = await Duplicates.make(t, order);
+    const { pool } = await duplicates.opened.volumes.getVolume(call(), duplicates.volumeId);
     t.is(pool, 'new');
-    t.is((await twins.opened.volumes.getSnapshot(call(), twins.snapshotId)).pool, 'new');
-    t.deepEqual(await twins.deleteAll(), allOk);
-    await twins.requireOldWhole();
+    t.is((await duplicates.opened.volumes.getSnapshot(call(), duplicates.snapshotId)).pool, 'new');
+    t.deepEqual(await duplicates.deleteAll(), allOk);
+    await duplicates.requireOldWhole();
     for (const area of ['volumes', 'snapshots', 'groups']) {
-      t.deepEqual(await twins.in('new', area), [], area);
+      t.deepEqual(await duplicates.in('new', area), [], area);
     }
     for (let repeat = 0; repeat < 2; repeat += 1) {
-      t.deepEqual(await twins.deleteAll(), allRefused);
-      await twins.requireOldWhole();
+      t.deepEqual(await duplicates.deleteAll(), allRefused);
+      await duplicates.requireOldWhole();
     }
-    await twins.restart();
-    t.deepEqual(await twins.deleteAll(), allRefused, 'the answer was lost with the driver');
-    await twins.requireOldWhole();
+    await duplicates.restart();
+    t.deepEqual(await duplicates.deleteAll(), allRefused, 'the answer was lost with the driver');
+    await duplicates.requireOldWhole();
   });
 }
 
-test('a twin that is all that is left says where it is and what to do, in every call', async (t) => {
-  const twins = await Twins.make(t, ['old', 'new']);
-  const { volumes } = twins.opened;
-  await twins.deleteAll();
-  const path = join(twins.pathOf('old', 'volumes'), twins.volumeId);
+test('a duplicate that is all that is left says where it is and what to do, in every call', async (t) => {
+  const duplicates = await Duplicates.make(t, ['old', 'new']);
+  const { volumes } = duplicates.opened;
+  await duplicates.deleteAll();
+  const path = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId);
   const refused = { message: new RegExp(`${path} is not used .*move it out of the pool`) };
-  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), refused);
-  await t.throwsAsync(volumes.getVolume(call(), twins.volumeId), refused);
+  await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), refused);
+  await t.throwsAsync(volumes.getVolume(call(), duplicates.volumeId), refused);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v', { kind: 'block' })), refused);
-  const stagingTargetPath = join(twins.node.directory, 'staging');
-  const staging = { volumeId: twins.volumeId, stagingTargetPath };
+  const stagingTargetPath = join(duplicates.node.directory, 'staging');
+  const staging = { volumeId: duplicates.volumeId, stagingTargetPath };
   const asked = { ...staging, capability: capability({ kind: 'block' }) };
   await t.throwsAsync(volumes.stageVolume(call(), asked), refused);
   await volumes.unstageVolume(call(), staging);
@@ -155,54 +155,54 @@ test('a twin that is all that is left says where it is and what to do, in every 
   t.deepEqual((await volumes.listVolumes(call(), page)).entries, []);
   const [troubled, ...more] = (await volumes.listVolumeHealth(call(), page)).entries;
   t.deepEqual(more, []);
-  t.like(troubled, { volumeId: twins.volumeId });
+  t.like(troubled, { volumeId: duplicates.volumeId });
   t.is(troubled?.signs[0]?.reason, 'TwinSetAside');
   const signs = await volumes.storageHealth(call());
   t.like(signs, [{ pool: 'old', reason: 'TwinsSetAside' }]);
   t.regex(signs[0]?.message ?? '', /4 entries of pool 'old'/);
-  const findings = await twins.opened.administration.diagnose(call());
+  const findings = await duplicates.opened.administration.diagnose(call());
   const told = findings.filter(({ name }) => name === 'pool:old:record');
   t.is(told.length, 4);
   t.true(told.every(({ remedy }) => /move it out of the pool/.test(remedy)));
 });
 
 test('the health of the one that is used is its own, whatever the order of the pools', async (t) => {
-  const twins = await Twins.make(t, ['old', 'new']);
-  const { volumes } = twins.opened;
-  t.deepEqual(await volumes.volumeHealth(call(), twins.volumeId), []);
+  const duplicates = await Duplicates.make(t, ['old', 'new']);
+  const { volumes } = duplicates.opened;
+  t.deepEqual(await volumes.volumeHealth(call(), duplicates.volumeId), []);
   const page = { maxEntries: 0, startingToken: '' };
   t.deepEqual((await volumes.listVolumeHealth(call(), page)).entries, []);
 });
 
-test('after a twin was moved away all is clean again, without a restart', async (t) => {
-  const twins = await Twins.make(t, ['old', 'new']);
-  const { volumes } = twins.opened;
-  await twins.deleteAll();
+test('after a duplicate was moved away all is clean again, without a restart', async (t) => {
+  const duplicates = await Duplicates.make(t, ['old', 'new']);
+  const { volumes } = duplicates.opened;
+  await duplicates.deleteAll();
   for (const area of ['groups', 'snapshots', 'volumes']) {
-    for (const id of await twins.in('old', area)) {
+    for (const id of await duplicates.in('old', area)) {
       await rename(
-        join(twins.pathOf('old', area), id),
-        join(twins.node.directory, `${area}-${id}`),
+        join(duplicates.pathOf('old', area), id),
+        join(duplicates.node.directory, `${area}-${id}`),
       );
     }
   }
-  t.is(await reasonOf(volumes.deleteSnapshot(call(), twins.snapshotId)), 'ok');
-  t.is(await reasonOf(volumes.deleteVolume(call(), twins.volumeId)), 'ok');
+  t.is(await reasonOf(volumes.deleteSnapshot(call(), duplicates.snapshotId)), 'ok');
+  t.is(await reasonOf(volumes.deleteVolume(call(), duplicates.volumeId)), 'ok');
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('v'))), 'ok');
 });
 
-test('a twin is used once the other one is deleted and a person has removed its note', async (t) => {
-  const twins = await Twins.make(t, ['old', 'new']);
-  const note = join(twins.pathOf('old', 'volumes'), twins.volumeId, 'twin.json');
+test('a duplicate is used once the other one is deleted and a person has removed its note', async (t) => {
+  const duplicates = await Duplicates.make(t, ['old', 'new']);
+  const note = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId, 'twin.json');
   await rm(note);
-  await twins.restart();
-  t.is((await twins.opened.volumes.getVolume(call(), twins.volumeId)).pool, 'new');
+  await duplicates.restart();
+  t.is((await duplicates.opened.volumes.getVolume(call(), duplicates.volumeId)).pool, 'new');
   t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other one is still there');
-  await twins.opened.volumes.deleteVolume(call(), twins.volumeId);
+  await duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId);
   await rm(note);
   const asked = volumeInput('v', { kind: 'block', sizeBytes: 16n * MiB });
-  t.is((await twins.opened.volumes.createVolume(call(), asked)).pool, 'old');
-  t.is(await reasonOf(twins.opened.volumes.deleteVolume(call(), twins.volumeId)), 'ok');
+  t.is((await duplicates.opened.volumes.createVolume(call(), asked)).pool, 'old');
+  t.is(await reasonOf(duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId)), 'ok');
 });
 
 test('a pool that comes back to a running driver does not change which of two is used', async (t) => {
@@ -224,7 +224,7 @@ test('a pool that comes back to a running driver does not change which of two is
   t.is(await reasonOf(alone.volumes.getVolume(call(), record.id)), 'wrong-state', 'old data');
 });
 
-test('an entry whose record is damaged is a twin too, where another pool uses its id', async (t) => {
+test('an entry whose record is damaged is a duplicate too, where another pool uses its id', async (t) => {
   const node = await fakeNode(t);
   const [a, b] = [node.settings('a'), node.settings('b')];
   const first = await node.open([a]);
@@ -241,12 +241,12 @@ test('an entry whose record is damaged is a twin too, where another pool uses it
 });
 
 test('what a later version of the driver wrote is neither used nor removed nor rewritten', async (t) => {
-  const twins = await Twins.make(t, ['old']);
-  await twins.opened.close(100);
+  const duplicates = await Duplicates.make(t, ['old']);
+  await duplicates.opened.close(100);
   const files: readonly string[] = [
-    join(twins.pathOf('old', 'volumes'), twins.volumeId, 'volume.json'),
-    join(twins.pathOf('old', 'snapshots'), twins.snapshotId, 'snapshot.json'),
-    join(twins.pathOf('old', 'groups'), twins.groupId, 'group.json'),
+    join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId, 'volume.json'),
+    join(duplicates.pathOf('old', 'snapshots'), duplicates.snapshotId, 'snapshot.json'),
+    join(duplicates.pathOf('old', 'groups'), duplicates.groupId, 'group.json'),
   ];
   const texts: string[] = [];
   for (const file of files) {
@@ -256,18 +256,18 @@ test('what a later version of the driver wrote is neither used nor removed nor r
     await writeFile(`${file}.new`, 'half a replacement');
     texts.push(text);
   }
-  await twins.open(['old']);
+  await duplicates.open(['old']);
   for (let repeat = 0; repeat < 2; repeat += 1) {
-    t.deepEqual(await twins.deleteAll(), allRefused);
-    await twins.requireOldWhole();
+    t.deepEqual(await duplicates.deleteAll(), allRefused);
+    await duplicates.requireOldWhole();
   }
-  const { volumes } = twins.opened;
+  const { volumes } = duplicates.opened;
   const later = {
     message: new RegExp(`${files.at(0) ?? ''} was written by a later version .*upgrade the driver`),
   };
-  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), later);
+  await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), later);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v')), later);
-  const [sign] = await volumes.volumeHealth(call(), twins.volumeId);
+  const [sign] = await volumes.volumeHealth(call(), duplicates.volumeId);
   t.is(sign?.reason, 'RecordOfLaterVersion');
   for (const [index, file] of files.entries()) {
     t.is(await readFile(file, 'utf8'), texts[index] ?? '');

@@ -75,7 +75,7 @@ test('a pool whose leftovers cannot be settled is not served', async (t) => {
   t.regex(pool?.problem ?? '', /the disk is broken/);
 });
 
-test('a volume made again while its pool was away is used; its twin is told and kept', async (t) => {
+test('a volume made again while its pool was away is used; its duplicate is reported and kept', async (t) => {
   const node = await fakeNode(t);
   const [a, b] = [node.settings('a'), node.settings('b')];
   const before = await node.open([a]);
