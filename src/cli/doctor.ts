@@ -74,20 +74,23 @@ async function checkWithoutDriver(
   const { quiet: _, ...flags } = options;
   const config = await loadConfig(flags, session.environment);
   try {
-    const [{ makeRealHost }, { checkMachine }, { checkForgottenAlone, checkPoolAlone }] =
-      await Promise.all([
-        import('../host/real-host.ts'),
-        import('../volumes/admin/doctor-machine.ts'),
-        import('../volumes/admin/doctor-pools.ts'),
-      ]);
+    const [
+      { makeRealHost },
+      { checkMachine },
+      { checkUnconfiguredPoolsOffline, checkPoolOffline },
+    ] = await Promise.all([
+      import('../host/real-host.ts'),
+      import('../volumes/admin/doctor-machine.ts'),
+      import('../volumes/admin/doctor-pools.ts'),
+    ]);
     const host = makeRealHost();
     const { stateDir, nodeId } = config;
-    const pools = config.pools.map((pool) => checkPoolAlone(pool, { host, stateDir, nodeId }));
+    const pools = config.pools.map((pool) => checkPoolOffline(pool, { host, stateDir, nodeId }));
     const paths = config.pools.map(({ path }) => path);
     return [
       ...(await checkMachine(host)),
       ...(await Promise.all(pools)),
-      ...(await checkForgottenAlone(host, stateDir, paths)),
+      ...(await checkUnconfiguredPoolsOffline(host, stateDir, paths)),
     ];
   } catch (error) {
     const message = `system calls cannot be made: ${messageOf(error)}`;

@@ -23,11 +23,11 @@ export async function initPoolOffline(
   const config = await loadConfig({ ...options }, session.environment);
   const { stateDir, nodeId } = config;
   const path = pathOf(pool, config);
-  const [{ makeRealHost }, { initPoolAlone }] = await Promise.all([
+  const [{ makeRealHost }, { initPoolOffline }] = await Promise.all([
     import('../host/real-host.ts'),
     import('../volumes/admin/pools/init.ts'),
   ]);
-  const { root, existed } = await initPoolAlone(
+  const { root, existed } = await initPoolOffline(
     { ...poolDefaults, name, path, force, reflinkBytes },
     { host: makeRealHost(), stateDir, nodeId },
   );
@@ -64,14 +64,15 @@ export async function openLostPoolOffline(
   );
   const { name } = pool;
   const path = pathOf(pool, config);
-  const [{ makeRealHost }, { createLog }, { lookAtRemembered, forgetPool }] = await Promise.all([
-    import('../host/real-host.ts'),
-    import('../observe/log.ts'),
-    import('../volumes/admin/pools/forget.ts'),
-  ]);
+  const [{ makeRealHost }, { createLog }, { inspectRememberedPool, forgetPool }] =
+    await Promise.all([
+      import('../host/real-host.ts'),
+      import('../observe/log.ts'),
+      import('../volumes/admin/pools/forget.ts'),
+    ]);
   const { stateDir } = config;
   const deps = { host: makeRealHost(), log: createLog({ level: 'silent' }), stateDir };
-  const inspect = () => lookAtRemembered(deps, { name, path });
+  const inspect = () => inspectRememberedPool(deps, { name, path });
   return {
     inspect,
     forget: async (uuid) => {

@@ -6,10 +6,10 @@ import type { Logger } from '../observe/log.ts';
 import { KnownPools } from '../state/known-pools.ts';
 import { type Administration, makeAdministration } from './admin/calls.ts';
 import type { Volumes } from './api.ts';
-import { takeMountDir } from './attachment/driver-mounts.ts';
-import { lookAgainAtAll } from './attachment/duplicates.ts';
+import { lockMountDir } from './attachment/driver-mounts.ts';
+import { reloadAllSetAside } from './attachment/duplicates.ts';
 import { minBytesOf } from './attachment/new-volume-record.ts';
-import { readAgain } from './attachment/read-again.ts';
+import { reloadLocked } from './attachment/read-again.ts';
 import { watchDevices } from './attachment/watch-devices.ts';
 import { KnownVolumes } from './docker/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './docker/volumes.ts';
@@ -88,7 +88,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     settings.nodeTag,
   );
   const operations = new Operations(ownedBy, deps.whenReturned, (locks) =>
-    readAgain(domain, locks),
+    reloadLocked(domain, locks),
   );
   const trash = new Trash({ host, log, reached, ownedBy });
   const copies = new SnapshotCopies({
@@ -112,7 +112,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     freezeLimitMs: settings.guardFreezeLimitMs,
   });
   const mountDir =
-    settings.mountDir === undefined ? undefined : await takeMountDir(host.files, settings.mountDir);
+    settings.mountDir === undefined ? undefined : await lockMountDir(host.files, settings.mountDir);
   const kubelet =
     settings.kubeletDir === undefined
       ? undefined
@@ -216,7 +216,7 @@ async function lookAgain(domain: Domain, pool: Pool): Promise<void> {
   await domain.ownedBy(`pool ${pool.name}`, async () => {
     await pool.check();
     if (pool.isServed) domain.trash.retryFailed(pool);
-    await lookAgainAtAll(domain, pool);
+    await reloadAllSetAside(domain, pool);
   });
 }
 

@@ -11,7 +11,7 @@ import type { Pool } from '../pool/pool.ts';
 import type { Finding } from './doctor.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
-import { checkForgotten, checkPools } from './doctor-pools.ts';
+import { checkPools, checkUnconfiguredPools } from './doctor-pools.ts';
 import {
   getSnapshotFacts,
   getVolumeFacts,
@@ -21,12 +21,12 @@ import {
   type SnapshotFacts,
   type VolumeFacts,
 } from './inspect.ts';
-import { expandByHand, mountByHand, unmountByHand } from './manual-mount.ts';
+import { expandAndGrow, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';
-import { forgetPool, lookAtRemembered, type RememberedPool } from './pools/forget.ts';
+import { forgetPool, inspectRememberedPool, type RememberedPool } from './pools/forget.ts';
 import { growPool } from './pools/grow.ts';
-import { type InitInput, initByHand, requireMatch } from './pools/init.ts';
+import { type InitInput, initPoolInDriver, requireMatch } from './pools/init.ts';
 import { recoverPool } from './pools/recover.ts';
 
 export interface Administration {
@@ -98,14 +98,14 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
   const directory = join(deps.stateDir, 'mounts');
   return {
     listPools: (_call) => listPoolFacts(domain),
-    initPool: (_call, input) => initByHand(domain, deps, input),
+    initPool: (_call, input) => initPoolInDriver(domain, deps, input),
     adoptPool: async (_call, name) => {
       const pool = configuredPool(domain, name);
       await adoptPool(domain, pool, deps.knownPools);
       await deps.openPool(pool);
       return poolFactsOf(pool);
     },
-    forgetPool: (_call, input) => forgetByHand(domain, deps, input),
+    forgetPool: (_call, input) => forgetPoolInDriver(domain, deps, input),
     recoverPool: async (_call, name) => {
       const pool = configuredPool(domain, name);
       if (pool.isServed) return poolFactsOf(pool);
@@ -122,9 +122,9 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     },
     listVolumes: (_call, page) => listVolumeFacts(domain, page),
     getVolume: (_call, idOrName) => getVolumeFacts(domain, idOrName),
-    mountVolume: (call, input) => mountByHand(domain, call, { directory, ...input }),
-    unmountVolume: (call, input) => unmountByHand(domain, call, { directory, ...input }),
-    expandVolume: (call, input) => expandByHand(domain, call, input),
+    mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
+    unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
+    expandVolume: (call, input) => expandAndGrow(domain, call, input),
     listSnapshots: (_call, page) => listSnapshotFacts(domain, page),
     getSnapshot: (_call, idOrName) => getSnapshotFacts(domain, idOrName),
     progress: async (_call, { kind, name }) => {
@@ -138,7 +138,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
       return [
         ...(await checkMachine(domain.host)),
         ...(await checkPools(domain, ask)),
-        ...(await checkForgotten(
+        ...(await checkUnconfiguredPools(
           domain.host.files,
           deps.knownPools,
           domain.pools.all.map(({ settings }) => settings.path),
@@ -149,7 +149,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
   };
 }
 
-async function forgetByHand(
+async function forgetPoolInDriver(
   domain: Domain,
   { stateDir }: AdministrationDeps,
   { name, path, uuid }: { readonly name: string; readonly path: string; readonly uuid: string },
@@ -161,7 +161,7 @@ async function forgetByHand(
   }
   const deps = { host: domain.host, log: domain.log, stateDir };
   const at = { name, path: pool?.settings.path ?? path };
-  const found = await lookAtRemembered(
+  const found = await inspectRememberedPool(
     deps,
     at,
     [...(pool?.volumes.values() ?? [])].map(({ id }) => id),

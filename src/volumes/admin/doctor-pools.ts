@@ -92,7 +92,7 @@ function abilityFindings(
  * Pools of this node that the driver was not told of: `--pool` given once takes the place of the default pool, and its volumes
  * seem to be gone.
  */
-export async function checkForgotten(
+export async function checkUnconfiguredPools(
   files: Files,
   knownPools: KnownPools,
   configured: readonly string[],
@@ -115,14 +115,14 @@ export async function checkForgotten(
   return findings;
 }
 
-/** `checkForgotten` while no driver runs. */
-export async function checkForgottenAlone(
+/** `checkUnconfiguredPools` while no driver runs. */
+export async function checkUnconfiguredPoolsOffline(
   { files }: Host,
   stateDir: string,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   if (!(await files.exists(stateDir))) return [];
-  return checkForgotten(files, await KnownPools.open(files, stateDir), configured);
+  return checkUnconfiguredPools(files, await KnownPools.open(files, stateDir), configured);
 }
 
 /** Entries of a pool that is not served; 0 where there is none. */
@@ -133,7 +133,7 @@ async function volumesIn(files: Files, path: string): Promise<number> {
 }
 
 /** What can be seen of a pool while no driver runs. Writes nothing. */
-export async function checkPoolAlone(
+export async function checkPoolOffline(
   settings: PoolSettings,
   node: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
 ): Promise<Finding> {

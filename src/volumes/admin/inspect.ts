@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { attachmentTo } from '../attachment/attachment.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
+import { attachmentOfDevices } from '../attachment/attachment.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
@@ -152,7 +152,7 @@ async function see(domain: Domain, volume: FoundVolume, look: Look): Promise<See
   const devices = look.devices.filter(
     ({ backing }) => backing.device === image.device && backing.inode === image.inode,
   );
-  const present = await attachmentTo(domain, devices, { image, volume, table: look.mounts });
+  const present = await attachmentOfDevices(domain, devices, { image, volume, table: look.mounts });
   // A node whose device was lost is there until somebody unpublishes it.
   const targets = [...present.mounts, ...present.lost]
     .map(({ target }) => target)
@@ -173,7 +173,7 @@ async function placesOf(
   if (targets.length === 0) return { stagedAt: [], publishedAt: [] };
   const path = (await readNodeState(domain, volume)).staged?.stagingTargetPath;
   const isStaging = (target: string): boolean =>
-    path !== undefined && (target === path || target === join(path, stagedNode));
+    path !== undefined && (target === path || target === join(path, stagedNodeName));
   return {
     stagedAt: path !== undefined && targets.some(isStaging) ? [path] : [],
     publishedAt: targets.filter((target) => !isStaging(target)).sort(),

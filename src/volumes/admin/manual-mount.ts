@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { isOwnPath } from '../attachment/driver-mounts.ts';
+import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
@@ -30,7 +30,7 @@ function capabilityOf({ record }: FoundVolume, mountFlags: readonly string[]): C
 }
 
 /** Stages and publishes; repeated, a success. Throws what stage and publish throw, and then leaves nothing staged. */
-export async function mountByHand(
+export async function mountManually(
   domain: Domain,
   call: Call,
   input: {
@@ -107,14 +107,14 @@ function otherUserOf(
   byHand: string,
 ): string | undefined {
   if (stagedAt.every((path) => path === byHand)) return undefined;
-  return stagedAt.some((path) => isOwnPath(domain, path)) ? 'Docker' : 'an orchestrator';
+  return stagedAt.some((path) => isInMountDir(domain, path)) ? 'Docker' : 'an orchestrator';
 }
 
 /**
  * Unpublishes at `targetPath`, or everywhere when that is '', and unstages what was staged by hand once nothing uses it. A
  * directory to mount at is a person's: it stays, the empty file a device was bound onto goes. Answers where it was mounted.
  */
-export async function unmountByHand(
+export async function unmountManually(
   domain: Domain,
   call: Call,
   input: { readonly directory: string; readonly volumeId: string; readonly targetPath: string },
@@ -197,7 +197,7 @@ async function unstageIfUnused(
  * Grows promise, image, device and filesystem as far as that can be done now. `atNextMount`: the filesystem takes the size
  * when it is mounted the next time, since it is not mounted, or the kernel lets it not grow in use.
  */
-export async function expandByHand(
+export async function expandAndGrow(
   domain: Domain,
   call: Call,
   input: { readonly volumeId: string; readonly sizeBytes: bigint },

@@ -8,8 +8,8 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
-import { byUsersOf } from './busy-mount.ts';
-import { bindTargetsIn, judgeBind, ownersOf } from './device-binds.ts';
+import { inUseByText } from './busy-mount.ts';
+import { bindTargetsIn, classifyBind, ownersOf } from './device-binds.ts';
 import { readNodeState, readNodeStateIfReadable } from './node-state.ts';
 
 /** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
@@ -48,9 +48,9 @@ export async function attachmentOf(
   volume: FoundVolume,
   options: { withTable?: boolean } = {},
 ): Promise<Attachment> {
-  const image = await statusOf(domain, volume);
+  const image = await imageStatusOf(domain, volume);
   const devices = await domain.host.loops.findByImage(image);
-  return attachmentTo(domain, devices, { image, volume, ...options });
+  return attachmentOfDevices(domain, devices, { image, volume, ...options });
 }
 
 /** What is known of the image besides its devices. */
@@ -64,17 +64,17 @@ interface About {
   /** They are looked at in any case. */
   readonly withTable?: boolean;
   /** For unpublish and unstage: notes that cannot be read from the disk count as none. */
-  readonly isEnding?: boolean;
+  readonly isTeardown?: boolean;
 }
 
 /** What the kernel says of these devices of one image. */
-export async function attachmentTo(
+export async function attachmentOfDevices(
   domain: Domain,
   devices: readonly LoopDevice[],
   about: About = {},
 ): Promise<Attachment> {
-  const { image, volume, asked = [], isEnding = false } = about;
-  const read = isEnding ? readNodeStateIfReadable : readNodeState;
+  const { image, volume, asked = [], isTeardown = false } = about;
+  const read = isTeardown ? readNodeStateIfReadable : readNodeState;
   const nodeState = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
   const isLooked =
     about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(nodeState);
@@ -83,7 +83,7 @@ export async function attachmentTo(
   for (const mount of table ?? []) {
     const bind = nodeBindOf(mount);
     if (bind !== undefined) {
-      const whose = await judgeBind(domain, bind, { volume, devices, nodeState, asked });
+      const whose = await classifyBind(domain, bind, { volume, devices, nodeState, asked });
       if (whose !== undefined) seen[whose].push(mount);
     } else if (devices.some((device) => isFilesystemOn(mount, device))) seen.live.push(mount);
   }
@@ -126,7 +126,7 @@ export function isMountedAt(present: Attachment, path: string): boolean {
   );
 }
 
-export async function statusOf(domain: Domain, volume: FoundVolume) {
+export async function imageStatusOf(domain: Domain, volume: FoundVolume) {
   try {
     return await domain.host.files.imageStatus(volume.imagePath);
   } catch (error) {
@@ -235,7 +235,7 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   domain.openDevices.forget(device);
   const outcome = await domain.host.loops.detach(device);
   if (outcome === 'detached') return;
-  const users = await byUsersOf(domain.host, device);
+  const users = await inUseByText(domain.host, device);
   const by = users === '' ? ', perhaps in another mount namespace' : users;
   throw new VolumeError(
     'busy',

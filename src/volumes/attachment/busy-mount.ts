@@ -49,7 +49,7 @@ async function explainBusy(
 }
 
 /** ` by dm-1 (group-volume), postgres (1234)`, or nothing when no user is seen: behind "in use". */
-export async function byUsersOf(host: Host, device: LoopDevice): Promise<string> {
+export async function inUseByText(host: Host, device: LoopDevice): Promise<string> {
   const above = await host.users.devicesAbove(device).catch(() => []);
   const users = await host.users.ofDevice(device).catch(() => []);
   if (above.length + users.length === 0) return '';

@@ -3,7 +3,7 @@ import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 
 /** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
-export function requireFits(
+export function requireMatchingCapability(
   volume: FoundVolume,
   capability: Capability,
   reason: 'wrong-state' | 'invalid' = 'wrong-state',
@@ -24,6 +24,6 @@ export function requireFits(
 }
 
 /** Mount flags are a set: order and repetition mean nothing. */
-export function sameFlags(a: readonly string[], b: readonly string[]): boolean {
+export function areSameFlags(a: readonly string[], b: readonly string[]): boolean {
   return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
 }

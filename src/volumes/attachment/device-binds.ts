@@ -7,7 +7,7 @@ import type { Domain } from '../domain.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { FoundVolume } from '../pool/pools.ts';
-import { isAttachedTo, volumeOn } from './device-owner.ts';
+import { isAttachedTo, volumeAttachedTo } from './device-owner.ts';
 import { readNodeState } from './node-state.ts';
 
 /**
@@ -16,12 +16,12 @@ import { readNodeState } from './node-state.ts';
  */
 
 /** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
-export const stagedNode = 'device';
+export const stagedNodeName = 'device';
 
 /** Where the notes say that nodes of a block volume are bound. */
 export function bindTargetsIn({ staged, published }: NodeRecord): readonly string[] {
   const targets = published.map(({ targetPath }) => targetPath);
-  return staged === null ? targets : [join(staged.stagingTargetPath, stagedNode), ...targets];
+  return staged === null ? targets : [join(staged.stagingTargetPath, stagedNodeName), ...targets];
 }
 
 /** For whom a bind is looked at. */
@@ -40,7 +40,7 @@ export interface Viewer {
  * volume's target that shows this volume, because its device has the number that the other one lost. undefined: not of this
  * volume.
  */
-export async function judgeBind(
+export async function classifyBind(
   domain: Domain,
   { mount: { target }, number, isRemoved }: NodeBind,
   { volume, devices, nodeState, asked }: Viewer,
@@ -61,7 +61,7 @@ export async function judgeBind(
   if (device === undefined) return 'lost';
   // Of ours it is known where they are bound; another driver's may be in use there.
   if (isLabelled(device))
-    return (await volumeOn(domain, device)) === undefined ? undefined : 'lost';
+    return (await volumeAttachedTo(domain, device)) === undefined ? undefined : 'lost';
   const isNothingKnown = nodeState === undefined || bindTargetsIn(nodeState).length === 0;
   return isNothingKnown ? 'lost' : undefined;
 }

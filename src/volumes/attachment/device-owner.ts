@@ -31,7 +31,7 @@ export function isEntryOf({ area, entry }: EntryOfPool, id: string): boolean | u
 }
 
 /** The volume of a served pool that the device is attached to. Its path is only where to look: the image itself decides. */
-export async function volumeOn(
+export async function volumeAttachedTo(
   domain: Domain,
   device: LoopDevice,
 ): Promise<FoundVolume | undefined> {

@@ -16,7 +16,7 @@ import type { FoundVolume } from '../pool/pools.ts';
  * Makes the directory, for root alone, and takes it: two drivers of one node give equal ids to equal names, so each must have
  * one of its own. Answers its path as mountinfo writes it. Throws `unavailable` while another driver has it.
  */
-export async function takeMountDir(
+export async function lockMountDir(
   files: Files,
   path: string,
 ): Promise<{ readonly path: string; readonly lock: { release(): Promise<void> } }> {
@@ -35,7 +35,7 @@ export async function takeMountDir(
 }
 
 /** Throws `unsupported` when the driver runs without such a directory. */
-export function ownPathOf(domain: Domain, volumeId: string): string {
+export function driverMountPathOf(domain: Domain, volumeId: string): string {
   if (domain.mountDir !== undefined) return join(domain.mountDir, volumeId);
   throw new VolumeError(
     'unsupported',
@@ -43,18 +43,18 @@ export function ownPathOf(domain: Domain, volumeId: string): string {
   );
 }
 
-export function isOwnPath(domain: Domain, path: string): boolean {
+export function isInMountDir(domain: Domain, path: string): boolean {
   const { mountDir } = domain;
   return mountDir !== undefined && (path === mountDir || path.startsWith(`${mountDir}/`));
 }
 
 /** Whether the volume is staged in the driver's own directory, as far as the notes know. */
-export function isStagedByUs(domain: Domain, nodeState: NodeRecord): boolean {
-  return nodeState.staged !== null && isOwnPath(domain, nodeState.staged.stagingTargetPath);
+export function isStagedInMountDir(domain: Domain, nodeState: NodeRecord): boolean {
+  return nodeState.staged !== null && isInMountDir(domain, nodeState.staged.stagingTargetPath);
 }
 
 /** How a volume is staged there: whoever shares it on this node, it is one mount. */
-export const ownCapability: Capability = {
+export const driverMountCapability: Capability = {
   kind: 'mount',
   fsType: '',
   mountFlags: [],
@@ -65,7 +65,11 @@ export const ownCapability: Capability = {
  * Takes an empty lost+found out of a filesystem that holds nothing else: Docker copies an image's content only into an empty
  * directory, and databases want one. Done at the mount, since e2fsck makes the directory again. ext4 does not need it.
  */
-export async function emptyRoot(files: Files, volume: FoundVolume, path: string): Promise<void> {
+export async function removeEmptyLostAndFound(
+  files: Files,
+  volume: FoundVolume,
+  path: string,
+): Promise<void> {
   if (volume.record.fsType !== 'ext4') return;
   const entries = await files.list(path);
   if (entries.length !== 1 || entries[0] !== 'lost+found') return;

@@ -15,7 +15,7 @@ const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
  * The error for a mount that the kernel refused because a filesystem with the same UUID is mounted, as after a manual copy of an
  * image; undefined if it was refused for another reason. For btrfs it suffices that the other device is registered with the kernel.
  */
-export async function duplicateUuid(
+export async function duplicateUuidError(
   domain: Domain,
   volume: FoundVolume,
   refused: { error: unknown; filesystem: Filesystem },

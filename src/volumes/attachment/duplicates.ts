@@ -118,7 +118,7 @@ async function setAside(
 }
 
 /** Looks again at what was set aside under that id: a person may have moved it away, or put it right. */
-export async function lookAgainAtAside(
+export async function reloadSetAside(
   domain: Domain,
   entry: { readonly area: RecordArea; readonly id: string },
 ): Promise<void> {
@@ -126,7 +126,7 @@ export async function lookAgainAtAside(
 }
 
 /** The same for everything that is set aside in a pool and that no call works on. */
-export async function lookAgainAtAll(domain: Domain, pool: Pool): Promise<void> {
+export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
     for (const id of [...pool.indexOf(area).aside.keys()]) {
       if (domain.operations.locks.holderOf(`${lockOf[area]}:${id}`) !== undefined) continue;

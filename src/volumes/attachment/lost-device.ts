@@ -4,7 +4,7 @@ import type { Mount } from '../../host/host.ts';
 /** What is said of a block volume whose device somebody detached while its node was bound. */
 const whatHappened = 'somebody else detached its device';
 
-export function lostDevice(id: string, targets: readonly string[]): VolumeError {
+export function lostDeviceError(id: string, targets: readonly string[]): VolumeError {
   return new VolumeError(
     'wrong-state',
     `volume '${id}': ${whatHappened}, and what is bound at ${targets.join(', ')} is not the volume any more; ` +

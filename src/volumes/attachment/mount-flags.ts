@@ -2,11 +2,24 @@ import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.t
 import type { VolumeRecord } from '../../state/records.ts';
 
 /**
- * The options of a filesystem's mount at the staging path: what the volume has of its own, what the request adds, each word
- * checked against the allow-lists. Throws `invalid` naming the word. A raw block volume has none.
+ * The options of the filesystem's mount at the staging path: those of the volume, then those of the request. Throws `invalid`
+ * and names the option if one is not allowed. A raw block volume has none.
  */
-export function mountWords(record: VolumeRecord, mountFlags: readonly string[]): readonly string[] {
+export function mountOptionsOf(
+  record: VolumeRecord,
+  mountFlags: readonly string[],
+): readonly string[] {
   if (record.fsType === null) return [];
-  const words = parseMountOptions(record.fsType, [...record.mountOptions, ...mountFlags]);
-  return record.trim === 'online' && !words.includes('discard') ? [...words, 'discard'] : words;
+  const options = parseMountOptions(record.fsType, [...record.mountOptions, ...mountFlags]);
+  return record.trim === 'online' && !options.includes('discard')
+    ? [...options, 'discard']
+    : options;
+}
+
+/** Throws `invalid` for a mount flag that the volume's filesystem may not be mounted with. */
+export function requireAllowedMountFlags(
+  record: VolumeRecord,
+  mountFlags: readonly string[],
+): void {
+  mountOptionsOf(record, mountFlags);
 }

@@ -6,10 +6,10 @@ import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { tryChange } from '../pool/problem.ts';
 import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
-import { duplicateUuid } from './duplicate-uuid.ts';
+import { duplicateUuidError } from './duplicate-uuid.ts';
 import { mountAttached } from './mount-attached.ts';
-import { mountWords } from './mount-flags.ts';
-import { damaged, isSmaller, makeReady, withoutSuperblock } from './prepare-image.ts';
+import { mountOptionsOf } from './mount-flags.ts';
+import { damagedVolumeError, isSmaller, noSuperblockError, prepareImage } from './prepare-image.ts';
 import { targetOptions } from './target-path.ts';
 
 /** Brings a volume to its staging path: makes it ready, attaches, mounts, and grows it where that is due; `not-permitted` where the kernel refuses the growth. */
@@ -26,9 +26,9 @@ export async function mountVolume(
   },
 ): Promise<'grown' | 'not-permitted'> {
   const { fsType, recordStaging, ...found } = looked;
-  const words = mountWords(volume.record, input.capability.mountFlags);
+  const words = mountOptionsOf(volume.record, input.capability.mountFlags);
   const filesystem = domain.host.filesystems[fsType];
-  const { superblock, present } = await makeReady(domain, volume, { filesystem, ...found });
+  const { superblock, present } = await prepareImage(domain, volume, { filesystem, ...found });
   const device = await ensureAttached(domain, volume, present);
   await domain.reached('stage:attached');
   await recordStaging();
@@ -69,11 +69,11 @@ async function explainMount(
   refusal: { error: unknown; words: readonly string[]; filesystem: Filesystem },
 ): Promise<unknown> {
   const { error, words, filesystem } = refusal;
-  const duplicate = await duplicateUuid(domain, volume, { error, filesystem });
+  const duplicate = await duplicateUuidError(domain, volume, { error, filesystem });
   if (duplicate !== undefined) return duplicate;
   if (!saysDamaged(error)) return error;
   const superblock = await filesystem.readSuperblock(volume.imagePath);
-  if (superblock === undefined) return withoutSuperblock(volume, filesystem.type);
+  if (superblock === undefined) return noSuperblockError(volume, filesystem.type);
   if (hasErrno(error, 'EIO')) {
     try {
       await tryChange(domain.host.files, volume.pool.root);
@@ -95,7 +95,7 @@ async function explainMount(
       { cause: error },
     );
   }
-  return damaged(
+  return damagedVolumeError(
     volume,
     `the kernel refused to mount it twice (${messageOf(error)}), though its superblock is whole; see dmesg, and first make sure that the pool's disk has no errors`,
   );

@@ -5,7 +5,7 @@ import { MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
-import { mountWords } from './mount-flags.ts';
+import { requireAllowedMountFlags } from './mount-flags.ts';
 
 /** Of a volume whose request leaves it open. */
 export const defaultSectorSize = 4096;
@@ -48,6 +48,6 @@ export function newRecord(
     mountOptions: [...(input.mountOptions ?? [])],
     createdAtMs: domain.now(),
   };
-  mountWords(record, input.mountFlags ?? []);
+  requireAllowedMountFlags(record, input.mountFlags ?? []);
   return record;
 }

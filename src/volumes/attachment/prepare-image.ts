@@ -6,13 +6,13 @@ import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pools.ts';
-import { type Attachment, attachmentOf, detach, statusOf } from './attachment.ts';
+import { type Attachment, attachmentOf, detach, imageStatusOf } from './attachment.ts';
 
 /**
  * Due before anything looks into an image or changes it: throws `busy` while a program of a driver that has ended works on it,
  * and takes back what such a program had changed when it was killed. Nobody attaches an image before that is done.
  */
-export async function settleImage(
+export async function recoverImage(
   domain: Domain,
   volume: FoundVolume,
   devices: readonly LoopDevice[],
@@ -47,11 +47,15 @@ export async function requireNotTruncated(
   }
   if (record.fsType === null) return;
   const superblock = await domain.host.filesystems[record.fsType].readSuperblock(imagePath);
-  if (superblock === undefined) throw withoutSuperblock(volume, record.fsType);
-  requireWholeFor(volume, superblock, image);
+  if (superblock === undefined) throw noSuperblockError(volume, record.fsType);
+  requireHoldsFilesystem(volume, superblock, image);
 }
 
-function requireWholeFor(volume: FoundVolume, superblock: Superblock, image: ImageStatus): void {
+function requireHoldsFilesystem(
+  volume: FoundVolume,
+  superblock: Superblock,
+  image: ImageStatus,
+): void {
   if (superblock.sizeBytes <= image.sizeBytes) return;
   throw truncated(volume, image, { what: 'its filesystem', hadBytes: superblock.sizeBytes });
 }
@@ -69,18 +73,18 @@ function truncated(
 }
 
 /** No superblock of its type whose checksum holds. */
-export function withoutSuperblock(volume: FoundVolume, fsType: FsType): VolumeError {
-  return damaged(volume, `no valid ${fsType} superblock is in ${volume.imagePath}`);
+export function noSuperblockError(volume: FoundVolume, fsType: FsType): VolumeError {
+  return damagedVolumeError(volume, `no valid ${fsType} superblock is in ${volume.imagePath}`);
 }
 
 /** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. Throws as `requireNotTruncated`. */
-export async function finishImage(
+export async function growImageToPromisedSize(
   domain: Domain,
   volume: FoundVolume,
   seen?: ImageStatus,
 ): Promise<void> {
   const { sizeBytes, provisioning } = volume.record;
-  const image = seen ?? (await statusOf(domain, volume));
+  const image = seen ?? (await imageStatusOf(domain, volume));
   const short = image.sizeBytes < sizeBytes;
   const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
   if (!short && !holey) {
@@ -121,7 +125,7 @@ export async function recordSize(domain: Domain, volume: FoundVolume): Promise<F
  * cannot be finished while it is mounted (`growsOffline`).
  * Answers what is attached afterwards too.
  */
-export async function makeReady(
+export async function prepareImage(
   domain: Domain,
   volume: FoundVolume,
   options: { filesystem: Filesystem; present: Attachment; growsOffline?: boolean },
@@ -129,17 +133,17 @@ export async function makeReady(
   const { filesystem, present } = options;
   const { record, imagePath } = volume;
   const { growsOffline = !domain.host.facts.canGrowExt4Online } = options;
-  await settleImage(domain, volume, present.devices);
+  await recoverImage(domain, volume, present.devices);
   const superblock = await filesystem.readSuperblock(imagePath);
-  if (superblock === undefined) throw withoutSuperblock(volume, filesystem.type);
-  const image = present.image ?? (await statusOf(domain, volume));
-  requireWholeFor(volume, superblock, image);
-  await finishImage(domain, volume, image);
+  if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
+  const image = present.image ?? (await imageStatusOf(domain, volume));
+  requireHoldsFilesystem(volume, superblock, image);
+  await growImageToPromisedSize(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow =
     growsOffline && filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
   if (!mustCheck && !mustGrow) return { superblock, present };
-  if (!(await setFree(domain, volume, present))) return { superblock, present };
+  if (!(await detachAll(domain, volume, present))) return { superblock, present };
   if (mustCheck) await check(domain, volume, filesystem);
   if (mustGrow) {
     await domain.host.filesystems.ext4.growImage(imagePath, {
@@ -161,7 +165,11 @@ export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
 }
 
 /** Checkers must never see an attached image. Answers false when somebody uses the device, elsewhere than here. */
-async function setFree(domain: Domain, volume: FoundVolume, present: Attachment): Promise<boolean> {
+async function detachAll(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): Promise<boolean> {
   for (const device of present.devices) {
     if (await domain.host.loops.isInUse(device)) return false;
     await detach(domain, device, volume.record.id);
@@ -171,7 +179,7 @@ async function setFree(domain: Domain, volume: FoundVolume, present: Attachment)
 
 async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem): Promise<void> {
   const result = await filesystem.check(volume.imagePath);
-  if (result.outcome === 'damaged') throw damaged(volume, result.detail);
+  if (result.outcome === 'damaged') throw damagedVolumeError(volume, result.detail);
   domain.log.warn(
     { volumeId: volume.record.id, outcome: result.outcome },
     'the filesystem had its error flag set and was checked',
@@ -179,7 +187,7 @@ async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem
 }
 
 /** A volume that is not touched any more: what is wrong, and the ways out. */
-export function damaged(volume: FoundVolume, detail: string): VolumeError {
+export function damagedVolumeError(volume: FoundVolume, detail: string): VolumeError {
   const { id } = volume.record;
   return new VolumeError(
     'wrong-state',

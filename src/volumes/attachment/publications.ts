@@ -5,8 +5,8 @@ import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { type Attachment } from './attachment.ts';
-import { sameFlags } from './capability-fit.ts';
-import { lostDevice } from './lost-device.ts';
+import { areSameFlags } from './capability-fit.ts';
+import { lostDeviceError } from './lost-device.ts';
 
 /** Whether writes must be refused: by the flag, the access mode, or the mount options. */
 export function isReadOnly(input: PublishInput): boolean {
@@ -42,7 +42,7 @@ export function livePublications(
 }
 
 /** Throws `conflict` when what is mounted at the target was asked for otherwise, `wrong-state` when it is not this volume. */
-export function requireAlike(
+export function requireSamePublication(
   volume: FoundVolume,
   at: {
     top: Mount;
@@ -54,7 +54,7 @@ export function requireAlike(
   const { ephemeralTarget, name } = volume.record;
   const id = ephemeralTarget === null ? volume.record.id : name;
   const { top, present, wanted, published } = at;
-  if (present.lost.some((mount) => mount.id === top.id)) throw lostDevice(id, [top.target]);
+  if (present.lost.some((mount) => mount.id === top.id)) throw lostDeviceError(id, [top.target]);
   const device = present.mounts.some((mount) => mount.id === top.id)
     ? present.devices.find((one) => showsDevice(top, one))
     : undefined;
@@ -72,7 +72,7 @@ export function requireAlike(
     (noted === undefined ||
       (noted.accessMode === wanted.accessMode &&
         (noted.fsType === wanted.fsType || noted.fsType === '' || wanted.fsType === '') &&
-        sameFlags(noted.mountFlags, wanted.mountFlags)));
+        areSameFlags(noted.mountFlags, wanted.mountFlags)));
   if (alike) return;
   throw new VolumeError(
     'conflict',

@@ -17,7 +17,7 @@ interface Entry {
  * replaced, or an entry renamed, after the caller was told that the call hangs. Only what is in memory: what was made that late
  * is found by the next call that wants to make it.
  */
-export async function readAgain(domain: Domain, locks: readonly string[]): Promise<void> {
+export async function reloadLocked(domain: Domain, locks: readonly string[]): Promise<void> {
   const entries = locks.flatMap((key) => entryOf(key, domain.settings.nodeTag) ?? []);
   await Promise.all(
     domain.pools.all.flatMap((pool) =>

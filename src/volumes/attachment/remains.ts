@@ -6,43 +6,43 @@ import { labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pools.ts';
-import { type Attachment, attachmentTo, statusOf } from './attachment.ts';
-import { stagedNode } from './device-binds.ts';
+import { type Attachment, attachmentOfDevices, imageStatusOf } from './attachment.ts';
+import { stagedNodeName } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';
 
 /**
  * The same for calls that take away. Where the image is gone or was replaced, the label on a device is all that tells whose
  * it was: good enough to end it, never to use it.
  */
-export async function remainsOf(
+export async function attachmentForTeardown(
   domain: Domain,
   volume: FoundVolume,
   path: string,
 ): Promise<Attachment> {
-  const image = await statusOf(domain, volume).catch((error: unknown) => {
+  const image = await imageStatusOf(domain, volume).catch((error: unknown) => {
     // Gone, or on a filesystem that has failed.
     if (error instanceof VolumeError || isStorageFailure(error)) return undefined;
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
-  const asked = volume.record.kind === 'block' ? [path, join(path, stagedNode)] : [];
-  const about = { volume, asked, isEnding: true };
-  if (devices.length > 0) return attachmentTo(domain, devices, { image, ...about });
-  return remainsByMark(domain, [volume.record.id], { path, ...about });
+  const asked = volume.record.kind === 'block' ? [path, join(path, stagedNodeName)] : [];
+  const about = { volume, asked, isTeardown: true };
+  if (devices.length > 0) return attachmentOfDevices(domain, devices, { image, ...about });
+  return attachmentByLabel(domain, [volume.record.id], { path, ...about });
 }
 
 /**
  * What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. `path` is
  * where the caller wants it to end.
  */
-export async function remainsByMark(
+export async function attachmentByLabel(
   domain: Domain,
   ids: readonly string[],
   about: {
     path?: string;
     volume?: FoundVolume;
     asked?: readonly string[];
-    isEnding?: boolean;
+    isTeardown?: boolean;
   } = {},
 ): Promise<Attachment> {
   const remains: LoopDevice[] = [];
@@ -51,7 +51,7 @@ export async function remainsByMark(
       if (await isOurs(domain, device, { id, asked: about.path })) remains.push(device);
     }
   }
-  return attachmentTo(domain, remains, about);
+  return attachmentOfDevices(domain, remains, about);
 }
 
 /**

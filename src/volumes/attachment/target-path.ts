@@ -4,7 +4,7 @@ import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Files, TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { poolAreas } from '../pool/layout.ts';
-import { isOwnPath } from './driver-mounts.ts';
+import { isInMountDir } from './driver-mounts.ts';
 
 /**
  * The path of a stage or publish call as mountinfo writes it: symlinks above the last element resolved. Where a kubelet
@@ -30,7 +30,7 @@ function liesIn(root: string, path: string): boolean {
 
 async function resolveTarget(domain: Domain, path: string, field: string): Promise<string> {
   const { kubelet } = domain;
-  if (isOwnPath(domain, path)) {
+  if (isInMountDir(domain, path)) {
     // Looking at what the driver mounted for itself is fine, and so is growing it.
     if (field === 'volume_path') return path;
     throw new VolumeError(
@@ -62,7 +62,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
 
 /** What every use of a target path passes to the host; the driver's own directory is a root of its own. */
 export function targetOptions(domain: Domain, path: string): TargetOptions {
-  return { root: isOwnPath(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
+  return { root: isInMountDir(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
 }
 
 /**

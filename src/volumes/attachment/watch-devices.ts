@@ -2,8 +2,8 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pools.ts';
-import { attachmentTo } from './attachment.ts';
-import { volumeOn } from './device-owner.ts';
+import { attachmentOfDevices } from './attachment.ts';
+import { volumeAttachedTo } from './device-owner.ts';
 
 /**
  * How often held devices are looked at, a file in memory for each, and after how many looks those that a mount keeps are too. What
@@ -24,7 +24,7 @@ export function watchDevices(domain: Domain): () => void {
     const isForAll = looks % looksForAll === 0;
     if (isLooking || (domain.openDevices.size === 0 && !isForAll)) return;
     isLooking = true;
-    (isForAll ? takeDetachesBack(domain) : takeOpenBack(domain))
+    (isForAll ? keepAllAttached(domain) : keepOpenAttached(domain))
       .catch((err: unknown) => {
         domain.log.error({ err }, 'looking at loop devices failed');
       })
@@ -39,27 +39,27 @@ export function watchDevices(domain: Domain): () => void {
 }
 
 /** Of the devices that only the driver keeps open. */
-async function takeOpenBack(domain: Domain): Promise<void> {
+async function keepOpenAttached(domain: Domain): Promise<void> {
   for (const { device, volumeId } of domain.openDevices.all) {
     if (!domain.host.loops.isAutoclear(device)) continue;
-    await takeDetachBack(domain, volumeId, device, async () => true);
+    await keepAttached(domain, volumeId, device, async () => true);
   }
 }
 
-export async function takeDetachesBack(domain: Domain): Promise<void> {
+export async function keepAllAttached(domain: Domain): Promise<void> {
   await domain.ownedBy('loop devices', async () => {
     for (const device of await domain.host.loops.listAutoclear()) {
       const open = domain.openDevices.at(device.number);
       if (open !== undefined) {
-        await takeDetachBack(domain, open.volumeId, device, async () => true);
+        await keepAttached(domain, open.volumeId, device, async () => true);
         continue;
       }
-      const volume = await volumeOn(domain, device);
+      const volume = await volumeAttachedTo(domain, device);
       if (volume === undefined) continue;
       // Calls know an inline volume by the kubelet's id.
       const { id, name } = volume.record;
       const volumeId = volume.area === 'ephemeral' ? name : id;
-      await takeDetachBack(domain, volumeId, device, () => isMounted(domain, volume, device));
+      await keepAttached(domain, volumeId, device, () => isMounted(domain, volume, device));
     }
   });
 }
@@ -69,11 +69,11 @@ async function isMounted(
   volume: FoundVolume,
   device: LoopDevice,
 ): Promise<boolean> {
-  return (await attachmentTo(domain, [device], { volume })).mounts.length > 0;
+  return (await attachmentOfDevices(domain, [device], { volume })).mounts.length > 0;
 }
 
 /** Leaves alone what a call is at: it may be detaching the device. */
-export async function takeDetachBack(
+export async function keepAttached(
   domain: Domain,
   volumeId: string,
   device: LoopDevice,

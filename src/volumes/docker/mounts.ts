@@ -1,7 +1,11 @@
 import { VolumeError } from '../../errors.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
-import { requireFits } from '../attachment/capability-fit.ts';
-import { emptyRoot, ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
+import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import {
+  driverMountCapability,
+  driverMountPathOf,
+  removeEmptyLostAndFound,
+} from '../attachment/driver-mounts.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { changeVolume } from '../change-volume.ts';
@@ -22,10 +26,10 @@ export interface HoldInput {
  */
 export async function holdVolume(domain: Domain, call: Call, input: HoldInput): Promise<string> {
   const { id } = domain.pools.getVolume(input.volumeId).record;
-  const path = ownPathOf(domain, id);
+  const path = driverMountPathOf(domain, id);
   const asked = { name: 'Mount', volumeId: id, request: input };
   await changeVolume(domain, call, asked, async (volume, operation) => {
-    requireFits(volume, ownCapability);
+    requireMatchingCapability(volume, driverMountCapability);
     operation.beginEffects();
     await hold(domain, volume, { path, holder: input.holder });
   });
@@ -45,9 +49,9 @@ async function hold(
     await stage(domain, volume, {
       volumeId: volume.record.id,
       stagingTargetPath: path,
-      capability: ownCapability,
+      capability: driverMountCapability,
     });
-    await emptyRoot(domain.host.files, volume, path);
+    await removeEmptyLostAndFound(domain.host.files, volume, path);
   }
   const nodeState = await readNodeState(domain, volume);
   // Holders of a mount that has gone, with a reboot for example, hold nothing.

@@ -4,7 +4,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { type Attachment, attachmentOf, detach, isMountedAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
-import { ownCapability, ownPathOf } from '../attachment/driver-mounts.ts';
+import { driverMountCapability, driverMountPathOf } from '../attachment/driver-mounts.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { lockVolume } from '../change-volume.ts';
@@ -22,7 +22,7 @@ export async function releaseVolume(domain: Domain, call: Call, input: HoldInput
   await underLock(domain, call, { name: 'Unmount', ...input }, async (volume, present) => {
     const nodeState = await readNodeState(domain, volume);
     const others = nodeState.dockerMountIds.filter((one) => one !== input.holder);
-    if (others.length > 0 && isMountedAt(present, ownPathOf(domain, volume.record.id))) {
+    if (others.length > 0 && isMountedAt(present, driverMountPathOf(domain, volume.record.id))) {
       await writeNodeState(
         domain,
         volume,
@@ -43,7 +43,7 @@ export async function releaseVolume(domain: Domain, call: Call, input: HoldInput
 export async function releaseUnused(domain: Domain, call: Call, volumeId: string): Promise<void> {
   await underLock(domain, call, { name: 'Remove', volumeId }, async (volume, present) => {
     const { id } = volume.record;
-    const path = ownPathOf(domain, id);
+    const path = driverMountPathOf(domain, id);
     await requireNotCsi(domain, volume, present, path);
     if (!isMountedAt(present, path)) return;
     const { dockerMountIds } = await readNodeState(domain, volume);
@@ -53,7 +53,7 @@ export async function releaseUnused(domain: Domain, call: Call, volumeId: string
       await stage(domain, volume, {
         volumeId: id,
         stagingTargetPath: path,
-        capability: ownCapability,
+        capability: driverMountCapability,
       });
       await writeNodeState(domain, volume, {
         ...(await readNodeState(domain, volume)),
@@ -83,7 +83,7 @@ async function underLock(
 
 /** Takes the driver's own mount away. What containers mounted from it is theirs and stays. */
 async function unmountOwn(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
-  const path = ownPathOf(domain, volume.record.id);
+  const path = driverMountPathOf(domain, volume.record.id);
   const volumeId = volume.record.id;
   const isFrozen = await domain.guard.giveWay(volumeId);
   for (const mount of present.mounts) {
@@ -118,7 +118,7 @@ async function letGo(domain: Domain, volume: FoundVolume): Promise<void> {
   if (mounts.length === 0) domain.guard.forget(id);
   await domain.reached('release:detached');
   const nodeState = await readNodeState(domain, volume);
-  const path = ownPathOf(domain, id);
+  const path = driverMountPathOf(domain, id);
   const staged = nodeState.staged?.stagingTargetPath === path ? null : nodeState.staged;
   await writeNodeState(domain, volume, { ...nodeState, staged, dockerMountIds: [] });
   await removeTarget(domain, path);

@@ -1,8 +1,8 @@
 /** What a front on this machine may ask besides `Volumes`: things by their names, and mounts in the driver's own directory. */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
-import { attachmentOf, statusOf } from '../attachment/attachment.ts';
-import { ownPathOf } from '../attachment/driver-mounts.ts';
+import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
+import { driverMountPathOf } from '../attachment/driver-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -174,7 +174,7 @@ async function heldPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
   const held = new Map<string, string>();
   for (const pool of domain.pools.all) {
     for (const { id } of pool.volumes.values()) {
-      const path = ownPathOf(domain, id);
+      const path = driverMountPathOf(domain, id);
       if (mounted.has(path)) held.set(id, path);
     }
   }
@@ -194,7 +194,7 @@ async function look(domain: Domain, volume: FoundVolume): Promise<VolumeSight> {
       );
       return {
         usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
-        allocatedBytes: (await statusOf(domain, volume)).allocatedBytes,
+        allocatedBytes: (await imageStatusOf(domain, volume)).allocatedBytes,
         snapshots: snapshots.map(({ name }) => name).sort(),
       };
     }),

@@ -56,21 +56,21 @@ export class Operations {
   readonly #running = new Map<string, Running>();
   readonly #ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
   readonly #whenReturned: (owner: string) => Promise<void> | undefined;
-  readonly #readAgain: (locks: readonly string[]) => Promise<void>;
+  readonly #reloadLocked: (locks: readonly string[]) => Promise<void>;
   #closed = false;
 
   /**
    * `ownedBy` marks the kernel calls made inside with their owner, and `whenReturned` tells of those that the operation left
-   * stuck in the kernel (host/kernel/gate.ts). What it had locked for itself is given to `readAgain` when these have returned.
+   * stuck in the kernel (host/kernel/gate.ts). What it had locked for itself is given to `reloadLocked` when these have returned.
    */
   constructor(
     ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,
     whenReturned: (owner: string) => Promise<void> | undefined = () => undefined,
-    readAgain: (locks: readonly string[]) => Promise<void> = () => Promise.resolve(),
+    reloadLocked: (locks: readonly string[]) => Promise<void> = () => Promise.resolve(),
   ) {
     this.#ownedBy = ownedBy;
     this.#whenReturned = whenReturned;
-    this.#readAgain = readAgain;
+    this.#reloadLocked = reloadLocked;
   }
 
   get runningCount(): number {
@@ -177,7 +177,7 @@ export class Operations {
   /** What hung may have come to its end after the operation was told that it failed. */
   async #settle({ exclusive = [] }: LockPlan, returned: Promise<void> | undefined): Promise<void> {
     await returned;
-    await this.#readAgain(exclusive);
+    await this.#reloadLocked(exclusive);
   }
 
   async #wait<T>(running: Running, call: Call, name: string): Promise<T> {

@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
-import { requireFits } from '../attachment/capability-fit.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
+import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -11,7 +11,7 @@ import type { Call } from '../engine/operations.ts';
 import type { NodeExpandInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
 import { expandImage } from '../volume/expand.ts';
-import { growOffline, stageCutShort } from './grow-offline.ts';
+import { growOffline, restageInterrupted } from './grow-offline.ts';
 
 /** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
 export async function nodeExpandVolume(
@@ -21,9 +21,10 @@ export async function nodeExpandVolume(
 ): Promise<{ sizeBytes: bigint }> {
   const asked = { name: 'NodeExpandVolume', volumeId: input.volumeId, request: input };
   return changeVolume(domain, call, asked, async (volume, operation) => {
-    if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
+    if (input.capability !== undefined)
+      requireMatchingCapability(volume, input.capability, 'invalid');
     const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
-    await stageCutShort(domain, volume, volumePath);
+    await restageInterrupted(domain, volume, volumePath);
     const present = await attachmentOf(domain, volume);
     requirePath(volume, volumePath, present);
     const grown = await expandImage(domain, volume, input, () => {
@@ -36,7 +37,7 @@ export async function nodeExpandVolume(
 
 function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
   const { id } = volume.record;
-  const paths = [volumePath, join(volumePath, stagedNode)];
+  const paths = [volumePath, join(volumePath, stagedNodeName)];
   const isThere = present.mounts.some((mount) => paths.includes(mount.target));
   if (isThere) return;
   throw new VolumeError(

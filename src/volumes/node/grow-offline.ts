@@ -2,11 +2,11 @@ import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf, detach, ensureAttached } from '../attachment/attachment.ts';
-import { isStagedByUs } from '../attachment/driver-mounts.ts';
+import { isStagedInMountDir } from '../attachment/driver-mounts.ts';
 import { mountAttached } from '../attachment/mount-attached.ts';
-import { mountWords } from '../attachment/mount-flags.ts';
+import { mountOptionsOf } from '../attachment/mount-flags.ts';
 import { readNodeState } from '../attachment/node-state.ts';
-import { settleImage } from '../attachment/prepare-image.ts';
+import { recoverImage } from '../attachment/prepare-image.ts';
 import { targetOptions } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { accessModes } from '../model.ts';
@@ -27,7 +27,7 @@ export async function growOffline(
   const nodeState = await readNodeState(domain, volume);
   const { staged } = nodeState;
   const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
-  const isHeld = isStagedByUs(domain, nodeState) && nodeState.dockerMountIds.length > 0;
+  const isHeld = isStagedInMountDir(domain, nodeState) && nodeState.dockerMountIds.length > 0;
   if (staged === null || isPublished || isHeld || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
@@ -49,11 +49,11 @@ export async function growOffline(
     // Grown or not, it was staged and is so again: a pod may be published any moment. What could not be taken back stays
     // unmounted until the repeated call.
     const now = await attachmentOf(domain, volume);
-    await settleImage(domain, volume, now.devices);
+    await recoverImage(domain, volume, now.devices);
     const again = await ensureAttached(domain, volume, now);
     const options = {
       fsType: record.fsType,
-      options: [...filesystem.mountOptions, ...mountWords(record, mountFlags)],
+      options: [...filesystem.mountOptions, ...mountOptionsOf(record, mountFlags)],
       ...targetOptions(domain, path),
     };
     await mountAttached(domain, again, () =>
@@ -66,7 +66,7 @@ export async function growOffline(
  * A kill between unmount and mount leaves a volume that its caller takes for staged. The repeated NodeExpandVolume stages it
  * again as it was noted, which grows it too. After a reboot a caller stages first, so this is not reached then.
  */
-export async function stageCutShort(
+export async function restageInterrupted(
   domain: Domain,
   volume: FoundVolume,
   path: string,

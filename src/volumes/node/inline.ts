@@ -2,15 +2,15 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { formatBytes } from '../../units.ts';
 import { attachmentOf, ensureAttached } from '../attachment/attachment.ts';
 import { mountAttached } from '../attachment/mount-attached.ts';
-import { mountWords } from '../attachment/mount-flags.ts';
+import { mountOptionsOf, requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
-import { makeReady } from '../attachment/prepare-image.ts';
+import { prepareImage } from '../attachment/prepare-image.ts';
 import {
   isReadOnly,
   livePublications,
   publicationOf,
-  requireAlike,
+  requireSamePublication,
 } from '../attachment/publications.ts';
 import {
   ensureTarget,
@@ -106,7 +106,7 @@ async function isPublishedAlike(
   if (top === undefined) return false;
   const present = await attachmentOf(domain, volume);
   const published = livePublications((await readNodeState(domain, volume)).published, present);
-  requireAlike(volume, { top, present, wanted: publicationOf(input), published });
+  requireSamePublication(volume, { top, present, wanted: publicationOf(input), published });
   return true;
 }
 
@@ -141,7 +141,7 @@ async function prepare(
     sizeBytes,
     ephemeralTarget: input.targetPath,
   });
-  mountWords(record, capability.mountFlags);
+  requireAllowedMountFlags(record, capability.mountFlags);
   beginEffects();
   const free = takeShare(domain, pool, { sizeBytes, what });
   try {
@@ -199,9 +199,9 @@ async function mountThere(
   if (record.fsType === null) throw new Error('an ephemeral volume without a filesystem');
   const wanted = publicationOf(input);
   const filesystem = domain.host.filesystems[record.fsType];
-  const words = mountWords(record, input.capability.mountFlags);
+  const mountOptions = mountOptionsOf(record, input.capability.mountFlags);
   const before = await attachmentOf(domain, volume);
-  const { present } = await makeReady(domain, volume, { filesystem, present: before });
+  const { present } = await prepareImage(domain, volume, { filesystem, present: before });
   const device = await ensureAttached(domain, volume, present);
   await domain.reached('publish:attached');
   await writeNodeState(domain, volume, {
@@ -215,7 +215,7 @@ async function mountThere(
   await domain.reached('publish:target-made');
   const options = {
     fsType: record.fsType,
-    options: [...filesystem.mountOptions, ...words, ...(isReadOnly(input) ? ['ro'] : [])],
+    options: [...filesystem.mountOptions, ...mountOptions, ...(isReadOnly(input) ? ['ro'] : [])],
     ...targetOptions(domain, input.targetPath),
   };
   await mountAttached(domain, device, () =>

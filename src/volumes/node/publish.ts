@@ -8,22 +8,22 @@ import {
   type Attachment,
   attach,
   attachmentOf,
+  imageStatusOf,
   mountsAt,
-  statusOf,
 } from '../attachment/attachment.ts';
-import { requireFits } from '../attachment/capability-fit.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
-import { ownPathOf } from '../attachment/driver-mounts.ts';
+import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
+import { driverMountPathOf } from '../attachment/driver-mounts.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
-import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
-import { mountWords } from '../attachment/mount-flags.ts';
+import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
+import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { requireNotTruncated } from '../attachment/prepare-image.ts';
 import {
   isReadOnly,
   livePublications,
   publicationOf,
-  requireAlike,
+  requireSamePublication,
 } from '../attachment/publications.ts';
 import {
   ensureTarget,
@@ -76,7 +76,7 @@ export async function publishVolume(
     request: input,
   };
   await changeVolume(domain, call, asked, async (volume, operation) => {
-    requireFits(volume, input.capability);
+    requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     if (domain.settings.withoutStaging === true) {
       await withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved));
@@ -86,7 +86,7 @@ export async function publishVolume(
 
 /** Where the volume is staged: as the request says, or in the driver's own directory where nobody stages. */
 async function stagingPathOf(domain: Domain, id: string, input: PublishInput): Promise<string> {
-  if (domain.settings.withoutStaging === true) return ownPathOf(domain, id);
+  if (domain.settings.withoutStaging === true) return driverMountPathOf(domain, id);
   if (input.stagingTargetPath === '') {
     throw new VolumeError(
       'wrong-state',
@@ -97,16 +97,16 @@ async function stagingPathOf(domain: Domain, id: string, input: PublishInput): P
 }
 
 async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
-  mountWords(volume.record, input.capability.mountFlags);
+  requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume);
   const device = requireStaged(volume, input, present);
-  await requireNotTruncated(domain, volume, present.image ?? (await statusOf(domain, volume)));
+  await requireNotTruncated(domain, volume, present.image ?? (await imageStatusOf(domain, volume)));
   const nodeState = await readNodeState(domain, volume);
   const wanted = publicationOf(input);
   const published = livePublications(nodeState.published, present);
   const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
   if (top !== undefined) {
-    requireAlike(volume, { top, present, wanted, published });
+    requireSamePublication(volume, { top, present, wanted, published });
     await keepDevices(domain, volume, present);
     return;
   }
@@ -144,7 +144,8 @@ async function bindDevice(
   const { input, present } = options;
   const { id } = volume.record;
   let { device } = options;
-  if (!(await domain.openDevices.open(device, id))) throw lostDevice(id, [input.stagingTargetPath]);
+  if (!(await domain.openDevices.open(device, id)))
+    throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
     // A device that is held is never closed, so what writers left in its page cache is not in the image by itself.
     await domain.host.loops.writeBack(device);
@@ -176,12 +177,12 @@ async function readOnlyDevice(
 function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
   const { id, kind } = volume.record;
   const path =
-    kind === 'block' ? join(input.stagingTargetPath, stagedNode) : input.stagingTargetPath;
+    kind === 'block' ? join(input.stagingTargetPath, stagedNodeName) : input.stagingTargetPath;
   const device = present.readWrite;
   const isThere =
     device !== undefined &&
     present.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
-  if (!isThere && present.lost.length > 0) throw lostDevice(id, targetsOf(present.lost));
+  if (!isThere && present.lost.length > 0) throw lostDeviceError(id, targetsOf(present.lost));
   if (!isThere) {
     throw new VolumeError(
       'wrong-state',

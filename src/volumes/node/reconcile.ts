@@ -4,12 +4,12 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { FsType, Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
-import { attachmentOf, attachmentTo } from '../attachment/attachment.ts';
+import { attachmentOf, attachmentOfDevices } from '../attachment/attachment.ts';
 import { bindTargetsIn } from '../attachment/device-binds.ts';
 import { setDuplicatesAside } from '../attachment/duplicates.ts';
 import { targetsOf } from '../attachment/lost-device.ts';
 import { readNodeState } from '../attachment/node-state.ts';
-import { isTemporary } from '../attachment/temporary-mounts.ts';
+import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -146,7 +146,8 @@ async function settleDevice(
       log.warn({ volumeId: image.id, target: first.target }, 'thawed a filesystem left frozen');
     }
     // Private mounts of a log replay or a growth that was cut short.
-    if (!here.every(({ target }) => isTemporary(pool, target))) return keepMounted(domain, found);
+    if (!here.every(({ target }) => isTemporaryMount(pool, target)))
+      return keepMounted(domain, found);
     for (const mount of here.toReversed()) await host.mounts.unmount(mount.target);
   } else if (await holdBound(domain, found)) {
     return;
@@ -183,7 +184,10 @@ async function holdBound(
 ): Promise<boolean> {
   const { device, image, mounts } = found;
   if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
-  const present = await attachmentTo(domain, [device], { volume: image.volume, table: mounts });
+  const present = await attachmentOfDevices(domain, [device], {
+    volume: image.volume,
+    table: mounts,
+  });
   return present.mounts.length > 0 && domain.openDevices.open(device, image.id);
 }
 
@@ -228,7 +232,7 @@ async function thawUnseen(
 
 async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   const mounts = await domain.host.mounts.list();
-  for (const { target } of mounts.filter((one) => isTemporary(pool, one.target)).reverse()) {
+  for (const { target } of mounts.filter((one) => isTemporaryMount(pool, one.target)).reverse()) {
     await logFailure(domain, target, () => domain.host.mounts.unmount(target));
   }
   const left = await domain.host.mounts.list();

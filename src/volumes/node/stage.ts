@@ -8,15 +8,15 @@ import {
   ensureAttached,
   mountsAt,
 } from '../attachment/attachment.ts';
-import { requireFits, sameFlags } from '../attachment/capability-fit.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
-import { isOwnPath } from '../attachment/driver-mounts.ts';
+import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
+import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
-import { lostDevice, targetsOf } from '../attachment/lost-device.ts';
-import { mountWords } from '../attachment/mount-flags.ts';
+import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
+import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
-import { finishImage, settleImage } from '../attachment/prepare-image.ts';
+import { growImageToPromisedSize, recoverImage } from '../attachment/prepare-image.ts';
 import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -41,7 +41,7 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
     request: input,
   };
   await changeVolume(domain, call, asked, async (volume, operation) => {
-    requireFits(volume, input.capability);
+    requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     await stage(domain, volume, { ...input, stagingTargetPath });
   });
@@ -50,7 +50,7 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
 /** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
   // Refused before anything is done.
-  mountWords(volume.record, input.capability.mountFlags);
+  requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
   if (await isStagedAlike(domain, volume, input, { present, nodeState })) {
@@ -70,7 +70,7 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
     present,
     recordStaging: record,
   });
-  // Without the capability there is no other way, and makeReady went it already.
+  // Without the capability there is no other way, and prepareImage went it already.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
@@ -94,10 +94,10 @@ async function isStagedAlike(
   const { id } = volume.record;
   const path = input.stagingTargetPath;
   const at = stagedAt(present);
-  const node = join(path, stagedNode);
+  const node = join(path, stagedNodeName);
   // At the staging path a dead node is taken away below; where a pod may use it, that pod has to end first.
   const lost = targetsOf(present.lost).filter((target) => target !== node);
-  if (lost.length > 0) throw lostDevice(id, lost);
+  if (lost.length > 0) throw lostDeviceError(id, lost);
   if (!at.includes(path)) {
     await requireNothingForeign(domain, { id, path, present });
     if (volume.record.kind === 'block') {
@@ -117,7 +117,7 @@ async function isStagedAlike(
   const alike =
     staged.accessMode === capability.accessMode &&
     (staged.fsType === capability.fsType || staged.fsType === '' || capability.fsType === '') &&
-    sameFlags(staged.mountFlags, capability.mountFlags);
+    areSameFlags(staged.mountFlags, capability.mountFlags);
   if (alike) return true;
   throw new VolumeError(
     'conflict',
@@ -128,7 +128,7 @@ async function isStagedAlike(
 function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError {
   return new VolumeError(
     'wrong-state',
-    isOwnPath(domain, path)
+    isInMountDir(domain, path)
       ? `volume '${id}' is in use by containers of this machine (mounted at ${path}); stop and remove them first`
       : `volume '${id}' is staged at ${path}; unstage it there first`,
   );
@@ -151,8 +151,8 @@ async function requireNothingForeign(
 /** Where the volume's filesystem or device node is mounted now, staging and publish paths alike. */
 function stagedAt(present: Attachment): readonly string[] {
   return present.mounts.map(({ target, root }) =>
-    root.startsWith('/loop') && target.endsWith(`/${stagedNode}`)
-      ? target.slice(0, -stagedNode.length - 1)
+    root.startsWith('/loop') && target.endsWith(`/${stagedNodeName}`)
+      ? target.slice(0, -stagedNodeName.length - 1)
       : target,
   );
 }
@@ -163,13 +163,13 @@ async function stageBlock(
   input: StageInput,
   { present, nodeState }: Looked,
 ): Promise<void> {
-  await settleImage(domain, volume, present.devices);
-  await finishImage(domain, volume, present.image);
+  await recoverImage(domain, volume, present.devices);
+  await growImageToPromisedSize(domain, volume, present.image);
   const device = await ensureAttached(domain, volume, present);
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
   await recordStaging(domain, volume, input, nodeState);
-  const node = join(input.stagingTargetPath, stagedNode);
+  const node = join(input.stagingTargetPath, stagedNodeName);
   for (const { target } of present.lost) {
     await domain.host.mounts.unmount(target, targetOptions(domain, target));
   }
@@ -209,7 +209,7 @@ async function finishGrowth(
   const { fsType, sizeBytes } = volume.record;
   const device = present.readWrite;
   if (device === undefined) return;
-  await finishImage(domain, volume, present.image);
+  await growImageToPromisedSize(domain, volume, present.image);
   if (fsType === null) {
     if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
     return;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf, isMountedAt } from '../attachment/attachment.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -33,7 +33,10 @@ async function statsOf(
 ): Promise<VolumeStats> {
   const { record } = volume;
   const present = await attachmentOf(domain, volume);
-  if (!isMountedAt(present, volumePath) && !isMountedAt(present, join(volumePath, stagedNode))) {
+  if (
+    !isMountedAt(present, volumePath) &&
+    !isMountedAt(present, join(volumePath, stagedNodeName))
+  ) {
     throw new VolumeError(
       'not-found',
       `volume '${record.name}' is not mounted at ${volumePath}; ask at the path where it is staged or published`,

@@ -3,11 +3,16 @@ import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
-import { type Attachment, attachmentTo, detach, mountsAt } from '../attachment/attachment.ts';
+import {
+  type Attachment,
+  attachmentOfDevices,
+  detach,
+  mountsAt,
+} from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';
-import { remainsByMark, remainsOf } from '../attachment/remains.ts';
+import { attachmentByLabel, attachmentForTeardown } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -42,7 +47,7 @@ interface Unpublished {
 async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
-  const present = await remainsOf(domain, volume, targetPath);
+  const present = await attachmentForTeardown(domain, volume, targetPath);
   await requireNotStaging(domain, volume, { targetPath, present });
   await unmountTarget(domain, present, { id, ...input });
   await domain.reached('unpublish:target-removed');
@@ -68,7 +73,7 @@ async function requireNotStaging(
   const staged = (await readNodeStateIfReadable(domain, volume))?.staged ?? null;
   const there = [...present.mounts, ...present.lost];
   if (staged === null || !there.some(({ target }) => target === targetPath)) return;
-  const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNode)];
+  const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNodeName)];
   if (!paths.includes(targetPath)) return;
   throw new VolumeError(
     'invalid',
@@ -84,9 +89,9 @@ async function unpublishUnknown(
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
   const { targetPath } = input;
-  const present = await remainsByMark(domain, ids, { path: targetPath, asked: [targetPath] });
+  const present = await attachmentByLabel(domain, ids, { path: targetPath, asked: [targetPath] });
   await unmountTarget(domain, present, { id: volumeId, ...input });
-  const { devices, mounts } = await attachmentTo(domain, present.devices);
+  const { devices, mounts } = await attachmentOfDevices(domain, present.devices);
   for (const device of devices) {
     if (mounts.some((mount) => showsDevice(mount, device))) continue;
     if (await domain.host.loops.isInUse(device)) continue;

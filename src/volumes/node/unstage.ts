@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { type Attachment, attachmentTo, detach } from '../attachment/attachment.ts';
+import { type Attachment, attachmentOfDevices, detach } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
-import { stagedNode } from '../attachment/device-binds.ts';
+import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
-import { remainsByMark, remainsOf } from '../attachment/remains.ts';
+import { attachmentByLabel, attachmentForTeardown } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import { lockVolume } from '../change-volume.ts';
@@ -25,9 +25,9 @@ export async function unstageVolume(
   const asked = { name: 'NodeUnstageVolume', path, request: input };
   await endUse(domain, call, asked, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
-    const remains = await remainsByMark(domain, [volumeId], {
+    const remains = await attachmentByLabel(domain, [volumeId], {
       path,
-      asked: [join(path, stagedNode)],
+      asked: [join(path, stagedNodeName)],
     });
     const present = await endTemporaryMounts(domain, remains);
     return unmountAndDetach(domain, present, { volume, id: volumeId, path });
@@ -66,7 +66,10 @@ function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefi
 /** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
   const { id } = volume.record;
-  const present = await endTemporaryMounts(domain, await remainsOf(domain, volume, path));
+  const present = await endTemporaryMounts(
+    domain,
+    await attachmentForTeardown(domain, volume, path),
+  );
   const nodeState = await readNodeStateIfReadable(domain, volume);
   // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
   const staged = nodeState?.staged ?? null;
@@ -96,7 +99,7 @@ async function unmountAndDetach(
   input: { volume: FoundVolume | undefined; id: string; path: string },
 ): Promise<void> {
   const { volume, id, path } = input;
-  const node = join(path, stagedNode);
+  const node = join(path, stagedNodeName);
   const targets = [path, node];
   const there = [...present.mounts, ...present.lost];
   const isFrozen = await domain.guard.giveWay(id);
@@ -113,7 +116,10 @@ async function unmountAndDetach(
   await domain.reached('unstage:unmounted');
   // A detach of a device that is mounted elsewhere would be refused, or leave a node that shows another image one day.
   if (present.mounts.some(({ target }) => !targets.includes(target))) {
-    const { mounts } = await attachmentTo(domain, present.devices, { volume, isEnding: true });
+    const { mounts } = await attachmentOfDevices(domain, present.devices, {
+      volume,
+      isTeardown: true,
+    });
     if (mounts.length > 0) {
       throw stillMounted(
         id,
@@ -140,10 +146,10 @@ function stillMounted(id: string, targets: readonly string[]): VolumeError {
 /** Nothing tells which of them are publications: each may be one. */
 function mountedBeside({ mounts }: Attachment, path: string): readonly string[] {
   const targets = mounts.map(({ target }) => target);
-  return targets.filter((target) => target !== path && target !== join(path, stagedNode));
+  return targets.filter((target) => target !== path && target !== join(path, stagedNodeName));
 }
 
 function isStagedAt(present: Attachment, path: string): boolean {
-  const targets = [path, join(path, stagedNode)];
+  const targets = [path, join(path, stagedNodeName)];
   return present.mounts.some(({ target }) => targets.includes(target));
 }

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { isStagedByUs, ownPathOf } from '../attachment/driver-mounts.ts';
+import { driverMountPathOf, isStagedInMountDir } from '../attachment/driver-mounts.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget } from '../attachment/target-path.ts';
@@ -49,7 +49,7 @@ async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void
   const nodeState = await readNodeState(domain, volume);
   if (nodeState.dockerMountIds.length === 0) return;
   const { mounts } = await attachmentOf(domain, volume);
-  if (mounts.some(({ target }) => target === ownPathOf(domain, id))) {
+  if (mounts.some(({ target }) => target === driverMountPathOf(domain, id))) {
     throw new VolumeError(
       'wrong-state',
       `volume '${id}' is in use by containers of this machine as a Docker volume; stop and remove them first`,
@@ -63,9 +63,9 @@ export async function unstageUnused(domain: Domain, volume: FoundVolume): Promis
   if (domain.settings.withoutStaging !== true) return;
   const nodeState = await readNodeState(domain, volume);
   if (nodeState.dockerMountIds.length > 0) return;
-  const path = ownPathOf(domain, volume.record.id);
+  const path = driverMountPathOf(domain, volume.record.id);
   const present = await attachmentOf(domain, volume);
-  if (isStagedByUs(domain, nodeState)) {
+  if (isStagedInMountDir(domain, nodeState)) {
     if (livePublications(nodeState.published, present).length > 0) return;
     await unstage(domain, volume, path);
   } else if (nodeState.staged !== null || present.mounts.length > 0) return;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -43,7 +43,7 @@ export async function createSnapshot(
     },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'snapshots', id });
+      await reloadSetAside(domain, { area: 'snapshots', id });
       const existing = domain.pools.findSnapshot(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

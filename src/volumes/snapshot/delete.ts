@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -27,7 +27,7 @@ export async function deleteSnapshot(
     { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'snapshots', id });
+      await reloadSetAside(domain, { area: 'snapshots', id });
       const pool = poolOf(domain, id);
       if (pool === undefined) {
         domain.pools.requireAllServed();

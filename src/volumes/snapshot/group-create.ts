@@ -1,6 +1,6 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -43,7 +43,7 @@ export async function createGroupSnapshot(
     },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'groups', id });
+      await reloadSetAside(domain, { area: 'groups', id });
       const existing = domain.pools.findGroup(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord } from '../../state/records.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -76,9 +76,9 @@ export async function deleteGroupSnapshot(
     },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'groups', id });
+      await reloadSetAside(domain, { area: 'groups', id });
       for (const one of snapshotIds) {
-        await lookAgainAtAside(domain, { area: 'snapshots', id: one });
+        await reloadSetAside(domain, { area: 'snapshots', id: one });
       }
       const found = domain.pools.findGroup(id);
       if (found === undefined) {

@@ -2,7 +2,7 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, ImageStatus } from '../../host/host.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
-import { statusOf } from '../attachment/attachment.ts';
+import { imageStatusOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
 import { copiedBytes, finishCopy, sourceModifiedNs } from '../jobs/snapshot-copies.ts';
 import { entryFiles } from '../pool/layout.ts';
@@ -69,7 +69,7 @@ async function unchangedSource(
 ): Promise<FoundVolume | undefined> {
   const source = domain.pools.findHere(record.sourceVolumeId);
   if (source === undefined) return undefined;
-  const devices = await domain.host.loops.findByImage(await statusOf(domain, source));
+  const devices = await domain.host.loops.findByImage(await imageStatusOf(domain, source));
   if (devices.length > 0) return undefined;
   const modified = await sourceModifiedNs(domain.host.files, source);
   return modified === record.copy?.sourceModifiedNs ? source : undefined;

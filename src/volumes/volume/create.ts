@@ -4,7 +4,7 @@ import { KernelError } from '../../host/errors.ts';
 import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import { defaultSectorSize, minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
 import { chooseCapacity, liesInRange } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
@@ -45,7 +45,7 @@ export async function createVolume(
     },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'volumes', id });
+      await reloadSetAside(domain, { area: 'volumes', id });
       const existing = domain.pools.findVolume(id);
       if (existing !== undefined) {
         existing.pool.requireServed();

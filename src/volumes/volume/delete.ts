@@ -1,8 +1,13 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { type Attachment, attachmentOf, attachmentTo, detach } from '../attachment/attachment.ts';
-import { lookAgainAtAside } from '../attachment/duplicates.ts';
-import { remainsByMark } from '../attachment/remains.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  attachmentOfDevices,
+  detach,
+} from '../attachment/attachment.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
+import { attachmentByLabel } from '../attachment/remains.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
@@ -32,7 +37,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
     { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
     call,
     async (operation) => {
-      await lookAgainAtAside(domain, { area: 'volumes', id });
+      await reloadSetAside(domain, { area: 'volumes', id });
       const aside = domain.pools.asideOnly('volumes', id);
       if (aside.length > 0) {
         for (const { pool, why } of aside) {
@@ -88,7 +93,7 @@ async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<At
     return await attachmentOf(domain, volume);
   } catch (error) {
     if (error instanceof VolumeError) {
-      return remainsByMark(domain, [volume.record.id], { volume });
+      return attachmentByLabel(domain, [volume.record.id], { volume });
     }
     throw await toVolumeError(error, `volume '${volume.record.id}'`, volume.pool);
   }
@@ -120,8 +125,8 @@ async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise
     .catch(() => undefined);
   const present =
     image === undefined
-      ? await remainsByMark(domain, [id])
-      : await attachmentTo(domain, await domain.host.loops.findByImage(image));
+      ? await attachmentByLabel(domain, [id])
+      : await attachmentOfDevices(domain, await domain.host.loops.findByImage(image));
   await requireUnused(domain, id, await endTemporaryMounts(domain, present));
   await domain.host.files.requireNoProgram(pool.imagePathOf('volumes', id));
   for (const device of present.devices) await detach(domain, device, id);

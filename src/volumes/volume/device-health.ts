@@ -1,6 +1,6 @@
 import type { Attachment } from '../attachment/attachment.ts';
 import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
-import { takeDetachBack } from '../attachment/watch-devices.ts';
+import { keepAttached } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
 import type { FoundVolume } from '../pool/pools.ts';
@@ -23,7 +23,7 @@ async function keepInUse(
   if (mounts.length === 0) return;
   const volumeId = area === 'ephemeral' ? record.name : record.id;
   for (const device of devices) {
-    if (device.autoclear) await takeDetachBack(domain, volumeId, device, async () => true);
+    if (device.autoclear) await keepAttached(domain, volumeId, device, async () => true);
   }
 }
 

@@ -2,14 +2,14 @@ import { VolumeError } from '../../errors.ts';
 import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
-import { attachmentOf, statusOf } from '../attachment/attachment.ts';
-import { requireFits } from '../attachment/capability-fit.ts';
+import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
+import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import {
-  finishImage,
+  growImageToPromisedSize,
   isSmaller,
   recordSize,
+  recoverImage,
   requireNotTruncated,
-  settleImage,
 } from '../attachment/prepare-image.ts';
 import { chooseCapacity } from '../capacity.ts';
 import { changeVolume } from '../change-volume.ts';
@@ -33,7 +33,8 @@ export async function expandVolume(
     request: input,
   };
   return changeVolume(domain, call, asked, async (volume, operation) => {
-    if (input.capability !== undefined) requireFits(volume, input.capability, 'invalid');
+    if (input.capability !== undefined)
+      requireMatchingCapability(volume, input.capability, 'invalid');
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();
     });
@@ -67,15 +68,15 @@ export async function expandImage(
     { minBytes: minGrownBytesOf(domain, record, requiredBytes), what },
   );
   const { devices } = await attachmentOf(domain, volume);
-  await settleImage(domain, volume, devices);
+  await recoverImage(domain, volume, devices);
   const allocate = record.provisioning === 'thick';
   if (sizeBytes <= record.sizeBytes) {
     beginEffects();
     // A crash, or a full pool, may have stopped an earlier call after its promise.
-    await finishImage(domain, volume);
+    await growImageToPromisedSize(domain, volume);
     return volume;
   }
-  const image = await statusOf(domain, volume);
+  const image = await imageStatusOf(domain, volume);
   await requireNotTruncated(domain, volume, image);
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);

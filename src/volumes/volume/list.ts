@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { requireFits } from '../attachment/capability-fit.ts';
-import { mountWords } from '../attachment/mount-flags.ts';
+import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { Capability, HealthSign, Page, Volume, VolumeHealth } from '../model.ts';
@@ -101,8 +101,8 @@ export function findMismatch(
   const volume = domain.pools.getVolume(volumeId);
   try {
     for (const capability of asked.capabilities) {
-      requireFits(volume, capability);
-      mountWords(volume.record, capability.mountFlags);
+      requireMatchingCapability(volume, capability);
+      requireAllowedMountFlags(volume.record, capability.mountFlags);
     }
   } catch (error) {
     if (error instanceof VolumeError) return error.message;

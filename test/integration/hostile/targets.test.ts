@@ -1,7 +1,7 @@
 import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MiB } from '../../../src/units.ts';
-import { mountByHand, unmountByHand } from '../../../src/volumes/admin/manual-mount.ts';
+import { mountManually, unmountManually } from '../../../src/volumes/admin/manual-mount.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { reasonOf } from '../../helpers/reason-of.ts';
 import {
@@ -89,9 +89,9 @@ onNode('a person may mount over files, which are there again afterwards', async 
     volumeId: record.id,
     targetPath: node.pathOf('full'),
   };
-  await mountByHand(node.domain, call(), { ...asked, readOnly: false, mountFlags: [] });
+  await mountManually(node.domain, call(), { ...asked, readOnly: false, mountFlags: [] });
   t.deepEqual(await readdir(node.pathOf('full')), ['lost+found']);
-  await unmountByHand(node.domain, call(), asked);
+  await unmountManually(node.domain, call(), asked);
   t.is(await readFile(node.pathOf('full/precious'), 'utf8'), 'mine');
 });
 

@@ -108,7 +108,7 @@ export const devices: Subject = {
       replace: `if (superblock === undefined) {
         const { sectorSize, fsUuid: uuid, mkfsOptions } = record;
         await filesystem.make(imagePath, { sectorSize, thick: false, uuid, options: mkfsOptions });
-        return await makeReady(domain, volume, options);
+        return await prepareImage(domain, volume, options);
       }`,
       tests: ['volumes/attachment/error-flag'],
     },

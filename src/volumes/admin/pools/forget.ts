@@ -28,7 +28,7 @@ export interface ForgetDeps {
  * What would be given up. Throws `not-found` when no pool was seen at that directory, and `wrong-state` when the pool is
  * there, or an image of it is attached: then it is not lost.
  */
-export async function lookAtRemembered(
+export async function inspectRememberedPool(
   deps: ForgetDeps,
   { name, path }: { readonly name: string; readonly path: string },
   readIds: readonly string[] = [],

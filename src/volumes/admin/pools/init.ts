@@ -49,7 +49,7 @@ async function isPool(files: Files, { path, name }: PoolSettings): Promise<boole
 }
 
 /** `initPool` where no driver runs: with the state folder and the node id that the driver will be started with. */
-export async function initPoolAlone(
+export async function initPoolOffline(
   settings: PoolSettings,
   deps: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
 ): Promise<{ readonly root: string; readonly existed: boolean }> {
@@ -68,7 +68,7 @@ export async function initPoolAlone(
  * `initPool` in the running driver: a configured pool is served at once; another directory becomes this node's pool and is
  * served once it is configured.
  */
-export async function initByHand(
+export async function initPoolInDriver(
   domain: Domain,
   deps: { readonly knownPools: KnownPools; readonly openPool: (pool: Pool) => Promise<void> },
   input: InitInput,

@@ -14,7 +14,7 @@ export interface PoolMeasures {
   readonly frozenVolumes: number;
   readonly trims: TrimCounts;
   readonly volumes: Readonly<Record<string, number>>;
-  /** Of each volume, by id, up to `mostImages`; empty where `bytes` is. */
+  /** Of each volume, by id, up to `maxImages`; empty where `bytes` is. */
   readonly images: readonly ImageMeasures[];
 }
 
@@ -25,7 +25,7 @@ export interface ImageMeasures {
 }
 
 /** A label for each volume is dear where there are very many; the sums are in `bytes`. */
-export const mostImages = 1_000;
+export const maxImages = 1_000;
 
 /** Every pool; one whose filesystem does not answer within the bound is told without bytes. */
 export async function measurePools(
@@ -79,7 +79,7 @@ function volumesOf(pool: Pool): Readonly<Record<string, number>> {
 }
 
 function imagesOf(pool: Pool, { allocatedById }: MeasuredFacts): readonly ImageMeasures[] {
-  const records = [...pool.volumes.values()].slice(0, mostImages);
+  const records = [...pool.volumes.values()].slice(0, maxImages);
   return records.map(({ id, sizeBytes }) => {
     return { volumeId: id, sizeBytes, allocatedBytes: allocatedById.get(id) ?? 0n };
   });

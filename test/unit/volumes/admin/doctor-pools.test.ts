@@ -6,7 +6,10 @@ import { makeFiles } from '../../../../src/host/files/files.ts';
 import { paths } from '../../../../src/host/files/paths.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
-import { checkForgotten, checkPoolAlone } from '../../../../src/volumes/admin/doctor-pools.ts';
+import {
+  checkPoolOffline,
+  checkUnconfiguredPools,
+} from '../../../../src/volumes/admin/doctor-pools.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { poolDefaults } from '../../../../src/volumes/pool/settings.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
@@ -26,7 +29,7 @@ async function look(
     await (await KnownPools.open(makeFiles(), stateDir)).remember(path, setUp.seen);
   await setUp.make?.(path);
   const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
-  return checkPoolAlone(settings, { host: new FakeHost(), stateDir, nodeId });
+  return checkPoolOffline(settings, { host: new FakeHost(), stateDir, nodeId });
 }
 
 async function makePool(path: string, nodeTag: string): Promise<void> {
@@ -125,7 +128,7 @@ test('a pool with volumes that no option names is told', async (t) => {
     if (path !== empty) await mkdir(join(path, 'volumes', 'v'));
   }
   for (const path of [named, forgotten, empty, gone]) await knownPools.remember(path, uuid);
-  const findings = await checkForgotten(new FakeHost().files, knownPools, [named]);
+  const findings = await checkUnconfiguredPools(new FakeHost().files, knownPools, [named]);
   t.deepEqual(
     findings.map(({ name, state }) => [name, state]),
     [['forgotten-pool', 'warn']],

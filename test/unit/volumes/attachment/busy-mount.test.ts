@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { LoopDevice, MountUser } from '../../../../src/host/host.ts';
-import { byUsersOf } from '../../../../src/volumes/attachment/busy-mount.ts';
+import { inUseByText } from '../../../../src/volumes/attachment/busy-mount.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 
 const postgres: MountUser = { pid: 1234, command: 'postgres' };
@@ -34,7 +34,7 @@ for (const { name, above, users, expect } of cases) {
     // Only its number is looked at.
     const device = { number: 7 } as LoopDevice;
     t.is(
-      await byUsersOf(Object.assign(host, { users: { ...host.users, ...seen } }), device),
+      await inUseByText(Object.assign(host, { users: { ...host.users, ...seen } }), device),
       expect,
     );
   });

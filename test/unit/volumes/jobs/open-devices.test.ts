@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { takeDetachesBack } from '../../../../src/volumes/attachment/watch-devices.ts';
+import { keepAllAttached } from '../../../../src/volumes/attachment/watch-devices.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -42,10 +42,10 @@ for (const kind of ['block', 'mount'] as const) {
     t.true(isThere() && device.autoclear);
     const plan = { exclusive: [`volume:${asked.volumeId}`] };
     const giveBack = domain.operations.locks.take(plan, 'a test');
-    await takeDetachesBack(domain);
+    await keepAllAttached(domain);
     t.true(device.autoclear);
     giveBack();
-    await takeDetachesBack(domain);
+    await keepAllAttached(domain);
     t.false(device.autoclear);
     t.is(domain.operations.locks.size, 0);
     await volumes.unstageVolume(call(), asked);
@@ -58,7 +58,7 @@ test('a look leaves alone what nobody uses, and what others have', async (t) => 
   const number = await node.host.passersBy.attach(join(node.directory, 'a', 'pool.json'));
   const close = await node.host.passersBy.openDevice(number);
   await node.host.passersBy.clearDevice(number);
-  await takeDetachesBack(opened.domain);
+  await keepAllAttached(opened.domain);
   await close();
   t.deepEqual([...node.host.kernel.devices.keys()], [device.number]);
 });

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
-import { unmountByHand } from '../../../../src/volumes/admin/manual-mount.ts';
+import { unmountManually } from '../../../../src/volumes/admin/manual-mount.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import { parseInlineAttributes } from '../../../../src/volumes/parameters/storage-class.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
@@ -58,7 +58,7 @@ async function nodeWith(t: ExecutionContext) {
     unpublish: (name: string) =>
       volumes.unpublishVolume(call(), { volumeId: `csi-${name}`, targetPath: pathOf(name) }),
     unmountByPerson: (name: string) =>
-      unmountByHand(domain, call(), {
+      unmountManually(domain, call(), {
         directory: join(node.directory, 'mounts'),
         volumeId: `csi-${name}`,
         targetPath: '',

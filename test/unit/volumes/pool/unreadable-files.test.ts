@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB } from '../../../../src/units.ts';
-import { lookAgainAtAll } from '../../../../src/volumes/attachment/duplicates.ts';
+import { reloadAllSetAside } from '../../../../src/volumes/attachment/duplicates.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -109,7 +109,7 @@ test('a record that the disk cannot read is used again as soon as it can', async
   t.regex(found?.remedy ?? '', /^look at the pool's disk/);
   t.notRegex(found?.remedy ?? '', /backup/);
   broken.clear();
-  await lookAgainAtAll(domain, domain.pools.named('a'));
+  await reloadAllSetAside(domain, domain.pools.named('a'));
   t.is(await reasonOf(volumes.getVolume(call(), bad)), 'ok');
 });
 
