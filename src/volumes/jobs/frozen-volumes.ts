@@ -5,7 +5,7 @@ import type { Freeze, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { Guarded } from './mounted-thin.ts';
+import type { MountedThin } from './mounted-thin.ts';
 
 export interface FrozenVolumesDeps {
   readonly host: Host;
@@ -17,7 +17,7 @@ export interface FrozenVolumesDeps {
 
 interface Frozen {
   readonly pool: Pool;
-  readonly guarded: Guarded;
+  readonly volume: MountedThin;
   /** More than one when somebody else had thawed it and it was frozen again. */
   readonly freezes: Freeze[];
   readonly timer: NodeJS.Timeout;
@@ -76,10 +76,10 @@ export class FrozenVolumes {
   }
 
   /** Begins to freeze what neither is frozen nor has reached its limit; whether it did. */
-  begin(pool: Pool, guarded: Guarded): boolean {
-    const { id } = guarded.record;
+  begin(pool: Pool, volume: MountedThin): boolean {
+    const { id } = volume.record;
     if (this.#frozen.has(id) || this.#expired.has(id)) return false;
-    return this.#startFreeze(id, () => this.#freeze(pool, guarded));
+    return this.#startFreeze(id, () => this.#freeze(pool, volume));
   }
 
   /**
@@ -108,10 +108,10 @@ export class FrozenVolumes {
     );
   }
 
-  async #freeze(pool: Pool, guarded: Guarded): Promise<void> {
+  async #freeze(pool: Pool, volume: MountedThin): Promise<void> {
     const { log, freezeLimitMs } = this.#deps;
-    const { id } = guarded.record;
-    const freeze = await this.#tryFreeze(guarded, freezeLimitMs);
+    const { id } = volume.record;
+    const freeze = await this.#tryFreeze(volume, freezeLimitMs);
     if (freeze === undefined) return;
     if (this.#isStopped) {
       await freeze.thaw();
@@ -126,7 +126,7 @@ export class FrozenVolumes {
     const nowMs = performance.now();
     this.#frozen.set(id, {
       pool,
-      guarded,
+      volume,
       freezes: [freeze],
       timer,
       sinceMs: nowMs,
@@ -137,7 +137,7 @@ export class FrozenVolumes {
 
   /** undefined when it is frozen already, for example by a snapshot for a moment, or cannot be. */
   async #tryFreeze(
-    { record, target, device }: Guarded,
+    { record, target, device }: MountedThin,
     limitMs: number,
   ): Promise<Freeze | undefined> {
     const { host, log } = this.#deps;
@@ -151,8 +151,8 @@ export class FrozenVolumes {
   }
 
   /** Freezes a frozen one again that somebody else has thawed (fsfreeze -u, another driver's start, the death of the process that holds it). */
-  check(guarded: Guarded): void {
-    const { id } = guarded.record;
+  check(volume: MountedThin): void {
+    const { id } = volume.record;
     const frozen = this.#frozen.get(id);
     if (frozen === undefined) return;
     if (performance.now() - frozen.checkedAtMs < checkEveryMs) return;
@@ -160,7 +160,7 @@ export class FrozenVolumes {
     this.#startFreeze(id, async () => {
       const { log, freezeLimitMs } = this.#deps;
       const leftMs = Math.max(0, frozen.sinceMs + freezeLimitMs - performance.now());
-      const freeze = await this.#tryFreeze(guarded, leftMs);
+      const freeze = await this.#tryFreeze(volume, leftMs);
       if (freeze === undefined) return;
       if (this.#frozen.get(id) !== frozen) {
         await freeze.thaw();
@@ -198,7 +198,7 @@ export class FrozenVolumes {
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
     const last = ends.at(-1);
     if (last?.status === 'rejected') {
-      const { record, device } = frozen.guarded;
+      const { record, device } = frozen.volume;
       // The child died, and what it had frozen is mounted no more.
       if (record.fsType !== null) {
         await host.mounts.thawUnseen(device, record.fsType).catch(() => undefined);

@@ -6,7 +6,7 @@ import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** A mounted thin volume: what the guard can freeze and trim. */
-export interface Guarded {
+export interface MountedThin {
   readonly record: VolumeRecord;
   readonly area: 'volumes' | 'ephemeral';
   readonly target: string;
@@ -14,14 +14,14 @@ export interface Guarded {
 }
 
 /** The thin filesystems of the pool that are mounted now, each with one of its mounts, as the kernel tells it. */
-export async function findGuarded(
+export async function findMountedThin(
   host: Host,
   pool: Pool,
   mounts: readonly Mount[],
-): Promise<readonly Guarded[]> {
+): Promise<readonly MountedThin[]> {
   const devices = await host.loops.list();
   if (devices.length === 0) return [];
-  const found: Guarded[] = [];
+  const found: MountedThin[] = [];
   for (const [area, index] of [
     ['volumes', pool.volumes],
     ['ephemeral', pool.ephemerals],

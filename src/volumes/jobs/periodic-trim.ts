@@ -8,7 +8,7 @@ import { readRecord, writeRecord } from '../../state/records.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
-import { findGuarded, type Guarded } from './mounted-thin.ts';
+import { findMountedThin, type MountedThin } from './mounted-thin.ts';
 import type { Trims } from './trims.ts';
 
 /** Often enough for what fstrim.timer of distributions does weekly, seldom enough to cost nothing. */
@@ -60,7 +60,7 @@ export function trimPeriodically(deps: TrimDeps): () => void {
 export async function trimDue(deps: TrimDeps): Promise<void> {
   for (const pool of deps.pools.served) {
     const mounts = await deps.host.mounts.list();
-    for (const one of await findGuarded(deps.host, pool, mounts)) {
+    for (const one of await findMountedThin(deps.host, pool, mounts)) {
       if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
       const result = await deps.trims.trim(pool, one);
       // One that gave way to a call is due still.
@@ -69,9 +69,9 @@ export async function trimDue(deps: TrimDeps): Promise<void> {
   }
 }
 
-async function isDue(deps: TrimDeps, pool: Pool, guarded: Guarded): Promise<boolean> {
-  const { record } = guarded;
-  const last = (await lastTrimOf(deps, notePath(pool, guarded), record.id)) ?? record.createdAtMs;
+async function isDue(deps: TrimDeps, pool: Pool, volume: MountedThin): Promise<boolean> {
+  const { record } = volume;
+  const last = (await lastTrimOf(deps, notePath(pool, volume), record.id)) ?? record.createdAtMs;
   const sinceMs = deps.now() - last;
   // After the clock was set back nothing can be told from the difference: it is trimmed, and counted from there.
   return sinceMs < 0 || sinceMs >= trimEveryMs - spreadOf(record.id);
@@ -93,20 +93,20 @@ async function lastTrimOf(deps: TrimDeps, path: string, id: string): Promise<num
   }
 }
 
-async function remember(deps: TrimDeps, pool: Pool, guarded: Guarded): Promise<void> {
+async function remember(deps: TrimDeps, pool: Pool, volume: MountedThin): Promise<void> {
   const value = { schemaVersion: 1 as const, trimmedAtMs: deps.now() };
   try {
-    await writeRecord(deps.host.files, notePath(pool, guarded), {
+    await writeRecord(deps.host.files, notePath(pool, volume), {
       schema: lastTrim,
       value,
       durable: false,
     });
   } catch (error) {
     const problem = messageOf(error);
-    deps.log.warn({ volumeId: guarded.record.id, problem }, 'the time of a trim cannot be noted');
+    deps.log.warn({ volumeId: volume.record.id, problem }, 'the time of a trim cannot be noted');
   }
 }
 
-function notePath(pool: Pool, { area, record }: Guarded): string {
+function notePath(pool: Pool, { area, record }: MountedThin): string {
   return pool.pathOf(area, record.id, entryFiles.lastTrim);
 }

@@ -2,7 +2,7 @@ import { messageOf } from '../../errors.ts';
 import type { Pool } from '../pool/pool.ts';
 import { isGuarded, nextLookMs, type Watermarks, watermarksOf } from '../pool/thresholds.ts';
 import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
-import { findGuarded, type Guarded } from './mounted-thin.ts';
+import { findMountedThin, type MountedThin } from './mounted-thin.ts';
 import type { Trims } from './trims.ts';
 
 export interface SpaceGuardDeps extends FrozenVolumesDeps {
@@ -25,9 +25,9 @@ export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
   readonly #frozen: FrozenVolumes;
   readonly #timers = new Map<Pool, NodeJS.Timeout>();
-  readonly #guarded = new Map<
+  readonly #mounted = new Map<
     Pool,
-    { readonly atMs: number; readonly table: string; readonly all: readonly Guarded[] }
+    { readonly atMs: number; readonly table: string; readonly all: readonly MountedThin[] }
   >();
   readonly #trimmedAtMs = new Map<Pool, number>();
   #isStopped = false;
@@ -124,36 +124,36 @@ export class SpaceGuard {
   }
 
   async #act(pool: Pool, freeBytes: bigint, marks: Watermarks): Promise<void> {
-    const guarded = await this.#lookUp(pool);
-    const mounted = new Set(guarded.map(({ record }) => record.id));
+    const volumes = await this.#lookUp(pool);
+    const mounted = new Set(volumes.map(({ record }) => record.id));
     this.#frozen.forgetExpiredIn(pool, mounted);
     // Unmounted by somebody else: its filesystem lives on as long as the freeze.
     await this.#frozen.thawAll('it is mounted no more', pool, mounted);
-    if (freeBytes < marks.freezeBytes) this.#freezeAll(pool, guarded, freeBytes);
-    else if (freeBytes < marks.trimBytes) this.#trimSoon(pool, guarded);
-    for (const one of guarded) this.#frozen.check(one);
+    if (freeBytes < marks.freezeBytes) this.#freezeAll(pool, volumes, freeBytes);
+    else if (freeBytes < marks.trimBytes) this.#trimSoon(pool, volumes);
+    for (const one of volumes) this.#frozen.check(one);
   }
 
   /** Looked up anew whenever the mount table has changed: what has just been mounted may fill the pool within a second. */
-  async #lookUp(pool: Pool): Promise<readonly Guarded[]> {
+  async #lookUp(pool: Pool): Promise<readonly MountedThin[]> {
     const { host, ownedBy } = this.#deps;
     return ownedBy(`guard ${pool.name}`, async () => {
       const mounts = await host.mounts.list();
       const table = mounts
         .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)
         .join('\n');
-      const known = this.#guarded.get(pool);
+      const known = this.#mounted.get(pool);
       const isRecent = known !== undefined && performance.now() - known.atMs < lookUpEveryMs;
       if (isRecent && known.table === table) return known.all;
-      const all = await findGuarded(host, pool, mounts);
-      this.#guarded.set(pool, { atMs: performance.now(), table, all });
+      const all = await findMountedThin(host, pool, mounts);
+      this.#mounted.set(pool, { atMs: performance.now(), table, all });
       return all;
     });
   }
 
   /** All at once, each on its own: one that somebody else holds frozen must not keep the others running. */
-  #freezeAll(pool: Pool, guarded: readonly Guarded[], freeBytes: bigint): void {
-    const started = guarded.filter((one) => this.#frozen.begin(pool, one));
+  #freezeAll(pool: Pool, volumes: readonly MountedThin[], freeBytes: bigint): void {
+    const started = volumes.filter((one) => this.#frozen.begin(pool, one));
     if (started.length === 0) return;
     const { log } = this.#deps;
     log.error(
@@ -162,17 +162,17 @@ export class SpaceGuard {
     );
   }
 
-  #trimSoon(pool: Pool, guarded: readonly Guarded[]): void {
+  #trimSoon(pool: Pool, volumes: readonly MountedThin[]): void {
     const last = this.#trimmedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
     if (performance.now() - last < trimEveryMs) return;
     this.#trimmedAtMs.set(pool, performance.now());
     const { log } = this.#deps;
     log.warn({ pool: pool.name }, 'the pool is getting full: trimming its volumes');
-    void this.#trim(pool, guarded);
+    void this.#trim(pool, volumes);
   }
 
-  async #trim(pool: Pool, guarded: readonly Guarded[]): Promise<void> {
-    for (const one of guarded) {
+  async #trim(pool: Pool, volumes: readonly MountedThin[]): Promise<void> {
+    for (const one of volumes) {
       if (one.record.trim === 'off' || this.#frozen.since(one.record.id) !== undefined) continue;
       await this.#deps.trims.trim(pool, one);
     }

@@ -4,7 +4,7 @@ import type { Logger } from '../../observe/log.ts';
 import { GiB, MiB } from '../../units.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { Guarded } from './mounted-thin.ts';
+import type { MountedThin } from './mounted-thin.ts';
 
 export interface TrimDeps {
   readonly host: Host;
@@ -55,9 +55,9 @@ export class Trims {
   }
 
   /** Trims the volume's filesystem; never throws. One that is being trimmed is `interrupted`. */
-  async trim(pool: Pool, guarded: Guarded): Promise<TrimResult> {
+  async trim(pool: Pool, volume: MountedThin): Promise<TrimResult> {
     const { log } = this.#deps;
-    const { record } = guarded;
+    const { record } = volume;
     if (this.#running.has(record.id)) return 'interrupted';
     const running: Running = { isCancelled: false, range: Promise.resolve() };
     this.#running.set(record.id, running);
@@ -65,7 +65,7 @@ export class Trims {
     let bytes = 0n;
     let result: TrimResult;
     try {
-      result = await this.#trimRanges(guarded, running, (more) => {
+      result = await this.#trimRanges(volume, running, (more) => {
         bytes += more;
       });
       const durationMs = Math.round(performance.now() - startedAtMs);
@@ -93,7 +93,7 @@ export class Trims {
   }
 
   async #trimRanges(
-    { record, target, device }: Guarded,
+    { record, target, device }: MountedThin,
     running: Running,
     told: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {

@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { VolumeError } from '../../../../src/errors.ts';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
-import { findGuarded } from '../../../../src/volumes/jobs/mounted-thin.ts';
+import { findMountedThin } from '../../../../src/volumes/jobs/mounted-thin.ts';
 import type { OpenDeps } from '../../../../src/volumes/open.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import {
@@ -243,13 +243,13 @@ test('a thick volume, which takes nothing more of its pool, is not guarded', asy
   await mkdir(stagingTargetPath);
   const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
   await volumes.stageVolume(call(), asked);
-  const guarded = await findGuarded(
+  const mounted = await findMountedThin(
     node.host,
     domain.pools.named('a'),
     await node.host.mounts.list(),
   );
   t.deepEqual(
-    guarded.map(({ record: { id } }) => id),
+    mounted.map(({ record: { id } }) => id),
     [at.volumeId],
   );
 });

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { GiB, MiB } from '../../../../src/units.ts';
-import { findGuarded } from '../../../../src/volumes/jobs/mounted-thin.ts';
+import { findMountedThin } from '../../../../src/volumes/jobs/mounted-thin.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
@@ -28,14 +28,14 @@ async function slowlyTrimmed(t: ExecutionContext) {
     });
   };
   const pool = domain.pools.named('a');
-  const [guarded] = await findGuarded(node.host, pool, await mounts.list());
-  if (guarded === undefined) throw new Error('it is not mounted');
-  return { volumes, domain, pool, guarded, at, ranges };
+  const [volume] = await findMountedThin(node.host, pool, await mounts.list());
+  if (volume === undefined) throw new Error('it is not mounted');
+  return { volumes, domain, pool, volume, at, ranges };
 }
 
 test('a trim gives way to a call on its volume after the range that it is at', async (t) => {
-  const { volumes, domain, pool, guarded, at, ranges } = await slowlyTrimmed(t);
-  const trim = domain.trims.trim(pool, guarded);
+  const { volumes, domain, pool, volume, at, ranges } = await slowlyTrimmed(t);
+  const trim = domain.trims.trim(pool, volume);
   await until('the first range is begun', () => ranges.length === 1);
   const unstaged = volumes.unstageVolume(call(), at);
   // The kernel would say EBUSY to an unmount that did not wait.
@@ -48,8 +48,8 @@ test('a trim gives way to a call on its volume after the range that it is at', a
 });
 
 test('the ranges of a trim touch, cover all, and are bounded', async (t) => {
-  const { domain, pool, guarded, ranges } = await slowlyTrimmed(t);
-  const trim = domain.trims.trim(pool, guarded);
+  const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
+  const trim = domain.trims.trim(pool, volume);
   let next = 0n;
   for (let at = 0; next < 8n * GiB; at += 1) {
     await until('the next range is begun', () => ranges.length > at);
@@ -66,9 +66,9 @@ test('the ranges of a trim touch, cover all, and are bounded', async (t) => {
 });
 
 test('no trim begins a range while a call works on the volume', async (t) => {
-  const { domain, pool, guarded, ranges, at } = await slowlyTrimmed(t);
+  const { domain, pool, volume, ranges, at } = await slowlyTrimmed(t);
   const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
-  t.is(await domain.trims.trim(pool, guarded), 'interrupted');
+  t.is(await domain.trims.trim(pool, volume), 'interrupted');
   t.is(ranges.length, 0);
   release();
 });
