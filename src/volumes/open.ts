@@ -9,7 +9,7 @@ import type { Volumes } from './api.ts';
 import { lockMountDir } from './attachment/driver-mounts.ts';
 import { reloadAllSetAside } from './attachment/duplicates.ts';
 import { minBytesOf } from './attachment/new-volume-record.ts';
-import { reloadLocked } from './attachment/read-again.ts';
+import { reloadLocked } from './attachment/reload-records.ts';
 import { watchDevices } from './attachment/watch-devices.ts';
 import { KnownVolumes } from './docker/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './docker/volumes.ts';

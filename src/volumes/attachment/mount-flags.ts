@@ -1,5 +1,5 @@
-import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.ts';
 import type { VolumeRecord } from '../../state/records.ts';
+import { parseMountOptions } from '../parameters/mount-options.ts';
 
 /**
  * The options of the filesystem's mount at the staging path: those of the volume, then those of the request. Throws `invalid`

@@ -12,8 +12,8 @@ import {
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';
-import { attachmentByLabel, attachmentForTeardown } from '../attachment/remains.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';

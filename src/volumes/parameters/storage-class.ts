@@ -1,10 +1,10 @@
 /** Parameters of StorageClasses and attributes of inline volumes (docs/parameters.md), parsed once. */
 import { VolumeError } from '../../errors.ts';
-import { parseMkfsOptions } from '../../host/filesystem/mkfs-options.ts';
 import type { FsType } from '../../host/host.ts';
 import { parseBytes } from '../../units.ts';
 import { poolNameForm } from '../ids.ts';
 import type { SnapshotSettings, VolumeSettings } from '../model.ts';
+import { parseMkfsOptions } from './mkfs-options.ts';
 
 export interface ParameterDoc {
   readonly values: string;

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { KernelError } from '../../host/errors.ts';
-import { parseMountOptions } from '../../host/filesystem/allowed-mount-options.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
@@ -12,6 +11,7 @@ import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
+import { parseMountOptions } from '../parameters/mount-options.ts';
 import { askingPools } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';

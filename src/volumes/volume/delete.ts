@@ -7,7 +7,7 @@ import {
   detach,
 } from '../attachment/attachment.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { attachmentByLabel } from '../attachment/remains.ts';
+import { attachmentByLabel } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';

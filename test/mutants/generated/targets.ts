@@ -136,7 +136,7 @@ export const targets: readonly Target[] = [
     maxSurvivors: 0,
   },
   {
-    file: 'volumes/attachment/remains.ts',
+    file: 'volumes/attachment/teardown.ts',
     tests: ['volumes/attachment/two-drivers', 'volumes/attachment/labels', 'volumes/node/staging'],
     maxSurvivors: 0,
   },

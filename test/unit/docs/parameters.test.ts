@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { fsTypes } from '../../../src/host/host.ts';
+import { allowedMkfsFlags } from '../../../src/volumes/parameters/mkfs-options.ts';
 import {
   allowedFilesystemOptions,
   allowedVfsOptions,
   describeMountOption,
-} from '../../../src/host/filesystem/allowed-mount-options.ts';
-import { allowedMkfsFlags } from '../../../src/host/filesystem/mkfs-options.ts';
-import { fsTypes } from '../../../src/host/host.ts';
+} from '../../../src/volumes/parameters/mount-options.ts';
 import {
   knownAttributes,
   knownParameters,

@@ -2,14 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../../../src/host/errors.ts';
+import { fsTypes } from '../../../../src/host/host.ts';
+import { GiB, KiB, MiB } from '../../../../src/units.ts';
+import { parseMkfsOptions } from '../../../../src/volumes/parameters/mkfs-options.ts';
 import {
   allowedFilesystemOptions,
   allowedVfsOptions,
   parseMountOptions,
-} from '../../../../src/host/filesystem/allowed-mount-options.ts';
-import { parseMkfsOptions } from '../../../../src/host/filesystem/mkfs-options.ts';
-import { fsTypes } from '../../../../src/host/host.ts';
-import { GiB, KiB, MiB } from '../../../../src/units.ts';
+} from '../../../../src/volumes/parameters/mount-options.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { files, filesystems, isSound, mounts, onBench, tool } from './workbench.ts';
 

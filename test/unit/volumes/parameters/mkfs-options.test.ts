@@ -2,11 +2,11 @@ import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
 import { mergeFlags } from '../../../../src/host/filesystem/mkfs-flags.ts';
+import { fsTypes } from '../../../../src/host/host.ts';
 import {
   allowedMkfsFlags,
   parseMkfsOptions,
-} from '../../../../src/host/filesystem/mkfs-options.ts';
-import { fsTypes } from '../../../../src/host/host.ts';
+} from '../../../../src/volumes/parameters/mkfs-options.ts';
 
 for (const { fsType, text, words } of [
   { fsType: 'ext4', text: '', words: [] },

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import type { FsType } from '../host.ts';
+import type { FsType } from '../../host/host.ts';
 
 /** A word, or a name with `=` and a value of this pattern. */
 export type AllowedMountOption = string | { readonly name: string; readonly value: RegExp };

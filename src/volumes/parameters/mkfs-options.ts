@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import type { FsType } from '../host.ts';
+import type { FsType } from '../../host/host.ts';
 
 /** A value that a flag may have: `hint` is what the documentation and the error message say. */
 interface AllowedValue {

@@ -1,8 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
-import { parseMountOptions } from '../../../../src/host/filesystem/allowed-mount-options.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
+import { parseMountOptions } from '../../../../src/volumes/parameters/mount-options.ts';
 
 for (const { fsType, flags, words } of [
   { fsType: 'ext4', flags: [], words: [] },
