@@ -1,9 +1,9 @@
-/** A dockerd with cluster volumes, built from the Go module proxy: Debian's is older. `go/go.mod` names the releases. */
+/** A dockerd with cluster volumes, built from the Go module proxy: Debian's is older. `test/go/docker/go.mod` names the releases. */
 import { join } from 'node:path';
 import { run } from '../../scripts/command.ts';
 import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
 
-const module = 'test/swarm-csi/go';
+const module = 'test/go/docker';
 const hour = 3_600_000;
 
 /** Directory with dockerd, docker-proxy and runc. Some ten minutes on two cores, a moment when it was built before. */

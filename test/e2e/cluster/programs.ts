@@ -1,10 +1,10 @@
-/** Kubernetes, the CSI sidecars and helm, built from the Go module proxy: `go/go.mod` names every release. */
+/** Kubernetes, the CSI sidecars and helm, built from the Go module proxy: `test/go/kubernetes/go.mod` names every release. */
 import { chmod, copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
 import { cached, hashInputs, projectRoot } from './cache.ts';
 
-const module = join(projectRoot, 'test/e2e/cluster/go');
+const module = join(projectRoot, 'test/go/kubernetes');
 const minutes = 60_000;
 
 const kubernetesPrograms = [
@@ -52,7 +52,7 @@ async function linkerFlags(): Promise<string> {
 }
 
 async function programsKey(): Promise<string> {
-  return hashInputs([await go('env', 'GOVERSION', 'GOARCH'), ...packages], ['test/e2e/cluster/go']);
+  return hashInputs([await go('env', 'GOVERSION', 'GOARCH'), ...packages], ['test/go/kubernetes']);
 }
 
 /**

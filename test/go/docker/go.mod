@@ -1,4 +1,4 @@
-module loopcsi.dev/test/swarm-csi
+module loopcsi.dev/test/go/docker
 
 go 1.26.3
 

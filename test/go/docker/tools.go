@@ -1,7 +1,7 @@
 //go:build tools
 
-// Package swarm names the programs that the Swarm test builds.
-package swarm
+// Package docker names the programs that the Swarm test builds.
+package docker
 
 import (
 	_ "github.com/moby/moby/v2/cmd/docker-proxy"

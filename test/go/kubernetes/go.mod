@@ -1,4 +1,4 @@
-module loopcsi.dev/test/e2e/cluster
+module loopcsi.dev/test/go/kubernetes
 
 go 1.26.0
 
