@@ -1,8 +1,9 @@
 /*
- * The reference of the life-cycle bench: the same cycle with bare system calls and mkfs, without a driver.
+ * The reference for bench/life-cycle.ts: the same cycle with bare system calls and mkfs, without a driver.
  *   bare-cycle DIRECTORY ext4|block THREADS CYCLES [MKFS ARGUMENT...]
- * Each thread makes a sparse 1 GiB file, runs mkfs on it (ext4), attaches a loop device with direct I/O, mounts and binds it
- * (block: binds the node), writes 4 KiB with fsync, and takes it all down again. Prints the seconds that all took.
+ * Each thread creates a sparse 1 GiB file, runs mkfs on it (ext4), attaches a loop device with direct I/O, mounts it and
+ * bind-mounts it (block: bind-mounts the device node), writes 4 KiB with fsync, and undoes everything. Prints the total time in
+ * seconds.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,8 +59,8 @@ static int attach(const char *image, char *node) {
   }
 }
 
-static void take_down(const char *target) {
-  /* A unmount is refused for some milliseconds while children are being spawned. */
+static void unmount(const char *target) {
+  /* A spawned child keeps a copy of the open files until it calls exec: EBUSY for some milliseconds. */
   while (umount2(target, 0) < 0) { if (errno != EBUSY) fail(target); usleep(1000); }
 }
 
@@ -91,11 +92,11 @@ static void cycle(int thread) {
   CHECK(write(out, page, sizeof page));
   CHECK(fsync(out));
   close(out);
-  take_down(target);
+  unmount(target);
   if (is_block) {
     CHECK(unlink(target));
   } else {
-    take_down(staging);
+    unmount(staging);
     CHECK(rmdir(target));
     CHECK(rmdir(staging));
   }

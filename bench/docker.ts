@@ -1,4 +1,4 @@
-/** `docker volume create` to a container that has run with it, beside Docker's own local driver, in one dockerd. */
+/** Creates volumes and runs containers with them, with this driver and Docker's local driver alternately. */
 import { access } from 'node:fs/promises';
 import * as v from 'valibot';
 import { dockerPrograms, startDaemon } from '../test/docker/daemon.ts';
@@ -12,13 +12,13 @@ const drivers = [
   { name: driverName, options: ['--opt', 'size=1Gi'] },
 ] as const;
 
-/** Markdown: milliseconds at the client, the two drivers in turn, after one round that is not counted. */
+/** The first round warms up and is not counted. */
 export async function benchDocker(): Promise<string> {
-  const isHere = await access(dockerPrograms.daemon).then(
+  const isInstalled = await access(dockerPrograms.daemon).then(
     () => true,
     () => false,
   );
-  if (!isHere) return `Not measured: there is no ${dockerPrograms.daemon}.`;
+  if (!isInstalled) return `Not measured: ${dockerPrograms.daemon} is not installed.`;
   const lab = await openLab();
   try {
     const node = await makeNode(lab, 'bench');
@@ -29,7 +29,7 @@ export async function benchDocker(): Promise<string> {
       for (const { name, options } of drivers) {
         const volume = `${name}-${round}`;
         const time = round === 0 ? untimed : timings.time.bind(timings);
-        await time(`${name}: create, run, and the container ends`, async () => {
+        await time(`${name}: create a volume and run a container`, async () => {
           await time(`${name}: volume create`, () =>
             docker('volume', 'create', '--driver', name, ...options, volume),
           );
@@ -38,9 +38,9 @@ export async function benchDocker(): Promise<string> {
         await time(`${name}: volume rm`, () => docker('volume', 'rm', volume));
       }
     }
-    const head = ['', 'p50 ms', 'p99 ms'];
-    const inside = callsIn(await plugin.log());
-    return `${asMarkdown(head, timings.rows())}\n\nOf which in the driver, by call:\n\n${asMarkdown(head, inside)}`;
+    const head = ['', 'p50, ms', 'p99, ms'];
+    const calls = pluginCallsIn(await plugin.log());
+    return `${asMarkdown(head, timings.rows())}\n\nOf this, calls of the driver:\n\n${asMarkdown(head, calls)}`;
   } finally {
     await lab.close();
   }
@@ -48,10 +48,10 @@ export async function benchDocker(): Promise<string> {
 
 const callEnded = v.object({ rpc: v.string(), durationMs: v.number() });
 
-/** What the driver's own log says of each call of the plugin that changes something. */
-function callsIn(log: string): readonly (readonly string[])[] {
+/** Durations of plugin calls that change something, from the driver's log. */
+function pluginCallsIn(log: string): readonly (readonly string[])[] {
   const durations = new Map<string, number[]>();
-  for (const line of log.split('\n').filter((one) => one.startsWith('{'))) {
+  for (const line of log.split('\n').filter((text) => text.startsWith('{'))) {
     const { success, output } = v.safeParse(callEnded, JSON.parse(line));
     if (!success || !output.rpc.startsWith('docker ')) continue;
     durations.set(output.rpc, [...(durations.get(output.rpc) ?? []), output.durationMs]);

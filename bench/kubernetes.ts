@@ -1,31 +1,35 @@
 /**
- * What a volume costs in a real cluster, next to the same pod with an emptyDir: `npm run bench:kubernetes`, which installs
- * the chart first. Prints a table for docs/benchmarks.md. Runs in the cluster's network namespace (test/e2e/run.ts).
+ * `npm run bench:kubernetes` installs the chart in a real cluster and compares pods with a volume with the same pods with an
+ * emptyDir. Prints tables for docs/benchmarks.md. Runs in the cluster's network namespace (test/e2e/run.ts).
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { podProcesses } from '../test/e2e/cluster/machine.ts';
 import { textAt } from '../test/e2e/kube/api.ts';
 import { claim, type PodOptions, pod } from '../test/e2e/kube/objects.ts';
 import { api, isReady, layout } from '../test/e2e/kube/scenario.ts';
+import { asMarkdown, percentile, residentMiB } from './measure.ts';
 
 const rounds = 50;
 const namespace = 'bench';
 
-interface Timed {
+/** Milliseconds since the pod and its claim were created. */
+interface PodTimes {
   readonly scheduledMs: number;
   readonly boundMs: number;
   readonly readyMs: number;
 }
 
-const none: PodOptions = { volumes: { '/data': { emptyDir: {} } } };
+const emptyDirPod: PodOptions = { volumes: { '/data': { emptyDir: {} } } };
 
-/** From the creation of pod and claim to a ready container; looked at every 10 ms, since the API's own times are whole seconds. */
-async function start(name: string, withVolume: boolean): Promise<Timed> {
+/** Creates a pod, and polls every 10 ms until it is ready, because the API's own times are whole seconds. */
+async function startPod(name: string, withVolume: boolean): Promise<PodTimes> {
   const startedAt = performance.now();
   if (withVolume)
     await api.create('PersistentVolumeClaim', namespace, claim(name, { size: '64Mi' }));
-  await api.create('Pod', namespace, pod(name, withVolume ? { claims: { '/data': name } } : none));
+  const options = withVolume ? { claims: { '/data': name } } : emptyDirPod;
+  await api.create('Pod', namespace, pod(name, options));
   let scheduledMs = 0;
   let boundMs = 0;
   for (;;) {
@@ -38,13 +42,11 @@ async function start(name: string, withVolume: boolean): Promise<Timed> {
     }
     if (found !== undefined && isReady(found)) return { scheduledMs, boundMs, readyMs: elapsed };
     if (elapsed > 300_000) throw new Error(`${name} is not ready after ${Math.round(elapsed)} ms`);
-    await new Promise((resolve) => {
-      setTimeout(resolve, 10);
-    });
+    await delay(10);
   }
 }
 
-async function end(name: string, withVolume: boolean): Promise<void> {
+async function deletePod(name: string, withVolume: boolean): Promise<void> {
   const volume = textAt(
     await api.find('PersistentVolumeClaim', namespace, name),
     'spec.volumeName',
@@ -56,34 +58,29 @@ async function end(name: string, withVolume: boolean): Promise<void> {
   await api.untilGone('PersistentVolume', '', volume ?? '');
 }
 
-async function inTurn(kind: string, withVolume: boolean): Promise<Timed[]> {
-  const times: Timed[] = [];
+async function runInTurn(kind: string, withVolume: boolean): Promise<readonly PodTimes[]> {
+  const times: PodTimes[] = [];
   for (let round = 0; round < rounds; round += 1) {
     const name = `${kind}-${round}`;
-    times.push(await start(name, withVolume));
-    await end(name, withVolume);
+    times.push(await startPod(name, withVolume));
+    await deletePod(name, withVolume);
   }
   return times;
 }
 
-async function atOnce(kind: string, withVolume: boolean): Promise<Timed[]> {
+async function runAtOnce(kind: string, withVolume: boolean): Promise<readonly PodTimes[]> {
   const names = Array.from({ length: rounds }, (_, index) => `${kind}-${index}`);
-  const times = await Promise.all(names.map(async (name) => start(name, withVolume)));
-  await Promise.all(names.map(async (name) => end(name, withVolume)));
+  const times = await Promise.all(names.map(async (name) => startPod(name, withVolume)));
+  await Promise.all(names.map(async (name) => deletePod(name, withVolume)));
   return times;
 }
 
-function percentile(values: readonly number[], share: number): string {
-  const sorted = values.toSorted((a, b) => a - b);
-  const value = sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
-  return value < 10 ? value.toFixed(1) : value.toFixed(0);
+function row(name: string, values: readonly number[]): readonly string[] {
+  const cells = [percentile(values, 50), percentile(values, 99)];
+  return [name, ...cells.map((value) => value.toFixed(value < 10 ? 1 : 0))];
 }
 
-function row(what: string, values: readonly number[]): string {
-  return `| ${what} | ${percentile(values, 0.5)} | ${percentile(values, 0.99)} |`;
-}
-
-/** How long the driver's own calls took, from its log. */
+/** Durations of the driver's calls, from its log. */
 async function driverDurations(rpc: string, since: string): Promise<number[]> {
   const root = join(layout.logs, 'pods');
   const durations: number[] = [];
@@ -98,120 +95,132 @@ async function driverDurations(rpc: string, since: string): Promise<number[]> {
   return durations;
 }
 
-/** By others than this program. */
-async function requestsServed(): Promise<number> {
+/** Requests to the API server by others than this program. */
+async function countRequests(): Promise<number> {
   const metrics = String(await api.call('GET', '/metrics'));
   const counts = metrics.matchAll(/^apiserver_request_total\{[^}]*\} (\S+)$/gm);
   const all = [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
   return all - api.sentCount;
 }
 
-/** Requests a second while nobody asks for anything. */
-async function idleRate(): Promise<number> {
-  const before = await requestsServed();
-  await new Promise((resolve) => {
-    setTimeout(resolve, 20_000);
-  });
-  return ((await requestsServed()) - before) / 20;
+/** Requests per second while no pods are started. */
+async function idleRequestRate(): Promise<number> {
+  const before = await countRequests();
+  await delay(20_000);
+  return ((await countRequests()) - before) / 20;
 }
 
-async function memory(): Promise<string[]> {
-  const lines: string[] = [];
+/** Resident MiB of the driver and its sidecars, by name. */
+async function measureMemory(): Promise<ReadonlyMap<string, number>> {
+  const memory = new Map<string, number>();
   for (const pid of await podProcesses(layout)) {
     const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
     const name = command.join(' ').includes('main.js serve')
       ? 'driver'
       : (command[0] ?? '').slice(1);
     if (!/^(?:driver|csi-\w+)$/.test(name)) continue;
-    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-    const kib = Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0);
-    lines.push(`| ${name} | ${Math.round(kib / 1024)} |`);
+    memory.set(name, await residentMiB(pid).catch(() => Number.NaN));
   }
-  return lines.sort();
+  return new Map([...memory].sort(([a], [b]) => a.localeCompare(b)));
+}
+
+/** Runs `work` and counts the requests that it caused per pod. */
+async function withRequests<T>(idleRate: number, work: () => Promise<T>) {
+  const [before, startedAt] = [await countRequests(), performance.now()];
+  const result = await work();
+  const seconds = (performance.now() - startedAt) / 1000;
+  const requests = ((await countRequests()) - before - idleRate * seconds) / rounds;
+  return { result, requests };
+}
+
+const driverCalls = [
+  'CreateVolume',
+  'NodeStageVolume',
+  'NodePublishVolume',
+  'NodeUnpublishVolume',
+  'NodeUnstageVolume',
+  'DeleteVolume',
+] as const;
+
+async function benchInTurn(idleRate: number): Promise<string> {
+  const since = new Date().toISOString();
+  const empty = await withRequests(idleRate, async () => runInTurn('empty', false));
+  const volume = await withRequests(idleRate, async () => runInTurn('volume', true));
+  const [emptyTimes, volumeTimes] = [empty.result, volume.result];
+  const rows = [
+    row(
+      'emptyDir: created to ready',
+      emptyTimes.map(({ readyMs }) => readyMs),
+    ),
+    row(
+      'volume: created to ready',
+      volumeTimes.map(({ readyMs }) => readyMs),
+    ),
+    row(
+      'of that, until the claim is bound (provisioning)',
+      volumeTimes.map(({ boundMs }) => boundMs),
+    ),
+    row(
+      'of that, until the pod has its node (scheduling, after provisioning)',
+      volumeTimes.map(({ scheduledMs, boundMs }) => scheduledMs - boundMs),
+    ),
+    row(
+      'of that, from node to ready (staging, publishing, container)',
+      volumeTimes.map(({ readyMs, scheduledMs }) => readyMs - scheduledMs),
+    ),
+    row(
+      'the same for emptyDir',
+      emptyTimes.map(({ readyMs, scheduledMs }) => readyMs - scheduledMs),
+    ),
+  ];
+  for (const rpc of driverCalls) {
+    rows.push(row(`driver: ${rpc}`, await driverDurations(rpc, since)));
+  }
+  const times = asMarkdown(
+    [`${rounds} pods, one after the other, milliseconds`, 'p50', 'p99'],
+    rows,
+  );
+  const requests = asMarkdown(
+    ['API requests for one pod, created and deleted', ''],
+    [
+      ['with emptyDir', empty.requests.toFixed(0)],
+      ['with a claim and its volume', volume.requests.toFixed(0)],
+    ],
+  );
+  return `${times}\n\n${requests}`;
+}
+
+async function benchAtOnce(): Promise<string> {
+  const empty = await runAtOnce('many-empty', false);
+  const volume = await runAtOnce('many', true);
+  return asMarkdown(
+    [`${rounds} pods at once, milliseconds`, 'p50', 'p99'],
+    [
+      row(
+        'emptyDir: created to ready',
+        empty.map(({ readyMs }) => readyMs),
+      ),
+      row(
+        'volume: created to ready',
+        volume.map(({ readyMs }) => readyMs),
+      ),
+    ],
+  );
 }
 
 await api.create('Namespace', '', { metadata: { name: namespace } });
-await new Promise((resolve) => {
-  setTimeout(resolve, 3_000);
-});
-const idle = await idleRate();
-const rested = await memory();
-
-async function counted<T>(work: () => Promise<T>): Promise<{ result: T; requests: number }> {
-  const [before, startedAt] = [await requestsServed(), performance.now()];
-  const result = await work();
-  const seconds = (performance.now() - startedAt) / 1000;
-  return { result, requests: ((await requestsServed()) - before - idle * seconds) / rounds };
-}
-
-const since = new Date().toISOString();
-const empty = await counted(async () => inTurn('empty', false));
-const volume = await counted(async () => inTurn('volume', true));
-const calls = await Promise.all(
-  [
-    'CreateVolume',
-    'NodeStageVolume',
-    'NodePublishVolume',
-    'NodeUnpublishVolume',
-    'NodeUnstageVolume',
-    'DeleteVolume',
-  ].map(async (rpc) => [rpc, await driverDurations(rpc, since)] as const),
+await delay(3_000);
+const idleRate = await idleRequestRate();
+const idleMemory = await measureMemory();
+console.log(`\n${await benchInTurn(idleRate)}\n\n${await benchAtOnce()}\n`);
+const loadedMemory = await measureMemory();
+console.log(
+  asMarkdown(
+    ["memory of a node's containers, MiB resident", 'at rest', 'after all of the above'],
+    [...idleMemory].map(([name, idleMiB]) => {
+      const loadedMiB = loadedMemory.get(name) ?? Number.NaN;
+      return [name, idleMiB.toFixed(0), loadedMiB.toFixed(0)];
+    }),
+  ),
 );
-const manyEmpty = await atOnce('many-empty', false);
-const manyVolume = await atOnce('many', true);
-const worked = await memory();
-
-console.log(`
-| ${rounds} pods, one after the other (ms) | p50 | p99 |
-|---|---|---|
-${row(
-  'emptyDir: created to ready',
-  empty.result.map((one) => one.readyMs),
-)}
-${row(
-  'volume: created to ready',
-  volume.result.map((one) => one.readyMs),
-)}
-${row(
-  'of that, until the claim is bound (provisioning)',
-  volume.result.map((one) => one.boundMs),
-)}
-${row(
-  'of that, until the pod has its node (scheduling, after provisioning)',
-  volume.result.map((one) => one.scheduledMs - one.boundMs),
-)}
-${row(
-  'of that, from node to ready (staging, publishing, container)',
-  volume.result.map((one) => one.readyMs - one.scheduledMs),
-)}
-${row(
-  'the same for emptyDir',
-  empty.result.map((one) => one.readyMs - one.scheduledMs),
-)}
-${calls.map(([rpc, durations]) => row(`driver: ${rpc}`, durations)).join('\n')}
-
-| ${rounds} pods at once (ms) | p50 | p99 |
-|---|---|---|
-${row(
-  'emptyDir: created to ready',
-  manyEmpty.map((one) => one.readyMs),
-)}
-${row(
-  'volume: created to ready',
-  manyVolume.map((one) => one.readyMs),
-)}
-
-| API requests for one | |
-|---|---|
-| pod with emptyDir, made and deleted | ${empty.requests.toFixed(0)} |
-| pod and claim with volume, made and deleted | ${volume.requests.toFixed(0)} |
-
-| Memory, MiB resident | at rest |
-|---|---|
-${rested.join('\n')}
-
-| Memory, MiB resident | after the above |
-|---|---|
-${worked.join('\n')}
-`);
 await api.delete('Namespace', '', namespace);

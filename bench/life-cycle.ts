@@ -14,14 +14,14 @@ const kinds = ['ext4', 'block'] as const;
 type Kind = (typeof kinds)[number];
 
 const sizeBytes = GiB;
-/** Cycles of one measurement, over all callers. */
-const cyclesAt: Readonly<Record<number, number>> = { 1: 40, 4: 80, 16: 160 };
+/** Cycles of one measurement, by the number of concurrent callers. */
+const cyclesOf: Readonly<Record<number, number>> = { 1: 40, 4: 80, 16: 160 };
 /** Create, stage, publish, unpublish, unstage, delete. */
-const callsOfCycle = 6;
+const callsPerCycle = 6;
 const rounds = 3;
 
-/** One life of a volume over CSI, as a kubelet and a provisioner would ask for it. */
-async function cycle(
+/** One life of a volume, with the calls of a provisioner and a kubelet. */
+async function runCycle(
   clients: Clients,
   options: { kind: Kind; name: string; directory: string; timings: Timings },
 ): Promise<void> {
@@ -42,10 +42,10 @@ async function cycle(
     }),
   );
   const volume_id = volume?.volume_id ?? '';
-  const at = { volume_id, volume_capability: capability, staging_target_path };
-  await timings.time('NodeStageVolume', () => clients.node.NodeStageVolume(at));
+  const staging = { volume_id, volume_capability: capability, staging_target_path };
+  await timings.time('NodeStageVolume', () => clients.node.NodeStageVolume(staging));
   await timings.time('NodePublishVolume', () =>
-    clients.node.NodePublishVolume({ ...at, target_path }),
+    clients.node.NodePublishVolume({ ...staging, target_path }),
   );
   await timings.time('write 4 KiB, fsync', () =>
     writePage(kind === 'block' ? target_path : join(target_path, 'file')),
@@ -74,35 +74,35 @@ function connect(endpoint: string) {
 }
 type Clients = ReturnType<typeof connect>;
 
-/** Cycles a second through the driver. */
-async function throughDriver(
+/** Cycles per second. */
+async function measureDriver(
   clients: Clients,
   run: { kind: Kind; callers: number; directory: string; timings: Timings; round: number },
 ): Promise<number> {
   const { kind, callers, directory, timings, round } = run;
-  const each = (cyclesAt[callers] ?? 40) / callers;
-  const from = performance.now();
+  const each = (cyclesOf[callers] ?? 40) / callers;
+  const startMs = performance.now();
   await Promise.all(
     Array.from({ length: callers }, async (_, caller) => {
       for (let i = 0; i < each; i += 1) {
         const name = `${kind}-${callers}-${round}-${caller}-${i}`;
-        await cycle(clients, { kind, name, directory, timings });
+        await runCycle(clients, { kind, name, directory, timings });
       }
     }),
   );
-  return (each * callers) / ((performance.now() - from) / 1000);
+  return (each * callers) / ((performance.now() - startMs) / 1000);
 }
 
-/** What the calls of a cycle cost by themselves: a server of a few lines answers as many that do nothing. */
-async function throughServer(client: BareClient, callers: number): Promise<number> {
-  const each = (cyclesAt[callers] ?? 40) / callers;
-  const from = performance.now();
+/** Cycles per second if each call is an empty RPC to a bare server, which is the cost of the protocol. */
+async function measureProtocol(client: BareClient, callers: number): Promise<number> {
+  const each = (cyclesOf[callers] ?? 40) / callers;
+  const startMs = performance.now();
   await Promise.all(
     Array.from({ length: callers }, async () => {
-      for (let i = 0; i < each * callsOfCycle; i += 1) await client.Probe({});
+      for (let i = 0; i < each * callsPerCycle; i += 1) await client.Probe({});
     }),
   );
-  return (each * callers) / ((performance.now() - from) / 1000);
+  return (each * callers) / ((performance.now() - startMs) / 1000);
 }
 
 async function startBareServer(endpoint: string): Promise<ChildProcess> {
@@ -130,12 +130,13 @@ async function compileReference(directory: string): Promise<string> {
   return program;
 }
 
-async function throughKernel(
+/** Cycles per second with bare system calls. */
+async function measureKernel(
   program: string,
   run: { kind: Kind; callers: number; directory: string },
 ): Promise<number> {
   const { kind, callers, directory } = run;
-  const each = (cyclesAt[callers] ?? 40) / callers;
+  const each = (cyclesOf[callers] ?? 40) / callers;
   const flags = ext4MakeArguments(
     '',
     sizeBytes,
@@ -157,63 +158,69 @@ async function throughKernel(
   return (each * callers) / Number(stdout);
 }
 
-/** Life cycles of 1 GiB volumes through the driver and by bare system calls, in turn, in one run. */
+/** The programs under test. */
+interface Rig {
+  readonly directory: string;
+  readonly clients: Clients;
+  readonly bareClient: BareClient;
+  readonly kernelProgram: string;
+}
+
+interface Measurement {
+  readonly rates: readonly string[];
+  readonly callTimes: string;
+}
+
+async function measure(rig: Rig, kind: Kind, callers: number): Promise<Measurement> {
+  const { directory, clients, bareClient, kernelProgram } = rig;
+  const timings = new Timings();
+  const driver: number[] = [];
+  const kernel: number[] = [];
+  const protocol: number[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    kernel.push(await measureKernel(kernelProgram, { kind, callers, directory }));
+    driver.push(await measureDriver(clients, { kind, callers, directory, timings, round }));
+    protocol.push(await measureProtocol(bareClient, callers));
+  }
+  const ratios = driver.map((rate, i) => rate / (kernel[i] ?? Number.NaN));
+  const rates = [
+    median(driver).toFixed(1),
+    median(kernel).toFixed(1),
+    median(ratios).toFixed(2),
+    median(protocol).toFixed(0),
+  ];
+  return {
+    rates: [kind, String(callers), ...rates],
+    callTimes: `\n${kind}, ${callers} at once, in milliseconds:\n\n${asMarkdown(['call', 'p50', 'p99'], timings.rows())}`,
+  };
+}
+
+/** Runs life cycles of 1 GiB volumes with the driver and with the references alternately. */
 export async function benchLifeCycle(directory: string): Promise<string> {
-  const program = await compileReference(directory);
+  const kernelProgram = await compileReference(directory);
   const driver = await startDriver(directory, [
     '--log-level=warn',
-    // Without overcommit, as by default: the guard of an overcommitted pool limits dirty pages, whose undoing costs 50 ms a detach.
+    // Without overcommit, as by default. The guard of an overcommitted pool limits dirty pages, and removing that limit takes 50 ms
+    // at every detach.
     `--pool=default=${join(directory, 'pool')},create`,
   ]);
   const clients = connect(driver.endpoint);
   const bareEndpoint = join(directory, 'bare.sock');
   const server = await startBareServer(bareEndpoint);
-  const calls = makeClient('csi.v1.Identity', `unix://${bareEndpoint}`);
-  const rows: string[][] = [];
-  const details: string[] = [];
-  const atRest = await residentMiB(driver.pid);
+  const bareClient = makeClient('csi.v1.Identity', `unix://${bareEndpoint}`);
+  const rig: Rig = { directory, clients, bareClient, kernelProgram };
+  const measurements: Measurement[] = [];
+  const idleMiB = await residentMiB(driver.pid);
+  let loadedMiB = 0;
   try {
-    await throughDriver(clients, {
-      kind: 'ext4',
-      callers: 1,
-      directory,
-      timings: new Timings(),
-      round: -1,
-    });
+    const warmUp = { kind: 'ext4', callers: 1, timings: new Timings(), round: -1 } as const;
+    await measureDriver(clients, { directory, ...warmUp });
     for (const kind of kinds) {
-      for (const callers of [1, 4, 16]) {
-        const timings = new Timings();
-        const ours: number[] = [];
-        const bare: number[] = [];
-        const protocol: number[] = [];
-        for (let round = 0; round < rounds; round += 1) {
-          bare.push(await throughKernel(program, { kind, callers, directory }));
-          ours.push(await throughDriver(clients, { kind, callers, directory, timings, round }));
-          protocol.push(await throughServer(calls, callers));
-        }
-        const ratios = ours.map((rate, i) => rate / (bare[i] ?? Number.NaN));
-        rows.push([
-          kind,
-          String(callers),
-          median(ours).toFixed(1),
-          median(bare).toFixed(1),
-          median(ratios).toFixed(2),
-          median(protocol).toFixed(0),
-        ]);
-        details.push(
-          `\n${kind}, ${callers} at once, milliseconds:\n`,
-          asMarkdown(['call', 'p50', 'p99'], timings.rows()),
-        );
-      }
+      for (const callers of [1, 4, 16]) measurements.push(await measure(rig, kind, callers));
     }
-    const afterLoad = await residentMiB(driver.pid);
-    details.push(
-      `\nMemory of the driver: ${atRest.toFixed(0)} MiB at rest, ${afterLoad.toFixed(0)} MiB after the load.`,
-    );
+    loadedMiB = await residentMiB(driver.pid);
   } finally {
-    clients.controller.close();
-    clients.node.close();
-    calls.close();
+    for (const client of [clients.controller, clients.node, bareClient]) client.close();
     server.kill();
     await once(server, 'exit');
     await driver.stop();
@@ -226,5 +233,12 @@ export async function benchLifeCycle(directory: string): Promise<string> {
     'ratio',
     'six empty RPCs, times/s',
   ];
-  return [asMarkdown(head, rows), ...details].join('\n');
+  return [
+    asMarkdown(
+      head,
+      measurements.map(({ rates }) => rates),
+    ),
+    ...measurements.map(({ callTimes }) => callTimes),
+    `\nMemory of the driver: ${idleMiB.toFixed(0)} MiB at rest, ${loadedMiB.toFixed(0)} MiB after the load.`,
+  ].join('\n');
 }

@@ -1,6 +1,6 @@
 /**
- * npm run bench [SECTION...]: measures the built driver side by side with a reference, in one run. Prints Markdown for
- * docs/benchmarks.md. Needs root and a C compiler, and a machine with nothing else to do.
+ * npm run bench [SECTION...] measures the built driver and a reference alternately in one run, and prints Markdown for
+ * docs/benchmarks.md. Needs root, a C compiler and an otherwise idle machine.
  */
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { cpus, release, tmpdir } from 'node:os';
@@ -20,15 +20,17 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   docker: benchDocker,
 };
 
-const asked = process.argv.slice(2);
-const unknown = asked.filter((name) => !(name in sections));
+const requested = process.argv.slice(2);
+const unknown = requested.filter((name) => !(name in sections));
 if (unknown.length > 0) {
-  console.error(`no section ${unknown.join(', ')}; there are ${Object.keys(sections).join(', ')}`);
+  console.error(
+    `unknown section ${unknown.join(', ')}; sections are ${Object.keys(sections).join(', ')}`,
+  );
   process.exit(2);
 }
 console.log(`Node ${process.version}, Linux ${release()}, ${cpus().length} cores\n`);
 for (const [name, bench] of Object.entries(sections)) {
-  if (asked.length > 0 && !asked.includes(name)) continue;
+  if (requested.length > 0 && !requested.includes(name)) continue;
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bench-'));
   await mkdir(join(directory, 'pool'));
   try {

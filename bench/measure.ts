@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-/** Resident memory of a process in MiB (proc(5), VmRSS). */
+/** VmRSS of proc(5). */
 export async function residentMiB(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) / 1024;
@@ -10,24 +10,30 @@ export function median(values: readonly number[]): number {
   return percentile(values, 50);
 }
 
-/** Nearest-rank percentile; NaN of nothing. */
+/** Nearest-rank percentile; NaN without values. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const rank = Math.ceil((percent / 100) * sorted.length);
   return sorted[Math.max(0, rank - 1)] ?? Number.NaN;
 }
 
-/** Durations by name, for p50 and p99. */
+export async function elapsedMs(work: () => Promise<unknown>): Promise<number> {
+  const startMs = performance.now();
+  await work();
+  return performance.now() - startMs;
+}
+
+/** Collects durations by name. */
 export class Timings {
   readonly #all = new Map<string, number[]>();
 
   async time<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const from = performance.now();
-    const answer = await work();
+    const startMs = performance.now();
+    const result = await work();
     const list = this.#all.get(name) ?? [];
-    list.push(performance.now() - from);
+    list.push(performance.now() - startMs);
     this.#all.set(name, list);
-    return answer;
+    return result;
   }
 
   rows(): readonly (readonly [string, string, string])[] {
@@ -39,7 +45,7 @@ export class Timings {
   }
 }
 
-/** A table as Markdown, so that it can go into docs/benchmarks.md as it is. */
+/** A table for docs/benchmarks.md. */
 export function asMarkdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');

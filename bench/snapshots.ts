@@ -6,15 +6,15 @@ import { makeClient } from '../src/csi/client.ts';
 import { GiB, MiB } from '../src/units.ts';
 import { startDriver } from '../test/helpers/driver.ts';
 import { makeGround, type PoolGround } from '../test/helpers/ground.ts';
-import { asMarkdown, median } from './measure.ts';
+import { asMarkdown, elapsedMs, median } from './measure.ts';
 
 const rounds = 7;
 const access_mode = { mode: 'SINGLE_NODE_WRITER' } as const;
 const asBlock = { access_mode, access_type: 'block', block: {} } as const;
 const asMount = { access_mode, access_type: 'mount', mount: { fs_type: 'ext4' } } as const;
 
-/** A driver with one pool on a ground of its own, and what the bench asks of it. */
-interface Stage {
+/** A running driver with one pool on its own filesystem. */
+interface Rig {
   readonly directory: string;
   readonly controller: ReturnType<typeof makeClient<'csi.v1.Controller'>>;
   readonly node: ReturnType<typeof makeClient<'csi.v1.Node'>>;
@@ -23,10 +23,10 @@ interface Stage {
   readonly admin: ReturnType<typeof makeClient<'loopcsi.v1.Admin'>>;
 }
 
-async function onStage<T>(
+async function withRig<T>(
   parent: string,
   options: { name: string; ground: PoolGround; groundBytes: bigint; pool?: string },
-  work: (stage: Stage) => Promise<T>,
+  work: (rig: Rig) => Promise<T>,
 ): Promise<T> {
   const directory = join(parent, options.name);
   await mkdir(directory);
@@ -37,7 +37,7 @@ async function onStage<T>(
     ...flags.map((flag) => flag.replace('DIR', join(directory, 'pool'))),
   ]);
   const address = `unix://${driver.endpoint}`;
-  const stage = {
+  const rig = {
     directory,
     controller: makeClient('csi.v1.Controller', address),
     node: makeClient('csi.v1.Node', address),
@@ -46,16 +46,16 @@ async function onStage<T>(
     admin: makeClient('loopcsi.v1.Admin', address),
   };
   try {
-    return await work(stage);
+    return await work(rig);
   } finally {
-    const { directory: _, ...clients } = stage;
+    const { directory: _, ...clients } = rig;
     for (const client of Object.values(clients)) client.close();
     await driver.stop();
   }
 }
 
 async function makeVolume(
-  { controller }: Stage,
+  { controller }: Rig,
   name: string,
   options: { bytes: bigint; kind: 'block' | 'mount'; snapshotId?: string },
 ): Promise<string> {
@@ -71,8 +71,8 @@ async function makeVolume(
   return volume?.volume_id ?? '';
 }
 
-/** Takes a snapshot and waits until it is ready to use. */
-async function snapshot({ controller, admin }: Stage, name: string, volumeId: string) {
+/** Waits until the snapshot is ready to use. */
+async function takeSnapshot({ controller, admin }: Rig, name: string, volumeId: string) {
   const { snapshot: made } = await controller.CreateSnapshot({
     name,
     source_volume_id: volumeId,
@@ -84,11 +84,11 @@ async function snapshot({ controller, admin }: Stage, name: string, volumeId: st
   return snapshot_id;
 }
 
-function imageOf({ directory }: Stage, area: string, id: string): string {
+function imageOf({ directory }: Rig, area: string, id: string): string {
   return join(directory, 'pool', area, id, 'disk.img');
 }
 
-/** Fills a file with data from `from` on, past the page cache's reach: synced, then as warm as the next reader makes it. */
+/** Fills a range of a file with distinct blocks, and syncs it. */
 async function fill(path: string, range: { from: bigint; bytes: bigint }): Promise<void> {
   const block = randomBytes(Number(8n * MiB));
   const file = await open(path, 'r+');
@@ -103,100 +103,96 @@ async function fill(path: string, range: { from: bigint; bytes: bigint }): Promi
   }
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const from = performance.now();
-  await work();
-  return performance.now() - from;
-}
-
-/** cp with fsync of the new file and of its directory, as one shell command. */
-async function copyByHand(how: string, from: string, to: string): Promise<number> {
+/** Times cp with fsync of the new file and of its directory. */
+async function timeCp(flag: string, from: string, to: string): Promise<number> {
   const directory = join(to, '..');
   await mkdir(directory, { recursive: true });
-  const ms = await timed(() =>
-    execa('sh', ['-c', `cp ${how} "$0" "$1" && sync "$1" "$2"`, from, to, directory]),
+  const cpMs = await elapsedMs(() =>
+    execa('sh', ['-c', `cp ${flag} "$0" "$1" && sync "$1" "$2"`, from, to, directory]),
   );
   await rm(to);
-  return ms;
+  return cpMs;
 }
 
-const ms = (values: readonly number[]): string => median(values).toFixed(1);
+const medianOf = (values: readonly number[]): string => median(values).toFixed(1);
 
-/** Snapshot and restore of 1 GiB of data, each round beside cp. */
-async function benchCopies(stage: Stage, how: string): Promise<string[][]> {
+/** Snapshots and restores 1 GiB of data, alternating with cp. */
+async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
   const rows: string[][] = [];
   for (const kind of ['block', 'mount'] as const) {
-    const source = await makeVolume(stage, `source-${kind}`, { bytes: 2n * GiB, kind });
-    const image = imageOf(stage, 'volumes', source);
-    // Behind everything that a fresh ext4 of this size holds, so that it stays sound.
+    const source = await makeVolume(rig, `source-${kind}`, { bytes: 2n * GiB, kind });
+    const image = imageOf(rig, 'volumes', source);
+    // These ranges contain no metadata of a new ext4 of this size, which therefore stays consistent.
     await fill(image, { from: GiB + 128n * MiB, bytes: GiB - 256n * MiB });
     await fill(image, { from: 640n * MiB, bytes: 256n * MiB });
-    const byHand: number[] = [];
-    const taken: number[] = [];
-    const restored: number[] = [];
+    const cpTimes: number[] = [];
+    const snapshotTimes: number[] = [];
+    const restoreTimes: number[] = [];
     for (let round = 0; round < rounds; round += 1) {
-      byHand.push(await copyByHand(how, image, join(stage.directory, 'pool', 'bench', 'copy')));
+      cpTimes.push(await timeCp(cpFlag, image, join(rig.directory, 'pool', 'bench', 'copy')));
       const name = `${kind}-${round}`;
       let snapshotId = '';
-      taken.push(
-        await timed(async () => {
-          snapshotId = await snapshot(stage, name, source);
+      snapshotTimes.push(
+        await elapsedMs(async () => {
+          snapshotId = await takeSnapshot(rig, name, source);
         }),
       );
       let volume_id = '';
-      restored.push(
-        await timed(async () => {
-          volume_id = await makeVolume(stage, name, { bytes: 2n * GiB, kind, snapshotId });
+      restoreTimes.push(
+        await elapsedMs(async () => {
+          volume_id = await makeVolume(rig, name, { bytes: 2n * GiB, kind, snapshotId });
         }),
       );
-      await stage.controller.DeleteVolume({ volume_id });
-      await stage.controller.DeleteSnapshot({ snapshot_id: snapshotId });
+      await rig.controller.DeleteVolume({ volume_id });
+      await rig.controller.DeleteSnapshot({ snapshot_id: snapshotId });
     }
     const ratio = (values: readonly number[]): string =>
-      median(values.map((value, i) => value / (byHand[i] ?? Number.NaN))).toFixed(2);
-    rows.push([kind, 'CreateSnapshot', ms(taken), ms(byHand), ratio(taken)]);
-    rows.push([kind, 'CreateVolume from it', ms(restored), ms(byHand), ratio(restored)]);
-    await stage.controller.DeleteVolume({ volume_id: source });
+      median(values.map((value, i) => value / (cpTimes[i] ?? Number.NaN))).toFixed(2);
+    const row = (call: string, times: readonly number[]): string[] => {
+      return [kind, call, medianOf(times), medianOf(cpTimes), ratio(times)];
+    };
+    rows.push(row('CreateSnapshot', snapshotTimes), row('CreateVolume from it', restoreTimes));
+    await rig.controller.DeleteVolume({ volume_id: source });
   }
   return rows;
 }
 
-/** The delta of two snapshots of a 10 GiB image full of data with 1,000 changed extents, beside a comparison by reading. */
-async function benchDelta(stage: Stage): Promise<string> {
+/** Compares two snapshots of a full 10 GiB image with 1,000 changed extents, and reads both with cmp. */
+async function benchDelta(rig: Rig): Promise<string> {
   const bytes = 10n * GiB;
-  const source = await makeVolume(stage, 'delta', { bytes, kind: 'block' });
-  const image = imageOf(stage, 'volumes', source);
+  const source = await makeVolume(rig, 'delta', { bytes, kind: 'block' });
+  const image = imageOf(rig, 'volumes', source);
   await fill(image, { from: 0n, bytes });
-  const base = await snapshot(stage, 'base', source);
-  const same = await snapshot(stage, 'same', source);
+  const base = await takeSnapshot(rig, 'base', source);
+  const same = await takeSnapshot(rig, 'same', source);
   const file = await open(image, 'r+');
   const step = Number(bytes / 1000n / 4096n) * 4096;
   for (let i = 0; i < 1000; i += 1) await file.write(randomBytes(4096), 0, 4096, i * step);
   await file.sync();
   await file.close();
-  const target = await snapshot(stage, 'target', source);
+  const target = await takeSnapshot(rig, 'target', source);
   const deltas: number[] = [];
   let ranges = 0;
   for (let round = 0; round < rounds; round += 1) {
     ranges = 0;
     deltas.push(
-      await timed(async () => {
+      await elapsedMs(async () => {
         const ids = { base_snapshot_id: base, target_snapshot_id: target };
-        for await (const message of stage.metadata.GetMetadataDelta(ids)) {
+        for await (const message of rig.metadata.GetMetadataDelta(ids)) {
           ranges += message.block_metadata.length;
         }
       }),
     );
   }
-  // Equal ones: cmp ends at the first difference, and with -l it writes megabytes of text.
-  const compared = await timed(() =>
-    execa('cmp', [imageOf(stage, 'snapshots', base), imageOf(stage, 'snapshots', same)]),
+  // Equal snapshots, because cmp stops at the first difference, and cmp -l writes megabytes of text.
+  const cmpMs = await elapsedMs(() =>
+    execa('cmp', [imageOf(rig, 'snapshots', base), imageOf(rig, 'snapshots', same)]),
   );
   const row = [
     String(ranges),
-    ms(deltas),
-    compared.toFixed(0),
-    (compared / median(deltas)).toFixed(0),
+    medianOf(deltas),
+    cmpMs.toFixed(0),
+    (cmpMs / median(deltas)).toFixed(0),
   ];
   return asMarkdown(
     ['ranges', 'GetMetadataDelta, ms', 'cmp of the whole, ms', 'times faster'],
@@ -204,80 +200,81 @@ async function benchDelta(stage: Stage): Promise<string> {
   );
 }
 
-async function mounted(stage: Stage, name: string, bytes: bigint): Promise<string> {
-  const volume_id = await makeVolume(stage, name, { bytes, kind: 'mount' });
-  const staging_target_path = join(stage.directory, `staging-${name}`);
-  const target_path = join(stage.directory, `target-${name}`);
+/** Creates and mounts an ext4 volume. */
+async function mountVolume(rig: Rig, name: string, bytes: bigint): Promise<string> {
+  const volume_id = await makeVolume(rig, name, { bytes, kind: 'mount' });
+  const staging_target_path = join(rig.directory, `staging-${name}`);
+  const target_path = join(rig.directory, `target-${name}`);
   await mkdir(staging_target_path);
-  const at = { volume_id, staging_target_path, volume_capability: asMount };
-  await stage.node.NodeStageVolume(at);
-  await stage.node.NodePublishVolume({ ...at, target_path });
+  const staging = { volume_id, staging_target_path, volume_capability: asMount };
+  await rig.node.NodeStageVolume(staging);
+  await rig.node.NodePublishVolume({ ...staging, target_path });
   return volume_id;
 }
 
-async function unmounted(stage: Stage, name: string, volume_id: string): Promise<void> {
-  const staging_target_path = join(stage.directory, `staging-${name}`);
-  const target_path = join(stage.directory, `target-${name}`);
-  await stage.node.NodeUnpublishVolume({ volume_id, target_path });
-  await stage.node.NodeUnstageVolume({ volume_id, staging_target_path });
+async function unmountVolume(rig: Rig, name: string, volume_id: string): Promise<void> {
+  const staging_target_path = join(rig.directory, `staging-${name}`);
+  const target_path = join(rig.directory, `target-${name}`);
+  await rig.node.NodeUnpublishVolume({ volume_id, target_path });
+  await rig.node.NodeUnstageVolume({ volume_id, staging_target_path });
 }
 
-/** How long writers stand still: one volume and four together, each with a writer. */
-async function benchFreeze(stage: Stage): Promise<string> {
+/** Measures how long one volume, and four volumes of a group, are frozen under a writer each. */
+async function benchFreeze(rig: Rig): Promise<string> {
   const names = ['a', 'b', 'c', 'd'];
-  const ids = await Promise.all(names.map((name) => mounted(stage, name, GiB)));
+  const ids = await Promise.all(names.map((name) => mountVolume(rig, name, GiB)));
   const stop = new AbortController();
   const writers = names.map((name) =>
-    writeOn(join(stage.directory, `target-${name}`, 'file'), stop.signal),
+    writeUntil(join(rig.directory, `target-${name}`, 'file'), stop.signal),
   );
   const alone: number[] = [];
   const together: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    const snapshot_id = await snapshot(stage, `alone-${round}`, ids[0] ?? '');
-    const { snapshot: one } = await stage.admin.GetSnapshot({ snapshot_id });
+    const snapshot_id = await takeSnapshot(rig, `alone-${round}`, ids[0] ?? '');
+    const { snapshot: one } = await rig.admin.GetSnapshot({ snapshot_id });
     alone.push(Number(one?.frozen_ms ?? 0n));
-    const { group_snapshot: made } = await stage.group.CreateVolumeGroupSnapshot({
+    const { group_snapshot: made } = await rig.group.CreateVolumeGroupSnapshot({
       name: `group-${round}`,
       source_volume_ids: ids,
     });
     const [member] = made?.snapshots ?? [];
-    const asked = { snapshot_id: member?.snapshot_id ?? '' };
-    const { snapshot: first } = await stage.admin.GetSnapshot(asked);
+    const request = { snapshot_id: member?.snapshot_id ?? '' };
+    const { snapshot: first } = await rig.admin.GetSnapshot(request);
     together.push(Number(first?.frozen_ms ?? 0n));
   }
   stop.abort();
   await Promise.all(writers);
-  await Promise.all(names.map((name, i) => unmounted(stage, name, ids[i] ?? '')));
-  const row = (what: string, values: readonly number[]): string[] => [
-    what,
+  await Promise.all(names.map((name, i) => unmountVolume(rig, name, ids[i] ?? '')));
+  const row = (name: string, values: readonly number[]): string[] => [
+    name,
     median(values).toFixed(0),
     Math.max(...values).toFixed(0),
   ];
   const rows = [row('one ext4 volume', alone), row('four together', together)];
-  return asMarkdown(['stood still', 'median, ms', 'longest, ms'], rows);
+  return asMarkdown(['frozen', 'median, ms', 'longest, ms'], rows);
 }
 
-async function writeOn(path: string, stop: AbortSignal): Promise<void> {
+async function writeUntil(path: string, stop: AbortSignal): Promise<void> {
   const file = await open(path, 'w');
   const page = randomBytes(4096);
   for (let i = 0; !stop.aborted; i = (i + 1) % 4096) await file.write(page, 0, 4096, i * 4096);
   await file.close();
 }
 
-/** What a volume loses when its pool lies in an image of its own. */
-async function writeSpeeds(stage: Stage): Promise<readonly [string, string]> {
-  const id = await mounted(stage, 'speed', 2n * GiB);
-  const target = join(stage.directory, 'target-speed');
+/** MiB/s of sequential writes, and milliseconds of small synced writes. */
+async function measureWrites(rig: Rig): Promise<readonly [string, string]> {
+  const id = await mountVolume(rig, 'speed', 2n * GiB);
+  const target = join(rig.directory, 'target-speed');
   const sequential: number[] = [];
   const synced: number[] = [];
   for (let round = 0; round < 3; round += 1) {
     const dd = ['if=/dev/zero', `of=${target}/big`, 'bs=1M', 'count=512', 'conv=fsync'];
-    sequential.push(512 / ((await timed(() => execa('dd', dd))) / 1000));
+    sequential.push(512 / ((await elapsedMs(() => execa('dd', dd))) / 1000));
     const file = await open(join(target, 'small'), 'w');
     const page = randomBytes(4096);
     for (let i = 0; i < 200; i += 1) {
       synced.push(
-        await timed(async () => {
+        await elapsedMs(async () => {
           await file.write(page, 0, 4096, i * 4096);
           await file.sync();
         }),
@@ -285,7 +282,7 @@ async function writeSpeeds(stage: Stage): Promise<readonly [string, string]> {
     }
     await file.close();
   }
-  await unmounted(stage, 'speed', id);
+  await unmountVolume(rig, 'speed', id);
   return [median(sequential).toFixed(0), median(synced).toFixed(2)];
 }
 
@@ -297,8 +294,8 @@ async function benchEmbedded(directory: string): Promise<string> {
     pool: 'default=DIR,create,reflink=6Gi,overcommit=2',
   };
   const rows = [
-    ['ext4 directory', ...(await onStage(directory, plain, writeSpeeds))],
-    ['embedded pool in it', ...(await onStage(directory, embedded, writeSpeeds))],
+    ['ext4 directory', ...(await withRig(directory, plain, measureWrites))],
+    ['embedded pool in it', ...(await withRig(directory, embedded, measureWrites))],
   ];
   return asMarkdown(
     ['pool', 'sequential write with fsync, MiB/s', '4 KiB write and fsync, ms'],
@@ -306,22 +303,22 @@ async function benchEmbedded(directory: string): Promise<string> {
   );
 }
 
-/** Snapshots, restores, deltas, freezes and the embedded pool, each beside what can be had without the driver. */
+/** Compares snapshots, restores, deltas, freezes and an embedded pool with the same work without the driver. */
 export async function benchSnapshots(directory: string): Promise<string> {
   const head = ['volume', 'call', 'driver, ms', 'cp, ms', 'ratio'];
   const xfs = { name: 'xfs', ground: 'xfs', groundBytes: 40n * GiB } as const;
-  const onXfs = await onStage(directory, xfs, async (stage) => [
-    'On XFS, beside `cp --reflink=always` with fsync of file and directory:\n',
-    asMarkdown(head, await benchCopies(stage, '--reflink=always')),
-    '\nWriters stand still, with one writer a volume:\n',
-    await benchFreeze(stage),
-    '\nTwo snapshots of a 10 GiB image full of data with 1,000 changed extents:\n',
-    await benchDelta(stage),
+  const onXfs = await withRig(directory, xfs, async (rig) => [
+    'On XFS, compared with `cp --reflink=always` and fsync of file and directory:\n',
+    asMarkdown(head, await benchCopies(rig, '--reflink=always')),
+    '\nDuration of the freeze, with a writer on each volume:\n',
+    await benchFreeze(rig),
+    '\nComparison of two snapshots of a 10 GiB image full of data with 1,000 changed extents:\n',
+    await benchDelta(rig),
   ]);
   const ext4 = { name: 'ext4', ground: 'ext4', groundBytes: 16n * GiB } as const;
-  const onExt4 = await onStage(directory, ext4, async (stage) => [
-    '\nOn ext4, beside `cp --sparse=always` with fsync of file and directory:\n',
-    asMarkdown(head, await benchCopies(stage, '--sparse=always')),
+  const onExt4 = await withRig(directory, ext4, async (rig) => [
+    '\nOn ext4, compared with `cp --sparse=always` and fsync of file and directory:\n',
+    asMarkdown(head, await benchCopies(rig, '--sparse=always')),
   ]);
   const cost = `\nWrites to an ext4 volume:\n\n${await benchEmbedded(directory)}`;
   return [...onXfs, ...onExt4, cost].join('\n');
