@@ -1,5 +1,5 @@
-# The driver's image. Bases are build arguments, so that a release pins them by digest and a machine without a registry
-# gives its own (test/images/base.ts). Nothing here depends on the architecture; only amd64 has been tried.
+# The driver's image. The base images are build arguments, so that a release can pin them by digest and a machine without a registry
+# can use its own (test/images/base.ts). Nothing depends on the architecture, but only amd64 has been tested.
 ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
 
@@ -8,8 +8,7 @@ FROM ${NODE_IMAGE} AS node
 FROM node AS dependencies
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
-# Optional ones stay: koffi's compiled part is the optional package of this platform.
-# Nor what others would only run beside (typescript, which valibot names as a peer).
+# Optional packages are needed: koffi's compiled part is one. Peers are not (typescript is a peer of valibot).
 RUN npm ci --omit=dev --omit=peer
 
 FROM node AS build
@@ -23,7 +22,7 @@ COPY src src
 RUN npm run compile
 
 FROM ${RUNTIME_IMAGE}
-# One line for each package whose programs src/host/ runs; test/unit/dockerfile.test.ts compares the two lists.
+# The packages whose programs src/host/ runs; test/unit/dockerfile.test.ts compares the lists.
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     btrfs-progs \
@@ -34,7 +33,7 @@ COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /usr/lib/loopcsi
 COPY package.json ./
 COPY bin bin
-# The chart's init container puts the rule on the node.
+# The chart's init container copies the rule to the node.
 COPY contrib/udev contrib/udev
 COPY --from=dependencies /src/node_modules node_modules
 COPY --from=build /src/dist/bundle dist/bundle
@@ -43,12 +42,12 @@ RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/local/bin/loopcsi && loopcsi serve -
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="loopcsi" \
-  org.opencontainers.image.description="CSI storage driver: any directory of a Linux node becomes real volumes" \
+  org.opencontainers.image.description="CSI storage driver: turns any directory of a Linux node into volumes with enforced sizes" \
   org.opencontainers.image.licenses="Apache-2.0" \
   org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}" \
   io.loopcsi.csi-version="1.13.0"
 
-# Root: mounting and loop devices need it. The chart adds what else the container must be allowed.
+# Runs as root, which mounts and loop devices need. The chart grants the other privileges.
 ENTRYPOINT ["/usr/local/bin/loopcsi"]
 CMD ["serve"]
