@@ -27,7 +27,7 @@ async function problemsOf(load: Promise<unknown>): Promise<readonly string[]> {
   return [];
 }
 
-test('defaults serve one pool that is made at the first start', async (t) => {
+test('by default there is one pool, which is made at the first start', async (t) => {
   const config = await loadConfig({}, {});
   t.is(config.endpoint, '/run/loopcsi/csi.sock');
   t.is(config.driverName, 'loopcsi.io');
@@ -45,7 +45,7 @@ test('defaults serve one pool that is made at the first start', async (t) => {
   t.true(Object.isFrozen(config));
 });
 
-test('a flag wins over the environment, which wins over the file', async (t) => {
+test('a flag overrides the environment, which overrides the file', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-config-'));
   t.teardown(async () => rm(directory, { recursive: true }));
   const file = join(directory, 'config.yaml');
@@ -66,7 +66,7 @@ test('a flag wins over the environment, which wins over the file', async (t) => 
   t.true(config.explicit.has('nodeId'));
 });
 
-test('pools come from repeated flags or from words of the environment', async (t) => {
+test('pools are repeated flags, or separated by spaces in the environment', async (t) => {
   const flags = flagsOf(
     '--pool',
     'a=/srv/a,create',
@@ -84,12 +84,12 @@ test('pools come from repeated flags or from words of the environment', async (t
   t.like(other.pools[1], { reflinkBytes: 20n * GiB });
 });
 
-test('inline volumes are off with a largest size of 0, whatever the default size', async (t) => {
+test('a maximum size of 0 disables inline volumes, whatever the default size', async (t) => {
   const config = await loadConfig(flagsOf('--ephemeral-max-size', '0'), {});
   t.is(config.ephemeralMaxSize, 0n);
 });
 
-test('pools of the cluster are names with commas between', async (t) => {
+test('cluster pools are names separated by commas', async (t) => {
   t.is((await loadConfig({}, {})).clusterPools, undefined);
   const { clusterPools } = await loadConfig(flagsOf('--cluster-pools', 'fast,bulk'), {});
   t.deepEqual(clusterPools, ['fast', 'bulk']);
@@ -138,7 +138,7 @@ for (const { flags, says } of wrong) {
   });
 }
 
-test('every problem is told at once, with the place it stands in', async (t) => {
+test('all problems are reported at once, each with its origin', async (t) => {
   const problems = await problemsOf(
     loadConfig(flagsOf('--default-size', 'x'), { LOOPCSI_EXPANSION: 'x', LOOPCSI_NODE_ID: '' }),
   );
@@ -167,12 +167,12 @@ for (const { content, says } of badFiles) {
   });
 }
 
-test('a file that is not there is an error', async (t) => {
+test('a missing file is an error', async (t) => {
   const problems = await problemsOf(loadConfig({ config: '/nonexistent/loopcsi.yaml' }, {}));
   t.regex(problems[0] ?? '', /^configuration file \/nonexistent\/loopcsi\.yaml: ENOENT/);
 });
 
-test('the log line holds every option, as JSON', async (t) => {
+test('the log line has every option, as JSON', async (t) => {
   const shown = configForLog(await loadConfig(flagsOf('--default-size', '5Mi'), {}));
   t.is(shown['defaultSize'], String(5n * MiB));
   t.deepEqual(shown['explicit'], ['defaultSize']);
@@ -188,13 +188,13 @@ test('docs/configuration.md has the table of the options', async (t) => {
   t.true(optionKeys.length > 15);
 });
 
-test('a misspelt variable is found, what others set is not taken for one', (t) => {
+test('a misspelt variable is found, variables of others are ignored', (t) => {
   const found = unknownVariables({
     LOOPCSI_POOLS: 'a=/srv/a',
     LOOPCSI_POOL: 'a=/srv/a',
     LOOPCSI_CONFIG: '/etc/loopcsi.yaml',
     LOOPCSI_CACHE: '/tmp',
-    // Kubernetes tells every pod of a Service named loopcsi so.
+    // Kubernetes sets these in every pod if there is a Service named loopcsi.
     LOOPCSI_SERVICE_HOST: '10.0.0.1',
     LOOPCSI_METRICS_PORT_9736_TCP_ADDR: '10.0.0.1',
     LOOPCSI_PORT: 'tcp://10.0.0.1:9736',

@@ -9,7 +9,7 @@ import { type Client, makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import type { Handlers, ServiceName } from '../../../src/csi/rpc-types.ts';
 
-/** Serves one service on a socket of its own until the test ends. */
+/** Serves one service on its own socket until the test ends. */
 async function serve<N extends ServiceName>(
   t: ExecutionContext,
   name: N,
@@ -47,7 +47,7 @@ const identity: Handlers<'csi.v1.Identity'> = {
     });
   },
   GetPluginCapabilities: (_call, callback) => {
-    callback({ code: status.ABORTED, details: 'volume v1 is being worked on' });
+    callback({ code: status.ABORTED, details: 'an operation on volume v1 is in progress' });
   },
   Probe: () => undefined,
 };
@@ -61,7 +61,7 @@ async function code(promise: Promise<unknown>): Promise<number | undefined> {
   }
 }
 
-test('a unary call answers a promise of the decoded response', async (t) => {
+test('a unary call returns a promise of the decoded response', async (t) => {
   const client = connect(t, 'csi.v1.Identity', await serve(t, 'csi.v1.Identity', identity));
   t.deepEqual(await client.GetPluginInfo({}), {
     name: 'loopcsi.example',
@@ -74,10 +74,10 @@ test('a failed call rejects with code and details', async (t) => {
   const client = connect(t, 'csi.v1.Identity', await serve(t, 'csi.v1.Identity', identity));
   const error = await t.throwsAsync<ServiceError>(client.GetPluginCapabilities({}));
   t.is(error?.code, status.ABORTED);
-  t.is(error?.details, 'volume v1 is being worked on');
+  t.is(error?.details, 'an operation on volume v1 is in progress');
 });
 
-test('a deadline and a signal end the waiting', async (t) => {
+test('a deadline and a signal end a call', async (t) => {
   const client = connect(t, 'csi.v1.Identity', await serve(t, 'csi.v1.Identity', identity));
   t.is(await code(client.Probe({}, { timeoutMs: 20 })), status.DEADLINE_EXCEEDED);
   t.is(await code(client.Probe({}, { signal: AbortSignal.abort() })), status.CANCELLED);
@@ -87,7 +87,7 @@ test('a deadline and a signal end the waiting', async (t) => {
   t.is(await pending, status.CANCELLED);
 });
 
-test('what a request leaves out arrives as its default', async (t) => {
+test('a field that a request omits arrives as its default', async (t) => {
   const requests: unknown[] = [];
   const address = await serve(t, 'loopcsi.v1.Admin', {
     ...refuseAll,
@@ -180,7 +180,7 @@ test('a stream that fails throws where it is read', async (t) => {
   t.is(error?.code, status.OUT_OF_RANGE);
 });
 
-test('leaving a stream early cancels the call on the server', async (t) => {
+test('closing a stream early cancels the call on the server', async (t) => {
   let cancelled: Promise<unknown> | undefined;
   const handlers = metadata((call) => {
     cancelled = once(call, 'cancelled');
@@ -216,7 +216,7 @@ test('a signal ends a stream', async (t) => {
   t.is(error?.code, status.CANCELLED);
 });
 
-test('garbage instead of a request is answered INTERNAL, and the server lives on', async (t) => {
+test('a malformed request is answered INTERNAL, and the server keeps running', async (t) => {
   const address = await serve(t, 'csi.v1.Identity', identity);
   const raw = new RawClient(address, credentials.createInsecure());
   t.teardown(() => {
@@ -238,14 +238,14 @@ test('garbage instead of a request is answered INTERNAL, and the server lives on
   t.is((await client.GetPluginInfo({})).name, 'loopcsi.example');
 });
 
-test('the types refuse what the proto does not hold', (t) => {
+test('the types refuse what the proto does not define', (t) => {
   const { Probe, ...rest } = identity;
   // @ts-expect-error A service without one of its calls.
   const short: Handlers<'csi.v1.Identity'> = rest;
   const wrong: Handlers<'csi.v1.Identity'> = {
     ...rest,
     Probe: (_call, callback) => {
-      // @ts-expect-error A response with a misspelt field, which the codec would drop without a word.
+      // @ts-expect-error A response with a misspelt field, which the codec would drop silently.
       callback(null, { redy: { value: true } });
     },
   };

@@ -13,20 +13,20 @@ import type {
 import { arbitraryMessage } from '../../helpers/arbitrary-message.ts';
 import { everyMessage, nameOf, serviceNames } from '../../helpers/reflection.ts';
 
-/** Through the wire and back. */
+/** Encodes and decodes a message. */
 function roundTrip<M extends object>(typeName: string, message: M): object {
   const type = messageType(typeName);
   return decode(type, encode(type, message));
 }
 
-/** Bytes of fields given by number, as a caller of another version could send them. */
+/** Encodes fields by number, as a caller with another version of the proto could send them. */
 function wire(write: (writer: protobuf.Writer) => void): Uint8Array {
   const writer = protobuf.Writer.create();
   write(writer);
   return writer.finish();
 }
 
-test('the walk finds the messages of all three protos', (t) => {
+test('everyMessage() finds the messages of all three protos', (t) => {
   const names = everyMessage().map(nameOf);
   t.true(names.length > 120, `${names.length} messages`);
   for (const name of [
@@ -50,7 +50,7 @@ for (const type of everyMessage()) {
   });
 }
 
-test('an empty message decodes to every default', (t) => {
+test('an empty message decodes to the defaults of all fields', (t) => {
   const decoded = decode(messageType('csi.v1.CreateVolumeRequest'), new Uint8Array());
   const expected: CreateVolumeRequest = {
     name: '',
@@ -73,7 +73,7 @@ for (const bytes of extremes) {
   });
 }
 
-test('wrappers tell absent from zero', (t) => {
+test('wrappers distinguish absent from zero', (t) => {
   const absent: ProbeResponse = { ready: null };
   const no: ProbeResponse = { ready: { value: false } };
   t.deepEqual(roundTrip('csi.v1.ProbeResponse', absent), absent);
@@ -86,7 +86,7 @@ test('wrappers tell absent from zero', (t) => {
   t.deepEqual(roundTrip('csi.v1.GetCapacityResponse', capacity), capacity);
 });
 
-test('an unset oneof has no tag, a set one narrows', (t) => {
+test('an unset oneof has no tag, a set one has the name of its member', (t) => {
   const type = messageType('csi.v1.VolumeCapability');
   const unset = decode(type, new Uint8Array());
   t.deepEqual(unset, { access_mode: null });
@@ -149,7 +149,7 @@ test('unknown fields of every wire type are dropped', (t) => {
   t.deepEqual(decode(messageType('csi.v1.ControllerGetVolumeRequest'), bytes), { volume_id: 'v1' });
 });
 
-test('a map key that is a word of JavaScript is only a key', (t) => {
+test('a map key such as __proto__ is an ordinary key', (t) => {
   const segments = Object.fromEntries([
     ['__proto__', 'a'],
     ['constructor', 'b'],
@@ -169,12 +169,12 @@ const garbage = [
   { name: 'a field of number 0', bytes: [2, 0] },
 ];
 for (const { name, bytes } of garbage) {
-  test(`bytes that are no message are refused: ${name}`, (t) => {
+  test(`a malformed message is refused: ${name}`, (t) => {
     t.throws(() => decode(messageType('csi.v1.CreateVolumeRequest'), Uint8Array.from(bytes)));
   });
 }
 
-test('any bytes decode or throw, and what decodes encodes again', (t) => {
+test('any bytes decode or throw, and a decoded message survives a round trip', (t) => {
   const type = messageType('csi.v1.CreateVolumeRequest');
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
@@ -197,7 +197,7 @@ const streams = new Set([
   '/loopcsi.v1.Admin/WatchSnapshot',
 ]);
 for (const name of serviceNames) {
-  test(`${name}: paths and streams are those of gRPC`, (t) => {
+  test(`${name}: paths and kinds of calls are those of the proto`, (t) => {
     const definitions = Object.entries<{
       path: string;
       requestStream: boolean;

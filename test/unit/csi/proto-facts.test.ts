@@ -1,4 +1,4 @@
-/** The comparison that the conformance test rests on notices every kind of slip. */
+/** Tests that the comparison in the conformance test finds every kind of difference. */
 import test from 'ava';
 import protobuf from 'protobufjs';
 import { factsOfRaw, rawDescriptor } from '../../helpers/go-descriptor.ts';
@@ -40,7 +40,7 @@ const optionMessages = {
 
 const facts = factsOf(parsed(proto), 'shop.v1');
 
-test('the same text has no difference, and comments and order are none', (t) => {
+test('a proto with other comments and another order has no differences', (t) => {
   const reordered = proto
     .replace('string id = 1;\n  int64 price = 2;', '// cents\n  int64 price = 2;\n  string id = 1;')
     .replace('package', '// a shop\npackage');
@@ -48,7 +48,7 @@ test('the same text has no difference, and comments and order are none', (t) => 
   t.deepEqual(differences(facts, factsOf(parsed(reordered), 'shop.v1')), []);
 });
 
-const slips = [
+const changes = [
   { name: 'a number', from: 'string id = 1', to: 'string id = 11', at: 'field shop.v1.Order.id' },
   { name: 'a type', from: 'int64 price', to: 'uint64 price', at: 'field shop.v1.Order.price' },
   {
@@ -128,8 +128,8 @@ const slips = [
   },
 ] as const;
 
-for (const { name, from, to, at } of slips) {
-  test(`a slip is seen: ${name}`, (t) => {
+for (const { name, from, to, at } of changes) {
+  test(`a changed proto is found: ${name}`, (t) => {
     const changed = proto.replace(from, to);
     t.not(changed, proto);
     const seen = differences(facts, factsOf(parsed(changed), 'shop.v1'));
@@ -218,7 +218,7 @@ function descriptorRoot(): protobuf.Root {
   return root;
 }
 
-test('a compiled descriptor gives the facts of its proto file', (t) => {
+test('a compiled descriptor has the same facts as its proto file', (t) => {
   const root = descriptorRoot();
   const type = root.lookupType('google.protobuf.FileDescriptorProto');
   const raw = type.encode(type.fromObject(compiled)).finish();
@@ -231,7 +231,7 @@ test('a compiled descriptor gives the facts of its proto file', (t) => {
   ]);
 });
 
-test('a raw descriptor is read out of Go text, with every escape Go writes', (t) => {
+test('a raw descriptor is parsed from Go source, with every escape that Go writes', (t) => {
   const go = [
     'const file_a_proto_rawDesc = "" +',
     '\t"\\n" +',

@@ -21,7 +21,7 @@ const marked = everyMessage().flatMap((type) =>
     .map((field) => ({ type, field })),
 );
 
-test('the standard marks its 22 secrets and we see them', (t) => {
+test('all 22 secret fields of the standard are found', (t) => {
   t.is(marked.length, 22);
   t.true(marked.every(({ field }) => field.map && field.name === 'secrets'));
 });
@@ -37,7 +37,7 @@ for (const { type, field } of marked) {
   });
 }
 
-test('fields beside a secret stay, an empty one is shown empty', (t) => {
+test('other fields are kept, and an empty secret is shown as empty', (t) => {
   const request: CreateVolumeRequest = {
     name: 'pvc-1',
     capacity_range: { required_bytes: 1n, limit_bytes: 0n },
@@ -51,18 +51,18 @@ test('fields beside a secret stay, an empty one is shown empty', (t) => {
   t.deepEqual(redact('csi.v1.CreateVolumeRequest', request), request);
 });
 
-test('a type without secrets is handed back, not copied', (t) => {
+test('a message of a type without secrets is returned, not copied', (t) => {
   const message = { volume_id: 'v1', staging_target_path: '/s' };
   t.is(redact('csi.v1.NodeUnstageVolumeRequest', message), message);
 });
 
-test('what is no message is handed back', (t) => {
+test('a value that is not a message is returned', (t) => {
   for (const value of [null, undefined, 'text', 7n]) {
     t.is(redact('csi.v1.CreateVolumeRequest', value), value);
   }
 });
 
-test('for every message: what is not marked is equal, what is marked is masked or empty', (t) => {
+test('in every message, unmarked fields are equal and marked ones are masked or empty', (t) => {
   for (const type of everyMessage()) {
     const names = new Set(
       marked.filter((mark) => mark.type === type).map(({ field }) => field.name),
@@ -97,8 +97,8 @@ test('rpcRedactors covers every RPC of every service', (t) => {
   });
 });
 
-/** The standard nests no secret today; the walk is shown on a schema that does. */
-test('nested, repeated, mapped and self-containing messages are walked', (t) => {
+/** No message of csi.v1 has a nested secret, so this test defines one. */
+test('secrets in nested, repeated, mapped and recursive messages are masked', (t) => {
   const root = protobuf.parse(
     `syntax = "proto3";
      message Tree {

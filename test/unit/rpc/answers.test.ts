@@ -11,7 +11,7 @@ const mount: VolumeCapability = {
 };
 const topology = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
 
-test('CreateVolume hands the domain what it asks and answers from the record', async (t) => {
+test('CreateVolume passes the request to the domain and answers from the record', async (t) => {
   const { controller, calls } = await serveFake(t, {
     volumes: {
       createVolume: async () => ({
@@ -45,7 +45,7 @@ test('CreateVolume hands the domain what it asks and answers from the record', a
   });
 });
 
-test('NodeGetInfo tells node, place and how many volumes fit', async (t) => {
+test('NodeGetInfo returns node id, topology and maximum number of volumes', async (t) => {
   const { node } = await serveFake(t);
   t.deepEqual(await node.NodeGetInfo({}), {
     node_id: 'node-a',
@@ -54,7 +54,7 @@ test('NodeGetInfo tells node, place and how many volumes fit', async (t) => {
   });
 });
 
-test('stats have bytes and inodes for a mount, the size alone for a block volume', async (t) => {
+test('stats have bytes and inodes of a mounted volume, only the size of a block volume', async (t) => {
   const asked = { volume_id: 'v', volume_path: '/a' };
   const { node } = await serveFake(t);
   t.deepEqual((await node.NodeGetVolumeStats(asked)).usage, [
@@ -77,7 +77,7 @@ test('stats have bytes and inodes for a mount, the size alone for a block volume
   ]);
 });
 
-test('GetCapacity answers for this node, and 0 for a place it does not know', async (t) => {
+test('GetCapacity answers for this node, and 0 for another topology', async (t) => {
   const { controller, calls } = await serveFake(t);
   t.deepEqual(await controller.GetCapacity({ accessible_topology: topology }), {
     available_capacity: 5n,
@@ -97,7 +97,7 @@ test('GetCapacity answers for this node, and 0 for a place it does not know', as
   });
 });
 
-test('GetCapacity of a scheduler: a class that no node can serve has room, one of another node has none', async (t) => {
+test('GetCapacity with cluster pools has capacity for a class that no node can serve, none for a pool of another node', async (t) => {
   const settings = { clusterPools: ['here', 'elsewhere'] };
   const { controller, calls } = await serveFake(t, { settings });
   for (const parameters of [{ pool: 'elsewhere' }, { pool: 'nowhere' }, { poool: 'here' }]) {
@@ -107,7 +107,7 @@ test('GetCapacity of a scheduler: a class that no node can serve has room, one o
   t.deepEqual(pools, ['elsewhere', undefined, undefined]);
 });
 
-test('a confirmation repeats the request, a refusal says why', async (t) => {
+test('ValidateVolumeCapabilities repeats a supported request and explains a refusal', async (t) => {
   const asked = {
     volume_id: 'v',
     volume_capabilities: [mount],
@@ -142,7 +142,7 @@ test('a confirmation repeats the request, a refusal says why', async (t) => {
   });
 });
 
-test('an unknown volume is NOT_FOUND, also when what is asked can never be', async (t) => {
+test('an unknown volume is NOT_FOUND even if the capabilities are never supported', async (t) => {
   const { controller } = await serveFake(t, {
     volumes: {
       getVolume: async () => {
@@ -158,7 +158,7 @@ test('an unknown volume is NOT_FOUND, also when what is asked can never be', asy
   t.is(await codeOf(call), 'NOT_FOUND');
 });
 
-test('no pair of status and reason stands twice in a health', async (t) => {
+test('each pair of status and reason appears once in a health answer', async (t) => {
   const sign = { status: 'DEGRADED', reason: 'LoopDetached' } as const;
   const { controller, node } = await serveFake(t, {
     volumes: {
@@ -172,7 +172,7 @@ test('no pair of status and reason stands twice in a health', async (t) => {
           pool: 'fast',
           status: 'STORAGE_UNREACHABLE',
           reason: 'NotMounted',
-          message: 'it is gone',
+          message: 'its disk is not mounted',
         },
       ],
     },
@@ -192,11 +192,11 @@ test('no pair of status and reason stands twice in a health', async (t) => {
   t.like((await node.NodeGetStorageHealth({})).backend_health[0], {
     status: 'STORAGE_UNREACHABLE',
     reason: 'NotMounted',
-    message: 'it is gone',
+    message: 'its disk is not mounted',
   });
 });
 
-test('expansion says whether the node has work left', async (t) => {
+test('expansion returns whether the node must expand the volume too', async (t) => {
   const { controller, node } = await serveFake(t);
   const grown = await controller.ControllerExpandVolume({
     volume_id: 'v',

@@ -5,7 +5,7 @@ import { until } from '../../helpers/until.ts';
 
 const id = { volume_id: 'v.0123abcd' };
 
-/** What the driver says about a call that has ended, as logged. */
+/** The log line of an ended call. */
 interface EndLine {
   readonly level: number;
   readonly msg: string;
@@ -19,7 +19,7 @@ function endLines(lines: readonly string[]): readonly EndLine[] {
   return lines.map((line) => JSON.parse(line) as EndLine).filter(({ msg }) => msg === 'call ended');
 }
 
-test('a VolumeError keeps its words, anything else stays in the log', async (t) => {
+test('the message of a VolumeError is sent, that of any other error is only logged', async (t) => {
   const { controller, lines, ended } = await serveFake(t, {
     volumes: {
       deleteVolume: async () => {
@@ -50,7 +50,7 @@ test('a VolumeError keeps its words, anything else stays in the log', async (t) 
   );
 });
 
-test('a method that throws at once is answered too, and the server goes on', async (t) => {
+test('a method that throws synchronously is answered, and the server keeps running', async (t) => {
   const { controller } = await serveFake(t, {
     volumes: {
       listVolumes: () => {
@@ -62,7 +62,7 @@ test('a method that throws at once is answered too, and the server goes on', asy
   t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
 });
 
-test("a caller's cancellation reaches the domain as its signal", async (t) => {
+test("a caller's cancellation aborts the signal of the call", async (t) => {
   let begun = (): void => undefined;
   const hasBegun = new Promise<void>((resolve) => {
     begun = resolve;
@@ -85,11 +85,11 @@ test("a caller's cancellation reaches the domain as its signal", async (t) => {
   await hasBegun;
   abort.abort();
   t.is(await call, 'CANCELLED');
-  await until('the domain hears of it', () => isAborted, 20_000);
+  await until('the signal is aborted', () => isAborted, 20_000);
   t.true(isAborted);
 });
 
-test('a deadline ends the waiting', async (t) => {
+test('a deadline aborts the signal of the call', async (t) => {
   let isAborted = false;
   const { controller } = await serveFake(t, {
     volumes: {
@@ -103,12 +103,12 @@ test('a deadline ends the waiting', async (t) => {
     },
   });
   t.is(await codeOf(controller.DeleteVolume(id, { timeoutMs: 1_000 })), 'DEADLINE_EXCEEDED');
-  // Long enough to reach a driver on a busy machine. The next call is answered after the first one's end has been seen.
+  // The time limit suffices to reach the driver on a busy machine. The next call is answered after the first has been cancelled.
   t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
   t.true(isAborted);
 });
 
-test('one info line for a change, less for the rest, with id and duration', async (t) => {
+test('calls that change something are logged at info, others below, with id and duration', async (t) => {
   const { controller, identity, lines } = await serveFake(t);
   await controller.DeleteVolume(id);
   await controller.ControllerGetVolume(id);
@@ -127,7 +127,7 @@ test('one info line for a change, less for the rest, with id and duration', asyn
   t.is(new Set(found.map((line) => JSON.stringify(Reflect.get(line, 'callId')))).size, 3);
 });
 
-test('secrets reach no log line, at any level, whether a call succeeds or fails', async (t) => {
+test('no log line of any level contains a secret, whether a call succeeds or fails', async (t) => {
   const secrets = { password: 'hunter2-marked', 'hunter2-key': 'x' };
   const { controller, node, lines } = await serveFake(t, {
     volumes: {
@@ -155,13 +155,13 @@ test('secrets reach no log line, at any level, whether a call succeeds or fails'
   );
   const all = lines.join('');
   t.false(all.includes('hunter2'));
-  // The payloads are there, so the search means something.
+  // The payloads are logged, so the search is meaningful.
   t.true(all.includes('call started'));
   t.true(all.includes('"staging_target_path":"/a"'));
   t.true(all.includes('[redacted]'));
 });
 
-test('what a caller sends does not make a log line endless', async (t) => {
+test('a long volume id is truncated in the log', async (t) => {
   const { controller, lines } = await serveFake(t);
   await codeOf(controller.DeleteVolume({ volume_id: 'v'.repeat(50_000) }));
   const [line] = endLines(lines);

@@ -21,7 +21,7 @@ async function serveMetadata(t: ExecutionContext, options: Parameters<typeof ser
   return { ...served, metadata, group };
 }
 
-test('a snapshot is answered as it stands in its record', async (t) => {
+test('CreateSnapshot answers from the record', async (t) => {
   const { controller, calls } = await serveFake(t);
   const parameters = { freeze: 'yes', 'csi.storage.k8s.io/volumesnapshot/name': 's' };
   const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd', parameters };
@@ -43,7 +43,7 @@ test('a snapshot is answered as it stands in its record', async (t) => {
   });
 });
 
-test('every answer about a snapshot says where it can be restored, whatever places the request named', async (t) => {
+test('every snapshot message has this node as its topology, whatever topology was requested', async (t) => {
   const { controller, group } = await serveMetadata(t);
   const request = { name: 'snap-1', source_volume_id: 'pvc-1.0123abcd' };
   const topologyFor = async (requisite: readonly (typeof thisNode)[]) => {
@@ -72,7 +72,7 @@ test('every answer about a snapshot says where it can be restored, whatever plac
   }
 });
 
-test('requests without their form are refused before the domain hears of them', async (t) => {
+test('malformed requests are refused before they reach the domain', async (t) => {
   const { controller, group, metadata, calls } = await serveMetadata(t);
   const source_volume_id = 'pvc-1.0123abcd';
   const first = async (stream: AsyncIterable<unknown>) => {
@@ -105,7 +105,7 @@ test('requests without their form are refused before the domain hears of them', 
   t.deepEqual(calls, []);
 });
 
-test('filters that are empty are none', async (t) => {
+test('an empty filter is no filter', async (t) => {
   const { controller, calls } = await serveFake(t);
   await controller.ListSnapshots({ max_entries: 3, source_volume_id: 'v' });
   t.deepEqual(calls.at(-1)?.input, {
@@ -116,7 +116,7 @@ test('filters that are empty are none', async (t) => {
   });
 });
 
-test('a group is ready when all its members are', async (t) => {
+test('a group is ready when all its members are ready', async (t) => {
   const [member] = aGroup.snapshots;
   const copying = { ...aSnapshot, record: { ...aSnapshot.record, state: 'copying' as const } };
   const { group } = await serveMetadata(t, {
@@ -139,7 +139,7 @@ test('a group is ready when all its members are', async (t) => {
   );
 });
 
-test('each message of a stream says type and size, one without ranges too', async (t) => {
+test('each message of a stream has type and size, also without ranges', async (t) => {
   const range = { offset: 4096n, length: 8192n };
   const { metadata } = await serveMetadata(t, {
     volumes: {
@@ -160,7 +160,7 @@ test('each message of a stream says type and size, one without ranges too', asyn
   t.deepEqual(changed, [{ ...head, block_metadata: [] }]);
 });
 
-test('a stream that cannot be completed ends with an error, never quietly', async (t) => {
+test('an incomplete stream ends with an error', async (t) => {
   async function* broken(): AsyncGenerator<readonly BlockRange[]> {
     yield [{ offset: 0n, length: 4096n }];
     throw new VolumeError('unavailable', 'the blocks are being moved');
@@ -176,7 +176,7 @@ test('a stream that cannot be completed ends with an error, never quietly', asyn
   t.is(await codeOf(read()), 'UNAVAILABLE');
 });
 
-test('a slow reader stops the domain from reading on, and one that leaves ends it', async (t) => {
+test('a slow reader blocks the reading of ranges, and disconnecting ends it', async (t) => {
   let produced = 0;
   let ended = false;
   async function* endless(): AsyncGenerator<readonly BlockRange[]> {
@@ -199,16 +199,16 @@ test('a slow reader stops the domain from reading on, and one that leaves ends i
   const ids = { base_snapshot_id: id, target_snapshot_id: id };
   for await (const message of metadata.GetMetadataDelta(ids)) {
     t.is(message.block_metadata.length, 16_384);
-    // However long nobody reads, only the windows of the connection fill: wait until it stands still.
-    for (let before = -1; before !== produced; ) {
-      before = produced;
+    // Without a reader only the windows of the connection fill up. Wait until no more is produced.
+    for (let previous = -1; previous !== produced; ) {
+      previous = produced;
       await delay(200);
     }
-    t.true(produced < 40, `${produced} messages of 256 KiB were made for a reader that took one`);
+    t.true(produced < 40, `${produced} messages of 256 KiB were produced, and one was read`);
     break;
   }
   for (const deadline = Date.now() + 10_000; !ended; await delay(5)) {
     if (Date.now() > deadline) break;
   }
-  t.true(ended, 'its end reached the domain');
+  t.true(ended, 'the iterator of the domain is closed');
 });

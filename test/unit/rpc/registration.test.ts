@@ -18,14 +18,14 @@ async function scratch(t: { teardown(undo: () => Promise<void>): void }): Promis
   return directory;
 }
 
-/** The kubelet's part, once the socket has appeared. */
+/** A client in the role of the kubelet. */
 function kubelet(t: { teardown(undo: () => void): void }, socket: string) {
   const client = makeClient('pluginregistration.Registration', `unix://${socket}`);
   t.teardown(client.close);
   return client;
 }
 
-test('the kubelet finds one socket, and behind it name, CSI socket and version', async (t) => {
+test('the kubelet finds one socket, which returns driver name, CSI socket and version', async (t) => {
   const directory = await scratch(t);
   const registration = await serveRegistration({ directory, driverName, endpoint, log });
   t.teardown(() => {
@@ -41,7 +41,7 @@ test('the kubelet finds one socket, and behind it name, CSI socket and version',
   });
 });
 
-test('the socket file outlives the driver, and the next driver takes its place without a removal', async (t) => {
+test('the socket file outlives the driver, and the next driver replaces it without a removal', async (t) => {
   const directory = await scratch(t);
   const socket = join(directory, `${driverName}-reg.sock`);
   const first = await serveRegistration({ directory, driverName, endpoint, log });
@@ -52,7 +52,7 @@ test('the socket file outlives the driver, and the next driver takes its place w
   const absences: string[] = [];
   const watcher = watch(directory, (_event, name) => {
     if (name === `${driverName}-reg.sock`) {
-      stat(socket).catch(() => absences.push('the socket was away'));
+      stat(socket).catch(() => absences.push('the socket was missing'));
     }
   });
   t.teardown(() => {
@@ -68,7 +68,7 @@ test('the socket file outlives the driver, and the next driver takes its place w
   t.deepEqual(absences, []);
 });
 
-test('a refusal makes the socket appear again, an approval does not', async (t) => {
+test('a refusal makes the socket appear again, an acceptance does not', async (t) => {
   const directory = await scratch(t);
   const socket = join(directory, `${driverName}-reg.sock`);
   const options = { directory, driverName, endpoint, log, retryMs: 5 };
@@ -79,7 +79,7 @@ test('a refusal makes the socket appear again, an approval does not', async (t) 
 
   const changes: string[] = [];
   const shownAgain = new Promise<void>((resolve) => {
-    // Away and back: the kubelet acts on the second of the two events.
+    // Removed and created again: the kubelet reacts to the second event.
     const watcher = watch(directory, (event, name) => {
       if (event !== 'rename' || name !== `${driverName}-reg.sock`) return;
       changes.push(name);
@@ -99,14 +99,14 @@ test('a refusal makes the socket appear again, an approval does not', async (t) 
   t.like(await kubelet(t, socket).GetInfo({}), { name: driverName });
 });
 
-test('a missing directory is said with what to do', async (t) => {
+test('a missing directory is refused with what to do', async (t) => {
   const directory = join(await scratch(t), 'plugins_registry');
   await t.throwsAsync(serveRegistration({ directory, driverName, endpoint, log }), {
     message: /--registration-dir: .*plugins_registry is not a directory/,
   });
 });
 
-test('a leftover of a killed driver is replaced', async (t) => {
+test('the hidden socket of a killed driver is replaced', async (t) => {
   const directory = await scratch(t);
   const leftover = createServer();
   await new Promise<void>((resolve) => {

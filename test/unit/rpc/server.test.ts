@@ -32,7 +32,7 @@ test('the identity service answers', async (t) => {
   );
 });
 
-test('Probe fails with the words of the domain', async (t) => {
+test('Probe fails with the reason from the domain', async (t) => {
   const { identity } = await serveFake(t, {
     volumes: { findUnready: async () => 'programs are missing: mkfs.ext4; install e2fsprogs' },
   });
@@ -40,12 +40,12 @@ test('Probe fails with the words of the domain', async (t) => {
   t.regex(error?.message ?? '', /FAILED_PRECONDITION.*mkfs\.ext4/);
 });
 
-test('the socket is for its owner only', async (t) => {
+test('the socket has mode 0600', async (t) => {
   const { endpoint } = await serveFake(t);
   t.is((await lstat(endpoint)).mode & 0o777, 0o600);
 });
 
-test('garbage, silence and half a preface close their own connection and no other', async (t) => {
+test('garbage, silence and half a preface close only their own connection', async (t) => {
   const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 1_000 });
   await identity.Probe({});
   for (const bytes of ['', 'GET / HTTP/1.1\r\n\r\n', 'PRI * HTTP/2', '\0\xff'.repeat(5000)]) {
@@ -58,7 +58,7 @@ test('garbage, silence and half a preface close their own connection and no othe
   }
 });
 
-test('a connection that speaks HTTP/2 stays, also when idle', async (t) => {
+test('an HTTP/2 connection stays open, also when idle', async (t) => {
   const { endpoint, identity } = await serveFake(t, { prefaceTimeoutMs: 1_000 });
   const address = `unix://${endpoint}`;
   const client = makeClient('csi.v1.Identity', address);
@@ -79,7 +79,7 @@ test('a connection that speaks HTTP/2 stays, also when idle', async (t) => {
   socket.destroy();
 });
 
-test('connections beyond the bound are refused, and those before go on', async (t) => {
+test('connections beyond the limit are refused, earlier ones keep working', async (t) => {
   const { endpoint, identity } = await serveFake(t);
   await identity.Probe({});
   const sockets = Array.from({ length: 300 }, () => createConnection(endpoint));
@@ -94,19 +94,19 @@ test('connections beyond the bound are refused, and those before go on', async (
       closed += 1;
     });
   }
-  // 128 in all, one of them the client's.
-  await until('the surplus is closed', () => closed >= 300 - 127, 10_000);
+  // The limit is 128, including the client's connection.
+  await until('the others are closed', () => closed >= 300 - 127, 10_000);
   t.is(await codeOf(identity.Probe({})), 'OK');
 });
 
-test('an over-large message is refused', async (t) => {
+test('a too large message is refused', async (t) => {
   const { controller, calls } = await serveFake(t);
   const name = 'x'.repeat(2 * 1024 * 1024);
   t.is(await codeOf(controller.CreateVolume({ name })), 'RESOURCE_EXHAUSTED');
   t.is(calls.length, 0);
 });
 
-test('a stale socket is replaced, a living one and a file are not', async (t) => {
+test('a stale socket is replaced, a served socket or a file is not', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-socket-'));
   t.teardown(async () => rm(directory, { recursive: true, force: true }));
   const { volumes } = fakeVolumes();
@@ -125,7 +125,7 @@ test('a stale socket is replaced, a living one and a file are not', async (t) =>
   await first.close();
   await t.throwsAsync(lstat(path), { code: 'ENOENT' });
 
-  // What a killed process leaves: a bound name nobody listens on. Renamed, so that closing does not unlink it.
+  // A killed process leaves a socket file without a listener. It is renamed, so that close() does not unlink it.
   const stale = join(directory, 'stale.sock');
   const leftover = createServer().listen(join(directory, 'other.sock'));
   await once(leftover, 'listening');
@@ -139,7 +139,7 @@ test('a stale socket is replaced, a living one and a file are not', async (t) =>
   await t.throwsAsync(serve(file), { instanceOf: VolumeError, message: /not a socket/ });
 });
 
-test('draining lets a running call end and takes no new connection', async (t) => {
+test('draining lets running calls end and accepts no new connection', async (t) => {
   let finish = (): void => undefined;
   const { server, controller, endpoint } = await serveFake(t, {
     volumes: {
@@ -169,7 +169,7 @@ test('an unknown method is UNIMPLEMENTED', async (t) => {
   t.is(await codeOf(registration.GetInfo({})), 'UNIMPLEMENTED');
 });
 
-test('bytes that are no message are INTERNAL, and the connection stays', async (t) => {
+test('malformed messages are INTERNAL, and the connection stays open', async (t) => {
   const { endpoint, identity, calls } = await serveFake(t);
   const channel = new Channel(`unix://${endpoint}`, credentials.createInsecure());
   t.teardown(() => {

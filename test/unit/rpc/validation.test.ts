@@ -22,7 +22,7 @@ const block: VolumeCapability = {
 };
 const withMode = (mode: string | number): VolumeCapability => ({
   ...mount,
-  // Numbers stand for values of an interface newer than ours.
+  // A number is an enum value of a newer interface.
   access_mode: { mode: mode as 'SINGLE_NODE_WRITER' },
 });
 const withFsType = (fsType: string, flags: readonly string[] = []): VolumeCapability => ({
@@ -37,7 +37,7 @@ const thisNode = { segments: { 'topology.loopcsi.io/node': 'node-a' } };
 const there = { segments: { 'topology.loopcsi.io/node': 'node-b' } };
 
 const creations: readonly { name: string; request: Create; code: string; says?: RegExp }[] = [
-  { name: 'the least that is needed', request: create, code: 'OK' },
+  { name: 'only the required fields', request: create, code: 'OK' },
   { name: 'no name', request: { ...create, name: '' }, code: 'INVALID_ARGUMENT', says: /name/ },
   { name: 'a name of 128 bytes', request: { ...create, name: 'n'.repeat(128) }, code: 'OK' },
   {
@@ -93,24 +93,24 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     says: /UNKNOWN is not known/,
   },
   {
-    name: 'an access mode from the future',
+    name: 'an access mode without a name',
     request: { ...create, volume_capabilities: [withMode(99)] },
     code: 'INVALID_ARGUMENT',
     says: /99 is not known/,
   },
   {
-    name: 'many writers on many nodes',
+    name: 'several writers on several nodes',
     request: { ...create, volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] },
     code: 'INVALID_ARGUMENT',
     says: /needs a volume on several nodes/,
   },
   {
-    name: 'one writer on many nodes',
+    name: 'one writer on several nodes',
     request: { ...create, volume_capabilities: [withMode('MULTI_NODE_SINGLE_WRITER')] },
     code: 'INVALID_ARGUMENT',
   },
   {
-    name: 'readers on many nodes',
+    name: 'readers on several nodes',
     request: { ...create, volume_capabilities: [withMode('MULTI_NODE_READER_ONLY')] },
     code: 'OK',
   },
@@ -127,7 +127,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     says: /ext4 and xfs/,
   },
   {
-    name: 'an open filesystem goes with a named one',
+    name: 'one capability with a filesystem, one without',
     request: { ...create, volume_capabilities: [mount, withFsType('xfs')] },
     code: 'OK',
   },
@@ -221,7 +221,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     code: 'INVALID_ARGUMENT',
   },
   {
-    name: 'a source that names nothing',
+    name: 'a source without a type',
     request: { ...create, volume_content_source: {} },
     code: 'INVALID_ARGUMENT',
   },
@@ -277,7 +277,7 @@ for (const { name, request, code, says } of creations) {
     );
     t.is(await codeOf(call), code, message);
     if (says !== undefined) t.regex(message, says);
-    // Nothing of a bad request reaches the domain.
+    // An invalid request does not reach the domain.
     t.is(calls.length, code === 'OK' ? 1 : 0);
   });
 }
@@ -292,13 +292,13 @@ const publish: Partially<NodePublishVolumeRequest> = {
   target_path: '/var/lib/kubelet/pods/1/volumes/x/mount',
 };
 
-/** `looked`: of calls that only look at the path, where it is another code. */
-const paths: readonly { name: string; path: string; code: string; looked?: string }[] = [
+/** `queryCode`: the code of calls that only query the path, where it differs. */
+const paths: readonly { name: string; path: string; code: string; queryCode?: string }[] = [
   { name: 'absolute', path: '/a/b', code: 'OK' },
   { name: 'with a name of 255 bytes', path: `/${'n'.repeat(255)}`, code: 'OK' },
   { name: 'with spaces, quotes and a newline', path: `/a "b'\n$(c)`, code: 'OK' },
   { name: 'missing', path: '', code: 'INVALID_ARGUMENT' },
-  { name: 'relative', path: 'a/b', code: 'INVALID_ARGUMENT', looked: 'NOT_FOUND' },
+  { name: 'relative', path: 'a/b', code: 'INVALID_ARGUMENT', queryCode: 'NOT_FOUND' },
   { name: 'the root', path: '/', code: 'INVALID_ARGUMENT' },
   { name: "with '..'", path: '/a/../etc', code: 'INVALID_ARGUMENT' },
   { name: "ending in '..'", path: '/a/..', code: 'INVALID_ARGUMENT' },
@@ -308,9 +308,9 @@ const paths: readonly { name: string; path: string; code: string; looked?: strin
   { name: 'with NUL', path: '/a\0/b', code: 'INVALID_ARGUMENT' },
   { name: 'with a name of 256 bytes', path: `/${'n'.repeat(256)}`, code: 'INVALID_ARGUMENT' },
   { name: 'of more than PATH_MAX', path: '/abc'.repeat(1024), code: 'INVALID_ARGUMENT' },
-  { name: 'of an option', path: '--help', code: 'INVALID_ARGUMENT', looked: 'NOT_FOUND' },
+  { name: 'of an option', path: '--help', code: 'INVALID_ARGUMENT', queryCode: 'NOT_FOUND' },
 ];
-for (const { name, path, code, looked = code } of paths) {
+for (const { name, path, code, queryCode = code } of paths) {
   test(`a path ${name}`, async (t) => {
     const { node } = await serveFake(t);
     const volume = { volume_id: 'pvc-1.0123abcd' };
@@ -327,19 +327,19 @@ for (const { name, path, code, looked = code } of paths) {
       unstage: code,
       publish: code,
       unpublish: code,
-      stats: looked,
-      expand: looked,
+      stats: queryCode,
+      expand: queryCode,
     });
   });
 }
 
-test('a path with NUL is refused by its form too, where no other limit holds', (t) => {
+test('requirePath refuses NUL itself, without the size limits', (t) => {
   t.is(requirePath('/a/b', 'path'), '/a/b');
   t.throws(() => requirePath('/a\0/b', 'path'), { instanceOf: VolumeError });
   t.throws(() => requirePath('/', 'path'), { message: /root directory/ });
 });
 
-test('an id is needed by every call that names a volume', async (t) => {
+test('every call for a volume requires its id', async (t) => {
   const { controller, node, calls } = await serveFake(t);
   const path = '/a';
   const capacity_range = { required_bytes: 1n };
@@ -372,13 +372,13 @@ const others: readonly {
     call: ({ node }) => node.NodeStageVolume({ ...stage, volume_capability: null }),
   },
   {
-    name: 'stage for many nodes',
+    name: 'stage for several nodes',
     code: 'FAILED_PRECONDITION',
     call: ({ node }) =>
       node.NodeStageVolume({ ...stage, volume_capability: withMode('MULTI_NODE_MULTI_WRITER') }),
   },
   {
-    name: 'stage with a mode from the future',
+    name: 'stage with an access mode without a name',
     code: 'INVALID_ARGUMENT',
     call: ({ node }) => node.NodeStageVolume({ ...stage, volume_capability: withMode(42) }),
   },
@@ -388,7 +388,7 @@ const others: readonly {
     call: ({ node }) => node.NodePublishVolume({ ...publish, volume_capability: null }),
   },
   {
-    name: 'publish for many nodes',
+    name: 'publish for several nodes',
     code: 'FAILED_PRECONDITION',
     call: ({ node }) =>
       node.NodePublishVolume({
@@ -440,17 +440,17 @@ const others: readonly {
     call: ({ controller }) => controller.DeleteVolume({ volume_id: 'v'.repeat(129) }),
   },
   {
-    name: 'a negative page',
+    name: 'a negative page size',
     code: 'INVALID_ARGUMENT',
     call: ({ controller }) => controller.ListVolumes({ max_entries: -1 }),
   },
   {
-    name: 'a negative page of health',
+    name: 'a negative page size of health',
     code: 'INVALID_ARGUMENT',
     call: ({ controller }) => controller.ControllerListVolumeHealth({ max_entries: -1 }),
   },
   {
-    name: 'expansion to nothing',
+    name: 'expansion without a size',
     code: 'INVALID_ARGUMENT',
     call: ({ controller }) => controller.ControllerExpandVolume({ volume_id: 'v' }),
   },
@@ -464,7 +464,7 @@ const others: readonly {
       }),
   },
   {
-    name: 'expansion by a negative size',
+    name: 'expansion to a negative size',
     code: 'INVALID_ARGUMENT',
     call: ({ node }) =>
       node.NodeExpandVolume({
@@ -474,7 +474,7 @@ const others: readonly {
       }),
   },
   {
-    name: 'validation of nothing',
+    name: 'validation without capabilities',
     code: 'INVALID_ARGUMENT',
     call: ({ controller }) => controller.ValidateVolumeCapabilities({ volume_id: 'v' }),
   },
@@ -484,7 +484,7 @@ const others: readonly {
     call: ({ controller }) => controller.GetCapacity({ parameters: { x: 'y' } }),
   },
   {
-    name: 'capacity for many nodes',
+    name: 'capacity for several nodes',
     code: 'INVALID_ARGUMENT',
     call: ({ controller }) =>
       controller.GetCapacity({ volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] }),

@@ -5,7 +5,7 @@ import test from 'ava';
 import { makeFiles } from '../../../src/host/files/files.ts';
 import { KnownPools } from '../../../src/state/known-pools.ts';
 
-test('pools that are opened side by side are all remembered', async (t) => {
+test('pools that are opened concurrently are all remembered', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
   t.teardown(async () => rm(directory, { recursive: true }));
   const state = await KnownPools.open(makeFiles(), directory);

@@ -45,7 +45,7 @@ async function scratch(t: { teardown(f: () => Promise<void>): void }): Promise<s
   return directory;
 }
 
-test('a record comes back as it was written, bytes beyond 2^53 included', async (t) => {
+test('a record is read as it was written, with byte counts above 2^53', async (t) => {
   const path = join(await scratch(t), 'volume.json');
   await fc.assert(
     fc.asyncProperty(
@@ -61,7 +61,7 @@ test('a record comes back as it was written, bytes beyond 2^53 included', async 
   );
 });
 
-test('a failure after any step leaves the old or the new record, whole, and no temporary', async (t) => {
+test('a failure after any step leaves the complete old or new record and no temporary file', async (t) => {
   const directory = await scratch(t);
   const path = join(directory, 'r');
   for (const point of replaceFilePoints) {
@@ -80,13 +80,13 @@ test('a failure after any step leaves the old or the new record, whole, and no t
 });
 
 for (const [why, text, reason] of [
-  ['is cut', '{"schemaVersion": 1,', 'internal'],
+  ['is truncated', '{"schemaVersion": 1,', 'internal'],
   ['has a later version', '{"schemaVersion": 2}', 'wrong-state'],
   ['has no version', '{}', 'internal'],
-  ['has a size that is no number', JSON.stringify({ ...record, sizeBytes: '1e9' }), 'internal'],
+  ['has a size that is not a number', JSON.stringify({ ...record, sizeBytes: '1e9' }), 'internal'],
   ['has an unknown kind', JSON.stringify({ ...record, sizeBytes: '1', kind: 'tape' }), 'internal'],
 ] as const) {
-  test(`a record that ${why} is refused, named and left alone`, async (t) => {
+  test(`a record that ${why} is refused by its path and not changed`, async (t) => {
     const path = join(await scratch(t), 'volume.json');
     await writeFile(path, text);
     const error = await t.throwsAsync(readRecord(paths, volumeRecord, path), {
@@ -98,9 +98,9 @@ for (const [why, text, reason] of [
   });
 }
 
-test('fields that this version does not know stay in every record that it rewrites', async (t) => {
+test('unknown fields are kept in every record that is rewritten', async (t) => {
   const path = join(await scratch(t), 'record.json');
-  const later = { note: 'of a later version', bytes: '9', list: [{ a: 1 }] };
+  const later = { note: 'from a later version', bytes: '9', list: [{ a: 1 }] };
   const shared = { schemaVersion: 1, id: 'x.00000000', name: 'x', parameters: {}, ...later };
   const publication = {
     targetPath: '/t',
@@ -135,7 +135,7 @@ test('fields that this version does not know stay in every record that it rewrit
   }
 });
 
-test('a time that is none becomes one that every front can show', async (t) => {
+test('an invalid time becomes the nearest valid one', async (t) => {
   const path = join(await scratch(t), 'volume.json');
   for (const [written, shown] of [
     ['1e300', '9999-12-31T23:59:59.999Z'],
@@ -151,14 +151,14 @@ test('a time that is none becomes one that every front can show', async (t) => {
   }
 });
 
-test('nothing unreadable is ever written', async (t) => {
+test('a record that cannot be decoded is not written', async (t) => {
   const path = join(await scratch(t), 'volume.json');
   const value = { ...record, sizeBytes: -1n };
   await t.throwsAsync(writeRecord(paths, path, { schema: volumeRecord, value }));
   await t.throwsAsync(readFile(path), { code: 'ENOENT' });
 });
 
-test('the node remembers its pools over a restart', async (t) => {
+test('the node remembers its pools after a restart', async (t) => {
   const directory = join(await scratch(t), 'state');
   const state = await KnownPools.open(makeFiles(), directory);
   t.is(await state.seenAt('/disk'), undefined);

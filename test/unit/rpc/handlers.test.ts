@@ -13,7 +13,7 @@ import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
 type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;
 const calls = new Map([['GetMetadataAllocated', { logClass: 'read', offered: true } as const]]);
 
-/** The streams of csi.v1.SnapshotMetadata with methods of the test's own. */
+/** Serves csi.v1.SnapshotMetadata with the given methods. */
 async function serveStream(t: ExecutionContext, implementation: Metadata, limit = 10) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-stream-'));
   const address = `unix://${join(directory, 's.sock')}`;
@@ -52,7 +52,7 @@ async function countOf(stream: AsyncIterable<unknown>): Promise<number> {
   return count;
 }
 
-test('a stream ends when all is said', async (t) => {
+test('a stream ends after its last message', async (t) => {
   const client = await serveStream(t, {
     async *GetMetadataAllocated() {
       for (let offset = 0n; offset < 100n; offset += 1n) yield message(offset);
@@ -65,14 +65,14 @@ test('a stream that fails half-way ends with the error', async (t) => {
   const client = await serveStream(t, {
     async *GetMetadataAllocated() {
       yield message(0n);
-      throw new VolumeError('unavailable', 'the pool went away');
+      throw new VolumeError('unavailable', 'the disk of the pool is not mounted');
     },
   });
   const seen = countOf(client.GetMetadataAllocated({ snapshot_id: 's' }));
   t.is(await codeOf(seen), 'UNAVAILABLE');
 });
 
-test('limits hold for streams, and what is not offered is UNIMPLEMENTED', async (t) => {
+test('size limits apply to streams, and a call that is not offered is UNIMPLEMENTED', async (t) => {
   const client = await serveStream(t, {
     async *GetMetadataAllocated() {
       yield message(0n);
@@ -83,7 +83,7 @@ test('limits hold for streams, and what is not offered is UNIMPLEMENTED', async 
   t.is(await codeOf(countOf(client.GetMetadataDelta({}))), 'UNIMPLEMENTED');
 });
 
-test('a slow reader holds the generator back, and leaving ends it', async (t) => {
+test('a slow reader blocks the generator, and disconnecting closes it', async (t) => {
   let produced = 0;
   let hasEnded = (): void => undefined;
   const end = new Promise<void>((resolve) => {
@@ -96,7 +96,7 @@ test('a slow reader holds the generator back, and leaving ends it', async (t) =>
   const client = await serveStream(t, {
     async *GetMetadataAllocated() {
       try {
-        // It would go on for ever, but for a server that lets it.
+        // The limit is only reached if the server does not wait for the reader.
         while (produced < 2_000) {
           produced += 1;
           yield wide;
@@ -107,19 +107,19 @@ test('a slow reader holds the generator back, and leaving ends it', async (t) =>
     },
   });
   for await (const _message of client.GetMetadataAllocated({ snapshot_id: 's' })) {
-    // Time for a generator without bounds to run far ahead.
+    // Enough time for a generator without backpressure to run far ahead.
     await new Promise((resolve) => {
       setTimeout(resolve, 300);
     });
     break;
   }
   await end;
-  t.true(produced < 200, `${produced} messages of 20 KiB were made for one that was read`);
+  t.true(produced < 200, `${produced} messages of 20 KiB were produced, and one was read`);
 });
 
-test('beyond the bound of running calls the next is UNAVAILABLE', async (t) => {
+test('a call beyond the limit of running calls is UNAVAILABLE', async (t) => {
   let release = (): void => undefined;
-  const held = new Promise<void>((resolve) => {
+  const blocked = new Promise<void>((resolve) => {
     release = resolve;
   });
   let begun = (): void => undefined;
@@ -131,7 +131,7 @@ test('beyond the bound of running calls the next is UNAVAILABLE', async (t) => {
     {
       async *GetMetadataAllocated() {
         begun();
-        await held;
+        await blocked;
         yield message(0n);
       },
     },
