@@ -13,7 +13,7 @@ export const devices: Subject = {
     {
       name: 'a start detaches a mounted device',
       file: 'volumes/node/reconcile.ts',
-      find: /if \(!here\.every\([^;]*\) return [^;]*;/,
+      find: /if \(!here\.every\([^;]*\)\)\s+return [^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],
     },
