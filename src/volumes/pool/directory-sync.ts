@@ -4,32 +4,44 @@ import type { Directory, Files } from '../../host/host.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
 import type { PoolArea } from './layout.ts';
 
-/**
- * The places of an open pool, for their fsyncs. One fsync serves every rename that was made before it began, so callers that
- * come while one runs share the next (ADR 0006). Each place is an owner of its own: a hung disk holds one thread for it.
- */
-export class Places {
-  readonly #places: ReadonlyMap<PoolArea, Place>;
-  readonly #pool: string;
+interface OpenedArea {
+  readonly directory: Directory;
+  readonly sync: () => Promise<void>;
+}
 
-  private constructor(pool: string, places: ReadonlyMap<PoolArea, Place>) {
+/**
+ * Syncs the directories of an open pool, which it keeps open. One fsync covers every rename made before it began, so callers that
+ * come while one runs share the next (ADR 0006). Each directory has its own lane: a disk that hangs blocks one thread for each.
+ */
+export class DirectorySync {
+  readonly #pool: string;
+  readonly #areas = new Map<PoolArea, OpenedArea>();
+  /** Areas whose last fsync failed or has not ended. */
+  readonly #unsynced = new Set<PoolArea>();
+
+  private constructor(pool: string) {
     this.#pool = pool;
-    this.#places = places;
   }
 
   static async open(
     areas: readonly PoolArea[],
     pool: { readonly name: string; pathOf(area: PoolArea): string },
     { host: { files }, ownedBy }: { host: { files: Files }; ownedBy: OwnedBy },
-  ): Promise<Places> {
-    const places = new Map<PoolArea, Place>();
-    const opened = new Places(pool.name, places);
+  ): Promise<DirectorySync> {
+    const opened = new DirectorySync(pool.name);
     try {
       for (const area of areas) {
         const directory = await files.openDirectory(pool.pathOf(area));
-        const owner = `${area} of pool ${pool.name}`;
-        const fsync = () => ownedBy(owner, () => files.syncOpened(directory));
-        places.set(area, new Place(fsync, directory));
+        const lane = `${area} of pool ${pool.name}`;
+        const fsync = () => ownedBy(lane, () => files.syncOpened(directory));
+        opened.#areas.set(area, {
+          directory,
+          sync: coalesced(async () => {
+            opened.#unsynced.add(area);
+            await fsync();
+            opened.#unsynced.delete(area);
+          }),
+        });
       }
     } catch (error) {
       await opened.close().catch(() => undefined);
@@ -39,85 +51,57 @@ export class Places {
   }
 
   /**
-   * fsync of these places: what was renamed into or out of them before this call is on the disk afterwards. Without any, of those
-   * whose last fsync failed, which is due before a repeated call is answered from what is in memory. Throws `unavailable` where
-   * the disk fails: what was renamed is there then, and may be gone after a power cut.
+   * Syncs the directories of these areas: renames into or out of them that were made before this call are then durable. Without
+   * arguments, syncs the areas whose last fsync failed: a repeated call must do that before it is answered from memory. Throws
+   * `unavailable` if the disk fails: the renames are visible then, but a power cut may undo them.
    */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
-    const due = areas.length > 0 ? areas : this.#unsynced();
-    const ends = await Promise.allSettled(due.map((area) => this.#placeOf(area).sync()));
+    const due = areas.length > 0 ? areas : [...this.#unsynced];
+    const ends = await Promise.allSettled(due.map((area) => this.#area(area).sync()));
     for (const end of ends) if (end.status === 'rejected') throw this.#uncertain(end.reason);
   }
 
-  /** What was renamed stands: a caller told that the call failed for good would leave it to nobody. */
+  /** The rename has taken effect, so the caller must retry: after a final error nobody would look after the entry. */
   #uncertain(error: unknown): unknown {
     if (!isStorageFailure(error)) return error;
     return new VolumeError(
       'unavailable',
-      `what the call changed stands in pool '${this.#pool}', and may not be on its disk (${messageOf(error)}): look at the disk and at the kernel's log, then repeat the call`,
+      `pool '${this.#pool}': the change was made, but may not be on the disk (${messageOf(error)}); check the disk and the kernel's log, then repeat the call`,
       { cause: error },
     );
   }
 
-  #unsynced(): readonly PoolArea[] {
-    return [...this.#places].filter(([, place]) => place.hasFailed).map(([area]) => area);
+  #area(area: PoolArea): OpenedArea {
+    const opened = this.#areas.get(area);
+    if (opened !== undefined) return opened;
+    throw new VolumeError('internal', `pool '${this.#pool}' has no open directory '${area}'`);
   }
 
-  #placeOf(area: PoolArea): Place {
-    const place = this.#places.get(area);
-    if (place !== undefined) return place;
-    throw new VolumeError('internal', `pool '${this.#pool}' has no place '${area}'`);
-  }
-
-  /** Closes all, also when one fails. */
+  /** Closes all directories, even if one of them fails to close. */
   async close(): Promise<void> {
-    const ends = await Promise.allSettled([...this.#places.values()].map((place) => place.close()));
+    const ends = await Promise.allSettled(
+      [...this.#areas.values()].map(({ directory }) => directory.close()),
+    );
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 }
 
-class Place {
-  readonly #fsync: () => Promise<void>;
-  readonly #directory: Directory;
-  #running: Promise<void> | undefined;
-  #next: Promise<void> | undefined;
-  #hasFailed = false;
-
-  constructor(fsync: () => Promise<void>, directory: Directory) {
-    this.#fsync = fsync;
-    this.#directory = directory;
-  }
-
-  get hasFailed(): boolean {
-    return this.#hasFailed;
-  }
-
-  sync(): Promise<void> {
-    if (this.#running === undefined) return this.#begin();
-    const begin = (): Promise<void> => {
-      this.#next = undefined;
-      return this.#begin();
-    };
-    // One that failed says nothing of what was renamed since.
-    this.#next ??= this.#running.then(begin, begin);
-    return this.#next;
-  }
-
-  #begin(): Promise<void> {
-    const running = this.#run().finally(() => {
-      if (this.#running === running) this.#running = undefined;
+/** Runs `work` once at a time. Calls made during a run share the next run, which starts after them. */
+function coalesced(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+  const start = (): Promise<void> => {
+    next = undefined;
+    const run = work().finally(() => {
+      if (running === run) running = undefined;
     });
-    this.#running = running;
-    return running;
-  }
-
-  async #run(): Promise<void> {
-    this.#hasFailed = true;
-    await this.#fsync();
-    this.#hasFailed = false;
-  }
-
-  close(): Promise<void> {
-    return this.#directory.close();
-  }
+    running = run;
+    return run;
+  };
+  return () => {
+    if (running === undefined) return next ?? start();
+    // A failure of the running fsync says nothing about later renames, so the next one runs all the same.
+    next ??= running.then(start, start);
+    return next;
+  };
 }

@@ -8,7 +8,7 @@ import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
-import { Places } from './directory-sync.ts';
+import { DirectorySync } from './directory-sync.ts';
 import {
   imageFile,
   type PoolArea,
@@ -61,7 +61,7 @@ export class Pool {
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
-  #places: Places | undefined;
+  #directories: DirectorySync | undefined;
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
   #openings = 0;
@@ -160,8 +160,8 @@ export class Pool {
 
   /** fsync of these places: every rename into or out of them that was made before is on the disk. Without any: as in places.ts. */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
-    if (this.#places === undefined) throw this.#problem ?? this.#stillOpening();
-    await this.#places.sync(...areas);
+    if (this.#directories === undefined) throw this.#problem ?? this.#stillOpening();
+    await this.#directories.sync(...areas);
   }
 
   /** Whether its filesystem has less than 1 MiB free: a program that fails there fails for that. */
@@ -220,7 +220,7 @@ export class Pool {
         nowMs: this.#deps.now(),
       });
       this.#openings += 1;
-      this.#places ??= await Places.open(poolAreas, this, this.#deps);
+      this.#directories ??= await DirectorySync.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
       // Not before: what kept it from being served is said for as long as its disk has not done all this.
@@ -294,13 +294,13 @@ export class Pool {
 
   /** Lets go of the directory; it can be opened again. */
   async close(): Promise<void> {
-    const [opened, places] = [this.#opened, this.#places];
+    const [opened, directories] = [this.#opened, this.#directories];
     this.#isSettled = false;
     this.#opened = undefined;
-    this.#places = undefined;
+    this.#directories = undefined;
     this.#abilities = undefined;
     // Each whatever becomes of the other: a lock that stays would refuse this pool to ourselves.
-    await Promise.allSettled([places?.close(), opened?.lock.release()]);
+    await Promise.allSettled([directories?.close(), opened?.lock.release()]);
   }
 
   #setProblem(problem: VolumeError): void {

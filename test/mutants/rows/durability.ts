@@ -195,14 +195,14 @@ export const durability: Subject = {
     {
       name: 'a caller shares an fsync that began before its rename',
       file: 'volumes/pool/directory-sync.ts',
-      find: 'return this.#next;',
-      replace: 'return this.#running;',
+      find: 'return next;',
+      replace: 'return running;',
       tests: ['volumes/pool/directory-sync'],
     },
     {
       name: 'an fsync that failed fails the next one',
       file: 'volumes/pool/directory-sync.ts',
-      find: /(this\.#running\.then\((\w+)), \2\);/,
+      find: /(running\.then\((\w+)), \2\);/,
       replace: '$1);',
       tests: ['volumes/pool/directory-sync'],
     },

@@ -1,16 +1,16 @@
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { makeFiles } from '../../../../src/host/files/files.ts';
-import { Places } from '../../../../src/volumes/pool/directory-sync.ts';
+import { DirectorySync } from '../../../../src/volumes/pool/directory-sync.ts';
 
-/** Places whose fsyncs end when they are told to. */
-async function places() {
-  const rounds: { area: string; owner: string; end: (error?: Error) => void }[] = [];
-  let owner = '';
+/** Directories whose fsyncs end when the test says so. */
+async function openDirectories() {
+  const rounds: { area: string; lane: string; end: (error?: Error) => void }[] = [];
+  let lane = '';
   const pool = { name: 'a', pathOf: () => '/tmp' };
-  const made = await Places.open(['volumes', 'trash'], pool, {
+  const made = await DirectorySync.open(['volumes', 'trash'], pool, {
     ownedBy: (name, work) => {
-      owner = name;
+      lane = name;
       return work();
     },
     host: {
@@ -19,7 +19,7 @@ async function places() {
         syncOpened: () =>
           new Promise((resolve, reject) => {
             const end = (error?: Error) => (error === undefined ? resolve() : reject(error));
-            rounds.push({ area: owner.split(' ')[0] ?? '', owner, end });
+            rounds.push({ area: lane.split(' ')[0] ?? '', lane, end });
           }),
       },
     },
@@ -27,11 +27,11 @@ async function places() {
   return { made, rounds };
 }
 
-/** Lets everything go on that waits for nothing but its turn. */
+/** Lets all pending callbacks run. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test('callers that come while one fsync runs share the next one, which begins after them', async (t) => {
-  const { made, rounds } = await places();
+test('callers that come while an fsync runs share the next one, which starts after them', async (t) => {
+  const { made, rounds } = await openDirectories();
   const ended: string[] = [];
   const sync = async (name: string): Promise<void> => {
     await made.sync('volumes');
@@ -54,8 +54,8 @@ test('callers that come while one fsync runs share the next one, which begins af
   await made.close();
 });
 
-test('an fsync that fails is everybody’s who waited for it, and nobody else’s', async (t) => {
-  const { made, rounds } = await places();
+test('a failed fsync fails the callers that share it, and no other caller', async (t) => {
+  const { made, rounds } = await openDirectories();
   const [first, second] = [made.sync('volumes'), made.sync('volumes')];
   rounds[0]?.end(new KernelError('fsync', 'EIO', 'volumes'));
   await t.throwsAsync(first, { message: /EIO/ });
@@ -65,15 +65,15 @@ test('an fsync that fails is everybody’s who waited for it, and nobody else’
   await made.close();
 });
 
-test('several places are synced side by side, each an owner; all have ended when one fails', async (t) => {
-  const { made, rounds } = await places();
+test('several directories are synced concurrently, each in its lane; a failure is thrown after all have ended', async (t) => {
+  const { made, rounds } = await openDirectories();
   let isOver = false;
   const both = made.sync('volumes', 'trash').finally(() => {
     isOver = true;
   });
   await turn();
   t.deepEqual(
-    rounds.map(({ owner }) => owner),
+    rounds.map(({ lane }) => lane),
     ['volumes of pool a', 'trash of pool a'],
   );
   rounds[0]?.end(new KernelError('fsync', 'EIO', 'volumes'));
@@ -81,6 +81,6 @@ test('several places are synced side by side, each an owner; all have ended when
   t.false(isOver);
   rounds[1]?.end();
   await t.throwsAsync(both, { message: /EIO/ });
-  await t.throwsAsync(made.sync('groups'), { message: /no place 'groups'/ });
+  await t.throwsAsync(made.sync('groups'), { message: /no open directory 'groups'/ });
   await made.close();
 });
