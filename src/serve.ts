@@ -10,7 +10,6 @@ import type { Registration } from './rpc/registration.ts';
 import type * as ServerModule from './rpc/server.ts';
 import type { RunningServer } from './rpc/server.ts';
 import { readVersion } from './version.ts';
-import type { Volumes } from './volumes/api.ts';
 import type { DomainSettings } from './volumes/domain.ts';
 import type { Reached } from './volumes/engine/fault-points.ts';
 import { nodeTagOf } from './volumes/ids.ts';
@@ -205,7 +204,7 @@ async function startHttp(
         const { contentType, body } = await metrics.render();
         return { status: 200, contentType, body };
       },
-      findUnready: () => findUnready(opened.volumes, log),
+      findUnready: () => opened.volumes.findUnready(),
     });
   } catch (error) {
     if (config.explicit.has('httpAddress')) {
@@ -226,10 +225,6 @@ function preloadMetrics(metrics: Metrics, log: Logger): void {
     });
   };
   setTimeout(load, metricsPreloadDelayMs).unref();
-}
-
-async function findUnready(volumes: Volumes, log: Logger): Promise<string | undefined> {
-  return volumes.findUnready({ log, signal: AbortSignal.timeout(poolQueryTimeoutMs) });
 }
 
 async function stop(parts: {

@@ -53,8 +53,8 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     });
     return { Volume: { ...summaryOf(Name, found, path), Status } };
   }),
-  '/VolumeDriver.List': read('List', nothing, async (front, call) => {
-    const page = await front.volumes.listVolumes(call, { maxEntries: 0, startingToken: '' });
+  '/VolumeDriver.List': read('List', nothing, async (front) => {
+    const page = await front.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
     const paths = await front.local.heldPaths();
     const mountable = page.entries.filter(({ record }) => record.kind === 'mount');
     return {

@@ -30,9 +30,9 @@ export function controllerSnapshotMethods(
       return {};
     },
 
-    async ListSnapshots(request, call) {
+    async ListSnapshots(request) {
       const { source_volume_id, snapshot_id } = request;
-      const page = await volumes.listSnapshots(call, {
+      const page = await volumes.listSnapshots({
         ...parsePage(request),
         sourceVolumeId: source_volume_id === '' ? undefined : source_volume_id,
         snapshotId: snapshot_id === '' ? undefined : snapshot_id,
@@ -43,9 +43,9 @@ export function controllerSnapshotMethods(
       return { entries, next_token: page.nextToken };
     },
 
-    async GetSnapshot(request, call) {
+    async GetSnapshot(request) {
       const id = requireText(request.snapshot_id, 'snapshot_id');
-      return { snapshot: snapshotMessage(await volumes.getSnapshot(call, id), topology) };
+      return { snapshot: snapshotMessage(await volumes.getSnapshot(id), topology) };
     },
   };
 }

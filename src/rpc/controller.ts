@@ -68,22 +68,22 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
       return {};
     },
 
-    async ValidateVolumeCapabilities(request, call) {
+    async ValidateVolumeCapabilities(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
       const asked = {
         capabilities: request.volume_capabilities,
         parameters: { ...request.parameters, ...request.mutable_parameters },
         context: request.volume_context,
       };
-      const message = await findRefusal(context, call, { volumeId, ...asked });
+      const message = await findRefusal(context, { volumeId, ...asked });
       if (message !== undefined) return { confirmed: null, message };
       const { volume_context, volume_capabilities, parameters, mutable_parameters } = request;
       const confirmed = { volume_context, volume_capabilities, parameters, mutable_parameters };
       return { confirmed, message: '' };
     },
 
-    async ListVolumes(request, call) {
-      const page = await volumes.listVolumes(call, parsePage(request));
+    async ListVolumes(request) {
+      const page = await volumes.listVolumes(parsePage(request));
       const entries = page.entries.map((volume) => ({
         volume: volumeMessage(volume, topology),
         status: null,
@@ -91,16 +91,16 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
       return { entries, next_token: page.nextToken };
     },
 
-    async ControllerGetVolume(request, call) {
-      const volume = await volumes.getVolume(call, requireText(request.volume_id, 'volume_id'));
+    async ControllerGetVolume(request) {
+      const volume = await volumes.getVolume(requireText(request.volume_id, 'volume_id'));
       return { volume: volumeMessage(volume, topology), status: { published_node_ids: [] } };
     },
 
-    async GetCapacity(request, call) {
+    async GetCapacity(request) {
       const { volume_capabilities, parameters } = request;
       const capabilities =
         volume_capabilities.length === 0 ? [] : parseCapabilities(volume_capabilities);
-      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
+      const { fsType } = combineCapabilities(capabilities, settings.defaultFstype);
       const pool =
         settings.clusterPools === undefined
           ? parsePoolParameter(parameters)
@@ -111,7 +111,7 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
       }
       // CreateVolume refuses a class with any other value.
       const provisioning = parameters['provisioning'] === 'thick' ? 'thick' : 'thin';
-      const capacity = await volumes.capacity(call, { pool, provisioning, kind, fsType });
+      const capacity = await volumes.capacity({ pool, provisioning, fsType });
       return {
         available_capacity: capacity.availableBytes,
         maximum_volume_size: { value: capacity.maximumVolumeBytes },
@@ -132,14 +132,14 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
       };
     },
 
-    async ControllerGetVolumeHealth(request, call) {
+    async ControllerGetVolumeHealth(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
-      const signs = await volumes.volumeHealth(call, volumeId);
+      const signs = await volumes.volumeHealth(volumeId);
       return { volume_health: healthMessage(volumeId, signs) };
     },
 
-    async ControllerListVolumeHealth(request, call) {
-      const page = await volumes.listVolumeHealth(call, parsePage(request));
+    async ControllerListVolumeHealth(request) {
+      const page = await volumes.listVolumeHealth(parsePage(request));
       const entries = page.entries.map(({ volumeId, signs }) => healthMessage(volumeId, signs));
       return { entries, next_token: page.nextToken };
     },

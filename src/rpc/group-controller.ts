@@ -38,9 +38,9 @@ export function groupControllerService(
       return {};
     },
 
-    async GetVolumeGroupSnapshot(request, call) {
+    async GetVolumeGroupSnapshot(request) {
       const id = requireText(request.group_snapshot_id, 'group_snapshot_id');
-      const group = await volumes.getGroupSnapshot(call, id, request.snapshot_ids);
+      const group = await volumes.getGroupSnapshot(id, request.snapshot_ids);
       return { group_snapshot: groupMessage(group, topology) };
     },
   };

@@ -31,8 +31,8 @@ export function identityService({
       return { capabilities: [...services, expansion] };
     },
 
-    async Probe(_request, call) {
-      const unready = await volumes.findUnready(call);
+    async Probe() {
+      const unready = await volumes.findUnready();
       if (unready !== undefined) throw new VolumeError('wrong-state', unready);
       return { ready: { value: true } };
     },

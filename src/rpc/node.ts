@@ -75,9 +75,9 @@ export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> 
       return {};
     },
 
-    async NodeGetVolumeStats(request, call) {
+    async NodeGetVolumeStats(request) {
       optionalPath(request.staging_target_path, 'staging_target_path');
-      const stats = await volumes.volumeStats(call, {
+      const stats = await volumes.volumeStats({
         volumeId: requireText(request.volume_id, 'volume_id'),
         volumePath: requireMountedPath(request.volume_path, 'volume_path'),
       });
@@ -96,16 +96,16 @@ export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> 
       return { capacity_bytes: sizeBytes };
     },
 
-    async NodeGetVolumeHealth(request, call) {
+    async NodeGetVolumeHealth(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
       optionalPath(request.volume_publish_path, 'volume_publish_path');
       optionalPath(request.staging_target_path, 'staging_target_path');
-      const signs = await volumes.volumeHealth(call, volumeId);
+      const signs = await volumes.volumeHealth(volumeId);
       return { volume_health: healthMessage(volumeId, signs) };
     },
 
-    async NodeGetStorageHealth(_request, call) {
-      const signs = await volumes.storageHealth(call);
+    async NodeGetStorageHealth() {
+      const signs = await volumes.storageHealth();
       const backend_health = signs.map(({ status, reason, message }) => ({
         status,
         reason,

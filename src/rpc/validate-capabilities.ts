@@ -1,6 +1,5 @@
 import type { VolumeCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
-import type { Call } from '../volumes/engine/operations.ts';
 import type { CsiContext } from './context.ts';
 import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
 
@@ -10,7 +9,6 @@ import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
  */
 export async function findRefusal(
   { settings, volumes }: CsiContext,
-  call: Call,
   asked: {
     readonly volumeId: string;
     readonly capabilities: readonly VolumeCapability[];
@@ -31,7 +29,7 @@ export async function findRefusal(
     refused = error.message;
   }
   // NOT_FOUND for an unknown volume takes precedence over the refusal.
-  await volumes.getVolume(call, volumeId);
+  await volumes.getVolume(volumeId);
   if (refused !== undefined) return refused;
   try {
     combineCapabilities(capabilities, settings.defaultFstype);
@@ -39,5 +37,5 @@ export async function findRefusal(
     if (error instanceof VolumeError) return error.message;
     throw error;
   }
-  return volumes.findMismatch(call, volumeId, { capabilities, parameters, context });
+  return volumes.findMismatch(volumeId, { capabilities, parameters, context });
 }

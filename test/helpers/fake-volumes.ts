@@ -76,6 +76,22 @@ export const aGroup: GroupSnapshot = {
   ],
 };
 
+/** The methods that are given no call: nothing in them can be waited for. */
+const reads: ReadonlySet<string> = new Set([
+  'getVolume',
+  'listVolumes',
+  'findMismatch',
+  'capacity',
+  'volumeStats',
+  'volumeHealth',
+  'listVolumeHealth',
+  'storageHealth',
+  'findUnready',
+  'getSnapshot',
+  'listSnapshots',
+  'getGroupSnapshot',
+]);
+
 /** Ranges that are all there at once. */
 export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockRanges {
   async function* all(): AsyncGenerator<readonly BlockRange[]> {
@@ -142,9 +158,9 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     get: (target, name) => {
       const found: unknown = Reflect.get(target, name);
       if (typeof found !== 'function') return found;
-      return (call: unknown, input: unknown): unknown => {
-        calls.push({ method: String(name), input });
-        return Reflect.apply(found, target, [call, input]);
+      return (...given: readonly unknown[]): unknown => {
+        calls.push({ method: String(name), input: given[reads.has(String(name)) ? 0 : 1] });
+        return Reflect.apply(found, target, given);
       };
     },
   });

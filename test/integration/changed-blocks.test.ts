@@ -85,7 +85,7 @@ async function apply(subject: Subject, one: Change): Promise<void> {
     case 'write': {
       const file = await open(path(), 'r+');
       try {
-        const size = Number((await node.volumes.getVolume(call(), id)).record.sizeBytes);
+        const size = Number((await node.volumes.getVolume(id)).record.sizeBytes);
         // Not synced: the cut itself has to bring it in.
         await file.write(
           Buffer.alloc(Math.min(one.bytes, size - one.at), one.fill),
@@ -108,7 +108,7 @@ async function apply(subject: Subject, one: Change): Promise<void> {
       return;
     }
     case 'expand': {
-      const { sizeBytes } = (await node.volumes.getVolume(call(), id)).record;
+      const { sizeBytes } = (await node.volumes.getVolume(id)).record;
       const range = { requiredBytes: sizeBytes + BigInt(one.mebibytes) * MiB, limitBytes: 0n };
       if (isStaged) {
         const volumePath = node.pathOf(`staging-${id}`);

@@ -81,7 +81,7 @@ onNode(
       },
       pool: { reflinkBytes: undefined, create: false },
     });
-    t.is((await node.volumes.getVolume(call(), record.id)).record.name, 'v');
+    t.is((await node.volumes.getVolume(record.id)).record.name, 'v');
     t.is(await reasonOf(growPool(node.domain, poolOf(node), 512n * MiB)), 'ok');
   },
 );

@@ -73,11 +73,8 @@ for (const ground of ['ext4', 'xfs'] as const) {
       t.is(await reasonOf(volumes.createVolume(call(), volumeInput('more'))), 'no-space');
       t.is(await reasonOf(volumes.createSnapshot(call(), snapshotInput('s', idle))), 'no-space');
       t.is(await reasonOf(volumes.expandVolume(call(), { volumeId: idle, range })), 'no-space');
-      t.is(
-        (await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' })).entries.length,
-        3,
-      );
-      const signs = await volumes.volumeHealth(call(), used);
+      t.is((await volumes.listVolumes({ maxEntries: 0, startingToken: '' })).entries.length, 3);
+      const signs = await volumes.volumeHealth(used);
       t.true(signs.some(({ reason }) => reason === 'PoolNearlyFull'));
 
       // Pods of volumes with notes, and of one that never had any.
@@ -120,7 +117,7 @@ onNode(
       volumes.createVolume(call(), volumeInput('w', { sizeBytes })),
     );
     t.regex(error?.message ?? '', /inodes/);
-    const signs = await volumes.volumeHealth(call(), id);
+    const signs = await volumes.volumeHealth(id);
     t.true(
       signs.some(({ reason }) => reason === 'PoolInodesLow'),
       JSON.stringify(signs),

@@ -125,15 +125,15 @@ onNode('a group is found again, listed with its members, and deleted as a whole'
   );
   const [member = ''] = members;
   t.is(await reasonOf(node.volumes.deleteSnapshot(call(), member)), 'invalid');
-  t.deepEqual(await node.volumes.getGroupSnapshot(call(), id, members.toReversed()), group);
-  t.is(await reasonOf(node.volumes.getGroupSnapshot(call(), id, [member])), 'invalid');
+  t.deepEqual(await node.volumes.getGroupSnapshot(id, members.toReversed()), group);
+  t.is(await reasonOf(node.volumes.getGroupSnapshot(id, [member])), 'invalid');
   t.is(await reasonOf(node.volumes.deleteGroupSnapshot(call(), id, [member])), 'invalid');
   await node.restart();
-  t.deepEqual(await node.volumes.getGroupSnapshot(call(), id, members), group);
+  t.deepEqual(await node.volumes.getGroupSnapshot(id, members), group);
   await node.volumes.deleteGroupSnapshot(call(), id, members);
   await node.volumes.deleteGroupSnapshot(call(), id, members);
-  t.is(await reasonOf(node.volumes.getGroupSnapshot(call(), id, members)), 'not-found');
-  t.is(await reasonOf(node.volumes.getSnapshot(call(), member)), 'not-found');
+  t.is(await reasonOf(node.volumes.getGroupSnapshot(id, members)), 'not-found');
+  t.is(await reasonOf(node.volumes.getSnapshot(member)), 'not-found');
 });
 
 onNode(

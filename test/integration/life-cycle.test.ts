@@ -198,7 +198,7 @@ onNode(
       range,
       volumePath: paths.targetPath,
     });
-    const stats = await node.volumes.volumeStats(call(), {
+    const stats = await node.volumes.volumeStats({
       volumeId: record.id,
       volumePath: paths.targetPath,
     });

@@ -59,8 +59,7 @@ async function volumeOf(
       node.volumes.publishVolume(call(), { ...asked, targetPath: targetOf(target), readOnly }),
     unpublish: (target = 'target') =>
       node.volumes.unpublishVolume(call(), { volumeId, targetPath: targetOf(target) }),
-    signs: async () =>
-      (await node.volumes.volumeHealth(call(), volumeId)).map(({ reason }) => reason),
+    signs: async () => (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason),
     remove: () => node.volumes.deleteVolume(call(), volumeId),
   };
 }
@@ -277,7 +276,7 @@ for (const successor of successors) {
       t.is(await reasonOf(a.stage()), 'wrong-state');
       t.is(await reasonOf(a.remove()), 'wrong-state');
       for (const volumePath of [a.targetOf('target'), node.pathOf(`staging-${a.volumeId}`)]) {
-        const stats = node.volumes.volumeStats(call(), { volumeId: a.volumeId, volumePath });
+        const stats = node.volumes.volumeStats({ volumeId: a.volumeId, volumePath });
         t.is(await reasonOf(stats), 'not-found');
       }
       const staged = await t.throwsAsync(a.publish());

@@ -37,7 +37,7 @@ async function make(node: ScratchNode, name = 'v1', fsType: FsType = 'ext4'): Pr
 }
 
 async function signsOf(node: ScratchNode, volumeId: string): Promise<string[]> {
-  return (await node.volumes.volumeHealth(call(), volumeId)).map(({ reason }) => reason);
+  return (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason);
 }
 
 const recordOf = (node: ScratchNode, id: string) =>
@@ -52,12 +52,12 @@ onNode('a record that cannot be read stops its volume only, and its pods can end
   await writeFile(recordOf(node, lost), '{"schemaVersion": 1');
   await node.restart();
   t.deepEqual(await signsOf(node, lost), ['RecordUnreadable']);
-  const listed = await node.volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  const listed = await node.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(
     listed.entries.map(({ record }) => record.id),
     [well],
   );
-  t.is(await reasonOf(node.volumes.getVolume(call(), lost)), 'internal');
+  t.is(await reasonOf(node.volumes.getVolume(lost)), 'internal');
   t.is(await reasonOf(node.volumes.createVolume(call(), volumeInput('lost'))), 'internal');
   t.is(await reasonOf(node.volumes.deleteVolume(call(), lost)), 'wrong-state');
   await unmountVolume(node, lost, paths);
@@ -65,7 +65,7 @@ onNode('a record that cannot be read stops its volume only, and its pods can end
   t.deepEqual(await devicesBelow(node.directory), []);
   await node.volumes.deleteVolume(call(), lost);
   t.deepEqual(await readdir(join(node.poolPath, 'volumes')), [well]);
-  t.is(await reasonOf(node.volumes.getVolume(call(), lost)), 'not-found');
+  t.is(await reasonOf(node.volumes.getVolume(lost)), 'not-found');
 });
 
 onNode('a volume whose image is gone is not deleted below its pods, which can end', async (t) => {
@@ -114,7 +114,7 @@ onNode('a pool whose disk goes away below mounted volumes, and comes back', asyn
   t.deepEqual(await signsOf(node, kept), ['PoolNotServed']);
   t.is(await reasonOf(node.volumes.createVolume(call(), volumeInput('new'))), 'unavailable');
   t.is(await reasonOf(node.volumes.deleteVolume(call(), kept)), 'unavailable');
-  t.is(await reasonOf(node.volumes.getVolume(call(), kept)), 'unavailable');
+  t.is(await reasonOf(node.volumes.getVolume(kept)), 'unavailable');
   t.deepEqual(await readdir(node.poolPath), [], 'nothing is written below the mount point');
   await unmountVolume(node, ended, others);
   await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
@@ -148,8 +148,8 @@ onNode('signs of health, each provoked on the real kernel', async (t) => {
   const { freeBytes } = await node.host.files.capacity(node.poolPath);
   const ballast = join(node.poolPath, 'ballast');
   await execa('fallocate', ['--length', String(freeBytes - 20n * MiB), ballast]);
-  node.domain.pools.all[0]?.space.invalidate();
-  const [sign] = await node.volumes.storageHealth(call());
+  node.domain.pools.all[0]?.room.invalidate();
+  const [sign] = await node.volumes.storageHealth();
   t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
   t.deepEqual(await signsOf(node, ext4), ['PoolNearlyFull']);
 });

@@ -129,7 +129,7 @@ for (const point of [
       await goesOn(t, second.paths.targetPath);
     });
     const page = { maxEntries: 0, startingToken: '' };
-    const stands = (await node.volumes.listSnapshots(call(), page)).entries.length;
+    const stands = (await node.volumes.listSnapshots(page)).entries.length;
     const groups = await readdir(join(node.poolPath, 'groups'));
     t.is(stands, groups.length * 2, 'no member without its group');
     const group = await node.volumes.createGroupSnapshot(call(), input);
@@ -218,7 +218,7 @@ for (const point of [
     const { record } = await takeSnapshot(node, 'snap', id);
     const seen = await untilReady(node, record.id);
     if (point === 'copy:advanced') t.true((seen[0] ?? 0n) > 0n, 'not from the beginning');
-    t.is((await node.volumes.getSnapshot(call(), record.id)).record.state, 'ready');
+    t.is((await node.volumes.getSnapshot(record.id)).record.state, 'ready');
     t.is(
       await hashOf(imageOf(node, 'snapshots', record.id)),
       await hashOf(imageOf(node, 'volumes', id)),
@@ -246,7 +246,7 @@ onNode(
       ]);
     });
     const page = { maxEntries: 0, startingToken: '' };
-    t.deepEqual((await node.volumes.listSnapshots(call(), page)).entries, []);
+    t.deepEqual((await node.volumes.listSnapshots(page)).entries, []);
     const { record } = await takeSnapshot(node, 'snap', id);
     await untilReady(node, record.id);
     t.is(

@@ -50,7 +50,7 @@ for (const ground of snapshotGrounds) {
         t.is(await readFile(join(targetPath, 'file'), 'utf8'), 'before');
         t.is(await readFile(join(largerPath, 'file'), 'utf8'), 'before');
         t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'after');
-        const stats = await node.volumes.volumeStats(call(), {
+        const stats = await node.volumes.volumeStats({
           volumeId: larger,
           volumePath: largerPath,
         });
@@ -102,7 +102,7 @@ for (const ground of snapshotGrounds) {
     const three = await takeSnapshot(node, 'three', a);
 
     const list = async (asked: object) => {
-      const page = await node.volumes.listSnapshots(call(), {
+      const page = await node.volumes.listSnapshots({
         maxEntries: 0,
         startingToken: '',
         ...asked,
@@ -141,13 +141,12 @@ for (const ground of snapshotGrounds) {
     );
 
     await node.volumes.deleteVolume(call(), a);
-    const { record } = await node.volumes.getSnapshot(call(), first.record.id);
-    t.is<string, string>(record.sourceVolumeId, a);
+    t.is((await node.volumes.getSnapshot(first.record.id)).record.sourceVolumeId, a);
     const restored = await restore(node, 'r', { kind: 'snapshot', id: three.record.id });
     for (const { record } of [first, two, three, three]) {
       await node.volumes.deleteSnapshot(call(), record.id);
     }
-    t.is(await reasonOf(node.volumes.getSnapshot(call(), first.record.id)), 'not-found');
+    t.is(await reasonOf(node.volumes.getSnapshot(first.record.id)), 'not-found');
     await node.volumes.deleteSnapshot(call(), 'unknown');
     const paths = await mountVolume(node, restored);
     await unmountVolume(node, restored, paths);

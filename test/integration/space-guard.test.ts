@@ -90,7 +90,7 @@ for (const fsType of fsTypes) {
       const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
       t.true(bavail * bsize > 0n, 'the pool has room for what the freeze flushed');
       for (const { id } of volumes) {
-        const signs = await node.volumes.volumeHealth(call(), id);
+        const signs = await node.volumes.volumeHealth(id);
         t.true(
           signs.some(({ reason }) => reason === 'FrozenForRoom'),
           JSON.stringify(signs),
@@ -98,7 +98,7 @@ for (const fsType of fsTypes) {
       }
       const [measures] = await measurePools(node.domain, 5_000);
       t.is(measures?.frozenVolumes, 3);
-      const [sign] = await node.volumes.storageHealth(call());
+      const [sign] = await node.volumes.storageHealth();
       t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
       t.regex(sign?.message ?? '', /no new one is made/);
       const refused = await t.throwsAsync(

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { LoopDevice } from '../../src/host/host.ts';
 import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
-import { call } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
 import type { State, Volume } from './model.ts';
 import type { SnapshotName, TargetName, VolumeName } from './steps.ts';
@@ -80,11 +79,11 @@ async function compareTables(subject: Subject, state: State): Promise<string | u
   const { volumes } = subject.opened();
   const page = { maxEntries: 0, startingToken: '' };
   const found = {
-    volumes: (await volumes.listVolumes(call(), page)).entries
+    volumes: (await volumes.listVolumes(page)).entries
       .map(({ record }) => `${record.name} ${record.sizeBytes} ${record.createdAtMs}`)
       .sort(),
     trims: await trimsOf(subject),
-    snapshots: (await volumes.listSnapshots(call(), page)).entries
+    snapshots: (await volumes.listSnapshots(page)).entries
       .map(({ record }) => `${record.name} ${record.createdAtMs}`)
       .sort(),
     mounts: (await subject.host.mounts.list())

@@ -58,7 +58,7 @@ async function brokenOn(
   const problems = [...prefixed('before the start', await brokenInvariants(pool, 'killed'))];
   const opened = await pool.open();
   try {
-    const unready = await opened.volumes.findUnready(call());
+    const unready = await opened.volumes.findUnready();
     if (unready !== undefined) return [...problems, `the driver does not serve: ${unready}`];
     await settled(pool);
     problems.push(...prefixed('after the start', await brokenInvariants(pool, 'settled')));
@@ -89,9 +89,9 @@ class StateChecker {
 
   async brokenFacts(expected: Expected): Promise<readonly string[]> {
     const everything = { maxEntries: 0, startingToken: '' };
-    const volumes = await this.#volumes.listVolumes(call(), everything);
-    const snapshots = await this.#volumes.listSnapshots(call(), everything);
-    const { entries: unhealthy } = await this.#volumes.listVolumeHealth(call(), everything);
+    const volumes = await this.#volumes.listVolumes(everything);
+    const snapshots = await this.#volumes.listSnapshots(everything);
+    const { entries: unhealthy } = await this.#volumes.listVolumeHealth(everything);
     return [
       ...brokenVolumes(expected, volumes.entries),
       ...brokenSnapshots(expected, snapshots.entries),
@@ -107,7 +107,7 @@ class StateChecker {
     const problems: string[] = [];
     for (const [name, { exists, snapshots }] of expected.groups) {
       const ids = snapshots.map(calls.snapshotIdOf);
-      const isThere = await this.#volumes.getGroupSnapshot(call(), calls.groupIdOf(name), ids).then(
+      const isThere = await this.#volumes.getGroupSnapshot(calls.groupIdOf(name), ids).then(
         () => true,
         (error: unknown) => {
           if (error instanceof VolumeError && error.reason === 'not-found') return false;
@@ -154,23 +154,23 @@ class StateChecker {
       const ids = snapshots.map(calls.snapshotIdOf);
       await this.#volumes.deleteGroupSnapshot(call(), calls.groupIdOf(name), ids);
     }
-    for (const { record } of (await this.#volumes.listSnapshots(call(), everything)).entries) {
+    for (const { record } of (await this.#volumes.listSnapshots(everything)).entries) {
       await this.#volumes.deleteSnapshot(call(), record.id);
     }
-    for (const { record } of (await this.#volumes.listVolumes(call(), everything)).entries) {
+    for (const { record } of (await this.#volumes.listVolumes(everything)).entries) {
       await this.#volumes.deleteVolume(call(), record.id);
     }
   }
 
   async #isThere(id: string): Promise<boolean> {
-    return this.#volumes.getVolume(call(), id).then(
+    return this.#volumes.getVolume(id).then(
       () => true,
       () => false,
     );
   }
 
   async #isReady(id: string): Promise<boolean> {
-    return this.#volumes.getSnapshot(call(), id).then(
+    return this.#volumes.getSnapshot(id).then(
       ({ record }) => record.state === 'ready',
       () => false,
     );

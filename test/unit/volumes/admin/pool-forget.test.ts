@@ -71,7 +71,7 @@ test('a lost pool.json is written again with what the node remembers, and the po
   t.regex(domain.pools.all[0]?.problem ?? '', /records of pool .* are there; .*pool recover a'/);
   t.is((await administration.recoverPool(call(), 'a')).problem, undefined);
   t.is(domain.pools.all[0]?.marker?.uuid, uuid);
-  t.is((await volumes.getVolume(call(), record.id)).pool, 'a');
+  t.is((await volumes.getVolume(record.id)).pool, 'a');
 });
 
 test('nothing is recovered from an empty directory, from ids of two nodes, nor over a marker', async (t) => {

@@ -117,13 +117,13 @@ for (const order of [
   ['old', 'new'],
   ['new', 'old'],
 ]) {
-  test(`the one that was made again is used and deleted; repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
-    const duplicates = await Duplicates.make(t, order);
-    const { pool } = await duplicates.opened.volumes.getVolume(call(), duplicates.volumeId);
+  test(`the one that was made again is used and deleted; repeated deletes never touch its twin: pools ${order.join(', ')}`, async (t) => {
+    const twins = await Twins.make(t, order);
+    const { pool } = await twins.opened.volumes.getVolume(twins.volumeId);
     t.is(pool, 'new');
-    t.is((await duplicates.opened.volumes.getSnapshot(call(), duplicates.snapshotId)).pool, 'new');
-    t.deepEqual(await duplicates.deleteAll(), allOk);
-    await duplicates.requireOldWhole();
+    t.is((await twins.opened.volumes.getSnapshot(twins.snapshotId)).pool, 'new');
+    t.deepEqual(await twins.deleteAll(), allOk);
+    await twins.requireOldWhole();
     for (const area of ['volumes', 'snapshots', 'groups']) {
       t.deepEqual(await duplicates.in('new', area), [], area);
     }
@@ -143,8 +143,8 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   await duplicates.deleteAll();
   const path = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId);
   const refused = { message: new RegExp(`${path} is not used .*move it out of the pool`) };
-  await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), refused);
-  await t.throwsAsync(volumes.getVolume(call(), duplicates.volumeId), refused);
+  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), refused);
+  await t.throwsAsync(volumes.getVolume(twins.volumeId), refused);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v', { kind: 'block' })), refused);
   const stagingTargetPath = join(duplicates.node.directory, 'staging');
   const staging = { volumeId: duplicates.volumeId, stagingTargetPath };
@@ -152,12 +152,12 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   await t.throwsAsync(volumes.stageVolume(call(), asked), refused);
   await volumes.unstageVolume(call(), staging);
   const page = { maxEntries: 0, startingToken: '' };
-  t.deepEqual((await volumes.listVolumes(call(), page)).entries, []);
-  const [troubled, ...more] = (await volumes.listVolumeHealth(call(), page)).entries;
+  t.deepEqual((await volumes.listVolumes(page)).entries, []);
+  const [troubled, ...more] = (await volumes.listVolumeHealth(page)).entries;
   t.deepEqual(more, []);
   t.like(troubled, { volumeId: duplicates.volumeId });
   t.is(troubled?.signs[0]?.reason, 'TwinSetAside');
-  const signs = await volumes.storageHealth(call());
+  const signs = await volumes.storageHealth();
   t.like(signs, [{ pool: 'old', reason: 'TwinsSetAside' }]);
   t.regex(signs[0]?.message ?? '', /4 entries of pool 'old'/);
   const findings = await duplicates.opened.administration.diagnose(call());
@@ -167,11 +167,11 @@ test('a duplicate that is all that is left says where it is and what to do, in e
 });
 
 test('the health of the one that is used is its own, whatever the order of the pools', async (t) => {
-  const duplicates = await Duplicates.make(t, ['old', 'new']);
-  const { volumes } = duplicates.opened;
-  t.deepEqual(await volumes.volumeHealth(call(), duplicates.volumeId), []);
+  const twins = await Twins.make(t, ['old', 'new']);
+  const { volumes } = twins.opened;
+  t.deepEqual(await volumes.volumeHealth(twins.volumeId), []);
   const page = { maxEntries: 0, startingToken: '' };
-  t.deepEqual((await volumes.listVolumeHealth(call(), page)).entries, []);
+  t.deepEqual((await volumes.listVolumeHealth(page)).entries, []);
 });
 
 test('after a duplicate was moved away all is clean again, without a restart', async (t) => {
@@ -195,8 +195,8 @@ test('a duplicate is used once the other one is deleted and a person has removed
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const note = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId, 'twin.json');
   await rm(note);
-  await duplicates.restart();
-  t.is((await duplicates.opened.volumes.getVolume(call(), duplicates.volumeId)).pool, 'new');
+  await twins.restart();
+  t.is((await twins.opened.volumes.getVolume(twins.volumeId)).pool, 'new');
   t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other one is still there');
   await duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId);
   await rm(note);
@@ -217,11 +217,11 @@ test('a pool that comes back to a running driver does not change which of two is
   await both.volumes.createVolume(call(), volumeInput('v', { settings }));
   await rename(`${a.path}-away`, a.path);
   t.is((await both.administration.adoptPool(call(), 'a')).problem, undefined);
-  t.is((await both.volumes.getVolume(call(), record.id)).pool, 'b');
+  t.is((await both.volumes.getVolume(record.id)).pool, 'b');
   await both.close(100);
   await rename(b.path, `${b.path}-away`);
   const alone = await node.open([a, b]);
-  t.is(await reasonOf(alone.volumes.getVolume(call(), record.id)), 'wrong-state', 'old data');
+  t.is(await reasonOf(alone.volumes.getVolume(record.id)), 'wrong-state', 'old data');
 });
 
 test('an entry whose record is damaged is a duplicate too, where another pool uses its id', async (t) => {
@@ -267,7 +267,7 @@ test('what a later version of the driver wrote is neither used nor removed nor r
   };
   await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), later);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v')), later);
-  const [sign] = await volumes.volumeHealth(call(), duplicates.volumeId);
+  const [sign] = await volumes.volumeHealth(twins.volumeId);
   t.is(sign?.reason, 'RecordOfLaterVersion');
   for (const [index, file] of files.entries()) {
     t.is(await readFile(file, 'utf8'), texts[index] ?? '');

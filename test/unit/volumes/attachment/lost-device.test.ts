@@ -35,7 +35,7 @@ function volumeOn(node: FakeNode, volumes: () => OpenedVolumes['volumes'], name:
       volumes().publishVolume(call(), { ...asked, targetPath: target }),
     unpublish: (target = targetPath) =>
       volumes().unpublishVolume(call(), { volumeId, targetPath: target }),
-    signs: async () => (await volumes().volumeHealth(call(), volumeId)).map(({ reason }) => reason),
+    signs: async () => (await volumes().volumeHealth(volumeId)).map(({ reason }) => reason),
   };
 }
 
@@ -187,7 +187,7 @@ test('a lost read-only device says so, and its target ends while the volume is u
   for (const target of ['writes', 'reads']) await volumes.publishVolume(call(), at(target));
   const second = (await node.host.loops.list()).find(({ readOnly }) => readOnly);
   node.host.loseDevice(second?.number ?? -1);
-  const signs = await volumes.volumeHealth(call(), record.id);
+  const signs = await volumes.volumeHealth(record.id);
   t.deepEqual(
     signs.map(({ reason }) => reason),
     ['DeviceLost'],

@@ -77,7 +77,7 @@ for (const kind of ['block', 'mount'] as const) {
       t.is(error?.reason, 'wrong-state', name);
       t.regex(error?.message ?? '', /was truncated to 12 MiB.*truncate --size=16777216/, name);
     }
-    const signs = await volumes().volumeHealth(call(), volumeId);
+    const signs = await volumes().volumeHealth(volumeId);
     t.like(signs[0], { status: 'DATA_LOSS', reason: 'ImageShort' });
     // The way out that gives the lost end up.
     await truncate(image, Number(16n * MiB));
@@ -92,7 +92,7 @@ for (const kind of ['block', 'mount'] as const) {
       t.is(await reachedBytes(), String(16n * MiB));
       failAt(undefined);
       await restart();
-      t.deepEqual(await volumes().volumeHealth(call(), volumeId), []);
+      t.deepEqual(await volumes().volumeHealth(volumeId), []);
       await volumes().stageVolume(call(), asked);
       t.is(await reachedBytes(), String(32n * MiB));
     });

@@ -193,7 +193,7 @@ for (const [name, end, path] of [
     t.true(on.isFrozen());
     t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
     t.false(on.domain.guard.isExpired(on.at.volumeId));
-    const signs = await on.volumes.volumeHealth(call(), on.at.volumeId);
+    const signs = await on.volumes.volumeHealth(on.at.volumeId);
     t.true(
       signs.some(({ reason }) => reason === 'FrozenForRoom'),
       JSON.stringify(signs),
@@ -314,7 +314,7 @@ test('a freeze ends at its bound', async (t) => {
 test('that writers waited as long as they may is said of a mounted volume alone, and forgotten with its mount', async (t) => {
   const on = await guardedNode(t, { guardFreezeLimitMs: 50 });
   const saysExpired = async () =>
-    (await on.volumes.volumeHealth(call(), on.at.volumeId)).some(
+    (await on.volumes.volumeHealth(on.at.volumeId)).some(
       ({ reason }) => reason === 'RoomGuardExpired',
     );
   on.leave(tooFew);

@@ -190,8 +190,7 @@ test('stats are told at a path where the volume is mounted, and nowhere else', a
   const { volumes, stage, pathsOf } = await nodeWith(t);
   await stage();
   const { volumeId, stagingTargetPath, targetPath } = pathsOf({});
-  const at = (volumePath: string) =>
-    reasonOf(volumes.volumeStats(call(), { volumeId, volumePath }));
+  const at = (volumePath: string) => reasonOf(volumes.volumeStats({ volumeId, volumePath }));
   t.is(await at(stagingTargetPath), 'ok');
   t.is(await at(targetPath), 'not-found');
 });

@@ -61,10 +61,9 @@ test('a question for the room of a pool that hangs keeps nobody from asking for 
     goOn();
   });
   isHanging = true;
-  const capacityOf = (pool: string) =>
-    volumes.capacity(call(), { pool, kind: 'mount', fsType: 'ext4', provisioning: 'thin' });
-  const waiting = capacityOf('hung');
-  t.true((await capacityOf('good')).availableBytes > 0n);
+  const roomOf = (pool: string) => volumes.capacity({ pool, fsType: 'ext4', provisioning: 'thin' });
+  const waiting = roomOf('hung');
+  t.true((await roomOf('good')).availableBytes > 0n);
   goOn();
   t.true((await waiting).availableBytes > 0n);
 });
@@ -113,9 +112,9 @@ test('what asks all pools tells of one that does not answer, and goes on without
     administration.listPools(call()),
     administration.listVolumes(call(), { ...page, pool: '' }),
     administration.diagnose(call()),
-    volumes.capacity(call(), asked),
-    volumes.storageHealth(call()),
-    volumes.listVolumeHealth(call(), page),
+    volumes.capacity(asked),
+    volumes.storageHealth(),
+    volumes.listVolumeHealth(page),
     volumes.createVolume(call(), volumeInput('new')).catch((error: unknown) => error),
   ]);
   t.true(performance.now() - begunMs < boundMs);
@@ -198,5 +197,5 @@ test('a record that is replaced after its caller was told that the disk hangs is
   await until('it may be used again', async () => domain.operations.locks.size === 0);
   const path = domain.pools.named('a').pathOf('volumes', volumeId, 'volume.json');
   t.regex(await readFile(path, 'utf8'), new RegExp(`${32n * MiB}`));
-  t.is((await volumes.getVolume(call(), volumeId)).record.sizeBytes, 32n * MiB);
+  t.is((await volumes.getVolume(volumeId)).record.sizeBytes, 32n * MiB);
 });

@@ -12,9 +12,9 @@ test('while a pool is away nothing is said to be gone: what is not found may be 
   const { record } = await volumes.createVolume(call(), volumeInput('v', { settings }));
   const unknown = `unknown.${domain.settings.nodeTag}`;
   const answers = async (): Promise<readonly string[]> => [
-    await reasonOf(volumes.getVolume(call(), record.id)),
+    await reasonOf(volumes.getVolume(record.id)),
     await reasonOf(volumes.deleteVolume(call(), unknown)),
-    await reasonOf(volumes.getVolume(call(), unknown)),
+    await reasonOf(volumes.getVolume(unknown)),
   ];
   t.deepEqual(await answers(), ['ok', 'ok', 'not-found']);
   const path = join(node.directory, 'b');
@@ -29,9 +29,9 @@ test('the same holds for snapshots and groups, and nothing is made of a name tha
   const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
   const unknown = `unknown.${domain.settings.nodeTag}`;
   const answers = async (): Promise<readonly string[]> => [
-    await reasonOf(volumes.getSnapshot(call(), unknown)),
+    await reasonOf(volumes.getSnapshot(unknown)),
     await reasonOf(volumes.deleteSnapshot(call(), unknown)),
-    await reasonOf(volumes.getGroupSnapshot(call(), unknown, [])),
+    await reasonOf(volumes.getGroupSnapshot(unknown, [])),
     await reasonOf(volumes.deleteGroupSnapshot(call(), unknown, [])),
     await reasonOf(volumes.createVolume(call(), volumeInput('v'))),
   ];

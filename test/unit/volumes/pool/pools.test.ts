@@ -85,14 +85,14 @@ test('a volume made again while its pool was away is used; its duplicate is repo
   await between.volumes.createVolume(call(), input('same'));
   await between.close(100);
   const both = await node.open([a, b]);
-  const used = await both.volumes.getVolume(call(), record.id);
-  const health = await both.volumes.storageHealth(call());
+  const used = await both.volumes.getVolume(record.id);
+  const health = await both.volumes.storageHealth();
   t.deepEqual(
     health.map(({ reason }) => reason),
     ['TwinsSetAside'],
   );
   t.not(health[0]?.pool, used.pool);
-  const page = await both.volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  const page = await both.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.is(page.entries.length, 1);
   await both.volumes.deleteVolume(call(), record.id);
   t.deepEqual(await readdir(join(node.directory, used.pool, 'volumes')), []);
@@ -114,7 +114,7 @@ for (const point of ['new:renamed', 'new:committed'] as const) {
     const node = await fakeNode(t);
     const { volumes, domain } = await node.open([node.settings('a')], { reached: failOnce(point) });
     await t.throwsAsync(volumes.createVolume(call(), input('v')));
-    const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+    const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
     t.is(entries.length, 1);
     await volumes.deleteVolume(call(), entries[0]?.record.id ?? '');
     await domain.trash.settled();
@@ -194,7 +194,7 @@ test('the capacity of a pool that this node lacks is 0; making a volume there is
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const asked = { pool: 'nvme', provisioning: 'thin', kind: 'mount', fsType: 'ext4' } as const;
-  t.like(await volumes.capacity(call(), asked), { availableBytes: 0n, maximumVolumeBytes: 0n });
+  t.like(await volumes.capacity(asked), { availableBytes: 0n, maximumVolumeBytes: 0n });
   const settings = { ...input('v').settings, pool: 'nvme' };
   await t.throwsAsync(volumes.createVolume(call(), { ...input('v'), settings }), {
     message: /no pool 'nvme'/,
@@ -216,8 +216,8 @@ test('a promise is not enough for a thick volume: its blocks must be free', asyn
   });
   const question = { pool: 'a', provisioning: 'thick', kind: 'mount', fsType: 'ext4' } as const;
   const told = { availableBytes: 40n * MiB, maximumVolumeBytes: 40n * MiB };
-  t.like(await volumes.capacity(call(), question), told, 'so it is not sent here again and again');
-  const thin = await volumes.capacity(call(), { ...question, provisioning: 'thin' });
+  t.like(await volumes.capacity(question), told, 'so it is not sent here again and again');
+  const thin = await volumes.capacity({ ...question, provisioning: 'thin' });
   t.true(thin.availableBytes > GiB);
 });
 
@@ -228,7 +228,7 @@ test('no volume is told to fit that is larger than any can be', async (t) => {
   const host = new RoomyHost(async () => ({ ...bytes, ...inodes }));
   const { volumes } = await node.open([node.settings('a')], { host });
   const question = { pool: 'a', provisioning: 'thin', kind: 'block', fsType: null } as const;
-  const { availableBytes, maximumVolumeBytes } = await volumes.capacity(call(), question);
+  const { availableBytes, maximumVolumeBytes } = await volumes.capacity(question);
   t.true(availableBytes > 90n * TiB);
   t.is(maximumVolumeBytes, largestImageBytes);
 });
@@ -276,7 +276,7 @@ test("another node's pool is refused until it is adopted; a broken record stays 
   t.regex(domain.pools.all[0]?.problem ?? '', /loopcsi pool adopt a/);
   await administration.adoptPool(call(), 'a');
   t.is(domain.pools.all[0]?.problem, undefined);
-  const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(entries.map(({ record }) => record.name).sort(), [
     'a name / with everything',
     'plain',
@@ -286,7 +286,7 @@ test("another node's pool is refused until it is adopted; a broken record stays 
     t.is(again.record.id, record.id);
     await volumes.deleteVolume(call(), record.id);
   }
-  t.like(await volumes.volumeHealth(call(), `broken.${nodeTag}`), [{ reason: 'RecordUnreadable' }]);
+  t.like(await volumes.volumeHealth(`broken.${nodeTag}`), [{ reason: 'RecordUnreadable' }]);
   await volumes.deleteVolume(call(), `broken.${nodeTag}`);
   t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), []);
 });

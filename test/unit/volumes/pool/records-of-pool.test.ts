@@ -21,22 +21,22 @@ test('what is no record of its place is set aside: the pool is served, and nobod
   await writeFile(join(pathOf(idOf('torn')), 'volume.json'), '{"schemaVersion": 1');
   await mkdir(pathOf(idOf('empty')));
   const { volumes } = await open();
-  t.is(await reasonOf(volumes.getVolume(call(), record.id)), 'ok');
+  t.is(await reasonOf(volumes.getVolume(record.id)), 'ok');
   for (const name of ['copied', 'torn', 'empty']) {
-    t.is(await reasonOf(volumes.getVolume(call(), idOf(name))), 'internal', name);
+    t.is(await reasonOf(volumes.getVolume(idOf(name))), 'internal', name);
     t.is(await reasonOf(volumes.createVolume(call(), volumeInput(name))), 'internal', name);
   }
-  const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(
     entries.map(({ record: one }) => one.id),
     [record.id],
   );
-  const troubled = await volumes.listVolumeHealth(call(), { maxEntries: 2, startingToken: '' });
+  const troubled = await volumes.listVolumeHealth({ maxEntries: 2, startingToken: '' });
   t.deepEqual(
     troubled.entries.map(({ volumeId, signs }) => [volumeId, signs[0]?.reason]),
     ['copied', 'empty'].map((name) => [idOf(name), 'RecordUnreadable']),
   );
-  const rest = await volumes.listVolumeHealth(call(), {
+  const rest = await volumes.listVolumeHealth({
     maxEntries: 2,
     startingToken: troubled.nextToken,
   });

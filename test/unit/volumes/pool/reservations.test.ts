@@ -258,7 +258,7 @@ test('what is shared from now on counts at once, however long a measurement is k
   const id = await make('v');
   await fill(imageOf(id), 8n * MiB);
   // A measurement is kept for as many milliseconds as there are images; these are cheap ones.
-  const { record } = await volumes.getVolume(call(), id);
+  const { record } = await volumes.getVolume(id);
   for (let index = 0; index < 1_000; index += 1) {
     pool.volumes.put({ ...record, id: volumeIdFor(`many-${index}`, '00000000'), sizeBytes: 0n });
   }
@@ -271,7 +271,7 @@ test('what is shared from now on counts at once, however long a measurement is k
 
 test('a measurement that a change overtakes is not kept, and one that fails is no measurement', async (t) => {
   const { node, volumes, make, pool } = await pooledNode(t);
-  const { record } = await volumes.getVolume(call(), await make('v'));
+  const { record } = await volumes.getVolume(await make('v'));
   // A measurement is kept for seconds then.
   for (let index = 0; index < 1_000; index += 1) {
     pool.volumes.put({ ...record, id: volumeIdFor(`many-${index}`, '00000000'), sizeBytes: 0n });

@@ -44,7 +44,7 @@ for (const errno of ['EROFS', 'EIO']) {
     const before = pool.problem;
     t.false(await pool.open(() => Promise.resolve()));
     t.is(pool.problem, before?.replace('mkdir', 'probe'), 'no name of a scratch file is in it');
-    const [sign] = await volumes.storageHealth(call());
+    const [sign] = await volumes.storageHealth();
     t.is(sign?.reason, 'PoolNotServed');
     state.errno = undefined;
     t.true(await pool.open(() => Promise.resolve()));
@@ -63,7 +63,7 @@ test('while a pool that has failed is opened again, calls say what is wrong with
   const said: string[] = [];
   files.probe = async (path) => {
     await make().catch((error: unknown) => said.push(String(error)));
-    said.push(...(await volumes.storageHealth(call())).map(({ message }) => message));
+    said.push(...(await volumes.storageHealth()).map(({ message }) => message));
     return probe(path);
   };
   t.false(await pool.open(() => Promise.resolve()));

@@ -68,16 +68,16 @@ test('an image that the disk cannot read fails its own calls only, and its pool 
   pool.space.invalidate();
   t.true((await pool.space.availableBytes()) > 0n);
   await make('beside');
-  t.true((await volumes.capacity(call(), asked)).availableBytes > 0n);
-  t.deepEqual(await volumes.storageHealth(call()), []);
-  t.deepEqual(await volumes.volumeHealth(call(), good), []);
-  const [sign, ...others] = await volumes.volumeHealth(call(), bad);
+  t.true((await volumes.capacity(asked)).availableBytes > 0n);
+  t.deepEqual(await volumes.storageHealth(), []);
+  t.deepEqual(await volumes.volumeHealth(good), []);
+  const [sign, ...others] = await volumes.volumeHealth(bad);
   t.is(sign?.reason, 'ImageUnreadable');
   t.regex(sign?.message ?? '', /bad\.\S+disk\.img: EIO; look at the pool's disk/);
   t.deepEqual(others, []);
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'internal');
   broken.clear();
-  t.deepEqual(await volumes.volumeHealth(call(), bad), []);
+  t.deepEqual(await volumes.volumeHealth(bad), []);
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'ok');
 });
 
@@ -97,20 +97,20 @@ test('a record that the disk cannot read is used again as soon as it can', async
   await opened.close(100);
   broken.add(`${bad}/volume.json`);
   const { volumes, domain, administration } = await open();
-  await t.throwsAsync(volumes.getVolume(call(), bad), {
+  await t.throwsAsync(volumes.getVolume(bad), {
     message: /bad\.\S+volume\.json: EIO; look at the pool's disk/,
   });
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('bad'))), 'internal');
-  t.is(await reasonOf(volumes.getVolume(call(), good)), 'ok');
-  t.is((await volumes.volumeHealth(call(), bad))[0]?.reason, 'RecordUnreadable');
+  t.is(await reasonOf(volumes.getVolume(good)), 'ok');
+  t.is((await volumes.volumeHealth(bad))[0]?.reason, 'RecordUnreadable');
   const found = (await administration.diagnose(call())).find(
     ({ name }) => name === 'pool:a:record',
   );
   t.regex(found?.remedy ?? '', /^look at the pool's disk/);
   t.notRegex(found?.remedy ?? '', /backup/);
   broken.clear();
-  await reloadAllSetAside(domain, domain.pools.named('a'));
-  t.is(await reasonOf(volumes.getVolume(call(), bad)), 'ok');
+  await lookAgainAtAll(domain, domain.pools.named('a'));
+  t.is(await reasonOf(volumes.getVolume(bad)), 'ok');
 });
 
 for (const kind of ['mount', 'block'] as const) {
@@ -135,7 +135,7 @@ for (const kind of ['mount', 'block'] as const) {
     const text = await readFile(notes, 'utf8');
     broken.add('node.json');
     const { volumes, administration } = await open();
-    const [sign] = await volumes.volumeHealth(call(), record.id);
+    const [sign] = await volumes.volumeHealth(record.id);
     t.regex(sign?.message ?? '', /node\.json: EIO; look at the pool's disk/);
     const { entries } = await administration.listVolumes(call(), { ...all, pool: '' });
     t.is(entries.length, 1);
@@ -162,8 +162,8 @@ test('health reports an unreadable superblock before a stage fails on it', async
     path.includes('/bad.')
       ? Promise.reject(new KernelError('read', 'EIO', path))
       : readSuperblock(path);
-  t.is((await volumes.volumeHealth(call(), bad))[0]?.reason, 'ImageUnreadable');
-  t.deepEqual(await volumes.volumeHealth(call(), good), []);
+  t.is((await volumes.volumeHealth(bad))[0]?.reason, 'ImageUnreadable');
+  t.deepEqual(await volumes.volumeHealth(good), []);
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);
   const input = { volumeId: bad, stagingTargetPath, capability: capability() };

@@ -96,7 +96,7 @@ for (const point of [
     const { volumes, group, during, left } = await nodeWith(t);
     let seen = -1;
     during(point, async () => {
-      seen = (await volumes.listSnapshots(call(), page)).entries.length;
+      seen = (await volumes.listSnapshots(page)).entries.length;
       throw new Error('a test');
     });
     t.is(await reasonOf(group()), 'internal');
@@ -117,7 +117,7 @@ test('two block volumes in use cannot be cut at one instant; one can', async (t)
   t.is(await reasonOf(group()), 'ok');
   await stage(ids[1]);
   t.is(await reasonOf(group()), 'ok', 'it is there');
-  const { entries } = await volumes.listSnapshots(call(), page);
+  const { entries } = await volumes.listSnapshots(page);
   const members = entries.map(({ record }) => record.id);
   await volumes.deleteGroupSnapshot(call(), entries[0]?.record.groupId ?? '', members);
   t.is(await reasonOf(group()), 'wrong-state');

@@ -59,8 +59,8 @@ test('what is deleted is gone: not found, not listed, and its name is free', asy
   const { volumes } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes }));
   await volumes.deleteVolume(call(), record.id);
-  t.is(await reasonOf(volumes.getVolume(call(), record.id)), 'not-found');
-  const { entries } = await volumes.listVolumes(call(), { maxEntries: 0, startingToken: '' });
+  t.is(await reasonOf(volumes.getVolume(record.id)), 'not-found');
+  const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(entries, []);
   const other = volumeInput('v', { sizeBytes, kind: 'block' });
   t.is((await volumes.createVolume(call(), other)).record.kind, 'block');

@@ -69,7 +69,7 @@ test('pages over several pools are one order, each entry once', async (t) => {
     const seen: string[] = [];
     let startingToken = '';
     do {
-      const page = await volumes.listVolumes(call(), { maxEntries, startingToken });
+      const page = await volumes.listVolumes({ maxEntries, startingToken });
       if (maxEntries > 0) t.true(page.entries.length <= maxEntries);
       seen.push(...page.entries.map(({ record }) => record.name));
       startingToken = page.nextToken;
@@ -84,9 +84,9 @@ test('a page that one pool fills is not taken for the last', async (t) => {
   for (const name of ['v0', 'v1', 'v2']) {
     await volumes.createVolume(call(), volumeInput(name, { sizeBytes: 8n * MiB }));
   }
-  const first = await volumes.listVolumes(call(), { maxEntries: 2, startingToken: '' });
+  const first = await volumes.listVolumes({ maxEntries: 2, startingToken: '' });
   const { nextToken: startingToken } = first;
-  const second = await volumes.listVolumes(call(), { maxEntries: 2, startingToken });
+  const second = await volumes.listVolumes({ maxEntries: 2, startingToken });
   t.deepEqual(
     [first, second].map(({ entries }) => entries.map(({ record }) => record.name)),
     [['v0', 'v1'], ['v2']],

@@ -1,0 +1,18 @@
+import { VolumeError } from '../../errors.ts';
+import type { Domain } from '../domain.ts';
+
+/** CSI spec, Probe: undefined when the node can serve, with at least one pool and every program; else why not, and what to do. */
+export async function findUnready({ host, pools }: Domain): Promise<string | undefined> {
+  const missing = await host.missingPrograms();
+  if (missing.length > 0) {
+    return `programs are missing: ${missing.join(', ')}; install their packages`;
+  }
+  if (pools.served.length > 0) return undefined;
+  try {
+    pools.requireAllServed();
+  } catch (error) {
+    if (error instanceof VolumeError) return error.message;
+    throw error;
+  }
+  return 'no pool is configured; start the driver with --pool NAME=DIR';
+}

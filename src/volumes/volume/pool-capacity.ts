@@ -1,0 +1,38 @@
+import type { FsType } from '../../host/host.ts';
+import { minBytesOf } from '../attachment/new-volume-record.ts';
+import type { Domain } from '../domain.ts';
+import type { PoolCapacity, VolumeSettings } from '../model.ts';
+import { askEach } from '../pool/ask-pools.ts';
+
+/**
+ * CSI spec, GetCapacity: what the pools that answer may still promise together, and the largest single volume; never below 0.
+ * Throws `unavailable` when no pool is served.
+ */
+export async function poolCapacity(
+  domain: Domain,
+  asked: {
+    readonly pool: string | undefined;
+    readonly provisioning: VolumeSettings['provisioning'];
+    readonly fsType: FsType | null;
+  },
+): Promise<PoolCapacity> {
+  const minimumVolumeBytes = minBytesOf(domain, asked.fsType);
+  const { pool: name } = asked;
+  // Nodes may differ in their pools, and a scheduler asks each of them: a pool that this node lacks has no capacity here.
+  if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
+    return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
+  }
+  const pools = name === undefined ? domain.pools.served : [domain.pools.named(name)];
+  if (pools.length === 0) domain.pools.requireAllServed();
+  let availableBytes = 0n;
+  let maximumVolumeBytes = 0n;
+  const allocate = asked.provisioning === 'thick';
+  const answers = await askEach(pools, (pool) =>
+    pool.room.bounds(minimumVolumeBytes, { allocate }),
+  );
+  for (const { answer: bounds } of answers) {
+    availableBytes += bounds.availableBytes;
+    if (bounds.maximumBytes > maximumVolumeBytes) maximumVolumeBytes = bounds.maximumBytes;
+  }
+  return { availableBytes, maximumVolumeBytes, minimumVolumeBytes };
+}
