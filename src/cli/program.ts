@@ -19,7 +19,7 @@ First steps: loopcsi doctor; loopcsi serve; loopcsi volume create data --size 10
 /** `printError` receives Commander's own errors, and the help that follows them. */
 export function makeProgram(
   session: Session,
-  printError = (text: string) => session.terminal.note(text),
+  printError = (text: string) => session.terminal.printError(text),
 ): Command {
   const { terminal, version } = session;
   const program = new Command('loopcsi')
@@ -91,7 +91,7 @@ function addHelpCommand(program: Command): void {
 /** Reports a full disk. EPIPE is silent: the reader of the pipe has exited, as `head` does. */
 function exitOnStdoutError(error: NodeJS.ErrnoException, terminal: Terminal): never {
   if (error.code !== 'EPIPE') {
-    terminal.note(`loopcsi: cannot write to standard output: ${error.message}`);
+    terminal.printError(`loopcsi: cannot write to standard output: ${error.message}`);
   }
   process.exit(exitCodes.failure);
 }
@@ -106,15 +106,15 @@ export async function runCommandLine(
   const session = new Session({ ...given, terminal });
   // Commander's errors must be JSON too, and it fails before it has parsed --json.
   const isJson = argv.includes('--json');
-  const printError = isJson ? () => undefined : (text: string) => terminal.note(text);
+  const printError = isJson ? () => undefined : (text: string) => terminal.printError(text);
   try {
     await makeProgram(session, printError).parseAsync(argv, { from: 'user' });
     return exitCodes.success;
   } catch (error) {
     const { exitCode, message, code, isPrinted } = failureOf(error);
-    if (message !== '' && isJson) terminal.note(toJson({ error: { code, message } }));
+    if (message !== '' && isJson) terminal.printError(toJson({ error: { code, message } }));
     else if (message !== '' && !isPrinted) {
-      terminal.note(`${terminal.style('red', 'loopcsi:')} ${message}`);
+      terminal.printError(`${terminal.style('red', 'loopcsi:')} ${message}`);
     }
     return exitCode;
   } finally {

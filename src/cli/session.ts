@@ -2,7 +2,7 @@ import { connect, type Driver, endpointOf } from './driver.ts';
 import { toJson } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
-/** The process that runs the command line. */
+/** The surroundings of a command line: terminal, environment and program. */
 export interface Invocation {
   readonly terminal: Terminal;
   readonly environment: Readonly<Record<string, string | undefined>>;

@@ -47,8 +47,8 @@ export class Terminal {
     this.#streams.stdout.write(`${text}\n`);
   }
 
-  /** Writes errors and remarks to standard error. */
-  note(text: string): void {
+  /** Writes everything but results to standard error. */
+  printError(text: string): void {
     this.#streams.stderr.write(`${text}\n`);
   }
 
@@ -66,7 +66,7 @@ export class Terminal {
     if (stdin.isTTY !== true || stderr.isTTY !== true) {
       throw new UsageError(`${question} There is no terminal to ask on; confirm with --yes`);
     }
-    for (const line of explanation) this.note(line);
+    for (const line of explanation) this.printError(line);
     const reader = createInterface({ input: stdin, output: stderr });
     try {
       const answer = await reader.question(`${question} [y/N] `);

@@ -66,14 +66,14 @@ export function parseOptions(
   requireMountable(given.from ?? '', source);
   const fsType = parseFsType(given.fstype) ?? source?.fsType ?? context.defaultFsType;
   const { pool = source?.pool, provisioning, mkfsOptions } = given;
-  const parameters = definedOf({ pool, provisioning, mkfsOptions });
+  const parameters = withoutUndefined({ pool, provisioning, mkfsOptions });
   return {
     name,
     range: { requiredBytes: parseSize(given.size) ?? source?.sizeBytes ?? 0n, limitBytes: 0n },
     kind: 'mount',
     fsType,
     settings: parseParameters(parameters, fsType),
-    parameters: definedOf({ pool: given.pool, provisioning, mkfsOptions }),
+    parameters: withoutUndefined({ pool: given.pool, provisioning, mkfsOptions }),
     source: source?.source ?? null,
     mountOptions: parseMountOptions(given.mountOptions),
   };
@@ -131,7 +131,7 @@ function parseMountOptions(text: string | undefined): readonly string[] {
     .filter((option) => option !== '');
 }
 
-function definedOf(
+function withoutUndefined(
   entries: Readonly<Record<string, string | undefined>>,
 ): Readonly<Record<string, string>> {
   return Object.fromEntries(

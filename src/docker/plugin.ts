@@ -159,8 +159,8 @@ function getVolume(front: DockerFront, name: string): Volume {
 }
 
 /**
- * Returns the volume, or the reason why it cannot be used now. Throws only `not-found`: Docker takes any error for a missing
- * volume, and then gives a container that names no driver an empty local volume instead.
+ * Returns the volume, or the reason why it cannot be used now. Throws only for a volume that is not known to exist: Docker takes
+ * any error for a missing volume, and then gives a container that names no driver an empty local volume instead.
  */
 async function findOrExplain(
   front: DockerFront,

@@ -1,5 +1,6 @@
 /**
- * Base images where no registry can be reached: Debian's from its packages, and Node's from that and npm's packages. They carry `localhost/` names, given to the Dockerfile as build arguments.
+ * Builds base images without a registry: Debian's from its packages, and Node's from that and npm's packages. The Dockerfile gets
+ * their `localhost/` names as build arguments.
  */
 import { appendFile, copyFile, cp, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -13,11 +14,11 @@ export const baseImages = {
   node: { name: 'localhost/node:bookworm-slim', archive: 'node.tar' },
 } as const;
 
-/** Whom this machine trusts: behind a proxy with an authority of its own npm reaches its registry only with these. */
-const authorities = '/etc/ssl/certs/ca-certificates.crt';
+/** The CA certificates of this machine. npm needs them behind a proxy with its own CA. */
+const certificates = '/etc/ssl/certs/ca-certificates.crt';
 
-/** Folders of a fresh Debian that the slim image does without too. */
-const dispensable = ['doc', 'info', 'locale', 'man'].map((name) => `usr/share/${name}`);
+/** Directories that the official slim image omits too. */
+const omitted = ['doc', 'info', 'locale', 'man'].map((name) => `usr/share/${name}`);
 
 /** Writes `debian.tar` and `node.tar` to `directory`. Needs root, debootstrap and a Debian mirror; about a minute. */
 export async function makeBaseImages(directory: string): Promise<void> {
@@ -35,7 +36,7 @@ export async function makeBaseImages(directory: string): Promise<void> {
     await packImage(debian, join(directory, baseImages.node.archive), {
       names: [baseImages.node.name],
       command: ['node'],
-      env: [`NODE_EXTRA_CA_CERTS=${authorities}`],
+      env: [`NODE_EXTRA_CA_CERTS=${certificates}`],
     });
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -43,7 +44,7 @@ export async function makeBaseImages(directory: string): Promise<void> {
 }
 
 async function debootstrap(root: string): Promise<void> {
-  // Without it debootstrap asks the mirror that it knows by itself.
+  // By default debootstrap uses its built-in mirror.
   const mirror = process.env['DEBIAN_MIRROR'];
   const options = ['--variant=minbase', '--include=ca-certificates'];
   await run(
@@ -51,14 +52,14 @@ async function debootstrap(root: string): Promise<void> {
     [...options, 'bookworm', root, ...(mirror === undefined ? [] : [mirror])],
     { timeoutMs: 600_000 },
   );
-  for (const path of ['var/cache/apt/archives', 'var/lib/apt/lists', ...dispensable]) {
+  for (const path of ['var/cache/apt/archives', 'var/lib/apt/lists', ...omitted]) {
     for (const name of await readdir(join(root, path))) {
       await rm(join(root, path, name), { recursive: true, force: true });
     }
   }
 }
 
-/** Node with this machine's npm and the libraries that Debian's minimum lacks, below /usr/local as in Node's own image. */
+/** Installs Node, this machine's npm and missing libraries, below /usr/local as in the official Node image. */
 async function addNode(root: string, node: string): Promise<void> {
   await copyFile(node, join(root, 'usr/local/bin/node'));
   for (const [, library = ''] of (await run('ldd', [node])).matchAll(/=> (\/\S+)/g)) {
@@ -71,7 +72,7 @@ async function addNode(root: string, node: string): Promise<void> {
   for (const name of ['npm', 'npx']) {
     await symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, join(root, 'usr/local/bin', name));
   }
-  await copyFile(authorities, join(root, authorities));
+  await copyFile(certificates, join(root, certificates));
   await appendFile(join(root, 'etc/passwd'), 'node:x:1000:1000::/home/node:/bin/bash\n');
   await appendFile(join(root, 'etc/group'), 'node:x:1000:\n');
 }

@@ -1,4 +1,4 @@
-/** Builds the driver's image from the Dockerfile with buildah, on base images of this machine, without a registry. */
+/** Builds the driver's image from the Dockerfile with buildah and local base images, without a registry. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, run } from '../../scripts/command.ts';
@@ -8,19 +8,19 @@ import { writeSbom } from './sbom.ts';
 export interface BuildOptions {
   /** The project's root. */
   readonly context: string;
-  /** Full name of the result, tag included. */
+  /** Full name of the image, with its tag. */
   readonly name: string;
   /** Directory with the archives of `makeBaseImages`. */
   readonly bases: string;
-  /** buildah's own storage, kept between builds for its layers. */
+  /** buildah's storage, whose layers are reused by later builds. */
   readonly storage: string;
-  /** Directory that gets `driver.tar` and `sbom.cdx.json`. */
+  /** Directory for `driver.tar` and `sbom.cdx.json`. */
   readonly output: string;
   readonly version: string;
   readonly revision: string;
 }
 
-/** Chroot isolation: needs root, but neither namespaces nor a container runtime. */
+/** Chroot isolation needs root, but neither namespaces nor a container runtime. */
 export async function buildDriverImage(options: BuildOptions): Promise<void> {
   const buildah = async (...args: string[]): Promise<string> => {
     const [command = '', ...rest] = args;
@@ -50,8 +50,8 @@ export async function buildDriverImage(options: BuildOptions): Promise<void> {
     const root = (await buildah('mount', container)).trim();
     await writeSbom(root, join(options.output, 'sbom.cdx.json'));
   } finally {
-    // All, since a build leaves those of its earlier stages, mounted. So does buildah itself with its storage, which could then
-    // not be removed.
+    // A build leaves the containers of its earlier stages mounted, and buildah leaves its storage mounted. Neither could be
+    // removed later.
     await buildah('rm', '--all');
     await attempt('umount', [join(options.storage, 'root', 'overlay')]);
   }

@@ -4,8 +4,8 @@ import { run } from '../../scripts/command.ts';
 import { packImage } from './pack.ts';
 
 /**
- * Packs the machine's static busybox with all its commands as an image. `files` are laid over it: path in the image to
- * content. Its command is a shell unless `entrypoint` says otherwise.
+ * Packs the machine's static busybox with all its commands as an image. `files` maps paths in the image to contents. Without an
+ * entrypoint the image runs a shell.
  */
 export async function packBusybox(
   archive: string,

@@ -1,13 +1,13 @@
-/** The Node of the image, from npm's packages: this machine's may be another release. */
+/** Installs the Node of the image from npm, because this machine's may be another release. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
 import { run } from '../../scripts/command.ts';
 
-/** Of the major release that the Dockerfile names. */
+/** The Dockerfile names the same major release. */
 export const imageNode = '24.21.0';
 
-/** Installs it below the directory; answers the path of its program. Needs npm and its registry. */
+/** Returns the path of the program. Needs npm and its registry. */
 export async function installNode(directory: string): Promise<string> {
   const name = `node-${platform}-${arch}`;
   await writeFile(join(directory, 'package.json'), '{"private": true}\n');
@@ -16,5 +16,5 @@ export async function installNode(directory: string): Promise<string> {
   return join(directory, nodeProgram);
 }
 
-/** Where `installNode` puts the program, below its directory. */
+/** Path of the program below the directory of `installNode`. */
 export const nodeProgram = `node_modules/node-${platform}-${arch}/bin/node`;

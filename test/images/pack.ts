@@ -1,4 +1,4 @@
-/** Container images without a registry: a directory packed as a docker-archive, which ctr, buildah and docker all load. */
+/** Packs a directory as a docker-archive, which ctr, buildah and docker can load without a registry. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { run } from '../../scripts/command.ts';
 
 export interface ImageOptions {
-  /** Full names, registry and tag included, as a pod or a Dockerfile writes them. */
+  /** Full names with registry and tag, as in a pod or a Dockerfile. */
   readonly names: readonly string[];
   readonly entrypoint?: readonly string[];
   readonly command?: readonly string[];
@@ -18,7 +18,7 @@ export interface ImageOptions {
 const goArchitecture: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
 const epoch = '1970-01-01T00:00:00Z';
 
-/** Packs `rootfs` as the only layer of an image. Order and times are fixed: the same tree gives the same bytes. */
+/** Packs `rootfs` as the only layer of an image. Fixed order and times make the archive reproducible. */
 export async function packImage(
   rootfs: string,
   archive: string,

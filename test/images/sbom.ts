@@ -1,6 +1,6 @@
 /**
- * The bill of materials of an image, CycloneDX 1.6: Debian packages from dpkg's own table, npm packages from what is
- * installed, and the Node runtime. Read from the unpacked image, so it lists what is there and not what was asked for.
+ * Writes the software bill of materials of an image (CycloneDX 1.6): Debian packages, npm packages and the Node runtime. It is read
+ * from the unpacked image, so it lists what is installed and not what was requested.
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ interface Component {
   readonly licenses?: readonly { readonly license: { readonly name: string } }[];
 }
 
-/** Reads the image unpacked at `root` and writes its bill of materials to `target`. Sorted: the same image, the same file. */
+/** `root` contains the unpacked image. The list is sorted, so that the file is reproducible. */
 export async function writeSbom(root: string, target: string): Promise<void> {
   const components = [
     ...(await debianPackages(root)),
