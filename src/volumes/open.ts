@@ -5,8 +5,8 @@ import type { Logger } from '../observe/log.ts';
 import { KnownPools } from '../state/known-pools.ts';
 import { type Administration, makeAdministration } from './admin/calls.ts';
 import type { Volumes } from './api.ts';
-import { takeMountDir } from './attachment/driver-mounts.ts';
-import { readAgain } from './attachment/reload-records.ts';
+import { lockMountDir } from './attachment/driver-mounts.ts';
+import { reloadLocked } from './attachment/reload-records.ts';
 import { watchDevices } from './attachment/watch-devices.ts';
 import { KnownVolumes } from './docker/known-volumes.ts';
 import { type LocalVolumes, localVolumes } from './docker/volumes.ts';
@@ -80,7 +80,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, settings, log } = deps;
   const knownPools = await KnownPools.open(host.files, deps.stateDir);
   const mountDir =
-    settings.mountDir === undefined ? undefined : await takeMountDir(host.files, settings.mountDir);
+    settings.mountDir === undefined ? undefined : await lockMountDir(host.files, settings.mountDir);
   const domain = await makeDomain(deps, { knownPools, mountDir: mountDir?.path });
   const { pools } = domain;
   const opening = Promise.all(pools.all.map((pool) => openPool(domain, pool)));
@@ -121,7 +121,9 @@ async function makeDomain(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(ownedBy, deps.whenReturned, (keys) => readAgain(domain, keys));
+  const operations = new Operations(ownedBy, deps.whenReturned, (keys) =>
+    reloadLocked(domain, keys),
+  );
   const { locks } = operations;
   const trash = new Trash({ host, log, reached, ownedBy });
   const trims = new Trims({ host, log, locks, ownedBy });
@@ -133,7 +135,7 @@ async function makeDomain(
     trash,
     copies: new SnapshotCopies({ host, log, reached, trash, locks, ownedBy }),
     restores: new RestoreCopies({ host, log }),
-    leftovers: new Leftovers({ host, log }),
+    interruptedCreates: new InterruptedCreates({ host, log }),
     guard: new SpaceGuard({ host, log, locks, trims, ownedBy, freezeLimitMs }),
     trims,
     openDevices: new OpenDevices({ host, log, ownedBy }),
@@ -159,7 +161,7 @@ async function closeDomain(domain: Domain, boundMs: number): Promise<void> {
   // Long copies are not waited for: they go on at the next start.
   await domain.copies.stop();
   domain.restores.stop();
-  domain.leftovers.stop();
+  domain.interruptedCreates.stop();
   await domain.trims.stop();
   // Before the operations: one that waits for space in a frozen filesystem would never end.
   await domain.guard.stop();

@@ -148,7 +148,7 @@ onNode('signs of health, each provoked on the real kernel', async (t) => {
   const { freeBytes } = await node.host.files.capacity(node.poolPath);
   const ballast = join(node.poolPath, 'ballast');
   await execa('fallocate', ['--length', String(freeBytes - 20n * MiB), ballast]);
-  node.domain.pools.all[0]?.room.invalidate();
+  node.domain.pools.all[0]?.space.invalidate();
   const [sign] = await node.volumes.storageHealth();
   t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
   t.deepEqual(await signsOf(node, ext4), ['PoolNearlyFull']);

@@ -141,7 +141,8 @@ for (const ground of snapshotGrounds) {
     );
 
     await node.volumes.deleteVolume(call(), a);
-    t.is((await node.volumes.getSnapshot(first.record.id)).record.sourceVolumeId, a);
+    const { record } = await node.volumes.getSnapshot(first.record.id);
+    t.is<string, string>(record.sourceVolumeId, a);
     const restored = await restore(node, 'r', { kind: 'snapshot', id: three.record.id });
     for (const { record } of [first, two, three, three]) {
       await node.volumes.deleteSnapshot(call(), record.id);

@@ -1,4 +1,4 @@
-import { lookAgainAtAll } from '../attachment/duplicates.ts';
+import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';
 import { settleSnapshots } from '../snapshot/recover.ts';
@@ -53,6 +53,6 @@ async function checkPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.ownedBy(`pool ${pool.name}`, async () => {
     await pool.check();
     if (pool.isServed) domain.trash.retryFailed(pool);
-    await lookAgainAtAll(domain, pool);
+    await reloadAllSetAside(domain, pool);
   });
 }

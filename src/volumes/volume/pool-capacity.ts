@@ -28,7 +28,7 @@ export async function poolCapacity(
   let maximumVolumeBytes = 0n;
   const allocate = asked.provisioning === 'thick';
   const answers = await askEach(pools, (pool) =>
-    pool.room.bounds(minimumVolumeBytes, { allocate }),
+    pool.space.bounds(minimumVolumeBytes, { allocate }),
   );
   for (const { answer: bounds } of answers) {
     availableBytes += bounds.availableBytes;

@@ -117,13 +117,13 @@ for (const order of [
   ['old', 'new'],
   ['new', 'old'],
 ]) {
-  test(`the one that was made again is used and deleted; repeated deletes never touch its twin: pools ${order.join(', ')}`, async (t) => {
-    const twins = await Twins.make(t, order);
-    const { pool } = await twins.opened.volumes.getVolume(twins.volumeId);
+  test(`the one that was made again is used and deleted; repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
+    const duplicates = await Duplicates.make(t, order);
+    const { pool } = await duplicates.opened.volumes.getVolume(duplicates.volumeId);
     t.is(pool, 'new');
-    t.is((await twins.opened.volumes.getSnapshot(twins.snapshotId)).pool, 'new');
-    t.deepEqual(await twins.deleteAll(), allOk);
-    await twins.requireOldWhole();
+    t.is((await duplicates.opened.volumes.getSnapshot(duplicates.snapshotId)).pool, 'new');
+    t.deepEqual(await duplicates.deleteAll(), allOk);
+    await duplicates.requireOldWhole();
     for (const area of ['volumes', 'snapshots', 'groups']) {
       t.deepEqual(await duplicates.in('new', area), [], area);
     }
@@ -143,8 +143,8 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   await duplicates.deleteAll();
   const path = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId);
   const refused = { message: new RegExp(`${path} is not used .*move it out of the pool`) };
-  await t.throwsAsync(volumes.deleteVolume(call(), twins.volumeId), refused);
-  await t.throwsAsync(volumes.getVolume(twins.volumeId), refused);
+  await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), refused);
+  await t.throwsAsync(volumes.getVolume(duplicates.volumeId), refused);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v', { kind: 'block' })), refused);
   const stagingTargetPath = join(duplicates.node.directory, 'staging');
   const staging = { volumeId: duplicates.volumeId, stagingTargetPath };
@@ -167,9 +167,9 @@ test('a duplicate that is all that is left says where it is and what to do, in e
 });
 
 test('the health of the one that is used is its own, whatever the order of the pools', async (t) => {
-  const twins = await Twins.make(t, ['old', 'new']);
-  const { volumes } = twins.opened;
-  t.deepEqual(await volumes.volumeHealth(twins.volumeId), []);
+  const duplicates = await Duplicates.make(t, ['old', 'new']);
+  const { volumes } = duplicates.opened;
+  t.deepEqual(await volumes.volumeHealth(duplicates.volumeId), []);
   const page = { maxEntries: 0, startingToken: '' };
   t.deepEqual((await volumes.listVolumeHealth(page)).entries, []);
 });
@@ -195,8 +195,8 @@ test('a duplicate is used once the other one is deleted and a person has removed
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const note = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId, 'twin.json');
   await rm(note);
-  await twins.restart();
-  t.is((await twins.opened.volumes.getVolume(twins.volumeId)).pool, 'new');
+  await duplicates.restart();
+  t.is((await duplicates.opened.volumes.getVolume(duplicates.volumeId)).pool, 'new');
   t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other one is still there');
   await duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId);
   await rm(note);
@@ -267,7 +267,7 @@ test('what a later version of the driver wrote is neither used nor removed nor r
   };
   await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), later);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v')), later);
-  const [sign] = await volumes.volumeHealth(twins.volumeId);
+  const [sign] = await volumes.volumeHealth(duplicates.volumeId);
   t.is(sign?.reason, 'RecordOfLaterVersion');
   for (const [index, file] of files.entries()) {
     t.is(await readFile(file, 'utf8'), texts[index] ?? '');

@@ -61,9 +61,10 @@ test('a question for the room of a pool that hangs keeps nobody from asking for 
     goOn();
   });
   isHanging = true;
-  const roomOf = (pool: string) => volumes.capacity({ pool, fsType: 'ext4', provisioning: 'thin' });
-  const waiting = roomOf('hung');
-  t.true((await roomOf('good')).availableBytes > 0n);
+  const capacityOf = (pool: string) =>
+    volumes.capacity({ pool, fsType: 'ext4', provisioning: 'thin' });
+  const waiting = capacityOf('hung');
+  t.true((await capacityOf('good')).availableBytes > 0n);
   goOn();
   t.true((await waiting).availableBytes > 0n);
 });

@@ -109,7 +109,7 @@ test('a record that the disk cannot read is used again as soon as it can', async
   t.regex(found?.remedy ?? '', /^look at the pool's disk/);
   t.notRegex(found?.remedy ?? '', /backup/);
   broken.clear();
-  await lookAgainAtAll(domain, domain.pools.named('a'));
+  await reloadAllSetAside(domain, domain.pools.named('a'));
   t.is(await reasonOf(volumes.getVolume(bad)), 'ok');
 });
 
