@@ -341,7 +341,7 @@ export interface Mounts {
   trim(
     target: string,
     device: LoopDevice,
-    range: { readonly offset: bigint; readonly length: bigint },
+    range: ByteRange,
   ): Promise<bigint | undefined>;
   /** FITHAW. Returns whether the filesystem was frozen. Checks `device` as `trim` does. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
@@ -447,14 +447,17 @@ export interface Extent {
   readonly flags: number;
 }
 
+/** A range of a file. */
+export interface ByteRange {
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
 export interface Extents {
   /** FIEMAP with FIEMAP_FLAG_SYNC, in pages, up to the last extent of the file. */
   map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]>;
   /** The data ranges according to SEEK_DATA and SEEK_HOLE. */
-  data(
-    path: string,
-    options?: { from?: bigint },
-  ): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }>;
+  data(path: string, options?: { from?: bigint }): AsyncIterable<ByteRange>;
   count(path: string): Promise<number>;
   /**
    * Reads one range of both files, at most `maxComparedBytes`, and returns the ranges of blocks that differ. Bytes
@@ -463,8 +466,8 @@ export interface Extents {
   differing(
     a: string,
     b: string,
-    range: { offset: bigint; length: bigint; blockBytes: bigint },
-  ): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]>;
+    range: ByteRange & { blockBytes: bigint },
+  ): Promise<readonly ByteRange[]>;
   /** Bytes of extents without the SHARED flag, which a rewrite would not allocate again. */
   exclusiveBytes(path: string): Promise<bigint>;
 }

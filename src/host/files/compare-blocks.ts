@@ -1,28 +1,24 @@
 import type { FileHandle } from 'node:fs/promises';
 import { MiB } from '../../units.ts';
 import { KernelError } from '../errors.ts';
+import type { ByteRange } from '../host.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 
 /** Maximum of bytes in one call, which needs two buffers of this size. */
 export const maxComparedBytes = 4n * MiB;
 
-interface Range {
-  readonly offset: bigint;
-  readonly length: bigint;
-}
-
 /** See `Extents.differing` in host.ts. */
 export async function differing(
   a: string,
   b: string,
-  range: Range & { blockBytes: bigint },
-): Promise<readonly Range[]> {
+  range: ByteRange & { blockBytes: bigint },
+): Promise<readonly ByteRange[]> {
   if (range.length > maxComparedBytes) throw new KernelError('read', 'E2BIG', `${a} and ${b}`);
   const [ofA, ofB] = await Promise.all([readRange(a, range), readRange(b, range)]);
   return differingBlocks(ofA, ofB, range);
 }
 
-async function readRange(path: string, { offset, length }: Range): Promise<Buffer> {
+async function readRange(path: string, { offset, length }: ByteRange): Promise<Buffer> {
   const buffer = Buffer.alloc(Number(length));
   await withOpen(path, openFlags.read, (handle) => fill(handle, path, buffer, offset));
   return buffer;
@@ -54,11 +50,11 @@ export function differingBlocks(
   a: Buffer,
   b: Buffer,
   range: { offset: bigint; blockBytes: bigint },
-): readonly Range[] {
+): readonly ByteRange[] {
   // Most ranges are equal, so compare them as a whole first.
   if (a.equals(b)) return [];
   const step = Number(range.blockBytes);
-  const found: Range[] = [];
+  const found: ByteRange[] = [];
   let begin: number | undefined;
   for (let at = 0; at < a.length; at += step) {
     const end = Math.min(at + step, a.length);

@@ -1,5 +1,5 @@
 import { hasErrno } from '../errors.ts';
-import type { Extent, Extents } from '../host.ts';
+import type { ByteRange, Extent, Extents } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlOn, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
@@ -69,7 +69,7 @@ function decodeExtents(buffer: Buffer): readonly Extent[] {
 async function* data(
   path: string,
   options?: { from?: bigint },
-): AsyncIterable<{ readonly offset: bigint; readonly length: bigint }> {
+): AsyncIterable<ByteRange> {
   const handle = await openHandle(path, openFlags.read);
   try {
     let offset = await nextData(handle.fd, options?.from ?? 0n, path);

@@ -5,7 +5,7 @@ import { realpath, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB } from '../../units.ts';
 import { hasErrno, KernelError } from '../errors.ts';
-import type { Capacity, Directory, Extent, FileAbilities, Files } from '../host.ts';
+import type { ByteRange, Capacity, Directory, Extent, FileAbilities, Files } from '../host.ts';
 import { constants } from '../kernel/abi.ts';
 import { fallocate, flock, renameNoReplace } from '../kernel/calls.ts';
 import {
@@ -255,8 +255,8 @@ async function allocateUpTo(
 async function holesOf(
   path: string,
   sizeBytes: bigint,
-): Promise<readonly { readonly offset: bigint; readonly length: bigint }[]> {
-  const holes: { offset: bigint; length: bigint }[] = [];
+): Promise<readonly ByteRange[]> {
+  const holes: ByteRange[] = [];
   let offset = 0n;
   const upTo = (end: bigint): void => {
     if (end > offset) holes.push({ offset, length: end - offset });

@@ -8,7 +8,7 @@ import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { alignedBatches, floor, merged, metadataBlockBytes } from './block-ranges.ts';
-import { differences, isSameMap, isUnwritten, windowOf } from './extent-delta.ts';
+import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/extent-delta.ts';
 
 /** How often a stretch of a map is read again when it moved in between: a balance of the pool's filesystem, for example. */
 const mapAttempts = 10;

@@ -200,7 +200,7 @@ export const targets: readonly Target[] = [
   },
   {
     file: 'volumes/snapshot/block-ranges.ts',
-    tests: ['volumes/snapshot/extent-delta'],
+    tests: ['volumes/snapshot/block-ranges'],
     maxSurvivors: 0,
   },
   {
@@ -209,8 +209,8 @@ export const targets: readonly Target[] = [
     maxSurvivors: 0,
   },
   {
-    file: 'volumes/snapshot/extent-delta.ts',
-    tests: ['volumes/snapshot/extent-delta'],
+    file: 'host/files/extent-delta.ts',
+    tests: ['host/files/extent-delta'],
     maxSurvivors: 0,
   },
   {

@@ -1,12 +1,15 @@
-import type { Extent } from '../../host/host.ts';
-import type { BlockRange } from '../model.ts';
+import type { ByteRange, Extent } from '../host.ts';
+import { constants } from '../kernel/abi.ts';
 
-/** FIEMAP_EXTENT_* flags (Linux, include/uapi/linux/fiemap.h). */
-const last = 0x1;
-const unwritten = 0x800;
-const shared = 0x2000;
-/** UNKNOWN, DELALLOC, ENCODED, DATA_ENCRYPTED, NOT_ALIGNED, DATA_INLINE, DATA_TAIL: the address says nothing certain. */
-const uncertain = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400;
+/** Flags of extents whose address is not reliable. */
+const uncertain =
+  constants.FIEMAP_EXTENT_UNKNOWN |
+  constants.FIEMAP_EXTENT_DELALLOC |
+  constants.FIEMAP_EXTENT_ENCODED |
+  constants.FIEMAP_EXTENT_DATA_ENCRYPTED |
+  constants.FIEMAP_EXTENT_NOT_ALIGNED |
+  constants.FIEMAP_EXTENT_DATA_INLINE |
+  constants.FIEMAP_EXTENT_DATA_TAIL;
 
 /** A part of a file's map, whole from `from` to `to`. */
 export interface MapWindow {
@@ -18,7 +21,7 @@ export interface MapWindow {
 /** The first batch of a map as a window that begins at `from`: it ends with its last extent, or at `end` when it is the last. */
 export function windowOf(batch: readonly Extent[], end: bigint): MapWindow {
   const final = batch.at(-1);
-  if (final === undefined || (final.flags & last) !== 0) return { extents: batch, to: end };
+  if (final === undefined || (final.flags & constants.FIEMAP_EXTENT_LAST) !== 0) return { extents: batch, to: end };
   const to = final.logical + final.length;
   return { extents: batch, to: to < end ? to : end };
 }
@@ -44,7 +47,7 @@ export function isSameMap(a: MapWindow, b: MapWindow, to: bigint): boolean {
 }
 
 function meaning({ flags }: Extent): number {
-  return flags & ~(last | shared);
+  return flags & ~(constants.FIEMAP_EXTENT_LAST | constants.FIEMAP_EXTENT_SHARED);
 }
 
 /**
@@ -55,7 +58,7 @@ export function differences(
   a: readonly Extent[],
   b: readonly Extent[],
   range: { from: bigint; to: bigint },
-): readonly BlockRange[] {
+): readonly ByteRange[] {
   const found: { offset: bigint; length: bigint }[] = [];
   const cursors = [new Cursor(a), new Cursor(b)] as const;
   let at = range.from;
@@ -109,5 +112,5 @@ function isZero(extent: Extent | undefined): boolean {
 
 /** Allocated and never written: reads as zeroes. */
 export function isUnwritten({ flags }: Extent): boolean {
-  return (flags & unwritten) !== 0;
+  return (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0;
 }
