@@ -338,11 +338,7 @@ export interface Mounts {
    * FITRIM of one range. Returns the discarded bytes that the filesystem reports; `undefined` when the filesystem ends
    * before the range. The mount is busy meanwhile. Throws when the mount at `target` is not of `device`.
    */
-  trim(
-    target: string,
-    device: LoopDevice,
-    range: ByteRange,
-  ): Promise<bigint | undefined>;
+  trim(target: string, device: LoopDevice, range: ByteRange): Promise<bigint | undefined>;
   /** FITHAW. Returns whether the filesystem was frozen. Checks `device` as `trim` does. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
   /**
@@ -426,6 +422,8 @@ export interface Filesystem {
     device: LoopDevice,
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'>;
+  /** Errors that the kernel has recorded for the mounted filesystem on the device: ext4 counts them; 0 for other types. */
+  countErrors(device: LoopDevice): Promise<number>;
   /**
    * Grows the filesystem of an unattached image to the size of the image: ext4 by resize2fs; XFS and btrfs in a private
    * mount below `workDir`, so a copy needs its own UUID first: the kernel refuses a second XFS with the UUID of a
@@ -550,6 +548,8 @@ export interface RunningProgram {
 }
 
 export interface NodeFacts {
+  /** Whether this process has CAP_SYS_ADMIN, which mounts and loop devices need. */
+  readonly canMount: boolean;
   /** Whether this process has CAP_SYS_RESOURCE, which online growth of ext4 needs. */
   readonly canGrowExt4Online: boolean;
   readonly kernelRelease: string;

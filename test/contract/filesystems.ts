@@ -37,6 +37,7 @@ export const filesystemCases: readonly ContractCase[] = [
               await filesystem.growMounted(target, device, sizeBytes),
               may ? 'grown' : 'not-permitted',
             );
+            equal(await filesystem.countErrors(device), 0);
             equal(await host.mounts.thaw(target, device), false);
             equal(await errnoOf(host.mounts.thaw(stage.directory, device)), 'ENODEV');
             equal(

@@ -108,6 +108,7 @@ function makeFakeFilesystem(
       await changeFakeSuperblock(imagePath, { isCutShort: false });
       return true;
     },
+    countErrors: () => Promise.resolve(0),
     growMounted: async (target, device, sizeBytes) => {
       const mount = await mounts.at(target);
       const found = kernel.get(device, 'resize');

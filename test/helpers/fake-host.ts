@@ -56,6 +56,7 @@ export class FakeHost implements Host {
   constructor(options: FakeHostOptions = {}) {
     const { kernel, watch } = this;
     this.facts = {
+      canMount: true,
       canGrowExt4Online: options.canGrowExt4Online ?? true,
       kernelRelease: '6.18.0-fake',
     };

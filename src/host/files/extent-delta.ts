@@ -11,22 +11,23 @@ const uncertain =
   constants.FIEMAP_EXTENT_DATA_INLINE |
   constants.FIEMAP_EXTENT_DATA_TAIL;
 
-/** A part of a file's map, whole from `from` to `to`. */
+/** Part of an extent map, complete from its start to `to`. */
 export interface MapWindow {
   readonly extents: readonly Extent[];
-  /** Up to here the extents are all there are. */
+  /** The extents are complete up to this offset. */
   readonly to: bigint;
 }
 
-/** The first batch of a map as a window that begins at `from`: it ends with its last extent, or at `end` when it is the last. */
+/** The first batch of a map as a window: it ends with its last extent, or at `end` if that is the last of the file. */
 export function windowOf(batch: readonly Extent[], end: bigint): MapWindow {
   const final = batch.at(-1);
-  if (final === undefined || (final.flags & constants.FIEMAP_EXTENT_LAST) !== 0) return { extents: batch, to: end };
+  if (final === undefined || (final.flags & constants.FIEMAP_EXTENT_LAST) !== 0)
+    return { extents: batch, to: end };
   const to = final.logical + final.length;
   return { extents: batch, to: to < end ? to : end };
 }
 
-/** Whether both maps say the same of everything before `to`. Whether blocks are shared may change meanwhile: it says nothing. */
+/** Whether both maps are equal before `to`. The SHARED flag is ignored, since it may change at any time. */
 export function isSameMap(a: MapWindow, b: MapWindow, to: bigint): boolean {
   if (a.to < to || b.to < to) return false;
   const before = ({ extents }: MapWindow) => extents.filter(({ logical }) => logical < to);
@@ -40,19 +41,20 @@ export function isSameMap(a: MapWindow, b: MapWindow, to: bigint): boolean {
         extent.logical === other.logical &&
         extent.physical === other.physical &&
         extent.length === other.length &&
-        meaning(extent) === meaning(other)
+        comparableFlags(extent) === comparableFlags(other)
       );
     })
   );
 }
 
-function meaning({ flags }: Extent): number {
+function comparableFlags({ flags }: Extent): number {
   return flags & ~(constants.FIEMAP_EXTENT_LAST | constants.FIEMAP_EXTENT_SHARED);
 }
 
 /**
- * Where two files of one filesystem may differ between `from` and `to`: the same physical place at the same offset holds the
- * same bytes, holes and unwritten extents are zeroes, all else counts as changed. Neighbours are joined.
+ * Ranges in which two files of one filesystem may differ between `from` and `to`: equal physical addresses at one
+ * offset have equal bytes, holes and unwritten extents are zeroes, everything else counts as changed. Adjacent ranges
+ * are joined.
  */
 export function differences(
   a: readonly Extent[],
@@ -65,7 +67,7 @@ export function differences(
   while (at < range.to) {
     const [left, right] = [cursors[0].at(at), cursors[1].at(at)];
     const ends = [left.end, right.end, range.to].filter((end) => end !== undefined);
-    const end = ends.reduce((least, one) => (one < least ? one : least));
+    const end = ends.reduce((min, one) => (one < min ? one : min));
     if (!isSame(left.extent, right.extent)) {
       const previous = found.at(-1);
       if (previous !== undefined && previous.offset + previous.length === at) {
@@ -77,7 +79,7 @@ export function differences(
   return found;
 }
 
-/** Walks forward over extents in ascending order. */
+/** Iterates over extents in ascending order. */
 class Cursor {
   readonly #extents: readonly Extent[];
   #index = 0;
@@ -86,7 +88,10 @@ class Cursor {
     this.#extents = extents;
   }
 
-  /** The extent there, or none for a hole, and where that ends; undefined: never. Offsets must not go back. */
+  /**
+   * The extent at an offset, undefined for a hole, and its end (undefined for the last hole). Offsets must not
+   * decrease.
+   */
   at(offset: bigint): { extent: Extent | undefined; end: bigint | undefined } {
     let extent = this.#extents[this.#index];
     while (extent !== undefined && extent.logical + extent.length <= offset) {
@@ -110,7 +115,7 @@ function isZero(extent: Extent | undefined): boolean {
   return extent === undefined || isUnwritten(extent);
 }
 
-/** Allocated and never written: reads as zeroes. */
+/** Allocated but never written: reads as zeroes. */
 export function isUnwritten({ flags }: Extent): boolean {
   return (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0;
 }

@@ -66,10 +66,7 @@ function decodeExtents(buffer: Buffer): readonly Extent[] {
   });
 }
 
-async function* data(
-  path: string,
-  options?: { from?: bigint },
-): AsyncIterable<ByteRange> {
+async function* data(path: string, options?: { from?: bigint }): AsyncIterable<ByteRange> {
   const handle = await openHandle(path, openFlags.read);
   try {
     let offset = await nextData(handle.fd, options?.from ?? 0n, path);

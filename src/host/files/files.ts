@@ -252,10 +252,7 @@ async function allocateUpTo(
   }
 }
 
-async function holesOf(
-  path: string,
-  sizeBytes: bigint,
-): Promise<readonly ByteRange[]> {
+async function holesOf(path: string, sizeBytes: bigint): Promise<readonly ByteRange[]> {
   const holes: ByteRange[] = [];
   let offset = 0n;
   const upTo = (end: bigint): void => {

@@ -3,12 +3,17 @@ import { release } from 'node:os';
 import type { NodeFacts } from '../host.ts';
 
 /** linux/capability.h */
+const capSysAdmin = 21n;
 const capSysResource = 24n;
 
 /** Capabilities of this process and the kernel release. They are read once, since neither changes. */
 export function readFacts(): NodeFacts {
   const status = readFileSync('/proc/self/status', 'utf8');
-  return { canGrowExt4Online: hasCapability(status, capSysResource), kernelRelease: release() };
+  return {
+    canMount: hasCapability(status, capSysAdmin),
+    canGrowExt4Online: hasCapability(status, capSysResource),
+    kernelRelease: release(),
+  };
 }
 
 /** Whether the effective capabilities in the text of /proc/PID/status include this one. */

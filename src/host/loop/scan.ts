@@ -158,7 +158,8 @@ export class LoopScan {
 
   async #mayBe(number: number, image: FileIdentity): Promise<boolean> {
     try {
-      const path = (await readKernelText(sysfsPath(number, 'loop/backing_file'))).trimEnd();
+      const path = await this.backingPath(number);
+      if (path === undefined) return false;
       const { dev, ino } = await fsCall('stat', path, () => stat(path, { bigint: true }));
       return isSame({ device: dev, inode: ino }, image);
     } catch (error) {

@@ -1,18 +1,18 @@
 import type { LoopDevice, Mount } from '../host.ts';
 
-/** The device node of a loop device, bound onto a file: how a block volume reaches its container. */
+/** A bind of the node of a loop device onto a file: how a block volume reaches its container. */
 export interface NodeBind {
   readonly mount: Mount;
-  /** Of the loop device that the node belonged to when it was bound. */
+  /** The number of the loop device when its node was bound. */
   readonly number: number;
-  /** The node was removed since, so whatever has the number now is another device. */
+  /** The node has been removed since, so the number may belong to another device. */
   readonly isRemoved: boolean;
 }
 
-/** The root of such a bind, as mountinfo writes it. */
+/** The root of such a bind in mountinfo. */
 const nodeRoot = /^\/loop(\d+)(\/\/deleted)?$/;
 
-/** undefined for every other mount. */
+/** Returns undefined for every other mount. */
 export function nodeBindOf(mount: Mount): NodeBind | undefined {
   if (mount.fsType !== 'devtmpfs' && mount.fsType !== 'tmpfs') return undefined;
   const found = nodeRoot.exec(mount.root);
@@ -23,7 +23,10 @@ export function nodeBindOf(mount: Mount): NodeBind | undefined {
 /** What identifies a device in the mount table. */
 type MountedDevice = Pick<LoopDevice, 'path' | 'majorMinor'>;
 
-/** Whether that mount is of the filesystem on that device. A btrfs has a device number of its own, so its source is compared. */
+/**
+ * Whether the mount is of the filesystem on the device. The device number of a btrfs is anonymous, so its source is
+ * compared.
+ */
 export function isFilesystemOn(mount: Mount, device: MountedDevice): boolean {
   return (
     mount.majorMinor === device.majorMinor ||
@@ -31,13 +34,15 @@ export function isFilesystemOn(mount: Mount, device: MountedDevice): boolean {
   );
 }
 
-/** Whether that mount binds a node with the device's number. Which volume the bind belongs to, only its target says. */
+/**
+ * Whether the mount binds a node with the number of the device. Only the target shows which volume the bind belongs to.
+ */
 export function isNodeOf(mount: Mount, device: Pick<LoopDevice, 'number'>): boolean {
   const bind = nodeBindOf(mount);
   return bind !== undefined && !bind.isRemoved && bind.number === device.number;
 }
 
-/** Whether that mount shows the device: as its filesystem, or as its node. */
+/** Whether the mount shows the device: its filesystem, or its node. */
 export function showsDevice(mount: Mount, device: LoopDevice): boolean {
   return isFilesystemOn(mount, device) || isNodeOf(mount, device);
 }

@@ -5,14 +5,12 @@ import { type Finding, fail, ok, warn } from './doctor.ts';
 
 /** mount_setattr(2), which gives a bind mount its attributes before it can be seen. */
 const leastKernel = [5, 12] as const;
-/** linux/capability.h */
-const capSysAdmin = 21n;
 
 /** Looks at this process's machine. Changes nothing; throws nothing. */
 export async function checkMachine(host: Host): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
-    ...(await rightsFindings(host)),
+    ...rightsFindings(host),
     await loopControlFinding(host.files),
     ...(await filesystemFindings(host.files)),
     await programsFinding(host),
@@ -32,11 +30,8 @@ function kernelFinding(release: string): Finding {
   );
 }
 
-async function rightsFindings(host: Host): Promise<readonly Finding[]> {
-  const status = await host.files.readText('/proc/self/status');
-  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  const mayMount = ((mask >> capSysAdmin) & 1n) === 1n;
-  const mount = mayMount
+function rightsFindings(host: Host): readonly Finding[] {
+  const mount = host.facts.canMount
     ? ok('rights', 'may mount and attach loop devices (CAP_SYS_ADMIN)')
     : fail(
         'rights',

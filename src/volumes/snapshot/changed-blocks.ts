@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { maxComparedBytes } from '../../host/files/compare-blocks.ts';
+import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/extent-delta.ts';
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
@@ -8,7 +9,6 @@ import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { alignedBatches, floor, merged, metadataBlockBytes } from './block-ranges.ts';
-import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/extent-delta.ts';
 
 /** How often a stretch of a map is read again when it moved in between: a balance of the pool's filesystem, for example. */
 const mapAttempts = 10;

@@ -65,7 +65,7 @@ async function mountSigns(
     );
   }
   if (device !== undefined && volume.record.fsType === 'ext4') {
-    const errors = await countExt4Errors(domain, device.number);
+    const errors = await domain.host.filesystems.ext4.countErrors(device);
     if (errors > 0) {
       signs.push(
         sign(
@@ -117,10 +117,4 @@ async function superblockSigns(
       return [unreadableSign(error)];
     }
   });
-}
-
-async function countExt4Errors(domain: Domain, number: number): Promise<number> {
-  const path = `/sys/fs/ext4/loop${number}/errors_count`;
-  const text = await domain.host.files.readText(path).catch(() => '0');
-  return Number.parseInt(text, 10) || 0;
 }

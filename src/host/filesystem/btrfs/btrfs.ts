@@ -91,6 +91,10 @@ export class Btrfs implements Filesystem {
     return 'grown';
   }
 
+  countErrors(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
   async growImage(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
     if (fills(await readBtrfs(imagePath), sizeBytes)) return;

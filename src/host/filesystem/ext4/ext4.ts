@@ -1,5 +1,6 @@
 import { MiB } from '../../../units.ts';
 import { CommandError, hasErrno, KernelError } from '../../errors.ts';
+import { paths } from '../../files/paths.ts';
 import type {
   Filesystem,
   GrowImageOptions,
@@ -192,6 +193,12 @@ export class Ext4 implements Filesystem {
       if (hasErrno(error, 'EPERM', 'EOPNOTSUPP')) return 'not-permitted';
       throw error;
     }
+  }
+
+  async countErrors({ number }: LoopDevice): Promise<number> {
+    const path = `/sys/fs/ext4/loop${number}/errors_count`;
+    const text = await paths.readText(path).catch(() => '0');
+    return Number.parseInt(text, 10) || 0;
   }
 
   /**

@@ -89,6 +89,10 @@ export class Xfs implements Filesystem {
     return 'grown';
   }
 
+  countErrors(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
   async growImage(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
     if (fills(await readXfs(imagePath), sizeBytes)) return;

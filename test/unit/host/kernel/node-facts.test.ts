@@ -21,9 +21,11 @@ test('a status without capabilities has none', (t) => {
 });
 
 test('the facts are this process’s', (t) => {
-  const { kernelRelease, canGrowExt4Online } = readFacts();
+  const { kernelRelease, canGrowExt4Online, canMount } = readFacts();
   t.is(kernelRelease, readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
-  t.is(canGrowExt4Online, hasCapability(readFileSync('/proc/self/status', 'utf8'), 24n));
+  const status = readFileSync('/proc/self/status', 'utf8');
+  t.is(canGrowExt4Online, hasCapability(status, 24n));
+  t.is(canMount, hasCapability(status, 21n));
 });
 
 for (const { device, expected } of [
