@@ -3,7 +3,7 @@ import { filesystemCases } from './filesystems.ts';
 import { freezeCases } from './freezer.ts';
 import { loopCases } from './loops.ts';
 import { mountCases } from './mounts.ts';
-import { passerByCases } from './passers-by.ts';
+import { otherSoftwareCases } from './other-software.ts';
 import type { ContractCase } from './stage.ts';
 
 /**
@@ -16,5 +16,5 @@ export const hostContract: readonly ContractCase[] = [
   ...mountCases,
   ...filesystemCases,
   ...freezeCases,
-  ...passerByCases,
+  ...otherSoftwareCases,
 ];

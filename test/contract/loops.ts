@@ -135,14 +135,14 @@ export const loopCases: readonly ContractCase[] = [
   {
     name: 'loops: a held device is detached by its holder alone, and what others asked for is taken back',
     run: async (stage) => {
-      const { host, equal, passersBy } = stage;
+      const { host, equal, otherSoftware } = stage;
       const path = await makeImage(stage, 'a');
       for (const isHeldFromTheStart of [true, false]) {
         const hold = isHeldFromTheStart;
         const device = await host.loops.attach(path, { ...attachOptions, hold });
         if (!hold) equal(await host.loops.hold(device), true);
         equal(await host.loops.isInUse(device), false);
-        await passersBy.clearDevice(device.number);
+        await otherSoftware.clearDevice(device.number);
         const found = () => host.loops.findByImage(device.backing);
         equal(
           (await found()).map(({ autoclear }) => autoclear),
@@ -162,11 +162,11 @@ export const loopCases: readonly ContractCase[] = [
   {
     name: 'loops: all else of a device is as it was when a detach was taken back',
     run: async (stage) => {
-      const { host, equal, passersBy } = stage;
+      const { host, equal, otherSoftware } = stage;
       const path = await makeImage(stage, 'a');
       for (const readOnly of [true, false]) {
         const device = await host.loops.attach(path, { ...attachOptions, readOnly, hold: true });
-        await passersBy.clearDevice(device.number);
+        await otherSoftware.clearDevice(device.number);
         equal(await host.loops.hold(device), true);
         equal(await host.loops.at(device.number), device);
         equal(await host.loops.detach(device), 'detached');

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AttachOptions, FsType, Host, LoopDevice } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
-import type { PassersBy } from '../helpers/passers-by.ts';
+import type { OtherSoftware } from '../helpers/other-software.ts';
 
 export interface ContractCase {
   readonly name: string;
@@ -13,7 +13,7 @@ export interface ContractCase {
 /** What a case works with, and how it says what must hold. */
 export interface ContractStage {
   readonly host: Host;
-  readonly passersBy: PassersBy;
+  readonly otherSoftware: OtherSoftware;
   readonly directory: string;
   readonly equal: (actual: unknown, expected: unknown, what?: string) => void;
 }

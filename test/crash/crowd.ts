@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MiB } from '../../src/units.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
-import { type LetGo, realPassersBy } from '../helpers/passers-by.ts';
+import { realOtherSoftware, type StopUse } from '../helpers/other-software.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
@@ -39,46 +39,46 @@ export class Crowd {
   async #walk(directory: string, name: string): Promise<void> {
     while (!this.#stopped) {
       // What it was about to use may be gone by then.
-      const letGo = await this.#begin(directory, name).catch(() => undefined);
+      const stopUse = await this.#begin(directory, name).catch(() => undefined);
       for (let left = this.#random.below(12); left > 0 && !this.#stopped; left -= 1)
         await delay(50);
-      await letGo?.();
+      await stopUse?.();
       await delay(20);
     }
   }
 
-  async #begin(directory: string, name: string): Promise<LetGo | undefined> {
+  async #begin(directory: string, name: string): Promise<StopUse | undefined> {
     const what = this.#random.pick(['device', 'file', 'number', 'mount'] as const);
-    const letGo = await this.#act[what](directory, name);
-    if (letGo !== undefined) this.done.set(what, (this.done.get(what) ?? 0) + 1);
-    return letGo;
+    const stopUse = await this.#act[what](directory, name);
+    if (stopUse !== undefined) this.done.set(what, (this.done.get(what) ?? 0) + 1);
+    return stopUse;
   }
 
   readonly #act = {
     /** Opens a volume's device, as udev and LVM do. */
-    device: async (): Promise<LetGo | undefined> => {
+    device: async (): Promise<StopUse | undefined> => {
       const found = this.#pick(await devicesBelow(this.#world.directory));
-      return found === undefined ? undefined : realPassersBy.openFile(found.device);
+      return found === undefined ? undefined : realOtherSoftware.openFile(found.device);
     },
     /** Keeps a file of a staged volume open: it cannot be unmounted. */
-    file: async (): Promise<LetGo | undefined> => {
+    file: async (): Promise<StopUse | undefined> => {
       const target = this.#pick(await this.#stagedPaths());
       if (target === undefined) return undefined;
       const file = this.#pick(await readdir(target));
-      return file === undefined ? undefined : realPassersBy.openFile(join(target, file));
+      return file === undefined ? undefined : realOtherSoftware.openFile(join(target, file));
     },
     /** Takes the lowest free number for an image of its own. */
-    number: async (directory: string, name: string): Promise<LetGo | undefined> => {
+    number: async (directory: string, name: string): Promise<StopUse | undefined> => {
       const image = join(directory, name);
       await writeFile(image, Buffer.alloc(Number(MiB), `of a stranger `));
-      const number = await realPassersBy.attach(image);
-      return () => realPassersBy.clearDevice(number);
+      const number = await realOtherSoftware.attach(image);
+      return () => realOtherSoftware.clearDevice(number);
     },
     /** Keeps a staged volume mounted where the driver does not see it. */
-    mount: async (): Promise<LetGo | undefined> => {
+    mount: async (): Promise<StopUse | undefined> => {
       const target = this.#pick(await this.#stagedPaths());
       if (target === undefined) return undefined;
-      return realPassersBy.mountElsewhere(target);
+      return realOtherSoftware.mountElsewhere(target);
     },
   };
 

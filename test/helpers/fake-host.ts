@@ -14,10 +14,10 @@ import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
 import { makeFakeLoops } from './fake-loops.ts';
 import { FakeMounts } from './fake-mounts.ts';
-import { FakePassersBy } from './fake-passers-by.ts';
+import { FakeOtherSoftware } from './fake-other-software.ts';
 import { FakePrograms } from './fake-programs.ts';
 import { changeFakeSuperblock, type FakeSuperblock } from './fake-superblock.ts';
-import type { PassersBy } from './passers-by.ts';
+import type { OtherSoftware } from './other-software.ts';
 import { Watch } from './watch-calls.ts';
 
 export interface FakeHostOptions {
@@ -46,7 +46,7 @@ export class FakeHost implements Host {
   readonly facts: NodeFacts;
   readonly kernel = new FakeKernel();
   /** What others do on this node. */
-  readonly passersBy: PassersBy = new FakePassersBy(this.kernel);
+  readonly otherSoftware: OtherSoftware = new FakeOtherSoftware(this.kernel);
   /** What it runs on images. */
   readonly programs = new FakePrograms();
   /** Every call in order, `mounts.bind` and its arguments. */

@@ -7,7 +7,7 @@ import { volumeIdOf } from '../crash/calls.ts';
 import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/world.ts';
 import { type Answer, answerOf } from './answer.ts';
 import { devicesBelow } from './ground.ts';
-import type { LetGo } from './passers-by.ts';
+import type { StopUse } from './other-software.ts';
 import { patientMs } from './slowness.ts';
 
 export type SceneOptions = Partial<WorldOptions>;
@@ -28,21 +28,21 @@ export const numberOf = (device: string): number => Number(device.replace('/dev/
 /** Calls answer with their code here, since most scenes expect a refusal. */
 export class Scene {
   readonly world: World;
-  readonly #passersBy: LetGo[] = [];
+  readonly #otherSoftware: StopUse[] = [];
 
   constructor(world: World) {
     this.world = world;
   }
 
   /** Whoever begins something here has ended it when the scene ends. */
-  async meanwhile(passerBy: Promise<LetGo>): Promise<LetGo> {
-    const letGo = await passerBy;
-    this.#passersBy.push(letGo);
-    return letGo;
+  async meanwhile(action: Promise<StopUse>): Promise<StopUse> {
+    const stopUse = await action;
+    this.#otherSoftware.push(stopUse);
+    return stopUse;
   }
 
   async end(): Promise<readonly string[]> {
-    for (const letGo of this.#passersBy.reverse()) await letGo();
+    for (const stopUse of this.#otherSoftware.reverse()) await stopUse();
     return this.world.end();
   }
 

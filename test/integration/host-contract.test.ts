@@ -1,6 +1,6 @@
 import { hostContract } from '../contract/host-contract.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { realPassersBy } from '../helpers/passers-by.ts';
+import { realOtherSoftware } from '../helpers/other-software.ts';
 import { onScratch } from '../helpers/root-scratch.ts';
 
 for (const { name, run } of hostContract) {
@@ -8,7 +8,7 @@ for (const { name, run } of hostContract) {
     await onScratch(t, (scratch) =>
       run({
         ...scratch,
-        passersBy: realPassersBy,
+        otherSoftware: realOtherSoftware,
         equal: (actual, expected, what) => t.deepEqual(actual, expected, what),
       }),
     );

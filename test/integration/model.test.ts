@@ -7,7 +7,7 @@ import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { realPassersBy } from '../helpers/passers-by.ts';
+import { realOtherSoftware } from '../helpers/other-software.ts';
 import { Watch } from '../helpers/watch-calls.ts';
 import { checkOptions, failureOf } from '../model/check.ts';
 import { realMarks } from '../model/marks.ts';
@@ -48,7 +48,7 @@ async function problemIn(
   const node: Node = {
     directory,
     host: watched(real, watch),
-    passersBy: realPassersBy,
+    otherSoftware: realOtherSoftware,
     marks: realMarks,
     // No call says so; a mark could not be written there.
     frozen: () => [],

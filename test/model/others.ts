@@ -2,10 +2,10 @@
 
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LetGo } from '../helpers/passers-by.ts';
+import type { StopUse } from '../helpers/other-software.ts';
 import { devicesOf, foreignMark, idOf, stagingOf, targetOf } from './look.ts';
 import type { State } from './model.ts';
-import type { PasserByStep, TargetName, VolumeName } from './steps.ts';
+import type { OtherSoftwareStep, TargetName, VolumeName } from './steps.ts';
 import type { Subject } from './subject.ts';
 
 const mostForeign = 2;
@@ -14,14 +14,14 @@ const foreignBytes = 2 * 1024 * 1024;
 /** What others have open, mounted and attached. */
 export class Others {
   readonly #subject: Subject;
-  readonly #held: LetGo[] = [];
+  readonly #held: StopUse[] = [];
   readonly #foreign: { readonly number: number; readonly image: string }[] = [];
 
   constructor(subject: Subject) {
     this.#subject = subject;
   }
 
-  async step(step: PasserByStep, state: State): Promise<void> {
+  async step(step: OtherSoftwareStep, state: State): Promise<void> {
     switch (step.do) {
       case 'open':
         return this.#open(step, state);
@@ -35,13 +35,13 @@ export class Others {
         return this.#attachAgain(step.v, state);
       case 'takeNumber':
         return this.#takeNumber();
-      case 'letGo':
-        return this.letGo(state);
+      case 'stopUse':
+        return this.stopUse(state);
     }
   }
 
-  async letGo(state: State): Promise<void> {
-    for (const letGo of this.#held.splice(0)) await letGo();
+  async stopUse(state: State): Promise<void> {
+    for (const stopUse of this.#held.splice(0)) await stopUse();
     state.openTargets.clear();
     for (const { others } of state.volumes.values()) others.holds = false;
   }
@@ -59,24 +59,24 @@ export class Others {
   }
 
   async end(state: State): Promise<void> {
-    await this.letGo(state);
+    await this.stopUse(state);
     for (const { number } of this.#foreign.splice(0)) {
-      await this.#subject.passersBy.clearDevice(number);
+      await this.#subject.otherSoftware.clearDevice(number);
     }
   }
 
-  async #open({ v, readOnly }: PasserByStep & { do: 'open' }, state: State): Promise<void> {
+  async #open({ v, readOnly }: OtherSoftwareStep & { do: 'open' }, state: State): Promise<void> {
     const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
     const volume = state.volumes.get(v);
     if (device === undefined || volume === undefined) return;
-    this.#held.push(await this.#subject.passersBy.openDevice(device.number));
+    this.#held.push(await this.#subject.otherSoftware.openDevice(device.number));
     volume.others.holds = true;
   }
 
   async #openFile(target: TargetName, state: State): Promise<void> {
     const found = [...state.volumes.values()].find(({ targets }) => targets.has(target));
     if (found === undefined || found.targets.get(target)?.isLost === true) return;
-    this.#held.push(await this.#subject.passersBy.openFile(targetOf(this.#subject, target)));
+    this.#held.push(await this.#subject.otherSoftware.openFile(targetOf(this.#subject, target)));
     state.openTargets.add(target);
     // A node that is open there is the device itself.
     if (found.kind === 'block') found.others.holds = true;
@@ -86,23 +86,23 @@ export class Others {
     const volume = state.volumes.get(v);
     if (volume?.staged === undefined || volume.kind === 'block') return;
     const target = stagingOf(this.#subject, v);
-    this.#held.push(await this.#subject.passersBy.mountElsewhere(target));
+    this.#held.push(await this.#subject.otherSoftware.mountElsewhere(target));
     volume.others.holds = true;
   }
 
-  async #clear({ v, readOnly }: PasserByStep & { do: 'clear' }, state: State): Promise<void> {
+  async #clear({ v, readOnly }: OtherSoftwareStep & { do: 'clear' }, state: State): Promise<void> {
     const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
     const volume = state.volumes.get(v);
     if (device === undefined || volume === undefined) return;
     volume.others.cleared.add(readOnly);
-    await this.#subject.passersBy.clearDevice(device.number);
+    await this.#subject.otherSoftware.clearDevice(device.number);
   }
 
   async #attachAgain(v: VolumeName, state: State): Promise<void> {
     const found = this.#subject.opened().domain.pools.findVolume(idOf(this.#subject, v));
     const volume = state.volumes.get(v);
     if (found === undefined || volume === undefined || volume.others.spareDevices > 0) return;
-    await this.#subject.passersBy.attach(found.imagePath);
+    await this.#subject.otherSoftware.attach(found.imagePath);
     volume.others.spareDevices += 1;
   }
 
@@ -112,6 +112,6 @@ export class Others {
     await writeFile(image, '');
     await truncate(image, foreignBytes);
     await this.#subject.marks.writeForeign(image, foreignMark);
-    this.#foreign.push({ image, number: await this.#subject.passersBy.attach(image) });
+    this.#foreign.push({ image, number: await this.#subject.otherSoftware.attach(image) });
   }
 }

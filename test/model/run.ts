@@ -183,7 +183,7 @@ class StepRun {
       case 'clear':
       case 'attachAgain':
       case 'takeNumber':
-      case 'letGo':
+      case 'stopUse':
         await this.#context.others.step(step, this.#context.state);
         return undefined;
     }
@@ -385,7 +385,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'clear':
     case 'attachAgain':
     case 'takeNumber':
-    case 'letGo':
+    case 'stopUse':
     case 'restart':
     case 'neighbour':
     case 'setClock':

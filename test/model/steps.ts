@@ -44,7 +44,7 @@ export interface Failure {
 }
 
 /** What somebody else does on the node, who tells the driver nothing. A step without an object is none. */
-export type PasserByStep =
+export type OtherSoftwareStep =
   /** Opens the volume's device, or the second, read-only one, and keeps it open. */
   | { readonly do: 'open'; readonly v: VolumeName; readonly readOnly: boolean }
   /** Keeps a file open in what is published there. */
@@ -58,11 +58,11 @@ export type PasserByStep =
   /** Attaches an image of their own to the lowest free number. */
   | { readonly do: 'takeNumber' }
   /** Closes and unmounts all that is open and mounted by others. */
-  | { readonly do: 'letGo' };
+  | { readonly do: 'stopUse' };
 
 export type Step =
   | CallStep
-  | PasserByStep
+  | OtherSoftwareStep
   /** Then the call is repeated, or, for a create that is given up, deleted, and the driver starts again. */
   | {
       readonly do: 'failing';
@@ -145,7 +145,7 @@ const callStep: fc.Arbitrary<CallStep> = fc.oneof(
 );
 
 /** `attachAgain` is left out: a device of somebody else with a lower number is taken for the one that is staged. */
-const passerByStep: fc.Arbitrary<PasserByStep> = fc.oneof(
+const otherSoftwareStep: fc.Arbitrary<OtherSoftwareStep> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
@@ -165,7 +165,7 @@ const passerByStep: fc.Arbitrary<PasserByStep> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.constant({ do: 'takeNumber' as const }) },
-  { weight: 3, arbitrary: fc.constant({ do: 'letGo' as const }) },
+  { weight: 3, arbitrary: fc.constant({ do: 'stopUse' as const }) },
 );
 
 /** Calls of the host that can fail, and with what they were seen to fail. */
@@ -232,7 +232,7 @@ const life: fc.Arbitrary<readonly Step[]> = fc
     kind: fc.constantFrom<Kind>('ext4', 'block'),
     target,
     readOnly: fc.nat(3).map((n) => n === 0),
-    others: fc.array(passerByStep, { maxLength: 2 }),
+    others: fc.array(otherSoftwareStep, { maxLength: 2 }),
     length: fc.integer({ min: 2, max: 6 }),
   })
   .map(({ v, kind, target, readOnly, others, length }) => [
@@ -318,7 +318,7 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
           }),
         ),
       },
-      { weight: 4, arbitrary: alone(passerByStep) },
+      { weight: 4, arbitrary: alone(otherSoftwareStep) },
       { weight: 1, arbitrary: alone(fc.constant({ do: 'restart' as const })) },
       {
         weight: 2,

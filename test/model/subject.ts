@@ -13,7 +13,7 @@ import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volume
 import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { FakeHost } from '../helpers/fake-host.ts';
 import type { FakePrograms } from '../helpers/fake-programs.ts';
-import type { PassersBy } from '../helpers/passers-by.ts';
+import type { OtherSoftware } from '../helpers/other-software.ts';
 import { fakeMarks, type Marks } from './marks.ts';
 import { startMs } from './model.ts';
 import type { Failure, SnapshotName, VolumeName } from './steps.ts';
@@ -22,7 +22,7 @@ import type { Failure, SnapshotName, VolumeName } from './steps.ts';
 export interface Subject {
   readonly directory: string;
   readonly host: Host;
-  readonly passersBy: PassersBy;
+  readonly otherSoftware: OtherSoftware;
   readonly marks: Marks;
   /** Devices whose filesystems are frozen. */
   readonly frozen: () => readonly number[];
@@ -61,7 +61,7 @@ export function errorOf({ name, errno }: Failure): Error {
 export interface Node {
   readonly directory: string;
   readonly host: Host;
-  readonly passersBy: PassersBy;
+  readonly otherSoftware: OtherSoftware;
   readonly marks: Marks;
   readonly frozen: Subject['frozen'];
   readonly failNext: Subject['failNext'];
@@ -84,7 +84,7 @@ export async function fakeNode(options: {
   return {
     directory,
     host,
-    passersBy: host.passersBy,
+    otherSoftware: host.otherSoftware,
     marks: fakeMarks(host.kernel),
     frozen: () =>
       [...host.kernel.devices.values()]
@@ -182,7 +182,7 @@ export async function subjectOn(
   return {
     directory: node.directory,
     host: node.host,
-    passersBy: node.passersBy,
+    otherSoftware: node.otherSoftware,
     marks: node.marks,
     frozen: node.frozen,
     nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),

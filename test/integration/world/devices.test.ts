@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { realPassersBy } from '../../helpers/passers-by.ts';
+import { realOtherSoftware } from '../../helpers/other-software.ts';
 import { autoclearOf, numberOf, onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
@@ -33,7 +33,7 @@ for (const restarts of [false, true]) {
       const device = await inUse(t, scene, 'a', 'block');
       await scene.writeMark('a', 'MARK-OF-A');
       t.deepEqual(await scene.unpublish('a'), ok);
-      const letGo = await scene.meanwhile(realPassersBy.openFile(device));
+      const stopUse = await scene.meanwhile(realOtherSoftware.openFile(device));
       t.is((await scene.unstage('a')).code, 'ABORTED');
       t.not(await autoclearOf(device), true, 'the device is a normal one again');
       if (restarts) {
@@ -47,7 +47,7 @@ for (const restarts of [false, true]) {
       }
       t.deepEqual(await scene.stage('a', 'block'), ok);
       t.deepEqual(await scene.publish('a', 'block'), ok);
-      await letGo();
+      await stopUse();
       await inUse(t, scene, 'b', 'block');
       await scene.writeMark('b', 'SECRET-OF-B');
       t.is(await scene.markAt('a'), 'MARK-OF-A');
@@ -64,11 +64,11 @@ onNode('a refused detach of the second, read-only device is no different', async
     const before = await scene.devicesOf('a');
     t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
     const [second = ''] = (await scene.devicesOf('a')).filter((one) => !before.includes(one));
-    const letGo = await scene.meanwhile(realPassersBy.openFile(second));
+    const stopUse = await scene.meanwhile(realOtherSoftware.openFile(second));
     const refused = await scene.unpublish('a', 'ro');
     t.true(['OK', 'ABORTED'].includes(refused.code), refused.message);
     t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
-    await letGo();
+    await stopUse();
     await inUse(t, scene, 'b', 'block');
     await scene.writeMark('b', 'SECRET-OF-B');
     t.is(await scene.markAt('ro'), 'MARK-OF-A');
@@ -81,13 +81,13 @@ onNode('a filesystem volume staged after a refused detach keeps its device', asy
   await onScene(t, async (scene) => {
     const device = await inUse(t, scene, 'a', 'ext4');
     t.deepEqual(await scene.unpublish('a'), ok);
-    const letGo = await scene.meanwhile(realPassersBy.openFile(device));
+    const stopUse = await scene.meanwhile(realOtherSoftware.openFile(device));
     const refused = await scene.unstage('a');
     t.is(refused.code, 'ABORTED', refused.message);
     t.not(await autoclearOf(device), true);
     t.deepEqual(await scene.stage('a'), ok);
     t.deepEqual(await scene.publish('a'), ok);
-    await letGo();
+    await stopUse();
     await scene.write('a', 'after');
     t.deepEqual(await scene.healthOf('a'), []);
     await endsWell(t, scene, 'a');
@@ -100,7 +100,7 @@ onNode('losetup -d of devices in use takes nothing away while the driver runs', 
     await inUse(t, scene, 'f', 'ext4');
     await scene.writeMark('a', 'MARK-OF-A');
     for (const one of [device, ...(await scene.devicesOf('f'))])
-      await realPassersBy.clearDevice(numberOf(one));
+      await realOtherSoftware.clearDevice(numberOf(one));
     await inUse(t, scene, 'b', 'block');
     await scene.writeMark('b', 'SECRET-OF-B');
     t.is(await scene.markAt('a'), 'MARK-OF-A');
@@ -124,7 +124,7 @@ for (const order of [
       const device = await inUse(t, scene, 'a', 'block');
       await scene.writeMark('a', 'MARK-OF-A');
       await scene.world.driver.kill();
-      await realPassersBy.clearDevice(numberOf(device));
+      await realOtherSoftware.clearDevice(numberOf(device));
       await scene.world.start();
       t.true((await scene.healthOf('a')).includes('DeviceLost'), 'health says so');
       const again = await scene.publish('a', 'block', { target: 'second' });
@@ -146,7 +146,7 @@ onNode(
       const device = await inUse(t, scene, 'a', 'block');
       await scene.writeMark('a', 'MARK-OF-A');
       await scene.world.driver.kill();
-      await realPassersBy.clearDevice(numberOf(device));
+      await realOtherSoftware.clearDevice(numberOf(device));
       const foreign = scene.world.pathOf('foreign.img');
       await writeFile(foreign, Buffer.alloc(Number(8n * MiB), 'f'));
       await execa('losetup', [device, foreign]);
@@ -162,7 +162,7 @@ onNode(
         ]);
         t.is(stdout.trim(), foreign);
       } finally {
-        await realPassersBy.clearDevice(numberOf(device));
+        await realOtherSoftware.clearDevice(numberOf(device));
         await rm(foreign);
       }
     });

@@ -14,7 +14,7 @@ for (const { name, run } of hostContract) {
     try {
       await run({
         host,
-        passersBy: host.passersBy,
+        otherSoftware: host.otherSoftware,
         directory,
         equal: (actual, expected, what) => t.deepEqual(actual, expected, what),
       });

@@ -61,7 +61,7 @@ export const leftOut: Readonly<Record<string, string>> = {
   isolation: aboutTime,
   'killed-programs': notTried,
   model: takesHours,
-  'passers-by': notTried,
+  'other-software': notTried,
   serve: 'starts the driver by npm, which the machine does not have',
   'snapshot-crashes': notTried,
   snapshots: aboutTime,

@@ -21,12 +21,12 @@ test('a filesystem that somebody uses elsewhere is not checked below him', async
   const { node, image, stage } = await attachedOnly(t);
   await node.host.changeImage(image, { state: 'has-errors' });
   const [device] = await node.host.loops.list();
-  const letGo = node.host.useElsewhere(device?.number ?? -1);
+  const stopUse = node.host.useElsewhere(device?.number ?? -1);
   const from = node.host.calls.length;
   t.is(await reasonOf(stage()), 'ok');
   const after = node.host.calls.slice(from);
   t.false(after.includes('filesystems.ext4.check') || after.includes('loops.detach'));
-  letGo();
+  stopUse();
 });
 
 for (const [name, spoil] of [

@@ -145,10 +145,10 @@ test('a delete detaches what nobody uses', async (t) => {
 test('a delete spares what is used in another mount namespace', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   const [device] = await node.host.loops.list();
-  const letGo = node.host.useElsewhere(device?.number ?? -1);
+  const stopUse = node.host.useElsewhere(device?.number ?? -1);
   t.is(await reasonOf(volumes.deleteVolume(call(), asked.volumeId)), 'wrong-state');
   t.false((await node.host.loops.list())[0]?.autoclear, 'nobody asked for its end');
-  letGo();
+  stopUse();
   await volumes.deleteVolume(call(), asked.volumeId);
   t.deepEqual(await node.host.loops.list(), []);
 });

@@ -40,7 +40,9 @@ async function unreadable(t: ExecutionContext, labelFor: (id: string) => string)
     });
   }
   // A start would detach what nobody uses.
-  const close = await Promise.all([0, 1].map((number) => node.host.passersBy.openDevice(number)));
+  const close = await Promise.all(
+    [0, 1].map((number) => node.host.otherSoftware.openDevice(number)),
+  );
   const { volumes } = await node.open([node.settings('a')]);
   for (const one of close) await one();
   const stagingTargetPath = join(node.directory, 'staging');

@@ -153,7 +153,7 @@ test('a target that shows a device of somebody else is theirs, unless it was not
   const { node, a } = await twoVolumes(t);
   const theirs = join(node.directory, 'theirs.img');
   await writeFile(theirs, Buffer.alloc(4096));
-  const number = await node.host.passersBy.attach(theirs);
+  const number = await node.host.otherSoftware.attach(theirs);
   await a.stage();
   await writeFile(a.targetPath, '');
   await node.host.mounts.bind(`/dev/loop${number}`, a.targetPath, { readOnly: false });
@@ -162,7 +162,7 @@ test('a target that shows a device of somebody else is theirs, unless it was not
   await a.publish();
   const [own] = [...node.host.kernel.devices.values()].filter((one) => one.number !== number);
   node.host.loseDevice(own?.number ?? -1);
-  t.is(await node.host.passersBy.attach(theirs), own?.number ?? -1);
+  t.is(await node.host.otherSoftware.attach(theirs), own?.number ?? -1);
   t.is(await reasonOf(a.publish()), 'wrong-state');
   t.is(await reasonOf(a.unpublish()), 'ok');
   t.is(await reasonOf(a.unstage()), 'ok');

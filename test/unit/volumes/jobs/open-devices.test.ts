@@ -24,7 +24,7 @@ async function staged(t: ExecutionContext, kind: 'block' | 'mount' = 'block') {
   await opened.volumes.stageVolume(call(), asked);
   const [device] = node.host.kernel.devices.values();
   if (device === undefined) throw new Error('nothing is attached');
-  const clear = () => node.host.passersBy.clearDevice(device.number);
+  const clear = () => node.host.otherSoftware.clearDevice(device.number);
   const isThere = () => node.host.kernel.devices.get(device.number) === device;
   return { node, open, opened, asked, device, clear, isThere };
 }
@@ -55,9 +55,9 @@ for (const kind of ['block', 'mount'] as const) {
 
 test('a look leaves alone what nobody uses, and what others have', async (t) => {
   const { node, opened, device } = await staged(t);
-  const number = await node.host.passersBy.attach(join(node.directory, 'a', 'pool.json'));
-  const close = await node.host.passersBy.openDevice(number);
-  await node.host.passersBy.clearDevice(number);
+  const number = await node.host.otherSoftware.attach(join(node.directory, 'a', 'pool.json'));
+  const close = await node.host.otherSoftware.openDevice(number);
+  await node.host.otherSoftware.clearDevice(number);
   await keepAllAttached(opened.domain);
   await close();
   t.deepEqual([...node.host.kernel.devices.keys()], [device.number]);
@@ -114,7 +114,7 @@ test('the driver’s own descriptor makes nothing busy', async (t) => {
 
 test('what nobody could detach is as it was, and used again it is held', async (t) => {
   const { node, opened, asked, device, isThere } = await staged(t);
-  const close = await node.host.passersBy.openDevice(device.number);
+  const close = await node.host.otherSoftware.openDevice(device.number);
   t.is(await reasonOf(opened.volumes.unstageVolume(call(), asked)), 'busy');
   t.deepEqual([device.autoclear, device.held], [false, false]);
   await opened.volumes.stageVolume(call(), asked);

@@ -173,7 +173,7 @@ for (const [name, end, path] of [
     if (name === 'unstage') await on.volumes.unpublishVolume(call(), on.at);
     on.leave(tooFew);
     await on.untilFrozen();
-    const release = await on.node.host.passersBy.openFile(on.at[path]);
+    const release = await on.node.host.otherSoftware.openFile(on.at[path]);
     const error = await t.throwsAsync(end(on), { instanceOf: VolumeError });
     t.is(error?.reason, 'wrong-state');
     t.regex(error?.message ?? '', /in use by holder \(4711\)/);

@@ -18,7 +18,7 @@ async function slowlyTrimmed(t: ExecutionContext) {
   const ranges: { offset: bigint; length: bigint; end: () => void }[] = [];
   const { mounts } = node.host;
   mounts.trim = async (target, _device, { offset, length }) => {
-    const close = await node.host.passersBy.openFile(target);
+    const close = await node.host.otherSoftware.openFile(target);
     return new Promise((resolve) => {
       const end = () => {
         void close();

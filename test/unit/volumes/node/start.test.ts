@@ -35,13 +35,13 @@ test('a start thaws what a killed driver left frozen, before it answers any call
 
 test('a start thaws what was unmounted while it stood still: it lives on, unseen, and holds its device', async (t) => {
   const { node, open, device, live } = await stoppedNode(t);
-  const letGo = node.host.useElsewhere(device.number);
+  const stopUse = node.host.useElsewhere(device.number);
   node.host.kernel.mounts.length = 0;
   live.frozen = true;
   await open();
   t.false(isFrozen(device));
   t.deepEqual(await node.host.mounts.list(), [], 'what it was mounted for is taken away again');
-  letGo();
+  stopUse();
 });
 
 test('a start detaches what nobody uses, and nothing else', async (t) => {

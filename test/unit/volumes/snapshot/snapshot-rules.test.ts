@@ -105,10 +105,10 @@ test('what is mounted in another mount namespace alone cannot be frozen, and is 
   const { node, stage, snapshot } = await nodeWith(t);
   await stage();
   const [device] = await node.host.loops.list();
-  const letGo = node.host.useElsewhere(device?.number ?? -1);
+  const stopUse = node.host.useElsewhere(device?.number ?? -1);
   node.host.kernel.mounts.length = 0;
   t.is(await reasonOf(snapshot('s')), 'wrong-state');
-  letGo();
+  stopUse();
 });
 
 test('a copy has a UUID of its own, and the size that was asked for', async (t) => {

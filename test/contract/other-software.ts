@@ -10,31 +10,31 @@ import {
 } from './stage.ts';
 
 /** What the kernel does to a device that others use too. */
-export const passerByCases: readonly ContractCase[] = [
+export const otherSoftwareCases: readonly ContractCase[] = [
   {
-    name: 'passers-by: a device that nobody has open goes with LOOP_CLR_FD, though its node is bound',
+    name: 'other software: a device that nobody has open goes with LOOP_CLR_FD, though its node is bound',
     run: async (stage) => {
-      const { host, passersBy, directory, equal } = stage;
+      const { host, otherSoftware, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
       const device = await host.loops.attach(path, attachOptions);
       const target = join(directory, 'node');
       await host.mounts.makeTarget(target, 'file');
       await host.mounts.bind(device.path, target, { readOnly: false });
-      await passersBy.clearDevice(device.number);
+      await otherSoftware.clearDevice(device.number);
       equal(await host.loops.findByImage(device.backing), []);
       equal((await host.mounts.at(target))?.root, `/loop${device.number}`);
       await host.mounts.unmount(target);
     },
   },
   {
-    name: 'passers-by: LOOP_CLR_FD of a device that somebody has open only makes it go at the last close',
+    name: 'other software: LOOP_CLR_FD of a device that somebody has open only makes it go at the last close',
     run: async (stage) => {
-      const { host, passersBy, equal } = stage;
+      const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
       const device = await host.loops.attach(path, attachOptions);
-      const close = await passersBy.openDevice(device.number);
+      const close = await otherSoftware.openDevice(device.number);
       equal(await host.loops.isInUse(device), false);
-      await passersBy.clearDevice(device.number);
+      await otherSoftware.clearDevice(device.number);
       const [present] = await host.loops.findByImage(device.backing);
       equal([present?.number, present?.autoclear], [device.number, true]);
       await close();
@@ -42,13 +42,13 @@ export const passerByCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'passers-by: LOOP_CLR_FD of a mounted device makes it go with its last mount',
+    name: 'other software: LOOP_CLR_FD of a mounted device makes it go with its last mount',
     run: async (stage) => {
-      const { host, passersBy, equal } = stage;
+      const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
       const device = await host.loops.attach(path, attachOptions);
       await mounted(stage, device, async () => {
-        await passersBy.clearDevice(device.number);
+        await otherSoftware.clearDevice(device.number);
         const [present] = await host.loops.findByImage(device.backing);
         equal([present?.number, present?.autoclear], [device.number, true]);
       });
@@ -56,33 +56,35 @@ export const passerByCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'passers-by: a filesystem that is mounted in another namespace claims its device',
+    name: 'other software: a filesystem that is mounted in another namespace claims its device',
     run: async (stage) => {
-      const { host, passersBy, equal } = stage;
+      const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
       await attached(stage, path, async (device) => {
-        const letGo = await mounted(stage, device, (target) => passersBy.mountElsewhere(target));
+        const stopUse = await mounted(stage, device, (target) =>
+          otherSoftware.mountElsewhere(target),
+        );
         equal(await host.loops.isInUse(device), true);
-        await letGo();
+        await stopUse();
         equal(await host.loops.isInUse(device), false);
       });
     },
   },
   {
-    name: 'passers-by: a mount with an open file is busy',
+    name: 'other software: a mount with an open file is busy',
     run: async (stage) => {
-      const { host, passersBy, equal } = stage;
+      const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
       const publish = await makeDirectory(stage, 'publish');
       await attached(stage, path, (device) =>
         mounted(stage, device, async (staging) => {
           await host.mounts.bind(staging, publish, { readOnly: false });
-          const letGo = await passersBy.openFile(publish);
+          const stopUse = await otherSoftware.openFile(publish);
           const failed = await host.mounts.unmount(publish).then(
             () => 'no error',
             (error: unknown) => (error as { errno?: unknown }).errno,
           );
-          await letGo();
+          await stopUse();
           equal(failed, 'EBUSY');
           await host.mounts.unmount(publish);
         }),
@@ -90,15 +92,15 @@ export const passerByCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'passers-by: an image of ours and one of theirs get numbers of their own',
+    name: 'other software: an image of ours and one of theirs get numbers of their own',
     run: async (stage) => {
-      const { host, passersBy, directory, equal } = stage;
+      const { host, otherSoftware, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
       const theirs = join(directory, 'theirs.img');
       await host.files.createImage(theirs, { sizeBytes: MiB, allocate: false });
       await attached(stage, path, async (device) => {
-        const number = await passersBy.attach(theirs);
-        const again = await passersBy.attach(path);
+        const number = await otherSoftware.attach(theirs);
+        const again = await otherSoftware.attach(path);
         const found = await host.loops.findByImage(await host.files.imageStatus(theirs));
         equal(
           found.map((one) => one.number),
@@ -107,8 +109,8 @@ export const passerByCases: readonly ContractCase[] = [
         const own = await host.loops.findByImage(device.backing);
         const lowestFirst = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b);
         equal(lowestFirst(own.map((one) => one.number)), lowestFirst([device.number, again]));
-        await passersBy.clearDevice(number);
-        await passersBy.clearDevice(again);
+        await otherSoftware.clearDevice(number);
+        await otherSoftware.clearDevice(again);
       });
     },
   },

@@ -1,16 +1,16 @@
 import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeDevice, FakeKernel } from './fake-kernel.ts';
-import type { LetGo, PassersBy } from './passers-by.ts';
+import type { OtherSoftware, StopUse } from './other-software.ts';
 
 /** What others do on a node in memory. */
-export class FakePassersBy implements PassersBy {
+export class FakeOtherSoftware implements OtherSoftware {
   readonly #kernel: FakeKernel;
 
   constructor(kernel: FakeKernel) {
     this.#kernel = kernel;
   }
 
-  async openDevice(number: number): Promise<LetGo> {
+  async openDevice(number: number): Promise<StopUse> {
     const close = this.#kernel.open(this.#device(number));
     return async () => {
       close();
@@ -27,7 +27,7 @@ export class FakePassersBy implements PassersBy {
     return this.#kernel.attach(imagePath, { ...options, ...others }).number;
   }
 
-  async openFile(path: string): Promise<LetGo> {
+  async openFile(path: string): Promise<StopUse> {
     const real = await realTarget(path);
     const mount = this.#kernel.mounts.findLast((one) => one.target === real);
     if (mount === undefined) throw new Error(`nothing is mounted at ${path}`);
@@ -45,7 +45,7 @@ export class FakePassersBy implements PassersBy {
     };
   }
 
-  async mountElsewhere(target: string): Promise<LetGo> {
+  async mountElsewhere(target: string): Promise<StopUse> {
     const device = this.#kernel.deviceShownAt(target);
     if (device?.live === undefined) throw new Error(`no filesystem is mounted at ${target}`);
     device.heldElsewhere = true;

@@ -8,7 +8,7 @@ import { MiB } from '../../src/units.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { realPassersBy } from '../helpers/passers-by.ts';
+import { realOtherSoftware } from '../helpers/other-software.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import { onScratch } from '../helpers/root-scratch.ts';
 import {
@@ -20,8 +20,8 @@ import {
 } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
 
-const openDevice = (number: number) => realPassersBy.openDevice(number);
-const clearDevice = (number: number) => realPassersBy.clearDevice(number);
+const openDevice = (number: number) => realOtherSoftware.openDevice(number);
+const clearDevice = (number: number) => realOtherSoftware.clearDevice(number);
 const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
 
 /** A volume on the node and what is asked for it: staged at `staging-ID`, published at `ID-NAME`. */

@@ -5,26 +5,26 @@ import { execa } from 'execa';
 import { mountsBelow } from './ground.ts';
 
 /** Ends what a passer-by does, once. */
-export type LetGo = () => Promise<void>;
+export type StopUse = () => Promise<void>;
 
 /** What others do on the node: services, people, other programs. The driver is told of none of it. */
-export interface PassersBy {
+export interface OtherSoftware {
   /** Opens a device node without claiming it, as udev, LVM and backup agents do. */
-  openDevice(number: number): Promise<LetGo>;
+  openDevice(number: number): Promise<StopUse>;
   /** `losetup --detach`: LOOP_CLR_FD, whoever uses the device. */
   clearDevice(number: number): Promise<void>;
   /** `losetup --find`: attaches an image to the lowest free number, which it answers. */
   attach(imagePath: string): Promise<number>;
   /** Keeps a file or directory open at a path: what is mounted there is busy. */
-  openFile(path: string): Promise<LetGo>;
+  openFile(path: string): Promise<StopUse>;
   /** Keeps what is mounted at `target`, and only that, mounted in another mount namespace. */
-  mountElsewhere(target: string): Promise<LetGo>;
+  mountElsewhere(target: string): Promise<StopUse>;
 }
 
 const isSystem = /^\/(?:proc|sys|dev|run)(?:\/|$)/;
 
 /** They do it on the real node, as root. */
-export const realPassersBy: PassersBy = {
+export const realOtherSoftware: OtherSoftware = {
   openDevice: (number) => keepOpen(`/dev/loop${number}`),
   clearDevice: async (number) => {
     await execa('losetup', ['--detach', `/dev/loop${number}`]);
@@ -49,7 +49,7 @@ export const realPassersBy: PassersBy = {
   },
 };
 
-async function keepOpen(path: string): Promise<LetGo> {
+async function keepOpen(path: string): Promise<StopUse> {
   const handle = await open(path, 'r');
   let isOpen = true;
   return async () => {
