@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type Reason, VolumeError } from '../errors.ts';
 import { metricCodes } from '../observe/call-codes.ts';
 import type { Logger } from '../observe/log.ts';
+import type { CallMeasurement } from '../observe/metrics.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 import { type DockerFront, type PluginCall, pluginCalls } from './plugin.ts';
 import { Unanswerable } from './requests.ts';
@@ -17,17 +18,9 @@ export interface DockerServeOptions {
   readonly socket: string;
   readonly front: DockerFront;
   readonly log: Logger;
-  readonly callEnded: (call: EndedPluginCall) => void;
+  readonly callEnded: (call: CallMeasurement) => void;
   /** Time limit for receiving a request. */
   readonly requestTimeoutMs?: number;
-}
-
-export interface EndedPluginCall {
-  readonly service: string;
-  readonly rpc: string;
-  /** The name of a gRPC code, `OK` included. */
-  readonly code: string;
-  readonly durationMs: number;
 }
 
 export interface RunningPlugin {

@@ -2,14 +2,15 @@
 import type * as Library from 'prom-client';
 import type { Counter, Histogram, Registry } from 'prom-client';
 
-export interface CallMeasure {
+export interface CallMeasurement {
   readonly service: string;
   readonly rpc: string;
+  /** The name of a gRPC code, also for calls of other protocols. */
   readonly code: string;
   readonly durationMs: number;
 }
 
-export interface CommandMeasure {
+export interface CommandMeasurement {
   readonly file: string;
   /** The exit code, or `none` for a program that was killed or never ran. */
   readonly result: string;
@@ -99,14 +100,14 @@ export class Metrics {
     this.#options = options;
   }
 
-  callEnded({ service, rpc, code, durationMs }: CallMeasure): void {
+  callEnded({ service, rpc, code, durationMs }: CallMeasurement): void {
     this.#record(({ calls, callSeconds }) => {
       calls.inc({ service, rpc, code });
       callSeconds.observe({ service, rpc }, durationMs / 1000);
     });
   }
 
-  commandEnded({ file, result, durationMs }: CommandMeasure): void {
+  commandEnded({ file, result, durationMs }: CommandMeasurement): void {
     this.#record(({ commands, commandSeconds }) => {
       commands.inc({ file, result });
       commandSeconds.observe({ file }, durationMs / 1000);

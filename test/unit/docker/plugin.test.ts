@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { type EndedPluginCall, serveDocker } from '../../../src/docker/server.ts';
+import { serveDocker } from '../../../src/docker/server.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { createLog } from '../../../src/observe/log.ts';
+import type { CallMeasurement } from '../../../src/observe/metrics.ts';
 import type { LocalVolumes } from '../../../src/volumes/docker/volumes.ts';
 import { fakeDocker } from '../../helpers/fake-local-volumes.ts';
 import { aVolume } from '../../helpers/fake-volumes.ts';
@@ -23,9 +24,9 @@ async function startPlugin(t: ExecutionContext, overrides: Partial<LocalVolumes>
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-docker-'));
   const socket = join(directory, 'plugins', 'd.sock');
   const docker = fakeDocker(overrides);
-  const ended: EndedPluginCall[] = [];
+  const ended: CallMeasurement[] = [];
   const log = createLog({ level: 'silent' });
-  const callEnded = (call: EndedPluginCall): void => {
+  const callEnded = (call: CallMeasurement): void => {
     ended.push(call);
   };
   const serving = { socket, front: docker.front, log, callEnded, requestTimeoutMs: 500 };
