@@ -61,6 +61,7 @@ export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.
     ...poolMethods(administration),
     ...volumeMethods(administration),
     ...snapshotMethods(context),
+    ...diagnosticMethods(administration),
   };
 }
 
@@ -81,14 +82,10 @@ function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
     },
 
     async GrowPool(request, call) {
-      const name = requirePoolName(request.name);
-      if (request.size_bytes <= 0n) {
-        throw new VolumeError(
-          'invalid',
-          `size_bytes ${request.size_bytes} is not a size; give a number above 0`,
-        );
-      }
-      const pool = await admin.growPool(call, { name, sizeBytes: request.size_bytes });
+      const pool = await admin.growPool(call, {
+        name: requirePoolName(request.name),
+        sizeBytes: requireSize(request.size_bytes),
+      });
       return { pool: poolMessage(pool) };
     },
 
@@ -107,20 +104,6 @@ function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
 
     async RecoverPool(request, call) {
       return { pool: poolMessage(await admin.recoverPool(call, requirePoolName(request.name))) };
-    },
-
-    async GetProgress(request, call) {
-      const { volume_name: volume, snapshot_name: snapshot } = request;
-      const target =
-        volume === ''
-          ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
-          : ({ kind: 'volume', name: volume } as const);
-      const progress = await admin.progress(call, target);
-      return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
-    },
-
-    async Doctor(_request, call) {
-      return { checks: (await admin.diagnose(call)).map(checkMessage) };
     },
   };
 }
@@ -193,6 +176,24 @@ function snapshotMethods({
   };
 }
 
+function diagnosticMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
+  return {
+    async GetProgress(request, call) {
+      const { volume_name: volume, snapshot_name: snapshot } = request;
+      const target =
+        volume === ''
+          ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
+          : ({ kind: 'volume', name: volume } as const);
+      const progress = await admin.progress(call, target);
+      return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
+    },
+
+    async Doctor(_request, call) {
+      return { checks: (await admin.diagnose(call)).map(checkMessage) };
+    },
+  };
+}
+
 function requirePoolName(name: string): string {
   requireText(name, 'name');
   if (poolNameForm.test(name)) return name;
@@ -209,5 +210,5 @@ function embeddedBytesOf(bytes: bigint): bigint | undefined {
 
 function requireSize(bytes: bigint): bigint {
   if (bytes > 0n) return bytes;
-  throw new VolumeError('invalid', 'size_bytes is missing; give the new size');
+  throw new VolumeError('invalid', `size_bytes ${bytes} is not a size; give a number above 0`);
 }

@@ -1,4 +1,5 @@
-import type { ControllerServiceCapability } from '../csi/types.ts';
+import type { ControllerServiceCapability, CreateVolumeRequest } from '../csi/types.ts';
+import type { CreateVolumeInput } from '../volumes/model.ts';
 import {
   parseParameters,
   parsePoolOfClass,
@@ -24,43 +25,32 @@ import {
   parseCapability,
 } from './volume-capability.ts';
 
-/** CSI spec, "Controller Service RPC". The calls for snapshots are in controller-snapshots.ts. */
-export function controllerService(context: CsiContext): Implementation<'csi.v1.Controller'> {
-  const { settings, volumes, thisNode } = context;
-  const topology = accessibleTopology(thisNode);
+type Methods = Implementation<'csi.v1.Controller'>;
+
+/** CSI spec, "Controller Service RPC". */
+export function controllerService(context: CsiContext): Methods {
   return {
+    ...volumeMethods(context),
+    ...sizeMethods(context),
+    ...healthMethods(context),
     ...controllerSnapshotMethods(context),
 
     async ControllerGetCapabilities() {
-      const capabilities = controllerCapabilities(settings).map(
+      const capabilities = controllerCapabilities(context.settings).map(
         (type): ControllerServiceCapability => ({ type: 'rpc', rpc: { type } }),
       );
       return { capabilities };
     },
+  };
+}
 
+function volumeMethods(context: CsiContext): Methods {
+  const { volumes, thisNode } = context;
+  const topology = accessibleTopology(thisNode);
+  return {
     async CreateVolume(request, call) {
-      const name = requireText(request.name, 'name');
-      const capabilities = parseCapabilities(request.volume_capabilities);
-      const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
-      const range = parseRange(request.capacity_range);
-      // Mutable parameters win (CSI spec, "CreateVolume").
-      const parameters = { ...request.parameters, ...request.mutable_parameters };
-      const volumeSettings = parseParameters(parameters, fsType);
-      const source = parseSource(request.volume_content_source);
-      requireReachable(request.accessibility_requirements, thisNode);
-      const input = {
-        name,
-        range,
-        kind,
-        fsType,
-        fsTypeIsOpen: isFsTypeOpen(capabilities),
-        mountFlags: [...new Set(capabilities.flatMap(({ mountFlags }) => mountFlags))],
-        settings: volumeSettings,
-        parameters,
-        source,
-        mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, thisNode),
-      };
-      return { volume: volumeMessage(await volumes.createVolume(call, input), topology) };
+      const volume = await volumes.createVolume(call, parseCreateVolume(request, context));
+      return { volume: volumeMessage(volume, topology) };
     },
 
     async DeleteVolume(request, call) {
@@ -95,7 +85,39 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
       const volume = await volumes.getVolume(requireText(request.volume_id, 'volume_id'));
       return { volume: volumeMessage(volume, topology), status: { published_node_ids: [] } };
     },
+  };
+}
 
+function parseCreateVolume(
+  request: CreateVolumeRequest,
+  { settings, thisNode }: CsiContext,
+): CreateVolumeInput {
+  const name = requireText(request.name, 'name');
+  const capabilities = parseCapabilities(request.volume_capabilities);
+  const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
+  const range = parseRange(request.capacity_range);
+  // Mutable parameters win (CSI spec, "CreateVolume").
+  const parameters = { ...request.parameters, ...request.mutable_parameters };
+  const volumeSettings = parseParameters(parameters, fsType);
+  const source = parseSource(request.volume_content_source);
+  requireReachable(request.accessibility_requirements, thisNode);
+  return {
+    name,
+    range,
+    kind,
+    fsType,
+    fsTypeIsOpen: isFsTypeOpen(capabilities),
+    mountFlags: [...new Set(capabilities.flatMap(({ mountFlags }) => mountFlags))],
+    settings: volumeSettings,
+    parameters,
+    source,
+    mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, thisNode),
+  };
+}
+
+/** Capacity of the node and growth of volumes. */
+function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
+  return {
     async GetCapacity(request) {
       const { volume_capabilities, parameters } = request;
       const capabilities =
@@ -131,7 +153,11 @@ export function controllerService(context: CsiContext): Implementation<'csi.v1.C
         node_expansion_required: grown.nodeExpansionRequired,
       };
     },
+  };
+}
 
+function healthMethods({ volumes }: CsiContext): Methods {
+  return {
     async ControllerGetVolumeHealth(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
       const signs = await volumes.volumeHealth(volumeId);

@@ -17,10 +17,15 @@ import { nodeRefusals, parseCapability } from './volume-capability.ts';
 /** Volume context key that the kubelet sets for an inline volume. */
 const ephemeralKey = 'csi.storage.k8s.io/ephemeral';
 
+type Methods = Implementation<'csi.v1.Node'>;
+
 /** CSI spec, "Node Service RPC". */
-export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> {
+export function nodeService(context: CsiContext): Methods {
   const { settings, volumes, thisNode } = context;
   return {
+    ...mountMethods(context),
+    ...usedVolumeMethods(context),
+
     async NodeGetCapabilities() {
       const capabilities = nodeCapabilities(settings).map(
         (type): NodeServiceCapability => ({ type: 'rpc', rpc: { type } }),
@@ -35,7 +40,11 @@ export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> 
         accessible_topology: accessibleTopology(thisNode),
       };
     },
+  };
+}
 
+function mountMethods({ volumes }: CsiContext): Methods {
+  return {
     async NodeStageVolume(request, call) {
       await volumes.stageVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
@@ -74,7 +83,12 @@ export function nodeService(context: CsiContext): Implementation<'csi.v1.Node'> 
       });
       return {};
     },
+  };
+}
 
+/** Usage, growth and health of volumes on this node. */
+function usedVolumeMethods({ volumes }: CsiContext): Methods {
+  return {
     async NodeGetVolumeStats(request) {
       optionalPath(request.staging_target_path, 'staging_target_path');
       const stats = await volumes.volumeStats({

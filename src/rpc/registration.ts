@@ -40,14 +40,43 @@ export async function serveRegistration(options: RegistrationOptions): Promise<R
   const hidden = join(directory, `.${driverName}-reg.sock`);
   const visible = join(directory, `${driverName}-reg.sock`);
   const retry = new Retry(options.retryMs ?? 1_000);
-
-  const show = async (from: string): Promise<void> => {
-    if (from === visible) await rename(visible, hidden);
+  const registerAgain = async (): Promise<void> => {
+    await rename(visible, hidden);
     await rename(hidden, visible);
   };
-  const handlers: Handlers<'pluginregistration.Registration'> = {
+
+  const server = new Server();
+  const handlers = registrationHandlers(options, {
+    accepted: () => {
+      retry.reset();
+    },
+    refused: () => {
+      retry.schedule(() => {
+        registerAgain().catch((error: unknown) => {
+          log.error({ err: error, directory }, 'retrying registration failed');
+        });
+      });
+    },
+  });
+  server.addService(serviceDefinition('pluginregistration.Registration'), handlers);
+  await rm(hidden, { force: true });
+  await bind(server, hidden);
+  await rename(hidden, visible);
+  return {
+    close: () => {
+      retry.cancel();
+      // libuv unlinks the name that was bound, the hidden one; the visible one stays.
+      server.forceShutdown();
+    },
+  };
+}
+
+function registrationHandlers(
+  { driverName, endpoint, log }: RegistrationOptions,
+  on: { readonly accepted: () => void; readonly refused: () => void },
+): Handlers<'pluginregistration.Registration'> {
+  return {
     GetInfo: (_call, callback) => {
-      const { endpoint } = options;
       callback(null, {
         type: 'CSIPlugin',
         name: driverName,
@@ -59,29 +88,15 @@ export async function serveRegistration(options: RegistrationOptions): Promise<R
       const { plugin_registered: isRegistered, error } = call.request;
       callback(null, {});
       if (isRegistered) {
-        retry.reset();
+        on.accepted();
         log.info({ driverName }, 'kubelet registered the driver');
-        return;
+      } else {
+        on.refused();
+        log.error(
+          { driverName, error },
+          'kubelet refused the driver; registration will be retried',
+        );
       }
-      log.error({ driverName, error }, 'kubelet refused the driver; registration will be retried');
-      retry.schedule(() => {
-        show(visible).catch((cause: unknown) => {
-          log.error({ err: cause, directory }, 'retrying registration failed');
-        });
-      });
-    },
-  };
-
-  const server = new Server();
-  server.addService(serviceDefinition('pluginregistration.Registration'), handlers);
-  await rm(hidden, { force: true });
-  await bind(server, hidden);
-  await show(hidden);
-  return {
-    close: () => {
-      retry.cancel();
-      // libuv unlinks the name that was bound, the hidden one; the visible one stays.
-      server.forceShutdown();
     },
   };
 }
