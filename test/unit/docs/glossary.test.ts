@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import {
+  entryFiles,
+  imageFile,
+  poolAreas,
+  poolFiles,
+  recordFiles,
+} from '../../../src/volumes/pool/layout.ts';
 
 const page = readFileSync(
   join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'glossary.md'),
@@ -29,4 +36,20 @@ test('docs/glossary.md defines every term that a definition uses', (t) => {
       .map((word) => `${term}: ${word}`),
   );
   t.deepEqual(unknown, []);
+});
+
+test('docs/glossary.md names files and directories as the layout of a pool has them', (t) => {
+  const files = new Set<string>([
+    imageFile,
+    ...Object.values(poolFiles),
+    ...Object.values(recordFiles),
+    ...Object.values(entryFiles),
+    ...poolAreas.map((area) => `${area}/`),
+  ]);
+  const named = [...page.matchAll(/`([a-z]+\.[a-z.]*|[a-z]+\/)`/g)].map(([, name = '']) => name);
+  t.true(named.length >= 10, named.join(' '));
+  t.deepEqual(
+    named.filter((name) => !files.has(name)),
+    [],
+  );
 });
