@@ -2,7 +2,7 @@ import type { Domain } from './domain.ts';
 import { withReason } from './engine/failures.ts';
 import { targetLock } from './engine/locks.ts';
 import type { Call, Operation } from './engine/operations.ts';
-import type { FoundVolume } from './pool/pools.ts';
+import type { FoundVolume } from './pool/pool.ts';
 
 /** A call about one volume. */
 export interface VolumeCall {

@@ -10,9 +10,8 @@ import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
-import { entryFiles, imageFile } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
 import { signsOf, silentSign } from '../volume/health.ts';
 
@@ -60,10 +59,7 @@ export async function listVolumeFacts(
   page: PageOfPool,
   ask: AskPool = askingPools(),
 ): Promise<Page<VolumeFacts>> {
-  const volumes = poolsOf(domain, page.pool).flatMap((pool) => [
-    ...[...pool.volumes.values()].map((record) => foundOf(pool, record, 'volumes')),
-    ...[...pool.ephemerals.values()].map((record) => foundOf(pool, record, 'ephemeral')),
-  ]);
+  const volumes = poolsOf(domain, page.pool).flatMap((pool) => [...pool.images(rootOf(pool))]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
   const look = await beginLook(domain, ask);
@@ -83,26 +79,20 @@ export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<
 
 function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
   for (const pool of domain.pools.all) {
-    for (const [area, index] of [
-      ['volumes', pool.volumes],
-      ['ephemeral', pool.ephemerals],
-    ] as const) {
-      const byId = index.get(idOrName);
-      if (byId !== undefined) return foundOf(pool, byId, area);
-      for (const record of index.values()) {
-        if (record.name === idOrName) return foundOf(pool, record, area);
-      }
+    for (const area of volumeAreas) {
+      const index = pool.indexOf(area);
+      const record =
+        index.get(idOrName) ?? [...index.values()].find(({ name }) => name === idOrName);
+      if (record !== undefined) return pool.volumeOf(area, record, rootOf(pool));
     }
   }
   // Says why: unknown, of another node, unreadable, or in a pool that is away.
   return domain.pools.getVolume(idOrName);
 }
 
-function foundOf(pool: Pool, record: VolumeRecord, area: FoundVolume['area']): FoundVolume {
-  const imagePath = pool.isServed
-    ? pool.imagePathOf(area, record.id)
-    : join(pool.settings.path, area, record.id, imageFile);
-  return { pool, record, area, imagePath };
+/** A pool that is not served is known by its configured path only. */
+function rootOf(pool: Pool): string {
+  return pool.isServed ? pool.root : pool.settings.path;
 }
 
 function poolsOf(domain: Domain, name: string): readonly Pool[] {

@@ -14,7 +14,7 @@ import { publishVolume } from '../node/publish.ts';
 import { stageVolume } from '../node/stage.ts';
 import { unpublishVolume } from '../node/unpublish.ts';
 import { unstageVolume } from '../node/unstage.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { expandVolume } from '../volume/expand.ts';
 import { getVolumeFacts, type VolumeFacts } from './inspect.ts';
 

@@ -6,7 +6,7 @@ import { isFilesystemOn, isNodeOf, nodeBindOf, showsDevice } from '../../host/mo
 import type { NodeRecord, VolumeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import { inUseByText } from './busy-mount.ts';
 import { bindTargetsIn, classifyBind, ownersOf } from './device-binds.ts';

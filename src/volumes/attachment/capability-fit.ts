@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { Capability } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
 export function requireMatchingCapability(

@@ -4,9 +4,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import type { NodeBind } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import { imageFile } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { isAttachedTo, volumeAttachedTo } from './device-owner.ts';
 import { readNodeState } from './node-state.ts';
 
@@ -76,7 +74,8 @@ async function findVolumesBoundAt(
   for (const pool of domain.pools.all) {
     for (const record of pool.volumes.values()) {
       if (record.kind !== 'block' || record.id === except) continue;
-      const volume = foundIn(pool, record);
+      // By the configured path, which is known also while the pool is not served.
+      const volume = pool.volumeOf('volumes', record, pool.settings.path);
       const nodeState = await nodeStateOf(domain, volume);
       if (nodeState !== undefined && bindTargetsIn(nodeState).includes(target)) found.push(volume);
     }
@@ -91,11 +90,6 @@ export async function ownersOf(
   except: string,
 ): Promise<readonly string[]> {
   return (await findVolumesBoundAt(domain, target, except)).map(({ record }) => record.id);
-}
-
-function foundIn(pool: Pool, record: FoundVolume['record']): FoundVolume {
-  const imagePath = join(pool.settings.path, 'volumes', record.id, imageFile);
-  return { pool, record, area: 'volumes', imagePath };
 }
 
 /** While a pool is away, what was read of it before. */

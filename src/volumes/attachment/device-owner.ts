@@ -1,6 +1,7 @@
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import { volumeAreas } from '../pool/layout.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /** Which entry of our pools a loop device is attached to, by the path of its image as the kernel tells it. */
 export interface EntryOfPool {
@@ -37,18 +38,13 @@ export async function volumeAttachedTo(
 ): Promise<FoundVolume | undefined> {
   const path = await domain.host.loops.backingPath(device);
   const place = path === undefined ? undefined : entryOf(domain, path);
-  if (place === undefined) return undefined;
+  const area = volumeAreas.find((one) => one === place?.area);
+  if (place === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {
-    for (const [area, index] of [
-      ['volumes', pool.volumes],
-      ['ephemeral', pool.ephemerals],
-    ] as const) {
-      const record = area === place.area ? index.get(place.entry) : undefined;
-      if (record === undefined) continue;
-      const imagePath = pool.imagePathOf(area, record.id);
-      const volume = { pool, record, area, imagePath };
-      if (await isAttachedTo(domain, device, volume)) return volume;
-    }
+    const record = pool.indexOf(area).get(place.entry);
+    if (record === undefined) continue;
+    const volume = pool.volumeOf(area, record);
+    if (await isAttachedTo(domain, device, volume)) return volume;
   }
   return undefined;
 }

@@ -5,7 +5,7 @@ import type { Files } from '../../host/host.ts';
 import type { NodeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /**
  * The driver's own staging directory, one path a volume: for Docker, which does not stage, and for a container platform that

@@ -2,7 +2,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, Mount } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /** The errno of a mount that is refused for this reason, and the command that sets a new UUID. Other filesystems mount both. */
 const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {

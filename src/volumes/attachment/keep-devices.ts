@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import type { Attachment } from './attachment.ts';
 
 /** What is staged or published stays so, whoever asks for its devices' end. Throws `busy` when one has gone just now. */

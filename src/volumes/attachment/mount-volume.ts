@@ -3,7 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, LoopDevice, Superblock } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { tryChange } from '../pool/problem.ts';
 import { type Attachment, attachmentOf, ensureAttached } from './attachment.ts';
 import { duplicateUuidError } from './duplicate-uuid.ts';

@@ -4,7 +4,7 @@ import { encodeJson } from '../../state/decode.ts';
 import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { entryFiles } from '../pool/layout.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 const nothing: NodeRecord = {
   schemaVersion: 1,

@@ -5,7 +5,7 @@ import { volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOf, detach, imageStatusOf } from './attachment.ts';
 
 /**
@@ -114,7 +114,7 @@ export async function recordSize(domain: Domain, volume: FoundVolume): Promise<F
     schema: volumeRecord,
     value: reached,
   });
-  (area === 'volumes' ? pool.volumes : pool.ephemerals).put(reached);
+  pool.indexOf(area).put(reached);
   await domain.reached('expand:size-recorded');
   return { ...volume, record: reached };
 }

@@ -3,7 +3,7 @@ import type { Mount } from '../../host/host.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment } from './attachment.ts';
 import { areSameFlags } from './capability-fit.ts';
 import { lostDeviceError } from './lost-device.ts';

@@ -5,7 +5,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOfDevices, imageStatusOf } from './attachment.ts';
 import { stagedNodeName } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';

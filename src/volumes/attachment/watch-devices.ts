@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { attachmentOfDevices } from './attachment.ts';
 import { volumeAttachedTo } from './device-owner.ts';
 

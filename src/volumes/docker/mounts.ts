@@ -12,7 +12,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { stage } from '../node/stage.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 export interface HoldInput {
   readonly volumeId: string;

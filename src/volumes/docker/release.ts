@@ -11,7 +11,7 @@ import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { stage } from '../node/stage.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { type HoldInput, requireNotCsi } from './mounts.ts';
 
 const settleMs = 2_000;

@@ -15,7 +15,8 @@ import {
   volumeIdFor,
 } from '../ids.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
-import type { FoundSnapshot, FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
+import type { FoundSnapshot } from '../pool/pools.ts';
 import { createVolume } from '../volume/create.ts';
 import { deleteVolume } from '../volume/delete.ts';
 import type { KnownVolumes } from './known-volumes.ts';

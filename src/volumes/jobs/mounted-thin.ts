@@ -1,14 +1,13 @@
-import { join } from 'node:path';
 import type { Host, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { imageFile } from '../pool/layout.ts';
+import type { VolumeArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** A mounted thin volume: what the guard can freeze and trim. */
 export interface MountedThin {
   readonly record: VolumeRecord;
-  readonly area: 'volumes' | 'ephemeral';
+  readonly area: VolumeArea;
   readonly target: string;
   readonly device: LoopDevice;
 }
@@ -22,22 +21,16 @@ export async function findMountedThin(
   const devices = await host.loops.list();
   if (devices.length === 0) return [];
   const found: MountedThin[] = [];
-  for (const [area, index] of [
-    ['volumes', pool.volumes],
-    ['ephemeral', pool.ephemerals],
-  ] as const) {
-    for (const record of index.values()) {
-      if (record.provisioning !== 'thin' || record.fsType === null) continue;
-      const path = join(pool.root, area, record.id, imageFile);
-      const image = await host.files.imageStatus(path).catch(() => undefined);
-      const device = devices.find(
-        ({ backing, readOnly }) =>
-          !readOnly && backing.device === image?.device && backing.inode === image.inode,
-      );
-      const mount = device && mounts.find((one) => isFilesystemOn(one, device));
-      if (device !== undefined && mount !== undefined) {
-        found.push({ record, area, device, target: mount.target });
-      }
+  for (const { record, area, imagePath } of pool.images()) {
+    if (record.provisioning !== 'thin' || record.fsType === null) continue;
+    const image = await host.files.imageStatus(imagePath).catch(() => undefined);
+    const device = devices.find(
+      ({ backing, readOnly }) =>
+        !readOnly && backing.device === image?.device && backing.inode === image.inode,
+    );
+    const mount = device && mounts.find((one) => isFilesystemOn(one, device));
+    if (device !== undefined && mount !== undefined) {
+      found.push({ record, area, device, target: mount.target });
     }
   }
   return found;

@@ -16,8 +16,7 @@ import type { OwnedBy } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { entryFiles } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { Trash } from './trash.ts';
 
 /** Copies at the same time: more would only make the disk seek. */

@@ -9,7 +9,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { NodeExpandInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { expandImage } from '../volume/expand.ts';
 import { growOffline, restageInterrupted } from './grow-offline.ts';
 

@@ -10,7 +10,7 @@ import { recoverImage } from '../attachment/prepare-image.ts';
 import { targetOptions } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { accessModes } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { stage } from './stage.ts';
 
 /**

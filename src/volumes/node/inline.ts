@@ -25,8 +25,7 @@ import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { makeVolume } from '../volume/create.ts';
 import { removeVolume } from '../volume/delete.ts';
 
@@ -145,9 +144,7 @@ async function prepare(
   beginEffects();
   const free = takeShare(domain, pool, { sizeBytes, what });
   try {
-    const made = await makeVolume(domain, pool, record);
-    const imagePath = pool.imagePathOf('ephemeral', made.id);
-    return { pool, record: made, area: 'ephemeral', imagePath };
+    return pool.volumeOf('ephemeral', await makeVolume(domain, pool, record));
   } finally {
     free();
   }

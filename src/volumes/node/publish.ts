@@ -35,7 +35,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { publishEphemeral } from './inline.ts';
 import { withOwnStaging } from './without-staging.ts';
 

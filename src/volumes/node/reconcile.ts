@@ -11,8 +11,8 @@ import { targetsOf } from '../attachment/lost-device.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import { volumeAreas } from '../pool/layout.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { removeVolume } from '../volume/delete.ts';
 
 /** An image of a pool that may sit below a loop device. */
@@ -102,20 +102,15 @@ function keyOf(file: { device: bigint; inode: bigint }): string {
 /** Every image of the pool by device and inode: volumes, inline ones, what stands in `tmp/` and `trash/`. */
 async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string, KnownImage>> {
   const known: KnownImage[] = [];
-  for (const [area, index] of [
-    ['volumes', pool.volumes],
-    ['ephemeral', pool.ephemerals],
-  ] as const) {
-    for (const record of index.values()) {
-      const { id, name, fsType } = record;
-      // Calls know an inline volume by the kubelet's id.
-      const calledBy = area === 'ephemeral' ? name : id;
-      const path = pool.imagePathOf(area, id);
-      const volume = { pool, record, area, imagePath: path };
-      known.push({ path, id: calledBy, fsType, volume });
-    }
+  for (const volume of pool.images()) {
+    const { area, imagePath: path } = volume;
+    const { id, name, fsType } = volume.record;
+    // Calls know an inline volume by the kubelet's id.
+    known.push({ path, id: area === 'ephemeral' ? name : id, fsType, volume });
+  }
+  for (const area of volumeAreas) {
     // One that may not be used may be frozen or attached all the same.
-    for (const id of index.aside.keys()) {
+    for (const id of pool.indexOf(area).aside.keys()) {
       known.push({ path: pool.imagePathOf(area, id), id, fsType: null });
     }
   }
@@ -195,8 +190,7 @@ async function holdBound(
 async function reportLost(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
-    const imagePath = pool.imagePathOf('volumes', record.id);
-    const volume = { pool, record, area: 'volumes', imagePath } as const;
+    const volume = pool.volumeOf('volumes', record);
     return settleVolume(domain, record.id, async () => {
       if (bindTargetsIn(await readNodeState(domain, volume)).length === 0) return;
       const { lost } = await attachmentOf(domain, volume);
@@ -276,12 +270,12 @@ async function removeHalfMade({ files }: Host, path: string): Promise<void> {
 
 async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
-    const imagePath = pool.imagePathOf('ephemeral', record.id);
+    const volume = pool.volumeOf('ephemeral', record);
     return settleVolume(domain, record.name, async () => {
       // One that cannot be looked at, the root of a filesystem that was shut down for example, is there.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;
-      await removeVolume(domain, { pool, record, area: 'ephemeral', imagePath });
+      await removeVolume(domain, volume);
     });
   });
   await runConcurrently(jobs, settledAtOnce);

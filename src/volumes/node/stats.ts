@@ -6,7 +6,7 @@ import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { VolumeStats } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /**
  * CSI spec, NodeGetVolumeStats. The path must be a mount of that volume, else `not-found`. For a block volume the total only.

@@ -17,7 +17,7 @@ import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { removeVolume } from '../volume/delete.ts';
 import { endUse } from './unstage.ts';
 import { unstageUnused } from './without-staging.ts';

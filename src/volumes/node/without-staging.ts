@@ -6,7 +6,7 @@ import { livePublications } from '../attachment/publications.ts';
 import { removeTarget } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { PublishInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 import { stage } from './stage.ts';
 import { unstage } from './unstage.ts';
 

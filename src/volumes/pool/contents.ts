@@ -1,7 +1,15 @@
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
+import type { VolumeArea } from './layout.ts';
 import type { PoolAbilities } from './open-directory.ts';
 import type { Index } from './record-index.ts';
 import type { PoolSettings } from './settings.ts';
+
+/** A volume and the path of its image. */
+export interface VolumeImage {
+  readonly record: VolumeRecord;
+  readonly area: VolumeArea;
+  readonly imagePath: string;
+}
 
 /** What the accounting of space has to know of its pool. */
 export interface PoolContents {
@@ -13,6 +21,8 @@ export interface PoolContents {
   readonly volumes: Index<VolumeRecord>;
   readonly ephemerals: Index<VolumeRecord>;
   readonly snapshots: Index<SnapshotRecord>;
+  /** All volumes, inline ones included. */
+  images(): Iterable<VolumeImage>;
   /** Something has failed on its disk. */
   suspect(): void;
   /** The result of `work`, or the reason as soon as the pool is no longer served. */

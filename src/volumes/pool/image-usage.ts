@@ -31,18 +31,13 @@ export async function measureImages(pool: PoolContents, host: Host): Promise<Mea
   const exclusiveOf = (path: string): Promise<bigint> =>
     bytesOrNone(pool, () => host.extents.exclusiveBytes(path));
   const jobs: (() => Promise<void>)[] = [];
-  for (const [area, index] of [
-    ['volumes', pool.volumes],
-    ['ephemeral', pool.ephemerals],
-  ] as const) {
-    for (const { id } of index.values()) {
-      jobs.push(async () => {
-        const path = join(root, area, id, imageFile);
-        const bytes = await allocatedOf(path);
-        allocated.set(id, bytes);
-        exclusive.set(id, sharing.has(id) ? await exclusiveOf(path) : bytes);
-      });
-    }
+  for (const { record, imagePath } of pool.images()) {
+    const { id } = record;
+    jobs.push(async () => {
+      const bytes = await allocatedOf(imagePath);
+      allocated.set(id, bytes);
+      exclusive.set(id, sharing.has(id) ? await exclusiveOf(imagePath) : bytes);
+    });
   }
   for (const { id, state } of pool.snapshots.values()) {
     const file = state === 'ready' ? imageFile : entryFiles.partialImage;

@@ -4,10 +4,17 @@ import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
-import { type NodeRecord, type PoolMarker, poolMarker, readRecord } from '../../state/records.ts';
+import {
+  type NodeRecord,
+  type PoolMarker,
+  poolMarker,
+  readRecord,
+  type VolumeRecord,
+} from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
+import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
 import {
   imageFile,
@@ -16,6 +23,8 @@ import {
   poolFiles,
   type RecordArea,
   recordFiles,
+  type VolumeArea,
+  volumeAreas,
 } from './layout.ts';
 import {
   type OpenedPool,
@@ -24,6 +33,7 @@ import {
   probeAbilities,
 } from './open-directory.ts';
 import { notAnswering, tryChange, unavailable, whyNotOpened, whyUnavailable } from './problem.ts';
+import type { Index } from './record-index.ts';
 import { type AreaIndex, PoolRecords } from './records.ts';
 import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
@@ -42,11 +52,16 @@ export interface PoolDeps {
 /** A look at a pool that takes longer says that its disk hangs: calls are refused then, instead of hanging one by one. */
 const answerBoundMs = 10_000;
 
+/** A volume, with its pool. */
+export interface FoundVolume extends VolumeImage {
+  readonly pool: Pool;
+}
+
 /**
  * One pool: a directory with images and their records. Its records are held in memory, loaded when it is opened and changed
  * only together with the disk; whether it is served is looked at again while running, so a disk mounted later is found.
  */
-export class Pool {
+export class Pool implements PoolContents {
   readonly name: string;
   readonly settings: PoolSettings;
   readonly #records = new PoolRecords();
@@ -149,6 +164,18 @@ export class Pool {
     return this.pathOf(area, id, imageFile);
   }
 
+  /** The volume of that record; `root` only for a pool that is not served. */
+  volumeOf(area: VolumeArea, record: VolumeRecord, root: string = this.root): FoundVolume {
+    return { pool: this, record, area, imagePath: join(root, area, record.id, imageFile) };
+  }
+
+  /** All volumes, inline ones included. */
+  *images(root: string = this.root): Generator<FoundVolume> {
+    for (const area of volumeAreas) {
+      for (const record of this.#records[area].values()) yield this.volumeOf(area, record, root);
+    }
+  }
+
   recordPathOf(area: RecordArea, id: string): string {
     return this.pathOf(area, id, recordFiles[area]);
   }
@@ -177,6 +204,8 @@ export class Pool {
   }
 
   /** What is known of the entries of an area. */
+  indexOf(area: VolumeArea): Index<VolumeRecord>;
+  indexOf(area: RecordArea): AreaIndex;
   indexOf(area: RecordArea): AreaIndex {
     return this.#records[area];
   }

@@ -1,17 +1,10 @@
 import { VolumeError } from '../../errors.ts';
-import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
+import type { GroupRecord, SnapshotRecord } from '../../state/records.ts';
 import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
 import { askEach } from './ask-pools.ts';
 import { type RecordArea } from './layout.ts';
-import type { Pool } from './pool.ts';
+import type { FoundVolume, Pool } from './pool.ts';
 import { asideError, type SetAside } from './set-aside.ts';
-
-export interface FoundVolume {
-  readonly pool: Pool;
-  readonly record: VolumeRecord;
-  readonly area: 'volumes' | 'ephemeral';
-  readonly imagePath: string;
-}
 
 export interface FoundSnapshot {
   readonly pool: Pool;
@@ -81,7 +74,7 @@ export class Pools {
       const record = pool.volumes.get(id);
       if (record === undefined) continue;
       pool.requireServed();
-      return { pool, record, area: 'volumes', imagePath: pool.imagePathOf('volumes', id) };
+      return pool.volumeOf('volumes', record);
     }
     this.#requireNoneAside('volumes', id);
     return undefined;
@@ -136,8 +129,7 @@ export class Pools {
       for (const record of pool.ephemerals.values()) {
         if (record.name !== volumeId) continue;
         pool.requireServed();
-        const imagePath = pool.imagePathOf('ephemeral', record.id);
-        return { pool, record, area: 'ephemeral', imagePath };
+        return pool.volumeOf('ephemeral', record);
       }
     }
     return undefined;

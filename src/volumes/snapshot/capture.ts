@@ -7,8 +7,7 @@ import { type Attachment, attachmentOf, imageStatusOf } from '../attachment/atta
 import { recoverImage, requireNotTruncated } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
 import { freezeAdvice } from '../model.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 
 /**
  * How the bytes of a volume are taken at one instant: by sharing blocks, or by a copy while nobody can write. A filesystem in

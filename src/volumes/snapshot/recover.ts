@@ -6,8 +6,7 @@ import { imageStatusOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
 import { copiedBytes, finishCopy, sourceModifiedNs } from '../jobs/snapshot-copies.ts';
 import { entryFiles } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { removeSnapshot } from './delete.ts';
 
 /**

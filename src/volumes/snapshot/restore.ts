@@ -13,8 +13,8 @@ import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from '../jobs/r
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundSnapshot, FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
+import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Cut, canShare, planCut, takeCuts } from './capture.ts';
 import {
   type Origin,

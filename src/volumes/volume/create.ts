@@ -15,8 +15,7 @@ import { parseMountOptions } from '../parameters/mount-options.ts';
 import { askingPools } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
 
@@ -145,7 +144,7 @@ export async function makeVolume(
         schema: volumeRecord,
         images: [imageFile],
         placed: (placed) => {
-          (area === 'volumes' ? pool.volumes : pool.ephemerals).put(placed);
+          pool.indexOf(area).put(placed);
         },
         build: async (directory) => {
           await buildImage(domain, join(directory, imageFile), record);

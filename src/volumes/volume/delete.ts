@@ -13,8 +13,7 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { parseVolumeId, tagOf } from '../ids.ts';
-import type { Pool } from '../pool/pool.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
 /**

@@ -3,7 +3,7 @@ import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
 import { keepAttached } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /** Signs of the loop devices of a volume. A device in use that somebody asked to be detached is kept. */
 export async function deviceSigns(

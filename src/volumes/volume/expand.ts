@@ -16,7 +16,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { ExpandInput } from '../model.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 /**
  * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work

@@ -6,7 +6,7 @@ import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { HealthSign } from '../model.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
-import type { FoundVolume } from '../pool/pools.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 export function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
   return { status, reason, message };
