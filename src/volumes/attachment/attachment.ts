@@ -12,24 +12,24 @@ import { inUseByText } from './busy-mount.ts';
 import { bindTargetsIn, classifyBind, ownersOf } from './device-binds.ts';
 import { readNodeState, readNodeStateIfReadable } from './node-state.ts';
 
-/** What the kernel says of one image: its loop devices, found by inode, and where they are mounted in our namespace. */
+/** The kernel's view of one image: its loop devices, found by inode, and their mounts in our mount namespace. */
 export interface Attachment {
-  /** The image as it was when its devices were looked for; undefined where it is gone. */
+  /** Status of the image when its devices were searched for; undefined if it is gone. */
   readonly image: ImageStatus | undefined;
   readonly readWrite: LoopDevice | undefined;
   readonly readOnly: LoopDevice | undefined;
   readonly devices: readonly LoopDevice[];
-  /** Mounts of its filesystem and binds of its nodes, bottom first. */
+  /** Mounts of its filesystem and bind mounts of its device nodes, bottom first. */
   readonly mounts: readonly Mount[];
-  /** Binds at its own targets that show it no more: somebody else detached the device. */
+  /** Bind mounts at its own targets that no longer show it, because another process detached its device. */
   readonly lost: readonly Mount[];
-  /** Binds at targets of other volumes that show it: its device has the number of one that was lost. */
+  /** Bind mounts at targets of other volumes that show it, because its device has the number of a lost one. */
   readonly shown: readonly Mount[];
-  /** All mounts of our namespace, of the same look; undefined when none was needed. */
+  /** All mounts of our namespace, read at the same time; undefined if they were not needed. */
   readonly table: readonly Mount[] | undefined;
 }
 
-/** The mounts that were at exactly that target in the same look, bottom first. Asks again where none was needed before. */
+/** The mounts at exactly that target, bottom first, from the same mount table. Reads the table if that was not needed before. */
 export async function mountsAt(
   domain: Domain,
   present: Attachment,
@@ -40,8 +40,8 @@ export async function mountsAt(
 }
 
 /**
- * Asks the kernel; remembers nothing. `withTable`: its answer has the table of mounts in any case. Throws `unavailable` when the
- * image is gone.
+ * Asks the kernel and caches nothing. `withTable`: the result always has the mount table. Throws `unavailable` if the image is
+ * gone.
  */
 export async function attachmentOf(
   domain: Domain,
@@ -53,45 +53,45 @@ export async function attachmentOf(
   return attachmentOfDevices(domain, devices, { image, volume, ...options });
 }
 
-/** What is known of the image besides its devices. */
-interface About {
+/** What the caller already knows about the image. */
+interface KnownOfImage {
   readonly image?: ImageStatus | undefined;
   readonly volume?: FoundVolume | undefined;
-  /** Targets that the caller says are this volume's. */
+  /** Targets that belong to this volume according to the caller. */
   readonly asked?: readonly string[] | undefined;
-  /** All mounts, when they were looked at already. */
+  /** All mounts, if the caller has read them already. */
   readonly table?: readonly Mount[];
-  /** They are looked at in any case. */
+  /** Read the mount table even if no device is attached. */
   readonly withTable?: boolean;
-  /** For unpublish and unstage: notes that cannot be read from the disk count as none. */
+  /** For unpublish and unstage: a node state that cannot be read from the disk counts as none. */
   readonly isTeardown?: boolean;
 }
 
-/** What the kernel says of these devices of one image. */
+/** The attachment of an image whose devices are known. */
 export async function attachmentOfDevices(
   domain: Domain,
   devices: readonly LoopDevice[],
-  about: About = {},
+  known: KnownOfImage = {},
 ): Promise<Attachment> {
-  const { image, volume, asked = [], isTeardown = false } = about;
+  const { image, volume, asked = [], isTeardown = false } = known;
   const read = isTeardown ? readNodeStateIfReadable : readNodeState;
   const nodeState = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
-  const isLooked =
-    about.withTable === true || devices.length > 0 || asked.length > 0 || isNoted(nodeState);
-  const table = about.table ?? (isLooked ? await domain.host.mounts.list() : undefined);
+  const needsTable =
+    known.withTable === true || devices.length > 0 || asked.length > 0 || hasBindTargets(nodeState);
+  const table = known.table ?? (needsTable ? await domain.host.mounts.list() : undefined);
   const seen: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
   for (const mount of table ?? []) {
     const bind = nodeBindOf(mount);
     if (bind !== undefined) {
-      const whose = await classifyBind(domain, bind, { volume, devices, nodeState, asked });
-      if (whose !== undefined) seen[whose].push(mount);
+      const relation = await classifyBind(domain, bind, { volume, devices, nodeState, asked });
+      if (relation !== undefined) seen[relation].push(mount);
     } else if (devices.some((device) => isFilesystemOn(mount, device))) seen.live.push(mount);
   }
   const { live: mounts, lost, shown } = seen;
   return {
     image,
-    readWrite: best(devices, mounts, ({ readOnly }) => !readOnly),
-    readOnly: best(devices, mounts, ({ readOnly }) => readOnly),
+    readWrite: preferredDevice(devices, mounts, ({ readOnly }) => !readOnly),
+    readOnly: preferredDevice(devices, mounts, ({ readOnly }) => readOnly),
     devices,
     mounts,
     lost,
@@ -100,21 +100,21 @@ export async function attachmentOfDevices(
   };
 }
 
-function isNoted(nodeState: NodeRecord | undefined): boolean {
+function hasBindTargets(nodeState: NodeRecord | undefined): boolean {
   return nodeState !== undefined && bindTargetsIn(nodeState).length > 0;
 }
 
-/** Somebody may have attached the image a second time: the volume's own device is the one that we attached and that is used. */
-function best(
+/** Another process may have attached the image too: prefers a device that we attached, then one that is in use. */
+function preferredDevice(
   devices: readonly LoopDevice[],
   mounts: readonly Mount[],
-  isFit: (device: LoopDevice) => boolean,
+  isCandidate: (device: LoopDevice) => boolean,
 ): LoopDevice | undefined {
   const rank = (device: LoopDevice): number => {
     const isUsed = mounts.some((mount) => showsDevice(mount, device));
     return (isLabelled(device) ? 2 : 0) + (isUsed ? 1 : 0);
   };
-  const [first, ...others] = devices.filter(isFit);
+  const [first, ...others] = devices.filter(isCandidate);
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
 }
 
@@ -133,15 +133,16 @@ export async function imageStatusOf(domain: Domain, volume: FoundVolume) {
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
       'unavailable',
-      `volume '${volume.record.id}': its image ${volume.imagePath} is gone, its record is there; restore the image, or delete the volume`,
+      `volume '${volume.record.id}': its image ${volume.imagePath} is gone, but its record exists; restore the image, or delete the volume`,
       { cause: error },
     );
   }
 }
 
 /**
- * Attaches the image read-write, or answers the device that is there: one per image, ever (design, rule 7). It is held: the
- * caller mounts it with `mountAttached`, or binds its node. Throws `wrong-state` for a device that must not be used.
+ * Attaches the image read-write, or returns the device that exists: an image never has two (design, rule 7). The driver keeps
+ * the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for a device that
+ * must not be used.
  */
 export async function ensureAttached(
   domain: Domain,
@@ -149,14 +150,14 @@ export async function ensureAttached(
   present: Attachment,
 ): Promise<LoopDevice> {
   await requireNotShown(domain, volume, present);
-  await endOtherDevices(domain, volume, present);
+  await detachForeignDevices(domain, volume, present);
   const { readWrite } = present;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
   if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id))) return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
 
-/** Throws `wrong-state` while its device has the number of one that another volume lost: what is done to it is seen there. */
+/** Throws `wrong-state` while its device has the number of one that another volume lost: its data can be seen at that volume's targets. */
 async function requireNotShown(
   domain: Domain,
   volume: FoundVolume,
@@ -169,13 +170,13 @@ async function requireNotShown(
   const device = devices.find((one) => isNodeOf(bind, one))?.path ?? bind.root;
   throw new VolumeError(
     'wrong-state',
-    `volume '${id}' is attached to ${device}, a number that volume '${owner}' lost and still has bound at ${shown.map(({ target }) => target).join(', ')}, where its data can be seen; ` +
+    `volume '${id}' is attached to ${device}; volume '${owner}' lost a device of that number and still has it bound at ${shown.map(({ target }) => target).join(', ')}, where the data of '${id}' can be seen; ` +
       `unpublish and unstage '${owner}' first`,
   );
 }
 
-/** Two devices that write to one image corrupt it. What somebody else attached must go first, and goes when nobody uses it. */
-async function endOtherDevices(
+/** Two devices that write to one image corrupt it. Detaches foreign devices, and throws `wrong-state` if one is in use. */
+async function detachForeignDevices(
   domain: Domain,
   volume: FoundVolume,
   { devices, readWrite, mounts }: Attachment,
@@ -187,16 +188,19 @@ async function endOtherDevices(
     if (at !== undefined || (await domain.host.loops.isInUse(device))) {
       throw new VolumeError(
         'wrong-state',
-        `volume '${id}': somebody else attached its image ${volume.imagePath} to ${device.path}, which is in use${at === undefined ? '' : ` (mounted at ${at})`}; ` +
-          `end that, then 'losetup --detach ${device.path}'`,
+        `volume '${id}': another process attached its image ${volume.imagePath} to ${device.path}, which is in use${at === undefined ? '' : ` (mounted at ${at})`}; ` +
+          `end that use, then run 'losetup --detach ${device.path}'`,
       );
     }
     await detach(domain, device, id);
-    domain.log.warn({ volumeId: id, device: device.path }, 'detached what somebody else attached');
+    domain.log.warn(
+      { volumeId: id, device: device.path },
+      'a device that another process attached was detached',
+    );
   }
 }
 
-/** Attaches a device for the volume, which is held. Read-only: the second one, for a read-only raw block publish. */
+/** Attaches a device for the volume and keeps it open. `readOnly`: the second device, for a read-only raw block publish. */
 export async function attach(
   domain: Domain,
   volume: FoundVolume,
@@ -230,7 +234,7 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
   );
 }
 
-/** Detaches a device nobody uses. Throws `busy` when somebody does after all. */
+/** Detaches an unused device. Throws `busy` if it turns out to be in use. */
 export async function detach(domain: Domain, device: LoopDevice, volumeId: string): Promise<void> {
   domain.openDevices.forget(device);
   const outcome = await domain.host.loops.detach(device);
@@ -239,6 +243,6 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   const by = users === '' ? ', perhaps in another mount namespace' : users;
   throw new VolumeError(
     'busy',
-    `volume '${volumeId}': ${device.path} is still in use${by}; end what has it open or mounted, then repeat the call`,
+    `volume '${volumeId}': ${device.path} is still in use${by}; end the processes and mounts that use it, then repeat the call`,
   );
 }

@@ -3,30 +3,29 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Host, LoopDevice, MountUser, TargetOptions } from '../../host/host.ts';
 
 /**
- * Unmounts the topmost mount at `target`. Throws `wrong-state` when it is in use, and names what uses it. `isFrozen`: by the
- * space guard, which thaws it when the caller asks for that; were it thawed for an unmount that fails, its writers would fill the pool.
+ * Unmounts the topmost mount at `target`. Throws `wrong-state` and names the users if it is in use. `isFrozen`: the space guard
+ * has frozen the filesystem. It then stays frozen, since a thaw for an unmount that fails would let its writers fill the pool.
  */
 export async function unmountVolume(
   host: Host,
-  asked: {
+  request: {
     readonly volumeId: string;
     readonly target: string;
     readonly options: TargetOptions;
     readonly isFrozen: boolean;
   },
 ): Promise<void> {
-  const { volumeId, target, options, isFrozen } = asked;
+  const { volumeId, target, options, isFrozen } = request;
   try {
     await host.mounts.unmount(target, { ...options, keepFrozen: isFrozen });
   } catch (error) {
     if (!hasErrno(error, 'EBUSY')) throw error;
-    const named = await explainBusy(host, { volumeId, target, cause: error });
-    throw named ?? error;
+    throw (await busyError(host, { volumeId, target, cause: error })) ?? error;
   }
 }
 
-/** What keeps the volume's mount at `target` from being unmounted, as far as it can be seen; undefined when nothing is seen. */
-async function explainBusy(
+/** The error that names what uses the volume's mount at `target`; undefined if no user can be found. */
+async function busyError(
   host: Host,
   { volumeId, target, cause }: { volumeId: string; target: string; cause: unknown },
 ): Promise<VolumeError | undefined> {
@@ -44,11 +43,11 @@ async function explainBusy(
   }
   const users = await host.users.ofMounts([top]).catch(() => []);
   if (users.length === 0) return undefined;
-  const message = `${what}: it is in use by ${usersText(users)}; end those processes, then try again`;
+  const message = `${what}: it is in use by ${usersText(users)}; end those processes, then repeat the call`;
   return new VolumeError('wrong-state', message, { cause });
 }
 
-/** ` by dm-1 (group-volume), postgres (1234)`, or nothing when no user is seen: behind "in use". */
+/** Continues "in use": ` by dm-1 (group-volume), postgres (1234)`, or '' if no user can be found. */
 export async function inUseByText(host: Host, device: LoopDevice): Promise<string> {
   const above = await host.users.devicesAbove(device).catch(() => []);
   const users = await host.users.ofDevice(device).catch(() => []);

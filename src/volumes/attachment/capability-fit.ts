@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Throws `reason` when the request is for another kind of volume or filesystem than was made. */
+/** Throws `reason` if the request asks for another kind of volume or another filesystem than the volume has. */
 export function requireMatchingCapability(
   volume: FoundVolume,
   capability: Capability,
@@ -12,18 +12,18 @@ export function requireMatchingCapability(
   if (capability.kind !== kind) {
     throw new VolumeError(
       reason,
-      `volume '${id}' was made as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
+      `volume '${id}' was created as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
     );
   }
   if (capability.fsType !== '' && capability.fsType !== fsType) {
     throw new VolumeError(
       reason,
-      `volume '${id}' holds ${fsType ?? 'no filesystem'}, not ${capability.fsType}; ask for ${fsType ?? 'a block volume'}`,
+      `volume '${id}' has ${fsType ?? 'no filesystem'}, not ${capability.fsType}; request ${fsType ?? 'a block volume'}`,
     );
   }
 }
 
-/** Mount flags are a set: order and repetition mean nothing. */
+/** Mount flags are a set: their order and repetitions do not matter. */
 export function areSameFlags(a: readonly string[], b: readonly string[]): boolean {
   return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
 }

@@ -9,62 +9,63 @@ import { isAttachedTo, volumeAttachedTo } from './device-owner.ts';
 import { readNodeState } from './node-state.ts';
 
 /**
- * Binds of device nodes. A bind shows whatever is attached to its number: it neither keeps its device nor says whose it is. So
- * it belongs to the volume whose notes name its target, and the number only tells whether it shows that volume still.
+ * Bind mounts of device nodes. Such a mount shows whatever is attached to its device number: it does not keep the device, nor
+ * does it identify the volume. It belongs to the volume whose node state names its target; the number only shows whether the
+ * volume is still there.
  */
 
-/** A raw block volume is staged by binding its device node here: the kernel then says so, also after a restart. */
+/** A raw block volume is staged by binding its device node to this file, so that the mount table shows it after a restart too. */
 export const stagedNodeName = 'device';
 
-/** Where the notes say that nodes of a block volume are bound. */
+/** Targets at which the device nodes of a block volume are bound, according to its node state. */
 export function bindTargetsIn({ staged, published }: NodeRecord): readonly string[] {
   const targets = published.map(({ targetPath }) => targetPath);
   return staged === null ? targets : [join(staged.stagingTargetPath, stagedNodeName), ...targets];
 }
 
-/** For whom a bind is looked at. */
-export interface Viewer {
-  /** undefined for a volume that cannot be looked up. */
+/** The volume for which a bind mount is classified. */
+export interface BindContext {
+  /** undefined if the volume cannot be looked up. */
   readonly volume: FoundVolume | undefined;
   readonly devices: readonly LoopDevice[];
-  /** Of a block volume; undefined where nothing can be known. */
+  /** Of a block volume; undefined if it cannot be read. */
   readonly nodeState: NodeRecord | undefined;
-  /** Targets that the caller says are this volume's. */
+  /** Targets that belong to this volume according to the caller. */
   readonly asked: readonly string[];
 }
 
 /**
- * `live`: the volume's own. `lost`: it was the volume's own, and its device was detached by somebody else. `shown`: another
- * volume's target that shows this volume, because its device has the number that the other one lost. undefined: not of this
- * volume.
+ * `live`: it belongs to the volume and shows it. `lost`: it belongs to the volume, but another process detached its device.
+ * `shown`: it belongs to another volume and shows this one, whose device has the number that the other one lost. undefined: it
+ * has nothing to do with the volume.
  */
 export async function classifyBind(
   domain: Domain,
   { mount: { target }, number, isRemoved }: NodeBind,
-  { volume, devices, nodeState, asked }: Viewer,
+  { volume, devices, nodeState, asked }: BindContext,
 ): Promise<'live' | 'lost' | 'shown' | undefined> {
   const isShown = !isRemoved && devices.some((device) => device.number === number);
-  const isNoted = nodeState !== undefined && bindTargetsIn(nodeState).includes(target);
-  if (isShown && isNoted) return 'live';
-  if (!isShown && !isNoted && !asked.includes(target)) return undefined;
+  const isRecorded = nodeState !== undefined && bindTargetsIn(nodeState).includes(target);
+  if (isShown && isRecorded) return 'live';
+  if (!isShown && !isRecorded && !asked.includes(target)) return undefined;
   const others = await findVolumesBoundAt(domain, target, volume?.record.id);
   if (isShown) return others.length === 0 ? 'live' : 'shown';
   const device = isRemoved ? undefined : await domain.host.loops.at(number);
   if (device !== undefined) {
     for (const other of others) if (await isAttachedTo(domain, device, other)) return undefined;
   }
-  if (isNoted) return 'lost';
+  if (isRecorded) return 'lost';
   if (others.length > 0) return undefined;
-  // Nobody's notes name the target, so only the caller's word is left.
+  // No node state names the target, so only the caller's claim is left.
   if (device === undefined) return 'lost';
-  // Of ours it is known where they are bound; another driver's may be in use there.
+  // The targets of our own devices are known; a device of another driver may be in use there.
   if (isLabelled(device))
     return (await volumeAttachedTo(domain, device)) === undefined ? undefined : 'lost';
-  const isNothingKnown = nodeState === undefined || bindTargetsIn(nodeState).length === 0;
-  return isNothingKnown ? 'lost' : undefined;
+  const hasNoTargets = nodeState === undefined || bindTargetsIn(nodeState).length === 0;
+  return hasNoTargets ? 'lost' : undefined;
 }
 
-/** The other block volumes whose notes name the target: one, or none, but for notes that outlived their bind. */
+/** Other block volumes whose node state names the target: at most one, unless an entry outlived its bind mount. */
 async function findVolumesBoundAt(
   domain: Domain,
   target: string,
@@ -83,7 +84,7 @@ async function findVolumesBoundAt(
   return found;
 }
 
-/** Ids of the other block volumes whose notes name the target. */
+/** Ids of the other block volumes whose node state names the target. */
 export async function ownersOf(
   domain: Domain,
   target: string,
@@ -92,7 +93,7 @@ export async function ownersOf(
   return (await findVolumesBoundAt(domain, target, except)).map(({ record }) => record.id);
 }
 
-/** While a pool is away, what was read of it before. */
+/** While the pool is unavailable, only what was read before. */
 async function nodeStateOf(domain: Domain, volume: FoundVolume): Promise<NodeRecord | undefined> {
   const { pool, record } = volume;
   if (pool.problem !== undefined) return pool.nodeStates.get(record.id);

@@ -3,7 +3,7 @@ import type { Domain } from '../domain.ts';
 import { volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Which entry of our pools a loop device is attached to, by the path of its image as the kernel tells it. */
+/** The entry of one of our pools that a loop device is attached to, by the image path that the kernel reports. */
 export interface EntryOfPool {
   readonly area: string;
   readonly entry: string;
@@ -11,7 +11,7 @@ export interface EntryOfPool {
 
 export function entryOf(domain: Domain, path: string): EntryOfPool | undefined {
   for (const pool of domain.pools.all) {
-    // A pool that is not served is known by its configured path; both are followed through symlinks by the kernel.
+    // The real path of a pool that is not served is unknown, so its configured path is compared.
     for (const root of [pool.settings.path, ...(pool.isServed ? [pool.root] : [])]) {
       if (!path.startsWith(`${root}/`)) continue;
       const [area = '', entry = ''] = path.slice(root.length + 1).split('/');
@@ -21,27 +21,27 @@ export function entryOf(domain: Domain, path: string): EntryOfPool | undefined {
   return undefined;
 }
 
-/** Length of what the trash appends to an id: a dot and a UUID. */
+/** Length of the suffix of an id in the trash: a dot and a UUID. */
 const trashSuffixLength = 37;
 
-/** Whether the entry is that volume's; undefined in an area whose entries have other names. */
+/** Whether the entry belongs to that volume; undefined in an area whose entries have other names. */
 export function isEntryOf({ area, entry }: EntryOfPool, id: string): boolean | undefined {
   if (area === 'volumes' || area === 'ephemeral') return entry === id;
   if (area === 'trash') return entry.slice(0, -trashSuffixLength) === id;
   return undefined;
 }
 
-/** The volume of a served pool that the device is attached to. Its path is only where to look: the image itself decides. */
+/** The volume of a served pool that the device is attached to. The path finds the candidate; the image's inode decides. */
 export async function volumeAttachedTo(
   domain: Domain,
   device: LoopDevice,
 ): Promise<FoundVolume | undefined> {
   const path = await domain.host.loops.backingPath(device);
-  const place = path === undefined ? undefined : entryOf(domain, path);
-  const area = volumeAreas.find((one) => one === place?.area);
-  if (place === undefined || area === undefined) return undefined;
+  const found = path === undefined ? undefined : entryOf(domain, path);
+  const area = volumeAreas.find((one) => one === found?.area);
+  if (found === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {
-    const record = pool.indexOf(area).get(place.entry);
+    const record = pool.indexOf(area).get(found.entry);
     if (record === undefined) continue;
     const volume = pool.volumeOf(area, record);
     if (await isAttachedTo(domain, device, volume)) return volume;

@@ -8,13 +8,13 @@ import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
- * The driver's own staging directory, one path a volume: for Docker, which does not stage, and for a container platform that
- * publishes without staging. A volume is staged there or by CSI's NodeStageVolume, never both.
+ * The driver's own staging directory (--mount-dir), with one path per volume: for Docker, which does not stage, and for a
+ * container platform that publishes without staging. A volume is staged there or by NodeStageVolume, never both.
  */
 
 /**
- * Makes the directory, for root alone, and takes it: two drivers of one node give equal ids to equal names, so each must have
- * one of its own. Answers its path as mountinfo writes it. Throws `unavailable` while another driver has it.
+ * Makes the directory, accessible to root only, and locks it: two drivers of one node give equal ids to equal names, so each
+ * needs its own. Returns its path as mountinfo shows it. Throws `unavailable` while another driver uses it.
  */
 export async function lockMountDir(
   files: Files,
@@ -28,18 +28,18 @@ export async function lockMountDir(
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
     throw new VolumeError(
       'unavailable',
-      `${real}, where this driver would mount volumes, is in use by another loopcsi process; stop that one, or start this one with a --mount-dir of its own`,
+      `the mount directory ${real} is in use by another loopcsi process; stop that process, or start this one with its own --mount-dir`,
       { cause: error },
     );
   }
 }
 
-/** Throws `unsupported` when the driver runs without such a directory. */
+/** Throws `unsupported` if the driver runs without such a directory. */
 export function driverMountPathOf(domain: Domain, volumeId: string): string {
   if (domain.mountDir !== undefined) return join(domain.mountDir, volumeId);
   throw new VolumeError(
     'unsupported',
-    'the driver was started without a directory for its own mounts; set --mount-dir',
+    'the driver was started without a directory for its own mounts; restart it with --mount-dir',
   );
 }
 
@@ -48,12 +48,12 @@ export function isInMountDir(domain: Domain, path: string): boolean {
   return mountDir !== undefined && (path === mountDir || path.startsWith(`${mountDir}/`));
 }
 
-/** Whether the volume is staged in the driver's own directory, as far as the notes know. */
+/** Whether the volume is staged in the driver's own directory, according to its node state. */
 export function isStagedInMountDir(domain: Domain, nodeState: NodeRecord): boolean {
   return nodeState.staged !== null && isInMountDir(domain, nodeState.staged.stagingTargetPath);
 }
 
-/** How a volume is staged there: whoever shares it on this node, it is one mount. */
+/** All users of a volume on this node share one mount there. */
 export const driverMountCapability: Capability = {
   kind: 'mount',
   fsType: '',
@@ -62,8 +62,8 @@ export const driverMountCapability: Capability = {
 };
 
 /**
- * Takes an empty lost+found out of a filesystem that holds nothing else: Docker copies an image's content only into an empty
- * directory, and databases want one. Done at the mount, since e2fsck makes the directory again. ext4 does not need it.
+ * Removes an empty lost+found from a filesystem that has no other content: Docker copies an image's content only into an empty
+ * directory, and databases require one. It is removed at each mount, since e2fsck makes it again. ext4 does not need it.
  */
 export async function removeEmptyLostAndFound(
   files: Files,
@@ -76,7 +76,7 @@ export async function removeEmptyLostAndFound(
   try {
     await files.removeDirectory(join(path, 'lost+found'));
   } catch (error) {
-    // What e2fsck found stays, and a filesystem that is read-only stays as it is.
+    // Files that e2fsck recovered stay, and a read-only filesystem is left alone.
     if (!hasErrno(error, 'ENOTEMPTY', 'EROFS')) throw error;
   }
 }

@@ -4,7 +4,7 @@ import type { Filesystem, FsType, Mount } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** The errno of a mount that is refused for this reason, and the command that sets a new UUID. Other filesystems mount both. */
+/** The errno of a mount that is refused for a duplicate UUID, and the command that sets a new one. ext4 mounts both. */
 const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
   // A damaged XFS gives the same errno.
   xfs: { errno: 'EINVAL', newUuid: 'xfs_admin -U generate' },

@@ -7,15 +7,15 @@ import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { duplicateMessage } from '../pool/set-aside.ts';
 
-/** Ids of inline volumes are the kubelet's, and their data ends with their pod. */
+/** Inline volumes are excluded: the kubelet chooses their ids, and their data ends with their pod. */
 type NamedArea = Exclude<RecordArea, 'ephemeral'>;
 const namedAreas = recordAreas.filter((area): area is NamedArea => area !== 'ephemeral');
 
-/** A pool whose disk hangs must not keep the others from being served for longer. */
-const othersBoundMs = 5_000;
+/** A pool whose disk hangs delays the others by at most this time. */
+const othersTimeoutMs = 5_000;
 
-/** Names of the locks of what lies in an area. */
-const lockOf = {
+/** Kind of the lock of an entry, by area. */
+const lockKindOf = {
   volumes: 'volume',
   ephemeral: 'volume',
   snapshots: 'snapshot',
@@ -23,11 +23,12 @@ const lockOf = {
 } as const satisfies Record<RecordArea, string>;
 
 /**
- * Ids are unique over all pools, but one may have been made again while the pool that has it was not served. From then on one
- * of the two is used, always the same one: the other one is recorded as a duplicate, on the disk too, and only a person removes it.
+ * Ids are unique across pools, but an id may have been created again while the pool that has it was not served. From then on
+ * the driver uses one of the two entries, always the same one. It records the other one as a duplicate, on the disk too, and
+ * only an operator removes that.
  */
 export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<void> {
-  await othersRead(domain, pool);
+  await waitForOtherPools(domain, pool);
   for (const area of namedAreas) {
     const { aside } = pool.indexOf(area);
     const ids = [...pool.indexOf(area).values()].map(({ id }) => id);
@@ -35,10 +36,10 @@ export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<vo
   }
 }
 
-/** Pools are opened side by side: which of two entries is used must not depend on which pool is read first. */
-async function othersRead({ pools }: Domain, pool: Pool): Promise<void> {
+/** Pools are opened concurrently, and the choice between two entries must not depend on which pool is read first. */
+async function waitForOtherPools({ pools }: Domain, pool: Pool): Promise<void> {
   const others = pools.all.filter((one) => one !== pool).map(({ firstRead }) => firstRead);
-  await withTimeout(Promise.all(others), othersBoundMs);
+  await withTimeout(Promise.all(others), othersTimeoutMs);
 }
 
 async function setDuplicateAside(
@@ -47,7 +48,7 @@ async function setDuplicateAside(
   entry: { readonly area: NamedArea; readonly id: string },
 ): Promise<void> {
   for (const other of domain.pools.all) {
-    if (other === pool || !claims(other, entry) || !claims(pool, entry)) continue;
+    if (other === pool || !hasEntry(other, entry) || !hasEntry(pool, entry)) continue;
     const isOther = await isOtherUsed(domain, { pool, other }, entry);
     await setAside(
       domain,
@@ -57,13 +58,13 @@ async function setDuplicateAside(
   }
 }
 
-/** Also one whose record cannot be read: it is there, and nobody can say that it is not the one in use. */
-function claims(pool: Pool, { area, id }: { area: NamedArea; id: string }): boolean {
+/** An entry whose record cannot be read counts too: it may be the one in use. */
+function hasEntry(pool: Pool, { area, id }: { area: NamedArea; id: string }): boolean {
   const index = pool.indexOf(area);
   return index.get(id) !== undefined || index.aside.get(id)?.kind === 'unreadable';
 }
 
-/** Symmetric, as both pools may be opened at once. Answers without waiting where the other one may be in use by calls. */
+/** Symmetric, since both pools may be opened at the same time. The other pool wins at once if calls may already use it. */
 async function isOtherUsed(
   domain: Domain,
   { pool, other }: { readonly pool: Pool; readonly other: Pool },
@@ -77,7 +78,7 @@ async function isOtherUsed(
     const isAttached = await isInUse(domain, pool, id);
     if (isAttached !== (await isInUse(domain, other, id))) return !isAttached;
   }
-  // The one that was made again is the one that was used last.
+  // The entry that was created later was used last.
   if (ours.createdAtMs !== theirs.createdAtMs) return theirs.createdAtMs > ours.createdAtMs;
   return domain.pools.all.indexOf(other) < domain.pools.all.indexOf(pool);
 }
@@ -101,7 +102,7 @@ async function setAside(
   const message = duplicateMessage(path, { id, usedPoolName: used.name });
   duplicate.indexOf(area).setAside(id, { kind: 'duplicate', message });
   log.error({ pool: duplicate.name, id, problem: message }, 'an id was found in two pools');
-  const note = {
+  const value = {
     schemaVersion: 1 as const,
     usedPool: used.marker?.uuid ?? '',
     usedPoolName: used.name,
@@ -109,33 +110,33 @@ async function setAside(
   try {
     await writeRecord(host.files, join(path, entryFiles.duplicate), {
       schema: duplicateRecord,
-      value: note,
+      value,
     });
   } catch (error) {
-    const problem = `${messageOf(error)}; move ${path} away before the next start of the driver`;
+    const problem = `${messageOf(error)}; move ${path} out of the pool before the next start of the driver`;
     log.error({ pool: duplicate.name, id, problem }, 'a duplicate could not be recorded');
   }
 }
 
-/** Looks again at what was set aside under that id: a person may have moved it away, or put it right. */
+/** Reads what was set aside under that id again: an operator may have moved or repaired it. */
 export async function reloadSetAside(
   domain: Domain,
   entry: { readonly area: RecordArea; readonly id: string },
 ): Promise<void> {
-  for (const pool of domain.pools.served) await lookAgainIn(domain, pool, entry);
+  for (const pool of domain.pools.served) await reloadEntry(domain, pool, entry);
 }
 
-/** The same for everything that is set aside in a pool and that no call works on. */
+/** The same for every entry of a pool that is set aside and not locked by a call. */
 export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
     for (const id of [...pool.indexOf(area).aside.keys()]) {
-      if (domain.operations.locks.holderOf(`${lockOf[area]}:${id}`) !== undefined) continue;
-      await lookAgainIn(domain, pool, { area, id });
+      if (domain.operations.locks.holderOf(`${lockKindOf[area]}:${id}`) !== undefined) continue;
+      await reloadEntry(domain, pool, { area, id });
     }
   }
 }
 
-async function lookAgainIn(
+async function reloadEntry(
   domain: Domain,
   pool: Pool,
   { area, id }: { readonly area: RecordArea; readonly id: string },
@@ -144,6 +145,6 @@ async function lookAgainIn(
   if (!pool.isServed || !index.aside.has(id)) return;
   await pool.loadEntry(area, id);
   if (index.aside.has(id)) return;
-  domain.log.info({ pool: pool.name, id, area }, 'what was set aside is in order again');
+  domain.log.info({ pool: pool.name, id, area }, 'an entry that was set aside can be used again');
   if (area !== 'ephemeral') await setDuplicateAside(domain, pool, { area, id });
 }

@@ -3,7 +3,7 @@ import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import type { Attachment } from './attachment.ts';
 
-/** What is staged or published stays so, whoever asks for its devices' end. Throws `busy` when one has gone just now. */
+/** Keeps the devices of a staged volume attached, even if another process asked for their detach. Throws `busy` if one was just detached. */
 export async function keepDevices(
   domain: Domain,
   volume: FoundVolume,
@@ -16,6 +16,10 @@ export async function keepDevices(
       kind === 'block'
         ? await domain.openDevices.open(device, id)
         : !device.autoclear || (await domain.host.loops.keep(device));
-    if (!isKept) throw new VolumeError('busy', `volume '${id}': ${device.path} was just detached`);
+    if (!isKept)
+      throw new VolumeError(
+        'busy',
+        `volume '${id}': another process just detached ${device.path}; repeat the call`,
+      );
   }
 }

@@ -1,7 +1,7 @@
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 
-/** Mounts a device that `ensureAttached` answered, which is held until it is mounted: then its mount keeps it attached. */
+/** Mounts a device from `ensureAttached`, which the driver keeps open until then: afterwards the mount keeps it attached. */
 export async function mountAttached(
   domain: Domain,
   device: LoopDevice,

@@ -12,21 +12,24 @@ import { mountOptionsOf } from './mount-flags.ts';
 import { damagedVolumeError, isSmaller, noSuperblockError, prepareImage } from './prepare-image.ts';
 import { targetOptions } from './target-path.ts';
 
-/** Brings a volume to its staging path: makes it ready, attaches, mounts, and grows it where that is due; `not-permitted` where the kernel refuses the growth. */
+/**
+ * Mounts a volume at its staging path: prepares its image, attaches, mounts, and grows the filesystem if that is due. Returns
+ * `not-permitted` if the kernel refuses the growth.
+ */
 export async function mountVolume(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  looked: {
+  context: {
     readonly fsType: FsType;
     readonly present: Attachment;
     readonly growsOffline?: boolean;
-    /** Writes down how it is staged, between attaching and mounting. */
+    /** Writes the node state, between attach and mount. */
     readonly recordStaging: () => Promise<void>;
   },
 ): Promise<'grown' | 'not-permitted'> {
-  const { fsType, recordStaging, ...found } = looked;
-  const words = mountOptionsOf(volume.record, input.capability.mountFlags);
+  const { fsType, recordStaging, ...found } = context;
+  const mountOptions = mountOptionsOf(volume.record, input.capability.mountFlags);
   const filesystem = domain.host.filesystems[fsType];
   const { superblock, present } = await prepareImage(domain, volume, { filesystem, ...found });
   const device = await ensureAttached(domain, volume, present);
@@ -36,42 +39,42 @@ export async function mountVolume(
   const mount = () =>
     domain.host.mounts.mountDevice(device.path, target, {
       fsType,
-      options: [...filesystem.mountOptions, ...words],
+      options: [...filesystem.mountOptions, ...mountOptions],
       ...targetOptions(domain, target),
     });
   try {
     await mountAttached(domain, device, () =>
       mount().catch((error: unknown) => {
-        // Also what a disk says that failed for a moment: such a mount is made once more.
-        if (!saysDamaged(error)) throw error;
+        // A transient failure of the disk has the same errno, so such a mount is tried twice.
+        if (!hasErrnoOfDamage(error)) throw error;
         return mount();
       }),
     );
   } catch (error) {
-    await detachQuietly(domain, volume, device);
-    throw await explainMount(domain, volume, { error, words, filesystem });
+    await tryDetach(domain, volume, device);
+    throw await explainMount(domain, volume, { error, mountOptions, filesystem });
   }
   await domain.reached('stage:mounted');
   return growIfSmaller(domain, volume, { device, superblock, target });
 }
 
-function saysDamaged(error: unknown): boolean {
+function hasErrnoOfDamage(error: unknown): boolean {
   return hasErrno(error, 'EINVAL', 'EUCLEAN', 'EBADMSG', 'EFSCORRUPTED', 'EIO');
 }
 
 /**
- * Of a mount that was refused twice. Where the superblock cannot be read at all, or the pool takes no changes, it is the disk
- * below that has failed.
+ * The error for a mount that was refused twice. If the superblock cannot be read at all, or the pool accepts no changes, the
+ * disk below has failed.
  */
 async function explainMount(
   domain: Domain,
   volume: FoundVolume,
-  refusal: { error: unknown; words: readonly string[]; filesystem: Filesystem },
+  refusal: { error: unknown; mountOptions: readonly string[]; filesystem: Filesystem },
 ): Promise<unknown> {
-  const { error, words, filesystem } = refusal;
+  const { error, mountOptions, filesystem } = refusal;
   const duplicate = await duplicateUuidError(domain, volume, { error, filesystem });
   if (duplicate !== undefined) return duplicate;
-  if (!saysDamaged(error)) return error;
+  if (!hasErrnoOfDamage(error)) return error;
   const superblock = await filesystem.readSuperblock(volume.imagePath);
   if (superblock === undefined) return noSuperblockError(volume, filesystem.type);
   if (hasErrno(error, 'EIO')) {
@@ -87,25 +90,22 @@ async function explainMount(
       { cause: error },
     );
   }
-  if (hasErrno(error, 'EINVAL') && words.length > 0) {
+  if (hasErrno(error, 'EINVAL') && mountOptions.length > 0) {
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${words.join(',')}' (${messageOf(error)}); ` +
-        'try without them, and see dmesg: when it refuses still, the filesystem is damaged',
+      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${mountOptions.join(',')}' (${messageOf(error)}); ` +
+        'try without them and see dmesg: if the kernel still refuses, the filesystem is damaged',
       { cause: error },
     );
   }
   return damagedVolumeError(
     volume,
-    `the kernel refused to mount it twice (${messageOf(error)}), though its superblock is whole; see dmesg, and first make sure that the pool's disk has no errors`,
+    `the kernel refused to mount it twice (${messageOf(error)}), although its superblock is valid; see dmesg, and first make sure that the pool's disk has no errors`,
   );
 }
 
-async function detachQuietly(
-  domain: Domain,
-  volume: FoundVolume,
-  device: LoopDevice,
-): Promise<void> {
+/** Detaches the device of a failed mount, unless it is mounted elsewhere; a failure is only logged. */
+async function tryDetach(domain: Domain, volume: FoundVolume, device: LoopDevice): Promise<void> {
   const { mounts } = await attachmentOf(domain, volume);
   if (mounts.length > 0) return;
   await domain.host.loops.detach(device).catch((error: unknown) => {
@@ -116,7 +116,7 @@ async function detachQuietly(
   });
 }
 
-/** Grows what is mounted and smaller than the volume. */
+/** Grows a mounted filesystem that is smaller than its volume. */
 export async function growIfSmaller(
   domain: Domain,
   volume: FoundVolume,
@@ -126,7 +126,7 @@ export async function growIfSmaller(
   const { device, superblock, target } = mounted;
   if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return 'grown';
   if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
-  // A frozen filesystem would grow only when it is thawed.
+  // A frozen filesystem grows only after its thaw.
   await domain.guard.release(record.id);
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     target,
@@ -136,7 +136,7 @@ export async function growIfSmaller(
   if (outcome === 'not-permitted') {
     domain.log.warn(
       { volumeId: record.id },
-      'the kernel does not grow this ext4 in use; without CAP_SYS_RESOURCE it keeps its size until it is staged when nobody uses it',
+      'ext4 could not be grown while mounted, since the driver lacks CAP_SYS_RESOURCE; it grows when the volume is staged the next time',
     );
     return outcome;
   }

@@ -7,15 +7,15 @@ import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
 import { requireAllowedMountFlags } from './mount-flags.ts';
 
-/** Of a volume whose request leaves it open. */
+/** For a volume whose request names none. */
 export const defaultSectorSize = 4096;
 
-/** The least size of an image with that filesystem; a raw block volume needs one image unit. */
+/** Minimum image size for the filesystem; a raw block volume needs 1 MiB. */
 export function minBytesOf(domain: Domain, fsType: FsType | null): bigint {
   return fsType === null ? MiB : domain.host.filesystems[fsType].minBytes;
 }
 
-/** The record of a volume to be made. Throws `invalid` for mount options that it could never be mounted with. */
+/** The record of a new volume. Throws `invalid` for mount options with which it could never be mounted. */
 export function newRecord(
   domain: Domain,
   draft: {
@@ -37,7 +37,7 @@ export function newRecord(
     provisioning: settings.provisioning,
     sectorSize: settings.sectorSize ?? defaultSectorSize,
     sizeBytes,
-    // The image has it before the record is written.
+    // The image has this size before the record is written.
     reachedBytes: sizeBytes,
     trim: settings.trim,
     directIo: settings.directIo,

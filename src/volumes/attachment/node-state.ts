@@ -6,7 +6,7 @@ import type { Domain } from '../domain.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-const nothing: NodeRecord = {
+const emptyState: NodeRecord = {
   schemaVersion: 1,
   staged: null,
   published: [],
@@ -14,9 +14,9 @@ const nothing: NodeRecord = {
 };
 
 /**
- * The arguments of the stage and publish calls of one volume, which the kernel does not keep. An entry says what was asked;
- * whether it still holds is asked from mountinfo by the caller. Read from the disk once: nobody else writes in a pool. Torn
- * notes are none; a read that fails is a failure of the call.
+ * The arguments of the stage and publish calls of one volume, which the kernel does not keep. An entry is what was requested;
+ * the caller checks mountinfo for whether it is still mounted. It is read from the disk once, since no other process writes in
+ * a pool. A torn file counts as empty; a read that fails makes the call fail.
  */
 export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
   const { pool, record } = volume;
@@ -28,8 +28,8 @@ export async function readNodeState(domain: Domain, volume: FoundVolume): Promis
 }
 
 /**
- * The same for unpublish and unstage, since pods must be able to end: undefined if the disk cannot read the notes. The
- * callers then use the kernel's mount table alone, and do not overwrite notes that may be intact.
+ * The same for unpublish and unstage, since pods must be able to end: undefined if the disk cannot read the file. The callers
+ * then use the kernel's mount table alone, and do not overwrite a file that may be intact.
  */
 export async function readNodeStateIfReadable(
   domain: Domain,
@@ -41,7 +41,7 @@ export async function readNodeStateIfReadable(
     if (!isStorageFailure(error)) throw error;
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
-      'the notes about mounts cannot be read from the disk; the mount table of the kernel is used instead',
+      'the node state could not be read from the disk; the mount table of the kernel is used instead',
     );
     return undefined;
   }
@@ -51,21 +51,21 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRe
   try {
     return await readRecord(domain.host.files, nodeRecord, nodeStatePath(volume));
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return nothing;
-    // What could not be read now may be whole: taken for none it would be overwritten.
+    if (hasErrno(error, 'ENOENT')) return emptyState;
+    // The file may be intact: if it counted as empty, it would be overwritten.
     if (!(error instanceof VolumeError)) throw error;
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
-      'notes about mounts cannot be read; the kernel is asked instead',
+      'the node state was damaged; the mount table of the kernel is used instead',
     );
-    return nothing;
+    return emptyState;
   }
 }
 
 /**
- * Replaces the notes; survives SIGKILL, and need not survive more: a power cut ends the mounts too. A full disk must not keep
- * pods from starting and ending: there the old text is overwritten, which needs no block, and where that cannot be either the
- * kernel is asked instead. `strict`: what is noted is known from nowhere else, so a failure is one of the call.
+ * Replaces the node state. It survives SIGKILL but not a power failure, which ends the mounts too. A full disk must not keep
+ * pods from starting or ending: the old file is then overwritten in place, which needs no new block, and if that fails too the
+ * change is only logged. `strict`: this information exists nowhere else, so a failed write fails the call.
  */
 export async function writeNodeState(
   domain: Domain,
@@ -76,19 +76,19 @@ export async function writeNodeState(
   const { pool, record } = volume;
   const path = nodeStatePath(volume);
   const { files } = domain.host;
-  // What a failed write leaves on the disk is read again.
+  // After a failed write, the file is read again.
   pool.nodeStates.delete(record.id);
   try {
     if (isEmpty(nodeState)) await files.removeFile(path);
     else await writeRecord(files, path, { schema: nodeRecord, value: nodeState, durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    // Torn by a crash it cannot be read, which is the same as no note.
+    // If a crash tears it, it cannot be read and counts as empty.
     await files.overwrite(path, encodeJson(nodeState)).catch((second: unknown) => {
       if (strict) throw error;
       domain.log.warn(
         { volumeId: volume.record.id, problem: messageOf(second) },
-        'the disk is full: notes about mounts cannot be written; after a restart the kernel is asked instead',
+        'the disk was full and the node state could not be written; after a restart the mount table is used instead',
       );
     });
   }

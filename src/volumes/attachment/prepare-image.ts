@@ -9,8 +9,8 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOf, detach, imageStatusOf } from './attachment.ts';
 
 /**
- * Due before anything looks into an image or changes it: throws `busy` while a program of a driver that has ended works on it,
- * and takes back what such a program had changed when it was killed. Nobody attaches an image before that is done.
+ * Call before an image is read, changed or attached. Throws `busy` while a program that an earlier driver process started still
+ * works on it, and undoes the changes of such a program that was killed.
  */
 export async function recoverImage(
   domain: Domain,
@@ -24,15 +24,15 @@ export async function recoverImage(
     if (!(await domain.host.filesystems[record.fsType].recover(imagePath))) return;
     domain.log.warn(
       { volumeId: record.id },
-      'took back what a program had changed in an image when it was killed',
+      'the changes of a killed program in an image were undone',
     );
   });
 }
 
 /**
- * Throws `wrong-state` where the image is smaller than it once was, or than its filesystem. Nothing may grow it again: the
- * lost end would read as zeros, and nobody could tell any more. A growth that was cut short is no such case: the promise is
- * ahead of the image then.
+ * Throws `wrong-state` if the image is smaller than its reached size, or than its filesystem. It must not be grown again: the
+ * lost end would read as zeros, and the loss could no longer be detected. An interrupted growth is no such case, since then the
+ * image never had its promised size.
  */
 export async function requireNotTruncated(
   domain: Domain,
@@ -68,30 +68,30 @@ function truncated(
   return new VolumeError(
     'wrong-state',
     `volume '${record.id}' was left untouched: the image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} (${image.sizeBytes} bytes), ` +
-      `${what} had ${formatBytes(hadBytes)}; restore a snapshot or a backup, or, to go on without the lost end, run 'truncate --size=${hadBytes} ${imagePath}'`,
+      `${what} had ${formatBytes(hadBytes)}; restore a snapshot or a backup, or, to continue without the lost data, run 'truncate --size=${hadBytes} ${imagePath}'`,
   );
 }
 
-/** No superblock of its type whose checksum holds. */
+/** For an image without a superblock of its type that has a valid checksum. */
 export function noSuperblockError(volume: FoundVolume, fsType: FsType): VolumeError {
   return damagedVolumeError(volume, `no valid ${fsType} superblock is in ${volume.imagePath}`);
 }
 
-/** Brings the image to its promised size, allocated whole where it is thick. A repeat costs nothing. Throws as `requireNotTruncated`. */
+/** Grows the image to its promised size and allocates a thick one completely. Idempotent. Throws as `requireNotTruncated` does. */
 export async function growImageToPromisedSize(
   domain: Domain,
   volume: FoundVolume,
-  seen?: ImageStatus,
+  known?: ImageStatus,
 ): Promise<void> {
   const { sizeBytes, provisioning } = volume.record;
-  const image = seen ?? (await imageStatusOf(domain, volume));
-  const short = image.sizeBytes < sizeBytes;
-  const holey = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
-  if (!short && !holey) {
+  const image = known ?? (await imageStatusOf(domain, volume));
+  const isTooSmall = image.sizeBytes < sizeBytes;
+  const isSparse = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
+  if (!isTooSmall && !isSparse) {
     try {
       await recordSize(domain, volume);
     } catch (error) {
-      // On a full disk it is written the next time: pods start there all the same.
+      // Pods must start on a full disk too; the size is recorded at the next stage.
       if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
     }
     return;
@@ -105,7 +105,7 @@ export async function growImageToPromisedSize(
   await recordSize(domain, volume);
 }
 
-/** Writes down that the image has the promised size, which is on the disk: from now on a smaller one was truncated. */
+/** Records that the image on the disk has its promised size: from now on a smaller image was truncated. */
 export async function recordSize(domain: Domain, volume: FoundVolume): Promise<FoundVolume> {
   const { area, pool, record } = volume;
   if (record.reachedBytes === record.sizeBytes) return volume;
@@ -120,10 +120,9 @@ export async function recordSize(domain: Domain, volume: FoundVolume): Promise<F
 }
 
 /**
- * Everything that must hold before a read-write mount: the superblock is there and is ours, the image is as large as its
- * filesystem, ext4's error flag is looked into, a promised growth of ext4 is finished while the image is not attached where it
- * cannot be finished while it is mounted (`growsOffline`).
- * Answers what is attached afterwards too.
+ * Makes an image ready for a read-write mount: its superblock must exist and be ours, and the image must be as large as its
+ * filesystem. ext4 with its error flag set is checked. With `growsOffline`, an ext4 that cannot be grown while it is mounted
+ * grows here, while the image is detached. Also returns the attachment afterwards.
  */
 export async function prepareImage(
   domain: Domain,
@@ -158,13 +157,13 @@ export async function prepareImage(
   };
 }
 
-/** Whether the filesystem is smaller than the volume by more than what rounding explains. */
+/** Whether the filesystem is smaller than the volume by more than rounding explains. */
 export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
   const rest = sizeBytes - superblock.sizeBytes;
   return rest >= MiB && rest >= (superblock.unusableTailBytes ?? 0n);
 }
 
-/** Checkers must never see an attached image. Answers false when somebody uses the device, elsewhere than here. */
+/** Programs must never change an attached image. Returns false if a device is in use, for example in another mount namespace. */
 async function detachAll(
   domain: Domain,
   volume: FoundVolume,
@@ -186,11 +185,11 @@ async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem
   );
 }
 
-/** A volume that is not touched any more: what is wrong, and the ways out. */
+/** For a volume that the driver no longer touches. */
 export function damagedVolumeError(volume: FoundVolume, detail: string): VolumeError {
   const { id } = volume.record;
   return new VolumeError(
     'wrong-state',
-    `volume '${id}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} by hand`,
+    `volume '${id}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
   );
 }

@@ -6,9 +6,10 @@ import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment } from './attachment.ts';
 import { areSameFlags } from './capability-fit.ts';
+import { foreignMountError } from './foreign-mount.ts';
 import { lostDeviceError } from './lost-device.ts';
 
-/** Whether writes must be refused: by the flag, the access mode, or the mount options. */
+/** Whether the readonly field, the access mode or the mount flags forbid writes. */
 export function isReadOnly(input: PublishInput): boolean {
   const { accessMode } = input.capability;
   return (
@@ -19,7 +20,7 @@ export function isReadOnly(input: PublishInput): boolean {
   );
 }
 
-/** What is noted of a publication, to tell a repeated call from a conflicting one. */
+/** The entry of the node state that tells a repeated publish call from a conflicting one. */
 export function publicationOf(input: PublishInput): Publication {
   const { accessMode, mountFlags, fsType } = input.capability;
   return {
@@ -31,7 +32,7 @@ export function publicationOf(input: PublishInput): Publication {
   };
 }
 
-/** Of what was asked, what the kernel still shows: also a node whose device was lost, until its target is unpublished. */
+/** Publications that are still mounted. A node whose device was lost counts until its target is unpublished. */
 export function livePublications(
   published: readonly Publication[],
   present: Attachment,
@@ -41,7 +42,7 @@ export function livePublications(
   );
 }
 
-/** Throws `conflict` when what is mounted at the target was asked for otherwise, `wrong-state` when it is not this volume. */
+/** Throws `conflict` if the volume was published at the target with other arguments, `wrong-state` if another mount is there. */
 export function requireSamePublication(
   volume: FoundVolume,
   at: {
@@ -59,24 +60,21 @@ export function requireSamePublication(
     ? present.devices.find((one) => showsDevice(top, one))
     : undefined;
   if (device === undefined) {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}': something else (${top.source}) is mounted at ${top.target}; unmount it first`,
-    );
+    throw foreignMountError(id, top);
   }
-  const noted = published.find(({ targetPath }) => targetPath === wanted.targetPath);
+  const recorded = published.find(({ targetPath }) => targetPath === wanted.targetPath);
   const isReadOnlyThere =
     volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
-  const alike =
+  const isSame =
     isReadOnlyThere === wanted.readOnly &&
-    (noted === undefined ||
-      (noted.accessMode === wanted.accessMode &&
-        (noted.fsType === wanted.fsType || noted.fsType === '' || wanted.fsType === '') &&
-        areSameFlags(noted.mountFlags, wanted.mountFlags)));
-  if (alike) return;
+    (recorded === undefined ||
+      (recorded.accessMode === wanted.accessMode &&
+        (recorded.fsType === wanted.fsType || recorded.fsType === '' || wanted.fsType === '') &&
+        areSameFlags(recorded.mountFlags, wanted.mountFlags)));
+  if (isSame) return;
   throw new VolumeError(
     'conflict',
-    `volume '${id}' is mounted at ${wanted.targetPath} otherwise ` +
-      `(${noted?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, mount flags '${noted?.mountFlags.join(',') ?? ''}'); unmount it there first`,
+    `volume '${id}' is mounted at ${wanted.targetPath} with other arguments ` +
+      `(${recorded?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, mount flags '${recorded?.mountFlags.join(',') ?? ''}'); unmount it there first`,
   );
 }

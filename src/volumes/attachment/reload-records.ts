@@ -13,9 +13,9 @@ interface Entry {
 }
 
 /**
- * Reads again what an operation had locked (`volume:ID`), when a call of it that hung has returned: a record may have been
- * replaced, or an entry renamed, after the caller was told that the call hangs. Only what is in memory: what was made that late
- * is found by the next call that wants to make it.
+ * Reads the records again that an operation had locked (`volume:ID`), once a kernel call of it that hung has returned: that call
+ * may have replaced a record or renamed an entry after its caller got an error. Only records in memory are read; an entry that
+ * was created so late is found by the next call that creates it.
  */
 export async function reloadLocked(domain: Domain, locks: readonly string[]): Promise<void> {
   const entries = locks.flatMap((key) => entryOf(key, domain.settings.nodeTag) ?? []);
@@ -23,12 +23,12 @@ export async function reloadLocked(domain: Domain, locks: readonly string[]): Pr
     domain.pools.all.flatMap((pool) =>
       entries
         .filter(({ area, id }) => pool.indexOf(area).get(id) !== undefined)
-        .map((entry) => readEntryAgain(domain, pool, entry)),
+        .map((entry) => reloadEntry(domain, pool, entry)),
     ),
   );
 }
 
-/** Inline volumes are locked by the kubelet's id. */
+/** Inline volumes are locked by the id that the kubelet chose. */
 function entryOf(key: string, nodeTag: string): Entry | undefined {
   const colon = key.indexOf(':');
   const id = key.slice(colon + 1);
@@ -46,8 +46,8 @@ function entryOf(key: string, nodeTag: string): Entry | undefined {
   }
 }
 
-/** Goes on until it is read: one that is opened anew reads everything itself. */
-async function readEntryAgain(domain: Domain, pool: Pool, { area, id }: Entry): Promise<void> {
+/** Retries until the record is read, or the pool is opened again, which reads all records. */
+async function reloadEntry(domain: Domain, pool: Pool, { area, id }: Entry): Promise<void> {
   const { openings } = pool;
   while (pool.isOpen && pool.openings === openings) {
     try {
@@ -59,7 +59,7 @@ async function readEntryAgain(domain: Domain, pool: Pool, { area, id }: Entry): 
     } catch (error) {
       domain.log.warn(
         { pool: pool.name, id, problem: messageOf(error) },
-        'a record was not read again',
+        'a record could not be read again',
       );
       await delay(retryMs, undefined, { ref: false });
     }

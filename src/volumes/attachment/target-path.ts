@@ -7,21 +7,21 @@ import { poolAreas } from '../pool/layout.ts';
 import { isInMountDir } from './driver-mounts.ts';
 
 /**
- * The path of a stage or publish call as mountinfo writes it: symlinks above the last element resolved. Where a kubelet
- * directory is configured, throws `invalid` for a path outside it; below it no symlink is followed by any later use.
+ * The path of a stage or publish call as mountinfo shows it, with symlinks above its last element resolved. If a kubelet
+ * directory is configured, throws `invalid` for a path outside it; below it, no later use follows a symlink.
  */
 export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
   const resolved = await resolveTarget(domain, path, field);
-  const pool = domain.pools.served.find(({ root }) => liesIn(root, resolved));
+  const pool = domain.pools.served.find(({ root }) => isInPool(root, resolved));
   if (pool === undefined) return resolved;
   throw new VolumeError(
     'invalid',
-    `${field} '${path}' lies in pool '${pool.name}', which a mount would hide; choose another path`,
+    `${field} '${path}' is in pool '${pool.name}', which a mount would hide; choose another path`,
   );
 }
 
-/** The pool's directory itself, or one that is the pool's own below it: others may have theirs beside those. */
-function liesIn(root: string, path: string): boolean {
+/** Whether the path is the pool's directory or in one of its areas; other directories below it may be used for mounts. */
+function isInPool(root: string, path: string): boolean {
   if (path === root) return true;
   if (!path.startsWith(`${root}/`)) return false;
   const [area] = path.slice(root.length + 1).split('/');
@@ -31,11 +31,11 @@ function liesIn(root: string, path: string): boolean {
 async function resolveTarget(domain: Domain, path: string, field: string): Promise<string> {
   const { kubelet } = domain;
   if (isInMountDir(domain, path)) {
-    // Looking at what the driver mounted for itself is fine, and so is growing it.
+    // The driver's own mounts may be examined and grown.
     if (field === 'volume_path') return path;
     throw new VolumeError(
       'invalid',
-      `${field} '${path}' lies in the driver's own directory ${domain.mountDir ?? ''}; choose another path`,
+      `${field} '${path}' is in the driver's own directory ${domain.mountDir ?? ''}; choose another path`,
     );
   }
   if (kubelet !== undefined) {
@@ -44,11 +44,11 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
     }
     throw new VolumeError(
       'invalid',
-      `${field} '${path}' does not lie below ${kubelet.path}; correct the call, or the driver's --kubelet-dir`,
+      `${field} '${path}' is not below ${kubelet.path}; correct the call, or the driver's --kubelet-dir`,
     );
   }
   try {
-    // Asked before any operation: a directory that hangs must keep nobody from asking for another.
+    // In a lane of its own directory, so that one that hangs does not delay calls for other directories.
     const above = dirname(path);
     const real = () => domain.host.files.realDirectory(above);
     return join(await domain.ownedBy(`target ${above}`, real), basename(path));
@@ -60,14 +60,14 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
   }
 }
 
-/** What every use of a target path passes to the host; the driver's own directory is a root of its own. */
+/** The root below which the host follows no symlink of a target path: the kubelet directory, or the driver's own one. */
 export function targetOptions(domain: Domain, path: string): TargetOptions {
   return { root: isInMountDir(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
 }
 
 /**
- * Makes the last element of a path that a mount goes onto: a directory, or an empty file for a device node (CSI spec,
- * NodePublishVolume). There already is fine. Throws `wrong-state` for a symlink or a thing of another kind.
+ * Makes the last element of a mount target: a directory, or an empty file for a device node (CSI spec, NodePublishVolume).
+ * Idempotent. Throws `wrong-state` if a symlink or a file of another kind exists there.
  */
 export async function ensureTarget(
   domain: Domain,
@@ -86,26 +86,26 @@ function explainTarget(error: unknown, path: string, kind: string): VolumeError 
   if (hasErrno(error, 'ELOOP')) {
     return new VolumeError(
       'wrong-state',
-      `${path} is, or leads through, a symbolic link; nothing is mounted there`,
+      `${path} is a symbolic link or leads through one, so nothing is mounted there; use a path without symbolic links`,
       cause,
     );
   }
   if (hasErrno(error, 'ENOENT')) {
     return new VolumeError(
       'wrong-state',
-      `${dirname(path)} does not exist, and only the last part of ${path} is made; make ${dirname(path)} first`,
+      `${dirname(path)} does not exist, and only the last part of ${path} is created; create ${dirname(path)} first`,
       cause,
     );
   }
   if (hasErrno(error, 'ENOTDIR', 'EISDIR', 'EEXIST')) {
     return new VolumeError('wrong-state', `${path} exists and is not a ${kind}`, cause);
   }
-  return new VolumeError('wrong-state', `cannot make ${path}: ${messageOf(error)}`, cause);
+  return new VolumeError('wrong-state', `cannot create ${path}: ${messageOf(error)}`, cause);
 }
 
 /**
- * Throws `wrong-state` for a target that is there and is of another kind, or holds data: a mount would hide that, and unpublish,
- * which removes the target, could never end. Nothing is changed.
+ * Throws `wrong-state` if the target exists and is of another kind or holds data: a mount would hide the data, and unpublish,
+ * which removes the target, could never succeed. Changes nothing.
  */
 export async function requireFreeTarget(
   files: Files,
@@ -113,7 +113,7 @@ export async function requireFreeTarget(
   kind: 'directory' | 'file',
 ): Promise<void> {
   const found = await files.status(path).catch(() => undefined);
-  // What the last element may be is said again when it is opened to mount there, beyond any exchange.
+  // The kind is checked again when the target is opened for the mount, so replacing it meanwhile gains nothing.
   if (found === undefined) return;
   if (found.kind === 'symlink')
     throw explainTarget(new KernelError('lstat', 'ELOOP', path), path, kind);
@@ -124,26 +124,26 @@ export async function requireFreeTarget(
   if (!isEmpty) {
     throw new VolumeError(
       'wrong-state',
-      `${path} holds data, which the volume would hide; look at it and move it away`,
+      `${path} holds data, which the volume would hide; examine it and move it elsewhere`,
     );
   }
 }
 
-/** Removes the last element of a target path again: an empty directory or file. Absent is fine; what holds data stays. */
+/** Removes the last element of a target path, an empty directory or file. Idempotent. Throws `wrong-state` if it holds data. */
 export async function removeTarget(domain: Domain, path: string): Promise<void> {
   try {
     await domain.host.mounts.removeTarget(path, targetOptions(domain, path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
-    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsData(path, error);
-    throw explainTarget(error, path, 'target of ours');
+    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsDataError(path, error);
+    throw explainTarget(error, path, 'mount target');
   }
 }
 
-function holdsData(path: string, cause?: unknown): VolumeError {
+function holdsDataError(path: string, cause?: unknown): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${path} is not mounted but holds data; look at it and move it away`,
+    `${path} is not mounted but holds data; examine it and move it elsewhere`,
     { cause },
   );
 }

@@ -11,8 +11,8 @@ import { stagedNodeName } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';
 
 /**
- * The same for calls that take away. Where the image is gone or was replaced, the label on a device is all that tells whose
- * it was: good enough to end it, never to use it.
+ * The attachment of a volume for calls that end its use. If the image is gone or was replaced, only the label of a device
+ * identifies its volume: this suffices to detach the device, never to use it.
  */
 export async function attachmentForTeardown(
   domain: Domain,
@@ -20,7 +20,7 @@ export async function attachmentForTeardown(
   path: string,
 ): Promise<Attachment> {
   const image = await imageStatusOf(domain, volume).catch((error: unknown) => {
-    // Gone, or on a filesystem that has failed.
+    // The image is gone, or its filesystem has failed.
     if (error instanceof VolumeError || isStorageFailure(error)) return undefined;
     throw error;
   });
@@ -32,8 +32,8 @@ export async function attachmentForTeardown(
 }
 
 /**
- * What is left of volumes that cannot be looked up at all: their pool is away, or their record gone or unreadable. `path` is
- * where the caller wants it to end.
+ * The attachment of volumes that cannot be looked up: their pool is unavailable, or their record is gone or unreadable. `path`
+ * is the staging or target path that the caller names.
  */
 export async function attachmentByLabel(
   domain: Domain,
@@ -45,20 +45,20 @@ export async function attachmentByLabel(
     isTeardown?: boolean;
   } = {},
 ): Promise<Attachment> {
-  const remains: LoopDevice[] = [];
+  const found: LoopDevice[] = [];
   for (const device of await domain.host.loops.list()) {
     for (const id of ids) {
-      if (await isOurs(domain, device, { id, asked: about.path })) remains.push(device);
+      if (await isOurs(domain, device, { id, asked: about.path })) found.push(device);
     }
   }
-  return attachmentOfDevices(domain, remains, about);
+  return attachmentOfDevices(domain, found, about);
 }
 
 /**
- * A label alone proves nothing: older drivers cut it, so that several ids may share it, and another driver of this machine, one that serves other pools for the same node, Docker's for
- * example, gives equal ids to equal names, perhaps from a mount namespace of its own, where we cannot see its images. Ours is
- * what lies in the volume's entry in a pool of ours, what has lost its image, and else only what is mounted where the caller
- * says.
+ * A label alone proves nothing. Older drivers truncated it, so several ids may share one. Another driver of this node that serves
+ * other pools, Docker's for example, gives equal ids to equal names, perhaps in its own mount namespace, where we cannot see its
+ * images. A device is ours if its image is in the volume's entry of one of our pools or has been deleted, or if it is mounted
+ * at the path that the caller names.
  */
 async function isOurs(
   domain: Domain,

@@ -6,39 +6,39 @@ import { attachmentOfDevices } from './attachment.ts';
 import { volumeAttachedTo } from './device-owner.ts';
 
 /**
- * How often held devices are looked at, a file in memory for each, and after how many looks those that a mount keeps are too. What
- * a killed driver can lose is what was asked for since its last look.
+ * Interval of the checks of open devices, which read one sysfs file each, and the number of checks after which all devices are
+ * checked, mounted ones too. If the driver is killed, only a detach that was requested since its last check takes effect.
  */
-const lookMs = 100;
-const looksForAll = 50;
+const checkIntervalMs = 100;
+const checksPerFullCheck = 50;
 
 /**
- * Takes back what others asked to be detached while it is in use (AUTOCLEAR), again and again: a device that only the driver
- * keeps open would go with the driver.
+ * Periodically cancels detaches (AUTOCLEAR) that other processes requested for devices in use: the kernel would detach a device
+ * that only the driver keeps open as soon as the driver ends.
  */
 export function watchDevices(domain: Domain): () => void {
-  let looks = 0;
-  let isLooking = false;
+  let checks = 0;
+  let isChecking = false;
   const timer = setInterval(() => {
-    looks += 1;
-    const isForAll = looks % looksForAll === 0;
-    if (isLooking || (domain.openDevices.size === 0 && !isForAll)) return;
-    isLooking = true;
+    checks += 1;
+    const isForAll = checks % checksPerFullCheck === 0;
+    if (isChecking || (domain.openDevices.size === 0 && !isForAll)) return;
+    isChecking = true;
     (isForAll ? keepAllAttached(domain) : keepOpenAttached(domain))
       .catch((err: unknown) => {
-        domain.log.error({ err }, 'looking at loop devices failed');
+        domain.log.error({ err }, 'a check of the loop devices failed');
       })
       .finally(() => {
-        isLooking = false;
+        isChecking = false;
       });
-  }, lookMs);
+  }, checkIntervalMs);
   timer.unref();
   return () => {
     clearInterval(timer);
   };
 }
 
-/** Of the devices that only the driver keeps open. */
+/** For the devices that only the driver keeps open. */
 async function keepOpenAttached(domain: Domain): Promise<void> {
   for (const { device, volumeId } of domain.openDevices.all) {
     if (!domain.host.loops.isAutoclear(device)) continue;
@@ -56,7 +56,7 @@ export async function keepAllAttached(domain: Domain): Promise<void> {
       }
       const volume = await volumeAttachedTo(domain, device);
       if (volume === undefined) continue;
-      // Calls know an inline volume by the kubelet's id.
+      // Calls lock an inline volume by the id that the kubelet chose, its name.
       const { id, name } = volume.record;
       const volumeId = volume.area === 'ephemeral' ? name : id;
       await keepAttached(domain, volumeId, device, () => isMounted(domain, volume, device));
@@ -72,28 +72,31 @@ async function isMounted(
   return (await attachmentOfDevices(domain, [device], { volume })).mounts.length > 0;
 }
 
-/** Leaves alone what a call is at: it may be detaching the device. */
+/** Skips a volume that a call has locked: that call may be detaching the device. */
 export async function keepAttached(
   domain: Domain,
   volumeId: string,
   device: LoopDevice,
   isInUse: () => Promise<boolean>,
 ): Promise<void> {
-  const giveBack = tryLock(domain, volumeId);
-  if (giveBack === undefined) return;
+  const unlock = tryLock(domain, volumeId);
+  if (unlock === undefined) return;
   try {
     await domain.ownedBy(`device ${volumeId}`, async () => {
       if (!(await isInUse()) || !(await domain.host.loops.keep(device))) return;
       domain.log.warn(
         { volumeId, device: device.path },
-        'somebody asked for the end of a device in use; it stays attached',
+        'the detach of a device in use was cancelled; another process had requested it',
       );
     });
   } catch (error) {
     const problem = messageOf(error);
-    domain.log.warn({ volumeId, device: device.path, problem }, 'a device could not be kept');
+    domain.log.warn(
+      { volumeId, device: device.path, problem },
+      'the detach of a device in use could not be cancelled',
+    );
   } finally {
-    giveBack();
+    unlock();
   }
 }
 

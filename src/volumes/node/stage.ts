@@ -11,6 +11,7 @@ import {
 import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
+import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
@@ -142,10 +143,7 @@ async function requireNothingForeign(
   const top = (await mountsAt(domain, present, path)).at(-1);
   if (top === undefined) return;
   if ([...present.mounts, ...present.lost].some((mount) => mount.id === top.id)) return;
-  throw new VolumeError(
-    'wrong-state',
-    `volume '${id}': something else (${top.source}) is mounted at ${path}; unmount it first`,
-  );
+  throw foreignMountError(id, top);
 }
 
 /** Where the volume's filesystem or device node is mounted now, staging and publish paths alike. */

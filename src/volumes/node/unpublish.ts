@@ -11,6 +11,7 @@ import {
 } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
+import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
@@ -112,10 +113,7 @@ async function unmountTarget(
   // Stacked mounts come off one by one, the topmost first.
   for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
     if (!isOurs(top)) {
-      throw new VolumeError(
-        'wrong-state',
-        `volume '${id}': something else (${top.source}) is mounted at ${targetPath}; unmount it first`,
-      );
+      throw foreignMountError(id, top);
     }
     const options = targetOptions(domain, targetPath);
     await unmountVolume(domain.host, { volumeId: id, target: targetPath, options, isFrozen });
