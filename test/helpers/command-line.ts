@@ -1,4 +1,4 @@
-/** bin/loopcsi as a person or a script runs it: in a pipe, or on a terminal. */
+/** Runs bin/loopcsi as a user or a script does: on a terminal, or in a pipe. */
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { patientMs } from './slowness.ts';
@@ -11,7 +11,7 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** Runs one command in a pipe against the driver at that socket. */
+/** Runs one command in a pipe, with the driver at this socket. */
 export async function runCommand(endpoint: string, ...args: readonly string[]): Promise<Ran> {
   const { exitCode, stdout, stderr } = await execa(launcher, args, {
     reject: false,
@@ -22,13 +22,13 @@ export async function runCommand(endpoint: string, ...args: readonly string[]): 
   return { exitCode: exitCode ?? -1, stdout, stderr };
 }
 
-/** Runs one command on a terminal of its own (script(1)), which is typed `input`; all that the terminal showed. */
+/** Runs one command on its own terminal (script(1)), types `input`, and returns everything that the terminal showed. */
 export async function runOnTerminal(
   endpoint: string,
   args: readonly string[],
   input = '',
 ): Promise<{ readonly exitCode: number; readonly shown: string }> {
-  const line = [launcher, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+  const line = [launcher, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ');
   const { exitCode, stdout } = await execa(
     'script',
     ['--quiet', '--return', '--command', line, '/dev/null'],

@@ -13,15 +13,15 @@ const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 interface Machine {
   readonly directory: string;
   readonly driver: DriverProcess;
-  /** Runs a command in a pipe that must exit with 0; what it printed. */
+  /** Runs a command in a pipe, requires exit code 0, and returns its output. */
   readonly ok: (...args: readonly string[]) => Promise<string>;
-  /** The same with --json, decoded. */
+  /** The same with --json; returns the decoded output. */
   readonly json: <T>(...args: readonly string[]) => Promise<T>;
   readonly run: (...args: readonly string[]) => Promise<Ran>;
 }
 
-/** A driver on an empty pool; gone with all that was made at the end of the test, and nothing may be left but files. */
-async function machine(t: ExecutionContext): Promise<Machine> {
+/** Starts a driver on an empty pool. After the test it is removed with everything it created; mounts and devices may not be left. */
+async function startMachine(t: ExecutionContext): Promise<Machine> {
   const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
   t.teardown(() => leaveNothing(directory));
   const driver = await startDriver(directory, ['--http-address=off']);
@@ -37,7 +37,7 @@ async function machine(t: ExecutionContext): Promise<Machine> {
     driver,
     run,
     ok,
-    // The keys are those of docs/command-line.md; a wrong one shows as undefined.
+    // docs/command-line.md lists the keys; a wrong key yields undefined.
     json: async <T>(...args: readonly string[]) => JSON.parse(await ok(...args, '--json')) as T,
   };
 }
@@ -56,8 +56,8 @@ interface VolumeJson {
   readonly loopDevice: string | null;
 }
 
-onNode('a volume is made, mounted, grown and deleted by its name', async (t) => {
-  const { directory, ok, json, run } = await machine(t);
+onNode('a volume is created, mounted, expanded and deleted by its name', async (t) => {
+  const { directory, ok, json, run } = await startMachine(t);
   t.regex(
     await ok('volume', 'create', 'data', '--size', '320Mi', '--fstype', 'xfs'),
     /'data' was created/,
@@ -80,7 +80,7 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
 
   t.is(await ok('volume', 'unmount', 'data'), `Volume 'data' was unmounted from ${target}.`);
   t.regex(await ok('volume', 'unmount', 'data'), /was not mounted/);
-  t.true((await stat(target)).isDirectory(), 'the directory is the person’s and stays');
+  t.true((await stat(target)).isDirectory(), 'the directory belongs to the user and stays');
   await ok('volume', 'mount', id, target);
   t.is(await readFile(join(target, 'file'), 'utf8'), 'kept');
   await ok('volume', 'unmount', id, target);
@@ -91,8 +91,8 @@ onNode('a volume is made, mounted, grown and deleted by its name', async (t) => 
   t.is((await run('volume', 'get', 'data')).exitCode, 1);
 });
 
-onNode('a volume that is mounted in itself is unmounted, deepest first', async (t) => {
-  const { directory, ok, json, run } = await machine(t);
+onNode('a volume that is mounted below itself is unmounted, deepest path first', async (t) => {
+  const { directory, ok, json, run } = await startMachine(t);
   await ok('volume', 'create', 'data', '--size', '32Mi');
   await ok('volume', 'create', 'other', '--size', '32Mi');
   t.regex(await ok('volume', 'create', 'data', '--size', '32Mi'), /'data' already exists/);
@@ -109,26 +109,29 @@ onNode('a volume that is mounted in itself is unmounted, deepest first', async (
   t.deepEqual((await json<VolumeJson>('volume', 'get', 'data')).publishedAt, []);
 });
 
-onNode('unmounting waits for who uses the volume, and names who does not end', async (t) => {
-  const { directory, ok, run } = await machine(t);
-  await ok('volume', 'create', 'data', '--size', '32Mi');
-  const at = join(directory, 'data');
-  await ok('volume', 'mount', 'data', at);
-  const user = execa('sleep', ['1000'], { cwd: at, reject: false });
-  t.teardown(() => user.kill('SIGKILL'));
-  const startedAtMs = performance.now();
-  const refused = await run('volume', 'unmount', 'data');
-  t.is(refused.exitCode, 1);
-  t.true(performance.now() - startedAtMs > 14_000, 'it was tried again for 15 seconds');
-  t.true(refused.stderr.includes(`in use by sleep (${String(user.pid)})`), refused.stderr);
-  const unmounted = run('volume', 'unmount', 'data');
-  setTimeout(() => user.kill('SIGKILL'), 2_000);
-  t.is((await unmounted).exitCode, 0);
-  await user;
-});
+onNode(
+  'unmounting waits for users of the volume, and finally names those that remain',
+  async (t) => {
+    const { directory, ok, run } = await startMachine(t);
+    await ok('volume', 'create', 'data', '--size', '32Mi');
+    const at = join(directory, 'data');
+    await ok('volume', 'mount', 'data', at);
+    const user = execa('sleep', ['1000'], { cwd: at, reject: false });
+    t.teardown(() => user.kill('SIGKILL'));
+    const startedAtMs = performance.now();
+    const refused = await run('volume', 'unmount', 'data');
+    t.is(refused.exitCode, 1);
+    t.true(performance.now() - startedAtMs > 14_000, 'it was tried again for 15 seconds');
+    t.true(refused.stderr.includes(`in use by sleep (${String(user.pid)})`), refused.stderr);
+    const unmounted = run('volume', 'unmount', 'data');
+    setTimeout(() => user.kill('SIGKILL'), 2_000);
+    t.is((await unmounted).exitCode, 0);
+    await user;
+  },
+);
 
-onNode('read-only, several directories and block devices are mounted as asked', async (t) => {
-  const { directory, ok, json, run } = await machine(t);
+onNode('volumes are mounted read-only, at several directories and as block devices', async (t) => {
+  const { directory, ok, json, run } = await startMachine(t);
   await ok('volume', 'create', 'data', '--size', '64Mi');
   const [one, two] = [join(directory, 'one'), join(directory, 'two')];
   await mkdir(one);
@@ -137,44 +140,44 @@ onNode('read-only, several directories and block devices are mounted as asked', 
   await writeFile(join(one, 'file'), 'seen');
   t.is(await readFile(join(two, 'file'), 'utf8'), 'seen');
   await t.throwsAsync(writeFile(join(two, 'file'), 'no'), { code: 'EROFS' });
-  const told = async (...args: readonly string[]): Promise<string> => {
+  const refusalOf = async (...args: readonly string[]): Promise<string> => {
     const { exitCode, stderr } = await run('volume', 'mount', ...args);
     t.not(exitCode, 0, args.join(' '));
     t.notRegex(
       stderr,
       /data\.[0-9a-f]{8}|stage|MULTI_WRITER|target_path|caller/,
-      'in words of the command line',
+      'the message does not use terms of CSI',
     );
     return stderr;
   };
-  const way = /unmount it first: loopcsi volume unmount data$/m;
+  const remedy = /unmount it first: loopcsi volume unmount data$/m;
   const three = join(directory, 'three');
   for (const args of [
     ['data', one],
     ['data', three],
     ['data', three, '--options', 'nodev'],
   ]) {
-    const message = await told(...args);
+    const message = await refusalOf(...args);
     t.true(
       message.includes(`'data' is mounted at ${one}, ${two} with other options (noatime)`) ||
         message.includes(`'data' is mounted at ${one} with other options (noatime)`),
       message,
     );
-    t.regex(message, way);
+    t.regex(message, remedy);
   }
   const asked = ['data', one, '--options', 'noatime', '--read-only'];
-  t.regex(await told(...asked), /'data' is mounted at \S+one with other options \(noatime\)/);
+  t.regex(await refusalOf(...asked), /'data' is mounted at \S+one with other options \(noatime\)/);
   t.regex(
-    await told('data', two, '--options', 'noatime'),
+    await refusalOf('data', two, '--options', 'noatime'),
     /two with other options \(read-only,noatime\)/,
   );
   const deep = join(directory, 'none', 'deep');
   t.regex(
-    await told('data', deep, '--options', 'noatime'),
+    await refusalOf('data', deep, '--options', 'noatime'),
     /none does not exist.*make \S+none first/,
   );
   t.regex(
-    await told('data', '/', '--options', 'noatime'),
+    await refusalOf('data', '/', '--options', 'noatime'),
     /'\/' is the root directory; give a directory below it/,
   );
   await t.throwsAsync(access(three), { code: 'ENOENT' });
@@ -195,7 +198,7 @@ onNode('read-only, several directories and block devices are mounted as asked', 
 });
 
 onNode('snapshots are taken, listed, compared, restored, cloned and deleted', async (t) => {
-  const { directory, ok, json, run } = await machine(t);
+  const { directory, ok, json, run } = await startMachine(t);
   const target = join(directory, 'mnt');
   await ok('volume', 'create', 'data', '--size', '64Mi');
   await ok('volume', 'mount', 'data', target);
@@ -203,7 +206,11 @@ onNode('snapshots are taken, listed, compared, restored, cloned and deleted', as
   const refused = await run('snapshot', 'create', 'data', 'never');
   const reflinks = refused.exitCode === 0;
   if (!reflinks) {
-    t.regex(refused.stderr, /volume 'data' is in use.*\(--freeze\)/, 'as it is typed');
+    t.regex(
+      refused.stderr,
+      /volume 'data' is in use.*\(--freeze\)/,
+      'the message names the volume and the flag',
+    );
     const clone = await run('volume', 'clone', 'data', 'never');
     t.regex(
       clone.stderr,
@@ -251,12 +258,12 @@ onNode('snapshots are taken, listed, compared, restored, cloned and deleted', as
   t.is((await run('snapshot', 'get', 'late')).exitCode, 1);
 });
 
-onNode('on a terminal there are tables and questions; no is no', async (t) => {
-  const { ok, driver, json } = await machine(t);
+onNode('on a terminal there are tables and questions, and no means no', async (t) => {
+  const { ok, driver, json } = await startMachine(t);
   await ok('volume', 'create', 'data', '--size', '16Mi');
   const list = await runOnTerminal(driver.endpoint, ['volume', 'list']);
   t.is(list.exitCode, 0);
-  t.true(list.shown.includes('\u001b[1mNAME'), 'titles stand out');
+  t.true(list.shown.includes('\u001b[1mNAME'), 'titles are bold');
   t.regex(list.shown, /data +16Mi/);
 
   const no = await runOnTerminal(driver.endpoint, ['volume', 'delete', 'data'], 'n\n');
@@ -272,9 +279,9 @@ onNode('on a terminal there are tables and questions; no is no', async (t) => {
 });
 
 onNode(
-  'in a pipe nothing is asked and nothing is coloured; wrong use is 2, failure is 1',
+  'in a pipe there are no questions and no colours; usage errors exit with 2, failures with 1',
   async (t) => {
-    const { ok, run, driver } = await machine(t);
+    const { ok, run, driver } = await startMachine(t);
     await ok('volume', 'create', 'data', '--size', '16Mi');
     const listed = await run('volume', 'list');
     t.false(listed.stdout.includes('\u001b'));
@@ -308,91 +315,105 @@ onNode(
   },
 );
 
-onNode('pools are listed, made for later, and taken over from another node', async (t) => {
-  const { directory, ok, json, run, driver } = await machine(t);
-  interface PoolJson {
-    readonly name: string;
-    readonly state: string;
-    readonly existed?: boolean;
-    readonly volumeCount: number;
-  }
-  t.deepEqual(
-    (await json<readonly PoolJson[]>('pool', 'list')).map(({ name, state }) => `${name} ${state}`),
-    ['default served'],
-  );
-  const other = join(directory, 'other');
-  const made = await json<PoolJson>('pool', 'init', `other=${other}`);
-  t.is(made.existed, false);
-  t.is((await json<PoolJson>('pool', 'init', `other=${other}`)).existed, true);
-  const full = await run('pool', 'init', `full=${directory}`);
-  t.regex(full.stderr, /not empty/);
+onNode(
+  'pools are listed, created for a future driver, and adopted from another node',
+  async (t) => {
+    const { directory, ok, json, run, driver } = await startMachine(t);
+    interface PoolJson {
+      readonly name: string;
+      readonly state: string;
+      readonly existed?: boolean;
+      readonly volumeCount: number;
+    }
+    t.deepEqual(
+      (await json<readonly PoolJson[]>('pool', 'list')).map(
+        ({ name, state }) => `${name} ${state}`,
+      ),
+      ['default served'],
+    );
+    const other = join(directory, 'other');
+    const made = await json<PoolJson>('pool', 'init', `other=${other}`);
+    t.is(made.existed, false);
+    t.is((await json<PoolJson>('pool', 'init', `other=${other}`)).existed, true);
+    const full = await run('pool', 'init', `full=${directory}`);
+    t.regex(full.stderr, /not empty/);
 
-  const created = await json<VolumeJson>('volume', 'create', 'moved', '--size', '16Mi');
-  await driver.stop();
-  const stranger = await startDriver(directory, [
-    '--http-address=off',
-    '--node-id=stranger',
-    `--pool=default=${join(directory, 'pool')}`,
-    // So that it is ready: what it must be to answer Probe.
-    `--pool=spare=${join(directory, 'spare')},create`,
-  ]);
-  t.teardown(() => stranger.stop());
-  const [before] = await json<readonly PoolJson[]>('pool', 'list');
-  t.is(before?.state, 'unavailable');
-  t.regex(await ok('pool', 'adopt', 'default'), /now belongs to this node: 1 volume, 0 snapshots/);
-  const [volume] = await json<readonly VolumeJson[]>('volume', 'list');
-  t.true(volume?.id.startsWith('moved.'));
-  t.not(volume?.id, created.id);
-  await ok('volume', 'mount', 'moved', join(directory, 'mnt'));
-  await ok('volume', 'unmount', 'moved');
-  await ok('volume', 'delete', 'moved', '--yes');
-});
+    const created = await json<VolumeJson>('volume', 'create', 'moved', '--size', '16Mi');
+    await driver.stop();
+    const otherNode = await startDriver(directory, [
+      '--http-address=off',
+      '--node-id=other-node',
+      `--pool=default=${join(directory, 'pool')}`,
+      // A driver without a served pool is not ready.
+      `--pool=spare=${join(directory, 'spare')},create`,
+    ]);
+    t.teardown(() => otherNode.stop());
+    const [before] = await json<readonly PoolJson[]>('pool', 'list');
+    t.is(before?.state, 'unavailable');
+    t.regex(
+      await ok('pool', 'adopt', 'default'),
+      /now belongs to this node: 1 volume, 0 snapshots/,
+    );
+    const [volume] = await json<readonly VolumeJson[]>('volume', 'list');
+    t.true(volume?.id.startsWith('moved.'));
+    t.not(volume?.id, created.id);
+    await ok('volume', 'mount', 'moved', join(directory, 'mnt'));
+    await ok('volume', 'unmount', 'moved');
+    await ok('volume', 'delete', 'moved', '--yes');
+  },
+);
 
-onNode('without a driver: how to start one, doctor, and pools for the one to come', async (t) => {
-  const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
-  t.teardown(() => leaveNothing(directory));
-  const endpoint = join(directory, 'csi.sock');
-  const run = (...args: readonly string[]): Promise<Ran> => runCommand(endpoint, ...args);
-  const list = await run('volume', 'list');
-  t.is(list.exitCode, 1);
-  t.regex(list.stderr, /no driver is running.*loopcsi serve/s);
+onNode(
+  'without a driver, doctor and pool init work, and other commands say how to start one',
+  async (t) => {
+    const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
+    t.teardown(() => leaveNothing(directory));
+    const endpoint = join(directory, 'csi.sock');
+    const run = (...args: readonly string[]): Promise<Ran> => runCommand(endpoint, ...args);
+    const list = await run('volume', 'list');
+    t.is(list.exitCode, 1);
+    t.regex(list.stderr, /no driver is running.*loopcsi serve/s);
 
-  const state = ['--state-dir', join(directory, 'state'), '--node-id', 'test-node'];
-  const pool = join(directory, 'pool');
-  t.regex(
-    (await run('pool', 'init', `default=${pool}`, ...state)).stdout,
-    /was created at .*serve/s,
-  );
-  const doctor = await run('doctor', ...state, '--pool', `default=${pool}`, '--json');
-  const findings = JSON.parse(doctor.stdout) as readonly { name: string; state: string }[];
-  const stateOf = (name: string): string | undefined =>
-    findings.find((one) => one.name === name)?.state;
-  t.is(stateOf('driver'), 'warn');
-  t.is(stateOf('pool:default'), 'ok');
-  t.is(stateOf('loop-control'), 'ok');
+    const state = ['--state-dir', join(directory, 'state'), '--node-id', 'test-node'];
+    const pool = join(directory, 'pool');
+    t.regex(
+      (await run('pool', 'init', `default=${pool}`, ...state)).stdout,
+      /was created at .*serve/s,
+    );
+    const doctor = await run('doctor', ...state, '--pool', `default=${pool}`, '--json');
+    const findings = JSON.parse(doctor.stdout) as readonly { name: string; state: string }[];
+    const stateOf = (name: string): string | undefined =>
+      findings.find((one) => one.name === name)?.state;
+    t.is(stateOf('driver'), 'warn');
+    t.is(stateOf('pool:default'), 'ok');
+    t.is(stateOf('loop-control'), 'ok');
 
-  const shared = join(directory, 'shared');
-  t.is((await run('pool', 'init', `shared=${shared}`, '--reflink', '320Mi', ...state)).exitCode, 0);
-  t.deepEqual(await mountsBelow(directory), [], 'what nobody serves is not mounted');
+    const shared = join(directory, 'shared');
+    t.is(
+      (await run('pool', 'init', `shared=${shared}`, '--reflink', '320Mi', ...state)).exitCode,
+      0,
+    );
+    t.deepEqual(await mountsBelow(directory), [], 'a pool that is not served is not mounted');
 
-  const driver = await startDriver(directory, [
-    '--http-address=off',
-    `--pool=default=${pool}`,
-    `--pool=shared=${shared}`,
-  ]);
-  const { stdout } = await run('pool', 'list');
-  t.regex(stdout, /default .* copy data|share blocks +served/);
-  t.regex(stdout, /shared .* xfs image .* share blocks +served/);
-  const grown = await run('pool', 'grow', 'shared', '--size', '400Mi', '--json');
-  t.is((JSON.parse(grown.stdout) as { embedded: boolean }).embedded, true, grown.stderr);
-  const plain = await run('pool', 'grow', 'default', '--size', '1Ti');
-  t.regex(plain.stderr, /no image of its own/);
-  // The driver leaves it mounted when it ends, as it leaves volumes.
-  await driver.stop();
-  await execa('umount', [join(shared, 'reflink')]);
-});
+    const driver = await startDriver(directory, [
+      '--http-address=off',
+      `--pool=default=${pool}`,
+      `--pool=shared=${shared}`,
+    ]);
+    const { stdout } = await run('pool', 'list');
+    t.regex(stdout, /default .* copy data|share blocks +served/);
+    t.regex(stdout, /shared .* xfs image .* share blocks +served/);
+    const grown = await run('pool', 'grow', 'shared', '--size', '400Mi', '--json');
+    t.is((JSON.parse(grown.stdout) as { embedded: boolean }).embedded, true, grown.stderr);
+    const plain = await run('pool', 'grow', 'default', '--size', '1Ti');
+    t.regex(plain.stderr, /no image of its own/);
+    // A stopped driver leaves the embedded pool mounted, like volumes.
+    await driver.stop();
+    await execa('umount', [join(shared, 'reflink')]);
+  },
+);
 
-onNode('a result that cannot be written is a failure in one sentence', async (t) => {
+onNode('a result that cannot be written is a failure with a one-line message', async (t) => {
   const { exitCode, stderr } = await execa('sh', ['-c', '"$0" help >/dev/full', launcher], {
     reject: false,
   });
@@ -401,53 +422,53 @@ onNode('a result that cannot be written is a failure in one sentence', async (t)
 });
 
 onNode(
-  'a pool that is lost is forgotten, and its pool.json recovered, with and without a driver',
+  'a lost pool is forgotten, and a lost pool.json is recovered, with and without a driver',
   async (t) => {
     const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
     t.teardown(() => leaveNothing(directory));
     const run = (...args: readonly string[]): Promise<Ran> =>
       runCommand(join(directory, 'csi.sock'), ...args);
-    const gone = join(directory, 'gone');
+    const lost = join(directory, 'lost');
     const state = ['--state-dir', join(directory, 'state')];
-    const init = () => run('pool', 'init', `gone=${gone}`, ...state, '--node-id', 'test-node');
+    const init = () => run('pool', 'init', `lost=${lost}`, ...state, '--node-id', 'test-node');
     t.is((await init()).exitCode, 0);
     t.is(
-      (await run('pool', 'forget', `gone=${gone}`, ...state, '--yes')).exitCode,
+      (await run('pool', 'forget', `lost=${lost}`, ...state, '--yes')).exitCode,
       1,
-      'it is there',
+      'the pool exists',
     );
-    await rm(gone, { recursive: true });
-    t.regex((await init()).stderr, /loopcsi pool forget gone/);
-    const unasked = await run('pool', 'forget', `gone=${gone}`, ...state);
+    await rm(lost, { recursive: true });
+    t.regex((await init()).stderr, /loopcsi pool forget lost/);
+    const unasked = await run('pool', 'forget', `lost=${lost}`, ...state);
     t.is(unasked.exitCode, 2);
     t.regex(unasked.stderr, /--yes/);
     t.is((await init()).exitCode, 1, 'nothing was forgotten');
-    const forgotten = await run('pool', 'forget', `gone=${gone}`, ...state, '--yes', '--json');
-    t.like(JSON.parse(forgotten.stdout), { name: 'gone', path: gone, volumeIds: [] });
+    const forgotten = await run('pool', 'forget', `lost=${lost}`, ...state, '--yes', '--json');
+    t.like(JSON.parse(forgotten.stdout), { name: 'lost', path: lost, volumeIds: [] });
     t.is((await init()).exitCode, 0);
 
     const driver = await startDriver(directory, [
       '--http-address=off',
       `--pool=default=${join(directory, 'pool')},create`,
-      `--pool=gone=${gone}`,
+      `--pool=lost=${lost}`,
     ]);
     t.teardown(() => driver.kill());
-    t.is((await run('volume', 'create', 'v', '--pool', 'gone', '--size', '64Mi')).exitCode, 0);
-    t.is((await run('pool', 'forget', 'gone', '--yes')).exitCode, 1, 'it is served');
-    await rm(join(gone, 'pool.json'));
-    await until('the loss is seen', async () =>
-      /pool recover gone/.test((await run('pool', 'list')).stdout),
+    t.is((await run('volume', 'create', 'v', '--pool', 'lost', '--size', '64Mi')).exitCode, 0);
+    t.is((await run('pool', 'forget', 'lost', '--yes')).exitCode, 1, 'the pool is served');
+    await rm(join(lost, 'pool.json'));
+    await until('the driver detects the loss', async () =>
+      /pool recover lost/.test((await run('pool', 'list')).stdout),
     );
-    const recovered = await run('pool', 'recover', 'gone');
+    const recovered = await run('pool', 'recover', 'lost');
     t.regex(recovered.stdout, /has its pool.json again: 1 volume/, recovered.stderr);
     t.is((await run('volume', 'delete', 'v', '--yes')).exitCode, 0);
-    await rm(gone, { recursive: true });
-    await mkdir(gone);
-    await until('the loss is seen', async () =>
-      /pool forget gone/.test((await run('pool', 'list')).stdout),
+    await rm(lost, { recursive: true });
+    await mkdir(lost);
+    await until('the driver detects the loss', async () =>
+      /pool forget lost/.test((await run('pool', 'list')).stdout),
     );
-    t.is((await run('pool', 'forget', 'gone', '--yes')).exitCode, 0);
-    t.is((await run('pool', 'init', 'gone')).exitCode, 0);
+    t.is((await run('pool', 'forget', 'lost', '--yes')).exitCode, 0);
+    t.is((await run('pool', 'init', 'lost')).exitCode, 0);
     await driver.stop();
   },
 );

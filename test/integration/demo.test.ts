@@ -8,7 +8,7 @@ import { onNode } from '../helpers/on-node.ts';
 
 const demo = join(import.meta.dirname, '..', '..', 'scripts', 'demo.js');
 
-/** Runs the demo below a directory of its own; `stopAt` is a text after which it is told to stop. */
+/** Runs the demo in its own directory, and sends the signal of `stopAt` once its text is printed. */
 async function runDemo(t: ExecutionContext, stopAt?: { text: string; signal: NodeJS.Signals }) {
   const directory = await mkdtemp('/var/tmp/loopcsi-demo-test-');
   t.teardown(() => removeAll(directory));
@@ -35,7 +35,7 @@ async function leftBelow(directory: string): Promise<readonly string[]> {
   return [...(await mountsBelow(directory)), ...devices, ...(await readdir(directory))];
 }
 
-onNode('the demo does what it says and leaves nothing behind', async (t) => {
+onNode('the demo succeeds and leaves nothing behind', async (t) => {
   const { exitCode, shown, directory } = await runDemo(t);
   t.is(exitCode, 0, shown);
   for (const line of [
@@ -54,7 +54,7 @@ for (const [text, signal] of [
   ["✓ mount 'database'", 'SIGINT'],
   ['✓ kill the driver', 'SIGTERM'],
 ] as const) {
-  onNode(`stopped by ${signal} after '${text}' it leaves nothing behind either`, async (t) => {
+  onNode(`stopped by ${signal} after '${text}', the demo leaves nothing behind`, async (t) => {
     const { exitCode, shown, directory } = await runDemo(t, { text, signal });
     t.is(exitCode, 1, shown);
     t.regex(shown, new RegExp(`stopped by ${signal}[\\s\\S]*✓ nothing is left`));
