@@ -14,6 +14,7 @@ import { syncsBeforeRename } from '../pool/btrfs-log.ts';
 import { newName } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
+import { copyResumably } from './resumable-copy.ts';
 
 /** How long a copy that was cut short waits for the call that began it to be made again. */
 const defaultKeptMs = 10 * 60_000;
@@ -135,32 +136,27 @@ export async function copyNoted(
 ): Promise<void> {
   const { to, volumeId, source, resumeFrom, operation } = copy;
   const directory = dirname(to);
-  const note = join(directory, entryFiles.restoreProgress);
-  let isNoted = resumeFrom > 0n;
-  let writing = Promise.resolve();
-  const advance = async (doneBytes: bigint): Promise<void> => {
-    const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
-    await writeRecord(host.files, note, { schema: restoreProgress, value, durable: false });
-    await reached('restore:advanced');
-  };
-  try {
-    await host.copies.copySparse(from, to, {
-      signal: operation.signal,
-      resumeFrom,
-      onProgress: (doneBytes, totalBytes) => {
-        operation.tell({ doneBytes, totalBytes });
-        if (doneBytes === totalBytes) return;
-        isNoted = true;
-        // Told after what it tells of is on the disk, so an older text is only a longer way.
-        writing = writing.then(() => advance(doneBytes));
-        writing.catch(() => undefined);
-      },
-    });
-  } finally {
-    await writing;
-  }
-  if (!isNoted) return;
+  const progressFile = join(directory, entryFiles.restoreProgress);
+  let isRecorded = resumeFrom > 0n;
+  await copyResumably(host, {
+    ...{ from, to, resumeFrom, signal: operation.signal },
+    onProgress: (doneBytes, totalBytes) => {
+      operation.tell({ doneBytes, totalBytes });
+    },
+    record: async (doneBytes, totalBytes) => {
+      if (doneBytes === totalBytes) return;
+      isRecorded = true;
+      const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
+      await writeRecord(host.files, progressFile, {
+        schema: restoreProgress,
+        value,
+        durable: false,
+      });
+      await reached('restore:advanced');
+    },
+  });
+  if (!isRecorded) return;
   // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
-  await host.files.removeFile(note);
+  await host.files.removeFile(progressFile);
   await host.files.sync(directory);
 }

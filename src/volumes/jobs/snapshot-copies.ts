@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
@@ -17,6 +18,7 @@ import type { Locks } from '../engine/locks.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
+import { copyResumably } from './resumable-copy.ts';
 import type { Trash } from './trash.ts';
 
 /** Copies at the same time: more would only make the disk seek. */
@@ -169,28 +171,25 @@ export class SnapshotCopies {
     const { host, reached } = this.#deps;
     const { pool, record, source } = job;
     const directory = pool.pathOf('snapshots', record.id);
-    let writing = Promise.resolve();
     await reached('copy:begun');
-    await host.copies.copySparse(source.imagePath, `${directory}/${entryFiles.partialImage}`, {
-      signal: running.abort.signal,
+    await copyResumably(host, {
+      from: source.imagePath,
+      to: join(directory, entryFiles.partialImage),
       resumeFrom: job.resumeFrom,
+      signal: running.abort.signal,
       onProgress: (doneBytes) => {
         running.doneBytes = doneBytes;
         this.noteMove();
-        // Told after what it tells of is on the disk, so an older text is only a longer way.
-        writing = writing
-          .then(() =>
-            writeRecord(host.files, `${directory}/${entryFiles.copyProgress}`, {
-              schema: copyProgress,
-              value: { schemaVersion: 1, doneBytes },
-              durable: false,
-            }),
-          )
-          .then(() => reached('copy:advanced'));
-        writing.catch(() => undefined);
+      },
+      record: async (doneBytes) => {
+        await writeRecord(host.files, join(directory, entryFiles.copyProgress), {
+          schema: copyProgress,
+          value: { schemaVersion: 1, doneBytes },
+          durable: false,
+        });
+        await reached('copy:advanced');
       },
     });
-    await writing;
     await reached('copy:done');
   }
 

@@ -1,0 +1,34 @@
+import type { Host } from '../../host/host.ts';
+
+/** A copy of an image's data that can be resumed after the driver was killed. */
+export interface ResumableCopy {
+  readonly from: string;
+  readonly to: string;
+  /** Bytes that an interrupted copy has copied already; 0 for a new one. */
+  readonly resumeFrom: bigint;
+  readonly signal: AbortSignal;
+  /** Told at once, in bytes. */
+  readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
+  /** Records on the disk how much is copied; calls follow one another. */
+  readonly record: (doneBytes: bigint, totalBytes: bigint) => Promise<void>;
+}
+
+/** Copies the allocated ranges. Throws what the copy or `record` throws, and the signal's reason. */
+export async function copyResumably(host: Host, copy: ResumableCopy): Promise<void> {
+  const { from, to, resumeFrom, signal, onProgress, record } = copy;
+  let recording = Promise.resolve();
+  try {
+    await host.copies.copySparse(from, to, {
+      signal,
+      resumeFrom,
+      onProgress: (doneBytes, totalBytes) => {
+        onProgress(doneBytes, totalBytes);
+        // The data is durable by now, so a record that is too old merely repeats some copying.
+        recording = recording.then(() => record(doneBytes, totalBytes));
+        recording.catch(() => undefined);
+      },
+    });
+  } finally {
+    await recording;
+  }
+}
