@@ -41,7 +41,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: a lock is held once and can be taken again after its release',
+    name: 'files: a lock excludes a second one until it is released',
     run: async ({ host, directory, equal }) => {
       const path = join(directory, 'lock');
       const lock = await host.files.lock(path);
@@ -52,7 +52,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: texts are written once, replaced whole, and read together',
+    name: 'files: texts are created once, replaced as a whole, and read in batches',
     run: async ({ host: { files }, directory, equal }) => {
       const [a, b] = [join(directory, 'a'), join(directory, 'b')];
       await files.writeNew(a, 'one');
@@ -76,7 +76,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: what stands at a path is told without following a symlink',
+    name: 'files: the status of a path does not follow a symlink',
     run: async ({ host: { files }, directory, equal }) => {
       const [dir, file, link] = [join(directory, 'd'), join(directory, 'f'), join(directory, 'l')];
       await files.makeDirectory(join(dir, 'deep'));
@@ -114,7 +114,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: a tree is removed, and no symlink in it is followed',
+    name: 'files: a tree is removed without following its symlinks',
     run: async ({ host: { files }, directory, equal }) => {
       const [tree, outside] = [join(directory, 'tree'), join(directory, 'outside')];
       await mkdir(join(tree, 'a', 'b'), { recursive: true });
@@ -135,7 +135,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: removing in slices removes, and an absent file is no error',
+    name: 'files: a file is removed in slices, and a missing one is fine',
     run: async ({ host, directory, equal }) => {
       const path = join(directory, 'big');
       await host.files.createImage(path, { sizeBytes: 5n * MiB, allocate: true });
@@ -145,7 +145,7 @@ export const fileCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'files: a sparse copy has the same bytes, and resumes',
+    name: 'files: a sparse copy has the same content, and can be resumed',
     run: async ({ host, directory, equal }) => {
       const [from, to] = [join(directory, 'a'), join(directory, 'b')];
       await writeFile(

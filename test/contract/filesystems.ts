@@ -13,7 +13,7 @@ import {
 
 export const filesystemCases: readonly ContractCase[] = [
   ...(['ext4', 'xfs', 'btrfs'] as const).map((fsType) => ({
-    name: `filesystems: ${fsType} is made once, tells itself, and grows while mounted`,
+    name: `filesystems: ${fsType} is made, identified, and grown while mounted`,
     run: async (stage: ContractStage) => {
       const { host, equal } = stage;
       const filesystem = host.filesystems[fsType];
@@ -59,7 +59,7 @@ export const filesystemCases: readonly ContractCase[] = [
     },
   })),
   {
-    name: 'filesystems: what is too small or absent cannot be made',
+    name: 'filesystems: an image that is too small is refused, and an empty one has no superblock',
     run: async ({ host, directory, equal }) => {
       const path = join(directory, 'small');
       const options = { sectorSize: 4096, thick: false, uuid, options: [] } as const;

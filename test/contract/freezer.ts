@@ -4,7 +4,7 @@ import { attached, type ContractCase, errnoOf, makeImage, mounted } from './stag
 
 export const freezeCases: readonly ContractCase[] = [
   {
-    name: 'freezer: freezes once, and thaws what it froze',
+    name: 'freezer: a second freeze is refused, and a thaw ends the first',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -24,7 +24,7 @@ export const freezeCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'freezer: refuses another filesystem, and then freezes nothing',
+    name: 'freezer: a target on another filesystem is refused, and nothing is frozen',
     run: async (stage) => {
       const { host, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -41,14 +41,14 @@ export const freezeCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'freezer: thaws by itself at the bound, and says so',
+    name: 'freezer: a freeze ends at its time limit, and its thaw reports that',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
       await attached(stage, path, (device) =>
         mounted(stage, device, async (target) => {
           const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 150 });
-          // A second freeze is refused as long as the first one holds.
+          // A second freeze is refused until the first one ends at its time limit.
           const giveUpAt = performance.now() + patientMs(10_000);
           for (;;) {
             const second = await host.freezer

@@ -7,8 +7,8 @@ import { otherSoftwareCases } from './other-software.ts';
 import type { ContractCase } from './stage.ts';
 
 /**
- * What every Host does, as cases that run against the fake and the real one alike, so that the fake cannot lie. Each case
- * gets an empty directory of its own and leaves nothing mounted or attached.
+ * The behaviour of every Host, as cases that run against the fake and the real one, so that both agree. Each case gets
+ * an empty directory and leaves nothing mounted or attached.
  */
 export const hostContract: readonly ContractCase[] = [
   ...fileCases,

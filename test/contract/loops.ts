@@ -12,7 +12,7 @@ import {
 
 export const loopCases: readonly ContractCase[] = [
   {
-    name: 'loops: a device is found by the inode of its image, also after a rename',
+    name: 'loops: a device is found by the inode of its image, even after a rename',
     run: async (stage) => {
       const { host, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -31,7 +31,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: detached is detached, also twice, and nothing is found',
+    name: 'loops: a detached device is not found, and can be detached again',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -43,13 +43,13 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: an absent image cannot be attached',
+    name: 'loops: a missing image cannot be attached',
     run: async ({ host, directory, equal }) => {
       equal(await errnoOf(host.loops.attach(join(directory, 'none'), attachOptions)), 'ENOENT');
     },
   },
   {
-    name: 'loops: a read-only device comes after the read-write one, and says so',
+    name: 'loops: a read-only device is listed after the read-write one',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -67,7 +67,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: a device takes a grown image’s size when it is told',
+    name: 'loops: a device gets the size of its grown image on request',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -81,7 +81,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: what is done to a device that is another image’s by now is refused',
+    name: 'loops: operations on a device that has another image now are refused',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -97,7 +97,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: a mounted device is not detached, and nobody detaches it after its unmount either',
+    name: 'loops: a mounted device is not detached, not even after its unmount',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -115,7 +115,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: a mounted device that may go later goes with its unmount',
+    name: 'loops: a mounted device that may be detached later is detached at its unmount',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -133,7 +133,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: a held device is detached by its holder alone, and what others asked for is taken back',
+    name: 'loops: only the driver detaches a device that it holds; requests of other software are undone',
     run: async (stage) => {
       const { host, equal, otherSoftware } = stage;
       const path = await makeImage(stage, 'a');
@@ -160,7 +160,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: all else of a device is as it was when a detach was taken back',
+    name: 'loops: undoing a detach changes nothing else of a device',
     run: async (stage) => {
       const { host, equal, otherSoftware } = stage;
       const path = await makeImage(stage, 'a');
@@ -175,7 +175,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: no device gets a number whose node is bound somewhere',
+    name: 'loops: no device gets a number whose node is bound',
     run: async (stage) => {
       const { host, directory, equal } = stage;
       const [one, other] = [await makeImage(stage, 'a'), await makeImage(stage, 'b')];
@@ -199,7 +199,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: the number of a device whose node was given away is not used again at once',
+    name: 'loops: the number of a device that was held is not reused at once',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -232,7 +232,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: an autoclear device is not let go by somebody who had its number before',
+    name: 'loops: releasing an earlier device with the same number does not release an autoclear device',
     run: async (stage) => {
       const { host, equal } = stage;
       const options = { ...attachOptions, autoclear: true };
@@ -241,7 +241,7 @@ export const loopCases: readonly ContractCase[] = [
       await host.loops.release(first);
       equal(await host.loops.findByImage(first.backing), []);
       const second = await host.loops.attach(other, options);
-      // Most likely so already; the number is free for other processes too.
+      // The number is probably reused already, but it is free for other processes too.
       const stale = { ...first, number: second.number, path: second.path };
       await host.loops.release(stale);
       equal(await host.loops.detach(stale), 'detached');

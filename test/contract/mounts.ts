@@ -12,7 +12,7 @@ import {
 
 export const mountCases: readonly ContractCase[] = [
   {
-    name: 'mounts: a mounted device shows in the table, and unmounting is idempotent',
+    name: 'mounts: a mounted device is listed, and unmounting is idempotent',
     run: async (stage) => {
       const { host, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -78,7 +78,7 @@ export const mountCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'mounts: an image cut shorter than its filesystem is refused',
+    name: 'mounts: an image shorter than its filesystem is refused',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -109,7 +109,7 @@ export const mountCases: readonly ContractCase[] = [
             [device.majorMinor, device.path, '/'],
           );
           equal(
-            ['ro', 'nosuid', 'noexec'].map((word) => mount?.options.includes(word)),
+            ['ro', 'nosuid', 'noexec'].map((option) => mount?.options.includes(option)),
             [true, true, false],
           );
           equal((await host.mounts.at(staging))?.options.includes('rw'), true);
@@ -140,7 +140,7 @@ export const mountCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'mounts: a filesystem lives as long as one of its mounts',
+    name: 'mounts: a filesystem stays active until its last unmount',
     run: async (stage) => {
       const { host, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -156,7 +156,7 @@ export const mountCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'mounts: targets are made once, and removed when empty',
+    name: 'mounts: targets are made once, and removed only when empty',
     run: async ({ host, directory, equal }) => {
       const { mounts } = host;
       const [folder, file] = [join(directory, 'folder'), join(directory, 'file')];

@@ -9,10 +9,10 @@ import {
   mounted,
 } from './stage.ts';
 
-/** What the kernel does to a device that others use too. */
+/** How the kernel treats a device that other software uses too. */
 export const otherSoftwareCases: readonly ContractCase[] = [
   {
-    name: 'other software: a device that nobody has open goes with LOOP_CLR_FD, though its node is bound',
+    name: 'other software: LOOP_CLR_FD detaches a device that is not open, even if its node is bound',
     run: async (stage) => {
       const { host, otherSoftware, directory, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -27,7 +27,7 @@ export const otherSoftwareCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'other software: LOOP_CLR_FD of a device that somebody has open only makes it go at the last close',
+    name: 'other software: LOOP_CLR_FD of an open device detaches it at its last close',
     run: async (stage) => {
       const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -42,7 +42,7 @@ export const otherSoftwareCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'other software: LOOP_CLR_FD of a mounted device makes it go with its last mount',
+    name: 'other software: LOOP_CLR_FD of a mounted device detaches it at its last unmount',
     run: async (stage) => {
       const { host, otherSoftware, equal } = stage;
       const path = await makeImage(stage, 'a');
@@ -92,7 +92,7 @@ export const otherSoftwareCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'other software: an image of ours and one of theirs get numbers of their own',
+    name: 'other software: images attached by the driver and by other software get different numbers',
     run: async (stage) => {
       const { host, otherSoftware, directory, equal } = stage;
       const path = await makeImage(stage, 'a');

@@ -10,7 +10,7 @@ export interface ContractCase {
   readonly run: (stage: ContractStage) => Promise<void>;
 }
 
-/** What a case works with, and how it says what must hold. */
+/** What a case uses, and how it asserts. */
 export interface ContractStage {
   readonly host: Host;
   readonly otherSoftware: OtherSoftware;
@@ -18,7 +18,7 @@ export interface ContractStage {
   readonly equal: (actual: unknown, expected: unknown, what?: string) => void;
 }
 
-/** One for all cases: each has its own disk, one after the other. */
+/** One UUID for all cases: they run one after the other, each on its own image. */
 export const uuid = randomUUID();
 export const sizes: Readonly<Record<FsType, bigint>> = {
   ext4: 16n * MiB,
@@ -33,7 +33,7 @@ export const attachOptions: AttachOptions = {
   label: 'contract',
 };
 
-/** The errno's name of what `work` throws, or what it was instead. */
+/** The errno that `work` fails with; other errors as text. */
 export async function errnoOf(work: Promise<unknown>): Promise<string> {
   try {
     await work;
@@ -62,7 +62,7 @@ export async function makeDirectory({ directory }: ContractStage, name: string):
   return path;
 }
 
-/** Attaches the image for as long as `work` takes. */
+/** Attaches the image during `work`. */
 export async function attached<T>(
   { host }: ContractStage,
   path: string,
@@ -77,7 +77,7 @@ export async function attached<T>(
   }
 }
 
-/** Mounts the device for as long as `work` takes. */
+/** Mounts the device during `work`. */
 export async function mounted<T>(
   stage: ContractStage,
   device: LoopDevice,

@@ -10,14 +10,14 @@ const sharedFlag = 0x2000;
 const lastFlag = 1;
 
 /**
- * Extents and clones of a pool that can, or cannot, share blocks. A clone is a plain copy; the same bytes at the same
- * offset have the same address in every file, so equal addresses mean equal bytes, as they do on a reflink pool.
+ * Extents and clones of a pool with or without reflinks. A clone is a plain copy. The address of a block is derived
+ * from its content and offset, so equal addresses mean equal bytes, as in a pool with reflinks.
  */
 export class FakeBlocks {
   readonly #addresses = new Map<string, bigint>();
   readonly #cloned = new Set<string>();
   readonly #canShare: boolean;
-  /** Seeking and copying need no privilege: these are the real ones. */
+  /** Seeking and copying need no privilege, so the real ones are used. */
   readonly #real = { extents: makeExtents(), copies: makeCopies() };
 
   constructor(canShare: boolean) {
@@ -98,7 +98,7 @@ export class FakeBlocks {
   }
 }
 
-/** Cut at fixed offsets, so that a change moves no other boundary. */
+/** Splits at fixed offsets, so that a change moves no other boundary. */
 function nextBoundary(at: number): number {
   return at - (at % extentBytes) + extentBytes;
 }

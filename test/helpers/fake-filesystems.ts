@@ -19,9 +19,9 @@ interface Deps {
   readonly programs: FakePrograms;
 }
 
-/** Filesystems whose contents are one block that says what they are. */
+/** Filesystems that consist of one block, which describes them. */
 export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesystem>> {
-  // Least sizes and mount options are the real ones'; nothing of them is run.
+  // Minimum sizes and mount options are those of the real filesystems; none of their programs runs.
   const run = () => Promise.reject(new Error('the fake runs no program'));
   const real = makeFilesystems({ ...deps, run, kernelRelease: deps.facts.kernelRelease });
   return {
@@ -42,10 +42,11 @@ function makeFakeFilesystem(
     const attached = [...kernel.devices.values()].some((device) =>
       isSame(device.identity, identity),
     );
-    // No tool sees that an image is in use: a caller that lets one loose on it is wrong.
+    // No program notices that an image is in use, so running one on it is a bug of the caller.
     if (attached) throw new Error(`${imagePath} is attached: no program may touch it`);
     const isCutShort = (await readFakeSuperblock(imagePath))?.isCutShort === true;
-    if (isCutShort) throw new Error(`${imagePath} was changed by half: it must be recovered first`);
+    if (isCutShort)
+      throw new Error(`${imagePath} has an interrupted change: it must be recovered first`);
     return size;
   };
   const run = <T>(imagePath: string, finish: () => Promise<T>): Promise<T> =>
@@ -95,7 +96,7 @@ function makeFakeFilesystem(
       await sizeOfUnattached(imagePath);
       const found = await readFakeSuperblock(imagePath);
       if (found?.fsType !== type || found.damage === 'beyond') {
-        return { outcome: 'damaged', detail: 'the fake found damage beyond repair' };
+        return { outcome: 'damaged', detail: 'the fake found damage that it cannot repair' };
       }
       await run(imagePath, () =>
         changeFakeSuperblock(imagePath, { state: 'clean', damage: 'none' }),

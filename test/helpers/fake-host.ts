@@ -21,18 +21,18 @@ import type { OtherSoftware } from './other-software.ts';
 import { Watch } from './watch-calls.ts';
 
 export interface FakeHostOptions {
-  /** The pool can share blocks between files. */
+  /** Whether files of the pool can share blocks. */
   readonly reflink?: boolean;
-  /** The pool's filesystem allows direct I/O on its files. */
+  /** Whether the filesystem of the pool supports direct I/O. */
   readonly directIo?: boolean;
   readonly canGrowExt4Online?: boolean;
   readonly missingPrograms?: readonly string[];
 }
 
 /**
- * A node in memory for tests without root: images are real, sparse files in a directory of the test's; loop devices,
- * mounts and filesystems are tables, which stay when the driver under test is made anew, as the kernel's do. What is
- * written below a mount's target lands in the directory beneath: nothing is really mounted.
+ * A node in memory for tests without root. Images are real sparse files in a directory of the test. Loop devices,
+ * mounts and filesystems are tables, which survive a restart of the driver under test, as in the kernel. A file written
+ * below the target of a mount is written to the directory itself: nothing is really mounted.
  */
 export class FakeHost implements Host {
   readonly files;
@@ -45,11 +45,11 @@ export class FakeHost implements Host {
   readonly users: MountUsers;
   readonly facts: NodeFacts;
   readonly kernel = new FakeKernel();
-  /** What others do on this node. */
+  /** Actions of other software on this node. */
   readonly otherSoftware: OtherSoftware = new FakeOtherSoftware(this.kernel);
-  /** What it runs on images. */
+  /** Programs that run on images. */
   readonly programs = new FakePrograms();
-  /** Every call in order, `mounts.bind` and its arguments. */
+  /** All calls in order: `mounts.bind` and its arguments. */
   readonly watch = new Watch();
   readonly #missing: readonly string[];
 
@@ -93,28 +93,28 @@ export class FakeHost implements Host {
     return this.#missing;
   }
 
-  /** Names of the calls made so far, in order. */
+  /** Names of all calls so far, in order. */
   get calls(): readonly string[] {
     return this.watch.calls.map(({ name }) => name);
   }
 
   /**
-   * The next call of that name (`mounts.mountDevice`, `filesystems.ext4.make`) fails with `error`: before it does anything,
-   * or, with `after`, when it has done it all.
+   * Makes the next call of this name (`mounts.mountDevice`, `filesystems.ext4.make`) fail with `error`, before its
+   * effect, or after it with `after`.
    */
   failNext(name: string, error: Error, options: { after?: boolean } = {}): void {
     this.watch.failNext(name, error, options);
   }
 
   /**
-   * The next call of that name hangs until the answer is called; then it is made. What is iterated (`extents.map`) cannot
-   * hang.
+   * Makes the next call of this name hang until the returned function is called; then it runs. An iterator
+   * (`extents.map`) cannot hang.
    */
   hangNext(name: string): () => void {
     return this.watch.hangNext(name);
   }
 
-  /** Another mount namespace uses the device: it cannot be detached until the answer is called. */
+  /** Lets another mount namespace use the device, which cannot be detached until the returned function is called. */
   useElsewhere(number: number): () => void {
     const device = this.#attached(number);
     device.heldElsewhere = true;
@@ -124,7 +124,7 @@ export class FakeHost implements Host {
     };
   }
 
-  /** Somebody detaches the device while no driver runs that holds it. */
+  /** Detaches the device as other software would while no driver holds it. */
   loseDevice(number: number): void {
     const device = this.#attached(number);
     device.held = false;
@@ -137,7 +137,7 @@ export class FakeHost implements Host {
     return device;
   }
 
-  /** Changes what the superblock of an unattached image says: its state, its size, damage. */
+  /** Changes the superblock of an unattached image: its state, size or damage. */
   async changeImage(
     path: string,
     change: Partial<FakeSuperblock> & { fsType?: FsType },
@@ -145,21 +145,23 @@ export class FakeHost implements Host {
     await changeFakeSuperblock(path, change);
   }
 
-  /** What mountinfo shows for the superblock mounted from that device, `emergency_ro` for one that broke off. */
+  /**
+   * Sets the superblock options in mountinfo of the filesystem mounted from this device, for example `emergency_ro`.
+   */
   setSuperOptions(number: number, options: readonly string[]): void {
     const live = this.kernel.devices.get(number)?.live;
     if (live === undefined) throw new Error(`loop${number} has no mounted filesystem`);
     live.superOptions = options;
   }
 
-  /** A reboot: nothing is mounted or attached any more; files stay. */
+  /** Reboots: nothing is mounted or attached any more; files stay. */
   reboot(): void {
     this.kernel.mounts.length = 0;
     for (const device of this.kernel.devices.values()) this.kernel.detach(device);
   }
 }
 
-/** Whoever has a file open is seen; other namespaces are not. */
+/** Reports processes with an open file, but no other namespaces. */
 function makeFakeUsers(kernel: FakeKernel): MountUsers {
   const user = { pid: 4711, command: 'holder' };
   const seen = (isWanted: (id: number, device: number | undefined) => boolean) =>
@@ -167,7 +169,7 @@ function makeFakeUsers(kernel: FakeKernel): MountUsers {
   return {
     ofMounts: async (mounts) => seen((id) => mounts.some((one) => one.id === id)),
     ofDevice: async ({ number }) => seen((_id, device) => device === number),
-    // Nothing looks into a fake device, so nothing is made from one.
+    // Nothing is ever stacked on a fake device.
     devicesAbove: async () => [],
   };
 }
@@ -191,7 +193,7 @@ function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
         live.frozen = true;
         frozen.push(() => {
           live.frozen = false;
-          // It may have been unmounted meanwhile.
+          // The target may have been unmounted meanwhile.
           const thawed = kernel.find(device);
           if (thawed?.live === live) kernel.settle(thawed);
         });
@@ -209,7 +211,7 @@ function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
       return {
         thaw: async () => {
           if (expired)
-            throw new KernelError('freeze', 'ETIMEDOUT', 'thawed when the bound had passed');
+            throw new KernelError('freeze', 'ETIMEDOUT', 'thawed because the time limit passed');
           over.abort();
           thawAll();
           frozenMs ??= performance.now() - startedAtMs;

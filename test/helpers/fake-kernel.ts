@@ -2,9 +2,9 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
 import type { FileIdentity, LoopDevice, Mount } from '../../src/host/host.ts';
 
-/** What the fake knows of the kernel: tables in memory, which outlive a driver as the kernel's do. */
+/** The state of the fake kernel: tables in memory, which outlive a driver, as in the real one. */
 
-/** A filesystem that is in use on a device: one, however often it is mounted. */
+/** The active superblock on a device; one, however often it is mounted. */
 export interface LiveFilesystem {
   frozen: boolean;
   readonly fsType: string;
@@ -14,7 +14,7 @@ export interface LiveFilesystem {
 
 export interface FakeDevice {
   readonly number: number;
-  /** An open descriptor of the image, which follows it through renames as the kernel's does. */
+  /** An open descriptor of the image, which follows it through renames, as in the kernel. */
   readonly imageFd: number;
   readonly identity: FileIdentity;
   readonly readOnly: boolean;
@@ -24,17 +24,17 @@ export interface FakeDevice {
   readonly label: string;
   sizeBytes: bigint;
   autoclear: boolean;
-  /** Held open by the driver: with `autoclear`, or by `hold`. */
+  /** Kept open by the driver: with `autoclear`, or by `hold`. */
   held: boolean;
   heldElsewhere: boolean;
-  /** Descriptors that others have open on its node, which do not claim it. */
+  /** Descriptors of its node in other processes, which do not claim it. */
   openers: number;
   live: LiveFilesystem | undefined;
 }
 
 export interface FakeMount extends Omit<Mount, 'superOptions'> {
   readonly device: number | undefined;
-  /** Files that somebody has open below it. */
+  /** Files below it that other processes have open. */
   openFiles: number;
 }
 
@@ -78,7 +78,7 @@ export class FakeKernel {
     closeSync(device.imageFd);
   }
 
-  /** The attached device that `device` speaks of; undefined when its number is free, or another image's by now. */
+  /** The attached device described by `device`; undefined when its number is free or has another image now. */
   find(device: LoopDevice): FakeDevice | undefined {
     const found = this.devices.get(device.number);
     return found !== undefined && isSame(found.identity, device.backing) ? found : undefined;
@@ -98,7 +98,7 @@ export class FakeKernel {
     return device.heldElsewhere || device.live !== undefined;
   }
 
-  /** After a close or an unmount: a device that only waited for it goes. */
+  /** After a close or an unmount: detaches a device that was waiting for that. */
   settle(device: FakeDevice): void {
     if (
       this.mountsOf(device).length === 0 &&
@@ -113,13 +113,13 @@ export class FakeKernel {
     }
   }
 
-  /** LOOP_CLR_FD, by whomever: the device goes with its last opener, which may be this call. */
+  /** LOOP_CLR_FD of any process: the device is detached at its last close, possibly that of this call. */
   clear(device: FakeDevice): void {
     device.autoclear = true;
     this.settle(device);
   }
 
-  /** Somebody opens the node, until the answer is called. */
+  /** Opens the node as another process, until the returned function is called. */
   open(device: FakeDevice): () => void {
     device.openers += 1;
     let isOpen = true;
@@ -132,8 +132,8 @@ export class FakeKernel {
   }
 
   /**
-   * The device whose bytes a path shows: that of the filesystem mounted there, or whichever has the number of the node bound
-   * there now; undefined where there is none.
+   * The device visible at a path: that of the filesystem mounted there, or the one that now has the number of the node
+   * bound there; undefined if there is none.
    */
   deviceShownAt(target: string): FakeDevice | undefined {
     const mount = this.mounts.findLast((one) => one.target === target);

@@ -5,8 +5,8 @@ import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
 /**
- * A domain with volumes by name and holders in memory, as far as the Docker front asks for them. It makes what it is told
- * to, so that the plugin's answers can be followed over several calls.
+ * A domain with volumes and their users in memory, as far as the Docker front needs it. It keeps what calls create, so
+ * that the results of the plugin can be followed over several calls.
  */
 export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   const all = new Map<string, Volume>();
@@ -58,9 +58,9 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   };
   return {
     front: { volumes, local, nodeId: 'node-1', defaultFsType: 'ext4' as const },
-    /** What was asked to be made. */
+    /** Inputs of all creates. */
     made,
-    /** Puts a volume there that Docker did not make. */
+    /** Adds a volume that Docker did not create. */
     put: (volume: Volume): void => {
       all.set(volume.record.id, volume);
     },

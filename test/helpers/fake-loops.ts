@@ -5,10 +5,10 @@ import { boundNumbers } from '../../src/host/loop/numbers.ts';
 import { labelOf } from '../../src/host/loop/status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 
-/** The loop table in memory. `abilities.directIo` false: the pool's filesystem refuses it. */
+/** The loop table in memory. `abilities.directIo` is false when the filesystem of the pool refuses direct I/O. */
 export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean }): LoopDevices {
   const all = () => [...kernel.devices.values()];
-  /** Numbers of held devices that were detached: others are preferred. */
+  /** Numbers of held devices that were detached; other numbers are preferred. */
   const resting = new Set<number>();
   const keep = (device: LoopDevice) => {
     const found = kernel.find(device);

@@ -10,7 +10,7 @@ import { changeFakeSuperblock, readFakeSuperblock } from './fake-superblock.ts';
 
 const nodePath = /^\/dev\/loop(\d+)$/;
 
-/** The mount table in memory, with the kernel's rules as kernel calls were seen to apply them. Paths are really looked at. */
+/** The mount table in memory, with the rules of the kernel as observed. Paths are checked on the real filesystem. */
 export class FakeMounts implements Mounts {
   readonly #kernel: FakeKernel;
 
@@ -149,7 +149,7 @@ export class FakeMounts implements Mounts {
     return found;
   }
 
-  /** Reads the superblock and makes the filesystem live, or checks that it is the one that lives already. */
+  /** Reads the superblock and activates the filesystem, or checks that it is the active one. */
   async #bringToLife(
     device: FakeDevice,
     {
@@ -169,7 +169,7 @@ export class FakeMounts implements Mounts {
       if (device.live.readOnly !== readOnly) throw new KernelError('mount', 'EBUSY', subject);
       return;
     }
-    if (superblock.isCutShort) throw new Error(`${subject}: it was changed by half`);
+    if (superblock.isCutShort) throw new Error(`${subject}: it has an interrupted change`);
     if (device.readOnly && !readOnly) throw new KernelError('mount', 'EACCES', subject);
     const twins = [...this.#kernel.devices.values()].filter(
       (other) => other.live?.fsType === 'xfs',
@@ -201,7 +201,7 @@ export class FakeMounts implements Mounts {
     return this.#kernel.mounts.findLast((mount) => mount.target === real);
   }
 
-  /** What a bind of a directory shows: the mount that it lies in. */
+  /** The mount that contains a directory, for a bind of it. */
   async #origin(
     source: string,
   ): Promise<Omit<FakeMount, 'id' | 'parentId' | 'target' | 'options' | 'openFiles'>> {
@@ -256,7 +256,10 @@ function nodeOrigin(source: string) {
   } as const;
 }
 
-/** Opens the target as the real calls do, so that symlinks and wrong kinds are refused alike; its real path. */
+/**
+ * Opens the target as the real calls do, so that symlinks and wrong kinds are refused in the same way. Returns its real
+ * path.
+ */
 async function resolve(
   target: string,
   options: TargetOptions & { kind: 'directory' | 'file' },

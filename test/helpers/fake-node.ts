@@ -21,7 +21,7 @@ export const fakeSettings = {
   guardFreezeLimitMs: 60_000,
 } as const satisfies OpenDeps['settings'];
 
-/** A node in memory whose pools are directories of the test's: no root needed. */
+/** A node in memory whose pools are directories of the test; needs no root. */
 export interface FakeNode {
   readonly host: FakeHost;
   readonly directory: string;
@@ -29,7 +29,7 @@ export interface FakeNode {
   open(pools: readonly PoolSettings[], deps?: Partial<OpenDeps>): Promise<OpenedVolumes>;
 }
 
-/** Opens nothing yet; what is opened ends with the test. */
+/** Opens no driver yet. Drivers that are opened end with the test. */
 export async function fakeNode(
   t: ExecutionContext,
   options: FakeHostOptions = {},

@@ -2,7 +2,7 @@ import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeDevice, FakeKernel } from './fake-kernel.ts';
 import type { OtherSoftware, StopUse } from './other-software.ts';
 
-/** What others do on a node in memory. */
+/** Actions of other software on a node in memory. */
 export class FakeOtherSoftware implements OtherSoftware {
   readonly #kernel: FakeKernel;
 
@@ -31,7 +31,7 @@ export class FakeOtherSoftware implements OtherSoftware {
     const real = await realTarget(path);
     const mount = this.#kernel.mounts.findLast((one) => one.target === real);
     if (mount === undefined) throw new Error(`nothing is mounted at ${path}`);
-    // A node that is bound there is opened as the node itself.
+    // For a bound node, the node itself is opened.
     const device =
       mount.device === undefined ? this.#kernel.deviceShownAt(mount.target) : undefined;
     const close = device === undefined ? undefined : this.#kernel.open(device);

@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lockImage } from '../../src/host/programs/image-lock.ts';
 
-/** A program that goes on, or stands still, after the driver that started it has ended. */
+/** A program that keeps running, or is stuck, after its driver has ended. */
 export interface OutlivingProgram {
   readonly pid: number;
-  /** It ends, having done its work or, `killed`, a part of it. */
+  /** Ends it, after its whole work or, with `killed`, a part of it. */
   end(how: 'done' | 'killed'): Promise<void>;
 }
 
@@ -15,7 +15,7 @@ interface Work<T> {
   readonly finish: () => Promise<T>;
 }
 
-/** Programs that a node in memory runs on images. Each has the lock of its image, a real one, as long as it runs. */
+/** Programs that a node in memory runs on images. Each has a real lock of its image while it runs. */
 export class FakePrograms {
   #awaited: ((program: OutlivingProgram) => void) | undefined;
 
@@ -30,7 +30,7 @@ export class FakePrograms {
     }
   }
 
-  /** The next program outlives its driver, whose call never returns; `began` resolves when it has begun. */
+  /** The next program outlives its driver, whose call never returns; `began` resolves when it has started. */
   outliveNext(): { readonly began: Promise<OutlivingProgram>; forget(): void } {
     const began = new Promise<OutlivingProgram>((resolve) => {
       this.#awaited = resolve;
@@ -50,7 +50,7 @@ export class FakePrograms {
   ): Promise<never> {
     this.#awaited = undefined;
     const lock = await lockImage(imagePath);
-    // Ends with its standard input, so with this process too.
+    // Ends when its standard input closes, so also when this process ends.
     const child = spawn('cat', [], { stdio: ['pipe', 'ignore', 'ignore', lock.fd] });
     await once(child, 'spawn');
     await lock.release();

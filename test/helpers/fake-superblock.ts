@@ -1,12 +1,12 @@
 import { open } from 'node:fs/promises';
 import { type FsType, fsTypes, type Superblock } from '../../src/host/host.ts';
 
-/** What `make` of the fake writes into an image: it travels with copies and renames as a superblock does. */
+/** What `make` of the fake writes into an image. Copies and renames keep it, as they keep a superblock. */
 export interface FakeSuperblock extends Superblock {
-  /** What a check will find. */
+  /** The damage that a check finds. */
   readonly damage: 'none' | 'repairable' | 'beyond';
   readonly hasLostAndFound: boolean;
-  /** A program was killed while it changed the image: nothing but `recover` may touch it. */
+  /** A program was killed while it changed the image; only `recover` may touch it. */
   readonly isCutShort: boolean;
 }
 

@@ -8,7 +8,7 @@ import type {
   Volume,
 } from '../../src/volumes/model.ts';
 
-/** A call the fake was asked for. */
+/** A call made to the fake. */
 export interface Recorded {
   readonly method: string;
   readonly input: unknown;
@@ -76,7 +76,7 @@ export const aGroup: GroupSnapshot = {
   ],
 };
 
-/** The methods that are given no call: nothing in them can be waited for. */
+/** Methods without a call context: they never wait. */
 const reads: ReadonlySet<string> = new Set([
   'getVolume',
   'listVolumes',
@@ -92,7 +92,7 @@ const reads: ReadonlySet<string> = new Set([
   'getGroupSnapshot',
 ]);
 
-/** Ranges that are all there at once. */
+/** Ranges that are available at once. */
 export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockRanges {
   async function* all(): AsyncGenerator<readonly BlockRange[]> {
     yield* batches;
@@ -101,8 +101,8 @@ export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockR
 }
 
 /**
- * The domain as a front sees it, without one: every call is recorded and answers something plausible. `overrides` answer,
- * fail or wait instead.
+ * The domain as a front sees it, without the domain: every call is recorded and returns a plausible result. `overrides`
+ * replace results, fail or wait.
  */
 export function fakeVolumes(overrides: Partial<Volumes> = {}): {
   readonly volumes: Volumes;

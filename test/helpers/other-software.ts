@@ -4,26 +4,28 @@ import { open } from 'node:fs/promises';
 import { execa } from 'execa';
 import { mountsBelow } from './ground.ts';
 
-/** Ends what a passer-by does, once. */
+/** Ends one action of other software; call it once. */
 export type StopUse = () => Promise<void>;
 
-/** What others do on the node: services, people, other programs. The driver is told of none of it. */
+/**
+ * What other software does on the node: services, operators, other programs. The driver is not told about any of it.
+ */
 export interface OtherSoftware {
   /** Opens a device node without claiming it, as udev, LVM and backup agents do. */
   openDevice(number: number): Promise<StopUse>;
-  /** `losetup --detach`: LOOP_CLR_FD, whoever uses the device. */
+  /** `losetup --detach`: LOOP_CLR_FD, even if the device is in use. */
   clearDevice(number: number): Promise<void>;
-  /** `losetup --find`: attaches an image to the lowest free number, which it answers. */
+  /** `losetup --find`: attaches an image to the lowest free number, and returns it. */
   attach(imagePath: string): Promise<number>;
-  /** Keeps a file or directory open at a path: what is mounted there is busy. */
+  /** Keeps a file or directory open, so that the mount there is busy. */
   openFile(path: string): Promise<StopUse>;
-  /** Keeps what is mounted at `target`, and only that, mounted in another mount namespace. */
+  /** Keeps the mount at `target`, and only that, in another mount namespace. */
   mountElsewhere(target: string): Promise<StopUse>;
 }
 
 const isSystem = /^\/(?:proc|sys|dev|run)(?:\/|$)/;
 
-/** They do it on the real node, as root. */
+/** Acts on the real node, as root. */
 export const realOtherSoftware: OtherSoftware = {
   openDevice: (number) => keepOpen(`/dev/loop${number}`),
   clearDevice: async (number) => {
@@ -35,12 +37,12 @@ export const realOtherSoftware: OtherSoftware = {
   },
   openFile: keepOpen,
   mountElsewhere: async (target) => {
-    // Of the whole machine: a copy of somebody else's mounts would keep their devices in use.
+    // Unmount all other mounts of the machine in that namespace: copies of them would keep their devices in use.
     const others = (await mountsBelow('')).filter(
       (one) => one !== '/' && !`${target}/`.startsWith(`${one}/`) && !isSystem.test(one),
     );
     others.reverse();
-    // Ends with its standard input, so with this process too.
+    // Ends when its standard input closes, so also when this process ends.
     const script = 'for one in "$@"; do umount "$one"; done; echo ready; exec cat';
     const options = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...others];
     const child = spawn('unshare', options, { stdio: ['pipe', 'pipe', 'ignore'] });
@@ -59,7 +61,7 @@ async function keepOpen(path: string): Promise<StopUse> {
   };
 }
 
-/** Its mount namespace ends with it. */
+/** Its mount namespace ends with the process. */
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, 'exit');

@@ -147,7 +147,7 @@ export class FreezeChild {
         new KernelError(
           'freeze',
           'ECHILD',
-          `${namesOf(session)}: the process that held the freeze ended`,
+          `${namesOf(session)}: the process that owned the freeze ended`,
         ),
       );
     }
@@ -168,7 +168,7 @@ function expired(session: Session): KernelError {
   return new KernelError(
     'freeze',
     'ETIMEDOUT',
-    `${namesOf(session)}: thawed when the bound had passed`,
+    `${namesOf(session)}: thawed because the time limit passed`,
   );
 }
 

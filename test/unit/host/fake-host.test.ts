@@ -21,7 +21,7 @@ for (const { name, run } of hostContract) {
       t.deepEqual(
         [host.kernel.mounts.length, host.kernel.devices.size],
         [0, 0],
-        'nothing is left over',
+        'nothing is left mounted or attached',
       );
     } finally {
       host.reboot();

@@ -7,7 +7,7 @@ import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { onScratch, type Scratch } from '../../../helpers/root-scratch.ts';
 
-/** Mounts a filesystem that can share blocks, as a pool of a test's own, while `work` runs. */
+/** Mounts a filesystem with reflinks as a private pool during `work`. */
 async function onPool(
   { host, directory }: Scratch,
   fsType: FsType,
@@ -45,7 +45,7 @@ const addresses = (extents: readonly Extent[]) =>
   extents.map(({ logical, physical }) => [logical, physical]);
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
-  onNode(`${fsType}: a clone shares all blocks, and what is rewritten moves away`, async (t) => {
+  onNode(`${fsType}: a clone shares all blocks, and a rewrite moves blocks`, async (t) => {
     await onScratch(t, async (scratch) => {
       await onPool(scratch, fsType, async (pool) => {
         const { host } = scratch;
@@ -65,14 +65,14 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
         await file.write(Buffer.alloc(65_536, 2), 0, 65_536, 0);
         await file.close();
         const moved = await extentsOf(host, to);
-        t.not(moved[0]?.physical, source[0]?.physical, 'seen without anybody having synced');
+        t.not(moved[0]?.physical, source[0]?.physical, 'visible without a sync');
         t.is(await host.extents.exclusiveBytes(to), 65_536n);
       });
     });
   });
 }
 
-onNode('ext4 cannot share, and says so; across filesystems nobody can', async (t) => {
+onNode('ext4 cannot share blocks, and no filesystem can share with another', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     await onPool(scratch, 'ext4', async (pool) => {
@@ -89,7 +89,7 @@ onNode('ext4 cannot share, and says so; across filesystems nobody can', async (t
   });
 });
 
-onNode('a sparse copy goes across filesystems too, keeps holes, and stops when told', async (t) => {
+onNode('a sparse copy works across filesystems, keeps holes, and can be aborted', async (t) => {
   await onScratch(t, async (scratch) => {
     await onPool(scratch, 'xfs', async (pool) => {
       const { host, directory } = scratch;
@@ -121,7 +121,7 @@ onNode('a sparse copy goes across filesystems too, keeps holes, and stops when t
   });
 });
 
-onNode('more extents than one call answers are all listed, in order', async (t) => {
+onNode('more extents than one call returns are all listed, in order', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const path = join(directory, 'scattered');
@@ -147,7 +147,7 @@ onNode('more extents than one call answers are all listed, in order', async (t) 
   });
 });
 
-onNode('an image for which there is no room is refused at once, and not left behind', async (t) => {
+onNode('an image that does not fit is refused at once, and nothing is left', async (t) => {
   await onScratch(t, async (scratch) => {
     await onPool(scratch, 'ext4', async (pool) => {
       const { files } = scratch.host;
@@ -160,7 +160,7 @@ onNode('an image for which there is no room is refused at once, and not left beh
       await files.createImage(path, { sizeBytes, allocate: true });
       const grown = await t.throwsAsync(files.growImage(path, tooLarge));
       t.true(hasErrno(grown, 'ENOSPC'));
-      t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is as it was');
+      t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is unchanged');
     });
   });
 });

@@ -3,7 +3,7 @@ import { onNode } from '../../../helpers/on-node.ts';
 import { scratchNode } from '../../../helpers/scratch-node.ts';
 
 for (const ground of ['ext4', 'xfs', 'btrfs'] as const) {
-  onNode(`${ground}: an image that cannot be grown for want of room is as it was`, async (t) => {
+  onNode(`${ground}: an image that cannot grow for lack of space is unchanged`, async (t) => {
     const node = await scratchNode(t, { ground, groundBytes: GiB });
     const { files } = node.host;
     const image = `${node.poolPath}/image`;
@@ -14,7 +14,7 @@ for (const ground of ['ext4', 'xfs', 'btrfs'] as const) {
     t.like(await t.throwsAsync(growth), { errno: 'ENOSPC' });
     const { sizeBytes, allocatedBytes } = await files.imageStatus(image);
     t.is(sizeBytes, before.sizeBytes);
-    // A block of the extent tree may stay.
+    // A block of the extent tree may remain.
     t.true(allocatedBytes - before.allocatedBytes <= 64n * KiB, `now ${allocatedBytes}`);
     const after = (await files.capacity(node.poolPath)).freeBytes;
     t.true(freeBytes - after < 64n * MiB, `${freeBytes} were free, now ${after}`);

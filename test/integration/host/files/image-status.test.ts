@@ -6,7 +6,7 @@ import { mountIdIn, statCached } from '../../../../src/host/kernel/statx.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { onScratch } from '../../../helpers/root-scratch.ts';
 
-onNode('the id that a mount is known by does not come back with its device number', async (t) => {
+onNode('the key of a mount is not reused with its device number', async (t) => {
   await onScratch(t, async ({ host: { files }, directory }) => {
     const target = join(directory, 'mount');
     const path = join(target, 'image');
@@ -29,6 +29,6 @@ onNode('the id that a mount is known by does not come back with its device numbe
     }
     t.log(seen.map(({ device }) => device).join(', '));
     const ids = seen.flatMap(({ id }) => (id === undefined ? [] : [id]));
-    t.is(new Set(ids).size, ids.length, 'each mount has its own');
+    t.is(new Set(ids).size, ids.length, 'every mount has its own key');
   });
 });

@@ -38,7 +38,7 @@ for (const { name, source, options } of kinds) {
   }
 }
 
-onNode('a file that something is mounted on is neither removed nor cut short', async (t) => {
+onNode('a file that is a mount point is neither removed nor truncated', async (t) => {
   await onScratch(t, async ({ host: { files }, directory }) => {
     const [image, other] = [join(directory, 'tree', 'disk.img'), join(directory, 'other')];
     await mkdir(join(directory, 'tree'));

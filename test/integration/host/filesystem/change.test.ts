@@ -20,18 +20,18 @@ import {
   writeAt,
 } from './workbench.ts';
 
-/** CAP_SYS_RESOURCE, capability 24, of this process. */
+/** Whether this process has CAP_SYS_RESOURCE, capability 24. */
 const status = readFileSync('/proc/self/status', 'utf8');
 const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
 const canGrowExt4Online = ((effective >> 24n) & 1n) === 1n;
 
-/** Before Linux 6.7 a btrfs with a log to replay is not mounted beside its source. */
+/** Before Linux 6.7 a btrfs with a log to replay is not mounted while its source is. */
 const keepsDuplicatesApart = isAtLeast(release(), 6, 7);
 
 for (const fsType of fsTypes) {
   const fs = filesystems[fsType];
 
-  onNode(`${fsType}: an image grows while nobody has it, and keeps what is in it`, async (t) => {
+  onNode(`${fsType}: an unattached image grows and keeps its files`, async (t) => {
     await onBench(t, async (bench) => {
       const { image, uuid } = await bench.make(fsType, 320n * MiB);
       const data = randomBytes(4 << 20);
@@ -81,7 +81,7 @@ for (const fsType of fsTypes) {
     });
   });
 
-  onNode(`${fsType}: growing the wrong directory is refused and touches nothing`, async (t) => {
+  onNode(`${fsType}: growing the wrong directory is refused and changes nothing`, async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make(fsType, 320n * MiB);
       await bench.mounted(fsType, image, async (_target, device) => {
@@ -94,44 +94,47 @@ for (const fsType of fsTypes) {
     });
   });
 
-  onNode(`${fsType}: a copy gets a UUID of its own and is mounted beside its source`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image, uuid } = await bench.make(fsType, 320n * MiB);
-      const data = randomBytes(1 << 20);
-      await bench.mounted(fsType, image, async (target) => {
-        await writeFile(join(target, 'file'), data, { flush: true });
-        // Twice: a copy of a copy, and a second copy while both are mounted.
-        const copy = await bench.copy(image);
-        const first = randomUUID();
-        const options = { sectorSize: 4096, workDir: bench.workDir } as const;
-        const renewed = fs.renewUuid(copy, { ...options, uuid: first });
-        if (fsType === 'btrfs' && !keepsDuplicatesApart) {
-          await t.throwsAsync(renewed, {
-            message: /before Linux 6\.7 is not safe beside its source/,
-          });
-          return;
-        }
-        await renewed;
-        t.is((await fs.readSuperblock(copy))?.uuid, first);
-        const grandchild = await bench.copy(copy);
-        const second = randomUUID();
-        await fs.renewUuid(grandchild, { ...options, uuid: second });
-        t.is((await fs.readSuperblock(grandchild))?.uuid, second);
-        t.true(await isSound(fsType, grandchild));
-        for (const each of [copy, grandchild]) {
-          await bench.mounted(fsType, each, async (beside) => {
-            t.true((await readFile(join(beside, 'file'))).equals(data));
-            await writeFile(join(beside, 'file'), 'changed', { flush: true });
-          });
-        }
-        t.true((await readFile(join(target, 'file'))).equals(data));
+  onNode(
+    `${fsType}: a copy gets its own UUID and is mounted together with its source`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const { image, uuid } = await bench.make(fsType, 320n * MiB);
+        const data = randomBytes(1 << 20);
+        await bench.mounted(fsType, image, async (target) => {
+          await writeFile(join(target, 'file'), data, { flush: true });
+          // Twice: a copy of a copy, and a second copy while both are mounted.
+          const copy = await bench.copy(image);
+          const first = randomUUID();
+          const options = { sectorSize: 4096, workDir: bench.workDir } as const;
+          const renewed = fs.renewUuid(copy, { ...options, uuid: first });
+          if (fsType === 'btrfs' && !keepsDuplicatesApart) {
+            await t.throwsAsync(renewed, {
+              message: /before Linux 6\.7 is not safe beside its source/,
+            });
+            return;
+          }
+          await renewed;
+          t.is((await fs.readSuperblock(copy))?.uuid, first);
+          const grandchild = await bench.copy(copy);
+          const second = randomUUID();
+          await fs.renewUuid(grandchild, { ...options, uuid: second });
+          t.is((await fs.readSuperblock(grandchild))?.uuid, second);
+          t.true(await isSound(fsType, grandchild));
+          for (const each of [copy, grandchild]) {
+            await bench.mounted(fsType, each, async (beside) => {
+              t.true((await readFile(join(beside, 'file'))).equals(data));
+              await writeFile(join(beside, 'file'), 'changed', { flush: true });
+            });
+          }
+          t.true((await readFile(join(target, 'file'))).equals(data));
+        });
+        t.is((await fs.readSuperblock(image))?.uuid, uuid);
       });
-      t.is((await fs.readSuperblock(image))?.uuid, uuid);
-    });
-  });
+    },
+  );
 
   onNode(
-    `${fsType}: a superblock that is gone or changed by one bit is noticed, and left alone`,
+    `${fsType}: a superblock that is missing or has a flipped bit is detected, and left unchanged`,
     async (t) => {
       await onBench(t, async (bench) => {
         const { image } = await bench.make(fsType, 320n * MiB);
@@ -159,7 +162,7 @@ for (const fsType of fsTypes) {
 }
 
 onNode(
-  'ext4: growth by more than a thousand times is refused, and the image stays as it was',
+  'ext4: growth by more than a factor of 1000 is refused, and the image is unchanged',
   async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make('ext4', 16n * MiB);
@@ -173,7 +176,7 @@ onNode(
   },
 );
 
-onNode('ext4: steps within the factor add up, as resize2fs alone would not survive', async (t) => {
+onNode('ext4: steps within the factor reach a size that resize2fs alone cannot', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 16n * MiB);
     const data = randomBytes(1 << 20);
@@ -193,13 +196,13 @@ onNode('ext4: steps within the factor add up, as resize2fs alone would not survi
 
 for (const extraMiB of [1n, 5n, 9n]) {
   onNode(
-    `ext4: ${extraMiB} MiB beyond a group count as filled when ext4 cannot use them`,
+    `ext4: ${extraMiB} MiB after a group count as filled when ext4 cannot use them`,
     async (t) => {
       await onBench(t, async (bench) => {
         const sizeBytes = 256n * MiB + extraMiB * MiB;
         const { image } = await bench.make('ext4', sizeBytes);
         const before = await hashOf(image);
-        // A second growth with nothing to gain does nothing, whether mke2fs used the rest or left it out.
+        // A second growth has nothing to do, whether or not mke2fs used the tail.
         await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: bench.workDir });
         t.is(await hashOf(image), before);
         await bench.mounted('ext4', image, async (target, device) => {
@@ -214,24 +217,21 @@ for (const extraMiB of [1n, 5n, 9n]) {
   );
 }
 
-onNode(
-  'xfs: a damaged allocation group is refused by the mount, and nothing is left behind',
-  async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make('xfs', 320n * MiB);
-      // The header of the first group's inodes (AGI), the third sector.
-      await writeAt(image, 2 * 4096, randomBytes(4096));
-      await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
-      const { workDir } = bench;
-      const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
-      await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
-      await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
-      t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
-    });
-  },
-);
+onNode('xfs: the mount refuses a damaged allocation group, and nothing is left', async (t) => {
+  await onBench(t, async (bench) => {
+    const { image } = await bench.make('xfs', 320n * MiB);
+    // The inode header (AGI) of the first group, in the third sector.
+    await writeAt(image, 2 * 4096, randomBytes(4096));
+    await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
+    const { workDir } = bench;
+    const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
+    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+    await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
+    t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
+  });
+});
 
-onNode('xfs: a copy that still has its source’s UUID does not grow beside it', async (t) => {
+onNode('xfs: a copy with the UUID of its source does not grow while that is mounted', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('xfs', 320n * MiB);
     await bench.mounted('xfs', image, async () => {

@@ -35,12 +35,12 @@ async function fill(target: string): Promise<void> {
   }
 }
 
-/** A copy as a power cut would leave it: the journal holds what the filesystem does not yet. */
+/** A copy as after a power cut: the journal has data that the filesystem lacks. */
 async function cut(bench: Bench): Promise<string> {
   const { image } = await bench.make('ext4', 128n * MiB);
   return bench.mounted('ext4', image, async (target) => {
     await fill(target);
-    // A copy while it is mounted has the right data once the device's writes are down.
+    // A copy of a mounted filesystem is complete once the writes of the device are done.
     await mounts.syncFilesystem(target);
     await writeFile(join(target, 'last'), 'last', { flush: true });
     return bench.copy(image);
@@ -56,10 +56,10 @@ async function holdsData(bench: Bench, image: string): Promise<boolean> {
 const debugfs = (image: string, ...commands: readonly string[]) =>
   Promise.all(commands.map((command) => tool('debugfs', ['-w', '-R', command, image])));
 
-/** The state word's error bit, as the kernel leaves it after an error. */
+/** The error bit of the state, as the kernel leaves it after an error. */
 const setErrorFlag = (image: string) => debugfs(image, 'ssv state 3');
 
-onNode('an error flag on a sound filesystem is cleared', async (t) => {
+onNode('the error flag of a sound filesystem is cleared', async (t) => {
   await onBench(t, async (bench) => {
     const image = await filled(bench);
     await setErrorFlag(image);
@@ -102,26 +102,29 @@ for (const { name, harm } of [
     },
   },
 ] as const) {
-  onNode(`damage that wants a person is refused and left byte for byte: ${name}`, async (t) => {
-    await onBench(t, async (bench) => {
-      const image = await filled(bench);
-      await harm(image);
-      await setErrorFlag(image);
-      t.false(await isSound('ext4', image));
-      const hash = await hashOf(image);
-      const result = await ext4.check(image);
-      t.is(result.outcome, 'damaged');
-      if (result.outcome === 'damaged')
-        t.regex(result.detail, /^e2fsck ended with exit code \d+: ./);
-      t.is(await hashOf(image), hash);
-      t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
-      const left = (await readdir(bench.directory)).filter((file) => file.includes('undo'));
-      t.deepEqual(left, []);
-    });
-  });
+  onNode(
+    `damage that needs an operator is refused, and the image is unchanged: ${name}`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const image = await filled(bench);
+        await harm(image);
+        await setErrorFlag(image);
+        t.false(await isSound('ext4', image));
+        const hash = await hashOf(image);
+        const result = await ext4.check(image);
+        t.is(result.outcome, 'damaged');
+        if (result.outcome === 'damaged')
+          t.regex(result.detail, /^e2fsck ended with exit code \d+: ./);
+        t.is(await hashOf(image), hash);
+        t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
+        const left = (await readdir(bench.directory)).filter((file) => file.includes('undo'));
+        t.deepEqual(left, []);
+      });
+    },
+  );
 }
 
-onNode('no superblock: damaged, and left as it was', async (t) => {
+onNode('an image without a superblock is damaged and unchanged', async (t) => {
   await onBench(t, async (bench) => {
     const image = await filled(bench);
     await writeAt(image, 0, Buffer.alloc(4096));
@@ -153,7 +156,7 @@ for (const state of ['clean', 'has-errors'] as const) {
   );
 }
 
-onNode('a power cut needs a replay and nothing else', async (t) => {
+onNode('after a power cut only a replay is needed', async (t) => {
   await onBench(t, async (bench) => {
     const image = await cut(bench);
     t.is((await ext4.readSuperblock(image))?.state, 'needs-replay');
@@ -163,21 +166,24 @@ onNode('a power cut needs a replay and nothing else', async (t) => {
   });
 });
 
-onNode('a power cut and an error flag: the journal is replayed, the flag cleared', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await cut(bench);
-    await setErrorFlag(image);
-    const result = await ext4.check(image);
-    t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
-    t.is((await ext4.readSuperblock(image))?.state, 'clean');
-    t.true(await holdsData(bench, image));
-  });
-});
+onNode(
+  'after a power cut with an error flag, the journal is replayed and the flag cleared',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const image = await cut(bench);
+      await setErrorFlag(image);
+      const result = await ext4.check(image);
+      t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
+      t.is((await ext4.readSuperblock(image))?.state, 'clean');
+      t.true(await holdsData(bench, image));
+    });
+  },
+);
 
 for (const asks of [true, false]) {
   const how = asks ? '' : ', whose superblock asks for none';
   onNode(
-    `a power cut, an error flag and damage: not even the journal is replayed${how}`,
+    `after a power cut with an error flag and damage, not even the journal is replayed${how}`,
     async (t) => {
       await onBench(t, async (bench) => {
         const source = await filled(bench);
@@ -185,7 +191,7 @@ for (const asks of [true, false]) {
           await writeFile(join(target, 'last'), 'last', { flush: true });
           return bench.copy(source);
         });
-        // The second block of the inode table: files of before, which this journal knows nothing of.
+        // The second block of the inode table has older files, which this journal does not contain.
         const { stdout } = await tool('dumpe2fs', [image]);
         const block = Number(/Inode table at (\d+)/.exec(stdout)?.[1]) + 1;
         await writeAt(image, block * 4096, randomBytes(4096));
@@ -201,14 +207,14 @@ for (const asks of [true, false]) {
   );
 }
 
-onNode('an error that only the journal could still record is found', async (t) => {
+onNode('an error recorded only in the journal is found', async (t) => {
   await onBench(t, async (bench) => {
     const image = await cut(bench);
     const superblock = parseExt4Superblock(await readAt(image, 1024, 1024));
     const at = Number(superblock?.journalBlock ?? 0n) * 4096;
     const journal = await readAt(image, at, 1024);
     t.is(journal.readUInt32BE(0), 0xc03b3998);
-    // s_errno of the journal's superblock; e2fsck takes a wrong checksum there for what it is.
+    // s_errno of the superblock of the journal; e2fsck recognises a wrong checksum there.
     const errno = Buffer.alloc(4);
     errno.writeInt32BE(-5);
     await writeAt(image, at + 0x20, errno);
@@ -217,7 +223,7 @@ onNode('an error that only the journal could still record is found', async (t) =
 });
 
 onNode(
-  'a pool that ran full: the journal stopped, and the volume comes back when there is room',
+  'when a pool was full, the journal stopped, and the volume can be used again once there is space',
   async (t) => {
     await onBench(t, async (bench) => {
       const { image: poolImage } = await bench.make('ext4', 96n * MiB);

@@ -13,11 +13,11 @@ import {
 import { onNode } from '../../../helpers/on-node.ts';
 import { files, filesystems, isSound, mounts, onBench, tool } from './workbench.ts';
 
-/** What a fresh, thin 1 GiB image may take at most. */
+/** Maximum of allocated bytes of a fresh thin 1 GiB image. */
 const freshBytes = { ext4: MiB, xfs: MiB, btrfs: 8n * MiB } as const;
 
 for (const fsType of fsTypes) {
-  onNode(`${fsType}: a fresh thin 1 GiB image is small, sound and says who it is`, async (t) => {
+  onNode(`${fsType}: a fresh thin 1 GiB image is small and sound and has its UUID`, async (t) => {
     await onBench(t, async (bench) => {
       const { image, uuid } = await bench.make(fsType, GiB);
       const { allocatedBytes, sizeBytes } = await files.imageStatus(image);
@@ -28,7 +28,7 @@ for (const fsType of fsTypes) {
       const expected = { fsType, uuid, sizeBytes: GiB, state };
       const found = await filesystems[fsType].readSuperblock(image);
       t.like(found, expected);
-      // 1 GiB ends with a whole group of ext4: growing by less than the next one's overhead would change nothing.
+      // 1 GiB ends with a whole group of ext4: growth by less than the overhead of the next one changes nothing.
       const tail = found?.unusableTailBytes ?? 0n;
       t.true(fsType === 'ext4' ? tail > 0n && tail < 16n * MiB : tail === 0n, `${tail} bytes`);
       for (const other of fsTypes.filter((each) => each !== fsType)) {
@@ -38,7 +38,7 @@ for (const fsType of fsTypes) {
   });
 
   for (const sectorSize of [512, 4096] as const) {
-    onNode(`${fsType}: the least size works with ${sectorSize}-byte sectors`, async (t) => {
+    onNode(`${fsType}: the minimum size works with ${sectorSize}-byte sectors`, async (t) => {
       await onBench(t, async (bench) => {
         const { minBytes } = filesystems[fsType];
         const { image } = await bench.make(fsType, minBytes, { sectorSize });
@@ -57,9 +57,9 @@ for (const fsType of fsTypes) {
   }
 
   onNode(
-    `${fsType}: below the least size mkfs refuses, or the promise of a size would not hold`,
+    `${fsType}: below the minimum size mkfs fails, or the promised size would not be reached`,
     async (t) => {
-      // mke2fs goes lower, but without a journal.
+      // mke2fs accepts less, but without a journal.
       if (fsType === 'ext4') {
         await onBench(t, async (bench) => {
           const { image } = await bench.make('ext4', 7n * MiB);
@@ -75,30 +75,33 @@ for (const fsType of fsTypes) {
     },
   );
 
-  onNode(`${fsType}: a thick image stays whole through mkfs, use, deletion and trim`, async (t) => {
-    await onBench(t, async (bench) => {
-      const sizeBytes = 512n * MiB;
-      const { image } = await bench.make(fsType, sizeBytes, { thick: true });
-      const isWhole = async () => (await files.imageStatus(image)).allocatedBytes >= sizeBytes;
-      t.true(await isWhole(), 'after mkfs');
-      const use = async (target: string, device: Parameters<typeof mounts.trim>[1]) => {
-        const path = join(target, 'file');
-        await writeFile(path, randomBytes(32 << 20), { flush: true });
-        await rm(path);
-        await mounts.syncFilesystem(target);
-        const error = await t.throwsAsync(
-          mounts.trim(target, device, { offset: 0n, length: 1n << 40n }),
-        );
-        t.true(hasErrno(error, 'EOPNOTSUPP'));
-      };
-      await bench.mounted(fsType, image, use, { discard: false });
-      t.true(await isWhole(), 'after use and trim');
-      t.true(await isSound(fsType, image));
-    });
-  });
+  onNode(
+    `${fsType}: a thick image stays allocated during mkfs, use, deletion and trim`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const sizeBytes = 512n * MiB;
+        const { image } = await bench.make(fsType, sizeBytes, { thick: true });
+        const isWhole = async () => (await files.imageStatus(image)).allocatedBytes >= sizeBytes;
+        t.true(await isWhole(), 'after mkfs');
+        const use = async (target: string, device: Parameters<typeof mounts.trim>[1]) => {
+          const path = join(target, 'file');
+          await writeFile(path, randomBytes(32 << 20), { flush: true });
+          await rm(path);
+          await mounts.syncFilesystem(target);
+          const error = await t.throwsAsync(
+            mounts.trim(target, device, { offset: 0n, length: 1n << 40n }),
+          );
+          t.true(hasErrno(error, 'EOPNOTSUPP'));
+        };
+        await bench.mounted(fsType, image, use, { discard: false });
+        t.true(await isWhole(), 'after use and trim');
+        t.true(await isSound(fsType, image));
+      });
+    },
+  );
 }
 
-onNode('ext4: neither a mount nor the kernel’s background work fills a thin image', async (t) => {
+onNode('ext4: neither a mount nor background work of the kernel fills a thin image', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', GiB);
     const { stdout } = await tool('dumpe2fs', [image]);
@@ -107,7 +110,7 @@ onNode('ext4: neither a mount nor the kernel’s background work fills a thin im
     t.true(groups.every((line) => line.includes('ITABLE_ZEROED')));
     await bench.mounted('ext4', image, async (target) => {
       const { bsize, blocks, bfree, bavail, files: inodes } = await statfs(target);
-      // The kernel itself keeps up to 4096 blocks for delayed allocation; root has no reserve.
+      // The kernel reserves up to 4096 blocks for delayed allocation; nothing is reserved for root.
       t.true(bfree - bavail <= 4096);
       t.true(bsize * blocks > 960 << 20);
       t.is(inodes, 65_536);
@@ -116,7 +119,7 @@ onNode('ext4: neither a mount nor the kernel’s background work fills a thin im
   });
 });
 
-onNode('ext4: small images have more inodes for their size', async (t) => {
+onNode('ext4: small images have more inodes relative to their size', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 64n * MiB);
     await bench.mounted('ext4', image, async (target) => {
@@ -134,19 +137,22 @@ for (const { fsType, text } of [
   { fsType: 'btrfs', text: '-n 32768 -m single -d single --checksum sha256 -L data' },
   { fsType: 'btrfs', text: '-d dup -O ^no-holes' },
 ] as const) {
-  onNode(`${fsType}: mkfsOptions '${text}' are taken by mkfs and the volume mounts`, async (t) => {
-    await onBench(t, async (bench) => {
-      const options = parseMkfsOptions(fsType, text);
-      const { image, uuid } = await bench.make(fsType, 512n * MiB, { options });
-      t.is((await filesystems[fsType].readSuperblock(image))?.uuid, uuid);
-      const write = (target: string) => writeFile(join(target, 'file'), 'x', { flush: true });
-      await bench.mounted(fsType, image, write);
-      t.true(await isSound(fsType, image));
-    });
-  });
+  onNode(
+    `${fsType}: mkfsOptions '${text}' are accepted by mkfs, and the volume mounts`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const options = parseMkfsOptions(fsType, text);
+        const { image, uuid } = await bench.make(fsType, 512n * MiB, { options });
+        t.is((await filesystems[fsType].readSuperblock(image))?.uuid, uuid);
+        const write = (target: string) => writeFile(join(target, 'file'), 'x', { flush: true });
+        await bench.mounted(fsType, image, write);
+        t.true(await isSound(fsType, image));
+      });
+    },
+  );
 }
 
-onNode('ext4: quota features are made, whether or not this kernel can mount them', async (t) => {
+onNode('ext4: quota features are created even if this kernel cannot mount them', async (t) => {
   await onBench(t, async (bench) => {
     const options = parseMkfsOptions('ext4', '-O project,quota');
     const { image, uuid } = await bench.make('ext4', 64n * MiB, { options });
@@ -180,7 +186,7 @@ const sampleValues: Readonly<Record<string, string>> = {
 };
 
 for (const fsType of fsTypes) {
-  onNode(`${fsType}: the kernel takes every mount option that is allowed`, async (t) => {
+  onNode(`${fsType}: the kernel accepts every allowed mount option`, async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make(fsType, 320n * MiB);
       const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];
@@ -188,7 +194,7 @@ for (const fsType of fsTypes) {
         typeof option === 'string' ? option : `${option.name}=${sampleValues[option.name] ?? ''}`,
       );
       for (const word of parseMountOptions(fsType, words)) {
-        // Quota is a matter of how the kernel was built.
+        // Quota support depends on the build of the kernel.
         if (/quota|noenforce/.test(word)) continue;
         const look = () => Promise.resolve();
         await t.notThrowsAsync(bench.mounted(fsType, image, look, { options: [word] }), word);

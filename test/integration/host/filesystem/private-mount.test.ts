@@ -10,7 +10,7 @@ import { files, loops, mounts, onBench } from './workbench.ts';
 const deps = { loops, mounts };
 const ext4 = { fsType: 'ext4', sectorSize: 4096, mountOptions: [] } as const;
 
-onNode('what work does is in the image, and nothing stays mounted or attached', async (t) => {
+onNode('the changes of work are in the image, and nothing stays mounted or attached', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };
@@ -23,27 +23,30 @@ onNode('what work does is in the image, and nothing stays mounted or attached', 
   });
 });
 
-onNode('a failure of the work, and one of the mount, leave nothing behind', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 32n * MiB);
-    const options = { ...ext4, workDir: bench.workDir };
-    const fails = () => Promise.reject(new Error('no'));
-    await t.throwsAsync(withPrivateMount(deps, image, options, fails), { message: 'no' });
-    const wrong = { ...options, fsType: 'xfs' } as const;
-    await t.throwsAsync(withPrivateMount(deps, image, wrong), { message: /^mount .*EINVAL$/ });
-    t.deepEqual(await readdir(bench.workDir), []);
-    t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
-  });
-});
+onNode(
+  'after a failure of the work or of the mount, nothing stays mounted or attached',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make('ext4', 32n * MiB);
+      const options = { ...ext4, workDir: bench.workDir };
+      const fails = () => Promise.reject(new Error('no'));
+      await t.throwsAsync(withPrivateMount(deps, image, options, fails), { message: 'no' });
+      const wrong = { ...options, fsType: 'xfs' } as const;
+      await t.throwsAsync(withPrivateMount(deps, image, wrong), { message: /^mount .*EINVAL$/ });
+      t.deepEqual(await readdir(bench.workDir), []);
+      t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
+    });
+  },
+);
 
-onNode('it ends only when a mount namespace that copied the mount has ended too', async (t) => {
+onNode('it ends only after a mount namespace with a copy of the mount has ended', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };
     let container: ChildProcess | undefined;
     let ended = false;
     const mounted = withPrivateMount(deps, image, options, async () => {
-      // It says `in` once it has a mount namespace of its own, and lives until its input closes.
+      // It writes `in` once it has its own mount namespace, and runs until its input closes.
       const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'echo in; read line'];
       container = spawn('unshare', command, { stdio: ['pipe', 'pipe', 'inherit'] });
       if (container.stdout !== null) await once(container.stdout, 'data');
@@ -53,7 +56,7 @@ onNode('it ends only when a mount namespace that copied the mount has ended too'
     const status = await files.imageStatus(image);
     while ((await readdir(bench.workDir)).length === 0) await new Promise(setImmediate);
     while (container === undefined) await new Promise(setImmediate);
-    // Unmounted here, still attached for the other namespace.
+    // Unmounted here, but still attached because of the other namespace.
     for (;;) {
       const [device] = await loops.findByImage(status);
       const here = (await mounts.list()).some(({ source }) => source === device?.path);

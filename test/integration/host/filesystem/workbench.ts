@@ -14,14 +14,14 @@ import { makeLoopDevices } from '../../../../src/host/loop/devices.ts';
 import { makeMounts } from '../../../../src/host/mount/mounts.ts';
 import { makeRun } from '../../../../src/host/programs/run.ts';
 
-/** Real filesystems on real loop devices, in a scratch directory of their own. */
+/** Real filesystems on real loop devices, in a scratch directory. */
 export const files = makeFiles();
 export const loops = makeLoopDevices();
 export const mounts = makeMounts();
 export const run = makeRun();
 export const filesystems = makeFilesystems({ run, loops, mounts, kernelRelease: release() });
 
-/** A scratch directory, and what it must be rid of afterwards, whatever the test did. */
+/** A scratch directory, and what must be cleaned up after the test, whatever its result. */
 export class Bench {
   readonly directory: string;
   readonly workDir: string;
@@ -36,7 +36,7 @@ export class Bench {
     this.workDir = join(directory, 'work');
   }
 
-  /** An image with a filesystem in it, and the UUID it got. */
+  /** Makes an image with a filesystem, and returns its UUID. */
   async make(
     fsType: FsType,
     sizeBytes: bigint,
@@ -51,7 +51,7 @@ export class Bench {
     return { image, uuid: options.uuid ?? uuid };
   }
 
-  /** A path for an image; what is attached to it at the end of the test is a failure. */
+  /** A path for an image; a device attached to it at the end of the test is a failure. */
   newPath(): string {
     this.#count += 1;
     const path = join(this.directory, `disk-${this.#count}.img`);
@@ -59,14 +59,14 @@ export class Bench {
     return path;
   }
 
-  /** A copy of an image, also of one that is mounted; holes stay holes. */
+  /** Copies an image, even a mounted one; holes stay holes. */
   async copy(image: string): Promise<string> {
     const copy = this.newPath();
     await tool('cp', ['--sparse=auto', image, copy]);
     return copy;
   }
 
-  /** Attaches and mounts the image while `work` runs. */
+  /** Attaches and mounts the image during `work`. */
   async mounted<T>(
     fsType: FsType,
     image: string,
@@ -95,8 +95,8 @@ export class Bench {
   }
 
   /**
-   * Whether nothing sits on the image any more, within a bound: a container that somebody starts
-   * just now has a copy of every mount of ours for a moment, which keeps the device.
+   * Waits until no device is attached to the image: a container that is just starting briefly has a copy of all our
+   * mounts, which keeps the device in use.
    */
   async #isFree(image: string): Promise<boolean> {
     const giveUpAt = performance.now() + 10_000;
@@ -108,7 +108,7 @@ export class Bench {
     return true;
   }
 
-  /** Unmounts and detaches what is left, complains about it, and removes the directory. */
+  /** Unmounts and detaches leftovers, reports them as failures, and removes the directory. */
   async close(): Promise<void> {
     for (const target of this.#targets) await mounts.unmount(target);
     const left: string[] = await readdir(this.workDir);
@@ -121,11 +121,11 @@ export class Bench {
       }
     }
     await rm(this.directory, { recursive: true });
-    this.#t.deepEqual(left, [], 'private mounts and loop devices that were left');
+    this.#t.deepEqual(left, [], 'leftover private mounts and loop devices');
   }
 }
 
-/** Runs `body` on a bench of its own and clears it away afterwards. */
+/** Runs `body` with a workbench and cleans it up afterwards. */
 export async function onBench(
   t: ExecutionContext,
   body: (bench: Bench) => Promise<void>,
@@ -139,7 +139,7 @@ export async function onBench(
   }
 }
 
-/** A program of the system, for what a test has to do behind the driver's back. */
+/** Runs a program of the system, for changes that bypass the driver. */
 export async function tool(
   file: string,
   args: readonly string[],
@@ -155,7 +155,7 @@ export async function tool(
   }
 }
 
-/** Whether the filesystem's own checker, reading only, finds nothing wrong. */
+/** Whether the checker of the filesystem, in read-only mode, finds nothing wrong. */
 export async function isSound(fsType: FsType, image: string): Promise<boolean> {
   const checkers = {
     ext4: ['e2fsck', '-fn'],

@@ -15,7 +15,7 @@ const sizes: Readonly<Record<FsType, bigint>> = {
   btrfs: 128n * MiB,
 };
 
-/** Makes, attaches and mounts a filesystem for as long as `work` takes. */
+/** Makes, attaches and mounts a filesystem during `work`. */
 async function onVolume<T>(
   { host, directory }: Scratch,
   fsType: FsType,
@@ -47,7 +47,7 @@ async function onVolume<T>(
   }
 }
 
-/** Starts a write in the background; tells whether it has ended. */
+/** Starts a write in the background, and reports whether it has ended. */
 function startWriter(path: string): { hasEnded: () => boolean; ended: Promise<void> } {
   let over = false;
   const ended = writeFile(path, 'written').then(() => {
@@ -57,7 +57,7 @@ function startWriter(path: string): { hasEnded: () => boolean; ended: Promise<vo
 }
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
-  onNode(`${fsType}: a writer stands still while frozen and goes on after the thaw`, async (t) => {
+  onNode(`${fsType}: a writer waits while frozen and continues after the thaw`, async (t) => {
     await onScratch(t, async (scratch) => {
       await onVolume(scratch, fsType, async (target, device) => {
         const freeze = await scratch.host.freezer.freeze([{ target, device }], {
@@ -74,7 +74,7 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
-onNode('a group stands still together, and another freeze of a member is EBUSY', async (t) => {
+onNode('a group is frozen together, and another freeze of a member is EBUSY', async (t) => {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', (first, one) =>
       onVolume(scratch, 'btrfs', async (second, other) => {
@@ -98,33 +98,30 @@ onNode('a group stands still together, and another freeze of a member is EBUSY',
   });
 });
 
-onNode(
-  'a group of which one is frozen by somebody else ends with none of ours frozen',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onVolume(scratch, 'ext4', (first, one) =>
-        onVolume(scratch, 'btrfs', async (second, other) => {
-          const { freezer } = scratch.host;
-          const members = [
-            { target: first, device: one },
-            { target: second, device: other },
-          ];
-          const theirs = await freezer.freeze(members.slice(1), { boundMs: 30_000 });
-          const error = await t.throwsAsync(freezer.freeze(members, { boundMs: 30_000 }));
-          t.true(hasErrno(error, 'EBUSY'));
-          await writeFile(join(first, 'file'), 'goes on');
-          const writer = startWriter(join(second, 'file'));
-          await new Promise((resolve) => setTimeout(resolve, 50));
-          t.false(writer.hasEnded(), 'theirs stays frozen');
-          await theirs.thaw();
-          await writer.ended;
-        }),
-      );
-    });
-  },
-);
+onNode('if another process froze a member of a group, none of ours stays frozen', async (t) => {
+  await onScratch(t, async (scratch) => {
+    await onVolume(scratch, 'ext4', (first, one) =>
+      onVolume(scratch, 'btrfs', async (second, other) => {
+        const { freezer } = scratch.host;
+        const members = [
+          { target: first, device: one },
+          { target: second, device: other },
+        ];
+        const theirs = await freezer.freeze(members.slice(1), { boundMs: 30_000 });
+        const error = await t.throwsAsync(freezer.freeze(members, { boundMs: 30_000 }));
+        t.true(hasErrno(error, 'EBUSY'));
+        await writeFile(join(first, 'file'), 'goes on');
+        const writer = startWriter(join(second, 'file'));
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        t.false(writer.hasEnded(), 'the member frozen by the other process stays frozen');
+        await theirs.thaw();
+        await writer.ended;
+      }),
+    );
+  });
+});
 
-onNode('what is frozen can be unmounted, and its device is free once it is thawed', async (t) => {
+onNode('a frozen filesystem can be unmounted, and its device is free after the thaw', async (t) => {
   await onScratch(t, async (scratch) => {
     for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
       await onVolume(scratch, fsType, async (target, device) => {
@@ -133,11 +130,11 @@ onNode('what is frozen can be unmounted, and its device is free once it is thawe
         const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
         const file = await open(join(target, 'file'));
         const error = await t.throwsAsync(mounts.unmount(target, { keepFrozen: true }));
-        t.true(hasErrno(error, 'EBUSY'), 'who has a file open keeps it busy, the freeze does not');
+        t.true(hasErrno(error, 'EBUSY'), 'an open file keeps the mount busy, the freeze does not');
         await file.close();
         await mounts.unmount(target, { keepFrozen: true });
         t.is(await mounts.at(target), undefined);
-        t.true(await loops.isInUse(device), 'it lives on');
+        t.true(await loops.isInUse(device), 'its superblock stays active');
         await freeze.thaw();
         t.false(await loops.isInUse(device), fsType);
         const options = { fsType, options: scratch.host.filesystems[fsType].mountOptions };
@@ -148,7 +145,7 @@ onNode('what is frozen can be unmounted, and its device is free once it is thawe
   });
 });
 
-onNode('a killed driver thaws at once: the writer goes on', async (t) => {
+onNode('a freeze ends at once when the driver is killed', async (t) => {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', async (target, device) => {
       const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'frozen-driver.js');
@@ -158,14 +155,14 @@ onNode('a killed driver thaws at once: the writer goes on', async (t) => {
       await new Promise((resolve) => driver.stdout.once('data', resolve));
       const writer = startWriter(join(target, 'file'));
       await new Promise((resolve) => setTimeout(resolve, 100));
-      t.false(writer.hasEnded(), 'or this proves nothing');
+      t.false(writer.hasEnded(), 'the writer must be waiting');
       const killedAtMs = performance.now();
       driver.kill('SIGKILL');
-      // Long before the freeze's own bound.
+      // Long before the time limit of the freeze.
       await until('the writer goes on', writer.hasEnded, 20_000);
       t.log(`the writer went on ${(performance.now() - killedAtMs).toFixed(1)} ms after SIGKILL`);
       t.false(await scratch.host.mounts.thaw(target, device));
-      // The child lets go of the directory before it ends.
+      // The child closes the directory before it ends.
       await until('the filesystem can be unmounted', () =>
         scratch.host.mounts.unmount(target).then(
           () => true,
@@ -176,40 +173,34 @@ onNode('a killed driver thaws at once: the writer goes on', async (t) => {
   });
 });
 
-onNode(
-  'what is not thawed within its bound goes on by itself, and the freeze is no longer one',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onVolume(scratch, 'ext4', async (target, device) => {
-        const freeze = await scratch.host.freezer.freeze([{ target, device }], { boundMs: 300 });
-        const writer = startWriter(join(target, 'file'));
-        await until('the writer goes on', writer.hasEnded, 20_000);
-        t.true(hasErrno(await t.throwsAsync(freeze.thaw()), 'ETIMEDOUT'));
-      });
+onNode('a freeze ends at its time limit, and its thaw fails', async (t) => {
+  await onScratch(t, async (scratch) => {
+    await onVolume(scratch, 'ext4', async (target, device) => {
+      const freeze = await scratch.host.freezer.freeze([{ target, device }], { boundMs: 300 });
+      const writer = startWriter(join(target, 'file'));
+      await until('the writer goes on', writer.hasEnded, 20_000);
+      t.true(hasErrno(await t.throwsAsync(freeze.thaw()), 'ETIMEDOUT'));
     });
-  },
-);
+  });
+});
 
-onNode(
-  'when the child that holds a freeze is killed, all is thawed and the freeze is no longer one',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onVolume(scratch, 'ext4', async (target, device) => {
-        const { freezer } = scratch.host;
-        const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
-        const writer = startWriter(join(target, 'file'));
-        for (const pid of await freezeChildren()) process.kill(pid, 'SIGKILL');
-        await until('the writer goes on', writer.hasEnded, 20_000);
-        const error = await t.throwsAsync(freeze.thaw());
-        t.true(hasErrno(error, 'ECHILD'));
-        const next = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
-        t.true((await next.thaw()) >= 0, 'a new child takes over');
-      });
+onNode('when the freeze child is killed, everything is thawed and the thaw fails', async (t) => {
+  await onScratch(t, async (scratch) => {
+    await onVolume(scratch, 'ext4', async (target, device) => {
+      const { freezer } = scratch.host;
+      const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+      const writer = startWriter(join(target, 'file'));
+      for (const pid of await freezeChildren()) process.kill(pid, 'SIGKILL');
+      await until('the writer goes on', writer.hasEnded, 20_000);
+      const error = await t.throwsAsync(freeze.thaw());
+      t.true(hasErrno(error, 'ECHILD'));
+      const next = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+      t.true((await next.thaw()) >= 0, 'a new child is started');
     });
-  },
-);
+  });
+});
 
-/** Our own children that run the freezer's script. */
+/** Children of this process that run the freeze child. */
 async function freezeChildren(): Promise<readonly number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const found: number[] = [];

@@ -53,44 +53,47 @@ onNode('attaching 16 images at once gives 16 devices', async (t) => {
   });
 });
 
-onNode('a device whose image lies on a filesystem that has failed stops nobody else', async (t) => {
-  await onScratch(t, async ({ host, directory }) => {
-    const ground = join(directory, 'ground.img');
-    const pool = join(directory, 'pool');
-    const own = join(directory, 'own.img');
-    await host.files.createImage(ground, { sizeBytes: 320n * MiB, allocate: false });
-    execFileSync('mkfs.xfs', ['-q', ground]);
-    await mkdir(pool);
-    const below = await host.loops.attach(ground, { ...options, sectorSize: 512 });
-    await host.mounts.mountDevice(below.path, pool, { fsType: 'xfs', options: [] });
-    const broken = join(pool, 'a.img');
-    await host.files.createImage(broken, { sizeBytes: MiB, allocate: false });
-    const foreign = await host.loops.attach(broken, options);
-    try {
-      execFileSync('xfs_io', ['-x', '-c', 'shutdown', pool]);
-      // As a driver that begins: what this one was told by the attach, it would not ask again.
-      const { loops } = makeRealHost();
-      await host.files.createImage(own, { sizeBytes: MiB, allocate: false });
-      const image = await host.files.imageStatus(own);
-      t.deepEqual(await loops.findByImage(image), []);
-      const device = await loops.attach(own, options);
-      t.deepEqual(await makeRealHost().loops.findByImage(image), [device]);
-      const numbers = (await makeRealHost().loops.list()).map(({ number }) => number);
-      t.true(numbers.includes(device.number));
-      t.false(numbers.includes(foreign.number));
-      await loops.detach(device);
-      // Who attached it knows it still: its volume can be unstaged.
-      const known = (await host.loops.list()).map(({ number }) => number);
-      t.true(known.includes(foreign.number));
-    } finally {
-      t.is(await host.loops.detach(foreign), 'detached');
-      await host.mounts.unmount(pool);
-      t.is(await host.loops.detach(below), 'detached');
-    }
-  });
-});
+onNode(
+  'a device whose image is on a failed filesystem does not affect other devices',
+  async (t) => {
+    await onScratch(t, async ({ host, directory }) => {
+      const ground = join(directory, 'ground.img');
+      const pool = join(directory, 'pool');
+      const own = join(directory, 'own.img');
+      await host.files.createImage(ground, { sizeBytes: 320n * MiB, allocate: false });
+      execFileSync('mkfs.xfs', ['-q', ground]);
+      await mkdir(pool);
+      const below = await host.loops.attach(ground, { ...options, sectorSize: 512 });
+      await host.mounts.mountDevice(below.path, pool, { fsType: 'xfs', options: [] });
+      const broken = join(pool, 'a.img');
+      await host.files.createImage(broken, { sizeBytes: MiB, allocate: false });
+      const foreign = await host.loops.attach(broken, options);
+      try {
+        execFileSync('xfs_io', ['-x', '-c', 'shutdown', pool]);
+        // A new driver: this one would not query a device that it attached itself.
+        const { loops } = makeRealHost();
+        await host.files.createImage(own, { sizeBytes: MiB, allocate: false });
+        const image = await host.files.imageStatus(own);
+        t.deepEqual(await loops.findByImage(image), []);
+        const device = await loops.attach(own, options);
+        t.deepEqual(await makeRealHost().loops.findByImage(image), [device]);
+        const numbers = (await makeRealHost().loops.list()).map(({ number }) => number);
+        t.true(numbers.includes(device.number));
+        t.false(numbers.includes(foreign.number));
+        await loops.detach(device);
+        // The driver that attached it still knows it, so its volume can be unstaged.
+        const known = (await host.loops.list()).map(({ number }) => number);
+        t.true(known.includes(foreign.number));
+      } finally {
+        t.is(await host.loops.detach(foreign), 'detached');
+        await host.mounts.unmount(pool);
+        t.is(await host.loops.detach(below), 'detached');
+      }
+    });
+  },
+);
 
-onNode('a device of other sectors or without direct I/O is as it was asked for', async (t) => {
+onNode('a device has the requested sector size and direct I/O mode', async (t) => {
   await onScratch(t, async ({ host, directory }) => {
     const path = join(directory, 'a.img');
     await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
@@ -110,7 +113,7 @@ onNode('a device of other sectors or without direct I/O is as it was asked for',
 });
 
 onNode(
-  'a thick device discards nothing, and its number discards again for the next one',
+  'a thick device discards nothing, and its number supports discard again afterwards',
   async (t) => {
     await onScratch(t, async (scratch) => {
       const { host, directory } = scratch;
@@ -126,7 +129,7 @@ onNode(
       await host.mounts.unmount(target);
       t.true((await host.files.imageStatus(path)).allocatedBytes >= 64n * MiB);
       t.is(await host.loops.detach(device), 'detached');
-      // Explicitly that number: attach would take it too, unless another process of this machine was quicker.
+      // Attach to this number explicitly: attach would choose it too, unless another process was faster.
       const thin = await makeExt4(scratch, 'thin');
       execFileSync('losetup', ['--sector-size', '4096', device.path, thin]);
       t.true((await discardLimit(device.number)) > 0);
@@ -136,13 +139,13 @@ onNode(
   },
 );
 
-onNode('a number that somebody left with its discard limit at 0 is made usable', async (t) => {
+onNode('a number left with a discard limit of 0 is made usable', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const path = await makeExt4(scratch);
-    const spoiled = await host.loops.attach(path, options);
-    await writeFile(`/sys/block/loop${spoiled.number}/queue/discard_max_bytes`, '0');
-    execFileSync('losetup', ['--detach', spoiled.path]);
+    const unusable = await host.loops.attach(path, options);
+    await writeFile(`/sys/block/loop${unusable.number}/queue/discard_max_bytes`, '0');
+    execFileSync('losetup', ['--detach', unusable.path]);
     const device = await host.loops.attach(path, options);
     t.true((await discardLimit(device.number)) > 0);
     await host.loops.detach(device);
@@ -161,19 +164,19 @@ onNode('a read-only device refuses writes', async (t) => {
   });
 });
 
-onNode('what raw writers left in the page cache is in the image after a sync', async (t) => {
+onNode('data of raw writers in the page cache is in the image after a sync', async (t) => {
   await onScratch(t, async ({ host, directory }) => {
     const path = join(directory, 'a.img');
     await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
     const device = await host.loops.attach(path, options);
     const node = await open(device.path, 'r+');
-    // The kernel may write a page back at any moment; one that is seen to be still in the cache is what proves the sync.
+    // The kernel may write back a page at any time; only a page that is still only in the cache proves the sync.
     let offset = -4096;
     do {
       offset += 4096;
       await node.write(Buffer.alloc(4096, 7), 0, 4096, offset);
     } while (offset < 128 * 4096 && (await readFile(path)).readUInt8(offset) !== 0);
-    t.true(offset < 128 * 4096, 'no page stayed in the cache: this proves nothing');
+    t.true(offset < 128 * 4096, 'a page must have stayed in the cache');
     await host.loops.sync(device);
     t.is((await readFile(path)).readUInt8(offset), 7);
     await node.close();
@@ -182,7 +185,7 @@ onNode('what raw writers left in the page cache is in the image after a sync', a
 });
 
 onNode(
-  'a device that is open somewhere is in use, and stays when it is closed there',
+  'a device that another process has open is in use, and stays attached when that closes it',
   async (t) => {
     await onScratch(t, async (scratch) => {
       const { host } = scratch;
@@ -197,7 +200,7 @@ onNode(
   },
 );
 
-onNode('somebody who holds it for an instant does not make a device in use', async (t) => {
+onNode('a device that another process has open only briefly is detached', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const device = await host.loops.attach(await makeExt4(scratch), options);
@@ -210,34 +213,31 @@ onNode('somebody who holds it for an instant does not make a device in use', asy
   });
 });
 
-onNode(
-  'a mount in another namespace keeps a device in use that mountinfo does not show',
-  async (t) => {
-    await onScratch(t, async (scratch) => {
-      const { host, directory } = scratch;
-      const target = join(directory, 'target');
-      await mkdir(target);
-      const device = await host.loops.attach(await makeExt4(scratch), options);
-      const script = `mount ${device.path} ${target} && echo mounted && read _`;
-      const other = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      });
-      const ended = new Promise((resolve) => other.once('exit', resolve));
-      await new Promise((resolve) => other.stdout.once('data', resolve));
-      t.is(await host.mounts.at(target), undefined);
-      t.true(await host.loops.isInUse(device));
-      t.is(await host.loops.detach(device), 'in-use');
-      other.stdin.end();
-      await ended;
-      // A mount namespace is torn down in the background, after its last process.
-      await until('the device is free', async () => !(await host.loops.isInUse(device)));
-      t.deepEqual(await host.loops.findByImage(device.backing), [device]);
-      t.is(await host.loops.detach(device), 'detached');
+onNode('a mount in another namespace, not in our mountinfo, keeps a device in use', async (t) => {
+  await onScratch(t, async (scratch) => {
+    const { host, directory } = scratch;
+    const target = join(directory, 'target');
+    await mkdir(target);
+    const device = await host.loops.attach(await makeExt4(scratch), options);
+    const script = `mount ${device.path} ${target} && echo mounted && read _`;
+    const other = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
-  },
-);
+    const ended = new Promise((resolve) => other.once('exit', resolve));
+    await new Promise((resolve) => other.stdout.once('data', resolve));
+    t.is(await host.mounts.at(target), undefined);
+    t.true(await host.loops.isInUse(device));
+    t.is(await host.loops.detach(device), 'in-use');
+    other.stdin.end();
+    await ended;
+    // The kernel ends a mount namespace in the background, after its last process.
+    await until('the device is free', async () => !(await host.loops.isInUse(device)));
+    t.deepEqual(await host.loops.findByImage(device.backing), [device]);
+    t.is(await host.loops.detach(device), 'detached');
+  });
+});
 
-onNode('a deleted image is found by its inode still', async (t) => {
+onNode('a deleted image is still found by its inode', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const path = await makeExt4(scratch);
@@ -250,7 +250,7 @@ onNode('a deleted image is found by its inode still', async (t) => {
   });
 });
 
-onNode('a number that serves another image now is not mistaken for the old one', async (t) => {
+onNode('a number that has another image now is not mistaken for the old device', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const [first, second] = [await makeExt4(scratch, 'a'), await makeExt4(scratch, 'b')];
@@ -267,7 +267,7 @@ onNode('a number that serves another image now is not mistaken for the old one',
   });
 });
 
-onNode('two processes that attach and detach all the time do not disturb each other', async (t) => {
+onNode('two processes that attach and detach continuously do not disturb each other', async (t) => {
   await onScratch(t, async ({ directory }) => {
     const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'loop-churn.js');
     const runs = ['one', 'other'].map(async (name) => {

@@ -9,7 +9,7 @@ import {
   maxComparedBytes,
 } from '../../../../src/host/files/compare-blocks.ts';
 
-test('blocks that differ are found, joined where they touch', (t) => {
+test('ranges of different blocks are found, adjacent ones joined', (t) => {
   fc.assert(
     fc.property(
       fc.array(fc.integer({ min: 0, max: 40 * 64 - 1 }), { maxLength: 30 }),
@@ -35,7 +35,7 @@ test('blocks that differ are found, joined where they touch', (t) => {
   t.pass();
 });
 
-test('beyond the end of a file are zeroes, and too large a question is refused', async (t) => {
+test('bytes after the end of a file are zeroes, and a range that is too large is refused', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-differing-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const [short, long] = [join(directory, 'short'), join(directory, 'long')];

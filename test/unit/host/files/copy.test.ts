@@ -11,7 +11,7 @@ test.after.always(() => {
   disk.end();
 });
 
-/** A file of that many MiB, of which the first ones are data, and where its copy goes. */
+/** A file of this many MiB with data at its start, and the path of its copy. */
 async function fileOf(t: ExecutionContext, { size, data }: { size: number; data: number }) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
   t.teardown(() => rm(directory, { recursive: true }));
@@ -23,13 +23,13 @@ async function fileOf(t: ExecutionContext, { size, data }: { size: number; data:
   return { from, to };
 }
 
-test('a copy that has ended is on the disk', async (t) => {
+test('a finished copy is durable', async (t) => {
   const { from, to } = await fileOf(t, { size: 2, data: 1 });
   await makeCopies().copySparse(from, to, { signal });
   t.true(disk.isSynced(to));
 });
 
-test('what a copy tells of is on the disk', async (t) => {
+test('reported progress is durable', async (t) => {
   const { from, to } = await fileOf(t, { size: 80, data: 80 });
   const told: boolean[] = [];
   await makeCopies().copySparse(from, to, {
@@ -38,16 +38,16 @@ test('what a copy tells of is on the disk', async (t) => {
       told.push(disk.isSynced(to));
     },
   });
-  t.deepEqual(told, [true, true], 'on the way, and at the end');
+  t.deepEqual(told, [true, true], 'during the copy, and at its end');
 });
 
-test('a copy that goes on keeps nothing behind the point that was told', async (t) => {
+test('a resumed copy discards everything after the resume point', async (t) => {
   const { from, to } = await fileOf(t, { size: 3, data: 2 });
   const half = await open(to, 'w');
   await half.write(Buffer.alloc(3 << 20, 7));
   await half.close();
   await makeCopies().copySparse(from, to, { signal, resumeFrom: BigInt(1 << 20) });
   const copy = await readFile(to);
-  t.is(copy[0], 7, 'what was told of is taken as it is');
+  t.is(copy[0], 7, 'everything before the resume point is kept');
   t.true(copy.subarray(1 << 20).equals((await readFile(from)).subarray(1 << 20)));
 });

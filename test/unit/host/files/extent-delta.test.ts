@@ -29,16 +29,21 @@ function pagesOf(ranges: readonly ByteRange[]): readonly (readonly [number, numb
 
 const cases = [
   { name: 'two holes are equal', a: [], b: [], changed: [] },
-  { name: 'one place at one offset is one block', a: [[0, 8, 100]], b: [[0, 8, 100]], changed: [] },
-  { name: 'another place is a change', a: [[0, 8, 100]], b: [[0, 8, 200]], changed: [[0, 8]] },
   {
-    name: 'the same place at another offset is a change',
+    name: 'equal addresses at one offset are equal',
+    a: [[0, 8, 100]],
+    b: [[0, 8, 100]],
+    changed: [],
+  },
+  { name: 'another address is a change', a: [[0, 8, 100]], b: [[0, 8, 200]], changed: [[0, 8]] },
+  {
+    name: 'the same address at another offset is a change',
     a: [[0, 4, 100]],
     b: [[1, 4, 100]],
     changed: [[0, 5]],
   },
   {
-    name: 'extents that are cut differently are compared block by block',
+    name: 'extents with different boundaries are compared block by block',
     a: [[0, 8, 100]],
     b: [
       [0, 3, 100],
@@ -48,20 +53,20 @@ const cases = [
     changed: [[3, 1]],
   },
   {
-    name: 'unwritten and hole both read as zeroes',
+    name: 'an unwritten extent equals a hole',
     a: [[0, 8, 100, unwritten]],
     b: [],
     changed: [],
   },
   { name: 'data against zeroes is a change', a: [[2, 2, 100]], b: [], changed: [[2, 2]] },
   {
-    name: 'a shared flag says nothing',
+    name: 'the SHARED flag is ignored',
     a: [[0, 2, 100, shared]],
     b: [[0, 2, 100]],
     changed: [],
   },
   {
-    name: 'delayed, encoded and inline data has no certain address',
+    name: 'delayed, encoded and inline data has no reliable address',
     a: [
       [0, 1, 0, delalloc],
       [2, 1, 50, encoded],
@@ -93,13 +98,13 @@ for (const { name, a, b, changed } of cases) {
   });
 }
 
-/** A file as one address a page; undefined is a hole. */
+/** A file as one address for each page; undefined is a hole. */
 const file = fc.array(fc.option(fc.integer({ min: 0, max: 40 }), { nil: undefined }), {
   minLength: 32,
   maxLength: 32,
 });
 
-/** Its map, pages that follow each other joined where `joins` says so. */
+/** Its map; consecutive pages are joined where `joins` says so. */
 function mapOf(pages: readonly (number | undefined)[], joins: readonly boolean[]): Extent[] {
   const found: [number, number, number][] = [];
   for (const [i, address] of pages.entries()) {
@@ -113,7 +118,7 @@ function mapOf(pages: readonly (number | undefined)[], joins: readonly boolean[]
   return extents(...found);
 }
 
-test('differences: any two maps, however they are cut, differ where their pages do', (t) => {
+test('differences: two maps differ where their pages do, whatever their extent boundaries', (t) => {
   const joins = fc.array(fc.boolean(), { minLength: 32, maxLength: 32 });
   fc.assert(
     fc.property(file, file, joins, joins, (a, b, joinsA, joinsB) => {
@@ -130,7 +135,7 @@ test('differences: any two maps, however they are cut, differ where their pages 
   t.pass();
 });
 
-test('a window ends with its last extent, and at the end when that is the last', (t) => {
+test('a window ends with its last extent, or at the end of the file', (t) => {
   const end = 100n * page;
   const [one, two] = [extents([0, 4, 10]), extents([0, 4, 10, last])];
   t.is(windowOf(one, end).to, 4n * page);
@@ -139,7 +144,7 @@ test('a window ends with its last extent, and at the end when that is the last',
   t.is(windowOf(extents([0, 200, 10]), end).to, end);
 });
 
-test('a map that moved is another one, one that began to share blocks is not', (t) => {
+test('a moved map is a change, new sharing is not', (t) => {
   const end = 100n * page;
   const before = windowOf(extents([0, 4, 10], [8, 4, 30]), end);
   const window = (...list: readonly Written[]) => windowOf(extents(...list), end);
@@ -147,7 +152,7 @@ test('a map that moved is another one, one that began to share blocks is not', (
   t.false(isSameMap(before, window([0, 4, 11], [8, 4, 30]), 12n * page));
   t.true(
     isSameMap(before, window([0, 4, 10], [8, 4, 99]), 4n * page),
-    'what lies behind is no matter',
+    'extents after the range are ignored',
   );
-  t.false(isSameMap(before, window([0, 4, 10]), 12n * page), 'it does not reach as far');
+  t.false(isSameMap(before, window([0, 4, 10]), 12n * page), 'the window is too short');
 });

@@ -1,6 +1,6 @@
 import { crc32c, crc32cInverted } from '../../../../src/host/filesystem/crc32c.ts';
 
-/** Superblocks built byte by byte from the formats' documentation, with checksums of their own. */
+/** Superblocks built byte by byte according to the documented formats, with their own checksums. */
 
 export const uuid = '3f2b8c1d-0a4e-4f6b-9c7d-5e8f01234567';
 const uuidBytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
@@ -30,7 +30,7 @@ export function ext4Superblock(fields: Ext4Fields = {}): Buffer {
   bytes.writeUInt16LE(127, 0xce);
   bytes.writeUInt8(1, 0xfd);
   bytes.writeUInt16LE(64, 0xfe);
-  // The journal inode's extent tree: a header and one extent.
+  // The extent tree of the journal inode: a header and one extent.
   bytes.writeUInt16LE(0xf30a, 0x10c);
   bytes.writeUInt16LE(1, 0x10e);
   bytes.writeUInt16LE(4, 0x110);
@@ -52,7 +52,7 @@ export function xfsSuperblock({ inProgress = 0, incompat = 3 } = {}): Buffer {
   bytes.writeUInt32BE(4096, 4);
   bytes.writeBigUInt64BE(262_144n, 8);
   uuidBytes.copy(bytes, 0x20);
-  // Group 2, block 6 of it: agblklog 16, groups of 65,536 blocks.
+  // Block 6 of group 2: agblklog 16, groups of 65,536 blocks.
   bytes.writeBigUInt64BE((2n << 16n) | 6n, 0x30);
   bytes.writeUInt32BE(65_536, 0x54);
   bytes.writeUInt32BE(16_384, 0x60);
@@ -80,7 +80,7 @@ export function btrfsSuperblock({ logRoot = 0n, totalBytes = 1n << 30n } = {}): 
   return bytes;
 }
 
-/** The same bytes with one bit turned. */
+/** A copy with one bit flipped. */
 export function withBitFlipped(bytes: Buffer, bit: number): Buffer {
   const copy = Buffer.from(bytes);
   copy[bit >> 3] = (copy[bit >> 3] ?? 0) ^ (1 << (bit & 7));

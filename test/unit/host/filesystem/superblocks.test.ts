@@ -29,7 +29,7 @@ test('CRC-32C of the check string of RFC 3720 and of 32 zeroes', (t) => {
   t.is(crc32c(Buffer.from('123456789')), ~0xe3069283 >>> 0);
 });
 
-test('ext4: what the fields say', (t) => {
+test('ext4: the fields are read', (t) => {
   const parsed = parseExt4Superblock(ext4Superblock({ blocks: (3n << 32n) | 5n }));
   t.is(parsed?.uuid, uuid);
   t.is(parsed?.blockBytes, 4096);
@@ -40,17 +40,22 @@ test('ext4: what the fields say', (t) => {
 for (const { name, state, incompat, expect } of [
   { name: 'valid', state: 1, incompat: 0x2c2, expect: 'clean' },
   { name: 'a journal to replay', state: 1, incompat: 0x2c6, expect: 'needs-replay' },
-  { name: 'errors win over a replay', state: 3, incompat: 0x2c6, expect: 'has-errors' },
+  { name: 'errors take precedence over a replay', state: 3, incompat: 0x2c6, expect: 'has-errors' },
   { name: 'errors', state: 2, incompat: 0x2c2, expect: 'has-errors' },
-  { name: 'not ended cleanly and no journal', state: 0, incompat: 0x2c2, expect: 'has-errors' },
-  { name: 'orphans are the mount’s business', state: 5, incompat: 0x2c2, expect: 'clean' },
+  {
+    name: 'not unmounted cleanly, without a journal',
+    state: 0,
+    incompat: 0x2c2,
+    expect: 'has-errors',
+  },
+  { name: 'orphans, which the mount handles', state: 5, incompat: 0x2c2, expect: 'clean' },
 ] as const) {
   test(`ext4 state: ${name}`, (t) => {
     t.is(parseExt4Superblock(ext4Superblock({ state, incompat }))?.state, expect);
   });
 }
 
-test('ext4: every single flipped bit is noticed', (t) => {
+test('ext4: every flipped bit is detected', (t) => {
   const whole = ext4Superblock();
   for (let bit = 0; bit < 1024 * 8; bit += 1) {
     if (parseExt4Superblock(withBitFlipped(whole, bit)) !== undefined) t.fail(`bit ${bit}`);
@@ -64,7 +69,7 @@ test('ext4: a mounted superblock may be read without its checksum', (t) => {
   t.is(parseExt4Superblock(stale, { verify: false })?.uuid, uuid);
 });
 
-test('ext4: short, empty and foreign bytes are no superblock', (t) => {
+test('ext4: short, empty and foreign bytes are not a superblock', (t) => {
   t.is(parseExt4Superblock(Buffer.alloc(0)), undefined);
   t.is(parseExt4Superblock(Buffer.alloc(1024)), undefined);
   t.is(parseExt4Superblock(ext4Superblock().subarray(0, 1000)), undefined);
@@ -73,7 +78,7 @@ test('ext4: short, empty and foreign bytes are no superblock', (t) => {
   t.is(parseExt4Superblock(sealExt4(huge)), undefined);
 });
 
-test('ext4: a last group too small for its tables counts as filled', (t) => {
+test('ext4: a filesystem fills its image if the last group would be too small for its tables', (t) => {
   const eight = parseExt4Superblock(ext4Superblock({ blocks: 262_144n }));
   if (eight === undefined) return t.fail();
   t.true(ext4Fills(eight, GiB));
@@ -85,7 +90,7 @@ test('ext4: a last group too small for its tables counts as filled', (t) => {
   t.false(ext4Fills(odd, GiB + 17n * MiB));
 });
 
-test('ext4: the journal’s superblock says whether it has data, and an error', (t) => {
+test('ext4: the superblock of the journal shows data and an error', (t) => {
   const journal = Buffer.alloc(36);
   journal.writeUInt32BE(0xc03b3998, 0);
   t.false(journalRecordsError(journal));
@@ -99,7 +104,7 @@ test('ext4: the journal’s superblock says whether it has data, and an error', 
   t.false(journalRecordsError(Buffer.alloc(36, 1)));
 });
 
-test('xfs: what the fields say', (t) => {
+test('xfs: the fields are read', (t) => {
   t.deepEqual(parseXfsSuperblock(xfsSuperblock()), {
     uuid,
     blockBytes: 4096,
@@ -114,7 +119,7 @@ test('xfs: what the fields say', (t) => {
   t.is(parseXfsSuperblock(xfsSuperblock().subarray(0, 512)), undefined);
 });
 
-test('xfs: every single flipped bit is noticed', (t) => {
+test('xfs: every flipped bit is detected', (t) => {
   const whole = xfsSuperblock();
   for (let bit = 0; bit < 4096 * 8; bit += 7) {
     if (parseXfsSuperblock(withBitFlipped(whole, bit)) !== undefined) t.fail(`bit ${bit}`);
@@ -122,14 +127,14 @@ test('xfs: every single flipped bit is noticed', (t) => {
   t.pass();
 });
 
-test('btrfs: what the fields say', (t) => {
+test('btrfs: the fields are read', (t) => {
   const expected: BtrfsSuperblock = { uuid, totalBytes: GiB, hasLogTree: false };
   t.deepEqual(parseBtrfsSuperblock(btrfsSuperblock()), expected);
   t.true(parseBtrfsSuperblock(btrfsSuperblock({ logRoot: 22_020_096n }))?.hasLogTree);
   t.is(parseBtrfsSuperblock(btrfsSuperblock().subarray(0, 4000)), undefined);
 });
 
-test('btrfs: a flipped bit behind the unused checksum bytes is noticed', (t) => {
+test('btrfs: a flipped bit after the unused checksum bytes is detected', (t) => {
   const whole = btrfsSuperblock();
   for (let bit = 0; bit < 32; bit += 1) {
     if (parseBtrfsSuperblock(withBitFlipped(whole, bit)) !== undefined) t.fail(`bit ${bit}`);
@@ -140,7 +145,7 @@ test('btrfs: a flipped bit behind the unused checksum bytes is noticed', (t) => 
   t.pass();
 });
 
-test('no bytes make a parser throw', (t) => {
+test('no input makes a parser throw', (t) => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 4096 }), (array) => {
       const bytes = Buffer.from(array);
@@ -162,7 +167,7 @@ test('no bytes make a parser throw', (t) => {
   t.pass();
 });
 
-test('a UUID as text, and nothing else', (t) => {
+test('a UUID is formatted, and anything else is refused', (t) => {
   fc.assert(
     fc.property(fc.uuid(), (text) => {
       t.is(formatUuid(Buffer.from(text.replaceAll('-', ''), 'hex')), requireUuid(text));

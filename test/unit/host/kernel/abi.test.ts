@@ -11,14 +11,14 @@ import {
   requests,
 } from '../../../../src/host/kernel/abi.ts';
 
-/** The aliases that Node's table lists besides the kernel's name. */
+/** Aliases that Node lists besides the name of the kernel. */
 const aliases: Readonly<Record<string, string>> = {
   EWOULDBLOCK: 'EAGAIN',
   ENOTSUP: 'EOPNOTSUPP',
   EDEADLOCK: 'EDEADLK',
 };
 
-test('errno names are those of the system', (t) => {
+test('errno names match the system', (t) => {
   for (const [name, errno] of Object.entries(osConstants.errno))
     t.is(errnoName(errno), aliases[name] ?? name);
   t.deepEqual(
@@ -27,7 +27,7 @@ test('errno names are those of the system', (t) => {
   );
 });
 
-/** What only a filesystem's own headers define, written as there, where these are not installed. */
+/** Definitions of filesystem headers, copied for systems where these are not installed. */
 const program = `
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -74,7 +74,7 @@ struct xfs_fsop_geom {
 #endif
 `;
 
-/** \`name value\` lines, compared with ours. */
+/** `name value` lines, compared with our values. */
 function statements(): string {
   const number = (name: string, expression: string) =>
     `printf("${name} %lld\\n", (long long)(${expression}));`;
@@ -117,7 +117,7 @@ const hasCompiler = (() => {
 })();
 
 (hasCompiler ? test : test.skip)(
-  'requests, flags and layouts are those of the kernel headers',
+  'requests, flags and layouts match the kernel headers',
   async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-abi-'));
     try {
@@ -135,4 +135,4 @@ const hasCompiler = (() => {
     }
   },
 );
-if (!hasCompiler) test('skipped: no C compiler to ask about the kernel headers', (t) => t.pass());
+if (!hasCompiler) test('skipped: no C compiler to read the kernel headers', (t) => t.pass());

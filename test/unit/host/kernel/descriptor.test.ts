@@ -5,7 +5,7 @@ import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { syncPaths } from '../../../../src/host/kernel/descriptor.ts';
 
-test('an fsync of several files fails with the one that cannot be synced', async (t) => {
+test('an fsync of several files reports the one that failed', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
   t.teardown(() => rm(directory, { recursive: true }));
   await t.notThrowsAsync(syncPaths([directory, directory]));

@@ -3,7 +3,7 @@ import test from 'ava';
 import { StuckError } from '../../../../src/host/errors.ts';
 import { Gate, onDisk, ownedBy } from '../../../../src/host/kernel/gate.ts';
 
-/** A call that returns when it is told to. */
+/** A call that returns on request. */
 class Hanging {
   readonly started: Promise<void>;
   #start: () => void = () => undefined;
@@ -35,10 +35,10 @@ class Hanging {
 
 const quick = () => Promise.resolve('quick');
 
-/** A gate that lets nothing through would keep a test waiting for ever. */
+/** A defective gate would block a test forever. */
 const boundMs = 10_000;
 
-test('one call at a time for an owner, in order; other owners do not wait', async (t) => {
+test('an owner has one call at a time, in order; other owners do not wait', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const first = new Hanging();
@@ -55,7 +55,7 @@ test('one call at a time for an owner, in order; other owners do not wait', asyn
   t.deepEqual(order, ['first', 'second']);
 });
 
-test('no more calls run at once than there are slots; a free one goes to who waits longest', async (t) => {
+test('no more calls run than there are slots; a free slot goes to the oldest waiter', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
@@ -76,7 +76,7 @@ test('no more calls run at once than there are slots; a free one goes to who wai
   t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
 });
 
-test('past its bound a call makes its owner stuck, until it returns', async (t) => {
+test('a call that exceeds its time limit makes its owner stuck until it returns', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
@@ -107,7 +107,7 @@ test('past its bound a call makes its owner stuck, until it returns', async (t) 
   t.is(await run('again', quick), 'quick');
 });
 
-test('it knows how long the oldest call on a disk has been running', async (t) => {
+test('the age of the oldest call on a disk is known', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const [older, younger] = [new Hanging(), new Hanging()];
@@ -127,7 +127,7 @@ test('it knows how long the oldest call on a disk has been running', async (t) =
   t.is(gate.oldestCallMs('pool'), 0);
 });
 
-test('a stuck call that fails in the end is over as well', async (t) => {
+test('a stuck call that fails has ended too', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
@@ -137,7 +137,7 @@ test('a stuck call that fails in the end is over as well', async (t) => {
   t.is(await gate.run('mount', quick), 'quick');
 });
 
-test('stuck calls keep their slots; who waits for one is told within its bound', async (t) => {
+test('stuck calls keep their slots; a waiter fails at its own time limit', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(1);
   const hung = new Hanging();
@@ -148,13 +148,13 @@ test('stuck calls keep their slots; who waits for one is told within its bound',
   t.deepEqual(
     gate.stuckOwners().map(({ owner }) => owner),
     ['a'],
-    'waiting makes nobody stuck',
+    'waiting does not make an owner stuck',
   );
   hung.end();
   t.is(await ownedBy('b', () => gate.run('stat', quick)), 'quick');
 });
 
-test('errors pass through, also those thrown before anything was waited for', async (t) => {
+test('errors pass through, including synchronous ones', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const fail = () => {
@@ -168,7 +168,7 @@ test('errors pass through, also those thrown before anything was waited for', as
   t.is(await gate.run('call', quick), 'quick');
 });
 
-test('a call that failed at once leaves nothing behind: its owner still has one call at a time', async (t) => {
+test('after a call that failed at once, its owner still has one call at a time', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const run = (work: () => Promise<string>, ms?: number) =>
@@ -191,7 +191,7 @@ test('a call that failed at once leaves nothing behind: its owner still has one 
   t.deepEqual(await Promise.all([first, second]), ['done', 'quick']);
 });
 
-test('calls without an owner are the driver’s', async (t) => {
+test('calls without an owner belong to the driver', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   await t.throwsAsync(gate.run('call', new Hanging().work, { boundMs: 5 }), {
@@ -199,7 +199,7 @@ test('calls without an owner are the driver’s', async (t) => {
   });
 });
 
-test('what stands on one disk holds its share of the slots at most', async (t) => {
+test('calls on one disk use at most their share of the slots', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
@@ -212,7 +212,7 @@ test('what stands on one disk holds its share of the slots at most', async (t) =
     hasStarted = true;
   });
   t.is(await ownedBy('other', () => gate.run('call', quick), 'another disk'), 'quick');
-  t.is(await gate.run('call', quick), 'quick', 'nor do those who stand on none wait');
+  t.is(await gate.run('call', quick), 'quick', 'calls without a disk do not wait');
   t.false(hasStarted);
   hanging[0].end();
   await hanging[2].started;
@@ -220,7 +220,7 @@ test('what stands on one disk holds its share of the slots at most', async (t) =
   t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
 });
 
-test('who is called stands on the disk of the caller', async (t) => {
+test('a nested owner inherits the disk of its caller', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
@@ -236,7 +236,7 @@ test('who is called stands on the disk of the caller', async (t) => {
   t.is(await first, 'done');
 });
 
-test('a step with several calls gets as many threads as are free, one at least', async (t) => {
+test('a step with several calls gets the free threads, at least one', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(3);
   const first = new Hanging();
@@ -267,7 +267,7 @@ test('a step with several calls gets as many threads as are free, one at least',
   t.deepEqual(granted, [2, 3, 1]);
 });
 
-test('several disks that hang leave threads to those that do not', async (t) => {
+test('several hung disks leave threads to the others', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const hung: Hanging[] = [];
@@ -282,7 +282,7 @@ test('several disks that hang leave threads to those that do not', async (t) => 
   t.is(await gate.run('call', quick), 'quick');
 });
 
-test('who waits for a disk that hangs keeps no other from the same owner', async (t) => {
+test('a call waiting for a hung disk does not block other calls of its owner', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 2);
   const hung = [new Hanging(), new Hanging()] as const;
@@ -297,7 +297,7 @@ test('who waits for a disk that hangs keeps no other from the same owner', async
   await Promise.all(results);
 });
 
-test('work within another owner’s may be told to stand on a disk', async (t) => {
+test('a disk can be set within the work of an owner', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
@@ -309,7 +309,7 @@ test('work within another owner’s may be told to stand on a disk', async (t) =
   t.is(await first, 'done');
 });
 
-test('what must be done behind a stuck call is done when that has returned', async (t) => {
+test('a must-run step runs after the stuck call has returned', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
@@ -319,12 +319,12 @@ test('what must be done behind a stuck call is done when that has returned', asy
     return Promise.resolve();
   };
   const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { boundMs: 30 }));
-  // Its caller waits for its turn, as long as that may come.
+  // Its caller waits while its turn may still come.
   const waiting = ownedBy('volume', () => gate.finish('close', close('waited')));
   await t.throwsAsync(stuck, { instanceOf: StuckError });
   await waiting;
   await ownedBy('volume', () => gate.finish('close', close('came later')));
-  t.deepEqual(order, [], 'the descriptor is in use');
+  t.deepEqual(order, [], 'the descriptor is still in use');
   await t.throwsAsync(
     ownedBy('volume', () => gate.run('stat', quick)),
     { instanceOf: StuckError },
@@ -335,7 +335,7 @@ test('what must be done behind a stuck call is done when that has returned', asy
   t.deepEqual(gate.stuckOwners(), []);
 });
 
-test('what must be done is told of its failure, and of its own hanging', async (t) => {
+test('a must-run step reports its own failure and its own time limit', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   await t.throwsAsync(
@@ -351,14 +351,14 @@ test('what must be done is told of its failure, and of its own hanging', async (
   t.is(await gate.run('stat', quick), 'quick');
 });
 
-test('an owner’s stuck calls are waited for, those of owners within its work too', async (t) => {
+test('stuck calls of an owner and of nested owners can be awaited', async (t) => {
   t.timeout(boundMs);
   const gate = new Gate();
   const hung = new Hanging();
   const stuck = ownedBy('snapshot x', () =>
     ownedBy('cut y', () => gate.run('clone', hung.work, { boundMs: 20 })),
   );
-  t.is(gate.whenReturned('snapshot x'), undefined, 'it may end within its bound');
+  t.is(gate.whenReturned('snapshot x'), undefined, 'it may still end in time');
   await t.throwsAsync(stuck, { instanceOf: StuckError });
   t.is(gate.whenReturned('y'), undefined);
   let isOver = false;

@@ -8,7 +8,7 @@ import test from 'ava';
 const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'hung-calls.js');
 
 for (const hung of [4, 40]) {
-  test(`${hung} hung calls stop neither file operations nor other owners, and are over when they return`, async (t) => {
+  test(`${hung} hung calls block neither file operations nor other owners, and end when they return`, async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hung-'));
     try {
       const { stdout } = await promisify(execFile)(
@@ -31,7 +31,7 @@ for (const hung of [4, 40]) {
   });
 }
 
-test('descriptors and locks of hung calls stay theirs, and are closed when the calls return', async (t) => {
+test('descriptors and locks of hung calls stay open until the calls return', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hung-'));
   const program = join(import.meta.dirname, '..', '..', '..', 'helpers', 'hung-descriptors.js');
   try {

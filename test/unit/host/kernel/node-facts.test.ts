@@ -10,7 +10,7 @@ for (const { mask, capability, expected } of [
   { mask: '0000000000000000', capability: 0n, expected: false },
   { mask: '0000000000000001', capability: 0n, expected: true },
 ]) {
-  test(`capability ${capability} in ${mask}: ${expected ? 'there' : 'not there'}`, (t) => {
+  test(`capability ${capability} in ${mask}: ${expected ? 'present' : 'missing'}`, (t) => {
     const status = `CapPrm:\t000001ffffffffff\nCapEff:\t${mask}\nCapBnd:\t000001ffffffffff\n`;
     t.is(hasCapability(status, capability), expected);
   });
@@ -20,7 +20,7 @@ test('a status without capabilities has none', (t) => {
   t.false(hasCapability('Name:\tnode\n', 24n));
 });
 
-test('the facts are this process’s', (t) => {
+test('the facts are those of this process', (t) => {
   const { kernelRelease, canGrowExt4Online, canMount } = readFacts();
   t.is(kernelRelease, readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
   const status = readFileSync('/proc/self/status', 'utf8');
@@ -40,7 +40,7 @@ for (const { device, expected } of [
   });
 }
 
-test('device numbers read as mountinfo writes them', async (t) => {
+test('device numbers have the form of mountinfo', async (t) => {
   const { dev } = await stat('/proc', { bigint: true });
   const line = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')

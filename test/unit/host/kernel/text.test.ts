@@ -2,8 +2,8 @@ import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { readKernelText } from '../../../../src/host/kernel/calls.ts';
 
-test('a text that cannot be read to its end is an error, not a short text', async (t) => {
-  // A directory can be opened for reading, and not be read.
+test('a text that cannot be read completely is an error, not a truncated text', async (t) => {
+  // A directory can be opened for reading, but not read.
   const error = await t.throwsAsync(readKernelText('/proc/self/fdinfo'), {
     instanceOf: KernelError,
   });

@@ -14,7 +14,7 @@ function line(id: number, target: string, optional = 'shared:1'): string {
   return `${id} 25 7:${id} / ${escape(target)} rw,noatime ${middle}- ext4 /dev/loop${id} rw,emergency_ro\n`;
 }
 
-test('a line becomes a mount', (t) => {
+test('a line is parsed', (t) => {
   t.deepEqual(parseMountinfo(line(3, '/a b\\c')), [
     {
       id: 3,
@@ -36,7 +36,7 @@ for (const optional of ['', 'master:2', 'shared:1 master:2 propagate_from:9']) {
   });
 }
 
-test('an empty source, as some filesystems have it, is no reason to miss the line', (t) => {
+test('a line with an empty source, as some filesystems have it, is parsed', (t) => {
   const text = '9 1 0:44 / /run rw - tmpfs  rw\n';
   t.deepEqual(
     [parseMountinfo(text)[0]?.source, parseMountinfo(text)[0]?.superOptions],
@@ -44,11 +44,11 @@ test('an empty source, as some filesystems have it, is no reason to miss the lin
   );
 });
 
-test('what is no line of mountinfo is left out', (t) => {
+test('text that is not mountinfo is left out', (t) => {
   t.deepEqual(parseMountinfo('\nnonsense\n1 2 3:4 / /x rw\n'), []);
 });
 
-test('stacked mounts: the last one counts; a longer or shorter path does not', (t) => {
+test('of stacked mounts the last one is found, and no longer or shorter path', (t) => {
   const text =
     line(1, '/a/b') + line(2, '/a') + line(3, '/a/b') + line(4, '/a/b/c') + line(5, '/x/a/b');
   t.is(lastMountAt(text, '/a/b')?.id, 3);
@@ -56,7 +56,7 @@ test('stacked mounts: the last one counts; a longer or shorter path does not', (
   t.is(lastMountAt(text, '/b'), undefined);
 });
 
-test('a root or source that reads like the target is not it', (t) => {
+test('a root or source equal to the target is not a match', (t) => {
   const text = '7 1 8:1 /a /b rw - ext4 /dev/sda rw\n8 1 0:5 / /c rw - fuse /a rw\n';
   t.is(lastMountAt(text, '/a'), undefined);
 });
@@ -72,7 +72,7 @@ const paths = fc
   )
   .map((names) => `/${names.join('/')}`);
 
-test('any path survives being written and read, and is found as by reading all', (t) => {
+test('any path is escaped and parsed unchanged, and both lookups find it', (t) => {
   fc.assert(
     fc.property(fc.array(paths, { minLength: 1, maxLength: 8 }), paths, (targets, other) => {
       const text = targets.map((target, index) => line(index, target)).join('');

@@ -31,7 +31,7 @@ async function childrenNamed(name: string): Promise<readonly number[]> {
   return found;
 }
 
-test('an image is locked for one at a time, and free when the lock is released', async (t) => {
+test('a lock of an image excludes others until it is released', async (t) => {
   const image = await imageOf(t);
   await requireNoProgram(image);
   const lock = await lockImage(image);
@@ -42,7 +42,7 @@ test('an image is locked for one at a time, and free when the lock is released',
   await requireNoProgram(join(image, '..', 'missing.img'));
 });
 
-test('who still has the lock, and is no process that can be seen, is waited for', async (t) => {
+test('a lock without a visible process is waited for', async (t) => {
   const image = await imageOf(t);
   const lock = await lockImage(image);
   const next = lockImage(image);
@@ -51,17 +51,17 @@ test('who still has the lock, and is no process that can be seen, is waited for'
   t.pass();
 });
 
-test('looking whether an image is free keeps nobody from looking too', async (t) => {
+test('checks of an image do not exclude each other', async (t) => {
   const image = await imageOf(t);
   const looks = Array.from({ length: 8 }, () => requireNoProgram(image));
   await t.notThrowsAsync(Promise.all(looks));
 });
 
-test('a program has the lock as long as it runs; what would touch its image names it', async (t) => {
+test('a program has the lock while it runs, and the error names it', async (t) => {
   const image = await imageOf(t);
   const fifo = join(image, '..', 'fifo');
   await execa('mkfifo', [fifo]);
-  // It waits for somebody to write into the fifo, with the image locked.
+  // It waits for a writer of the FIFO, with the image locked.
   const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 60_000, image });
   running.catch(() => undefined);
   await until('it runs', async () => (await childrenNamed('tune2fs')).length > 0);
@@ -82,7 +82,7 @@ test('a program has the lock as long as it runs; what would touch its image name
   await requireNoProgram(image);
 });
 
-test('a program keeps the lock when the process that locked the image is killed', async (t) => {
+test('a program keeps the lock when its parent, which locked the image, is killed', async (t) => {
   const image = await imageOf(t);
   const script = `
     const { lockImage } = await import(${JSON.stringify(join(import.meta.dirname, '../../../../src/host/programs/image-lock.js'))});
@@ -100,7 +100,7 @@ test('a program keeps the lock when the process that locked the image is killed'
     try {
       process.kill(child, 'SIGKILL');
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   });
   const ended = once(parent, 'exit');
@@ -118,7 +118,7 @@ test('a program keeps the lock when the process that locked the image is killed'
   t.pass();
 });
 
-test('what is not there, or lies below a file, has no program', async (t) => {
+test('a missing path, or a path below a file, has no program', async (t) => {
   const image = await imageOf(t);
   await t.notThrowsAsync(requireNoProgram(`${image}.other`));
   await t.notThrowsAsync(requireNoProgram(join(image, 'disk.img')));

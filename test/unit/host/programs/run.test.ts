@@ -13,10 +13,10 @@ import {
 } from '../../../../src/host/programs/programs.ts';
 import { type EndedCommand, makeRun } from '../../../../src/host/programs/run.ts';
 
-/** e2fsck says its version on standard error and ends with 0; on a file that is not there it ends with 8. */
+/** e2fsck writes its version to standard error and exits with 0; for a missing file it exits with 8. */
 const timeoutMs = 30_000;
 
-test('an answer comes back with its exit code and output', async (t) => {
+test('an expected exit code is returned with the output', async (t) => {
   const run = makeRun();
   const version = await run('e2fsck', ['-V'], { timeoutMs });
   t.is(version.exitCode, 0);
@@ -28,7 +28,7 @@ test('an answer comes back with its exit code and output', async (t) => {
   t.is(absent.exitCode, 8);
 });
 
-test('an exit code that is no answer is a CommandError with the end of the message', async (t) => {
+test('an unexpected exit code is a CommandError with the end of standard error', async (t) => {
   const error = await t.throwsAsync(
     makeRun()('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }),
     {
@@ -44,7 +44,7 @@ test('an exit code that is no answer is a CommandError with the end of the messa
   );
 });
 
-test('a program that was cancelled before its turn never runs', async (t) => {
+test('a program aborted before its turn never runs', async (t) => {
   const ended: EndedCommand[] = [];
   const run = makeRun({ onEnd: (command) => ended.push(command) });
   await t.throwsAsync(run('e2fsck', ['-V'], { timeoutMs, signal: AbortSignal.abort() }), {
@@ -54,7 +54,7 @@ test('a program that was cancelled before its turn never runs', async (t) => {
   t.deepEqual(ended, []);
 });
 
-/** tune2fs opens its image first, and a FIFO that nobody writes to makes it wait there. */
+/** tune2fs opens its image first, and blocks there on a FIFO without a writer. */
 async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-run-'));
   const fifo = join(directory, 'fifo');
@@ -66,7 +66,7 @@ async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
   }
 }
 
-test('a program that takes too long is ended', async (t) => {
+test('a program is ended at its time limit', async (t) => {
   await withFifo(async (fifo) => {
     const error = await t.throwsAsync(makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 300 }), {
       instanceOf: CommandError,
@@ -76,7 +76,7 @@ test('a program that takes too long is ended', async (t) => {
   });
 });
 
-test('a running program is ended when its signal comes', async (t) => {
+test('a running program is ended when its signal is aborted', async (t) => {
   await withFifo(async (fifo) => {
     const abort = new AbortController();
     const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs, signal: abort.signal });
@@ -85,7 +85,7 @@ test('a running program is ended when its signal comes', async (t) => {
   });
 });
 
-test('each end is told, failures too', async (t) => {
+test('every end is reported, including failures', async (t) => {
   const ended: EndedCommand[] = [];
   const run = makeRun({ onEnd: (command) => ended.push(command) });
   await run('e2fsck', ['-V'], { timeoutMs });
@@ -100,7 +100,7 @@ test('each end is told, failures too', async (t) => {
   t.true(ended.every(({ durationMs }) => durationMs > 0));
 });
 
-test('arguments reach the program as they are: no shell, no second word', async (t) => {
+test('arguments reach the program unchanged: no shell, no splitting', async (t) => {
   const error = await t.throwsAsync(
     makeRun()('e2fsck', ['-n', '/nonexistent/a b;$(id)`*'], { timeoutMs }),
     {
@@ -110,7 +110,7 @@ test('arguments reach the program as they are: no shell, no second word', async 
   t.true(error?.stderr.includes('/nonexistent/a b;$(id)`*'));
 });
 
-test('programs are looked for once, and each time while one is missing', async (t) => {
+test('programs are searched once, and again while one is missing', async (t) => {
   const answers = [['e2fsck'], [], ['tune2fs'], []] as const;
   let looks = 0;
   let nowMs = 0;
@@ -128,7 +128,7 @@ test('programs are looked for once, and each time while one is missing', async (
   t.is(looks, 4);
 });
 
-test('every program is on this machine and has a package', async (t) => {
+test('every program is installed and has a package', async (t) => {
   t.deepEqual(await missingPrograms(), []);
   t.regex((await findProgram('e2fsck')) ?? '', /\/e2fsck$/);
   t.deepEqual(debianPackages, ['btrfs-progs', 'e2fsprogs', 'xfsprogs']);

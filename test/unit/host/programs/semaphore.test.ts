@@ -1,7 +1,7 @@
 import test from 'ava';
 import { makeSemaphore } from '../../../../src/host/programs/semaphore.ts';
 
-test('never more at once than there are slots, and all get their turn in order', async (t) => {
+test('no more run at once than there are slots, in order', async (t) => {
   const slots = makeSemaphore(2);
   const begun: number[] = [];
   const finish: (() => void)[] = [];
@@ -29,7 +29,7 @@ test('never more at once than there are slots, and all get their turn in order',
   t.is(most, 2);
 });
 
-test('a failed work gives its slot back', async (t) => {
+test('a failed work frees its slot', async (t) => {
   const slots = makeSemaphore(1);
   await t.throwsAsync(
     slots(() => Promise.reject(new Error('no'))),

@@ -6,12 +6,12 @@ import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
 import { filesystems, hashOf, isSound, onBench, tool } from '../workbench.ts';
 
-/** Groups that hold a copy of the superblock: 1 and the powers of 3, 5 and 7. */
+/** Groups with a superblock copy: 1 and the powers of 3, 5 and 7. */
 const copyGroups = [1, 3, 5, 7, 9, 25, 27];
 const blocksPerGroup = 32_768;
 
 onNode(
-  'a new UUID written in place: all copies of the superblock have it, and e2fsck is content',
+  'a new UUID is written in place to all superblock copies, and e2fsck finds no error',
   async (t) => {
     await onBench(t, async (bench) => {
       const { image } = await bench.make('ext4', 4n * GiB);
@@ -35,7 +35,7 @@ onNode(
   },
 );
 
-onNode('one whose checksums hang on the UUID is left to tune2fs, untouched', async (t) => {
+onNode('an image whose checksums depend on the UUID is left to tune2fs, unchanged', async (t) => {
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 64n * MiB);
     const { exitCode } = await tool('tune2fs', ['-O', '^metadata_csum_seed', image]);

@@ -6,12 +6,12 @@ import { KernelError } from '../../../../../src/host/errors.ts';
 import { Ext4 } from '../../../../../src/host/filesystem/ext4/ext4.ts';
 import type { Run } from '../../../../../src/host/programs/run.ts';
 
-/** e2fsck 1.47 on a disk that fails reads: its exit code is that of a damaged filesystem. */
+/** Output of e2fsck 1.47 on a disk with read errors; its exit code is that of a damaged filesystem. */
 const unreadable = `e2fsck: Input/output error while trying to open disk.img
 The superblock could not be read or does not describe a valid ext2/ext3/ext4 filesystem.`;
 
 for (const exitCode of [4, 8]) {
-  test(`a check that could not read the image is an I/O error, and no damage (exit code ${exitCode})`, async (t) => {
+  test(`a check that could not read the image is an I/O error, not damage (exit code ${exitCode})`, async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-ext4-'));
     t.teardown(() => rm(directory, { recursive: true }));
     const image = join(directory, 'disk.img');

@@ -5,12 +5,12 @@ import test from 'ava';
 import { Ext4Templates } from '../../../../../src/host/filesystem/ext4/template-cache.ts';
 import { MiB } from '../../../../../src/units.ts';
 
-/** Bytes that this process has read, from files and from the kernel's own. */
+/** Bytes that this process has read, from files and from procfs. */
 async function bytesRead(): Promise<number> {
   return Number(/^rchar: (\d+)$/m.exec(await readFile('/proc/self/io', 'utf8'))?.[1]);
 }
 
-test('an image that seems to be all data, as it does without SEEK_HOLE, is not read', async (t) => {
+test('an image that seems to consist of data only, as without SEEK_HOLE, is not read', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-templates-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const path = join(directory, 'disk.img');
