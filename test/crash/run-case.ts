@@ -70,7 +70,7 @@ export async function killAt(
   const end = await within(world.driver.ended, patientMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
   // What was frozen is thawed by a process of its own, which has to get its turn first.
-  if (moment.point.startsWith('cut:')) await delay(thawMs);
+  if (moment.point.startsWith('capture:')) await delay(thawMs);
   const left = await look(place);
   note('after the kill', await brokenInvariants(place, 'killed'));
   await world.restart();

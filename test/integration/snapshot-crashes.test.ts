@@ -29,7 +29,11 @@ const committing = [
   'new:renamed',
   'new:committed',
 ] as const satisfies readonly FaultPoint[];
-const cutting = ['cut:frozen', 'cut:taken', 'cut:thawed'] as const satisfies readonly FaultPoint[];
+const capturing = [
+  'capture:frozen',
+  'capture:taken',
+  'capture:thawed',
+] as const satisfies readonly FaultPoint[];
 
 /** Closes the driver, has another one killed in the middle of a call, and opens it again. */
 async function killedIn(
@@ -68,7 +72,7 @@ async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
 }
 
 for (const ground of ['xfs', 'ext4'] as const) {
-  for (const point of [...cutting, ...committing]) {
+  for (const point of [...capturing, ...committing]) {
     onNode(`${ground} pool: killed at ${point} of CreateSnapshot in use`, async (t) => {
       const node = await scratchNode(t, { ground });
       const { id, paths } = await makeMounted(node, 'source', 'ext4');
@@ -114,7 +118,7 @@ async function twoMounted(node: ScratchNode) {
 }
 
 for (const point of [
-  ...cutting,
+  ...capturing,
   'group:members-made',
   'group:member-renamed',
   'group:members-renamed',

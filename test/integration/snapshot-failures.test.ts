@@ -44,7 +44,7 @@ const committing = [
   'new:renamed',
   'new:committed',
 ] as const;
-const cutting = ['cut:frozen', 'cut:taken', 'cut:thawed'] as const;
+const capturing = ['capture:frozen', 'capture:taken', 'capture:thawed'] as const;
 
 for (const ground of ['xfs', 'ext4'] as const) {
   onNode(
@@ -56,7 +56,7 @@ for (const ground of ['xfs', 'ext4'] as const) {
       const second = await makeMounted(node, 'second', 'btrfs');
       const settings = { freeze: true };
       const { volumes } = node;
-      for (const point of [...cutting, ...committing]) {
+      for (const point of [...capturing, ...committing]) {
         const { record } = await failure.at(t, point, () =>
           takeSnapshot(node, 'snap', first.id, { settings }),
         );
@@ -88,7 +88,7 @@ for (const ground of ['xfs', 'ext4'] as const) {
         'group:member-renamed',
         'group:members-renamed',
       ] as const;
-      for (const point of [...cutting, ...grouping, ...committing]) {
+      for (const point of [...capturing, ...grouping, ...committing]) {
         const group = await failure.at(t, point, () =>
           node.volumes.createGroupSnapshot(call(), input),
         );

@@ -1,7 +1,7 @@
 import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';
-import { settleSnapshots } from '../snapshot/recover.ts';
+import { recoverSnapshots } from '../snapshot/recover.ts';
 import { reconcile } from './reconcile.ts';
 
 /** How often pools are checked: a disk may be unmounted, or mounted again. */
@@ -13,7 +13,7 @@ const suspectAfterMs = 60_000;
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.ownedBy(`pool ${pool.name}`, async () => {
     if (!(await pool.open(() => reconcile(domain, pool)))) return;
-    await settleSnapshots(domain, pool);
+    await recoverSnapshots(domain, pool);
     domain.guard.watch(pool);
   });
 }

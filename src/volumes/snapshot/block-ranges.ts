@@ -4,7 +4,7 @@ import type { BlockRange } from '../model.ts';
 export const metadataBlockBytes = 4096n;
 
 /**
- * Ranges that ascend, aligned outwards to blocks, cut to the part between `from` and `end`, joined where they touch or
+ * Ranges that ascend, aligned outwards to blocks, limited to the part between `from` and `end`, joined where they touch or
  * overlap, in batches of at most `batchSize`. Holds one batch in memory, whatever the size of the answer.
  */
 export async function* alignedBatches(

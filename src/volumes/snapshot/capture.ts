@@ -11,9 +11,9 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 
 /**
  * How the bytes of a volume are taken at one instant: by sharing blocks, or by a copy while nobody can write. A filesystem in
- * use stands still meanwhile; a raw block device in use is flushed, and its clone is what a power cut would have left.
+ * use stands still meanwhile; a raw block device in use is flushed, and its clone is what a power loss would have left.
  */
-export interface Cut {
+export interface Capture {
   readonly source: FoundVolume;
   readonly image: ImageStatus;
   /** FICLONE; else a copy of the data extents. */
@@ -21,29 +21,29 @@ export interface Cut {
   readonly freeze: { readonly target: string; readonly device: LoopDevice } | undefined;
   /** An attached device whose page cache is written out first. */
   readonly flush: LoopDevice | undefined;
-  /** Somebody may write while the cut is taken: raw block in use, which cannot be frozen. */
+  /** Somebody may write while the capture is taken: raw block in use, which cannot be frozen. */
   readonly isLive: boolean;
-  /** The longest it may stand still; then it is thawed and the cut has failed. */
+  /** The longest it may stand still; then it is thawed and the capture has failed. */
   readonly boundMs: number;
 }
 
 /** A filesystem stands still for some 10 µs an extent; with ten times that, and a grace for the freeze itself. */
 const boundMsPerExtent = 0.1;
 const graceMs = 10_000;
-/** No cut may take longer: what stands still cannot even be killed. */
-const longestMs = 10 * 60_000;
+/** No capture may take longer: what stands still cannot even be killed. */
+const maxFreezeMs = 10 * 60_000;
 /** What a copy is expected to write a second at least. */
 const copyBytesPerSecond = 100n * MiB;
 
 /**
- * Looks how a cut of `source` into `pool` can be taken. Throws `wrong-state` with the way out when it cannot be: in use on a
+ * Looks how a capture of `source` into `pool` can be taken. Throws `wrong-state` with the way out when it cannot be: in use on a
  * pool without reflink, or in another mount namespace, or an image that lost its end.
  */
-export async function planCut(
+export async function planCapture(
   domain: Domain,
   source: FoundVolume,
   options: { pool: Pool; freezeForCopy: boolean; what: string },
-): Promise<Cut> {
+): Promise<Capture> {
   const { pool, what } = options;
   source.pool.requireServed();
   const present = await attachmentOf(domain, source);
@@ -53,22 +53,22 @@ export async function planCut(
   const isShared = await canShare(domain.host.files, source.pool, pool);
   const device = present.readWrite;
   const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
-  if (device === undefined) return { ...base, boundMs: longestMs };
+  if (device === undefined) return { ...base, boundMs: maxFreezeMs };
   if (source.record.kind === 'block') {
-    const isLive = await isHeld(domain, present);
+    const isLive = await isInUse(domain, present);
     if (isLive && !isShared) throw cannotCopyLive(what, source);
-    return { ...base, isLive, boundMs: longestMs };
+    return { ...base, isLive, boundMs: maxFreezeMs };
   }
   const mount = present.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) {
     if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
-    return { ...base, boundMs: longestMs };
+    return { ...base, boundMs: maxFreezeMs };
   }
   if (!isShared && !options.freezeForCopy) throw needsFreeze(what, source, pool);
   const boundMs = isShared
     ? graceMs + boundMsPerExtent * (await domain.host.extents.count(source.imagePath))
     : graceMs + Number((image.allocatedBytes * 2000n) / copyBytesPerSecond);
-  if (boundMs > longestMs) throw standsStillTooLong(what, source, { isShared, image });
+  if (boundMs > maxFreezeMs) throw freezeTooLong(what, source, { isShared, image });
   return { ...base, freeze: { target: mount.target, device }, boundMs };
 }
 
@@ -80,62 +80,65 @@ export async function canShare(files: Files, from: Pool, to: Pool): Promise<bool
   return a.device === b.device;
 }
 
-async function isHeld(domain: Domain, present: Attachment): Promise<boolean> {
+async function isInUse(domain: Domain, present: Attachment): Promise<boolean> {
   if (present.mounts.length > 0) return true;
   for (const device of present.devices) if (await domain.host.loops.isInUse(device)) return true;
   return false;
 }
 
-export interface TakenCut {
+export interface CaptureResult {
   /** The instant that all show, in milliseconds since the epoch. */
   readonly atMs: number;
   /** How long what was frozen stood still; 0 when nothing was. */
   readonly frozenMs: number;
 }
 
-export interface CutOptions {
+export interface CaptureOptions {
   readonly what: string;
   readonly signal: AbortSignal;
   readonly onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
 }
 
 /**
- * Takes all cuts at one instant: flushes, freezes all, clones all, thaws all, whatever happens. `to` are new files. Throws
+ * Takes all captures at one instant: flushes, freezes all, clones all, thaws all, whatever happens. `to` are new files. Throws
  * `busy` when somebody else froze one, `unavailable` when the bound passed.
  */
-export async function takeCuts(
+export async function takeCaptures(
   domain: Domain,
-  cuts: readonly { readonly cut: Cut; readonly to: string }[],
-  options: CutOptions,
-): Promise<TakenCut> {
-  await writeBack(domain, cuts);
+  captures: readonly { readonly capture: Capture; readonly to: string }[],
+  options: CaptureOptions,
+): Promise<CaptureResult> {
+  await writeBack(domain, captures);
   const freeze = await freezeAll(
     domain,
-    cuts.map(({ cut }) => cut),
+    captures.map(({ capture }) => capture),
     options.what,
   );
   let frozenMs = 0;
   let atMs = domain.now();
   try {
-    await domain.reached('cut:frozen');
+    await domain.reached('capture:frozen');
     atMs = domain.now();
-    await takeAll(domain, cuts, options);
-    await domain.reached('cut:taken');
+    await copyImages(domain, captures, options);
+    await domain.reached('capture:taken');
   } finally {
     frozenMs = await thaw(freeze, options.what);
   }
-  await domain.reached('cut:thawed');
+  await domain.reached('capture:thawed');
   return { atMs, frozenMs };
 }
 
 /** What is written back before the freeze is not waited for in it, while writers stand still. */
-async function writeBack(domain: Domain, cuts: readonly { readonly cut: Cut }[]): Promise<void> {
+async function writeBack(
+  domain: Domain,
+  captures: readonly { readonly capture: Capture }[],
+): Promise<void> {
   const { loops, mounts } = domain.host;
   const results = await Promise.allSettled(
-    cuts.map(({ cut }) =>
-      domain.ownedBy(`cut ${cut.source.record.id}`, async () => {
-        if (cut.freeze !== undefined) await mounts.syncFilesystem(cut.freeze.target);
-        if (cut.flush !== undefined) await loops.sync(cut.flush);
+    captures.map(({ capture }) =>
+      domain.ownedBy(`capture ${capture.source.record.id}`, async () => {
+        if (capture.freeze !== undefined) await mounts.syncFilesystem(capture.freeze.target);
+        if (capture.flush !== undefined) await loops.sync(capture.flush);
       }),
     ),
   );
@@ -145,12 +148,12 @@ async function writeBack(domain: Domain, cuts: readonly { readonly cut: Cut }[])
 
 async function freezeAll(
   domain: Domain,
-  cuts: readonly Cut[],
+  captures: readonly Capture[],
   what: string,
 ): Promise<Freeze | undefined> {
-  const frozen = cuts.filter(({ freeze }) => freeze !== undefined);
+  const frozen = captures.filter(({ freeze }) => freeze !== undefined);
   if (frozen.length === 0) return undefined;
-  const boundMs = Math.ceil(frozen.reduce((sum, cut) => sum + cut.boundMs, 0));
+  const boundMs = Math.ceil(frozen.reduce((sum, capture) => sum + capture.boundMs, 0));
   try {
     return await domain.host.freezer.freeze(
       frozen.flatMap(({ freeze }) => (freeze === undefined ? [] : [freeze])),
@@ -167,17 +170,17 @@ async function freezeAll(
 }
 
 /** Each in a lane of its own, so that the clones of a group run at the same time. Waits for all, also when one fails. */
-async function takeAll(
+async function copyImages(
   domain: Domain,
-  cuts: readonly { readonly cut: Cut; readonly to: string }[],
-  options: CutOptions,
+  captures: readonly { readonly capture: Capture; readonly to: string }[],
+  options: CaptureOptions,
 ): Promise<void> {
   const { copies } = domain.host;
   const results = await Promise.allSettled(
-    cuts.map(({ cut, to }) =>
-      domain.ownedBy(`cut ${cut.source.record.id}`, async () => {
-        const from = cut.source.imagePath;
-        if (cut.isShared) await copies.reflink(from, to);
+    captures.map(({ capture, to }) =>
+      domain.ownedBy(`capture ${capture.source.record.id}`, async () => {
+        const from = capture.source.imagePath;
+        if (capture.isShared) await copies.reflink(from, to);
         else await copies.copySparse(from, to, options);
       }),
     ),
@@ -234,7 +237,7 @@ function mountedElsewhere(what: string, device: LoopDevice): VolumeError {
   );
 }
 
-function standsStillTooLong(
+function freezeTooLong(
   what: string,
   source: FoundVolume,
   facts: { isShared: boolean; image: ImageStatus },
@@ -244,6 +247,6 @@ function standsStillTooLong(
     : `${formatBytes(facts.image.allocatedBytes)} have to be copied`;
   return new VolumeError(
     'wrong-state',
-    `${what}: volume '${source.record.id}' would stand still for more than ${longestMs / 60_000} minutes, since ${why}; stop its users first`,
+    `${what}: volume '${source.record.id}' would stand still for more than ${maxFreezeMs / 60_000} minutes, since ${why}; stop its users first`,
   );
 }

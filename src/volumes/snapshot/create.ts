@@ -12,8 +12,8 @@ import type { CreateSnapshotInput, Snapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
-import { type Cut, type CutOptions, planCut, takeCuts } from './capture.ts';
-import { settleCopy } from './recover.ts';
+import { type Capture, type CaptureOptions, planCapture, takeCaptures } from './capture.ts';
+import { recoverCopy } from './recover.ts';
 import { RoomForCut } from './reservations.ts';
 import { newSnapshotRecord, type SnapshotDraft } from './snapshot-record.ts';
 
@@ -37,7 +37,7 @@ export async function createSnapshot(
       name: 'CreateSnapshot',
       owner: `snapshot ${id}`,
       exclusive: [`snapshot:${id}`],
-      // Stage, publish and delete are refused while the cut is taken.
+      // Stage, publish and delete are refused while the capture is taken.
       shared: [`volume:${sourceVolumeId}`],
       request: input,
     },
@@ -47,9 +47,9 @@ export async function createSnapshot(
       const existing = domain.pools.findSnapshot(id);
       if (existing !== undefined) {
         existing.pool.requireServed();
-        requireSame(existing.record, input);
+        requireSameSnapshot(existing.record, input);
         await existing.pool.sync();
-        const record = await goOn(domain, existing);
+        const record = await resumeCopy(domain, existing);
         if (record !== undefined) return { record, pool: existing.pool.name };
       }
       const source = domain.pools.getVolume(sourceVolumeId);
@@ -57,7 +57,7 @@ export async function createSnapshot(
       const what = `snapshot '${name}'`;
       return withReason(what, pool, async () => {
         const freezeForCopy = input.settings.freeze;
-        const cut = await planCut(domain, source, { pool, freezeForCopy, what });
+        const capture = await planCapture(domain, source, { pool, freezeForCopy, what });
         operation.beginEffects();
         const draft = {
           id,
@@ -66,16 +66,16 @@ export async function createSnapshot(
           groupPool: null,
           parameters: input.parameters,
         };
-        const record = mayAnswerEarly(cut)
-          ? await beginCopy(domain, cut, { draft, what })
-          : await takeSnapshot(domain, cut, { draft, what, operation });
+        const record = mayAnswerEarly(capture)
+          ? await beginCopy(domain, capture, { draft, what })
+          : await takeSnapshot(domain, capture, { draft, what, operation });
         return { record, pool: pool.name };
       });
     },
   );
 }
 
-function requireSame(record: SnapshotRecord, input: CreateSnapshotInput): void {
+function requireSameSnapshot(record: SnapshotRecord, input: CreateSnapshotInput): void {
   if (record.name === input.name && record.sourceVolumeId === input.sourceVolumeId) return;
   throw new VolumeError(
     'conflict',
@@ -84,27 +84,34 @@ function requireSame(record: SnapshotRecord, input: CreateSnapshotInput): void {
 }
 
 /** A copy that nobody works on, since its source was busy at the start, goes on now; undefined when it had to be removed. */
-async function goOn(domain: Domain, found: FoundSnapshot): Promise<SnapshotRecord | undefined> {
+async function resumeCopy(
+  domain: Domain,
+  found: FoundSnapshot,
+): Promise<SnapshotRecord | undefined> {
   const { pool, record } = found;
   if (record.state === 'copying' && !domain.copies.isRunning(record.id)) {
-    await settleCopy(domain, pool, record);
+    await recoverCopy(domain, pool, record);
   }
   return pool.snapshots.get(record.id);
 }
 
-/** The cut holds without the caller keeping still: the source is idle, and cannot be staged while it is copied. */
-function mayAnswerEarly(cut: Cut): boolean {
-  return !cut.isShared && cut.freeze === undefined && cut.image.allocatedBytes > quickCopyBytes;
+/** The capture holds without the caller keeping still: the source is idle, and cannot be staged while it is copied. */
+function mayAnswerEarly(capture: Capture): boolean {
+  return (
+    !capture.isShared &&
+    capture.freeze === undefined &&
+    capture.image.allocatedBytes > quickCopyBytes
+  );
 }
 
 async function takeSnapshot(
   domain: Domain,
-  cut: Cut,
+  capture: Capture,
   options: { draft: SnapshotDraft; what: string; operation: Operation },
 ): Promise<SnapshotRecord> {
   const { draft, what, operation } = options;
-  const { pool } = cut.source;
-  const room = await RoomForCut.reserve(pool, cut.image.allocatedBytes, what);
+  const { pool } = capture.source;
+  const room = await RoomForCut.reserve(pool, capture.image.allocatedBytes, what);
   try {
     const record = await commitNew(domain, {
       pool,
@@ -117,21 +124,21 @@ async function takeSnapshot(
       },
       build: async (directory) => {
         const to = join(directory, imageFile);
-        const cutOptions: CutOptions = {
+        const captureOptions: CaptureOptions = {
           what,
           signal: operation.signal,
           onProgress: (doneBytes, totalBytes) => {
             operation.tell({ doneBytes, totalBytes });
           },
         };
-        const taken = await takeCuts(domain, [{ cut, to }], cutOptions);
+        const taken = await takeCaptures(domain, [{ capture, to }], captureOptions);
         await room.extendTo((await domain.host.files.imageStatus(to)).allocatedBytes);
         await domain.host.files.makeReadOnly(to);
-        return newSnapshotRecord(cut, draft, taken);
+        return newSnapshotRecord(capture, draft, taken);
       },
     });
     operation.log.info(
-      { snapshotId: record.id, frozenMs: record.frozenMs, shared: cut.isShared },
+      { snapshotId: record.id, frozenMs: record.frozenMs, shared: capture.isShared },
       'snapshot taken',
     );
     return record;
@@ -143,12 +150,12 @@ async function takeSnapshot(
 /** The snapshot exists at once, as `copying`; a later call finds it, and finally ready. */
 async function beginCopy(
   domain: Domain,
-  cut: Cut,
+  capture: Capture,
   options: { draft: SnapshotDraft; what: string },
 ): Promise<SnapshotRecord> {
-  const { source, image } = cut;
+  const { source, image } = capture;
   const { pool } = source;
-  if (cut.flush !== undefined) await domain.host.loops.sync(cut.flush);
+  if (capture.flush !== undefined) await domain.host.loops.sync(capture.flush);
   const room = await RoomForCut.reserve(pool, image.allocatedBytes, options.what);
   try {
     const record = await commitNew(domain, {
@@ -167,7 +174,7 @@ async function beginCopy(
           allocate: false,
         });
         return {
-          ...newSnapshotRecord(cut, options.draft, { atMs: domain.now(), frozenMs: 0 }),
+          ...newSnapshotRecord(capture, options.draft, { atMs: domain.now(), frozenMs: 0 }),
           state: 'copying' as const,
           copy: {
             allocatedBytes,

@@ -21,7 +21,7 @@ export async function deleteSnapshot(
   if (id === undefined) return;
   requireTag(domain, id);
   const owner = `snapshot ${id}`;
-  // A cut that is still being taken stops for its delete; the caller's next try finds it gone.
+  // A capture that is still being taken stops for its delete; the caller's next try finds it gone.
   domain.operations.abort(owner, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
   await domain.operations.run(
     { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },

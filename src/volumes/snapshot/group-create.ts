@@ -8,17 +8,17 @@ import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot, Snapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Cut, planCut } from './capture.ts';
+import { type Capture, planCapture } from './capture.ts';
 import { groupOf, sameMembers } from './group.ts';
 import { makeMembers, type NewMember, placeMember } from './group-members.ts';
 import { RoomForCut } from './reservations.ts';
 
-/** What one group may freeze at once: all of them stand still until the last is cut. */
-const mostMembers = 64;
+/** What one group may freeze at once: all of them stand still until the last is captured. */
+const maxMembers = 64;
 
 /**
  * CSI spec, CreateVolumeGroupSnapshot: finds the group of that name or takes it. All members show one instant: all are frozen,
- * all cut, all thawed. The group's record, in the pool of the first member, is the commit. Throws as CreateSnapshot does, and
+ * all capture, all thawed. The group's record, in the pool of the first member, is the commit. Throws as CreateSnapshot does, and
  * `wrong-state` for more than one block volume in use, since those cannot be stopped together.
  */
 export async function createGroupSnapshot(
@@ -47,7 +47,7 @@ export async function createGroupSnapshot(
       const existing = domain.pools.findGroup(id);
       if (existing !== undefined) {
         existing.pool.requireServed();
-        requireSame(existing.record, input);
+        requireSameGroup(existing.record, input);
         await existing.pool.sync();
         return groupOf(domain, existing.record);
       }
@@ -61,10 +61,10 @@ function requireMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): vo
   if (sourceVolumeIds.length === 0) {
     throw new VolumeError('invalid', `group snapshot '${name}': source_volume_ids is empty`);
   }
-  if (sourceVolumeIds.length > mostMembers) {
+  if (sourceVolumeIds.length > maxMembers) {
     throw new VolumeError(
       'invalid',
-      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${mostMembers} that may stand still at once`,
+      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${maxMembers} that may stand still at once`,
     );
   }
   if (new Set(sourceVolumeIds).size !== sourceVolumeIds.length) {
@@ -77,7 +77,7 @@ function memberName(groupName: string, volumeId: string): string {
   return `${groupName}/${volumeId}`;
 }
 
-function requireSame(record: GroupRecord, input: CreateGroupSnapshotInput): void {
+function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput): void {
   const differences: string[] = [];
   if (record.name !== input.name) differences.push(`its name is '${record.name}'`);
   if (!sameMembers(record.sourceVolumeIds, input.sourceVolumeIds)) {
@@ -96,20 +96,22 @@ async function takeGroup(
   draft: { id: GroupId; input: CreateGroupSnapshotInput; what: string },
 ): Promise<GroupSnapshot> {
   const { input, what } = draft;
-  const cuts: Cut[] = [];
+  const captures: Capture[] = [];
   for (const volumeId of input.sourceVolumeIds) {
     const source = domain.pools.getVolume(volumeId);
     const { pool } = source;
-    cuts.push(await planCut(domain, source, { pool, freezeForCopy: input.settings.freeze, what }));
+    captures.push(
+      await planCapture(domain, source, { pool, freezeForCopy: input.settings.freeze, what }),
+    );
   }
-  requireOneInstant(cuts, what);
+  requireOneInstant(captures, what);
   operation.beginEffects();
-  const rooms = await reserveAll(cuts, what);
-  const members: NewMember[] = cuts.map((cut) => ({
-    cut,
-    pool: cut.source.pool,
-    id: snapshotIdFor(memberName(input.name, cut.source.record.id), domain.settings.nodeTag),
-    name: memberName(input.name, cut.source.record.id),
+  const rooms = await reserveAll(captures, what);
+  const members: NewMember[] = captures.map((capture) => ({
+    capture,
+    pool: capture.source.pool,
+    id: snapshotIdFor(memberName(input.name, capture.source.record.id), domain.settings.nodeTag),
+    name: memberName(input.name, capture.source.record.id),
     temporary: '',
   }));
   try {
@@ -124,11 +126,11 @@ async function takeGroup(
 }
 
 /**
- * One device that cannot be frozen is cut while the others stand still, which is one instant still. Two of them are cut one
+ * One device that cannot be frozen is captured while the others stand still, which is one instant still. Two of them are captured one
  * after the other, and what was written first to the one could be missing where the later write to the other is there.
  */
-function requireOneInstant(cuts: readonly Cut[], what: string): void {
-  const live = cuts.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
+function requireOneInstant(captures: readonly Capture[], what: string): void {
+  const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
   if (live.length <= 1) return;
   throw new VolumeError(
     'wrong-state',
@@ -137,11 +139,11 @@ function requireOneInstant(cuts: readonly Cut[], what: string): void {
 }
 
 async function reserveAll(
-  cuts: readonly Cut[],
+  captures: readonly Capture[],
   what: string,
 ): Promise<ReadonlyMap<Pool, RoomForCut>> {
   const bytes = new Map<Pool, bigint>();
-  for (const { source, image } of cuts) {
+  for (const { source, image } of captures) {
     bytes.set(source.pool, (bytes.get(source.pool) ?? 0n) + image.allocatedBytes);
   }
   const rooms = new Map<Pool, RoomForCut>();
@@ -202,14 +204,14 @@ async function commitGroup(
       }),
     });
   } catch (error) {
-    if (!isCommitted) for (const member of placed) await discardQuietly(domain, member);
+    if (!isCommitted) for (const member of placed) await discardPlaced(domain, member);
     throw error;
   }
   operation.log.info({ groupId: id, members: members.length, frozenMs }, 'group snapshot taken');
   return groupOf(domain, record);
 }
 
-async function discardQuietly(domain: Domain, member: NewMember): Promise<void> {
+async function discardPlaced(domain: Domain, member: NewMember): Promise<void> {
   try {
     await domain.trash.discard(member.pool, 'snapshots', member.id);
   } catch (error) {

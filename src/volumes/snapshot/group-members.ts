@@ -8,13 +8,13 @@ import type { CreateGroupSnapshotInput } from '../model.ts';
 import { finishNew, newDirectory, placeNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Cut, takeCuts } from './capture.ts';
+import { type Capture, takeCaptures } from './capture.ts';
 import type { RoomForCut } from './reservations.ts';
 import { newSnapshotRecord } from './snapshot-record.ts';
 
 /** A member of a group that is being made. */
 export interface NewMember {
-  readonly cut: Cut;
+  readonly capture: Capture;
   readonly pool: Pool;
   readonly id: SnapshotId;
   readonly name: string;
@@ -31,7 +31,7 @@ const entryOf = ({ pool, id }: NewMember) =>
     images: [imageFile],
   }) as const;
 
-/** Cuts all members at one instant and makes each whole in its pool's `tmp/`. */
+/** Captures all members at one instant and makes each whole in its pool's `tmp/`. */
 export async function makeMembers(
   domain: Domain,
   operation: Operation,
@@ -51,15 +51,18 @@ export async function makeMembers(
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
     member.temporary = await newDirectory(domain, member.pool, member.id);
-  const cuts = members.map(({ cut, temporary }) => ({ cut, to: join(temporary, imageFile) }));
-  const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });
+  const captures = members.map(({ capture, temporary }) => ({
+    capture,
+    to: join(temporary, imageFile),
+  }));
+  const taken = await takeCaptures(domain, captures, { what, signal: operation.signal });
   await holdRoom(domain, members, rooms);
   const made = await allOf(
     members.map(async (member) => {
-      const { cut, id, name, temporary } = member;
+      const { capture, id, name, temporary } = member;
       await domain.host.files.makeReadOnly(join(temporary, imageFile));
       const record = newSnapshotRecord(
-        cut,
+        capture,
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );

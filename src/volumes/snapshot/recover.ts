@@ -13,16 +13,16 @@ import { removeSnapshot } from './delete.ts';
  * At start, for one pool: a copy whose source is as it was goes on; one whose source may have changed is removed, and a
  * repeated CreateSnapshot takes a new one. Then the members of groups whose record is missing.
  */
-export async function settleSnapshots(domain: Domain, pool: Pool): Promise<void> {
+export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
     if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
-    await logFailure(domain, record.id, () => settleCopy(domain, pool, record));
+    await logFailure(domain, record.id, () => recoverCopy(domain, pool, record));
   }
   await removeHalfGroups(domain);
 }
 
 /** Goes on with a copy that no process works on, or removes it. */
-export async function settleCopy(
+export async function recoverCopy(
   domain: Domain,
   pool: Pool,
   record: SnapshotRecord,

@@ -3,7 +3,7 @@ import type { Reservation } from '../pool/space.ts';
 
 /**
  * Room for a snapshot: as much as its source has allocated, since from now on the source may be rewritten whole. It may write
- * while the cut is being prepared, so what the cut really holds is asked for once more.
+ * while the capture is being prepared, so what the capture really holds is asked for once more.
  */
 export class RoomForCut {
   readonly #pool: Pool;
@@ -28,7 +28,7 @@ export class RoomForCut {
     this.#bytes = bytes;
   }
 
-  /** What was measured before the cut knows nothing of it, so it is measured again. */
+  /** What was measured before the capture knows nothing of it, so it is measured again. */
   release(): void {
     this.#pool.space.invalidate();
     for (const reservation of this.#held) reservation.release();

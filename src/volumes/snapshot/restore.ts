@@ -15,7 +15,7 @@ import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
-import { type Cut, canShare, planCut, takeCuts } from './capture.ts';
+import { type Capture, canShare, planCapture, takeCaptures } from './capture.ts';
 import {
   type Origin,
   requireGrowth,
@@ -94,14 +94,14 @@ async function originOf(
   const { id, pool, what } = options;
   if (source.kind === 'volume') {
     const volume = domain.pools.getVolume(source.id);
-    const cut = await planCut(domain, volume, { pool, freezeForCopy: false, what });
+    const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, what });
     return {
       ...volume.record,
       what: `volume '${source.id}'`,
       pool: volume.pool,
-      image: cut.image,
-      sharedBytes: cut.isShared ? cut.image.allocatedBytes : 0n,
-      take: (to, operation) => takeOne(domain, cut, { to, what, ...copyOptions(operation) }),
+      image: capture.image,
+      sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
+      take: (to, operation) => captureOne(domain, capture, { to, what, ...copyOptions(operation) }),
     };
   }
   const snapshot = domain.pools.getSnapshot(source.id);
@@ -163,7 +163,7 @@ async function wholeImageOf(
   if (image.sizeBytes >= record.sizeBytes) return image;
   throw damaged(
     { what },
-    `its image ${imagePath} has ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}: it was cut`,
+    `its image ${imagePath} has ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}: it was truncated`,
   );
 }
 
@@ -193,14 +193,17 @@ function copyOptions(operation: Operation): CopyOptions {
   };
 }
 
-async function takeOne(
+async function captureOne(
   domain: Domain,
-  cut: Cut,
+  capture: Capture,
   options: CopyOptions & { to: string; what: string },
 ): Promise<void> {
-  const { frozenMs } = await takeCuts(domain, [{ cut, to: options.to }], options);
+  const { frozenMs } = await takeCaptures(domain, [{ capture, to: options.to }], options);
   if (frozenMs > 0) {
-    domain.log.info({ volumeId: cut.source.record.id, frozenMs }, 'volume frozen for its clone');
+    domain.log.info(
+      { volumeId: capture.source.record.id, frozenMs },
+      'volume frozen for its clone',
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
-import type { Cut } from './capture.ts';
+import type { Capture } from './capture.ts';
 
 /** What a snapshot's record says besides what follows from its source. */
 export interface SnapshotDraft {
@@ -12,11 +12,11 @@ export interface SnapshotDraft {
 }
 
 export function newSnapshotRecord(
-  cut: Cut,
+  capture: Capture,
   draft: SnapshotDraft,
   taken: { atMs: number; frozenMs: number },
 ): SnapshotRecord {
-  const { record } = cut.source;
+  const { record } = capture.source;
   const { kind, fsType, fsUuid, provisioning, sectorSize } = record;
   return {
     schemaVersion: 1,
@@ -27,8 +27,8 @@ export function newSnapshotRecord(
     fsUuid,
     provisioning,
     sectorSize,
-    // What was cut, also when a growth of the volume had been promised and not yet been made.
-    sizeBytes: cut.image.sizeBytes,
+    // What was captured, also when a growth of the volume had been promised and not yet been made.
+    sizeBytes: capture.image.sizeBytes,
     sourceVolumeId: record.id,
     state: 'ready',
     copy: null,

@@ -48,7 +48,7 @@ export async function createVolume(
       const existing = domain.pools.findVolume(id);
       if (existing !== undefined) {
         existing.pool.requireServed();
-        requireSame(existing, input);
+        requireSameVolume(existing, input);
         await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
@@ -174,7 +174,7 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
 }
 
 /** Throws `conflict` when the volume of that name is not what the request asks for (CSI spec, "CreateVolume Errors"). */
-export function requireSame(existing: FoundVolume, input: CreateVolumeInput): void {
+export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record, pool } = existing;
   const differences: string[] = [];
   const compare = (what: string, has: unknown, asked: unknown): void => {

@@ -27,7 +27,7 @@ export const freezes: Subject = {
     {
       name: 'a mounted filesystem is captured without a freeze',
       file: 'volumes/snapshot/capture.ts',
-      find: /(const frozen = )cuts\.filter\([^;]*;/,
+      find: /(const frozen = )captures\.filter\([^;]*;/,
       replace: '$1[];',
       tests: ['volumes/snapshot/capture'],
     },
@@ -48,9 +48,9 @@ export const freezes: Subject = {
     {
       name: 'members of a group are captured one by one',
       file: 'volumes/snapshot/group-members.ts',
-      find: 'const taken = await takeCuts(domain, cuts, { what, signal: operation.signal });',
+      find: 'const taken = await takeCaptures(domain, captures, { what, signal: operation.signal });',
       replace:
-        'let taken = { atMs: 0, frozenMs: 0 }; for (const one of cuts) taken = await takeCuts(domain, [one], { what, signal: operation.signal });',
+        'let taken = { atMs: 0, frozenMs: 0 }; for (const one of captures) taken = await takeCaptures(domain, [one], { what, signal: operation.signal });',
       tests: ['volumes/snapshot/capture'],
     },
     {

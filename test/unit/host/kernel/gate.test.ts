@@ -356,7 +356,7 @@ test('stuck calls of an owner and of nested owners can be awaited', async (t) =>
   const gate = new Gate();
   const hung = new Hanging();
   const stuck = ownedBy('snapshot x', () =>
-    ownedBy('cut y', () => gate.run('clone', hung.work, { boundMs: 20 })),
+    ownedBy('capture y', () => gate.run('clone', hung.work, { boundMs: 20 })),
   );
   t.is(gate.whenReturned('snapshot x'), undefined, 'it may still end in time');
   await t.throwsAsync(stuck, { instanceOf: StuckError });

@@ -90,7 +90,7 @@ const calls = {
   snapshot: {
     run: ({ volumes, volumeId: sourceVolumeId }) =>
       volumes.createSnapshot(call(), { name: 's', sourceVolumeId, ...noParameters }),
-    point: 'cut:taken',
+    point: 'capture:taken',
     needs: 'made',
     reads: true,
   },
@@ -101,7 +101,7 @@ const calls = {
         sourceVolumeIds: [volumeId],
         ...noParameters,
       }),
-    point: 'cut:taken',
+    point: 'capture:taken',
     needs: 'made',
     reads: true,
   },

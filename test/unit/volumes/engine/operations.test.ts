@@ -168,7 +168,7 @@ test('the locks stay with a call that has not returned, also one of an owner wit
   const { passed, open } = gate();
   const snapshot = { name: 'CreateSnapshot', owner: 'snapshot s', shared: ['volume:v'] } as const;
   const stuck = operations.run(snapshot, callOf(), () =>
-    ownedBy('cut v', () => node.run('clone', () => passed, { boundMs: 20 })),
+    ownedBy('capture v', () => node.run('clone', () => passed, { boundMs: 20 })),
   );
   t.is(await reasonOf(stuck), 'busy');
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');

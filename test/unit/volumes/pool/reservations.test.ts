@@ -92,7 +92,9 @@ test('what a call will take is set aside while it is at work, and given back at 
   );
   t.deepEqual(grown, [2n * sizeBytes, 0n], 'expand');
   await fill(imageOf(volumeId), 8n * MiB);
-  const cut = await during('cut:taken', () => volumes.createSnapshot(call(), snapshotOf(volumeId)));
+  const cut = await during('capture:taken', () =>
+    volumes.createSnapshot(call(), snapshotOf(volumeId)),
+  );
   t.true(cut[0] >= 8n * MiB, `snapshot: what its source has, ${cut[0]}`);
   t.is(cut[1], 0n);
   const { record } = await volumes.createSnapshot(call(), snapshotOf(volumeId));

@@ -136,7 +136,7 @@ test('a group sets room aside for all that its members hold, until it is made', 
     );
   }
   let inFlight = -1n;
-  during('cut:frozen', async () => {
+  during('capture:frozen', async () => {
     inFlight = (await pool.space.facts()).inFlightBytes;
   });
   await group();
