@@ -7,15 +7,13 @@ import { KnownPools } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { nodeTagOf } from '../ids.ts';
-import { type AskPool, askBoundMs } from '../pool/ask-pools.ts';
+import type { AskPool } from '../pool/ask-pools.ts';
 import { poolRootIn } from '../pool/embedded.ts';
 import { filesystemOf, findMarker } from '../pool/open-directory.ts';
 import type { PoolSettings } from '../pool/settings.ts';
+import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thresholds.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
-
-/** Below this share of its total, in per cent, free space is a finding. */
-const lowPercent = 10n;
 
 /** What the running driver says of its pools: one finding for each, and one for each ability that is missing. */
 export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
@@ -34,7 +32,7 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   }
   const findings: Finding[] = [];
   const free = `${formatBytes(space.freeBytes)} of ${formatBytes(space.totalBytes)} free`;
-  if (space.freeBytes * 100n < space.totalBytes * lowPercent) {
+  if (isFreeBelow(space, doctorWarnPercent)) {
     findings.push(
       warn(
         name,
@@ -102,7 +100,9 @@ export async function checkUnconfiguredPools(
     if (configured.includes(path)) continue;
     const look = (): Promise<number> => volumesIn(files, path);
     // Of a disk that hangs nothing can be told.
-    const volumes = await withTimeout(ownedBy(`look ${path}`, look), askBoundMs).catch(() => 0);
+    const volumes = await withTimeout(ownedBy(`look ${path}`, look), poolAnswerTimeoutMs).catch(
+      () => 0,
+    );
     if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(

@@ -8,11 +8,10 @@ import { readRecord, writeRecord } from '../../state/records.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
+import { periodicTrimIntervalMs } from '../pool/thresholds.ts';
 import { findMountedThin, type MountedThin } from './mounted-thin.ts';
 import type { Trims } from './trims.ts';
 
-/** Often enough for what fstrim.timer of distributions does weekly, seldom enough to cost nothing. */
-const trimEveryMs = 24 * 3_600_000;
 /** Volumes that were made or trimmed together are spread over so long, each always by the same part of it. */
 const spreadMs = 3_600_000;
 const firstLookMs = 60_000;
@@ -74,7 +73,7 @@ async function isDue(deps: TrimDeps, pool: Pool, volume: MountedThin): Promise<b
   const last = (await lastTrimOf(deps, notePath(pool, volume), record.id)) ?? record.createdAtMs;
   const sinceMs = deps.now() - last;
   // After the clock was set back nothing can be told from the difference: it is trimmed, and counted from there.
-  return sinceMs < 0 || sinceMs >= trimEveryMs - spreadOf(record.id);
+  return sinceMs < 0 || sinceMs >= periodicTrimIntervalMs - spreadOf(record.id);
 }
 
 function spreadOf(id: string): number {

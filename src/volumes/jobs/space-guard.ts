@@ -1,6 +1,12 @@
 import { messageOf } from '../../errors.ts';
 import type { Pool } from '../pool/pool.ts';
-import { isGuarded, nextLookMs, type Watermarks, watermarksOf } from '../pool/thresholds.ts';
+import {
+  guardTrimIntervalMs,
+  isGuarded,
+  nextCheckMs,
+  type Watermarks,
+  watermarksOf,
+} from '../pool/thresholds.ts';
 import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
 import { findMountedThin, type MountedThin } from './mounted-thin.ts';
 import type { Trims } from './trims.ts';
@@ -10,8 +16,6 @@ export interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
 }
 
-/** FITRIM of everything at most this often. */
-const trimEveryMs = 30_000;
 /** Mounts are looked up at most this often while the mount table stays the same. */
 const lookUpEveryMs = 1_000;
 /**
@@ -114,23 +118,23 @@ export class SpaceGuard {
     const { freeBytes, totalBytes } = await ownedBy(`guard ${pool.name}`, () =>
       host.files.capacity(pool.root),
     );
-    const marks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
-    if (freeBytes > marks.thawBytes) {
+    const watermarks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
+    if (freeBytes > watermarks.thawBytes) {
       this.#frozen.forgetExpiredIn(pool);
       await this.#frozen.thawAll('room has returned', pool);
     }
-    if (freeBytes < marks.alertBytes) await this.#act(pool, freeBytes, marks);
-    return nextLookMs(freeBytes, marks);
+    if (freeBytes < watermarks.alertBytes) await this.#act(pool, freeBytes, watermarks);
+    return nextCheckMs(freeBytes, watermarks);
   }
 
-  async #act(pool: Pool, freeBytes: bigint, marks: Watermarks): Promise<void> {
+  async #act(pool: Pool, freeBytes: bigint, watermarks: Watermarks): Promise<void> {
     const volumes = await this.#lookUp(pool);
     const mounted = new Set(volumes.map(({ record }) => record.id));
     this.#frozen.forgetExpiredIn(pool, mounted);
     // Unmounted by somebody else: its filesystem lives on as long as the freeze.
     await this.#frozen.thawAll('it is mounted no more', pool, mounted);
-    if (freeBytes < marks.freezeBytes) this.#freezeAll(pool, volumes, freeBytes);
-    else if (freeBytes < marks.trimBytes) this.#trimSoon(pool, volumes);
+    if (freeBytes < watermarks.freezeBytes) this.#freezeAll(pool, volumes, freeBytes);
+    else if (freeBytes < watermarks.trimBytes) this.#trimSoon(pool, volumes);
     for (const one of volumes) this.#frozen.check(one);
   }
 
@@ -164,7 +168,7 @@ export class SpaceGuard {
 
   #trimSoon(pool: Pool, volumes: readonly MountedThin[]): void {
     const last = this.#trimmedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
-    if (performance.now() - last < trimEveryMs) return;
+    if (performance.now() - last < guardTrimIntervalMs) return;
     this.#trimmedAtMs.set(pool, performance.now());
     const { log } = this.#deps;
     log.warn({ pool: pool.name }, 'the pool is getting full: trimming its volumes');

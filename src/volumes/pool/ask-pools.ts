@@ -3,9 +3,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { KernelError, StuckError } from '../../host/errors.ts';
 import type { Pool } from './pool.ts';
 import { notAnswering } from './problem.ts';
-
-/** How long the disk of a pool may take to answer before whoever asks several pools goes on without it. */
-export const askBoundMs = 5_000;
+import { poolAnswerTimeoutMs } from './thresholds.ts';
 
 /** Asks one pool. Throws `unavailable` naming the pool when its disk does not answer, or cannot. */
 export type AskPool = <T>(pool: Pool, question: () => Promise<T>) => Promise<T>;
@@ -14,13 +12,13 @@ export type AskPool = <T>(pool: Pool, question: () => Promise<T>) => Promise<T>;
  * For one answer to one caller that follows from several pools, or from many files of a pool: every question is bounded, and
  * a pool whose disk has not answered once is not asked again.
  */
-export function askingPools(boundMs: number = askBoundMs): AskPool {
+export function askingPools(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
   const silent = new Map<Pool, VolumeError>();
   return async (pool, question) => {
     const before = silent.get(pool);
     if (before !== undefined) throw before;
     try {
-      const answer = await pool.whileServed(() => withTimeout(question(), boundMs));
+      const answer = await pool.whileServed(() => withTimeout(question(), timeoutMs));
       if (answer !== timedOut) return answer;
     } catch (error) {
       if (error instanceof KernelError) {
@@ -29,7 +27,7 @@ export function askingPools(boundMs: number = askBoundMs): AskPool {
       }
       if (!(error instanceof StuckError)) throw error;
     }
-    const silence = notAnswering(pool, boundMs);
+    const silence = notAnswering(pool, timeoutMs);
     silent.set(pool, silence);
     throw silence;
   };

@@ -11,7 +11,6 @@ import {
   readRecord,
   type VolumeRecord,
 } from '../../state/records.ts';
-import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
@@ -38,6 +37,7 @@ import { type AreaIndex, PoolRecords } from './records.ts';
 import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
 import { PoolSpace } from './space.ts';
+import { fullBytes, poolCheckTimeoutMs } from './thresholds.ts';
 
 export interface PoolDeps {
   readonly host: Host;
@@ -48,9 +48,6 @@ export interface PoolDeps {
   readonly now: () => number;
   readonly ownedBy: OwnedBy;
 }
-
-/** A look at a pool that takes longer says that its disk hangs: calls are refused then, instead of hanging one by one. */
-const answerBoundMs = 10_000;
 
 /** A volume, with its pool. */
 export interface FoundVolume extends VolumeImage {
@@ -195,7 +192,7 @@ export class Pool implements PoolContents {
   async isFull(): Promise<boolean> {
     if (!this.isServed) return false;
     const facts = await this.space.facts().catch(() => undefined);
-    return facts !== undefined && facts.freeBytes < MiB;
+    return facts !== undefined && facts.freeBytes < fullBytes;
   }
 
   /** Something has failed on its disk: the next look tries whether its filesystem still takes changes. */
@@ -285,9 +282,9 @@ export class Pool implements PoolContents {
     if (opened === undefined) return;
     await callWhenLate(
       () => this.#look(opened),
-      answerBoundMs,
+      poolCheckTimeoutMs,
       () => {
-        this.#setProblem(notAnswering(this, answerBoundMs));
+        this.#setProblem(notAnswering(this, poolCheckTimeoutMs));
       },
     );
   }

@@ -6,15 +6,12 @@ import type { OwnedBy } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
 import { type Measured, measureImages } from './image-usage.ts';
 import type { PoolSettings } from './settings.ts';
-import { isGuarded, watermarksOf } from './thresholds.ts';
+import { isGuarded, minFreeInodes, watermarksOf } from './thresholds.ts';
 
 /** Bytes that belong to one operation under way, until its record carries the promise. */
 export interface Reservation {
   release(): void;
 }
-
-/** Inodes kept free: records, temporary files and directories of operations under way. */
-const inodesKept = 64n;
 
 /** What a pool's room follows from; all in bytes. */
 export interface SpaceFacts {
@@ -38,7 +35,7 @@ export interface SpaceFacts {
 
 /** Whether it has inodes for what a call makes. */
 export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
-  return totalInodes === 0n || freeInodes >= inodesKept;
+  return totalInodes === 0n || freeInodes >= minFreeInodes;
 }
 
 /**

@@ -1,31 +1,52 @@
+/** The free-space levels, intervals and time limits that govern pools and the space guard. */
 import type { VolumeRecord } from '../../state/records.ts';
 import { GiB, MiB } from '../../units.ts';
 import type { PoolSettings } from './settings.ts';
 
-/** Dirty pages that one guarded volume may have: its device's writeback limit (strict_limit, max_bytes in sysfs). */
+/** Health reports `PoolNearlyFull` below this percentage of free space. */
+export const nearlyFullPercent = 5n;
+/** `loopcsi doctor` warns below this percentage of free space, before health reports anything. */
+export const doctorWarnPercent = 10n;
+/** With less free space, a program that fails on the pool is taken to have failed for lack of space. */
+export const fullBytes = MiB;
+/** Free inodes that running operations may need for records, temporary files and directories. */
+export const minFreeInodes = 64n;
+
+/** A pool whose disk takes longer to answer is no longer served, so that calls fail instead of hanging one by one. */
+export const poolCheckTimeoutMs = 10_000;
+/** A call that asks several pools continues without one whose disk takes longer to answer. */
+export const poolAnswerTimeoutMs = 5_000;
+
+/** `trim: periodic`: more often than the weekly fstrim.timer of distributions, and rare enough to cost nothing. */
+export const periodicTrimIntervalMs = 24 * 3_600_000;
+/** Below the trim watermark the guard trims all volumes of a pool, but not more often. */
+export const guardTrimIntervalMs = 30_000;
+
+/** Maximum of dirty pages of a guarded volume: the writeback limit of its device (strict_limit, max_bytes in sysfs). */
 export const dirtyLimitBytes = 16n * MiB;
-/** What disks are taken to write at most in a second, while the guard does not look. */
-const fastestBytesPerSecond = 2n * GiB;
-const quickestLookMs = 50;
-const slowestLookMs = 2_000;
+/** The fastest that disks are assumed to write. */
+const maxBytesPerSecond = 2n * GiB;
+/** Bounds of the interval at which the guard checks the free space of a pool. */
+const minCheckIntervalMs = 50;
+const maxCheckIntervalMs = 2_000;
 
 export interface Watermarks {
-  /** Below it filesystems are frozen. Their own flush must still fit. */
+  /** Below it filesystems are frozen. The flush of the freeze must still fit. */
   readonly freezeBytes: bigint;
-  /** Below it everything is trimmed, and no new volume is made. */
+  /** Below it all volumes are trimmed, and no new volume is made. */
   readonly trimBytes: bigint;
-  /** Above it they are thawed. */
+  /** Above it frozen filesystems are thawed. */
   readonly thawBytes: bigint;
-  /** Below it mounts are looked up, so that a freeze need not wait for that. */
+  /** Below it the guard keeps track of the mounts, so that a freeze can start at once. */
   readonly alertBytes: bigint;
 }
 
 /**
- * The free bytes at which a guarded pool acts: a freeze flushes what is dirty, and disks write on until it holds, so it begins
- * with 256 MiB left or more; on a small pool with an eighth of it.
+ * The free space at which the guard acts. A freeze flushes dirty pages, and writes continue until it takes effect, so it starts
+ * with at least 256 MiB free (1/8 of a small pool).
  */
 export function watermarksOf(totalBytes: bigint, volumes: number): Watermarks {
-  const flush = BigInt(volumes) * dirtyLimitBytes + fastestBytesPerSecond / 10n;
+  const flush = BigInt(volumes) * dirtyLimitBytes + maxBytesPerSecond / 10n;
   const wanted = flush > 256n * MiB ? flush : 256n * MiB;
   const freezeBytes = wanted < totalBytes / 8n ? wanted : totalBytes / 8n;
   return {
@@ -36,20 +57,28 @@ export function watermarksOf(totalBytes: bigint, volumes: number): Watermarks {
   };
 }
 
-/** How long nothing can go wrong: until the disk could have written down to the first watermark. */
-export function nextLookMs(freeBytes: bigint, marks: Watermarks): number {
-  const left = freeBytes > marks.freezeBytes ? freeBytes - marks.freezeBytes : 0n;
-  const milliseconds = Number((left * 1000n) / fastestBytesPerSecond);
-  return Math.min(slowestLookMs, Math.max(quickestLookMs, milliseconds));
+/** Milliseconds until the free space must be checked again: the disk cannot reach the freeze watermark earlier. */
+export function nextCheckMs(freeBytes: bigint, watermarks: Watermarks): number {
+  const left = freeBytes > watermarks.freezeBytes ? freeBytes - watermarks.freezeBytes : 0n;
+  const milliseconds = Number((left * 1000n) / maxBytesPerSecond);
+  return Math.min(maxCheckIntervalMs, Math.max(minCheckIntervalMs, milliseconds));
 }
 
-/** Only a pool that promises more than it has can run full by its volumes' doing. */
+/** Whether less than that percentage of the filesystem is free. */
+export function isFreeBelow(
+  { freeBytes, totalBytes }: { readonly freeBytes: bigint; readonly totalBytes: bigint },
+  percent: bigint,
+): boolean {
+  return freeBytes * 100n < totalBytes * percent;
+}
+
+/** Only a pool that promises more than it has can be filled up by its own volumes. */
 export function isGuarded({ settings }: { readonly settings: PoolSettings }): boolean {
   const { guard, overcommitPerMille } = settings;
   return guard ?? overcommitPerMille > 1000;
 }
 
-/** Whether the guard may have to freeze that volume, so that its dirty pages are kept few. */
+/** Whether the guard may have to freeze the volume. If so, its dirty pages are limited. */
 export function isFreezable(
   pool: { readonly settings: PoolSettings },
   record: VolumeRecord,

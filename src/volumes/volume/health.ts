@@ -9,11 +9,9 @@ import { recordAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { SetAside } from '../pool/set-aside.ts';
 import { hasInodes, type MeasuredFacts } from '../pool/space.ts';
+import { isFreeBelow, nearlyFullPercent } from '../pool/thresholds.ts';
 import { deviceSigns } from './device-health.ts';
 import { filesystemSigns, sign, unreadableSign } from './filesystem-health.ts';
-
-/** Below this share of its total, in per cent, a pool's free space is a sign. */
-const lowPercent = 5n;
 
 /**
  * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
@@ -154,7 +152,7 @@ async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {
   }
   const signs: HealthSign[] = [];
   const isBelowMark = facts.freeBytes < facts.watermarkBytes;
-  if (isBelowMark || facts.freeBytes * 100n < facts.totalBytes * lowPercent) {
+  if (isBelowMark || isFreeBelow(facts, nearlyFullPercent)) {
     const what = isBelowMark
       ? 'its volumes are trimmed, then stand still, and no new one is made until it has room'
       : 'writes will fail when it is full';
