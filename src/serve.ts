@@ -15,10 +15,12 @@ import type { Reached } from './volumes/engine/fault-points.ts';
 import { nodeTagOf } from './volumes/ids.ts';
 import type { OpenedVolumes } from './volumes/open.ts';
 
-/** Time limit of the pool queries behind /metrics and /readyz. */
+/** Time limit of the pool queries behind /metrics. */
 const poolQueryTimeoutMs = 2_000;
 /** Metrics are loaded this long after start, so that the first calls do not wait for a module that only a scrape needs. */
 const metricsPreloadDelayMs = 2_000;
+/** After running operations have been aborted, their callers must get their answers within this time. */
+const answerTimeoutMs = 1_000;
 /** Below this, file operations that hang on a disk can occupy every thread of libuv. */
 const minThreads = 64;
 
@@ -51,14 +53,14 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
       'UV_THREADPOOL_SIZE is too low: hung disks can stall the driver; start it with bin/loopcsi',
     );
   }
-  const base: Base = { config, log, version, reached: options.reached };
+  const setup: Setup = { config, log, version, reached: options.reached };
   // Loading grpc-js takes longer than opening the pools, so both run concurrently.
   const server = import('./rpc/server.ts');
-  const { metrics, opened } = await openDomain(base);
-  const running = await startCsi(base, { metrics, opened, server });
-  const plugin = await startDockerPlugin(base, { metrics, opened });
+  const { metrics, opened } = await openDomain(setup);
+  const running = await startCsi(setup, { metrics, opened, server });
+  const plugin = await startDockerPlugin(setup, { metrics, opened });
   const registration = await registerWithKubelet(config, log);
-  const http = await startHttp(base, { metrics, opened });
+  const http = await startHttp(setup, { metrics, opened });
   if (http === undefined) metrics.close();
   else preloadMetrics(metrics, log);
   log.info({ endpoint: config.endpoint, httpPort: http?.port }, 'serving');
@@ -75,7 +77,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
 }
 
 /** What every part of the driver gets. */
-interface Base {
+interface Setup {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
@@ -87,7 +89,7 @@ interface OpenDomain {
   readonly opened: OpenedVolumes;
 }
 
-async function openDomain({ config, log, version, reached }: Base): Promise<OpenDomain> {
+async function openDomain({ config, log, version, reached }: Setup): Promise<OpenDomain> {
   const [{ makeRealHost }, { gate, ownedBy }, { openVolumes }, { measurePools }] =
     await Promise.all([
       import('./host/real-host.ts'),
@@ -143,7 +145,7 @@ function domainSettings(config: Config): DomainSettings {
 }
 
 async function startCsi(
-  { config, log, version }: Base,
+  { config, log, version }: Setup,
   from: OpenDomain & { readonly server: Promise<typeof ServerModule> },
 ): Promise<RunningServer> {
   const { metrics, opened } = from;
@@ -166,7 +168,7 @@ async function startCsi(
 
 /** Serves Docker's volume plugin API, if configured, on the same volumes, records and locks as CSI. */
 async function startDockerPlugin(
-  { config, log }: Base,
+  { config, log }: Setup,
   { metrics, opened }: OpenDomain,
 ): Promise<RunningPlugin | undefined> {
   const { dockerSocket: socket, nodeId, defaultFstype: defaultFsType } = config;
@@ -190,7 +192,7 @@ async function registerWithKubelet(config: Config, log: Logger): Promise<Registr
  * the driver runs without a listener; an explicitly configured address must be free.
  */
 async function startHttp(
-  { config, log }: Base,
+  { config, log }: Setup,
   { metrics, opened }: OpenDomain,
 ): Promise<HttpListener | undefined> {
   if (config.httpAddress === undefined) return undefined;
@@ -237,6 +239,6 @@ async function stop(parts: {
   const drained = running.drain();
   // Running operations get half of the time to finish, then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
-  await Promise.race([drained, delay(1_000, undefined, { ref: false })]);
+  await Promise.race([drained, delay(answerTimeoutMs, undefined, { ref: false })]);
   await running.close();
 }

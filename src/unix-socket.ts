@@ -88,7 +88,7 @@ async function bind(server: Server, { path, flag }: SocketAddress): Promise<void
         new VolumeError('unavailable', `${flag}: cannot listen on ${path}: ${messageOf(error)}`),
       );
     });
-    // bind(2) takes the mode from the umask, so other users can open the socket at no time. listen() calls it synchronously.
+    // bind(2) takes the mode from the umask, so the socket is never open to other users. listen() calls bind(2) synchronously.
     const previousUmask = process.umask(0o177);
     try {
       server.listen(temporary);

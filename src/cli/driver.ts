@@ -1,7 +1,7 @@
 /** The connection to the running driver. */
 import { createConnection } from 'node:net';
 import { environmentOf, optionTable } from '../config/options.ts';
-import { socketPath } from '../config/values.ts';
+import { parseSocketPath } from '../config/values.ts';
 import type { Client } from '../csi/client.ts';
 import { makeClient } from '../csi/client.ts';
 import { messageOf } from '../errors.ts';
@@ -24,7 +24,7 @@ export function endpointOf(
   const given = flag ?? environment[variable];
   const text = given === undefined || given === '' ? optionTable.endpoint.default : given;
   try {
-    return socketPath(text);
+    return parseSocketPath(text);
   } catch (error) {
     throw new UsageError(`${flag === undefined ? variable : '--endpoint'}: ${messageOf(error)}`, {
       cause: error,

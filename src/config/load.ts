@@ -167,7 +167,8 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
 /** Checks the rules that involve more than one option. */
 function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
-  if (config.pools.length === 0) problems.push('flag --pool: at least one pool is needed');
+  if (config.pools.length === 0)
+    problems.push('flag --pool: at least one pool is needed; write --pool NAME=DIR');
   const offersInline = config.ephemeralMaxSize > 0n;
   if (offersInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(

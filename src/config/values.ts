@@ -7,7 +7,7 @@ import { poolNameForm } from '../volumes/ids.ts';
 import { type PoolSettings, poolDefaults } from '../volumes/pool/settings.ts';
 
 /** Makes a schema from a parser of an option's text. The message of an error that `parse` throws becomes the issue. */
-export function parsedBy<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
+export function textParsedBy<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
   return v.pipe(
     v.string(),
     v.rawTransform(({ dataset, addIssue, NEVER }): T => {
@@ -22,7 +22,7 @@ export function parsedBy<T>(parse: (text: string) => T): v.GenericSchema<string,
 }
 
 /** Parses an absolute path without control characters and normalises it. */
-export function absolutePath(value: string): string {
+export function parseAbsolutePath(value: string): string {
   if (!value.startsWith('/') || /\p{Cc}/u.test(value)) {
     throw new Error(`'${value}' is not an absolute path; write for example /var/lib/loopcsi`);
   }
@@ -34,14 +34,14 @@ export function absolutePath(value: string): string {
 const maxSocketPathBytes = 106;
 
 /** Parses `unix://PATH` or an absolute path. */
-export function socketPath(value: string): string {
+export function parseSocketPath(value: string): string {
   const given = value.replace(/^unix:(?:\/\/)?(?=\/)/, '');
   if (!given.startsWith('/')) {
     throw new Error(
       `'${value}' is not a unix socket; write for example unix:///run/loopcsi/csi.sock`,
     );
   }
-  const path = absolutePath(given);
+  const path = parseAbsolutePath(given);
   if (Buffer.byteLength(path) > maxSocketPathBytes) {
     throw new Error(
       `'${path}' has ${Buffer.byteLength(path)} bytes, and the path of a socket may have ${maxSocketPathBytes}; choose a shorter path`,
@@ -54,7 +54,7 @@ const dnsLabel = '[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?';
 const driverNameForm = new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`);
 
 /** CSI spec, "GetPluginInfo": a domain name of at most 63 characters. */
-export function driverName(value: string): string {
+export function parseDriverName(value: string): string {
   if (value.length > 63 || !driverNameForm.test(value)) {
     throw new Error(
       `'${value}' is not a driver name; write a lower-case domain name of at most 63 characters, for example loopcsi.io`,
@@ -64,15 +64,16 @@ export function driverName(value: string): string {
 }
 
 /** CSI spec, "NodeGetInfo": at most 256 bytes. */
-export function nodeId(value: string): string {
+export function parseNodeId(value: string): string {
   if (value === '' || Buffer.byteLength(value) > 256 || /\p{Cc}/u.test(value)) {
     throw new Error('the value is not a node id; write 1 to 256 bytes without control characters');
   }
   return value;
 }
 
-export function positiveInteger(value: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(value)) throw new Error(`'${value}' is not a whole number above 0`);
+export function parsePositiveInteger(value: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(value))
+    throw new Error(`'${value}' is not a whole number above 0; write for example 512`);
   return Number(value);
 }
 
@@ -82,7 +83,7 @@ export interface HttpAddress {
 }
 
 /** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses. Returns undefined for `off`. */
-export function httpAddress(value: string): HttpAddress | undefined {
+export function parseHttpAddress(value: string): HttpAddress | undefined {
   if (value === 'off') return undefined;
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(value);
   const port = Number(match?.[3]);
@@ -96,7 +97,7 @@ const poolKeys =
   'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, guard=on|off, force, reflink=SIZE';
 
 /** Parses `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,guard=on|off,force,reflink=SIZE]`. */
-export function pool(value: string): PoolSettings {
+export function parsePool(value: string): PoolSettings {
   const [head = '', ...options] = value.split(',');
   const equals = head.indexOf('=');
   const name = head.slice(0, Math.max(equals, 0));
@@ -107,15 +108,15 @@ export function pool(value: string): PoolSettings {
   }
   let settings: PoolSettings = {
     name,
-    path: absolutePath(head.slice(equals + 1)),
+    path: parseAbsolutePath(head.slice(equals + 1)),
     ...poolDefaults,
   };
-  for (const option of options) settings = { ...settings, ...poolOption(option, name) };
+  for (const option of options) settings = { ...settings, ...parsePoolOption(option, name) };
   return settings;
 }
 
 /** Parses `NAME,NAME,…`. */
-export function poolNames(value: string): readonly string[] {
+export function parsePoolNames(value: string): readonly string[] {
   const names = value.split(',');
   const wrong = names.find((name) => !poolNameForm.test(name));
   if (wrong === undefined) return names;
@@ -124,7 +125,7 @@ export function poolNames(value: string): readonly string[] {
   );
 }
 
-function poolOption(option: string, name: string): Partial<PoolSettings> {
+function parsePoolOption(option: string, name: string): Partial<PoolSettings> {
   const equals = option.indexOf('=');
   const key = equals < 0 ? option : option.slice(0, equals);
   const value = equals < 0 ? undefined : option.slice(equals + 1);
@@ -132,8 +133,8 @@ function poolOption(option: string, name: string): Partial<PoolSettings> {
     if (key === 'create') return { create: true };
     if (key === 'force') return { force: true };
   } else {
-    if (key === 'reserve') return { reserve: reserve(value) };
-    if (key === 'overcommit') return { overcommitPerMille: overcommit(value) };
+    if (key === 'reserve') return { reserve: parseReserve(value) };
+    if (key === 'overcommit') return { overcommitPerMille: parseOvercommit(value) };
     if (key === 'guard' && (value === 'on' || value === 'off')) return { guard: value === 'on' };
     if (key === 'mountpoint' && value === 'required') return { mountpointRequired: true };
     if (key === 'reflink') return { reflinkBytes: parseBytes(value) };
@@ -141,7 +142,7 @@ function poolOption(option: string, name: string): Partial<PoolSettings> {
   throw new Error(`pool '${name}': option '${option}' is not known; known are ${poolKeys}`);
 }
 
-function reserve(value: string): PoolSettings['reserve'] {
+function parseReserve(value: string): PoolSettings['reserve'] {
   const percent = /^(\d{1,2})(?:\.(\d))?%$/.exec(value);
   if (percent === null && value.endsWith('%')) {
     throw new Error(`reserve=${value} is not a percentage of the pool; write 0% to 99.9%`);
@@ -150,7 +151,7 @@ function reserve(value: string): PoolSettings['reserve'] {
   return { perMille: Number(percent[1]) * 10 + Number(percent[2] ?? 0) };
 }
 
-function overcommit(value: string): number {
+function parseOvercommit(value: string): number {
   const factor = /^\d{1,3}(?:\.\d{1,3})?$/.test(value) ? Number(value) : 0;
   if (factor < 1) {
     throw new Error(

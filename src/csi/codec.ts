@@ -35,7 +35,8 @@ const protos: readonly {
   },
 ];
 
-function lazily<T>(make: () => T): () => T {
+/** Makes a value at its first use. */
+export function lazily<T>(make: () => T): () => T {
   let made: T | undefined;
   return () => {
     made ??= make();

@@ -1,10 +1,5 @@
 /** Types of the services of the three protos, for servers and clients. */
-import type {
-  handleServerStreamingCall,
-  handleUnaryCall,
-  ServerUnaryCall,
-  ServerWritableStream,
-} from '@grpc/grpc-js';
+import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import type { LoopcsiServices } from './admin-types.ts';
 import type { RegistrationServices } from './registration-types.ts';
 import type { ServerStream, Unary } from './rpc-kinds.ts';
@@ -19,7 +14,7 @@ export type ServiceName = keyof Services;
 export type MethodName<N extends ServiceName> = keyof Services[N] & string;
 
 /** The grpc-js handler of one RPC. */
-export type Handler<M> =
+type Handler<M> =
   M extends Unary<infer Q, infer S>
     ? handleUnaryCall<Q, S>
     : M extends ServerStream<infer Q, infer S>
@@ -30,13 +25,6 @@ export type Handler<M> =
 export type Handlers<N extends ServiceName> = {
   readonly [M in MethodName<N>]: Handler<Services[N][M]>;
 };
-
-/** grpc-js's call object of a unary RPC, for code that is generic over RPCs. */
-export type UnaryCall<M> = M extends Unary<infer Q, infer S> ? ServerUnaryCall<Q, S> : never;
-
-/** grpc-js's call object of a streaming RPC. */
-export type StreamCall<M> =
-  M extends ServerStream<infer Q, infer S> ? ServerWritableStream<Q, S> : never;
 
 /**
  * A message whose fields are optional at every depth; an absent field has its proto3 default on the wire. Requests use it.

@@ -11,7 +11,7 @@ import {
 } from './admin-messages.ts';
 import type { LogClass } from './advertised.ts';
 import type { ServerHooks } from './call.ts';
-import { handlersOf, type Implementation } from './handlers.ts';
+import { type Implementation, makeHandlers } from './handlers.ts';
 import { makeService, type Service } from './server.ts';
 import { optionalPath, parsePage, requirePath, requireText } from './validate.ts';
 
@@ -50,7 +50,7 @@ export function adminService(context: AdminContext, hooks: ServerHooks): Service
   );
   return makeService(
     'loopcsi.v1.Admin',
-    handlersOf('loopcsi.v1.Admin', adminMethods(context), hooks, { calls, limited: false }),
+    makeHandlers('loopcsi.v1.Admin', adminMethods(context), hooks, { calls, limited: false }),
   );
 }
 

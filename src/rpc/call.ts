@@ -6,22 +6,15 @@ import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
+import type { CallMeasurement } from '../observe/metrics.ts';
 import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 
-/** What metrics record of a call. `code` is the name of the gRPC code. */
-export interface EndedCall {
-  readonly service: string;
-  readonly rpc: string;
-  readonly code: string;
-  readonly durationMs: number;
-}
-
 /** What all methods of a server use. */
 export interface ServerHooks {
   readonly log: Logger;
-  readonly callEnded: (call: EndedCall) => void;
+  readonly callEnded: (call: CallMeasurement) => void;
   readonly admit: Admit;
 }
 
@@ -130,7 +123,7 @@ function volumeIdOf(request: unknown): string | undefined {
 }
 
 /** Makes the grpc-js handler of a unary method. `handle` may throw anything. */
-export function unary<Q, S>(
+export function makeUnaryHandler<Q, S>(
   method: Method,
   hooks: ServerHooks,
   handle: (request: Q, call: Call) => Promise<S>,
@@ -165,7 +158,7 @@ export function unary<Q, S>(
  * Makes the grpc-js handler of a server-streaming method. `handle` is read only as fast as the caller reads, and closed when
  * the caller disconnects. An incomplete stream always ends with an error status.
  */
-export function serverStream<Q, S>(
+export function makeStreamHandler<Q, S>(
   method: Method,
   hooks: ServerHooks,
   handle: (request: Q, call: Call) => AsyncIterable<S>,

@@ -28,7 +28,7 @@ import {
 type Methods = Implementation<'csi.v1.Controller'>;
 
 /** CSI spec, "Controller Service RPC". */
-export function controllerService(context: CsiContext): Methods {
+export function controllerMethods(context: CsiContext): Methods {
   return {
     ...volumeMethods(context),
     ...sizeMethods(context),

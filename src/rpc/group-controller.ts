@@ -9,7 +9,7 @@ import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';
 
 /** CSI spec, "Group Controller Service RPC": snapshots of several volumes of this node at one point in time. */
-export function groupControllerService(
+export function groupControllerMethods(
   context: CsiContext,
 ): Implementation<'csi.v1.GroupController'> {
   const { settings, volumes, thisNode } = context;

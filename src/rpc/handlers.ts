@@ -1,13 +1,13 @@
 /** Turns the methods of a service, plain asynchronous functions, into handlers for grpc-js. */
-import { methodsOf } from '../csi/codec.ts';
+import { lazily, methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
-import { type Method, type ServerHooks, serverStream, unary } from './call.ts';
-import { limitsOf } from './request-limits.ts';
+import { type Method, makeStreamHandler, makeUnaryHandler, type ServerHooks } from './call.ts';
+import { limitCheckFor } from './request-limits.ts';
 
 type Implemented<M> =
   M extends Unary<infer Q, infer S>
@@ -37,7 +37,7 @@ type AnyImplementation = Readonly<
  * Makes a handler for every method of the proto; a method that is not offered answers UNIMPLEMENTED, never UNKNOWN. Throws if
  * an offered method is not implemented.
  */
-export function handlersOf<N extends ServiceName>(
+export function makeHandlers<N extends ServiceName>(
   name: N,
   implementation: Implementation<N>,
   hooks: ServerHooks,
@@ -50,9 +50,10 @@ export function handlersOf<N extends ServiceName>(
     if (offered && implemented === undefined)
       throw new Error(`${name} offers ${rpc} without implementing it`);
     const handle = offered && implemented !== undefined ? implemented : notOffered(rpc);
-    // The names in this loop come from the same proto as the type.
+    // The names in this loop come from the same proto as the type. Both functions are made at the first call, so that the
+    // start does not wait for them.
     const redactors = lazily(() => rpcRedactors(name, rpc as MethodName<N>));
-    const limits = lazily(() => (limited ? limitsOf(requestType) : () => undefined));
+    const limits = lazily(() => (limited ? limitCheckFor(requestType) : () => undefined));
     const method: Method = {
       service: name,
       rpc,
@@ -65,8 +66,8 @@ export function handlersOf<N extends ServiceName>(
     };
     // Implementation<N> maps each name to its kind of function. A loop over names loses that relation.
     const handler = responseStream
-      ? serverStream(method, hooks, streaming(handle))
-      : unary(method, hooks, async (request: object, call) => handle(request, call));
+      ? makeStreamHandler(method, hooks, streaming(handle))
+      : makeUnaryHandler(method, hooks, async (request: object, call) => handle(request, call));
     return [rpc, handler] as const;
   });
   return Object.fromEntries(entries) as unknown as Handlers<N>;
@@ -85,14 +86,5 @@ function notOffered(rpc: string): () => never {
 function streaming(handle: (request: object, call: Call) => unknown) {
   return async function* (request: object, call: Call): AsyncIterable<unknown> {
     yield* handle(request, call) as AsyncIterable<unknown>;
-  };
-}
-
-/** Makes the value at its first use: the start does not wait for calls that may never come. */
-function lazily<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
   };
 }

@@ -5,7 +5,7 @@ import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 
 /** CSI spec, "Identity Service RPC". */
-export function identityService({
+export function identityMethods({
   settings,
   version,
   volumes,

@@ -20,7 +20,7 @@ const ephemeralKey = 'csi.storage.k8s.io/ephemeral';
 type Methods = Implementation<'csi.v1.Node'>;
 
 /** CSI spec, "Node Service RPC". */
-export function nodeService(context: CsiContext): Methods {
+export function nodeMethods(context: CsiContext): Methods {
   const { settings, volumes, thisNode } = context;
   return {
     ...mountMethods(context),

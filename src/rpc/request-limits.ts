@@ -27,7 +27,7 @@ type Check = (value: unknown, field: string) => void;
 const checks = new Map<protobuf.Type, Check>();
 
 /** The check for a request type. */
-export function limitsOf(typeName: string): (request: unknown) => void {
+export function limitCheckFor(typeName: string): (request: unknown) => void {
   const type = messageType(typeName);
   return (request) => {
     messageCheck(type)(request, '');

@@ -2,15 +2,16 @@ import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { serviceDefinition } from '../csi/codec.ts';
 import type { Handlers, ServiceName } from '../csi/rpc-types.ts';
 import type { Logger } from '../observe/log.ts';
+import type { CallMeasurement } from '../observe/metrics.ts';
 import { type CsiServiceName, offeredCalls } from './advertised.ts';
-import { type EndedCall, limitCalls, type ServerHooks } from './call.ts';
+import { limitCalls, type ServerHooks } from './call.ts';
 import type { CsiContext } from './context.ts';
-import { controllerService } from './controller.ts';
-import { groupControllerService } from './group-controller.ts';
-import { handlersOf, type Implementation } from './handlers.ts';
-import { identityService } from './identity.ts';
-import { nodeService } from './node.ts';
-import { snapshotMetadataService } from './snapshot-metadata.ts';
+import { controllerMethods } from './controller.ts';
+import { groupControllerMethods } from './group-controller.ts';
+import { type Implementation, makeHandlers } from './handlers.ts';
+import { identityMethods } from './identity.ts';
+import { nodeMethods } from './node.ts';
+import { snapshotMetadataMethods } from './snapshot-metadata.ts';
 import { listen } from './socket.ts';
 
 /** The sidecars, the kubelet, probes and a few commands need about a tenth of this. */
@@ -35,7 +36,7 @@ export interface ServeOptions {
   readonly endpoint: string;
   readonly context: CsiContext;
   readonly log: Logger;
-  readonly callEnded: (call: EndedCall) => void;
+  readonly callEnded: (call: CallMeasurement) => void;
   /** Further services on the same socket. */
   readonly otherServices?: (hooks: ServerHooks) => readonly Service[];
   readonly prefaceTimeoutMs?: number;
@@ -101,16 +102,16 @@ function csiServices(context: CsiContext, hooks: ServerHooks): readonly Service[
   const csi = <N extends CsiServiceName>(name: N, implementation: Implementation<N>): Service =>
     makeService(
       name,
-      handlersOf(name, implementation, hooks, {
+      makeHandlers(name, implementation, hooks, {
         calls: offeredCalls(name, context.settings),
         limited: true,
       }),
     );
   return [
-    csi('csi.v1.Identity', identityService(context)),
-    csi('csi.v1.Controller', controllerService(context)),
-    csi('csi.v1.GroupController', groupControllerService(context)),
-    csi('csi.v1.SnapshotMetadata', snapshotMetadataService(context)),
-    csi('csi.v1.Node', nodeService(context)),
+    csi('csi.v1.Identity', identityMethods(context)),
+    csi('csi.v1.Controller', controllerMethods(context)),
+    csi('csi.v1.GroupController', groupControllerMethods(context)),
+    csi('csi.v1.SnapshotMetadata', snapshotMetadataMethods(context)),
+    csi('csi.v1.Node', nodeMethods(context)),
   ];
 }

@@ -13,7 +13,7 @@ const maxResultsPerMessage = 16_384;
  * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. They are produced only as
  * fast as the caller reads (call.ts), and an incomplete stream ends with an error.
  */
-export function snapshotMetadataService({
+export function snapshotMetadataMethods({
   volumes,
 }: CsiContext): Implementation<'csi.v1.SnapshotMetadata'> {
   return {

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 
-/** Ids in records. Only volumes/ids.ts makes and parses them, so a plain string never becomes part of a path. */
+/** Ids in records. They have types of their own: only volumes/ids.ts turns a string into an id. */
 export const volumeId = v.pipe(v.string(), v.brand('VolumeId'));
 export type VolumeId = v.InferOutput<typeof volumeId>;
 

@@ -36,9 +36,9 @@ export class KnownPools {
   /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
   static async open(files: SharedFiles, directory: string): Promise<KnownPools> {
     await files.makeDirectory(directory);
-    const state = new KnownPools(files, join(directory, 'pools.json'));
-    await state.#read();
-    return state;
+    const pools = new KnownPools(files, join(directory, 'pools.json'));
+    await pools.#read();
+    return pools;
   }
 
   /** The uuid of the pool that was last seen at the directory, or undefined. */

@@ -148,13 +148,13 @@ export const nodeRecord = looseRecord({
 export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
-/** Progress of the copy of a snapshot's image, beside it. `doneBytes` are on the disk. */
+/** `copy.json`: progress of the copy of a snapshot's image. `doneBytes` are on the disk. */
 export const copyProgress = looseRecord({
   schemaVersion: v.literal(1),
   doneBytes: byteCount,
 });
 
-/** Progress of the copy of a snapshot for a new volume, in `tmp/`. `doneBytes` are on the disk. */
+/** `restore.json`: progress of the copy of a snapshot for a new volume, in `tmp/`. `doneBytes` are on the disk. */
 export const restoreProgress = looseRecord({
   schemaVersion: v.literal(1),
   volumeId: v.string(),

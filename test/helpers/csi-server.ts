@@ -6,7 +6,7 @@ import { status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import { type Logger, pino } from 'pino';
 import { type Client, makeClient } from '../../src/csi/client.ts';
-import type { EndedCall } from '../../src/rpc/call.ts';
+import type { CallMeasurement } from '../../src/observe/metrics.ts';
 import type { CsiContext, CsiSettings } from '../../src/rpc/context.ts';
 import { type RunningServer, serveCsi } from '../../src/rpc/server.ts';
 import { topologyOfNode } from '../../src/rpc/topology.ts';
@@ -47,7 +47,7 @@ export interface Served {
   readonly endpoint: string;
   readonly server: RunningServer;
   readonly calls: readonly Recorded[];
-  readonly ended: readonly EndedCall[];
+  readonly ended: readonly CallMeasurement[];
   readonly lines: readonly string[];
   readonly identity: Client<'csi.v1.Identity'>;
   readonly controller: Client<'csi.v1.Controller'>;
@@ -67,7 +67,7 @@ export async function serveFake(
   const endpoint = join(directory, 'csi.sock');
   const { volumes, calls } = fakeVolumes(options.volumes);
   const { log, lines } = memoryLog();
-  const ended: EndedCall[] = [];
+  const ended: CallMeasurement[] = [];
   const server = await serveCsi({
     endpoint,
     context: csiContext(volumes, options.settings),

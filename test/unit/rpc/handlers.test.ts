@@ -7,7 +7,7 @@ import { makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { limitCalls } from '../../../src/rpc/call.ts';
-import { handlersOf, type Implementation } from '../../../src/rpc/handlers.ts';
+import { type Implementation, makeHandlers } from '../../../src/rpc/handlers.ts';
 import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
 
 type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;
@@ -19,7 +19,7 @@ async function serveStream(t: ExecutionContext, implementation: Metadata, limit 
   const address = `unix://${join(directory, 's.sock')}`;
   const { log } = memoryLog();
   const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit) };
-  const handlers = handlersOf('csi.v1.SnapshotMetadata', implementation, hooks, {
+  const handlers = makeHandlers('csi.v1.SnapshotMetadata', implementation, hooks, {
     calls,
     limited: true,
   });
