@@ -67,12 +67,12 @@ export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.
 
 function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
-    async ListPools(_request, call) {
-      return { pools: (await admin.listPools(call)).map(poolMessage) };
+    async ListPools() {
+      return { pools: (await admin.listPools()).map(poolMessage) };
     },
 
-    async InitPool(request, call) {
-      const { pool, existed } = await admin.initPool(call, {
+    async InitPool(request) {
+      const { pool, existed } = await admin.initPool({
         name: requirePoolName(request.name),
         path: optionalPath(request.path, 'path'),
         embeddedBytes: embeddedBytesOf(request.embedded_size_bytes),
@@ -81,20 +81,20 @@ function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
       return { pool: poolMessage(pool), existed };
     },
 
-    async GrowPool(request, call) {
-      const pool = await admin.growPool(call, {
+    async GrowPool(request) {
+      const pool = await admin.growPool({
         name: requirePoolName(request.name),
         sizeBytes: requireSize(request.size_bytes),
       });
       return { pool: poolMessage(pool) };
     },
 
-    async AdoptPool(request, call) {
-      return { pool: poolMessage(await admin.adoptPool(call, requirePoolName(request.name))) };
+    async AdoptPool(request) {
+      return { pool: poolMessage(await admin.adoptPool(requirePoolName(request.name))) };
     },
 
-    async ForgetPool(request, call) {
-      const { path, uuid, volumeIds } = await admin.forgetPool(call, {
+    async ForgetPool(request) {
+      const { path, uuid, volumeIds } = await admin.forgetPool({
         name: requirePoolName(request.name),
         path: optionalPath(request.path, 'path'),
         uuid: request.uuid,
@@ -102,23 +102,23 @@ function poolMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> 
       return { path, uuid, volume_ids: [...volumeIds] };
     },
 
-    async RecoverPool(request, call) {
-      return { pool: poolMessage(await admin.recoverPool(call, requirePoolName(request.name))) };
+    async RecoverPool(request) {
+      return { pool: poolMessage(await admin.recoverPool(requirePoolName(request.name))) };
     },
   };
 }
 
 function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
-    async ListVolumes(request, call) {
+    async ListVolumes(request) {
       const page = { ...parsePage(request), pool: request.pool };
-      const { entries, nextToken } = await admin.listVolumes(call, page);
+      const { entries, nextToken } = await admin.listVolumes(page);
       return { volumes: entries.map(adminVolumeMessage), next_token: nextToken };
     },
 
-    async GetVolume(request, call) {
+    async GetVolume(request) {
       const idOrName = requireText(request.volume_id, 'volume_id');
-      return { volume: adminVolumeMessage(await admin.getVolume(call, idOrName)) };
+      return { volume: adminVolumeMessage(await admin.getVolume(idOrName)) };
     },
 
     async MountVolume(request, call) {
@@ -154,16 +154,16 @@ function snapshotMethods({
   volumes,
 }: AdminContext): Implementation<'loopcsi.v1.Admin'> {
   return {
-    async ListSnapshots(request, call) {
+    async ListSnapshots(request) {
       const { source_volume_id: sourceVolumeId, pool } = request;
       const page = { ...parsePage(request), pool, sourceVolumeId };
-      const { entries, nextToken } = await admin.listSnapshots(call, page);
+      const { entries, nextToken } = await admin.listSnapshots(page);
       return { snapshots: entries.map(adminSnapshotMessage), next_token: nextToken };
     },
 
-    async GetSnapshot(request, call) {
+    async GetSnapshot(request) {
       const idOrName = requireText(request.snapshot_id, 'snapshot_id');
-      return { snapshot: adminSnapshotMessage(await admin.getSnapshot(call, idOrName)) };
+      return { snapshot: adminSnapshotMessage(await admin.getSnapshot(idOrName)) };
     },
 
     async *WatchSnapshot(request, call) {
@@ -178,18 +178,18 @@ function snapshotMethods({
 
 function diagnosticMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
-    async GetProgress(request, call) {
+    async GetProgress(request) {
       const { volume_name: volume, snapshot_name: snapshot } = request;
       const target =
         volume === ''
           ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
           : ({ kind: 'volume', name: volume } as const);
-      const progress = await admin.progress(call, target);
+      const progress = await admin.progress(target);
       return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
     },
 
-    async Doctor(_request, call) {
-      return { checks: (await admin.diagnose(call)).map(checkMessage) };
+    async Doctor() {
+      return { checks: (await admin.diagnose()).map(checkMessage) };
     },
   };
 }

@@ -211,7 +211,7 @@ onNode('adopt detaches what nobody uses, and says what is mounted and how to end
       await writeFile(marker, text.replace(/"nodeTag": "[0-9a-f]{8}"/, '"nodeTag": "0123abcd"'));
     },
   });
-  const adopt = () => node.administration.adoptPool(call(), 'default');
+  const adopt = () => node.administration.adoptPool('default');
   const error = await t.throwsAsync(adopt());
   t.true(
     error?.message.includes(`is mounted at ${elsewhere} (umount ${elsewhere})`),

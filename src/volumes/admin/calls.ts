@@ -1,6 +1,5 @@
-/** What an operator asks of the driver and no orchestrator does. The command line's calls, as `api.ts` has CSI's. */
+/** The calls of the command line. `api.ts` has those of CSI. */
 import { join } from 'node:path';
-import { VolumeError } from '../../errors.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
@@ -24,35 +23,26 @@ import {
 import { expandAndGrow, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';
-import { forgetPool, inspectRememberedPool, type RememberedPool } from './pools/forget.ts';
+import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './pools/forget.ts';
 import { growPool } from './pools/grow.ts';
-import { type InitInput, initPoolInDriver, requireMatch } from './pools/init.ts';
+import { type InitInput, initPoolInDriver } from './pools/init.ts';
 import { recoverPool } from './pools/recover.ts';
 
 export interface Administration {
-  listPools(call: Call): Promise<readonly PoolFacts[]>;
+  listPools(): Promise<readonly PoolFacts[]>;
   /** Throws `unavailable` for a directory that must not become a pool, `invalid` for a path that is not the configured one. */
-  initPool(
-    call: Call,
-    input: InitInput,
-  ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
-  /** Throws `not-found`, `wrong-state` while one of its images is attached. Served already is a success. */
-  adoptPool(call: Call, name: string): Promise<PoolFacts>;
-  /** With uuid '' it only tells what would be given up. Throws `not-found`, `wrong-state` while the pool is not lost. */
-  forgetPool(
-    call: Call,
-    input: { readonly name: string; readonly path: string; readonly uuid: string },
-  ): Promise<RememberedPool>;
+  initPool(input: InitInput): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
+  /** Succeeds for a pool that is served already. Throws `not-found`, and `wrong-state` while one of its images is attached. */
+  adoptPool(name: string): Promise<PoolFacts>;
+  /** With uuid '', only returns what would be given up. Throws `not-found`, and `wrong-state` unless the pool is lost. */
+  forgetPool(input: PoolIdentity): Promise<RememberedPool>;
   /** Writes the lost marker of a configured pool and serves it. Throws `not-found`, `wrong-state`, `busy`. */
-  recoverPool(call: Call, name: string): Promise<PoolFacts>;
-  /** Grows the image of a pool with an embedded filesystem. Throws `wrong-state` for a plain pool, `out-of-range`, `no-space`. */
-  growPool(
-    call: Call,
-    input: { readonly name: string; readonly sizeBytes: bigint },
-  ): Promise<PoolFacts>;
-  listVolumes(call: Call, page: PageOfPool): Promise<Page<VolumeFacts>>;
+  recoverPool(name: string): Promise<PoolFacts>;
+  /** Grows the image of an embedded pool. Throws `wrong-state` for any other pool, `out-of-range`, `no-space`. */
+  growPool(input: { readonly name: string; readonly sizeBytes: bigint }): Promise<PoolFacts>;
+  listVolumes(page: PageOfPool): Promise<Page<VolumeFacts>>;
   /** By id or name. Throws `not-found`. */
-  getVolume(call: Call, idOrName: string): Promise<VolumeFacts>;
+  getVolume(idOrName: string): Promise<VolumeFacts>;
   mountVolume(
     call: Call,
     input: {
@@ -62,7 +52,7 @@ export interface Administration {
       readonly mountFlags: readonly string[];
     },
   ): Promise<void>;
-  /** Answers where it was mounted; targetPath '' is everywhere. */
+  /** Returns the paths that were unmounted; targetPath '' means all. */
   unmountVolume(
     call: Call,
     input: { readonly volumeId: string; readonly targetPath: string },
@@ -72,107 +62,96 @@ export interface Administration {
     input: { readonly volumeId: string; readonly sizeBytes: bigint },
   ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }>;
   listSnapshots(
-    call: Call,
     page: PageOfPool & { readonly sourceVolumeId: string },
   ): Promise<Page<SnapshotFacts>>;
   /** By id or name. Throws `not-found`. */
-  getSnapshot(call: Call, idOrName: string): Promise<SnapshotFacts>;
-  /** How far the copy is for a volume or snapshot that is being made; undefined when nothing is copied for it. */
-  progress(
-    call: Call,
-    made: { readonly kind: 'volume' | 'snapshot'; readonly name: string },
-  ): Promise<OperationProgress | undefined>;
-  /** Looks at everything; changes nothing. */
-  diagnose(call: Call): Promise<readonly Finding[]>;
+  getSnapshot(idOrName: string): Promise<SnapshotFacts>;
+  /** Progress of the copy for a volume or snapshot that is being created; undefined if nothing is copied for it. */
+  progress(target: CopyTarget): Promise<OperationProgress | undefined>;
+  /** Runs all checks. Changes nothing. */
+  diagnose(): Promise<readonly Finding[]>;
+}
+
+/** The volume or snapshot for which data is copied. */
+interface CopyTarget {
+  readonly kind: 'volume' | 'snapshot';
+  readonly name: string;
 }
 
 export interface AdministrationDeps {
   readonly knownPools: KnownPools;
-  /** The driver's folder outside all pools; volumes mounted by hand are staged in `mounts/` below it. */
+  /** The driver's directory outside all pools; manually mounted volumes are staged in `mounts/` below it. */
   readonly stateDir: string;
-  /** Opens a pool that is not served and settles what it finds. */
+  /** Opens a pool that is not served, and runs its recovery. */
   readonly openPool: (pool: Pool) => Promise<void>;
 }
 
 export function makeAdministration(domain: Domain, deps: AdministrationDeps): Administration {
   const directory = join(deps.stateDir, 'mounts');
   return {
-    listPools: (_call) => listPoolFacts(domain),
-    initPool: (_call, input) => initPoolInDriver(domain, deps, input),
-    adoptPool: async (_call, name) => {
-      const pool = configuredPool(domain, name);
-      await adoptPool(domain, pool, deps.knownPools);
-      await deps.openPool(pool);
-      return poolFactsOf(pool);
-    },
-    forgetPool: (_call, input) => forgetPoolInDriver(domain, deps, input),
-    recoverPool: async (_call, name) => {
-      const pool = configuredPool(domain, name);
-      if (pool.isServed) return poolFactsOf(pool);
-      const { host, reached } = domain;
-      const { knownPools } = deps;
-      await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });
-      await deps.openPool(pool);
-      return poolFactsOf(pool);
-    },
-    growPool: async (_call, { name, sizeBytes }) => {
+    listPools: () => listPoolFacts(domain),
+    initPool: (input) => initPoolInDriver(domain, deps, input),
+    adoptPool: (name) => adoptAndServe(domain, deps, name),
+    forgetPool: (input) => forgetPoolInDriver(domain, deps.stateDir, input),
+    recoverPool: (name) => recoverAndServe(domain, deps, name),
+    growPool: async ({ name, sizeBytes }) => {
       const pool = configuredPool(domain, name);
       await growPool(domain, pool, sizeBytes);
       return poolFactsOf(pool);
     },
-    listVolumes: (_call, page) => listVolumeFacts(domain, page),
-    getVolume: (_call, idOrName) => getVolumeFacts(domain, idOrName),
+    listVolumes: (page) => listVolumeFacts(domain, page),
+    getVolume: (idOrName) => getVolumeFacts(domain, idOrName),
     mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
     expandVolume: (call, input) => expandAndGrow(domain, call, input),
-    listSnapshots: (_call, page) => listSnapshotFacts(domain, page),
-    getSnapshot: (_call, idOrName) => getSnapshotFacts(domain, idOrName),
-    progress: async (_call, { kind, name }) => {
-      const { nodeTag } = domain.settings;
-      const owner =
-        kind === 'volume' ? volumeIdFor(name, nodeTag) : `snapshot ${snapshotIdFor(name, nodeTag)}`;
-      return domain.operations.progressOf(owner);
-    },
-    diagnose: async (_call) => {
-      const ask = askingPools();
-      return [
-        ...(await checkMachine(domain.host)),
-        ...(await checkPools(domain, ask)),
-        ...(await checkUnconfiguredPools(
-          domain.host.files,
-          deps.knownPools,
-          domain.pools.all.map(({ settings }) => settings.path),
-        )),
-        ...(await checkLeftovers(domain, ask)),
-      ];
-    },
+    listSnapshots: (page) => listSnapshotFacts(domain, page),
+    getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
+    progress: async (target) => domain.operations.progressOf(operationOwnerOf(domain, target)),
+    diagnose: () => diagnose(domain, deps),
   };
 }
 
-async function forgetPoolInDriver(
+async function adoptAndServe(
   domain: Domain,
-  { stateDir }: AdministrationDeps,
-  { name, path, uuid }: { readonly name: string; readonly path: string; readonly uuid: string },
-): Promise<RememberedPool> {
-  const pool = domain.pools.all.find((one) => one.name === name);
-  requireMatch(pool, { name, path });
-  if (pool?.isServed === true) {
-    throw new VolumeError('wrong-state', `pool '${name}' is served, so it is not lost`);
-  }
-  const deps = { host: domain.host, log: domain.log, stateDir };
-  const at = { name, path: pool?.settings.path ?? path };
-  const found = await inspectRememberedPool(
-    deps,
-    at,
-    [...(pool?.volumes.values() ?? [])].map(({ id }) => id),
-  );
-  if (uuid === '') return found;
-  if (uuid !== found.uuid) {
-    throw new VolumeError(
-      'conflict',
-      `pool '${name}': ${found.uuid} was seen at ${found.path}, not ${uuid}; look again`,
-    );
-  }
-  await forgetPool(deps, found);
-  return found;
+  { knownPools, openPool }: AdministrationDeps,
+  name: string,
+): Promise<PoolFacts> {
+  const pool = configuredPool(domain, name);
+  await adoptPool(domain, pool, knownPools);
+  await openPool(pool);
+  return poolFactsOf(pool);
+}
+
+async function recoverAndServe(
+  domain: Domain,
+  { knownPools, openPool }: AdministrationDeps,
+  name: string,
+): Promise<PoolFacts> {
+  const pool = configuredPool(domain, name);
+  if (pool.isServed) return poolFactsOf(pool);
+  const { host, reached } = domain;
+  await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });
+  await openPool(pool);
+  return poolFactsOf(pool);
+}
+
+/** The id that is derived from the name, as the create operation has it. */
+function operationOwnerOf({ settings }: Domain, { kind, name }: CopyTarget): string {
+  return kind === 'volume'
+    ? volumeIdFor(name, settings.nodeTag)
+    : `snapshot ${snapshotIdFor(name, settings.nodeTag)}`;
+}
+
+async function diagnose(
+  domain: Domain,
+  { knownPools }: AdministrationDeps,
+): Promise<readonly Finding[]> {
+  const ask = askingPools();
+  const configured = domain.pools.all.map(({ settings }) => settings.path);
+  return [
+    ...(await checkMachine(domain.host)),
+    ...(await checkPools(domain, ask)),
+    ...(await checkUnconfiguredPools(domain.host.files, knownPools, configured)),
+    ...(await checkLeftovers(domain, ask)),
+  ];
 }

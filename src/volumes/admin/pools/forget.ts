@@ -5,16 +5,18 @@ import type { Host } from '../../../host/host.ts';
 import type { Logger } from '../../../observe/log.ts';
 import { KnownPools } from '../../../state/known-pools.ts';
 import { KnownVolumes } from '../../docker/known-volumes.ts';
+import type { Domain } from '../../domain.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';
 import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
+import { requireMatch } from './init.ts';
 
-/** What this node remembers of a directory where a pool was seen. */
+/** The pool that this node saw at a directory. */
 export interface RememberedPool {
   readonly name: string;
   readonly path: string;
   readonly uuid: string;
-  /** Volumes that were known of it, as far as that is remembered outside the pool. */
+  /** Its volumes, as far as they are known outside the pool. */
   readonly volumeIds: readonly string[];
 }
 
@@ -24,9 +26,45 @@ export interface ForgetDeps {
   readonly stateDir: string;
 }
 
+/** The name and directory of a pool, and its uuid as the operator knows it. */
+export interface PoolIdentity {
+  readonly name: string;
+  readonly path: string;
+  readonly uuid: string;
+}
+
+/** `forgetPool` in the running driver. With uuid '', only returns what would be given up. */
+export async function forgetPoolInDriver(
+  { host, log, pools }: Domain,
+  stateDir: string,
+  { name, path, uuid }: PoolIdentity,
+): Promise<RememberedPool> {
+  const pool = pools.all.find((one) => one.name === name);
+  requireMatch(pool, { name, path });
+  if (pool?.isServed === true) {
+    throw new VolumeError('wrong-state', `pool '${name}' is served, so it is not lost`);
+  }
+  const deps = { host, log, stateDir };
+  const readIds = [...(pool?.volumes.values() ?? [])].map(({ id }) => id);
+  const found = await inspectRememberedPool(
+    deps,
+    { name, path: pool?.settings.path ?? path },
+    readIds,
+  );
+  if (uuid === '') return found;
+  if (uuid !== found.uuid) {
+    throw new VolumeError(
+      'conflict',
+      `pool '${name}': ${found.uuid} was seen at ${found.path}, not ${uuid}; run 'loopcsi pool forget' again and compare`,
+    );
+  }
+  await forgetPool(deps, found);
+  return found;
+}
+
 /**
- * What would be given up. Throws `not-found` when no pool was seen at that directory, and `wrong-state` when the pool is
- * there, or an image of it is attached: then it is not lost.
+ * What would be given up. Throws `not-found` if no pool was seen at that directory, and `wrong-state` if the pool is there or
+ * one of its images is attached: then it is not lost.
  */
 export async function inspectRememberedPool(
   deps: ForgetDeps,
@@ -46,7 +84,7 @@ export async function inspectRememberedPool(
   return { name, path, uuid, volumeIds: [...new Set([...known, ...readIds])].sort() };
 }
 
-/** Gives up what was looked at: from now on a new pool may be made at that directory. */
+/** Removes all traces of the pool from the state directory: from now on a new pool may be made at its directory. */
 export async function forgetPool(deps: ForgetDeps, pool: RememberedPool): Promise<void> {
   const { host, log, stateDir } = deps;
   const known = new KnownVolumes(join(stateDir, 'known-volumes'), { host, log });
@@ -69,7 +107,7 @@ async function requireLost(
   if (marker?.uuid === uuid || (marker === undefined && (await isEmbedded(files, settings)))) {
     throw new VolumeError(
       'wrong-state',
-      `pool '${name}': pool ${uuid} is there, at ${root}; only a pool that is lost can be forgotten`,
+      `pool '${name}': pool ${uuid} is still at ${root}; only a lost pool can be forgotten`,
     );
   }
   for (const device of await loops.list()) {

@@ -14,24 +14,24 @@ test('a pool that is lost is given up by its uuid, and a new one is made at its 
   const before = await node.open([a]);
   await before.local.create(call(), volumeInput('v'));
   const { uuid = '' } = before.domain.pools.all[0]?.marker ?? {};
-  t.is(await reasonOf(before.administration.forgetPool(call(), tell)), 'wrong-state', 'served');
+  t.is(await reasonOf(before.administration.forgetPool(tell)), 'wrong-state', 'served');
   await before.close(100);
   await rename(a.path, `${a.path}-away`);
   await mkdir(a.path);
   const { administration, domain, ...opened } = await node.open([node.settings('a', noCreate)]);
   const init = { name: 'a', path: '', embeddedBytes: undefined, force: false };
-  await t.throwsAsync(administration.initPool(call(), init), {
+  await t.throwsAsync(administration.initPool(init), {
     message: /its disk is not mounted; mount it; .*loopcsi pool forget a'/,
   });
-  const found = await administration.forgetPool(call(), tell);
+  const found = await administration.forgetPool(tell);
   t.is(found.uuid, uuid);
   t.is(found.volumeIds.length, 1);
-  t.is(await reasonOf(administration.initPool(call(), init)), 'unavailable', 'only looked at');
+  t.is(await reasonOf(administration.initPool(init)), 'unavailable', 'only looked at');
   const wrong = { ...tell, uuid: 'another' };
-  t.is(await reasonOf(administration.forgetPool(call(), wrong)), 'conflict');
-  await administration.forgetPool(call(), { ...tell, uuid });
-  t.is(await reasonOf(administration.forgetPool(call(), tell)), 'not-found');
-  t.is((await administration.initPool(call(), init)).pool.problem, undefined);
+  t.is(await reasonOf(administration.forgetPool(wrong)), 'conflict');
+  await administration.forgetPool({ ...tell, uuid });
+  t.is(await reasonOf(administration.forgetPool(tell)), 'not-found');
+  t.is((await administration.initPool(init)).pool.problem, undefined);
   t.not(domain.pools.all[0]?.marker?.uuid, uuid);
   t.deepEqual(await readdir(join(node.directory, 'state', 'known-volumes')), []);
   t.is((await opened.volumes.createVolume(call(), volumeInput('v'))).pool, 'a');
@@ -48,15 +48,15 @@ test('a pool that is there, or has an image attached, is not forgotten', async (
   const foreign = (await readFile(marker, 'utf8')).replace(record.id.slice(-8), '0123abcd');
   await writeFile(marker, foreign);
   const { administration } = await node.open([a]);
-  await t.throwsAsync(administration.forgetPool(call(), tell), {
+  await t.throwsAsync(administration.forgetPool(tell), {
     message: /only a pool that is lost/,
   });
   await rm(marker);
   const options = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
   const device = await node.host.loops.attach(image, { ...options, label: record.id });
-  await t.throwsAsync(administration.forgetPool(call(), tell), { message: /losetup -d/ });
+  await t.throwsAsync(administration.forgetPool(tell), { message: /losetup -d/ });
   await node.host.loops.detach(device);
-  t.is(await reasonOf(administration.forgetPool(call(), tell)), 'ok');
+  t.is(await reasonOf(administration.forgetPool(tell)), 'ok');
 });
 
 test('a lost pool.json is written again with what the node remembers, and the pool is served', async (t) => {
@@ -69,7 +69,7 @@ test('a lost pool.json is written again with what the node remembers, and the po
   await rm(join(a.path, 'pool.json'));
   const { administration, domain, volumes } = await node.open([a]);
   t.regex(domain.pools.all[0]?.problem ?? '', /records of pool .* are there; .*pool recover a'/);
-  t.is((await administration.recoverPool(call(), 'a')).problem, undefined);
+  t.is((await administration.recoverPool('a')).problem, undefined);
   t.is(domain.pools.all[0]?.marker?.uuid, uuid);
   t.is((await volumes.getVolume(record.id)).pool, 'a');
 });
@@ -83,7 +83,7 @@ test('nothing is recovered from an empty directory, from ids of two nodes, nor o
   const text = await readFile(marker, 'utf8');
   const recover = async (): Promise<string> => {
     const opened = await node.open([a]);
-    const reason = await reasonOf(opened.administration.recoverPool(call(), 'a'));
+    const reason = await reasonOf(opened.administration.recoverPool('a'));
     await opened.close(100);
     return reason;
   };

@@ -160,7 +160,7 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   const signs = await volumes.storageHealth();
   t.like(signs, [{ pool: 'old', reason: 'TwinsSetAside' }]);
   t.regex(signs[0]?.message ?? '', /4 entries of pool 'old'/);
-  const findings = await duplicates.opened.administration.diagnose(call());
+  const findings = await duplicates.opened.administration.diagnose();
   const told = findings.filter(({ name }) => name === 'pool:old:record');
   t.is(told.length, 4);
   t.true(told.every(({ remedy }) => /move it out of the pool/.test(remedy)));
@@ -216,7 +216,7 @@ test('a pool that comes back to a running driver does not change which of two is
   const settings = { ...plainSettings, pool: 'b' };
   await both.volumes.createVolume(call(), volumeInput('v', { settings }));
   await rename(`${a.path}-away`, a.path);
-  t.is((await both.administration.adoptPool(call(), 'a')).problem, undefined);
+  t.is((await both.administration.adoptPool('a')).problem, undefined);
   t.is((await both.volumes.getVolume(record.id)).pool, 'b');
   await both.close(100);
   await rename(b.path, `${b.path}-away`);
@@ -291,7 +291,7 @@ test('a pool with a record of a later version is not adopted: its ids would be r
     recursive: true,
   });
   const opened = await node.open([a]);
-  const adopting = opened.administration.adoptPool(call(), 'a');
+  const adopting = opened.administration.adoptPool('a');
   await t.throwsAsync(adopting, { message: /later version .*upgrade the driver/ });
   t.is(await readFile(marker, 'utf8'), foreign);
   t.deepEqual((await readdir(join(a.path, 'volumes'))).sort(), ['v.0123abcd', record.id].sort());

@@ -110,9 +110,9 @@ test('what asks all pools tells of one that does not answer, and goes on without
   const begunMs = performance.now();
   const asked = { pool: undefined, kind: 'mount', fsType: 'ext4', provisioning: 'thin' } as const;
   const [pools, listed, findings, capacity, signs, health, created] = await Promise.all([
-    administration.listPools(call()),
-    administration.listVolumes(call(), { ...page, pool: '' }),
-    administration.diagnose(call()),
+    administration.listPools(),
+    administration.listVolumes({ ...page, pool: '' }),
+    administration.diagnose(),
     volumes.capacity(asked),
     volumes.storageHealth(),
     volumes.listVolumeHealth(page),

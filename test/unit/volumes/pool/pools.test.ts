@@ -274,7 +274,7 @@ test("another node's pool is refused until it is adopted; a broken record stays 
   const settings = { ...before.domain.settings, nodeTag };
   const { volumes, administration, domain } = await node.open([node.settings('a')], { settings });
   t.regex(domain.pools.all[0]?.problem ?? '', /loopcsi pool adopt a/);
-  await administration.adoptPool(call(), 'a');
+  await administration.adoptPool('a');
   t.is(domain.pools.all[0]?.problem, undefined);
   const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(entries.map(({ record }) => record.name).sort(), [
