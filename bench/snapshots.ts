@@ -73,12 +73,12 @@ async function makeVolume(
 
 /** Waits until the snapshot is ready to use. */
 async function takeSnapshot({ controller, admin }: Rig, name: string, volumeId: string) {
-  const { snapshot: made } = await controller.CreateSnapshot({
+  const { snapshot: created } = await controller.CreateSnapshot({
     name,
     source_volume_id: volumeId,
   });
-  const snapshot_id = made?.snapshot_id ?? '';
-  if (made?.ready_to_use === false) {
+  const snapshot_id = created?.snapshot_id ?? '';
+  if (created?.ready_to_use === false) {
     for await (const { ready } of admin.WatchSnapshot({ snapshot_id })) if (ready) break;
   }
   return snapshot_id;
@@ -233,11 +233,11 @@ async function benchFreeze(rig: Rig): Promise<string> {
     const snapshot_id = await takeSnapshot(rig, `alone-${round}`, ids[0] ?? '');
     const { snapshot: one } = await rig.admin.GetSnapshot({ snapshot_id });
     alone.push(Number(one?.frozen_ms ?? 0n));
-    const { group_snapshot: made } = await rig.group.CreateVolumeGroupSnapshot({
+    const { group_snapshot: group } = await rig.group.CreateVolumeGroupSnapshot({
       name: `group-${round}`,
       source_volume_ids: ids,
     });
-    const [member] = made?.snapshots ?? [];
+    const [member] = group?.snapshots ?? [];
     const request = { snapshot_id: member?.snapshot_id ?? '' };
     const { snapshot: first } = await rig.admin.GetSnapshot(request);
     together.push(Number(first?.frozen_ms ?? 0n));

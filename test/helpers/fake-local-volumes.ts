@@ -4,15 +4,12 @@ import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
-/**
- * A domain with volumes and their users in memory, as far as the Docker front needs it. It keeps what calls create, so
- * that the results of the plugin can be followed over several calls.
- */
+/** A domain in memory with the volumes and mounts of the Docker front, so that tests can make several calls in sequence. */
 export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   const all = new Map<string, Volume>();
   const holders = new Map<string, Set<string>>();
   const idOf = (name: string): VolumeId => volumeIdFor(name, '0123abcd');
-  const made: CreateVolumeInput[] = [];
+  const created: CreateVolumeInput[] = [];
   const { volumes } = fakeVolumes({
     listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
   });
@@ -20,7 +17,7 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
     findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
     isKnown: async () => false,
     create: async (_call, input) => {
-      made.push(input);
+      created.push(input);
       const volume: Volume = {
         pool: input.settings.pool ?? 'default',
         record: {
@@ -58,10 +55,10 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
   };
   return {
     front: { volumes, local, nodeId: 'node-1', defaultFsType: 'ext4' as const },
-    /** Inputs of all creates. */
-    made,
+    /** The inputs of all `create` calls. */
+    created,
     /** Adds a volume that Docker did not create. */
-    put: (volume: Volume): void => {
+    addVolume: (volume: Volume): void => {
       all.set(volume.record.id, volume);
     },
   };

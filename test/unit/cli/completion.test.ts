@@ -7,15 +7,15 @@ import { execa } from 'execa';
 const launcher = join(import.meta.dirname, '..', '..', '..', '..', 'bin', 'loopcsi');
 
 /** The candidates of bash for the last of these arguments. */
-async function completed(script: string, ...words: readonly string[]): Promise<readonly string[]> {
+async function completed(script: string, ...args: readonly string[]): Promise<readonly string[]> {
   const program = [
     'source "$1"; shift',
     'COMP_WORDS=(loopcsi "$@"); COMP_CWORD=$#',
     '_loopcsi',
     'printf "%s\\n" "${COMPREPLY[@]}"',
   ].join('\n');
-  const { stdout } = await execa('bash', ['-c', program, 'bash', script, ...words]);
-  return stdout.split('\n').filter((word) => word !== '');
+  const { stdout } = await execa('bash', ['-c', program, 'bash', script, ...args]);
+  return stdout.split('\n').filter((candidate) => candidate !== '');
 }
 
 test('bash completes commands and flags, also after arguments and flag values', async (t) => {

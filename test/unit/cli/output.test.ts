@@ -149,20 +149,20 @@ const expanded = { name: 'v', size_bytes: GiB, fs_type: 'ext4', staged_at: [], p
 const expansions = [
   {
     of: expanded,
-    says: /^The size of volume 'v' is now 1Gi; its ext4 filesystem grows at the next/,
+    message: /^The size of volume 'v' is now 1Gi; its ext4 filesystem grows at the next/,
   },
   {
     of: { ...expanded, staged_at: ['/own'] },
-    says: /, but its ext4 filesystem cannot .* Restart /,
+    message: /, but its ext4 filesystem cannot .* Restart /,
   },
   {
     of: { ...expanded, staged_at: ['/s'], published_at: ['/p'] },
-    says: /, but its ext4 filesystem cannot .* Unmount the volume and mount it again\.$/,
+    message: /, but its ext4 filesystem cannot .* Unmount the volume and mount it again\.$/,
   },
 ];
-for (const { of, says } of expansions) {
-  test(`expansionMessage: ${says}`, (t) => {
+for (const { of, message } of expansions) {
+  test(`expansionMessage: ${message}`, (t) => {
     t.is(expansionMessage(of, false), "The size of volume 'v' is now 1Gi.");
-    t.regex(expansionMessage(of, true), says);
+    t.regex(expansionMessage(of, true), message);
   });
 }

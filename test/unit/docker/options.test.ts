@@ -66,37 +66,40 @@ test('a copy takes size, filesystem and pool from its source by default', (t) =>
   t.is(larger.settings.pool, 'bulk');
 });
 
-const refused: readonly { options: Options; source?: FoundSource; says: RegExp }[] = [
+const refused: readonly { options: Options; source?: FoundSource; message: RegExp }[] = [
   {
     options: { sise: '1Gi' },
-    says: /^unknown option 'sise'; known options are size, fstype, pool, /,
+    message: /^unknown option 'sise'; known options are size, fstype, pool, /,
   },
-  { options: { Size: '1Gi' }, says: /^unknown option 'Size'/ },
-  { options: { constructor: '1' }, says: /^unknown option 'constructor'/ },
-  { options: JSON.parse('{"__proto__":"1"}') as Options, says: /^unknown option '__proto__'/ },
-  { options: { size: 'big' }, says: /^option size: 'big' is not a size; write for example/ },
-  { options: { size: '10g' }, says: /^option size: '10g' is not a size/ },
-  { options: { size: '-1' }, says: /^option size: '-1' is not a size/ },
-  { options: { size: '' }, says: /^option size: '' is not a size/ },
-  { options: { size: '0' }, says: /^option size '0' must be greater than 0/ },
-  { options: { fstype: 'zfs' }, says: /^option fstype 'zfs' is not supported; write one of ext4/ },
-  { options: { fstype: '' }, says: /^option fstype '' is not supported/ },
-  { options: { pool: '../x' }, says: /pool '\.\.\/x' is not the name of a pool/ },
-  { options: { provisioning: 'fat' }, says: /provisioning 'fat' is not allowed/ },
-  { options: { mkfsOptions: '-d /etc' }, says: /-d/ },
-  { options: { from: 'nobody' }, says: /^there is no volume or snapshot 'nobody'/ },
-  { options: { from: '' }, says: /^option from '' contains no name/ },
-  { options: { from: 'volume:' }, says: /^option from 'volume:' contains no name/ },
+  { options: { Size: '1Gi' }, message: /^unknown option 'Size'/ },
+  { options: { constructor: '1' }, message: /^unknown option 'constructor'/ },
+  { options: JSON.parse('{"__proto__":"1"}') as Options, message: /^unknown option '__proto__'/ },
+  { options: { size: 'big' }, message: /^option size: 'big' is not a size; write for example/ },
+  { options: { size: '10g' }, message: /^option size: '10g' is not a size/ },
+  { options: { size: '-1' }, message: /^option size: '-1' is not a size/ },
+  { options: { size: '' }, message: /^option size: '' is not a size/ },
+  { options: { size: '0' }, message: /^option size '0' must be greater than 0/ },
+  {
+    options: { fstype: 'zfs' },
+    message: /^option fstype 'zfs' is not supported; write one of ext4/,
+  },
+  { options: { fstype: '' }, message: /^option fstype '' is not supported/ },
+  { options: { pool: '../x' }, message: /pool '\.\.\/x' is not the name of a pool/ },
+  { options: { provisioning: 'fat' }, message: /provisioning 'fat' is not allowed/ },
+  { options: { mkfsOptions: '-d /etc' }, message: /-d/ },
+  { options: { from: 'nobody' }, message: /^there is no volume or snapshot 'nobody'/ },
+  { options: { from: '' }, message: /^option from '' contains no name/ },
+  { options: { from: 'volume:' }, message: /^option from 'volume:' contains no name/ },
   {
     options: { from: 's' },
     source: { ...aSnapshot, kind: 'block', fsType: null },
-    says: /^option from 's' names a raw block snapshot/,
+    message: /^option from 's' names a raw block snapshot/,
   },
 ];
-for (const { options, source, says } of refused) {
+for (const { options, source, message } of refused) {
   test(`refused: ${JSON.stringify(options)}${source === undefined ? '' : ' of a block volume'}`, (t) => {
     const error = t.throws(() => parse(options, source), { instanceOf: VolumeError });
-    t.regex(error.message, says);
+    t.regex(error.message, message);
   });
 }
 

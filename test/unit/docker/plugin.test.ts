@@ -108,14 +108,14 @@ test('Unmount and Remove of a missing volume succeed, other calls fail', async (
 });
 
 test('a volume is also found by its id, and is returned under the requested name', async (t) => {
-  const { call, put } = await startPlugin(t);
-  put(aVolume);
+  const { call, addVolume } = await startPlugin(t);
+  addVolume(aVolume);
   t.like(await call('Get', { Name: 'pvc-1.0123abcd' }), { Volume: { Name: 'pvc-1.0123abcd' } });
 });
 
 test('raw block volumes are not listed, and calls explain why they cannot be used', async (t) => {
-  const { call, put } = await startPlugin(t, { isKnown: async () => true });
-  put({ ...aVolume, record: { ...aVolume.record, kind: 'block', fsType: null } });
+  const { call, addVolume } = await startPlugin(t, { isKnown: async () => true });
+  addVolume({ ...aVolume, record: { ...aVolume.record, kind: 'block', fsType: null } });
   t.deepEqual(await call('List'), { Volumes: [] });
   const Name = 'pvc-1.0123abcd';
   const problem = `volume '${Name}' is a raw block volume, which Docker cannot use; use it with 'loopcsi volume mount'`;
@@ -203,54 +203,57 @@ test('internal errors stay in the log', async (t) => {
 });
 
 const badBodies = [
-  { body: '{', says: 'the body is not JSON' },
-  { body: '[]', says: 'Name is missing' },
-  { body: '""', says: /Object/ },
-  { body: 'null', says: /Object/ },
-  { body: '{}', says: 'Name is missing' },
-  { body: '{"Name":7}', says: 'Name must be a string' },
-  { body: '{"Name":""}', says: 'Name must not be empty' },
-  { body: JSON.stringify({ Name: 'a'.repeat(256) }), says: 'Name is longer than 255 characters' },
-  { body: '{"Name":"a\\u0000b"}', says: 'Name contains control characters' },
-  { body: '{"Name":"a\\u001b[2J"}', says: 'Name contains control characters' },
-  { body: '{"Name":"vol","Opts":["size"]}', says: /^unknown option '0'/ },
-  { body: '{"Name":"vol","Opts":"size"}', says: 'Opts must be an object' },
-  { body: '{"Name":"vol","Opts":{"size":5}}', says: 'the value of an option must be a string' },
-  { body: '{"Name":"vol","Opts":{"":"5"}}', says: 'the name of an option must not be empty' },
+  { body: '{', message: 'the body is not JSON' },
+  { body: '[]', message: 'Name is missing' },
+  { body: '""', message: /Object/ },
+  { body: 'null', message: /Object/ },
+  { body: '{}', message: 'Name is missing' },
+  { body: '{"Name":7}', message: 'Name must be a string' },
+  { body: '{"Name":""}', message: 'Name must not be empty' },
+  {
+    body: JSON.stringify({ Name: 'a'.repeat(256) }),
+    message: 'Name is longer than 255 characters',
+  },
+  { body: '{"Name":"a\\u0000b"}', message: 'Name contains control characters' },
+  { body: '{"Name":"a\\u001b[2J"}', message: 'Name contains control characters' },
+  { body: '{"Name":"vol","Opts":["size"]}', message: /^unknown option '0'/ },
+  { body: '{"Name":"vol","Opts":"size"}', message: 'Opts must be an object' },
+  { body: '{"Name":"vol","Opts":{"size":5}}', message: 'the value of an option must be a string' },
+  { body: '{"Name":"vol","Opts":{"":"5"}}', message: 'the name of an option must not be empty' },
   {
     body: JSON.stringify({ Name: 'vol', Opts: { size: '5'.repeat(5000) } }),
-    says: 'an option is longer than 4096 characters',
+    message: 'an option is longer than 4096 characters',
   },
 ] as const;
-for (const { body, says } of badBodies) {
+for (const { body, message } of badBodies) {
   test(`refused body: ${body.slice(0, 40)}`, async (t) => {
-    const { send, made } = await startPlugin(t);
+    const { send, created } = await startPlugin(t);
     const answer = await send('/VolumeDriver.Create', body);
     t.is(answer.status, 200);
     const { Err } = answer.body as { Err: string };
-    if (typeof says === 'string') t.is(Err, says);
-    else t.regex(Err, says);
-    t.deepEqual(made, []);
+    if (typeof message === 'string') t.is(Err, message);
+    else t.regex(Err, message);
+    t.deepEqual(created, []);
   });
 }
 
 const badNames = [
-  { name: 'a', says: /two characters/ },
-  { name: '.dot', says: /begins like a path/ },
-  { name: '../x', says: /begins like a path/ },
-  { name: '/x', says: /begins like a path/ },
-  { name: '~x', says: /begins like a path/ },
-  { name: 'a:b', says: /contains a colon/ },
-  { name: 'a//b', says: /slash/ },
-  { name: 'a/../b', says: /slash/ },
-  { name: 'a/', says: /slash/ },
+  { name: 'a', message: /two characters/ },
+  { name: '.dot', message: /begins like a path/ },
+  { name: '../x', message: /begins like a path/ },
+  { name: '/x', message: /begins like a path/ },
+  { name: '~x', message: /begins like a path/ },
+  { name: 'a:b', message: /contains a colon/ },
+  { name: 'a//b', message: /slash/ },
+  { name: 'a/../b', message: /slash/ },
+  { name: 'a/', message: /slash/ },
 ] as const;
-for (const { name, says } of badNames) {
+for (const { name, message } of badNames) {
   test(`a volume name that Docker would take for something else is refused: ${name}`, async (t) => {
-    const { call, made } = await startPlugin(t);
+    const { call, created } = await startPlugin(t);
     const { Err } = (await call('Create', { Name: name })) as { Err: string };
-    t.regex(Err, says);
-    t.deepEqual(made, []);
+    t.regex(Err, message);
+    t.deepEqual(created, []);
   });
 }
 
