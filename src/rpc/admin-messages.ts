@@ -56,7 +56,7 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
     loop_device: device?.path ?? '',
     direct_io: device?.directIo ?? false,
     ephemeral: facts.isEphemeral,
-    problems: facts.signs,
+    problems: facts.conditions,
     fs_uuid: record.fsUuid ?? '',
     image_path: facts.imagePath,
   };

@@ -160,13 +160,15 @@ function healthMethods({ volumes }: CsiContext): Methods {
   return {
     async ControllerGetVolumeHealth(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
-      const signs = await volumes.volumeHealth(volumeId);
-      return { volume_health: healthMessage(volumeId, signs) };
+      const conditions = await volumes.volumeHealth(volumeId);
+      return { volume_health: healthMessage(volumeId, conditions) };
     },
 
     async ControllerListVolumeHealth(request) {
       const page = await volumes.listVolumeHealth(parsePage(request));
-      const entries = page.entries.map(({ volumeId, signs }) => healthMessage(volumeId, signs));
+      const entries = page.entries.map(({ volumeId, conditions }) =>
+        healthMessage(volumeId, conditions),
+      );
       return { entries, next_token: page.nextToken };
     },
   };

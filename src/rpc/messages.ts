@@ -11,9 +11,9 @@ import type {
 } from '../csi/types.ts';
 import type {
   GroupSnapshot,
-  HealthSign,
   Snapshot,
   Volume,
+  VolumeCondition,
   VolumeSource,
   VolumeStats,
 } from '../volumes/model.ts';
@@ -36,13 +36,17 @@ function sourceMessage({ kind, id }: VolumeSource): VolumeContentSource {
 }
 
 /** Each pair of status and reason appears once (CSI spec, "VolumeHealth"); the messages of repeated pairs are joined. */
-export function healthMessage(volumeId: string, signs: readonly HealthSign[]): VolumeHealth {
-  const byPair = new Map<string, HealthSign>();
-  for (const sign of signs) {
-    const pair = `${sign.status} ${sign.reason}`;
+export function healthMessage(
+  volumeId: string,
+  conditions: readonly VolumeCondition[],
+): VolumeHealth {
+  const byPair = new Map<string, VolumeCondition>();
+  for (const condition of conditions) {
+    const pair = `${condition.status} ${condition.reason}`;
     const earlier = byPair.get(pair);
-    const message = earlier === undefined ? sign.message : `${earlier.message}; ${sign.message}`;
-    byPair.set(pair, { ...sign, message });
+    const message =
+      earlier === undefined ? condition.message : `${earlier.message}; ${condition.message}`;
+    byPair.set(pair, { ...condition, message });
   }
   return { volume_id: volumeId, health_statuses: [...byPair.values()] };
 }

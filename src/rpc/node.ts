@@ -114,13 +114,13 @@ function usedVolumeMethods({ volumes }: CsiContext): Methods {
       const volumeId = requireText(request.volume_id, 'volume_id');
       optionalPath(request.volume_publish_path, 'volume_publish_path');
       optionalPath(request.staging_target_path, 'staging_target_path');
-      const signs = await volumes.volumeHealth(volumeId);
-      return { volume_health: healthMessage(volumeId, signs) };
+      const conditions = await volumes.volumeHealth(volumeId);
+      return { volume_health: healthMessage(volumeId, conditions) };
     },
 
     async NodeGetStorageHealth() {
-      const signs = await volumes.storageHealth();
-      const backend_health = signs.map(({ status, reason, message }) => ({
+      const conditions = await volumes.storageHealth();
+      const backend_health = conditions.map(({ status, reason, message }) => ({
         status,
         reason,
         message,

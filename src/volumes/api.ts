@@ -10,7 +10,6 @@ import type {
   CreateVolumeInput,
   ExpandInput,
   GroupSnapshot,
-  HealthSign,
   NodeExpandInput,
   Page,
   PoolCapacity,
@@ -19,8 +18,9 @@ import type {
   SnapshotFilter,
   SnapshotProgress,
   StageInput,
-  StorageSign,
+  StorageCondition,
   Volume,
+  VolumeCondition,
   VolumeHealth,
   VolumeSettings,
   VolumeStats,
@@ -99,13 +99,13 @@ export interface Volumes {
   nodeExpandVolume(call: Call, input: NodeExpandInput): Promise<{ sizeBytes: bigint }>;
 
   /** Empty: healthy. Throws `not-found`. */
-  volumeHealth(volumeId: string): Promise<readonly HealthSign[]>;
-  /** Only volumes with signs. */
+  volumeHealth(volumeId: string): Promise<readonly VolumeCondition[]>;
+  /** Only volumes with conditions. */
   listVolumeHealth(page: {
     maxEntries: number;
     startingToken: string;
   }): Promise<Page<VolumeHealth>>;
-  storageHealth(): Promise<readonly StorageSign[]>;
+  storageHealth(): Promise<readonly StorageCondition[]>;
   /** undefined when the node can serve: at least one pool, every needed program; else why not, and what to do. */
   findUnready(): Promise<string | undefined>;
   /** Loop devices bound the number of volumes; two a raw block volume. */

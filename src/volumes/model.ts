@@ -176,20 +176,20 @@ export interface VolumeStats {
   readonly availableInodes: bigint;
 }
 
-/** One sign of trouble (CSI spec, "VolumeHealth"): a status, a CamelCase reason, and words for a person. */
-export interface HealthSign {
+/** One entry of the CSI message VolumeHealth: a status, a CamelCase reason, and a message for an operator. */
+export interface VolumeCondition {
   readonly status: 'DEGRADED' | 'INACCESSIBLE' | 'DATA_LOSS';
   readonly reason: string;
   readonly message: string;
 }
 
-/** The signs of one volume; its record may be unreadable. */
+/** The conditions of one volume; its record may be unreadable. */
 export interface VolumeHealth {
   readonly volumeId: string;
-  readonly signs: readonly HealthSign[];
+  readonly conditions: readonly VolumeCondition[];
 }
 
-export interface StorageSign {
+export interface StorageCondition {
   readonly pool: string;
   readonly status: 'STORAGE_DEGRADED' | 'STORAGE_UNREACHABLE';
   readonly reason: string;
@@ -197,7 +197,7 @@ export interface StorageSign {
 }
 
 export interface PoolCapacity {
-  /** Room for new promises, never negative. */
+  /** Bytes that can still be promised, never negative. */
   readonly availableBytes: bigint;
   readonly maximumVolumeBytes: bigint;
   readonly minimumVolumeBytes: bigint;

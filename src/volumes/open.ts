@@ -42,7 +42,7 @@ import { getSnapshot, listSnapshots, watchSnapshot } from './snapshot/list.ts';
 import { createVolume } from './volume/create.ts';
 import { deleteVolume } from './volume/delete.ts';
 import { expandVolume } from './volume/expand.ts';
-import { storageSigns, volumeHealth } from './volume/health.ts';
+import { storageConditions, volumeHealth } from './volume/health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './volume/list.ts';
 import { poolCapacity } from './volume/pool-capacity.ts';
 
@@ -192,7 +192,7 @@ function volumesOf(domain: Domain): Volumes {
     nodeExpandVolume: (call, input) => nodeExpandVolume(domain, call, input),
     volumeHealth: (volumeId) => volumeHealth(domain, volumeId),
     listVolumeHealth: (page) => listVolumeHealth(domain, page),
-    storageHealth: () => storageSigns(domain),
+    storageHealth: () => storageConditions(domain),
     findUnready: () => findUnready(domain),
     maxVolumesPerNode: settings.maxVolumesPerNode,
     createSnapshot: (call, input) => createSnapshot(domain, call, input),

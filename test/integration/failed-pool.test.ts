@@ -17,8 +17,8 @@ onNode('what is mounted of a pool whose filesystem has failed can be ended', asy
   const paths = await mountVolume(node, record.id);
   // As the kernel does it by itself when it cannot write the log any more.
   await execa('xfs_io', ['-x', '-c', 'shutdown', node.poolPath]);
-  const [sign] = await node.volumes.volumeHealth(record.id);
-  t.is(sign?.status, 'INACCESSIBLE');
+  const [condition] = await node.volumes.volumeHealth(record.id);
+  t.is(condition?.status, 'INACCESSIBLE');
   await until('the pool is known to be away', () => !node.domain.pools.all[0]?.isServed);
   await unmountVolume(node, record.id, paths);
   await unmountVolume(node, record.id, paths);

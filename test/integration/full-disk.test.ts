@@ -74,8 +74,8 @@ for (const ground of ['ext4', 'xfs'] as const) {
       t.is(await reasonOf(volumes.createSnapshot(call(), snapshotInput('s', idle))), 'no-space');
       t.is(await reasonOf(volumes.expandVolume(call(), { volumeId: idle, range })), 'no-space');
       t.is((await volumes.listVolumes({ maxEntries: 0, startingToken: '' })).entries.length, 3);
-      const signs = await volumes.volumeHealth(used);
-      t.true(signs.some(({ reason }) => reason === 'PoolNearlyFull'));
+      const conditions = await volumes.volumeHealth(used);
+      t.true(conditions.some(({ reason }) => reason === 'PoolNearlyFull'));
 
       // Pods of volumes with notes, and of one that never had any.
       for (const id of [idle, fresh]) await unmountVolume(node, id, await mountVolume(node, id));
@@ -117,10 +117,10 @@ onNode(
       volumes.createVolume(call(), volumeInput('w', { sizeBytes })),
     );
     t.regex(error?.message ?? '', /inodes/);
-    const signs = await volumes.volumeHealth(id);
+    const conditions = await volumes.volumeHealth(id);
     t.true(
-      signs.some(({ reason }) => reason === 'PoolInodesLow'),
-      JSON.stringify(signs),
+      conditions.some(({ reason }) => reason === 'PoolInodesLow'),
+      JSON.stringify(conditions),
     );
     await files(1_000, 1_040).catch(() => undefined);
     t.is((await node.host.files.capacity(node.poolPath)).freeInodes, 0n);

@@ -59,7 +59,7 @@ async function volumeOf(
       node.volumes.publishVolume(call(), { ...asked, targetPath: targetOf(target), readOnly }),
     unpublish: (target = 'target') =>
       node.volumes.unpublishVolume(call(), { volumeId, targetPath: targetOf(target) }),
-    signs: async () => (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason),
+    conditions: async () => (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason),
     remove: () => node.volumes.deleteVolume(call(), volumeId),
   };
 }
@@ -212,7 +212,7 @@ onNode('a call that finds a detach asked for takes it back, and ends use as ever
   await mounted.publish();
   t.is(await autoclearOf(device), '0', 'by a publish');
   await clearDevice(device.number);
-  t.deepEqual(await mounted.signs(), []);
+  t.deepEqual(await mounted.conditions(), []);
   t.is(await autoclearOf(device), '0', 'by a look at its health');
   await clearDevice(device.number);
   await node.restart();
@@ -270,7 +270,7 @@ for (const successor of successors) {
       });
       // A start would detach it again.
       if (successor === 'the image of another volume') await execa('losetup', [path, b.image]);
-      t.deepEqual(await a.signs(), ['DeviceLost']);
+      t.deepEqual(await a.conditions(), ['DeviceLost']);
       t.is(await reasonOf(a.publish()), 'wrong-state', 'also where it is published already');
       t.is(await reasonOf(a.publish('another')), 'wrong-state');
       t.is(await reasonOf(a.stage()), 'wrong-state');
@@ -297,7 +297,7 @@ for (const successor of successors) {
       for (const target of ['target', 'reads']) await a.unpublish(target);
       await a.unstage();
       t.deepEqual(await mountsBelow(node.directory), []);
-      t.deepEqual(await a.signs(), []);
+      t.deepEqual(await a.conditions(), []);
       await a.stage();
       await a.publish();
       t.is(await textAt(a.targetOf('target')), 'of A');
@@ -317,9 +317,9 @@ onNode('a lost device that was only staged is staged again by the repeated call'
   await a.stage();
   const { number } = await a.device();
   await node.restart({ whileClosed: () => clearDevice(number) });
-  t.deepEqual(await a.signs(), ['DeviceLost']);
+  t.deepEqual(await a.conditions(), ['DeviceLost']);
   await a.stage();
-  t.deepEqual(await a.signs(), []);
+  t.deepEqual(await a.conditions(), []);
   await a.publish();
   await a.unpublish();
   await a.unstage();
@@ -338,7 +338,7 @@ onNode(
     const [only, ...more] = await a.devices();
     t.deepEqual([only?.label, more.length], [`loopcsi:${a.volumeId}`, 0]);
     const second = await attach();
-    t.deepEqual(await a.signs(), ['AttachedTwice']);
+    t.deepEqual(await a.conditions(), ['AttachedTwice']);
     await execa('losetup', ['--detach', second]);
     await a.unstage();
     const used = await attach();

@@ -36,7 +36,7 @@ async function make(node: ScratchNode, name = 'v1', fsType: FsType = 'ext4'): Pr
   return (await node.volumes.createVolume(call(), input)).record.id;
 }
 
-async function signsOf(node: ScratchNode, volumeId: string): Promise<string[]> {
+async function conditionsOf(node: ScratchNode, volumeId: string): Promise<string[]> {
   return (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason);
 }
 
@@ -51,7 +51,7 @@ onNode('a record that cannot be read stops its volume only, and its pods can end
   const paths = await mountVolume(node, lost);
   await writeFile(recordOf(node, lost), '{"schemaVersion": 1');
   await node.restart();
-  t.deepEqual(await signsOf(node, lost), ['RecordUnreadable']);
+  t.deepEqual(await conditionsOf(node, lost), ['RecordUnreadable']);
   const listed = await node.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
   t.deepEqual(
     listed.entries.map(({ record }) => record.id),
@@ -73,7 +73,7 @@ onNode('a volume whose image is gone is not deleted below its pods, which can en
   const id = await make(node);
   const paths = await mountVolume(node, id);
   await rm(imageOf(node, id));
-  t.deepEqual(await signsOf(node, id), ['ImageMissing']);
+  t.deepEqual(await conditionsOf(node, id), ['ImageMissing']);
   t.is(await reasonOf(node.volumes.deleteVolume(call(), id)), 'wrong-state');
   await unmountVolume(node, id, paths);
   t.deepEqual(await mountsBelow(node.directory), []);
@@ -90,10 +90,10 @@ onNode(
     const paths = await mountVolume(node, id);
     await copyFile(imageOf(node, id), node.pathOf('copy.img'));
     await rename(node.pathOf('copy.img'), imageOf(node, id));
-    t.deepEqual(await signsOf(node, id), ['DeviceLost']);
+    t.deepEqual(await conditionsOf(node, id), ['DeviceLost']);
     await unmountVolume(node, id, paths);
     t.deepEqual(await devicesBelow(node.directory), []);
-    t.deepEqual(await signsOf(node, id), []);
+    t.deepEqual(await conditionsOf(node, id), []);
   },
 );
 
@@ -111,7 +111,7 @@ onNode('a pool whose disk goes away below mounted volumes, and comes back', asyn
   if (pool === undefined || ground === undefined) throw new Error('no pool');
   await execa('umount', ['--lazy', node.poolPath]);
   await pool.check();
-  t.deepEqual(await signsOf(node, kept), ['PoolNotServed']);
+  t.deepEqual(await conditionsOf(node, kept), ['PoolNotServed']);
   t.is(await reasonOf(node.volumes.createVolume(call(), volumeInput('new'))), 'unavailable');
   t.is(await reasonOf(node.volumes.deleteVolume(call(), kept)), 'unavailable');
   t.is(await reasonOf(node.volumes.getVolume(kept)), 'unavailable');
@@ -120,38 +120,38 @@ onNode('a pool whose disk goes away below mounted volumes, and comes back', asyn
   await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
   await execa('mount', [ground.device, node.poolPath]);
   await until('the pool is served again', () => pool.isServed);
-  t.deepEqual(await signsOf(node, kept), []);
+  t.deepEqual(await conditionsOf(node, kept), []);
   t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'before, meanwhile');
   await unmountVolume(node, kept, paths);
   for (const id of [kept, ended]) await node.volumes.deleteVolume(call(), id);
   t.deepEqual(await mountsBelow(node.directory), [node.poolPath]);
 });
 
-onNode('signs of health, each provoked on the real kernel', async (t) => {
+onNode('conditions of health, each provoked on the real kernel', async (t) => {
   const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
   const xfs = await make(node, 'xfs', 'xfs');
   const ext4 = await make(node, 'ext4');
   const short = await make(node, 'short');
   const ofXfs = await mountVolume(node, xfs);
   const ofExt4 = await mountVolume(node, ext4);
-  for (const id of [xfs, ext4, short]) t.deepEqual(await signsOf(node, id), []);
+  for (const id of [xfs, ext4, short]) t.deepEqual(await conditionsOf(node, id), []);
   await execa('xfs_io', ['-x', '-c', 'shutdown', ofXfs.targetPath]);
-  t.deepEqual(await signsOf(node, xfs), ['FilesystemShutdown']);
+  t.deepEqual(await conditionsOf(node, xfs), ['FilesystemShutdown']);
   const [device] = (await devicesBelow(node.directory)).filter(({ image }) => image.includes(ext4));
   const name = device?.device.slice('/dev/'.length) ?? '';
   await writeFile(`/sys/fs/ext4/${name}/trigger_fs_error`, 'provoked by a test');
-  t.true((await signsOf(node, ext4)).includes('FilesystemErrors'));
+  t.true((await conditionsOf(node, ext4)).includes('FilesystemErrors'));
   await truncate(imageOf(node, short), Number(32n * MiB));
-  t.deepEqual(await signsOf(node, short), ['ImageShort']);
+  t.deepEqual(await conditionsOf(node, short), ['ImageShort']);
   await unmountVolume(node, xfs, ofXfs);
   await unmountVolume(node, ext4, ofExt4);
   const { freeBytes } = await node.host.files.capacity(node.poolPath);
   const ballast = join(node.poolPath, 'ballast');
   await execa('fallocate', ['--length', String(freeBytes - 20n * MiB), ballast]);
   node.domain.pools.all[0]?.space.invalidate();
-  const [sign] = await node.volumes.storageHealth();
-  t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
-  t.deepEqual(await signsOf(node, ext4), ['PoolNearlyFull']);
+  const [condition] = await node.volumes.storageHealth();
+  t.like(condition, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
+  t.deepEqual(await conditionsOf(node, ext4), ['PoolNearlyFull']);
 });
 
 function inline(
@@ -181,12 +181,12 @@ onNode(
     const readOnly = { ...inline(node, 'csi-read'), readOnly: true };
     await node.volumes.publishVolume(call(), input);
     await node.volumes.publishVolume(call(), readOnly);
-    t.deepEqual(await signsOf(node, 'csi-shut'), []);
-    t.deepEqual(await signsOf(node, 'csi-read'), [], 'read-only as it was asked to be');
+    t.deepEqual(await conditionsOf(node, 'csi-shut'), []);
+    t.deepEqual(await conditionsOf(node, 'csi-read'), [], 'read-only as it was asked to be');
     await execa('xfs_io', ['-x', '-c', 'shutdown', input.targetPath]);
-    t.deepEqual(await signsOf(node, 'csi-shut'), ['FilesystemShutdown']);
+    t.deepEqual(await conditionsOf(node, 'csi-shut'), ['FilesystemShutdown']);
     await node.restart();
-    t.deepEqual(await signsOf(node, 'csi-shut'), ['FilesystemShutdown']);
+    t.deepEqual(await conditionsOf(node, 'csi-shut'), ['FilesystemShutdown']);
     for (const { volumeId, targetPath } of [input, readOnly]) {
       await node.volumes.unpublishVolume(call(), { volumeId, targetPath });
     }

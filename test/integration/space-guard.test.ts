@@ -90,17 +90,17 @@ for (const fsType of fsTypes) {
       const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
       t.true(bavail * bsize > 0n, 'the pool has room for what the freeze flushed');
       for (const { id } of volumes) {
-        const signs = await node.volumes.volumeHealth(id);
+        const conditions = await node.volumes.volumeHealth(id);
         t.true(
-          signs.some(({ reason }) => reason === 'FrozenForRoom'),
-          JSON.stringify(signs),
+          conditions.some(({ reason }) => reason === 'FrozenForRoom'),
+          JSON.stringify(conditions),
         );
       }
       const [measures] = await measurePools(node.domain, 5_000);
       t.is(measures?.frozenVolumes, 3);
-      const [sign] = await node.volumes.storageHealth();
-      t.like(sign, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
-      t.regex(sign?.message ?? '', /no new one is made/);
+      const [condition] = await node.volumes.storageHealth();
+      t.like(condition, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
+      t.regex(condition?.message ?? '', /no new one is made/);
       const refused = await t.throwsAsync(
         node.volumes.createVolume(call(), volumeInput('late', { sizeBytes: 64n * MiB })),
         { instanceOf: VolumeError },

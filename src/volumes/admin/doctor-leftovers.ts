@@ -164,8 +164,8 @@ function groupless(pool: Pool): readonly Finding[] {
 const reasonsOfPools = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
 
 function troubled(seen: Seen): readonly Finding[] {
-  return seen.volumes.flatMap(({ record, signs }) =>
-    signs
+  return seen.volumes.flatMap(({ record, conditions }) =>
+    conditions
       .filter(({ reason }) => !reasonsOfPools.includes(reason))
       .map(({ reason, message }) => {
         const [what, ...remedies] = message.split('; ');

@@ -8,12 +8,12 @@ import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
-import type { HealthSign, Page, SnapshotProgress } from '../model.ts';
+import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
-import { signsOf, silentSign } from '../volume/health.ts';
+import { conditionsOf, notAnswering } from '../volume/health.ts';
 
 export interface VolumeFacts {
   readonly record: VolumeRecord;
@@ -21,12 +21,12 @@ export interface VolumeFacts {
   /** Inline ephemeral volumes go by the kubelet's id, which is their name. */
   readonly isEphemeral: boolean;
   readonly imagePath: string;
-  /** What the image occupies; 0 when it is gone, which `signs` then say. */
+  /** What the image occupies; 0 when it is gone, which `conditions` then say. */
   readonly allocatedBytes: bigint;
   readonly stagedAt: readonly string[];
   readonly publishedAt: readonly string[];
   readonly device: LoopDevice | undefined;
-  readonly signs: readonly HealthSign[];
+  readonly conditions: readonly VolumeCondition[];
 }
 
 export interface SnapshotFacts {
@@ -120,18 +120,18 @@ const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
 async function factsOf(domain: Domain, volume: FoundVolume, look: Look): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
-  const signs = await signsOf(domain, volume, look.ask);
-  // A hung volume must not hang the list: its sign says so, and nothing else is asked of it, nor of one that cannot be read.
-  const isSilent = signs.some(({ reason }) => silentReasons.includes(reason));
-  if (!pool.isServed || isSilent) return { ...known, signs, ...nothingSeen };
+  const conditions = await conditionsOf(domain, volume, look.ask);
+  // A hung volume must not hang the list: its condition says so, and nothing else is asked of it, nor of one that cannot be read.
+  const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
+  if (!pool.isServed || isSilent) return { ...known, conditions, ...nothingSeen };
   try {
     const seen = await look.ask(pool, () =>
       domain.ownedBy(`look ${record.id}`, () => see(domain, volume, look)),
     );
-    return { ...known, signs, ...seen };
+    return { ...known, conditions, ...seen };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return { ...known, signs: [...signs, silentSign(error)], ...nothingSeen };
+    return { ...known, conditions: [...conditions, notAnswering(error)], ...nothingSeen };
   }
 }
 

@@ -29,17 +29,13 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { makeVolume } from '../volume/create.ts';
 import { removeVolume } from '../volume/delete.ts';
 
-type EphemeralInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
+type InlineInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
 /**
  * An inline ephemeral volume: made, attached and mounted at its target in one call, and freed again when that fails, since no
  * retry is promised. Its id is the kubelet's and has no form, so it lives in an area of its own under a hash.
  */
-export async function publishEphemeral(
-  domain: Domain,
-  call: Call,
-  input: EphemeralInput,
-): Promise<void> {
+export async function publishInline(domain: Domain, call: Call, input: InlineInput): Promise<void> {
   const { volumeId, capability } = input;
   if (capability.kind === 'block') {
     throw new VolumeError(
@@ -56,44 +52,44 @@ export async function publishEphemeral(
   };
   await lockVolume(domain, call, asked, async (existing, operation) => {
     if (existing === undefined) {
-      if (domain.pools.hasVolume(volumeId)) throw isVolume(volumeId);
+      if (domain.pools.hasVolume(volumeId)) throw notInline(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
-      const made = await prepare(domain, input, () => operation.beginEffects());
-      await orFree(domain, made, input);
+      const made = await makeInline(domain, input, () => operation.beginEffects());
+      await mountOrDelete(domain, made, input);
       return;
     }
-    if (await isPublishedAlike(domain, existing, input)) return;
+    if (await isAlreadyPublished(domain, existing, input)) return;
     await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
     operation.beginEffects();
     // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
-    await mountThere(domain, existing, input);
+    await mountInline(domain, existing, input);
   });
 }
 
 /** Two volumes of one id: ending the use of the one would look for the other. */
-function isVolume(volumeId: string): VolumeError {
+function notInline(volumeId: string): VolumeError {
   return new VolumeError(
     'conflict',
     `volume '${volumeId}' exists and is no inline ephemeral one; publish that, or choose another id`,
   );
 }
 
-async function orFree(domain: Domain, made: FoundVolume, input: EphemeralInput): Promise<void> {
+async function mountOrDelete(domain: Domain, made: FoundVolume, input: InlineInput): Promise<void> {
   try {
     await withReason(`volume '${input.volumeId}'`, made.pool, async () => {
       await domain.reached('ephemeral:made');
-      await mountThere(domain, made, input);
+      await mountInline(domain, made, input);
     });
   } catch (error) {
-    await freeQuietly(domain, made, input.targetPath);
+    await deleteAfterFailure(domain, made, input.targetPath);
     throw error;
   }
 }
 
-async function isPublishedAlike(
+async function isAlreadyPublished(
   domain: Domain,
   volume: FoundVolume,
-  input: EphemeralInput,
+  input: InlineInput,
 ): Promise<boolean> {
   if (volume.record.ephemeralTarget !== input.targetPath) {
     throw new VolumeError(
@@ -110,9 +106,9 @@ async function isPublishedAlike(
 }
 
 /** Makes the volume, within the configured bounds: any pod author may ask for one. */
-async function prepare(
+async function makeInline(
   domain: Domain,
-  input: EphemeralInput,
+  input: InlineInput,
   beginEffects: () => void,
 ): Promise<FoundVolume> {
   const { volumeId, capability, ephemeral } = input;
@@ -142,7 +138,7 @@ async function prepare(
   });
   requireAllowedMountFlags(record, capability.mountFlags);
   beginEffects();
-  const free = takeShare(domain, pool, { sizeBytes, what });
+  const free = reserveShare(domain, pool, { sizeBytes, what });
   try {
     return pool.volumeOf('ephemeral', await makeVolume(domain, pool, record));
   } finally {
@@ -171,7 +167,7 @@ function tooLarge(domain: Domain, { sizeBytes, what }: Asked): VolumeError {
 }
 
 /** Counts the bytes against what inline volumes may have of the pool, at once, so that two never count the same. */
-function takeShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () => void {
+function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () => void {
   const { poolCapBytes } = domain.settings.ephemeral;
   let taken = pool.inlineBytesInFlight;
   for (const record of pool.ephemerals.values()) taken += record.sizeBytes;
@@ -187,11 +183,7 @@ function takeShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () =
   };
 }
 
-async function mountThere(
-  domain: Domain,
-  volume: FoundVolume,
-  input: EphemeralInput,
-): Promise<void> {
+async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInput): Promise<void> {
   const { record } = volume;
   if (record.fsType === null) throw new Error('an ephemeral volume without a filesystem');
   const wanted = publicationOf(input);
@@ -221,7 +213,11 @@ async function mountThere(
   await domain.reached('publish:mounted');
 }
 
-async function freeQuietly(domain: Domain, volume: FoundVolume, targetPath: string): Promise<void> {
+async function deleteAfterFailure(
+  domain: Domain,
+  volume: FoundVolume,
+  targetPath: string,
+): Promise<void> {
   try {
     const { mounts } = await attachmentOf(domain, volume);
     if (mounts.some((mount) => mount.target === targetPath)) {

@@ -36,8 +36,8 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { publishEphemeral } from './inline.ts';
-import { withOwnStaging } from './without-staging.ts';
+import { publishInline } from './inline.ts';
+import { stageAndPublish } from './without-staging.ts';
 
 /** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
@@ -57,7 +57,7 @@ export async function publishVolume(
 ): Promise<void> {
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
   if (input.ephemeral !== undefined) {
-    await publishEphemeral(domain, call, { ...input, targetPath, ephemeral: input.ephemeral });
+    await publishInline(domain, call, { ...input, targetPath, ephemeral: input.ephemeral });
     return;
   }
   const { id } = domain.pools.getVolume(input.volumeId).record;
@@ -79,7 +79,7 @@ export async function publishVolume(
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     if (domain.settings.withoutStaging === true) {
-      await withOwnStaging(domain, volume, resolved, () => publish(domain, volume, resolved));
+      await stageAndPublish(domain, volume, resolved, () => publish(domain, volume, resolved));
     } else await publish(domain, volume, resolved);
   });
 }

@@ -43,35 +43,35 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
     });
     const jobs = [...new Set(found.map(({ image }) => image))].map((image) => () => {
       const ofImage = found.filter((one) => one.image === image);
-      return settleVolume(domain, image.id, async () => {
-        for (const one of ofImage) await settleDevice(domain, pool, one);
+      return recoverVolume(domain, image.id, async () => {
+        for (const one of ofImage) await recoverDevice(domain, pool, one);
       });
     });
-    await runConcurrently(jobs, settledAtOnce);
+    await runConcurrently(jobs, maxConcurrent);
   }
   await reportLost(domain, pool);
   await sweepTemporary(domain, pool);
-  await removeLostEphemerals(domain, pool);
+  await removeOrphanedInline(domain, pool);
   await domain.trash.sweep(pool);
 }
 
 /** Entries that are settled side by side at a start. */
-const settledAtOnce = 8;
+const maxConcurrent = 8;
 /** One that takes longer goes on by itself, with its lock, while the pool is served. */
-const settleBoundMs = 3_000;
+const recoveryTimeoutMs = 3_000;
 
 /**
  * Settles one volume under its lock: while running, when a pool comes back, a call that is at it knows better. Its kernel calls
  * have an owner of their own, so that one that hangs, on a target that is a dead FUSE mount for example, stops only its volume.
  */
-async function settleVolume(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+async function recoverVolume(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
   const { locks } = domain.operations;
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
   const settled = domain
-    .ownedBy(`settle ${id}`, () => logFailure(domain, id, work))
+    .ownedBy(`recover ${id}`, () => logFailure(domain, id, work))
     .finally(release);
-  if ((await withTimeout(settled, settleBoundMs)) !== timedOut) return;
+  if ((await withTimeout(settled, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
 }
 
@@ -127,7 +127,7 @@ async function imagesOf(domain: Domain, pool: Pool): Promise<ReadonlyMap<string,
   return images;
 }
 
-async function settleDevice(
+async function recoverDevice(
   domain: Domain,
   pool: Pool,
   found: { device: LoopDevice; image: KnownImage; mounts: readonly Mount[] },
@@ -144,7 +144,7 @@ async function settleDevice(
     if (!here.every(({ target }) => isTemporaryMount(pool, target)))
       return keepMounted(domain, found);
     for (const mount of here.toReversed()) await host.mounts.unmount(mount.target);
-  } else if (await holdBound(domain, found)) {
+  } else if (await keepBoundDevice(domain, found)) {
     return;
   } else if (await host.loops.isInUse(device)) {
     await thawUnseen(domain, { device, image });
@@ -173,7 +173,7 @@ async function keepMounted(
 }
 
 /** Whether its node is bound for its own volume. The driver that held it has gone; this one does from now on. */
-async function holdBound(
+async function keepBoundDevice(
   domain: Domain,
   found: { device: LoopDevice; image: KnownImage; mounts: readonly Mount[] },
 ): Promise<boolean> {
@@ -191,7 +191,7 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
     const volume = pool.volumeOf('volumes', record);
-    return settleVolume(domain, record.id, async () => {
+    return recoverVolume(domain, record.id, async () => {
       if (bindTargetsIn(await readNodeState(domain, volume)).length === 0) return;
       const { lost } = await attachmentOf(domain, volume);
       if (lost.length === 0) return;
@@ -201,7 +201,7 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
       );
     });
   });
-  await runConcurrently(jobs, settledAtOnce);
+  await runConcurrently(jobs, maxConcurrent);
 }
 
 /** Frozen and unmounted looks like this: in use by nobody we see. */
@@ -268,17 +268,17 @@ async function removeHalfMade({ files }: Host, path: string): Promise<void> {
   await files.removeTree(path);
 }
 
-async function removeLostEphemerals(domain: Domain, pool: Pool): Promise<void> {
+async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
     const volume = pool.volumeOf('ephemeral', record);
-    return settleVolume(domain, record.name, async () => {
+    return recoverVolume(domain, record.name, async () => {
       // One that cannot be looked at, the root of a filesystem that was shut down for example, is there.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;
       await removeVolume(domain, volume);
     });
   });
-  await runConcurrently(jobs, settledAtOnce);
+  await runConcurrently(jobs, maxConcurrent);
 }
 
 /** One thing that cannot be settled must not keep the driver from serving the others. */

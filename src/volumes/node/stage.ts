@@ -54,7 +54,7 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
-  if (await isStagedAlike(domain, volume, input, { present, nodeState })) {
+  if (await isAlreadyStaged(domain, volume, input, { present, nodeState })) {
     await keepDevices(domain, volume, present);
     await finishGrowth(domain, volume, present);
     return;
@@ -80,29 +80,29 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
 }
 
 /** What was looked at once for the whole call. */
-interface Looked {
+interface PresentState {
   readonly present: Attachment;
   readonly nodeState: NodeRecord;
 }
 
 /** Whether it is staged there with these arguments. Throws `conflict` when with others, `wrong-state` when elsewhere. */
-async function isStagedAlike(
+async function isAlreadyStaged(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, nodeState }: Looked,
+  { present, nodeState }: PresentState,
 ): Promise<boolean> {
   const { id } = volume.record;
   const path = input.stagingTargetPath;
-  const at = stagedAt(present);
+  const at = pathsInUse(present);
   const node = join(path, stagedNodeName);
   // At the staging path a dead node is taken away below; where a pod may use it, that pod has to end first.
   const lost = targetsOf(present.lost).filter((target) => target !== node);
   if (lost.length > 0) throw lostDeviceError(id, lost);
   if (!at.includes(path)) {
-    await requireNothingForeign(domain, { id, path, present });
+    await requireNotForeign(domain, { id, path, present });
     if (volume.record.kind === 'block') {
-      await requireNothingForeign(domain, { id, path: node, present });
+      await requireNotForeign(domain, { id, path: node, present });
     }
   }
   const { staged } = nodeState;
@@ -136,7 +136,7 @@ function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError 
 }
 
 /** Throws `wrong-state` when another thing is mounted there: nothing is ever mounted over it. */
-async function requireNothingForeign(
+async function requireNotForeign(
   domain: Domain,
   { id, path, present }: { id: string; path: string; present: Attachment },
 ): Promise<void> {
@@ -147,7 +147,7 @@ async function requireNothingForeign(
 }
 
 /** Where the volume's filesystem or device node is mounted now, staging and publish paths alike. */
-function stagedAt(present: Attachment): readonly string[] {
+function pathsInUse(present: Attachment): readonly string[] {
   return present.mounts.map(({ target, root }) =>
     root.startsWith('/loop') && target.endsWith(`/${stagedNodeName}`)
       ? target.slice(0, -stagedNodeName.length - 1)
@@ -159,7 +159,7 @@ async function stageBlock(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, nodeState }: Looked,
+  { present, nodeState }: PresentState,
 ): Promise<void> {
   await recoverImage(domain, volume, present.devices);
   await growImageToPromisedSize(domain, volume, present.image);

@@ -20,7 +20,7 @@ import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { removeVolume } from '../volume/delete.ts';
-import { endUse } from './unstage.ts';
+import { lockForTeardown } from './unstage.ts';
 import { unstageUnused } from './without-staging.ts';
 
 /**
@@ -34,7 +34,7 @@ export async function unpublishVolume(
 ): Promise<void> {
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
   const asked = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
-  await endUse(domain, call, asked, async (volume) => {
+  await lockForTeardown(domain, call, asked, async (volume) => {
     if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
     else await unpublish(domain, volume, { ...input, targetPath });
   });

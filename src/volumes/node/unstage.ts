@@ -23,7 +23,7 @@ export async function unstageVolume(
   const { volumeId, stagingTargetPath } = input;
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   const asked = { name: 'NodeUnstageVolume', path, request: input };
-  await endUse(domain, call, asked, async (volume) => {
+  await lockForTeardown(domain, call, asked, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
@@ -35,7 +35,7 @@ export async function unstageVolume(
 }
 
 /** The frame of a call that unmounts at `path`. `work` gets the volume, or undefined when nothing can be known of it. */
-export async function endUse(
+export async function lockForTeardown(
   domain: Domain,
   call: Call,
   { name, path, request }: { name: string; path: string; request: { readonly volumeId: string } },

@@ -14,14 +14,14 @@ import { unstage } from './unstage.ts';
  * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging).
  * Targets share the one staging, so mount options must be the same for all of them. What a failed publish staged is undone.
  */
-export async function withOwnStaging(
+export async function stageAndPublish(
   domain: Domain,
   volume: FoundVolume,
   input: PublishInput,
   publish: () => Promise<void>,
 ): Promise<void> {
   const { id } = volume.record;
-  await requireNotHeld(domain, volume);
+  await requireNotMountedByDocker(domain, volume);
   const { mountFlags } = input.capability;
   try {
     await stage(domain, volume, {
@@ -44,7 +44,7 @@ export async function withOwnStaging(
 }
 
 /** Holders of a mount that has gone, with a reboot for example, hold nothing and are forgotten. */
-async function requireNotHeld(domain: Domain, volume: FoundVolume): Promise<void> {
+async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
   const nodeState = await readNodeState(domain, volume);
   if (nodeState.dockerMountIds.length === 0) return;

@@ -15,8 +15,8 @@ export async function* alignedBatches(
   let batch: BlockRange[] = [];
   let open: { from: bigint; to: bigint } | undefined;
   for await (const { offset, length } of ranges) {
-    const begin = max(from, floor(offset));
-    const to = min(end, floor(offset + length + metadataBlockBytes - 1n));
+    const begin = max(from, blockStart(offset));
+    const to = min(end, blockStart(offset + length + metadataBlockBytes - 1n));
     if (begin >= to) continue;
     if (open !== undefined && begin <= open.to) {
       open.to = max(open.to, to);
@@ -34,12 +34,12 @@ export async function* alignedBatches(
 }
 
 /** The block that holds an offset begins there. */
-export function floor(offset: bigint): bigint {
+export function blockStart(offset: bigint): bigint {
   return offset - (offset % metadataBlockBytes);
 }
 
 /** Both in one ascending sequence; they may overlap. */
-export async function* merged(
+export async function* mergeRanges(
   a: AsyncIterable<BlockRange>,
   b: AsyncIterable<BlockRange>,
 ): AsyncGenerator<BlockRange> {

@@ -8,7 +8,7 @@ import { toVolumeError } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
-import { alignedBatches, floor, merged, metadataBlockBytes } from './block-ranges.ts';
+import { alignedBatches, blockStart, mergeRanges, metadataBlockBytes } from './block-ranges.ts';
 
 /** How often a stretch of a map is read again when it moved in between: a balance of the pool's filesystem, for example. */
 const mapAttempts = 10;
@@ -24,10 +24,10 @@ export async function allocatedRanges(
   const from = requireOffset(found, asked.startingOffset);
   const end = found.record.sizeBytes;
   const held = { rpc: 'GetMetadataAllocated', snapshots: [found] };
-  const batches = holding(domain, held, () => {
+  const batches = whileLocked(domain, held, () => {
     const { imagePath } = readySnapshot(domain, snapshotId);
     const data = dataRanges(domain, imagePath, { from, owner: `metadata ${snapshotId}` });
-    return alignedBatches(whileWanted(call, data), { from, end, batchSize });
+    return alignedBatches(untilCancelled(call, data), { from, end, batchSize });
   });
   return { volumeBytes: end, batches };
 }
@@ -58,7 +58,7 @@ export async function changedRanges(
   const from = requireOffset(target, asked.startingOffset);
   const end = target.record.sizeBytes;
   const held = { rpc: 'GetMetadataDelta', snapshots: [base, target] };
-  const batches = holding(domain, held, () => {
+  const batches = whileLocked(domain, held, () => {
     const pair = {
       a: readySnapshot(domain, baseSnapshotId).imagePath,
       b: readySnapshot(domain, targetSnapshotId).imagePath,
@@ -85,7 +85,7 @@ function readySnapshot(domain: Domain, snapshotId: string): FoundSnapshot {
 
 /** Where the answer begins: the block that holds the offset. The volume's end is allowed, and nothing follows it. */
 function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigint {
-  if (startingOffset >= 0n && startingOffset <= record.sizeBytes) return floor(startingOffset);
+  if (startingOffset >= 0n && startingOffset <= record.sizeBytes) return blockStart(startingOffset);
   throw new VolumeError(
     'out-of-range',
     `starting_offset ${startingOffset} lies outside the volume, which snapshot '${record.id}' shows with ${record.sizeBytes} bytes`,
@@ -93,7 +93,7 @@ function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigin
 }
 
 /** Holds the snapshots against deletion for as long as the answer is being read. */
-async function* holding(
+async function* whileLocked(
   domain: Domain,
   { rpc, snapshots }: { rpc: string; snapshots: readonly FoundSnapshot[] },
   read: () => AsyncIterable<readonly BlockRange[]>,
@@ -112,14 +112,14 @@ async function* holding(
   }
 }
 
-async function* whileWanted<T>(call: Call, values: AsyncIterable<T>): AsyncGenerator<T> {
+async function* untilCancelled<T>(call: Call, values: AsyncIterable<T>): AsyncGenerator<T> {
   for await (const value of values) {
-    requireWanted(call);
+    requireNotCancelled(call);
     yield value;
   }
 }
 
-function requireWanted(call: Call): void {
+function requireNotCancelled(call: Call): void {
   if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
 }
 
@@ -133,7 +133,7 @@ async function* dataRanges(
   const { extents } = domain.host;
   let begun = false;
   try {
-    for await (const batch of inLane(domain, owner, extents.map(path, { from }))) {
+    for await (const batch of iterateInLane(domain, owner, extents.map(path, { from }))) {
       begun = true;
       for (const extent of batch) {
         if (!isUnwritten(extent)) yield { offset: extent.logical, length: extent.length };
@@ -141,12 +141,12 @@ async function* dataRanges(
     }
   } catch (error) {
     if (begun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
-    yield* inLane(domain, owner, extents.data(path, { from }));
+    yield* iterateInLane(domain, owner, extents.data(path, { from }));
   }
 }
 
 /** Each step of the iteration counts as its owner's kernel call, wherever it is taken from. */
-async function* inLane<T>(
+async function* iterateInLane<T>(
   domain: Domain,
   owner: string,
   values: AsyncIterable<T>,
@@ -175,7 +175,7 @@ interface Pair {
 async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
   let at = pair.from;
   while (at < pair.end) {
-    requireWanted(call);
+    requireNotCancelled(call);
     const stretch = await domain.ownedBy(pair.owner, () => compareStretch(domain, pair, at));
     yield* stretch.changed;
     at = stretch.to;
@@ -218,7 +218,7 @@ async function* changedByContent(
   pair: Pair,
 ): AsyncGenerator<BlockRange> {
   const { a, b, owner, from, end } = pair;
-  const either = merged(
+  const either = mergeRanges(
     dataRanges(domain, a, { from, owner }),
     dataRanges(domain, b, { from, owner }),
   );
@@ -227,7 +227,7 @@ async function* changedByContent(
     if (range === undefined) continue;
     const stop = range.offset + range.length;
     for (let offset = range.offset; offset < stop; offset += maxComparedBytes) {
-      requireWanted(call);
+      requireNotCancelled(call);
       const left = stop - offset;
       const length = left < maxComparedBytes ? left : maxComparedBytes;
       yield* await domain.ownedBy(owner, () =>

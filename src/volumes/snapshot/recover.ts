@@ -18,7 +18,7 @@ export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void
     if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
     await logFailure(domain, record.id, () => recoverCopy(domain, pool, record));
   }
-  await removeHalfGroups(domain);
+  await removeIncompleteGroups(domain);
 }
 
 /** Goes on with a copy that no process works on, or removes it. */
@@ -29,7 +29,7 @@ export async function recoverCopy(
 ): Promise<void> {
   const { files } = domain.host;
   const image = pool.imagePathOf('snapshots', record.id);
-  if ((await statusIfThere(files, image)) !== undefined) {
+  if ((await statusIfExists(files, image)) !== undefined) {
     await finishCopy(domain, pool, record);
     return;
   }
@@ -42,7 +42,7 @@ export async function recoverCopy(
     );
     return;
   }
-  const part = await statusIfThere(
+  const part = await statusIfExists(
     files,
     pool.pathOf('snapshots', record.id, entryFiles.partialImage),
   );
@@ -52,7 +52,7 @@ export async function recoverCopy(
 }
 
 /** undefined only where it certainly is not: one that cannot be looked at must not be taken for absent. */
-async function statusIfThere(files: Files, path: string): Promise<ImageStatus | undefined> {
+async function statusIfExists(files: Files, path: string): Promise<ImageStatus | undefined> {
   try {
     return await files.imageStatus(path);
   } catch (error) {
@@ -78,7 +78,7 @@ async function unchangedSource(
  * Members without their group's record, which is the group's commit. The record lies in the first member's pool: as long as
  * that one is away, or not configured any more, nobody knows, and they stay.
  */
-export async function removeHalfGroups(domain: Domain): Promise<void> {
+export async function removeIncompleteGroups(domain: Domain): Promise<void> {
   for (const pool of domain.pools.served) {
     for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
       if (groupId === null || groupPool === null) continue;

@@ -29,14 +29,14 @@ export interface Origin {
 }
 
 /** What the request leaves open is as in the source. */
-export function withOpenOf(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
+export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
   const { sectorSize = origin.sectorSize } = input.settings;
   const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
   return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 
 /** A block image never becomes a mounted filesystem, nor the other way round, nor one filesystem another. */
-export function requireLikeSource(input: CreateVolumeInput, origin: Origin, what: string): void {
+export function requireSameFormat(input: CreateVolumeInput, origin: Origin, what: string): void {
   if (input.kind !== origin.kind) {
     throw new VolumeError(
       'invalid',
@@ -58,7 +58,7 @@ export function requireLikeSource(input: CreateVolumeInput, origin: Origin, what
 }
 
 /** Of its source at least; what is asked beyond that, grown to what the filesystem can be. Throws `out-of-range`. */
-export function sizeFor(
+export function chooseSize(
   domain: Domain,
   input: CreateVolumeInput,
   origin: Origin,
@@ -80,7 +80,7 @@ export function sizeFor(
 }
 
 /** Throws `out-of-range` where ext4 would have to grow by more than it survives. */
-export async function requireGrowth(
+export async function requireGrowable(
   domain: Domain,
   source: VolumeSource,
   growth: { origin: Origin; sizeBytes: bigint; what: string },

@@ -17,11 +17,11 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, planCapture, takeCaptures } from './capture.ts';
 import {
+  chooseSize,
   type Origin,
-  requireGrowth,
-  requireLikeSource,
-  sizeFor,
-  withOpenOf,
+  requireGrowable,
+  requireSameFormat,
+  withSourceDefaults,
 } from './restore-source.ts';
 
 /**
@@ -40,13 +40,13 @@ export async function createFromSource(
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   const make = async (): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
-    const like = withOpenOf(input, origin);
-    requireLikeSource(like, origin, what);
-    const sizeBytes = sizeFor(domain, input, origin, what);
-    await requireGrowth(domain, source, { origin, sizeBytes, what });
+    const like = withSourceDefaults(input, origin);
+    requireSameFormat(like, origin, what);
+    const sizeBytes = chooseSize(domain, input, origin, what);
+    await requireGrowable(domain, source, { origin, sizeBytes, what });
     const record = newRecord(domain, { id, input: like, sizeBytes });
     operation.beginEffects();
-    const half = await halfCopyOf(domain, id, { origin, pool });
+    const half = await findHalfCopy(domain, id, { origin, pool });
     // What it has allocated is gone from the pool's free blocks already.
     const rest = sizeBytes - (half?.allocatedBytes ?? 0n);
     const bytes = (rest > 0n ? rest : 0n) + origin.sharedBytes;
@@ -79,7 +79,7 @@ export async function createFromSource(
     }
   };
   const sourceName = `${what}: ${source.kind} '${source.id}'`;
-  return withReason(what, pool, () => blamingSource({ sourceName, home, imagePath }, make));
+  return withReason(what, pool, () => withSourceReason({ sourceName, home, imagePath }, make));
 }
 
 function foundSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
@@ -112,7 +112,7 @@ async function originOf(
       `${what}: snapshot '${source.id}' is still being copied; try again when it is ready to use`,
     );
   }
-  const image = await wholeImageOf(domain, snapshot);
+  const image = await requireWholeImage(domain, snapshot);
   const copySource = copySourceOf(snapshot.record, image);
   return {
     ...snapshot.record,
@@ -130,7 +130,7 @@ async function originOf(
 }
 
 /** Explains a failure of the source's image by the pool of the source: the new volume may be in another one. */
-async function blamingSource<T>(
+async function withSourceReason<T>(
   source: { readonly sourceName: string; readonly home: Pool; readonly imagePath: string },
   work: () => Promise<T>,
 ): Promise<T> {
@@ -144,7 +144,7 @@ async function blamingSource<T>(
 }
 
 /** A copy of an image that lost its end would be a smaller volume, or one whose end reads as zeros. */
-async function wholeImageOf(
+async function requireWholeImage(
   domain: Domain,
   { record, imagePath }: FoundSnapshot,
 ): Promise<ImageStatus> {
@@ -168,7 +168,7 @@ async function wholeImageOf(
 }
 
 /** What an earlier run of the driver copied for this volume, where a copy is needed at all. */
-async function halfCopyOf(
+async function findHalfCopy(
   domain: Domain,
   id: VolumeId,
   { origin, pool }: { origin: Origin; pool: Pool },

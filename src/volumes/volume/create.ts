@@ -81,7 +81,7 @@ export async function createVolume(
 /** Names are unique over all pools. Throws `unavailable` while one of them cannot be asked, and says how to go on without it. */
 async function requireNameFree(domain: Domain, name: string): Promise<void> {
   const ask = askingPools();
-  const well: string[] = [];
+  const served: string[] = [];
   let refusal: VolumeError | undefined;
   await Promise.all(
     domain.pools.all.map(async (pool) => {
@@ -89,9 +89,9 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
         pool.requireServed();
         await ask(pool, async () => {
           await pool.space.capacity();
-          await takesChanges(domain, pool);
+          await waitUntilWritable(domain, pool);
         });
-        well.push(pool.name);
+        served.push(pool.name);
       } catch (error) {
         if (!(error instanceof VolumeError)) throw error;
         refusal ??= error;
@@ -99,16 +99,16 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
     }),
   );
   if (refusal === undefined) return;
-  if (well.length === 0) throw refusal;
+  if (served.length === 0) throw refusal;
   throw new VolumeError(
     refusal.reason,
-    `${refusal.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${well.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
+    `${refusal.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
     { cause: refusal },
   );
 }
 
 /** Ends when the pool's filesystem takes changes: removing what is not there waits for one that is frozen, and changes nothing. */
-async function takesChanges({ host, ownedBy }: Domain, pool: Pool): Promise<void> {
+async function waitUntilWritable({ host, ownedBy }: Domain, pool: Pool): Promise<void> {
   const nothing = pool.pathOf('tmp', '.nothing');
   try {
     await ownedBy(`change ${pool.name}`, () => host.files.removeFile(nothing));

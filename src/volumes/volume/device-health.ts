@@ -2,17 +2,17 @@ import type { Attachment } from '../attachment/attachment.ts';
 import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
 import { keepAttached } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
-import type { HealthSign } from '../model.ts';
+import type { VolumeCondition } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Signs of the loop devices of a volume. A device in use that somebody asked to be detached is kept. */
-export async function deviceSigns(
+/** Conditions of the loop devices of a volume. A device in use that somebody asked to be detached is kept. */
+export async function deviceConditions(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
-): Promise<HealthSign[]> {
+): Promise<VolumeCondition[]> {
   await keepInUse(domain, volume, present);
-  return [...lostSigns(present), ...attachedTwice(present), ...bufferedIo(volume, present)];
+  return [...lostConditions(present), ...attachedTwice(present), ...bufferedIo(volume, present)];
 }
 
 async function keepInUse(
@@ -27,13 +27,13 @@ async function keepInUse(
   }
 }
 
-function lostSigns({ lost }: Attachment): HealthSign[] {
+function lostConditions({ lost }: Attachment): VolumeCondition[] {
   if (lost.length === 0) return [];
   const message = lostDeviceMessage(targetsOf(lost));
   return [{ status: 'INACCESSIBLE', reason: 'DeviceLost', message }];
 }
 
-function attachedTwice({ devices, readWrite }: Attachment): HealthSign[] {
+function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
   const writers = devices.filter(({ readOnly }) => !readOnly);
   const other = writers.find((device) => device !== readWrite);
   if (other === undefined) return [];
@@ -42,7 +42,7 @@ function attachedTwice({ devices, readWrite }: Attachment): HealthSign[] {
   return [{ status: 'DEGRADED', reason: 'AttachedTwice', message }];
 }
 
-function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): HealthSign[] {
+function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
   if (device === undefined || !record.directIo || device.directIo) return [];
   const message = `${device.path} works without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
   return [{ status: 'DEGRADED', reason: 'BufferedIo', message }];

@@ -4,51 +4,59 @@ import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment } from '../attachment/attachment.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
-import type { HealthSign } from '../model.ts';
+import type { VolumeCondition } from '../model.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-export function sign(status: HealthSign['status'], reason: string, message: string): HealthSign {
+export function condition(
+  status: VolumeCondition['status'],
+  reason: string,
+  message: string,
+): VolumeCondition {
   return { status, reason, message };
 }
 
 /** The disk cannot read the image or the notes beside it; the message names the file. */
-export function unreadableSign(error: unknown): HealthSign {
-  return sign('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; look at the pool's disk`);
+export function imageUnreadable(error: unknown): VolumeCondition {
+  return condition(
+    'INACCESSIBLE',
+    'ImageUnreadable',
+    `${messageOf(error)}; look at the pool's disk`,
+  );
 }
 
-/** Signs of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
-export async function filesystemSigns(
+/** Conditions of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
+export async function filesystemConditions(
   domain: Domain,
   volume: FoundVolume,
   { present, ask }: { readonly present: Attachment; readonly ask: AskPool },
-): Promise<readonly HealthSign[]> {
-  const signs = await mountSigns(domain, volume, present);
-  if (present.devices.length > 0) return signs;
-  return [...signs, ...(await superblockSigns(domain, volume, ask))];
+): Promise<readonly VolumeCondition[]> {
+  const conditions = await mountConditions(domain, volume, present);
+  if (present.devices.length > 0) return conditions;
+  return [...conditions, ...(await superblockConditions(domain, volume, ask))];
 }
 
-async function mountSigns(
+async function mountConditions(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
-): Promise<HealthSign[]> {
-  const signs: HealthSign[] = [];
+): Promise<VolumeCondition[]> {
+  const conditions: VolumeCondition[] = [];
   const { staged } = await readNodeState(domain, volume);
   const device = present.readWrite;
   const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
-    signs.push(...(await strangeMount(domain, staged.stagingTargetPath)));
+    conditions.push(...(await strangeMount(domain, staged.stagingTargetPath)));
   }
-  if (mount === undefined) return signs;
+  if (mount === undefined) return conditions;
   // An inline volume has no notes: the options of its only mount show whether read-only was requested.
   const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
   const wantsReadOnly = asked?.includes('ro') ?? false;
   const { superOptions } = mount;
   const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
   if (isReadOnly && !wantsReadOnly) {
-    signs.push(
-      sign(
+    conditions.push(
+      condition(
         'INACCESSIBLE',
         'FilesystemReadOnly',
         'the kernel made the filesystem read-only after an error; stop its pods, so that it is checked when it is mounted again',
@@ -56,8 +64,8 @@ async function mountSigns(
     );
   }
   if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
-    signs.push(
-      sign(
+    conditions.push(
+      condition(
         'INACCESSIBLE',
         'FilesystemShutdown',
         'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
@@ -67,8 +75,8 @@ async function mountSigns(
   if (device !== undefined && volume.record.fsType === 'ext4') {
     const errors = await domain.host.filesystems.ext4.countErrors(device);
     if (errors > 0) {
-      signs.push(
-        sign(
+      conditions.push(
+        condition(
           'DEGRADED',
           'FilesystemErrors',
           `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
@@ -76,7 +84,7 @@ async function mountSigns(
       );
     }
   }
-  return signs;
+  return conditions;
 }
 
 /** mountinfo does not show that an XFS was shut down, but stat of its root then fails with EIO. */
@@ -88,11 +96,11 @@ async function isDead(domain: Domain, target: string): Promise<boolean> {
 }
 
 /** Another device is mounted at the staging path: the image was replaced, or its disk came back as another device. */
-async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]> {
+async function strangeMount(domain: Domain, path: string): Promise<VolumeCondition[]> {
   const top = await domain.host.mounts.at(path);
   if (top === undefined) return [];
   return [
-    sign(
+    condition(
       'INACCESSIBLE',
       'DeviceLost',
       `the filesystem mounted at ${path} (${top.source}) is not the volume's any more; restart the pods that use it`,
@@ -101,11 +109,11 @@ async function strangeMount(domain: Domain, path: string): Promise<HealthSign[]>
 }
 
 /** For a volume that is not in use: without this, an unreadable superblock would only be noticed when a stage fails. */
-async function superblockSigns(
+async function superblockConditions(
   domain: Domain,
   { pool, record, imagePath }: FoundVolume,
   ask: AskPool,
-): Promise<readonly HealthSign[]> {
+): Promise<readonly VolumeCondition[]> {
   const { fsType } = record;
   if (fsType === null) return [];
   return ask(pool, async () => {
@@ -114,7 +122,7 @@ async function superblockSigns(
       return [];
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      return [unreadableSign(error)];
+      return [imageUnreadable(error)];
     }
   });
 }

@@ -3,48 +3,48 @@ import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
-import type { HealthSign, StorageSign } from '../model.ts';
+import type { StorageCondition, VolumeCondition } from '../model.ts';
 import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { SetAside } from '../pool/set-aside.ts';
 import { hasInodes, type MeasuredFacts } from '../pool/space.ts';
 import { isFreeBelow, nearlyFullPercent } from '../pool/thresholds.ts';
-import { deviceSigns } from './device-health.ts';
-import { filesystemSigns, sign, unreadableSign } from './filesystem-health.ts';
+import { deviceConditions } from './device-health.ts';
+import { condition, filesystemConditions, imageUnreadable } from './filesystem-health.ts';
 
 /**
- * Signs of trouble of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
+ * Conditions of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
  * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
  */
 export async function volumeHealth(
   domain: Domain,
   volumeId: string,
   ask: AskPool = askingPools(),
-): Promise<readonly HealthSign[]> {
+): Promise<readonly VolumeCondition[]> {
   const [aside] = domain.pools.asideOnly('volumes', volumeId);
   if (aside !== undefined) {
     const { kind, message } = aside.why;
-    return [sign('INACCESSIBLE', asideReasons[kind].volume, message)];
+    return [condition('INACCESSIBLE', asideReasons[kind].volume, message)];
   }
   for (const pool of domain.pools.all) {
     const isKnown =
       pool.volumes.get(volumeId) !== undefined ||
       [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
-    if (isKnown && !pool.isServed) return [awaySign(pool)];
+    if (isKnown && !pool.isServed) return [notServed(pool)];
   }
   const { pools } = domain;
-  return signsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
+  return conditionsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
 }
 
 /** The same of a volume that was found. */
-export async function signsOf(
+export async function conditionsOf(
   domain: Domain,
   volume: FoundVolume,
   ask: AskPool = askingPools(),
-): Promise<readonly HealthSign[]> {
+): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
-  if (!pool.isServed) return [awaySign(pool)];
+  if (!pool.isServed) return [notServed(pool)];
   try {
     await ask(pool, () => answerOf(pool));
     return await pool.whileServed(() =>
@@ -52,14 +52,14 @@ export async function signsOf(
     );
   } catch (error) {
     if (error instanceof StuckError) {
-      return [sign('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+      return [condition('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
     }
     if (isStorageFailure(error)) {
       pool.suspect();
-      return [unreadableSign(error)];
+      return [imageUnreadable(error)];
     }
     if (!isUnavailable(error)) throw error;
-    return [pool.isServed ? silentSign(error) : awaySign(pool)];
+    return [pool.isServed ? notAnswering(error) : notServed(pool)];
   }
 }
 
@@ -76,20 +76,20 @@ async function lookAt(
   domain: Domain,
   volume: FoundVolume,
   ask: AskPool,
-): Promise<readonly HealthSign[]> {
+): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
   let image: ImageStatus;
   try {
     image = await domain.host.files.imageStatus(volume.imagePath);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
-    if (!hasErrno(error, 'ENOENT')) return [unreadableSign(error)];
-    return [sign('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
+    if (!hasErrno(error, 'ENOENT')) return [imageUnreadable(error)];
+    return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
   }
-  const signs: HealthSign[] = [];
+  const conditions: VolumeCondition[] = [];
   if (image.sizeBytes < record.sizeBytes && (await isTruncated(domain, volume, image.sizeBytes))) {
-    signs.push(
-      sign(
+    conditions.push(
+      condition(
         'DATA_LOSS',
         'ImageShort',
         `the image was truncated to ${formatBytes(image.sizeBytes)}; restore a snapshot or a backup`,
@@ -97,35 +97,40 @@ async function lookAt(
     );
   }
   const present = await attachmentOf(domain, volume);
-  signs.push(...guardSigns(domain, volume, present));
-  signs.push(...(await filesystemSigns(domain, volume, { present, ask })));
-  signs.push(...(await deviceSigns(domain, volume, present)));
+  conditions.push(...guardConditions(domain, volume, present));
+  conditions.push(...(await filesystemConditions(domain, volume, { present, ask })));
+  conditions.push(...(await deviceConditions(domain, volume, present)));
   // Perhaps with the disk below it, which no call has met yet.
-  if (signs.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
-  if (pool.isServed && record.provisioning === 'thin') signs.push(...(await poolSigns(pool, ask)));
-  return signs;
+  if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
+  if (pool.isServed && record.provisioning === 'thin')
+    conditions.push(...(await poolConditions(pool, ask)));
+  return conditions;
 }
 
 /** Of a volume, or of a pool, whose disk has not answered. */
-export function silentSign({ message }: Error): HealthSign {
-  return sign('INACCESSIBLE', 'PoolNotAnswering', message);
+export function notAnswering({ message }: Error): VolumeCondition {
+  return condition('INACCESSIBLE', 'PoolNotAnswering', message);
 }
 
-function awaySign(pool: Pool): HealthSign {
-  return sign('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
+function notServed(pool: Pool): VolumeCondition {
+  return condition('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
 }
 
-function guardSigns(domain: Domain, volume: FoundVolume, present: Attachment): HealthSign[] {
+function guardConditions(
+  domain: Domain,
+  volume: FoundVolume,
+  present: Attachment,
+): VolumeCondition[] {
   const { id } = volume.record;
   const where = `pool '${volume.pool.name}' is nearly full`;
   if (domain.guard.frozenSince(id) !== undefined) {
     const what =
       'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
-    return [sign('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
+    return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
   }
   if (!domain.guard.isExpired(id) || present.mounts.length === 0) return [];
   const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
-  return [sign('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
+  return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
 }
 
 async function isTruncated(
@@ -142,48 +147,48 @@ async function isTruncated(
   return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 
-async function poolSigns(pool: Pool, ask: AskPool): Promise<HealthSign[]> {
+async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {
   let facts: MeasuredFacts;
   try {
     facts = await ask(pool, () => pool.space.facts());
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return [silentSign(error)];
+    return [notAnswering(error)];
   }
-  const signs: HealthSign[] = [];
+  const conditions: VolumeCondition[] = [];
   const isBelowMark = facts.freeBytes < facts.watermarkBytes;
   if (isBelowMark || isFreeBelow(facts, nearlyFullPercent)) {
     const what = isBelowMark
       ? 'its volumes are trimmed, then stand still, and no new one is made until it has room'
       : 'writes will fail when it is full';
     const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${what}`;
-    signs.push(sign('DEGRADED', 'PoolNearlyFull', message));
+    conditions.push(condition('DEGRADED', 'PoolNearlyFull', message));
   }
   if (!hasInodes(facts)) {
     const message = `pool '${pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`;
-    signs.push(sign('DEGRADED', 'PoolInodesLow', message));
+    conditions.push(condition('DEGRADED', 'PoolInodesLow', message));
   }
-  return signs;
+  return conditions;
 }
 
-/** Signs of the pools (CSI spec, NodeGetStorageHealth). */
-export async function storageSigns(domain: Domain): Promise<readonly StorageSign[]> {
+/** Conditions of the pools (CSI spec, NodeGetStorageHealth). */
+export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
   const ask = askingPools();
-  return (await Promise.all(domain.pools.all.map((pool) => signsOfPool(pool, ask)))).flat();
+  return (await Promise.all(domain.pools.all.map((pool) => poolConditionsOf(pool, ask)))).flat();
 }
 
-async function signsOfPool(pool: Pool, ask: AskPool): Promise<readonly StorageSign[]> {
+async function poolConditionsOf(pool: Pool, ask: AskPool): Promise<readonly StorageCondition[]> {
   if (!pool.isServed) {
     const message = pool.problem ?? `pool '${pool.name}' is not open`;
     return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
   }
-  const signs = (await poolSigns(pool, ask)).map(
-    ({ status: ofVolume, reason, message }): StorageSign => {
+  const conditions = (await poolConditions(pool, ask)).map(
+    ({ status: ofVolume, reason, message }): StorageCondition => {
       const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
       return { pool: pool.name, status, reason, message };
     },
   );
-  return [...signs, ...asideSigns(pool)];
+  return [...conditions, ...asideConditions(pool)];
 }
 
 /** Reasons of what is set aside, of a volume and of its pool. */
@@ -201,7 +206,7 @@ const asideReasons = {
   },
 } as const satisfies Record<SetAside['kind'], unknown>;
 
-function asideSigns(pool: Pool): readonly StorageSign[] {
+function asideConditions(pool: Pool): readonly StorageCondition[] {
   const all = recordAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
   const kinds = new Set(all.map(({ kind }) => kind));
   return [...kinds].map((kind) => {

@@ -4,7 +4,7 @@ import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
 import { parseVolumeId } from '../ids.ts';
-import type { Capability, HealthSign, Page, Volume, VolumeHealth } from '../model.ts';
+import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
 import { type AskPool, askingPools } from '../pool/ask-pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
 import { volumeHealth } from './health.ts';
@@ -35,7 +35,7 @@ function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Volumes with signs of trouble only, those that are set aside among them (CSI spec, ControllerListVolumeHealth). */
+/** Volumes that have conditions, those that are set aside among them (CSI spec, ControllerListVolumeHealth). */
 export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
@@ -51,10 +51,10 @@ export async function listVolumeHealth(
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
     const batch = entries.slice(start, start + checksAtOnce);
-    const signs = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
+    const conditions = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
     batch.forEach((volumeId, i) => {
-      const of = signs[i] ?? [];
-      if (of.length > 0) found.push({ volumeId, signs: of });
+      const of = conditions[i] ?? [];
+      if (of.length > 0) found.push({ volumeId, conditions: of });
     });
   }
   return pageOf(found, {
@@ -76,7 +76,7 @@ async function healthOf(
   domain: Domain,
   volumeId: string,
   ask: AskPool,
-): Promise<readonly HealthSign[]> {
+): Promise<readonly VolumeCondition[]> {
   try {
     return await volumeHealth(domain, volumeId, ask);
   } catch (error) {

@@ -157,13 +157,13 @@ test('an unknown volume is NOT_FOUND even if the capabilities are never supporte
 });
 
 test('each pair of status and reason appears once in a health answer', async (t) => {
-  const sign = { status: 'DEGRADED', reason: 'LoopDetached' } as const;
+  const condition = { status: 'DEGRADED', reason: 'LoopDetached' } as const;
   const { controller, node } = await serveFake(t, {
     volumes: {
       volumeHealth: async () => [
-        { ...sign, message: 'one' },
-        { ...sign, message: 'two' },
-        { ...sign, status: 'INACCESSIBLE', message: 'three' },
+        { ...condition, message: 'one' },
+        { ...condition, message: 'two' },
+        { ...condition, status: 'INACCESSIBLE', message: 'three' },
       ],
       storageHealth: async () => [
         {
@@ -178,8 +178,8 @@ test('each pair of status and reason appears once in a health answer', async (t)
   const expected = {
     volume_id: 'v',
     health_statuses: [
-      { ...sign, message: 'one; two' },
-      { ...sign, status: 'INACCESSIBLE', message: 'three' },
+      { ...condition, message: 'one; two' },
+      { ...condition, status: 'INACCESSIBLE', message: 'three' },
     ],
   };
   t.deepEqual(

@@ -97,8 +97,8 @@ class StateChecker {
       ...brokenSnapshots(expected, snapshots.entries),
       ...(await this.#brokenGroups(expected)),
       ...unhealthy.map(
-        ({ volumeId, signs }) =>
-          `${volumeId} is reported as unhealthy: ${signs.map(({ message }) => message).join('; ')}`,
+        ({ volumeId, conditions }) =>
+          `${volumeId} is reported as unhealthy: ${conditions.map(({ message }) => message).join('; ')}`,
       ),
     ];
   }

@@ -156,10 +156,10 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   const [troubled, ...more] = (await volumes.listVolumeHealth(page)).entries;
   t.deepEqual(more, []);
   t.like(troubled, { volumeId: duplicates.volumeId });
-  t.is(troubled?.signs[0]?.reason, 'TwinSetAside');
-  const signs = await volumes.storageHealth();
-  t.like(signs, [{ pool: 'old', reason: 'TwinsSetAside' }]);
-  t.regex(signs[0]?.message ?? '', /4 entries of pool 'old'/);
+  t.is(troubled?.conditions[0]?.reason, 'TwinSetAside');
+  const conditions = await volumes.storageHealth();
+  t.like(conditions, [{ pool: 'old', reason: 'TwinsSetAside' }]);
+  t.regex(conditions[0]?.message ?? '', /4 entries of pool 'old'/);
   const findings = await duplicates.opened.administration.diagnose();
   const told = findings.filter(({ name }) => name === 'pool:old:record');
   t.is(told.length, 4);
@@ -267,8 +267,8 @@ test('what a later version of the driver wrote is neither used nor removed nor r
   };
   await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), later);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v')), later);
-  const [sign] = await volumes.volumeHealth(duplicates.volumeId);
-  t.is(sign?.reason, 'RecordOfLaterVersion');
+  const [condition] = await volumes.volumeHealth(duplicates.volumeId);
+  t.is(condition?.reason, 'RecordOfLaterVersion');
   for (const [index, file] of files.entries()) {
     t.is(await readFile(file, 'utf8'), texts[index] ?? '');
     t.is(await readFile(`${file}.new`, 'utf8'), 'half a replacement');

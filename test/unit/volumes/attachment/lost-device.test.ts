@@ -35,7 +35,7 @@ function volumeOn(node: FakeNode, volumes: () => OpenedVolumes['volumes'], name:
       volumes().publishVolume(call(), { ...asked, targetPath: target }),
     unpublish: (target = targetPath) =>
       volumes().unpublishVolume(call(), { volumeId, targetPath: target }),
-    signs: async () => (await volumes().volumeHealth(volumeId)).map(({ reason }) => reason),
+    conditions: async () => (await volumes().volumeHealth(volumeId)).map(({ reason }) => reason),
   };
 }
 
@@ -82,10 +82,10 @@ test('a block volume whose device somebody detached can be unstaged and staged a
   node.host.loseDevice(device?.number ?? -1);
   t.deepEqual(await node.host.loops.list(), []);
   t.is((await node.host.mounts.list()).length, 1, 'the bind stays');
-  t.deepEqual(await a.signs(), ['DeviceLost']);
+  t.deepEqual(await a.conditions(), ['DeviceLost']);
   await a.unstage();
   t.deepEqual(await node.host.mounts.list(), []);
-  t.deepEqual(await a.signs(), []);
+  t.deepEqual(await a.conditions(), []);
   await a.stage();
   t.is((await node.host.loops.list()).length, 1);
   await a.unstage();
@@ -99,7 +99,7 @@ test('the lost node of one volume is no mount of the other that has its number',
     'wrong-state',
     'its data would be seen at the target of the first',
   );
-  t.deepEqual(await a.signs(), ['DeviceLost']);
+  t.deepEqual(await a.conditions(), ['DeviceLost']);
   t.is(await reasonOf(b.unpublish(a.targetPath)), 'wrong-state', 'nor is it ended by its id');
   t.is(await reasonOf(b.unstage()), 'ok');
   t.is((await node.host.mounts.list()).length, 2);
@@ -113,7 +113,7 @@ test('a start does not take it for use of that other volume either', async (t) =
   const { node, a, restart } = await withNumberTaken(t);
   await restart();
   t.deepEqual(await node.host.loops.list(), [], 'nobody uses the second volume');
-  t.deepEqual(await a.signs(), ['DeviceLost']);
+  t.deepEqual(await a.conditions(), ['DeviceLost']);
   await a.unpublish();
   await a.unstage();
 });
@@ -127,7 +127,7 @@ test('a target that another volume has by now is not ended by the one that had i
   // The notes of the first one name it still: they count only with their mount.
   await b.publish(a.targetPath);
   t.is(await reasonOf(a.unpublish()), 'wrong-state');
-  t.deepEqual(await a.signs(), []);
+  t.deepEqual(await a.conditions(), []);
   t.is(await reasonOf(a.unstage()), 'ok');
   t.true((await node.host.mounts.list()).some(({ target }) => target === a.targetPath));
   await b.unpublish(a.targetPath);
@@ -143,7 +143,7 @@ test('a lost node of a volume that cannot be looked up is ended where its caller
     node.host.loseDevice(0);
     await writeFile(join(node.directory, 'a', 'volumes', a.volumeId, 'volume.json'), '{');
   });
-  t.deepEqual(await a.signs(), ['RecordUnreadable']);
+  t.deepEqual(await a.conditions(), ['RecordUnreadable']);
   await a.unpublish();
   await a.unstage();
   t.deepEqual(await node.host.mounts.list(), []);
@@ -187,12 +187,12 @@ test('a lost read-only device says so, and its target ends while the volume is u
   for (const target of ['writes', 'reads']) await volumes.publishVolume(call(), at(target));
   const second = (await node.host.loops.list()).find(({ readOnly }) => readOnly);
   node.host.loseDevice(second?.number ?? -1);
-  const signs = await volumes.volumeHealth(record.id);
+  const conditions = await volumes.volumeHealth(record.id);
   t.deepEqual(
-    signs.map(({ reason }) => reason),
+    conditions.map(({ reason }) => reason),
     ['DeviceLost'],
   );
-  t.true(signs[0]?.message.includes(at('reads').targetPath));
+  t.true(conditions[0]?.message.includes(at('reads').targetPath));
   t.is(await reasonOf(volumes.publishVolume(call(), at('reads'))), 'wrong-state');
   t.is(await reasonOf(volumes.publishVolume(call(), at('writes'))), 'ok');
   await volumes.unpublishVolume(call(), at('reads'));

@@ -77,8 +77,8 @@ for (const kind of ['block', 'mount'] as const) {
       t.is(error?.reason, 'wrong-state', name);
       t.regex(error?.message ?? '', /was truncated to 12 MiB.*truncate --size=16777216/, name);
     }
-    const signs = await volumes().volumeHealth(volumeId);
-    t.like(signs[0], { status: 'DATA_LOSS', reason: 'ImageShort' });
+    const conditions = await volumes().volumeHealth(volumeId);
+    t.like(conditions[0], { status: 'DATA_LOSS', reason: 'ImageShort' });
     // The way out that gives the lost end up.
     await truncate(image, Number(16n * MiB));
     await volumes().stageVolume(call(), asked);

@@ -193,10 +193,10 @@ for (const [name, end, path] of [
     t.true(on.isFrozen());
     t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
     t.false(on.domain.guard.isExpired(on.at.volumeId));
-    const signs = await on.volumes.volumeHealth(on.at.volumeId);
+    const conditions = await on.volumes.volumeHealth(on.at.volumeId);
     t.true(
-      signs.some(({ reason }) => reason === 'FrozenForRoom'),
-      JSON.stringify(signs),
+      conditions.some(({ reason }) => reason === 'FrozenForRoom'),
+      JSON.stringify(conditions),
     );
     await untilLooked(on);
     t.true(on.isFrozen());

@@ -109,7 +109,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   stall();
   const begunMs = performance.now();
   const asked = { pool: undefined, kind: 'mount', fsType: 'ext4', provisioning: 'thin' } as const;
-  const [pools, listed, findings, capacity, signs, health, created] = await Promise.all([
+  const [pools, listed, findings, capacity, conditions, health, created] = await Promise.all([
     administration.listPools(),
     administration.listVolumes({ ...page, pool: '' }),
     administration.diagnose(),
@@ -122,7 +122,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   t.like(pools[0], { problem: undefined });
   t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* does not answer for 5 s; look at its disk$/);
   t.is(pools[1]?.space, undefined);
-  const told = listed.entries.map(({ pool, signs }) => [pool, signs[0]?.reason] as const);
+  const told = listed.entries.map(({ pool, conditions }) => [pool, conditions[0]?.reason] as const);
   t.deepEqual(
     new Map(told),
     new Map([
@@ -132,9 +132,9 @@ test('what asks all pools tells of one that does not answer, and goes on without
   );
   t.is(findings.find(({ name }) => name === 'pool:hung')?.state, 'fail');
   t.true(capacity.availableBytes > 0n);
-  t.true(signs.some(({ pool, reason }) => pool === 'hung' && reason === 'PoolNotAnswering'));
+  t.true(conditions.some(({ pool, reason }) => pool === 'hung' && reason === 'PoolNotAnswering'));
   t.deepEqual(
-    health.entries.map(({ signs: [first] }) => first?.reason),
+    health.entries.map(({ conditions: [first] }) => first?.reason),
     ['PoolNotAnswering'],
   );
   if (!(created instanceof VolumeError)) return t.fail('a name must be free in all pools');

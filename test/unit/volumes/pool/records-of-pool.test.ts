@@ -33,7 +33,7 @@ test('what is no record of its place is set aside: the pool is served, and nobod
   );
   const troubled = await volumes.listVolumeHealth({ maxEntries: 2, startingToken: '' });
   t.deepEqual(
-    troubled.entries.map(({ volumeId, signs }) => [volumeId, signs[0]?.reason]),
+    troubled.entries.map(({ volumeId, conditions }) => [volumeId, conditions[0]?.reason]),
     ['copied', 'empty'].map((name) => [idOf(name), 'RecordUnreadable']),
   );
   const rest = await volumes.listVolumeHealth({

@@ -44,8 +44,8 @@ for (const errno of ['EROFS', 'EIO']) {
     const before = pool.problem;
     t.false(await pool.open(() => Promise.resolve()));
     t.is(pool.problem, before?.replace('mkdir', 'probe'), 'no name of a scratch file is in it');
-    const [sign] = await volumes.storageHealth();
-    t.is(sign?.reason, 'PoolNotServed');
+    const [condition] = await volumes.storageHealth();
+    t.is(condition?.reason, 'PoolNotServed');
     state.errno = undefined;
     t.true(await pool.open(() => Promise.resolve()));
     t.is(await reasonOf(make()), 'ok');

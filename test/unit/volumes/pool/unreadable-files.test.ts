@@ -71,9 +71,9 @@ test('an image that the disk cannot read fails its own calls only, and its pool 
   t.true((await volumes.capacity(asked)).availableBytes > 0n);
   t.deepEqual(await volumes.storageHealth(), []);
   t.deepEqual(await volumes.volumeHealth(good), []);
-  const [sign, ...others] = await volumes.volumeHealth(bad);
-  t.is(sign?.reason, 'ImageUnreadable');
-  t.regex(sign?.message ?? '', /bad\.\S+disk\.img: EIO; look at the pool's disk/);
+  const [condition, ...others] = await volumes.volumeHealth(bad);
+  t.is(condition?.reason, 'ImageUnreadable');
+  t.regex(condition?.message ?? '', /bad\.\S+disk\.img: EIO; look at the pool's disk/);
   t.deepEqual(others, []);
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'internal');
   broken.clear();
@@ -133,8 +133,8 @@ for (const kind of ['mount', 'block'] as const) {
     const text = await readFile(notes, 'utf8');
     broken.add('node.json');
     const { volumes, administration } = await open();
-    const [sign] = await volumes.volumeHealth(record.id);
-    t.regex(sign?.message ?? '', /node\.json: EIO; look at the pool's disk/);
+    const [condition] = await volumes.volumeHealth(record.id);
+    t.regex(condition?.message ?? '', /node\.json: EIO; look at the pool's disk/);
     const { entries } = await administration.listVolumes({ ...all, pool: '' });
     t.is(entries.length, 1);
     t.is(await reasonOf(volumes.stageVolume(call(), input)), 'internal');

@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { BlockRange } from '../../../../src/volumes/model.ts';
-import { alignedBatches, merged } from '../../../../src/volumes/snapshot/block-ranges.ts';
+import { alignedBatches, mergeRanges } from '../../../../src/volumes/snapshot/block-ranges.ts';
 
 async function* stream(...ranges: readonly BlockRange[]): AsyncGenerator<BlockRange> {
   yield* ranges;
@@ -59,11 +59,11 @@ test('two streams become one that ascends, and both are ended when the reader le
     }
   }
   const all: bigint[] = [];
-  for await (const { offset } of merged(numbers('a', 1n, 4n, 9n), numbers('b', 2n, 4n))) {
+  for await (const { offset } of mergeRanges(numbers('a', 1n, 4n, 9n), numbers('b', 2n, 4n))) {
     all.push(offset);
   }
   t.deepEqual(all, [1n, 2n, 4n, 4n, 9n]);
   t.deepEqual(ended.splice(0).toSorted(), ['a', 'b']);
-  for await (const _ of merged(numbers('a', 1n, 2n), numbers('b', 1n, 2n))) break;
+  for await (const _ of mergeRanges(numbers('a', 1n, 2n), numbers('b', 1n, 2n))) break;
   t.deepEqual(ended.toSorted(), ['a', 'b']);
 });

@@ -226,7 +226,7 @@ export class Bench {
     return Date.now() - startedAtMs;
   }
 
-  /** All health signs of a volume and of the pools, as `STATUS REASON: MESSAGE`. */
+  /** All conditions of a volume and of the pools, as `STATUS REASON: MESSAGE`. */
   async health(volume_id: string): Promise<readonly string[]> {
     const { volume_health } = await this.node.NodeGetVolumeHealth({ volume_id }, { timeoutMs });
     const ofVolume = (volume_health?.health_statuses ?? []).map(
@@ -243,7 +243,7 @@ export class Bench {
   }
 
   async isServed(): Promise<boolean> {
-    return !(await this.poolHealth()).some((sign) => sign.includes(' PoolNotServed: '));
+    return !(await this.poolHealth()).some((condition) => condition.includes(' PoolNotServed: '));
   }
 
   /** Whether the kernel has stopped the pool's filesystem: it refuses changes although its disk works. */

@@ -44,9 +44,9 @@ for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
             t.regex(refused.message, poolHasFailed, name);
             t.true(refused.ms < atOnceMs, `${name}: ${refused.ms} ms`);
           }
-          for (const sign of await bench.health(used)) {
-            t.regex(sign, /^(?:INACCESSIBLE|STORAGE_UNREACHABLE) PoolNotServed: /);
-            t.regex(sign, poolHasFailed);
+          for (const condition of await bench.health(used)) {
+            t.regex(condition, /^(?:INACCESSIBLE|STORAGE_UNREACHABLE) PoolNotServed: /);
+            t.regex(condition, poolHasFailed);
           }
           await delay(500);
         }

@@ -14,19 +14,19 @@ function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: stri
   t.notRegex(end.message, wrongWords, what);
 }
 
-/** Asserts that one health sign matches, and that none has a wrong statement. */
-async function assertSign(
+/** Asserts that one condition matches, and that none has a wrong statement. */
+async function assertCondition(
   t: ExecutionContext,
   bench: Bench,
-  { id, sign }: { id: string; sign: RegExp },
+  { id, condition }: { id: string; condition: RegExp },
 ) {
-  const signs = await bench.health(id);
-  t.log(`health of ${id}: ${signs.join('; ')}`);
+  const conditions = await bench.health(id);
+  t.log(`health of ${id}: ${conditions.join('; ')}`);
   t.true(
-    signs.some((one) => sign.test(one)),
-    signs.join('\n'),
+    conditions.some((one) => condition.test(one)),
+    conditions.join('\n'),
   );
-  t.notRegex(signs.join('\n'), wrongWords);
+  t.notRegex(conditions.join('\n'), wrongWords);
 }
 
 /** Asserts that everything that does not need the failed blocks works: the pool's other volumes, its lists and its capacity. */
@@ -65,7 +65,7 @@ test.serial(
       );
       for (const id of [hidden, headless]) {
         assertOfDisk(t, 'stage', { id, end: await attempt(() => bench.stage(id)) });
-        await assertSign(t, bench, { id, sign: /^INACCESSIBLE ImageUnreadable: .*EIO/ });
+        await assertCondition(t, bench, { id, condition: /^INACCESSIBLE ImageUnreadable: .*EIO/ });
       }
       assertOfDisk(t, 'delete', { id: hidden, end: await attempt(() => bench.delete(hidden)) });
       const restore = () => bench.create('restored', 'bad', snapshot);
@@ -104,12 +104,15 @@ test.serial(
         bench.pathOf(noted, 'node.json'),
       );
       await bench.restartDriver();
-      await assertSign(t, bench, { id: idle, sign: /^INACCESSIBLE RecordUnreadable: .*EIO/ });
+      await assertCondition(t, bench, {
+        id: idle,
+        condition: /^INACCESSIBLE RecordUnreadable: .*EIO/,
+      });
       assertOfDisk(t, 'stage', { id: idle, end: await attempt(() => bench.stage(idle)) });
       assertOfDisk(t, 'create', { id: idle, end: await attempt(() => bench.create('idle')) });
-      await assertSign(t, bench, {
+      await assertCondition(t, bench, {
         id: noted,
-        sign: /^INACCESSIBLE ImageUnreadable: .*node\.json/,
+        condition: /^INACCESSIBLE ImageUnreadable: .*node\.json/,
       });
       assertOfDisk(t, 'stage', { id: noted, end: await attempt(() => bench.stage(noted)) });
       await assertOthersWork(t, bench, well);
