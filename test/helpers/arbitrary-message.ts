@@ -1,11 +1,11 @@
-/** fast-check arbitraries for any message of csi-proto/, in the shape codec.ts decodes it to. */
+/** fast-check arbitraries for the messages of csi-proto/, in the form in which codec.ts decodes them. */
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
 
 const int64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
 const int32 = { min: -(2 ** 31), max: 2 ** 31 - 1 };
 
-/** Any text a proto3 string can hold, with the words that trip JavaScript objects among it. */
+/** Any proto3 string, including names such as `__proto__` that are special in JavaScript objects. */
 const text = fc.oneof(
   { weight: 9, arbitrary: fc.string({ unit: 'binary', maxLength: 20 }) },
   { weight: 1, arbitrary: fc.constantFrom('__proto__', 'constructor', 'toString', '\u0000', '') },
@@ -21,7 +21,7 @@ const scalars: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   string: text,
 };
 
-/** Every field at any value, absent messages and unset oneofs included. Throws for a scalar no proto of ours uses. */
+/** A message with any values, including absent messages and unset oneofs. Throws for a scalar type that the protos do not use. */
 export function arbitraryMessage(type: protobuf.Type): fc.Arbitrary<Record<string, unknown>> {
   const plain = type.fieldsArray.filter((field) => field.partOf === null);
   const base = fc.record(
@@ -65,7 +65,7 @@ function arbitraryValue(field: protobuf.Field): fc.Arbitrary<unknown> {
   return scalar;
 }
 
-/** A name, or a number that has none. */
+/** A name, or a number without a name. */
 function arbitraryEnum(type: protobuf.Enum): fc.Arbitrary<unknown> {
   const unnamed = fc.integer(int32).filter((number) => type.valuesById[number] === undefined);
   return fc.oneof(fc.constantFrom(...Object.keys(type.values)), unnamed);

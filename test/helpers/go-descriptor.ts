@@ -1,4 +1,4 @@
-/** The descriptor that protoc left in a generated Go file: the published interface without anybody's parser in between. */
+/** Reads the descriptor that protoc embedded in a generated Go file: the published interface, without another parser. */
 import type protobuf from 'protobufjs';
 import { type Facts, optionsText, reservedText } from './proto-facts.ts';
 
@@ -17,7 +17,7 @@ interface FieldProto {
   readonly options?: Options;
 }
 
-/** The end of a message's reserved range is exclusive, that of an enum's inclusive. */
+/** The end of a reserved range is exclusive in messages and inclusive in enums. */
 interface Range {
   readonly start: number;
   readonly end: number;
@@ -79,7 +79,7 @@ const escapes: Readonly<Record<string, number>> = {
   '\\': 92,
 };
 
-/** The bytes of an interpreted Go string literal, without its quotes. Throws for an escape Go does not write. */
+/** The bytes of an interpreted Go string literal, without quotes. Throws for an escape that Go does not write. */
 function goStringBytes(literal: string): Buffer {
   const parts = literal.match(/\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\.|[^\\]+/gs) ?? [];
   return Buffer.concat(
@@ -89,25 +89,25 @@ function goStringBytes(literal: string): Buffer {
       if (part.startsWith('\\x')) return Buffer.of(code);
       if (/^\\u/i.test(part)) return Buffer.from(String.fromCodePoint(code), 'utf8');
       const byte = escapes[part.slice(1)];
-      if (byte === undefined) throw new Error(`${part} is no escape of a Go string`);
+      if (byte === undefined) throw new Error(`${part} is not an escape of a Go string`);
       return Buffer.of(byte);
     }),
   );
 }
 
-/** The raw FileDescriptorProto in the text of a `.pb.go` file. Throws when protoc-gen-go writes it in another way. */
+/** The raw FileDescriptorProto in a `.pb.go` file. Throws if protoc-gen-go has written it in another form. */
 export function rawDescriptor(goSource: string): Buffer {
   const start = goSource.search(/^const \w+_rawDesc = ""/m);
   const end = goSource.indexOf('\n\n', start);
   if (start < 0 || end < 0)
-    throw new Error('the Go file holds no raw descriptor as a string constant');
+    throw new Error('the Go file contains no raw descriptor as a string constant');
   const literals = goSource.slice(start, end).matchAll(/"((?:[^"\\\n]|\\.)*)"/g);
   return Buffer.concat([...literals].map(([, literal]) => goStringBytes(literal ?? '')));
 }
 
 /**
- * Facts from a raw descriptor. `root` gives the messages of descriptor.proto and the names of option extensions; their
- * numbers are among the facts, so a wrong one shows.
+ * The facts of a raw descriptor. `root` has the messages of descriptor.proto and the names of option extensions. The facts
+ * include their numbers, so a wrong number is found.
  */
 export function factsOfRaw(raw: Uint8Array, root: protobuf.Root): Facts {
   const type = root.lookupType('google.protobuf.FileDescriptorProto');
@@ -131,7 +131,7 @@ export function factsOfRaw(raw: Uint8Array, root: protobuf.Root): Facts {
   ]);
 }
 
-/** Extensions arrive as `.csi.v1.csi_secret`; facts name them by their last word. */
+/** The descriptor names extensions `.csi.v1.csi_secret`; facts use only the last part. */
 function options(given: Options | undefined): string {
   const named = Object.entries(given ?? {}).map(([name, value]) => [
     name.slice(name.lastIndexOf('.') + 1),

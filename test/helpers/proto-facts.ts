@@ -1,27 +1,27 @@
 /**
- * What a proto package promises on the wire, as lines that can be compared: one for each message, field, oneof, enum,
- * value, extension, service and method. Comments and order are no part of it.
+ * Describes the wire format of a proto package as comparable lines: one for each message, field, oneof, enum, value,
+ * extension, service and method. Comments and order are not included.
  */
 import protobuf from 'protobufjs';
 
-/** What a thing is, by its kind and full name: `field csi.v1.Volume.volume_id` is `string = 2`. */
+/** Descriptions by kind and full name: `field csi.v1.Volume.volume_id` is `string = 2`. */
 export type Facts = ReadonlyMap<string, string>;
 
-/** Options as one text: `[alpha_field=true csi_secret=true]`, or nothing. */
+/** Options as one text: `[alpha_field=true csi_secret=true]`, or an empty text. */
 export function optionsText(options: Readonly<Record<string, unknown>> | null | undefined): string {
-  const said = Object.entries(options ?? {})
-    // protobufjs notes these two for itself; neither is in a proto3 file.
+  const texts = Object.entries(options ?? {})
+    // protobufjs adds these two; neither occurs in a proto3 file.
     .filter(([name]) => name !== 'packed' && name !== 'proto3_optional')
     .map(([name, value]) => `${name.replace(/^\((?:.*\.)?(\w+)\)$/, '$1')}=${String(value)}`);
-  return said.length === 0 ? '' : ` [${said.toSorted().join(' ')}]`;
+  return texts.length === 0 ? '' : ` [${texts.toSorted().join(' ')}]`;
 }
 
 /** Reserved numbers and names as one text. */
 export function reservedText(
   reserved: readonly (readonly number[] | string)[] | undefined,
 ): string {
-  const said = (reserved ?? []).map((item) => (typeof item === 'string' ? item : item.join('-')));
-  return said.length === 0 ? '' : ` reserved ${said.toSorted().join(',')}`;
+  const texts = (reserved ?? []).map((item) => (typeof item === 'string' ? item : item.join('-')));
+  return texts.length === 0 ? '' : ` reserved ${texts.toSorted().join(',')}`;
 }
 
 function fullName(object: protobuf.ReflectionObject): string {
@@ -83,14 +83,15 @@ function* factsIn(namespace: protobuf.NamespaceBase): Iterable<[string, string]>
   }
 }
 
-/** The facts of a package that protobufjs reflects. Throws when the root does not hold it. */
+/** The facts of a reflected package. Throws if the root does not contain it. */
 export function factsOf(root: protobuf.Root, packageName: string): Facts {
   const namespace = root.lookup(packageName);
-  if (!(namespace instanceof protobuf.Namespace)) throw new Error(`there is no ${packageName}`);
+  if (!(namespace instanceof protobuf.Namespace))
+    throw new Error(`there is no package ${packageName}`);
   return new Map(factsIn(namespace));
 }
 
-/** One line for each fact in which `ours` and `theirs` differ; empty when they agree. */
+/** One line for each difference between `ours` and `theirs`. */
 export function differences(ours: Facts, theirs: Facts): readonly string[] {
   const names = new Set([...ours.keys(), ...theirs.keys()]);
   return [...names].toSorted().flatMap((name) => {

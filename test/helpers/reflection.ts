@@ -1,9 +1,9 @@
-/** Walks over the protos as the codec sees them. */
+/** Lists the services and messages of the protos, as the codec reflects them. */
 import protobuf from 'protobufjs/light.js';
 import { serviceType } from '../../src/csi/codec.ts';
 import type { ServiceName } from '../../src/csi/rpc-types.ts';
 
-/** Every service of every proto; the type makes a forgotten one fail to compile. */
+/** All services of all protos. With this type, a missing one does not compile. */
 export const serviceNames = Object.keys({
   'csi.v1.Identity': true,
   'csi.v1.Controller': true,
@@ -14,7 +14,7 @@ export const serviceNames = Object.keys({
   'pluginregistration.Registration': true,
 } satisfies Record<ServiceName, true>) as readonly ServiceName[];
 
-/** Every message of the three protos, nested ones included, without those of google.protobuf. */
+/** All messages of the three protos, including nested ones, without those of google.protobuf. */
 export function everyMessage(): readonly protobuf.Type[] {
   const packages = new Set<protobuf.NamespaceBase>();
   for (const name of serviceNames) {
@@ -30,7 +30,7 @@ function messagesIn(namespace: protobuf.NamespaceBase): readonly protobuf.Type[]
   );
 }
 
-/** `csi.v1.Volume` of a reflected type. */
+/** The full name of a reflected type, `csi.v1.Volume` for example. */
 export function nameOf(type: protobuf.Type): string {
   return type.fullName.slice(1);
 }

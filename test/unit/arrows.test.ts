@@ -7,7 +7,7 @@ import * as v from 'valibot';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
-/** An import that the rooms' arrows forbid, or allow. The files are made for the test. */
+/** Imports that .oxlintrc.json must allow or forbid. The test creates the files. */
 const arrows: readonly { from: string; to: string; allowed: boolean }[] = [
   { from: 'src/errors.ts', to: 'src/units.ts', allowed: false },
   { from: 'src/units.ts', to: 'src/errors.ts', allowed: true },
@@ -141,14 +141,14 @@ const report = v.object({
   diagnostics: v.array(v.object({ code: v.string(), filename: v.string() })),
 });
 
-/** The files of `directory` in which oxlint, with the repository's rules, sees a forbidden import. */
+/** Returns the files of `directory` in which oxlint reports a forbidden import, with the rules of the repository. */
 function filesRefused(directory: string): ReadonlySet<string> {
   const oxlint = join(root, 'node_modules', '.bin', 'oxlint');
   let output: string;
   try {
     output = execFileSync(oxlint, ['--format', 'json'], { cwd: directory, encoding: 'utf8' });
   } catch (error) {
-    // It exits 1 because it found something.
+    // oxlint exits with 1 if it reports anything.
     output = v.parse(v.object({ stdout: v.string() }), error).stdout;
   }
   return new Set(
@@ -159,20 +159,20 @@ function filesRefused(directory: string): ReadonlySet<string> {
   );
 }
 
-/** How `from` would import `to`, a file of the tree or a module of Node. */
+/** The import specifier in `from` for `to`, a file of the tree or a module of Node.js. */
 function specifierOf({ from, to }: { from: string; to: string }, tree: string): string {
   if (!to.startsWith('src/')) return to;
   const path = relative(dirname(join(tree, from)), join(tree, to));
   return path.startsWith('.') ? path : `./${path}`;
 }
 
-test('.oxlintrc.json lets imports point downwards only', (t) => {
+test('.oxlintrc.json allows downward imports only', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'loopcsi-arrows-'));
   t.teardown(() => {
     rmSync(directory, { recursive: true });
   });
   const refused = arrows.map((arrow, index) => {
-    // Each in a tree of its own, since two arrows may start in one file.
+    // Each row gets a tree of its own, because two rows may have the same `from`.
     const tree = join(directory, String(index));
     const from = join(tree, arrow.from);
     mkdirSync(dirname(from), { recursive: true });
