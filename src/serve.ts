@@ -174,7 +174,7 @@ async function startDockerPlugin(
   const { dockerSocket: socket, nodeId, defaultFstype: defaultFsType } = config;
   if (socket === undefined) return undefined;
   const { serveDocker } = await import('./docker/server.ts');
-  const front = { volumes: opened.volumes, local: opened.local, nodeId, defaultFsType };
+  const front = { volumes: opened.volumes, docker: opened.docker, nodeId, defaultFsType };
   return serveDocker({ socket, front, log, callEnded: (call) => metrics.callEnded(call) });
 }
 

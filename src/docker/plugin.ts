@@ -5,7 +5,7 @@ import type { FsType } from '../host/host.ts';
 import { retry } from '../retry.ts';
 import { formatBytes } from '../units.ts';
 import type { Volumes } from '../volumes/api.ts';
-import type { LocalVolumes } from '../volumes/docker/volumes.ts';
+import type { DockerVolumes } from '../volumes/docker/volumes.ts';
 import type { Call } from '../volumes/engine/operations.ts';
 import type { Volume } from '../volumes/model.ts';
 import { parseOptions } from './options.ts';
@@ -13,7 +13,7 @@ import { create, decode, isEmpty, mount, named, nothing, Unanswerable } from './
 
 export interface DockerFront {
   readonly volumes: Volumes;
-  readonly local: LocalVolumes;
+  readonly docker: DockerVolumes;
   readonly nodeId: string;
   readonly defaultFsType: FsType;
 }
@@ -38,15 +38,15 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     Capabilities: { Scope: 'local' },
   })),
   '/VolumeDriver.Create': change('Create', create, async (front, call, { Name, Opts }) => {
-    const { defaultFsType, local } = front;
-    const findSource = (name: string) => local.findSource(name);
-    await local.create(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
+    const { defaultFsType, docker } = front;
+    const findSource = (name: string) => docker.findSource(name);
+    await docker.create(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
     return {};
   }),
   '/VolumeDriver.Get': read('Get', named, async (front, call, { Name }) => {
     const found = await findOrExplain(front, Name);
     if ('problem' in found) return { Volume: { Name, Mountpoint: '', Status: found } };
-    const path = (await front.local.heldPaths()).get(found.record.id);
+    const path = (await front.docker.mountedPaths()).get(found.record.id);
     const Status = await statusOf(front, found).catch((error: unknown) => {
       call.log.warn({ err: error }, 'usage of a volume could not be read');
       return { problem: messageOf(error) };
@@ -55,7 +55,7 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
   }),
   '/VolumeDriver.List': read('List', nothing, async (front) => {
     const page = await front.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
-    const paths = await front.local.heldPaths();
+    const paths = await front.docker.mountedPaths();
     const mountable = page.entries.filter(({ record }) => record.kind === 'mount');
     return {
       Volumes: mountable.map((volume) => {
@@ -65,25 +65,25 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     };
   }),
   '/VolumeDriver.Path': read('Path', named, async (front, _call, { Name }) => {
-    const paths = await front.local.heldPaths();
+    const paths = await front.docker.mountedPaths();
     return { Mountpoint: paths.get(getVolume(front, Name).record.id) ?? '' };
   }),
   '/VolumeDriver.Mount': change('Mount', mount, async (front, call, { Name, ID }) => {
     const volumeId = getVolume(front, Name).record.id;
-    return { Mountpoint: await front.local.hold(call, { volumeId, holder: ID }) };
+    return { Mountpoint: await front.docker.mount(call, { volumeId, mountId: ID }) };
   }),
   '/VolumeDriver.Unmount': change('Unmount', mount, async (front, call, { Name, ID }) => {
-    const volume = front.local.findVolume(Name);
+    const volume = front.docker.findVolume(Name);
     // A deleted volume must not keep a container from being removed.
     if (volume === undefined) return {};
-    await front.local.release(call, { volumeId: volume.record.id, holder: ID });
+    await front.docker.unmount(call, { volumeId: volume.record.id, mountId: ID });
     return {};
   }),
   '/VolumeDriver.Remove': change('Remove', named, async (front, call, { Name }) => {
-    const volume = front.local.findVolume(Name);
+    const volume = front.docker.findVolume(Name);
     if (volume === undefined) return {};
     requireMountable(Name, volume);
-    await front.local.remove(call, volume.record.id);
+    await front.docker.remove(call, volume.record.id);
     return {};
   }),
 };
@@ -152,7 +152,7 @@ async function retryWhileBusy<T>({ signal }: Call, work: () => Promise<T>): Prom
 
 /** Throws `not-found`, and `wrong-state` for a raw block volume. */
 function getVolume(front: DockerFront, name: string): Volume {
-  const volume = front.local.findVolume(name);
+  const volume = front.docker.findVolume(name);
   if (volume === undefined) throw new VolumeError('not-found', `volume '${name}' does not exist`);
   requireMountable(name, volume);
   return volume;
@@ -170,7 +170,7 @@ async function findOrExplain(
     return getVolume(front, name);
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') throw error;
-    if (!(await front.local.isKnown(name))) throw error;
+    if (!(await front.docker.isKnown(name))) throw error;
     return { problem: messageOf(error) };
   }
 }
@@ -193,7 +193,7 @@ function summaryOf(name: string, { record }: Volume, path: string | undefined) {
 
 /** Shown by `docker volume inspect`. Byte counts are strings, because Go prints large numbers as floating point. */
 async function statusOf(front: DockerFront, { record, pool }: Volume) {
-  const { usedBytes, allocatedBytes, snapshots } = await front.local.look(record.id);
+  const { usedBytes, allocatedBytes, snapshots } = await front.docker.usage(record.id);
   return {
     id: record.id,
     size: formatBytes(record.sizeBytes),

@@ -9,7 +9,7 @@ import { lockMountDir } from './attachment/driver-mounts.ts';
 import { reloadLocked } from './attachment/reload-records.ts';
 import { watchDevices } from './attachment/watch-devices.ts';
 import { KnownVolumes } from './docker/known-volumes.ts';
-import { type LocalVolumes, localVolumes } from './docker/volumes.ts';
+import { type DockerVolumes, dockerVolumes } from './docker/volumes.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
 import type { OwnedBy, OwnedOnGround } from './engine/lanes.ts';
@@ -66,7 +66,7 @@ export interface OpenDeps {
 export interface OpenedVolumes {
   readonly volumes: Volumes;
   readonly administration: Administration;
-  readonly local: LocalVolumes;
+  readonly docker: DockerVolumes;
   readonly domain: Domain;
   /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
   close(boundMs: number): Promise<void>;
@@ -100,7 +100,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       stateDir: deps.stateDir,
       openPool: (pool) => openPool(domain, pool),
     }),
-    local: localVolumes(domain, known),
+    docker: dockerVolumes(domain, known),
     close: async (boundMs) => {
       for (const end of ends) end();
       await closeDomain(domain, boundMs);

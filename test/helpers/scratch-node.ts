@@ -8,7 +8,7 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
-import type { LocalVolumes } from '../../src/volumes/docker/volumes.ts';
+import type { DockerVolumes } from '../../src/volumes/docker/volumes.ts';
 import type { Domain } from '../../src/volumes/domain.ts';
 import type { Reached } from '../../src/volumes/engine/fault-points.ts';
 import type { Call } from '../../src/volumes/engine/operations.ts';
@@ -44,7 +44,7 @@ export interface ScratchNode {
   readonly poolPath: string;
   readonly host: Host;
   readonly volumes: Volumes;
-  readonly local: LocalVolumes;
+  readonly docker: DockerVolumes;
   readonly domain: Domain;
   readonly administration: OpenedVolumes['administration'];
   /** A path below the scratch directory that does not exist yet; its parent does. */
@@ -135,8 +135,8 @@ export async function scratchNode(
     get volumes() {
       return opened.volumes;
     },
-    get local() {
-      return opened.local;
+    get docker() {
+      return opened.docker;
     },
     get domain() {
       return opened.domain;

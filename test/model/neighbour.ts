@@ -26,7 +26,7 @@ export class Neighbour {
     this.#opened = await this.#subject.openBeside(name);
     this.#directories.add(join(this.#subject.directory, name));
     const volume = `of-${name}`;
-    await this.#opened.local.create(call(), volumeInput(volume));
+    await this.#opened.docker.create(call(), volumeInput(volume));
     this.#known.add(volumeIdFor(volume, this.#opened.domain.settings.nodeTag));
   }
 

@@ -1,5 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { VolumeError } from '../../errors.ts';
-import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { LoopDevice } from '../../host/host.ts';
+import { type Attachment, attachmentOf, detach, isMountedAt } from '../attachment/attachment.ts';
+import { unmountVolume } from '../attachment/busy-mount.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import {
   driverMountCapability,
@@ -8,76 +12,207 @@ import {
 } from '../attachment/driver-mounts.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
-import { changeVolume } from '../change-volume.ts';
+import { removeTarget, targetOptions } from '../attachment/target-path.ts';
+import { changeVolume, lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { stage } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-export interface HoldInput {
+export interface MountInput {
   readonly volumeId: string;
-  /** Whoever holds the mount, in words of its own; the same holder counts once. */
-  readonly holder: string;
+  /** Docker's ID of the mount. A repeated call with the same ID counts once. */
+  readonly mountId: string;
 }
 
+/** How long a device may stay in use after its unmount, in milliseconds. */
+const releaseTimeoutMs = 2_000;
+const releasePollMs = 20;
+
 /**
- * Mounts the volume in the driver's own directory for one more holder, and answers the path. Who holds it is remembered as
- * long as it is mounted, over restarts of the driver. Throws `wrong-state` when it is staged for CSI or is no filesystem.
+ * Mounts the volume in the driver's mount directory for one more mount ID, and returns the path. The IDs are recorded while it is
+ * mounted, so that they survive restarts of the driver. Throws `wrong-state` when it is staged for CSI or has no filesystem.
  */
-export async function holdVolume(domain: Domain, call: Call, input: HoldInput): Promise<string> {
+export async function mountForDocker(
+  domain: Domain,
+  call: Call,
+  input: MountInput,
+): Promise<string> {
   const { id } = domain.pools.getVolume(input.volumeId).record;
   const path = driverMountPathOf(domain, id);
   const asked = { name: 'Mount', volumeId: id, request: input };
   await changeVolume(domain, call, asked, async (volume, operation) => {
     requireMatchingCapability(volume, driverMountCapability);
     operation.beginEffects();
-    await hold(domain, volume, { path, holder: input.holder });
+    await mount(domain, volume, { path, mountId: input.mountId });
   });
   return path;
 }
 
-async function hold(
+/** Removes the mount ID; with the last one the volume is unmounted and detached. An unknown ID or volume is fine. */
+export async function unmountForDocker(
+  domain: Domain,
+  call: Call,
+  input: MountInput,
+): Promise<void> {
+  const asked = { name: 'Unmount', volumeId: input.volumeId, request: input };
+  await changeIfHere(domain, call, asked, async (volume, present) => {
+    const nodeState = await readNodeState(domain, volume);
+    const others = nodeState.dockerMountIds.filter((one) => one !== input.mountId);
+    if (others.length > 0 && isMountedAt(present, driverMountPathOf(domain, volume.record.id))) {
+      const left = { ...nodeState, dockerMountIds: others };
+      await writeNodeState(domain, volume, left, { strict: true });
+      return;
+    }
+    await unmount(domain, volume, present);
+    await detachAndForget(domain, volume);
+  });
+}
+
+/**
+ * Unmounts a volume that no container uses, whatever mount IDs are recorded: only the kernel knows, since containers may have ended
+ * while the driver was stopped. Throws `wrong-state` when the volume is in use, and leaves it mounted then.
+ */
+export async function unmountUnused(domain: Domain, call: Call, volumeId: string): Promise<void> {
+  const asked = { name: 'Remove', volumeId, request: { volumeId } };
+  await changeIfHere(domain, call, asked, async (volume, present) => {
+    const path = driverMountPathOf(domain, volume.record.id);
+    await requireNotCsi(domain, volume, present, path);
+    if (!isMountedAt(present, path)) return;
+    const { dockerMountIds } = await readNodeState(domain, volume);
+    await unmount(domain, volume, present);
+    const device = present.readWrite;
+    if (device !== undefined && (await staysInUse(domain, device))) {
+      await stageForDocker(domain, volume, path);
+      const nodeState = await readNodeState(domain, volume);
+      await writeNodeState(domain, volume, { ...nodeState, dockerMountIds });
+      throw inUse(volumeId, `${device.path} is mounted by a container or open in a process`);
+    }
+    await detachAndForget(domain, volume);
+  });
+}
+
+/** Does nothing for a volume that does not exist on this node. */
+async function changeIfHere(
+  domain: Domain,
+  call: Call,
+  asked: { readonly name: string; readonly volumeId: string; readonly request: unknown },
+  work: (volume: FoundVolume, present: Attachment) => Promise<void>,
+): Promise<void> {
+  const find = (): FoundVolume | undefined => domain.pools.findHere(asked.volumeId);
+  await lockVolume(domain, call, { ...asked, find }, async (volume, operation) => {
+    if (volume === undefined) return;
+    operation.beginEffects();
+    await work(volume, await attachmentOf(domain, volume));
+  });
+}
+
+async function mount(
   domain: Domain,
   volume: FoundVolume,
-  wanted: { path: string; holder: string },
+  { path, mountId }: { readonly path: string; readonly mountId: string },
 ): Promise<void> {
-  const { path, holder } = wanted;
   const present = await attachmentOf(domain, volume);
-  const isHeld = isMountedAt(present, path);
+  const isMounted = isMountedAt(present, path);
   await requireNotCsi(domain, volume, present, path);
-  if (!isHeld) {
-    await stage(domain, volume, {
-      volumeId: volume.record.id,
-      stagingTargetPath: path,
-      capability: driverMountCapability,
-    });
+  if (!isMounted) {
+    await stageForDocker(domain, volume, path);
     await removeEmptyLostAndFound(domain.host.files, volume, path);
   }
   const nodeState = await readNodeState(domain, volume);
-  // Holders of a mount that has gone, with a reboot for example, hold nothing.
-  const others = isHeld ? nodeState.dockerMountIds.filter((one) => one !== holder) : [];
-  const held = { ...nodeState, dockerMountIds: [...others, holder] };
-  await writeNodeState(domain, volume, held, { strict: true });
-  await domain.reached('hold:noted');
+  // IDs of a mount that ended without an unmount, with a reboot for example, count no more.
+  const others = isMounted ? nodeState.dockerMountIds.filter((one) => one !== mountId) : [];
+  const mounted = { ...nodeState, dockerMountIds: [...others, mountId] };
+  await writeNodeState(domain, volume, mounted, { strict: true });
+  await domain.reached('docker-mount:recorded');
 }
 
-/** Throws `wrong-state`, with the place, when it is published, or mounted without being so at `path`, the driver's own. */
-export async function requireNotCsi(
+function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
+  return stage(domain, volume, {
+    volumeId: volume.record.id,
+    stagingTargetPath: path,
+    capability: driverMountCapability,
+  });
+}
+
+/** Throws `wrong-state` naming the path when the volume is published, or mounted without being mounted at `path`. */
+async function requireNotCsi(
   domain: Domain,
   volume: FoundVolume,
   present: Attachment,
   path: string,
 ): Promise<void> {
   const nodeState = await readNodeState(domain, volume);
-  const published = livePublications(nodeState.published, present).map(
-    ({ targetPath }) => targetPath,
-  );
-  // Beside a mount of our own they are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
+  const published = livePublications(nodeState.published, present);
+  // Mounts beside the driver's own are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
   const elsewhere = isMountedAt(present, path) ? [] : present.mounts.map(({ target }) => target);
-  const [at] = [...published, ...elsewhere];
+  const [at] = [...published.map(({ targetPath }) => targetPath), ...elsewhere];
   if (at === undefined) return;
   throw new VolumeError(
     'wrong-state',
     `volume '${volume.record.id}' is in use outside Docker (mounted at ${at}); end the pods that use it, or 'loopcsi volume unmount' it, first`,
+  );
+}
+
+/** Removes the driver's own mount. Mounts that containers made from it stay. */
+async function unmount(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+  const volumeId = volume.record.id;
+  const path = driverMountPathOf(domain, volumeId);
+  const isFrozen = await domain.guard.giveWay(volumeId);
+  for (const { target } of present.mounts) {
+    if (target !== path) continue;
+    try {
+      const options = targetOptions(domain, path);
+      await unmountVolume(domain.host, { volumeId, target: path, options, isFrozen });
+    } catch (error) {
+      if (hasErrno(error, 'EBUSY')) throw inUse(volumeId, `something has ${path} open`);
+      throw error;
+    }
+  }
+  await domain.reached('docker-unmount:unmounted');
+}
+
+/** A device that a container still uses stays attached until the next mount, remove or start of the driver. */
+async function detachAndForget(domain: Domain, volume: FoundVolume): Promise<void> {
+  const { id } = volume.record;
+  const { devices, mounts } = await attachmentOf(domain, volume);
+  // Mounts that are left are CSI's: its unstage thaws and detaches.
+  const isUnmounted = mounts.length === 0;
+  if (isUnmounted) {
+    await domain.guard.release(id);
+    for (const device of devices) await detachUnlessInUse(domain, device, id);
+    domain.guard.forget(id);
+  }
+  await domain.reached('docker-unmount:detached');
+  const nodeState = await readNodeState(domain, volume);
+  const path = driverMountPathOf(domain, id);
+  const staged = nodeState.staged?.stagingTargetPath === path ? null : nodeState.staged;
+  await writeNodeState(domain, volume, { ...nodeState, staged, dockerMountIds: [] });
+  await removeTarget(domain, path);
+}
+
+async function detachUnlessInUse(
+  domain: Domain,
+  device: LoopDevice,
+  volumeId: string,
+): Promise<void> {
+  if (!(await staysInUse(domain, device))) return detach(domain, device, volumeId);
+  domain.log.info({ volumeId, device: device.path }, 'a device that is in use stayed attached');
+}
+
+/** An unmount ends in the background, and a container's mounts end with its last process, so the device gets some time. */
+async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
+  const end = performance.now() + releaseTimeoutMs;
+  while (await domain.host.loops.isInUse(device)) {
+    if (performance.now() > end) return true;
+    await delay(releasePollMs);
+  }
+  return false;
+}
+
+function inUse(id: string, why: string): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}' is in use: ${why}; stop the containers that use it first`,
   );
 }

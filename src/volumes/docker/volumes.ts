@@ -1,4 +1,4 @@
-/** What a front on this machine may ask besides `Volumes`: things by their names, and mounts in the driver's own directory. */
+/** What Docker's front calls besides `Volumes`: volumes by name, and mounts in the driver's mount directory. */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
@@ -20,10 +20,9 @@ import type { FoundSnapshot } from '../pool/pools.ts';
 import { createVolume } from '../volume/create.ts';
 import { deleteVolume } from '../volume/delete.ts';
 import type { KnownVolumes } from './known-volumes.ts';
-import { type HoldInput, holdVolume } from './mounts.ts';
-import { releaseUnused, releaseVolume } from './release.ts';
+import { type MountInput, mountForDocker, unmountForDocker, unmountUnused } from './mounts.ts';
 
-/** What a new volume takes over from its source when the request leaves it open. */
+/** The source of a new volume, with the values that a request may leave open. */
 export interface FoundSource {
   readonly source: VolumeSource;
   readonly kind: 'mount' | 'block';
@@ -32,43 +31,43 @@ export interface FoundSource {
   readonly pool: string;
 }
 
-/** What is observed of a volume, for people. */
-export interface VolumeSight {
-  /** undefined while it is not mounted: then nobody can say without mounting it. */
+/** How much a volume uses, as observed now. */
+export interface VolumeUsage {
+  /** undefined while it is not mounted: nobody can say without mounting it. */
   readonly usedBytes: bigint | undefined;
-  /** What its image takes of the pool, shared blocks included. */
+  /** Blocks of the pool that its image has, shared ones included. */
   readonly allocatedBytes: bigint;
   /** Names of its snapshots, ascending. */
   readonly snapshots: readonly string[];
 }
 
-export interface LocalVolumes {
-  /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is away. */
+export interface DockerVolumes {
+  /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is not served. */
   findVolume(name: string): Volume | undefined;
-  /** Whether there is a volume of that name, or was one that Docker knew, although `findVolume` throws. */
+  /** Whether a volume of that name exists, or existed and Docker knew it, although `findVolume` throws. */
   isKnown(name: string): Promise<boolean>;
-  /** As the controller does; Docker knows it from here on. */
+  /** Creates it as CreateVolume does, and remembers that Docker knows it. */
   create(call: Call, input: CreateVolumeInput): Promise<void>;
   /**
-   * The snapshot or volume of that name or id; `snapshot:` or `volume:` before it says which when there are both. Throws
-   * `not-found`, and `invalid` for what could be either.
+   * The snapshot or volume of that name or id; the prefix `snapshot:` or `volume:` says which if both exist. Throws `not-found`,
+   * and `invalid` for a name that could be either.
    */
   findSource(name: string): FoundSource;
-  /** Mounts it for a holder; the path. Throws `wrong-state` while it is staged over CSI. */
-  hold(call: Call, input: HoldInput): Promise<string>;
-  /** Forgets a holder, and unmounts with the last. */
-  release(call: Call, input: HoldInput): Promise<void>;
+  /** Mounts it for a mount ID and returns the path. Throws `wrong-state` while it is staged over CSI. */
+  mount(call: Call, input: MountInput): Promise<string>;
+  /** Removes a mount ID; unmounts with the last one. */
+  unmount(call: Call, input: MountInput): Promise<void>;
   /**
-   * Deletes what the kernel says nobody uses, whoever was said to hold it. Throws `wrong-state` when it is in use, and leaves
-   * it mounted then.
+   * Deletes a volume that nobody uses, as the kernel says, whatever mount IDs are recorded. Throws `wrong-state` when it is in
+   * use, and leaves it mounted then.
    */
   remove(call: Call, volumeId: string): Promise<void>;
-  /** Volume ids that are mounted for holders now, with their paths. */
-  heldPaths(): Promise<ReadonlyMap<string, string>>;
-  look(volumeId: string): Promise<VolumeSight>;
+  /** The paths of the volumes that are mounted for Docker now, by volume id. */
+  mountedPaths(): Promise<ReadonlyMap<string, string>>;
+  usage(volumeId: string): Promise<VolumeUsage>;
 }
 
-export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes {
+export function dockerVolumes(domain: Domain, known: KnownVolumes): DockerVolumes {
   return {
     findVolume: (name) => {
       const found = findVolume(domain, name);
@@ -86,20 +85,20 @@ export function localVolumes(domain: Domain, known: KnownVolumes): LocalVolumes 
       await known.remember(record.id, uuidOf(domain, pool));
     },
     findSource: (name) => findSource(domain, name),
-    hold: async (call, input) => {
-      const path = await holdVolume(domain, call, input);
+    mount: async (call, input) => {
+      const path = await mountForDocker(domain, call, input);
       const { pool } = domain.pools.getVolume(input.volumeId);
       await known.remember(input.volumeId, uuidOf(domain, pool.name));
       return path;
     },
-    release: (call, input) => releaseVolume(domain, call, input),
+    unmount: (call, input) => unmountForDocker(domain, call, input),
     remove: async (call, volumeId) => {
-      await releaseUnused(domain, call, volumeId);
+      await unmountUnused(domain, call, volumeId);
       await deleteVolume(domain, call, volumeId);
       await known.forget(volumeId);
     },
-    heldPaths: () => heldPaths(domain),
-    look: (volumeId) => look(domain, domain.pools.getVolume(volumeId)),
+    mountedPaths: () => mountedPaths(domain),
+    usage: (volumeId) => usageOf(domain, domain.pools.getVolume(volumeId)),
   };
 }
 
@@ -107,7 +106,7 @@ function uuidOf({ pools }: Domain, name: string): string {
   return pools.all.find((pool) => pool.name === name)?.marker?.uuid ?? '';
 }
 
-/** Of the volume of that name, and of the one whose id it may be. */
+/** Ids that the text may mean: as a volume's name, and as an id. */
 function idsOf(domain: Domain, name: string): readonly VolumeId[] {
   const byName = volumeIdFor(name, domain.settings.nodeTag);
   const id = parseVolumeId(name);
@@ -169,20 +168,20 @@ function sourceOf(
   };
 }
 
-/** One look at mountinfo for all volumes: a list must not ask for each. */
-async function heldPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
+/** Reads mountinfo once for all volumes: a list must not read it for each. */
+async function mountedPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
   const mounted = new Set((await domain.host.mounts.list()).map(({ target }) => target));
-  const held = new Map<string, string>();
+  const paths = new Map<string, string>();
   for (const pool of domain.pools.all) {
     for (const { id } of pool.volumes.values()) {
       const path = driverMountPathOf(domain, id);
-      if (mounted.has(path)) held.set(id, path);
+      if (mounted.has(path)) paths.set(id, path);
     }
   }
-  return held;
+  return paths;
 }
 
-async function look(domain: Domain, volume: FoundVolume): Promise<VolumeSight> {
+async function usageOf(domain: Domain, volume: FoundVolume): Promise<VolumeUsage> {
   const { record, pool } = volume;
   return withReason(`volume '${record.id}'`, pool, () =>
     domain.ownedBy(`stats ${record.id}`, async () => {

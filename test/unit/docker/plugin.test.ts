@@ -10,8 +10,8 @@ import { serveDocker } from '../../../src/docker/server.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import type { CallMeasurement } from '../../../src/observe/metrics.ts';
-import type { LocalVolumes } from '../../../src/volumes/docker/volumes.ts';
-import { fakeDocker } from '../../helpers/fake-local-volumes.ts';
+import type { DockerVolumes } from '../../../src/volumes/docker/volumes.ts';
+import { fakeDocker } from '../../helpers/fake-docker-volumes.ts';
 import { aVolume } from '../../helpers/fake-volumes.ts';
 
 interface Answer {
@@ -20,7 +20,7 @@ interface Answer {
   readonly body: unknown;
 }
 
-async function startPlugin(t: ExecutionContext, overrides: Partial<LocalVolumes> = {}) {
+async function startPlugin(t: ExecutionContext, overrides: Partial<DockerVolumes> = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-docker-'));
   const socket = join(directory, 'plugins', 'd.sock');
   const docker = fakeDocker(overrides);
@@ -136,7 +136,7 @@ test('options may be null, absent or empty', async (t) => {
 test('a call on a busy volume is retried, because Docker does not retry', async (t) => {
   let refusals = 3;
   const { call } = await startPlugin(t, {
-    hold: async () => {
+    mount: async () => {
       refusals -= 1;
       if (refusals > 0) throw new VolumeError('busy', 'Mount is in progress');
       return '/mnt/x';
@@ -155,7 +155,7 @@ test.serial('a call on a busy volume is retried although the system time jumps',
   });
   let refusals = 3;
   const { call } = await startPlugin(t, {
-    hold: async () => {
+    mount: async () => {
       Date.now = () => now() + 3_600_000;
       refusals -= 1;
       if (refusals > 0) throw new VolumeError('busy', 'Mount is in progress');
@@ -173,7 +173,7 @@ test('a call on a busy volume is not retried after its caller has disconnected',
     onAbort = resolve;
   });
   const { call, socket, ended } = await startPlugin(t, {
-    hold: async (holding) => {
+    mount: async (holding) => {
       tries += 1;
       holding.signal.addEventListener('abort', onAbort);
       throw new VolumeError('busy', 'Mount is in progress');
@@ -285,7 +285,7 @@ test('Get of a volume in an unavailable pool returns the reason instead of an er
 
 test('Get of a volume whose usage cannot be read returns the reason', async (t) => {
   const { call } = await startPlugin(t, {
-    look: async () => {
+    usage: async () => {
       throw new VolumeError('internal', 'its image is missing');
     },
   });

@@ -5,12 +5,12 @@ export const chosen: readonly string[] = [
   'btrfs-log',
   // With the capabilities that the unit keeps, CAP_SYS_RESOURCE among them.
   'capabilities',
+  'docker-mounts',
   'doctor',
   'duplicate-uuid',
   'embedded-pool',
   'failed-pool',
   'full-disk',
-  'hold',
   'host-contract',
   'host/files/copies',
   'host/files/files',

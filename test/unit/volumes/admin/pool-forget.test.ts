@@ -12,7 +12,7 @@ test('a pool that is lost is given up by its uuid, and a new one is made at its 
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);
-  await before.local.create(call(), volumeInput('v'));
+  await before.docker.create(call(), volumeInput('v'));
   const { uuid = '' } = before.domain.pools.all[0]?.marker ?? {};
   t.is(await reasonOf(before.administration.forgetPool(tell)), 'wrong-state', 'served');
   await before.close(100);

@@ -6,11 +6,11 @@ import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A node with a volume that holders can mount. xfs: nothing is looked for in its root. */
+/** A node with a volume that mount IDs can mount. xfs: nothing is looked for in its root. */
 async function nodeWith(t: ExecutionContext) {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'mounts');
-  const { volumes, local, domain } = await node.open([node.settings('a')], {
+  const { volumes, docker, domain } = await node.open([node.settings('a')], {
     settings: { ...fakeSettings, mountDir },
   });
   const input = volumeInput('v', { fsType: 'xfs', sizeBytes: 320n * MiB });
@@ -20,46 +20,46 @@ async function nodeWith(t: ExecutionContext) {
     volumes,
     volumeId,
     locks: domain.operations.locks,
-    hold: (holder: string) => local.hold(call(), { volumeId, holder }),
-    release: (holder: string) => local.release(call(), { volumeId, holder }),
-    remove: () => local.remove(call(), volumeId),
+    mount: (mountId: string) => docker.mount(call(), { volumeId, mountId }),
+    unmount: (mountId: string) => docker.unmount(call(), { volumeId, mountId }),
+    remove: () => docker.remove(call(), volumeId),
   };
 }
 
-test('a volume is mounted for its first holder, and unmounted with its last', async (t) => {
-  const { node, volumeId, hold, release } = await nodeWith(t);
-  const path = await hold('one');
+test('a volume is mounted for its first mount ID, and unmounted with its last', async (t) => {
+  const { node, volumeId, mount, unmount } = await nodeWith(t);
+  const path = await mount('one');
   t.is(path, join(node.directory, 'mounts', volumeId));
-  t.is(await hold('one'), path, 'the same holder counts once');
-  t.is(await hold('two'), path);
+  t.is(await mount('one'), path, 'the same mount ID counts once');
+  t.is(await mount('two'), path);
   t.is((await node.host.mounts.list()).length, 1);
-  await release('one');
+  await unmount('one');
   t.is((await node.host.mounts.list()).length, 1);
-  await release('two');
+  await unmount('two');
   t.deepEqual(await node.host.mounts.list(), []);
   t.deepEqual(await node.host.loops.list(), []);
-  t.is(await reasonOf(release('two')), 'ok', 'again');
+  t.is(await reasonOf(unmount('two')), 'ok', 'again');
 });
 
-test('while another call is at the volume its holders come again', async (t) => {
-  const { volumeId, locks, hold, release, remove } = await nodeWith(t);
+test('while another call is at the volume its mount IDs come again', async (t) => {
+  const { volumeId, locks, mount, unmount, remove } = await nodeWith(t);
   const unlock = locks.take({ exclusive: [`volume:${volumeId}`] }, 'a test');
-  for (const work of [() => hold('one'), () => release('one'), remove]) {
+  for (const work of [() => mount('one'), () => unmount('one'), remove]) {
     t.is(await reasonOf(work()), 'busy');
   }
   unlock();
-  t.is(await reasonOf(hold('one')), 'ok');
+  t.is(await reasonOf(mount('one')), 'ok');
 });
 
-test('what is staged for CSI is not held, nor is what is held staged', async (t) => {
-  const { node, volumes, volumeId, hold } = await nodeWith(t);
+test('a volume that is staged for CSI is not mounted for Docker, nor the other way round', async (t) => {
+  const { node, volumes, volumeId, mount } = await nodeWith(t);
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);
   const stage = () =>
     volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: capability() });
   await stage();
-  t.is(await reasonOf(hold('one')), 'wrong-state');
+  t.is(await reasonOf(mount('one')), 'wrong-state');
   await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
-  await hold('one');
+  await mount('one');
   t.is(await reasonOf(stage()), 'wrong-state');
 });

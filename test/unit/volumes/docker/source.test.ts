@@ -8,10 +8,10 @@ const there = nodeTagOf('node-b');
 
 test('what a copy is made of is found by its name first, and one of another node is said to be there', async (t) => {
   const node = await fakeNode(t);
-  const { volumes, local } = await node.open([node.settings('a')]);
+  const { volumes, docker } = await node.open([node.settings('a')]);
   const likeAnId = `data.${there}`;
   await volumes.createVolume(call(), volumeInput(likeAnId, { sizeBytes: 32n * MiB }));
-  t.is(local.findSource(likeAnId).source.id, `${likeAnId}.${fakeSettings.nodeTag}`);
+  t.is(docker.findSource(likeAnId).source.id, `${likeAnId}.${fakeSettings.nodeTag}`);
 
   const elsewhere = snapshotIdFor('s', there);
   for (const [text, says] of [
@@ -23,7 +23,7 @@ test('what a copy is made of is found by its name first, and one of another node
     ['snapshot:s', /no snapshot 's' on this node$/],
     [`s.${fakeSettings.nodeTag}`, /on this node$/],
   ] as const) {
-    const error = t.throws(() => local.findSource(text));
+    const error = t.throws(() => docker.findSource(text));
     if (typeof says === 'string') t.true(error?.message.includes(says), error?.message);
     else t.regex(error?.message ?? '', says);
     t.is(error?.message.includes(there), text.includes(there), error?.message);

@@ -63,7 +63,7 @@ test('a driver forgets only volumes of its own pools that are served', async (t)
   const open = (name: string) => node.open([node.settings(name)]);
   const first = await open('a');
   for (const name of ['kept', 'deleted']) {
-    await first.local.create(call(), volumeInput(name, { settings }));
+    await first.docker.create(call(), volumeInput(name, { settings }));
   }
   const notes = join(node.directory, 'state', 'known-volumes');
   const [deleted = '', kept = ''] = (await readdir(notes)).sort();
@@ -80,7 +80,7 @@ test('a driver forgets only volumes of its own pools that are served', async (t)
   await again.close(100);
   await rename(node.settings('a').path, `${node.settings('a').path}-away`);
   const away = await node.open([node.settings('a'), node.settings('b')]);
-  t.true(await away.local.isKnown('kept'), 'a note of an earlier version got its pool');
+  t.true(await away.docker.isKnown('kept'), 'a note of an earlier version got its pool');
   t.deepEqual((await readdir(notes)).sort(), [kept, 'old.0123abcd'].sort());
 });
 

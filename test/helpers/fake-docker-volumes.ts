@@ -1,19 +1,22 @@
 import { VolumeError } from '../../src/errors.ts';
-import type { LocalVolumes } from '../../src/volumes/docker/volumes.ts';
+import type { DockerVolumes } from '../../src/volumes/docker/volumes.ts';
 import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
-/** A domain in memory with the volumes and mounts of the Docker front, so that tests can make several calls in sequence. */
-export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
+/**
+ * A domain with volumes by name and mountIds in memory, as far as the Docker front asks for them. It makes what it is told
+ * to, so that the plugin's answers can be followed over several calls.
+ */
+export function fakeDocker(overrides: Partial<DockerVolumes> = {}) {
   const all = new Map<string, Volume>();
-  const holders = new Map<string, Set<string>>();
+  const mountIds = new Map<string, Set<string>>();
   const idOf = (name: string): VolumeId => volumeIdFor(name, '0123abcd');
   const created: CreateVolumeInput[] = [];
   const { volumes } = fakeVolumes({
     listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
   });
-  const local: LocalVolumes = {
+  const docker: DockerVolumes = {
     findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
     isKnown: async () => false,
     create: async (_call, input) => {
@@ -31,7 +34,7 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
       all.set(volume.record.id, volume);
     },
     remove: async (_call, id) => {
-      holders.delete(id);
+      mountIds.delete(id);
       all.delete(id);
     },
     findSource: (name) => {
@@ -40,25 +43,25 @@ export function fakeDocker(overrides: Partial<LocalVolumes> = {}) {
       const { id, kind, fsType, sizeBytes } = found.record;
       return { source: { kind: 'volume', id }, kind, fsType, sizeBytes, pool: found.pool };
     },
-    hold: async (_call, { volumeId, holder }) => {
-      holders.set(volumeId, (holders.get(volumeId) ?? new Set()).add(holder));
+    mount: async (_call, { volumeId, mountId }) => {
+      mountIds.set(volumeId, (mountIds.get(volumeId) ?? new Set()).add(mountId));
       return `/mnt/${volumeId}`;
     },
-    release: async (_call, { volumeId, holder }) => {
-      const left = holders.get(volumeId);
-      left?.delete(holder);
-      if (left?.size === 0) holders.delete(volumeId);
+    unmount: async (_call, { volumeId, mountId }) => {
+      const left = mountIds.get(volumeId);
+      left?.delete(mountId);
+      if (left?.size === 0) mountIds.delete(volumeId);
     },
-    heldPaths: async () => new Map([...holders.keys()].map((id) => [id, `/mnt/${id}`])),
-    look: async () => ({ usedBytes: 5n << 20n, allocatedBytes: 6n << 20n, snapshots: ['s1'] }),
+    mountedPaths: async () => new Map([...mountIds.keys()].map((id) => [id, `/mnt/${id}`])),
+    usage: async () => ({ usedBytes: 5n << 20n, allocatedBytes: 6n << 20n, snapshots: ['s1'] }),
     ...overrides,
   };
   return {
-    front: { volumes, local, nodeId: 'node-1', defaultFsType: 'ext4' as const },
-    /** The inputs of all `create` calls. */
-    created,
-    /** Adds a volume that Docker did not create. */
-    addVolume: (volume: Volume): void => {
+    front: { volumes, docker, nodeId: 'node-1', defaultFsType: 'ext4' as const },
+    /** What was asked to be made. */
+    made,
+    /** Puts a volume there that Docker did not make. */
+    put: (volume: Volume): void => {
       all.set(volume.record.id, volume);
     },
   };

@@ -62,61 +62,61 @@ for (const fsType of fsTypes) {
   onNode(`${fsType}: held by two, unmounted with the last, empty at first`, async (t) => {
     const node = await scratchNode(t, { mountDir: true });
     const volumeId = await make(node, 'v1', fsType);
-    const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+    const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
     t.is(path, join(node.directory, 'state', 'docker', volumeId));
     t.deepEqual(await readdir(path), []);
     await writeFile(join(path, 'kept'), 'data');
-    t.is(await node.local.hold(call(), { volumeId, holder: 'b' }), path);
-    await node.local.release(call(), { volumeId, holder: 'a' });
-    t.deepEqual([...(await node.local.heldPaths())], [[volumeId, path]]);
-    await node.local.release(call(), { volumeId, holder: 'b' });
+    t.is(await node.docker.mount(call(), { volumeId, mountId: 'b' }), path);
+    await node.docker.unmount(call(), { volumeId, mountId: 'a' });
+    t.deepEqual([...(await node.docker.mountedPaths())], [[volumeId, path]]);
+    await node.docker.unmount(call(), { volumeId, mountId: 'b' });
     t.deepEqual(await mountsBelow(node.directory), []);
     t.deepEqual(await devicesBelow(node.directory), []);
     t.deepEqual(await readdir(join(node.directory, 'state', 'docker')), []);
-    await node.local.hold(call(), { volumeId, holder: 'c' });
+    await node.docker.mount(call(), { volumeId, mountId: 'c' });
     t.is(await readFile(join(path, 'kept'), 'utf8'), 'data');
-    await node.local.release(call(), { volumeId, holder: 'c' });
+    await node.docker.unmount(call(), { volumeId, mountId: 'c' });
   });
 }
 
 onNode('lost+found is taken away again when e2fsck has made it, but not from data', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const holding = { volumeId, holder: 'a' };
-  await node.local.hold(call(), holding);
-  await node.local.release(call(), holding);
+  const holding = { volumeId, mountId: 'a' };
+  await node.docker.mount(call(), holding);
+  await node.docker.unmount(call(), holding);
   const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
   await execa('e2fsck', ['-fp', image], { reject: false });
-  const path = await node.local.hold(call(), holding);
+  const path = await node.docker.mount(call(), holding);
   t.deepEqual(await readdir(path), []);
   await mkdir(join(path, 'lost+found'));
   await writeFile(join(path, 'lost+found', '#12'), 'found');
-  await node.local.release(call(), holding);
-  await node.local.hold(call(), holding);
+  await node.docker.unmount(call(), holding);
+  await node.docker.mount(call(), holding);
   t.deepEqual(await readdir(path), ['lost+found']);
-  await node.local.release(call(), holding);
+  await node.docker.unmount(call(), holding);
 });
 
 onNode('holders outlive the driver; of a mount that has gone they do not', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
-  await node.local.hold(call(), { volumeId, holder: 'b' });
+  const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
+  await node.docker.mount(call(), { volumeId, mountId: 'b' });
   await node.restart();
-  await node.local.release(call(), { volumeId, holder: 'a' });
-  t.true((await node.local.heldPaths()).has(volumeId));
+  await node.docker.unmount(call(), { volumeId, mountId: 'a' });
+  t.true((await node.docker.mountedPaths()).has(volumeId));
   // As after a reboot.
   await execa('umount', [path]);
   await node.restart();
-  await node.local.hold(call(), { volumeId, holder: 'c' });
-  await node.local.release(call(), { volumeId, holder: 'c' });
+  await node.docker.mount(call(), { volumeId, mountId: 'c' });
+  await node.docker.unmount(call(), { volumeId, mountId: 'c' });
   t.deepEqual(await mountsBelow(node.directory), []);
 });
 
 onNode('what is held cannot be deleted or staged, and what is staged cannot be held', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+  const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
   const deleted = await refusal(node.volumes.deleteVolume(call(), volumeId));
   t.is(deleted.reason, 'wrong-state');
   const staged = await refusal(mountVolume(node, volumeId));
@@ -129,13 +129,13 @@ onNode('what is held cannot be deleted or staged, and what is staged cannot be h
   const elsewhere = { volumeId, stagingTargetPath: node.pathOf('elsewhere') };
   await node.volumes.unstageVolume(call(), elsewhere);
   await writeFile(join(path, 'still'), 'here');
-  await node.local.release(call(), { volumeId, holder: 'a' });
+  await node.docker.unmount(call(), { volumeId, mountId: 'a' });
 
   const paths = await mountVolume(node, volumeId);
-  const held = await refusal(node.local.hold(call(), { volumeId, holder: 'b' }));
+  const held = await refusal(node.docker.mount(call(), { volumeId, mountId: 'b' }));
   t.is(held.reason, 'wrong-state');
   t.regex(held.message, /is in use outside Docker \(mounted at /);
-  const removed = await refusal(node.local.remove(call(), volumeId));
+  const removed = await refusal(node.docker.remove(call(), volumeId));
   t.is(removed.message, held.message);
   t.is(await readFile(join(paths.targetPath, 'still'), 'utf8'), 'here');
   await unmountVolume(node, volumeId, paths);
@@ -144,15 +144,15 @@ onNode('what is held cannot be deleted or staged, and what is staged cannot be h
 onNode('what Docker binds into a container for docker cp is no use outside Docker', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const path = await node.local.hold(call(), { volumeId, holder: 'copied' });
+  const path = await node.docker.mount(call(), { volumeId, mountId: 'copied' });
   const inside = node.pathOf('merged');
   await mkdir(inside);
   await execa('mount', ['--bind', path, inside]);
-  t.is(await node.local.hold(call(), { volumeId, holder: 'run' }), path);
-  await node.local.release(call(), { volumeId, holder: 'run' });
+  t.is(await node.docker.mount(call(), { volumeId, mountId: 'run' }), path);
+  await node.docker.unmount(call(), { volumeId, mountId: 'run' });
   await execa('umount', [inside]);
-  await node.local.release(call(), { volumeId, holder: 'copied' });
-  await node.local.remove(call(), volumeId);
+  await node.docker.unmount(call(), { volumeId, mountId: 'copied' });
+  await node.docker.remove(call(), volumeId);
 });
 
 onNode('the own directory is no target for anybody else', async (t) => {
@@ -163,7 +163,7 @@ onNode('the own directory is no target for anybody else', async (t) => {
   t.is((await refusal(node.volumes.stageVolume(call(), input))).reason, 'invalid');
   const block = volumeInput('b1', { kind: 'block', sizeBytes: 16n * MiB });
   const blockId = (await node.volumes.createVolume(call(), block)).record.id;
-  const held = await refusal(node.local.hold(call(), { volumeId: blockId, holder: 'a' }));
+  const held = await refusal(node.docker.mount(call(), { volumeId: blockId, mountId: 'a' }));
   t.is(held.reason, 'wrong-state');
 });
 
@@ -172,16 +172,16 @@ onNode(
   async (t) => {
     const node = await scratchNode(t, { mountDir: true });
     const volumeId = await make(node);
-    const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+    const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
     const end = await container(t, { path, inside: node.pathOf('inside') });
-    const used = await refusal(node.local.remove(call(), volumeId));
+    const used = await refusal(node.docker.remove(call(), volumeId));
     t.is(used.reason, 'wrong-state');
     t.regex(used.message, /is in use: \/dev\/loop\d+ is mounted by a container/);
     // It is mounted still, for the next container, and its holder is known.
-    t.true((await node.local.heldPaths()).has(volumeId));
+    t.true((await node.docker.mountedPaths()).has(volumeId));
     await end();
     // Nobody told that the container has gone.
-    await node.local.remove(call(), volumeId);
+    await node.docker.remove(call(), volumeId);
     t.deepEqual(await devicesBelow(node.directory), []);
   },
 );
@@ -192,21 +192,21 @@ onNode('a volume that Docker knew is known while its pool is away, until it is g
   const unplug = async (): Promise<void> => void (await execa('umount', [node.poolPath]));
   const plug = async (): Promise<void> =>
     void (await execa('mount', [ground?.source ?? '', node.poolPath]));
-  await node.local.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
+  await node.docker.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
   const held = await make(node, 'held');
-  await node.local.hold(call(), { volumeId: held, holder: 'a' });
-  await node.local.release(call(), { volumeId: held, holder: 'a' });
-  await node.local.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
+  await node.docker.mount(call(), { volumeId: held, mountId: 'a' });
+  await node.docker.unmount(call(), { volumeId: held, mountId: 'a' });
+  await node.docker.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
   const known = async (): Promise<readonly boolean[]> =>
-    Promise.all(['made', held, 'deleted', 'never'].map((name) => node.local.isKnown(name)));
+    Promise.all(['made', held, 'deleted', 'never'].map((name) => node.docker.isKnown(name)));
 
   await node.restart({ whileClosed: unplug });
-  t.throws(() => node.local.findVolume('made'), { message: /its disk is not mounted/ });
+  t.throws(() => node.docker.findVolume('made'), { message: /its disk is not mounted/ });
   t.deepEqual(await known(), [true, true, true, false]);
 
   await node.restart({ whileClosed: plug });
-  await node.volumes.deleteVolume(call(), node.local.findVolume('deleted')?.record.id ?? '');
-  await node.local.remove(call(), held);
+  await node.volumes.deleteVolume(call(), node.docker.findVolume('deleted')?.record.id ?? '');
+  await node.docker.remove(call(), held);
   // What others deleted is forgotten at the next start that sees all pools.
   await node.restart();
   await node.restart({ whileClosed: unplug });
@@ -217,16 +217,16 @@ onNode('a volume that Docker knew is known while its pool is away, until it is g
 onNode('a volume grows and is seen under a holder', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node, 'v1', 'xfs');
-  const path = await node.local.hold(call(), { volumeId, holder: 'a' });
+  const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
   const range = { requiredBytes: 640n * MiB, limitBytes: 0n };
   await node.volumes.expandVolume(call(), { volumeId, range });
   await node.volumes.nodeExpandVolume(call(), { volumeId, range, volumePath: path });
   const { totalBytes } = await node.host.files.capacity(path);
   t.true(totalBytes > 500n * MiB);
-  const sight = await node.local.look(volumeId);
-  t.true((sight.usedBytes ?? 0n) > 0n && sight.allocatedBytes > 0n);
-  await node.local.release(call(), { volumeId, holder: 'a' });
-  t.is((await node.local.look(volumeId)).usedBytes, undefined);
+  const usage = await node.docker.usage(volumeId);
+  t.true((usage.usedBytes ?? 0n) > 0n && usage.allocatedBytes > 0n);
+  await node.docker.unmount(call(), { volumeId, mountId: 'a' });
+  t.is((await node.docker.usage(volumeId)).usedBytes, undefined);
 });
 
 /** Those of a mount and an unmount; the others of staging come with growth. */
@@ -245,14 +245,14 @@ for (const point of heldPoints) {
         throw new Error(`stopped at ${point}`);
       },
     });
-    const holding = { volumeId, holder: 'a' };
-    await node.local.hold(call(), holding).catch(() => undefined);
-    await node.local.release(call(), holding).catch(() => undefined);
+    const holding = { volumeId, mountId: 'a' };
+    await node.docker.mount(call(), holding).catch(() => undefined);
+    await node.docker.unmount(call(), holding).catch(() => undefined);
     t.true(reachedIt);
     await node.restart();
-    const path = await node.local.hold(call(), holding);
+    const path = await node.docker.mount(call(), holding);
     await writeFile(join(path, 'x'), 'y');
-    await node.local.release(call(), holding);
+    await node.docker.unmount(call(), holding);
     await node.volumes.deleteVolume(call(), volumeId);
     t.deepEqual(await mountsBelow(node.directory), []);
     t.deepEqual(await devicesBelow(node.directory), []);
@@ -304,17 +304,17 @@ onNode('without staging, a refused second publish leaves the first alone', async
   const volumeId = await make(node);
   await publish(node, volumeId, 'one');
   t.is((await refusal(publish(node, volumeId, 'two'))).reason, 'wrong-state');
-  const held = await refusal(node.local.hold(call(), { volumeId, holder: 'a' }));
+  const held = await refusal(node.docker.mount(call(), { volumeId, mountId: 'a' }));
   t.is(held.reason, 'wrong-state');
   await writeFile(node.pathOf('one/file'), 'data');
   await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('one') });
 
-  await node.local.hold(call(), { volumeId, holder: 'a' });
+  await node.docker.mount(call(), { volumeId, mountId: 'a' });
   const published = await refusal(publish(node, volumeId, 'one'));
   t.is(published.reason, 'wrong-state');
   t.regex(published.message, /in use by containers of this machine as a Docker volume/);
   t.is((await readdir(join(node.directory, 'state', 'docker', volumeId)))[0], 'file');
-  await node.local.release(call(), { volumeId, holder: 'a' });
+  await node.docker.unmount(call(), { volumeId, mountId: 'a' });
 });
 
 onNode('without staging, a raw block volume is published too', async (t) => {
