@@ -4,10 +4,7 @@ import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 
-/**
- * A domain with volumes by name and mountIds in memory, as far as the Docker front asks for them. It makes what it is told
- * to, so that the plugin's answers can be followed over several calls.
- */
+/** A domain in memory with the volumes and mounts of the Docker front, so that tests can make several calls in sequence. */
 export function fakeDocker(overrides: Partial<DockerVolumes> = {}) {
   const all = new Map<string, Volume>();
   const mountIds = new Map<string, Set<string>>();
@@ -58,10 +55,10 @@ export function fakeDocker(overrides: Partial<DockerVolumes> = {}) {
   };
   return {
     front: { volumes, docker, nodeId: 'node-1', defaultFsType: 'ext4' as const },
-    /** What was asked to be made. */
-    made,
-    /** Puts a volume there that Docker did not make. */
-    put: (volume: Volume): void => {
+    /** The inputs of all `create` calls. */
+    created,
+    /** Adds a volume that Docker did not create. */
+    addVolume: (volume: Volume): void => {
       all.set(volume.record.id, volume);
     },
   };
