@@ -159,7 +159,7 @@ async function runCall(
 /** Docker shows this text after `VolumeDriver.Mount:`. Internal errors stay in the log. */
 function textOf(error: unknown): string {
   if (error instanceof VolumeError) return error.message;
-  return "internal error; see the driver's log";
+  return 'internal error, see the log of the driver';
 }
 
 function send(response: ServerResponse, status: number, content: unknown): void {

@@ -198,7 +198,7 @@ test('internal errors stay in the log', async (t) => {
   });
   await call('Create', { Name: 'v1' });
   const answer = await call('Remove', { Name: 'v1' });
-  t.deepEqual(answer, { Err: "internal error; see the driver's log" });
+  t.deepEqual(answer, { Err: 'internal error, see the log of the driver' });
   t.is(ended.at(-1)?.code, 'INTERNAL');
 });
 
