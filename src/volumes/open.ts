@@ -12,7 +12,7 @@ import { KnownVolumes } from './docker/known-volumes.ts';
 import { type DockerVolumes, dockerVolumes } from './docker/volumes.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
-import type { OwnedBy, OwnedOnGround } from './engine/lanes.ts';
+import type { OwnedBy, OwnedOnDisk } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
 import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
@@ -56,7 +56,7 @@ export interface OpenDeps {
   readonly reached?: Reached;
   readonly now?: () => number;
   /** Marks kernel calls with their owner (host/kernel/gate.ts). */
-  readonly ownedBy: OwnedOnGround;
+  readonly ownedBy: OwnedOnDisk;
   /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
   readonly whenReturned?: (owner: string) => Promise<void> | undefined;
   /** How long the oldest kernel call that waits for the disk of that pool has been running. */
@@ -115,7 +115,7 @@ async function makeDomain(
 ): Promise<Domain> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
   const { knownPools, mountDir } = made;
-  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.groundOf(owner));
+  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.poolNameOf(owner));
   const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),

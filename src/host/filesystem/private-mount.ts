@@ -61,7 +61,7 @@ export async function withPrivateMount(
 }
 
 /** How long a container that is starting may keep its copy of our mount. */
-const detachBoundMs = 10_000;
+const mountCopyTimeoutMs = 10_000;
 
 /**
  * Waits until the device is detached: a mount namespace created meanwhile has a copy of the mount, and no program may
@@ -73,7 +73,7 @@ async function detachCompletely(
   imagePath: string,
 ): Promise<void> {
   if ((await loops.detach(device, { later: true })) === 'detached') return;
-  const giveUpAt = performance.now() + detachBoundMs;
+  const giveUpAt = performance.now() + mountCopyTimeoutMs;
   while ((await loops.findByImage(device.backing)).length > 0) {
     if (performance.now() > giveUpAt) {
       throw new KernelError(

@@ -16,7 +16,7 @@ import { encodeLoopConfig, readStatus } from './status.ts';
  * container that is starting and has a copy of our mounts until it has made its own, which takes a second on a busy
  * machine.
  */
-export const detachBoundMs = 3_000;
+export const detachTimeoutMs = 3_000;
 const controlPath = '/dev/loop-control';
 
 let control: Promise<FileHandle> | undefined;
@@ -75,7 +75,7 @@ export async function configure(
   }
   if (outcome === 'unusable') {
     // Another process trying this number may keep it open briefly. Wait: the image must not be on two devices.
-    await waitUntilGone(number, incarnation, detachBoundMs);
+    await waitUntilGone(number, incarnation, detachTimeoutMs);
     await replaceDevice(number);
   }
   if (typeof outcome === 'string') return undefined;

@@ -9,7 +9,7 @@ import {
   checkSame,
   clearFd,
   configure,
-  detachBoundMs,
+  detachTimeoutMs,
   hasStickySettings,
   replaceDevice,
 } from './device.ts';
@@ -137,7 +137,7 @@ class KernelLoopDevices implements LoopDevices {
 
   async #endsInTime(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
     const { number } = device;
-    if (await waitUntilGone(number, incarnation, detachBoundMs)) return true;
+    if (await waitUntilGone(number, incarnation, detachTimeoutMs)) return true;
     // Nothing has claimed it, so a slow process has it open only briefly.
     if (await this.isInUse(device)) return false;
     return waitUntilGone(number, incarnation, passingBoundMs);

@@ -27,7 +27,7 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   if (problem !== undefined || space === undefined || abilities === undefined) {
     const [what, ...remedies] = (problem ?? 'is being opened; ask again').split('; ');
     const remedy =
-      remedies.length > 0 ? remedies.join('; ') : "look at its disk and the driver's log";
+      remedies.length > 0 ? remedies.join('; ') : "check its disk and the driver's log";
     return [fail(name, what ?? '', remedy)];
   }
   const findings: Finding[] = [];

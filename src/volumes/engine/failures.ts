@@ -1,4 +1,4 @@
-import { messageOf, VolumeError } from '../../errors.ts';
+import { messageOf, type Reason, VolumeError } from '../../errors.ts';
 import {
   CommandError,
   hasErrno,
@@ -9,106 +9,115 @@ import {
 } from '../../host/errors.ts';
 import { onDisk } from '../../host/kernel/gate.ts';
 
-/** The disk that a call works on: a pool, as far as a failure is concerned. */
+/** The disk that a call waits for, as far as a failure is concerned: that of a pool. */
 export interface Disk {
+  /** The pool's name. */
   readonly name: string;
-  /** Something has failed on it: the next look at it tries a change. */
+  /** Makes the next check of the pool try a change, because something has failed on its disk. */
   suspect(): void;
-  /** Whether it has no free bytes left; false while that cannot be known. */
+  /** Whether no free bytes are left; false if that cannot be determined. */
   isFull(): Promise<boolean>;
 }
 
 /**
- * Gives a failure of the node its meaning, where it is known: what the domain throws is a `VolumeError`. Decides by errno and
- * by what is observed, not by a program's words.
+ * Gives a failure of the node its meaning: the domain throws only `VolumeError`. Decides by errno and by observed state, not by a
+ * program's output. `subject` starts the message.
  */
 export async function toVolumeError(
   error: unknown,
-  what: string,
+  subject: string,
   disk?: Disk,
 ): Promise<VolumeError> {
   if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) disk?.suspect();
   if (error instanceof VolumeError) return error;
-  const cause = { cause: error };
+  const { reason, message } =
+    describeUse(error) ?? (await describeDisk(error, disk)) ?? describeOther(error);
+  return new VolumeError(reason, `${subject}: ${message}`, { cause: error });
+}
+
+interface Description {
+  readonly reason: Reason;
+  readonly message: string;
+}
+
+/** A system call, a program or an open file still uses it. */
+function describeUse(error: unknown): Description | undefined {
   if (error instanceof StuckError) {
-    return new VolumeError(
-      'busy',
-      `${what}: ${error.message}; the storage below may hang: look at its disk, and at the driver's log`,
-      cause,
-    );
+    return {
+      reason: 'busy',
+      message: `${error.message}; the storage below may hang: check its disk and the driver's log`,
+    };
   }
   if (error instanceof ImageInUseError) {
-    return new VolumeError(
-      'busy',
-      `${what}: ${error.message}, which a driver that has ended started; try again when that program has ended`,
-      cause,
-    );
+    return {
+      reason: 'busy',
+      message: `${error.message}, which an earlier driver process started; try again when that program has ended`,
+    };
   }
+  if (!hasErrno(error, 'EBUSY')) return undefined;
+  return {
+    reason: 'wrong-state',
+    message: `it is in use (${messageOf(error)}); end the processes that have files open there, then try again`,
+  };
+}
+
+/** The disk is full, read-only, or has failed. */
+async function describeDisk(error: unknown, disk?: Disk): Promise<Description | undefined> {
   if (
     hasErrno(error, 'ENOSPC', 'EDQUOT') ||
     (error instanceof CommandError && (await disk?.isFull()) === true)
   ) {
-    return new VolumeError(
-      'no-space',
-      `${what}: the filesystem of ${disk === undefined ? 'the pool' : `pool '${disk.name}'`} is full; free some space on it`,
-      cause,
-    );
-  }
-  if (hasErrno(error, 'EBUSY')) {
-    return new VolumeError(
-      'wrong-state',
-      `${what}: something still uses it (${messageOf(error)}); end the processes that have files open there, then try again`,
-      cause,
-    );
+    const pool = disk === undefined ? 'the pool' : `pool '${disk.name}'`;
+    return {
+      reason: 'no-space',
+      message: `the filesystem of ${pool} is full; free some space on it`,
+    };
   }
   if (hasErrno(error, 'EROFS') && disk !== undefined) {
-    return new VolumeError(
-      'unavailable',
-      `${what}: the filesystem of pool '${disk.name}' is read-only; look at its disk and mount it read-write again`,
-      cause,
-    );
+    return {
+      reason: 'unavailable',
+      message: `the filesystem of pool '${disk.name}' is read-only; check its disk and mount it read-write again`,
+    };
   }
-  if (isStorageFailure(error)) {
-    return new VolumeError(
-      'internal',
-      `${what}: ${messageOf(error)}; ${disk === undefined ? 'what it lies on' : `the disk of pool '${disk.name}'`} has failed: look at the disk, and at the kernel's log`,
-      cause,
-    );
-  }
-  if (error instanceof CommandError) {
-    const detail = detailOf(error);
-    return new VolumeError(
-      'internal',
-      `${what}: ${error.message}${detail === '' ? '' : `: ${detail}`}`,
-      cause,
-    );
-  }
-  return new VolumeError('internal', `${what}: ${messageOf(error)}`, cause);
+  if (!isStorageFailure(error)) return undefined;
+  const failed = disk === undefined ? 'the storage below' : `the disk of pool '${disk.name}'`;
+  return {
+    reason: 'internal',
+    message: `${messageOf(error)}; ${failed} has failed: check the disk and the kernel's log`,
+  };
 }
 
-/** A program that failed says nothing of why that could be relied on. What is cached is answered while the disk hangs. */
+function describeOther(error: unknown): Description {
+  const output = error instanceof CommandError ? lastOutput(error) : '';
+  return {
+    reason: 'internal',
+    message: `${messageOf(error)}${output === '' ? '' : `: ${output}`}`,
+  };
+}
+
+/** A failed program does not say reliably why it failed. A hung disk still answers from the cache. */
 function mayBeTheDisk(error: unknown): boolean {
   return error instanceof CommandError || error instanceof StuckError || mayBeStorageFailure(error);
 }
 
-/** The end of what the program said, but for what the message says already. */
-function detailOf({ message, stderr }: CommandError): string {
-  const said = stderr.trim().split('\n').slice(-2);
-  return said
+/** The last lines of a program's output, without those that the error's message contains. */
+function lastOutput({ message, stderr }: CommandError): string {
+  const lines = stderr.trim().split('\n').slice(-2);
+  return lines
     .filter((line) => line !== '' && !message.includes(line.trim()))
     .join('; ')
     .slice(0, 400);
 }
 
-/** Runs `work`, whose blocking calls wait for `disk`, and explains what it throws. */
+/** Runs `work`, whose blocking calls wait for `disk`. Whatever it throws becomes a `VolumeError`. */
 export async function withReason<T>(
-  what: string,
+  subject: string,
   disk: Disk | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
   try {
     return await (disk === undefined ? work() : onDisk(disk.name, work));
   } catch (error) {
-    throw await toVolumeError(error, what, disk);
+    throw await toVolumeError(error, subject, disk);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Every step after an effect has a name. Production passes a function that does nothing; tests stop, fail or kill the driver
- * there (docs/design.md, "Crash safety").
+ * The steps that follow an effect. In production nothing happens at them; tests stop, fail or kill the driver there
+ * (docs/design.md, "Crash safety").
  */
 export const faultPoints = [
   'new:directory-made',
@@ -67,5 +67,5 @@ export const faultPoints = [
 
 export type FaultPoint = (typeof faultPoints)[number];
 
-/** Called after the step of that name; a test's throw or kill happens inside. */
+/** Called after the step of that name. Tests throw, or kill the driver, inside. */
 export type Reached = (point: FaultPoint) => void | Promise<void>;

@@ -1,13 +1,13 @@
 import { VolumeError } from '../../errors.ts';
 
-interface Held {
+interface Lock {
   readonly operation: string;
   readonly mode: 'exclusive' | 'shared';
   count: number;
   readonly sinceMs: number;
 }
 
-/** Whoever mounts there, or takes a mount away: two volumes that are given one path must not both find it free. */
+/** The lock for mounting and unmounting at a path: two volumes given the same path must not both find it free. */
 export const targetLock = (path: string): string => `target:${path}`;
 
 export interface LockPlan {
@@ -16,18 +16,18 @@ export interface LockPlan {
 }
 
 /**
- * One operation per key at a time, or several that only read. A second caller is refused with `busy`, never queued (CSI
- * spec, "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID`, `name:…`; taken in sorted order, all or none.
+ * Locks a key for one operation, or for several that only read. A second caller is refused with `busy`, never queued (CSI spec,
+ * "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID` and `name:…`.
  */
 export class Locks {
-  readonly #held = new Map<string, Held>();
+  readonly #locks = new Map<string, Lock>();
   readonly #nowMs: () => number;
 
   constructor(nowMs = () => performance.now()) {
     this.#nowMs = nowMs;
   }
 
-  /** Takes all locks of the plan at once (no await in between) or throws `busy`. The answer gives them back; idempotent. */
+  /** Takes all locks of the plan, without an await in between, or throws `busy`. The returned function releases them; it is idempotent. */
   take(plan: LockPlan, operation: string): () => void {
     const exclusive = new Set(plan.exclusive ?? []);
     const shared = (plan.shared ?? []).filter((key) => !exclusive.has(key));
@@ -36,47 +36,47 @@ export class Locks {
       ...[...new Set(shared)].map((key) => ({ key, mode: 'shared' as const })),
     ].sort((a, b) => (a.key < b.key ? -1 : 1));
     for (const { key, mode } of wanted) {
-      const current = this.#held.get(key);
+      const current = this.#locks.get(key);
       if (current !== undefined && (mode === 'exclusive' || current.mode === 'exclusive')) {
         throw new VolumeError(
           'busy',
-          `${current.operation} is in progress for ${key.replace(':', ' ')}${this.#sinceWords(current)}; try again when it has ended`,
+          `${current.operation} is in progress for ${key.replace(':', ' ')}${this.#ageOf(current)}; try again when it has ended`,
         );
       }
     }
     for (const { key, mode } of wanted) {
-      const current = this.#held.get(key);
+      const current = this.#locks.get(key);
       if (current === undefined)
-        this.#held.set(key, { operation, mode, count: 1, sinceMs: this.#nowMs() });
+        this.#locks.set(key, { operation, mode, count: 1, sinceMs: this.#nowMs() });
       else current.count += 1;
     }
-    let given = false;
+    let isReleased = false;
     return () => {
-      if (given) return;
-      given = true;
+      if (isReleased) return;
+      isReleased = true;
       for (const { key } of wanted) this.#release(key);
     };
   }
 
   #release(key: string): void {
-    const current = this.#held.get(key);
+    const current = this.#locks.get(key);
     if (current === undefined) return;
     current.count -= 1;
-    if (current.count === 0) this.#held.delete(key);
+    if (current.count === 0) this.#locks.delete(key);
   }
 
-  /** Of what takes long enough to be wondered at. */
-  #sinceWords({ sinceMs }: Held): string {
+  /** Age of a lock, shown once it exceeds a second. */
+  #ageOf({ sinceMs }: Lock): string {
     const seconds = Math.floor((this.#nowMs() - sinceMs) / 1000);
     return seconds < 1 ? '' : `, since ${seconds} s`;
   }
 
-  /** What works on that key now, for messages and tests. */
+  /** The operation that has locked the key. */
   holderOf(key: string): string | undefined {
-    return this.#held.get(key)?.operation;
+    return this.#locks.get(key)?.operation;
   }
 
   get size(): number {
-    return this.#held.size;
+    return this.#locks.size;
   }
 }

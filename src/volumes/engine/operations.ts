@@ -5,26 +5,26 @@ import type { Logger } from '../../observe/log.ts';
 import { withReason } from './failures.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
-/** A caller that waits for an operation. Its signal ends the waiting, not the work. */
+/** A caller waiting for an operation. Its signal ends the wait, not the operation. */
 export interface Call {
   readonly signal: AbortSignal;
   readonly log: Logger;
 }
 
-/** What the work of an operation may use. */
+/** What is passed to the work of an operation. */
 export interface Operation {
   readonly log: Logger;
-  /** The driver's own wish to stop: SIGTERM past its bound, or a delete of the same id. Long work polls it. */
+  /** Aborted when the driver wants the work to end: after SIGTERM and its time limit, or for a delete of the same id. Long work polls it. */
   readonly signal: AbortSignal;
-  /** The driver ends: what the next start can go on with should stay. */
+  /** Whether the driver is shutting down: work that the next start can resume should be kept. */
   isClosing(): boolean;
   /**
-   * Called once, right before the first effect: throws `cancelled` when no caller waits any more. From then on the work goes
-   * on to its end whoever waits (design: the caller's deadline ends only its waiting).
+   * Called once, right before the first effect: throws `cancelled` if no caller waits any more. From then on the work runs to its
+   * end, because a caller's deadline ends only its wait (docs/design.md).
    */
   beginEffects(): void;
-  /** Tells how far a long copy is, for whoever asks by `Operations.progressOf`. */
-  tell(progress: OperationProgress): void;
+  /** Reports the progress of a long copy, which `Operations.progressOf` returns. */
+  reportProgress(progress: OperationProgress): void;
 }
 
 export interface OperationProgress {
@@ -33,11 +33,11 @@ export interface OperationProgress {
 }
 
 export interface OperationPlan extends LockPlan {
-  /** The RPC's or command's name, for messages. */
+  /** The name of the RPC or command, for messages. */
   readonly name: string;
-  /** The id that the operation belongs to; a gate for blocking kernel calls too. */
+  /** The id that the operation works on, and the lane of its blocking system calls. */
   readonly owner: string;
-  /** Equal requests with an equal name and owner share one run; undefined never shares. */
+  /** Calls with the same request, name and owner share one run. Undefined shares nothing. */
   readonly request?: unknown;
 }
 
@@ -50,7 +50,7 @@ interface Running {
   progress: OperationProgress | undefined;
 }
 
-/** Runs operations under their locks; a repeated call joins the run that is under way (CSI spec, "Idempotency"). */
+/** Runs operations under their locks. A repeated call joins the running one (CSI spec, "Idempotency"). */
 export class Operations {
   readonly locks = new Locks();
   readonly #running = new Map<string, Running>();
@@ -60,8 +60,8 @@ export class Operations {
   #closed = false;
 
   /**
-   * `ownedBy` marks the kernel calls made inside with their owner, and `whenReturned` tells of those that the operation left
-   * stuck in the kernel (host/kernel/gate.ts). What it had locked for itself is given to `reloadLocked` when these have returned.
+   * `ownedBy` puts the system calls of an operation into its lane; `whenReturned` resolves when those that it left stuck in the
+   * kernel have returned (host/kernel/gate.ts). Its exclusive locks are then passed to `reloadLocked`, before they are released.
    */
   constructor(
     ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,
@@ -77,7 +77,7 @@ export class Operations {
     return this.#running.size;
   }
 
-  /** How far the operation that runs under `owner` is; undefined when none runs, or it has told nothing. */
+  /** Progress of the operation of `owner`; undefined if none runs, or if it has reported nothing. */
   progressOf(owner: string): OperationProgress | undefined {
     return this.#running.get(owner)?.progress;
   }
@@ -107,13 +107,13 @@ export class Operations {
     return this.#wait<T>(running, call, plan.name);
   }
 
-  /** Asks the operation of that name that runs under `owner` to stop, as a delete does with the create of the same id. */
+  /** Asks the operation of that name and owner to stop, as a delete does with the create of the same id. */
   abort(owner: string, name: string, why: string): void {
     const running = this.#running.get(owner);
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
 
-  /** No new operations; waits for the running ones, after `boundMs` aborts them and waits once more as long. */
+  /** Refuses new operations and waits for the running ones. After `boundMs` it aborts them and waits as long again. */
   async drain(boundMs: number): Promise<void> {
     this.#closed = true;
     await this.#allEnded(boundMs);
@@ -147,11 +147,10 @@ export class Operations {
         abort.signal.throwIfAborted();
         if (running?.waiting === 0) throw cancelled(plan.name);
       },
-      tell: (progress) => {
+      reportProgress: (progress) => {
         if (running !== undefined) running.progress = progress;
       },
     };
-    // What a story did not explain itself still gets a reason.
     const workWithReason = async (): Promise<T> =>
       withReason(plan.owner, undefined, () => run.work(operation));
     let hung = false;
@@ -161,12 +160,12 @@ export class Operations {
     });
     const result = work.finally(() => {
       if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
-      // A call that has not returned may still change what the locks guard, so they stay with it.
+      // A system call that has not returned may still change what the locks protect, so they are kept until it does.
       const returned = this.#whenReturned(plan.owner);
       if (returned === undefined && !hung) run.release();
-      else void this.#settle(plan, returned).finally(run.release);
+      else void this.#readAgainWhenReturned(plan, returned).finally(run.release);
     });
-    // Whoever waits sees the failure; with nobody waiting it must not end the process.
+    // Callers that wait get the failure. Without any, an unhandled rejection would end the process.
     result.catch(() => undefined);
     const { fingerprint } = run;
     running = { name: plan.name, fingerprint, abort, result, waiting: 0, progress: undefined };
@@ -174,8 +173,11 @@ export class Operations {
     return running;
   }
 
-  /** What hung may have come to its end after the operation was told that it failed. */
-  async #settle({ exclusive = [] }: LockPlan, returned: Promise<void> | undefined): Promise<void> {
+  /** A stuck call may have succeeded after the operation had failed, so the records are read again. */
+  async #readAgainWhenReturned(
+    { exclusive = [] }: LockPlan,
+    returned: Promise<void> | undefined,
+  ): Promise<void> {
     await returned;
     await this.#reloadLocked(exclusive);
   }
@@ -190,7 +192,7 @@ export class Operations {
       call.signal.addEventListener('abort', onAbort, { once: true });
     });
     try {
-      // A running operation of this name and fingerprint answers what this caller asked for.
+      // The running operation has this call's name and fingerprint, so its result has type T.
       return await Promise.race([running.result as Promise<T>, gone]);
     } finally {
       running.waiting -= 1;

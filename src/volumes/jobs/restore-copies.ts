@@ -141,7 +141,7 @@ export async function copyNoted(
   await copyResumably(host, {
     ...{ from, to, resumeFrom, signal: operation.signal },
     onProgress: (doneBytes, totalBytes) => {
-      operation.tell({ doneBytes, totalBytes });
+      operation.reportProgress({ doneBytes, totalBytes });
     },
     record: async (doneBytes, totalBytes) => {
       if (doneBytes === totalBytes) return;

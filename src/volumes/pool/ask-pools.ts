@@ -22,7 +22,7 @@ export function askingPools(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
       if (answer !== timedOut) return answer;
     } catch (error) {
       if (error instanceof KernelError) {
-        const why = `pool '${pool.name}': ${messageOf(error)}; look at its disk`;
+        const why = `pool '${pool.name}': ${messageOf(error)}; check its disk`;
         throw new VolumeError('unavailable', why, { cause: error });
       }
       if (!(error instanceof StuckError)) throw error;

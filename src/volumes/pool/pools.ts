@@ -26,8 +26,8 @@ export class Pools {
     return this.all.filter((pool) => pool.isServed);
   }
 
-  /** The pool that the work of an owner waits for: owners are called by an id or a pool, with or without words before it. */
-  groundOf(owner: string): string | undefined {
+  /** Name of the pool whose disk a lane waits for. The last word of an owner is the id of an entry or the name of a pool. */
+  poolNameOf(owner: string): string | undefined {
     const id = owner.slice(owner.lastIndexOf(' ') + 1);
     return this.all.find((pool) => pool.name === id || pool.has(id))?.name;
   }

@@ -36,7 +36,7 @@ export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
 export function whyUnavailable(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailable(pool.name, error.message, error);
   if (error instanceof StuckError) {
-    const silent = `${pool.settings.path} does not answer (${error.message}); look at its disk`;
+    const silent = `${pool.settings.path} does not answer (${error.message}); check its disk`;
     return unavailable(pool.name, silent, error);
   }
   const gone = `${pool.settings.path} is gone (${messageOf(error)}); mount its disk again`;
@@ -48,7 +48,7 @@ function stopped({ settings }: NamedPool, error: unknown): string | undefined {
   if (!mayBeStorageFailure(error)) return undefined;
   // Without the path, which may be a scratch file's: the same trouble has the same text, and is logged once.
   const what = error instanceof KernelError ? `${error.syscall}: ${error.errno}` : messageOf(error);
-  return `the filesystem of ${settings.path} has failed or is read-only (${what}); look at its disk and at the kernel's log, end what uses its volumes, then unmount, check and mount it again`;
+  return `the filesystem of ${settings.path} has failed or is read-only (${what}); check its disk and the kernel's log, end what uses its volumes, then unmount, check and mount it again`;
 }
 
 /** Of a pool that is not served. */
@@ -60,6 +60,6 @@ export function unavailable(name: string, why: string, cause?: unknown): VolumeE
 export function notAnswering({ name, settings }: NamedPool, ms: number): VolumeError {
   return new VolumeError(
     'unavailable',
-    `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; look at its disk`,
+    `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; check its disk`,
   );
 }

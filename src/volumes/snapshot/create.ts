@@ -128,7 +128,7 @@ async function takeSnapshot(
           what,
           signal: operation.signal,
           onProgress: (doneBytes, totalBytes) => {
-            operation.tell({ doneBytes, totalBytes });
+            operation.reportProgress({ doneBytes, totalBytes });
           },
         };
         const taken = await takeCaptures(domain, [{ capture, to }], captureOptions);

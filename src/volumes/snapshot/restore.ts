@@ -188,7 +188,7 @@ function copyOptions(operation: Operation): CopyOptions {
   return {
     signal: operation.signal,
     onProgress: (doneBytes, totalBytes) => {
-      operation.tell({ doneBytes, totalBytes });
+      operation.reportProgress({ doneBytes, totalBytes });
     },
   };
 }

@@ -87,7 +87,7 @@ test('a mount that failed twice is no damage where the superblock cannot be read
   };
   const error = await t.throwsAsync(volumes.stageVolume(call(), asked));
   t.notRegex(error?.message ?? '', /damaged/);
-  t.regex(error?.message ?? '', /look at the disk/);
+  t.regex(error?.message ?? '', /check the disk/);
 });
 
 for (const { what, takesChanges, reason, says } of [

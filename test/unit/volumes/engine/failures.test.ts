@@ -6,7 +6,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 
 const failed = { message: 'mkfs.ext4 ended with 1', exitCode: 1 };
 
-test('what the node says gets its reason by errno, never by words', async (t) => {
+test('every failure of the node gets its reason by errno, never by its text', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const pool = domain.pools.named('a');
@@ -25,10 +25,10 @@ test('what the node says gets its reason by errno, never by words', async (t) =>
     t.is((await toVolumeError(error, 'x', pool)).reason, reason, error.message);
   }
   const ofDisk = await toVolumeError(new KernelError('read', 'EIO', 'x'), 'x', pool);
-  t.regex(ofDisk.message, /the disk of pool 'a' has failed: look at the disk/);
+  t.regex(ofDisk.message, /the disk of pool 'a' has failed: check the disk/);
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), freeBytes: 4096n });
   const full = await toVolumeError(new CommandError('mkfs.ext4', failed), 'x', pool);
-  t.is(full.reason, 'no-space', 'a program that failed in a full pool failed for that');
+  t.is(full.reason, 'no-space', 'a program that fails on a full pool failed for lack of space');
 });

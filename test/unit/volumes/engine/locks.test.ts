@@ -2,7 +2,7 @@ import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
 import { Locks } from '../../../../src/volumes/engine/locks.ts';
 
-test('who is refused is told what is in progress, and since when once that is long', (t) => {
+test('a refusal names the operation in progress, and its age once that exceeds a second', (t) => {
   let atMs = 0;
   const locks = new Locks(() => atMs);
   const release = locks.take({ exclusive: ['volume:v'] }, 'NodeStageVolume');
@@ -27,7 +27,7 @@ const reasonOf = (work: () => unknown): string => {
   return 'ok';
 };
 
-test('who writes is alone, who reads is not', (t) => {
+test('a lock is exclusive for a writer and shared by readers', (t) => {
   const locks = new Locks();
   const write = () => locks.take({ exclusive: ['volume:v'] }, 'write');
   const read = () => locks.take({ shared: ['volume:v'] }, 'read');
@@ -47,7 +47,7 @@ test('who writes is alone, who reads is not', (t) => {
   t.is(reasonOf(write), 'ok');
 });
 
-test('the locks of a plan are taken all, or none', (t) => {
+test('the locks of a plan are taken together or not at all', (t) => {
   const locks = new Locks();
   const release = locks.take({ exclusive: ['volume:b'] }, 'first');
   const both = () => locks.take({ exclusive: ['volume:a'], shared: ['volume:b'] }, 'second');

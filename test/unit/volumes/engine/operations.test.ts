@@ -21,7 +21,7 @@ function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   return { passed, open };
 }
 
-test('an equal request joins the run under way and gets its answer', async (t) => {
+test('an equal request joins the running operation and gets its result', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   let runs = 0;
@@ -36,7 +36,7 @@ test('an equal request joins the run under way and gets its answer', async (t) =
   t.deepEqual(await Promise.all([first, second]), [1, 1]);
 });
 
-test('another request for the same id is busy, and so is one that cannot be compared', async (t) => {
+test('a different request for the same id is busy, and so is one that cannot be compared', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const first = operations.run(plan({ size: 1n }), callOf(), () => passed);
@@ -47,7 +47,7 @@ test('another request for the same id is busy, and so is one that cannot be comp
   t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'ok');
 });
 
-test('readers share, a writer is refused, and all is given back when the work has ended', async (t) => {
+test('readers share a lock, a writer is refused, and the locks are released when the work has ended', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const read = (owner: string): Promise<void> =>
@@ -77,7 +77,7 @@ test('a caller that gives up before the first effect stops the work', async (t) 
   t.false(hadEffects);
 });
 
-test('a caller that gives up later ends only its waiting: the work goes on and a retry joins it', async (t) => {
+test('a caller that gives up later ends only its wait: the work continues and a retry joins it', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const abort = new AbortController();
@@ -94,7 +94,7 @@ test('a caller that gives up later ends only its waiting: the work goes on and a
   t.is(await retry, 'made');
 });
 
-test('a delete aborts the create of the same id, and only that', async (t) => {
+test('a delete aborts the create of the same id, and nothing else', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const signals: AbortSignal[] = [];
@@ -117,7 +117,7 @@ test('a delete aborts the create of the same id, and only that', async (t) => {
   await run;
 });
 
-test('after drain begins nothing new starts, and work past the bound is aborted', async (t) => {
+test('once drain has begun nothing new starts, and work past the time limit is aborted', async (t) => {
   const operations = newOperations();
   const run = operations.run(plan({}), callOf(), async ({ signal }) => {
     await new Promise<void>((_resolve, reject) => {
@@ -132,7 +132,7 @@ test('after drain begins nothing new starts, and work past the bound is aborted'
   t.is(await reasonOf(operations.run(plan({}), callOf(), async () => 1)), 'unavailable');
 });
 
-test('work that fails gives its locks back', async (t) => {
+test('work that fails releases its locks', async (t) => {
   const operations = newOperations();
   const fail = async (): Promise<never> => {
     throw new VolumeError('no-space', 'full');
@@ -142,15 +142,15 @@ test('work that fails gives its locks back', async (t) => {
   t.is(operations.runningCount, 0);
 });
 
-test('how far work is can be asked for while it runs, by its owner', async (t) => {
+test('the progress of running work is returned by its owner', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const told = gate();
   t.is(operations.progressOf('v'), undefined);
   const work = operations.run(plan(), callOf(), async (operation) => {
     await Promise.resolve();
-    operation.tell({ doneBytes: 1n, totalBytes: 4n });
-    operation.tell({ doneBytes: 2n, totalBytes: 4n });
+    operation.reportProgress({ doneBytes: 1n, totalBytes: 4n });
+    operation.reportProgress({ doneBytes: 2n, totalBytes: 4n });
     told.open();
     await passed;
   });
@@ -162,7 +162,7 @@ test('how far work is can be asked for while it runs, by its owner', async (t) =
   t.is(operations.progressOf('v'), undefined);
 });
 
-test('the locks stay with a call that has not returned, also one of an owner within the work', async (t) => {
+test('locks are kept until every stuck call has returned, also one in another lane', async (t) => {
   const node = new Gate();
   const operations = new Operations(ownedBy, (owner) => node.whenReturned(owner));
   const { passed, open } = gate();
@@ -180,7 +180,7 @@ test('the locks stay with a call that has not returned, also one of an owner wit
   t.is(operations.locks.size, 0);
 });
 
-test('what an operation had locked is read again after a call of it hung, before anybody else may have it', async (t) => {
+test('records that an operation had locked are read again after a call hung, before they are unlocked', async (t) => {
   const node = new Gate();
   const read = gate();
   const asked: (readonly string[])[] = [];

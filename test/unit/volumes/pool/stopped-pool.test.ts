@@ -96,10 +96,10 @@ test('a pool that cannot be read is not said to be gone', async (t) => {
   const { pool, node } = await stoppablePool(t);
   node.host.failNext('files.list', new KernelError('readdir', 'EIO', 'a test'));
   await pool.check();
-  t.regex(pool.problem ?? '', /has failed.*EIO.*look at its disk/);
+  t.regex(pool.problem ?? '', /has failed.*EIO.*check its disk/);
   node.host.failNext('files.list', new KernelError('readdir', 'EIO', 'a test'));
   t.false(await pool.open(() => Promise.resolve()));
-  t.regex(pool.problem ?? '', /has failed.*EIO.*look at its disk/);
+  t.regex(pool.problem ?? '', /has failed.*EIO.*check its disk/);
   t.notRegex(pool.problem ?? '', /gone/);
 });
 
@@ -108,7 +108,7 @@ test('a call that did not return has the next look try a change: what is cached 
   await toVolumeError(new StuckError('fsync', 'v', 60_000), 'x', pool);
   node.host.failNext('files.makeNewDirectory', new StuckError('mkdir', 'pool a', 60_000));
   await pool.check();
-  t.regex(pool.problem ?? '', /pool 'a': .*does not answer \(mkdir .*look at its disk/);
+  t.regex(pool.problem ?? '', /pool 'a': .*does not answer \(mkdir .*check its disk/);
   t.notRegex(pool.problem ?? '', /gone/);
   t.deepEqual(domain.pools.served, []);
 });

@@ -166,7 +166,7 @@ test('health reports an unreadable superblock before a stage fails on it', async
   await mkdir(stagingTargetPath);
   const input = { volumeId: bad, stagingTargetPath, capability: capability() };
   await t.throwsAsync(volumes.stageVolume(call(), input), {
-    message: /volume 'bad\..*EIO; the disk of pool 'a' has failed: look at the disk/,
+    message: /volume 'bad\..*EIO; the disk of pool 'a' has failed: check the disk/,
   });
   t.deepEqual(await node.host.loops.list(), []);
   ext4.readSuperblock = readSuperblock;
@@ -192,7 +192,7 @@ test('a restore into another pool blames the pool of the snapshot that cannot be
     source: { kind: 'snapshot', id: snapshot.record.id },
   });
   const blamed = {
-    message: /^volume 'restored': snapshot 's\..*EIO; the disk of pool 'a' has failed: look at/,
+    message: /^volume 'restored': snapshot 's\..*EIO; the disk of pool 'a' has failed: check/,
   };
   await t.throwsAsync(volumes.createVolume(call(), input), blamed);
   copies.copySparse = copySparse;
@@ -223,7 +223,7 @@ for (const reflink of [false, true]) {
       await volumes.changedRanges(call(), { baseSnapshotId, targetSnapshotId, ...range }),
     ]) {
       await t.throwsAsync(answer.batches[Symbol.asyncIterator]().next(), {
-        message: /^snapshot 's1\..*EIO; the disk of pool 'a' has failed: look at the disk/,
+        message: /^snapshot 's1\..*EIO; the disk of pool 'a' has failed: check the disk/,
       });
     }
   });
@@ -236,7 +236,7 @@ test('a delete of what cannot be read says what the disk does not let it do', as
   const { volumes } = await open();
   node.host.failNext('files.renameNoReplace', new KernelError('rename', 'EIO', 'a test'));
   await t.throwsAsync(volumes.deleteVolume(call(), bad), {
-    message: /^volume 'bad\..*EIO; the disk of pool 'a' has failed: look at the disk/,
+    message: /^volume 'bad\..*EIO; the disk of pool 'a' has failed: check the disk/,
   });
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'ok');
 });

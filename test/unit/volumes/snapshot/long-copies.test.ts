@@ -126,7 +126,7 @@ test('a copy that fails is removed, and says why', async (t) => {
   await domain.trash.settled();
   t.regex(
     domain.copies.failureOf(record.id) ?? '',
-    /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: look at the disk/,
+    /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: check the disk/,
   );
   t.deepEqual(await readdir(snapshots), []);
   t.is(await reasonOf(stage()), 'ok', 'its source is free again');

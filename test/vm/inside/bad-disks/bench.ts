@@ -26,7 +26,7 @@ export const wrongWords = /damaged|DATA_LOSS|is gone|does not exist|was truncate
 
 /** The message for a pool whose filesystem the kernel has stopped. */
 export const poolHasFailed =
-  /pool 'bad': the filesystem of \S+ has failed or is read-only .*look at its disk and at the kernel's log.*unmount, check and mount it again/;
+  /pool 'bad': the filesystem of \S+ has failed or is read-only .*check its disk and the kernel's log.*unmount, check and mount it again/;
 
 const capability = {
   access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },

@@ -22,7 +22,7 @@ test.serial(
       const stage = await attempt(() => bench.stage(changed));
       t.log(`stage: ${textOf(stage)}`);
       t.is(stage.code, 'INTERNAL');
-      t.regex(stage.message, /EIO; the disk of pool 'bad' has failed: look at the disk/);
+      t.regex(stage.message, /EIO; the disk of pool 'bad' has failed: check the disk/);
       t.notRegex(stage.message, wrongWords);
       const health = (await bench.health(changed)).join('\n');
       t.log(`health: ${health}`);

@@ -28,7 +28,7 @@ test.serial(
       const stage = await attempt(() => bench.stage(volume));
       t.log(`stage: ${textOf(stage)}`);
       t.is(stage.code, 'INTERNAL');
-      t.regex(stage.message, /the disk of pool 'bad' has failed: look at the disk/);
+      t.regex(stage.message, /the disk of pool 'bad' has failed: check the disk/);
       t.notRegex(stage.message, wrongWords);
       t.log(`health: ${(await bench.health(volume)).join('; ')}`);
 

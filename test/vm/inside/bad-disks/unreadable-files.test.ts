@@ -5,7 +5,7 @@ import { Bench, untilDone, wrongWords } from './bench.ts';
 
 const poolType = 'ext4 that continues after errors';
 
-/** Asserts INTERNAL with the id of the unreadable object and the advice to look at the disk, and no statement of damage. */
+/** Asserts INTERNAL with the id of the unreadable object and the advice to check the disk, and no statement of damage. */
 function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: string; end: Ended }) {
   t.log(`${what}: ${textOf(end)}`);
   t.is(end.code, 'INTERNAL', what);
