@@ -1,5 +1,5 @@
 /**
- * Why a call failed. Everything below the fronts uses these words; only `rpc/status.ts` knows gRPC codes and only `docker/`
+ * Why a call failed. Everything below the fronts uses these reasons; only `rpc/status.ts` knows gRPC codes and only `docker/`
  * knows Docker's error strings.
  */
 export const reasons = [

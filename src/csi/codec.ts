@@ -69,8 +69,8 @@ export function serviceType(fullName: ServiceName): protobuf.Service {
 }
 
 /**
- * Encodes a message. Properties that are not fields are dropped silently, and an int64 beyond 63 bits wraps: only the type
- * checker prevents both, so write responses as typed literals. Throws if a message field is not an object.
+ * Encodes a message. Properties that are not fields are dropped silently, which only the type checker can prevent, so write
+ * responses as typed literals. An int64 beyond 63 bits wraps. Throws if a message field is not an object.
  */
 export function encode(type: protobuf.Type, message: object): Buffer {
   // In Node.js protobufjs returns a Buffer. Its type is Uint8Array because of browsers.

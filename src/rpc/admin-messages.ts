@@ -50,7 +50,7 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
     provisioning: record.provisioning === 'thick' ? 'THICK' : 'THIN',
     sector_size: record.sectorSize,
     created_at: timestampOf(record.createdAtMs),
-    ...sourceOf(record.source),
+    ...sourceField(record.source),
     staged_at: facts.stagedAt,
     published_at: facts.publishedAt,
     loop_device: device?.path ?? '',
@@ -62,7 +62,7 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
   };
 }
 
-function sourceOf(source: VolumeFacts['record']['source']) {
+function sourceField(source: VolumeFacts['record']['source']) {
   if (source === null) return {};
   return source.kind === 'snapshot'
     ? ({ source: 'source_snapshot_id', source_snapshot_id: source.id } as const)

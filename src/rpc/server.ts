@@ -31,7 +31,7 @@ const grpcOptions: ServerOptions = {
   'grpc.enable_channelz': 0,
 };
 
-export interface ServeOptions {
+export interface CsiServerOptions {
   /** Path of the socket. */
   readonly endpoint: string;
   readonly context: CsiContext;
@@ -64,7 +64,7 @@ export function makeService<N extends ServiceName>(name: N, handlers: Handlers<N
 }
 
 /** Serves all services of csi.v1 on the socket. Throws `unavailable` if it cannot be bound. */
-export async function serveCsi(options: ServeOptions): Promise<RunningServer> {
+export async function serveCsi(options: CsiServerOptions): Promise<RunningServer> {
   const { endpoint, context, log, callEnded } = options;
   const hooks: ServerHooks = { log, callEnded, admit: limitCalls(maxRunningCalls) };
   const server = new Server(grpcOptions);

@@ -40,7 +40,10 @@ export function snapshotMetadataMethods({
 
 function batchSize(maxResults: number): number {
   if (maxResults < 0) {
-    throw new VolumeError('invalid', `max_results ${maxResults} must not be negative`);
+    throw new VolumeError(
+      'invalid',
+      `max_results ${maxResults} must not be negative; 0 means the default`,
+    );
   }
   return maxResults === 0 ? defaultResults : Math.min(maxResults, maxResultsPerMessage);
 }

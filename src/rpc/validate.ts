@@ -88,7 +88,10 @@ export function parsePage(request: { max_entries: number; starting_token: string
   startingToken: string;
 } {
   if (request.max_entries < 0) {
-    throw new VolumeError('invalid', `max_entries ${request.max_entries} must not be negative`);
+    throw new VolumeError(
+      'invalid',
+      `max_entries ${request.max_entries} must not be negative; 0 means no limit`,
+    );
   }
   return { maxEntries: request.max_entries, startingToken: request.starting_token };
 }

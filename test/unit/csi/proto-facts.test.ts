@@ -246,5 +246,7 @@ test('a raw descriptor is parsed from Go source, with every escape that Go write
   ]);
   t.deepEqual(rawDescriptor(go), expected);
   t.throws(() => rawDescriptor('package csi\n\n'), { message: /no raw descriptor/ });
-  t.throws(() => rawDescriptor('const a_rawDesc = "" +\n\t"\\q"\n\n'), { message: /not an escape/ });
+  t.throws(() => rawDescriptor('const a_rawDesc = "" +\n\t"\\q"\n\n'), {
+    message: /not an escape/,
+  });
 });

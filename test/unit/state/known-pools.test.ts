@@ -15,3 +15,14 @@ test('pools that are opened concurrently are all remembered', async (t) => {
   const reopened = await KnownPools.open(makeFiles(), directory);
   for (const name of names) t.is(await reopened.seenAt(`/pools/${name}`), `uuid-${name}`);
 });
+
+test('the node remembers its pools after a restart', async (t) => {
+  const parent = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
+  t.teardown(async () => rm(parent, { recursive: true }));
+  const directory = join(parent, 'state');
+  const state = await KnownPools.open(makeFiles(), directory);
+  t.is(await state.seenAt('/disk'), undefined);
+  await state.remember('/disk', 'uuid-1');
+  const again = await KnownPools.open(makeFiles(), directory);
+  t.is(await again.seenAt('/disk'), 'uuid-1');
+});

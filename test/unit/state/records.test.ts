@@ -4,10 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
-import { makeFiles } from '../../../src/host/files/files.ts';
 import { paths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
-import { KnownPools } from '../../../src/state/known-pools.ts';
 import {
   groupRecord,
   nodeRecord,
@@ -156,13 +154,4 @@ test('a record that cannot be decoded is not written', async (t) => {
   const value = { ...record, sizeBytes: -1n };
   await t.throwsAsync(writeRecord(paths, path, { schema: volumeRecord, value }));
   await t.throwsAsync(readFile(path), { code: 'ENOENT' });
-});
-
-test('the node remembers its pools after a restart', async (t) => {
-  const directory = join(await scratch(t), 'state');
-  const state = await KnownPools.open(makeFiles(), directory);
-  t.is(await state.seenAt('/disk'), undefined);
-  await state.remember('/disk', 'uuid-1');
-  const again = await KnownPools.open(makeFiles(), directory);
-  t.is(await again.seenAt('/disk'), 'uuid-1');
 });
