@@ -182,7 +182,7 @@ export const durability: Subject = {
       name: 'blocks are freed before the delete is on the disk',
       file: 'volumes/jobs/trash.ts',
       find: 'names.push(name);',
-      replace: 'this.#enqueue(pool, name);',
+      replace: 'await this.#remove(pool, name);',
       tests: ['volumes/pool/durable'],
     },
     {

@@ -30,7 +30,15 @@ async function watchedNode(t: ExecutionContext): Promise<{ node: FakeNode; pool:
     }
     await rename(from, to);
   };
-  return { node, pool: join(node.directory, 'a') };
+  const pool = join(node.directory, 'a');
+  const grow = files.growImage.bind(files);
+  files.growImage = async (path, options) => {
+    if (path.startsWith(join(pool, 'volumes'))) {
+      t.deepEqual(disk.unsyncedIn(dirname(path)), [], 'the promised size is on the disk first');
+    }
+    await grow(path, options);
+  };
+  return { node, pool };
 }
 
 async function answered<T>(
