@@ -104,12 +104,12 @@ export interface Files extends Paths {
    */
   requireNoProgram(path: string): Promise<void>;
   /** Returns the path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
-  realDirectory(path: string): Promise<string>;
+  resolveDirectory(path: string): Promise<string>;
   /**
    * Punches out extents that are allocated but unwritten, which a clone on btrfs would copy. The content stays the
    * same: zeroes.
    */
-  releaseUnwritten(path: string): Promise<void>;
+  punchUnwritten(path: string): Promise<void>;
   /** fsync of several files and directories, concurrently. */
   sync(...paths: readonly string[]): Promise<void>;
   /** Opens a directory once, for many fsyncs. KernelError ENOTDIR. */
@@ -232,7 +232,7 @@ export interface LoopDevices {
    */
   hold(device: LoopDevice): Promise<boolean>;
   /** Clears AUTOCLEAR. Returns whether the device is still attached to this image. Idempotent. */
-  keep(device: LoopDevice): Promise<boolean>;
+  clearAutoclear(device: LoopDevice): Promise<boolean>;
   /**
    * Closes the descriptor that `hold`, or an attach with `autoclear`, keeps open. A device with AUTOCLEAR then lives
    * only as long as its mount. Idempotent.
@@ -347,7 +347,7 @@ export interface Mounts {
    * KernelError EBUSY when the device is used by something other than a filesystem; ENOSYS or EPERM when fsopen(2) is
    * missing or not permitted.
    */
-  thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean>;
+  thawWithoutMount(device: LoopDevice, fsType: FsType): Promise<boolean>;
 }
 
 /** The state of the filesystem in an image, read from its superblock without mounting it. */
@@ -461,7 +461,7 @@ export interface Extents {
    * Reads one range of both files, at most `maxComparedBytes`, and returns the ranges of blocks that differ. Bytes
    * after the end of a file count as zeroes.
    */
-  differing(
+  compare(
     a: string,
     b: string,
     range: ByteRange & { blockBytes: bigint },

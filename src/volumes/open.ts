@@ -153,7 +153,7 @@ async function makeDomain(
 async function kubeletOf({ host, settings }: OpenDeps): Promise<Domain['kubelet']> {
   const { kubeletDir: path } = settings;
   if (path === undefined) return undefined;
-  return { path, realPath: await host.files.realDirectory(path).catch(() => path) };
+  return { path, realPath: await host.files.resolveDirectory(path).catch(() => path) };
 }
 
 /** The order matters: nothing is waited for that something stopped later would keep from ending. */

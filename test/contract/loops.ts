@@ -148,14 +148,17 @@ export const loopCases: readonly ContractCase[] = [
           (await found()).map(({ autoclear }) => autoclear),
           [true],
         );
-        equal(await host.loops.keep(device), true);
+        equal(await host.loops.clearAutoclear(device), true);
         equal(await found(), [device]);
         await host.loops.release(device);
         equal(await found(), [device]);
         equal(await host.loops.hold(device), true);
         await host.loops.writeBack(device);
         equal(await host.loops.detach(device), 'detached');
-        equal([await host.loops.keep(device), await host.loops.hold(device)], [false, false]);
+        equal(
+          [await host.loops.clearAutoclear(device), await host.loops.hold(device)],
+          [false, false],
+        );
       }
     },
   },

@@ -28,7 +28,7 @@ export class FakeBlocks {
     return {
       map: (path, options) => this.#map(path, options?.from ?? 0n),
       data: (path, options) => this.#real.extents.data(path, options),
-      differing: (a, b, range) => this.#real.extents.differing(a, b, range),
+      compare: (a, b, range) => this.#real.extents.compare(a, b, range),
       count: async (path) => {
         let count = 0;
         for await (const batch of this.#map(path, 0n)) count += batch.length;

@@ -25,7 +25,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       all()
         .filter(({ autoclear }) => autoclear)
         .map(describe),
-    keep: async (device) => keep(device) !== undefined,
+    clearAutoclear: async (device) => keep(device) !== undefined,
     hold: async (device) => {
       const found = keep(device);
       if (found === undefined) return false;

@@ -124,7 +124,7 @@ export class FakeMounts implements Mounts {
     return was;
   }
 
-  async thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
+  async thawWithoutMount(device: LoopDevice, fsType: FsType): Promise<boolean> {
     const found = this.#kernel.find(device);
     if (found === undefined) throw new KernelError('fsconfig', 'EINVAL', device.path);
     if (found.live === undefined) {

@@ -7,8 +7,8 @@ import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 /** Maximum of bytes in one call, which needs two buffers of this size. */
 export const maxComparedBytes = 4n * MiB;
 
-/** See `Extents.differing` in host.ts. */
-export async function differing(
+/** See `Extents.compare` in host.ts. */
+export async function compareFiles(
   a: string,
   b: string,
   range: ByteRange & { blockBytes: bigint },

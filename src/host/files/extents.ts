@@ -3,7 +3,7 @@ import type { ByteRange, Extent, Extents } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlOn, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
-import { differing } from './compare-blocks.ts';
+import { compareFiles } from './compare-blocks.ts';
 
 /** Extents for each call; the kernel takes about 2 µs for each. */
 const batchExtents = 4000;
@@ -13,7 +13,7 @@ const wholeFile = 0xffff_ffff_ffff_ffffn;
 
 /** Extent maps by FIEMAP and lseek(2). */
 export function makeExtents(): Extents {
-  return { map, data, count, differing, exclusiveBytes };
+  return { map, data, count, compare: compareFiles, exclusiveBytes };
 }
 
 async function* map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]> {

@@ -41,11 +41,11 @@ export function makeFiles(): Files {
     growImage,
     imageStatus,
     requireNoProgram,
-    releaseUnwritten,
+    punchUnwritten,
     sync: (...paths) => syncPaths(paths),
     openDirectory,
     syncOpened: ({ handle, path }) => fsync(handle, path),
-    realDirectory,
+    resolveDirectory,
     renameNoReplace,
     lock,
     removeInSlices,
@@ -88,7 +88,7 @@ async function growImage(
   });
 }
 
-async function releaseUnwritten(path: string): Promise<void> {
+async function punchUnwritten(path: string): Promise<void> {
   const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
   const unwritten: Extent[] = [];
   for await (const batch of makeExtents().map(path)) {
@@ -104,7 +104,7 @@ async function releaseUnwritten(path: string): Promise<void> {
   });
 }
 
-async function realDirectory(path: string): Promise<string> {
+async function resolveDirectory(path: string): Promise<string> {
   const cached = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );

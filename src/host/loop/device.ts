@@ -6,7 +6,7 @@ import type { AttachOptions, LoopDevice } from '../host.ts';
 import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.ts';
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import { readMounts } from '../mount/mountinfo.ts';
-import { doesNotAnswer, incarnationOf, isSame, sysfsPath, waitUntilGone } from './scan.ts';
+import { doesNotAnswer, incarnationOf, isSameFile, sysfsPath, waitUntilGone } from './scan.ts';
 import { encodeLoopConfig, readStatus } from './status.ts';
 
 /** Steps on one loop device; devices.ts makes attach and detach of them. */
@@ -127,16 +127,19 @@ async function makeMissingNode(number: number, path: string): Promise<void> {
 }
 
 /**
- * LOOP_CLR_FD if the device is still attached to the image of `device`; false when it is not. `isKnown` confirms that
+ * LOOP_CLR_FD if the device is still attached to the image of `device`; false when it is not. `isStillAttached` confirms that
  * for a device whose image does not answer; it stays true while the device is open.
  */
-export async function clearFd(device: LoopDevice, isKnown: () => boolean): Promise<boolean> {
+export async function clearFd(
+  device: LoopDevice,
+  isStillAttached: () => boolean,
+): Promise<boolean> {
   try {
     await withOpen(device.path, openFlags.read, async (handle) => {
       try {
         await checkSame(handle, device);
       } catch (error) {
-        if (!doesNotAnswer(error) || !isKnown()) throw error;
+        if (!doesNotAnswer(error) || !isStillAttached()) throw error;
       }
       await ioctl(handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
     });
@@ -150,7 +153,7 @@ export async function clearFd(device: LoopDevice, isKnown: () => boolean): Promi
 /** KernelError ENXIO when the number was detached, or attached to another file, since `device` was read. */
 export async function checkSame(handle: FileHandle, device: LoopDevice): Promise<void> {
   const { backing } = await readStatus(handle, device.path);
-  if (!isSame(backing, device.backing)) {
+  if (!isSameFile(backing, device.backing)) {
     throw new KernelError('open', 'ENXIO', `${device.path}: is attached to another file now`);
   }
 }

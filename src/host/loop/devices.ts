@@ -41,7 +41,7 @@ class KernelLoopDevices implements LoopDevices {
   }
 
   isAutoclear(device: LoopDevice): boolean {
-    return this.#scan.present(device)?.autoclear === true;
+    return this.#scan.currentState(device)?.autoclear === true;
   }
 
   listAutoclear(): Promise<readonly LoopDevice[]> {
@@ -87,8 +87,8 @@ class KernelLoopDevices implements LoopDevices {
     return this.#held.hold(device);
   }
 
-  keep(device: LoopDevice): Promise<boolean> {
-    return this.#held.keep(device);
+  clearAutoclear(device: LoopDevice): Promise<boolean> {
+    return this.#held.clearAutoclear(device);
   }
 
   async release(device: LoopDevice): Promise<void> {
@@ -113,7 +113,7 @@ class KernelLoopDevices implements LoopDevices {
     // Settings of the queue stay with the number; such a device is replaced by a fresh one.
     const sticky = await hasStickySettings(number);
     if (
-      (await clearFd(device, () => this.#scan.isKnown(device))) &&
+      (await clearFd(device, () => this.#scan.isUnchanged(device))) &&
       !(await this.#endsInTime(device, incarnation)) &&
       (later || (await this.#cancelDetach(device)))
     ) {
@@ -127,7 +127,7 @@ class KernelLoopDevices implements LoopDevices {
   /** Undoes the detach request; false when it was already fulfilled. */
   async #cancelDetach(device: LoopDevice): Promise<boolean> {
     try {
-      return await this.keep(device);
+      return await this.clearAutoclear(device);
     } catch (error) {
       // Its image does not answer, so the device is still in use.
       if (doesNotAnswer(error)) return true;

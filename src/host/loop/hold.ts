@@ -3,7 +3,7 @@ import { hasErrno } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, syncBoundMs, withOpen } from '../kernel/descriptor.ts';
-import { isSame, type LoopScan } from './scan.ts';
+import { isSameFile, type LoopScan } from './scan.ts';
 import { clearAutoclear } from './status.ts';
 
 /**
@@ -24,7 +24,7 @@ export class HeldDevices {
   }
 
   async hold(device: LoopDevice): Promise<boolean> {
-    if (this.#handleOf(device) !== undefined) return this.keep(device);
+    if (this.#handleOf(device) !== undefined) return this.clearAutoclear(device);
     // The stored handle is for an image that the number served before: after LOOP_CHANGE_FD, or the handle would have
     // kept that image attached.
     await this.#close(device.number);
@@ -40,8 +40,8 @@ export class HeldDevices {
     return isAttached;
   }
 
-  async keep(device: LoopDevice): Promise<boolean> {
-    const now = this.#scan.present(device);
+  async clearAutoclear(device: LoopDevice): Promise<boolean> {
+    const now = this.#scan.currentState(device);
     if (now !== undefined && !now.autoclear) return true;
     const held = this.#handleOf(device);
     if (held !== undefined) return clearAutoclear(held, device);
@@ -73,7 +73,7 @@ export class HeldDevices {
 
   #handleOf(device: LoopDevice): FileHandle | undefined {
     const held = this.#held.get(device.number);
-    return held !== undefined && isSame(held.device.backing, device.backing)
+    return held !== undefined && isSameFile(held.device.backing, device.backing)
       ? held.handle
       : undefined;
   }

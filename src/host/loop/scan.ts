@@ -54,7 +54,7 @@ export class LoopScan {
       if (incarnation === undefined) continue;
       const known = this.#known.get(number);
       if (known?.incarnation !== incarnation) unknown.push(number);
-      else if (isSame(known.device.backing, image)) {
+      else if (isSameFile(known.device.backing, image)) {
         const now = presentState(known.device);
         // The device was detached, and perhaps attached again, meanwhile: ask the device itself.
         if (now === undefined || incarnationOf(number) !== incarnation) unknown.push(number);
@@ -64,16 +64,16 @@ export class LoopScan {
     for (const number of this.#known.keys()) if (!attached.has(number)) this.#known.delete(number);
     const devices = await inParallel(unknown, (number) => this.#readOrRuleOut(number, image));
     return [...found, ...devices.filter((device) => device !== undefined)]
-      .filter((device) => isSame(device.backing, image))
+      .filter((device) => isSameFile(device.backing, image))
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
   /** Whether the number is still attached as it was when `device` was read, as far as this process knows. */
-  isKnown(device: LoopDevice): boolean {
+  isUnchanged(device: LoopDevice): boolean {
     const known = this.#known.get(device.number);
     return (
       known !== undefined &&
-      isSame(known.device.backing, device.backing) &&
+      isSameFile(known.device.backing, device.backing) &&
       known.incarnation === incarnationOf(device.number)
     );
   }
@@ -81,10 +81,10 @@ export class LoopScan {
   /**
    * The current state of the device, without opening it; undefined when this attachment was never read, or has ended.
    */
-  present(device: LoopDevice): LoopDevice | undefined {
-    if (!this.isKnown(device)) return undefined;
+  currentState(device: LoopDevice): LoopDevice | undefined {
+    if (!this.isUnchanged(device)) return undefined;
     const now = presentState(device);
-    return this.isKnown(device) ? now : undefined;
+    return this.isUnchanged(device) ? now : undefined;
   }
 
   /** The device with this number; undefined when nothing is attached to it. */
@@ -120,7 +120,7 @@ export class LoopScan {
     } catch (error) {
       if (!doesNotAnswer(error)) throw error;
       const known = this.#known.get(number)?.device;
-      return known !== undefined && this.isKnown(known) ? known : undefined;
+      return known !== undefined && this.isUnchanged(known) ? known : undefined;
     }
   }
 
@@ -161,7 +161,7 @@ export class LoopScan {
       const path = await this.backingPath(number);
       if (path === undefined) return false;
       const { dev, ino } = await fsCall('stat', path, () => stat(path, { bigint: true }));
-      return isSame({ device: dev, inode: ino }, image);
+      return isSameFile({ device: dev, inode: ino }, image);
     } catch (error) {
       // The file does not exist, or its filesystem has failed; the filesystem of the image has just answered, so it is
       // another one.
@@ -242,7 +242,7 @@ export function incarnationOf(number: number): bigint | undefined {
 }
 
 /** Whether both are the same file. */
-export function isSame(a: FileIdentity, b: FileIdentity): boolean {
+export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;
 }
 

@@ -48,7 +48,7 @@ export function makeMounts(): Mounts {
       withDescriptor(target, openFlags.directory, (fd) => syncfs(fd, target)),
     trim,
     thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
-    thawUnseen,
+    thawWithoutMount,
   };
 }
 
@@ -164,7 +164,7 @@ async function thawDescriptor(fd: number, target: string): Promise<boolean> {
   }
 }
 
-async function thawUnseen(device: LoopDevice, fsType: FsType): Promise<boolean> {
+async function thawWithoutMount(device: LoopDevice, fsType: FsType): Promise<boolean> {
   const detached = await joinDetached(device, fsType);
   try {
     // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.

@@ -21,7 +21,7 @@ export async function lockMountDir(
   path: string,
 ): Promise<{ readonly path: string; readonly lock: { release(): Promise<void> } }> {
   await files.makeDirectory(path);
-  const real = await files.realDirectory(path);
+  const real = await files.resolveDirectory(path);
   try {
     return { path: real, lock: await files.lock(real) };
   } catch (error) {

@@ -9,7 +9,7 @@ export async function mountAttached(
 ): Promise<void> {
   try {
     await mount();
-    await domain.host.loops.keep(device);
+    await domain.host.loops.clearAutoclear(device);
   } finally {
     await domain.openDevices.close(device);
   }

@@ -83,7 +83,7 @@ export async function keepAttached(
   if (unlock === undefined) return;
   try {
     await domain.ownedBy(`device ${volumeId}`, async () => {
-      if (!(await isInUse()) || !(await domain.host.loops.keep(device))) return;
+      if (!(await isInUse()) || !(await domain.host.loops.clearAutoclear(device))) return;
       domain.log.warn(
         { volumeId, device: device.path },
         'the detach of a device in use was cancelled; another process had requested it',

@@ -201,7 +201,7 @@ export class FrozenVolumes {
       const { record, device } = frozen.volume;
       // The child died, and what it had frozen is mounted no more.
       if (record.fsType !== null) {
-        await host.mounts.thawUnseen(device, record.fsType).catch(() => undefined);
+        await host.mounts.thawWithoutMount(device, record.fsType).catch(() => undefined);
       }
       log.error({ volumeId, why, problem: messageOf(last.reason) }, 'a thaw was not confirmed');
       return;

@@ -64,7 +64,7 @@ export class OpenDevices {
     for (const { device, volumeId } of this.all) {
       await ownedBy(`device ${volumeId}`, async () => {
         try {
-          await host.loops.keep(device);
+          await host.loops.clearAutoclear(device);
           await this.close(device);
         } catch (err) {
           log.warn({ volumeId, device: device.path, err }, 'a device could not be closed');

@@ -147,7 +147,7 @@ async function recoverDevice(
   } else if (await keepBoundDevice(domain, found)) {
     return;
   } else if (await host.loops.isInUse(device)) {
-    await thawUnseen(domain, { device, image });
+    await thawWithoutMount(domain, { device, image });
     if (await host.loops.isInUse(device)) {
       log.warn(
         { volumeId: image.id, device: device.path },
@@ -165,7 +165,7 @@ async function keepMounted(
   { device, image }: { device: LoopDevice; image: KnownImage },
 ): Promise<void> {
   if (!device.autoclear) return;
-  await domain.host.loops.keep(device);
+  await domain.host.loops.clearAutoclear(device);
   domain.log.warn(
     { volumeId: image.id, device: device.path },
     'somebody asked for the end of a device in use; it stays attached',
@@ -205,13 +205,13 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /** Frozen and unmounted looks like this: in use by nobody we see. */
-async function thawUnseen(
+async function thawWithoutMount(
   { host, log }: Domain,
   { device, image }: { device: LoopDevice; image: KnownImage },
 ): Promise<void> {
   if (image.fsType === null) return;
   try {
-    if (await host.mounts.thawUnseen(device, image.fsType)) {
+    if (await host.mounts.thawWithoutMount(device, image.fsType)) {
       log.warn({ volumeId: image.id }, 'thawed a filesystem left frozen and unmounted');
     }
   } catch (error) {

@@ -89,7 +89,7 @@ export async function openPoolDirectory(
   const { files } = deps.host;
   const seen = await deps.knownPools.seenAt(settings.path);
   await requireDirectory(deps.host, settings, seen);
-  const directory = await files.realDirectory(settings.path);
+  const directory = await files.resolveDirectory(settings.path);
   await requirePlace(settings, deps.host, directory);
   const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
   const mayBeMade = settings.create && seen === undefined;

@@ -294,7 +294,7 @@ export class Pool implements PoolContents {
     try {
       const root =
         opened.embeddedIn === undefined
-          ? await files.realDirectory(this.settings.path)
+          ? await files.resolveDirectory(this.settings.path)
           : opened.root;
       await files.list(join(root, 'tmp'));
       const marker = await readRecord(files, poolMarker, join(root, poolFiles.marker));

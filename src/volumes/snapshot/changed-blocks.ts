@@ -231,7 +231,7 @@ async function* changedByContent(
       const left = stop - offset;
       const length = left < maxComparedBytes ? left : maxComparedBytes;
       yield* await domain.ownedBy(owner, () =>
-        domain.host.extents.differing(a, b, { offset, length, blockBytes: metadataBlockBytes }),
+        domain.host.extents.compare(a, b, { offset, length, blockBytes: metadataBlockBytes }),
       );
     }
   }

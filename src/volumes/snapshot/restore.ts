@@ -237,7 +237,7 @@ async function build(
   const allocate = record.provisioning === 'thick';
   await origin.take(image, operation, resumeFrom);
   // Of a thick source btrfs also clones the blocks that were only ever reserved.
-  if (!allocate && origin.provisioning === 'thick') await files.releaseUnwritten(image);
+  if (!allocate && origin.provisioning === 'thick') await files.punchUnwritten(image);
   await domain.reached('restore:taken');
   const { sectorSize, fsType, fsUuid } = record;
   const work = { sectorSize, workDir: directory };

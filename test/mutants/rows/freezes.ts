@@ -13,7 +13,7 @@ export const freezes: Subject = {
     {
       name: 'a start does not thaw a filesystem that was unmounted while frozen',
       file: 'volumes/node/reconcile.ts',
-      find: /(?<!function )\bawait thawUnseen\([^;]*;/,
+      find: /(?<!function )\bawait thawWithoutMount\([^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],
     },

@@ -64,7 +64,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
 /** An embedded pool is mounted for it, and stays so. */
 async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
-  const directory = await domain.host.files.realDirectory(settings.path);
+  const directory = await domain.host.files.resolveDirectory(settings.path);
   if (!(await isEmbedded(domain.host.files, settings))) return directory;
   return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
 }

@@ -27,7 +27,7 @@ export async function recoverPool(
 ): Promise<PoolMarker> {
   const { name } = settings;
   const { files } = deps.host;
-  const directory = await files.realDirectory(settings.path).catch((error: unknown) => {
+  const directory = await files.resolveDirectory(settings.path).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw wrongState(name, `${settings.path} does not exist; mount its disk`);
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import {
-  differing,
+  compareFiles,
   differingBlocks,
   maxComparedBytes,
 } from '../../../../src/host/files/compare-blocks.ts';
@@ -36,7 +36,7 @@ test('ranges of different blocks are found, adjacent ones joined', (t) => {
 });
 
 test('bytes after the end of a file are zeroes, and a range that is too large is refused', async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-differing-'));
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-compare-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const [short, long] = [join(directory, 'short'), join(directory, 'long')];
   await writeFile(short, Buffer.alloc(100, 7));
@@ -45,8 +45,8 @@ test('bytes after the end of a file are zeroes, and a range that is too large is
     Buffer.concat([Buffer.alloc(100, 7), Buffer.alloc(8092), Buffer.alloc(8, 1)]),
   );
   const range = { offset: 0n, length: 16_384n, blockBytes: 4096n };
-  t.deepEqual(await differing(short, long, range), [{ offset: 8192n, length: 4096n }]);
-  t.deepEqual(await differing(short, short, range), []);
+  t.deepEqual(await compareFiles(short, long, range), [{ offset: 8192n, length: 4096n }]);
+  t.deepEqual(await compareFiles(short, short, range), []);
   const tooLarge = { ...range, length: maxComparedBytes + 1n };
-  t.like(await t.throwsAsync(differing(short, long, tooLarge)), { errno: 'E2BIG' });
+  t.like(await t.throwsAsync(compareFiles(short, long, tooLarge)), { errno: 'E2BIG' });
 });

@@ -1,8 +1,8 @@
 import test from 'ava';
-import { isSame } from '../../../../src/host/loop/scan.ts';
+import { isSameFile } from '../../../../src/host/loop/scan.ts';
 
 test('an image is identified by its filesystem and inode: two pools may have equal inode numbers', (t) => {
-  t.true(isSame({ device: 1n, inode: 7n }, { device: 1n, inode: 7n }));
-  t.false(isSame({ device: 1n, inode: 7n }, { device: 2n, inode: 7n }));
-  t.false(isSame({ device: 1n, inode: 7n }, { device: 1n, inode: 8n }));
+  t.true(isSameFile({ device: 1n, inode: 7n }, { device: 1n, inode: 7n }));
+  t.false(isSameFile({ device: 1n, inode: 7n }, { device: 2n, inode: 7n }));
+  t.false(isSameFile({ device: 1n, inode: 7n }, { device: 1n, inode: 8n }));
 });
