@@ -3,10 +3,10 @@ import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
 /** Images are multiples of this, so that sectors and filesystem blocks always fit. */
 export const imageUnit = MiB;
-/** What a volume gets when no size is asked for. */
+/** The size of a volume if the call asks for none. */
 export const defaultSizeBytes = GiB;
-/** The largest image: the largest file of an ext4 pool with 4 KiB blocks, rounded down. */
-export const largestImageBytes = 16n * TiB - GiB;
+/** The maximum file size of an ext4 pool with 4 KiB blocks, rounded down. */
+export const maxImageBytes = 16n * TiB - GiB;
 
 export interface CapacityRange {
   readonly requiredBytes: bigint;
@@ -15,8 +15,8 @@ export interface CapacityRange {
 }
 
 /**
- * The size of a new or grown image: what is required, rounded up to a MiB, never below `minBytes`. Throws `out-of-range`
- * when the limit lies below that or the size above every bound (CSI spec, "CreateVolume Errors").
+ * The size of a new or grown image: the required bytes rounded up to a MiB, at least `minBytes`. Throws `out-of-range` if the
+ * limit is below that size, or the size above the maximum (CSI spec, "CreateVolume Errors").
  */
 export function chooseCapacity(
   range: CapacityRange,
@@ -27,21 +27,21 @@ export function chooseCapacity(
   if (requiredBytes < 0n || limitBytes < 0n) {
     throw new VolumeError('invalid', `${what}: sizes must not be negative`);
   }
-  const least = roundUp(minBytes, imageUnit);
+  const minimum = roundUp(minBytes, imageUnit);
   const asked = requiredBytes > 0n ? requiredBytes : withinLimit(defaultBytes, limitBytes);
   const rounded = roundUp(asked, imageUnit);
-  const size = rounded < least ? least : rounded;
+  const size = rounded < minimum ? minimum : rounded;
   if (limitBytes > 0n && size > limitBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: the limit of ${limitBytes} bytes is below the ${formatBytes(size)} (${size} bytes) it would have; ` +
-        `sizes are rounded up to 1 MiB and the least size here is ${formatBytes(least)}`,
+      `${what}: the limit of ${limitBytes} bytes is below the size that the volume would have, ${formatBytes(size)} (${size} bytes); ` +
+        `sizes are rounded up to 1 MiB, and the minimum is ${formatBytes(minimum)}`,
     );
   }
-  if (size > largestImageBytes) {
+  if (size > maxImageBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: ${size} bytes is more than the largest volume, ${formatBytes(largestImageBytes)}`,
+      `${what}: ${size} bytes is more than the maximum size of a volume, ${formatBytes(maxImageBytes)}`,
     );
   }
   return size;
@@ -53,8 +53,8 @@ function withinLimit(bytes: bigint, limitBytes: bigint): bigint {
   return floor > 0n ? floor : 1n;
 }
 
-/** Whether an existing size answers a request: it lies in the asked range (CSI spec, "CreateVolume"). */
-export function liesInRange(sizeBytes: bigint, range: CapacityRange): boolean {
+/** Whether an existing size satisfies a request (CSI spec, "CreateVolume"). */
+export function isInRange(sizeBytes: bigint, range: CapacityRange): boolean {
   if (sizeBytes < range.requiredBytes) return false;
   return range.limitBytes === 0n || sizeBytes <= range.limitBytes;
 }

@@ -62,7 +62,7 @@ export class Trash {
       await this.#sync(pool, area);
       return;
     }
-    pool.space.noteTrash(name, allocatedBytes);
+    pool.space.addTrash(name, allocatedBytes);
     pool.forget(area, id);
     const { names } = this.#unsyncedOf(pool, area);
     names.push(name);
@@ -102,7 +102,7 @@ export class Trash {
   async sweep(pool: Pool): Promise<void> {
     this.#failed.delete(pool);
     for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
-      pool.space.noteTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
+      pool.space.addTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
       this.#enqueue(pool, name);
     }
   }
@@ -176,7 +176,7 @@ export class Trash {
     if (kind === 'directory') await this.#freeImages(directory);
     await this.#host.files.removeTree(directory);
     await this.#reached('trash:removed');
-    pool.space.forgetTrash(name);
+    pool.space.removeTrash(name);
     pool.space.invalidate();
   }
 

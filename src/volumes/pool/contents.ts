@@ -11,7 +11,7 @@ export interface VolumeImage {
   readonly imagePath: string;
 }
 
-/** What the accounting of space has to know of its pool. */
+/** The parts of a pool that the accounting of its space needs. */
 export interface PoolContents {
   readonly name: string;
   readonly settings: PoolSettings;
@@ -23,7 +23,7 @@ export interface PoolContents {
   readonly snapshots: Index<SnapshotRecord>;
   /** All volumes, inline ones included. */
   images(): Iterable<VolumeImage>;
-  /** Something has failed on its disk. */
+  /** Makes the next check of the pool try a change, because something has failed on its disk. */
   suspect(): void;
   /** The result of `work`, or the reason as soon as the pool is no longer served. */
   whileServed<T>(work: () => Promise<T>): Promise<T>;

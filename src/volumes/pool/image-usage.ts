@@ -5,31 +5,31 @@ import type { Host } from '../../host/host.ts';
 import type { PoolContents } from './contents.ts';
 import { entryFiles, imageFile } from './layout.ts';
 
-/** What the images of one pool take of its filesystem, in bytes, by id; snapshots as `snapshot ID`. */
+/** The bytes that the images of one pool allocate, by id; a snapshot's key is `snapshot ID`. */
 export interface Measured {
-  /** When, in milliseconds of performance.now(). */
+  /** The time of the measurement, in milliseconds of performance.now(). */
   readonly atMs: number;
   readonly allocated: ReadonlyMap<string, bigint>;
-  /** Bytes no other image shares; differs from allocated only on a reflink pool. */
+  /** Bytes that no other image shares; less than allocated only on a pool with reflink. */
   readonly exclusive: ReadonlyMap<string, bigint>;
 }
 
-/** Images looked at together; each may wait for the disk. */
-const looksAtOnce = 16;
+/** Images measured concurrently; each may wait for the disk. */
+const imagesAtOnce = 16;
 
 /**
- * Asks the pool's filesystem. An image that is gone has no blocks. Neither has one whose disk cannot read its inode: it must not keep
- * the pool from being measured, and its blocks then count as used by others.
+ * Asks the pool's filesystem. An image that was deleted has no blocks. An image whose inode cannot be read counts as having none:
+ * it must not prevent the measurement, and its blocks then count as used by others.
  */
 export async function measureImages(pool: PoolContents, host: Host): Promise<Measured> {
   const allocated = new Map<string, bigint>();
   const exclusive = new Map<string, bigint>();
-  const sharing = idsThatMayShare(pool);
+  const sharing = idsWithSharedBlocks(pool);
   const { root } = pool;
   const allocatedOf = (path: string): Promise<bigint> =>
-    bytesOrNone(pool, async () => (await host.files.imageStatus(path)).allocatedBytes);
+    bytesOrZero(pool, async () => (await host.files.imageStatus(path)).allocatedBytes);
   const exclusiveOf = (path: string): Promise<bigint> =>
-    bytesOrNone(pool, () => host.extents.exclusiveBytes(path));
+    bytesOrZero(pool, () => host.extents.exclusiveBytes(path));
   const jobs: (() => Promise<void>)[] = [];
   for (const { record, imagePath } of pool.images()) {
     const { id } = record;
@@ -46,11 +46,11 @@ export async function measureImages(pool: PoolContents, host: Host): Promise<Mea
       allocated.set(`snapshot ${id}`, await allocatedOf(path));
     });
   }
-  await runConcurrently(jobs, looksAtOnce);
+  await runConcurrently(jobs, imagesAtOnce);
   return { atMs: performance.now(), allocated, exclusive };
 }
 
-function idsThatMayShare(pool: PoolContents): ReadonlySet<string> {
+function idsWithSharedBlocks(pool: PoolContents): ReadonlySet<string> {
   const ids = new Set<string>();
   if (pool.abilities?.reflink !== true) return ids;
   for (const { sourceVolumeId } of pool.snapshots.values()) ids.add(sourceVolumeId);
@@ -62,11 +62,11 @@ function idsThatMayShare(pool: PoolContents): ReadonlySet<string> {
   return ids;
 }
 
-async function bytesOrNone(pool: PoolContents, ask: () => Promise<bigint>): Promise<bigint> {
+async function bytesOrZero(pool: PoolContents, ask: () => Promise<bigint>): Promise<bigint> {
   try {
     return await ask();
   } catch (error) {
-    // Perhaps it is the whole disk.
+    // The whole disk may have failed.
     if (isStorageFailure(error)) pool.suspect();
     else if (!hasErrno(error, 'ENOENT')) throw error;
     return 0n;

@@ -1,8 +1,8 @@
-/** Work that waits for the same disk, which may all be told at once that it does not come. */
+/** Work that waits for the same disk, and that can be refused at once when the disk fails. */
 export class Refusable {
   readonly #refusals = new Set<(reason: Error) => void>();
 
-  /** Answers what `work` answers. Throws the reason when `refuse` is called first; the work goes on. */
+  /** Returns the result of `work`. If `refuse` is called first, throws its reason while the work continues. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     let refuse = (_reason: Error): void => undefined;
     const refused = new Promise<never>((_resolve, reject) => {

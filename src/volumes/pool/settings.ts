@@ -4,23 +4,23 @@ export interface PoolSettings {
   readonly name: string;
   /** Absolute, normal path of the pool's directory. */
   readonly path: string;
-  /** Make the pool at the first start, in an empty directory this node has never seen. */
+  /** Make the pool at the first start, in an empty directory that this node has never served as a pool. */
   readonly create: boolean;
-  /** Kept free for others: bytes, or per mille of the filesystem's size. */
+  /** Never promised: bytes, or per mille of the filesystem's size. */
   readonly reserve: { readonly bytes: bigint } | { readonly perMille: number };
-  /** Promises may be this many thousandths of the room; 1000 promises nothing twice. */
+  /** Promised sizes may be this many thousandths of the space; 1000 promises no byte twice. */
   readonly overcommitPerMille: number;
   /** Refuse the directory unless it is a mount point. */
   readonly mountpointRequired: boolean;
-  /** Freeze thin volumes before the pool is full; undefined: when overcommit is above 1. */
+  /** Freeze thin volumes before the pool is full; undefined: if overcommit is above 1. */
   readonly guard: boolean | undefined;
-  /** Accept overlayfs or tmpfs beneath. */
+  /** Accept a directory on overlayfs or tmpfs. */
   readonly force: boolean;
   /** Size of an embedded XFS image that serves as a reflink pool; undefined: the directory itself is the pool. */
   readonly reflinkBytes: bigint | undefined;
 }
 
-/** Defaults of everything but name and path. */
+/** The defaults of all settings except name and path. */
 export const poolDefaults = {
   create: false,
   reserve: { perMille: 50 },

@@ -1,88 +1,89 @@
 import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
-import { largestImageBytes } from '../capacity.ts';
+import { maxImageBytes } from '../capacity.ts';
 import type { OwnedBy } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
 import { type Measured, measureImages } from './image-usage.ts';
 import type { PoolSettings } from './settings.ts';
 import { isGuarded, minFreeInodes, watermarksOf } from './thresholds.ts';
 
-/** Bytes that belong to one operation under way, until its record carries the promise. */
+/** Bytes set aside for one operation until its record counts them. */
 export interface Reservation {
   release(): void;
 }
 
-/** What a pool's room follows from; all in bytes. */
+/** The numbers from which a pool's capacity is calculated, in bytes. */
 export interface SpaceFacts {
   readonly totalBytes: bigint;
   readonly freeBytes: bigint;
   readonly reserveBytes: bigint;
   readonly overcommitPerMille: number;
-  /** Sizes promised to volumes, ephemeral ones included. */
+  /** Sum of the volumes' promised sizes, inline volumes included. */
   readonly promisedBytes: bigint;
-  /** Allocated by volumes, snapshots and trash of ours, as st_blocks counts. */
+  /** Allocated by the pool's volumes, snapshots and trash, as st_blocks counts. */
   readonly allocatedBytes: bigint;
-  /** Allocated by snapshots: their source may be rewritten whole. */
+  /** Allocated by snapshots. Their sources may be rewritten completely, which needs as much again. */
   readonly snapshotBytes: bigint;
-  /** What volumes may still have to allocate: size less what is theirs alone. */
+  /** What volumes may still allocate: their sizes minus the blocks that they share with no other image. */
   readonly outstandingBytes: bigint;
   readonly inFlightBytes: bigint;
   readonly trashBytes: bigint;
-  /** Free bytes below which a guarded pool makes no new volume; 0: none. */
+  /** With less free space a guarded pool makes no new volume. 0 for other pools. */
   readonly watermarkBytes: bigint;
 }
 
-/** Whether it has inodes for what a call makes. */
+/** Whether enough inodes are free for the files of running operations. */
 export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
   return totalInodes === 0n || freeInodes >= minFreeInodes;
 }
 
 /**
- * Room for promises: overcommit × (total − reserve − what others use) − promised − snapshots − in flight − trash; without
- * overcommit also never more than free − reserve − outstanding − in flight, which holds however blocks are shared. May be negative.
+ * The bytes that the pool may still promise: overcommit × (total − reserve − used by others) − promised − snapshots − in flight −
+ * trash. Without overcommit also at most free − reserve − outstanding − in flight, which holds however blocks are shared. May be
+ * negative.
  */
 export function promisableBytesOf(facts: SpaceFacts): bigint {
   const used = facts.totalBytes - facts.freeBytes;
   const others = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
   const share =
     ((facts.totalBytes - facts.reserveBytes - others) * BigInt(facts.overcommitPerMille)) / 1000n;
-  // An overcommitted pool that is nearly full promises nothing more, whatever the factor says.
+  // A nearly full pool promises nothing more, even if the overcommit factor would allow it.
   if (facts.overcommitPerMille > 1000 && facts.freeBytes < facts.watermarkBytes) return 0n;
-  const byPromise =
+  const byPromises =
     share - facts.promisedBytes - facts.snapshotBytes - facts.inFlightBytes - facts.trashBytes;
-  if (facts.overcommitPerMille > 1000) return byPromise;
+  if (facts.overcommitPerMille > 1000) return byPromises;
   const byBlocks =
     facts.freeBytes - facts.reserveBytes - facts.outstandingBytes - facts.inFlightBytes;
-  return byPromise < byBlocks ? byPromise : byBlocks;
+  return byPromises < byBlocks ? byPromises : byBlocks;
 }
 
-/** The configured reserve in bytes of a filesystem of that size. */
+/** The configured reserve, in bytes of a filesystem of that size. */
 export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: bigint): bigint {
   return 'bytes' in reserve ? reserve.bytes : (totalBytes * BigInt(reserve.perMille)) / 1000n;
 }
 
-/** With what else limits a pool. Filesystems that make inodes as they need them say 0 of both. */
+/** Adds inodes and the usage of each image. Filesystems that create inodes on demand report 0 of both. */
 export interface MeasuredFacts extends SpaceFacts {
   readonly totalInodes: bigint;
   readonly freeInodes: bigint;
-  /** What each image takes, as `Measured` has it. */
+  /** Allocated bytes of each image, with the keys of `Measured`. */
   readonly allocatedById: ReadonlyMap<string, bigint>;
 }
 
-/** The room of one pool: asked of its filesystem, less what is promised. Nothing is promised twice. */
+/** Accounts for the space of one pool, so that no free byte is promised twice. */
 export class PoolSpace {
   readonly #pool: PoolContents;
   readonly #host: Host;
   readonly #ownedBy: OwnedBy;
   #inFlightBytes = 0n;
-  /** Of these, what is allocated block by block right now. */
+  /** The part of these bytes whose blocks are being allocated at this moment. */
   #allocatingBytes = 0n;
   readonly #trash = new Map<string, bigint>();
   #measured: Measured | undefined;
   #measuring: Promise<Measured> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
-  /** Counts what makes a measurement worthless, also one that is under way. */
+  /** Counts invalidations, so that a measurement that was running during one is not kept. */
   #changes = 0;
 
   constructor(pool: PoolContents, { host, ownedBy }: { host: Host; ownedBy: OwnedBy }) {
@@ -91,23 +92,23 @@ export class PoolSpace {
     this.#ownedBy = ownedBy;
   }
 
-  /** What was renamed to trash stays counted until its blocks are free. */
-  noteTrash(entry: string, allocatedBytes: bigint): void {
+  /** Counts an entry that was renamed to the trash until its blocks are free. */
+  addTrash(entry: string, allocatedBytes: bigint): void {
     this.#trash.set(entry, allocatedBytes);
   }
 
-  forgetTrash(entry: string): void {
+  removeTrash(entry: string): void {
     this.#trash.delete(entry);
   }
 
-  /** Makes the next question measure anew, after something was freed, or shared. */
+  /** Discards the measurement, because blocks were freed or shared. */
   invalidate(): void {
     this.#changes += 1;
     this.#measured = undefined;
     this.#measuring = undefined;
   }
 
-  /** Throws `unavailable` once the pool is not served. */
+  /** Throws `unavailable` as soon as the pool is not served. */
   async facts(): Promise<MeasuredFacts> {
     return this.#ask(async () => {
       const measured = await this.#measure();
@@ -115,7 +116,7 @@ export class PoolSpace {
     });
   }
 
-  /** What its filesystem says without a look at any image. Throws `unavailable` once the pool is not served. */
+  /** Size and free space of the pool's filesystem; reads no image. Throws `unavailable` as soon as the pool is not served. */
   async capacity(): Promise<Capacity> {
     return this.#ask(() => this.#capacity());
   }
@@ -124,9 +125,9 @@ export class PoolSpace {
     return this.#host.files.capacity(this.#pool.root);
   }
 
-  /** Owned by the room whoever asks: on a disk that hangs the question waits, and nothing else of the caller's does. */
+  /** Runs in a lane of its own, so that a disk that hangs blocks no other system call of the caller. */
   #ask<T>(question: () => Promise<T>): Promise<T> {
-    return this.#pool.whileServed(() => this.#ownedBy(`room ${this.#pool.name}`, question));
+    return this.#pool.whileServed(() => this.#ownedBy(`space ${this.#pool.name}`, question));
   }
 
   #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {
@@ -145,7 +146,7 @@ export class PoolSpace {
     for (const { id, copy } of this.#pool.snapshots.values()) {
       const bytes = measured.allocated.get(`snapshot ${id}`) ?? 0n;
       allocatedBytes += bytes;
-      // A copy under way will allocate what its source has; the rest of that is still to come.
+      // A running copy will allocate as much as its source; the rest of that is still to come.
       const rest = copy !== null && copy.allocatedBytes > bytes ? copy.allocatedBytes - bytes : 0n;
       snapshotBytes += bytes + rest;
       outstandingBytes += rest;
@@ -163,7 +164,7 @@ export class PoolSpace {
       promisedBytes,
       allocatedBytes: allocatedBytes + trashBytes,
       snapshotBytes,
-      // Blocks in the trash may be shared with a volume, which then needs others for a rewrite until they are free.
+      // A volume may share blocks with the trash. Until these are free, rewriting them needs new blocks.
       outstandingBytes: outstandingBytes + (sharesBlocks ? trashBytes : 0n),
       inFlightBytes: this.#inFlightBytes,
       trashBytes,
@@ -173,15 +174,14 @@ export class PoolSpace {
     };
   }
 
-  /** Room for new promises now, never below 0. */
+  /** The bytes that the pool may still promise, at least 0. */
   async availableBytes(): Promise<bigint> {
-    const room = promisableBytesOf(await this.facts());
-    return room > 0n ? room : 0n;
+    return atLeastZero(promisableBytesOf(await this.facts()));
   }
 
   /**
-   * Sets `bytes` aside for an operation, or throws `no-space` naming pool and both sizes. One question at a time, so two
-   * operations never count the same room. `allocate`: they are taken from the disk at once, so promises are not enough.
+   * Sets `bytes` aside for an operation, or throws `no-space`. Reservations are made one at a time, so that no two operations count
+   * the same free bytes. `allocate`: all blocks are allocated at once, so they must be free now, whatever overcommit allows.
    */
   async reserve(
     bytes: bigint,
@@ -197,15 +197,15 @@ export class PoolSpace {
   async #reserve(bytes: bigint, what: string, allocate: boolean): Promise<Reservation> {
     let facts = await this.facts();
     if (promisableBytesOf(facts) < bytes) {
-      // A measurement may be some milliseconds old; what was freed since counts too before anyone is refused.
+      // The measurement may be some milliseconds old. Space freed since then counts before a call is refused.
       this.invalidate();
       facts = await this.facts();
     }
-    const room = promisableBytesOf(facts);
-    if (bytes > 0n && room < bytes) {
+    const promisable = promisableBytesOf(facts);
+    if (bytes > 0n && promisable < bytes) {
       throw new VolumeError(
         'no-space',
-        `${what}: pool '${this.#pool.name}' has room for ${formatBytes(room > 0n ? room : 0n)}, ${formatBytes(bytes)} are needed ` +
+        `${what}: pool '${this.#pool.name}' has a capacity of ${formatBytes(atLeastZero(promisable))}, but ${formatBytes(bytes)} are needed ` +
           `(${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free, ${formatBytes(facts.promisedBytes)} promised, ` +
           `${formatBytes(facts.reserveBytes)} reserved); delete volumes or snapshots, or enlarge the pool`,
       );
@@ -220,7 +220,7 @@ export class PoolSpace {
     if (allocate && left < bytes) {
       throw new VolumeError(
         'no-space',
-        `${what}: pool '${this.#pool.name}' has ${formatBytes(left > 0n ? left : 0n)} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
+        `${what}: pool '${this.#pool.name}' has ${formatBytes(atLeastZero(left))} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
       );
     }
     const allocating = allocate ? bytes : 0n;
@@ -237,7 +237,7 @@ export class PoolSpace {
     };
   }
 
-  /** One measurement serves for about as many milliseconds as there are images, so that its cost stays bounded. */
+  /** A measurement is kept for 4 ms per image, at most 5 s, so that measuring takes a bounded share of the time. */
   async #measure(): Promise<Measured> {
     const images = this.#pool.volumes.size + this.#pool.snapshots.size + this.#pool.ephemerals.size;
     const keepMs = Math.min(5_000, images * 4);
@@ -258,23 +258,26 @@ export class PoolSpace {
     return measured;
   }
 
-  /** The largest and the smallest volume it would make now. */
+  /** The capacity, and the largest volume that could be made now; 0 if it is smaller than `minBytes`. */
   async bounds(
     minBytes: bigint,
     { allocate }: { allocate: boolean },
   ): Promise<{ availableBytes: bigint; maximumBytes: bigint }> {
     const facts = await this.facts();
-    const room = promisableBytesOf(facts);
+    const promisable = promisableBytesOf(facts);
     const left = this.#unallocated(facts);
-    const most = allocate && left < room ? left : room;
-    const availableBytes = most > 0n ? most : 0n;
-    const whole = (availableBytes / MiB) * MiB;
-    const largest = whole < largestImageBytes ? whole : largestImageBytes;
-    return { availableBytes, maximumBytes: largest < minBytes ? 0n : largest };
+    const availableBytes = atLeastZero(allocate && left < promisable ? left : promisable);
+    const rounded = (availableBytes / MiB) * MiB;
+    const maximum = rounded < maxImageBytes ? rounded : maxImageBytes;
+    return { availableBytes, maximumBytes: maximum < minBytes ? 0n : maximum };
   }
 
-  /** What may be allocated at once, block by block. */
+  /** The bytes that may be allocated at once. */
   #unallocated({ freeBytes, reserveBytes }: SpaceFacts): bigint {
     return freeBytes - reserveBytes - this.#allocatingBytes;
   }
+}
+
+function atLeastZero(bytes: bigint): bigint {
+  return bytes > 0n ? bytes : 0n;
 }

@@ -5,7 +5,7 @@ import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { defaultSectorSize, minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
-import { chooseCapacity, liesInRange } from '../capacity.ts';
+import { chooseCapacity, isInRange } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -196,7 +196,7 @@ export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInpu
   compare('directIO', record.directIo, input.settings.directIo);
   compare('mkfsOptions', record.mkfsOptions.join(' '), input.settings.mkfsOptions.join(' '));
   compare('source', sourceText(record.source), sourceText(input.source));
-  if (!liesInRange(record.sizeBytes, input.range)) {
+  if (!isInRange(record.sizeBytes, input.range)) {
     const { requiredBytes, limitBytes } = input.range;
     differences.push(
       `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), asked ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,

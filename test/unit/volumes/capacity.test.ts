@@ -5,8 +5,8 @@ import { GiB, MiB } from '../../../src/units.ts';
 import {
   chooseCapacity,
   imageUnit,
-  largestImageBytes,
-  liesInRange,
+  isInRange,
+  maxImageBytes,
 } from '../../../src/volumes/capacity.ts';
 
 const cases = [
@@ -18,7 +18,7 @@ const cases = [
     expect: 100n * MiB,
   },
   {
-    name: 'nothing asked, a limit below the least size',
+    name: 'nothing asked, a limit below the minimum',
     requiredBytes: 0n,
     limitBytes: 4n * MiB,
     expect: 'out-of-range',
@@ -26,7 +26,7 @@ const cases = [
   { name: 'a whole MiB stays', requiredBytes: 16n * MiB, limitBytes: 0n, expect: 16n * MiB },
   { name: 'rounds up to a MiB', requiredBytes: 16n * MiB + 1n, limitBytes: 0n, expect: 17n * MiB },
   {
-    name: 'below the least size: the least size',
+    name: 'below the minimum: the minimum',
     requiredBytes: 1n,
     limitBytes: 0n,
     expect: 8n * MiB,
@@ -38,7 +38,7 @@ const cases = [
     expect: 'out-of-range',
   },
   {
-    name: 'limit below what is required',
+    name: 'limit below the required bytes',
     requiredBytes: 16n * MiB,
     limitBytes: 15n * MiB,
     expect: 'out-of-range',
@@ -50,13 +50,13 @@ const cases = [
     expect: 16n * MiB,
   },
   {
-    name: 'above every bound',
-    requiredBytes: largestImageBytes + 1n,
+    name: 'above the maximum',
+    requiredBytes: maxImageBytes + 1n,
     limitBytes: 0n,
     expect: 'out-of-range',
   },
   {
-    name: 'the largest number',
+    name: 'the maximum 64-bit number',
     requiredBytes: 2n ** 63n - 1n,
     limitBytes: 0n,
     expect: 'out-of-range',
@@ -72,7 +72,7 @@ for (const { name, expect, ...range } of cases) {
   });
 }
 
-test('chooseCapacity: whatever it answers lies in the range, is a multiple of the unit and repeats itself', (t) => {
+test('chooseCapacity: every result is in the range, a multiple of the unit, and stays the same when chosen again', (t) => {
   const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
   fc.assert(
     fc.property(bytes, bytes, (requiredBytes, limitBytes) => {
@@ -84,9 +84,9 @@ test('chooseCapacity: whatever it answers lies in the range, is a multiple of th
         t.true(error instanceof VolumeError && error.reason === 'out-of-range');
         return;
       }
-      t.true(liesInRange(size, range));
+      t.true(isInRange(size, range));
       t.is(size % imageUnit, 0n);
-      t.true(size >= 8n * MiB && size <= largestImageBytes);
+      t.true(size >= 8n * MiB && size <= maxImageBytes);
       t.is(
         chooseCapacity({ requiredBytes: size, limitBytes }, { minBytes: 8n * MiB, what: 'v' }),
         size,

@@ -5,7 +5,7 @@ import { makeFiles } from '../../../../src/host/files/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { GiB, MiB, TiB } from '../../../../src/units.ts';
-import { largestImageBytes } from '../../../../src/volumes/capacity.ts';
+import { maxImageBytes } from '../../../../src/volumes/capacity.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { reconcile } from '../../../../src/volumes/node/reconcile.ts';
@@ -230,7 +230,7 @@ test('no volume is told to fit that is larger than any can be', async (t) => {
   const question = { pool: 'a', provisioning: 'thin', kind: 'block', fsType: null } as const;
   const { availableBytes, maximumVolumeBytes } = await volumes.capacity(question);
   t.true(availableBytes > 90n * TiB);
-  t.is(maximumVolumeBytes, largestImageBytes);
+  t.is(maximumVolumeBytes, maxImageBytes);
 });
 
 test('what was begun before a pool went away is not finished after it came back', async (t) => {
