@@ -16,7 +16,7 @@ export function poolMessage(facts: PoolFacts): Pool {
     total_bytes: space?.totalBytes ?? 0n,
     free_bytes: space?.freeBytes ?? 0n,
     promised_bytes: space === undefined ? 0n : space.promisedBytes + space.snapshotBytes,
-    room_bytes: facts.roomBytes,
+    room_bytes: facts.capacityBytes,
     allocated_bytes: space === undefined ? 0n : space.allocatedBytes - space.trashBytes,
     trash_bytes: space?.trashBytes ?? 0n,
     volume_count: facts.volumeCount,

@@ -174,7 +174,7 @@ onNode('volumes are mounted read-only, at several directories and as block devic
   const deep = join(directory, 'none', 'deep');
   t.regex(
     await refusalOf('data', deep, '--options', 'noatime'),
-    /none does not exist.*make \S+none first/,
+    /none does not exist.*create \S+none first/,
   );
   t.regex(
     await refusalOf('data', '/', '--options', 'noatime'),
@@ -406,7 +406,7 @@ onNode(
     const grown = await run('pool', 'grow', 'shared', '--size', '400Mi', '--json');
     t.is((JSON.parse(grown.stdout) as { embedded: boolean }).embedded, true, grown.stderr);
     const plain = await run('pool', 'grow', 'default', '--size', '1Ti');
-    t.regex(plain.stderr, /no image of its own/);
+    t.regex(plain.stderr, /is not an embedded pool/);
     // A stopped driver leaves the embedded pool mounted, like volumes.
     await driver.stop();
     await execa('umount', [join(shared, 'reflink')]);

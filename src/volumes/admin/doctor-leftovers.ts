@@ -1,6 +1,7 @@
-/** What a crash, a person or another program left, and nobody will clear away by itself. Looks only. */
+/** Finds what a crash, an operator or another program left behind. Changes nothing. */
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
@@ -10,15 +11,15 @@ import type { Pool } from '../pool/pool.ts';
 import { type Finding, ok, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
-interface Seen {
+interface NodeView {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly volumes: readonly VolumeFacts[];
-  /** The driver is in the middle of something, so what stands in `tmp/` may belong to it. */
+  /** An operation is running, so entries in `tmp/` may belong to it. */
   readonly isWorking: boolean;
 }
 
-/** Leftovers of all pools; one finding that all is clean when there are none. */
+/** Leftovers in all pools, or one `ok` finding if there are none. */
 export async function checkLeftovers(
   domain: Domain,
   ask: AskPool = askingPools(),
@@ -29,94 +30,98 @@ export async function checkLeftovers(
     domain.host.mounts.list(),
     listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, ask),
   ]);
-  const seen: Seen = { devices, mounts, volumes: page.entries, isWorking };
+  const view: NodeView = { devices, mounts, volumes: page.entries, isWorking };
   const findings = [
-    ...(await strayDevices(domain, seen)),
-    ...unusedDevices(seen),
-    ...(await inPools(domain, seen, ask)),
-    ...troubled(seen),
+    ...(await orphanDevices(domain, view)),
+    ...unusedDevices(view),
+    ...(await poolFindings(domain, view, ask)),
+    ...unhealthyVolumes(view),
   ];
   if (findings.length > 0) return findings;
   return [
     ok(
       'leftovers',
-      `none; ${page.entries.length === 1 ? '1 volume' : `${page.entries.length} volumes`} looked at`,
+      `none; ${page.entries.length === 1 ? '1 volume' : `${page.entries.length} volumes`} checked`,
     ),
   ];
 }
 
-/** Devices on files of our pools that no record explains, or on images that were deleted. */
-async function strayDevices(domain: Domain, seen: Seen): Promise<readonly Finding[]> {
-  const ours = new Set(seen.volumes.flatMap(({ device }) => device?.number ?? []));
+/** Devices that are attached to files of our pools without a record, or to deleted images. */
+async function orphanDevices(domain: Domain, view: NodeView): Promise<readonly Finding[]> {
+  const ours = new Set(view.volumes.flatMap(({ device }) => device?.number ?? []));
   const roots = domain.pools.served.map((pool) => `${pool.root}/`);
   const findings: Finding[] = [];
-  for (const device of seen.devices) {
-    if (ours.has(device.number) || !device.label.startsWith('loopcsi:')) continue;
+  for (const device of view.devices) {
+    if (ours.has(device.number) || !isLabelled(device)) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
-    if (seen.volumes.some(({ imagePath }) => imagePath === file)) continue;
-    if (seen.isWorking && file.includes('/tmp/')) continue;
-    const at = seen.mounts
+    if (view.volumes.some(({ imagePath }) => imagePath === file)) continue;
+    if (view.isWorking && file.includes('/tmp/')) continue;
+    const at = view.mounts
       .filter((mount) => showsDevice(mount, device))
       .map(({ target }) => target);
     findings.push(
       warn(
         `loop-device:${device.path}`,
-        `${device.path} holds ${file}, which is no volume any more${at.length > 0 ? `, mounted at ${at.join(', ')}` : ''}`,
+        `${device.path} is attached to ${file}, which is no longer a volume${at.length > 0 ? `, and mounted at ${at.join(', ')}` : ''}`,
         at.length > 0
-          ? `unmount ${at.join(', ')}, then 'losetup --detach ${device.path}'`
-          : `'losetup --detach ${device.path}', or restart the driver, which does it`,
+          ? `unmount ${at.join(', ')}, then run 'losetup --detach ${device.path}'`
+          : `run 'losetup --detach ${device.path}', or restart the driver, which detaches it`,
       ),
     );
   }
   return findings;
 }
 
-function unusedDevices(seen: Seen): readonly Finding[] {
-  if (seen.isWorking) return [];
-  return seen.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
+function unusedDevices(view: NodeView): readonly Finding[] {
+  if (view.isWorking) return [];
+  return view.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
     if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
     return [
       warn(
         `loop-device:${device.path}`,
-        `${device.path} holds volume '${record.id}', which is mounted nowhere here`,
-        'another mount namespace may use it; if none does, the next start of the driver detaches it',
+        `${device.path} is attached to volume '${record.id}', which is mounted nowhere in this mount namespace`,
+        'another mount namespace may use it; if not, the next start of the driver detaches it',
       ),
     ];
   });
 }
 
-async function inPools(domain: Domain, seen: Seen, ask: AskPool): Promise<readonly Finding[]> {
+async function poolFindings(
+  domain: Domain,
+  view: NodeView,
+  ask: AskPool,
+): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
     const inDirectories = async (): Promise<readonly Finding[]> => [
-      ...(seen.isWorking ? [] : await halfMade(domain, pool)),
-      ...(await trashed(domain, pool)),
+      ...(view.isWorking ? [] : await incompleteEntries(domain, pool)),
+      ...(await trashFinding(domain, pool)),
     ];
     try {
       findings.push(...(await ask(pool, () => domain.ownedBy(`look ${pool.name}`, inDirectories))));
     } catch (error) {
-      // That it does not answer is told of the pool.
+      // `checkPools` reports that the pool does not answer.
       if (!isUnavailable(error)) throw error;
     }
-    findings.push(...setAside(pool), ...groupless(pool));
+    findings.push(...setAsideEntries(pool), ...orphanMembers(pool));
   }
   return findings;
 }
 
-async function halfMade(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
+async function incompleteEntries(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
   const entries = await domain.host.files.list(pool.pathOf('tmp'));
   if (entries.length === 0) return [];
   return [
     warn(
       `pool:${pool.name}:tmp`,
-      `${entries.length} half-made entries stand in ${pool.pathOf('tmp')}`,
+      `${entries.length} incomplete entries are in ${pool.pathOf('tmp')}`,
       'the next start of the driver removes them',
     ),
   ];
 }
 
-async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
+async function trashFinding(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
   const entries = await domain.host.files.list(pool.pathOf('trash'));
   if (entries.length === 0) return [];
   const { trashBytes } = await pool.space.facts();
@@ -124,12 +129,12 @@ async function trashed(domain: Domain, pool: Pool): Promise<readonly Finding[]> 
     warn(
       `pool:${pool.name}:trash`,
       `${entries.length} deleted entries with ${formatBytes(trashBytes)} are still being freed in ${join(pool.root, 'trash')}`,
-      'wait; when it does not shrink, look at the log of the driver',
+      'wait; if their number does not decrease, see the log of the driver',
     ),
   ];
 }
 
-function setAside(pool: Pool): readonly Finding[] {
+function setAsideEntries(pool: Pool): readonly Finding[] {
   return recordAreas.flatMap((area) =>
     [...pool.indexOf(area).aside].map(([id, { kind, message, mayBeWhole = false }]) => {
       const name = `pool:${pool.name}:record`;
@@ -137,7 +142,7 @@ function setAside(pool: Pool): readonly Finding[] {
         return warn(
           name,
           `'${id}' cannot be read: ${message}`,
-          'its image is untouched; put the record back from a backup, or move its directory out of the pool',
+          'its image is untouched; restore the record from a backup, or move its directory out of the pool',
         );
       }
       const [what = '', ...remedies] = message.split('; ');
@@ -146,27 +151,27 @@ function setAside(pool: Pool): readonly Finding[] {
   );
 }
 
-/** Members of a group whose record is gone: the cut was never complete. */
-function groupless(pool: Pool): readonly Finding[] {
+/** Snapshots of a group snapshot without a record, which was never complete. */
+function orphanMembers(pool: Pool): readonly Finding[] {
   return [...pool.snapshots.values()].flatMap(({ id, groupId }) => {
     if (groupId === null || pool.groups.get(groupId) !== undefined) return [];
     return [
       warn(
         `pool:${pool.name}:group`,
         `snapshot '${id}' belongs to group '${groupId}', which has no record here`,
-        `delete it with 'loopcsi snapshot delete ${id}' unless the group stands in another pool`,
+        `delete it with 'loopcsi snapshot delete ${id}' unless another pool has the group`,
       ),
     ];
   });
 }
 
-/** Told once for the pool, not for each of its volumes. */
-const reasonsOfPools = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
+/** Reported once for the pool, not for each of its volumes. */
+const poolReasons = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
 
-function troubled(seen: Seen): readonly Finding[] {
-  return seen.volumes.flatMap(({ record, conditions }) =>
+function unhealthyVolumes(view: NodeView): readonly Finding[] {
+  return view.volumes.flatMap(({ record, conditions }) =>
     conditions
-      .filter(({ reason }) => !reasonsOfPools.includes(reason))
+      .filter(({ reason }) => !poolReasons.includes(reason))
       .map(({ reason, message }) => {
         const [what, ...remedies] = message.split('; ');
         return warn(`volume:${record.name}`, `${reason}: ${what ?? ''}`, remedies.join('; '));

@@ -1,12 +1,12 @@
-/** What the node must have, whether a driver runs or not: kernel, rights, devices, filesystems, programs. */
+/** Checks of the node: kernel, capabilities, devices, filesystems, programs. They need no running driver. */
 import { messageOf } from '../../errors.ts';
 import { type Files, fsTypes, type Host } from '../../host/host.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 
-/** mount_setattr(2), which gives a bind mount its attributes before it can be seen. */
-const leastKernel = [5, 12] as const;
+/** mount_setattr(2), which sets the attributes of a bind mount before it becomes visible. */
+const minKernel = [5, 12] as const;
 
-/** Looks at this process's machine. Changes nothing; throws nothing. */
+/** Checks the machine of this process. Changes nothing. */
 export async function checkMachine(host: Host): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
@@ -19,31 +19,31 @@ export async function checkMachine(host: Host): Promise<readonly Finding[]> {
 
 function kernelFinding(release: string): Finding {
   const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
-  const [leastMajor, leastMinor] = leastKernel;
-  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) {
+  const [minMajor, minMinor] = minKernel;
+  if (major > minMajor || (major === minMajor && minor >= minMinor)) {
     return ok('kernel', `Linux ${release}`);
   }
   return fail(
     'kernel',
-    `Linux ${release} is older than ${leastMajor}.${leastMinor}`,
-    'boot a newer kernel: mounts are made with mount_setattr(2)',
+    `Linux ${release} is older than ${minMajor}.${minMinor}`,
+    'boot a newer kernel: the driver mounts with mount_setattr(2)',
   );
 }
 
 function rightsFindings(host: Host): readonly Finding[] {
   const mount = host.facts.canMount
-    ? ok('rights', 'may mount and attach loop devices (CAP_SYS_ADMIN)')
+    ? ok('rights', 'can mount and attach loop devices (CAP_SYS_ADMIN)')
     : fail(
         'rights',
-        'may not mount (no CAP_SYS_ADMIN)',
+        'cannot mount (no CAP_SYS_ADMIN)',
         'run as root; in a container, start it privileged',
       );
   const grow = host.facts.canGrowExt4Online
-    ? ok('ext4-online-growth', 'ext4 grows while it is in use (CAP_SYS_RESOURCE)')
+    ? ok('ext4-online-growth', 'ext4 can grow while it is mounted (CAP_SYS_RESOURCE)')
     : warn(
         'ext4-online-growth',
-        'ext4 cannot grow while it is published (no CAP_SYS_RESOURCE); xfs and btrfs can',
-        'give the driver CAP_SYS_RESOURCE; without it such a volume grows when it is mounted the next time',
+        'ext4 cannot grow while it is mounted (no CAP_SYS_RESOURCE); xfs and btrfs can',
+        'give the driver CAP_SYS_RESOURCE; without it, an ext4 volume grows when it is mounted the next time',
       );
   return [mount, grow];
 }
@@ -52,14 +52,14 @@ async function loopControlFinding(files: Files): Promise<Finding> {
   const path = '/dev/loop-control';
   try {
     const { kind } = await files.status(path);
-    if (kind !== 'character-device') throw new Error('it is no device');
+    if (kind !== 'character-device') throw new Error('it is not a device');
     await files.requireReadWrite(path);
     return ok('loop-control', `${path} can be opened`);
   } catch (error) {
     return fail(
       'loop-control',
       `${path} cannot be used: ${messageOf(error)}`,
-      "load the module with 'modprobe loop'; in a container, give it the host's /dev and run it privileged",
+      "load the module with 'modprobe loop'; for a container, mount the host's /dev into it and run it privileged",
     );
   }
 }
@@ -69,18 +69,18 @@ async function filesystemFindings(files: Files): Promise<readonly Finding[]> {
   const known = new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
   return fsTypes.map((fsType) =>
     known.has(fsType)
-      ? ok(`filesystem:${fsType}`, 'the kernel has it')
+      ? ok(`filesystem:${fsType}`, 'the kernel supports it')
       : warn(
           `filesystem:${fsType}`,
-          'the kernel has not loaded it',
-          `'modprobe ${fsType}' loads it where it is a module; without it there are no ${fsType} volumes`,
+          'the kernel has not loaded its module',
+          `run 'modprobe ${fsType}'; without the module, ${fsType} volumes cannot be mounted`,
         ),
   );
 }
 
 async function programsFinding(host: Host): Promise<Finding> {
   const missing = await host.missingPrograms();
-  if (missing.length === 0) return ok('programs', 'all are there');
+  if (missing.length === 0) return ok('programs', 'all are installed');
   return fail(
     'programs',
     `missing: ${missing.join(', ')}`,

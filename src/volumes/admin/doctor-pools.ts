@@ -15,7 +15,7 @@ import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thr
 import { type Finding, fail, ok, warn } from './doctor.ts';
 import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
-/** What the running driver says of its pools: one finding for each, and one for each ability that is missing. */
+/** Pools of the running driver: one finding for each, and one for each missing ability. */
 export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
   const pools = await listPoolFacts(domain, ask);
   return pools.flatMap((pool) => poolFindings(pool));
@@ -25,7 +25,7 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   const name = `pool:${pool.settings.name}`;
   const { problem, space, abilities } = pool;
   if (problem !== undefined || space === undefined || abilities === undefined) {
-    const [what, ...remedies] = (problem ?? 'is being opened; ask again').split('; ');
+    const [what, ...remedies] = (problem ?? 'is being opened; run the command again').split('; ');
     const remedy =
       remedies.length > 0 ? remedies.join('; ') : "check its disk and the driver's log";
     return [fail(name, what ?? '', remedy)];
@@ -37,14 +37,14 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
       warn(
         name,
         `${pool.settings.path} (${abilities.filesystem}) has only ${free}`,
-        'delete volumes, snapshots or other files there, or enlarge its filesystem: thin volumes fail to write when it is full',
+        'delete volumes, snapshots or other files there, or enlarge its filesystem: writes to thin volumes fail when it is full',
       ),
     );
   } else {
     findings.push(
       ok(
         name,
-        `${pool.settings.path} (${abilities.filesystem}): ${free}, room for ${formatBytes(pool.roomBytes)} more`,
+        `${pool.settings.path} (${abilities.filesystem}): ${free}, capacity for ${formatBytes(pool.capacityBytes)} more`,
       ),
     );
   }
@@ -61,7 +61,7 @@ function abilityFindings(
       warn(
         `${name}:reflink`,
         `${abilities.filesystem} cannot share blocks: snapshots and clones copy their data`,
-        "fine without snapshots; else put the pool on XFS or btrfs, or give it an XFS image of its own ('loopcsi pool init NAME=DIR --reflink SIZE')",
+        "ignore this if you take no snapshots; otherwise use a pool on XFS or btrfs, or one in its own XFS image ('loopcsi pool init NAME=DIR --reflink SIZE')",
       ),
     );
   }
@@ -78,7 +78,7 @@ function abilityFindings(
     findings.push(
       warn(
         `${name}:discard`,
-        `${abilities.filesystem} cannot punch holes: what volumes free is not given back`,
+        `${abilities.filesystem} cannot punch holes: space that volumes free is not returned`,
         'put the pool on ext4, XFS or btrfs',
       ),
     );
@@ -87,8 +87,7 @@ function abilityFindings(
 }
 
 /**
- * Pools of this node that the driver was not told of: `--pool` given once takes the place of the default pool, and its volumes
- * seem to be gone.
+ * Pools of this node that no --pool names. A first `--pool` replaces the default pool, whose volumes then seem to be gone.
  */
 export async function checkUnconfiguredPools(
   files: Files,
@@ -98,17 +97,17 @@ export async function checkUnconfiguredPools(
   const findings: Finding[] = [];
   for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
-    const look = (): Promise<number> => volumesIn(files, path);
-    // Of a disk that hangs nothing can be told.
-    const volumes = await withTimeout(ownedBy(`look ${path}`, look), poolAnswerTimeoutMs).catch(
+    const count = (): Promise<number> => countVolumesIn(files, path);
+    // A disk that hangs is skipped.
+    const volumes = await withTimeout(ownedBy(`look ${path}`, count), poolAnswerTimeoutMs).catch(
       () => 0,
     );
     if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(
         'forgotten-pool',
-        `${path} is a pool of this node with ${volumes === 1 ? '1 volume' : `${volumes} volumes`}, and no --pool names it`,
-        `add it to the driver's options, beside the others: --pool NAME=${path}`,
+        `${path} is a pool of this node with ${volumes === 1 ? '1 volume' : `${volumes} volumes`}, but no --pool names it`,
+        `add it to the driver's flags: --pool NAME=${path}`,
       ),
     );
   }
@@ -125,14 +124,14 @@ export async function checkUnconfiguredPoolsOffline(
   return checkUnconfiguredPools(files, await KnownPools.open(files, stateDir), configured);
 }
 
-/** Entries of a pool that is not served; 0 where there is none. */
-async function volumesIn(files: Files, path: string): Promise<number> {
+/** Number of volumes in the pool at the directory; 0 if there is none. */
+async function countVolumesIn(files: Files, path: string): Promise<number> {
   const root = await poolRootIn(files, path);
   if ((await findMarker(files, root, path)) === undefined) return 0;
   return (await files.list(join(root, 'volumes'))).length;
 }
 
-/** What can be seen of a pool while no driver runs. Writes nothing. */
+/** Checks a pool while no driver runs. Changes nothing. */
 export async function checkPoolOffline(
   settings: PoolSettings,
   node: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
@@ -148,22 +147,22 @@ export async function checkPoolOffline(
     const root = await poolRootIn(files, path);
     const marker = await findMarker(files, root, settings.name);
     if (marker === undefined && root !== path) {
-      return ok(name, `${path} holds an image of its own, which the driver mounts when it starts`);
+      return ok(name, `${path} has an embedded pool, which the driver mounts when it starts`);
     }
     if (marker === undefined) return withoutMarker(settings, seen);
     const nodeTag = nodeTagOf(node.nodeId);
     if (marker.nodeTag !== nodeTag) {
       return fail(
         name,
-        `${path} belongs to a node with tag ${marker.nodeTag}, this one is ${nodeTag}`,
-        `start the driver with the --node-id it had, or take the pool over with 'loopcsi pool adopt ${settings.name}'`,
+        `${path} belongs to the node with tag ${marker.nodeTag}; this node has tag ${nodeTag}`,
+        `start the driver with its previous --node-id, or run 'loopcsi pool adopt ${settings.name}'`,
       );
     }
     if (seen !== undefined && seen !== marker.uuid) {
       return fail(
         name,
-        `${path} is another pool than was seen there before`,
-        `mount the right disk, or accept this one with 'loopcsi pool adopt ${settings.name}'`,
+        `${path} has pool ${marker.uuid}, but pool ${seen} was seen there before`,
+        `mount the right disk, or accept this pool with 'loopcsi pool adopt ${settings.name}'`,
       );
     }
     const { freeBytes, totalBytes } = await files.capacity(path);
@@ -173,7 +172,7 @@ export async function checkPoolOffline(
     );
   } catch (error) {
     const message = error instanceof VolumeError ? error.message : `${path}: ${messageOf(error)}`;
-    return fail(name, message, 'look at the directory and its disk');
+    return fail(name, message, 'check the directory and its disk');
   }
 }
 
@@ -181,20 +180,16 @@ function withoutMarker({ name, path, create }: PoolSettings, seen: string | unde
   if (seen !== undefined) {
     return fail(
       `pool:${name}`,
-      `${path} holds no pool, but pool ${seen} was seen there before`,
+      `${path} has no pool, but pool ${seen} was seen there before`,
       'mount its disk',
     );
   }
   if (create) return ok(`pool:${name}`, `${path} becomes a pool when the driver starts`);
-  return fail(
-    `pool:${name}`,
-    `${path} is no pool yet`,
-    `make it one with 'loopcsi pool init ${name}=${path}'`,
-  );
+  return fail(`pool:${name}`, `${path} is no pool yet`, `run 'loopcsi pool init ${name}=${path}'`);
 }
 
 function absent({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
   if (create && seen === undefined)
-    return ok(`pool:${name}`, `${path} is made when the driver starts`);
-  return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or make the directory');
+    return ok(`pool:${name}`, `${path} is created when the driver starts`);
+  return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or create the directory');
 }

@@ -1,8 +1,8 @@
-/** One thing that was looked at, and what to do when it is not as it should be. */
+/** The result of one check, and what to do if it is not `ok`. */
 export interface Finding {
   /** Kebab-case and stable: `loop-control`, `program:mkfs.xfs`, `pool:default`. */
   readonly name: string;
-  /** `warn`: works, but somebody should know. `fail`: something will not work. */
+  /** `warn`: works with a limitation. `fail`: something does not work. */
   readonly state: 'ok' | 'warn' | 'fail';
   readonly message: string;
   /** '' when ok. */

@@ -1,4 +1,4 @@
-/** What a person wants to know of a volume or a pool: the record, and what the kernel says about it now. Changes nothing. */
+/** Volumes and snapshots as `list` and `inspect` show them: their records and their present state in the kernel. Changes nothing. */
 
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
@@ -18,10 +18,10 @@ import { conditionsOf, notAnswering } from '../volume/health.ts';
 export interface VolumeFacts {
   readonly record: VolumeRecord;
   readonly pool: string;
-  /** Inline ephemeral volumes go by the kubelet's id, which is their name. */
+  /** An inline volume: its name is the id that the kubelet chose. */
   readonly isEphemeral: boolean;
   readonly imagePath: string;
-  /** What the image occupies; 0 when it is gone, which `conditions` then say. */
+  /** Bytes that the image occupies; 0 if it is gone, which `conditions` then reports. */
   readonly allocatedBytes: bigint;
   readonly stagedAt: readonly string[];
   readonly publishedAt: readonly string[];
@@ -43,17 +43,17 @@ export interface PageOfPool {
   readonly pool: string;
 }
 
-/** For a whole page: the kernel's tables, read once, and how its pools are asked. */
-interface Look {
+/** The kernel's tables, read once for a whole page, and the way to query its pools. */
+interface NodeView {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly ask: AskPool;
 }
 
-/** Volumes looked at together; each may wait for its disk. */
-const looksAtOnce = 8;
+/** Volumes inspected concurrently; each may wait for its disk. */
+const maxConcurrent = 8;
 
-/** Volumes of one pool or of all, inline ones too, ascending by id. Throws `invalid` for an unknown pool. */
+/** Volumes of one pool or of all, including inline volumes, ascending by id. Throws `invalid` for an unknown pool. */
 export async function listVolumeFacts(
   domain: Domain,
   page: PageOfPool,
@@ -62,19 +62,19 @@ export async function listVolumeFacts(
   const volumes = poolsOf(domain, page.pool).flatMap((pool) => [...pool.images(rootOf(pool))]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
-  const look = await beginLook(domain, ask);
+  const view = await readNodeView(domain, ask);
   const facts: VolumeFacts[] = [];
-  for (let start = 0; start < entries.length; start += looksAtOnce) {
-    const batch = entries.slice(start, start + looksAtOnce);
-    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, look)))));
+  for (let start = 0; start < entries.length; start += maxConcurrent) {
+    const batch = entries.slice(start, start + maxConcurrent);
+    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, view)))));
   }
   return { entries: facts, nextToken };
 }
 
-/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
-  const look = await beginLook(domain, askingPools());
-  return factsOf(domain, findByIdOrName(domain, idOrName), look);
+  const view = await readNodeView(domain, askingPools());
+  return factsOf(domain, findByIdOrName(domain, idOrName), view);
 }
 
 function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
@@ -86,11 +86,11 @@ function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
       if (record !== undefined) return pool.volumeOf(area, record, rootOf(pool));
     }
   }
-  // Says why: unknown, of another node, unreadable, or in a pool that is away.
+  // Throws with the reason: unknown, of another node, unreadable, or in an unavailable pool.
   return domain.pools.getVolume(idOrName);
 }
 
-/** A pool that is not served is known by its configured path only. */
+/** The real path of a pool that is not served is unknown, so its configured path is used. */
 function rootOf(pool: Pool): string {
   return pool.isServed ? pool.root : pool.settings.path;
 }
@@ -99,10 +99,10 @@ function poolsOf(domain: Domain, name: string): readonly Pool[] {
   if (name === '') return domain.pools.all;
   const pool = domain.pools.all.find((one) => one.name === name);
   if (pool !== undefined) return [pool];
-  throw new VolumeError('invalid', `there is no pool '${name}' on this node`);
+  throw new VolumeError('invalid', `this node has no pool '${name}'`);
 }
 
-async function beginLook(domain: Domain, ask: AskPool): Promise<Look> {
+async function readNodeView(domain: Domain, ask: AskPool): Promise<NodeView> {
   const [devices, mounts] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
@@ -110,52 +110,62 @@ async function beginLook(domain: Domain, ask: AskPool): Promise<Look> {
   return { devices, mounts, ask };
 }
 
-/** What the kernel says of one volume. */
-type Seen = Pick<VolumeFacts, 'allocatedBytes' | 'stagedAt' | 'publishedAt' | 'device'>;
+/** The part of the facts that comes from the kernel. */
+type KernelFacts = Pick<VolumeFacts, 'allocatedBytes' | 'stagedAt' | 'publishedAt' | 'device'>;
 
-const nothingSeen: Seen = { allocatedBytes: 0n, stagedAt: [], publishedAt: [], device: undefined };
+const noKernelFacts: KernelFacts = {
+  allocatedBytes: 0n,
+  stagedAt: [],
+  publishedAt: [],
+  device: undefined,
+};
 
+/** Conditions of a volume whose disk is not queried further. */
 const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
 
-async function factsOf(domain: Domain, volume: FoundVolume, look: Look): Promise<VolumeFacts> {
+async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
-  const conditions = await conditionsOf(domain, volume, look.ask);
-  // A hung volume must not hang the list: its condition says so, and nothing else is asked of it, nor of one that cannot be read.
+  const conditions = await conditionsOf(domain, volume, view.ask);
+  // A hung volume must not hang the list: its condition is reported, and its disk is not queried. The same for an unreadable one.
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
-  if (!pool.isServed || isSilent) return { ...known, conditions, ...nothingSeen };
+  if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
-    const seen = await look.ask(pool, () =>
-      domain.ownedBy(`look ${record.id}`, () => see(domain, volume, look)),
+    const kernelFacts = await view.ask(pool, () =>
+      domain.ownedBy(`look ${record.id}`, () => kernelFactsOf(domain, volume, view)),
     );
-    return { ...known, conditions, ...seen };
+    return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return { ...known, conditions: [...conditions, notAnswering(error)], ...nothingSeen };
+    return { ...known, conditions: [...conditions, notAnswering(error)], ...noKernelFacts };
   }
 }
 
-async function see(domain: Domain, volume: FoundVolume, look: Look): Promise<Seen> {
+async function kernelFactsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  view: NodeView,
+): Promise<KernelFacts> {
   const { pool, imagePath } = volume;
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
-  if (image === undefined) return nothingSeen;
-  const devices = look.devices.filter(
+  if (image === undefined) return noKernelFacts;
+  const devices = view.devices.filter(
     ({ backing }) => backing.device === image.device && backing.inode === image.inode,
   );
-  const present = await attachmentOfDevices(domain, devices, { image, volume, table: look.mounts });
-  // A node whose device was lost is there until somebody unpublishes it.
+  const present = await attachmentOfDevices(domain, devices, { image, volume, table: view.mounts });
+  // A node whose device was lost stays mounted until it is unpublished.
   const targets = [...present.mounts, ...present.lost]
     .map(({ target }) => target)
     .filter((target) => !target.startsWith(`${pool.pathOf('tmp')}/`));
   return {
     allocatedBytes: image.allocatedBytes,
     device: present.readWrite,
-    ...(await placesOf(domain, volume, [...new Set(targets)])),
+    ...(await stagedAndPublished(domain, volume, [...new Set(targets)])),
   };
 }
 
-/** Which of the mounts is the staging path is what was asked; that they are there is the kernel's word. */
-async function placesOf(
+/** The mount table has the targets; the node state tells which of them is the staging path. */
+async function stagedAndPublished(
   domain: Domain,
   volume: FoundVolume,
   targets: readonly string[],
@@ -189,7 +199,7 @@ export async function listSnapshotFacts(
   };
 }
 
-/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
 export async function getSnapshotFacts(domain: Domain, idOrName: string): Promise<SnapshotFacts> {
   for (const pool of domain.pools.all) {
     for (const record of pool.snapshots.values()) {
@@ -209,9 +219,9 @@ async function snapshotFactsOf(
   const progress = domain.copies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
-  const look = (): Promise<ImageStatus> =>
+  const readStatus = (): Promise<ImageStatus> =>
     domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
-  const status = await ask(pool, () => domain.ownedBy(`look ${record.id}`, look)).catch(
+  const status = await ask(pool, () => domain.ownedBy(`look ${record.id}`, readStatus)).catch(
     () => undefined,
   );
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };

@@ -1,4 +1,4 @@
-/** Mounting without an orchestrator: staged in a directory of the driver's own, published where a person says. */
+/** Manual mounts, without an orchestrator: staged in a directory of the driver, published where the operator says. */
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -18,18 +18,18 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { expandVolume } from '../volume/expand.ts';
 import { getVolumeFacts, type VolumeFacts } from './inspect.ts';
 
-/** Where this volume is staged by hand; `directory` is the driver's own. */
+/** Staging path of the volume's manual mounts; `directory` belongs to the driver. */
 function stagingPathOf(directory: string, volumeId: string): string {
   return join(directory, volumeId);
 }
 
-/** Several paths of one volume may be asked for, so the mode is one that allows that. */
+/** With an access mode that allows several target paths. */
 function capabilityOf({ record }: FoundVolume, mountFlags: readonly string[]): Capability {
   const fsType = record.fsType ?? '';
   return { kind: record.kind, fsType, mountFlags, accessMode: 'SINGLE_NODE_MULTI_WRITER' };
 }
 
-/** Stages and publishes; repeated, a success. Throws what stage and publish throw, and then leaves nothing staged. */
+/** Stages and publishes the volume. Idempotent. Throws what stage and publish throw, and then leaves nothing staged. */
 export async function mountManually(
   domain: Domain,
   call: Call,
@@ -51,7 +51,7 @@ export async function mountManually(
   if (user !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop what uses it there first`,
+      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop its users first`,
     );
   }
   await domain.host.files.makeDirectory(stagingTargetPath);
@@ -66,11 +66,16 @@ export async function mountManually(
       mayHide: true,
     });
   } catch (error) {
-    const told = isConflict(error) ? await otherOptions(domain, volume, targetPath, error) : error;
+    const cause = isConflict(error)
+      ? await conflictError(domain, volume, targetPath, error)
+      : error;
     await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch((second: unknown) => {
-      call.log.warn({ volumeId: id, problem: messageOf(second) }, 'a failed mount left it staged');
+      call.log.warn(
+        { volumeId: id, problem: messageOf(second) },
+        'a volume whose mount failed could not be unstaged',
+      );
     });
-    throw told;
+    throw cause;
   }
 }
 
@@ -78,8 +83,8 @@ function isConflict(error: unknown): error is VolumeError {
   return error instanceof VolumeError && error.reason === 'conflict';
 }
 
-/** Stage and publish tell of requests that differ; a person mounts, unmounts, and gives options. */
-async function otherOptions(
+/** The conflict in terms of the command line, which has mounts and options, no stage or publish calls. */
+async function conflictError(
   domain: Domain,
   volume: FoundVolume,
   targetPath: string,
@@ -89,30 +94,33 @@ async function otherOptions(
   const { staged, published } = await readNodeState(domain, volume);
   const { publishedAt } = await getVolumeFacts(domain, id);
   const at = publishedAt.includes(targetPath) ? [targetPath] : publishedAt;
-  const there = published.find((one) => at.includes(one.targetPath));
-  const options = there?.mountFlags ?? staged?.mountFlags ?? [];
-  const words = [...(there?.readOnly === true ? ['read-only'] : []), ...options].join(',');
+  const publication = published.find((one) => at.includes(one.targetPath));
+  const mountFlags = publication?.mountFlags ?? staged?.mountFlags ?? [];
+  const options = [...(publication?.readOnly === true ? ['read-only'] : []), ...mountFlags].join(
+    ',',
+  );
   return new VolumeError(
     'conflict',
-    `volume '${id}' is mounted${at.length === 0 ? '' : ` at ${at.join(', ')}`} with other options (${words === '' ? 'none' : words}); ` +
+    `volume '${id}' is mounted${at.length === 0 ? '' : ` at ${at.join(', ')}`} with other options (${options === '' ? 'none' : options}); ` +
       `unmount it first: loopcsi volume unmount ${volume.record.name}`,
     { cause },
   );
 }
 
-/** Who besides a person uses the volume; `byHand` is where a person's mount is staged. */
+/** The user of a volume that is staged elsewhere than at `manualPath`, the staging path of manual mounts. */
 function otherUserOf(
   domain: Domain,
   stagedAt: readonly string[],
-  byHand: string,
+  manualPath: string,
 ): string | undefined {
-  if (stagedAt.every((path) => path === byHand)) return undefined;
+  if (stagedAt.every((path) => path === manualPath)) return undefined;
   return stagedAt.some((path) => isInMountDir(domain, path)) ? 'Docker' : 'an orchestrator';
 }
 
 /**
- * Unpublishes at `targetPath`, or everywhere when that is '', and unstages what was staged by hand once nothing uses it. A
- * directory to mount at is a person's: it stays, the empty file a device was bound onto goes. Answers where it was mounted.
+ * Unpublishes the volume at `targetPath`, or everywhere if that is '', and unstages a manually mounted volume after its last
+ * unmount. A target directory belongs to the operator and stays; the empty file below a device node is removed. Returns the
+ * paths that were unmounted.
  */
 export async function unmountManually(
   domain: Domain,
@@ -120,37 +128,36 @@ export async function unmountManually(
   input: { readonly directory: string; readonly volumeId: string; readonly targetPath: string },
 ): Promise<readonly string[]> {
   const inline = domain.pools.findEphemeral(input.volumeId);
-  if (inline !== undefined) return endInline(domain, call, inline);
+  if (inline !== undefined) return deleteInline(domain, call, inline);
   const { id, kind } = domain.pools.getVolume(input.volumeId).record;
   const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
-  const byHand = stagingPathOf(input.directory, id);
-  const user = otherUserOf(domain, stagedAt, byHand);
+  const user = otherUserOf(domain, stagedAt, stagingPathOf(input.directory, id));
   if (input.targetPath === '' && user !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop what uses it there, or name the directory to unmount`,
+      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop its users, or name the directory to unmount`,
     );
   }
-  const asked =
+  const targetPaths =
     input.targetPath === ''
       ? deepestFirst(publishedAt)
       : [await targetPathOf(domain, input.targetPath, 'the directory to unmount')];
-  for (const targetPath of asked) {
-    await busyWhileInUse(() =>
+  for (const targetPath of targetPaths) {
+    await busyIfInUse(() =>
       unpublishVolume(domain, call, { volumeId: id, targetPath, keepTarget: kind === 'mount' }),
     );
   }
   await unstageIfUnused(domain, call, { directory: input.directory, volumeId: id });
-  return asked.filter((path) => publishedAt.includes(path));
+  return targetPaths.filter((path) => publishedAt.includes(path));
 }
 
-/** A path below another one is longer. */
+/** A path is longer than those above it. */
 function deepestFirst(paths: readonly string[]): readonly string[] {
   return [...paths].sort((a, b) => b.length - a.length);
 }
 
-/** What processes use may be free in a moment: a person's command tries that again, as it does what is in progress. */
-async function busyWhileInUse(work: () => Promise<void>): Promise<void> {
+/** A mount in use may be free soon, so it is reported as `busy`, which the command line retries. */
+async function busyIfInUse(work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
@@ -159,8 +166,8 @@ async function busyWhileInUse(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** An inline volume ends with its pod. One whose pod is gone without its unpublish call is removed. */
-async function endInline(
+/** Deletes an inline volume that is not mounted: its pod is gone, but was never unpublished. */
+async function deleteInline(
   domain: Domain,
   call: Call,
   { record }: FoundVolume,
@@ -169,8 +176,8 @@ async function endInline(
   if ((await domain.host.mounts.at(target)) !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${record.name}' is an inline volume of the pod that it is mounted for, at ${target}; delete the pod, and it is deleted too. ` +
-        'When there is no such pod any more, unmount it there with umount(8) first',
+      `volume '${record.name}' is the inline volume of a pod and mounted at ${target}; delete the pod, which deletes the volume too. ` +
+        'If the pod no longer exists, unmount the volume with umount(8) first',
     );
   }
   await unpublishVolume(domain, call, { volumeId: record.name, targetPath: target });
@@ -194,8 +201,8 @@ async function unstageIfUnused(
 }
 
 /**
- * Grows promise, image, device and filesystem as far as that can be done now. `atNextMount`: the filesystem takes the size
- * when it is mounted the next time, since it is not mounted, or the kernel lets it not grow in use.
+ * Grows the promised size, the image, the device and the filesystem as far as possible now. `atNextMount`: the filesystem
+ * grows at the next mount, because it is not mounted now or the kernel does not permit its growth while mounted.
  */
 export async function expandAndGrow(
   domain: Domain,
@@ -208,7 +215,7 @@ export async function expandAndGrow(
   let atNextMount = nodeExpansionRequired;
   const [mount] = (await attachmentOf(domain, domain.pools.getVolume(id))).mounts;
   if (nodeExpansionRequired && mount !== undefined) {
-    atNextMount = !(await growInUse(domain, call, {
+    atNextMount = !(await tryGrowMounted(domain, call, {
       volumeId: id,
       range,
       volumePath: mount.target,
@@ -217,8 +224,8 @@ export async function expandAndGrow(
   return { facts: await getVolumeFacts(domain, id), atNextMount };
 }
 
-/** Whether it has grown; false when ext4 may not grow while it is in use, and will when it is mounted again. */
-async function growInUse(
+/** Whether the filesystem has grown; false if an ext4 can only grow at its next mount. */
+async function tryGrowMounted(
   domain: Domain,
   call: Call,
   input: Parameters<typeof nodeExpandVolume>[2],

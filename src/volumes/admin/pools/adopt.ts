@@ -25,10 +25,10 @@ import type { Pool } from '../../pool/pool.ts';
 type Retag = <Id extends string>(id: Id) => Id;
 
 /**
- * Takes over a pool that carries another node's tag, or that stands where this node has seen another one. Ids end in the
- * node's tag, so every record is rewritten and its directory renamed; the marker comes last: until then the pool stays
- * refused, and a repeat finishes what a crash left. Throws `wrong-state` when one of its images is attached or a later version
- * of the driver wrote one of its records, `conflict` when an id would stand in two pools, `unavailable` when there is no pool.
+ * Takes over a pool that has another node's tag, or that is at a directory where this node saw another pool. Ids end in the
+ * node tag, so every record is rewritten and its directory renamed. The marker is written last: until then the pool is refused,
+ * and a repeated call completes an interrupted one. Throws `wrong-state` if one of its images is in use or a later version of
+ * the driver wrote one of its records, `conflict` if two pools would have an id, `unavailable` if there is no pool.
  */
 export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPools): Promise<void> {
   if (pool.isServed) return;
@@ -37,7 +37,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
   const marker = await readMarker(files, root, pool.name);
   const lock = await takeLock(domain, root, pool.name);
   try {
-    await requireIdle(domain, root, pool.name);
+    await detachUnused(domain, root, pool.name);
     const { nodeTag } = domain.settings;
     if (marker.nodeTag !== nodeTag) {
       const end = `.${marker.nodeTag}`;
@@ -58,10 +58,13 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
   } finally {
     await lock.release();
   }
-  domain.log.info({ pool: pool.name, from: marker.nodeTag, uuid: marker.uuid }, 'pool is adopted');
+  domain.log.info(
+    { pool: pool.name, from: marker.nodeTag, uuid: marker.uuid },
+    'a pool was adopted',
+  );
 }
 
-/** An embedded pool is mounted for it, and stays so. */
+/** Root of the pool. An embedded pool is mounted, and stays mounted. */
 async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
   const directory = await domain.host.files.resolveDirectory(settings.path);
@@ -76,7 +79,7 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
       'unavailable',
-      `pool '${name}': ${root} holds no pool, so there is nothing to adopt; mount its disk, make a new pool with 'loopcsi pool init ${name}', or, where a pool was seen that is lost, give that up first with 'loopcsi pool forget ${name}'`,
+      `pool '${name}': ${root} has no pool, so there is nothing to adopt; mount its disk, or make a new pool with 'loopcsi pool init ${name}'. If a lost pool was seen there, run 'loopcsi pool forget ${name}' before that`,
       { cause: error },
     );
   }
@@ -89,14 +92,14 @@ async function takeLock(domain: Domain, root: string, name: string) {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
     throw new VolumeError(
       'busy',
-      `pool '${name}': ${root} is served by another loopcsi process; stop that one first`,
+      `pool '${name}': ${root} is served by another loopcsi process; stop that process first`,
       { cause: error },
     );
   }
 }
 
-/** Detaches what a dead driver left attached and nobody uses. Throws `wrong-state`, with what ends it, for what is in use. */
-async function requireIdle(domain: Domain, root: string, name: string): Promise<void> {
+/** Detaches unused devices that an earlier driver left behind. Throws `wrong-state` if a device is in use, and names its users. */
+async function detachUnused(domain: Domain, root: string, name: string): Promise<void> {
   const { files, loops, mounts } = domain.host;
   const devices = await loops.list();
   const table = devices.length > 0 ? await mounts.list() : [];
@@ -113,20 +116,20 @@ async function requireIdle(domain: Domain, root: string, name: string): Promise<
           .map(({ target }) => target);
         const isFree = targets.length === 0 && !(await loops.isInUse(device));
         if (isFree && (await loops.detach(device)) === 'detached') continue;
-        inUse.push(wordsOfUse(id, device, targets));
+        inUse.push(describeUse(id, device, targets));
       }
     }
   }
   if (inUse.length === 0) return;
   throw new VolumeError(
     'wrong-state',
-    `pool '${name}': ${inUse.join('; ')}; end the programs and containers that use them, then adopt again`,
+    `pool '${name}': ${inUse.join('; ')}; end the processes and containers that use them, then adopt the pool again`,
   );
 }
 
-function wordsOfUse(id: string, { path }: LoopDevice, targets: readonly string[]): string {
+function describeUse(id: string, { path }: LoopDevice, targets: readonly string[]): string {
   if (targets.length === 0) {
-    return `the image of '${id}' is attached to ${path}, which another mount namespace or process uses ('fuser -vm ${path}' names it)`;
+    return `the image of '${id}' is attached to ${path}, which a process or another mount namespace uses ('fuser -vm ${path}' shows it)`;
   }
   const commands = targets.toReversed().map((target) => `umount ${target}`);
   return `'${id}' is mounted at ${targets.join(', ')} (${commands.join(' && ')})`;
@@ -145,13 +148,13 @@ async function requireNamesFree(
       if (other === undefined) continue;
       throw new VolumeError(
         'conflict',
-        `pool '${pool.name}': '${id}' would stand in pool '${other.name}' too; delete one of the two first`,
+        `pool '${pool.name}': pool '${other.name}' already has the id '${id}'; delete one of the two first`,
       );
     }
   }
 }
 
-/** Throws LaterVersionError: what this version does not know cannot get another id. */
+/** Throws LaterVersionError for a record of a later version, which this version cannot give another id. */
 async function requireOurVersion(files: Files, root: string): Promise<void> {
   for (const [area, file, schema] of [
     ['volumes', 'volume.json', volumeRecord],
@@ -173,7 +176,7 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
       const path = join(directory, 'volume.json');
       const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
       await writeRecord(files, path, { schema: volumeRecord, value });
-      // Where it was mounted on the other node means nothing here.
+      // The mounts of the other node do not exist here.
       await files.removeFile(join(directory, entryFiles.nodeState));
     });
   }
@@ -189,7 +192,7 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
   });
 }
 
-/** The record first, then the directory's name: either step may be found done. */
+/** Rewrites a record before it renames the directory. A repeated call finds either step done. */
 async function retagArea(
   files: Files,
   area: string,
@@ -199,7 +202,7 @@ async function retagArea(
   for (const id of await entriesOf(files, area)) {
     if (retag(id) === id) continue;
     await rewrite(join(area, id)).catch((error: unknown) => {
-      // A record that does not decode is never overwritten; its volume is told as unreadable, under its new id.
+      // A record that cannot be decoded is never overwritten; its entry is reported as unreadable under its new id.
       if (!(error instanceof VolumeError)) throw error;
     });
     await files.renameNoReplace(join(area, id), join(area, retag(id)));

@@ -9,21 +9,21 @@ import { promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 export interface PoolFacts {
   readonly settings: PoolSettings;
-  /** It lies in an image of its own inside its directory. */
+  /** The pool is in its own image inside its directory. */
   readonly isEmbedded: boolean;
-  /** Why it is not served, or does not answer, and what to do; undefined when it is. */
+  /** Why it is not served or does not answer, and what to do; undefined if there is no problem. */
   readonly problem: string | undefined;
   readonly marker: PoolMarker | undefined;
   readonly abilities: PoolAbilities | undefined;
-  /** undefined while there is a problem. */
+  /** undefined if there is a problem. */
   readonly space: SpaceFacts | undefined;
-  /** What may still be promised, never negative. */
-  readonly roomBytes: bigint;
+  /** Bytes that may still be promised, never negative. */
+  readonly capacityBytes: bigint;
   readonly volumeCount: number;
   readonly snapshotCount: number;
 }
 
-/** All configured pools, served or not, by name. */
+/** All configured pools, served or not, sorted by name. */
 export async function listPoolFacts(
   domain: Domain,
   ask: AskPool = askingPools(),
@@ -39,11 +39,11 @@ export function configuredPool(domain: Domain, name: string): Pool {
   const names = domain.pools.all.map((one) => one.name).join(', ');
   throw new VolumeError(
     'not-found',
-    `the driver serves no pool '${name}'; its pools are ${names}; start it with --pool ${name}=DIR`,
+    `the driver serves no pool '${name}'; its pools are ${names}; to add it, restart the driver with --pool ${name}=DIR`,
   );
 }
 
-/** One whose disk does not answer is told with that as its problem. */
+/** If the disk does not answer, this is the pool's `problem`. */
 export async function poolFactsOf(pool: Pool, ask: AskPool = askingPools()): Promise<PoolFacts> {
   const space = pool.isServed ? await spaceOrProblem(pool, ask) : undefined;
   if (space instanceof VolumeError) return factsOf(pool, space.message, undefined);
@@ -65,7 +65,7 @@ function factsOf(
   problem: string | undefined,
   space: SpaceFacts | undefined,
 ): PoolFacts {
-  const roomBytes = space === undefined ? 0n : promisableBytesOf(space);
+  const capacityBytes = space === undefined ? 0n : promisableBytesOf(space);
   return {
     settings: pool.settings,
     isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
@@ -73,7 +73,7 @@ function factsOf(
     marker: pool.marker,
     abilities: pool.abilities,
     space,
-    roomBytes: roomBytes > 0n ? roomBytes : 0n,
+    capacityBytes: capacityBytes > 0n ? capacityBytes : 0n,
     volumeCount: pool.volumes.size + pool.ephemerals.size,
     snapshotCount: pool.snapshots.size,
   };

@@ -5,8 +5,8 @@ import { growEmbedded } from '../../pool/embedded.ts';
 import type { Pool } from '../../pool/pool.ts';
 
 /**
- * Grows the image of a pool with an embedded filesystem. Throws `wrong-state` for a pool without one, `out-of-range` when it
- * would shrink, `no-space` when its directory's filesystem has no room, `busy` while another growth runs.
+ * Grows the image of an embedded pool. Throws `wrong-state` for any other pool, `out-of-range` if it would shrink, `no-space` if
+ * the filesystem of its directory is too small, `busy` while another growth runs.
  */
 export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): Promise<void> {
   pool.requireServed();
@@ -14,7 +14,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
   if (pool.embeddedIn === undefined) {
     throw new VolumeError(
       'wrong-state',
-      `pool '${name}' has no image of its own: it is as large as the filesystem that holds ${settings.path}; grow that`,
+      `pool '${name}' is not an embedded pool; to enlarge it, grow the filesystem of ${settings.path}`,
     );
   }
   const directory = pool.embeddedIn;
@@ -26,7 +26,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
       ),
     );
     pool.space.invalidate();
-    domain.log.info({ pool: name, sizeBytes }, 'pool has grown');
+    domain.log.info({ pool: name, sizeBytes }, 'a pool was grown');
   } finally {
     release();
   }

@@ -11,11 +11,11 @@ import { type PoolFacts, poolFactsOf } from './facts.ts';
 
 export interface InitInput {
   readonly name: string;
-  /** '' only for a configured pool. */
+  /** '' is allowed for a configured pool only. */
   readonly path: string;
   /** Size of an embedded XFS image; undefined: the directory itself is the pool. */
   readonly embeddedBytes: bigint | undefined;
-  /** Also on overlayfs and tmpfs. */
+  /** Allow overlayfs and tmpfs. */
   readonly force: boolean;
 }
 
@@ -27,8 +27,8 @@ export interface InitDeps {
 }
 
 /**
- * Makes the directory a pool of this node, or finds that it is one. Throws `unavailable` for what must not become a pool: a
- * directory with something in it, one where this node has seen a pool that is not there now, one that another process serves.
+ * Makes the directory a pool of this node. Idempotent. Throws `unavailable` for a directory that must not become a pool: it is
+ * not empty, this node saw a pool there that is missing now, or another process serves it.
  */
 export async function initPool(
   settings: PoolSettings,
@@ -39,7 +39,7 @@ export async function initPool(
   const opened = await openPoolDirectory({ ...settings, create: true }, { ...deps, reached });
   await opened.lock.release();
   if (opened.embeddedIn === undefined) return { root: opened.root, existed };
-  // Whoever serves it mounts it again.
+  // The driver that serves it mounts it again.
   await closeEmbedded(opened.embeddedIn, deps.host);
   return { root: opened.embeddedIn, existed };
 }
@@ -48,13 +48,16 @@ async function isPool(files: Files, { path, name }: PoolSettings): Promise<boole
   return (await findMarker(files, await poolRootIn(files, path), name)) !== undefined;
 }
 
-/** `initPool` where no driver runs: with the state folder and the node id that the driver will be started with. */
+/** `initPool` while no driver runs, with the state directory and node id of the driver that will serve the pool. */
 export async function initPoolOffline(
   settings: PoolSettings,
   deps: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
 ): Promise<{ readonly root: string; readonly existed: boolean }> {
   if (process.geteuid?.() !== 0) {
-    throw new VolumeError('unavailable', `pool '${settings.name}': making a pool needs root`);
+    throw new VolumeError(
+      'unavailable',
+      `pool '${settings.name}': only root can make a pool; run the command as root`,
+    );
   }
   return initPool(settings, {
     host: deps.host,
@@ -65,8 +68,8 @@ export async function initPoolOffline(
 }
 
 /**
- * `initPool` in the running driver: a configured pool is served at once; another directory becomes this node's pool and is
- * served once it is configured.
+ * `initPool` in the running driver. A configured pool is served at once; any other directory becomes a pool of this node, which
+ * is served once it is configured.
  */
 export async function initPoolInDriver(
   domain: Domain,
@@ -92,7 +95,7 @@ export async function initPoolInDriver(
   return { pool: await poolFactsOf(pool), existed };
 }
 
-/** Throws `invalid` unless the request means the configured pool, or says where another one is. */
+/** Throws `invalid` unless the request names the configured pool, or the directory of another one. */
 export function requireMatch(
   pool: Pool | undefined,
   input: Pick<InitInput, 'name' | 'path'>,
@@ -101,7 +104,7 @@ export function requireMatch(
     if (input.path !== '') return;
     throw new VolumeError(
       'invalid',
-      `the driver serves no pool '${input.name}'; write '${input.name}=DIR' for one that it does not serve`,
+      `the driver serves no pool '${input.name}'; for any other pool give its directory: '${input.name}=DIR'`,
     );
   }
   if (input.path === '' || input.path === pool.settings.path) return;
@@ -112,7 +115,7 @@ export function requireMatch(
 }
 
 function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFacts {
-  // Pools that a driver has by default are gone once one is named, so all of them are.
+  // The first --pool replaces the default pool, so all pools must be named.
   const all = [...served.map((pool) => pool.settings), settings];
   const flags = all.map(({ name, path }) => `--pool ${name}=${path}`).join(' ');
   return {
@@ -122,7 +125,7 @@ function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFac
     marker: undefined,
     abilities: undefined,
     space: undefined,
-    roomBytes: 0n,
+    capacityBytes: 0n,
     volumeCount: 0,
     snapshotCount: 0,
   };

@@ -4,17 +4,17 @@ import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
-/** A pool in numbers, for metrics. `bytes` is empty while they cannot be had. */
+/** A pool in numbers, for metrics. `bytes` is empty if its disk does not answer. */
 export interface PoolMeasures {
   readonly name: string;
   readonly isServed: boolean;
   readonly bytes: Readonly<Record<string, bigint>>;
   readonly freeInodes: bigint | undefined;
-  /** Whose writers wait for room. */
+  /** Volumes that the guard has frozen. */
   readonly frozenVolumes: number;
   readonly trims: TrimCounts;
   readonly volumes: Readonly<Record<string, number>>;
-  /** Of each volume, by id, up to `maxImages`; empty where `bytes` is. */
+  /** One entry per volume, at most `maxImages`; empty if `bytes` is. */
   readonly images: readonly ImageMeasures[];
 }
 
@@ -24,10 +24,10 @@ export interface ImageMeasures {
   readonly allocatedBytes: bigint;
 }
 
-/** A label for each volume is dear where there are very many; the sums are in `bytes`. */
+/** Limits the number of metric labels; the sums in `bytes` count all volumes. */
 export const maxImages = 1_000;
 
-/** Every pool; one whose filesystem does not answer within the bound is told without bytes. */
+/** Measures every pool; one whose filesystem does not answer within the time limit has no `bytes`. */
 export async function measurePools(
   domain: Domain,
   boundMs: number,
@@ -52,7 +52,7 @@ export async function measurePools(
   );
 }
 
-/** undefined when its disk does not answer, or cannot. */
+/** undefined if its disk fails or does not answer in time. */
 async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
   return ask(pool, () => pool.space.facts()).catch(() => undefined);
 }

@@ -12,9 +12,9 @@ import { findMarker } from '../../pool/open-directory.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
 
 /**
- * Writes the marker of a pool that has lost it: with the uuid that this node remembers for its directory and the node tag that
- * all of its ids end in. Throws `wrong-state` when there is a marker, when there is nothing that could be recovered, and when
- * the ids are of several nodes; `busy` while another process has the pool.
+ * Writes the lost marker of a pool again: with the uuid that this node saw at its directory, and the node tag of all its ids.
+ * Throws `wrong-state` if there is a marker, if there is nothing to recover, or if the ids have several node tags; `busy` while
+ * another process serves the pool.
  */
 export async function recoverPool(
   settings: PoolSettings,
@@ -35,12 +35,15 @@ export async function recoverPool(
     ? await openEmbedded(settings, { directory, mayBeMade: false, deps })
     : directory;
   if ((await findMarker(files, root, name)) !== undefined) {
-    throw wrongState(name, `${root} has its pool.json; there is nothing to recover`);
+    throw wrongState(name, `${root} has a pool.json, so there is nothing to recover`);
   }
   const nodeTag = await tagOfIds(deps.host, root, name);
   const lock = await files.lock(join(root, poolFiles.lock)).catch((error: unknown) => {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError('busy', `pool '${name}': another loopcsi process has ${root}`);
+    throw new VolumeError(
+      'busy',
+      `pool '${name}': ${root} is served by another loopcsi process; stop that process first`,
+    );
   });
   try {
     const marker = {
@@ -56,7 +59,7 @@ export async function recoverPool(
   }
 }
 
-/** The node whose volumes these are, by the end of their ids. */
+/** The node tag in which all ids end. */
 async function tagOfIds({ files }: Host, root: string, name: string): Promise<string> {
   const tags = new Set<string>();
   for (const area of recordAreas) {
@@ -73,14 +76,14 @@ async function tagOfIds({ files }: Host, root: string, name: string): Promise<st
   if (tag === undefined) {
     throw wrongState(
       name,
-      `no volume or snapshot of a pool stands in ${root}, so there is nothing to recover; mount its disk, or give the pool up with 'loopcsi pool forget ${name}'`,
+      `${root} has no volumes or snapshots of a pool, so there is nothing to recover; mount its disk, or give the pool up with 'loopcsi pool forget ${name}'`,
     );
   }
   if (others.length === 0) return tag;
   const all = [tag, ...others].join(', ');
   throw wrongState(
     name,
-    `the ids in ${root} are of several nodes (${all}); move those of others away`,
+    `the ids in ${root} have the tags of several nodes (${all}); move the entries of the other nodes elsewhere`,
   );
 }
 

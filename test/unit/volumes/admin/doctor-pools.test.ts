@@ -45,7 +45,7 @@ const cases = [
     name: 'absent and to be made',
     setUp: { create: true },
     state: 'ok',
-    says: /is made when the driver starts/,
+    says: /is created when the driver starts/,
   },
   { name: 'absent', setUp: {}, state: 'fail', says: /does not exist/ },
   {
@@ -78,10 +78,10 @@ const cases = [
     name: 'another pool than was seen',
     setUp: { seen: 'another', make: ours },
     state: 'fail',
-    says: /another pool/,
+    says: /has pool .*, but pool another was seen/,
   },
   {
-    name: 'an image of its own that nobody serves',
+    name: 'an embedded pool that no driver serves',
     setUp: {
       seen: uuid,
       make: async (path: string) => {
@@ -90,7 +90,7 @@ const cases = [
       },
     },
     state: 'ok',
-    says: /image of its own/,
+    says: /has an embedded pool/,
   },
   {
     name: 'a marker that cannot be read',

@@ -49,7 +49,7 @@ test('a pool that is there, or has an image attached, is not forgotten', async (
   await writeFile(marker, foreign);
   const { administration } = await node.open([a]);
   await t.throwsAsync(administration.forgetPool(tell), {
-    message: /only a pool that is lost/,
+    message: /only a lost pool/,
   });
   await rm(marker);
   const options = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
