@@ -1,11 +1,11 @@
 import type { BlockRange } from '../model.ts';
 
-/** Changed and allocated ranges begin and end at multiples of this: the block of every filesystem that a pool may have. */
+/** Changed and allocated ranges begin and end at multiples of this: the block size of every filesystem that a pool may be on. */
 export const metadataBlockBytes = 4096n;
 
 /**
- * Ranges that ascend, aligned outwards to blocks, limited to the part between `from` and `end`, joined where they touch or
- * overlap, in batches of at most `batchSize`. Holds one batch in memory, whatever the size of the answer.
+ * Aligns ascending ranges outwards to blocks, limits them to `from` and `end`, joins those that touch or overlap, and yields
+ * batches of at most `batchSize`. Only one batch is in memory at a time.
  */
 export async function* alignedBatches(
   ranges: AsyncIterable<BlockRange>,
@@ -33,12 +33,12 @@ export async function* alignedBatches(
   if (batch.length > 0) yield batch;
 }
 
-/** The block that holds an offset begins there. */
+/** The offset at which the block that contains `offset` begins. */
 export function blockStart(offset: bigint): bigint {
   return offset - (offset % metadataBlockBytes);
 }
 
-/** Both in one ascending sequence; they may overlap. */
+/** Merges two ascending sequences into one; its ranges may overlap. */
 export async function* mergeRanges(
   a: AsyncIterable<BlockRange>,
   b: AsyncIterable<BlockRange>,

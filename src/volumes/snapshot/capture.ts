@@ -10,34 +10,34 @@ import { freezeAdvice } from '../model.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 
 /**
- * How the bytes of a volume are taken at one instant: by sharing blocks, or by a copy while nobody can write. A filesystem in
- * use stands still meanwhile; a raw block device in use is flushed, and its clone is what a power loss would have left.
+ * How the data of a volume is captured at one point in time: by sharing blocks, or by copying while nothing can write. A mounted
+ * filesystem is frozen meanwhile. A raw block device in use is flushed, so its clone has what a power loss would have left.
  */
 export interface Capture {
   readonly source: FoundVolume;
   readonly image: ImageStatus;
-  /** FICLONE; else a copy of the data extents. */
+  /** Captured with FICLONE; otherwise the data extents are copied. */
   readonly isShared: boolean;
   readonly freeze: { readonly target: string; readonly device: LoopDevice } | undefined;
-  /** An attached device whose page cache is written out first. */
+  /** An attached device whose page cache is written back first. */
   readonly flush: LoopDevice | undefined;
-  /** Somebody may write while the capture is taken: raw block in use, which cannot be frozen. */
+  /** A raw block device in use, which cannot be frozen: its user may write during the capture. */
   readonly isLive: boolean;
-  /** The longest it may stand still; then it is thawed and the capture has failed. */
+  /** Time limit of the freeze. When it expires, the filesystem is thawed and the capture fails. */
   readonly boundMs: number;
 }
 
-/** A filesystem stands still for some 10 µs an extent; with ten times that, and a grace for the freeze itself. */
+/** A reflink takes about 10 µs per extent. The limit is ten times that, plus a grace period for the freeze itself. */
 const boundMsPerExtent = 0.1;
 const graceMs = 10_000;
-/** No capture may take longer: what stands still cannot even be killed. */
+/** Processes that write to a frozen filesystem cannot even be killed, so no freeze may take longer. */
 const maxFreezeMs = 10 * 60_000;
-/** What a copy is expected to write a second at least. */
+/** Write rate that a copy is expected to reach. */
 const copyBytesPerSecond = 100n * MiB;
 
 /**
- * Looks how a capture of `source` into `pool` can be taken. Throws `wrong-state` with the way out when it cannot be: in use on a
- * pool without reflink, or in another mount namespace, or an image that lost its end.
+ * Decides how `source` can be captured into `pool`. Throws `wrong-state`, with what to do instead, for a volume that is in use
+ * and cannot be frozen or must be copied, for one in use in another mount namespace, and for a truncated image.
  */
 export async function planCapture(
   domain: Domain,
@@ -72,7 +72,7 @@ export async function planCapture(
   return { ...base, freeze: { target: mount.target, device }, boundMs };
 }
 
-/** Whether images of the one pool can share blocks with images of the other. */
+/** Whether images of both pools can share blocks. */
 export async function canShare(files: Files, from: Pool, to: Pool): Promise<boolean> {
   if (from.abilities?.reflink !== true || to.abilities?.reflink !== true) return false;
   if (from === to) return true;
@@ -87,9 +87,9 @@ async function isInUse(domain: Domain, present: Attachment): Promise<boolean> {
 }
 
 export interface CaptureResult {
-  /** The instant that all show, in milliseconds since the epoch. */
+  /** The point in time, in milliseconds since the epoch. */
   readonly atMs: number;
-  /** How long what was frozen stood still; 0 when nothing was. */
+  /** How long filesystems were frozen; 0 if none was. */
   readonly frozenMs: number;
 }
 
@@ -100,8 +100,8 @@ export interface CaptureOptions {
 }
 
 /**
- * Takes all captures at one instant: flushes, freezes all, clones all, thaws all, whatever happens. `to` are new files. Throws
- * `busy` when somebody else froze one, `unavailable` when the bound passed.
+ * Captures all volumes at one point in time into the new files `to`: flushes, freezes all, clones all, and always thaws all. Throws
+ * `busy` if another process has frozen one, `unavailable` if the time limit of the freeze expired.
  */
 export async function takeCaptures(
   domain: Domain,
@@ -128,7 +128,7 @@ export async function takeCaptures(
   return { atMs, frozenMs };
 }
 
-/** What is written back before the freeze is not waited for in it, while writers stand still. */
+/** Writes dirty pages back before the freeze, so that writers need not wait for them during it. */
 async function writeBack(
   domain: Domain,
   captures: readonly { readonly capture: Capture }[],
@@ -163,13 +163,13 @@ async function freezeAll(
     if (!hasErrno(cause, 'EBUSY')) throw cause;
     throw new VolumeError(
       'busy',
-      `${what}: its filesystem is frozen by somebody else (fsfreeze, or another snapshot); try again when it is thawed`,
+      `${what}: its filesystem is frozen by another process (fsfreeze, or another snapshot); try again when it is thawed`,
       { cause },
     );
   }
 }
 
-/** Each in a lane of its own, so that the clones of a group run at the same time. Waits for all, also when one fails. */
+/** Copies each image in its own lane, so that the clones of a group run in parallel. Waits for all, even if one fails. */
 async function copyImages(
   domain: Domain,
   captures: readonly { readonly capture: Capture; readonly to: string }[],
@@ -196,7 +196,7 @@ async function thaw(freeze: Freeze | undefined, what: string): Promise<number> {
     if (!hasErrno(cause, 'ETIMEDOUT', 'ECHILD')) throw cause;
     throw new VolumeError(
       'unavailable',
-      `${what}: the filesystem was thawed before its data was taken, so nothing was kept; try again when the pool is less busy`,
+      `${what}: the time limit of the freeze expired before all data was captured, so nothing was kept; try again when the pool is less busy`,
       { cause },
     );
   }
@@ -217,7 +217,7 @@ function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError
   return new VolumeError(
     'wrong-state',
     `${what}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
-      `Let its filesystem be frozen for as long as the copy takes (${freezeAdvice}), ` +
+      `Allow its filesystem to be frozen for the whole copy (${freezeAdvice}), ` +
       `stop its users first, or ${otherPool}`,
   );
 }
@@ -233,7 +233,7 @@ function cannotCopyLive(what: string, source: FoundVolume): VolumeError {
 function mountedElsewhere(what: string, device: LoopDevice): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${what}: ${device.path} is held in another mount namespace, where its filesystem cannot be frozen; end its user there first`,
+    `${what}: ${device.path} is in use in another mount namespace, where its filesystem cannot be frozen; stop its user there first`,
   );
 }
 
@@ -243,10 +243,10 @@ function freezeTooLong(
   facts: { isShared: boolean; image: ImageStatus },
 ): VolumeError {
   const why = facts.isShared
-    ? 'its image lies in too many pieces'
+    ? 'its image has too many extents'
     : `${formatBytes(facts.image.allocatedBytes)} have to be copied`;
   return new VolumeError(
     'wrong-state',
-    `${what}: volume '${source.record.id}' would stand still for more than ${maxFreezeMs / 60_000} minutes, since ${why}; stop its users first`,
+    `${what}: volume '${source.record.id}' would be frozen for more than ${maxFreezeMs / 60_000} minutes, because ${why}; stop its users first`,
   );
 }

@@ -10,21 +10,21 @@ import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { alignedBatches, blockStart, mergeRanges, metadataBlockBytes } from './block-ranges.ts';
 
-/** How often a stretch of a map is read again when it moved in between: a balance of the pool's filesystem, for example. */
-const mapAttempts = 10;
+/** How often part of an extent map is read again if blocks were moved meanwhile, for example by a btrfs balance. */
+const maxMapAttempts = 10;
 
-/** CSI spec, GetMetadataAllocated: data extents, of the snapshot's map where the pool has one. */
+/** CSI spec, GetMetadataAllocated: the snapshot's data, from its extent map where the pool's filesystem has one. */
 export async function allocatedRanges(
   domain: Domain,
   call: Call,
-  asked: { snapshotId: string; startingOffset: bigint; batchSize: number },
+  request: { snapshotId: string; startingOffset: bigint; batchSize: number },
 ): Promise<BlockRanges> {
-  const { snapshotId, batchSize } = asked;
+  const { snapshotId, batchSize } = request;
   const found = readySnapshot(domain, snapshotId);
-  const from = requireOffset(found, asked.startingOffset);
+  const from = requireOffset(found, request.startingOffset);
   const end = found.record.sizeBytes;
-  const held = { rpc: 'GetMetadataAllocated', snapshots: [found] };
-  const batches = whileLocked(domain, held, () => {
+  const locked = { rpc: 'GetMetadataAllocated', snapshots: [found] };
+  const batches = whileLocked(domain, locked, () => {
     const { imagePath } = readySnapshot(domain, snapshotId);
     const data = dataRanges(domain, imagePath, { from, owner: `metadata ${snapshotId}` });
     return alignedBatches(untilCancelled(call, data), { from, end, batchSize });
@@ -33,32 +33,32 @@ export async function allocatedRanges(
 }
 
 /**
- * CSI spec, GetMetadataDelta. Within one pool with reflink it follows from the extent maps alone; elsewhere what holds data in
- * either is read and compared.
+ * CSI spec, GetMetadataDelta. Within one pool with reflink, the extent maps alone give the answer. Otherwise the data of both
+ * snapshots is read and compared.
  */
 export async function changedRanges(
   domain: Domain,
   call: Call,
-  asked: {
+  request: {
     baseSnapshotId: string;
     targetSnapshotId: string;
     startingOffset: bigint;
     batchSize: number;
   },
 ): Promise<BlockRanges> {
-  const { baseSnapshotId, targetSnapshotId, batchSize } = asked;
+  const { baseSnapshotId, targetSnapshotId, batchSize } = request;
   const base = readySnapshot(domain, baseSnapshotId);
   const target = readySnapshot(domain, targetSnapshotId);
   if (base.record.sourceVolumeId !== target.record.sourceVolumeId) {
     throw new VolumeError(
       'invalid',
-      `snapshots '${baseSnapshotId}' and '${targetSnapshotId}' are of two volumes, '${base.record.sourceVolumeId}' and '${target.record.sourceVolumeId}'; only snapshots of one can be compared`,
+      `snapshots '${baseSnapshotId}' and '${targetSnapshotId}' are of different volumes, '${base.record.sourceVolumeId}' and '${target.record.sourceVolumeId}'; compare snapshots of one volume`,
     );
   }
-  const from = requireOffset(target, asked.startingOffset);
+  const from = requireOffset(target, request.startingOffset);
   const end = target.record.sizeBytes;
-  const held = { rpc: 'GetMetadataDelta', snapshots: [base, target] };
-  const batches = whileLocked(domain, held, () => {
+  const locked = { rpc: 'GetMetadataDelta', snapshots: [base, target] };
+  const batches = whileLocked(domain, locked, () => {
     const pair = {
       a: readySnapshot(domain, baseSnapshotId).imagePath,
       b: readySnapshot(domain, targetSnapshotId).imagePath,
@@ -79,20 +79,20 @@ function readySnapshot(domain: Domain, snapshotId: string): FoundSnapshot {
   if (found.record.state === 'ready') return found;
   throw new VolumeError(
     'unavailable',
-    `snapshot '${snapshotId}' is still being copied; ask again when it is ready to use`,
+    `snapshot '${snapshotId}' is still being copied; try again when it is ready to use`,
   );
 }
 
-/** Where the answer begins: the block that holds the offset. The volume's end is allowed, and nothing follows it. */
+/** The start of the block that contains the offset. The size of the volume is allowed, too; the answer is then empty. */
 function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigint {
   if (startingOffset >= 0n && startingOffset <= record.sizeBytes) return blockStart(startingOffset);
   throw new VolumeError(
     'out-of-range',
-    `starting_offset ${startingOffset} lies outside the volume, which snapshot '${record.id}' shows with ${record.sizeBytes} bytes`,
+    `starting_offset ${startingOffset} is beyond the end of snapshot '${record.id}', which has ${record.sizeBytes} bytes`,
   );
 }
 
-/** Holds the snapshots against deletion for as long as the answer is being read. */
+/** Keeps the snapshots locked against deletion while the answer is read. */
 async function* whileLocked(
   domain: Domain,
   { rpc, snapshots }: { rpc: string; snapshots: readonly FoundSnapshot[] },
@@ -120,10 +120,10 @@ async function* untilCancelled<T>(call: Call, values: AsyncIterable<T>): AsyncGe
 }
 
 function requireNotCancelled(call: Call): void {
-  if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
+  if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
 }
 
-/** What of an image is data: from its extent map, or by SEEK_DATA where the filesystem has no maps. */
+/** Ranges of an image with data: from its extent map, or by SEEK_DATA if the filesystem has no FIEMAP. */
 async function* dataRanges(
   domain: Domain,
   path: string,
@@ -131,21 +131,21 @@ async function* dataRanges(
 ): AsyncGenerator<BlockRange> {
   const { from, owner } = options;
   const { extents } = domain.host;
-  let begun = false;
+  let hasBegun = false;
   try {
     for await (const batch of iterateInLane(domain, owner, extents.map(path, { from }))) {
-      begun = true;
+      hasBegun = true;
       for (const extent of batch) {
         if (!isUnwritten(extent)) yield { offset: extent.logical, length: extent.length };
       }
     }
   } catch (error) {
-    if (begun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
+    if (hasBegun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
     yield* iterateInLane(domain, owner, extents.data(path, { from }));
   }
 }
 
-/** Each step of the iteration counts as its owner's kernel call, wherever it is taken from. */
+/** Runs each step of the iteration in the lane of `owner`, whichever lane the reader is in. */
 async function* iterateInLane<T>(
   domain: Domain,
   owner: string,
@@ -171,27 +171,27 @@ interface Pair {
   readonly end: bigint;
 }
 
-/** Compares the maps stretch by stretch, so that neither has to be held whole. */
+/** Compares the maps one batch at a time, so that neither has to fit into memory. */
 async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
   let at = pair.from;
   while (at < pair.end) {
     requireNotCancelled(call);
-    const stretch = await domain.ownedBy(pair.owner, () => compareStretch(domain, pair, at));
-    yield* stretch.changed;
-    at = stretch.to;
+    const { changed, to } = await domain.ownedBy(pair.owner, () => compareBatch(domain, pair, at));
+    yield* changed;
+    at = to;
   }
 }
 
 /**
- * As far as one batch of each map reaches. The first map is read again after the second: only when it is the same, both held
- * at one moment, so that equal addresses mean one block.
+ * Compares as far as one batch of each map reaches. The first map is read again after the second: only if it is unchanged were
+ * both valid at one moment, so that equal addresses mean the same block.
  */
-async function compareStretch(
+async function compareBatch(
   domain: Domain,
   pair: Pair,
   from: bigint,
 ): Promise<{ changed: readonly BlockRange[]; to: bigint }> {
-  for (let attempt = 0; attempt < mapAttempts; attempt += 1) {
+  for (let attempt = 0; attempt < maxMapAttempts; attempt += 1) {
     const a = windowOf(await firstBatch(domain, pair.a, from), pair.end);
     const b = windowOf(await firstBatch(domain, pair.b, from), pair.end);
     const again = windowOf(await firstBatch(domain, pair.a, from), pair.end);
@@ -202,7 +202,7 @@ async function compareStretch(
   }
   throw new VolumeError(
     'unavailable',
-    `the blocks of ${pair.a} are being moved, by a balance or defragmentation of the pool's filesystem; ask again when that has ended`,
+    `the blocks of ${pair.a} are being moved by a balance or defragmentation of the pool's filesystem; try again when that has ended`,
   );
 }
 
@@ -211,7 +211,7 @@ async function firstBatch(domain: Domain, path: string, from: bigint): Promise<r
   return [];
 }
 
-/** Reads what is data in either, and answers the blocks that differ. */
+/** Reads what is data in either image, and yields the blocks that differ. */
 async function* changedByContent(
   domain: Domain,
   call: Call,

@@ -14,16 +14,16 @@ import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, type CaptureOptions, planCapture, takeCaptures } from './capture.ts';
 import { recoverCopy } from './recover.ts';
-import { RoomForCut } from './reservations.ts';
+import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord, type SnapshotDraft } from './snapshot-record.ts';
 
-/** An idle volume with less data than this is copied within the call: some tenths of a second. */
+/** An idle volume with less data than this is copied within the call, in tenths of a second. */
 const quickCopyBytes = 256n * MiB;
 
 /**
  * CSI spec, CreateSnapshot: finds the snapshot of that name or takes it, in the pool of its source. Throws `conflict` when the
- * name stands for another volume's, `not-found`, `no-space`, `busy`, and `wrong-state` with the way out when the source is in
- * use and the pool cannot share blocks.
+ * name belongs to a snapshot of another volume, `not-found`, `no-space`, `busy`, and `wrong-state` when the source is in use and
+ * the pool cannot share blocks.
  */
 export async function createSnapshot(
   domain: Domain,
@@ -37,7 +37,7 @@ export async function createSnapshot(
       name: 'CreateSnapshot',
       owner: `snapshot ${id}`,
       exclusive: [`snapshot:${id}`],
-      // Stage, publish and delete are refused while the capture is taken.
+      // The source can be neither staged, published nor deleted during the capture.
       shared: [`volume:${sourceVolumeId}`],
       request: input,
     },
@@ -79,11 +79,11 @@ function requireSameSnapshot(record: SnapshotRecord, input: CreateSnapshotInput)
   if (record.name === input.name && record.sourceVolumeId === input.sourceVolumeId) return;
   throw new VolumeError(
     'conflict',
-    `snapshot '${input.name}' exists already, of volume '${record.sourceVolumeId}' and not of '${input.sourceVolumeId}'; delete it first, or choose another name`,
+    `snapshot '${input.name}' already exists: it is of volume '${record.sourceVolumeId}', not of '${input.sourceVolumeId}'; delete it first, or choose another name`,
   );
 }
 
-/** A copy that nobody works on, since its source was busy at the start, goes on now; undefined when it had to be removed. */
+/** Resumes an interrupted copy whose source was in use when its pool was opened; undefined if the snapshot had to be removed. */
 async function resumeCopy(
   domain: Domain,
   found: FoundSnapshot,
@@ -95,7 +95,7 @@ async function resumeCopy(
   return pool.snapshots.get(record.id);
 }
 
-/** The capture holds without the caller keeping still: the source is idle, and cannot be staged while it is copied. */
+/** A long copy of an idle source runs in the background: its lock keeps the source from being staged meanwhile. */
 function mayAnswerEarly(capture: Capture): boolean {
   return (
     !capture.isShared &&
@@ -111,7 +111,8 @@ async function takeSnapshot(
 ): Promise<SnapshotRecord> {
   const { draft, what, operation } = options;
   const { pool } = capture.source;
-  const room = await RoomForCut.reserve(pool, capture.image.allocatedBytes, what);
+  const reserved: CaptureReservation[] = [];
+  await reserveUpTo(reserved, { pool, bytes: capture.image.allocatedBytes, what });
   try {
     const record = await commitNew(domain, {
       pool,
@@ -132,7 +133,8 @@ async function takeSnapshot(
           },
         };
         const taken = await takeCaptures(domain, [{ capture, to }], captureOptions);
-        await room.extendTo((await domain.host.files.imageStatus(to)).allocatedBytes);
+        const { allocatedBytes: bytes } = await domain.host.files.imageStatus(to);
+        await reserveUpTo(reserved, { pool, bytes, what });
         await domain.host.files.makeReadOnly(to);
         return newSnapshotRecord(capture, draft, taken);
       },
@@ -143,11 +145,11 @@ async function takeSnapshot(
     );
     return record;
   } finally {
-    room.release();
+    releaseAll(reserved);
   }
 }
 
-/** The snapshot exists at once, as `copying`; a later call finds it, and finally ready. */
+/** Commits the snapshot as `copying` and starts its copy in the background. Repeated calls return its progress. */
 async function beginCopy(
   domain: Domain,
   capture: Capture,
@@ -156,7 +158,8 @@ async function beginCopy(
   const { source, image } = capture;
   const { pool } = source;
   if (capture.flush !== undefined) await domain.host.loops.sync(capture.flush);
-  const room = await RoomForCut.reserve(pool, image.allocatedBytes, options.what);
+  const reserved: CaptureReservation[] = [];
+  await reserveUpTo(reserved, { pool, bytes: image.allocatedBytes, what: options.what });
   try {
     const record = await commitNew(domain, {
       pool,
@@ -186,6 +189,6 @@ async function beginCopy(
     domain.copies.start({ pool, record, source, resumeFrom: 0n });
     return record;
   } finally {
-    room.release();
+    releaseAll(reserved);
   }
 }

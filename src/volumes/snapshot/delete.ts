@@ -8,9 +8,9 @@ import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
- * CSI spec, DeleteSnapshot: an unknown snapshot is deleted already, but only when every pool could be asked. Throws `busy`
- * while it is restored or compared, `invalid` for a member of a group, `wrong-state` for another node's, a duplicate, and one that a
- * later version of the driver wrote.
+ * CSI spec, DeleteSnapshot. An unknown snapshot counts as deleted, but only if every pool is served. Throws `busy` while it is
+ * restored or compared, `invalid` for a member of a group, `wrong-state` for a snapshot of another node, a duplicate, and one that
+ * a later version of the driver wrote.
  */
 export async function deleteSnapshot(
   domain: Domain,
@@ -21,7 +21,7 @@ export async function deleteSnapshot(
   if (id === undefined) return;
   requireTag(domain, id);
   const owner = `snapshot ${id}`;
-  // A capture that is still being taken stops for its delete; the caller's next try finds it gone.
+  // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(owner, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
   await domain.operations.run(
     { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },
@@ -43,11 +43,11 @@ export async function deleteSnapshot(
   );
 }
 
-/** Takes it out of its place at once; its blocks are freed later. Ends its copy, if one runs. */
+/** Aborts the copy of the snapshot, if one runs, and moves it to the trash; its blocks are freed later. */
 export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Promise<void> {
   await withReason(`snapshot '${id}'`, pool, async () => {
     await domain.copies.abort(id);
-    // A copy that failed meanwhile has removed it already.
+    // A copy that failed in the meantime has already removed it.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
     // Who watched its copy sees that it is gone.
@@ -64,7 +64,7 @@ function requireTag(domain: Domain, id: SnapshotId): void {
   );
 }
 
-/** The pool whose snapshot of that id is used, else the first that has set one aside, else none. */
+/** The pool whose snapshot of that id is in use; if there is none, a pool that has set it aside. */
 function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
   const aside = pools.asideOnly('snapshots', id);
   const kept = aside.find(({ why }) => why.kind !== 'unreadable') ?? aside[0];
@@ -76,6 +76,6 @@ function requireNoMember(pool: Pool, id: SnapshotId): void {
   if (groupId === null) return;
   throw new VolumeError(
     'invalid',
-    `snapshot '${id}' is a member of group snapshot '${groupId}', which is one point in time; delete the group`,
+    `snapshot '${id}' is a member of group snapshot '${groupId}' and cannot be deleted alone; delete the group`,
   );
 }

@@ -5,21 +5,21 @@ import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
-import type { CreateGroupSnapshotInput, GroupSnapshot, Snapshot } from '../model.ts';
+import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, planCapture } from './capture.ts';
 import { groupOf, sameMembers } from './group.ts';
-import { makeMembers, type NewMember, placeMember } from './group-members.ts';
-import { RoomForCut } from './reservations.ts';
+import { type MadeMember, makeMembers, type NewMember, placeMember } from './group-members.ts';
+import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 
-/** What one group may freeze at once: all of them stand still until the last is captured. */
+/** All members stay frozen until the last one is captured, so their number is limited. */
 const maxMembers = 64;
 
 /**
- * CSI spec, CreateVolumeGroupSnapshot: finds the group of that name or takes it. All members show one instant: all are frozen,
- * all capture, all thawed. The group's record, in the pool of the first member, is the commit. Throws as CreateSnapshot does, and
- * `wrong-state` for more than one block volume in use, since those cannot be stopped together.
+ * CSI spec, CreateVolumeGroupSnapshot: finds the group of that name or takes it. All members are of one point in time: all are
+ * frozen, then all captured, then all thawed. The group's record, in the pool of the first member, is the commit. Throws as
+ * CreateSnapshot does, and `wrong-state` for more than one block volume in use, since those cannot be frozen.
  */
 export async function createGroupSnapshot(
   domain: Domain,
@@ -64,15 +64,18 @@ function requireMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): vo
   if (sourceVolumeIds.length > maxMembers) {
     throw new VolumeError(
       'invalid',
-      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${maxMembers} that may stand still at once`,
+      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${maxMembers} that may be frozen at once`,
     );
   }
   if (new Set(sourceVolumeIds).size !== sourceVolumeIds.length) {
-    throw new VolumeError('invalid', `group snapshot '${name}' names a volume twice`);
+    throw new VolumeError(
+      'invalid',
+      `group snapshot '${name}': source_volume_ids names a volume twice`,
+    );
   }
 }
 
-/** Holds a slash, so its id is a hash: no snapshot of a plain name can be meant. */
+/** The slash makes the id a hash, so it cannot collide with the id of a snapshot that has a plain name. */
 function memberName(groupName: string, volumeId: string): string {
   return `${groupName}/${volumeId}`;
 }
@@ -86,7 +89,7 @@ function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput):
   if (differences.length === 0) return;
   throw new VolumeError(
     'conflict',
-    `group snapshot '${input.name}' exists already and is another one: ${differences.join('; ')}; delete it first, or choose another name`,
+    `group snapshot '${input.name}' already exists with other arguments: ${differences.join('; ')}; delete it first, or choose another name`,
   );
 }
 
@@ -106,7 +109,6 @@ async function takeGroup(
   }
   requireOneInstant(captures, what);
   operation.beginEffects();
-  const rooms = await reserveAll(captures, what);
   const members: NewMember[] = captures.map((capture) => ({
     capture,
     pool: capture.source.pool,
@@ -114,62 +116,58 @@ async function takeGroup(
     name: memberName(input.name, capture.source.record.id),
     temporary: '',
   }));
+  const reserved: CaptureReservation[] = [];
   try {
-    const made = await makeMembers(domain, operation, { ...draft, members, rooms });
+    for (const [pool, bytes] of bytesByPool(captures)) {
+      await reserveUpTo(reserved, { pool, bytes, what });
+    }
+    const made = await makeMembers(domain, operation, { ...draft, members, reserved });
     return await commitGroup(domain, operation, { ...draft, ...made });
   } finally {
     for (const { temporary } of members) {
       if (temporary !== '') await domain.host.files.removeTree(temporary);
     }
-    for (const room of rooms.values()) room.release();
+    releaseAll(reserved);
   }
 }
 
 /**
- * One device that cannot be frozen is captured while the others stand still, which is one instant still. Two of them are captured one
- * after the other, and what was written first to the one could be missing where the later write to the other is there.
+ * One device that cannot be frozen is captured while the others are frozen, which is still one point in time. Two such devices are
+ * captured one after the other, so the second could contain a write whose predecessor is missing from the first.
  */
 function requireOneInstant(captures: readonly Capture[], what: string): void {
   const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
   if (live.length <= 1) return;
   throw new VolumeError(
     'wrong-state',
-    `${what}: block volumes ${live.join(', ')} are in use and cannot be stopped together, so no one point in time can be had; stop the users of all but one`,
+    `${what}: block volumes ${live.join(', ')} are in use and cannot be frozen, so they cannot be captured at one point in time; stop the users of all but one`,
   );
 }
 
-async function reserveAll(
-  captures: readonly Capture[],
-  what: string,
-): Promise<ReadonlyMap<Pool, RoomForCut>> {
+function bytesByPool(captures: readonly Capture[]): ReadonlyMap<Pool, bigint> {
   const bytes = new Map<Pool, bigint>();
   for (const { source, image } of captures) {
     bytes.set(source.pool, (bytes.get(source.pool) ?? 0n) + image.allocatedBytes);
   }
-  const rooms = new Map<Pool, RoomForCut>();
-  try {
-    for (const [pool, sum] of bytes) rooms.set(pool, await RoomForCut.reserve(pool, sum, what));
-  } catch (error) {
-    for (const room of rooms.values()) room.release();
-    throw error;
-  }
-  return rooms;
+  return bytes;
 }
 
-/** Renames the members into place, then the group, which makes them count; on a failure in between nothing of it stays. */
+interface NewGroup {
+  readonly id: GroupId;
+  readonly input: CreateGroupSnapshotInput;
+  readonly members: readonly MadeMember[];
+  readonly frozenMs: number;
+  readonly atMs: number;
+}
+
+/** Renames the members into place, then the group, which makes them count. After a failure in between nothing is left. */
 async function commitGroup(
   domain: Domain,
   operation: Operation,
-  made: {
-    id: GroupId;
-    input: CreateGroupSnapshotInput;
-    members: readonly (NewMember & { record: Snapshot['record'] })[];
-    frozenMs: number;
-    atMs: number;
-  },
+  group: NewGroup,
 ): Promise<GroupSnapshot> {
-  const { id, input, members, frozenMs, atMs } = made;
-  const placed: (typeof members)[number][] = [];
+  const { id, members, frozenMs } = group;
+  const placed: MadeMember[] = [];
   let record: GroupRecord;
   let isCommitted = false;
   try {
@@ -179,29 +177,8 @@ async function commitGroup(
       await domain.reached('group:member-renamed');
     }
     await domain.reached('group:members-renamed');
-    const [first] = members;
-    if (first === undefined) throw new Error('a group without members');
-    record = await commitNew(domain, {
-      pool: first.pool,
-      area: 'groups',
-      id,
-      schema: groupRecord,
-      images: [],
-      placed: (group) => {
-        isCommitted = true;
-        first.pool.groups.put(group);
-        for (const member of members) member.pool.snapshots.put(member.record);
-      },
-      build: async () => ({
-        schemaVersion: 1 as const,
-        id,
-        name: input.name,
-        sourceVolumeIds: members.map(({ record: { sourceVolumeId } }) => sourceVolumeId),
-        snapshotIds: members.map((member) => member.id),
-        frozenMs,
-        parameters: { ...input.parameters },
-        createdAtMs: atMs,
-      }),
+    record = await commitRecord(domain, group, () => {
+      isCommitted = true;
     });
   } catch (error) {
     if (!isCommitted) for (const member of placed) await discardPlaced(domain, member);
@@ -211,13 +188,44 @@ async function commitGroup(
   return groupOf(domain, record);
 }
 
+async function commitRecord(
+  domain: Domain,
+  { id, input, members, frozenMs, atMs }: NewGroup,
+  onCommit: () => void,
+): Promise<GroupRecord> {
+  const [first] = members;
+  if (first === undefined) throw new Error('a group without members');
+  return commitNew(domain, {
+    pool: first.pool,
+    area: 'groups',
+    id,
+    schema: groupRecord,
+    images: [],
+    placed: (group) => {
+      onCommit();
+      first.pool.groups.put(group);
+      for (const member of members) member.pool.snapshots.put(member.record);
+    },
+    build: async () => ({
+      schemaVersion: 1 as const,
+      id,
+      name: input.name,
+      sourceVolumeIds: members.map(({ record: { sourceVolumeId } }) => sourceVolumeId),
+      snapshotIds: members.map((member) => member.id),
+      frozenMs,
+      parameters: { ...input.parameters },
+      createdAtMs: atMs,
+    }),
+  });
+}
+
 async function discardPlaced(domain: Domain, member: NewMember): Promise<void> {
   try {
     await domain.trash.discard(member.pool, 'snapshots', member.id);
   } catch (error) {
     domain.log.error(
       { snapshotId: member.id, problem: messageOf(error) },
-      'a member of a failed group could not be removed; the next start does it',
+      'a member of a failed group snapshot could not be removed; the next start removes it',
     );
   }
 }

@@ -8,19 +8,21 @@ import type { CreateGroupSnapshotInput } from '../model.ts';
 import { finishNew, newDirectory, placeNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Capture, takeCaptures } from './capture.ts';
-import type { RoomForCut } from './reservations.ts';
+import { type Capture, type CaptureResult, takeCaptures } from './capture.ts';
+import { type CaptureReservation, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord } from './snapshot-record.ts';
 
-/** A member of a group that is being made. */
+/** A member of a group snapshot that is being taken. */
 export interface NewMember {
   readonly capture: Capture;
   readonly pool: Pool;
   readonly id: SnapshotId;
   readonly name: string;
-  /** Its directory in `tmp/`; '' before it is made. */
+  /** Its directory in `tmp/`; '' before that exists. */
   temporary: string;
 }
+
+export type MadeMember = NewMember & { readonly record: SnapshotRecord };
 
 const entryOf = ({ pool, id }: NewMember) =>
   ({
@@ -31,7 +33,7 @@ const entryOf = ({ pool, id }: NewMember) =>
     images: [imageFile],
   }) as const;
 
-/** Captures all members at one instant and makes each whole in its pool's `tmp/`. */
+/** Captures all members at one point in time and completes each in its pool's `tmp/`. */
 export async function makeMembers(
   domain: Domain,
   operation: Operation,
@@ -40,14 +42,10 @@ export async function makeMembers(
     input: CreateGroupSnapshotInput;
     what: string;
     members: readonly NewMember[];
-    rooms: ReadonlyMap<Pool, RoomForCut>;
+    reserved: CaptureReservation[];
   },
-): Promise<{
-  members: readonly (NewMember & { record: SnapshotRecord })[];
-  frozenMs: number;
-  atMs: number;
-}> {
-  const { id: groupId, input, what, members, rooms } = draft;
+): Promise<CaptureResult & { readonly members: readonly MadeMember[] }> {
+  const { id: groupId, input, what, members, reserved } = draft;
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
     member.temporary = await newDirectory(domain, member.pool, member.id);
@@ -56,8 +54,8 @@ export async function makeMembers(
     to: join(temporary, imageFile),
   }));
   const taken = await takeCaptures(domain, captures, { what, signal: operation.signal });
-  await holdRoom(domain, members, rooms);
-  const made = await allOf(
+  await reserveCaptured(domain, { members, reserved, what });
+  const made = await waitForAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
       await domain.host.files.makeReadOnly(join(temporary, imageFile));
@@ -76,40 +74,37 @@ export async function makeMembers(
   return { members: made, ...taken };
 }
 
-/** Waits for all, also when one fails: what is to be removed then must not be written to any more. */
-async function allOf<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
+/** Waits for all even if one fails: the directories that are then removed must not be written to any more. */
+async function waitForAll<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
   await Promise.allSettled(works);
   return Promise.all(works);
 }
 
-/** Sources may have been written to since the room was reserved. */
-async function holdRoom(
+/** Sources may have been written to since the first reservation. */
+async function reserveCaptured(
   domain: Domain,
-  members: readonly NewMember[],
-  rooms: ReadonlyMap<Pool, RoomForCut>,
+  made: { members: readonly NewMember[]; reserved: CaptureReservation[]; what: string },
 ): Promise<void> {
-  for (const [pool, room] of rooms) {
+  const { members, reserved, what } = made;
+  for (const pool of new Set(members.map((member) => member.pool))) {
     let bytes = 0n;
     for (const member of members) {
       if (member.pool !== pool) continue;
       const image = join(member.temporary, imageFile);
       bytes += (await domain.host.files.imageStatus(image)).allocatedBytes;
     }
-    await room.extendTo(bytes);
+    await reserveUpTo(reserved, { pool, bytes, what });
   }
 }
 
-/** Renames a member into place. It counts once its group does. */
-export async function placeMember(
-  domain: Domain,
-  member: NewMember & { record: SnapshotRecord },
-): Promise<void> {
+/** Renames a member into place. It becomes visible when its group is committed. */
+export async function placeMember(domain: Domain, member: MadeMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const place = () =>
     onDisk(pool.name, () => placeNew(domain, entryOf(member), { temporary, record }));
-  const stands = await place();
-  if (stands === record) return;
-  // Left by a group that failed and could not be removed: it shows another instant.
+  const existing = await place();
+  if (existing === record) return;
+  // A failed group left this member and could not remove it: it is of another point in time.
   await domain.trash.discard(pool, 'snapshots', id);
   await place();
 }

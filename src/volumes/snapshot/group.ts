@@ -36,21 +36,21 @@ export function getGroupSnapshot(
     domain.pools.requireAllServed();
     throw new VolumeError('not-found', `group snapshot '${groupId}' does not exist on this node`);
   }
-  requireItsMembers(found.record, snapshotIds);
+  requireMembersOf(found.record, snapshotIds);
   return groupOf(domain, found.record);
 }
 
-function requireItsMembers(record: GroupRecord, snapshotIds: readonly string[]): void {
+function requireMembersOf(record: GroupRecord, snapshotIds: readonly string[]): void {
   if (sameMembers(record.snapshotIds, snapshotIds)) return;
   throw new VolumeError(
     'invalid',
-    `the members of group snapshot '${record.id}' are ${record.snapshotIds.join(', ')}, asked was ${snapshotIds.join(', ') || 'none'}`,
+    `the members of group snapshot '${record.id}' are ${record.snapshotIds.join(', ')}, but the request names ${snapshotIds.join(', ') || 'none'}`,
   );
 }
 
 /**
- * CSI spec, DeleteVolumeGroupSnapshot: the group first, which takes its members with it even when a crash comes in between,
- * then the members. Throws `busy` while one is restored or compared.
+ * CSI spec, DeleteVolumeGroupSnapshot: deletes the group's record first, then the members. After a crash in between, recovery
+ * removes members without a group. Throws `busy` while a member is restored or compared.
  */
 export async function deleteGroupSnapshot(
   domain: Domain,
@@ -60,13 +60,7 @@ export async function deleteGroupSnapshot(
 ): Promise<void> {
   const id = parseGroupId(groupId);
   if (id === undefined) return;
-  const { nodeTag } = domain.settings;
-  if (tagOf(id) !== nodeTag) {
-    throw new VolumeError(
-      'wrong-state',
-      `group snapshot '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
-    );
-  }
+  requireTag(domain, id);
   await domain.operations.run(
     {
       name: 'DeleteVolumeGroupSnapshot',
@@ -87,12 +81,8 @@ export async function deleteGroupSnapshot(
         return;
       }
       const { pool, record } = found;
-      requireItsMembers(record, snapshotIds);
-      // One that is gone, removed by hand, must not keep the rest.
-      const members = record.snapshotIds.flatMap((one) => {
-        const member = findMember(domain, one);
-        return member === undefined ? [] : [member];
-      });
+      requireMembersOf(record, snapshotIds);
+      const members = findMembers(domain, record);
       for (const member of members) member.pool.requireServed();
       operation.beginEffects();
       await withReason(`group snapshot '${id}'`, pool, async () => {
@@ -107,12 +97,25 @@ export async function deleteGroupSnapshot(
   );
 }
 
-function findMember(domain: Domain, snapshotId: string): FoundSnapshot | undefined {
-  const id = parseSnapshotId(snapshotId);
-  return id === undefined ? undefined : domain.pools.findSnapshot(id);
+function requireTag(domain: Domain, id: GroupId): void {
+  const { nodeTag } = domain.settings;
+  if (tagOf(id) === nodeTag) return;
+  throw new VolumeError(
+    'wrong-state',
+    `group snapshot '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
+  );
 }
 
-/** Members whose group has gone already: an earlier delete ended between its record and them. */
+/** Members that an operator has removed manually are left out: they must not block the deletion of the others. */
+function findMembers(domain: Domain, record: GroupRecord): readonly FoundSnapshot[] {
+  return record.snapshotIds.flatMap((snapshotId) => {
+    const id = parseSnapshotId(snapshotId);
+    const member = id === undefined ? undefined : domain.pools.findSnapshot(id);
+    return member === undefined ? [] : [member];
+  });
+}
+
+/** For an earlier delete that was interrupted after it had removed the group's record. */
 async function removeMembersOf(domain: Domain, groupId: string): Promise<void> {
   for (const pool of domain.pools.all) {
     for (const record of [...pool.snapshots.values()]) {

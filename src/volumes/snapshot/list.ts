@@ -36,12 +36,12 @@ function fits(wanted: string | undefined, is: string): boolean {
   return wanted === undefined || wanted === is;
 }
 
-/** How far its copy is. Throws `not-found`. */
+/** Progress of the snapshot's copy. Throws `not-found`. */
 function snapshotProgress(domain: Domain, snapshotId: string): SnapshotProgress {
   return domain.copies.progressOf(domain.pools.getSnapshot(snapshotId).record);
 }
 
-/** The progress at once and whenever it moves, until the snapshot is ready, or its copy failed and it was removed. */
+/** Yields the progress now and at each change, until the snapshot is ready, or its copy failed and it was removed. */
 export async function* watchSnapshot(
   domain: Domain,
   call: Call,
@@ -51,9 +51,9 @@ export async function* watchSnapshot(
   let last = snapshotProgress(domain, snapshotId);
   yield last;
   while (!last.ready && last.error === '') {
-    // Counted from before the last look: what moved while the caller was busy is not missed.
+    // `moves` was read before the progress, so a change while the caller was busy is not missed.
     await domain.copies.movedSince(moves, call.signal);
-    if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has gone');
+    if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
     moves = domain.copies.moves;
     const next = progressOrFailure(domain, snapshotId, last);
     if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;

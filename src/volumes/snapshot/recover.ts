@@ -10,8 +10,8 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { removeSnapshot } from './delete.ts';
 
 /**
- * At start, for one pool: a copy whose source is as it was goes on; one whose source may have changed is removed, and a
- * repeated CreateSnapshot takes a new one. Then the members of groups whose record is missing.
+ * Recovers the snapshots of one pool at its start. An interrupted copy is resumed if its source is unchanged; otherwise the
+ * snapshot is removed, and a repeated CreateSnapshot takes a new one. Then members of groups without a record are removed.
  */
 export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
@@ -21,7 +21,7 @@ export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void
   await removeIncompleteGroups(domain);
 }
 
-/** Goes on with a copy that no process works on, or removes it. */
+/** Finishes or resumes an interrupted copy, or removes the snapshot if its source may have changed. */
 export async function recoverCopy(
   domain: Domain,
   pool: Pool,
@@ -38,20 +38,20 @@ export async function recoverCopy(
     await removeSnapshot(domain, pool, record.id);
     domain.log.error(
       { snapshotId: record.id, volumeId: record.sourceVolumeId },
-      'removed a half-copied snapshot: its source was changed since; take it again',
+      'removed an incomplete snapshot: its source may have changed since; take it again',
     );
     return;
   }
-  const part = await statusIfExists(
+  const partial = await statusIfExists(
     files,
     pool.pathOf('snapshots', record.id, entryFiles.partialImage),
   );
-  const resumeFrom = part === undefined ? 0n : await copiedBytes(files, pool, record.id);
-  domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy goes on');
+  const resumeFrom = partial === undefined ? 0n : await copiedBytes(files, pool, record.id);
+  domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy was resumed');
   domain.copies.start({ pool, record, source, resumeFrom });
 }
 
-/** undefined only where it certainly is not: one that cannot be looked at must not be taken for absent. */
+/** undefined only for ENOENT: a file that cannot be read must not be treated as missing. */
 async function statusIfExists(files: Files, path: string): Promise<ImageStatus | undefined> {
   try {
     return await files.imageStatus(path);
@@ -61,7 +61,7 @@ async function statusIfExists(files: Files, path: string): Promise<ImageStatus |
   }
 }
 
-/** The source, if nobody can have written to it since the copy began. */
+/** The source; undefined if it may have been written to since the copy began. */
 async function unchangedSource(
   domain: Domain,
   record: SnapshotRecord,
@@ -75,21 +75,24 @@ async function unchangedSource(
 }
 
 /**
- * Members without their group's record, which is the group's commit. The record lies in the first member's pool: as long as
- * that one is away, or not configured any more, nobody knows, and they stay.
+ * Removes members whose group has no record, since that record is the group's commit. The record is in the pool of the first member:
+ * while that pool is not served or not configured, the members stay.
  */
-export async function removeIncompleteGroups(domain: Domain): Promise<void> {
+async function removeIncompleteGroups(domain: Domain): Promise<void> {
   for (const pool of domain.pools.served) {
     for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
       if (groupId === null || groupPool === null) continue;
       const home = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool);
-      // A record that cannot be used is there all the same.
+      // A record that is set aside exists, too.
       if (home === undefined || home.groups.get(groupId) || home.groups.aside.has(groupId))
         continue;
-      // A group that is being made or deleted now holds the lock of its members.
+      // A call that takes or deletes the group has locked its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
       await logFailure(domain, id, () => removeSnapshot(domain, pool, id));
-      domain.log.warn({ snapshotId: id, groupId }, 'removed a member of a half-made group');
+      domain.log.warn(
+        { snapshotId: id, groupId },
+        'removed a member of an incomplete group snapshot',
+      );
     }
   }
 }
@@ -98,6 +101,6 @@ async function logFailure(domain: Domain, id: string, work: () => Promise<void>)
   try {
     await work();
   } catch (error) {
-    domain.log.error({ id, problem: messageOf(error) }, 'a leftover could not be settled');
+    domain.log.error({ id, problem: messageOf(error) }, 'a snapshot could not be recovered');
   }
 }

@@ -1,36 +1,34 @@
 import type { Pool } from '../pool/pool.ts';
-import type { Reservation } from '../pool/space.ts';
+
+/** Bytes reserved in one pool for images that are being captured. */
+export interface CaptureReservation {
+  readonly pool: Pool;
+  readonly bytes: bigint;
+  readonly release: () => void;
+}
 
 /**
- * Room for a snapshot: as much as its source has allocated, since from now on the source may be rewritten whole. It may write
- * while the capture is being prepared, so what the capture really holds is asked for once more.
+ * Raises the reservation in `pool` to `bytes`: first to the allocated size of the source, which may be rewritten completely after
+ * the snapshot, then to that of the captured image, since the source may have been written to in between.
  */
-export class RoomForCut {
-  readonly #pool: Pool;
-  readonly #what: string;
-  readonly #held: Reservation[] = [];
-  #bytes = 0n;
+export async function reserveUpTo(
+  reserved: CaptureReservation[],
+  asked: { readonly pool: Pool; readonly bytes: bigint; readonly what: string },
+): Promise<void> {
+  const { pool, what } = asked;
+  const missing = reserved.reduce(
+    (bytes, one) => (one.pool === pool ? bytes - one.bytes : bytes),
+    asked.bytes,
+  );
+  if (missing <= 0n) return;
+  const reservation = await pool.space.reserve(missing, what);
+  reserved.push({ pool, bytes: missing, release: () => reservation.release() });
+}
 
-  private constructor(pool: Pool, what: string) {
-    this.#pool = pool;
-    this.#what = what;
-  }
-
-  static async reserve(pool: Pool, bytes: bigint, what: string): Promise<RoomForCut> {
-    const room = new RoomForCut(pool, what);
-    await room.extendTo(bytes);
-    return room;
-  }
-
-  async extendTo(bytes: bigint): Promise<void> {
-    if (bytes <= this.#bytes) return;
-    this.#held.push(await this.#pool.space.reserve(bytes - this.#bytes, this.#what));
-    this.#bytes = bytes;
-  }
-
-  /** What was measured before the capture knows nothing of it, so it is measured again. */
-  release(): void {
-    this.#pool.space.invalidate();
-    for (const reservation of this.#held) reservation.release();
+/** Measures the pools anew, since the last measurement may predate the captured images. */
+export function releaseAll(reserved: readonly CaptureReservation[]): void {
+  for (const { pool, release } of reserved) {
+    pool.space.invalidate();
+    release();
   }
 }

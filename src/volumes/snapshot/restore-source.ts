@@ -11,8 +11,9 @@ import type { CopySource } from '../jobs/restore-copies.ts';
 import type { CreateVolumeInput, VolumeKind, VolumeSource } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** What a new volume starts from. */
+/** The snapshot or volume that a new volume is copied from. */
 export interface Origin {
+  /** For messages. */
   readonly what: string;
   readonly pool: Pool;
   readonly kind: VolumeKind;
@@ -20,44 +21,44 @@ export interface Origin {
   readonly sectorSize: SectorSize;
   readonly provisioning: VolumeRecord['provisioning'];
   readonly image: ImageStatus;
-  /** A snapshot, which never changes: a copy of it can go on after a restart. */
+  /** Present for a snapshot: since it never changes, a copy of it can be resumed after a restart. */
   readonly copySource?: CopySource;
-  /** Puts its bytes into a new file, or into one that has the first of them already. */
+  /** Copies the data into a new file, or from `resumeFrom` on into one that has the data before it. */
   readonly take: (to: string, operation: Operation, resumeFrom: bigint) => Promise<void>;
-  /** Bytes that become shared with the copy and so must be promised to the source again: a volume's, on a reflink pool. */
+  /** Blocks of a source volume that become shared with the clone: the source needs new ones when it rewrites them. */
   readonly sharedBytes: bigint;
 }
 
-/** What the request leaves open is as in the source. */
+/** The source's sector size and filesystem are used where the request does not set them. */
 export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
   const { sectorSize = origin.sectorSize } = input.settings;
   const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
   return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 
-/** A block image never becomes a mounted filesystem, nor the other way round, nor one filesystem another. */
+/** Throws `invalid` if the request asks for another volume kind, filesystem or sector size than the source has. */
 export function requireSameFormat(input: CreateVolumeInput, origin: Origin, what: string): void {
   if (input.kind !== origin.kind) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} is of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
+      `${what}: the data of ${origin.what} is that of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
     );
   }
   if (input.fsType !== origin.fsType) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} holds ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; ask for what it holds (in Kubernetes: a StorageClass with that fstype)`,
+      `${what}: ${origin.what} has ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; request the filesystem of the source (in Kubernetes: a StorageClass with that fstype)`,
     );
   }
   if (input.settings.sectorSize !== origin.sectorSize) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} has sectors of ${origin.sectorSize} bytes, which its data was laid out for; use a StorageClass with sectorSize '${origin.sectorSize}'`,
+      `${what}: ${origin.what} has sectors of ${origin.sectorSize} bytes, which its data depends on; use a StorageClass with sectorSize '${origin.sectorSize}'`,
     );
   }
 }
 
-/** Of its source at least; what is asked beyond that, grown to what the filesystem can be. Throws `out-of-range`. */
+/** At least the size of the source; if more is requested, at least the minimum to which the filesystem can grow. Throws `out-of-range`. */
 export function chooseSize(
   domain: Domain,
   input: CreateVolumeInput,
@@ -69,17 +70,18 @@ export function chooseSize(
   if (requiredBytes > 0n && requiredBytes < sizeBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.what}; ask for at least that`,
+      `${what}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.what}; request at least that`,
     );
   }
-  const least = minBytesOf(domain, origin.fsType);
   const grows = requiredBytes > sizeBytes && origin.fsType !== null;
-  const grown = grows ? domain.host.filesystems[origin.fsType].minGrownBytes : least;
-  const minBytes = sizeBytes > grown ? sizeBytes : grown;
+  const minFilesystemBytes = grows
+    ? domain.host.filesystems[origin.fsType].minGrownBytes
+    : minBytesOf(domain, origin.fsType);
+  const minBytes = sizeBytes > minFilesystemBytes ? sizeBytes : minFilesystemBytes;
   return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, what });
 }
 
-/** Throws `out-of-range` where ext4 would have to grow by more than it survives. */
+/** Throws `out-of-range` if ext4 would have to grow by a larger factor than it supports at once. */
 export async function requireGrowable(
   domain: Domain,
   source: VolumeSource,
@@ -92,10 +94,10 @@ export async function requireGrowable(
       ? domain.pools.getSnapshot(source.id)
       : domain.pools.getVolume(source.id);
   const superblock = await domain.host.filesystems.ext4.readSuperblock(imagePath);
-  const most = (superblock?.sizeBytes ?? origin.image.sizeBytes) * ext4MaxGrowthFactor;
-  if (sizeBytes <= most) return;
+  const maxBytes = (superblock?.sizeBytes ?? origin.image.sizeBytes) * ext4MaxGrowthFactor;
+  if (sizeBytes <= maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `${what}: the ext4 of ${origin.what} grows at most ${ext4MaxGrowthFactor} times at once, to ${formatBytes(most)}; ask for that, and expand the volume afterwards`,
+    `${what}: the ext4 filesystem of ${origin.what} can grow at most by a factor of ${ext4MaxGrowthFactor} at once, to ${formatBytes(maxBytes)}; request that size, and expand the volume afterwards`,
   );
 }

@@ -25,9 +25,10 @@ import {
 } from './restore-source.ts';
 
 /**
- * Restore of a snapshot or clone of a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of both:
- * clone, log replay, new UUID, verification, growth, all in `tmp/`. By default in the source's pool and of its size. Throws
- * `not-found` without a source, `busy` while it is being copied, `invalid` for another kind, `out-of-range` when smaller.
+ * Restores a snapshot or clones a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of both. The copy,
+ * log replay, new UUID, check and growth all happen in `tmp/`. By default the volume gets the pool and the size of the source.
+ * Throws `not-found` without a source, `busy` while the snapshot is being copied, `invalid` for another kind, `out-of-range` for a
+ * smaller size.
  */
 export async function createFromSource(
   domain: Domain,
@@ -40,46 +41,57 @@ export async function createFromSource(
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   const make = async (): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
-    const like = withSourceDefaults(input, origin);
-    requireSameFormat(like, origin, what);
+    const completed = withSourceDefaults(input, origin);
+    requireSameFormat(completed, origin, what);
     const sizeBytes = chooseSize(domain, input, origin, what);
     await requireGrowable(domain, source, { origin, sizeBytes, what });
-    const record = newRecord(domain, { id, input: like, sizeBytes });
+    const record = newRecord(domain, { id, input: completed, sizeBytes });
     operation.beginEffects();
-    const half = await findHalfCopy(domain, id, { origin, pool });
-    // What it has allocated is gone from the pool's free blocks already.
-    const rest = sizeBytes - (half?.allocatedBytes ?? 0n);
-    const bytes = (rest > 0n ? rest : 0n) + origin.sharedBytes;
-    const reservation = await pool.space.reserve(bytes, what);
-    if (half !== undefined) domain.restores.take(id);
-    try {
-      const made = await commitNew(domain, {
-        pool,
-        area: 'volumes',
-        id,
-        schema: volumeRecord,
-        images: [imageFile],
-        begun: half?.directory,
-        staysAfterFailure: async (directory) =>
-          operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
-        placed: (placed) => {
-          pool.volumes.put(placed);
-        },
-        build: async (directory) => {
-          const resumeFrom = half?.doneBytes ?? 0n;
-          await build(domain, origin, { directory, record, operation, resumeFrom });
-          return record;
-        },
-      });
-      return { record: made, pool: pool.name };
-    } finally {
-      // Blocks that the source shares now are not its own any more.
-      pool.space.invalidate();
-      reservation.release();
-    }
+    return {
+      record: await makeCopy(domain, operation, { id, origin, pool, record, what }),
+      pool: pool.name,
+    };
   };
   const sourceName = `${what}: ${source.kind} '${source.id}'`;
   return withReason(what, pool, () => withSourceReason({ sourceName, home, imagePath }, make));
+}
+
+async function makeCopy(
+  domain: Domain,
+  operation: Operation,
+  draft: { id: VolumeId; origin: Origin; pool: Pool; record: VolumeRecord; what: string },
+): Promise<VolumeRecord> {
+  const { id, origin, pool, record, what } = draft;
+  const half = await findHalfCopy(domain, id, { origin, pool });
+  // The blocks of an interrupted copy are no longer among the pool's free blocks.
+  const missing = record.sizeBytes - (half?.allocatedBytes ?? 0n);
+  const bytes = (missing > 0n ? missing : 0n) + origin.sharedBytes;
+  const reservation = await pool.space.reserve(bytes, what);
+  if (half !== undefined) domain.restores.take(id);
+  try {
+    return await commitNew(domain, {
+      pool,
+      area: 'volumes',
+      id,
+      schema: volumeRecord,
+      images: [imageFile],
+      begun: half?.directory,
+      staysAfterFailure: async (directory) =>
+        operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
+      placed: (placed) => {
+        pool.volumes.put(placed);
+      },
+      build: async (directory) => {
+        const resumeFrom = half?.doneBytes ?? 0n;
+        await build(domain, origin, { directory, record, operation, resumeFrom });
+        return record;
+      },
+    });
+  } finally {
+    // Blocks that the source now shares are no longer exclusively its own.
+    pool.space.invalidate();
+    reservation.release();
+  }
 }
 
 function foundSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
@@ -129,7 +141,7 @@ async function originOf(
   };
 }
 
-/** Explains a failure of the source's image by the pool of the source: the new volume may be in another one. */
+/** Attributes a failure of the source's image to the pool of the source, since the new volume may be in another pool. */
 async function withSourceReason<T>(
   source: { readonly sourceName: string; readonly home: Pool; readonly imagePath: string },
   work: () => Promise<T>,
@@ -143,7 +155,7 @@ async function withSourceReason<T>(
   }
 }
 
-/** A copy of an image that lost its end would be a smaller volume, or one whose end reads as zeros. */
+/** A copy of a truncated image would be a smaller volume, or one whose end reads as zeros. */
 async function requireWholeImage(
   domain: Domain,
   { record, imagePath }: FoundSnapshot,
@@ -156,18 +168,18 @@ async function requireWholeImage(
     if (!hasErrno(cause, 'ENOENT')) throw cause;
     throw new VolumeError(
       'unavailable',
-      `${what}: its image ${imagePath} is gone, its record is there; restore the image, or delete the snapshot`,
+      `${what}: its record exists, but its image ${imagePath} is missing; restore the image, or delete the snapshot`,
       { cause },
     );
   }
   if (image.sizeBytes >= record.sizeBytes) return image;
   throw damaged(
     { what },
-    `its image ${imagePath} has ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}: it was truncated`,
+    `its image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}`,
   );
 }
 
-/** What an earlier run of the driver copied for this volume, where a copy is needed at all. */
+/** The interrupted copy of an earlier run of the driver; undefined if the blocks can be shared. */
 async function findHalfCopy(
   domain: Domain,
   id: VolumeId,
@@ -202,12 +214,12 @@ async function captureOne(
   if (frozenMs > 0) {
     domain.log.info(
       { volumeId: capture.source.record.id, frozenMs },
-      'volume frozen for its clone',
+      'volume was frozen for its clone',
     );
   }
 }
 
-/** A snapshot never changes, so it can be copied where it cannot be shared. */
+/** Shares the blocks where the kernel allows it, otherwise copies: a snapshot never changes, so no freeze is needed. */
 async function copyImage(
   domain: Domain,
   from: string,
@@ -225,7 +237,10 @@ async function copyImage(
   await copyNoted(domain, from, copy);
 }
 
-/** Order matters: the new UUID before anybody else can attach it, growth last, so that a tuner meets a filesystem as it was made. */
+/**
+ * The order matters: the UUID is renewed before anything else can attach the image, and growth comes last, so that the tools that
+ * write the UUID work on the filesystem at its original size.
+ */
 async function build(
   domain: Domain,
   origin: Origin,
@@ -236,7 +251,7 @@ async function build(
   const image = join(directory, imageFile);
   const allocate = record.provisioning === 'thick';
   await origin.take(image, operation, resumeFrom);
-  // Of a thick source btrfs also clones the blocks that were only ever reserved.
+  // btrfs also clones the blocks of a thick source that are allocated but unwritten.
   if (!allocate && origin.provisioning === 'thick') await files.punchUnwritten(image);
   await domain.reached('restore:taken');
   const { sectorSize, fsType, fsUuid } = record;
@@ -251,13 +266,13 @@ async function build(
   }
   if (fsType !== null) {
     await filesystems[fsType].growImage(image, work);
-    // Its checker and its log replay may have given blocks back.
+    // The check and the log replay may have freed blocks.
     if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
   }
   await domain.reached('restore:grown');
 }
 
-/** A copy of something damaged is refused before anything rewrites it. */
+/** Refuses a damaged copy before anything is written to it. */
 async function requireSound(
   domain: Domain,
   image: string,
@@ -267,7 +282,7 @@ async function requireSound(
   const filesystem = domain.host.filesystems[fsType];
   const superblock = await filesystem.readSuperblock(image);
   if (superblock === undefined) {
-    throw damaged(origin, `it holds no valid ${fsType} superblock`);
+    throw damaged(origin, `it has no valid ${fsType} superblock`);
   }
   if (superblock.state !== 'has-errors') return;
   const result = await filesystem.check(image);
@@ -277,6 +292,6 @@ async function requireSound(
 function damaged(origin: Pick<Origin, 'what'>, detail: string): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${origin.what} is damaged and no volume was made of it: ${detail}; use another snapshot or a backup`,
+    `${origin.what} is damaged, so no volume was created from it: ${detail}; use another snapshot or a backup`,
   );
 }

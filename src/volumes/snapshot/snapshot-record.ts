@@ -2,7 +2,7 @@ import type { SnapshotRecord } from '../../state/records.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
 import type { Capture } from './capture.ts';
 
-/** What a snapshot's record says besides what follows from its source. */
+/** The fields of a snapshot's record that do not follow from its source. */
 export interface SnapshotDraft {
   readonly id: SnapshotId;
   readonly name: string;
@@ -27,7 +27,7 @@ export function newSnapshotRecord(
     fsUuid,
     provisioning,
     sectorSize,
-    // What was captured, also when a growth of the volume had been promised and not yet been made.
+    // The captured size: a promised growth of the volume may not have reached the image yet.
     sizeBytes: capture.image.sizeBytes,
     sourceVolumeId: record.id,
     state: 'ready',

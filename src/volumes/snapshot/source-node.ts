@@ -3,9 +3,9 @@ import { nodeTagOf, otherNodeOf } from '../ids.ts';
 import type { VolumeSource } from '../model.ts';
 
 /**
- * A copy is made on the node that has its source. Throws `no-space` when that is another node, whatever that node would say:
- * to a caller that can choose nodes it means "not here", where `not-found` would mean "nowhere" and end its attempt. Ids hold
- * only the tag of their node, so the node is named when it is among `mentionedNodeIds`.
+ * A copy can only be made on the node of its source. Throws `no-space` if that is another node, whether or not the source exists
+ * there: `no-space` makes a caller that can choose nodes try another one, whereas `not-found` would end its attempt. Ids contain
+ * only the tag of their node, so the message names the node only if it is among `mentionedNodeIds`.
  */
 export function requireSourceHere(
   source: VolumeSource | null,
@@ -18,6 +18,6 @@ export function requireSourceHere(
   const node = nodeId === undefined ? `the node with tag ${tag}` : `node '${nodeId}' (tag ${tag})`;
   throw new VolumeError(
     'no-space',
-    `${what}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy is made where its source is: create it there (in Kubernetes: place the pod on that node, which the node affinity of the source's PersistentVolume names)`,
+    `${what}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy can only be made on the node of its source: create it there (in Kubernetes: schedule the pod to that node, which the node affinity of the source's PersistentVolume names)`,
   );
 }
