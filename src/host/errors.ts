@@ -53,7 +53,7 @@ export class ImageInUseError extends Error {
   }
 }
 
-/** A blocking call passed its bound and still runs in the kernel; its owner stays stuck until it returns. */
+/** A blocking call exceeded its time limit and still runs in the kernel; its owner is stuck until it returns. */
 export class StuckError extends Error {
   readonly call: string;
 

@@ -239,8 +239,8 @@ export interface LoopDevices {
    */
   release(device: LoopDevice): Promise<void>;
   /**
-   * BLKFLSBUF, which the kernel does at the last close of a device, and so not for one that is held: writes to the
-   * image what raw writers left in the page cache of the device, and lets readers see the image again.
+   * BLKFLSBUF: writes to the image what raw writers left in the page cache of the device, and lets readers see the
+   * image again. The kernel does this at the last close of a device, which never happens while it is held.
    */
   writeBack(device: LoopDevice): Promise<void>;
   /** LOOP_SET_CAPACITY: the device gets the present size of the image. */

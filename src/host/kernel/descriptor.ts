@@ -81,11 +81,11 @@ export async function withOpen<T>(
 
 /**
  * Closes a handle of `openHandle`. The last close of a device may write back, so it passes the gate too; while a call
- * is stuck, the handle is closed after it has returned (`Gate.finish`).
+ * is stuck, the handle is closed after it has returned (`Gate.runEventually`).
  */
 export async function closeHandle(handle: FileHandle, path: string): Promise<void> {
   try {
-    await gate.finish('close', () => handle.close());
+    await gate.runEventually('close', () => handle.close());
   } catch (error) {
     throw kernelErrorOf(error, 'close', path);
   }
@@ -105,7 +105,7 @@ export async function closeLater(
   fd: number,
   options?: { readonly boundMs?: number },
 ): Promise<void> {
-  await gate.finish('close', () => closeDescriptor(fd), options).catch(() => undefined);
+  await gate.runEventually('close', () => closeDescriptor(fd), options).catch(() => undefined);
 }
 
 /**

@@ -86,7 +86,7 @@ export class Gate {
    * descriptor that the call uses could be given to another file. Throws errors of `work`, and StuckError when `work`
    * exceeds its time limit.
    */
-  finish(
+  runEventually(
     call: string,
     work: () => Promise<void>,
     options: { readonly boundMs?: number } = {},

@@ -158,7 +158,7 @@ export function call(
 
 /**
  * An asynchronous call, repeated on EINTR. Its descriptor still refers to the same file: nothing is closed while a call
- * of its owner runs (`Gate.finish`).
+ * of its owner runs (`Gate.runEventually`).
  */
 export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {

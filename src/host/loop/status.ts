@@ -26,7 +26,7 @@ export function labelOf(label: string): string {
   return `${labelPrefix}${label.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
 }
 
-/** What loopcsi 0.1.0 wrote: a truncated label, which several ids may share. */
+/** lo_file_name written by loopcsi 0.1.0: a truncated label, which several ids may share. */
 export function truncatedLabelOf(label: string): string {
   return Buffer.from(`${labelPrefix}${label}`).subarray(0, labelBytes).toString();
 }

@@ -20,7 +20,7 @@ export function nodeBindOf(mount: Mount): NodeBind | undefined {
   return { mount, number: Number(found[1]), isRemoved: found[2] !== undefined };
 }
 
-/** What identifies a device in the mount table. */
+/** Fields that identify a device in the mount table. */
 type MountedDevice = Pick<LoopDevice, 'path' | 'majorMinor'>;
 
 /**

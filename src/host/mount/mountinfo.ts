@@ -5,7 +5,7 @@ import type { Mount } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 
-/** /proc/self/mountinfo (proc_pid_mountinfo(5)): what is mounted in our namespace. */
+/** /proc/self/mountinfo (proc_pid_mountinfo(5)): the mounts of our namespace. */
 
 const mountinfoPath = '/proc/self/mountinfo';
 

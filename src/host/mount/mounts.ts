@@ -208,7 +208,7 @@ async function trim(
     try {
       await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
     } catch (error) {
-      // The range begins behind the end of the filesystem.
+      // The range begins after the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;
       throw error;
     }

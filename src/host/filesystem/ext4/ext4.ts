@@ -169,7 +169,7 @@ export class Ext4 implements Filesystem {
       image: imagePath,
       exitCodes: fsckExitCodes,
     });
-    // The exit code is that of a damaged filesystem, so only the output tells them apart.
+    // The exit code is that of a damaged filesystem; only the output shows an I/O error.
     const output = `${result.stdout}\n${result.stderr}`;
     if (result.exitCode >= 4 && output.includes('Input/output error')) {
       throw new KernelError('e2fsck', 'EIO', imagePath);

@@ -320,10 +320,10 @@ test('a must-run step runs after the stuck call has returned', async (t) => {
   };
   const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { boundMs: 30 }));
   // Its caller waits while its turn may still come.
-  const waiting = ownedBy('volume', () => gate.finish('close', close('waited')));
+  const waiting = ownedBy('volume', () => gate.runEventually('close', close('waited')));
   await t.throwsAsync(stuck, { instanceOf: StuckError });
   await waiting;
-  await ownedBy('volume', () => gate.finish('close', close('came later')));
+  await ownedBy('volume', () => gate.runEventually('close', close('came later')));
   t.deepEqual(order, [], 'the descriptor is still in use');
   await t.throwsAsync(
     ownedBy('volume', () => gate.run('stat', quick)),
@@ -339,11 +339,11 @@ test('a must-run step reports its own failure and its own time limit', async (t)
   t.timeout(boundMs);
   const gate = new Gate();
   await t.throwsAsync(
-    gate.finish('close', () => Promise.reject(new Error('EIO'))),
+    gate.runEventually('close', () => Promise.reject(new Error('EIO'))),
     { message: 'EIO' },
   );
   await t.throwsAsync(
-    gate.finish('close', () => {
+    gate.runEventually('close', () => {
       throw new Error('at once');
     }),
     { message: 'at once' },
