@@ -29,11 +29,14 @@ export class Workbench {
   static async make(): Promise<Workbench> {
     // Not `/tmp`: tmpfs has no direct I/O for loop devices.
     const directory = await mkdtemp('/var/tmp/loopcsi-mutants-');
-    const skipped = join(root, 'dist', 'bundle');
+    const bundle = join(root, 'dist', 'bundle');
     await cp(join(root, 'dist'), join(directory, 'dist'), {
       recursive: true,
-      filter: (path) => path !== skipped && !path.endsWith('.map'),
+      filter: (path) => path !== bundle && !path.endsWith('.map'),
     });
+    // bin/loopcsi starts the bundle, which has no defect in it.
+    await mkdir(join(directory, 'dist', 'bundle'));
+    await writeFile(join(directory, 'dist', 'bundle', 'main.js'), "import '../src/main.js';\n");
     // Copied, since it may be edited meanwhile.
     await cp(join(root, 'src'), join(directory, 'src'), { recursive: true });
     // Packages, and the other files that tests read.
