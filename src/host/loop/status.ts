@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { fstatSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { hasErrno } from '../errors.ts';
-import type { AttachOptions, LoopDevice } from '../host.ts';
+import type { AttachOptions, FileIdentity, LoopDevice } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
 import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
@@ -34,6 +34,11 @@ export function truncatedLabelOf(label: string): string {
 /** Whether a loopcsi driver, this one or another, attached the device. */
 export function isLabelled({ label }: LoopDevice): boolean {
   return label.startsWith(labelPrefix);
+}
+
+/** Whether the device is attached to the image; false if that is undefined. */
+export function isOnImage({ backing }: LoopDevice, image: FileIdentity | undefined): boolean {
+  return image?.device === backing.device && image.inode === backing.inode;
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
+import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
@@ -149,9 +150,7 @@ async function kernelFactsOf(
   const { pool, imagePath } = volume;
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
   if (image === undefined) return noKernelFacts;
-  const devices = view.devices.filter(
-    ({ backing }) => backing.device === image.device && backing.inode === image.inode,
-  );
+  const devices = view.devices.filter((device) => isOnImage(device, image));
   const present = await attachmentOfDevices(domain, devices, { image, volume, table: view.mounts });
   // A node whose device was lost stays mounted until it is unpublished.
   const targets = [...present.mounts, ...present.lost]

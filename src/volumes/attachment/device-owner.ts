@@ -1,4 +1,5 @@
 import type { LoopDevice } from '../../host/host.ts';
+import { isOnImage } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import { volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -51,9 +52,9 @@ export async function volumeAttachedTo(
 
 export async function isAttachedTo(
   domain: Domain,
-  { backing }: LoopDevice,
+  device: LoopDevice,
   { imagePath }: Pick<FoundVolume, 'imagePath'>,
 ): Promise<boolean> {
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
-  return image?.device === backing.device && image.inode === backing.inode;
+  return isOnImage(device, image);
 }

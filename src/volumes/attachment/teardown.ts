@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
+import { isOnImage, labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -74,8 +74,7 @@ async function isOurs(
   if (entry !== undefined) return isEntryOf(entry, id) ?? isWhole;
   if (isWhole && path.endsWith(' (deleted)')) return true;
   const image = await files.imageStatus(path).catch(() => undefined);
-  const { backing } = device;
-  if (image?.device === backing.device && image.inode === backing.inode) return false;
+  if (isOnImage(device, image)) return false;
   return (await mounts.list()).some(
     (mount) =>
       asked !== undefined &&

@@ -102,7 +102,10 @@ export async function keepAttached(
 
 function tryLock(domain: Domain, volumeId: string): (() => void) | undefined {
   try {
-    return domain.operations.locks.take({ exclusive: [`volume:${volumeId}`] }, 'a look');
+    return domain.operations.locks.take(
+      { exclusive: [`volume:${volumeId}`] },
+      'a check of its devices',
+    );
   } catch (error) {
     if (error instanceof VolumeError) return undefined;
     throw error;

@@ -1,4 +1,5 @@
 import type { Host, LoopDevice, Mount } from '../../host/host.ts';
+import { isOnImage } from '../../host/loop/status.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import type { VolumeArea } from '../pool/layout.ts';
@@ -24,10 +25,7 @@ export async function findMountedThin(
   for (const { record, area, imagePath } of pool.images()) {
     if (record.provisioning !== 'thin' || record.fsType === null) continue;
     const image = await host.files.imageStatus(imagePath).catch(() => undefined);
-    const device = devices.find(
-      ({ backing, readOnly }) =>
-        !readOnly && backing.device === image?.device && backing.inode === image.inode,
-    );
+    const device = devices.find((one) => !one.readOnly && isOnImage(one, image));
     const mount = device && mounts.find((one) => isFilesystemOn(one, device));
     if (device !== undefined && mount !== undefined) {
       found.push({ record, area, device, target: mount.target });

@@ -83,7 +83,7 @@ export const devices: Subject = {
     {
       name: "a device on another driver's image is ours",
       file: 'volumes/attachment/teardown.ts',
-      find: /(if \(image\?\.device === backing\.device && [^;]*\) return )false;/,
+      find: /(if \(isOnImage\([^;]*\) return )false;/,
       replace: '$1true;',
       tests: ['volumes/attachment/two-drivers'],
     },

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Files, LoopDevice } from '../../../host/host.ts';
+import { isOnImage } from '../../../host/loop/status.ts';
 import { showsDevice } from '../../../host/mount/loop-mounts.ts';
 import { LaterVersionError } from '../../../state/decode.ts';
 import type { KnownPools } from '../../../state/known-pools.ts';
@@ -19,7 +20,14 @@ import {
 } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
-import { entryFiles, imageFile, poolFiles } from '../../pool/layout.ts';
+import {
+  entryFiles,
+  imageFile,
+  poolFiles,
+  recordAreas,
+  recordFiles,
+  volumeAreas,
+} from '../../pool/layout.ts';
 import type { Pool } from '../../pool/pool.ts';
 
 type Retag = <Id extends string>(id: Id) => Id;
@@ -44,7 +52,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
       // The result is an id of the same kind.
       const retag: Retag = <Id extends string>(id: Id) =>
         (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
-      await requireNamesFree(domain, pool, { root, retag });
+      await requireIdsUnused(domain, pool, { root, retag });
       await requireOurVersion(files, root);
       await retagAll(files, root, retag);
       await domain.reached('adopt:retagged');
@@ -104,13 +112,12 @@ async function detachUnused(domain: Domain, root: string, name: string): Promise
   const devices = await loops.list();
   const table = devices.length > 0 ? await mounts.list() : [];
   const inUse: string[] = [];
-  for (const area of ['volumes', 'ephemeral'] as const) {
+  for (const area of volumeAreas) {
     for (const id of await entriesOf(files, join(root, area))) {
       const path = join(root, area, id, imageFile);
       const image = await files.imageStatus(path).catch(() => undefined);
       for (const device of devices) {
-        if (image?.device !== device.backing.device || image.inode !== device.backing.inode)
-          continue;
+        if (!isOnImage(device, image)) continue;
         const targets = table
           .filter((mount) => showsDevice(mount, device))
           .map(({ target }) => target);
@@ -135,7 +142,7 @@ function describeUse(id: string, { path }: LoopDevice, targets: readonly string[
   return `'${id}' is mounted at ${targets.join(', ')} (${commands.join(' && ')})`;
 }
 
-async function requireNamesFree(
+async function requireIdsUnused(
   domain: Domain,
   pool: Pool,
   { root, retag }: { root: string; retag: Retag },
@@ -154,16 +161,19 @@ async function requireNamesFree(
   }
 }
 
+const recordSchemas = {
+  volumes: volumeRecord,
+  ephemeral: volumeRecord,
+  snapshots: snapshotRecord,
+  groups: groupRecord,
+} as const;
+
 /** Throws LaterVersionError for a record of a later version, which this version cannot give another id. */
 async function requireOurVersion(files: Files, root: string): Promise<void> {
-  for (const [area, file, schema] of [
-    ['volumes', 'volume.json', volumeRecord],
-    ['ephemeral', 'volume.json', volumeRecord],
-    ['snapshots', 'snapshot.json', snapshotRecord],
-    ['groups', 'group.json', groupRecord],
-  ] as const) {
+  for (const area of recordAreas) {
     for (const id of await entriesOf(files, join(root, area))) {
-      await readRecord(files, schema, join(root, area, id, file)).catch((error: unknown) => {
+      const path = join(root, area, id, recordFiles[area]);
+      await readRecord(files, recordSchemas[area], path).catch((error: unknown) => {
         if (error instanceof LaterVersionError) throw error;
       });
     }
@@ -171,9 +181,9 @@ async function requireOurVersion(files: Files, root: string): Promise<void> {
 }
 
 async function retagAll(files: Files, root: string, retag: Retag): Promise<void> {
-  for (const area of ['volumes', 'ephemeral'] as const) {
+  for (const area of volumeAreas) {
     await retagArea(files, join(root, area), retag, async (directory) => {
-      const path = join(directory, 'volume.json');
+      const path = join(directory, recordFiles[area]);
       const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
       await writeRecord(files, path, { schema: volumeRecord, value });
       // The mounts of the other node do not exist here.
@@ -181,12 +191,12 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
     });
   }
   await retagArea(files, join(root, 'snapshots'), retag, async (directory) => {
-    const path = join(directory, 'snapshot.json');
+    const path = join(directory, recordFiles.snapshots);
     const value = retagSnapshot(await readRecord(files, snapshotRecord, path), retag);
     await writeRecord(files, path, { schema: snapshotRecord, value });
   });
   await retagArea(files, join(root, 'groups'), retag, async (directory) => {
-    const path = join(directory, 'group.json');
+    const path = join(directory, recordFiles.groups);
     const value = retagGroup(await readRecord(files, groupRecord, path), retag);
     await writeRecord(files, path, { schema: groupRecord, value });
   });
