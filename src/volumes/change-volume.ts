@@ -39,7 +39,8 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   work: (volume: Found, operation: Operation) => Promise<T>,
 ): Promise<T> {
   const exclusive = [`volume:${volumeId}`, ...targets.map(targetLock)];
-  const plan = { name, owner: volumeId, exclusive, request };
+  const lane = { kind: 'volume', id: volumeId } as const;
+  const plan = { name, lane, exclusive, request };
   return domain.operations.run(plan, call, async (operation) => {
     const volume = find();
     return withReason(`volume '${volumeId}'`, volume?.pool, () => work(volume, operation));

@@ -1,7 +1,7 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reached } from './engine/fault-points.ts';
-import type { OwnedBy } from './engine/lanes.ts';
+import type { InLane } from './engine/lanes.ts';
 import type { Operations } from './engine/operations.ts';
 import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import type { OpenDevices } from './jobs/open-devices.ts';
@@ -46,11 +46,8 @@ export interface Domain {
   readonly trims: Trims;
   readonly openDevices: OpenDevices;
   readonly settings: DomainSettings;
-  /**
-   * Marks the kernel calls of `work` with their owner, of which one may block at a time. Operations do it for what they run;
-   * reading calls do it themselves, so that a hung volume stops only itself.
-   */
-  readonly ownedBy: OwnedBy;
+  /** Operations do this for the work that they run; reads do it themselves, so that a hung volume stops only itself. */
+  readonly inLane: InLane;
   /** The kubelet's directory as configured and as it really is, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
   /** `settings.mountDir`, made and resolved at start: as mountinfo writes it. */

@@ -12,7 +12,7 @@ import { KnownVolumes } from './docker/known-volumes.ts';
 import { type DockerVolumes, dockerVolumes } from './docker/volumes.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
-import type { OwnedBy, OwnedOnDisk } from './engine/lanes.ts';
+import { inLaneBy, type OwnedBy } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
 import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
@@ -56,7 +56,7 @@ export interface OpenDeps {
   readonly reached?: Reached;
   readonly now?: () => number;
   /** Marks kernel calls with their owner (host/kernel/gate.ts). */
-  readonly ownedBy: OwnedOnDisk;
+  readonly ownedBy: OwnedBy;
   /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
   readonly whenReturned?: (owner: string) => Promise<void> | undefined;
   /** How long the oldest kernel call that waits for the disk of that pool has been running. */
@@ -115,32 +115,32 @@ async function makeDomain(
 ): Promise<Domain> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
   const { knownPools, mountDir } = made;
-  const ownedBy: OwnedBy = (owner, work) => deps.ownedBy(owner, work, pools.poolNameOf(owner));
-  const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now, ownedBy };
+  const inLane = inLaneBy(deps.ownedBy);
+  const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now, inLane };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(ownedBy, deps.whenReturned, (keys) =>
+  const operations = new Operations(inLane, deps.whenReturned, (keys) =>
     reloadLocked(domain, keys),
   );
   const { locks } = operations;
-  const trash = new Trash({ host, log, reached, ownedBy });
-  const trims = new Trims({ host, log, locks, ownedBy });
+  const trash = new Trash({ host, log, reached, inLane });
+  const trims = new Trims({ host, log, locks, inLane });
   const freezeLimitMs = settings.guardFreezeLimitMs;
   const domain: Domain = {
     host,
     pools,
     operations,
     trash,
-    copies: new SnapshotCopies({ host, log, reached, trash, locks, ownedBy }),
+    copies: new SnapshotCopies({ host, log, reached, trash, locks, inLane }),
     restores: new RestoreCopies({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
-    guard: new SpaceGuard({ host, log, locks, trims, ownedBy, freezeLimitMs }),
+    guard: new SpaceGuard({ host, log, locks, trims, inLane, freezeLimitMs }),
     trims,
-    openDevices: new OpenDevices({ host, log, ownedBy }),
+    openDevices: new OpenDevices({ host, log, inLane }),
     settings,
-    ownedBy,
+    inLane,
     kubelet: await kubeletOf(deps),
     mountDir,
     log,

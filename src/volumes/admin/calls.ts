@@ -1,7 +1,9 @@
 /** The calls of the command line. `api.ts` has those of CSI. */
+
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
+import type { Lane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
@@ -106,7 +108,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     expandVolume: (call, input) => expandAndGrow(domain, call, input),
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
-    progress: async (target) => domain.operations.progressOf(operationOwnerOf(domain, target)),
+    progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
     diagnose: () => diagnose(domain, deps),
   };
 }
@@ -136,10 +138,9 @@ async function recoverAndServe(
 }
 
 /** The id that is derived from the name, as the create operation has it. */
-function operationOwnerOf({ settings }: Domain, { kind, name }: CopyTarget): string {
-  return kind === 'volume'
-    ? volumeIdFor(name, settings.nodeTag)
-    : `snapshot ${snapshotIdFor(name, settings.nodeTag)}`;
+function laneOf({ settings: { nodeTag } }: Domain, { kind, name }: CopyTarget): Lane {
+  const id = kind === 'volume' ? volumeIdFor(name, nodeTag) : snapshotIdFor(name, nodeTag);
+  return { kind, id };
 }
 
 async function diagnose(

@@ -99,7 +99,11 @@ async function poolFindings(
       ...(await trashFinding(domain, pool)),
     ];
     try {
-      findings.push(...(await ask(pool, () => domain.ownedBy(`look ${pool.name}`, inDirectories))));
+      findings.push(
+        ...(await ask(pool, () =>
+          domain.inLane({ kind: 'inspect', id: pool.name, pool: pool.name }, inDirectories),
+        )),
+      );
     } catch (error) {
       // `checkPools` reports that the pool does not answer.
       if (!isUnavailable(error)) throw error;

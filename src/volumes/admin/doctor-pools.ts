@@ -6,6 +6,7 @@ import { ownedBy } from '../../host/kernel/gate.ts';
 import { KnownPools } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
+import { laneName } from '../engine/lanes.ts';
 import { nodeTagOf } from '../ids.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
 import { poolRootIn } from '../pool/embedded.ts';
@@ -97,11 +98,12 @@ export async function checkUnconfiguredPools(
   const findings: Finding[] = [];
   for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
-    const count = (): Promise<number> => countVolumesIn(files, path);
-    // A disk that hangs is skipped.
-    const volumes = await withTimeout(ownedBy(`look ${path}`, count), poolAnswerTimeoutMs).catch(
-      () => 0,
-    );
+    const look = (): Promise<number> => volumesIn(files, path);
+    // Of a disk that hangs nothing can be told.
+    const volumes = await withTimeout(
+      ownedBy(laneName({ kind: 'inspect', id: path }), look),
+      poolAnswerTimeoutMs,
+    ).catch(() => 0);
     if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(

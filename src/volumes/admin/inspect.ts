@@ -132,8 +132,10 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
-    const kernelFacts = await view.ask(pool, () =>
-      domain.ownedBy(`look ${record.id}`, () => kernelFactsOf(domain, volume, view)),
+    const seen = await look.ask(pool, () =>
+      domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, () =>
+        see(domain, volume, look),
+      ),
     );
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
@@ -220,8 +222,8 @@ async function snapshotFactsOf(
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
   const readStatus = (): Promise<ImageStatus> =>
     domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
-  const status = await ask(pool, () => domain.ownedBy(`look ${record.id}`, readStatus)).catch(
-    () => undefined,
-  );
+  const status = await ask(pool, () =>
+    domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, look),
+  ).catch(() => undefined);
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
 }

@@ -153,7 +153,8 @@ export async function ensureAttached(
   await detachForeignDevices(domain, volume, present);
   const { readWrite } = present;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
-  if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id))) return readWrite;
+  if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id, volume.pool.name)))
+    return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
 
@@ -218,7 +219,7 @@ export async function attach(
       mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
-    domain.openDevices.add(device, record.id);
+    domain.openDevices.add(device, record.id, volume.pool.name);
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {

@@ -14,8 +14,8 @@ export async function keepDevices(
     if (device === undefined) continue;
     const isKept =
       kind === 'block'
-        ? await domain.openDevices.open(device, id)
-        : !device.autoclear || (await domain.host.loops.clearAutoclear(device));
+        ? await domain.openDevices.open(device, id, volume.pool.name)
+        : !device.autoclear || (await domain.host.loops.keep(device));
     if (!isKept)
       throw new VolumeError(
         'busy',

@@ -51,7 +51,7 @@ async function reloadEntry(domain: Domain, pool: Pool, { area, id }: Entry): Pro
   const { openings } = pool;
   while (pool.isOpen && pool.openings === openings) {
     try {
-      await domain.ownedBy(`settle ${id}`, () => pool.loadEntry(area, id));
+      await domain.inLane({ kind: 'recover', id, pool: pool.name }, () => pool.loadEntry(area, id));
       if (pool.indexOf(area).get(id) === undefined) pool.forget(area, id);
       pool.nodeStates.delete(id);
       pool.space.invalidate();

@@ -50,8 +50,8 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
   try {
     // In a lane of its own directory, so that one that hangs does not delay calls for other directories.
     const above = dirname(path);
-    const real = () => domain.host.files.resolveDirectory(above);
-    return join(await domain.ownedBy(`target ${above}`, real), basename(path));
+    const real = () => domain.host.files.realDirectory(above);
+    return join(await domain.inLane({ kind: 'target', id: above }, real), basename(path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
     throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {

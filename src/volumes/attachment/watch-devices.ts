@@ -40,18 +40,18 @@ export function watchDevices(domain: Domain): () => void {
 
 /** For the devices that only the driver keeps open. */
 async function keepOpenAttached(domain: Domain): Promise<void> {
-  for (const { device, volumeId } of domain.openDevices.all) {
-    if (!domain.host.loops.isAutoclear(device)) continue;
-    await keepAttached(domain, volumeId, device, async () => true);
+  for (const open of domain.openDevices.all) {
+    if (!domain.host.loops.isAutoclear(open.device)) continue;
+    await keepAttached(domain, open, async () => true);
   }
 }
 
 export async function keepAllAttached(domain: Domain): Promise<void> {
-  await domain.ownedBy('loop devices', async () => {
+  await domain.inLane({ kind: 'devices', id: 'all' }, async () => {
     for (const device of await domain.host.loops.listAutoclear()) {
       const open = domain.openDevices.at(device.number);
       if (open !== undefined) {
-        await keepAttached(domain, open.volumeId, device, async () => true);
+        await keepAttached(domain, { ...open, device }, async () => true);
         continue;
       }
       const volume = await volumeAttachedTo(domain, device);
@@ -59,7 +59,8 @@ export async function keepAllAttached(domain: Domain): Promise<void> {
       // Calls lock an inline volume by the id that the kubelet chose, its name.
       const { id, name } = volume.record;
       const volumeId = volume.area === 'ephemeral' ? name : id;
-      await keepAttached(domain, volumeId, device, () => isMounted(domain, volume, device));
+      const held = { volumeId, pool: volume.pool.name, device };
+      await keepAttached(domain, held, () => isMounted(domain, volume, device));
     }
   });
 }
@@ -75,15 +76,14 @@ async function isMounted(
 /** Skips a volume that a call has locked: that call may be detaching the device. */
 export async function keepAttached(
   domain: Domain,
-  volumeId: string,
-  device: LoopDevice,
+  { volumeId, pool, device }: { volumeId: string; pool: string; device: LoopDevice },
   isInUse: () => Promise<boolean>,
 ): Promise<void> {
   const unlock = tryLock(domain, volumeId);
   if (unlock === undefined) return;
   try {
-    await domain.ownedBy(`device ${volumeId}`, async () => {
-      if (!(await isInUse()) || !(await domain.host.loops.clearAutoclear(device))) return;
+    await domain.inLane({ kind: 'device', id: volumeId, pool }, async () => {
+      if (!(await isInUse()) || !(await domain.host.loops.keep(device))) return;
       domain.log.warn(
         { volumeId, device: device.path },
         'the detach of a device in use was cancelled; another process had requested it',

@@ -184,7 +184,7 @@ async function mountedPaths(domain: Domain): Promise<ReadonlyMap<string, string>
 async function usageOf(domain: Domain, volume: FoundVolume): Promise<VolumeUsage> {
   const { record, pool } = volume;
   return withReason(`volume '${record.id}'`, pool, () =>
-    domain.ownedBy(`stats ${record.id}`, async () => {
+    domain.inLane({ kind: 'stats', id: record.id, pool: pool.name }, async () => {
       const { mounts } = await attachmentOf(domain, volume);
       const [mount] = record.kind === 'mount' ? mounts : [];
       const capacity =

@@ -3,6 +3,7 @@ import { VolumeError } from '../../errors.ts';
 import { StuckError } from '../../host/errors.ts';
 import type { Logger } from '../../observe/log.ts';
 import { withReason } from './failures.ts';
+import { type InLane, type Lane, laneName } from './lanes.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller waiting for an operation. Its signal ends the wait, not the operation. */
@@ -35,9 +36,9 @@ export interface OperationProgress {
 export interface OperationPlan extends LockPlan {
   /** The name of the RPC or command, for messages. */
   readonly name: string;
-  /** The id that the operation works on, and the lane of its blocking system calls. */
-  readonly owner: string;
-  /** Calls with the same request, name and owner share one run. Undefined shares nothing. */
+  /** What the operation is for. One runs in a lane at a time, unless it shares its locks with others. */
+  readonly lane: Lane;
+  /** Equal requests with an equal name and lane share one run; undefined never shares. */
   readonly request?: unknown;
 }
 
@@ -54,21 +55,21 @@ interface Running {
 export class Operations {
   readonly locks = new Locks();
   readonly #running = new Map<string, Running>();
-  readonly #ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+  readonly #inLane: InLane;
   readonly #whenReturned: (owner: string) => Promise<void> | undefined;
   readonly #reloadLocked: (locks: readonly string[]) => Promise<void>;
   #closed = false;
 
   /**
-   * `ownedBy` puts the system calls of an operation into its lane; `whenReturned` resolves when those that it left stuck in the
-   * kernel have returned (host/kernel/gate.ts). Its exclusive locks are then passed to `reloadLocked`, before they are released.
+   * `whenReturned` resolves when the calls have returned that the operation of that lane left stuck in the kernel
+   * (host/kernel/gate.ts). Then `reloadLocked` gets the keys that the operation had locked exclusively.
    */
   constructor(
-    ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>,
+    inLane: InLane,
     whenReturned: (owner: string) => Promise<void> | undefined = () => undefined,
     reloadLocked: (locks: readonly string[]) => Promise<void> = () => Promise.resolve(),
   ) {
-    this.#ownedBy = ownedBy;
+    this.#inLane = inLane;
     this.#whenReturned = whenReturned;
     this.#reloadLocked = reloadLocked;
   }
@@ -77,9 +78,9 @@ export class Operations {
     return this.#running.size;
   }
 
-  /** Progress of the operation of `owner`; undefined if none runs, or if it has reported nothing. */
-  progressOf(owner: string): OperationProgress | undefined {
-    return this.#running.get(owner)?.progress;
+  /** How far the operation that runs in that lane is; undefined when none runs, or it has told nothing. */
+  progressOf(lane: Lane): OperationProgress | undefined {
+    return this.#running.get(laneName(lane))?.progress;
   }
 
   async run<T>(
@@ -91,7 +92,7 @@ export class Operations {
     if (this.#closed) {
       throw new VolumeError('unavailable', 'the driver is shutting down; try again in a moment');
     }
-    const key = plan.owner;
+    const key = laneName(plan.lane);
     const fingerprint = plan.request === undefined ? undefined : fingerprintOf(plan.request);
     const current = this.#running.get(key);
     if (
@@ -107,9 +108,9 @@ export class Operations {
     return this.#wait<T>(running, call, plan.name);
   }
 
-  /** Asks the operation of that name and owner to stop, as a delete does with the create of the same id. */
-  abort(owner: string, name: string, why: string): void {
-    const running = this.#running.get(owner);
+  /** Asks the operation of that name that runs in that lane to stop, as a delete does with the create of the same id. */
+  abort(lane: Lane, name: string, why: string): void {
+    const running = this.#running.get(laneName(lane));
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
 
@@ -137,6 +138,7 @@ export class Operations {
       work: (operation: Operation) => Promise<T>;
     },
   ): Running {
+    const key = laneName(plan.lane);
     const abort = new AbortController();
     let running: Running | undefined;
     const operation: Operation = {
@@ -152,16 +154,16 @@ export class Operations {
       },
     };
     const workWithReason = async (): Promise<T> =>
-      withReason(plan.owner, undefined, () => run.work(operation));
+      withReason(key, undefined, () => run.work(operation));
     let hung = false;
-    const work = this.#ownedBy(plan.owner, workWithReason);
+    const work = this.#inLane(plan.lane, workWithReason);
     work.catch((error: unknown) => {
       hung = error instanceof VolumeError && error.cause instanceof StuckError;
     });
     const result = work.finally(() => {
-      if (this.#running.get(plan.owner) === running) this.#running.delete(plan.owner);
-      // A system call that has not returned may still change what the locks protect, so they are kept until it does.
-      const returned = this.#whenReturned(plan.owner);
+      if (this.#running.get(key) === running) this.#running.delete(key);
+      // A call that has not returned may still change what the locks guard, so they stay with it.
+      const returned = this.#whenReturned(key);
       if (returned === undefined && !hung) run.release();
       else void this.#readAgainWhenReturned(plan, returned).finally(run.release);
     });
@@ -169,7 +171,7 @@ export class Operations {
     result.catch(() => undefined);
     const { fingerprint } = run;
     running = { name: plan.name, fingerprint, abort, result, waiting: 0, progress: undefined };
-    this.#running.set(plan.owner, running);
+    this.#running.set(key, running);
     return running;
   }
 

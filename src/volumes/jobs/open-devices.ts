@@ -1,10 +1,12 @@
 import type { Host, LoopDevice } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import type { InLane } from '../engine/lanes.ts';
 
 interface OpenDevice {
   readonly device: LoopDevice;
   readonly volumeId: string;
+  /** The pool's name. */
+  readonly pool: string;
 }
 
 /**
@@ -14,22 +16,22 @@ interface OpenDevice {
  */
 export class OpenDevices {
   readonly #byNumber = new Map<number, OpenDevice>();
-  readonly #deps: { readonly host: Host; readonly log: Logger; readonly ownedBy: OwnedBy };
+  readonly #deps: { readonly host: Host; readonly log: Logger; readonly inLane: InLane };
 
-  constructor(deps: { host: Host; log: Logger; ownedBy: OwnedBy }) {
+  constructor(deps: { host: Host; log: Logger; inLane: InLane }) {
     this.#deps = deps;
   }
 
   /** Opens the device. Whether it is still attached to that image: then it stays attached until `close`, or its detach. */
-  async open(device: LoopDevice, volumeId: string): Promise<boolean> {
+  async open(device: LoopDevice, volumeId: string, pool: string): Promise<boolean> {
     const isAttached = await this.#deps.host.loops.hold(device);
-    if (isAttached) this.add(device, volumeId);
+    if (isAttached) this.add(device, volumeId, pool);
     return isAttached;
   }
 
   /** A device that was opened when it was attached. */
-  add(device: LoopDevice, volumeId: string): void {
-    this.#byNumber.set(device.number, { device, volumeId });
+  add(device: LoopDevice, volumeId: string, pool: string): void {
+    this.#byNumber.set(device.number, { device, volumeId, pool });
   }
 
   async close(device: LoopDevice): Promise<void> {
@@ -60,9 +62,9 @@ export class OpenDevices {
 
   /** At the driver's end: all stay attached, also those that another process has asked to be detached. */
   async closeAll(): Promise<void> {
-    const { host, log, ownedBy } = this.#deps;
-    for (const { device, volumeId } of this.all) {
-      await ownedBy(`device ${volumeId}`, async () => {
+    const { host, log, inLane } = this.#deps;
+    for (const { device, volumeId, pool } of this.all) {
+      await inLane({ kind: 'device', id: volumeId, pool }, async () => {
         try {
           await host.loops.clearAutoclear(device);
           await this.close(device);

@@ -13,7 +13,7 @@ import {
 } from '../../state/records.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import type { InLane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { entryFiles } from '../pool/layout.ts';
@@ -34,7 +34,7 @@ export interface CopyDeps {
   readonly reached: Reached;
   readonly trash: Trash;
   readonly locks: Locks;
-  readonly ownedBy: OwnedBy;
+  readonly inLane: InLane;
 }
 
 export interface CopyJob {
@@ -84,7 +84,9 @@ export class SnapshotCopies {
     };
     this.#running.set(record.id, running);
     running.ended = this.#slots(() =>
-      this.#deps.ownedBy(`copy ${record.id}`, () => this.#run(job, running)),
+      this.#deps.inLane({ kind: 'copy', id: record.id, pool: job.pool.name }, () =>
+        this.#run(job, running),
+      ),
     ).finally(() => {
       this.#running.delete(record.id);
       release();

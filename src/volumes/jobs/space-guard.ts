@@ -1,4 +1,5 @@
 import { messageOf } from '../../errors.ts';
+import type { InLane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import {
   guardTrimIntervalMs,
@@ -13,7 +14,7 @@ import type { Trims } from './trims.ts';
 
 export interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly trims: Trims;
-  readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+  readonly inLane: InLane;
 }
 
 /** Mounts are looked up at most this often while the mount table stays the same. */
@@ -114,9 +115,10 @@ export class SpaceGuard {
   /** One look at the pool's free space, and what follows from it. Answers when to look again. */
   async #look(pool: Pool): Promise<number> {
     if (!pool.isServed) return lookUpEveryMs;
-    const { host, ownedBy } = this.#deps;
-    const { freeBytes, totalBytes } = await ownedBy(`guard ${pool.name}`, () =>
-      host.files.capacity(pool.root),
+    const { host, inLane } = this.#deps;
+    const { freeBytes, totalBytes } = await inLane(
+      { kind: 'guard', id: pool.name, pool: pool.name },
+      () => host.files.capacity(pool.root),
     );
     const watermarks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
     if (freeBytes > watermarks.thawBytes) {
@@ -140,8 +142,8 @@ export class SpaceGuard {
 
   /** Looked up anew whenever the mount table has changed: what has just been mounted may fill the pool within a second. */
   async #lookUp(pool: Pool): Promise<readonly MountedThin[]> {
-    const { host, ownedBy } = this.#deps;
-    return ownedBy(`guard ${pool.name}`, async () => {
+    const { host, inLane } = this.#deps;
+    return inLane({ kind: 'guard', id: pool.name, pool: pool.name }, async () => {
       const mounts = await host.mounts.list();
       const table = mounts
         .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)

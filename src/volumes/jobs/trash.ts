@@ -6,7 +6,7 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import type { InLane } from '../engine/lanes.ts';
 import { entryFiles, imageFile, type RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
@@ -26,7 +26,7 @@ export class Trash {
   readonly #host: Host;
   readonly #log: Logger;
   readonly #reached: Reached;
-  readonly #ownedBy: OwnedBy;
+  readonly #inLane: InLane;
   readonly #stop = new AbortController();
   /** One entry at a time for each pool. */
   readonly #work = new Map<Pool, Promise<void>>();
@@ -37,11 +37,11 @@ export class Trash {
   /** Of these, the ones that were logged. */
   readonly #told = new Set<string>();
 
-  constructor(deps: { host: Host; log: Logger; reached: Reached; ownedBy: OwnedBy }) {
+  constructor(deps: { host: Host; log: Logger; reached: Reached; inLane: InLane }) {
     this.#host = deps.host;
     this.#log = deps.log;
     this.#reached = deps.reached;
-    this.#ownedBy = deps.ownedBy;
+    this.#inLane = deps.inLane;
   }
 
   /**
@@ -146,7 +146,9 @@ export class Trash {
     const work = before.then(async () => {
       if (this.#stop.signal.aborted) return;
       try {
-        await this.#ownedBy(`trash ${pool.name}`, () => this.#remove(pool, name));
+        await this.#inLane({ kind: 'trash', id: pool.name, pool: pool.name }, () =>
+          this.#remove(pool, name),
+        );
         this.#told.delete(name);
       } catch (error) {
         if (!this.#stop.signal.aborted) this.#noteFailure(pool, name, error);

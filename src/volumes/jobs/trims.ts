@@ -2,6 +2,7 @@ import { messageOf } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { GiB, MiB } from '../../units.ts';
+import type { InLane, Lane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThin } from './mounted-thin.ts';
@@ -10,7 +11,7 @@ export interface TrimDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly locks: Locks;
-  readonly ownedBy: <T>(owner: string, work: () => Promise<T>) => Promise<T>;
+  readonly inLane: InLane;
 }
 
 /** How a trim ended; `interrupted`: a call on the volume came, and the trim gave way to it. */
@@ -65,7 +66,7 @@ export class Trims {
     let bytes = 0n;
     let result: TrimResult;
     try {
-      result = await this.#trimRanges(volume, running, (more) => {
+      result = await this.#trimRanges(pool, volume, running, (more) => {
         bytes += more;
       });
       const durationMs = Math.round(performance.now() - startedAtMs);
@@ -93,11 +94,13 @@ export class Trims {
   }
 
   async #trimRanges(
+    pool: Pool,
     { record, target, device }: MountedThin,
     running: Running,
     told: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {
-    const { host, locks, ownedBy } = this.#deps;
+    const { host, locks, inLane } = this.#deps;
+    const lane: Lane = { kind: 'trim', id: record.id, pool: pool.name };
     let length = firstRangeBytes;
     let offset = 0n;
     while (offset < endOfAddresses) {
@@ -109,7 +112,7 @@ export class Trims {
         length: offset < device.sizeBytes ? length : endOfAddresses - offset,
       };
       const startedAtMs = performance.now();
-      const trimmed = ownedBy(`trim ${record.id}`, () => host.mounts.trim(target, device, range));
+      const trimmed = inLane(lane, () => host.mounts.trim(target, device, range));
       running.range = trimmed.catch(() => undefined);
       const bytes = await trimmed;
       // The filesystem ends before the range.

@@ -144,7 +144,7 @@ async function bindDevice(
   const { input, present } = options;
   const { id } = volume.record;
   let { device } = options;
-  if (!(await domain.openDevices.open(device, id)))
+  if (!(await domain.openDevices.open(device, id, volume.pool.name)))
     throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
     // A device that is held is never closed, so what writers left in its page cache is not in the image by itself.
@@ -166,7 +166,7 @@ async function readOnlyDevice(
   if (
     device !== undefined &&
     isLabelled(device) &&
-    (await domain.openDevices.open(device, volume.record.id))
+    (await domain.openDevices.open(device, volume.record.id, volume.pool.name))
   ) {
     await domain.host.loops.writeBack(device);
     return device;

@@ -43,7 +43,7 @@ export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
     });
     const jobs = [...new Set(found.map(({ image }) => image))].map((image) => () => {
       const ofImage = found.filter((one) => one.image === image);
-      return recoverVolume(domain, image.id, async () => {
+      return recoverVolume(domain, pool, image.id, async () => {
         for (const one of ofImage) await recoverDevice(domain, pool, one);
       });
     });
@@ -64,12 +64,17 @@ const recoveryTimeoutMs = 3_000;
  * Settles one volume under its lock: while running, when a pool comes back, a call that is at it knows better. Its kernel calls
  * have an owner of their own, so that one that hangs, on a target that is a dead FUSE mount for example, stops only its volume.
  */
-async function recoverVolume(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
+async function recoverVolume(
+  domain: Domain,
+  pool: Pool,
+  id: string,
+  work: () => Promise<void>,
+): Promise<void> {
   const { locks } = domain.operations;
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
   const settled = domain
-    .ownedBy(`recover ${id}`, () => logFailure(domain, id, work))
+    .inLane({ kind: 'recover', id, pool: pool.name }, () => logFailure(domain, id, work))
     .finally(release);
   if ((await withTimeout(settled, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error({ id }, 'an entry does not answer; its pool is served without it');
@@ -144,7 +149,7 @@ async function recoverDevice(
     if (!here.every(({ target }) => isTemporaryMount(pool, target)))
       return keepMounted(domain, found);
     for (const mount of here.toReversed()) await host.mounts.unmount(mount.target);
-  } else if (await keepBoundDevice(domain, found)) {
+  } else if (await keepBoundDevice(domain, pool, found)) {
     return;
   } else if (await host.loops.isInUse(device)) {
     await thawWithoutMount(domain, { device, image });
@@ -175,6 +180,7 @@ async function keepMounted(
 /** Whether its node is bound for its own volume. The driver that held it has gone; this one does from now on. */
 async function keepBoundDevice(
   domain: Domain,
+  pool: Pool,
   found: { device: LoopDevice; image: KnownImage; mounts: readonly Mount[] },
 ): Promise<boolean> {
   const { device, image, mounts } = found;
@@ -183,7 +189,7 @@ async function keepBoundDevice(
     volume: image.volume,
     table: mounts,
   });
-  return present.mounts.length > 0 && domain.openDevices.open(device, image.id);
+  return present.mounts.length > 0 && domain.openDevices.open(device, image.id, pool.name);
 }
 
 /** Says which block volumes lost their device while no driver held it. Their pods must end: nothing is done about it here. */
@@ -191,7 +197,7 @@ async function reportLost(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
     const volume = pool.volumeOf('volumes', record);
-    return recoverVolume(domain, record.id, async () => {
+    return recoverVolume(domain, pool, record.id, async () => {
       if (bindTargetsIn(await readNodeState(domain, volume)).length === 0) return;
       const { lost } = await attachmentOf(domain, volume);
       if (lost.length === 0) return;
@@ -271,7 +277,7 @@ async function removeHalfMade({ files }: Host, path: string): Promise<void> {
 async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
     const volume = pool.volumeOf('ephemeral', record);
-    return recoverVolume(domain, record.name, async () => {
+    return recoverVolume(domain, pool, record.name, async () => {
       // One that cannot be looked at, the root of a filesystem that was shut down for example, is there.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;

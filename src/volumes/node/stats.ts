@@ -22,7 +22,9 @@ export async function volumeStats(
     () => input.volumePath,
   );
   return withReason(`volume '${volumeId}'`, volume.pool, () =>
-    domain.ownedBy(`stats ${volumeId}`, () => statsOf(domain, volume, volumePath)),
+    domain.inLane({ kind: 'stats', id: volumeId, pool: volume.pool.name }, () =>
+      statsOf(domain, volume, volumePath),
+    ),
   );
 }
 

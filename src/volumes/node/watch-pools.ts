@@ -1,5 +1,6 @@
 import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
+import type { Lane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { reconcile } from './reconcile.ts';
@@ -9,9 +10,11 @@ const checkEveryMs = 5_000;
 /** A disk that one call has been waiting for so long may hang, although it still answers from its caches. */
 const suspectAfterMs = 60_000;
 
+const laneOf = ({ name }: Pool): Lane => ({ kind: 'pool', id: name, pool: name });
+
 /** Opens a pool and recovers what a crash left in it. A pool that cannot be opened says why (`Pool.problem`). */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
-  await domain.ownedBy(`pool ${pool.name}`, async () => {
+  await domain.inLane(laneOf(pool), async () => {
     if (!(await pool.open(() => reconcile(domain, pool)))) return;
     await recoverSnapshots(domain, pool);
     domain.guard.watch(pool);
@@ -50,7 +53,7 @@ async function checkPool(domain: Domain, pool: Pool): Promise<void> {
     await openPool(domain, pool);
     return;
   }
-  await domain.ownedBy(`pool ${pool.name}`, async () => {
+  await domain.inLane(laneOf(pool), async () => {
     await pool.check();
     if (pool.isServed) domain.trash.retryFailed(pool);
     await reloadAllSetAside(domain, pool);

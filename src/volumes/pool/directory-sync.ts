@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { Directory, Files } from '../../host/host.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import type { InLane, Lane } from '../engine/lanes.ts';
 import type { PoolArea } from './layout.ts';
 
 interface OpenedArea {
@@ -26,14 +26,14 @@ export class DirectorySync {
   static async open(
     areas: readonly PoolArea[],
     pool: { readonly name: string; pathOf(area: PoolArea): string },
-    { host: { files }, ownedBy }: { host: { files: Files }; ownedBy: OwnedBy },
+    { host: { files }, inLane }: { host: { files: Files }; inLane: InLane },
   ): Promise<DirectorySync> {
     const opened = new DirectorySync(pool.name);
     try {
       for (const area of areas) {
         const directory = await files.openDirectory(pool.pathOf(area));
-        const lane = `${area} of pool ${pool.name}`;
-        const fsync = () => ownedBy(lane, () => files.syncOpened(directory));
+        const lane: Lane = { kind: 'directory', id: `${pool.name}/${area}`, pool: pool.name };
+        const fsync = () => inLane(lane, () => files.syncOpened(directory));
         opened.#areas.set(area, {
           directory,
           sync: coalesced(async () => {

@@ -12,7 +12,7 @@ import {
   type VolumeRecord,
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import type { InLane } from '../engine/lanes.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
 import {
@@ -46,7 +46,7 @@ export interface PoolDeps {
   readonly reached: Reached;
   readonly log: Logger;
   readonly now: () => number;
-  readonly ownedBy: OwnedBy;
+  readonly inLane: InLane;
 }
 
 /** A volume, with its pool. */

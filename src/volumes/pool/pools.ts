@@ -26,12 +26,6 @@ export class Pools {
     return this.all.filter((pool) => pool.isServed);
   }
 
-  /** Name of the pool whose disk a lane waits for. The last word of an owner is the id of an entry or the name of a pool. */
-  poolNameOf(owner: string): string | undefined {
-    const id = owner.slice(owner.lastIndexOf(' ') + 1);
-    return this.all.find((pool) => pool.name === id || pool.has(id))?.name;
-  }
-
   /** Throws `unavailable` when a configured pool is away: what is not found might be there. */
   requireAllServed(): void {
     for (const pool of this.all) pool.requireServed();

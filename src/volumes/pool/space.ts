@@ -1,8 +1,8 @@
 import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
-import { maxImageBytes } from '../capacity.ts';
-import type { OwnedBy } from '../engine/lanes.ts';
+import { largestImageBytes } from '../capacity.ts';
+import type { InLane, Lane } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
 import { type Measured, measureImages } from './image-usage.ts';
 import type { PoolSettings } from './settings.ts';
@@ -75,7 +75,7 @@ export interface MeasuredFacts extends SpaceFacts {
 export class PoolSpace {
   readonly #pool: PoolContents;
   readonly #host: Host;
-  readonly #ownedBy: OwnedBy;
+  readonly #inLane: InLane;
   #inFlightBytes = 0n;
   /** The part of these bytes whose blocks are being allocated at this moment. */
   #allocatingBytes = 0n;
@@ -86,10 +86,10 @@ export class PoolSpace {
   /** Counts invalidations, so that a measurement that was running during one is not kept. */
   #changes = 0;
 
-  constructor(pool: PoolContents, { host, ownedBy }: { host: Host; ownedBy: OwnedBy }) {
+  constructor(pool: PoolContents, { host, inLane }: { host: Host; inLane: InLane }) {
     this.#pool = pool;
     this.#host = host;
-    this.#ownedBy = ownedBy;
+    this.#inLane = inLane;
   }
 
   /** Counts an entry that was renamed to the trash until its blocks are free. */
@@ -127,7 +127,9 @@ export class PoolSpace {
 
   /** Runs in a lane of its own, so that a disk that hangs blocks no other system call of the caller. */
   #ask<T>(question: () => Promise<T>): Promise<T> {
-    return this.#pool.whileServed(() => this.#ownedBy(`space ${this.#pool.name}`, question));
+    const { name } = this.#pool;
+    const lane: Lane = { kind: 'space', id: name, pool: name };
+    return this.#pool.whileServed(() => this.#inLane(lane, question));
   }
 
   #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {

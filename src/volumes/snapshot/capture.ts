@@ -6,6 +6,7 @@ import { formatBytes, MiB } from '../../units.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
 import { recoverImage, requireNotTruncated } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
+import type { Lane } from '../engine/lanes.ts';
 import { freezeAdvice } from '../model.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 
@@ -136,7 +137,7 @@ async function writeBack(
   const { loops, mounts } = domain.host;
   const results = await Promise.allSettled(
     captures.map(({ capture }) =>
-      domain.ownedBy(`capture ${capture.source.record.id}`, async () => {
+      domain.inLane(laneOf(capture), async () => {
         if (capture.freeze !== undefined) await mounts.syncFilesystem(capture.freeze.target);
         if (capture.flush !== undefined) await loops.sync(capture.flush);
       }),
@@ -178,7 +179,7 @@ async function copyImages(
   const { copies } = domain.host;
   const results = await Promise.allSettled(
     captures.map(({ capture, to }) =>
-      domain.ownedBy(`capture ${capture.source.record.id}`, async () => {
+      domain.inLane(laneOf(capture), async () => {
         const from = capture.source.imagePath;
         if (capture.isShared) await copies.reflink(from, to);
         else await copies.copySparse(from, to, options);
@@ -249,4 +250,8 @@ function freezeTooLong(
     'wrong-state',
     `${what}: volume '${source.record.id}' would be frozen for more than ${maxFreezeMs / 60_000} minutes, because ${why}; stop its users first`,
   );
+}
+
+function laneOf({ source: { record, pool } }: Capture): Lane {
+  return { kind: 'capture', id: record.id, pool: pool.name };
 }

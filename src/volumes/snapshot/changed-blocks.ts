@@ -5,6 +5,7 @@ import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/
 import type { Extent } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
+import type { Lane } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
@@ -26,7 +27,7 @@ export async function allocatedRanges(
   const locked = { rpc: 'GetMetadataAllocated', snapshots: [found] };
   const batches = whileLocked(domain, locked, () => {
     const { imagePath } = readySnapshot(domain, snapshotId);
-    const data = dataRanges(domain, imagePath, { from, owner: `metadata ${snapshotId}` });
+    const data = dataRanges(domain, imagePath, { from, lane: laneOf(found) });
     return alignedBatches(untilCancelled(call, data), { from, end, batchSize });
   });
   return { volumeBytes: end, batches };
@@ -62,7 +63,7 @@ export async function changedRanges(
     const pair = {
       a: readySnapshot(domain, baseSnapshotId).imagePath,
       b: readySnapshot(domain, targetSnapshotId).imagePath,
-      owner: `metadata ${targetSnapshotId}`,
+      lane: laneOf(target),
     };
     const byMaps = base.pool === target.pool && base.pool.abilities?.reflink === true;
     const changed = byMaps
@@ -127,46 +128,46 @@ function requireNotCancelled(call: Call): void {
 async function* dataRanges(
   domain: Domain,
   path: string,
-  options: { from: bigint; owner: string },
+  options: { from: bigint; lane: Lane },
 ): AsyncGenerator<BlockRange> {
-  const { from, owner } = options;
+  const { from, lane } = options;
   const { extents } = domain.host;
   let hasBegun = false;
   try {
-    for await (const batch of iterateInLane(domain, owner, extents.map(path, { from }))) {
-      hasBegun = true;
+    for await (const batch of iterateInLane(domain, lane, extents.map(path, { from }))) {
+      begun = true;
       for (const extent of batch) {
         if (!isUnwritten(extent)) yield { offset: extent.logical, length: extent.length };
       }
     }
   } catch (error) {
-    if (hasBegun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
-    yield* iterateInLane(domain, owner, extents.data(path, { from }));
+    if (begun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
+    yield* iterateInLane(domain, lane, extents.data(path, { from }));
   }
 }
 
 /** Runs each step of the iteration in the lane of `owner`, whichever lane the reader is in. */
 async function* iterateInLane<T>(
   domain: Domain,
-  owner: string,
+  lane: Lane,
   values: AsyncIterable<T>,
 ): AsyncGenerator<T> {
   const iterator = values[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const next = await domain.ownedBy(owner, () => iterator.next());
+      const next = await domain.inLane(lane, () => iterator.next());
       if (next.done === true) return;
       yield next.value;
     }
   } finally {
-    await domain.ownedBy(owner, async () => iterator.return?.());
+    await domain.inLane(lane, async () => iterator.return?.());
   }
 }
 
 interface Pair {
   readonly a: string;
   readonly b: string;
-  readonly owner: string;
+  readonly lane: Lane;
   readonly from: bigint;
   readonly end: bigint;
 }
@@ -176,9 +177,9 @@ async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGene
   let at = pair.from;
   while (at < pair.end) {
     requireNotCancelled(call);
-    const { changed, to } = await domain.ownedBy(pair.owner, () => compareBatch(domain, pair, at));
-    yield* changed;
-    at = to;
+    const stretch = await domain.inLane(pair.lane, () => compareStretch(domain, pair, at));
+    yield* stretch.changed;
+    at = stretch.to;
   }
 }
 
@@ -217,10 +218,10 @@ async function* changedByContent(
   call: Call,
   pair: Pair,
 ): AsyncGenerator<BlockRange> {
-  const { a, b, owner, from, end } = pair;
+  const { a, b, lane, from, end } = pair;
   const either = mergeRanges(
-    dataRanges(domain, a, { from, owner }),
-    dataRanges(domain, b, { from, owner }),
+    dataRanges(domain, a, { from, lane }),
+    dataRanges(domain, b, { from, lane }),
   );
   const batches = alignedBatches(either, { from, end, batchSize: 1 });
   for await (const [range] of batches) {
@@ -230,9 +231,13 @@ async function* changedByContent(
       requireNotCancelled(call);
       const left = stop - offset;
       const length = left < maxComparedBytes ? left : maxComparedBytes;
-      yield* await domain.ownedBy(owner, () =>
-        domain.host.extents.compare(a, b, { offset, length, blockBytes: metadataBlockBytes }),
+      yield* await domain.inLane(lane, () =>
+        domain.host.extents.differing(a, b, { offset, length, blockBytes: metadataBlockBytes }),
       );
     }
   }
+}
+
+function laneOf({ record, pool }: FoundSnapshot): Lane {
+  return { kind: 'metadata', id: record.id, pool: pool.name };
 }

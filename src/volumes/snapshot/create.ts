@@ -35,7 +35,7 @@ export async function createSnapshot(
   return domain.operations.run(
     {
       name: 'CreateSnapshot',
-      owner: `snapshot ${id}`,
+      lane: { kind: 'snapshot', id },
       exclusive: [`snapshot:${id}`],
       // The source can be neither staged, published nor deleted during the capture.
       shared: [`volume:${sourceVolumeId}`],

@@ -20,11 +20,11 @@ export async function deleteSnapshot(
   const id = parseSnapshotId(snapshotId);
   if (id === undefined) return;
   requireTag(domain, id);
-  const owner = `snapshot ${id}`;
-  // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
-  domain.operations.abort(owner, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
+  const lane = { kind: 'snapshot', id } as const;
+  // A capture that is still being taken stops for its delete; the caller's next try finds it gone.
+  domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
   await domain.operations.run(
-    { name: 'DeleteSnapshot', owner, exclusive: [`snapshot:${id}`], request: id },
+    { name: 'DeleteSnapshot', lane, exclusive: [`snapshot:${id}`], request: id },
     call,
     async (operation) => {
       await reloadSetAside(domain, { area: 'snapshots', id });

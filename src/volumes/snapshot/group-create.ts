@@ -33,7 +33,7 @@ export async function createGroupSnapshot(
   return domain.operations.run(
     {
       name: 'CreateVolumeGroupSnapshot',
-      owner: `group ${id}`,
+      lane: { kind: 'group', id },
       exclusive: [
         `group:${id}`,
         ...members.map((name) => `snapshot:${snapshotIdFor(name, nodeTag)}`),

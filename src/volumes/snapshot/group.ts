@@ -64,7 +64,7 @@ export async function deleteGroupSnapshot(
   await domain.operations.run(
     {
       name: 'DeleteVolumeGroupSnapshot',
-      owner: `group ${id}`,
+      lane: { kind: 'group', id },
       exclusive: [`group:${id}`, ...snapshotIds.map((one) => `snapshot:${one}`)],
       request: { id, snapshotIds },
     },

@@ -37,7 +37,7 @@ export async function createVolume(
   return domain.operations.run(
     {
       name: 'CreateVolume',
-      owner: id,
+      lane: { kind: 'volume', id },
       exclusive: [`volume:${id}`],
       shared: source,
       request,
@@ -108,10 +108,12 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
 }
 
 /** Ends when the pool's filesystem takes changes: removing what is not there waits for one that is frozen, and changes nothing. */
-async function waitUntilWritable({ host, ownedBy }: Domain, pool: Pool): Promise<void> {
+async function waitUntilWritable({ host, inLane }: Domain, pool: Pool): Promise<void> {
   const nothing = pool.pathOf('tmp', '.nothing');
   try {
-    await ownedBy(`change ${pool.name}`, () => host.files.removeFile(nothing));
+    await inLane({ kind: 'check', id: pool.name, pool: pool.name }, () =>
+      host.files.removeFile(nothing),
+    );
   } catch (error) {
     // Read-only, for example: that is for the call to find out.
     if (!(error instanceof KernelError)) throw error;

@@ -30,10 +30,11 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       `volume '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${domain.settings.nodeTag}; delete it there`,
     );
   }
+  const lane = { kind: 'volume', id } as const;
   // A copy that is still being made stops for its delete; the caller's next try finds it gone.
-  domain.operations.abort(id, 'CreateVolume', `volume '${id}' is being deleted`);
+  domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
   await domain.operations.run(
-    { name: 'DeleteVolume', owner: id, exclusive: [`volume:${id}`], request: id },
+    { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
     call,
     async (operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });

@@ -17,13 +17,14 @@ export async function deviceConditions(
 
 async function keepInUse(
   domain: Domain,
-  { record, area }: FoundVolume,
+  { record, area, pool }: FoundVolume,
   { devices, mounts }: Attachment,
 ): Promise<void> {
   if (mounts.length === 0) return;
   const volumeId = area === 'ephemeral' ? record.name : record.id;
   for (const device of devices) {
-    if (device.autoclear) await keepAttached(domain, volumeId, device, async () => true);
+    if (!device.autoclear) continue;
+    await keepAttached(domain, { volumeId, pool: pool.name, device }, async () => true);
   }
 }
 

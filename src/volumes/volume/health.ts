@@ -48,7 +48,9 @@ export async function conditionsOf(
   try {
     await ask(pool, () => answerOf(pool));
     return await pool.whileServed(() =>
-      domain.ownedBy(`health ${record.id}`, () => lookAt(domain, volume, ask)),
+      domain.inLane({ kind: 'health', id: record.id, pool: pool.name }, () =>
+        lookAt(domain, volume, ask),
+      ),
     );
   } catch (error) {
     if (error instanceof StuckError) {

@@ -21,7 +21,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
   const release = domain.operations.locks.take({ exclusive: [`pool:${name}`] }, 'GrowPool');
   try {
     await withReason(`pool '${name}'`, undefined, () =>
-      domain.ownedBy(`grow ${name}`, () =>
+      domain.inLane({ kind: 'grow', id: name, pool: name }, () =>
         growEmbedded(domain.host, { name, directory }, sizeBytes),
       ),
     );

@@ -2,15 +2,19 @@ import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
 import { Gate, ownedBy } from '../../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../../src/observe/log.ts';
+import { inLaneBy, type Lane } from '../../../../src/volumes/engine/lanes.ts';
 import { type Call, Operations } from '../../../../src/volumes/engine/operations.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { until } from '../../../helpers/until.ts';
 
 const log = createLog({ level: 'silent' });
 const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
-const newOperations = (): Operations => new Operations((_owner, work) => work());
+const laneOf = (id: string): Lane => ({ kind: 'volume', id });
+const v = laneOf('v');
+const w = laneOf('w');
+const newOperations = (): Operations => new Operations((_lane, work) => work());
 const plan = (request?: unknown) =>
-  ({ name: 'CreateVolume', owner: 'v', exclusive: ['volume:v'], request }) as const;
+  ({ name: 'CreateVolume', lane: v, exclusive: ['volume:v'], request }) as const;
 
 /** A step that a test lets go on. */
 function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
@@ -50,8 +54,12 @@ test('a different request for the same id is busy, and so is one that cannot be 
 test('readers share a lock, a writer is refused, and the locks are released when the work has ended', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
-  const read = (owner: string): Promise<void> =>
-    operations.run({ name: 'Copy', owner, shared: ['volume:v'] }, callOf(), () => passed);
+  const read = (id: string): Promise<void> =>
+    operations.run(
+      { name: 'Copy', lane: laneOf(id), shared: ['volume:v'] },
+      callOf(),
+      () => passed,
+    );
   const readers = [read('a'), read('b')];
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
   open();
@@ -102,13 +110,13 @@ test('a delete aborts the create of the same id, and nothing else', async (t) =>
     signals.push(signal);
     await passed;
   });
-  operations.abort('v', 'NodeStageVolume', 'no');
-  operations.abort('w', 'CreateVolume', 'no');
+  operations.abort(v, 'NodeStageVolume', 'no');
+  operations.abort(w, 'CreateVolume', 'no');
   t.deepEqual(
     signals.map(({ aborted }) => aborted),
     [false],
   );
-  operations.abort('v', 'CreateVolume', 'deleted');
+  operations.abort(v, 'CreateVolume', 'deleted');
   t.deepEqual(
     signals.map(({ aborted }) => aborted),
     [true],
@@ -146,7 +154,7 @@ test('the progress of running work is returned by its owner', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const told = gate();
-  t.is(operations.progressOf('v'), undefined);
+  t.is(operations.progressOf(v), undefined);
   const work = operations.run(plan(), callOf(), async (operation) => {
     await Promise.resolve();
     operation.reportProgress({ doneBytes: 1n, totalBytes: 4n });
@@ -155,18 +163,22 @@ test('the progress of running work is returned by its owner', async (t) => {
     await passed;
   });
   await told.passed;
-  t.deepEqual(operations.progressOf('v'), { doneBytes: 2n, totalBytes: 4n });
-  t.is(operations.progressOf('w'), undefined);
+  t.deepEqual(operations.progressOf(v), { doneBytes: 2n, totalBytes: 4n });
+  t.is(operations.progressOf(w), undefined);
   open();
   await work;
-  t.is(operations.progressOf('v'), undefined);
+  t.is(operations.progressOf(v), undefined);
 });
 
 test('locks are kept until every stuck call has returned, also one in another lane', async (t) => {
   const node = new Gate();
-  const operations = new Operations(ownedBy, (owner) => node.whenReturned(owner));
+  const operations = new Operations(inLaneBy(ownedBy), (owner) => node.whenReturned(owner));
   const { passed, open } = gate();
-  const snapshot = { name: 'CreateSnapshot', owner: 'snapshot s', shared: ['volume:v'] } as const;
+  const snapshot = {
+    name: 'CreateSnapshot',
+    lane: { kind: 'snapshot', id: 's' },
+    shared: ['volume:v'],
+  } as const;
   const stuck = operations.run(snapshot, callOf(), () =>
     ownedBy('capture v', () => node.run('clone', () => passed, { boundMs: 20 })),
   );
@@ -185,7 +197,7 @@ test('records that an operation had locked are read again after a call hung, bef
   const read = gate();
   const asked: (readonly string[])[] = [];
   const operations = new Operations(
-    ownedBy,
+    inLaneBy(ownedBy),
     (owner) => node.whenReturned(owner),
     async (locks) => {
       asked.push(locks);

@@ -9,8 +9,8 @@ async function openDirectories() {
   let lane = '';
   const pool = { name: 'a', pathOf: () => '/tmp' };
   const made = await DirectorySync.open(['volumes', 'trash'], pool, {
-    ownedBy: (name, work) => {
-      lane = name;
+    inLane: ({ id }, work) => {
+      lane = id;
       return work();
     },
     host: {
@@ -19,7 +19,7 @@ async function openDirectories() {
         syncOpened: () =>
           new Promise((resolve, reject) => {
             const end = (error?: Error) => (error === undefined ? resolve() : reject(error));
-            rounds.push({ area: lane.split(' ')[0] ?? '', lane, end });
+            rounds.push({ area: lane.split('/')[1] ?? '', lane, end });
           }),
       },
     },
@@ -74,7 +74,7 @@ test('several directories are synced concurrently, each in its lane; a failure i
   await turn();
   t.deepEqual(
     rounds.map(({ lane }) => lane),
-    ['volumes of pool a', 'trash of pool a'],
+    ['a/volumes', 'a/trash'],
   );
   rounds[0]?.end(new KernelError('fsync', 'EIO', 'volumes'));
   await turn();

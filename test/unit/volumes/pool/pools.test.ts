@@ -37,7 +37,7 @@ test('a pool is served when what was left in it is settled, not before', async (
     reached: () => undefined,
     log: silent,
     now: Date.now,
-    ownedBy: (_owner, work) => work(),
+    inLane: (_lane, work) => work(),
   });
   const settle = async (): Promise<void> => {
     t.false(pool.isServed);
