@@ -98,10 +98,10 @@ export async function checkUnconfiguredPools(
   const findings: Finding[] = [];
   for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
-    const look = (): Promise<number> => volumesIn(files, path);
-    // Of a disk that hangs nothing can be told.
+    const count = (): Promise<number> => countVolumesIn(files, path);
+    // A disk that hangs is skipped.
     const volumes = await withTimeout(
-      ownedBy(laneName({ kind: 'inspect', id: path }), look),
+      ownedBy(laneName({ kind: 'inspect', id: path }), count),
       poolAnswerTimeoutMs,
     ).catch(() => 0);
     if (volumes === 0 || volumes === timedOut) continue;

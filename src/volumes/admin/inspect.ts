@@ -132,9 +132,9 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
-    const seen = await look.ask(pool, () =>
+    const kernelFacts = await view.ask(pool, () =>
       domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, () =>
-        see(domain, volume, look),
+        kernelFactsOf(domain, volume, view),
       ),
     );
     return { ...known, conditions, ...kernelFacts };
@@ -223,7 +223,7 @@ async function snapshotFactsOf(
   const readStatus = (): Promise<ImageStatus> =>
     domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
   const status = await ask(pool, () =>
-    domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, look),
+    domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, readStatus),
   ).catch(() => undefined);
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
 }

@@ -15,7 +15,7 @@ export async function keepDevices(
     const isKept =
       kind === 'block'
         ? await domain.openDevices.open(device, id, volume.pool.name)
-        : !device.autoclear || (await domain.host.loops.keep(device));
+        : !device.autoclear || (await domain.host.loops.clearAutoclear(device));
     if (!isKept)
       throw new VolumeError(
         'busy',

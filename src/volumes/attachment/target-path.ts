@@ -50,7 +50,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
   try {
     // In a lane of its own directory, so that one that hangs does not delay calls for other directories.
     const above = dirname(path);
-    const real = () => domain.host.files.realDirectory(above);
+    const real = () => domain.host.files.resolveDirectory(above);
     return join(await domain.inLane({ kind: 'target', id: above }, real), basename(path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;

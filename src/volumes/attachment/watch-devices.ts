@@ -59,8 +59,8 @@ export async function keepAllAttached(domain: Domain): Promise<void> {
       // Calls lock an inline volume by the id that the kubelet chose, its name.
       const { id, name } = volume.record;
       const volumeId = volume.area === 'ephemeral' ? name : id;
-      const held = { volumeId, pool: volume.pool.name, device };
-      await keepAttached(domain, held, () => isMounted(domain, volume, device));
+      const used = { volumeId, pool: volume.pool.name, device };
+      await keepAttached(domain, used, () => isMounted(domain, volume, device));
     }
   });
 }
@@ -83,7 +83,7 @@ export async function keepAttached(
   if (unlock === undefined) return;
   try {
     await domain.inLane({ kind: 'device', id: volumeId, pool }, async () => {
-      if (!(await isInUse()) || !(await domain.host.loops.keep(device))) return;
+      if (!(await isInUse()) || !(await domain.host.loops.clearAutoclear(device))) return;
       domain.log.warn(
         { volumeId, device: device.path },
         'the detach of a device in use was cancelled; another process had requested it',

@@ -36,9 +36,9 @@ export interface OperationProgress {
 export interface OperationPlan extends LockPlan {
   /** The name of the RPC or command, for messages. */
   readonly name: string;
-  /** What the operation is for. One runs in a lane at a time, unless it shares its locks with others. */
+  /** What the operation is for; its blocking calls run in this lane. */
   readonly lane: Lane;
-  /** Equal requests with an equal name and lane share one run; undefined never shares. */
+  /** Calls with the same request, name and lane share one run. Undefined shares nothing. */
   readonly request?: unknown;
 }
 
@@ -61,8 +61,8 @@ export class Operations {
   #closed = false;
 
   /**
-   * `whenReturned` resolves when the calls have returned that the operation of that lane left stuck in the kernel
-   * (host/kernel/gate.ts). Then `reloadLocked` gets the keys that the operation had locked exclusively.
+   * `inLane` puts the system calls of an operation into its lane; `whenReturned` resolves when those that it left stuck in the
+   * kernel have returned (host/kernel/gate.ts). Its exclusive locks are then passed to `reloadLocked`, before they are released.
    */
   constructor(
     inLane: InLane,
@@ -78,7 +78,7 @@ export class Operations {
     return this.#running.size;
   }
 
-  /** How far the operation that runs in that lane is; undefined when none runs, or it has told nothing. */
+  /** Progress of the operation in that lane; undefined if none runs, or if it has reported nothing. */
   progressOf(lane: Lane): OperationProgress | undefined {
     return this.#running.get(laneName(lane))?.progress;
   }
@@ -108,7 +108,7 @@ export class Operations {
     return this.#wait<T>(running, call, plan.name);
   }
 
-  /** Asks the operation of that name that runs in that lane to stop, as a delete does with the create of the same id. */
+  /** Asks the operation of that name in that lane to stop, as a delete does with the create of the same id. */
   abort(lane: Lane, name: string, why: string): void {
     const running = this.#running.get(laneName(lane));
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
@@ -162,7 +162,7 @@ export class Operations {
     });
     const result = work.finally(() => {
       if (this.#running.get(key) === running) this.#running.delete(key);
-      // A call that has not returned may still change what the locks guard, so they stay with it.
+      // A system call that has not returned may still change what the locks protect, so they are kept until it does.
       const returned = this.#whenReturned(key);
       if (returned === undefined && !hung) run.release();
       else void this.#readAgainWhenReturned(plan, returned).finally(run.release);

@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
-import { largestImageBytes } from '../capacity.ts';
+import { maxImageBytes } from '../capacity.ts';
 import type { InLane, Lane } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
 import { type Measured, measureImages } from './image-usage.ts';

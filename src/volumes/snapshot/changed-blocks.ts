@@ -135,18 +135,18 @@ async function* dataRanges(
   let hasBegun = false;
   try {
     for await (const batch of iterateInLane(domain, lane, extents.map(path, { from }))) {
-      begun = true;
+      hasBegun = true;
       for (const extent of batch) {
         if (!isUnwritten(extent)) yield { offset: extent.logical, length: extent.length };
       }
     }
   } catch (error) {
-    if (begun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
+    if (hasBegun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
     yield* iterateInLane(domain, lane, extents.data(path, { from }));
   }
 }
 
-/** Runs each step of the iteration in the lane of `owner`, whichever lane the reader is in. */
+/** Runs each step of the iteration in `lane`, whichever lane the reader is in. */
 async function* iterateInLane<T>(
   domain: Domain,
   lane: Lane,
@@ -177,9 +177,9 @@ async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGene
   let at = pair.from;
   while (at < pair.end) {
     requireNotCancelled(call);
-    const stretch = await domain.inLane(pair.lane, () => compareStretch(domain, pair, at));
-    yield* stretch.changed;
-    at = stretch.to;
+    const { changed, to } = await domain.inLane(pair.lane, () => compareBatch(domain, pair, at));
+    yield* changed;
+    at = to;
   }
 }
 
@@ -232,7 +232,7 @@ async function* changedByContent(
       const left = stop - offset;
       const length = left < maxComparedBytes ? left : maxComparedBytes;
       yield* await domain.inLane(lane, () =>
-        domain.host.extents.differing(a, b, { offset, length, blockBytes: metadataBlockBytes }),
+        domain.host.extents.compare(a, b, { offset, length, blockBytes: metadataBlockBytes }),
       );
     }
   }

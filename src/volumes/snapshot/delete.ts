@@ -21,7 +21,7 @@ export async function deleteSnapshot(
   if (id === undefined) return;
   requireTag(domain, id);
   const lane = { kind: 'snapshot', id } as const;
-  // A capture that is still being taken stops for its delete; the caller's next try finds it gone.
+  // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
   await domain.operations.run(
     { name: 'DeleteSnapshot', lane, exclusive: [`snapshot:${id}`], request: id },
