@@ -100,7 +100,7 @@ for (const fsType of fsTypes) {
       t.is(measures?.frozenVolumes, 3);
       const [condition] = await node.volumes.storageHealth();
       t.like(condition, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });
-      t.regex(condition?.message ?? '', /no new one is made/);
+      t.regex(condition?.message ?? '', /nothing new is created/);
       const refused = await t.throwsAsync(
         node.volumes.createVolume(call(), volumeInput('late', { sizeBytes: 64n * MiB })),
         { instanceOf: VolumeError },

@@ -8,8 +8,8 @@ import { defaultSectorSize, minBytesOf, newRecord } from '../attachment/new-volu
 import { chooseCapacity, isInRange } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
-import type { Call } from '../engine/operations.ts';
-import { volumeIdFor } from '../ids.ts';
+import type { Call, Operation } from '../engine/operations.ts';
+import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import { parseMountOptions } from '../parameters/mount-options.ts';
 import { askingPools } from '../pool/ask-pools.ts';
@@ -20,18 +20,17 @@ import { createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
 
 /**
- * CSI spec, CreateVolume: finds the volume of that name or makes it. The filesystem is made here, in `tmp/`, once and never
- * again. Throws `conflict` when the name stands for something else, `no-space` (also for a source on another node),
- * `out-of-range`, `not-found` (source), `busy`.
+ * CSI spec, CreateVolume: finds the volume of that name or creates it. mkfs runs here, in `tmp/`, and never again. Throws `conflict`
+ * when the name belongs to a different volume, `no-space` (also for a source on another node), `out-of-range`, `not-found` (source),
+ * `busy`.
  */
 export async function createVolume(
   domain: Domain,
   call: Call,
   input: CreateVolumeInput,
 ): Promise<Volume> {
-  const { nodeTag } = domain.settings;
-  const id = volumeIdFor(input.name, nodeTag);
-  // A repeated call may mention other nodes: it is the same request all the same.
+  const id = volumeIdFor(input.name, domain.settings.nodeTag);
+  // A retry may mention other nodes, so they are not part of the request that is compared.
   const { mentionedNodeIds = [], ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
   return domain.operations.run(
@@ -52,33 +51,50 @@ export async function createVolume(
         await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
-      requireMountOptions(input);
-      // Before the pools are asked: whether they are all served here says nothing about a source that is elsewhere.
-      const what = `volume '${input.name}'`;
-      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
-      // A source or the request says which pool it is; else one that is not served may hold the name already.
-      if (input.source === null && input.settings.pool === undefined) {
-        await requireNameFree(domain, input.name);
-      }
+      await requireCreatable(domain, input, mentionedNodeIds);
       await domain.interruptedCreates.settle(id);
-      if (input.source !== null) {
-        return createFromSource(domain, operation, { id, input, source: input.source });
-      }
-      const pool = await domain.pools.choose(input.settings.pool);
-      const sizeBytes = chooseCapacity(input.range, {
-        minBytes: minBytesOf(domain, input.fsType),
-        defaultBytes: domain.settings.defaultSizeBytes,
-        what,
-      });
-      const record = newRecord(domain, { id, input, sizeBytes });
-      operation.beginEffects();
-      const made = await makeVolume(domain, pool, record);
-      return { record: made, pool: pool.name };
+      return input.source === null
+        ? createEmpty(domain, operation, { id, input })
+        : createFromSource(domain, operation, { id, input, source: input.source });
     },
   );
 }
 
-/** Names are unique over all pools. Throws `unavailable` while one of them cannot be asked, and says how to go on without it. */
+/** The source's node is checked before the pools: whether all pools are served here says nothing about a source on another node. */
+async function requireCreatable(
+  domain: Domain,
+  input: CreateVolumeInput,
+  mentionedNodeIds: readonly string[],
+): Promise<void> {
+  const { name, source, fsType, mountOptions, settings } = input;
+  // The record keeps the mount options for the life of the volume, so a bad one is refused now and not at the first mount.
+  if (fsType !== null) parseMountOptions(fsType, mountOptions ?? []);
+  const { nodeTag } = domain.settings;
+  requireSourceHere(source, { nodeTag, mentionedNodeIds, what: `volume '${name}'` });
+  // A source or the request determines the pool. Otherwise a pool that is not served may already have the name.
+  if (source === null && settings.pool === undefined) await requireNameFree(domain, name);
+}
+
+async function createEmpty(
+  domain: Domain,
+  operation: Operation,
+  { id, input }: { id: VolumeId; input: CreateVolumeInput },
+): Promise<Volume> {
+  const pool = await domain.pools.choose(input.settings.pool);
+  const sizeBytes = chooseCapacity(input.range, {
+    minBytes: minBytesOf(domain, input.fsType),
+    defaultBytes: domain.settings.defaultSizeBytes,
+    what: `volume '${input.name}'`,
+  });
+  const record = newRecord(domain, { id, input, sizeBytes });
+  operation.beginEffects();
+  return { record: await makeVolume(domain, pool, record), pool: pool.name };
+}
+
+/**
+ * Names are unique over all pools. Throws `unavailable` while a pool is not served or does not answer; the message says how to
+ * create the volume without it.
+ */
 async function requireNameFree(domain: Domain, name: string): Promise<void> {
   const ask = askingPools();
   const served: string[] = [];
@@ -102,30 +118,25 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
   if (served.length === 0) throw refusal;
   throw new VolumeError(
     refusal.reason,
-    `${refusal.message}; until then it may hold a volume '${name}', so say in which of the others a new one is made (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
+    `${refusal.message}; until then it may have a volume '${name}', so name another pool for a new one (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
     { cause: refusal },
   );
 }
 
-/** Ends when the pool's filesystem takes changes: removing what is not there waits for one that is frozen, and changes nothing. */
+/** Resolves when the pool's filesystem accepts changes: unlink(2) of a missing file changes nothing, but waits on a frozen filesystem. */
 async function waitUntilWritable({ host, inLane }: Domain, pool: Pool): Promise<void> {
-  const nothing = pool.pathOf('tmp', '.nothing');
+  const missingFile = pool.pathOf('tmp', '.nothing');
   try {
     await inLane({ kind: 'check', id: pool.name, pool: pool.name }, () =>
-      host.files.removeFile(nothing),
+      host.files.removeFile(missingFile),
     );
   } catch (error) {
-    // Read-only, for example: that is for the call to find out.
+    // A read-only filesystem, for example, is reported by the call itself.
     if (!(error instanceof KernelError)) throw error;
   }
 }
 
-/** What the volume will be mounted with for life is refused now, not at the first mount. Throws `invalid` naming the word. */
-function requireMountOptions({ fsType, mountOptions }: CreateVolumeInput): void {
-  if (fsType !== null) parseMountOptions(fsType, mountOptions ?? []);
-}
-
-/** Reserves the room, builds image and filesystem in `tmp/`, commits. */
+/** Reserves the space, makes the image and its filesystem in `tmp/`, and commits. */
 export async function makeVolume(
   domain: Domain,
   pool: Pool,
@@ -170,27 +181,27 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
     uuid: record.fsUuid,
     options: record.mkfsOptions,
   });
-  // What mkfs discarded is allocated again: thick means every block, proven by tests on st_blocks.
+  // mkfs discards blocks, so they are allocated again: of a thick volume every block is (tests compare st_blocks).
   if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
   await domain.reached('create:filesystem-made');
 }
 
-/** Throws `conflict` when the volume of that name is not what the request asks for (CSI spec, "CreateVolume Errors"). */
+/** Throws `conflict` if the volume of that name differs from the request (CSI spec, "CreateVolume Errors"). */
 export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record, pool } = existing;
   const differences: string[] = [];
   const compare = (what: string, has: unknown, asked: unknown): void => {
-    if (has !== asked) differences.push(`${what} is ${String(has)}, asked ${String(asked)}`);
+    if (has !== asked) differences.push(`${what} is ${String(has)}, not ${String(asked)}`);
   };
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);
-  // Left open, it has its source's, or the default of the day it was made.
+  // A request without a filesystem got that of its source, or the driver's default at that time.
   if (input.fsTypeIsOpen !== true || input.kind === 'block') {
     compare('filesystem', record.fsType, input.fsType);
   }
   if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
   compare('provisioning', record.provisioning, input.settings.provisioning);
-  // Left open, a copy has its source's.
+  // A request without a sector size got that of its source.
   const { sectorSize = input.source === null ? defaultSectorSize : record.sectorSize } =
     input.settings;
   compare('sectorSize', record.sectorSize, sectorSize);
@@ -201,13 +212,13 @@ export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInpu
   if (!isInRange(record.sizeBytes, input.range)) {
     const { requiredBytes, limitBytes } = input.range;
     differences.push(
-      `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), asked ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,
+      `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), not ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,
     );
   }
   if (differences.length === 0) return;
   throw new VolumeError(
     'conflict',
-    `volume '${input.name}' exists but is another one: ${differences.join('; ')}; delete it first, or choose another name`,
+    `volume '${input.name}' already exists with other arguments: ${differences.join('; ')}; delete it first, or choose another name`,
   );
 }
 

@@ -17,9 +17,9 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
- * CSI spec, DeleteVolume: an unknown volume is deleted already, but only when every pool could be asked. Throws `wrong-state`
- * while it is staged or published, when it belongs to another node, and for what is set aside as the duplicate of another pool's
- * or was written by a later version of the driver; `unavailable` while a pool is not served.
+ * CSI spec, DeleteVolume. An unknown volume counts as deleted, but only if every pool is served; otherwise throws `unavailable`.
+ * Throws `wrong-state` while it is staged or published, when it belongs to another node, and when it is set aside as a duplicate
+ * or because a later version of the driver wrote it.
  */
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const id = parseVolumeId(volumeId);
@@ -31,7 +31,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
     );
   }
   const lane = { kind: 'volume', id } as const;
-  // A copy that is still being made stops for its delete; the caller's next try finds it gone.
+  // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
   await domain.operations.run(
     { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
@@ -57,7 +57,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
         await domain.trash.syncDiscarded();
         return;
       }
-      const present = await endTemporaryMounts(domain, await remainsForDelete(domain, volume));
+      const present = await endTemporaryMounts(domain, await attachmentForDelete(domain, volume));
       await requireUnused(domain, id, present);
       operation.beginEffects();
       await discard(domain, volume, present.devices);
@@ -65,9 +65,9 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   );
 }
 
-/** Detaches and discards a volume that nobody uses. Shared with inline ephemeral volumes. */
+/** Detaches and discards an unused volume; inline volumes too. */
 export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
-  const remains = await remainsForDelete(domain, volume);
+  const remains = await attachmentForDelete(domain, volume);
   const { devices } = await endTemporaryMounts(domain, remains);
   await discard(domain, volume, devices);
 }
@@ -85,9 +85,9 @@ async function discard(
   });
 }
 
-/** Its devices by inode, which costs little; by mark only where the image is gone. */
-async function remainsForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
-  // Throws while the pool is away. At its start it is open, and not served yet.
+/** Finds its devices by the inode of the image, which is cheap, and by label only if the image is missing. */
+async function attachmentForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
+  // Throws while the pool is not open. During its start it is open but not served yet.
   volume.pool.pathOf(volume.area);
   try {
     return await attachmentOf(domain, volume);
@@ -112,13 +112,13 @@ async function requireUnused(domain: Domain, id: string, present: Attachment): P
     if (await domain.host.loops.isInUse(device)) {
       throw new VolumeError(
         'wrong-state',
-        `volume '${id}' is in use: ${device.path} is held by another mount namespace or process; end that first`,
+        `volume '${id}' is in use: another mount namespace or process uses ${device.path}; stop that first`,
       );
     }
   }
 }
 
-/** Its record says nothing, but what is attached and mounted is asked from the kernel as for any other. */
+/** Its record cannot be read, but the kernel knows what is attached and mounted, as for any other volume. */
 async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise<void> {
   const image = await domain.host.files
     .imageStatus(pool.imagePathOf('volumes', id))

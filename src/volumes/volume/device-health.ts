@@ -5,7 +5,7 @@ import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Conditions of the loop devices of a volume. A device in use that somebody asked to be detached is kept. */
+/** Conditions of the loop devices of a volume. A device in use that another process wants detached (AUTOCLEAR) is kept. */
 export async function deviceConditions(
   domain: Domain,
   volume: FoundVolume,
@@ -39,12 +39,12 @@ function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
   const other = writers.find((device) => device !== readWrite);
   if (other === undefined) return [];
   const paths = writers.map(({ path }) => path).join(', ');
-  const message = `its image is attached to ${paths}, and writes to more than one corrupt it; end what uses ${other.path}, then 'losetup --detach' it`;
+  const message = `its image is attached to ${paths}, and writes through more than one device corrupt it; stop what uses ${other.path}, then run 'losetup --detach ${other.path}'`;
   return [{ status: 'DEGRADED', reason: 'AttachedTwice', message }];
 }
 
 function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
   if (device === undefined || !record.directIo || device.directIo) return [];
-  const message = `${device.path} works without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
+  const message = `${device.path} runs without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
   return [{ status: 'DEGRADED', reason: 'BufferedIo', message }];
 }

@@ -1,5 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
+import type { ImageStatus } from '../../host/host.ts';
 import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
@@ -11,7 +12,7 @@ import {
   recoverImage,
   requireNotTruncated,
 } from '../attachment/prepare-image.ts';
-import { chooseCapacity } from '../capacity.ts';
+import { type CapacityRange, chooseCapacity } from '../capacity.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -19,8 +20,8 @@ import type { ExpandInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
- * CSI spec, ControllerExpandVolume: the promise first (record), then the image. Big enough already is fine. The node has work
- * left while a filesystem or an attached device is smaller.
+ * CSI spec, ControllerExpandVolume: records the promised size, then grows the image. A volume that is large enough already is fine.
+ * Node expansion is required while the filesystem or an attached device is smaller.
  */
 export async function expandVolume(
   domain: Domain,
@@ -43,7 +44,10 @@ export async function expandVolume(
   });
 }
 
-/** Reserves the room, writes the promise, grows the image, writes that it has grown. A repeat finishes what a crash left. */
+/**
+ * Reserves the space, records the promised size, grows the image, and records that it has grown. A repeated call completes an
+ * interrupted growth.
+ */
 export async function expandImage(
   domain: Domain,
   volume: FoundVolume,
@@ -53,26 +57,12 @@ export async function expandImage(
   const { pool, record } = volume;
   pool.requireServed();
   const what = `volume '${record.id}'`;
-  const { requiredBytes, limitBytes } = input.range;
-  if (limitBytes > 0n && limitBytes < record.sizeBytes) {
-    throw new VolumeError(
-      'out-of-range',
-      `${what} has ${formatBytes(record.sizeBytes)} already and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
-    );
-  }
-  const sizeBytes = chooseCapacity(
-    {
-      requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
-      limitBytes,
-    },
-    { minBytes: minGrownBytesOf(domain, record, requiredBytes), what },
-  );
+  const sizeBytes = chooseGrownSize(domain, record, input.range);
   const { devices } = await attachmentOf(domain, volume);
   await recoverImage(domain, volume, devices);
-  const allocate = record.provisioning === 'thick';
   if (sizeBytes <= record.sizeBytes) {
     beginEffects();
-    // A crash, or a full pool, may have stopped an earlier call after its promise.
+    // A crash or a full pool may have interrupted an earlier growth after its promise.
     await growImageToPromisedSize(domain, volume);
     return volume;
   }
@@ -81,29 +71,59 @@ export async function expandImage(
   await requireFactor(domain, volume, sizeBytes);
   await requireWithinPool(volume, sizeBytes);
   beginEffects();
+  const allocate = record.provisioning === 'thick';
   const reservation = await pool.space.reserve(sizeBytes - record.sizeBytes, what, { allocate });
   try {
-    const isWhole = image.sizeBytes >= record.sizeBytes;
-    const grown = {
-      ...record,
-      sizeBytes,
-      ...(isWhole ? { reachedBytes: record.sizeBytes } : {}),
-    };
-    await writeRecord(domain.host.files, pool.recordPathOf(volume.area, record.id), {
-      schema: volumeRecord,
-      value: grown,
-    });
-    pool.volumes.put(grown);
+    const promised = await recordPromise(domain, volume, { sizeBytes, image });
     await domain.reached('expand:promised');
     await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
     await domain.reached('expand:image-grown');
-    return await recordSize(domain, { ...volume, record: grown });
+    return await recordSize(domain, promised);
   } finally {
     reservation.release();
   }
 }
 
-/** What the volume has is enough as long as it does not grow; btrfs grows to 256 MiB or more. */
+function chooseGrownSize(domain: Domain, record: VolumeRecord, range: CapacityRange): bigint {
+  const { requiredBytes, limitBytes } = range;
+  const what = `volume '${record.id}'`;
+  if (limitBytes > 0n && limitBytes < record.sizeBytes) {
+    throw new VolumeError(
+      'out-of-range',
+      `${what} has ${formatBytes(record.sizeBytes)} already and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
+    );
+  }
+  return chooseCapacity(
+    {
+      requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
+      limitBytes,
+    },
+    { minBytes: minGrownBytesOf(domain, record, requiredBytes), what },
+  );
+}
+
+/** The promised size goes to the disk first: a crash during the growth then leaves an interrupted growth, not a lost one. */
+async function recordPromise(
+  domain: Domain,
+  volume: FoundVolume,
+  { sizeBytes, image }: { sizeBytes: bigint; image: ImageStatus },
+): Promise<FoundVolume> {
+  const { pool, area, record } = volume;
+  const hasReachedSize = image.sizeBytes >= record.sizeBytes;
+  const promised = {
+    ...record,
+    sizeBytes,
+    ...(hasReachedSize ? { reachedBytes: record.sizeBytes } : {}),
+  };
+  await writeRecord(domain.host.files, pool.recordPathOf(area, record.id), {
+    schema: volumeRecord,
+    value: promised,
+  });
+  pool.volumes.put(promised);
+  return { ...volume, record: promised };
+}
+
+/** The minimum size after a growth: btrfs can only grow to 256 MiB or more. Without a growth, the present size is enough. */
 function minGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
   if (record.fsType === null || requiredBytes <= record.sizeBytes) return record.sizeBytes;
   return domain.host.filesystems[record.fsType].minGrownBytes;
@@ -120,23 +140,24 @@ async function requireFactor(
   if (sizeBytes <= present * ext4MaxGrowthFactor) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${volume.record.id}': ext4 grows at most ${ext4MaxGrowthFactor} times at once, from ${formatBytes(present)} to ` +
-      `${formatBytes(present * ext4MaxGrowthFactor)}; grow it to that first, or make a new volume`,
+    `volume '${volume.record.id}': ext4 can grow at most by a factor of ${ext4MaxGrowthFactor} at once, from ${formatBytes(present)} to ` +
+      `${formatBytes(present * ext4MaxGrowthFactor)}; expand it to that size first, or create a new volume`,
   );
 }
 
-/** More than the pool could ever promise is out of range; what only others' promises prevent is a lack of room. */
+/** A size that even an empty pool could not promise is `out-of-range`; one that only other volumes prevent is `no-space`. */
 async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
   const facts = await volume.pool.space.facts();
-  const most = ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
-  if (sizeBytes <= most) return;
+  const maxBytes =
+    ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
+  if (sizeBytes <= maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(most)}; ask for less, or enlarge the pool`,
+    `volume '${volume.record.id}': ${formatBytes(sizeBytes)} is more than pool '${volume.pool.name}' can ever promise, ${formatBytes(maxBytes)}; request less, or enlarge the pool`,
   );
 }
 
-/** Whether the device or the filesystem is still smaller than the promise. */
+/** Whether the device or the filesystem is still smaller than the promised size. */
 async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean> {
   const { record } = volume;
   const { devices } = await attachmentOf(domain, volume);

@@ -16,7 +16,7 @@ export function condition(
   return { status, reason, message };
 }
 
-/** The disk cannot read the image or the notes beside it; the message names the file. */
+/** For an image or a node state that the disk cannot read; the message names the file. */
 export function imageUnreadable(error: unknown): VolumeCondition {
   return condition(
     'INACCESSIBLE',
@@ -46,10 +46,10 @@ async function mountConditions(
   const device = present.readWrite;
   const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
-    conditions.push(...(await strangeMount(domain, staged.stagingTargetPath)));
+    conditions.push(...(await foreignMount(domain, staged.stagingTargetPath)));
   }
   if (mount === undefined) return conditions;
-  // An inline volume has no notes: the options of its only mount show whether read-only was requested.
+  // An inline volume is never staged: the options of its only mount show whether read-only was requested.
   const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
   const wantsReadOnly = asked?.includes('ro') ?? false;
   const { superOptions } = mount;
@@ -95,15 +95,15 @@ async function isDead(domain: Domain, target: string): Promise<boolean> {
   );
 }
 
-/** Another device is mounted at the staging path: the image was replaced, or its disk came back as another device. */
-async function strangeMount(domain: Domain, path: string): Promise<VolumeCondition[]> {
+/** Another device is mounted at the staging path: the image was replaced, or its disk came back under another device number. */
+async function foreignMount(domain: Domain, path: string): Promise<VolumeCondition[]> {
   const top = await domain.host.mounts.at(path);
   if (top === undefined) return [];
   return [
     condition(
       'INACCESSIBLE',
       'DeviceLost',
-      `the filesystem mounted at ${path} (${top.source}) is not the volume's any more; restart the pods that use it`,
+      `the filesystem mounted at ${path} (${top.source}) no longer belongs to the volume; restart the pods that use it`,
     ),
   ];
 }

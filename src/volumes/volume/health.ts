@@ -14,8 +14,8 @@ import { deviceConditions } from './device-health.ts';
 import { condition, filesystemConditions, imageUnreadable } from './filesystem-health.ts';
 
 /**
- * Conditions of one volume, each from the kernel or the disk: image missing or short, its pool away, a filesystem the
- * kernel turned read-only, errors ext4 counted, a device lost below a mount (CSI spec, ControllerGetVolumeHealth).
+ * Conditions of one volume (CSI spec, ControllerGetVolumeHealth), each read from the kernel or the disk: a missing or truncated
+ * image, a pool that is not served, a filesystem that the kernel made read-only, errors that ext4 counted, a mount without its device.
  */
 export async function volumeHealth(
   domain: Domain,
@@ -37,7 +37,7 @@ export async function volumeHealth(
   return conditionsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
 }
 
-/** The same of a volume that was found. */
+/** Conditions of a volume whose record was found. */
 export async function conditionsOf(
   domain: Domain,
   volume: FoundVolume,
@@ -46,10 +46,10 @@ export async function conditionsOf(
   const { pool, record } = volume;
   if (!pool.isServed) return [notServed(pool)];
   try {
-    await ask(pool, () => answerOf(pool));
+    await ask(pool, () => waitForAnswer(pool));
     return await pool.whileServed(() =>
       domain.inLane({ kind: 'health', id: record.id, pool: pool.name }, () =>
-        lookAt(domain, volume, ask),
+        collectConditions(domain, volume, ask),
       ),
     );
   } catch (error) {
@@ -65,8 +65,8 @@ export async function conditionsOf(
   }
 }
 
-/** Whatever it answers: what has failed is told by what is looked at. */
-async function answerOf(pool: Pool): Promise<void> {
+/** Resolves when the pool answers. Its errors are ignored: the checks that follow report what has failed. */
+async function waitForAnswer(pool: Pool): Promise<void> {
   try {
     await pool.space.capacity();
   } catch (error) {
@@ -74,7 +74,7 @@ async function answerOf(pool: Pool): Promise<void> {
   }
 }
 
-async function lookAt(
+async function collectConditions(
   domain: Domain,
   volume: FoundVolume,
   ask: AskPool,
@@ -86,7 +86,7 @@ async function lookAt(
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     if (!hasErrno(error, 'ENOENT')) return [imageUnreadable(error)];
-    return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is gone`)];
+    return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is missing`)];
   }
   const conditions: VolumeCondition[] = [];
   if (image.sizeBytes < record.sizeBytes && (await isTruncated(domain, volume, image.sizeBytes))) {
@@ -102,20 +102,24 @@ async function lookAt(
   conditions.push(...guardConditions(domain, volume, present));
   conditions.push(...(await filesystemConditions(domain, volume, { present, ask })));
   conditions.push(...(await deviceConditions(domain, volume, present)));
-  // Perhaps with the disk below it, which no call has met yet.
+  // The pool's disk may have failed, too, without any call having noticed.
   if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
   if (pool.isServed && record.provisioning === 'thin')
     conditions.push(...(await poolConditions(pool, ask)));
   return conditions;
 }
 
-/** Of a volume, or of a pool, whose disk has not answered. */
+/** For a volume or a pool whose disk does not answer. */
 export function notAnswering({ message }: Error): VolumeCondition {
   return condition('INACCESSIBLE', 'PoolNotAnswering', message);
 }
 
 function notServed(pool: Pool): VolumeCondition {
-  return condition('INACCESSIBLE', 'PoolNotServed', pool.problem ?? `pool '${pool.name}' is away`);
+  return condition(
+    'INACCESSIBLE',
+    'PoolNotServed',
+    pool.problem ?? `pool '${pool.name}' is not served`,
+  );
 }
 
 function guardConditions(
@@ -127,11 +131,12 @@ function guardConditions(
   const where = `pool '${volume.pool.name}' is nearly full`;
   if (domain.guard.frozenSince(id) !== undefined) {
     const what =
-      'writers wait until there is room; delete volumes or snapshots, or enlarge the pool';
+      'its filesystem is frozen until space is free; delete volumes or snapshots, or enlarge the pool';
     return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
   }
   if (!domain.guard.isExpired(id) || present.mounts.length === 0) return [];
-  const what = 'its writers waited as long as they may and go on; they can meet ENOSPC';
+  const what =
+    'its filesystem was frozen for the maximum time and thawed again; its writers can get ENOSPC';
   return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
 }
 
@@ -142,10 +147,10 @@ async function isTruncated(
 ): Promise<boolean> {
   const { fsType, reachedBytes } = volume.record;
   if (reachedBytes !== undefined && imageBytes < reachedBytes) return true;
-  // Of a raw block volume of an earlier version only the promise is known.
+  // For a raw block volume of an earlier version of the driver, only the promised size is known.
   if (fsType === null) return reachedBytes === undefined;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  // One that grows has a superblock all the while; an image without one was truncated to nothing.
+  // A growing filesystem always has a superblock, so an image without one was truncated to nothing.
   return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 
@@ -158,10 +163,10 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition
     return [notAnswering(error)];
   }
   const conditions: VolumeCondition[] = [];
-  const isBelowMark = facts.freeBytes < facts.watermarkBytes;
-  if (isBelowMark || isFreeBelow(facts, nearlyFullPercent)) {
-    const what = isBelowMark
-      ? 'its volumes are trimmed, then stand still, and no new one is made until it has room'
+  const isBelowWatermark = facts.freeBytes < facts.watermarkBytes;
+  if (isBelowWatermark || isFreeBelow(facts, nearlyFullPercent)) {
+    const what = isBelowWatermark
+      ? 'until more is free, its volumes are trimmed, then frozen, and nothing new is created'
       : 'writes will fail when it is full';
     const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${what}`;
     conditions.push(condition('DEGRADED', 'PoolNearlyFull', message));
@@ -173,7 +178,7 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition
   return conditions;
 }
 
-/** Conditions of the pools (CSI spec, NodeGetStorageHealth). */
+/** Conditions of all pools (CSI spec, NodeGetStorageHealth). */
 export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
   const ask = askingPools();
   return (await Promise.all(domain.pools.all.map((pool) => poolConditionsOf(pool, ask)))).flat();
@@ -185,15 +190,17 @@ async function poolConditionsOf(pool: Pool, ask: AskPool): Promise<readonly Stor
     return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
   }
   const conditions = (await poolConditions(pool, ask)).map(
-    ({ status: ofVolume, reason, message }): StorageCondition => {
-      const status = ofVolume === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED';
-      return { pool: pool.name, status, reason, message };
-    },
+    ({ status, reason, message }): StorageCondition => ({
+      pool: pool.name,
+      status: status === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED',
+      reason,
+      message,
+    }),
   );
   return [...conditions, ...asideConditions(pool)];
 }
 
-/** Reasons of what is set aside, of a volume and of its pool. */
+/** Reasons for entries that are set aside, in the health of a volume and of its pool. */
 const asideReasons = {
   unreadable: { volume: 'RecordUnreadable', pool: 'RecordsUnreadable', what: 'cannot be read' },
   'later-version': {

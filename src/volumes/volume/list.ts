@@ -14,15 +14,15 @@ interface PageInput {
   readonly startingToken: string;
 }
 
-/** Health checks that run at the same time while a list is answered. */
-const checksAtOnce = 8;
+/** Health checks that run in parallel for one list. */
+const maxConcurrentChecks = 8;
 
-/** All volumes, ascending by id over all pools; inline ephemeral ones are the kubelet's and not listed. */
+/** All volumes of all pools, ascending by id. Inline volumes belong to the kubelet and are not listed. */
 export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
   return pageOf(volumesFor(domain, page), { ...page, idOf: ({ record }) => record.id });
 }
 
-/** What a page may show, ascending. Each pool keeps its own order, so only a page's worth of each is merged. */
+/** Candidates for a page, ascending. Each pool is sorted already, so one page of each is enough. */
 function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
   const idOf = ({ id }: VolumeRecord): string => id;
   return domain.pools.all
@@ -35,7 +35,7 @@ function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Volumes that have conditions, those that are set aside among them (CSI spec, ControllerListVolumeHealth). */
+/** Volumes with conditions, including those that are set aside (CSI spec, ControllerListVolumeHealth). */
 export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
@@ -49,12 +49,16 @@ export async function listVolumeHealth(
   const found: VolumeHealth[] = [];
   const ask = askingPools();
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
-  for (let start = 0; start < entries.length && found.length < wanted; start += checksAtOnce) {
-    const batch = entries.slice(start, start + checksAtOnce);
+  for (
+    let start = 0;
+    start < entries.length && found.length < wanted;
+    start += maxConcurrentChecks
+  ) {
+    const batch = entries.slice(start, start + maxConcurrentChecks);
     const conditions = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
     batch.forEach((volumeId, i) => {
-      const of = conditions[i] ?? [];
-      if (of.length > 0) found.push({ volumeId, conditions: of });
+      const ofVolume = conditions[i] ?? [];
+      if (ofVolume.length > 0) found.push({ volumeId, conditions: ofVolume });
     });
   }
   return pageOf(found, {
@@ -64,7 +68,7 @@ export async function listVolumeHealth(
   });
 }
 
-/** Ascending. What lies beside the volumes and never was one is left to `doctor`. */
+/** Ascending. Names in `volumes/` that are no volume ids are left to `loopcsi doctor`. */
 function idsSetAside(domain: Domain): readonly string[] {
   return domain.pools.all
     .flatMap(({ volumes }) => [...volumes.aside.keys()])
@@ -86,8 +90,8 @@ async function healthOf(
 }
 
 /**
- * Why the volume does not fit what is asked, or undefined (CSI spec, ValidateVolumeCapabilities). Keys of Kubernetes and its
- * provisioner say nothing about the volume and are passed over.
+ * Why the volume does not match the request; undefined if it does (CSI spec, ValidateVolumeCapabilities). Keys that Kubernetes and
+ * its provisioner add say nothing about the volume and are ignored.
  */
 export function findMismatch(
   domain: Domain,
@@ -122,7 +126,7 @@ function findDifference(
   for (const [key, value] of Object.entries(asked)) {
     if (key.startsWith('csi.storage.k8s.io/') || key.startsWith('storage.kubernetes.io/')) continue;
     if (has[key] !== value) {
-      return `${what} '${key}' is '${has[key] ?? ''}' for this volume, asked '${value}'`;
+      return `${what} '${key}' is '${has[key] ?? ''}' for this volume, not '${value}'`;
     }
   }
   return undefined;

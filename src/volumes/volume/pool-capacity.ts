@@ -5,8 +5,8 @@ import type { PoolCapacity, VolumeSettings } from '../model.ts';
 import { askEach } from '../pool/ask-pools.ts';
 
 /**
- * CSI spec, GetCapacity: what the pools that answer may still promise together, and the largest single volume; never below 0.
- * Throws `unavailable` when no pool is served.
+ * CSI spec, GetCapacity: the sum of what the pools that answer may still promise, and the size of the largest volume; never
+ * negative. Throws `unavailable` when no pool is served.
  */
 export async function poolCapacity(
   domain: Domain,
@@ -18,7 +18,7 @@ export async function poolCapacity(
 ): Promise<PoolCapacity> {
   const minimumVolumeBytes = minBytesOf(domain, asked.fsType);
   const { pool: name } = asked;
-  // Nodes may differ in their pools, and a scheduler asks each of them: a pool that this node lacks has no capacity here.
+  // The scheduler asks every node, and nodes may have different pools: one that this node lacks has no capacity here.
   if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
     return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
   }

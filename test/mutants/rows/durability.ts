@@ -125,8 +125,8 @@ export const durability: Subject = {
     {
       name: 'the promised size of a growth is not synced',
       file: 'volumes/volume/expand.ts',
-      find: 'value: grown,',
-      replace: 'value: grown, durable: false,',
+      find: 'value: promised,',
+      replace: 'value: promised, durable: false,',
       tests: ['volumes/pool/durable'],
     },
     {
@@ -216,7 +216,7 @@ export const durability: Subject = {
     {
       name: 'the size that a growth reached is not recorded',
       file: 'volumes/volume/expand.ts',
-      find: /return await recordSize\(\w+, (\{[^}]*\})\);/,
+      find: /return await recordSize\(\w+, (\w+)\);/,
       replace: 'return $1;',
       tests: ['volumes/attachment/reached-size'],
     },

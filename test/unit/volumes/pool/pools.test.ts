@@ -147,7 +147,7 @@ test('a request that leaves the filesystem open meets its volume, whatever the d
   const again = await volumes.createVolume(call(), { ...open, fsType: 'xfs' });
   t.deepEqual(again.record, record);
   await t.throwsAsync(volumes.createVolume(call(), { ...input('v'), fsType: 'xfs' }), {
-    message: /filesystem is ext4, asked xfs/,
+    message: /filesystem is ext4, not xfs/,
   });
 });
 
