@@ -153,7 +153,7 @@ onNode('what asks all pools goes on without one that has just begun to hang', as
     const [good, hung] = pools.pools;
     t.like(good, { name: 'good', state: 'SERVED', reason: '' });
     t.like(hung, { name: 'hung', state: 'UNAVAILABLE', total_bytes: 0n });
-    t.regex(hung?.reason ?? '', /^pool 'hung'.* does not answer for \d+ s; check its disk$/);
+    t.regex(hung?.reason ?? '', /^pool 'hung'.* has not answered for \d+ s; check its disk$/);
     const well = volumes.volumes.filter(({ problems }) => problems.length === 0);
     t.deepEqual(
       well.map(({ name }) => name),

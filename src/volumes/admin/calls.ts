@@ -7,7 +7,7 @@ import type { Lane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
-import { askingPools } from '../pool/ask-pools.ts';
+import { makeAskPool } from '../pool/ask-pools.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Finding } from './doctor.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
@@ -147,7 +147,7 @@ async function diagnose(
   domain: Domain,
   { knownPools }: AdministrationDeps,
 ): Promise<readonly Finding[]> {
-  const ask = askingPools();
+  const ask = makeAskPool();
   const configured = domain.pools.all.map(({ settings }) => settings.path);
   return [
     ...(await checkMachine(domain.host)),

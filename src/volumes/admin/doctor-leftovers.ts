@@ -5,7 +5,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Finding, ok, warn } from './doctor.ts';
@@ -22,7 +22,7 @@ interface NodeView {
 /** Leftovers in all pools, or one `ok` finding if there are none. */
 export async function checkLeftovers(
   domain: Domain,
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<readonly Finding[]> {
   const isWorking = domain.operations.runningCount > 0;
   const [devices, mounts, page] = await Promise.all([

@@ -10,7 +10,7 @@ import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
-import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
@@ -58,7 +58,7 @@ const maxConcurrent = 8;
 export async function listVolumeFacts(
   domain: Domain,
   page: PageOfPool,
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<Page<VolumeFacts>> {
   const volumes = poolsOf(domain, page.pool).flatMap((pool) => [...pool.images(rootOf(pool))]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
@@ -74,7 +74,7 @@ export async function listVolumeFacts(
 
 /** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
-  const view = await readNodeView(domain, askingPools());
+  const view = await readNodeView(domain, makeAskPool());
   return factsOf(domain, findByIdOrName(domain, idOrName), view);
 }
 
@@ -193,7 +193,7 @@ export async function listSnapshotFacts(
     );
   all.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(all, { ...page, idOf: ({ record }) => record.id });
-  const ask = askingPools();
+  const ask = makeAskPool();
   return {
     entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one, ask))),
     nextToken,
@@ -215,7 +215,7 @@ export async function getSnapshotFacts(domain: Domain, idOrName: string): Promis
 async function snapshotFactsOf(
   domain: Domain,
   { pool, record }: { pool: Pool; record: SnapshotRecord },
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<SnapshotFacts> {
   const progress = domain.copies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };

@@ -11,7 +11,7 @@ import {
 import type { Reached } from '../engine/fault-points.ts';
 import type { Operation } from '../engine/operations.ts';
 import { syncsBeforeRename } from '../pool/btrfs-log.ts';
-import { newName } from '../pool/commit.ts';
+import { temporaryPathFor } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { copyResumably } from './resumable-copy.ts';
@@ -60,7 +60,7 @@ export class RestoreCopies {
     if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
       return false;
     }
-    const directory = newName(pool, volumeId);
+    const directory = temporaryPathFor(pool, volumeId);
     if (syncsBeforeRename(pool)) await pool.sync('tmp');
     await host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));

@@ -5,18 +5,18 @@ import type { Pool } from './pool.ts';
 import { notAnswering } from './problem.ts';
 import { poolAnswerTimeoutMs } from './thresholds.ts';
 
-/** Asks one pool. Throws `unavailable` naming the pool when its disk does not answer, or cannot. */
+/** Asks one pool. Throws `unavailable` with the pool's name if its disk does not answer or fails. */
 export type AskPool = <T>(pool: Pool, question: () => Promise<T>) => Promise<T>;
 
 /**
- * For one answer to one caller that follows from several pools, or from many files of a pool: every question is bounded, and
- * a pool whose disk has not answered once is not asked again.
+ * For a result that needs several pools, or many files of a pool: every question has a time limit, and a pool whose disk has not
+ * answered once is not asked again.
  */
-export function askingPools(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
-  const silent = new Map<Pool, VolumeError>();
+export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
+  const unanswered = new Map<Pool, VolumeError>();
   return async (pool, question) => {
-    const before = silent.get(pool);
-    if (before !== undefined) throw before;
+    const earlier = unanswered.get(pool);
+    if (earlier !== undefined) throw earlier;
     try {
       const answer = await pool.whileServed(() => withTimeout(question(), timeoutMs));
       if (answer !== timedOut) return answer;
@@ -27,18 +27,18 @@ export function askingPools(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
       }
       if (!(error instanceof StuckError)) throw error;
     }
-    const silence = notAnswering(pool, timeoutMs);
-    silent.set(pool, silence);
-    throw silence;
+    const problem = notAnswering(pool, timeoutMs);
+    unanswered.set(pool, problem);
+    throw problem;
   };
 }
 
-/** Asks every one of the pools, side by side. Those that do not answer are left out, unless none does: then it throws why. */
+/** Asks all pools concurrently. Pools that do not answer are left out. If none answers, throws the first error. */
 export async function askEach<T>(
   pools: readonly Pool[],
   question: (pool: Pool) => Promise<T>,
 ): Promise<readonly { readonly pool: Pool; readonly answer: T }[]> {
-  const ask = askingPools();
+  const ask = makeAskPool();
   const answers: { pool: Pool; answer: T }[] = [];
   let refusal: VolumeError | undefined;
   await Promise.all(
@@ -55,7 +55,7 @@ export async function askEach<T>(
   return answers;
 }
 
-/** That a pool is not served, or does not answer. */
+/** Whether the error says that a pool is not served or does not answer. */
 export function isUnavailable(error: unknown): error is VolumeError {
   return error instanceof VolumeError && error.reason === 'unavailable';
 }

@@ -12,7 +12,7 @@ import { syncsBeforeRename } from './btrfs-log.ts';
 import { type RecordArea, recordFiles } from './layout.ts';
 import type { Pool } from './pool.ts';
 
-/** What a commit needs of the domain. */
+/** The parts of the domain that a commit needs. */
 export interface CommitDeps {
   readonly host: Host;
   readonly log: Logger;
@@ -24,48 +24,49 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly area: RecordArea;
   readonly id: string;
   readonly schema: S;
-  /** Fills the directory (image, filesystem) and says what to write into the record. */
+  /** Fills the directory (image, filesystem) and returns the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
-  /** Images that `build` leaves in the directory; synced with the record. */
+  /** The images that `build` makes in the directory. They are synced with the record. */
   readonly images: readonly string[];
-  /** A directory in `tmp/` with a part of the work, instead of a new one. */
-  readonly begun?: string | undefined;
-  /** Whether a failure leaves the directory to the next start. */
-  readonly staysAfterFailure?: (directory: string) => Promise<boolean>;
-  /** Called right after the rename: from then on it exists, also when a later step fails. */
-  readonly placed?: (record: v.InferOutput<S>) => void;
+  /** A directory in `tmp/` that an earlier attempt has begun, instead of a new one. */
+  readonly resumeDirectory?: string | undefined;
+  /** Whether a failed attempt keeps the directory for the next start. */
+  readonly keepOnFailure?: (directory: string) => Promise<boolean>;
+  /** Called right after the rename, from which on the entry exists, even if a later step fails. */
+  readonly onRenamed?: (record: v.InferOutput<S>) => void;
 }
 
 /**
- * Makes a volume, snapshot or group whole in `tmp/` and renames it into place: the rename is the commit (design, rule 1).
+ * Makes a volume, snapshot or group completely in `tmp/` and renames it into place: the rename is the commit (docs/design.md, rule 1).
  * Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both parents (ADR 0006).
- * On a failure nothing of it is visible, and what stood in `tmp/` is removed now or at the next start. When a crash after the
- * rename already made it, the record that stands there is answered.
+ * After a failure nothing of it is visible, and its directory in `tmp/` is removed now or at the next start. If an earlier attempt
+ * crashed after the rename, returns the record that it has written.
  */
 export async function commitNew<S extends v.GenericSchema>(
   deps: CommitDeps,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
-  const temporary = entry.begun ?? (await newDirectory(deps, entry.pool, entry.id));
-  // Renamed, there is nothing left to remove.
-  let stays = false;
+  const temporary =
+    entry.resumeDirectory ?? (await makeTemporaryDirectory(deps, entry.pool, entry.id));
+  // After the rename there is nothing to remove.
+  let isKept = false;
   try {
     const record = await entry.build(temporary);
-    await finishNew(deps, entry, { temporary, record });
-    const placed = (stands: v.InferOutput<S>): void => {
-      stays = stands === record;
-      entry.placed?.(stands);
+    await completeEntry(deps, entry, { temporary, record });
+    const onRenamed = (existing: v.InferOutput<S>): void => {
+      isKept = existing === record;
+      entry.onRenamed?.(existing);
     };
-    return await placeNew(deps, { ...entry, placed }, { temporary, record });
+    return await renameIntoPlace(deps, { ...entry, onRenamed }, { temporary, record });
   } catch (error) {
-    stays ||= (await entry.staysAfterFailure?.(temporary)) === true;
+    isKept ||= (await entry.keepOnFailure?.(temporary)) === true;
     throw error;
   } finally {
-    if (!stays) await removeOrLog(deps, entry, temporary);
+    if (!isKept) await removeOrLog(deps, entry, temporary);
   }
 }
 
-/** A removal that fails must not hide why the call did: the next start of the pool removes it. */
+/** A failure to remove the directory must not hide why the call failed. The next start of the pool removes it. */
 async function removeOrLog(
   deps: CommitDeps,
   { pool, id }: { readonly pool: Pool; readonly id: string },
@@ -74,24 +75,24 @@ async function removeOrLog(
   await deps.host.files.removeTree(temporary).catch((error: unknown) => {
     deps.log.warn(
       { pool: pool.name, id, path: temporary, problem: messageOf(error) },
-      'what a call began could not be removed; the next start does it',
+      'an unfinished entry could not be removed; the next start removes it',
     );
   });
 }
 
-/** Where something new is built: its name says in which opening of the pool it was begun, and what it will be. */
-export function newName(pool: Pool, id: string): string {
+/** The path in `tmp/` where an entry is built. Its name contains the opening of the pool in which it was begun, and its id. */
+export function temporaryPathFor(pool: Pool, id: string): string {
   return pool.pathOf('tmp', `${pool.openings}.${randomUUID()}.${id}`);
 }
 
-/** A directory of its own in the pool's `tmp/`. */
-export function newDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
-  // A group has members in several pools, each with a disk of its own.
-  return onDisk(pool.name, () => makeNewDirectory(deps, pool, id));
+/** Makes the directory in `tmp/` where an entry is built. */
+export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
+  // Members of a group may be in other pools, whose disks the calls wait for.
+  return onDisk(pool.name, () => makeDirectoryFor(deps, pool, id));
 }
 
-async function makeNewDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
-  const temporary = newName(pool, id);
+async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
+  const temporary = temporaryPathFor(pool, id);
   await deps.host.files.makeNewDirectory(temporary);
   try {
     await deps.reached('new:directory-made');
@@ -102,12 +103,12 @@ async function makeNewDirectory(deps: CommitDeps, pool: Pool, id: string): Promi
   return temporary;
 }
 
-type Finished<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
+type BuiltEntry<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
 
-/** Writes the record and syncs all: afterwards the directory is whole and on the disk. */
-export async function finishNew<S extends v.GenericSchema>(
+/** Writes the record and syncs everything: afterwards the directory is complete and durable. */
+export async function completeEntry<S extends v.GenericSchema>(
   deps: CommitDeps,
-  entry: Finished<S>,
+  entry: BuiltEntry<S>,
   made: { temporary: string; record: v.InferOutput<S> },
 ): Promise<void> {
   const { host, reached } = deps;
@@ -120,58 +121,58 @@ export async function finishNew<S extends v.GenericSchema>(
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
   const built = [...images, join(temporary, recordFiles[entry.area]), temporary];
-  const around = syncsBeforeRename(entry.pool) ? [entry.pool.pathOf('tmp')] : [];
-  await host.files.sync(...built, ...around);
+  const parents = syncsBeforeRename(entry.pool) ? [entry.pool.pathOf('tmp')] : [];
+  await host.files.sync(...built, ...parents);
   await reached('new:synced');
 }
 
-/** Renames it into its place: from then on it exists. Answers the record that stands there. */
-export async function placeNew<S extends v.GenericSchema>(
+/** Renames a complete entry into its area: from then on it exists. Returns the record that is there afterwards. */
+export async function renameIntoPlace<S extends v.GenericSchema>(
   deps: CommitDeps,
-  entry: Finished<S>,
+  entry: BuiltEntry<S>,
   made: { temporary: string; record: v.InferOutput<S> },
 ): Promise<v.InferOutput<S>> {
   const { host, reached } = deps;
-  const place = entry.pool.pathOf(entry.area, entry.id);
+  const target = entry.pool.pathOf(entry.area, entry.id);
   requireSameOpening(entry.pool, made.temporary);
   try {
-    await host.files.renameNoReplace(made.temporary, place);
+    await host.files.renameNoReplace(made.temporary, target);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
-    const record = await standing(deps, entry, place);
-    entry.placed?.(record);
+    const record = await readExisting(deps, entry, target);
+    entry.onRenamed?.(record);
     return record;
   }
-  entry.placed?.(made.record);
+  entry.onRenamed?.(made.record);
   await reached('new:renamed');
   await entry.pool.sync('tmp', entry.area);
   await reached('new:committed');
   return made.record;
 }
 
-/** A pool that went away and came back has swept its `tmp/`, perhaps this directory half-way. */
+/** A pool that was closed and opened again has swept its `tmp/`, and may have removed a part of this directory. */
 function requireSameOpening(pool: Pool, temporary: string): void {
   if (basename(temporary).startsWith(`${pool.openings}.`)) return;
   throw new VolumeError(
     'unavailable',
-    `pool '${pool.name}' was away meanwhile and what was begun in it is gone; try again`,
+    `pool '${pool.name}' was unavailable meanwhile, so the unfinished entry was removed; try again`,
   );
 }
 
-/** Only an earlier run of the same call, cut short between rename and answer, can have made it: the id follows from the name. */
-async function standing<S extends v.GenericSchema>(
+/** The id is derived from the name, so only an earlier attempt of the same call, interrupted after its rename, can have made it. */
+async function readExisting<S extends v.GenericSchema>(
   deps: CommitDeps,
-  entry: Finished<S>,
-  place: string,
+  entry: BuiltEntry<S>,
+  target: string,
 ): Promise<v.InferOutput<S>> {
   const file = recordFiles[entry.area];
   await entry.pool.sync('tmp', entry.area);
   try {
-    return await readRecord(deps.host.files, entry.schema, join(place, file));
+    return await readRecord(deps.host.files, entry.schema, join(target, file));
   } catch (cause) {
     throw new VolumeError(
       'internal',
-      `${place} stands in the way and has no readable ${file}; look at it and move it away`,
+      `${target} exists already and has no readable ${file}; inspect it and move it out of the pool`,
       { cause },
     );
   }

@@ -15,31 +15,31 @@ import type { Index } from './record-index.ts';
 import type { SetAside } from './set-aside.ts';
 import { duplicateMessage } from './set-aside.ts';
 
-/** Records read in one step of the gate: the calls of a pool go one at a time, and each step has a bound. */
-const recordsAtOnce = 128;
+/** Records read by one call of the gate, which runs the calls of a pool one at a time, each with a time limit. */
+const recordsPerBatch = 128;
 
-/** One area of a pool: where its entries are, and what is known of them. */
+/** One area of a pool: its directory, the form of its records, and its index. */
 export interface Area<T extends VolumeRecord | SnapshotRecord | GroupRecord> {
   readonly directory: string;
-  /** Name of the record in the directory of an entry. */
+  /** File name of the record in an entry. */
   readonly file: string;
   readonly schema: v.GenericSchema;
   readonly index: Index<T>;
 }
 
-/** Reads every record of one area, which is synced, into its index; what cannot be used is set aside with its reason. */
+/** Reads every record of an area into its index. Entries that cannot be used are set aside with the reason. */
 export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   area: Area<T>,
 ): Promise<void> {
   area.index.clear();
   const ids = await files.list(area.directory);
-  for (let from = 0; from < ids.length; from += recordsAtOnce) {
-    await loadEntries(files, area, ids.slice(from, from + recordsAtOnce));
+  for (let from = 0; from < ids.length; from += recordsPerBatch) {
+    await loadEntries(files, area, ids.slice(from, from + recordsPerBatch));
   }
 }
 
-/** The same for some entries, which may have gone meanwhile. */
+/** Does the same for some entries, which may have been removed meanwhile. */
 export async function loadEntries<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   area: Area<T>,
@@ -48,66 +48,67 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
   const inEntries = (file: string): readonly string[] =>
     ids.map((id) => join(area.directory, id, file));
   const records = await files.readTexts(inEntries(area.file));
-  const notes = await files.readTexts(inEntries(entryFiles.duplicate));
+  const duplicates = await files.readTexts(inEntries(entryFiles.duplicate));
   const used: string[] = [];
   for (const [at, id] of ids.entries()) {
-    const [record, note] = [records[at], notes[at]];
-    if (record === undefined || note === undefined) continue;
-    if (await take(files, area, { id, record, note })) used.push(join(area.directory, id));
+    const [record, duplicate] = [records[at], duplicates[at]];
+    if (record === undefined || duplicate === undefined) continue;
+    if (await addToIndex(files, area, { id, record, duplicate }))
+      used.push(join(area.directory, id));
   }
-  // Left by a replacement that was cut short. One that cannot be removed harms nobody.
+  // An interrupted replacement of a record leaves them. If they cannot be removed, they do no harm.
   const temporaries = used.map((entry) => join(entry, `${area.file}.new`));
   await files.removeFile(...temporaries).catch(() => undefined);
 }
 
-/** What was read of one entry. */
+/** The files of one entry, as read. */
 interface Read {
   readonly id: string;
   readonly record: PromiseSettledResult<string>;
-  readonly note: PromiseSettledResult<string>;
+  readonly duplicate: PromiseSettledResult<string>;
 }
 
-/** Puts it into the index, or sets it aside; whether its record can be read. */
-async function take<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
+/** Adds the entry to the index or sets it aside. Returns whether its record can be read. */
+async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   { directory, file, schema, index }: Area<T>,
-  { id, record: text, note }: Read,
+  { id, record: text, duplicate }: Read,
 ): Promise<boolean> {
   const entry = join(directory, id);
   const path = join(entry, file);
   let record: T;
   try {
     if (text.status === 'rejected') throw text.reason;
-    // The schema belongs to the index's records by the calls of `loadArea`.
+    // `PoolRecords` passes the schema that belongs to the index.
     record = decodeJson(schema, text.value, path) as T;
   } catch (error) {
-    // A file among the entries is none.
-    if (hasErrno(error, 'ENOTDIR') || (await isGone(files, entry, error))) index.delete(id);
-    else index.setAside(id, duplicateOf(entry, { id, note }) ?? unreadable(path, error));
+    // A file in the area is no entry.
+    if (hasErrno(error, 'ENOTDIR') || (await isRemoved(files, entry, error))) index.delete(id);
+    else index.setAside(id, duplicateOf(entry, { id, duplicate }) ?? unreadable(path, error));
     return false;
   }
-  const aside = record.id === id ? duplicateOf(entry, { id, note }) : otherId(path, record.id);
+  const aside = record.id === id ? duplicateOf(entry, { id, duplicate }) : otherId(path, record.id);
   if (aside === undefined) index.put(record);
   else index.setAside(id, aside);
   return true;
 }
 
-async function isGone(files: Files, entry: string, error: unknown): Promise<boolean> {
+async function isRemoved(files: Files, entry: string, error: unknown): Promise<boolean> {
   return hasErrno(error, 'ENOENT') && !(await files.exists(entry));
 }
 
-/** The process has none left, or the disk hangs: that says nothing of the record, and the pool is tried again. */
-function saysNothing(error: unknown): boolean {
+/** The process lacks descriptors or memory, or the disk hangs. Such an error says nothing about the record, so the pool is opened again later. */
+function isTemporary(error: unknown): boolean {
   return hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM') || error instanceof StuckError;
 }
 
 function unreadable(path: string, error: unknown): SetAside {
-  if (saysNothing(error)) throw error;
+  if (isTemporary(error)) throw error;
   if (error instanceof LaterVersionError) {
     return { kind: 'later-version', message: error.message };
   }
   if (isStorageFailure(error)) {
-    const message = `${messageOf(error)}; look at the pool's disk, and at the kernel's log: it is read again every few seconds`;
+    const message = `${messageOf(error)}; check the pool's disk and the kernel's log; it is read again every few seconds`;
     return { kind: 'unreadable', message, mayBeWhole: true };
   }
   const isMissing = hasErrno(error, 'ENOENT');
@@ -116,25 +117,28 @@ function unreadable(path: string, error: unknown): SetAside {
 }
 
 function otherId(path: string, id: string): SetAside {
-  return { kind: 'unreadable', message: `${path} names another id, '${id}'` };
+  return {
+    kind: 'unreadable',
+    message: `${path} contains another id, '${id}'; restore it from a backup`,
+  };
 }
 
 function duplicateOf(
   entry: string,
-  { id, note }: { readonly id: string; readonly note: PromiseSettledResult<string> },
+  { id, duplicate }: { readonly id: string; readonly duplicate: PromiseSettledResult<string> },
 ): SetAside | undefined {
   try {
-    if (note.status === 'rejected') throw note.reason;
+    if (duplicate.status === 'rejected') throw duplicate.reason;
     const { usedPoolName } = decodeJson(
       duplicateRecord,
-      note.value,
+      duplicate.value,
       join(entry, entryFiles.duplicate),
     );
     return { kind: 'duplicate', message: duplicateMessage(entry, { id, usedPoolName }) };
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
-    if (saysNothing(error)) throw error;
-    // Which pool it was cannot be read, but it is certainly a duplicate.
+    if (isTemporary(error)) throw error;
+    // The name of the other pool cannot be read, but the entry is a duplicate.
     return { kind: 'duplicate', message: duplicateMessage(entry, { id }) };
   }
 }

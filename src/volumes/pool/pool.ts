@@ -55,8 +55,8 @@ export interface FoundVolume extends VolumeImage {
 }
 
 /**
- * One pool: a directory with images and their records. Its records are held in memory, loaded when it is opened and changed
- * only together with the disk; whether it is served is looked at again while running, so a disk mounted later is found.
+ * One pool: a directory with images and their records. The records are kept in memory: they are loaded when the pool is opened, and
+ * change only together with the disk. Whether the pool can be served is checked repeatedly, so a disk that is mounted later is found.
  */
 export class Pool implements PoolContents {
   readonly name: string;
@@ -69,7 +69,7 @@ export class Pool implements PoolContents {
   readonly space: PoolSpace;
   /** `node.json` of its volumes by id, as far as it was read or written. */
   readonly nodeStates = new Map<string, NodeRecord>();
-  /** Sizes of inline ephemeral volumes that are being made. */
+  /** Sum of the sizes of inline volumes that are being made. */
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
@@ -77,14 +77,14 @@ export class Pool implements PoolContents {
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
   #openings = 0;
-  /** What an earlier run left in it is settled: calls may use it. */
-  #isSettled = false;
+  /** What an earlier run of the driver left in it has been recovered, so calls may use it. */
+  #isRecovered = false;
   #wasServed = false;
   #problem: VolumeError | undefined;
-  /** Something has failed on its disk since it was last known to take changes. */
+  /** Something has failed on its disk since the last successful change. */
   #isSuspected = false;
   readonly #waiting = new Refusable();
-  /** Its records were read for the first time, or the first attempt to open it has ended. */
+  /** Resolves when its records have been read for the first time, or when the first attempt to open it has ended. */
   readonly firstRead: Promise<void>;
   #firstReadEnded = (): void => undefined;
 
@@ -98,16 +98,16 @@ export class Pool implements PoolContents {
     });
   }
 
-  /** Whether it was served before, by this run of the driver. */
+  /** Whether this run of the driver has served it before. */
   get wasServed(): boolean {
     return this.#wasServed;
   }
 
   get isServed(): boolean {
-    return this.#isSettled && this.#problem === undefined;
+    return this.#isRecovered && this.#problem === undefined;
   }
 
-  /** Why it is not served, for a person. */
+  /** The message that says why it is not served. */
   get problem(): string | undefined {
     return this.#problem?.message;
   }
@@ -115,10 +115,10 @@ export class Pool implements PoolContents {
   /** Throws `unavailable` with the reason while the pool is not served. */
   requireServed(): void {
     if (this.#problem !== undefined) throw this.#problem;
-    if (!this.#isSettled) throw this.#stillOpening();
+    if (!this.#isRecovered) throw this.#stillOpening();
   }
 
-  /** Answers what `work` answers, which may wait for the disk. Throws the reason as soon as the pool is not served any more. */
+  /** Returns the result of `work`, which may wait for the disk. Throws the reason as soon as the pool is no longer served. */
   async whileServed<T>(work: () => Promise<T>): Promise<T> {
     if (this.#problem !== undefined) throw this.#problem;
     return this.#waiting.run(work);
@@ -128,13 +128,13 @@ export class Pool implements PoolContents {
     return new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
   }
 
-  /** The real path of its directory, also while it is being settled. Throws `unavailable` while it is away. */
+  /** The real path of its directory, known from the start of the recovery. Throws `unavailable` while the pool is not open. */
   get root(): string {
     if (this.#opened === undefined) throw this.#problem ?? this.#stillOpening();
     return this.#opened.root;
   }
 
-  /** The directory with the image that the pool lies in; undefined for a plain pool, and while it is not served. */
+  /** The directory with the image of an embedded pool; undefined for other pools, and while the pool is not open. */
   get embeddedIn(): string | undefined {
     return this.#opened?.embeddedIn;
   }
@@ -147,7 +147,7 @@ export class Pool implements PoolContents {
     return this.#abilities;
   }
 
-  /** How often it was opened: what was begun before it went away must not be finished after it came back. */
+  /** How often it was opened. An entry begun in an earlier opening must not be committed in a later one. */
   get openings(): number {
     return this.#openings;
   }
@@ -156,12 +156,12 @@ export class Pool implements PoolContents {
     return join(this.root, area, id, file);
   }
 
-  /** The image in an entry of that area. */
+  /** Path of the image in an entry. */
   imagePathOf(area: PoolArea, id: string): string {
     return this.pathOf(area, id, imageFile);
   }
 
-  /** The volume of that record; `root` only for a pool that is not served. */
+  /** The volume of a record. `root` is passed only for a pool that may not be served. */
   volumeOf(area: VolumeArea, record: VolumeRecord, root: string = this.root): FoundVolume {
     return { pool: this, record, area, imagePath: join(root, area, record.id, imageFile) };
   }
@@ -177,42 +177,42 @@ export class Pool implements PoolContents {
     return this.pathOf(area, id, recordFiles[area]);
   }
 
-  /** Whether something of that id stands in it. */
+  /** Whether it has an entry of that id. */
   has(id: string): boolean {
     return this.#records.has(id);
   }
 
-  /** fsync of these places: every rename into or out of them that was made before is on the disk. Without any: as in places.ts. */
+  /** Syncs the directories of these areas, as `DirectorySync.sync` says. */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     if (this.#directories === undefined) throw this.#problem ?? this.#stillOpening();
     await this.#directories.sync(...areas);
   }
 
-  /** Whether its filesystem has less than 1 MiB free: a program that fails there fails for that. */
+  /** Whether its filesystem has so little free space that a failure of a program is put down to it. */
   async isFull(): Promise<boolean> {
     if (!this.isServed) return false;
     const facts = await this.space.facts().catch(() => undefined);
     return facts !== undefined && facts.freeBytes < fullBytes;
   }
 
-  /** Something has failed on its disk: the next look tries whether its filesystem still takes changes. */
+  /** Makes the next check try a change, because something has failed on its disk. */
   suspect(): void {
     this.#isSuspected = true;
   }
 
-  /** What is known of the entries of an area. */
+  /** The records of an area, and its entries that are set aside. */
   indexOf(area: VolumeArea): Index<VolumeRecord>;
   indexOf(area: RecordArea): AreaIndex;
   indexOf(area: RecordArea): AreaIndex {
     return this.#records[area];
   }
 
-  /** Reads one entry of an area again: it may have changed, or gone. */
+  /** Reads one entry again, because it may have changed or been removed. */
   loadEntry(area: RecordArea, id: string): Promise<void> {
     return this.#records.loadEntry(this.#deps.host.files, this.root, { area, id });
   }
 
-  /** Drops the record of what has left its place on the disk. */
+  /** Drops the record of an entry that was renamed or removed on the disk. */
   forget(area: RecordArea, id: string): void {
     this.indexOf(area).delete(id);
     this.nodeStates.delete(id);
@@ -220,17 +220,17 @@ export class Pool implements PoolContents {
   }
 
   /**
-   * Opens the directory, or says in `problem` why that cannot be. It is served only when its records are read and `settle` has
-   * ended: a call in between would miss volumes, or lose what it makes to the sweep. Answers whether this call has opened it;
-   * one that comes while another is at it waits for that one.
+   * Opens the directory, or sets `problem`. The pool is served only after its records were read and `recover` has ended: calls
+   * served earlier would miss volumes, or have their half-built entries removed by the sweep of `tmp/`. Returns whether this call
+   * opened it. Concurrent calls wait for the first one.
    */
-  async open(settle: () => Promise<void>): Promise<boolean> {
+  async open(recover: () => Promise<void>): Promise<boolean> {
     if (this.isOpen) return false;
     if (this.#opening !== undefined) {
       await this.#opening;
       return false;
     }
-    this.#opening = this.#open(settle);
+    this.#opening = this.#open(recover);
     try {
       return await this.#opening;
     } finally {
@@ -239,7 +239,7 @@ export class Pool implements PoolContents {
     }
   }
 
-  async #open(settle: () => Promise<void>): Promise<boolean> {
+  async #open(recover: () => Promise<void>): Promise<boolean> {
     try {
       this.#opened ??= await openPoolDirectory(this.settings, {
         ...this.#deps,
@@ -249,17 +249,14 @@ export class Pool implements PoolContents {
       this.#directories ??= await DirectorySync.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
-      // Not before: what kept it from being served is said for as long as its disk has not done all this.
+      // Not earlier: until the disk has done all this, the old problem is still the reason.
       this.#problem = undefined;
       this.#firstReadEnded();
-      await settle();
-      this.#isSettled = true;
+      await recover();
+      this.#isRecovered = true;
       this.#isSuspected = false;
       this.#wasServed = true;
-      this.#deps.log.info(
-        { pool: this.name, path: this.root, ...this.#abilities },
-        'pool is served',
-      );
+      this.#deps.log.info({ pool: this.name, path: this.root, ...this.#abilities }, 'pool opened');
       return true;
     } catch (error) {
       this.#setProblem(whyNotOpened(this, error));
@@ -268,20 +265,20 @@ export class Pool implements PoolContents {
     }
   }
 
-  /** Whether it was opened and settled, and has not gone since: it may still be refused, while its disk hangs. */
+  /** Whether it is open and recovered. It may not be served all the same, while its disk hangs. */
   get isOpen(): boolean {
-    return this.#isSettled;
+    return this.#isRecovered;
   }
 
   /**
-   * Looks whether the directory is still the one that was opened; when not, the pool is away until it comes back. While the
-   * look itself hangs, it is not served.
+   * Checks that the directory is still the one that was opened. If it is not, the pool is closed, and opened again when the directory
+   * is back. While the check hangs, the pool is not served.
    */
   async check(): Promise<void> {
     const opened = this.#opened;
     if (opened === undefined) return;
     await callWhenLate(
-      () => this.#look(opened),
+      () => this.#checkDirectory(opened),
       poolCheckTimeoutMs,
       () => {
         this.#setProblem(notAnswering(this, poolCheckTimeoutMs));
@@ -289,7 +286,7 @@ export class Pool implements PoolContents {
     );
   }
 
-  async #look(opened: OpenedPool): Promise<void> {
+  async #checkDirectory(opened: OpenedPool): Promise<void> {
     const { files } = this.#deps.host;
     try {
       const root =
@@ -301,31 +298,33 @@ export class Pool implements PoolContents {
       if (marker.uuid === opened.marker.uuid) {
         if (this.#isSuspected) await tryChange(files, root);
         this.#isSuspected = false;
-        this.#answers();
+        this.#clearProblem();
         return;
       }
-      this.#setProblem(unavailable(this.name, `${root} is another pool now`));
+      this.#setProblem(
+        unavailable(this.name, `${root} holds another pool now; mount the disk of this one again`),
+      );
     } catch (error) {
       this.#setProblem(whyUnavailable(this, error));
     }
     await this.close();
   }
 
-  /** It is as it was; also after a time in which it did not answer. */
-  #answers(): void {
-    if (this.#problem === undefined || !this.#isSettled) return;
+  /** After a time in which the disk did not answer, the pool is served again. */
+  #clearProblem(): void {
+    if (this.#problem === undefined || !this.#isRecovered) return;
     this.#problem = undefined;
-    this.#deps.log.info({ pool: this.name }, 'pool answers again');
+    this.#deps.log.info({ pool: this.name }, 'pool answered again');
   }
 
-  /** Lets go of the directory; it can be opened again. */
+  /** Closes the directory. It can be opened again. */
   async close(): Promise<void> {
     const [opened, directories] = [this.#opened, this.#directories];
-    this.#isSettled = false;
+    this.#isRecovered = false;
     this.#opened = undefined;
     this.#directories = undefined;
     this.#abilities = undefined;
-    // Each whatever becomes of the other: a lock that stays would refuse this pool to ourselves.
+    // Both, even if one fails: a lock that is kept would prevent this process from opening the pool again.
     await Promise.allSettled([directories?.close(), opened?.lock.release()]);
   }
 
@@ -339,7 +338,7 @@ export class Pool implements PoolContents {
 
   async #load(): Promise<void> {
     this.nodeStates.clear();
-    // What a crash left renamed is answered from now on, so it has to be on the disk first.
+    // Renames before a crash may not be durable. Calls are answered from these entries, so they are synced first.
     await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
     const log = this.#deps.log.child({ pool: this.name });
     await this.#records.load(this.#deps.host.files, this.root, log);

@@ -12,7 +12,7 @@ export interface FoundSnapshot {
   readonly imagePath: string;
 }
 
-/** All pools of this node. Names and ids are unique over all of them. */
+/** All pools of this node. Names and ids are unique across them. */
 export class Pools {
   readonly all: readonly Pool[];
   readonly #nodeTag: string;
@@ -26,12 +26,12 @@ export class Pools {
     return this.all.filter((pool) => pool.isServed);
   }
 
-  /** Throws `unavailable` when a configured pool is away: what is not found might be there. */
+  /** Throws `unavailable` if a configured pool is not served: an id that was not found may be in it. */
   requireAllServed(): void {
     for (const pool of this.all) pool.requireServed();
   }
 
-  /** The pool of that name. Throws `invalid` for an unknown one, `unavailable` for one that is away. */
+  /** The pool of that name. Throws `invalid` for an unknown name, `unavailable` for a pool that is not served. */
   named(name: string): Pool {
     const pool = this.all.find((candidate) => candidate.name === name);
     if (pool === undefined) {
@@ -45,8 +45,8 @@ export class Pools {
   }
 
   /**
-   * The pool for a new volume: the named one, else of those whose disks answer the one with the most room. Throws
-   * `unavailable` when there is none.
+   * The pool for a new volume: the named one, or the one with the most capacity among those whose disks answer. Throws
+   * `unavailable` if there is none.
    */
   async choose(name: string | undefined): Promise<Pool> {
     if (name !== undefined) return this.named(name);
@@ -57,9 +57,9 @@ export class Pools {
     }
     if (others.length === 0) return first;
     const answers = await askEach(this.served, (pool) => pool.space.availableBytes());
-    const most = answers.reduce((sum, { answer }) => (answer > sum ? answer : sum), 0n);
-    const best = answers.filter(({ answer }) => answer === most).map(({ pool }) => pool);
-    // They answer in any order; of two that have as much it is always the same one.
+    const max = answers.reduce((sum, { answer }) => (answer > sum ? answer : sum), 0n);
+    const best = answers.filter(({ answer }) => answer === max).map(({ pool }) => pool);
+    // The answers come in any order, but of two pools with equal capacity always the same one is chosen.
     return this.served.find((pool) => best.includes(pool)) ?? first;
   }
 
@@ -74,7 +74,7 @@ export class Pools {
     return undefined;
   }
 
-  /** The entries of that id that may not be used, of all pools; none where one pool has an entry that is used. */
+  /** The entries of that id that are set aside, in all pools; none if a pool has one that is used. */
   asideOnly(
     area: RecordArea,
     id: string,
@@ -86,19 +86,19 @@ export class Pools {
     });
   }
 
-  /** Throws what a call must hear of an entry that may not be used; that of a damaged one last. */
+  /** Throws the error of an entry of that id that is set aside. An intact entry takes precedence over an unreadable one. */
   #requireNoneAside(area: RecordArea, id: string): void {
     const found = this.asideOnly(area, id);
     const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
     if (first !== undefined) throw asideError(first.why);
   }
 
-  /** Whether a pool holds it as far as was seen: its record may be unreadable, its pool away by now. */
+  /** Whether a pool was seen to hold it, even if its record is unreadable or its pool not served now. */
   hasVolume(id: string): boolean {
     return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.aside.has(id));
   }
 
-  /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+  /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
   getVolume(volumeId: string): FoundVolume {
     const id = requireOurs<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });
     const found = this.findVolume(id);
@@ -107,7 +107,7 @@ export class Pools {
     throw new VolumeError('not-found', `volume '${volumeId}' does not exist on this node`);
   }
 
-  /** The volume, or undefined when this node has none of that id. Throws `unavailable` while a pool that may hold it is away. */
+  /** The volume, or undefined if this node has none of that id. Throws `unavailable` while a pool that may hold it is not served. */
   findHere(volumeId: string): FoundVolume | undefined {
     try {
       return this.getVolume(volumeId);
@@ -117,7 +117,7 @@ export class Pools {
     }
   }
 
-  /** The inline ephemeral volume with the kubelet's id, which has a form of its own. */
+  /** The inline volume with the id that the kubelet chose. */
   findEphemeral(volumeId: string): FoundVolume | undefined {
     for (const pool of this.all) {
       for (const record of pool.ephemerals.values()) {
@@ -141,7 +141,7 @@ export class Pools {
     return undefined;
   }
 
-  /** Throws `not-found`, or `unavailable` while a pool that may hold it is away. */
+  /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
   getSnapshot(snapshotId: string): FoundSnapshot {
     const id = requireOurs<SnapshotId>(snapshotId, { nodeTag: this.#nodeTag, kind: 'snapshot' });
     const found = this.findSnapshot(id);

@@ -11,8 +11,9 @@ interface NamedPool {
 }
 
 /**
- * Makes a directory in the `tmp/` of the pool at `root`, durable, and removes it. Only that tells of a filesystem that the kernel
- * has stopped after an error: ext4 and btrfs still answer what they have cached. A full one is well. Throws what the kernel says.
+ * Makes a directory in the `tmp/` of the pool at `root`, syncs and removes it. Only such a change detects a filesystem that the
+ * kernel has stopped after an error: ext4 and btrfs still answer from their caches. A full filesystem passes. Throws the kernel's
+ * error.
  */
 export async function tryChange(files: Files, root: string): Promise<void> {
   const tmp = join(root, 'tmp');
@@ -26,40 +27,40 @@ export async function tryChange(files: Files, root: string): Promise<void> {
   }
 }
 
-/** Why a pool could not be opened. */
+/** The reason for which a pool could not be opened. */
 export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return error;
-  return unavailable(pool.name, stopped(pool, error) ?? messageOf(error), error);
+  return unavailable(pool.name, stoppedMessage(pool, error) ?? messageOf(error), error);
 }
 
-/** Why a pool that was served is served no more. */
+/** The reason for which a pool is no longer served. */
 export function whyUnavailable(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailable(pool.name, error.message, error);
   if (error instanceof StuckError) {
-    const silent = `${pool.settings.path} does not answer (${error.message}); check its disk`;
-    return unavailable(pool.name, silent, error);
+    const hung = `${pool.settings.path} does not answer (${error.message}); check its disk`;
+    return unavailable(pool.name, hung, error);
   }
-  const gone = `${pool.settings.path} is gone (${messageOf(error)}); mount its disk again`;
-  return unavailable(pool.name, stopped(pool, error) ?? gone, error);
+  const notMounted = `${pool.settings.path} cannot be read (${messageOf(error)}); mount its disk again`;
+  return unavailable(pool.name, stoppedMessage(pool, error) ?? notMounted, error);
 }
 
-/** That its filesystem is there and does not work, and how it gets to work again. */
-function stopped({ settings }: NamedPool, error: unknown): string | undefined {
+/** The message for a filesystem that is mounted but does not work; undefined for another error. */
+function stoppedMessage({ settings }: NamedPool, error: unknown): string | undefined {
   if (!mayBeStorageFailure(error)) return undefined;
-  // Without the path, which may be a scratch file's: the same trouble has the same text, and is logged once.
+  // Without the path, which may be a temporary file's: equal problems must have equal messages, to be logged once.
   const what = error instanceof KernelError ? `${error.syscall}: ${error.errno}` : messageOf(error);
-  return `the filesystem of ${settings.path} has failed or is read-only (${what}); check its disk and the kernel's log, end what uses its volumes, then unmount, check and mount it again`;
+  return `the filesystem of ${settings.path} has failed or is read-only (${what}); check its disk and the kernel's log, end the processes that use its volumes, then unmount, check and mount it again`;
 }
 
-/** Of a pool that is not served. */
+/** The error of a pool that is not served. */
 export function unavailable(name: string, why: string, cause?: unknown): VolumeError {
   return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
 }
 
-/** That the disk of a pool has not answered for so long. */
+/** The error of a pool whose disk has not answered for `ms` milliseconds. */
 export function notAnswering({ name, settings }: NamedPool, ms: number): VolumeError {
   return new VolumeError(
     'unavailable',
-    `pool '${name}': ${settings.path} does not answer for ${ms / 1000} s; check its disk`,
+    `pool '${name}': ${settings.path} has not answered for ${ms / 1000} s; check its disk`,
   );
 }

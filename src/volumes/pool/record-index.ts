@@ -2,13 +2,13 @@ import { VolumeError } from '../../errors.ts';
 import type { Page } from '../model.ts';
 import type { SetAside } from './set-aside.ts';
 
-/** Records of one kind by id, with a stable ascending order for paging. What may not be used is kept apart. */
+/** Records of one kind by id, in ascending order for paging. Entries that are not used are kept separately. */
 export class Index<T extends { readonly id: string }> {
   readonly #records = new Map<string, T>();
   readonly #aside = new Map<string, SetAside>();
   #sorted: readonly T[] | undefined;
 
-  /** Entries that are there, but that nothing may use, by id. */
+  /** Entries that exist but are not used, by id. */
   get aside(): ReadonlyMap<string, SetAside> {
     return this.#aside;
   }
@@ -47,7 +47,7 @@ export class Index<T extends { readonly id: string }> {
     return this.#records.values();
   }
 
-  /** All records, ascending by id (byte order of UTF-16, as ids are ASCII). */
+  /** All records, ascending by id. Ids are ASCII, so UTF-16 order is byte order. */
   sorted(): readonly T[] {
     this.#sorted ??= [...this.#records.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
     return this.#sorted;
@@ -57,8 +57,8 @@ export class Index<T extends { readonly id: string }> {
 const tokenForm = /^after\.([A-Za-z0-9._-]{1,128})$/;
 
 /**
- * One page of `entries`, which ascend by id. The token names the last id given, so entries that come or go in between neither
- * repeat nor hide others. Throws `stale-token` for a token that this driver never made (CSI spec, "ListVolumes Errors").
+ * One page of `entries`, which ascend by id. The token contains the last id of the previous page, so entries that are added or removed
+ * in between neither repeat nor hide others. Throws `stale-token` for a token of another form (CSI spec, "ListVolumes Errors").
  */
 export function pageOf<T>(
   entries: readonly T[],
@@ -72,13 +72,13 @@ export function pageOf<T>(
   return { entries: entries.slice(start, end), nextToken };
 }
 
-/** The same entries, without what a page with that token cannot need: several indexes are merged from few of each. */
+/** The entries that the page of that token may contain. A page over several indexes merges those of each. */
 export function candidatesFor<T>(
   entries: readonly T[],
   page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
 ): readonly T[] {
   const start = startOf(entries, page.startingToken, page.idOf);
-  // One more than the page holds: whether there is another page shows by it.
+  // One more than the page holds shows whether another page follows.
   return entries.slice(start, page.maxEntries === 0 ? undefined : start + page.maxEntries + 1);
 }
 
@@ -92,7 +92,7 @@ function startOf<T>(
   if (after !== undefined) return firstAfter(entries, after, idOf);
   throw new VolumeError(
     'stale-token',
-    `starting_token '${startingToken.slice(0, 64)}' is not one of this driver's; start again without one`,
+    `starting_token '${startingToken.slice(0, 64)}' is not a token of this driver; start again without one`,
   );
 }
 

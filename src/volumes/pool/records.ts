@@ -13,7 +13,7 @@ import { type RecordArea, recordAreas } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
 import { Index } from './record-index.ts';
 
-/** What is known of the entries of one area. */
+/** The records of one area, and its entries that are set aside. */
 export type AreaIndex = Index<VolumeRecord> | Index<SnapshotRecord> | Index<GroupRecord>;
 
 /** The records of one pool in memory, by area. */
@@ -23,7 +23,7 @@ export class PoolRecords {
   readonly snapshots = new Index<SnapshotRecord>();
   readonly groups = new Index<GroupRecord>();
 
-  /** Reads all of a pool whose directory is `root`; what may not be used is logged. */
+  /** Reads the records of the pool at `root`. Entries that are not used are logged. */
   async load(files: Files, root: string, log: Logger): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
     await loadArea(files, volumes);
@@ -32,12 +32,12 @@ export class PoolRecords {
     await loadArea(files, groups);
     for (const area of recordAreas) {
       for (const [id, { kind, message }] of this[area].aside) {
-        log.error({ id, kind, problem: message }, 'an entry is not used');
+        log.error({ id, kind, problem: message }, 'an entry was set aside');
       }
     }
   }
 
-  /** Reads one entry again: it may have changed, or gone. */
+  /** Reads one entry again, because it may have changed or been removed. */
   async loadEntry(
     files: Files,
     root: string,

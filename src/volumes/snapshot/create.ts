@@ -120,8 +120,8 @@ async function takeSnapshot(
       id: draft.id,
       schema: snapshotRecord,
       images: [imageFile],
-      placed: (placed) => {
-        pool.snapshots.put(placed);
+      onRenamed: (record) => {
+        pool.snapshots.put(record);
       },
       build: async (directory) => {
         const to = join(directory, imageFile);
@@ -167,8 +167,8 @@ async function beginCopy(
       id: options.draft.id,
       schema: snapshotRecord,
       images: [entryFiles.partialImage],
-      placed: (placed) => {
-        pool.snapshots.put(placed);
+      onRenamed: (record) => {
+        pool.snapshots.put(record);
       },
       build: async (directory) => {
         const { sizeBytes, allocatedBytes } = image;

@@ -201,7 +201,7 @@ async function commitRecord(
     id,
     schema: groupRecord,
     images: [],
-    placed: (group) => {
+    onRenamed: (group) => {
       onCommit();
       first.pool.groups.put(group);
       for (const member of members) member.pool.snapshots.put(member.record);

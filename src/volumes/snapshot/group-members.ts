@@ -5,7 +5,7 @@ import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
-import { finishNew, newDirectory, placeNew } from '../pool/commit.ts';
+import { completeEntry, makeTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, type CaptureResult, takeCaptures } from './capture.ts';
@@ -48,7 +48,7 @@ export async function makeMembers(
   const { id: groupId, input, what, members, reserved } = draft;
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
-    member.temporary = await newDirectory(domain, member.pool, member.id);
+    member.temporary = await makeTemporaryDirectory(domain, member.pool, member.id);
   const captures = members.map(({ capture, temporary }) => ({
     capture,
     to: join(temporary, imageFile),
@@ -65,7 +65,7 @@ export async function makeMembers(
         taken,
       );
       await onDisk(member.pool.name, () =>
-        finishNew(domain, entryOf(member), { temporary, record }),
+        completeEntry(domain, entryOf(member), { temporary, record }),
       );
       return { ...member, record };
     }),
@@ -101,7 +101,7 @@ async function reserveCaptured(
 export async function placeMember(domain: Domain, member: MadeMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const place = () =>
-    onDisk(pool.name, () => placeNew(domain, entryOf(member), { temporary, record }));
+    onDisk(pool.name, () => renameIntoPlace(domain, entryOf(member), { temporary, record }));
   const existing = await place();
   if (existing === record) return;
   // A failed group left this member and could not remove it: it is of another point in time.

@@ -75,11 +75,11 @@ async function makeCopy(
       id,
       schema: volumeRecord,
       images: [imageFile],
-      begun: half?.directory,
-      staysAfterFailure: async (directory) =>
+      resumeDirectory: half?.directory,
+      keepOnFailure: async (directory) =>
         operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
-      placed: (placed) => {
-        pool.volumes.put(placed);
+      onRenamed: (record) => {
+        pool.volumes.put(record);
       },
       build: async (directory) => {
         const resumeFrom = half?.doneBytes ?? 0n;

@@ -12,7 +12,7 @@ import type { Call, Operation } from '../engine/operations.ts';
 import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import { parseMountOptions } from '../parameters/mount-options.ts';
-import { askingPools } from '../pool/ask-pools.ts';
+import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -96,7 +96,7 @@ async function createEmpty(
  * create the volume without it.
  */
 async function requireNameFree(domain: Domain, name: string): Promise<void> {
-  const ask = askingPools();
+  const ask = makeAskPool();
   const served: string[] = [];
   let refusal: VolumeError | undefined;
   await Promise.all(
@@ -156,8 +156,8 @@ export async function makeVolume(
         id: record.id,
         schema: volumeRecord,
         images: [imageFile],
-        placed: (placed) => {
-          pool.indexOf(area).put(placed);
+        onRenamed: (record) => {
+          pool.indexOf(area).put(record);
         },
         build: async (directory) => {
           await buildImage(domain, join(directory, imageFile), record);

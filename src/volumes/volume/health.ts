@@ -4,7 +4,7 @@ import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
 import type { StorageCondition, VolumeCondition } from '../model.ts';
-import { type AskPool, askingPools, isUnavailable } from '../pool/ask-pools.ts';
+import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { SetAside } from '../pool/set-aside.ts';
@@ -20,7 +20,7 @@ import { condition, filesystemConditions, imageUnreadable } from './filesystem-h
 export async function volumeHealth(
   domain: Domain,
   volumeId: string,
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<readonly VolumeCondition[]> {
   const [aside] = domain.pools.asideOnly('volumes', volumeId);
   if (aside !== undefined) {
@@ -41,7 +41,7 @@ export async function volumeHealth(
 export async function conditionsOf(
   domain: Domain,
   volume: FoundVolume,
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
   if (!pool.isServed) return [notServed(pool)];
@@ -180,7 +180,7 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition
 
 /** Conditions of all pools (CSI spec, NodeGetStorageHealth). */
 export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
-  const ask = askingPools();
+  const ask = makeAskPool();
   return (await Promise.all(domain.pools.all.map((pool) => poolConditionsOf(pool, ask)))).flat();
 }
 

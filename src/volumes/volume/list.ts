@@ -5,7 +5,7 @@ import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
-import { type AskPool, askingPools } from '../pool/ask-pools.ts';
+import { type AskPool, makeAskPool } from '../pool/ask-pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
 import { volumeHealth } from './health.ts';
 
@@ -47,7 +47,7 @@ export async function listVolumeHealth(
   ]);
   const entries = [...ids].sort();
   const found: VolumeHealth[] = [];
-  const ask = askingPools();
+  const ask = makeAskPool();
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (
     let start = 0;

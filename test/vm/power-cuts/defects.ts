@@ -6,16 +6,16 @@ import { durability } from '../../mutants/rows/durability.ts';
 const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
   file: 'volumes/pool/commit.ts',
-  find: 'await host.files.renameNoReplace(made.temporary, place);',
+  find: 'await host.files.renameNoReplace(made.temporary, target);',
   // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
   replace: `
-    await host.files.removeFile(join(made.temporary, entry.file));
-    await host.files.renameNoReplace(made.temporary, place);
-    await writeNewRecord(host.files, join(place, entry.file), {
+    await host.files.removeFile(join(made.temporary, recordFiles[entry.area]));
+    await host.files.renameNoReplace(made.temporary, target);
+    await writeNewRecord(host.files, join(target, recordFiles[entry.area]), {
       schema: entry.schema,
       value: made.record,
     });
-    await host.files.sync(join(place, entry.file), place);`,
+    await host.files.sync(join(target, recordFiles[entry.area]), target);`,
 };
 
 /** One missing fsync, so that the answered change is only in memory. */

@@ -1,7 +1,7 @@
 import { VolumeError } from '../../../errors.ts';
 import type { PoolMarker } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
-import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
+import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { PoolAbilities } from '../../pool/open-directory.ts';
 import type { Pool } from '../../pool/pool.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
@@ -26,7 +26,7 @@ export interface PoolFacts {
 /** All configured pools, served or not, sorted by name. */
 export async function listPoolFacts(
   domain: Domain,
-  ask: AskPool = askingPools(),
+  ask: AskPool = makeAskPool(),
 ): Promise<readonly PoolFacts[]> {
   const pools = [...domain.pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
   return Promise.all(pools.map((pool) => poolFactsOf(pool, ask)));
@@ -44,7 +44,7 @@ export function configuredPool(domain: Domain, name: string): Pool {
 }
 
 /** If the disk does not answer, this is the pool's `problem`. */
-export async function poolFactsOf(pool: Pool, ask: AskPool = askingPools()): Promise<PoolFacts> {
+export async function poolFactsOf(pool: Pool, ask: AskPool = makeAskPool()): Promise<PoolFacts> {
   const space = pool.isServed ? await spaceOrProblem(pool, ask) : undefined;
   if (space instanceof VolumeError) return factsOf(pool, space.message, undefined);
   const problem = pool.problem ?? `pool '${pool.name}' is being opened`;

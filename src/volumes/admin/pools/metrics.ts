@@ -1,6 +1,6 @@
 import type { Domain } from '../../domain.ts';
 import type { TrimCounts } from '../../jobs/trims.ts';
-import { type AskPool, askingPools } from '../../pool/ask-pools.ts';
+import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
@@ -32,7 +32,7 @@ export async function measurePools(
   domain: Domain,
   boundMs: number,
 ): Promise<readonly PoolMeasures[]> {
-  const ask = askingPools(boundMs);
+  const ask = makeAskPool(boundMs);
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;

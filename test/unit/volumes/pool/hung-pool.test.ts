@@ -120,7 +120,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   ]);
   t.true(performance.now() - begunMs < boundMs);
   t.like(pools[0], { problem: undefined });
-  t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* does not answer for 5 s; check its disk$/);
+  t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* has not answered for 5 s; check its disk$/);
   t.is(pools[1]?.space, undefined);
   const told = listed.entries.map(({ pool, conditions }) => [pool, conditions[0]?.reason] as const);
   t.deepEqual(

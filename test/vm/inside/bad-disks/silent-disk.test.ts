@@ -35,7 +35,8 @@ const scenes: readonly Scene[] = [
 
 /** Less than the 60 s that a call waits for the disk. */
 const withoutWaitingMs = 45_000;
-const tellsOfTheHang = /has not returned for \d+ s; .*check its disk|does not answer/;
+const tellsOfTheHang =
+  /has not returned for \d+ s; .*check its disk|does not answer|has not answered/;
 const noticedWithinMs = 240_000;
 
 for (const { poolType, what, silence, waits } of scenes) {
@@ -67,12 +68,15 @@ for (const { poolType, what, silence, waits } of scenes) {
         const refused = await attempt(() => bench.create('another'));
         t.log(`create once more: ${textOf(refused)}`);
         t.is(refused.code, 'UNAVAILABLE');
-        t.regex(refused.message, /pool 'bad': .*does not answer.*check its disk/);
+        t.regex(
+          refused.message,
+          /pool 'bad': .*(?:does not answer|has not answered).*check its disk/,
+        );
         t.true(refused.ms < 10_000, `${refused.ms} ms`);
         const health = (await bench.health(used)).join('\n');
         t.regex(
           health,
-          /^INACCESSIBLE PoolNotServed: pool 'bad': .*does not answer.*check its disk/,
+          /^INACCESSIBLE PoolNotServed: pool 'bad': .*(?:does not answer|has not answered).*check its disk/,
         );
         t.notRegex(health, wrongWords);
         besideMs.push(await bench.liveInGoodPool('beside-at-last'));
