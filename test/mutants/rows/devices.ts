@@ -12,7 +12,7 @@ export const devices: Subject = {
     },
     {
       name: 'a start detaches a mounted device',
-      file: 'volumes/node/reconcile.ts',
+      file: 'volumes/node/recovery.ts',
       find: /if \(!here\.every\([^;]*\)\)\s+return [^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],

@@ -22,7 +22,8 @@ const poolTypes = {
 export type PoolType = keyof typeof poolTypes;
 
 /** Wrong statements about a volume whose disk fails, or about its pool. */
-export const wrongWords = /damaged|DATA_LOSS|is gone|is missing|does not exist|was truncated|no valid/;
+export const wrongWords =
+  /damaged|DATA_LOSS|is gone|is missing|does not exist|was truncated|no valid/;
 
 /** The message for a pool whose filesystem the kernel has stopped. */
 export const poolHasFailed =

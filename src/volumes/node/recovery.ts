@@ -30,7 +30,7 @@ interface KnownImage {
  * the trash. One entry that fails, hangs or cannot be explained is reported and left alone: only a failure of the pool itself
  * keeps it from being served. Idempotent.
  */
-export async function reconcile(domain: Domain, pool: Pool): Promise<void> {
+export async function recoverPool(domain: Domain, pool: Pool): Promise<void> {
   await logPrograms(domain, pool);
   await setDuplicatesAside(domain, pool);
   const devices = await domain.host.loops.list();
