@@ -24,7 +24,7 @@ async function leftovers(node: ScratchNode): Promise<readonly Finding[]> {
   return findings.filter(({ state }) => state !== 'ok');
 }
 
-/** Attaches as the driver does, but without its knowledge. */
+/** Attaches a device with the driver's label, but not through the driver. */
 const attach = (node: ScratchNode, image: string) =>
   node.host.loops.attach(image, {
     sectorSize: 4096,
@@ -34,7 +34,7 @@ const attach = (node: ScratchNode, image: string) =>
     label: 'stray',
   });
 
-onNode('a node at work has no leftovers', async (t) => {
+onNode('a node in use has no leftovers', async (t) => {
   const node = await scratchNode(t);
   const id = await makeVolume(node, 'used');
   await makeVolume(node, 'idle');
@@ -44,20 +44,23 @@ onNode('a node at work has no leftovers', async (t) => {
   t.deepEqual(await leftovers(node), []);
 });
 
-onNode('a device on a file of the pool that is no volume is named with its file', async (t) => {
-  const node = await scratchNode(t);
-  const image = join(node.poolPath, 'volumes', 'gone.img');
-  await node.host.files.createImage(image, { sizeBytes: 16n * MiB, allocate: false });
-  const device = await attach(node, image);
-  const [finding, ...others] = await leftovers(node);
-  await node.host.loops.detach(device);
-  t.deepEqual(others, []);
-  t.is(finding?.name, `loop-device:${device.path}`);
-  t.true(finding?.message.includes(image));
-  t.regex(finding?.remedy ?? '', /losetup --detach/);
-});
+onNode(
+  'a device that is attached to a file of the pool without a record is reported with its file',
+  async (t) => {
+    const node = await scratchNode(t);
+    const image = join(node.poolPath, 'volumes', 'gone.img');
+    await node.host.files.createImage(image, { sizeBytes: 16n * MiB, allocate: false });
+    const device = await attach(node, image);
+    const [finding, ...others] = await leftovers(node);
+    await node.host.loops.detach(device);
+    t.deepEqual(others, []);
+    t.is(finding?.name, `loop-device:${device.path}`);
+    t.true(finding?.message.includes(image));
+    t.regex(finding?.remedy ?? '', /losetup --detach/);
+  },
+);
 
-onNode('a volume that is attached and mounted nowhere is named', async (t) => {
+onNode('a volume that is attached but not mounted is reported', async (t) => {
   const node = await scratchNode(t);
   const id = await makeVolume(node, 'attached');
   const device = await attach(node, join(node.poolPath, 'volumes', id, 'disk.img'));
@@ -67,26 +70,26 @@ onNode('a volume that is attached and mounted nowhere is named', async (t) => {
   t.regex(finding?.message ?? '', /mounted nowhere/);
 });
 
-onNode('half-made entries, records that cannot be read and cut images are named', async (t) => {
+onNode('incomplete entries, unreadable records and truncated images are reported', async (t) => {
   const node = await scratchNode(t);
-  const id = await makeVolume(node, 'cut');
+  const id = await makeVolume(node, 'truncated');
   const record = join(node.poolPath, 'volumes', 'broken.562f2833', 'volume.json');
   await mkdir(join(node.poolPath, 'volumes', 'broken.562f2833'));
   await writeFile(record, '{"half":');
   await node.restart();
-  await mkdir(join(node.poolPath, 'tmp', 'half-made'));
+  await mkdir(join(node.poolPath, 'tmp', 'incomplete'));
   await writeFile(join(node.poolPath, 'volumes', id, 'disk.img'), '');
   const findings = await leftovers(node);
   t.deepEqual(findings.map(({ name }) => name).sort(), [
     'pool:default:record',
     'pool:default:tmp',
-    'volume:cut',
+    'volume:truncated',
   ]);
   for (const { name, remedy } of findings) t.not(remedy, '', name);
-  t.is(await readFile(record, 'utf8'), '{"half":', 'nothing was touched');
+  t.is(await readFile(record, 'utf8'), '{"half":', 'the record is unchanged');
 });
 
-onNode('the machine that runs these tests can run the driver', async (t) => {
+onNode('the machine that runs these tests passes all checks', async (t) => {
   const node = await scratchNode(t);
   const findings = await checkMachine(node.host);
   t.deepEqual(

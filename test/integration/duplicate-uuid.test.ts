@@ -50,7 +50,7 @@ for (const kind of kinds) {
         const second = await scene.stage('two', kind);
         if (kind === 'ext4') t.deepEqual(second, ok);
         if (kind === 'xfs') t.is(second.code, 'FAILED_PRECONDITION');
-        // Linux mounts both btrfs since 6.7.
+        // Since Linux 6.7, both btrfs can be mounted.
         if (second.code === 'OK') {
           t.deepEqual(await scene.publish('two', kind), ok);
           t.is(await labelOf(scene, 'two'), 'two');
@@ -67,7 +67,7 @@ for (const kind of kinds) {
         await end(t, scene, 'one');
 
         await begin(t, scene, 'two', kind);
-        t.is(await labelOf(scene, 'two'), 'two', 'alone it is mounted');
+        t.is(await labelOf(scene, 'two'), 'two', 'it is mounted once the other is unmounted');
         await end(t, scene, 'two');
         for (const name of ['one', 'two']) t.deepEqual(await scene.delete(name), ok);
       });
@@ -103,10 +103,10 @@ async function withCopy(
   }
 }
 
-// The newer of two is the one that btrfs prefers; of two that are equally new, the one that it was told of last.
+// btrfs prefers the newer of two devices, and of two equally new ones the one that was registered last.
 for (const changes of [0, 3]) {
   onNode(
-    `btrfs: a copy with ${changes} changes that the kernel was told of is not mounted instead of the volume`,
+    `btrfs: a copy with ${changes} changes that is registered with the kernel is not mounted instead of the volume`,
     async (t) => {
       await onScene(t, async (scene) => {
         t.deepEqual(await scene.create('volume', 'btrfs'), ok);

@@ -7,64 +7,71 @@ import { onNode } from '../helpers/on-node.ts';
 import { boundMs, capability, codeOf, TwoPools } from '../helpers/two-pools.ts';
 import { until } from '../helpers/until.ts';
 
-onNode('a pool whose disk hangs stops no other pool, and goes on when its disk does', async (t) => {
-  t.timeout(5 * 60_000);
-  const both = await TwoPools.make();
-  const ground = join(both.directory, 'pool');
-  try {
-    const staged = await both.create('staged', 'hung');
-    const volume_path = await both.stage(staged);
-    const deleted = await both.create('deleted', 'hung');
-    await execa('fsfreeze', ['--freeze', ground]);
-    const hung: Promise<number>[] = [];
+onNode(
+  'a pool whose disk hangs does not delay other pools, and works again when its disk answers',
+  async (t) => {
+    t.timeout(5 * 60_000);
+    const both = await TwoPools.make();
+    const ground = join(both.directory, 'pool');
     try {
-      // More than libuv has threads by default, and more than the gate lets through for one owner.
+      const staged = await both.create('staged', 'hung');
+      const volume_path = await both.stage(staged);
+      const deleted = await both.create('deleted', 'hung');
+      await execa('fsfreeze', ['--freeze', ground]);
+      const hung: Promise<number>[] = [];
+      try {
+        // More calls than libuv has threads by default, and than the gate lets run in one lane.
+        for (let index = 0; index < 12; index += 1) {
+          hung.push(codeOf(both.create(`hung-${index}`, 'hung', 20_000)));
+        }
+        hung.push(
+          codeOf(both.controller.DeleteVolume({ volume_id: deleted }, { timeoutMs: 20_000 })),
+        );
+        for (let round = 0; round < 3; round += 1) {
+          await both.live(`good-${round}`);
+          await both.identity.Probe({}, { timeoutMs: boundMs });
+          const stats = both.node.NodeGetVolumeStats(
+            { volume_id: staged, volume_path },
+            { timeoutMs: boundMs },
+          );
+          t.not(
+            await codeOf(stats),
+            status.DEADLINE_EXCEEDED,
+            'stats are answered, with or without an error',
+          );
+        }
+        for (const code of await Promise.all(hung)) {
+          t.true(
+            [status.DEADLINE_EXCEEDED, status.ABORTED, status.UNAVAILABLE].includes(code),
+            `hung calls do not claim success: ${code}`,
+          );
+        }
+      } finally {
+        await execa('fsfreeze', ['--unfreeze', ground]);
+      }
+      // The repeated calls succeed once the disk answers.
+      for (const giveUpAt = Date.now() + 60_000; Date.now() < giveUpAt; ) {
+        const again = await codeOf(both.create('hung-0', 'hung'));
+        if (again === status.OK) break;
+        t.true([status.ABORTED, status.UNAVAILABLE].includes(again), `after the thaw: ${again}`);
+      }
       for (let index = 0; index < 12; index += 1) {
-        hung.push(codeOf(both.create(`hung-${index}`, 'hung', 20_000)));
+        const volume_id = await both.create(`hung-${index}`, 'hung');
+        await both.controller.DeleteVolume({ volume_id }, { timeoutMs: boundMs });
       }
-      hung.push(
-        codeOf(both.controller.DeleteVolume({ volume_id: deleted }, { timeoutMs: 20_000 })),
-      );
-      for (let round = 0; round < 3; round += 1) {
-        await both.live(`good-${round}`);
-        await both.identity.Probe({}, { timeoutMs: boundMs });
-        const stats = both.node.NodeGetVolumeStats(
-          { volume_id: staged, volume_path },
-          { timeoutMs: boundMs },
-        );
-        t.not(await codeOf(stats), status.DEADLINE_EXCEEDED, 'stats answer, whatever they say');
-      }
-      for (const code of await Promise.all(hung)) {
-        t.true(
-          [status.DEADLINE_EXCEEDED, status.ABORTED, status.UNAVAILABLE].includes(code),
-          `hung calls do not claim success: ${code}`,
-        );
-      }
+      await both.controller.DeleteVolume({ volume_id: deleted });
+      await both.node.NodeUnstageVolume({ volume_id: staged, staging_target_path: volume_path });
+      await both.controller.DeleteVolume({ volume_id: staged });
+      t.deepEqual((await both.controller.ListVolumes({})).entries, []);
     } finally {
-      await execa('fsfreeze', ['--unfreeze', ground]);
+      await execa('fsfreeze', ['--unfreeze', ground], { reject: false });
+      t.deepEqual(await both.end(), []);
     }
-    // The same calls again, as their callers make them, succeed once the disk answers.
-    for (const giveUpAt = Date.now() + 60_000; Date.now() < giveUpAt; ) {
-      const again = await codeOf(both.create('hung-0', 'hung'));
-      if (again === status.OK) break;
-      t.true([status.ABORTED, status.UNAVAILABLE].includes(again), `after the thaw: ${again}`);
-    }
-    for (let index = 0; index < 12; index += 1) {
-      const volume_id = await both.create(`hung-${index}`, 'hung');
-      await both.controller.DeleteVolume({ volume_id }, { timeoutMs: boundMs });
-    }
-    await both.controller.DeleteVolume({ volume_id: deleted });
-    await both.node.NodeUnstageVolume({ volume_id: staged, staging_target_path: volume_path });
-    await both.controller.DeleteVolume({ volume_id: staged });
-    t.deepEqual((await both.controller.ListVolumes({})).entries, []);
-  } finally {
-    await execa('fsfreeze', ['--unfreeze', ground], { reject: false });
-    t.deepEqual(await both.end(), []);
-  }
-});
+  },
+);
 
 onNode(
-  'a volume without a pool is refused soon while a pool is frozen, and made in a named one',
+  'while a pool is frozen, a create without a pool is refused in time, and one in a named pool succeeds',
   async (t) => {
     t.timeout(3 * 60_000);
     const both = await TwoPools.make();
@@ -100,13 +107,13 @@ onNode(
   },
 );
 
-/** Volumes whose calls hang: more than the driver has threads, and than it lets wait for one disk. */
+/** Number of volumes whose calls hang: more than the driver has threads, and than it allows to wait for one disk. */
 const width = 150;
-/** How much slower a life beside them may be than one alone, on a busy machine. */
+/** How much slower a life cycle may be while they hang than alone, on a busy machine. */
 const slowerBy = 8;
 const graceMs = 2_000;
 
-/** Milliseconds of a whole life of a volume of the good pool. */
+/** Duration of a complete life cycle of a volume of the good pool. */
 async function lifeMs(both: TwoPools, name: string): Promise<number> {
   const startedAtMs = performance.now();
   await both.live(name);
@@ -114,7 +121,7 @@ async function lifeMs(both: TwoPools, name: string): Promise<number> {
 }
 
 onNode(
-  `${width} calls on a pool that hangs slow no other pool down, and end when it goes on`,
+  `${width} calls on a pool that hangs do not slow other pools down, and return once its disk answers`,
   async (t) => {
     t.timeout(8 * 60_000);
     const both = await TwoPools.make();
@@ -153,7 +160,7 @@ onNode(
         for (let index = 0; index < 20; index += 1) {
           hung.push(codeOf(both.create(`new-${index}`, 'hung', patient.timeoutMs)));
         }
-        // Before the pool is known to hang, and after it is refused.
+        // Both before the pool is known to hang and afterwards, when its calls are refused.
         for (let round = 0; round < 12; round += 1) {
           const tookMs = await lifeMs(both, `good-${round}`);
           t.true(tookMs < bound, `${tookMs} ms beside, ${alone.join(', ')} ms alone`);
@@ -163,7 +170,11 @@ onNode(
             { volume_id: beside },
             { timeoutMs: boundMs },
           );
-          t.deepEqual(volume_health?.health_statuses, [], 'the volume beside is well');
+          t.deepEqual(
+            volume_health?.health_statuses,
+            [],
+            'the volume of the other pool is healthy',
+          );
           t.true(performance.now() - startedAtMs < bound);
           await delay(1_000);
         }
@@ -171,8 +182,8 @@ onNode(
         await execa('fsfreeze', ['--unfreeze', ground]);
       }
       const codes = await Promise.all(hung);
-      t.false(codes.includes(status.DEADLINE_EXCEEDED), 'all have ended');
-      // What was asked for is done when it is asked for again, as its callers do.
+      t.false(codes.includes(status.DEADLINE_EXCEEDED), 'all calls have returned');
+      // The repeated calls complete the work.
       for (const volume_id of volumes) {
         const staging_target_path = paths.get(volume_id) ?? both.stagingPathOf(volume_id);
         await untilOk(() => node.NodeUnstageVolume({ volume_id, staging_target_path }));
@@ -194,13 +205,13 @@ onNode(
     } finally {
       await execa('fsfreeze', ['--unfreeze', ground], { reject: false });
       const left = await both.end();
-      // What a failure leaves would only hide it.
+      // An error of the cleanup would hide the failure of the test.
       if (isDone) t.deepEqual(left, []);
     }
   },
 );
 
-/** Once its disk answers, a call that is made again succeeds. */
+/** Once the disk answers, the repeated call succeeds. */
 async function untilOk(call: () => Promise<unknown>): Promise<void> {
   await until(
     'the repeated call succeeds',
@@ -209,14 +220,14 @@ async function untilOk(call: () => Promise<unknown>): Promise<void> {
   );
 }
 
-onNode('a volume that stands still stops no other one of its pool', async (t) => {
+onNode('a frozen volume does not delay other volumes of its pool', async (t) => {
   t.timeout(3 * 60_000);
   const both = await TwoPools.make();
   try {
     const frozen = await both.create('frozen', 'good');
     const path = await both.stage(frozen);
     await execa('fsfreeze', ['--freeze', path]);
-    // Before it grows: where that cannot be in use, it is not mounted for a moment.
+    // Frozen before the growth, which briefly unmounts the volume if it cannot grow while mounted.
     await both.node.NodeGetVolumeStats(
       { volume_id: frozen, volume_path: path },
       { timeoutMs: boundMs },
@@ -229,7 +240,7 @@ onNode('a volume that stands still stops no other one of its pool', async (t) =>
     );
     await both.live('beside');
     await stuck;
-    // It thaws what it unmounts: an end is always possible.
+    // An unmount thaws the filesystem, so the volume can always be unstaged.
     await both.node.NodeUnstageVolume(
       { volume_id: frozen, staging_target_path: path },
       { timeoutMs: 60_000 },

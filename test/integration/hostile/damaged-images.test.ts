@@ -20,7 +20,7 @@ const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 
 const rounds = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 6);
 const sizes = { ext4: 32n * MiB, xfs: 300n * MiB, btrfs: 128n * MiB } as const;
 
-/** Flips bits in the image: in the first 64 KiB, where superblocks are, or in blocks that hold something. */
+/** Flips bits in the image: in the first 64 KiB, where superblocks are, or in allocated blocks. */
 async function damage(path: string, random: Random): Promise<void> {
   const { stdout } = await execa('filefrag', ['-b4096', '-e', path], { reject: false });
   const blocks = [...stdout.matchAll(/^\s*\d+:\s*(\d+)\.\.\s*(\d+):/gm)].map(([, from, to]) => ({
@@ -68,7 +68,7 @@ for (const fsType of fsTypes) {
       for (let round = 0; round < rounds; round += 1) {
         const { id, paths } = await made(node, `victim-${round}`, fsType);
         const image = join(node.poolPath, 'volumes', id, 'disk.img');
-        // Every other one as a power cut leaves it: with a journal or log that the mount replays.
+        // Every second image is as after a power failure: with a journal or log that the mount replays.
         const isCut = round % 2 === 1;
         const cut = node.pathOf(`cut-${round}.img`);
         if (isCut) await execa('cp', ['--sparse=always', image, cut]);
@@ -77,7 +77,7 @@ for (const fsType of fsTypes) {
         await damage(image, random);
         const outcome = await mountVolume(node, id).then(
           async () => {
-            // What the kernel then finds in a file is for its reader; ending must work.
+            // Reads of files may fail; unpublish and unstage must succeed.
             const read = await readFile(join(paths.targetPath, 'file')).then(
               () => 'served',
               () => 'served, reading fails',

@@ -14,7 +14,7 @@ const runs = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 25);
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const secret = 'S3CR3T-that-nobody-may-see';
 
-/** What an operator alone may name: a directory to become a pool. */
+/** Fields that only operators set: the directory that becomes a pool. */
 const excluded: ReadonlySet<string> = new Set(['InitPool']);
 const services = [
   'csi.v1.Identity',
@@ -25,7 +25,7 @@ const services = [
   'loopcsi.v1.Admin',
 ] as const satisfies readonly ServiceName[];
 
-/** Codes that say that the driver did not understand itself what happened. */
+/** Codes of errors that the driver did not expect. */
 const wrongCodes: ReadonlySet<number> = new Set([
   status.UNKNOWN,
   status.INTERNAL,
@@ -89,7 +89,7 @@ async function makeTarget(victim: Victim): Promise<void> {
 }
 
 onNode(
-  'hostile fields of every call: exact codes, nothing outside is touched, no secret is told',
+  'hostile fields of every call: exact codes, no file outside is touched, no secret is disclosed',
   async (t) => {
     t.timeout(10 * 60_000);
     t.log(`seed ${seed}`);
@@ -111,7 +111,7 @@ onNode(
   },
 );
 
-onNode('secrets reach neither log nor answer', async (t) => {
+onNode('secrets appear neither in the log nor in responses', async (t) => {
   const victim = await makeVictim();
   try {
     const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
@@ -198,7 +198,7 @@ onNode('hostile bodies of every call of the plugin', async (t) => {
       'Nonsense',
     ]) {
       for (const one of fc.sample(body, { numRuns: runs, seed })) {
-        // What Docker repeats without its body is not answered: any answer would say that there is no such volume.
+        // Docker's retries have no body and get no response: to Docker any response would mean that the volume does not exist.
         if (call === 'Get' && one.trim() === '') {
           await t.throwsAsync(plugin(victim, '/VolumeDriver.Get', one), { code: 'ECONNRESET' });
           continue;

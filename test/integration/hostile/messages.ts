@@ -1,11 +1,11 @@
-/** Messages that are well formed and mean ill: every field of every request, from a dictionary of what went wrong elsewhere. */
+/** Well-formed hostile messages: every field of every request, with values that caused defects in other software. */
 import { join } from 'node:path';
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
 import { nodeTagOf, volumeIdFor } from '../../../src/volumes/ids.ts';
 import type { Victim } from './victim.ts';
 
-/** Texts that a shell, a path, an option parser, a log or a JavaScript object takes for something else. */
+/** Texts with a special meaning for a shell, a path, an option parser, a log or a JavaScript object. */
 export function hostileTexts({ canaryDir, kubeletDir, directory }: Victim): readonly string[] {
   const pwned = join(canaryDir, 'pwned');
   return [
@@ -62,7 +62,7 @@ export function hostileTexts({ canaryDir, kubeletDir, directory }: Victim): read
   ];
 }
 
-/** The same message with some of its texts and numbers replaced, at any depth. */
+/** The message with some of its strings and numbers replaced, at any depth. */
 export function hostile(
   type: protobuf.Type,
   texts: fc.Arbitrary<string>,

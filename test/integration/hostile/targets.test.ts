@@ -15,14 +15,14 @@ import {
   volumeInput,
 } from '../../helpers/scratch-node.ts';
 
-/** What stands below the node's directory, with what the files say: equal before and after a call that was refused. */
+/** All entries below the node's directory and the content of its JSON files; a refused call must not change them. */
 async function everything(node: ScratchNode): Promise<readonly string[]> {
   const found: string[] = [];
   for (const entry of await readdir(node.directory, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
-    const isNote = entry.name.endsWith('.json');
+    const isJson = entry.name.endsWith('.json');
     const { mode, size } = await lstat(path);
-    found.push(`${path} ${mode} ${isNote ? await readFile(path, 'utf8') : size}`);
+    found.push(`${path} ${mode} ${isJson ? await readFile(path, 'utf8') : size}`);
   }
   return found.sort();
 }
@@ -30,7 +30,7 @@ async function everything(node: ScratchNode): Promise<readonly string[]> {
 const ephemeral = { sizeBytes: 16n * MiB, settings: plainSettings };
 
 onNode(
-  'a target that holds something, or lies where a mount would hide more, is refused',
+  'a target that holds data, or at which a mount would hide other mounts, is refused',
   async (t) => {
     const node = await scratchNode(t);
     const { record } = await node.volumes.createVolume(
@@ -70,14 +70,14 @@ onNode(
       const inline = { ...input, volumeId: 'inline', ephemeral };
       t.is(await reasonOf(node.volumes.publishVolume(call(), inline)), reason, targetPath);
     }
-    // An inline volume whose target's parent is missing was made first: it is being freed.
+    // The inline volume whose target's parent is missing was created before the refusal, and is now being freed.
     await node.domain.trash.settled();
     t.deepEqual(await everything(node), before);
     await unmountVolume(node, record.id, paths);
   },
 );
 
-onNode('a person may mount over files, which are there again afterwards', async (t) => {
+onNode('an operator may mount over files, which reappear afterwards', async (t) => {
   const node = await scratchNode(t);
   const input = volumeInput('one', { sizeBytes: 16n * MiB });
   const { record } = await node.volumes.createVolume(call(), input);
@@ -95,7 +95,7 @@ onNode('a person may mount over files, which are there again afterwards', async 
   t.is(await readFile(node.pathOf('full/precious'), 'utf8'), 'mine');
 });
 
-onNode('unpublish and unstage of what was never mounted write nothing', async (t) => {
+onNode('unpublish and unstage of a volume that was never mounted write nothing', async (t) => {
   const node = await scratchNode(t);
   const input = volumeInput('one', { sizeBytes: 16n * MiB });
   const { record } = await node.volumes.createVolume(call(), input);

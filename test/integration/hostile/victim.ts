@@ -1,4 +1,4 @@
-/** A driver process that is attacked, and the things around it that must stay as they are. */
+/** A driver process that is attacked, and a tree of files next to it that must not change. */
 import { createHash } from 'node:crypto';
 import { lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ export interface Victim {
   canary(): Promise<string>;
   /** Resident memory and open descriptors of the driver. */
   footprint(): Promise<{ readonly residentBytes: number; readonly descriptors: number }>;
-  /** Throws when it does not answer Probe at once. */
+  /** Throws unless the driver answers Probe at once. */
   requireAlive(): Promise<void>;
   end(): Promise<readonly string[]>;
 }

@@ -11,7 +11,7 @@ const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 const mebibyte = 2 ** 20;
 
-/** Sends the bytes and waits until the driver has closed the connection, or some time has passed. */
+/** Sends the bytes and waits until the driver closes the connection, or for a limited time. */
 async function send(path: string, bytes: Buffer, boundMs = 300): Promise<void> {
   const socket = connect(path);
   socket.on('error', () => undefined);
@@ -37,7 +37,7 @@ async function connectMany(path: string, count: number): Promise<readonly Socket
     const socket = connect(path);
     socket.on('error', () => undefined);
     sockets.push(socket);
-    // The backlog is finite: callers beyond it are refused, which is an answer too.
+    // The backlog is limited: further connections are refused, which is an expected outcome.
     if (index % 50 === 49) await delay(5);
   }
   return sockets;
@@ -70,7 +70,7 @@ onNode('random, truncated and oversized frames on both sockets', async (t) => {
           Buffer.concat([preface, noise(random.below(300))]),
           Buffer.concat([preface, settings, some]),
           Buffer.concat([preface, settings, some]).subarray(0, 24 + random.below(30)),
-          // A frame that announces 16 MiB less one byte and ends early.
+          // A frame that announces 16 MiB - 1 bytes and ends early.
           Buffer.concat([preface, settings, Buffer.from([255, 255, 255, 0, 0, 0, 0, 0, 1])]),
           // Header blocks that never end, and a flood of empty frames.
           Buffer.concat([
@@ -99,7 +99,7 @@ onNode('random, truncated and oversized frames on both sockets', async (t) => {
   }
 });
 
-onNode('a message above the limit is refused, and the connection lives on', async (t) => {
+onNode('a message above the limit is refused, and the connection stays open', async (t) => {
   const victim = await makeVictim();
   const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
   try {
@@ -117,36 +117,40 @@ onNode('a message above the limit is refused, and the connection lives on', asyn
   }
 });
 
-onNode('callers that say nothing, or a byte a second, leave room for the others', async (t) => {
-  t.timeout(2 * 60_000);
-  const victim = await makeVictim();
-  try {
-    for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
-      const slow = await connectMany(path, 60);
-      let gone = 0;
-      for (const socket of slow) socket.once('close', () => (gone += 1));
-      const words =
-        path === victim.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
-      // Ten seconds may pass before they are closed, and Docker's front looks every five; the words are never finished.
-      const last = words.length - 1;
-      for (let at = 0; at < 30 && gone < slow.length; at += 1) {
-        if (at >= last) {
+onNode(
+  'silent clients, and those that send one byte per second, do not block others',
+  async (t) => {
+    t.timeout(2 * 60_000);
+    const victim = await makeVictim();
+    try {
+      for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+        const slow = await connectMany(path, 60);
+        let gone = 0;
+        for (const socket of slow) socket.once('close', () => (gone += 1));
+        const words =
+          path === victim.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
+        // The driver closes them after ten seconds, and Docker's front checks every five; these requests never end.
+        const last = words.length - 1;
+        for (let at = 0; at < 30 && gone < slow.length; at += 1) {
+          if (at >= last) {
+            await delay(1_000);
+            continue;
+          }
+          for (const socket of slow)
+            if (!socket.destroyed) socket.write(words.subarray(at, at + 1));
+          await victim.requireAlive();
           await delay(1_000);
-          continue;
         }
-        for (const socket of slow) if (!socket.destroyed) socket.write(words.subarray(at, at + 1));
-        await victim.requireAlive();
-        await delay(1_000);
+        t.is(gone, slow.length, 'connections without a complete request are closed');
+        for (const socket of slow) socket.destroy();
       }
-      t.is(gone, slow.length, 'those that do not come to the point are closed');
-      for (const socket of slow) socket.destroy();
+    } finally {
+      await victim.end();
     }
-  } finally {
-    await victim.end();
-  }
-});
+  },
+);
 
-onNode('thousands of connections: a limit, and no trace of them afterwards', async (t) => {
+onNode('thousands of connections: they are limited and leave no descriptors behind', async (t) => {
   t.timeout(3 * 60_000);
   const victim = await makeVictim();
   try {
@@ -155,7 +159,10 @@ onNode('thousands of connections: a limit, and no trace of them afterwards', asy
     for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
       const many = await connectMany(path, 3_000);
       await delay(500);
-      t.true((await victim.footprint()).descriptors < before.descriptors + 400, 'a limit holds');
+      t.true(
+        (await victim.footprint()).descriptors < before.descriptors + 400,
+        'the number of descriptors is limited',
+      );
       for (const socket of many) socket.destroy();
       await victim.requireAlive();
     }

@@ -42,27 +42,27 @@ const ours = (path: string): Promise<void> => makePool(path, nodeTagOf(nodeId));
 
 const cases = [
   {
-    name: 'absent and to be made',
+    name: 'absent, to be created',
     setUp: { create: true },
     state: 'ok',
     says: /is created when the driver starts/,
   },
   { name: 'absent', setUp: {}, state: 'fail', says: /does not exist/ },
   {
-    name: 'absent where one was seen',
+    name: 'absent, but a pool was seen there',
     setUp: { create: true, seen: uuid },
     state: 'fail',
     says: /does not exist/,
   },
   {
-    name: 'empty and to be made',
+    name: 'empty, to become a pool',
     setUp: { create: true, make: mkdir },
     state: 'ok',
     says: /becomes a pool/,
   },
   { name: 'empty', setUp: { make: mkdir }, state: 'fail', says: /is no pool yet/ },
   {
-    name: 'empty where one was seen',
+    name: 'empty, but a pool was seen there',
     setUp: { create: true, seen: uuid, make: mkdir },
     state: 'fail',
     says: /was seen there before/,
@@ -75,7 +75,7 @@ const cases = [
     says: /tag 0badcafe/,
   },
   {
-    name: 'another pool than was seen',
+    name: 'another pool than the one seen before',
     setUp: { seen: 'another', make: ours },
     state: 'fail',
     says: /has pool .*, but pool another was seen/,
@@ -111,11 +111,11 @@ for (const { name, setUp, state, says } of cases) {
     t.is(finding.name, 'pool:data');
     t.is(finding.state, state, finding.message);
     t.regex(finding.message, says);
-    t.is(finding.remedy === '', state === 'ok', 'what is wrong has a remedy');
+    t.is(finding.remedy === '', state === 'ok', 'every problem has a remedy');
   });
 }
 
-test('a pool with volumes that no option names is told', async (t) => {
+test('a pool with volumes that no --pool names is reported', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const knownPools = await KnownPools.open(makeFiles(), join(directory, 'state'));

@@ -8,7 +8,7 @@ import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 const tell = { name: 'a', path: '', uuid: '' };
 const noCreate = { create: false };
 
-test('a pool that is lost is given up by its uuid, and a new one is made at its directory', async (t) => {
+test('a lost pool is forgotten by its uuid, and a new one is made at its directory', async (t) => {
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);
@@ -26,7 +26,7 @@ test('a pool that is lost is given up by its uuid, and a new one is made at its 
   const found = await administration.forgetPool(tell);
   t.is(found.uuid, uuid);
   t.is(found.volumeIds.length, 1);
-  t.is(await reasonOf(administration.initPool(init)), 'unavailable', 'only looked at');
+  t.is(await reasonOf(administration.initPool(init)), 'unavailable', 'nothing was forgotten yet');
   const wrong = { ...tell, uuid: 'another' };
   t.is(await reasonOf(administration.forgetPool(wrong)), 'conflict');
   await administration.forgetPool({ ...tell, uuid });
@@ -37,7 +37,7 @@ test('a pool that is lost is given up by its uuid, and a new one is made at its 
   t.is((await opened.volumes.createVolume(call(), volumeInput('v'))).pool, 'a');
 });
 
-test('a pool that is there, or has an image attached, is not forgotten', async (t) => {
+test('a pool that exists or has an attached image is not forgotten', async (t) => {
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);
@@ -59,7 +59,7 @@ test('a pool that is there, or has an image attached, is not forgotten', async (
   t.is(await reasonOf(administration.forgetPool(tell)), 'ok');
 });
 
-test('a lost pool.json is written again with what the node remembers, and the pool is served', async (t) => {
+test('a lost pool.json is written again with the uuid that this node saw, and the pool is served', async (t) => {
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);
@@ -74,7 +74,7 @@ test('a lost pool.json is written again with what the node remembers, and the po
   t.is((await volumes.getVolume(record.id)).pool, 'a');
 });
 
-test('nothing is recovered from an empty directory, from ids of two nodes, nor over a marker', async (t) => {
+test('a pool is not recovered from an empty directory, with ids of two nodes, or if it has a marker', async (t) => {
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);

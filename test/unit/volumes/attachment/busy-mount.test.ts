@@ -11,7 +11,7 @@ const cases: readonly {
   readonly users: readonly MountUser[];
   readonly expect: string;
 }[] = [
-  { name: 'nobody is seen', above: [], users: [], expect: '' },
+  { name: 'no user is found', above: [], users: [], expect: '' },
   { name: 'a process', above: [], users: [postgres], expect: ' by postgres (1234)' },
   {
     name: 'LVM has activated a group in it',
@@ -28,10 +28,10 @@ const cases: readonly {
 ];
 
 for (const { name, above, users, expect } of cases) {
-  test(`what keeps a device in use is named: ${name}`, async (t) => {
+  test(`the users of a device are named: ${name}`, async (t) => {
     const host = new FakeHost();
     const seen = { devicesAbove: async () => above, ofDevice: async () => users };
-    // Only its number is looked at.
+    // Only the device number is used.
     const device = { number: 7 } as LoopDevice;
     t.is(
       await inUseByText(Object.assign(host, { users: { ...host.users, ...seen } }), device),

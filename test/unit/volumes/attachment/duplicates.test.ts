@@ -7,7 +7,7 @@ import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A volume, its snapshot and its group snapshot of one name each, made in one pool and again in another. */
+/** A volume, its snapshot and its group snapshot, created in one pool and with the same names again in another. */
 class Duplicates {
   readonly node: FakeNode;
   opened!: OpenedVolumes;
@@ -15,7 +15,7 @@ class Duplicates {
   snapshotId = '';
   groupId = '';
   readonly #t: ExecutionContext;
-  /** The order in which the driver is told of its pools. */
+  /** The order of the --pool flags. */
   readonly #order: readonly string[];
 
   private constructor(t: ExecutionContext, node: FakeNode, order: readonly string[]) {
@@ -24,7 +24,7 @@ class Duplicates {
     this.#order = order;
   }
 
-  /** All of it stands in `old` and in `new`; both are served, with what is in `new` in use. */
+  /** All of them exist in `old` and in `new`. Both pools are served, and the entries in `new` are in use. */
   static async make(t: ExecutionContext, order: readonly string[]): Promise<Duplicates> {
     const duplicates = new Duplicates(t, await fakeNode(t, { reflink: true }), order);
     await duplicates.open(['old']);
@@ -86,7 +86,7 @@ class Duplicates {
     return (JSON.parse(text) as { snapshotIds: string[] }).snapshotIds;
   }
 
-  /** How each delete ends. */
+  /** The outcome of each delete. */
   async deleteAll(): Promise<Record<string, string>> {
     const { volumes } = this.opened;
     const members = await this.#groupMembers();
@@ -97,7 +97,7 @@ class Duplicates {
     };
   }
 
-  /** Everything that was made first stands there, whole, and nothing was deleted of it. */
+  /** Asserts that all entries that were created first are complete, and that none was deleted. */
   async requireOldWhole(): Promise<void> {
     const t = this.#t;
     await this.opened.domain.trash.settled();
@@ -117,7 +117,7 @@ for (const order of [
   ['old', 'new'],
   ['new', 'old'],
 ]) {
-  test(`the one that was made again is used and deleted; repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
+  test(`the entry that was created later is used and deleted, and repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
     const duplicates = await Duplicates.make(t, order);
     const { pool } = await duplicates.opened.volumes.getVolume(duplicates.volumeId);
     t.is(pool, 'new');
@@ -132,12 +132,12 @@ for (const order of [
       await duplicates.requireOldWhole();
     }
     await duplicates.restart();
-    t.deepEqual(await duplicates.deleteAll(), allRefused, 'the answer was lost with the driver');
+    t.deepEqual(await duplicates.deleteAll(), allRefused, 'as repeats after a lost answer');
     await duplicates.requireOldWhole();
   });
 }
 
-test('a duplicate that is all that is left says where it is and what to do, in every call', async (t) => {
+test('if only a duplicate is left, every call reports where it is and what to do', async (t) => {
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const { volumes } = duplicates.opened;
   await duplicates.deleteAll();
@@ -153,20 +153,20 @@ test('a duplicate that is all that is left says where it is and what to do, in e
   await volumes.unstageVolume(call(), staging);
   const page = { maxEntries: 0, startingToken: '' };
   t.deepEqual((await volumes.listVolumes(page)).entries, []);
-  const [troubled, ...more] = (await volumes.listVolumeHealth(page)).entries;
+  const [unhealthy, ...more] = (await volumes.listVolumeHealth(page)).entries;
   t.deepEqual(more, []);
-  t.like(troubled, { volumeId: duplicates.volumeId });
-  t.is(troubled?.conditions[0]?.reason, 'TwinSetAside');
+  t.like(unhealthy, { volumeId: duplicates.volumeId });
+  t.is(unhealthy?.conditions[0]?.reason, 'TwinSetAside');
   const conditions = await volumes.storageHealth();
   t.like(conditions, [{ pool: 'old', reason: 'TwinsSetAside' }]);
   t.regex(conditions[0]?.message ?? '', /4 entries of pool 'old'/);
   const findings = await duplicates.opened.administration.diagnose();
-  const told = findings.filter(({ name }) => name === 'pool:old:record');
-  t.is(told.length, 4);
-  t.true(told.every(({ remedy }) => /move it out of the pool/.test(remedy)));
+  const reported = findings.filter(({ name }) => name === 'pool:old:record');
+  t.is(reported.length, 4);
+  t.true(reported.every(({ remedy }) => /move it out of the pool/.test(remedy)));
 });
 
-test('the health of the one that is used is its own, whatever the order of the pools', async (t) => {
+test('health reports the entry that is used, whatever the order of the pools', async (t) => {
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const { volumes } = duplicates.opened;
   t.deepEqual(await volumes.volumeHealth(duplicates.volumeId), []);
@@ -174,7 +174,7 @@ test('the health of the one that is used is its own, whatever the order of the p
   t.deepEqual((await volumes.listVolumeHealth(page)).entries, []);
 });
 
-test('after a duplicate was moved away all is clean again, without a restart', async (t) => {
+test('after a duplicate was moved out of the pool, nothing is reported any more, without a restart', async (t) => {
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const { volumes } = duplicates.opened;
   await duplicates.deleteAll();
@@ -191,13 +191,13 @@ test('after a duplicate was moved away all is clean again, without a restart', a
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('v'))), 'ok');
 });
 
-test('a duplicate is used once the other one is deleted and a person has removed its note', async (t) => {
+test('a duplicate is used once the other entry is deleted and an operator has removed its twin.json', async (t) => {
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const note = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId, 'twin.json');
   await rm(note);
   await duplicates.restart();
   t.is((await duplicates.opened.volumes.getVolume(duplicates.volumeId)).pool, 'new');
-  t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other one is still there');
+  t.true((await readdir(join(note, '..'))).includes('twin.json'), 'the other entry still exists');
   await duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId);
   await rm(note);
   const asked = volumeInput('v', { kind: 'block', sizeBytes: 16n * MiB });
@@ -205,7 +205,7 @@ test('a duplicate is used once the other one is deleted and a person has removed
   t.is(await reasonOf(duplicates.opened.volumes.deleteVolume(call(), duplicates.volumeId)), 'ok');
 });
 
-test('a pool that comes back to a running driver does not change which of two is used', async (t) => {
+test('a pool that becomes available while the driver runs does not change which entry is used', async (t) => {
   const node = await fakeNode(t);
   const [a, b] = [node.settings('a'), node.settings('b')];
   const first = await node.open([a]);
@@ -224,7 +224,7 @@ test('a pool that comes back to a running driver does not change which of two is
   t.is(await reasonOf(alone.volumes.getVolume(record.id)), 'wrong-state', 'old data');
 });
 
-test('an entry whose record is damaged is a duplicate too, where another pool uses its id', async (t) => {
+test('an entry with a damaged record is a duplicate too if another pool uses its id', async (t) => {
   const node = await fakeNode(t);
   const [a, b] = [node.settings('a'), node.settings('b')];
   const first = await node.open([a]);
@@ -240,7 +240,7 @@ test('an entry whose record is damaged is a duplicate too, where another pool us
   t.deepEqual(await readdir(join(a.path, 'volumes')), [record.id]);
 });
 
-test('what a later version of the driver wrote is neither used nor removed nor rewritten', async (t) => {
+test('a record of a later version of the driver is neither used nor removed nor rewritten', async (t) => {
   const duplicates = await Duplicates.make(t, ['old']);
   await duplicates.opened.close(100);
   const files: readonly string[] = [

@@ -5,7 +5,7 @@ import { attachedOnly } from '../../../helpers/attached-only.ts';
 import type { FakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 
-test('an error flag is looked into before a mount, on an image that is not attached', async (t) => {
+test('a filesystem with an error flag is checked before its mount, while its image is detached', async (t) => {
   const { node, image, stage } = await attachedOnly(t);
   await node.host.changeImage(image, { state: 'has-errors' });
   const from = node.host.calls.length;
@@ -17,7 +17,7 @@ test('an error flag is looked into before a mount, on an image that is not attac
   );
 });
 
-test('a filesystem that somebody uses elsewhere is not checked below him', async (t) => {
+test('a filesystem in use in another mount namespace is not checked', async (t) => {
   const { node, image, stage } = await attachedOnly(t);
   await node.host.changeImage(image, { state: 'has-errors' });
   const [device] = await node.host.loops.list();
@@ -31,12 +31,12 @@ test('a filesystem that somebody uses elsewhere is not checked below him', async
 
 for (const [name, spoil] of [
   [
-    'what is beyond repair',
+    'a filesystem that cannot be repaired',
     (node, image) => node.host.changeImage(image, { state: 'has-errors', damage: 'beyond' }),
   ],
   ['an image that was cut', (_node, image) => truncate(image, Number(MiB))],
   [
-    'what has no filesystem any more',
+    'an image without a filesystem',
     (node, image) => node.host.changeImage(image, { fsType: 'xfs' }),
   ],
 ] as const satisfies readonly (readonly [

@@ -10,7 +10,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A volume `v`, its id, and where it goes. */
+/** A volume `v`, its id, and its staging and target paths. */
 interface Stage {
   readonly volumes: OpenedVolumes['volumes'];
   readonly volumeId: string;
@@ -20,11 +20,11 @@ interface Stage {
 
 interface Call {
   readonly run: (stage: Stage) => Promise<unknown>;
-  /** In the middle of its work. */
+  /** A fault point in the middle of the call. */
   readonly point: FaultPoint;
-  /** What the volume must be before it. */
+  /** The state of the volume that the call needs. */
   readonly needs: 'nothing' | 'made' | 'staged' | 'published';
-  /** It only reads the volume, so that others who only read may come in between. */
+  /** The call only reads the volume, so other reading calls are allowed meanwhile. */
   readonly reads?: true;
 }
 
@@ -45,7 +45,7 @@ const calls = {
     point: 'new:image-made',
     needs: 'nothing',
   },
-  'create otherwise': {
+  'create with other arguments': {
     run: ({ volumes }) => volumes.createVolume(call(), volumeInput('v', { kind: 'block' })),
     point: 'new:image-made',
     needs: 'nothing',
@@ -111,7 +111,7 @@ const calls = {
 const order = ['made', 'staged', 'published'] as const;
 const toNeed = { made: calls.create, staged: calls.stage, published: calls.publish };
 
-/** The node, its volume as the call needs it, and a stop at the call's point. */
+/** The node, its volume in the state that the call needs, and a stop at the call's fault point. */
 async function prepare(t: ExecutionContext, { needs, point }: Call) {
   const node = await fakeNode(t);
   let arm: FaultPoint | undefined;
@@ -145,26 +145,26 @@ async function prepare(t: ExecutionContext, { needs, point }: Call) {
 }
 
 for (const [name, first] of Object.entries<Call>(calls)) {
-  test(`while ${name} is at work on a volume, every other call that changes it is told to come again`, async (t) => {
+  test(`while ${name} is in progress for a volume, every other call that changes it is refused as busy`, async (t) => {
     const { stage, isStopped, goOn } = await prepare(t, first);
     const running = first.run(stage);
     await Promise.race([isStopped, running]);
     for (const [otherName, other] of Object.entries<Call>(calls)) {
-      // The same call joins; what only reads does not keep out what only reads.
+      // The same call joins the running one, and reading calls do not exclude each other.
       if (otherName === name || (first.reads === true && other.reads === true)) continue;
-      // There is nothing yet that could be staged or cut.
+      // Nothing exists yet that could be staged or captured.
       if (first.needs === 'nothing' && other.needs !== 'nothing' && otherName !== 'delete')
         continue;
       t.is(await reasonOf(other.run(stage)), 'busy', otherName);
     }
     goOn();
-    // A delete that came in between stopped the create.
+    // A delete in between would have stopped the create.
     await (first.needs === 'nothing' ? running.catch(() => undefined) : running);
   });
 }
 
 for (const name of ['stage', 'unstage', 'publish', 'unpublish'] as const) {
-  test(`while ${name} is at work at a path, another volume that is to be mounted there is told to come again`, async (t) => {
+  test(`while ${name} is in progress at a path, mounting another volume there is refused as busy`, async (t) => {
     const { stage, isStopped, goOn } = await prepare(t, calls[name]);
     const { volumes, stagingTargetPath, targetPath } = stage;
     const { record } = await volumes.createVolume(call(), volumeInput('w', { sizeBytes }));

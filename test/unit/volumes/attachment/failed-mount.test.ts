@@ -8,7 +8,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A volume that is staged nowhere, and what a stage of it is asked. */
+/** A volume that is not staged, and the arguments of its stage call. */
 async function unstaged(t: ExecutionContext, wish: Parameters<typeof volumeInput>[1] = {}) {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
@@ -28,9 +28,9 @@ const cases = [
     attached: 0,
     mounted: 0,
   },
-  // The caller was told of a failure, but what is mounted is in use: its device must stay.
+  // The call failed, but the mount exists: its device must stay attached.
   {
-    name: 'that happened all the same',
+    name: 'that failed but exists',
     error: 'EIO',
     after: true,
     times: 1,
@@ -51,7 +51,7 @@ for (const { name, error, after, times, attached, mounted } of cases) {
     t.deepEqual(
       (await node.host.loops.list()).map(({ autoclear }) => autoclear),
       Array(attached).fill(false),
-      'and nobody asked for the end of what is left',
+      'and no detach of the remaining devices was requested',
     );
     t.is((await node.host.mounts.list()).length, mounted);
     await volumes.stageVolume(call(), asked);
@@ -63,7 +63,7 @@ for (const { name, error, after, times, attached, mounted } of cases) {
 }
 
 for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
-  test(`a mount that failed once with ${error} is made again, and is no damage`, async (t) => {
+  test(`a mount that failed once with ${error} is tried again and not reported as damage`, async (t) => {
     const { node, volumes, asked } = await unstaged(t);
     node.host.failNext('mounts.mountDevice', new KernelError('mount', error, 'a test'));
     await volumes.stageVolume(call(), asked);
@@ -71,13 +71,13 @@ for (const error of ['EIO', 'EINVAL', 'EUCLEAN']) {
   });
 }
 
-test('a mount that failed twice is no damage where the superblock cannot be read either', async (t) => {
+test('a mount that failed twice is not reported as damage if the superblock cannot be read either', async (t) => {
   const { node, volumes, asked } = await unstaged(t);
   const failure = (call: string) => new KernelError(call, 'EIO', 'a test');
   for (let time = 0; time < 2; time += 1) {
     node.host.failNext('mounts.mountDevice', failure('mount'));
   }
-  // The first look, before the mount, succeeds.
+  // The first read of the superblock, before the mount, succeeds.
   const { ext4 } = node.host.filesystems;
   const reads = ext4.readSuperblock.bind(ext4);
   let looks = 0;
@@ -92,13 +92,13 @@ test('a mount that failed twice is no damage where the superblock cannot be read
 
 for (const { what, takesChanges, reason, says } of [
   {
-    what: 'is the failure of its disk where the pool takes no changes',
+    what: 'is reported as a failed disk if the pool accepts no changes',
     takesChanges: false,
     reason: 'internal',
     says: /the disk of pool 'a' has failed/,
   },
   {
-    what: 'is told as an I/O error where it does',
+    what: 'is reported as an I/O error if the pool accepts changes',
     takesChanges: true,
     reason: 'wrong-state',
     says: /I\/O error.*pool 'a'.*dmesg/,
@@ -119,7 +119,7 @@ for (const { what, takesChanges, reason, says } of [
   });
 }
 
-test('a btrfs that the kernel knows on another device is no damage, and staged when it has gone', async (t) => {
+test('a btrfs that the kernel knows on another device is not reported as damage, and is staged once that device is gone', async (t) => {
   const { node, volumes, asked } = await unstaged(t, { fsType: 'btrfs' });
   node.host.failNext('mounts.mountDevice', new KernelError('mount', 'EEXIST', 'a test'));
   const message = /has the UUID \S+, and so has another device.*Detach the other.*btrfstune -m/;
@@ -130,24 +130,24 @@ test('a btrfs that the kernel knows on another device is no damage, and staged w
   await volumes.stageVolume(call(), asked);
 });
 
-test('an image that is attached already is used as it is, never attached twice', async (t) => {
+test('an image that is attached already is never attached a second time', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   await volumes.stageVolume(call(), asked);
   t.is((await node.host.loops.list()).length, 1);
 });
 
-test('a delete detaches what nobody uses', async (t) => {
+test('a delete detaches an unused device', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   await volumes.deleteVolume(call(), asked.volumeId);
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('a delete spares what is used in another mount namespace', async (t) => {
+test('a delete is refused while a device is used in another mount namespace', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   const [device] = await node.host.loops.list();
   const stopUse = node.host.useElsewhere(device?.number ?? -1);
   t.is(await reasonOf(volumes.deleteVolume(call(), asked.volumeId)), 'wrong-state');
-  t.false((await node.host.loops.list())[0]?.autoclear, 'nobody asked for its end');
+  t.false((await node.host.loops.list())[0]?.autoclear, 'no detach was requested');
   stopUse();
   await volumes.deleteVolume(call(), asked.volumeId);
   t.deepEqual(await node.host.loops.list(), []);

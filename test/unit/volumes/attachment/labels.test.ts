@@ -7,7 +7,7 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 
 const beginning = 'x'.repeat(90);
 
-test('a label that fits is the id; of others no two are the same, and all fit', (t) => {
+test('a label that fits is the id; longer ids get labels that fit and differ', (t) => {
   t.is(labelOf('pvc-1234.562f2833'), 'loopcsi:pvc-1234.562f2833');
   const longest = 'y'.repeat(55);
   t.is(labelOf(longest), `loopcsi:${longest}`);
@@ -16,7 +16,7 @@ test('a label that fits is the id; of others no two are the same, and all fit', 
   for (const id of ids) t.true(Buffer.byteLength(labelOf(id)) <= 63, labelOf(id));
 });
 
-/** Two volumes of ids that begin alike, both attached, of which no record can be read. */
+/** Two attached volumes whose ids have the same beginning and whose records cannot be read. */
 async function unreadable(t: ExecutionContext, labelFor: (id: string) => string) {
   const node = await fakeNode(t);
   const first = await node.open([node.settings('a')]);
@@ -39,7 +39,7 @@ async function unreadable(t: ExecutionContext, labelFor: (id: string) => string)
       held: false,
     });
   }
-  // A start would detach what nobody uses.
+  // A start would detach unused devices.
   const close = await Promise.all(
     [0, 1].map((number) => node.host.otherSoftware.openDevice(number)),
   );
@@ -51,10 +51,10 @@ async function unreadable(t: ExecutionContext, labelFor: (id: string) => string)
 }
 
 for (const [name, labelFor] of [
-  ['whole', labelOf],
-  ['cut by an older driver', truncatedLabelOf],
+  ['complete', labelOf],
+  ['truncated by an older driver', truncatedLabelOf],
 ] as const) {
-  test(`a label that is ${name} leads to the devices of its own volume only`, async (t) => {
+  test(`a label that is ${name} matches the devices of its own volume only`, async (t) => {
     const { node, volumes, ids, stagingTargetPath } = await unreadable(t, labelFor);
     const [volumeId = ''] = ids;
     t.is((await node.host.loops.list()).length, 2);
@@ -66,7 +66,7 @@ for (const [name, labelFor] of [
   });
 }
 
-test('an idle volume ends its use while its namesake is used', async (t) => {
+test('an idle volume can be unstaged while another one with the same label is in use', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const made = [];

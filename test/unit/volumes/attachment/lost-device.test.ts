@@ -54,7 +54,7 @@ async function twoVolumes(t: ExecutionContext) {
   return { node, a, b, restart };
 }
 
-/** As an older driver left it: A lost its device, and B has its number. */
+/** The state that an older driver left: A lost its device, and B's device has its number. */
 async function withNumberTaken(t: ExecutionContext) {
   const all = await twoVolumes(t);
   const { node, a, b } = all;
@@ -75,13 +75,13 @@ async function withNumberTaken(t: ExecutionContext) {
   return all;
 }
 
-test('a block volume whose device somebody detached can be unstaged and staged again', async (t) => {
+test('a block volume whose device another process detached can be unstaged and staged again', async (t) => {
   const { node, a } = await twoVolumes(t);
   await a.stage();
   const [device] = await node.host.loops.list();
   node.host.loseDevice(device?.number ?? -1);
   t.deepEqual(await node.host.loops.list(), []);
-  t.is((await node.host.mounts.list()).length, 1, 'the bind stays');
+  t.is((await node.host.mounts.list()).length, 1, 'the bind mount stays');
   t.deepEqual(await a.conditions(), ['DeviceLost']);
   await a.unstage();
   t.deepEqual(await node.host.mounts.list(), []);
@@ -92,15 +92,19 @@ test('a block volume whose device somebody detached can be unstaged and staged a
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('the lost node of one volume is no mount of the other that has its number', async (t) => {
+test('the lost node of one volume is not a mount of the other volume that has its number', async (t) => {
   const { node, a, b } = await withNumberTaken(t);
   t.is(
     await reasonOf(b.stage()),
     'wrong-state',
-    'its data would be seen at the target of the first',
+    'its data could be seen at the target of the first',
   );
   t.deepEqual(await a.conditions(), ['DeviceLost']);
-  t.is(await reasonOf(b.unpublish(a.targetPath)), 'wrong-state', 'nor is it ended by its id');
+  t.is(
+    await reasonOf(b.unpublish(a.targetPath)),
+    'wrong-state',
+    'nor does an unpublish of its id unmount it',
+  );
   t.is(await reasonOf(b.unstage()), 'ok');
   t.is((await node.host.mounts.list()).length, 2);
   t.deepEqual(await node.host.loops.list(), []);
@@ -109,22 +113,22 @@ test('the lost node of one volume is no mount of the other that has its number',
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('a start does not take it for use of that other volume either', async (t) => {
+test('at a start, the lost node does not count as a use of the other volume either', async (t) => {
   const { node, a, restart } = await withNumberTaken(t);
   await restart();
-  t.deepEqual(await node.host.loops.list(), [], 'nobody uses the second volume');
+  t.deepEqual(await node.host.loops.list(), [], 'the second volume is unused');
   t.deepEqual(await a.conditions(), ['DeviceLost']);
   await a.unpublish();
   await a.unstage();
 });
 
-test('a target that another volume has by now is not ended by the one that had it before', async (t) => {
+test('a target that another volume uses now is not unmounted by the volume that used it before', async (t) => {
   const { node, a, b } = await twoVolumes(t);
   await a.stage();
   await a.publish();
   await a.unpublish();
   await b.stage();
-  // The notes of the first one name it still: they count only with their mount.
+  // The node state of the first one still names the target, but such an entry counts only with its mount.
   await b.publish(a.targetPath);
   t.is(await reasonOf(a.unpublish()), 'wrong-state');
   t.deepEqual(await a.conditions(), []);
@@ -135,7 +139,7 @@ test('a target that another volume has by now is not ended by the one that had i
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('a lost node of a volume that cannot be looked up is ended where its caller says', async (t) => {
+test('a lost node of a volume that cannot be looked up is unmounted at the path that the caller names', async (t) => {
   const { node, a, restart } = await twoVolumes(t);
   await a.stage();
   await a.publish();
@@ -149,7 +153,7 @@ test('a lost node of a volume that cannot be looked up is ended where its caller
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('a target that shows a device of somebody else is theirs, unless it was noted', async (t) => {
+test('a target that shows a foreign device is left alone, unless the node state names it', async (t) => {
   const { node, a } = await twoVolumes(t);
   const theirs = join(node.directory, 'theirs.img');
   await writeFile(theirs, Buffer.alloc(4096));
@@ -166,10 +170,10 @@ test('a target that shows a device of somebody else is theirs, unless it was not
   t.is(await reasonOf(a.publish()), 'wrong-state');
   t.is(await reasonOf(a.unpublish()), 'ok');
   t.is(await reasonOf(a.unstage()), 'ok');
-  t.is((await node.host.loops.list()).length, 2, 'their devices are theirs');
+  t.is((await node.host.loops.list()).length, 2, 'foreign devices stay attached');
 });
 
-test('a lost read-only device says so, and its target ends while the volume is used', async (t) => {
+test('a lost read-only device is reported, and its target can be unpublished while the volume is in use', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v', block));

@@ -51,13 +51,13 @@ async function nodeWith(t: ExecutionContext, kind: 'block' | 'mount') {
 }
 
 for (const kind of ['block', 'mount'] as const) {
-  test(`${kind}: a truncated image is refused by every call, with the way out, and is data loss`, async (t) => {
+  test(`${kind}: every call refuses a truncated image, says what to do, and health reports data loss`, async (t) => {
     const { volumeId, volumes, image, asked } = await nodeWith(t, kind);
     await truncate(image, Number(12n * MiB));
     const calls: Record<string, () => Promise<unknown>> = {
       stage: () => volumes().stageVolume(call(), asked),
       expand: () => volumes().expandVolume(call(), { volumeId, range: range(32n) }),
-      'expand, as large already': () =>
+      'expand to the present size': () =>
         volumes().expandVolume(call(), { volumeId, range: range(16n) }),
       snapshot: () =>
         volumes().createSnapshot(call(), {
@@ -79,13 +79,13 @@ for (const kind of ['block', 'mount'] as const) {
     }
     const conditions = await volumes().volumeHealth(volumeId);
     t.like(conditions[0], { status: 'DATA_LOSS', reason: 'ImageShort' });
-    // The way out that gives the lost end up.
+    // The remedy that gives up the lost data.
     await truncate(image, Number(16n * MiB));
     await volumes().stageVolume(call(), asked);
   });
 
   for (const point of ['expand:promised', 'expand:image-grown'] as const) {
-    test(`${kind}: a growth cut short at ${point} is finished by the next stage`, async (t) => {
+    test(`${kind}: a growth that was interrupted at ${point} is completed by the next stage`, async (t) => {
       const { volumeId, volumes, asked, failAt, restart, reachedBytes } = await nodeWith(t, kind);
       failAt(point);
       await t.throwsAsync(volumes().expandVolume(call(), { volumeId, range: range(32n) }));
@@ -98,7 +98,7 @@ for (const kind of ['block', 'mount'] as const) {
     });
   }
 
-  test(`${kind}: what was reached by a growth is what an image must have`, async (t) => {
+  test(`${kind}: after a growth, an image must have the new size`, async (t) => {
     const { volumeId, volumes, asked, image } = await nodeWith(t, kind);
     await volumes().expandVolume(call(), { volumeId, range: range(32n) });
     await truncate(image, Number(24n * MiB));
@@ -120,7 +120,7 @@ test('a staged block volume whose image is truncated is not published', async (t
   t.is(await reasonOf(volumes().stageVolume(call(), asked)), 'wrong-state');
 });
 
-test('a record of an earlier version does not say what was reached: it is learnt at the next stage', async (t) => {
+test('a record of an earlier version has no reached size: the next stage records it', async (t) => {
   const { volumes, asked, recordPath, restart, reachedBytes } = await nodeWith(t, 'block');
   const { reachedBytes: _, ...old } = JSON.parse(await readFile(recordPath, 'utf8')) as {
     reachedBytes: string;

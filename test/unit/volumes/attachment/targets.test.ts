@@ -5,7 +5,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, testSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test("below the kubelet's directory and nowhere else, by no symbolic link", async (t) => {
+test("a target is below the kubelet's directory, and its path has no symbolic link", async (t) => {
   const node = await fakeNode(t);
   const kubeletDir = join(node.directory, 'kubelet');
   const outside = join(node.directory, 'outside');
@@ -48,7 +48,7 @@ test('a target that holds data is never removed', async (t) => {
   for (const path of [file, join(directory, 'file')]) t.is(await readFile(path, 'utf8'), 'data');
 });
 
-test('a volume hides nothing: neither files, nor its staging, nor a pool, nor what the driver mounts for itself', async (t) => {
+test('a mount hides nothing: neither files, nor its staging mount, nor a pool, nor a mount of the driver', async (t) => {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'own');
   const { volumes } = await node.open([node.settings('a')], {
@@ -94,7 +94,7 @@ test('a volume hides nothing: neither files, nor its staging, nor a pool, nor wh
 });
 
 for (const kind of ['mount', 'block'] as const) {
-  test(`unpublishing the staging path of a ${kind} volume takes nothing away`, async (t) => {
+  test(`unpublishing the staging path of a ${kind} volume unmounts nothing`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
     const { record } = await volumes.createVolume(call(), volumeInput('v', { kind }));

@@ -5,7 +5,7 @@ import type { Host, LoopDevices } from '../../../../src/host/host.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { fakeNode, subjectOn } from '../../../model/subject.ts';
 
-test('a driver leaves alone what another one of this machine has under the same id', async (t) => {
+test('a driver leaves a volume with the same id alone that another driver of this node serves', async (t) => {
   const node = await fakeNode({ reflink: true });
   const directory = await mkdtemp(`${node.directory}-other-`);
   const first = await subjectOn(node);
@@ -20,17 +20,17 @@ test('a driver leaves alone what another one of this machine has under the same 
 
     const { volumes } = second.opened();
     const targetPath = stagingTargetPath;
-    // Unknown to the second driver, then known to it and idle, then unknown again.
+    // The second driver does not know the id, then has an idle volume with it, then does not know it again.
     await t.throwsAsync(volumes.unpublishVolume(call(), { volumeId, targetPath }));
     await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
     const made = await volumes.createVolume(call(), volumeInput('data'));
-    t.is(made.record.id, volumeId, 'ids follow from names');
+    t.is(made.record.id, volumeId, 'ids are derived from names');
     await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
     await volumes.deleteVolume(call(), volumeId);
 
     t.is((await node.host.mounts.list()).length, 1, 'still mounted');
     const [device] = await node.host.loops.list();
-    t.false(device?.autoclear, 'and nobody asked for its end');
+    t.false(device?.autoclear, 'and no detach was requested');
     await first.opened().volumes.unstageVolume(call(), asked);
     t.deepEqual(await node.host.loops.list(), []);
   } finally {
@@ -41,11 +41,11 @@ test('a driver leaves alone what another one of this machine has under the same 
   }
 });
 
-test('what another driver has is left alone also where its images cannot be seen', async (t) => {
+test('volumes of another driver are left alone even if its images cannot be seen', async (t) => {
   const node = await fakeNode({ reflink: true });
   const directory = await mkdtemp(`${node.directory}-other-`);
   const first = await subjectOn(node);
-  // As from another mount namespace: the path that the kernel tells leads nowhere here.
+  // As from another mount namespace: the path that the kernel reports does not exist here.
   const loops = new Proxy(node.host.loops, {
     get: (target, key): unknown =>
       key === 'backingPath' ? async () => '/not/seen/disk.img' : Reflect.get(target, key),
