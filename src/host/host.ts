@@ -510,12 +510,12 @@ export interface Freezer {
   /**
    * FIFREEZE of every target, concurrently, after checking that each is the filesystem of its device. All or none:
    * after a failure, targets that were frozen are thawed. KernelError EBUSY: another process froze it; ENODEV: not the
-   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws on its own after `boundMs`. A target
+   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws on its own after `timeoutMs`. A target
    * can be unmounted meanwhile: its superblock stays active until the thaw.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],
-    options: { boundMs: number },
+    options: { timeoutMs: number },
   ): Promise<Freeze>;
 }
 

@@ -69,7 +69,7 @@ export interface OpenedVolumes {
   readonly docker: DockerVolumes;
   readonly domain: Domain;
   /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
-  close(boundMs: number): Promise<void>;
+  close(timeoutMs: number): Promise<void>;
 }
 
 /** Opening a pool may hang with its disk; the others are served after this time. */
@@ -101,9 +101,9 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
       openPool: (pool) => openPool(domain, pool),
     }),
     docker: dockerVolumes(domain, known),
-    close: async (boundMs) => {
+    close: async (timeoutMs) => {
       for (const end of ends) end();
-      await closeDomain(domain, boundMs);
+      await closeDomain(domain, timeoutMs);
       await mountDir?.lock.release();
     },
   };
@@ -157,7 +157,7 @@ async function kubeletOf({ host, settings }: OpenDeps): Promise<Domain['kubelet'
 }
 
 /** The order matters: nothing is waited for that something stopped later would keep from ending. */
-async function closeDomain(domain: Domain, boundMs: number): Promise<void> {
+async function closeDomain(domain: Domain, timeoutMs: number): Promise<void> {
   // Long copies are not waited for: they go on at the next start.
   await domain.copies.stop();
   domain.restores.stop();
@@ -165,7 +165,7 @@ async function closeDomain(domain: Domain, boundMs: number): Promise<void> {
   await domain.trims.stop();
   // Before the operations: one that waits for space in a frozen filesystem would never end.
   await domain.guard.stop();
-  await domain.operations.drain(boundMs);
+  await domain.operations.drain(timeoutMs);
   await domain.trash.stop();
   await domain.openDevices.closeAll();
   await Promise.all(domain.pools.all.map((pool) => pool.close()));

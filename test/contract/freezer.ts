@@ -10,9 +10,9 @@ export const freezeCases: readonly ContractCase[] = [
       const path = await makeImage(stage, 'a');
       await attached(stage, path, (device) =>
         mounted(stage, device, async (target) => {
-          const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 10_000 });
+          const freeze = await host.freezer.freeze([{ target, device }], { timeoutMs: 10_000 });
           equal(
-            await errnoOf(host.freezer.freeze([{ target, device }], { boundMs: 10_000 })),
+            await errnoOf(host.freezer.freeze([{ target, device }], { timeoutMs: 10_000 })),
             'EBUSY',
           );
           const frozenMs = await freeze.thaw();
@@ -34,7 +34,7 @@ export const freezeCases: readonly ContractCase[] = [
             { target, device },
             { target: directory, device },
           ];
-          equal(await errnoOf(host.freezer.freeze(targets, { boundMs: 10_000 })), 'ENODEV');
+          equal(await errnoOf(host.freezer.freeze(targets, { timeoutMs: 10_000 })), 'ENODEV');
           equal(await host.mounts.thaw(target, device), false);
         }),
       );
@@ -47,12 +47,12 @@ export const freezeCases: readonly ContractCase[] = [
       const path = await makeImage(stage, 'a');
       await attached(stage, path, (device) =>
         mounted(stage, device, async (target) => {
-          const freeze = await host.freezer.freeze([{ target, device }], { boundMs: 150 });
+          const freeze = await host.freezer.freeze([{ target, device }], { timeoutMs: 150 });
           // A second freeze is refused until the first one ends at its time limit.
           const giveUpAt = performance.now() + patientMs(10_000);
           for (;;) {
             const second = await host.freezer
-              .freeze([{ target, device }], { boundMs: 10_000 })
+              .freeze([{ target, device }], { timeoutMs: 10_000 })
               .catch((error: unknown) => {
                 if (!hasErrno(error, 'EBUSY') || performance.now() > giveUpAt) throw error;
                 return undefined;

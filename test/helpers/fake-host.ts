@@ -176,7 +176,7 @@ function makeFakeUsers(kernel: FakeKernel): MountUsers {
 
 function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
   return {
-    freeze: async (targets, { boundMs }) => {
+    freeze: async (targets, { timeoutMs }) => {
       const frozen: (() => void)[] = [];
       const thawAll = () => {
         for (const thaw of frozen.splice(0)) thaw();
@@ -200,7 +200,7 @@ function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
       }
       let expired = false;
       const over = new AbortController();
-      void delay(boundMs, undefined, { ref: false, signal: over.signal }).then(
+      void delay(timeoutMs, undefined, { ref: false, signal: over.signal }).then(
         () => {
           expired = true;
           thawAll();

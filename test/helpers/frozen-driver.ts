@@ -15,6 +15,6 @@ const device: LoopDevice = {
   sectorSize: 4096,
   sizeBytes: 0n,
 };
-await makeRealHost().freezer.freeze([{ target, device }], { boundMs: 40_000 });
+await makeRealHost().freezer.freeze([{ target, device }], { timeoutMs: 40_000 });
 process.stdout.write('frozen');
 setInterval(() => undefined, 60_000);

@@ -21,7 +21,7 @@ async function main(): Promise<void> {
   const calls = fifos.map((fifo, index) =>
     ownedBy(`volume ${index}`, () =>
       gate.run('open', () => open(fifo, 'r'), {
-        boundMs: 100,
+        timeoutMs: 100,
         late: (handle) => {
           closedLate += 1;
           void handle.close();

@@ -55,7 +55,7 @@ async function main(): Promise<void> {
           async () => {
             await (await open(join(directory, `fifo-${kind}`), 'r')).close();
           },
-          { boundMs: 200 },
+          { timeoutMs: 200 },
         ),
       ),
     ),

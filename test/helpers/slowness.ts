@@ -4,6 +4,6 @@ export const slownessVariable = 'LOOPCSI_TEST_SLOWNESS';
 const slowness = Number(process.env[slownessVariable] ?? '1');
 
 /** The bound of a wait for something that comes sooner or later: as written, and longer where everything takes longer. */
-export function patientMs(boundMs: number): number {
-  return boundMs * slowness;
+export function patientMs(timeoutMs: number): number {
+  return timeoutMs * slowness;
 }

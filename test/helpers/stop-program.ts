@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { kill } from 'node:process';
 import { patientMs } from './slowness.ts';
 
-const boundMs = patientMs(60_000);
+const timeoutMs = patientMs(60_000);
 
 export interface StoppedProgram {
   readonly pid: number;
@@ -39,7 +39,7 @@ export async function stopProgram(
 
 function look(driverPid: string, name: string): number | undefined {
   const children = `/proc/${driverPid}/task/${driverPid}/children`;
-  for (const giveUpAt = Date.now() + boundMs; Date.now() < giveUpAt; ) {
+  for (const giveUpAt = Date.now() + timeoutMs; Date.now() < giveUpAt; ) {
     for (const pid of readFileSync(children, 'latin1').split(' ').filter(Boolean)) {
       if (commandOf(pid) !== name) continue;
       kill(Number(pid), 'SIGSTOP');

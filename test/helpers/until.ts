@@ -5,9 +5,9 @@ import { patientMs } from './slowness.ts';
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  boundMs = 60_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
-  for (const deadline = Date.now() + patientMs(boundMs); Date.now() < deadline; await delay(10)) {
+  for (const deadline = Date.now() + patientMs(timeoutMs); Date.now() < deadline; await delay(10)) {
     if (await holds()) return;
   }
   throw new Error(`gave up waiting until ${what}`);

@@ -5,7 +5,7 @@ import { MiB } from '../../units.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { Copies } from '../host.ts';
 import { copyFileRange, ioctl, seek } from '../kernel/calls.ts';
-import { fsCall, fsync, openFlags, syncBoundMs, withOpen } from '../kernel/descriptor.ts';
+import { fsCall, fsync, openFlags, syncTimeoutMs, withOpen } from '../kernel/descriptor.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { nextData } from './extents.ts';
 import { withScratchFile } from './files.ts';
@@ -17,7 +17,7 @@ const syncEveryBytes = 64n * MiB;
 /** Buffer size when the kernel cannot copy between the two filesystems. */
 const bufferBytes = 1n * MiB;
 /** A clone costs some 10 µs for each extent: minutes for images with millions. */
-const cloneBoundMs = 10 * 60_000;
+const cloneTimeoutMs = 10 * 60_000;
 /** Errors of FICLONE that mean that two files can never share blocks. */
 const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
 
@@ -48,7 +48,7 @@ async function reflink(from: string, to: string): Promise<void> {
   await withOpen(from, openFlags.read, (source) =>
     withOpen(to, openFlags.createNew, async (target) => {
       try {
-        const about = { subject: `${from} to ${to}`, boundMs: cloneBoundMs };
+        const about = { subject: `${from} to ${to}`, timeoutMs: cloneTimeoutMs };
         await ioctl(target.fd, 'FICLONE', source.fd, about);
       } catch (error) {
         await fsCall('unlink', to, () => unlink(to));
@@ -120,7 +120,7 @@ class SparseCopy {
 
   async #checkpoint(at: bigint): Promise<void> {
     const { target, to, size, options } = this.#state;
-    await fsCall('fdatasync', to, () => target.datasync(), { boundMs: syncBoundMs });
+    await fsCall('fdatasync', to, () => target.datasync(), { timeoutMs: syncTimeoutMs });
     this.#unsynced = 0n;
     options.onProgress?.(at, size);
   }
@@ -163,5 +163,7 @@ class SparseCopy {
 }
 
 async function setSize(handle: FileHandle, path: string, size: bigint): Promise<void> {
-  await fsCall('ftruncate', path, () => handle.truncate(Number(size)), { boundMs: syncBoundMs });
+  await fsCall('ftruncate', path, () => handle.truncate(Number(size)), {
+    timeoutMs: syncTimeoutMs,
+  });
 }

@@ -8,7 +8,7 @@ import { compareFiles } from './compare-blocks.ts';
 /** Extents for each call; the kernel takes about 2 µs for each. */
 const batchExtents = 4000;
 /** The first call writes back the dirty pages of the file, and a count may walk a million extents and more. */
-const mapBoundMs = 10 * 60_000;
+const mapTimeoutMs = 10 * 60_000;
 const wholeFile = 0xffff_ffff_ffff_ffffn;
 
 /** Extent maps by FIEMAP and lseek(2). */
@@ -49,7 +49,7 @@ async function fiemap(
   // Without SYNC, new data has no address yet, and a rewrite of shared blocks shows the old, shared ones.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
-  await ioctlOn(fd, 'FS_IOC_FIEMAP', buffer, { subject: path, boundMs: mapBoundMs });
+  await ioctlOn(fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: mapTimeoutMs });
 }
 
 function decodeExtents(buffer: Buffer): readonly Extent[] {

@@ -31,7 +31,7 @@ const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
 const probeBytes = 64n * KiB;
 
 /** Freeing one slice of a heavily fragmented image can take minutes. */
-const truncateBoundMs = 10 * 60_000;
+const truncateTimeoutMs = 10 * 60_000;
 
 /** Files by node:fs and kernel calls. */
 export function makeFiles(): Files {
@@ -146,7 +146,7 @@ async function removeInSlices(
     // A file with few blocks is freed in one step, whatever its size.
     if (allocatedBytes > options.sliceBytes) await truncateInSlices(path, sizeBytes, options);
     options.signal.throwIfAborted();
-    await fsCall('unlink', path, () => unlink(path), { boundMs: truncateBoundMs });
+    await fsCall('unlink', path, () => unlink(path), { timeoutMs: truncateTimeoutMs });
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
@@ -227,7 +227,7 @@ export async function capacity(path: string): Promise<Capacity> {
 async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
   const size = Number(sizeBytes);
   if (!Number.isSafeInteger(size) || size < 0) throw new KernelError('ftruncate', 'EFBIG', path);
-  await fsCall('ftruncate', path, () => handle.truncate(size), { boundMs: truncateBoundMs });
+  await fsCall('ftruncate', path, () => handle.truncate(size), { timeoutMs: truncateTimeoutMs });
 }
 
 /**

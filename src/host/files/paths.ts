@@ -15,7 +15,13 @@ import {
 import { hasErrno } from '../errors.ts';
 import type { PathKind, PathStatus, Paths } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import { deviceOf, fsCall, kernelErrorOf, sideBySide, syncBoundMs } from '../kernel/descriptor.ts';
+import {
+  deviceOf,
+  fsCall,
+  kernelErrorOf,
+  sideBySide,
+  syncTimeoutMs,
+} from '../kernel/descriptor.ts';
 import { statPath } from '../kernel/statx.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
@@ -33,7 +39,7 @@ export const paths: Paths = {
     fsCall('write', path, () => writeFile(path, text, { flag: 'wx', mode: 0o600 })),
   replaceFile: (path, text, options = {}) =>
     fsCall('replace', path, () => replaceFile(path, text, options), {
-      boundMs: options.durable === false ? undefined : syncBoundMs,
+      timeoutMs: options.durable === false ? undefined : syncTimeoutMs,
     }),
   overwrite: (path, text) => fsCall('write', path, () => overwrite(path, text)),
   makeDirectory: async (path) => {

@@ -8,7 +8,7 @@ import { descriptorPath, fsCall, kernelErrorOf, openFlags } from '../kernel/desc
 import { statCached } from '../kernel/statx.ts';
 
 /** Freeing the blocks of a large image in the tree can take minutes. */
-const removeBoundMs = 10 * 60_000;
+const removeTimeoutMs = 10 * 60_000;
 
 const openDescriptor = promisify(openCallback);
 const closeDescriptor = promisify(closeCallback);
@@ -20,7 +20,7 @@ const closeDescriptor = promisify(closeCallback);
  * One step of the gate.
  */
 export async function removeTree(path: string): Promise<void> {
-  await fsCall('remove', path, () => remove(path, path, 'unknown'), { boundMs: removeBoundMs });
+  await fsCall('remove', path, () => remove(path, path, 'unknown'), { timeoutMs: removeTimeoutMs });
 }
 
 /** `named` is the path for messages; `path` may lead through a descriptor. */

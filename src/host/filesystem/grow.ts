@@ -10,14 +10,14 @@ import { withMounted } from '../mount/open-mounted.ts';
  */
 
 /** Writing the tables of new groups of a very large filesystem takes minutes. */
-const growBoundMs = 10 * 60_000;
+const growTimeoutMs = 10 * 60_000;
 
 /** EXT4_IOC_RESIZE_FS to `blocks`. KernelError EPERM without CAP_SYS_RESOURCE, and after filesystem errors. */
 export async function growExt4(target: string, device: LoopDevice, blocks: bigint): Promise<void> {
   const argument = Buffer.alloc(8);
   argument.writeBigUInt64LE(blocks);
   await withMounted(target, device, ({ fd }) =>
-    ioctlOn(fd, 'EXT4_IOC_RESIZE_FS', argument, { subject: target, boundMs: growBoundMs }),
+    ioctlOn(fd, 'EXT4_IOC_RESIZE_FS', argument, { subject: target, timeoutMs: growTimeoutMs }),
   );
 }
 
@@ -40,7 +40,7 @@ export async function growXfs(
     const argument = Buffer.alloc(wanted.size);
     argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
     argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
-    const about = { subject: target, boundMs: growBoundMs };
+    const about = { subject: target, timeoutMs: growTimeoutMs };
     await ioctlOn(fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
   });
 }
@@ -51,7 +51,7 @@ export async function growBtrfs(target: string, device: LoopDevice): Promise<voi
   const argument = Buffer.alloc(size);
   argument.write('1:max', fields.name, 'latin1');
   await withMounted(target, device, ({ fd }) =>
-    ioctlOn(fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, boundMs: growBoundMs }),
+    ioctlOn(fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: growTimeoutMs }),
   );
 }
 

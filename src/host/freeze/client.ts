@@ -66,12 +66,12 @@ export class FreezeChild {
   }
 
   /** Freezes all or none; see `Freezer` in host.ts. */
-  freeze(subjects: readonly FreezeSubject[], boundMs: number): Promise<Freeze> {
+  freeze(subjects: readonly FreezeSubject[], timeoutMs: number): Promise<Freeze> {
     const id = this.#nextId;
     this.#nextId += 1;
     return new Promise((resolve, reject) => {
       const ended = new Promise<number>((resolveEnd, rejectEnd) => {
-        const timer = setTimeout(() => void this.#kill(), boundMs + slackMs).unref();
+        const timer = setTimeout(() => void this.#kill(), timeoutMs + slackMs).unref();
         this.#sessions.set(id, {
           subjects,
           onFrozen: () => {
@@ -95,7 +95,7 @@ export class FreezeChild {
       const targets = subjects.map(({ target, device: { path, majorMinor } }) => {
         return { target, device: { path, majorMinor } };
       });
-      writeLine(this.#process.stdin, { ask: 'freeze', id, targets, boundMs });
+      writeLine(this.#process.stdin, { ask: 'freeze', id, targets, timeoutMs });
     });
   }
 

@@ -28,7 +28,7 @@ async function handleRequest(message: ToChild): Promise<void> {
     reportEnd(id, end);
   });
   groups.set(id, group);
-  if (await group.freeze(message.targets, message.boundMs))
+  if (await group.freeze(message.targets, message.timeoutMs))
     writeLine(process.stdout, { say: 'frozen', id });
 }
 

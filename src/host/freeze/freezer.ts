@@ -24,11 +24,11 @@ class ChildFreezer implements Freezer {
     return this.#child?.isAlive === true ? this.#child.pid : undefined;
   }
 
-  async freeze(targets: readonly FreezeSubject[], options: { boundMs: number }): Promise<Freeze> {
+  async freeze(targets: readonly FreezeSubject[], options: { timeoutMs: number }): Promise<Freeze> {
     clearTimeout(this.#idle);
     if (this.#child?.isAlive !== true) this.#child = new FreezeChild(this.#mounts);
     const child = this.#child;
-    const freeze = await child.freeze(targets, options.boundMs);
+    const freeze = await child.freeze(targets, options.timeoutMs);
     return {
       thaw: async () => {
         try {

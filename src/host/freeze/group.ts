@@ -7,7 +7,7 @@ import { openMounted } from '../mount/open-mounted.ts';
 import type { Failure, FreezeTarget } from './protocol.ts';
 
 /** The group has its own time limit. A call must not be abandoned before it returns, since it may still freeze. */
-const callBoundMs = 24 * 60 * 60_000;
+const callTimeoutMs = 24 * 60 * 60_000;
 
 interface Member {
   readonly target: string;
@@ -38,8 +38,8 @@ export class FreezeGroup {
   }
 
   /** Freezes all concurrently; true when all are frozen. Otherwise the group has ended. */
-  async freeze(targets: readonly FreezeTarget[], boundMs: number): Promise<boolean> {
-    this.#timer = setTimeout(() => void this.#finish('expired'), boundMs);
+  async freeze(targets: readonly FreezeTarget[], timeoutMs: number): Promise<boolean> {
+    this.#timer = setTimeout(() => void this.#finish('expired'), timeoutMs);
     try {
       const opened = await openAll(targets);
       this.#members = opened;
@@ -67,7 +67,7 @@ export class FreezeGroup {
   async #freezeOne(member: Member): Promise<void> {
     const { target, handle } = member;
     member.state = 'freezing';
-    const about = { subject: target, boundMs: callBoundMs };
+    const about = { subject: target, timeoutMs: callTimeoutMs };
     try {
       await ownedBy(target, () => ioctl(handle.fd, 'FIFREEZE', 0, about));
       member.state = 'frozen';

@@ -13,7 +13,7 @@ export type ToChild =
       readonly ask: 'freeze';
       readonly id: number;
       readonly targets: readonly FreezeTarget[];
-      readonly boundMs: number;
+      readonly timeoutMs: number;
     }
   | { readonly ask: 'thaw'; readonly id: number };
 

@@ -12,7 +12,7 @@ export { loadKernel } from './libc.ts';
  */
 
 /** A mount replays the log, and an unmount writes back all dirty data; both can take minutes. */
-const mountBoundMs = 5 * 60_000;
+const mountTimeoutMs = 5 * 60_000;
 
 /** mount(2). `named` is the path for messages when `target` is the path of a descriptor. */
 export async function mount(
@@ -23,7 +23,7 @@ export async function mount(
 ): Promise<void> {
   const subject = `${source} on ${named}`;
   const args = [source, target, options.fsType, options.flags, options.data];
-  await call({ name: 'mount', subject }, libc().mount, args, { boundMs: mountBoundMs });
+  await call({ name: 'mount', subject }, libc().mount, args, { timeoutMs: mountTimeoutMs });
 }
 
 /** umount2(2) with UMOUNT_* and MNT_* flags. `named` as for `mount`. */
@@ -33,7 +33,7 @@ export async function umount2(
   named: string = target,
 ): Promise<void> {
   await call({ name: 'umount', subject: named }, libc().umount2, [target, flags], {
-    boundMs: mountBoundMs,
+    timeoutMs: mountTimeoutMs,
   });
 }
 
@@ -137,7 +137,7 @@ export async function renameNoReplace(from: string, to: string): Promise<void> {
 }
 
 /** ext4 takes minutes to reserve terabytes. */
-const allocateBoundMs = 10 * 60_000;
+const allocateTimeoutMs = 10 * 60_000;
 
 /** fallocate(2). Mode 0 allocates `length` bytes at `offset` and grows the file if needed. */
 export async function fallocate(
@@ -146,7 +146,9 @@ export async function fallocate(
   subject: string,
 ): Promise<void> {
   const args = [fd, range.mode, range.offset, range.length];
-  await call({ name: 'fallocate', subject }, libc().fallocate, args, { boundMs: allocateBoundMs });
+  await call({ name: 'fallocate', subject }, libc().fallocate, args, {
+    timeoutMs: allocateTimeoutMs,
+  });
 }
 
 /** lseek(2) with SEEK_DATA or SEEK_HOLE. KernelError ENXIO past the last data. */
@@ -176,13 +178,13 @@ export function copyFileRange(
   const number = callNumbers.copy_file_range[arch === 'x64' ? 'x64' : 'other'];
   const args = [number, fromFd, from, toFd, to, range.length, 0];
   return call({ name: 'copy_file_range', subject }, libc().copyFileRange, args, {
-    boundMs: allocateBoundMs,
+    timeoutMs: allocateTimeoutMs,
   });
 }
 
 /** syncfs(2) on the filesystem of `fd`. */
 export async function syncfs(fd: number, subject: string): Promise<void> {
-  await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { boundMs: mountBoundMs });
+  await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { timeoutMs: mountTimeoutMs });
 }
 
 /**
@@ -245,11 +247,11 @@ export function ioctl(
   fd: number,
   request: Request,
   argument: number,
-  about: { subject: string; boundMs?: number },
+  about: { subject: string; timeoutMs?: number },
 ): Promise<number> {
   const args = [fd, requests[request], argument];
   return call({ name: request, subject: about.subject }, libc().ioctlNumber, args, {
-    boundMs: about.boundMs,
+    timeoutMs: about.timeoutMs,
   });
 }
 
@@ -258,11 +260,11 @@ export async function ioctlOn(
   fd: number,
   request: Request,
   buffer: Uint8Array,
-  about: { subject: string; boundMs?: number },
+  about: { subject: string; timeoutMs?: number },
 ): Promise<void> {
   const args = [fd, requests[request], buffer];
   await call({ name: request, subject: about.subject }, libc().ioctlBuffer, args, {
-    boundMs: about.boundMs,
+    timeoutMs: about.timeoutMs,
   });
 }
 

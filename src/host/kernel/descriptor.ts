@@ -103,7 +103,7 @@ const closeDescriptor = promisify(close);
 /** Closes a descriptor through the gate. Failures are ignored: the descriptor is closed in any case. */
 export async function closeLater(
   fd: number,
-  options?: { readonly boundMs?: number },
+  options?: { readonly timeoutMs?: number },
 ): Promise<void> {
   await gate.runEventually('close', () => closeDescriptor(fd), options).catch(() => undefined);
 }
@@ -147,16 +147,16 @@ export async function withDescriptor<T>(
 }
 
 /** Writing back the dirty pages of a large image can take minutes. */
-export const syncBoundMs = 10 * 60_000;
+export const syncTimeoutMs = 10 * 60_000;
 
 /** fsync of an open file, directory or device. */
 export async function fsync(handle: FileHandle, path: string): Promise<void> {
-  await fsCall('fsync', path, () => handle.sync(), { boundMs: syncBoundMs });
+  await fsCall('fsync', path, () => handle.sync(), { timeoutMs: syncTimeoutMs });
 }
 
 /** fsync of these paths, concurrently: a filesystem with one journal then writes it once for all of them. */
 export async function syncPaths(paths: readonly string[]): Promise<void> {
-  const options = { boundMs: syncBoundMs };
+  const options = { timeoutMs: syncTimeoutMs };
   for (const end of await sideBySide('fsync', paths, syncPath, options)) {
     if (end.status === 'rejected') throw end.reason;
   }
@@ -173,7 +173,7 @@ export async function sideBySide<T>(
   name: string,
   paths: readonly string[],
   work: (path: string) => Promise<T>,
-  options: { readonly boundMs?: number } = {},
+  options: { readonly timeoutMs?: number } = {},
 ): Promise<readonly PromiseSettledResult<T>[]> {
   const results: PromiseSettledResult<T>[] = [];
   let next = 0;

@@ -2,7 +2,7 @@ import { callNumbers, constants } from './abi.ts';
 import { call, libc } from './libc.ts';
 
 /** A mount replays the log. */
-const mountBoundMs = 5 * 60_000;
+const mountTimeoutMs = 5 * 60_000;
 
 /**
  * fsopen(2), fsconfig(2) and fsmount(2): mounts the filesystem on `source` without a path. Returns a descriptor of the
@@ -20,7 +20,7 @@ export async function mountDetached(
       { name: 'fsconfig', subject },
       libc().fsconfig,
       [callNumbers.fsconfig, fd, command, key, value, 0],
-      { boundMs: mountBoundMs },
+      { timeoutMs: mountTimeoutMs },
     );
   const context = await call(
     { name: 'fsopen', subject },

@@ -2,11 +2,11 @@ import { StuckError } from '../errors.ts';
 import type { Owner } from './owner.ts';
 
 /** Default time limit for waiting and for running. */
-const defaultBoundMs = 60_000;
+const defaultTimeoutMs = 60_000;
 
 export interface GateOptions<T> {
   /** Time limit for waiting, and for running: then the caller gets a StuckError. 60 s by default. */
-  readonly boundMs?: number | undefined;
+  readonly timeoutMs?: number | undefined;
   /** How many concurrent calls `work` would make; 1 by default. It gets the number of threads granted, at least one. */
   readonly threads?: number | undefined;
   /** Receives a result that arrives after the time limit, for example to close a descriptor. */
@@ -15,7 +15,7 @@ export interface GateOptions<T> {
 
 export interface Entry {
   readonly call: string;
-  readonly boundMs: number;
+  readonly timeoutMs: number;
   readonly disk: string | undefined;
   readonly chain: readonly string[];
   readonly wantedThreads: number;
@@ -44,7 +44,7 @@ export function entryOf<T>(call: string, { disk, chain }: Owner, options: GateOp
     call,
     disk,
     chain,
-    boundMs: options.boundMs ?? defaultBoundMs,
+    timeoutMs: options.timeoutMs ?? defaultTimeoutMs,
     wantedThreads: Math.max(1, options.threads ?? 1),
     threads: 0,
     timer: undefined,

@@ -89,7 +89,7 @@ export class Gate {
   runEventually(
     call: string,
     work: () => Promise<void>,
-    options: { readonly boundMs?: number } = {},
+    options: { readonly timeoutMs?: number } = {},
   ): Promise<void> {
     const { owner, lane } = this.#current();
     return new Promise<void>((resolve, reject) => {
@@ -166,7 +166,7 @@ export class Gate {
     if (lane.waiting.includes(entry)) {
       entry.timer = setTimeout(() => {
         this.#giveUpWaiting(lane, entry);
-      }, entry.boundMs);
+      }, entry.timeoutMs);
     }
   }
 
@@ -191,7 +191,7 @@ export class Gate {
     clearTimeout(entry.timer);
     entry.timer = setTimeout(() => {
       this.#markStuck(lane, entry);
-    }, entry.boundMs);
+    }, entry.timeoutMs);
     void entry.begin(entry.threads);
   }
 
@@ -244,7 +244,9 @@ export class Gate {
   #giveUpWaiting(lane: Lane, entry: Entry): void {
     const index = lane.waiting.indexOf(entry);
     if (index >= 0 && !entry.mustRun) lane.waiting.splice(index, 1);
-    entry.giveUp(new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.boundMs));
+    entry.giveUp(
+      new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.timeoutMs),
+    );
     this.#pump(lane);
   }
 }

@@ -20,7 +20,7 @@ import { doesNotAnswer, incarnationOf, LoopScan, waitUntilGone } from './scan.ts
 /** Attempts to attach while other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
 /** How long a detach waits for a device that is open, but neither mounted nor claimed. */
-const passingBoundMs = 2_500;
+const passingTimeoutMs = 2_500;
 
 /** Loop devices by kernel calls. */
 export function makeLoopDevices(): LoopDevices {
@@ -140,7 +140,7 @@ class KernelLoopDevices implements LoopDevices {
     if (await waitUntilGone(number, incarnation, detachTimeoutMs)) return true;
     // Nothing has claimed it, so a slow process has it open only briefly.
     if (await this.isInUse(device)) return false;
-    return waitUntilGone(number, incarnation, passingBoundMs);
+    return waitUntilGone(number, incarnation, passingTimeoutMs);
   }
 
   async isInUse(device: LoopDevice): Promise<boolean> {

@@ -2,7 +2,13 @@ import type { FileHandle } from 'node:fs/promises';
 import { hasErrno } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
-import { closeHandle, openFlags, openHandle, syncBoundMs, withOpen } from '../kernel/descriptor.ts';
+import {
+  closeHandle,
+  openFlags,
+  openHandle,
+  syncTimeoutMs,
+  withOpen,
+} from '../kernel/descriptor.ts';
 import { isSameFile, type LoopScan } from './scan.ts';
 import { clearAutoclear } from './status.ts';
 
@@ -64,7 +70,7 @@ export class HeldDevices {
 
   async writeBack(device: LoopDevice): Promise<void> {
     const flush = async ({ fd }: FileHandle): Promise<void> => {
-      await ioctl(fd, 'BLKFLSBUF', 0, { subject: device.path, boundMs: syncBoundMs });
+      await ioctl(fd, 'BLKFLSBUF', 0, { subject: device.path, timeoutMs: syncTimeoutMs });
     };
     const held = this.#handleOf(device);
     if (held === undefined) await withOpen(device.path, openFlags.read, flush);

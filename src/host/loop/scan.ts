@@ -10,7 +10,7 @@ import { cachedInodeOf } from '../kernel/statx.ts';
 import { readStatusAt } from './status.ts';
 
 /** How long a list waits for one device. */
-const listBoundMs = 5_000;
+const listTimeoutMs = 5_000;
 
 /** The directory of loop device `number` in sysfs, or a file below it. */
 export function sysfsPath(number: number, below = ''): string {
@@ -116,7 +116,7 @@ export class LoopScan {
 
   async #readIfItAnswers(number: number): Promise<LoopDevice | undefined> {
     try {
-      return await this.#read(number, { boundMs: listBoundMs });
+      return await this.#read(number, { timeoutMs: listTimeoutMs });
     } catch (error) {
       if (!doesNotAnswer(error)) throw error;
       const known = this.#known.get(number)?.device;
@@ -253,9 +253,9 @@ export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
 export async function waitUntilGone(
   number: number,
   incarnation: bigint | undefined,
-  boundMs: number,
+  timeoutMs: number,
 ): Promise<boolean> {
-  const giveUpAt = performance.now() + boundMs;
+  const giveUpAt = performance.now() + timeoutMs;
   for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
     if (incarnation === undefined || incarnationOf(number) !== incarnation) return true;
     if (performance.now() >= giveUpAt) return false;

@@ -54,7 +54,7 @@ export async function readStatus(handle: FileHandle, path: string): Promise<Loop
  */
 export function readStatusAt(
   path: string,
-  bound: { readonly boundMs?: number } = {},
+  bound: { readonly timeoutMs?: number } = {},
 ): Promise<LoopDevice> {
   const ask = async (): Promise<LoopDevice> => {
     const handle = await open(path, openFlags.read).catch((error: unknown) => {

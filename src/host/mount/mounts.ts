@@ -28,11 +28,11 @@ import { splitMountOptions } from './options.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 
 /** How long an unmount is repeated on EBUSY: a child process that is being spawned may have a file open for an instant. */
-const busyBoundMs = 500;
+const busyTimeoutMs = 500;
 /** A range is trimmed within a second on an idle disk; on a busy disk it takes longer. */
-const trimBoundMs = 10 * 60_000;
+const trimTimeoutMs = 10 * 60_000;
 /** An unmount writes all dirty data to the disk. */
-const detachedBoundMs = 5 * 60_000;
+const detachedTimeoutMs = 5 * 60_000;
 
 /** Mounts by kernel calls. */
 export function makeMounts(): Mounts {
@@ -117,7 +117,7 @@ async function unmount(
   target: string,
   options: Parameters<Mounts['unmount']>[1] = {},
 ): Promise<void> {
-  const giveUpAt = performance.now() + busyBoundMs;
+  const giveUpAt = performance.now() + busyTimeoutMs;
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
     const look = await findWithOthers(target);
     if (look === undefined) return;
@@ -188,7 +188,7 @@ async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number>
 
 /** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
 function closeDetached(fd: number): Promise<void> {
-  return closeLater(fd, { boundMs: detachedBoundMs });
+  return closeLater(fd, { timeoutMs: detachedTimeoutMs });
 }
 
 function lateDetached(fd: number): void {
@@ -206,7 +206,7 @@ async function trim(
     range.writeBigUInt64LE(offset, fields.start);
     range.writeBigUInt64LE(length, fields.len);
     try {
-      await ioctlOn(fd, 'FITRIM', range, { subject: target, boundMs: trimBoundMs });
+      await ioctlOn(fd, 'FITRIM', range, { subject: target, timeoutMs: trimTimeoutMs });
     } catch (error) {
       // The range begins after the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;

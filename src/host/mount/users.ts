@@ -49,7 +49,7 @@ function nameOf(directory: string, name: string): string {
 
 /** A message names a few; a machine may have tens of thousands of open files. */
 const maxFound = 5;
-const scanBoundMs = 1_000;
+const scanTimeoutMs = 1_000;
 /** How long the scan blocks the event loop at a time. */
 const sliceMs = 5;
 
@@ -72,7 +72,7 @@ async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
   const own = linkOf('/proc/self/ns/mnt') ?? '';
   namespaces.set(own, await readNamespace('self', wanted));
   const seen = new Set([own]);
-  const giveUpAt = performance.now() + scanBoundMs;
+  const giveUpAt = performance.now() + scanTimeoutMs;
   let pauseAt = performance.now() + sliceMs;
   for (const pid of processes()) {
     if (found.length >= maxFound || performance.now() > giveUpAt) break;

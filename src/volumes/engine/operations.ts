@@ -114,19 +114,19 @@ export class Operations {
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
 
-  /** Refuses new operations and waits for the running ones. After `boundMs` it aborts them and waits as long again. */
-  async drain(boundMs: number): Promise<void> {
+  /** Refuses new operations and waits for the running ones. After `timeoutMs` it aborts them and waits as long again. */
+  async drain(timeoutMs: number): Promise<void> {
     this.#closed = true;
-    await this.#allEnded(boundMs);
+    await this.#allEnded(timeoutMs);
     for (const running of this.#running.values()) {
       running.abort.abort(new VolumeError('unavailable', 'the driver is shutting down; try again'));
     }
-    await this.#allEnded(boundMs);
+    await this.#allEnded(timeoutMs);
   }
 
-  async #allEnded(boundMs: number): Promise<void> {
+  async #allEnded(timeoutMs: number): Promise<void> {
     const all = Promise.allSettled([...this.#running.values()].map(({ result }) => result));
-    await withTimeout(all, boundMs);
+    await withTimeout(all, timeoutMs);
   }
 
   #start<T>(

@@ -142,7 +142,7 @@ export class FrozenVolumes {
   ): Promise<Freeze | undefined> {
     const { host, log } = this.#deps;
     try {
-      return await host.freezer.freeze([{ target, device }], { boundMs: limitMs + 5_000 });
+      return await host.freezer.freeze([{ target, device }], { timeoutMs: limitMs + 5_000 });
     } catch (error) {
       if (error instanceof KernelError && hasErrno(error, 'EBUSY')) return undefined;
       log.warn({ volumeId: record.id, problem: messageOf(error) }, 'could not be frozen');

@@ -25,7 +25,7 @@ export interface Capture {
   /** A raw block device in use, which cannot be frozen: its user may write during the capture. */
   readonly isLive: boolean;
   /** Time limit of the freeze. When it expires, the filesystem is thawed and the capture fails. */
-  readonly boundMs: number;
+  readonly timeoutMs: number;
 }
 
 /** A reflink takes about 10 µs per extent. The limit is ten times that, plus a grace period for the freeze itself. */
@@ -54,23 +54,23 @@ export async function planCapture(
   const isShared = await canShare(domain.host.files, source.pool, pool);
   const device = present.readWrite;
   const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
-  if (device === undefined) return { ...base, boundMs: maxFreezeMs };
+  if (device === undefined) return { ...base, timeoutMs: maxFreezeMs };
   if (source.record.kind === 'block') {
     const isLive = await isInUse(domain, present);
     if (isLive && !isShared) throw cannotCopyLive(what, source);
-    return { ...base, isLive, boundMs: maxFreezeMs };
+    return { ...base, isLive, timeoutMs: maxFreezeMs };
   }
   const mount = present.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) {
     if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
-    return { ...base, boundMs: maxFreezeMs };
+    return { ...base, timeoutMs: maxFreezeMs };
   }
   if (!isShared && !options.freezeForCopy) throw needsFreeze(what, source, pool);
-  const boundMs = isShared
+  const timeoutMs = isShared
     ? graceMs + boundMsPerExtent * (await domain.host.extents.count(source.imagePath))
     : graceMs + Number((image.allocatedBytes * 2000n) / copyBytesPerSecond);
-  if (boundMs > maxFreezeMs) throw freezeTooLong(what, source, { isShared, image });
-  return { ...base, freeze: { target: mount.target, device }, boundMs };
+  if (timeoutMs > maxFreezeMs) throw freezeTooLong(what, source, { isShared, image });
+  return { ...base, freeze: { target: mount.target, device }, timeoutMs };
 }
 
 /** Whether images of both pools can share blocks. */
@@ -154,11 +154,11 @@ async function freezeAll(
 ): Promise<Freeze | undefined> {
   const frozen = captures.filter(({ freeze }) => freeze !== undefined);
   if (frozen.length === 0) return undefined;
-  const boundMs = Math.ceil(frozen.reduce((sum, capture) => sum + capture.boundMs, 0));
+  const timeoutMs = Math.ceil(frozen.reduce((sum, capture) => sum + capture.timeoutMs, 0));
   try {
     return await domain.host.freezer.freeze(
       frozen.flatMap(({ freeze }) => (freeze === undefined ? [] : [freeze])),
-      { boundMs },
+      { timeoutMs },
     );
   } catch (cause) {
     if (!hasErrno(cause, 'EBUSY')) throw cause;

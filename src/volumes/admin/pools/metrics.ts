@@ -30,9 +30,9 @@ export const maxImages = 1_000;
 /** Measures every pool; one whose filesystem does not answer within the time limit has no `bytes`. */
 export async function measurePools(
   domain: Domain,
-  boundMs: number,
+  timeoutMs: number,
 ): Promise<readonly PoolMeasures[]> {
-  const ask = makeAskPool(boundMs);
+  const ask = makeAskPool(timeoutMs);
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;

@@ -61,7 +61,7 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
     await onScratch(t, async (scratch) => {
       await onVolume(scratch, fsType, async (target, device) => {
         const freeze = await scratch.host.freezer.freeze([{ target, device }], {
-          boundMs: 30_000,
+          timeoutMs: 30_000,
         });
         const writer = startWriter(join(target, 'file'));
         await new Promise((resolve) => setTimeout(resolve, 100));
@@ -83,9 +83,9 @@ onNode('a group is frozen together, and another freeze of a member is EBUSY', as
           { target: first, device: one },
           { target: second, device: other },
         ];
-        const freeze = await freezer.freeze(members, { boundMs: 30_000 });
+        const freeze = await freezer.freeze(members, { timeoutMs: 30_000 });
         const writers = members.map(({ target }) => startWriter(join(target, 'file')));
-        const error = await t.throwsAsync(freezer.freeze(members.slice(1), { boundMs: 30_000 }));
+        const error = await t.throwsAsync(freezer.freeze(members.slice(1), { timeoutMs: 30_000 }));
         t.true(hasErrno(error, 'EBUSY'));
         t.deepEqual(
           writers.map((writer) => writer.hasEnded()),
@@ -107,8 +107,8 @@ onNode('if another process froze a member of a group, none of ours stays frozen'
           { target: first, device: one },
           { target: second, device: other },
         ];
-        const theirs = await freezer.freeze(members.slice(1), { boundMs: 30_000 });
-        const error = await t.throwsAsync(freezer.freeze(members, { boundMs: 30_000 }));
+        const theirs = await freezer.freeze(members.slice(1), { timeoutMs: 30_000 });
+        const error = await t.throwsAsync(freezer.freeze(members, { timeoutMs: 30_000 }));
         t.true(hasErrno(error, 'EBUSY'));
         await writeFile(join(first, 'file'), 'goes on');
         const writer = startWriter(join(second, 'file'));
@@ -127,7 +127,7 @@ onNode('a frozen filesystem can be unmounted, and its device is free after the t
       await onVolume(scratch, fsType, async (target, device) => {
         const { freezer, mounts, loops } = scratch.host;
         await writeFile(join(target, 'file'), 'written before');
-        const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+        const freeze = await freezer.freeze([{ target, device }], { timeoutMs: 30_000 });
         const file = await open(join(target, 'file'));
         const error = await t.throwsAsync(mounts.unmount(target, { keepFrozen: true }));
         t.true(hasErrno(error, 'EBUSY'), 'an open file keeps the mount busy, the freeze does not');
@@ -176,7 +176,7 @@ onNode('a freeze ends at once when the driver is killed', async (t) => {
 onNode('a freeze ends at its time limit, and its thaw fails', async (t) => {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', async (target, device) => {
-      const freeze = await scratch.host.freezer.freeze([{ target, device }], { boundMs: 300 });
+      const freeze = await scratch.host.freezer.freeze([{ target, device }], { timeoutMs: 300 });
       const writer = startWriter(join(target, 'file'));
       await until('the writer goes on', writer.hasEnded, 20_000);
       t.true(hasErrno(await t.throwsAsync(freeze.thaw()), 'ETIMEDOUT'));
@@ -188,13 +188,13 @@ onNode('when the freeze child is killed, everything is thawed and the thaw fails
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', async (target, device) => {
       const { freezer } = scratch.host;
-      const freeze = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+      const freeze = await freezer.freeze([{ target, device }], { timeoutMs: 30_000 });
       const writer = startWriter(join(target, 'file'));
       for (const pid of await freezeChildren()) process.kill(pid, 'SIGKILL');
       await until('the writer goes on', writer.hasEnded, 20_000);
       const error = await t.throwsAsync(freeze.thaw());
       t.true(hasErrno(error, 'ECHILD'));
-      const next = await freezer.freeze([{ target, device }], { boundMs: 30_000 });
+      const next = await freezer.freeze([{ target, device }], { timeoutMs: 30_000 });
       t.true((await next.thaw()) >= 0, 'a new child is started');
     });
   });

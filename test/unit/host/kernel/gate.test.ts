@@ -36,10 +36,10 @@ class Hanging {
 const quick = () => Promise.resolve('quick');
 
 /** A defective gate would block a test forever. */
-const boundMs = 10_000;
+const timeoutMs = 10_000;
 
 test('an owner has one call at a time, in order; other owners do not wait', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const first = new Hanging();
   const order: string[] = [];
@@ -56,7 +56,7 @@ test('an owner has one call at a time, in order; other owners do not wait', asyn
 });
 
 test('no more calls run than there are slots; a free slot goes to the oldest waiter', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
   const results = hanging.map((call, index) =>
@@ -77,13 +77,13 @@ test('no more calls run than there are slots; a free slot goes to the oldest wai
 });
 
 test('a call that exceeds its time limit makes its owner stuck until it returns', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
   const late: string[] = [];
   const run = (call: string, work: () => Promise<string>) =>
     ownedBy('volume', () =>
-      gate.run(call, work, { boundMs: 30, late: (value) => late.push(value) }),
+      gate.run(call, work, { timeoutMs: 30, late: (value) => late.push(value) }),
     );
   const waiting = [run('umount', hung.work), run('next', quick)];
   for (const call of waiting) {
@@ -108,7 +108,7 @@ test('a call that exceeds its time limit makes its owner stuck until it returns'
 });
 
 test('the age of the oldest call on a disk is known', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const [older, younger] = [new Hanging(), new Hanging()];
   const run = (owner: string, disk: string, hung: Hanging) =>
@@ -128,22 +128,22 @@ test('the age of the oldest call on a disk is known', async (t) => {
 });
 
 test('a stuck call that fails has ended too', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
-  await t.throwsAsync(gate.run('mount', hung.work, { boundMs: 10 }), { instanceOf: StuckError });
+  await t.throwsAsync(gate.run('mount', hung.work, { timeoutMs: 10 }), { instanceOf: StuckError });
   hung.fail(new Error('EIO'));
   await new Promise(setImmediate);
   t.is(await gate.run('mount', quick), 'quick');
 });
 
 test('stuck calls keep their slots; a waiter fails at its own time limit', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(1);
   const hung = new Hanging();
-  const stuck = ownedBy('a', () => gate.run('hung', hung.work, { boundMs: 10 }));
+  const stuck = ownedBy('a', () => gate.run('hung', hung.work, { timeoutMs: 10 }));
   await t.throwsAsync(stuck, { instanceOf: StuckError });
-  const second = ownedBy('b', () => gate.run('stat', quick, { boundMs: 20 }));
+  const second = ownedBy('b', () => gate.run('stat', quick, { timeoutMs: 20 }));
   await t.throwsAsync(second, { instanceOf: StuckError, message: /waiting for its turn/ });
   t.deepEqual(
     gate.stuckOwners().map(({ owner }) => owner),
@@ -155,7 +155,7 @@ test('stuck calls keep their slots; a waiter fails at its own time limit', async
 });
 
 test('errors pass through, including synchronous ones', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const fail = () => {
     throw new Error('at once');
@@ -169,10 +169,10 @@ test('errors pass through, including synchronous ones', async (t) => {
 });
 
 test('after a call that failed at once, its owner still has one call at a time', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const run = (work: () => Promise<string>, ms?: number) =>
-    ownedBy('volume', () => gate.run('call', work, { boundMs: ms }));
+    ownedBy('volume', () => gate.run('call', work, { timeoutMs: ms }));
   const fail = () => {
     throw new Error('at once');
   };
@@ -192,15 +192,15 @@ test('after a call that failed at once, its owner still has one call at a time',
 });
 
 test('calls without an owner belong to the driver', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
-  await t.throwsAsync(gate.run('call', new Hanging().work, { boundMs: 5 }), {
+  await t.throwsAsync(gate.run('call', new Hanging().work, { timeoutMs: 5 }), {
     message: /for driver/,
   });
 });
 
 test('calls on one disk use at most their share of the slots', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(4, 2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
   const results = hanging.map((call, index) =>
@@ -221,7 +221,7 @@ test('calls on one disk use at most their share of the slots', async (t) => {
 });
 
 test('a nested owner inherits the disk of its caller', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
   const first = ownedBy(
@@ -230,14 +230,14 @@ test('a nested owner inherits the disk of its caller', async (t) => {
     'disk',
   );
   await hanging.started;
-  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  const second = ownedBy('volume', () => gate.run('call', quick, { timeoutMs: 20 }), 'disk');
   await t.throwsAsync(second, { instanceOf: StuckError });
   hanging.end();
   t.is(await first, 'done');
 });
 
 test('a step with several calls gets the free threads, at least one', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(3);
   const first = new Hanging();
   const granted: number[] = [];
@@ -268,7 +268,7 @@ test('a step with several calls gets the free threads, at least one', async (t) 
 });
 
 test('several hung disks leave threads to the others', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const hung: Hanging[] = [];
   for (const disk of ['a', 'b', 'c', 'd']) {
@@ -283,7 +283,7 @@ test('several hung disks leave threads to the others', async (t) => {
 });
 
 test('a call waiting for a hung disk does not block other calls of its owner', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(4, 2);
   const hung = [new Hanging(), new Hanging()] as const;
   const results = hung.map((call, index) =>
@@ -298,19 +298,19 @@ test('a call waiting for a hung disk does not block other calls of its owner', a
 });
 
 test('a disk can be set within the work of an owner', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
   const first = ownedBy('new volume', () => onDisk('disk', () => gate.run('call', hanging.work)));
   await hanging.started;
-  const second = ownedBy('volume', () => gate.run('call', quick, { boundMs: 20 }), 'disk');
+  const second = ownedBy('volume', () => gate.run('call', quick, { timeoutMs: 20 }), 'disk');
   await t.throwsAsync(second, { instanceOf: StuckError });
   hanging.end();
   t.is(await first, 'done');
 });
 
 test('a must-run step runs after the stuck call has returned', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
   const order: string[] = [];
@@ -318,7 +318,7 @@ test('a must-run step runs after the stuck call has returned', async (t) => {
     order.push(name);
     return Promise.resolve();
   };
-  const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { boundMs: 30 }));
+  const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { timeoutMs: 30 }));
   // Its caller waits while its turn may still come.
   const waiting = ownedBy('volume', () => gate.runEventually('close', close('waited')));
   await t.throwsAsync(stuck, { instanceOf: StuckError });
@@ -336,7 +336,7 @@ test('a must-run step runs after the stuck call has returned', async (t) => {
 });
 
 test('a must-run step reports its own failure and its own time limit', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   await t.throwsAsync(
     gate.runEventually('close', () => Promise.reject(new Error('EIO'))),
@@ -352,11 +352,11 @@ test('a must-run step reports its own failure and its own time limit', async (t)
 });
 
 test('stuck calls of an owner and of nested owners can be awaited', async (t) => {
-  t.timeout(boundMs);
+  t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
   const stuck = ownedBy('snapshot x', () =>
-    ownedBy('capture y', () => gate.run('clone', hung.work, { boundMs: 20 })),
+    ownedBy('capture y', () => gate.run('clone', hung.work, { timeoutMs: 20 })),
   );
   t.is(gate.whenReturned('snapshot x'), undefined, 'it may still end in time');
   await t.throwsAsync(stuck, { instanceOf: StuckError });

@@ -180,7 +180,7 @@ test('locks are kept until every stuck call has returned, also one in another la
     shared: ['volume:v'],
   } as const;
   const stuck = operations.run(snapshot, callOf(), () =>
-    ownedBy('capture v', () => node.run('clone', () => passed, { boundMs: 20 })),
+    ownedBy('capture v', () => node.run('clone', () => passed, { timeoutMs: 20 })),
   );
   t.is(await reasonOf(stuck), 'busy');
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
@@ -205,7 +205,7 @@ test('records that an operation had locked are read again after a call hung, bef
     },
   );
   const hanging = gate();
-  const write = () => node.run('replace', () => hanging.passed, { boundMs: 20 });
+  const write = () => node.run('replace', () => hanging.passed, { timeoutMs: 20 });
   t.is(await reasonOf(operations.run(plan(), callOf(), write)), 'busy');
   t.deepEqual(asked, [], 'it may change still');
   hanging.open();

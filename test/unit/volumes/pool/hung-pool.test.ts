@@ -100,7 +100,7 @@ async function oneHangs(t: ExecutionContext) {
 }
 
 /** What may be waited for a disk, and what the rest takes on a busy machine. */
-const boundMs = 12_000;
+const timeoutMs = 12_000;
 
 test('what asks all pools tells of one that does not answer, and goes on without it', async (t) => {
   t.timeout(60_000);
@@ -118,7 +118,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
     volumes.listVolumeHealth(page),
     volumes.createVolume(call(), volumeInput('new')).catch((error: unknown) => error),
   ]);
-  t.true(performance.now() - begunMs < boundMs);
+  t.true(performance.now() - begunMs < timeoutMs);
   t.like(pools[0], { problem: undefined });
   t.regex(pools[1]?.problem ?? '', /^pool 'hung': .* has not answered for 5 s; check its disk$/);
   t.is(pools[1]?.space, undefined);
@@ -182,7 +182,7 @@ test('a record that is replaced after its caller was told that the disk hangs is
     if (!isHanging) return replaceFile(path, text, options);
     isHanging = false;
     const late = () => hung.then(() => replaceFile(path, text, options));
-    return threads.run('replace', late, { boundMs: 50 });
+    return threads.run('replace', late, { timeoutMs: 50 });
   };
   const { volumes, domain } = await node.open([node.settings('a')], {
     ownedBy,
