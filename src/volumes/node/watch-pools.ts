@@ -3,7 +3,7 @@ import type { Domain } from '../domain.ts';
 import type { Lane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
-import { recoverPool } from './recovery.ts';
+import { recoverEntries } from './recovery.ts';
 
 /** How often pools are checked: a disk may be unmounted, or mounted again. */
 const checkEveryMs = 5_000;
@@ -15,7 +15,7 @@ const laneOf = ({ name }: Pool): Lane => ({ kind: 'pool', id: name, pool: name }
 /** Opens a pool and recovers what a crash left in it. A pool that cannot be opened says why (`Pool.problem`). */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.inLane(laneOf(pool), async () => {
-    if (!(await pool.open(() => recoverPool(domain, pool)))) return;
+    if (!(await pool.open(() => recoverEntries(domain, pool)))) return;
     await recoverSnapshots(domain, pool);
     domain.guard.watch(pool);
   });

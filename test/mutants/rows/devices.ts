@@ -12,8 +12,8 @@ export const devices: Subject = {
     },
     {
       name: 'a start detaches a mounted device',
-      file: 'volumes/node/recovery.ts',
-      find: /if \(!here\.every\([^;]*\)\)\s+return [^;]*;/,
+      file: 'volumes/node/recover-devices.ts',
+      find: /if \(!ownMounts\.every\([^;]*\)\)\s+return [^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],
     },

@@ -5,14 +5,14 @@ export const freezes: Subject = {
   rows: [
     {
       name: 'a start does not thaw what a killed driver left frozen',
-      file: 'volumes/node/recovery.ts',
+      file: 'volumes/node/recover-devices.ts',
       find: /if \(await [\w.]+\.thaw\([^;{]*\{/,
       replace: 'if (false) {',
       tests: ['volumes/node/start'],
     },
     {
       name: 'a start does not thaw a filesystem that was unmounted while frozen',
-      file: 'volumes/node/recovery.ts',
+      file: 'volumes/node/recover-devices.ts',
       find: /(?<!function )\bawait thawWithoutMount\([^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],

@@ -103,7 +103,7 @@ export const locks: Subject = {
     },
     {
       name: 'recovery changes a volume that is locked',
-      file: 'volumes/node/recovery.ts',
+      file: 'volumes/node/recover-volume.ts',
       find: /if \(locks\.holderOf\([^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],

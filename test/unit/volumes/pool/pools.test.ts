@@ -8,7 +8,7 @@ import { GiB, MiB, TiB } from '../../../../src/units.ts';
 import { maxImageBytes } from '../../../../src/volumes/capacity.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
-import { recoverPool } from '../../../../src/volumes/node/recovery.ts';
+import { recoverEntries } from '../../../../src/volumes/node/recovery.ts';
 import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
 import { Pool } from '../../../../src/volumes/pool/pool.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
@@ -250,7 +250,7 @@ test('what was begun before a pool went away is not finished after it came back'
       await pool.check();
       t.false(pool.isServed);
       await rename(`${path}.away`, path);
-      t.true(await pool.open(() => recoverPool(domain, pool)));
+      t.true(await pool.open(() => recoverEntries(domain, pool)));
     },
   });
   const { volumes } = running.opened;

@@ -1,0 +1,146 @@
+import { runConcurrently } from '../../async.ts';
+import { messageOf } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import type { FsType, LoopDevice, Mount } from '../../host/host.ts';
+import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
+import { attachmentOfDevices } from '../attachment/attachment.ts';
+import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
+import type { Domain } from '../domain.ts';
+import { volumeAreas } from '../pool/layout.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
+import { maxConcurrent, recoverVolume } from './recover-volume.ts';
+
+/** An image of a pool that may be attached. */
+interface KnownImage {
+  readonly path: string;
+  readonly id: string;
+  readonly fsType: FsType | null;
+  /** undefined without a readable record. */
+  readonly volume?: FoundVolume;
+}
+
+interface FoundDevice {
+  readonly device: LoopDevice;
+  readonly image: KnownImage;
+  readonly mounts: readonly Mount[];
+}
+
+/** Thaws filesystems that a crash left frozen, and detaches the devices of the pool's images that are not in use. */
+export async function recoverDevices(domain: Domain, pool: Pool): Promise<void> {
+  const devices = await domain.host.loops.list();
+  if (devices.length === 0) return;
+  const mounts = await domain.host.mounts.list();
+  const images = await imagesByInode(domain, pool);
+  const found = devices.flatMap((device) => {
+    const image = images.get(keyOf(device.backing));
+    return image === undefined ? [] : [{ device, image, mounts }];
+  });
+  const jobs = [...new Set(found.map(({ image }) => image))].map((image) => () => {
+    const ofImage = found.filter((one) => one.image === image);
+    return recoverVolume(domain, pool, image.id, async () => {
+      for (const one of ofImage) await recoverDevice(domain, pool, one);
+    });
+  });
+  await runConcurrently(jobs, maxConcurrent);
+}
+
+function keyOf(file: { device: bigint; inode: bigint }): string {
+  return `${file.device}:${file.inode}`;
+}
+
+/** Every image of the pool by device and inode: of volumes, inline volumes, and entries of `tmp/` and `trash/`. */
+async function imagesByInode(domain: Domain, pool: Pool): Promise<ReadonlyMap<string, KnownImage>> {
+  const known: KnownImage[] = [];
+  for (const volume of pool.images()) {
+    const { area, imagePath: path } = volume;
+    const { id, name, fsType } = volume.record;
+    // Locks and messages name an inline volume by the kubelet's id.
+    known.push({ path, id: area === 'ephemeral' ? name : id, fsType, volume });
+  }
+  for (const area of volumeAreas) {
+    // An entry that is set aside may be frozen or attached, too.
+    for (const id of pool.indexOf(area).aside.keys()) {
+      known.push({ path: pool.imagePathOf(area, id), id, fsType: null });
+    }
+  }
+  for (const area of ['tmp', 'trash'] as const) {
+    for (const entry of await domain.host.files.list(pool.pathOf(area))) {
+      known.push({ path: pool.imagePathOf(area, entry), id: entry, fsType: null });
+    }
+  }
+  const images = new Map<string, KnownImage>();
+  for (const image of known) {
+    const status = await domain.host.files.imageStatus(image.path).catch(() => undefined);
+    if (status !== undefined) images.set(keyOf(status), image);
+  }
+  return images;
+}
+
+async function recoverDevice(domain: Domain, pool: Pool, found: FoundDevice): Promise<void> {
+  const { device, image, mounts } = found;
+  const { host, log } = domain;
+  const ownMounts = mounts.filter((mount) => isFilesystemOn(mount, device));
+  const [first] = ownMounts;
+  if (first !== undefined) {
+    if (await host.mounts.thaw(first.target, device)) {
+      log.warn({ volumeId: image.id, target: first.target }, 'thawed a filesystem left frozen');
+    }
+    if (!ownMounts.every(({ target }) => isTemporaryMount(pool, target)))
+      return keepMounted(domain, found);
+    // Only private mounts of an interrupted log replay or growth.
+    for (const mount of ownMounts.toReversed()) await host.mounts.unmount(mount.target);
+  } else if (await keepBoundDevice(domain, pool, found)) {
+    return;
+  } else if (await host.loops.isInUse(device)) {
+    await thawWithoutMount(domain, found);
+    if (await host.loops.isInUse(device)) {
+      log.warn(
+        { volumeId: image.id, device: device.path },
+        'a device of ours was in use outside this mount namespace and was left attached',
+      );
+      return;
+    }
+  }
+  const outcome = await host.loops.detach(device);
+  log.info({ volumeId: image.id, device: device.path, outcome }, 'detached an unused loop device');
+}
+
+async function keepMounted(domain: Domain, { device, image }: FoundDevice): Promise<void> {
+  if (!device.autoclear) return;
+  await domain.host.loops.clearAutoclear(device);
+  domain.log.warn(
+    { volumeId: image.id, device: device.path },
+    'another process requested the detach of a device in use; it was kept attached',
+  );
+}
+
+/** Whether the device node is bound for its own volume. If so, this driver keeps the device open from now on. */
+async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): Promise<boolean> {
+  const { device, image, mounts } = found;
+  if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
+  const present = await attachmentOfDevices(domain, [device], {
+    volume: image.volume,
+    table: mounts,
+  });
+  return present.mounts.length > 0 && domain.openDevices.open(device, image.id, pool.name);
+}
+
+/** A filesystem that was unmounted while frozen keeps its device in use without any mount that we could see. */
+async function thawWithoutMount(
+  { host, log }: Domain,
+  { device, image }: FoundDevice,
+): Promise<void> {
+  if (image.fsType === null) return;
+  try {
+    if (await host.mounts.thawWithoutMount(device, image.fsType)) {
+      log.warn({ volumeId: image.id }, 'thawed a filesystem left frozen and unmounted');
+    }
+  } catch (error) {
+    // EBUSY: a program uses the device, not a filesystem.
+    const level = hasErrno(error, 'EBUSY') ? 'debug' : 'warn';
+    log[level](
+      { volumeId: image.id, device: device.path, problem: messageOf(error) },
+      'could not find out whether a filesystem was left frozen',
+    );
+  }
+}

@@ -1,0 +1,46 @@
+import { timedOut, withTimeout } from '../../async.ts';
+import { messageOf } from '../../errors.ts';
+import type { Domain } from '../domain.ts';
+import type { Pool } from '../pool/pool.ts';
+
+/** Volumes that are recovered in parallel. */
+export const maxConcurrent = 8;
+/** Recovery that takes longer continues in the background, with the volume locked, while its pool is served. */
+const recoveryTimeoutMs = 3_000;
+
+/**
+ * Recovers one volume under its lock. A volume that is locked is skipped: when a pool comes back while the driver runs, the call
+ * that has the lock is responsible. The kernel calls have a lane of their own, so that a hanging one, for example on a target that
+ * is a dead FUSE mount, blocks only its volume.
+ */
+export async function recoverVolume(
+  domain: Domain,
+  pool: Pool,
+  id: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  const { locks } = domain.operations;
+  if (locks.holderOf(`volume:${id}`) !== undefined) return;
+  const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
+  const recovered = domain
+    .inLane({ kind: 'recover', id, pool: pool.name }, () => logFailure(domain, id, work))
+    .finally(release);
+  if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;
+  domain.log.error(
+    { id },
+    'recovery of an entry did not end in time; its pool is served without it',
+  );
+}
+
+/** A failure of one entry must not keep the driver from serving the others. */
+export async function logFailure(
+  domain: Domain,
+  id: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    domain.log.error({ id, problem: messageOf(error) }, 'an entry could not be recovered');
+  }
+}

@@ -1,0 +1,51 @@
+import { join } from 'node:path';
+import type { Host, Mount } from '../../host/host.ts';
+import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
+import type { Domain } from '../domain.ts';
+import type { Pool } from '../pool/pool.ts';
+import { logFailure } from './recover-volume.ts';
+
+/** Removes from `tmp/` what interrupted calls left, except for copies that can be resumed. */
+export async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
+  const mounts = await domain.host.mounts.list();
+  for (const { target } of mounts.filter((one) => isTemporaryMount(pool, one.target)).reverse()) {
+    await logFailure(domain, target, () => domain.host.mounts.unmount(target));
+  }
+  const remaining = await domain.host.mounts.list();
+  for (const entry of await domain.host.files.list(pool.pathOf('tmp'))) {
+    await logFailure(domain, entry, () => sweepEntry(domain, pool, { entry, mounts: remaining }));
+  }
+}
+
+/** Removes nothing below a mount: those files belong to a volume. */
+async function sweepEntry(
+  domain: Domain,
+  pool: Pool,
+  { entry, mounts }: { readonly entry: string; readonly mounts: readonly Mount[] },
+): Promise<void> {
+  const path = pool.pathOf('tmp', entry);
+  const busy = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
+  if (busy !== undefined) {
+    domain.log.warn({ target: busy.target }, 'a private mount was in use and was left alone');
+    return;
+  }
+  if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
+  else if (await domain.interruptedCreates.keep(pool, entry)) return;
+  else if (await domain.restores.keep(pool, entry)) return;
+  else await removeIncomplete(domain.host, path);
+  domain.log.info({ pool: pool.name, entry }, 'removed an incomplete entry of an interrupted call');
+}
+
+/** Mount points of private mounts; `thaw.N` is from earlier versions. */
+function isMountPointName(name: string): boolean {
+  return /^(?:thaw\.\d+|mount-.+)$/.test(name);
+}
+
+/** Mount points are removed first, with rmdir(2): if something is mounted on one, it fails before any file is removed. */
+async function removeIncomplete({ files }: Host, path: string): Promise<void> {
+  const { kind } = await files.status(path);
+  for (const name of kind === 'directory' ? await files.list(path) : []) {
+    if (isMountPointName(name)) await files.removeDirectory(join(path, name));
+  }
+  await files.removeTree(path);
+}
