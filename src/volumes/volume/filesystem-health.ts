@@ -18,11 +18,7 @@ export function condition(
 
 /** For an image or a node state that the disk cannot read; the message names the file. */
 export function imageUnreadable(error: unknown): VolumeCondition {
-  return condition(
-    'INACCESSIBLE',
-    'ImageUnreadable',
-    `${messageOf(error)}; look at the pool's disk`,
-  );
+  return condition('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; check the pool's disk`);
 }
 
 /** Conditions of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */

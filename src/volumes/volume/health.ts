@@ -54,7 +54,7 @@ export async function conditionsOf(
     );
   } catch (error) {
     if (error instanceof StuckError) {
-      return [condition('INACCESSIBLE', 'Stuck', `${error.message}; look at the pool's disk`)];
+      return [condition('INACCESSIBLE', 'Stuck', `${error.message}; check the pool's disk`)];
     }
     if (isStorageFailure(error)) {
       pool.suspect();

@@ -27,7 +27,7 @@ export const durability: Subject = {
     {
       name: 'on btrfs, `tmp/` is not synced before a new entry is renamed out of it',
       file: 'volumes/pool/commit.ts',
-      find: /(\.sync\(\.\.\.\w+), \.\.\.around\);/,
+      find: /(\.sync\(\.\.\.\w+), \.\.\.parents\);/,
       replace: '$1);',
       tests: ['volumes/pool/btrfs-log'],
     },

@@ -20,7 +20,7 @@ export const pools: Subject = {
     {
       name: 'a pool is served before its recovery',
       file: 'volumes/pool/pool.ts',
-      find: /(await \w+\(\);)\s*(this\.#isSettled = true;)/,
+      find: /(await \w+\(\);)\s*(this\.#isRecovered = true;)/,
       replace: '$2 $1',
       tests: ['volumes/pool/pools'],
     },

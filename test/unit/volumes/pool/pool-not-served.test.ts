@@ -27,6 +27,6 @@ test('a pool that is not served stops only what nobody says the pool of', async 
   t.is((await make('restored', { source })).pool, 'b');
   t.is(await reasonOf(make('new', {})), 'unavailable');
   await t.throwsAsync(make('new', {}), {
-    message: /mount its disk.*may hold a volume 'new'.*\(b\): parameter pool, or --pool NAME/,
+    message: /mount its disk.*may have a volume 'new'.*\(b\): parameter pool, or --pool NAME/,
   });
 });

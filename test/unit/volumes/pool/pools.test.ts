@@ -254,7 +254,9 @@ test('what was begun before a pool went away is not finished after it came back'
     },
   });
   const { volumes } = running.opened;
-  await t.throwsAsync(volumes.createVolume(call(), input('v')), { message: /was away meanwhile/ });
+  await t.throwsAsync(volumes.createVolume(call(), input('v')), {
+    message: /was unavailable meanwhile/,
+  });
   t.deepEqual(await readdir(join(path, 'volumes')), []);
   t.deepEqual(await readdir(join(path, 'tmp')), []);
   await volumes.createVolume(call(), input('v'));

@@ -73,7 +73,7 @@ test('an image that the disk cannot read fails its own calls only, and its pool 
   t.deepEqual(await volumes.volumeHealth(good), []);
   const [condition, ...others] = await volumes.volumeHealth(bad);
   t.is(condition?.reason, 'ImageUnreadable');
-  t.regex(condition?.message ?? '', /bad\.\S+disk\.img: EIO; look at the pool's disk/);
+  t.regex(condition?.message ?? '', /bad\.\S+disk\.img: EIO; check the pool's disk/);
   t.deepEqual(others, []);
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'internal');
   broken.clear();
@@ -98,13 +98,13 @@ test('a record that the disk cannot read is used again as soon as it can', async
   broken.add(`${bad}/volume.json`);
   const { volumes, domain, administration } = await open();
   await t.throwsAsync(volumes.getVolume(bad), {
-    message: /bad\.\S+volume\.json: EIO; look at the pool's disk/,
+    message: /bad\.\S+volume\.json: EIO; check the pool's disk/,
   });
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('bad'))), 'internal');
   t.is(await reasonOf(volumes.getVolume(good)), 'ok');
   t.is((await volumes.volumeHealth(bad))[0]?.reason, 'RecordUnreadable');
   const found = (await administration.diagnose()).find(({ name }) => name === 'pool:a:record');
-  t.regex(found?.remedy ?? '', /^look at the pool's disk/);
+  t.regex(found?.remedy ?? '', /^check the pool's disk/);
   t.notRegex(found?.remedy ?? '', /backup/);
   broken.clear();
   await reloadAllSetAside(domain, domain.pools.named('a'));
@@ -134,7 +134,7 @@ for (const kind of ['mount', 'block'] as const) {
     broken.add('node.json');
     const { volumes, administration } = await open();
     const [condition] = await volumes.volumeHealth(record.id);
-    t.regex(condition?.message ?? '', /node\.json: EIO; look at the pool's disk/);
+    t.regex(condition?.message ?? '', /node\.json: EIO; check the pool's disk/);
     const { entries } = await administration.listVolumes({ ...all, pool: '' });
     t.is(entries.length, 1);
     t.is(await reasonOf(volumes.stageVolume(call(), input)), 'internal');

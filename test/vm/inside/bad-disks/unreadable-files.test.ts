@@ -118,7 +118,7 @@ test.serial(
       await assertOthersWork(t, bench, well);
       const doctor = await bench.command(['doctor', '--json'], 1);
       t.regex(doctor, /volume:noted.*ImageUnreadable/s);
-      t.regex(doctor, /pool:bad:record.*idle.*look at the pool's disk/s);
+      t.regex(doctor, /pool:bad:record.*idle.*check the pool's disk/s);
       for (const id of [unknown, noted]) await bench.unstage(id);
 
       await bench.disk.recover();
