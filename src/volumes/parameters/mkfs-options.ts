@@ -1,25 +1,25 @@
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 
-/** A value that a flag may have: `hint` is what the documentation and the error message say. */
+/** Allowed values of a flag; `hint` describes them in docs/parameters.md and in error messages. */
 interface AllowedValue {
   readonly pattern: RegExp;
   readonly hint: string;
 }
 
 export interface AllowedFlag {
-  /** As the program is given it, and as docs/parameters.md lists it. */
+  /** The spelling that mkfs gets, and that docs/parameters.md lists. */
   readonly flag: string;
   /** Other spellings of the same flag. */
   readonly aliases?: readonly string[];
-  /** One of these; with `list`, several of these, a comma between, each once. */
+  /** The value must match one of these. With `list`, the value is comma-separated and has each at most once. */
   readonly values: readonly AllowedValue[];
   readonly list?: boolean;
 }
 
-const oneOf = (...words: readonly string[]): AllowedValue => ({
-  pattern: new RegExp(`^(?:${words.map((word) => word.replace('^', '\\^')).join('|')})$`),
-  hint: words.join('|'),
+const oneOf = (...values: readonly string[]): AllowedValue => ({
+  pattern: new RegExp(`^(?:${values.map((value) => value.replace('^', '\\^')).join('|')})$`),
+  hint: values.join('|'),
 });
 const key = (name: string, pattern: RegExp, hint: string): AllowedValue => ({
   pattern: new RegExp(`^${name}=(?:${pattern.source})$`),
@@ -34,8 +34,8 @@ const label = (length: number): AllowedFlag => ({
 });
 
 /**
- * What a class may say to mkfs. Nothing that decides about geometry (block, sector and image size),
- * devices, the UUID, discarding, or a feature whose absence would cost the checks of this driver.
+ * The mkfs options that a class may have. Excluded are options for the geometry (block, sector and image size), devices, the
+ * UUID and discard, and features on which checks of this driver depend.
  */
 export const allowedMkfsFlags: Readonly<Record<FsType, readonly AllowedFlag[]>> = {
   ext4: [
@@ -112,24 +112,24 @@ export const allowedMkfsFlags: Readonly<Record<FsType, readonly AllowedFlag[]>> 
 };
 
 /**
- * The words of a class's `mkfsOptions`, checked: pairs of flag and value, each flag once, in their
- * main spelling. Throws `invalid`, naming the word that is not allowed and all that are.
+ * The options in a class's `mkfsOptions`: pairs of flag and value, each flag once, in its main spelling. Throws `invalid` for an
+ * option that is not allowed, and lists those that are.
  */
 export function parseMkfsOptions(fsType: FsType, text: string): readonly string[] {
-  const words = text.split(/[ \t\n]+/).filter((word) => word !== '');
+  const args = text.split(/[ \t\n]+/).filter((arg) => arg !== '');
   const result = new Map<string, string>();
-  for (let index = 0; index < words.length; index += 1) {
-    const word = words[index] ?? '';
-    const equals = word.startsWith('--') ? word.indexOf('=') : -1;
-    const name = equals < 0 ? word : word.slice(0, equals);
+  for (let index = 0; index < args.length; index += 1) {
+    const arg = args[index] ?? '';
+    const equals = arg.startsWith('--') ? arg.indexOf('=') : -1;
+    const name = equals < 0 ? arg : arg.slice(0, equals);
     const allowed = allowedMkfsFlags[fsType].find(
       ({ flag, aliases = [] }) => flag === name || aliases.includes(name),
     );
-    if (allowed === undefined) throw refused(fsType, `'${word}' is not allowed`);
-    if (result.has(allowed.flag)) throw refused(fsType, `'${name}' is given twice`);
+    if (allowed === undefined) throw refusedError(fsType, `'${arg}' is not allowed`);
+    if (result.has(allowed.flag)) throw refusedError(fsType, `'${name}' is given twice`);
     if (equals < 0) index += 1;
-    const value = equals < 0 ? words[index] : word.slice(equals + 1);
-    if (value === undefined) throw refused(fsType, `'${name}' has no value`);
+    const value = equals < 0 ? args[index] : arg.slice(equals + 1);
+    if (value === undefined) throw refusedError(fsType, `'${name}' has no value`);
     requireAllowed(fsType, allowed, value);
     result.set(allowed.flag, value);
   }
@@ -141,20 +141,21 @@ function requireAllowed(fsType: FsType, allowed: AllowedFlag, value: string): vo
   const seen = new Set<string>();
   for (const part of parts) {
     if (!allowed.values.some(({ pattern }) => pattern.test(part))) {
-      throw refused(fsType, `'${part}' is not allowed after ${allowed.flag}`);
+      throw refusedError(fsType, `'${part}' is not allowed after ${allowed.flag}`);
     }
     const name = part.replace(/^\^|=.*$/g, '');
-    if (seen.has(name)) throw refused(fsType, `'${name}' stands twice after ${allowed.flag}`);
+    if (seen.has(name))
+      throw refusedError(fsType, `'${name}' is given twice after ${allowed.flag}`);
     seen.add(name);
   }
 }
 
-function refused(fsType: FsType, what: string): VolumeError {
+function refusedError(fsType: FsType, what: string): VolumeError {
   const list = allowedMkfsFlags[fsType].map(describeFlag).join('; ');
   return new VolumeError('invalid', `mkfsOptions: ${what} for ${fsType}; allowed: ${list}`);
 }
 
-/** A flag with its values as people read it: `-m bigtime=0|1, rmapbt=0|1`. */
+/** A flag with its values, for messages: `-m bigtime=0|1, rmapbt=0|1`. */
 function describeFlag({ flag, values }: AllowedFlag): string {
   return `${flag} ${values.map(({ hint }) => hint).join(', ')}`;
 }

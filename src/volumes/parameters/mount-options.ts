@@ -1,12 +1,12 @@
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 
-/** A word, or a name with `=` and a value of this pattern. */
+/** An option without a value, or a name followed by `=` and a value of this pattern. */
 export type AllowedMountOption = string | { readonly name: string; readonly value: RegExp };
 
 const number = (name: string): AllowedMountOption => ({ name, value: /^\d{1,9}$/ });
 
-/** Flags that the kernel knows for every filesystem. */
+/** Options that the kernel supports for every filesystem. */
 export const allowedVfsOptions: readonly AllowedMountOption[] = [
   'defaults',
   'ro',
@@ -34,7 +34,7 @@ export const allowedVfsOptions: readonly AllowedMountOption[] = [
   'nosymfollow',
 ];
 
-/** What each filesystem's own options may be: none that skips a log, names a device or gives up a barrier. */
+/** Allowed options of each filesystem: none that skips its log, names a device or disables barriers. */
 export const allowedFilesystemOptions: Readonly<Record<FsType, readonly AllowedMountOption[]>> = {
   ext4: [
     'acl',
@@ -136,62 +136,65 @@ export const allowedFilesystemOptions: Readonly<Record<FsType, readonly AllowedM
   ],
 };
 
-/** Options that people do try, and why a volume cannot have them. */
+/** Options that users are known to try, and the reasons why a volume cannot have them. */
 const refusals: readonly (readonly [pattern: RegExp, why: string])[] = [
   [/^r?bind$|^move$|^remount(?:=|$)/, 'the driver alone decides what is mounted where'],
-  [/^(?:make-)?r?(?:shared|private|slave|unbindable)$/, 'propagation is the container runtime’s'],
+  [
+    /^(?:make-)?r?(?:shared|private|slave|unbindable)$/,
+    'the container runtime sets the mount propagation',
+  ],
   [/^(?:loop|offset|sizelimit|device)(?:=|$)/, 'the driver chooses the device'],
   [/^errors=panic$|^fatal_errors=/, 'a volume must not stop its node'],
-  [/^(?:journal_dev|journal_path|logdev|rtdev)(?:=|$)/, 'a volume has no other device'],
-  [/^nouuid$/, 'each volume has a UUID of its own'],
+  [/^(?:journal_dev|journal_path|logdev|rtdev)(?:=|$)/, 'a volume has only one device'],
+  [/^nouuid$/, 'each volume has its own UUID'],
   [/^(?:noload|norecovery|nologreplay|rescue)(?:=|$)/, 'without its log a volume shows old data'],
   [/^nobarrier$|^barrier=0$/, 'data that was synced could be lost'],
-  [/^subvol(?:id)?=/, 'a volume is mounted whole'],
+  [/^subvol(?:id)?=/, 'a volume is always mounted as a whole'],
 ];
 
 const contextPattern = /^[A-Za-z0-9_.:,-]{1,255}$/;
 
 /**
- * The mount options of a volume capability, checked and as single words in their order. An entry
- * may hold several with commas between. `context=` (SELinux) comes back in quotes, since its
- * categories have commas. Throws `invalid`, naming the word that is not allowed.
+ * The mount options of a volume capability, in order. One entry may have several options, separated by commas. The value of
+ * `context=` (SELinux) is returned in quotes, since its categories have commas. Throws `invalid` and names the option if one is
+ * not allowed.
  */
 export function parseMountOptions(fsType: FsType, flags: readonly string[]): readonly string[] {
   const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];
-  return flags.flatMap(splitEntry).map((word) => {
-    if (word.startsWith('context=')) return checkedContext(word);
-    const refusal = refusals.find(([pattern]) => pattern.test(word));
+  return flags.flatMap(splitEntry).map((option) => {
+    if (option.startsWith('context=')) return checkedContext(option);
+    const refusal = refusals.find(([pattern]) => pattern.test(option));
     if (refusal !== undefined) {
-      throw new VolumeError('invalid', `mount option '${word}' is refused: ${refusal[1]}`);
+      throw new VolumeError('invalid', `mount option '${option}' is refused: ${refusal[1]}`);
     }
-    if (allowed.some((option) => matches(option, word))) return word;
+    if (allowed.some((one) => matches(one, option))) return option;
     const list = `${allowed.map(describeMountOption).join(', ')}, context=CONTEXT`;
     throw new VolumeError(
       'invalid',
-      `mount option '${word}' is not allowed for ${fsType}; allowed: ${list}`,
+      `mount option '${option}' is not allowed for ${fsType}; allowed: ${list}`,
     );
   });
 }
 
-/** Splits at commas, but takes all that follows `context=` as its value, unless quotes end it before. */
+/** Splits at commas. The value of `context=` extends to the end of the entry, unless it is quoted. */
 function splitEntry(entry: string): readonly string[] {
   const parts = entry.match(/context="[^"]*"|context=(?:[^"].*)?$|[^,]+/g) ?? [];
   return parts.map((part) => part.trim()).filter((part) => part !== '');
 }
 
-function checkedContext(word: string): string {
-  const value = word.slice('context='.length).replace(/^"(.*)"$/, '$1');
+function checkedContext(option: string): string {
+  const value = option.slice('context='.length).replace(/^"(.*)"$/, '$1');
   if (contextPattern.test(value)) return `context="${value}"`;
-  throw new VolumeError('invalid', `mount option '${word}' is not an SELinux context`);
+  throw new VolumeError('invalid', `mount option '${option}' is not an SELinux context`);
 }
 
-function matches(option: AllowedMountOption, word: string): boolean {
-  if (typeof option === 'string') return option === word;
-  const { name, value } = option;
-  return word.startsWith(`${name}=`) && value.test(word.slice(name.length + 1));
+function matches(allowed: AllowedMountOption, option: string): boolean {
+  if (typeof allowed === 'string') return allowed === option;
+  const { name, value } = allowed;
+  return option.startsWith(`${name}=`) && value.test(option.slice(name.length + 1));
 }
 
-/** An option as people read it: `noatime`, `commit=…`. */
+/** An option, for messages and docs/parameters.md: `noatime`, `commit=…`. */
 export function describeMountOption(option: AllowedMountOption): string {
   return typeof option === 'string' ? option : `${option.name}=…`;
 }

@@ -12,7 +12,7 @@ export interface ParameterDoc {
   readonly meaning: string;
 }
 
-/** What a StorageClass may say. The table of docs/parameters.md is made from it; a test compares. */
+/** Parameters of a StorageClass. A test compares them with the table of docs/parameters.md. */
 export const knownParameters = {
   pool: {
     values: 'name of a pool',
@@ -49,7 +49,7 @@ export const knownParameters = {
   },
 } as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
 
-/** What a pod may say under `volumeAttributes` of an inline volume. */
+/** The `volumeAttributes` of an inline volume. */
 export const knownAttributes = {
   size: {
     values: 'a size such as `512Mi`',
@@ -63,7 +63,7 @@ export const knownAttributes = {
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;
 
-/** What a VolumeSnapshotClass or VolumeGroupSnapshotClass may say. */
+/** Parameters of a VolumeSnapshotClass or VolumeGroupSnapshotClass. */
 export const knownSnapshotParameters = {
   freeze: {
     values: '`yes`, `no`',
@@ -84,20 +84,20 @@ interface RawSettings {
 
 type Map = Readonly<Record<string, string>>;
 
-/** Kubernetes' own keys: metadata of the claim or the pod, which mean nothing here. */
-const foreign = /^(?:csi\.storage\.k8s\.io|storage\.kubernetes\.io)\//;
+/** Keys that Kubernetes adds: metadata of the claim or the pod, which the driver does not use. */
+const kubernetesKey = /^(?:csi\.storage\.k8s\.io|storage\.kubernetes\.io)\//;
 
-/** What a new volume is told to be. Throws `invalid` for unknown keys and for values that are not allowed. */
+/** The settings of a new volume. Throws `invalid` for unknown keys and for values that are not allowed. */
 export function parseParameters(parameters: Map, fsType: FsType | null): VolumeSettings {
   requireKnown(parameters, Object.keys(knownParameters), 'parameter');
   const raw: Partial<RawSettings> = parameters;
   const provisioning = pick(raw.provisioning ?? 'thin', ['thin', 'thick'], 'provisioning');
-  const whenToTrim = provisioning === 'thick' ? 'off' : 'periodic';
-  const trim = pick(raw.trim ?? whenToTrim, ['periodic', 'online', 'off'], 'trim');
+  const defaultTrim = provisioning === 'thick' ? 'off' : 'periodic';
+  const trim = pick(raw.trim ?? defaultTrim, ['periodic', 'online', 'off'], 'trim');
   if (provisioning === 'thick' && trim !== 'off') {
     throw new VolumeError(
       'invalid',
-      `parameter trim '${trim}' does not go with provisioning 'thick': such a volume keeps its blocks; leave trim out`,
+      `parameter trim '${trim}' conflicts with provisioning 'thick': a thick volume keeps its blocks; omit trim`,
     );
   }
   return {
@@ -110,16 +110,16 @@ export function parseParameters(parameters: Map, fsType: FsType | null): VolumeS
   };
 }
 
-/** The pool alone, for questions that are not about one volume. Unknown keys are refused here too. */
+/** Only the pool, for calls that are not about one volume. Throws `invalid` for unknown keys too. */
 export function parsePoolParameter(parameters: Map): string | undefined {
   requireKnown(parameters, Object.keys(knownParameters), 'parameter');
   return parsePool(parameters['pool']);
 }
 
 /**
- * The pool of a scheduler's question, which asks for every class. A class that no node can serve, since a key of it is not
- * known or none of the cluster's pools has that name, counts as one for any pool: with no room it would wait for ever for "free
- * storage", while the refusal of CreateVolume names what is wrong, and stands at the claim.
+ * The pool for GetCapacity, which the scheduler's capacity tracking calls for every class; undefined means any pool. The pool of
+ * a class that no node can serve, because none of the cluster's pools has its name, counts as any pool: with a capacity of 0
+ * the scheduler would wait forever for free storage, whereas this way CreateVolume is called and its error reaches the claim.
  */
 export function parsePoolOfClass(
   parameters: Map,
@@ -129,13 +129,13 @@ export function parsePoolOfClass(
   return pool !== undefined && clusterPools.includes(pool) ? pool : undefined;
 }
 
-/** What a snapshot class says. Throws `invalid` for unknown keys and values. */
+/** The settings of a snapshot class. Throws `invalid` for unknown keys and values. */
 export function parseSnapshotParameters(parameters: Map): SnapshotSettings {
   requireKnown(parameters, Object.keys(knownSnapshotParameters), 'snapshot class parameter');
   return { freeze: pick(parameters['freeze'] ?? 'no', ['yes', 'no'], 'freeze') === 'yes' };
 }
 
-/** The attributes of an inline volume. The bounds of its size are the domain's. */
+/** The attributes of an inline volume. The domain checks the minimum and maximum of its size. */
 export function parseInlineAttributes(context: Map): {
   readonly sizeBytes: bigint | undefined;
   readonly settings: VolumeSettings;
@@ -145,7 +145,7 @@ export function parseInlineAttributes(context: Map): {
   const parameters = pool === undefined ? {} : { pool };
   const sizeBytes = size === undefined ? undefined : parseBytes(size, 'volume attribute size');
   if (sizeBytes === 0n) {
-    throw new VolumeError('invalid', 'volume attribute size is 0; leave it out for the default');
+    throw new VolumeError('invalid', 'volume attribute size is 0; omit it to get the default size');
   }
   return {
     sizeBytes,
@@ -155,10 +155,10 @@ export function parseInlineAttributes(context: Map): {
 
 function requireKnown(given: Map, known: readonly string[], what: string): void {
   for (const key of Object.keys(given)) {
-    if (foreign.test(key) || known.includes(key)) continue;
+    if (kubernetesKey.test(key) || known.includes(key)) continue;
     throw new VolumeError(
       'invalid',
-      `${what} '${key}' is not known; known are ${known.join(', ')}`,
+      `${what} '${key}' is not known; known keys: ${known.join(', ')}`,
     );
   }
 }
@@ -168,7 +168,7 @@ function pick<const T extends string>(value: string, allowed: readonly T[], key:
   if (found !== undefined) return found;
   throw new VolumeError(
     'invalid',
-    `parameter ${key} '${value}' is not allowed; write one of ${allowed.join(', ')}`,
+    `parameter ${key} '${value}' is not allowed; allowed values: ${allowed.join(', ')}`,
   );
 }
 
@@ -181,7 +181,7 @@ function parsePool(pool: string | undefined): string | undefined {
   if (pool === undefined || poolNameForm.test(pool)) return pool;
   throw new VolumeError(
     'invalid',
-    `parameter pool '${pool}' is not the name of a pool: those have lower-case letters, digits and '-'`,
+    `parameter pool '${pool}' is not a pool name; use lower-case letters, digits and '-'`,
   );
 }
 

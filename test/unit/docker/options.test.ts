@@ -84,7 +84,7 @@ const refused: readonly { options: Options; source?: FoundSource; message: RegEx
     message: /^option fstype 'zfs' is not supported; write one of ext4/,
   },
   { options: { fstype: '' }, message: /^option fstype '' is not supported/ },
-  { options: { pool: '../x' }, message: /pool '\.\.\/x' is not the name of a pool/ },
+  { options: { pool: '../x' }, message: /pool '\.\.\/x' is not a pool name/ },
   { options: { provisioning: 'fat' }, message: /provisioning 'fat' is not allowed/ },
   { options: { mkfsOptions: '-d /etc' }, message: /-d/ },
   { options: { from: 'nobody' }, message: /^there is no volume or snapshot 'nobody'/ },

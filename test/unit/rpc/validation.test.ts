@@ -196,7 +196,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     name: 'an unknown parameter',
     request: { ...create, parameters: { pol: 'a' } },
     code: 'INVALID_ARGUMENT',
-    says: /'pol' is not known; known are pool/,
+    says: /'pol' is not known; known keys: pool/,
   },
   {
     name: "Kubernetes' own parameters",

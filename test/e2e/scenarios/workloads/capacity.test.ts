@@ -33,12 +33,12 @@ const wrongClasses = [
   {
     name: 'parameter',
     parameters: { poool: 'default' },
-    says: /'poool' is not known; known are pool/,
+    says: /'poool' is not known; known keys: pool/,
   },
   {
     name: 'value',
     parameters: { provisioning: 'fat' },
-    says: /'fat' is not allowed; write one of thin/,
+    says: /'fat' is not allowed; allowed values: thin/,
   },
   {
     name: 'pool',

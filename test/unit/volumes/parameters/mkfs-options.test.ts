@@ -1,48 +1,47 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
-import { mergeFlags } from '../../../../src/host/filesystem/mkfs-flags.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 import {
   allowedMkfsFlags,
   parseMkfsOptions,
 } from '../../../../src/volumes/parameters/mkfs-options.ts';
 
-for (const { fsType, text, words } of [
-  { fsType: 'ext4', text: '', words: [] },
+for (const { fsType, text, options } of [
+  { fsType: 'ext4', text: '', options: [] },
   {
     fsType: 'ext4',
     text: '  -i 8192\t-O project,quota ',
-    words: ['-i', '8192', '-O', 'project,quota'],
+    options: ['-i', '8192', '-O', 'project,quota'],
   },
   {
     fsType: 'ext4',
     text: '-I 512 -N 100000 -J size=64 -L data',
-    words: ['-I', '512', '-N', '100000', '-J', 'size=64', '-L', 'data'],
+    options: ['-I', '512', '-N', '100000', '-J', 'size=64', '-L', 'data'],
   },
   {
     fsType: 'xfs',
     text: '-i size=1024,maxpct=50 -m rmapbt=1',
-    words: ['-i', 'size=1024,maxpct=50', '-m', 'rmapbt=1'],
+    options: ['-i', 'size=1024,maxpct=50', '-m', 'rmapbt=1'],
   },
   {
     fsType: 'xfs',
     text: '-n size=8192 -l size=128m',
-    words: ['-n', 'size=8192', '-l', 'size=128m'],
+    options: ['-n', 'size=8192', '-l', 'size=128m'],
   },
   {
     fsType: 'btrfs',
     text: '--checksum=sha256 --nodesize 4096',
-    words: ['--csum', 'sha256', '-n', '4096'],
+    options: ['--csum', 'sha256', '-n', '4096'],
   },
   {
     fsType: 'btrfs',
     text: '-m single -d dup -O ^no-holes',
-    words: ['-m', 'single', '-d', 'dup', '-O', '^no-holes'],
+    options: ['-m', 'single', '-d', 'dup', '-O', '^no-holes'],
   },
 ] as const) {
   test(`mkfsOptions of ${fsType}: '${text}' is allowed`, (t) => {
-    t.deepEqual(parseMkfsOptions(fsType, text), words);
+    t.deepEqual(parseMkfsOptions(fsType, text), options);
   });
 }
 
@@ -80,7 +79,7 @@ for (const { fsType, text, names } of [
   });
 }
 
-test('no text lets a word through that is not in the list', (t) => {
+test('no text lets an option pass that is not in the list', (t) => {
   const piece = fc.oneof(
     fc.constantFrom('-i', '-O', '-m', '-d', '-n', '-L', '-E', '-b', '-s', '-f', '--csum', '-U'),
     fc.constantFrom('8192', 'size=512', 'dup', 'project', 'a', '/dev/sda', 'uuid=x', 'su=1', ';'),
@@ -91,17 +90,18 @@ test('no text lets a word through that is not in the list', (t) => {
       fc.constantFrom(...fsTypes),
       fc.array(piece, { maxLength: 6 }),
       (fsType, pieces) => {
-        let words: readonly string[];
+        let options: readonly string[];
         try {
-          words = parseMkfsOptions(fsType, pieces.join(' '));
+          options = parseMkfsOptions(fsType, pieces.join(' '));
         } catch (error) {
           t.true(error instanceof VolumeError);
           return;
         }
-        t.is(words.length % 2, 0);
-        for (let index = 0; index < words.length; index += 2) {
-          const allowed = allowedMkfsFlags[fsType].find(({ flag }) => flag === words[index]);
-          const parts = allowed?.list === true ? words[index + 1]?.split(',') : [words[index + 1]];
+        t.is(options.length % 2, 0);
+        for (let index = 0; index < options.length; index += 2) {
+          const allowed = allowedMkfsFlags[fsType].find(({ flag }) => flag === options[index]);
+          const parts =
+            allowed?.list === true ? options[index + 1]?.split(',') : [options[index + 1]];
           for (const part of parts ?? []) {
             t.true(allowed?.values.some(({ pattern }) => pattern.test(part ?? '')));
             t.regex(part ?? '', /^[A-Za-z0-9^][A-Za-z0-9._=^-]*$/);
@@ -111,21 +111,4 @@ test('no text lets a word through that is not in the list', (t) => {
     ),
     { numRuns: 2000 },
   );
-});
-
-test('defaults and the caller’s words: each flag once, theirs wins or is joined', (t) => {
-  const defaults = [
-    { flag: '-O', value: 'a,b', join: true },
-    { flag: '-i', value: '16384' },
-  ];
-  t.deepEqual(mergeFlags([], defaults), ['-O', 'a,b', '-i', '16384']);
-  t.deepEqual(mergeFlags(['-i', '4096', '-O', 'c', '-N', '9'], defaults), [
-    '-O',
-    'a,b,c',
-    '-i',
-    '4096',
-    '-N',
-    '9',
-  ]);
-  t.throws(() => mergeFlags(['-i'], defaults), { instanceOf: TypeError });
 });

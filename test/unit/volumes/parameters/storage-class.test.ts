@@ -48,27 +48,27 @@ const wrong = [
   {
     name: 'an unknown key',
     parameters: { Pool: 'a' },
-    says: /'Pool' is not known; known are pool/,
+    says: /'Pool' is not known; known keys: pool/,
   },
   { name: "another driver's key", parameters: { 'storageClass.io/x': 'a' }, says: /is not known/ },
-  { name: 'a pool in capitals', parameters: { pool: 'Fast' }, says: /'Fast' is not the name/ },
+  { name: 'a pool in capitals', parameters: { pool: 'Fast' }, says: /'Fast' is not a pool name/ },
   {
     name: 'a pool that is a path',
     parameters: { pool: '../a' },
-    says: /'\.\.\/a' is not the name/,
+    says: /'\.\.\/a' is not a pool name/,
   },
-  { name: 'an empty pool', parameters: { pool: '' }, says: /'' is not the name/ },
+  { name: 'an empty pool', parameters: { pool: '' }, says: /'' is not a pool name/ },
   {
     name: 'fat',
     parameters: { provisioning: 'fat' },
-    says: /'fat' is not allowed; write one of thin, thick/,
+    says: /'fat' is not allowed; allowed values: thin, thick/,
   },
   { name: 'a sector of 1024', parameters: { sectorSize: '1024' }, says: /4096, 512/ },
   { name: 'trim: yes', parameters: { trim: 'yes' }, says: /periodic, online, off/ },
   {
     name: 'thick and trimmed',
     parameters: { provisioning: 'thick', trim: 'online' },
-    says: /leave trim out/,
+    says: /omit trim/,
   },
   { name: 'directIO: on', parameters: { directIO: 'on' }, says: /true, false/ },
   {
