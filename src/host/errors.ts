@@ -35,18 +35,18 @@ export class CommandError extends Error {
   }
 }
 
-/** A program that another run of the driver started still has the image open: nothing may be done with the image. */
+/** A program started by an earlier driver process still has the image open, so nothing may be done with the image. */
 export class ImageInUseError extends Error {
   readonly imagePath: string;
-  /** Name and process id; undefined when the program cannot be seen from this process. */
+  /** Name and process id; undefined when this process cannot see the program. */
   readonly program: { readonly name: string; readonly pid: number } | undefined;
 
   constructor(imagePath: string, program: { name: string; pid: number } | undefined) {
-    const who =
+    const name =
       program === undefined
-        ? 'a program that cannot be seen from here'
+        ? 'a program that this process cannot see'
         : `${program.name} (process ${program.pid})`;
-    super(`${who} still works on ${imagePath}`);
+    super(`${name} still works on ${imagePath}`);
     this.name = 'ImageInUseError';
     this.imagePath = imagePath;
     this.program = program;

@@ -54,7 +54,7 @@ export async function openat2(
 }
 
 /** Errors that RESOLVE_CACHED also returns from cached negative names or wrong types, so they are final. */
-const certain: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
+const finalErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
 /** RESOLVE_CACHED needs Linux 5.12, and openat2 may be filtered (seccomp). */
 let supportsCached = true;
 
@@ -74,7 +74,7 @@ export function openCached(
   try {
     return callNow({ name: 'open', subject: path }, libc().openat2, args);
   } catch (error) {
-    if (hasErrno(error, ...certain)) throw error;
+    if (hasErrno(error, ...finalErrors)) throw error;
     if (hasErrno(error, 'EINVAL', 'ENOSYS', 'EPERM')) supportsCached = false;
     return undefined;
   }

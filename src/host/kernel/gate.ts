@@ -205,7 +205,7 @@ export class Gate {
     }
     lane.running = undefined;
     lane.stuck = false;
-    for (const tell of lane.returned.splice(0)) tell();
+    for (const notify of lane.returned.splice(0)) notify();
     this.#pump(lane);
     for (const next of this.#ready) {
       if (this.#free === 0) break;

@@ -68,8 +68,8 @@ export class LoopNumbers {
     const first = await ioctl(control, 'LOOP_CTL_GET_FREE', 0, { subject });
     if (isPreferred(first)) return first;
     const idle = this.#scan.idleNumbers();
-    const rested = idle.find(isPreferred);
-    if (rested !== undefined) return rested;
+    const preferred = idle.find(isPreferred);
+    if (preferred !== undefined) return preferred;
     try {
       // A number that was removed may still be bound. Adding it uses it up, so the next one is different.
       for (;;) {

@@ -119,12 +119,12 @@ async function unmount(
 ): Promise<void> {
   const giveUpAt = performance.now() + busyTimeoutMs;
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
-    const look = await findWithOthers(target);
-    if (look === undefined) return;
+    const mounted = await findWithOthers(target);
+    if (mounted === undefined) return;
     try {
       await withParent(target, options, async (path) => {
-        const isLast = look.others.length === 0;
-        if (isLast && options.keepFrozen !== true) await thawLastMount(look.found, path);
+        const isLast = mounted.others.length === 0;
+        if (isLast && options.keepFrozen !== true) await thawLastMount(mounted.found, path);
         await umount2(path, constants.UMOUNT_NOFOLLOW, target);
       });
       return;

@@ -40,7 +40,7 @@ export async function requireNoProgram(imagePath: string): Promise<void> {
 }
 
 /** Reading a descriptor in /proc keeps its file, and so the lock, for a moment after its program has ended. */
-const momentMs = 1_000;
+const graceMs = 1_000;
 const stepMs = 20;
 
 async function openLocked(imagePath: string, kind: 'exclusive' | 'shared'): Promise<FileHandle> {
@@ -72,7 +72,7 @@ async function lock(
       if (!hasErrno(error, 'EAGAIN')) throw error;
     }
     const holder = await findHolder(handle, imagePath);
-    endMs ??= performance.now() + momentMs;
+    endMs ??= performance.now() + graceMs;
     if (holder !== undefined || performance.now() > endMs) {
       throw new ImageInUseError(imagePath, holder);
     }

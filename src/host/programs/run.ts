@@ -146,6 +146,6 @@ function cancelled(file: Program): string {
 /** The line with the error: after the banner of a program, and before the usage that some print. */
 function errorLine(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim());
-  const said = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));
-  return said.find((line) => line.startsWith('ERROR')) ?? said[0] ?? 'it wrote no message';
+  const messages = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));
+  return messages.find((line) => line.startsWith('ERROR')) ?? messages[0] ?? 'it wrote no message';
 }

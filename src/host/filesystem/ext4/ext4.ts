@@ -122,7 +122,7 @@ export class Ext4 implements Filesystem {
   }
 
   recover(imagePath: string): Promise<boolean> {
-    return new UndoLog(imagePath).takeBack();
+    return new UndoLog(imagePath).restore();
   }
 
   /**
@@ -131,7 +131,7 @@ export class Ext4 implements Filesystem {
    */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const undo = new UndoLog(imagePath);
-    await undo.takeBack();
+    await undo.restore();
     const undoReplayFlag = await requestReplay(imagePath);
     const result = await this.#repair(imagePath, undo);
     if (result.outcome === 'damaged') await undoReplayFlag?.();
@@ -142,13 +142,13 @@ export class Ext4 implements Filesystem {
     const check = await this.#fsck(imagePath, ['-fn']);
     // 8 and above: e2fsck could not start, for example without a superblock.
     if (check.exitCode >= 8 && (check.exitCode & 4) === 0) return damaged(check);
-    return undo.during(async (options) => {
+    return undo.runWithLog(async (options) => {
       const repair = await this.#fsck(imagePath, ['-fp', ...options]);
       if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
         return { outcome: check.exitCode === 0 ? 'sound' : 'repaired' };
       }
-      await undo.requireRoom();
-      await undo.takeBack();
+      await undo.requireFreeSpace();
+      await undo.restore();
       return damaged(repair);
     });
   }
@@ -208,7 +208,7 @@ export class Ext4 implements Filesystem {
   async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
     const sizeBytes = await imageBytes(imagePath);
     const undo = new UndoLog(imagePath);
-    await undo.takeBack();
+    await undo.restore();
     const before = await readExt4(imagePath);
     if (before !== undefined && ext4Fills(before, sizeBytes)) return;
     if (before !== undefined) refuseFactor(before, sizeBytes, imagePath);
@@ -220,7 +220,7 @@ export class Ext4 implements Filesystem {
           exitCodes: file === 'e2fsck' ? [0, 1] : [0],
         });
       };
-      await (isDisposable ? work([]) : undo.during(work));
+      await (isDisposable ? work([]) : undo.runWithLog(work));
     };
     await change('e2fsck', ['-fp']);
     await change('resize2fs', ['-f']);

@@ -32,14 +32,14 @@ export class UndoLog {
    * after a power cut, it would undo later writes. When `work` fails, the changes of its program are undone first; if
    * that fails too, the log stays for the next call.
    */
-  async during<T>(work: (options: readonly string[]) => Promise<T>): Promise<T> {
+  async runWithLog<T>(work: (options: readonly string[]) => Promise<T>): Promise<T> {
     await this.#begin();
     let result: T;
     try {
       result = await work(['-z', this.#path]);
     } catch (error) {
-      await this.requireRoom();
-      await this.takeBack();
+      await this.requireFreeSpace();
+      await this.restore();
       throw error;
     }
     await this.#end();
@@ -50,7 +50,7 @@ export class UndoLog {
    * Undoes the changes of an interrupted program; false when there are none. ImageInUseError while the program still
    * runs.
    */
-  async takeBack(): Promise<boolean> {
+  async restore(): Promise<boolean> {
     if (!(await paths.exists(this.#directory))) return false;
     const lock = await lockImage(this.#imagePath);
     try {
@@ -74,11 +74,11 @@ export class UndoLog {
    * Throws ENOSPC when the log could not be created because the filesystem of the pool is full; the program has changed
    * nothing then.
    */
-  async requireRoom(): Promise<void> {
+  async requireFreeSpace(): Promise<void> {
     if (!(await paths.exists(this.#directory))) return;
     const { freeBytes } = await capacity(this.#directory);
     if (freeBytes >= MiB) return;
-    await this.takeBack();
+    await this.restore();
     throw new KernelError('write', 'ENOSPC', this.#path);
   }
 
