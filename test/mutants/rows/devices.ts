@@ -20,7 +20,7 @@ export const devices: Subject = {
     {
       name: 'an image is attached twice',
       file: 'volumes/attachment/attachment.ts',
-      find: /if \(isOurs && [^;]*\) return readWrite;/,
+      find: /if \(isOurs && [^;]*\)\s+return readWrite;/,
       replace: '',
       tests: ['volumes/attachment/failed-mount'],
     },
