@@ -99,28 +99,6 @@ export function vagueNames(files: readonly TreeFile[]): readonly string[] {
     .map(({ path }) => `${path}: name the thing; no utils, helpers, common or misc`);
 }
 
-/** Files of src/ over 300 lines. `reasons` holds what may be longer, and why. */
-export function longFiles(
-  files: readonly TreeFile[],
-  reasons: Readonly<Record<string, string>>,
-): readonly string[] {
-  const lines = new Map(
-    files
-      .filter(({ path }) => inSource(path) && isTypeScript(path))
-      .map(({ path, text }) => [path, text.trimEnd().split('\n').length]),
-  );
-  return [
-    ...[...lines]
-      .filter(([path, count]) => count > 300 && reasons[path] === undefined)
-      .map(
-        ([path, count]) => `${path}: ${count} lines; split it, or give a reason in tidy.test.ts`,
-      ),
-    ...Object.keys(reasons)
-      .filter((path) => (lines.get(path) ?? 0) <= 300)
-      .map((path) => `${path}: is not over 300 lines any more; remove its reason`),
-  ];
-}
-
 /** Nothing depends on one machine, nor on where packages were fetched from. `/home/node` is a user of Node's images. */
 export function machineTraces(files: readonly TreeFile[]): readonly string[] {
   const traces = [

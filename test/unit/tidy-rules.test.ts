@@ -80,21 +80,6 @@ const cases: readonly {
     good: [['src/host/utilities-of-xfs.ts', '']],
   },
   {
-    name: 'longFiles',
-    rule: (files) => rules.longFiles(files, {}),
-    bad: [['src/a.ts', 'x\n'.repeat(301)]],
-    good: [
-      ['src/a.ts', 'x\n'.repeat(300)],
-      ['test/a.ts', 'x\n'.repeat(900)],
-    ],
-  },
-  {
-    name: 'longFiles: a reason that is no longer needed',
-    rule: (files) => rules.longFiles(files, { 'src/a.ts': 'because' }),
-    bad: [['src/a.ts', 'x\n'.repeat(300)]],
-    good: [['src/a.ts', 'x\n'.repeat(301)]],
-  },
-  {
     name: "machineTraces: a developer's path",
     rule: rules.machineTraces,
     bad: [['docs/a.md', `see ${'/home'}/ada/notes`]],

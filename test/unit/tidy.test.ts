@@ -28,11 +28,6 @@ const written = files.filter(({ path }) => !generated.test(path) && !foreign.tes
 /** These two hold the words they look for. */
 const outsideTidy = written.filter(({ path }) => !/^test\/.*\/tidy[\w.-]*\.ts$/.test(path));
 
-/** What may be longer than 300 lines, and why. */
-const longFor: Readonly<Record<string, string>> = {
-  'src/host/host.ts': 'one interface, read as a whole: types and their promises, no code',
-};
-
 /** Started from outside, as programs. */
 const entries = [
   'src/main.ts', // by bin/loopcsi
@@ -58,7 +53,6 @@ clean('execa, koffi and child_process have one door each', () => rules.doorsPass
 clean('every module is used', () => rules.orphans(files, entries));
 clean('what is owed has an issue number', () => rules.openEnds(outsideTidy));
 clean('modules are named after what they hold', () => rules.vagueNames(files));
-clean('files stay under 300 lines', () => rules.longFiles(written, longFor));
 clean('no trace of a machine or a package registry', () => rules.machineTraces(outsideTidy));
 clean('no test is focused', () => rules.focusedTests(outsideTidy));
 clean('versions are exact', () => rules.looseVersions(files));
