@@ -13,7 +13,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { expandImage } from '../volume/expand.ts';
 import { growOffline, restageInterrupted } from './grow-offline.ts';
 
-/** CSI spec, NodeExpandVolume: device and filesystem, and the promise too where the controller leaves that to the node. */
+/** CSI spec, NodeExpandVolume: grows device and filesystem, and the promised size, too, if the controller left that to the node. */
 export async function nodeExpandVolume(
   domain: Domain,
   call: Call,
@@ -38,8 +38,7 @@ export async function nodeExpandVolume(
 function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
   const { id } = volume.record;
   const paths = [volumePath, join(volumePath, stagedNodeName)];
-  const isThere = present.mounts.some((mount) => paths.includes(mount.target));
-  if (isThere) return;
+  if (present.mounts.some(({ target }) => paths.includes(target))) return;
   throw new VolumeError(
     'not-found',
     `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,

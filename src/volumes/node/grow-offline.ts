@@ -14,25 +14,26 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { stage } from './stage.ts';
 
 /**
- * ext4 without CAP_SYS_RESOURCE: a volume that is staged but not published is unmounted for the moment it takes; a published
- * one keeps its size until it is staged the next time (design, "How it reaches the kernel").
+ * Grows ext4 without CAP_SYS_RESOURCE. A volume that is staged but not published is briefly unmounted; a published one keeps its
+ * size until it is staged the next time.
  */
 export async function growOffline(
   domain: Domain,
   volume: FoundVolume,
-  there: { present: Attachment; device: LoopDevice },
+  attached: { present: Attachment; device: LoopDevice },
 ): Promise<void> {
   const { record, pool } = volume;
-  const { present, device } = there;
+  const { present, device } = attached;
   const nodeState = await readNodeState(domain, volume);
   const { staged } = nodeState;
   const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
-  const isHeld = isStagedInMountDir(domain, nodeState) && nodeState.dockerMountIds.length > 0;
-  if (staged === null || isPublished || isHeld || record.fsType === null) {
+  const isMountedByDocker =
+    isStagedInMountDir(domain, nodeState) && nodeState.dockerMountIds.length > 0;
+  if (staged === null || isPublished || isMountedByDocker || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${record.id}': its device has ${formatBytes(record.sizeBytes)} now, but ext4 cannot grow while it is in use, since the driver lacks CAP_SYS_RESOURCE; ` +
-        'the filesystem grows when the volume is mounted the next time: restart its pods or containers, or give the driver that capability',
+      `volume '${record.id}': its device now has ${formatBytes(record.sizeBytes)}, but ext4 cannot grow while it is in use because the driver lacks CAP_SYS_RESOURCE; ` +
+        'the filesystem grows at the next mount of the volume: restart its pods or containers, or give the driver that capability',
     );
   }
   const { stagingTargetPath: path, mountFlags } = staged;
@@ -46,8 +47,8 @@ export async function growOffline(
       workDir: pool.pathOf('tmp'),
     });
   } finally {
-    // Grown or not, it was staged and is so again: a pod may be published any moment. What could not be taken back stays
-    // unmounted until the repeated call.
+    // Whether it grew or not, it is staged again, since a pod may be published at any moment. If that fails, it stays unmounted
+    // until the repeated call.
     const now = await attachmentOf(domain, volume);
     await recoverImage(domain, volume, now.devices);
     const again = await ensureAttached(domain, volume, now);
@@ -63,8 +64,8 @@ export async function growOffline(
 }
 
 /**
- * A kill between unmount and mount leaves a volume that its caller takes for staged. The repeated NodeExpandVolume stages it
- * again as it was noted, which grows it too. After a reboot a caller stages first, so this is not reached then.
+ * A kill between unmount and mount leaves a volume unmounted that its caller considers staged. The repeated NodeExpandVolume stages
+ * it again from its node state, which also grows it. After a reboot the caller stages first, so this is not reached.
  */
 export async function restageInterrupted(
   domain: Domain,
@@ -77,7 +78,7 @@ export async function restageInterrupted(
   const { mounts } = await attachmentOf(domain, volume);
   const accessMode = accessModes.find((mode) => mode === staged.accessMode);
   if (mounts.length > 0 || accessMode === undefined) return;
-  domain.log.warn({ volumeId: volume.record.id, path }, 'staged again after a growth cut short');
+  domain.log.warn({ volumeId: volume.record.id, path }, 'staged again after an interrupted growth');
   await stage(domain, volume, {
     volumeId: volume.record.id,
     stagingTargetPath: path,

@@ -32,15 +32,15 @@ import { removeVolume } from '../volume/delete.ts';
 type InlineInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
 /**
- * An inline ephemeral volume: made, attached and mounted at its target in one call, and freed again when that fails, since no
- * retry is promised. Its id is the kubelet's and has no form, so it lives in an area of its own under a hash.
+ * Publishes an inline volume: makes, attaches and mounts it in one call, and deletes it again if that fails, since the kubelet may
+ * not retry. The kubelet chooses its id, which need not be a safe file name, so it is stored in `ephemeral/` under a hash.
  */
 export async function publishInline(domain: Domain, call: Call, input: InlineInput): Promise<void> {
   const { volumeId, capability } = input;
   if (capability.kind === 'block') {
     throw new VolumeError(
       'invalid',
-      `volume '${volumeId}': an inline ephemeral volume cannot be a block volume`,
+      `volume '${volumeId}': an inline volume cannot be a block volume`,
     );
   }
   const asked = {
@@ -54,23 +54,23 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
     if (existing === undefined) {
       if (domain.pools.hasVolume(volumeId)) throw notInline(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
-      const made = await makeInline(domain, input, () => operation.beginEffects());
-      await mountOrDelete(domain, made, input);
+      const volume = await makeInline(domain, input, () => operation.beginEffects());
+      await mountOrDelete(domain, volume, input);
       return;
     }
     if (await isAlreadyPublished(domain, existing, input)) return;
     await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
     operation.beginEffects();
-    // Published again, after a reboot for example: what the pod wrote stays, also when this try fails.
+    // After a reboot, for example, it is published again: its data stays, even if this call fails.
     await mountInline(domain, existing, input);
   });
 }
 
-/** Two volumes of one id: ending the use of the one would look for the other. */
+/** Two volumes with the same id could not be told apart when they are unpublished. */
 function notInline(volumeId: string): VolumeError {
   return new VolumeError(
     'conflict',
-    `volume '${volumeId}' exists and is no inline ephemeral one; publish that, or choose another id`,
+    `volume '${volumeId}' already exists and is not an inline volume; publish that one, or choose another id`,
   );
 }
 
@@ -94,7 +94,7 @@ async function isAlreadyPublished(
   if (volume.record.ephemeralTarget !== input.targetPath) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${input.volumeId}' is published at ${volume.record.ephemeralTarget ?? 'another target'}; an inline ephemeral volume has one target only`,
+      `volume '${input.volumeId}' is published at ${volume.record.ephemeralTarget ?? 'another target'}; an inline volume can only have one target`,
     );
   }
   const top = await domain.host.mounts.at(input.targetPath);
@@ -105,7 +105,7 @@ async function isAlreadyPublished(
   return true;
 }
 
-/** Makes the volume, within the configured bounds: any pod author may ask for one. */
+/** Makes the volume, within the configured limits, since any pod author can request one. */
 async function makeInline(
   domain: Domain,
   input: InlineInput,
@@ -138,43 +138,43 @@ async function makeInline(
   });
   requireAllowedMountFlags(record, capability.mountFlags);
   beginEffects();
-  const free = reserveShare(domain, pool, { sizeBytes, what });
+  const release = reserveShare(domain, pool, { sizeBytes, what });
   try {
     return pool.volumeOf('ephemeral', await makeVolume(domain, pool, record));
   } finally {
-    free();
+    release();
   }
 }
 
 function notOffered(what: string): VolumeError {
   return new VolumeError(
     'unsupported',
-    `${what}: inline ephemeral volumes are not offered here; use a claim or an ephemeral.volumeClaimTemplate, or let the operator allow them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
+    `${what}: inline volumes are disabled on this node; use a claim or an ephemeral.volumeClaimTemplate, or ask the operator to enable them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
   );
 }
 
-interface Asked {
+interface SizeRequest {
   readonly sizeBytes: bigint;
   readonly what: string;
 }
 
-function tooLarge(domain: Domain, { sizeBytes, what }: Asked): VolumeError {
+function tooLarge(domain: Domain, { sizeBytes, what }: SizeRequest): VolumeError {
   const { maximumBytes } = domain.settings.ephemeral;
   return new VolumeError(
     'out-of-range',
-    `${what}: ${formatBytes(sizeBytes)} is more than the ${formatBytes(maximumBytes)} an inline volume may have (--ephemeral-max-size); use a claim instead`,
+    `${what}: ${formatBytes(sizeBytes)} is more than an inline volume may have, ${formatBytes(maximumBytes)} (--ephemeral-max-size); use a claim instead`,
   );
 }
 
-/** Counts the bytes against what inline volumes may have of the pool, at once, so that two never count the same. */
-function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): () => void {
+/** Counts the bytes against the limit of inline volumes in the pool. Synchronous, so that concurrent calls cannot both use the rest. */
+function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: SizeRequest): () => void {
   const { poolCapBytes } = domain.settings.ephemeral;
   let taken = pool.inlineBytesInFlight;
   for (const record of pool.ephemerals.values()) taken += record.sizeBytes;
   if (taken + sizeBytes > poolCapBytes) {
     throw new VolumeError(
       'no-space',
-      `${what}: inline volumes have ${formatBytes(taken)} of the ${formatBytes(poolCapBytes)} they may have in pool '${pool.name}' (--ephemeral-pool-cap)`,
+      `${what}: inline volumes have ${formatBytes(taken)} of the ${formatBytes(poolCapBytes)} that they may have in pool '${pool.name}' (--ephemeral-pool-cap), too much for ${formatBytes(sizeBytes)} more; delete pods with inline volumes, or use a claim instead`,
     );
   }
   pool.inlineBytesInFlight += sizeBytes;
@@ -185,7 +185,7 @@ function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: Asked): (
 
 async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInput): Promise<void> {
   const { record } = volume;
-  if (record.fsType === null) throw new Error('an ephemeral volume without a filesystem');
+  if (record.fsType === null) throw new Error('an inline volume without a filesystem');
   const wanted = publicationOf(input);
   const filesystem = domain.host.filesystems[record.fsType];
   const mountOptions = mountOptionsOf(record, input.capability.mountFlags);
@@ -228,7 +228,7 @@ async function deleteAfterFailure(
   } catch (error) {
     domain.log.warn(
       { volumeId: volume.record.name, problem: messageOf(error) },
-      'an inline volume could not be freed after its publish failed; the next start does it',
+      'an inline volume could not be deleted after its publish failed; the next start deletes it',
     );
   }
 }

@@ -39,7 +39,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { publishInline } from './inline.ts';
 import { stageAndPublish } from './without-staging.ts';
 
-/** Modes that allow one target only (csi-guide: CSI spec, NodePublishVolume, the table of second publishes). */
+/** Access modes that allow only one target (CSI spec, NodePublishVolume, the table of second publishes). */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
   'SINGLE_NODE_WRITER',
   'SINGLE_NODE_READER_ONLY',
@@ -47,8 +47,8 @@ const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
 ]);
 
 /**
- * CSI spec, NodePublishVolume: binds the staged filesystem or device node onto the target. Throws `wrong-state` when it is
- * not staged or its mode refuses a second target, `conflict` for the same target with other arguments.
+ * CSI spec, NodePublishVolume: bind mounts the staged filesystem or device node at the target. Throws `wrong-state` if the volume is
+ * not staged or its access mode does not allow a second target, `conflict` for the same target with other arguments.
  */
 export async function publishVolume(
   domain: Domain,
@@ -65,7 +65,7 @@ export async function publishVolume(
   if (targetPath === stagingTargetPath || targetPath.startsWith(`${stagingTargetPath}/`)) {
     throw new VolumeError(
       'invalid',
-      `volume '${id}': target_path '${targetPath}' lies in the staging_target_path; name a path of its own`,
+      `volume '${id}': target_path '${targetPath}' is inside the staging_target_path; choose a path outside of it`,
     );
   }
   const resolved = { ...input, targetPath, stagingTargetPath };
@@ -84,7 +84,7 @@ export async function publishVolume(
   });
 }
 
-/** Where the volume is staged: as the request says, or in the driver's own directory where nobody stages. */
+/** The staging path of the request; for callers that do not stage, a path in the driver's own directory. */
 async function stagingPathOf(domain: Domain, id: string, input: PublishInput): Promise<string> {
   if (domain.settings.withoutStaging === true) return driverMountPathOf(domain, id);
   if (input.stagingTargetPath === '') {
@@ -123,7 +123,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   } else {
     const flags = new Set(input.capability.mountFlags);
     await keepDevices(domain, volume, present);
-    // The superblock's options came with the stage; these may differ from one target to the next.
+    // Options of the superblock were set when the volume was staged; these can differ between targets.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
       noSuid: flags.has('nosuid'),
@@ -135,7 +135,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   await domain.reached('publish:mounted');
 }
 
-/** A read-only bind of a device node does not stop writes, so a read-only publish gets a read-only loop device of its own. */
+/** A read-only bind mount of a device node does not prevent writes, so a read-only publish gets its own read-only loop device. */
 async function bindDevice(
   domain: Domain,
   volume: FoundVolume,
@@ -147,7 +147,7 @@ async function bindDevice(
   if (!(await domain.openDevices.open(device, id, volume.pool.name)))
     throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
-    // A device that is held is never closed, so what writers left in its page cache is not in the image by itself.
+    // The driver keeps the device open, so no last close writes its page cache back to the image.
     await domain.host.loops.writeBack(device);
     device = await readOnlyDevice(domain, volume, present);
     await domain.reached('publish:attached');

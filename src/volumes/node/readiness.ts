@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
 
-/** CSI spec, Probe: undefined when the node can serve, with at least one pool and every program; else why not, and what to do. */
+/** CSI spec, Probe: why the node cannot serve and what to do; undefined if all programs and at least one pool are available. */
 export async function findUnready({ host, pools }: Domain): Promise<string | undefined> {
   const missing = await host.missingPrograms();
   if (missing.length > 0) {

@@ -26,8 +26,8 @@ import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
- * CSI spec, NodeStageVolume: attach, look at the superblock, mount; never mkfs. Finishes a growth that was promised. Throws
- * `conflict` when staged with other arguments, `wrong-state` when the volume is another kind or damaged.
+ * CSI spec, NodeStageVolume: attaches, checks the superblock, mounts; never runs mkfs. Completes an interrupted growth. Throws
+ * `conflict` if it is staged with other arguments, `wrong-state` if the volume is of another kind or damaged.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
   const stagingTargetPath = await targetPathOf(
@@ -50,7 +50,7 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
 
 /** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
 export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
-  // Refused before anything is done.
+  // A bad flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
@@ -71,7 +71,7 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
     present,
     recordStaging: record,
   });
-  // Without the capability there is no other way, and prepareImage went it already.
+  // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
@@ -79,13 +79,13 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
 }
 
-/** What was looked at once for the whole call. */
+/** State that is read once for the whole call. */
 interface PresentState {
   readonly present: Attachment;
   readonly nodeState: NodeRecord;
 }
 
-/** Whether it is staged there with these arguments. Throws `conflict` when with others, `wrong-state` when elsewhere. */
+/** Throws `conflict` if it is staged with other arguments, `wrong-state` if it is staged at another path. */
 async function isAlreadyStaged(
   domain: Domain,
   volume: FoundVolume,
@@ -94,12 +94,12 @@ async function isAlreadyStaged(
 ): Promise<boolean> {
   const { id } = volume.record;
   const path = input.stagingTargetPath;
-  const at = pathsInUse(present);
+  const paths = mountedPaths(present);
   const node = join(path, stagedNodeName);
-  // At the staging path a dead node is taken away below; where a pod may use it, that pod has to end first.
+  // A dead device node at the staging path is unmounted later; at any other path a pod may use it and must end first.
   const lost = targetsOf(present.lost).filter((target) => target !== node);
   if (lost.length > 0) throw lostDeviceError(id, lost);
-  if (!at.includes(path)) {
+  if (!paths.includes(path)) {
     await requireNotForeign(domain, { id, path, present });
     if (volume.record.kind === 'block') {
       await requireNotForeign(domain, { id, path: node, present });
@@ -107,19 +107,19 @@ async function isAlreadyStaged(
   }
   const { staged } = nodeState;
   if (staged !== null && staged.stagingTargetPath !== path) {
-    if (at.includes(staged.stagingTargetPath)) {
+    if (paths.includes(staged.stagingTargetPath)) {
       throw stagedElsewhere(domain, id, staged.stagingTargetPath);
     }
-    return at.includes(path);
+    return paths.includes(path);
   }
-  if (!at.includes(path)) return false;
+  if (!paths.includes(path)) return false;
   if (staged === null) return true;
   const { capability } = input;
-  const alike =
+  const isSame =
     staged.accessMode === capability.accessMode &&
     (staged.fsType === capability.fsType || staged.fsType === '' || capability.fsType === '') &&
     areSameFlags(staged.mountFlags, capability.mountFlags);
-  if (alike) return true;
+  if (isSame) return true;
   throw new VolumeError(
     'conflict',
     `volume '${id}' is staged at ${path} with other arguments (${staged.accessMode}, flags '${staged.mountFlags.join(',')}'); unstage it first`,
@@ -135,7 +135,7 @@ function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError 
   );
 }
 
-/** Throws `wrong-state` when another thing is mounted there: nothing is ever mounted over it. */
+/** Throws `wrong-state` if anything else is mounted at the path: the driver never mounts over it. */
 async function requireNotForeign(
   domain: Domain,
   { id, path, present }: { id: string; path: string; present: Attachment },
@@ -146,8 +146,8 @@ async function requireNotForeign(
   throw foreignMountError(id, top);
 }
 
-/** Where the volume's filesystem or device node is mounted now, staging and publish paths alike. */
-function pathsInUse(present: Attachment): readonly string[] {
+/** Paths where the volume's filesystem or device node is mounted; staging and target paths. */
+function mountedPaths(present: Attachment): readonly string[] {
   return present.mounts.map(({ target, root }) =>
     root.startsWith('/loop') && target.endsWith(`/${stagedNodeName}`)
       ? target.slice(0, -stagedNodeName.length - 1)
@@ -198,7 +198,7 @@ async function recordStaging(
   await domain.reached('stage:noted');
 }
 
-/** A crash between mount and growth leaves it staged and small; the repeated call goes on. */
+/** After a crash between mount and growth, the volume is staged but too small; the repeated call grows it. */
 async function finishGrowth(
   domain: Domain,
   volume: FoundVolume,

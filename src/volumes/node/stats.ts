@@ -8,16 +8,14 @@ import { withReason } from '../engine/failures.ts';
 import type { VolumeStats } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/**
- * CSI spec, NodeGetVolumeStats. The path must be a mount of that volume, else `not-found`. For a block volume the total only.
- */
+/** CSI spec, NodeGetVolumeStats. Throws `not-found` if the volume is not mounted at the path. A block volume has only a total. */
 export async function volumeStats(
   domain: Domain,
   input: { volumeId: string; volumePath: string },
 ): Promise<VolumeStats> {
   const { volumeId } = input;
   const volume = domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
-  // A path outside the kubelet's directory is no mount of ours: not found, whatever it is.
+  // A path outside the kubelet's directory cannot be a mount of ours: `not-found`, not `invalid`.
   const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );
@@ -41,7 +39,7 @@ async function statsOf(
   ) {
     throw new VolumeError(
       'not-found',
-      `volume '${record.name}' is not mounted at ${volumePath}; ask at the path where it is staged or published`,
+      `volume '${record.name}' is not mounted at ${volumePath}; use the path where it is staged or published`,
     );
   }
   if (record.kind === 'block') {

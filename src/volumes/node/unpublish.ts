@@ -24,8 +24,8 @@ import { lockForTeardown } from './unstage.ts';
 import { unstageUnused } from './without-staging.ts';
 
 /**
- * CSI spec, NodeUnpublishVolume: unmounts the target and removes it; nothing mounted is fine, and so is a volume nobody knows,
- * or its pod would hang. An inline ephemeral volume is freed with it. `keepTarget` leaves the directory, as umount(8) does.
+ * CSI spec, NodeUnpublishVolume: unmounts the target and removes it. A target without a mount is fine, and so is an unknown volume:
+ * otherwise its pod could never terminate. An inline volume is deleted, too. `keepTarget` leaves the directory, as umount(8) does.
  */
 export async function unpublishVolume(
   domain: Domain,
@@ -55,17 +55,17 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   if (ephemeralTarget !== null) {
     await domain.guard.release(id);
     await domain.reached('ephemeral:unmounted');
-    // Another target than its own tells nothing of it.
+    // Unpublishing any other path says nothing about this inline volume, so it stays.
     if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
     return;
   }
   await detachReadOnly(domain, present, { id, targetPath });
   await domain.reached('unpublish:detached');
-  // What was noted of it counts no more without its mount; the next notes leave it out.
+  // A publication without its mount no longer counts; the next write of the node state omits it.
   await unstageUnused(domain, volume);
 }
 
-/** The staging is the ground of every other target: only unstaging takes it away, which looks at those first. */
+/** All targets are bind mounts of the staging mount, so only NodeUnstageVolume may remove it, after checking for other targets. */
 async function requireNotStaging(
   domain: Domain,
   volume: FoundVolume,
@@ -82,7 +82,7 @@ async function requireNotStaging(
   );
 }
 
-/** Of a volume that cannot be looked up only the target is certain: it goes, and a device that served nothing else. */
+/** For a volume without a usable record: unmounts the target, and detaches devices with its label that nothing else uses. */
 async function unpublishUnknown(
   domain: Domain,
   input: Unpublished & { volumeId: string },
@@ -100,7 +100,7 @@ async function unpublishUnknown(
   }
 }
 
-/** Unmounts what is the volume's at the target, stacked mounts too, and removes the target. */
+/** Unmounts the volume at the target, including stacked mounts, and removes the target. */
 async function unmountTarget(
   domain: Domain,
   present: Attachment,
@@ -110,7 +110,7 @@ async function unmountTarget(
   const isFrozen = await domain.guard.giveWay(id);
   const isOurs = (mount: Mount): boolean =>
     [...present.mounts, ...present.lost].some((one) => one.id === mount.id);
-  // Stacked mounts come off one by one, the topmost first.
+  // Stacked mounts are unmounted one by one, the topmost first.
   for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
     if (!isOurs(top)) {
       throw foreignMountError(id, top);
@@ -122,14 +122,14 @@ async function unmountTarget(
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);
 }
 
-/** The second, read-only device of a raw block volume goes with its last target. `present` is from before the unmount. */
+/** Detaches the read-only device of a raw block volume with its last target. `present` is from before the unmount. */
 async function detachReadOnly(
   domain: Domain,
   present: Attachment,
   { id, targetPath }: { id: string; targetPath: string },
 ): Promise<void> {
   for (const device of present.devices) {
-    // Somebody else's, a backup's for example, is none of ours to end.
+    // A device without our label belongs to other software, for example a backup.
     if (!device.readOnly || !isLabelled(device)) continue;
     const others = present.mounts.some(
       (mount) => mount.target !== targetPath && isNodeOf(mount, device),

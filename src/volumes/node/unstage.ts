@@ -14,7 +14,10 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** CSI spec, NodeUnstageVolume: unmount, detach, verify. Not staged is fine; an unknown volume too, or its pod would hang. */
+/**
+ * CSI spec, NodeUnstageVolume: unmounts, detaches, verifies. A volume that is not staged is fine, and so is an unknown one: otherwise
+ * its pod could never terminate.
+ */
 export async function unstageVolume(
   domain: Domain,
   call: Call,
@@ -34,7 +37,7 @@ export async function unstageVolume(
   });
 }
 
-/** The frame of a call that unmounts at `path`. `work` gets the volume, or undefined when nothing can be known of it. */
+/** Runs a call that unmounts at `path`. `work` gets the volume, or undefined if there is no usable record. */
 export async function lockForTeardown(
   domain: Domain,
   call: Call,
@@ -50,10 +53,7 @@ export async function lockForTeardown(
   });
 }
 
-/**
- * The volume, or undefined when nothing can be known of it: no such record, one that cannot be read, or its pool is away. Its
- * pods must be able to end all the same.
- */
+/** undefined without a record, with an unreadable one, or while its pool is not served: its pods must be able to terminate anyway. */
 function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
   try {
     return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
@@ -71,28 +71,28 @@ export async function unstage(domain: Domain, volume: FoundVolume, path: string)
     await attachmentForTeardown(domain, volume, path),
   );
   const nodeState = await readNodeStateIfReadable(domain, volume);
-  // Staged somewhere else, perhaps by the driver itself: at this path there is nothing left to do.
+  // It is staged at another path, perhaps by the driver itself: at this path nothing is left to do.
   const staged = nodeState?.staged ?? null;
-  const isElsewhere =
+  const isStagedElsewhere =
     staged !== null &&
     staged.stagingTargetPath !== path &&
     isStagedAt(present, staged.stagingTargetPath);
-  if (isElsewhere && !isStagedAt(present, path)) return;
+  if (isStagedElsewhere && !isStagedAt(present, path)) return;
   const published =
     nodeState === undefined
-      ? mountedBeside(present, path)
+      ? otherTargets(present, path)
       : livePublications(nodeState.published, present).map(({ targetPath }) => targetPath);
   if (published.length > 0) throw stillMounted(id, published);
   await unmountAndDetach(domain, present, { volume, id, path });
   domain.guard.forget(id);
-  // Never staged, there is nothing to forget.
+  // Without a recorded stage or publication, the node state need not be written.
   if (nodeState !== undefined && (staged !== null || nodeState.published.length > 0)) {
     await writeNodeState(domain, volume, { ...nodeState, staged: null, published: [] });
   }
   await domain.reached('unstage:forgotten');
 }
 
-/** Takes away what is mounted at the path, filesystem or device node, and the devices once nothing else is mounted. */
+/** Unmounts the filesystem or device node at the path, and detaches the devices if nothing else is mounted. */
 async function unmountAndDetach(
   domain: Domain,
   present: Attachment,
@@ -101,20 +101,20 @@ async function unmountAndDetach(
   const { volume, id, path } = input;
   const node = join(path, stagedNodeName);
   const targets = [path, node];
-  const there = [...present.mounts, ...present.lost];
+  const mounted = [...present.mounts, ...present.lost];
   const isFrozen = await domain.guard.giveWay(id);
-  // Stacked mounts come off one by one.
-  for (const { target } of there) {
+  // Stacked mounts are unmounted one by one.
+  for (const { target } of mounted) {
     if (targets.includes(target)) {
       const options = targetOptions(domain, target);
       await unmountVolume(domain.host, { volumeId: id, target, options, isFrozen });
     }
   }
-  if (volume?.record.kind === 'block' || there.some(({ target }) => target === node)) {
+  if (volume?.record.kind === 'block' || mounted.some(({ target }) => target === node)) {
     await removeTarget(domain, node);
   }
   await domain.reached('unstage:unmounted');
-  // A detach of a device that is mounted elsewhere would be refused, or leave a node that shows another image one day.
+  // Detaching a device that is mounted elsewhere would fail, or leave a device node that may later show another image.
   if (present.mounts.some(({ target }) => !targets.includes(target))) {
     const { mounts } = await attachmentOfDevices(domain, present.devices, {
       volume,
@@ -129,7 +129,7 @@ async function unmountAndDetach(
   }
   await domain.guard.release(id);
   for (const device of present.devices) {
-    // Somebody else reads the image, a backup for example: that is theirs to end.
+    // A read-only device without our label belongs to other software, for example a backup.
     if (device.readOnly && !isLabelled(device)) continue;
     await detach(domain, device, id);
   }
@@ -143,8 +143,8 @@ function stillMounted(id: string, targets: readonly string[]): VolumeError {
   );
 }
 
-/** Nothing tells which of them are publications: each may be one. */
-function mountedBeside({ mounts }: Attachment, path: string): readonly string[] {
+/** Without a node state, each other mount may be a publication. */
+function otherTargets({ mounts }: Attachment, path: string): readonly string[] {
   const targets = mounts.map(({ target }) => target);
   return targets.filter((target) => target !== path && target !== join(path, stagedNodeName));
 }

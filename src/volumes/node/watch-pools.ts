@@ -5,14 +5,14 @@ import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { recoverEntries } from './recovery.ts';
 
-/** How often pools are checked: a disk may be unmounted, or mounted again. */
+/** How often pools are checked, since a disk may be unmounted or mounted again. */
 const checkEveryMs = 5_000;
-/** A disk that one call has been waiting for so long may hang, although it still answers from its caches. */
+/** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
 const suspectAfterMs = 60_000;
 
 const laneOf = ({ name }: Pool): Lane => ({ kind: 'pool', id: name, pool: name });
 
-/** Opens a pool and recovers what a crash left in it. A pool that cannot be opened says why (`Pool.problem`). */
+/** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
   await domain.inLane(laneOf(pool), async () => {
     if (!(await pool.open(() => recoverEntries(domain, pool)))) return;
@@ -22,22 +22,22 @@ export async function openPool(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /**
- * Checks every pool again and again; one check at a time for each, since one that hangs must neither keep the other pools from
- * theirs nor pile up threads. Returns the function that ends it.
+ * Checks every pool periodically, with one check at a time per pool: a check that hangs must neither delay those of other pools nor
+ * accumulate threads. Returns a function that stops the checks.
  */
 export function watchPools(
   domain: Domain,
-  longestWaitMs: (pool: string) => number = () => 0,
+  maxWaitMs: (pool: string) => number = () => 0,
 ): () => void {
   const checking = new Set<Pool>();
   const timer = setInterval(() => {
     for (const pool of domain.pools.all) {
       if (checking.has(pool)) continue;
       checking.add(pool);
-      if (longestWaitMs(pool.name) > suspectAfterMs) pool.suspect();
+      if (maxWaitMs(pool.name) > suspectAfterMs) pool.suspect();
       checkPool(domain, pool)
         .catch((error: unknown) => {
-          domain.log.error({ pool: pool.name, err: error }, 'checking a pool failed');
+          domain.log.error({ pool: pool.name, err: error }, 'the check of a pool failed');
         })
         .finally(() => checking.delete(pool));
     }

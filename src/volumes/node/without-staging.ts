@@ -11,8 +11,8 @@ import { stage } from './stage.ts';
 import { unstage } from './unstage.ts';
 
 /**
- * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging).
- * Targets share the one staging, so mount options must be the same for all of them. What a failed publish staged is undone.
+ * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging). All targets
+ * share this staging mount, so they must request the same mount options. After a failed publish, an unused stage is undone.
  */
 export async function stageAndPublish(
   domain: Domain,
@@ -29,7 +29,7 @@ export async function stageAndPublish(
       stagingTargetPath: input.stagingTargetPath,
       capability: {
         ...input.capability,
-        // Read-only is the target's matter: another one may write.
+        // Read-only applies to one target: another one may write.
         mountFlags: mountFlags.filter((flag) => flag !== 'ro'),
         accessMode: 'SINGLE_NODE_MULTI_WRITER',
       },
@@ -37,13 +37,16 @@ export async function stageAndPublish(
     await publish();
   } catch (error) {
     await unstageUnused(domain, volume).catch((second: unknown) => {
-      domain.log.warn({ volumeId: id, err: second }, 'a failed publish could not be undone whole');
+      domain.log.warn(
+        { volumeId: id, err: second },
+        'a failed publish could not be undone completely',
+      );
     });
     throw error;
   }
 }
 
-/** Holders of a mount that has gone, with a reboot for example, hold nothing and are forgotten. */
+/** Mount IDs without a mount, for example after a reboot, are stale and removed. */
 async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
   const nodeState = await readNodeState(domain, volume);
@@ -58,7 +61,7 @@ async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): P
   await writeNodeState(domain, volume, { ...nodeState, dockerMountIds: [] });
 }
 
-/** Ends the driver's own staging of a volume when nothing is published from it any more. Staged by others: nothing to do. */
+/** Unstages a volume that the driver staged itself once it has no publications left. A volume that the caller staged is left alone. */
 export async function unstageUnused(domain: Domain, volume: FoundVolume): Promise<void> {
   if (domain.settings.withoutStaging !== true) return;
   const nodeState = await readNodeState(domain, volume);
@@ -69,6 +72,6 @@ export async function unstageUnused(domain: Domain, volume: FoundVolume): Promis
     if (livePublications(nodeState.published, present).length > 0) return;
     await unstage(domain, volume, path);
   } else if (nodeState.staged !== null || present.mounts.length > 0) return;
-  // Also when an earlier call ended before this, its last step.
+  // An earlier call may have been interrupted before this last step.
   await removeTarget(domain, path);
 }

@@ -24,7 +24,7 @@ test('inline volumes that are not offered are refused with the way out, and noth
     readOnly: false,
     ephemeral: parseInlineAttributes({}),
   });
-  await t.throwsAsync(published, { message: /not offered.*claim.*driver\.ephemeral\.enabled/ });
+  await t.throwsAsync(published, { message: /are disabled.*claim.*driver\.ephemeral\.enabled/ });
   t.deepEqual(await node.host.loops.list(), []);
 });
 

@@ -139,7 +139,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   );
   if (!(created instanceof VolumeError)) return t.fail('a name must be free in all pools');
   t.is(created.reason, 'unavailable');
-  t.regex(created.message, /pool 'hung'.*may hold a volume 'new'.*\(good\): parameter pool/);
+  t.regex(created.message, /pool 'hung'.*may have a volume 'new'.*\(good\): parameter pool/);
 });
 
 test('a wait for the room of a pool ends when the pool is found to be away', async (t) => {
