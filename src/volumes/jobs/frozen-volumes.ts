@@ -11,34 +11,34 @@ export interface FrozenVolumesDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly locks: Locks;
-  /** The longest that one freeze of a filesystem lasts, in milliseconds; afterwards writers may meet ENOSPC. */
+  /** Time limit of one freeze, in milliseconds. Afterwards writers may get ENOSPC. */
   readonly freezeLimitMs: number;
 }
 
 interface Frozen {
   readonly pool: Pool;
   readonly volume: MountedThin;
-  /** More than one when somebody else had thawed it and it was frozen again. */
+  /** More than one if other software had thawed it and it was frozen again. */
   readonly freezes: Freeze[];
   readonly timer: NodeJS.Timeout;
   readonly sinceMs: number;
   checkedAtMs: number;
 }
 
-/** A freeze that takes longer waits for a disk that hangs. */
-const freezeWaitMs = 10_000;
-/** A frozen filesystem is looked at again this often: its freeze may have been ended by somebody else. */
-const checkEveryMs = 500;
+/** A freeze or thaw that takes longer waits for a disk that hangs. */
+const freezeTimeoutMs = 10_000;
+/** Interval at which a frozen filesystem is frozen again, in case other software has thawed it. */
+const checkIntervalMs = 500;
 
-/** The volumes that the space guard has frozen: each for its limit at most, whoever else thaws it meanwhile. */
+/** The volumes that the space guard has frozen. They stay frozen up to a time limit, even if other software thaws them meanwhile. */
 export class FrozenVolumes {
   readonly #deps: FrozenVolumesDeps;
   readonly #frozen = new Map<string, Frozen>();
-  /** Freezes that are being made. */
+  /** Freezes that have not taken effect yet. */
   readonly #freezing = new Map<string, Promise<void>>();
-  /** Thaws that have not ended: until then the freezer has the filesystem open, which keeps its mount busy. */
+  /** Thaws that have not ended. Until then the freezer has the filesystem open, which keeps its mount busy. */
   readonly #thawing = new Map<string, Promise<void>>();
-  /** Volumes whose freeze has reached its limit. */
+  /** Volumes whose freeze has reached its time limit. */
   readonly #expired = new Map<string, Pool>();
   #isStopped = false;
 
@@ -46,7 +46,7 @@ export class FrozenVolumes {
     this.#deps = deps;
   }
 
-  /** Since when it is frozen, in milliseconds of performance.now(). */
+  /** The time at which the volume was frozen, in milliseconds of performance.now(). */
   since(volumeId: string): number | undefined {
     return this.#frozen.get(volumeId)?.sinceMs;
   }
@@ -59,7 +59,7 @@ export class FrozenVolumes {
     return [...this.#frozen.values()].filter((one) => one.pool === pool).length;
   }
 
-  /** Whether its freeze reached the limit; so it stays until it is forgotten. */
+  /** Whether its freeze has reached the time limit. True until it is forgotten. */
   isExpired(volumeId: string): boolean {
     return this.#expired.has(volumeId);
   }
@@ -68,25 +68,25 @@ export class FrozenVolumes {
     this.#expired.delete(volumeId);
   }
 
-  /** Those of a pool but these. */
+  /** Forgets all volumes of a pool except the given ones. */
   forgetExpiredIn(pool: Pool, except: ReadonlySet<string> = new Set()): void {
-    for (const [id, of] of this.#expired) {
-      if (of === pool && !except.has(id)) this.#expired.delete(id);
+    for (const [id, home] of this.#expired) {
+      if (home === pool && !except.has(id)) this.#expired.delete(id);
     }
   }
 
-  /** Begins to freeze what neither is frozen nor has reached its limit; whether it did. */
-  begin(pool: Pool, volume: MountedThin): boolean {
+  /** Starts to freeze a volume that is neither frozen nor past its time limit. Returns whether it did. */
+  startFreeze(pool: Pool, volume: MountedThin): boolean {
     const { id } = volume.record;
     if (this.#frozen.has(id) || this.#expired.has(id)) return false;
-    return this.#startFreeze(id, () => this.#freeze(pool, volume));
+    return this.#startUnlessLocked(id, () => this.#freeze(pool, volume));
   }
 
   /**
-   * Whether the freeze was begun. Not while a call works on the volume, which must not meet one half-way; the next look tries
-   * again. A call that begins meanwhile is not refused: it waits for the freeze (`settled`).
+   * Returns whether the freeze was started. It is not while a call works on the volume; the guard's next check tries again. A call
+   * that starts meanwhile is not refused: it waits for the freeze (`settled`).
    */
-  #startFreeze(id: string, freeze: () => Promise<void>): boolean {
+  #startUnlessLocked(id: string, freeze: () => Promise<void>): boolean {
     const { locks } = this.#deps;
     if (this.#isStopped || this.#freezing.has(id)) return false;
     if (locks.holderOf(`volume:${id}`) !== undefined) return false;
@@ -97,14 +97,14 @@ export class FrozenVolumes {
     return true;
   }
 
-  /** Waits for a freeze or thaw of the volume that is under way. Throws `busy` when that does not end soon. */
+  /** Waits for a running freeze or thaw of the volume. Throws `busy` if it does not end in time. */
   async settled(volumeId: string): Promise<void> {
-    const underWay = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
-    if (underWay.length === 0) return;
-    if ((await withTimeout(Promise.all(underWay), freezeWaitMs)) !== timedOut) return;
+    const running = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
+    if (running.length === 0) return;
+    if ((await withTimeout(Promise.all(running), freezeTimeoutMs)) !== timedOut) return;
     throw new VolumeError(
       'busy',
-      `volume '${volumeId}' is being frozen or thawed, since its pool is nearly full; try again when it is`,
+      `volume '${volumeId}' is being frozen or thawed because its pool is nearly full; try again later`,
     );
   }
 
@@ -119,8 +119,11 @@ export class FrozenVolumes {
     }
     const timer = setTimeout(() => {
       this.#expired.set(id, pool);
-      log.error({ volumeId: id }, 'the pool is still full: writers go on and may meet ENOSPC');
-      void this.thaw(id, 'the bound of a freeze has passed');
+      log.error(
+        { volumeId: id },
+        'a freeze reached its time limit with the pool still full; writers may get ENOSPC',
+      );
+      void this.thaw(id, 'the freeze reached its time limit');
     }, freezeLimitMs);
     timer.unref();
     const nowMs = performance.now();
@@ -132,10 +135,10 @@ export class FrozenVolumes {
       sinceMs: nowMs,
       checkedAtMs: nowMs,
     });
-    log.warn({ volumeId: id }, 'frozen for lack of room');
+    log.warn({ volumeId: id }, 'frozen for lack of free space');
   }
 
-  /** undefined when it is frozen already, for example by a snapshot for a moment, or cannot be. */
+  /** Returns undefined if the volume cannot be frozen, or is frozen already, for example by a snapshot. */
   async #tryFreeze(
     { record, target, device }: MountedThin,
     limitMs: number,
@@ -150,14 +153,17 @@ export class FrozenVolumes {
     }
   }
 
-  /** Freezes a frozen one again that somebody else has thawed (fsfreeze -u, another driver's start, the death of the process that holds it). */
+  /**
+   * Freezes a volume again that other software has thawed: fsfreeze -u, the start of another driver, or the end of the process that
+   * holds the freeze.
+   */
   check(volume: MountedThin): void {
     const { id } = volume.record;
     const frozen = this.#frozen.get(id);
     if (frozen === undefined) return;
-    if (performance.now() - frozen.checkedAtMs < checkEveryMs) return;
+    if (performance.now() - frozen.checkedAtMs < checkIntervalMs) return;
     frozen.checkedAtMs = performance.now();
-    this.#startFreeze(id, async () => {
+    this.#startUnlessLocked(id, async () => {
       const { log, freezeLimitMs } = this.#deps;
       const leftMs = Math.max(0, frozen.sinceMs + freezeLimitMs - performance.now());
       const freeze = await this.#tryFreeze(volume, leftMs);
@@ -167,19 +173,19 @@ export class FrozenVolumes {
         return;
       }
       frozen.freezes.push(freeze);
-      log.warn({ volumeId: id }, 'somebody else had thawed it; frozen again');
+      log.warn({ volumeId: id }, 'frozen again after other software had thawed it');
     });
   }
 
-  /** All of one pool but these, or of every pool. */
-  async thawAll(why: string, of?: Pool, except: ReadonlySet<string> = new Set()): Promise<void> {
+  /** Thaws the volumes of `pool`, or of all pools, except the given ones. */
+  async thawAll(why: string, pool?: Pool, except: ReadonlySet<string> = new Set()): Promise<void> {
     const wanted = [...this.#frozen].filter(
-      ([id, { pool }]) => (of === undefined || pool === of) && !except.has(id),
+      ([id, frozen]) => (pool === undefined || frozen.pool === pool) && !except.has(id),
     );
     await Promise.all(wanted.map(([id]) => this.thaw(id, why)));
   }
 
-  /** Nothing to do when it is not frozen. */
+  /** Does nothing if the volume is not frozen. */
   async thaw(volumeId: string, why: string): Promise<void> {
     const frozen = this.#frozen.get(volumeId);
     if (frozen === undefined) return;
@@ -194,12 +200,12 @@ export class FrozenVolumes {
 
   async #thaw(volumeId: string, frozen: Frozen, why: string): Promise<void> {
     const { host, log } = this.#deps;
-    // An earlier one of several was ended by somebody else, which is known.
+    // Only the last freeze counts: other software has ended the earlier ones.
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
     const last = ends.at(-1);
     if (last?.status === 'rejected') {
       const { record, device } = frozen.volume;
-      // The child died, and what it had frozen is mounted no more.
+      // The child process has died, and the filesystem is no longer mounted.
       if (record.fsType !== null) {
         await host.mounts.thawWithoutMount(device, record.fsType).catch(() => undefined);
       }
@@ -210,11 +216,11 @@ export class FrozenVolumes {
     log.warn({ volumeId, frozenMs, why }, 'thawed');
   }
 
-  /** Freezes nothing any more, and thaws all. */
+  /** Thaws all volumes and freezes none any more. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    const underWay = [...this.#freezing.keys(), ...this.#thawing.keys()];
-    await Promise.allSettled(underWay.map((id) => this.settled(id)));
+    const running = [...this.#freezing.keys(), ...this.#thawing.keys()];
+    await Promise.allSettled(running.map((id) => this.settled(id)));
     await this.thawAll('the driver stops');
   }
 }

@@ -6,11 +6,11 @@ import { withReason } from '../engine/failures.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** `<opening>.<uuid>.<id>`, as new-entry.ts names what it makes. */
+/** `<opening>.<uuid>.<id>`, as pool/commit.ts names directories in `tmp/`. */
 const entryName = /^\d+\.[0-9a-f-]{36}\.(.+)$/;
 
-/** How often is looked whether the program has ended. */
-const lookEveryMs = 1_000;
+/** Interval of the checks whether the program has ended. */
+const checkIntervalMs = 1_000;
 
 interface InterruptedCreate {
   readonly pool: Pool;
@@ -20,8 +20,8 @@ interface InterruptedCreate {
 }
 
 /**
- * Half-made volumes in `tmp/` whose image a program of a driver that has ended still works on (mkfs, tune2fs, xfs_db). A start
- * does not remove them below the program; until it has ended the volume can neither be created again nor deleted. Then they go.
+ * Unfinished volumes in `tmp/` whose image is still in use by a program (mkfs, tune2fs, xfs_db) of an earlier driver process. They are
+ * removed when the program has ended; until then the volume can neither be created again nor deleted.
  */
 export class InterruptedCreates {
   readonly #byId = new Map<string, InterruptedCreate>();
@@ -31,7 +31,7 @@ export class InterruptedCreates {
     this.#deps = deps;
   }
 
-  /** At start, for one entry of `tmp/`: whether it stays. */
+  /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
   async keep(pool: Pool, entry: string): Promise<boolean> {
     const path = pool.pathOf('tmp', entry);
     try {
@@ -43,14 +43,14 @@ export class InterruptedCreates {
       if (id !== undefined) this.#add(id, { pool, path });
       this.#deps.log.warn(
         { pool: pool.name, entry, problem: error.message },
-        'a half-made volume stays until the program that works on it has ended',
+        'an unfinished volume was kept because a program still works on it',
       );
       return true;
     }
   }
 
-  /** Throws `busy` while the program runs; afterwards removes what it leaves. */
-  async settle(id: string): Promise<void> {
+  /** Removes the unfinished volume of that id, if there is one. Throws `busy` while the program runs. */
+  async remove(id: string): Promise<void> {
     const found = this.#byId.get(id);
     if (found === undefined) return;
     found.removal ??= this.#remove(id, found).finally(() => {
@@ -66,9 +66,9 @@ export class InterruptedCreates {
   #add(id: string, found: { pool: Pool; path: string }): void {
     clearInterval(this.#byId.get(id)?.timer);
     const timer = setInterval(() => {
-      // Refused while the program runs.
-      this.settle(id).catch(() => undefined);
-    }, lookEveryMs);
+      // Throws `busy` while the program runs.
+      this.remove(id).catch(() => undefined);
+    }, checkIntervalMs);
     timer.unref();
     this.#byId.set(id, { ...found, timer, removal: undefined });
   }

@@ -5,7 +5,7 @@ import type { VolumeRecord } from '../../state/records.ts';
 import type { VolumeArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** A mounted thin volume: what the guard can freeze and trim. */
+/** A mounted thin volume, which the guard can freeze and trim. */
 export interface MountedThin {
   readonly record: VolumeRecord;
   readonly area: VolumeArea;
@@ -13,7 +13,7 @@ export interface MountedThin {
   readonly device: LoopDevice;
 }
 
-/** The thin filesystems of the pool that are mounted now, each with one of its mounts, as the kernel tells it. */
+/** The thin filesystems of the pool that are mounted according to the kernel, each with one of its mounts. */
 export async function findMountedThin(
   host: Host,
   pool: Pool,

@@ -10,9 +10,9 @@ interface OpenDevice {
 }
 
 /**
- * Loop devices that the driver keeps open. A mounted filesystem keeps its device, a bound node does not: anybody's LOOP_CLR_FD
- * (`losetup --detach`) would detach it, and the next image would get its number and be seen at the target. So the driver keeps
- * the devices of staged block volumes open, and those of other volumes from attach to mount (ADR 0008).
+ * Loop devices that the driver keeps open. A mounted filesystem keeps its device attached, but a bound device node does not: after
+ * LOOP_CLR_FD by another process (`losetup --detach`) the next image could get its number and appear at the target. So the driver
+ * keeps the devices of staged block volumes open, and those of other volumes from attach to mount (ADR 0008).
  */
 export class OpenDevices {
   readonly #byNumber = new Map<number, OpenDevice>();
@@ -22,14 +22,14 @@ export class OpenDevices {
     this.#deps = deps;
   }
 
-  /** Opens the device. Whether it is still attached to that image: then it stays attached until `close`, or its detach. */
+  /** Opens the device. Returns whether it is still attached to that image; it then stays attached until `close` or its detach. */
   async open(device: LoopDevice, volumeId: string, pool: string): Promise<boolean> {
     const isAttached = await this.#deps.host.loops.hold(device);
     if (isAttached) this.add(device, volumeId, pool);
     return isAttached;
   }
 
-  /** A device that was opened when it was attached. */
+  /** Adds a device that was opened when it was attached. */
   add(device: LoopDevice, volumeId: string, pool: string): void {
     this.#byNumber.set(device.number, { device, volumeId, pool });
   }
@@ -39,7 +39,7 @@ export class OpenDevices {
     await this.#deps.host.loops.release(device);
   }
 
-  /** A device that is detached is open no more. */
+  /** Removes a device that was detached, and is therefore closed. */
   forget({ number, backing }: LoopDevice): void {
     const open = this.at(number)?.device.backing;
     if (open?.device === backing.device && open.inode === backing.inode) {
@@ -47,7 +47,7 @@ export class OpenDevices {
     }
   }
 
-  /** The open device of that number. */
+  /** The open device with that number. */
   at(number: number): OpenDevice | undefined {
     return this.#byNumber.get(number);
   }
@@ -60,7 +60,7 @@ export class OpenDevices {
     return [...this.#byNumber.values()];
   }
 
-  /** At the driver's end: all stay attached, also those that another process has asked to be detached. */
+  /** Closes all devices at shutdown. They stay attached, even if another process has requested their detach. */
   async closeAll(): Promise<void> {
     const { host, log, inLane } = this.#deps;
     for (const { device, volumeId, pool } of this.all) {

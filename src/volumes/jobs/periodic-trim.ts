@@ -12,16 +12,16 @@ import { periodicTrimIntervalMs } from '../pool/thresholds.ts';
 import { findMountedThin, type MountedThin } from './mounted-thin.ts';
 import type { Trims } from './trims.ts';
 
-/** Volumes that were made or trimmed together are spread over so long, each always by the same part of it. */
+/** Volumes made or trimmed at the same time are trimmed at different times within this span; the part of a volume is constant. */
 const spreadMs = 3_600_000;
-const firstLookMs = 60_000;
-const lookEveryMs = 600_000;
+const firstCheckMs = 60_000;
+const checkIntervalMs = 600_000;
 
-/** `trim.json` beside the volume's record: a driver that is restarted daily must not begin to count anew. */
+/** `trim.json` beside the volume's record, so that a driver that is restarted daily trims all the same. */
 const lastTrim = v.object({ schemaVersion: v.literal(1), trimmedAtMs: v.number() });
 
-/** What periodic trimming needs of the domain. */
-export interface TrimDeps {
+/** The parts of the domain that periodic trimming needs. */
+export interface PeriodicTrimDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly pools: Pools;
@@ -31,48 +31,49 @@ export interface TrimDeps {
 }
 
 /**
- * `trim: periodic`: once a day each mounted volume of that kind is told to give freed blocks back to the pool (FITRIM), one
- * after the other. Answers a function that ends it.
+ * Trims each mounted volume with `trim: periodic` once a day, one after the other, to return freed blocks to the pool (FITRIM). The
+ * returned function stops it.
  */
-export function trimPeriodically(deps: TrimDeps): () => void {
+export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
   let timer: NodeJS.Timeout | undefined;
-  const lookAfter = (ms: number): void => {
+  const checkAfter = (ms: number): void => {
     timer = setTimeout(() => {
       trimDue(deps)
         .catch((error: unknown) => {
-          deps.log.warn({ problem: messageOf(error) }, 'looking for volumes to trim failed');
+          deps.log.warn({ problem: messageOf(error) }, 'volumes to trim could not be determined');
         })
         .finally(() => {
-          if (timer !== undefined) lookAfter(lookEveryMs);
+          if (timer !== undefined) checkAfter(checkIntervalMs);
         });
     }, ms);
     timer.unref();
   };
-  lookAfter(firstLookMs);
+  checkAfter(firstCheckMs);
   return () => {
     clearTimeout(timer);
     timer = undefined;
   };
 }
 
-/** Trims what is due: a day after its last trim, or after it was made, as the clock says. */
-export async function trimDue(deps: TrimDeps): Promise<void> {
+/** Trims the volumes that are due: by the clock, a day after the last trim or the creation. */
+export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
   for (const pool of deps.pools.served) {
     const mounts = await deps.host.mounts.list();
     for (const one of await findMountedThin(deps.host, pool, mounts)) {
       if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
       const result = await deps.trims.trim(pool, one);
-      // One that gave way to a call is due still.
-      if (result !== 'interrupted') await remember(deps, pool, one);
+      // A trim that was interrupted by a call is still due.
+      if (result !== 'interrupted') await recordTrim(deps, pool, one);
     }
   }
 }
 
-async function isDue(deps: TrimDeps, pool: Pool, volume: MountedThin): Promise<boolean> {
+async function isDue(deps: PeriodicTrimDeps, pool: Pool, volume: MountedThin): Promise<boolean> {
   const { record } = volume;
-  const last = (await lastTrimOf(deps, notePath(pool, volume), record.id)) ?? record.createdAtMs;
+  const last =
+    (await lastTrimOf(deps, lastTrimPath(pool, volume), record.id)) ?? record.createdAtMs;
   const sinceMs = deps.now() - last;
-  // After the clock was set back nothing can be told from the difference: it is trimmed, and counted from there.
+  // A negative difference means that the clock was set back: trim now, and count from there.
   return sinceMs < 0 || sinceMs >= periodicTrimIntervalMs - spreadOf(record.id);
 }
 
@@ -80,32 +81,39 @@ function spreadOf(id: string): number {
   return createHash('sha256').update(id).digest().readUInt32BE(0) % spreadMs;
 }
 
-async function lastTrimOf(deps: TrimDeps, path: string, id: string): Promise<number | undefined> {
+async function lastTrimOf(
+  deps: PeriodicTrimDeps,
+  path: string,
+  id: string,
+): Promise<number | undefined> {
   try {
     return (await readRecord(deps.host.files, lastTrim, path)).trimmedAtMs;
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) {
       const problem = messageOf(error);
-      deps.log.warn({ volumeId: id, problem }, 'the time of the last trim cannot be read');
+      deps.log.warn({ volumeId: id, problem }, 'the time of the last trim could not be read');
     }
     return undefined;
   }
 }
 
-async function remember(deps: TrimDeps, pool: Pool, volume: MountedThin): Promise<void> {
+async function recordTrim(deps: PeriodicTrimDeps, pool: Pool, volume: MountedThin): Promise<void> {
   const value = { schemaVersion: 1 as const, trimmedAtMs: deps.now() };
   try {
-    await writeRecord(deps.host.files, notePath(pool, volume), {
+    await writeRecord(deps.host.files, lastTrimPath(pool, volume), {
       schema: lastTrim,
       value,
       durable: false,
     });
   } catch (error) {
     const problem = messageOf(error);
-    deps.log.warn({ volumeId: volume.record.id, problem }, 'the time of a trim cannot be noted');
+    deps.log.warn(
+      { volumeId: volume.record.id, problem },
+      'the time of a trim could not be recorded',
+    );
   }
 }
 
-function notePath(pool: Pool, { area, record }: MountedThin): string {
+function lastTrimPath(pool: Pool, { area, record }: MountedThin): string {
   return pool.pathOf(area, record.id, entryFiles.lastTrim);
 }

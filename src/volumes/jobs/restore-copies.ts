@@ -16,13 +16,13 @@ import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { copyResumably } from './resumable-copy.ts';
 
-/** How long a copy that was cut short waits for the call that began it to be made again. */
-const defaultKeptMs = 10 * 60_000;
+/** Time for which an interrupted copy is kept for the repeated call. */
+const defaultKeepMs = 10 * 60_000;
 
 export type CopySource = RestoreProgress['source'];
 
-/** A copy that an earlier run of the driver began. */
-export interface HalfCopy {
+/** A copy that an earlier run of the driver started and did not finish. */
+export interface InterruptedCopy {
   readonly pool: Pool;
   readonly directory: string;
   readonly source: CopySource;
@@ -31,31 +31,30 @@ export interface HalfCopy {
 }
 
 /**
- * Copies of snapshots for new volumes, where blocks cannot be shared. A snapshot never changes, so what is copied of it holds:
- * a start keeps a copy that was cut short in `tmp/`, and the repeated CreateVolume goes on with it. What nobody comes for is
- * removed after a while.
+ * Copies of snapshots for new volumes, on pools that cannot share blocks. A snapshot never changes, so copied data stays valid: a
+ * start keeps an interrupted copy in `tmp/`, and the repeated CreateVolume resumes it. If no call comes, it is removed after a while.
  */
 export class RestoreCopies {
   readonly #deps: { readonly host: Host; readonly log: Logger };
-  readonly #kept = new Map<string, HalfCopy & { readonly timer: NodeJS.Timeout }>();
-  readonly #keptMs: number;
+  readonly #kept = new Map<string, InterruptedCopy & { readonly timer: NodeJS.Timeout }>();
+  readonly #keepMs: number;
 
-  constructor(deps: { host: Host; log: Logger }, keptMs: number = defaultKeptMs) {
+  constructor(deps: { host: Host; log: Logger }, keepMs: number = defaultKeepMs) {
     this.#deps = deps;
-    this.#keptMs = keptMs;
+    this.#keepMs = keepMs;
   }
 
-  /** At start, for one entry of `tmp/`: whether it stays. */
+  /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
   async keep(pool: Pool, entry: string): Promise<boolean> {
     const { host, log } = this.#deps;
     const path = pool.pathOf('tmp', entry);
-    const note = await readRecord(
+    const progress = await readRecord(
       host.files,
       restoreProgress,
       join(path, entryFiles.restoreProgress),
     ).catch(() => undefined);
-    if (note === undefined) return false;
-    const { volumeId, source, doneBytes } = note;
+    if (progress === undefined) return false;
+    const { volumeId, source, doneBytes } = progress;
     const other = this.#kept.get(volumeId);
     if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
       return false;
@@ -65,15 +64,18 @@ export class RestoreCopies {
     await host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));
     clearTimeout(other?.timer);
-    const timer = setTimeout(() => void this.drop(volumeId), this.#keptMs);
+    const timer = setTimeout(() => void this.drop(volumeId), this.#keepMs);
     timer.unref();
     this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
-    log.info({ pool: pool.name, volumeId, doneBytes: doneBytes.toString() }, 'kept a copy');
+    log.info(
+      { pool: pool.name, volumeId, doneBytes: doneBytes.toString() },
+      'an interrupted copy was kept',
+    );
     return true;
   }
 
-  /** The half copy of that source for that volume; it stays until it is taken. */
-  find(volumeId: string, wanted: { pool: Pool; source: CopySource }): HalfCopy | undefined {
+  /** The interrupted copy of that source for that volume. It is kept until it is taken. */
+  find(volumeId: string, wanted: { pool: Pool; source: CopySource }): InterruptedCopy | undefined {
     const found = this.#kept.get(volumeId);
     if (found?.pool !== wanted.pool) return undefined;
     const { snapshotId, createdAtMs, inode } = wanted.source;
@@ -84,13 +86,13 @@ export class RestoreCopies {
     return isSame ? found : undefined;
   }
 
-  /** From now on its directory is the caller's. */
+  /** Hands the directory of the copy over to the caller. */
   take(volumeId: string): void {
     clearTimeout(this.#kept.get(volumeId)?.timer);
     this.#kept.delete(volumeId);
   }
 
-  /** Nobody will come for it. */
+  /** Removes the copy, because no call will resume it. */
   async drop(volumeId: string): Promise<void> {
     const { host, log } = this.#deps;
     const found = this.#kept.get(volumeId);
@@ -98,9 +100,9 @@ export class RestoreCopies {
     this.take(volumeId);
     try {
       await host.files.removeTree(found.directory);
-      log.info({ volumeId }, 'removed a copy that nobody goes on with');
+      log.info({ volumeId }, 'an interrupted copy was removed');
     } catch (error) {
-      log.warn({ volumeId, problem: messageOf(error) }, 'a half copy could not be removed');
+      log.warn({ volumeId, problem: messageOf(error) }, 'an interrupted copy could not be removed');
     }
   }
 
@@ -117,13 +119,13 @@ export function copySourceOf(
   return { snapshotId, createdAtMs, inode: `${image.device}:${image.inode}` };
 }
 
-/** Whether the directory holds a copy that can be gone on with. */
-export function holdsHalfCopy(files: Files, directory: string): Promise<boolean> {
+/** Whether the directory contains a copy that can be resumed. */
+export function hasInterruptedCopy(files: Files, directory: string): Promise<boolean> {
   return files.exists(join(directory, entryFiles.restoreProgress));
 }
 
-/** Copies the data of a snapshot's image to `to`, from `resumeFrom` on, and notes how far it is. */
-export async function copyNoted(
+/** Copies a snapshot's image to `to`, from offset `resumeFrom` on, and records the progress. */
+export async function copySnapshot(
   { host, reached }: { readonly host: Host; readonly reached: Reached },
   from: string,
   copy: {
@@ -156,7 +158,7 @@ export async function copyNoted(
     },
   });
   if (!isRecorded) return;
-  // The image is changed from here on, by a new UUID for example: nobody may go on with it, not even after a power cut.
+  // The image changes from here on, for example by a new UUID, so the copy must not be resumed, not even after a power cut.
   await host.files.removeFile(progressFile);
   await host.files.sync(directory);
 }

@@ -7,13 +7,13 @@ export interface ResumableCopy {
   /** Bytes that an interrupted copy has copied already; 0 for a new one. */
   readonly resumeFrom: bigint;
   readonly signal: AbortSignal;
-  /** Told at once, in bytes. */
+  /** Called at once, with numbers of bytes. */
   readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
-  /** Records on the disk how much is copied; calls follow one another. */
+  /** Records the progress on the disk. Called one at a time. */
   readonly record: (doneBytes: bigint, totalBytes: bigint) => Promise<void>;
 }
 
-/** Copies the allocated ranges. Throws what the copy or `record` throws, and the signal's reason. */
+/** Copies the allocated ranges. Throws the errors of the copy and of `record`, and the signal's reason. */
 export async function copyResumably(host: Host, copy: ResumableCopy): Promise<void> {
   const { from, to, resumeFrom, signal, onProgress, record } = copy;
   let recording = Promise.resolve();

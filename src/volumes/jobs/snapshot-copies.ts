@@ -21,13 +21,13 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { copyResumably } from './resumable-copy.ts';
 import type { Trash } from './trash.ts';
 
-/** Copies at the same time: more would only make the disk seek. */
-const copiesAtOnce = 2;
+/** Copies that run concurrently: more would only make the disk seek. */
+const maxConcurrentCopies = 2;
 
-/** Reasons of failed copies that are kept. */
-const mostFailures = 1_000;
+/** Failed copies whose reasons are kept. */
+const maxFailures = 1_000;
 
-/** What the copies need of the domain. */
+/** The parts of the domain that copies need. */
 export interface CopyDeps {
   readonly host: Host;
   readonly log: Logger;
@@ -52,23 +52,23 @@ interface Running {
 }
 
 /**
- * Long copies without reflink, in the background. Each holds its source with a shared lock, so that it can neither be staged
- * nor deleted meanwhile. A stop leaves the snapshot `copying`; the next start goes on.
+ * Long copies without reflink, in the background. A shared lock on the source prevents that it is staged or deleted meanwhile. A stop
+ * leaves the snapshot in state `copying`; the next start resumes the copy.
  */
 export class SnapshotCopies {
   readonly #running = new Map<string, Running>();
   readonly #failed = new Map<string, string>();
-  readonly #slots = makeSemaphore(copiesAtOnce);
+  readonly #semaphore = makeSemaphore(maxConcurrentCopies);
   readonly #listeners = new Set<() => void>();
   readonly #deps: CopyDeps;
   #isStopped = false;
-  #moves = 0;
+  #progressCount = 0;
 
   constructor(deps: CopyDeps) {
     this.#deps = deps;
   }
 
-  /** The source's lock must be free or shared: the caller holds it shared, or nobody does. */
+  /** Starts a copy. The source must be unlocked, or locked with a shared lock by the caller. */
   start(job: CopyJob): void {
     const { record } = job;
     const release = this.#deps.locks.take(
@@ -83,14 +83,14 @@ export class SnapshotCopies {
       ended: Promise.resolve(),
     };
     this.#running.set(record.id, running);
-    running.ended = this.#slots(() =>
+    running.ended = this.#semaphore(() =>
       this.#deps.inLane({ kind: 'copy', id: record.id, pool: job.pool.name }, () =>
         this.#run(job, running),
       ),
     ).finally(() => {
       this.#running.delete(record.id);
       release();
-      this.noteMove();
+      this.notifyProgress();
     });
   }
 
@@ -107,19 +107,19 @@ export class SnapshotCopies {
     return this.#running.has(snapshotId);
   }
 
-  /** Why the copy of that snapshot failed, since this process began; undefined when it did not. */
+  /** The reason for which the copy of that snapshot failed in this process; undefined if it did not fail. */
   failureOf(snapshotId: string): string | undefined {
     return this.#failed.get(snapshotId);
   }
 
-  /** Counts every move and end of any copy. */
-  get moves(): number {
-    return this.#moves;
+  /** Counts the progress and the ends of all copies. */
+  get progressCount(): number {
+    return this.#progressCount;
   }
 
-  /** Resolves when any copy has moved or ended since `moves` was read, or the signal says so. */
-  movedSince(moves: number, signal: AbortSignal): Promise<void> {
-    if (this.#moves !== moves || signal.aborted) return Promise.resolve();
+  /** Resolves when a copy has progressed or ended since `progressCount` was read, or when the signal is aborted. */
+  progressSince(count: number, signal: AbortSignal): Promise<void> {
+    if (this.#progressCount !== count || signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const done = (): void => {
         this.#listeners.delete(done);
@@ -131,14 +131,14 @@ export class SnapshotCopies {
     });
   }
 
-  /** Ends the copy of that snapshot, if one runs; its files stay for the caller to discard. */
+  /** Ends the copy of that snapshot, if one runs. The caller discards its files. */
   async abort(snapshotId: string): Promise<void> {
     const running = this.#running.get(snapshotId);
     running?.abort.abort();
     await running?.ended;
   }
 
-  /** Ends all; they go on at the next start. */
+  /** Ends all copies. The next start resumes them. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all([...this.#running.keys()].map((id) => this.abort(id)));
@@ -149,9 +149,9 @@ export class SnapshotCopies {
     await Promise.all([...this.#running.values()].map(({ ended }) => ended));
   }
 
-  /** Something changed that those who watch a copy want to look at. */
-  noteMove(): void {
-    this.#moves += 1;
+  /** Wakes the callers of `progressSince`. */
+  notifyProgress(): void {
+    this.#progressCount += 1;
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -181,7 +181,7 @@ export class SnapshotCopies {
       signal: running.abort.signal,
       onProgress: (doneBytes) => {
         running.doneBytes = doneBytes;
-        this.noteMove();
+        this.notifyProgress();
       },
       record: async (doneBytes) => {
         await writeRecord(host.files, join(directory, entryFiles.copyProgress), {
@@ -195,17 +195,17 @@ export class SnapshotCopies {
     await reached('copy:done');
   }
 
-  /** The oldest is forgotten when there are many: whoever waits for a copy asks soon. */
+  /** Drops the oldest reason when there are many, because callers that wait for a copy ask soon. */
   #rememberFailure(snapshotId: string, why: string): void {
     this.#failed.set(snapshotId, why);
     const [oldest] = this.#failed.keys();
-    if (this.#failed.size > mostFailures && oldest !== undefined) this.#failed.delete(oldest);
+    if (this.#failed.size > maxFailures && oldest !== undefined) this.#failed.delete(oldest);
   }
 
   async #fail(job: CopyJob, why: string): Promise<void> {
     const { log, trash } = this.#deps;
     const { pool, record } = job;
-    log.error({ snapshotId: record.id, problem: why }, 'copy failed; snapshot removed');
+    log.error({ snapshotId: record.id, problem: why }, 'a copy failed; its snapshot was removed');
     this.#rememberFailure(record.id, why);
     try {
       await trash.discard(pool, 'snapshots', record.id);
@@ -218,7 +218,7 @@ export class SnapshotCopies {
   }
 }
 
-/** Makes a copied snapshot ready: the rename of its image, then the record. Again after a crash in between is fine. */
+/** Makes a copied snapshot ready: renames its image, then writes the record. Repeating it after a crash in between is safe. */
 export async function finishCopy(
   { host, reached }: Pick<CopyDeps, 'host' | 'reached'>,
   pool: Pool,
@@ -243,12 +243,12 @@ export async function finishCopy(
   await host.files.removeFile(pool.pathOf('snapshots', record.id, entryFiles.copyProgress));
 }
 
-/** st_mtime of the source's image in nanoseconds: moves with every write, through a loop device too. */
+/** st_mtime of the source's image in nanoseconds. It changes with every write, also one through a loop device. */
 export async function sourceModifiedNs(files: Files, source: FoundVolume): Promise<string> {
   return (await files.status(source.imagePath)).modifiedNs.toString();
 }
 
-/** How much of an interrupted copy is on the disk. 0 when nothing tells. */
+/** The bytes that an interrupted copy has copied; 0 if its progress cannot be read. */
 export async function copiedBytes(files: Files, pool: Pool, snapshotId: string): Promise<bigint> {
   try {
     const path = pool.pathOf('snapshots', snapshotId, entryFiles.copyProgress);

@@ -17,14 +17,15 @@ export interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly inLane: InLane;
 }
 
-/** Mounts are looked up at most this often while the mount table stays the same. */
-const lookUpEveryMs = 1_000;
+/** While the mount table does not change, mounts are looked up at this interval. */
+const lookUpIntervalMs = 1_000;
+
 /**
- * Keeps an overcommitted pool from breaking its volumes (docs/operations.md, "A pool runs full"): below the second watermark
- * it trims, below the first it freezes the filesystems of thin volumes, so that their writers wait instead of losing data,
- * and thaws them when there is free space again. Each look freezes every thin volume that is mounted then, so a thaw for a call lasts only as
- * long as the call, and an unmount needs none. A freeze ends at its limit, and at SIGTERM; it is held by the freezer's child, so a killed driver thaws
- * too. Raw block volumes cannot be frozen.
+ * Protects the volumes of an overcommitted pool when it runs full (docs/operations.md, "A pool runs full"). Below the trim watermark
+ * it trims. Below the freeze watermark it freezes the filesystems of thin volumes, so that their writers wait instead of losing data,
+ * and thaws them when there is free space again. Each check freezes all thin volumes mounted at that time, so a thaw for a call lasts
+ * only as long as the call, and an unmount needs none. A freeze ends at its time limit and at SIGTERM. The freezer's child process
+ * holds it, so the end of a killed driver thaws too. Raw block volumes cannot be frozen.
  */
 export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
@@ -42,13 +43,13 @@ export class SpaceGuard {
     this.#frozen = new FrozenVolumes(deps);
   }
 
-  /** Watches the pool from now on, if it is one that promises more than it has. Idempotent. */
+  /** Watches the pool from now on, if it is guarded. Idempotent. */
   watch(pool: Pool): void {
     if (!isGuarded(pool) || this.#timers.has(pool)) return;
     this.#schedule(pool, 0);
   }
 
-  /** Whether the volume's writers wait for free space now, and since when (milliseconds of performance.now()). */
+  /** The time since which the volume's writers wait for free space, in milliseconds of performance.now(); undefined if they do not. */
   frozenSince(volumeId: string): number | undefined {
     return this.#frozen.since(volumeId);
   }
@@ -57,19 +58,19 @@ export class SpaceGuard {
     return this.#frozen.count;
   }
 
-  /** How many volumes of that pool are frozen. */
+  /** Number of frozen volumes of that pool. */
   frozenIn(pool: Pool): number {
     return this.#frozen.countIn(pool);
   }
 
-  /** Whether a freeze reached its limit and the writers may meet ENOSPC now. */
+  /** Whether a freeze reached its time limit, so that writers may get ENOSPC now. */
   isExpired(volumeId: string): boolean {
     return this.#frozen.isExpired(volumeId);
   }
 
   /**
-   * Gives the volume's mounts to a call that holds its lock and unmounts: no trim, freeze or thaw that is under way has them open.
-   * Answers whether it is frozen, and so stays: the unmount is to keep that, and `release` follows when nothing is mounted any more.
+   * Called before an unmount, with the volume's lock: afterwards no running trim, freeze or thaw has the mounts open. Returns whether
+   * the volume is frozen. It stays frozen during the unmount; call `release` when nothing is mounted any more.
    */
   async giveWay(volumeId: string): Promise<boolean> {
     await this.#deps.trims.giveWay(volumeId);
@@ -77,17 +78,17 @@ export class SpaceGuard {
     return this.#frozen.since(volumeId) !== undefined;
   }
 
-  /** The same, and thaws. What is mounted when the call has ended is frozen again by the next look. */
+  /** Does the same and thaws the volume. If it is mounted after the call, the next check freezes it again. */
   async release(volumeId: string): Promise<void> {
     if (await this.giveWay(volumeId)) await this.#frozen.thaw(volumeId, 'a call needs it');
   }
 
-  /** The volume is mounted nowhere any more: its next mount is guarded like any other. */
+  /** Forgets that a freeze reached its time limit, because the volume is no longer mounted. Its next mount is guarded again. */
   forget(volumeId: string): void {
     this.#frozen.forgetExpired(volumeId);
   }
 
-  /** Ends the watch and thaws everything. */
+  /** Stops watching and thaws everything. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
@@ -97,14 +98,17 @@ export class SpaceGuard {
   #schedule(pool: Pool, afterMs: number): void {
     if (this.#isStopped) return;
     const timer = setTimeout(() => {
-      this.#look(pool).then(
+      this.#check(pool).then(
         (next) => {
           this.#schedule(pool, next);
         },
         (error: unknown) => {
           const { log } = this.#deps;
-          log.warn({ pool: pool.name, problem: messageOf(error) }, 'the space guard cannot look');
-          this.#schedule(pool, lookUpEveryMs);
+          log.warn(
+            { pool: pool.name, problem: messageOf(error) },
+            'the space guard could not check the pool',
+          );
+          this.#schedule(pool, lookUpIntervalMs);
         },
       );
     }, afterMs);
@@ -112,9 +116,9 @@ export class SpaceGuard {
     this.#timers.set(pool, timer);
   }
 
-  /** One look at the pool's free space, and what follows from it. Answers when to look again. */
-  async #look(pool: Pool): Promise<number> {
-    if (!pool.isServed) return lookUpEveryMs;
+  /** Checks the free space of a pool and acts on it. Returns the milliseconds until the next check. */
+  async #check(pool: Pool): Promise<number> {
+    if (!pool.isServed) return lookUpIntervalMs;
     const { host, inLane } = this.#deps;
     const { freeBytes, totalBytes } = await inLane(
       { kind: 'guard', id: pool.name, pool: pool.name },
@@ -123,7 +127,7 @@ export class SpaceGuard {
     const watermarks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
     if (freeBytes > watermarks.thawBytes) {
       this.#frozen.forgetExpiredIn(pool);
-      await this.#frozen.thawAll('room has returned', pool);
+      await this.#frozen.thawAll('there is free space again', pool);
     }
     if (freeBytes < watermarks.alertBytes) await this.#act(pool, freeBytes, watermarks);
     return nextCheckMs(freeBytes, watermarks);
@@ -133,14 +137,14 @@ export class SpaceGuard {
     const volumes = await this.#lookUp(pool);
     const mounted = new Set(volumes.map(({ record }) => record.id));
     this.#frozen.forgetExpiredIn(pool, mounted);
-    // Unmounted by somebody else: its filesystem lives on as long as the freeze.
-    await this.#frozen.thawAll('it is mounted no more', pool, mounted);
+    // Other software has unmounted them, but their filesystems stay active as long as they are frozen.
+    await this.#frozen.thawAll('it is no longer mounted', pool, mounted);
     if (freeBytes < watermarks.freezeBytes) this.#freezeAll(pool, volumes, freeBytes);
-    else if (freeBytes < watermarks.trimBytes) this.#trimSoon(pool, volumes);
+    else if (freeBytes < watermarks.trimBytes) this.#startTrim(pool, volumes);
     for (const one of volumes) this.#frozen.check(one);
   }
 
-  /** Looked up anew whenever the mount table has changed: what has just been mounted may fill the pool within a second. */
+  /** Looks up the mounted thin volumes again when the mount table has changed: a new mount may fill the pool within a second. */
   async #lookUp(pool: Pool): Promise<readonly MountedThin[]> {
     const { host, inLane } = this.#deps;
     return inLane({ kind: 'guard', id: pool.name, pool: pool.name }, async () => {
@@ -149,7 +153,7 @@ export class SpaceGuard {
         .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)
         .join('\n');
       const known = this.#mounted.get(pool);
-      const isRecent = known !== undefined && performance.now() - known.atMs < lookUpEveryMs;
+      const isRecent = known !== undefined && performance.now() - known.atMs < lookUpIntervalMs;
       if (isRecent && known.table === table) return known.all;
       const all = await findMountedThin(host, pool, mounts);
       this.#mounted.set(pool, { atMs: performance.now(), table, all });
@@ -157,23 +161,26 @@ export class SpaceGuard {
     });
   }
 
-  /** All at once, each on its own: one that somebody else holds frozen must not keep the others running. */
+  /** Starts all freezes at once and independently, so that a volume frozen by other software does not prevent the others. */
   #freezeAll(pool: Pool, volumes: readonly MountedThin[], freeBytes: bigint): void {
-    const started = volumes.filter((one) => this.#frozen.begin(pool, one));
+    const started = volumes.filter((one) => this.#frozen.startFreeze(pool, one));
     if (started.length === 0) return;
     const { log } = this.#deps;
     log.error(
       { pool: pool.name, freeBytes: freeBytes.toString(), volumes: started.length },
-      'the pool is nearly full: its thin volumes are frozen until there is free space',
+      'the pool was nearly full: its thin volumes were frozen until there is free space',
     );
   }
 
-  #trimSoon(pool: Pool, volumes: readonly MountedThin[]): void {
+  #startTrim(pool: Pool, volumes: readonly MountedThin[]): void {
     const last = this.#trimmedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
     if (performance.now() - last < guardTrimIntervalMs) return;
     this.#trimmedAtMs.set(pool, performance.now());
     const { log } = this.#deps;
-    log.warn({ pool: pool.name }, 'the pool is getting full: trimming its volumes');
+    log.warn(
+      { pool: pool.name },
+      'the pool fell below the trim watermark: a trim of its volumes was started',
+    );
     void this.#trim(pool, volumes);
   }
 

@@ -11,31 +11,31 @@ import { entryFiles, imageFile, type RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
-/** Blocks freed in one go: large enough to be quick, small enough that others get their turn. */
+/** Bytes freed by one system call: large enough to be fast, small enough not to delay other I/O. */
 const sliceBytes = 256n * MiB;
 
 interface Unsynced {
   readonly pool: Pool;
   readonly area: RecordArea;
-  /** Entries of the trash whose blocks may not be freed yet. */
+  /** Names in `trash/` whose blocks may not be freed yet. */
   readonly names: string[];
 }
 
-/** What was deleted leaves its place at once; its blocks are freed here, one entry at a time, and count as trash until then. */
+/** Moves deleted entries to `trash/` at once and frees their blocks later, one entry at a time. Until then they count as trash. */
 export class Trash {
   readonly #host: Host;
   readonly #log: Logger;
   readonly #reached: Reached;
   readonly #inLane: InLane;
   readonly #stop = new AbortController();
-  /** One entry at a time for each pool. */
+  /** The removals of a pool, one after the other. */
   readonly #work = new Map<Pool, Promise<void>>();
-  /** Places whose last renames are not known to be on the disk. */
+  /** Areas whose last renames may not be durable. */
   readonly #unsynced = new Map<string, Unsynced>();
-  /** Entries that could not be removed, for an error of the disk perhaps. */
+  /** Entries that could not be removed, perhaps because of a disk error. */
   readonly #failed = new Map<Pool, Set<string>>();
-  /** Of these, the ones that were logged. */
-  readonly #told = new Set<string>();
+  /** Failures that were logged. */
+  readonly #logged = new Set<string>();
 
   constructor(deps: { host: Host; log: Logger; reached: Reached; inLane: InLane }) {
     this.#host = deps.host;
@@ -45,9 +45,9 @@ export class Trash {
   }
 
   /**
-   * Takes an entry out of its place: rename to `trash/<id>.<random>`, fsync of both parents. From the rename on it does not
-   * exist any more, here as on the disk, also when a later step fails. The blocks are freed later. Throws `wrong-state` for
-   * what only a person may remove, whatever the caller has looked at.
+   * Deletes an entry: renames it to `trash/<id>.<random>` and syncs both parents. From the rename on it does not exist, in memory and
+   * on the disk, even if a later step fails. The blocks are freed later. Throws `wrong-state` for an entry that only an operator may
+   * remove, even if the caller has checked that.
    */
   async discard(pool: Pool, area: RecordArea, id: string): Promise<void> {
     requireRemovable(pool.indexOf(area).aside.get(id));
@@ -56,7 +56,7 @@ export class Trash {
     try {
       await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
     } catch (error) {
-      // Taken away by hand: what is left to remove is that we know of it.
+      // It was removed manually, so only the record in memory is left.
       if (!hasErrno(error, 'ENOENT')) throw error;
       pool.forget(area, id);
       await this.#sync(pool, area);
@@ -71,26 +71,26 @@ export class Trash {
     await this.#reached('delete:committed');
   }
 
-  /** What a delete must do that finds nothing: an earlier one may have failed between its rename and the fsync. */
+  /** Called by a delete that finds no entry: an earlier attempt may have failed between its rename and the fsync. */
   async syncDiscarded(): Promise<void> {
     for (const { pool, area } of [...this.#unsynced.values()]) await this.#sync(pool, area);
   }
 
   #unsyncedOf(pool: Pool, area: RecordArea): Unsynced {
     const key = `${pool.name} ${area}`;
-    const place = this.#unsynced.get(key) ?? { pool, area, names: [] };
-    this.#unsynced.set(key, place);
-    return place;
+    const unsynced = this.#unsynced.get(key) ?? { pool, area, names: [] };
+    this.#unsynced.set(key, unsynced);
+    return unsynced;
   }
 
-  /** Blocks are freed only now: a power cut before would bring back a volume that has lost them. */
+  /** Blocks are freed only after the sync: a power cut before it would restore a volume that has lost them. */
   async #sync(pool: Pool, area: RecordArea): Promise<void> {
     const { names } = this.#unsyncedOf(pool, area);
     const renamed = [...names];
     await pool.sync(area, 'trash');
     for (const name of renamed) {
       const index = names.indexOf(name);
-      // Another delete of the same area may have synced it as well.
+      // Another delete in the same area may have synced it already.
       if (index < 0) continue;
       names.splice(index, 1);
       this.#enqueue(pool, name);
@@ -98,7 +98,7 @@ export class Trash {
     if (names.length === 0) this.#unsynced.delete(`${pool.name} ${area}`);
   }
 
-  /** Queues everything an earlier run left in the pool's trash. */
+  /** Queues everything that an earlier run of the driver left in the pool's trash. */
   async sweep(pool: Pool): Promise<void> {
     this.#failed.delete(pool);
     for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
@@ -107,14 +107,14 @@ export class Trash {
     }
   }
 
-  /** Queues again what could not be removed. */
+  /** Queues the entries again that could not be removed. */
   retryFailed(pool: Pool): void {
     const names = this.#failed.get(pool) ?? [];
     this.#failed.delete(pool);
     for (const name of names) this.#enqueue(pool, name);
   }
 
-  /** What the images in a directory occupy: a whole one, or the part of one that was being copied. */
+  /** Allocated bytes of the images in an entry: a complete one, or one that was being copied. */
   async #allocatedIn(directory: string, area?: RecordArea): Promise<bigint> {
     let bytes = 0n;
     const files =
@@ -130,12 +130,12 @@ export class Trash {
     return bytes;
   }
 
-  /** Resolves when everything queued so far is gone. */
+  /** Resolves when the removals queued so far have ended. */
   async settled(): Promise<void> {
     await Promise.all(this.#work.values());
   }
 
-  /** Ends the work after the slice under way; the rest is swept at the next start. */
+  /** Stops after the current slice. The next start continues. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.settled();
@@ -149,7 +149,7 @@ export class Trash {
         await this.#inLane({ kind: 'trash', id: pool.name, pool: pool.name }, () =>
           this.#remove(pool, name),
         );
-        this.#told.delete(name);
+        this.#logged.delete(name);
       } catch (error) {
         if (!this.#stop.signal.aborted) this.#noteFailure(pool, name, error);
       }
@@ -160,17 +160,17 @@ export class Trash {
   #noteFailure(pool: Pool, name: string, error: unknown): void {
     const failed = this.#failed.get(pool) ?? new Set();
     this.#failed.set(pool, failed.add(name));
-    if (this.#told.has(name)) return;
-    this.#told.add(name);
+    if (this.#logged.has(name)) return;
+    this.#logged.add(name);
     this.#log.warn(
       { pool: pool.name, entry: name, problem: messageOf(error) },
-      'trash could not be removed; that is tried again and again',
+      'an entry of the trash could not be removed; it is retried regularly',
     );
   }
 
   async #remove(pool: Pool, name: string): Promise<void> {
     const directory = pool.pathOf('trash', name);
-    // A symbolic link goes itself: what it leads to was never in the pool.
+    // Of a symbolic link, only the link is removed: its target was never in the pool.
     const { kind, isMountPoint } = await this.#host.files.status(directory);
     if (isMountPoint) {
       throw new VolumeError('wrong-state', `something is mounted at ${directory}; unmount it`);
@@ -182,7 +182,7 @@ export class Trash {
     pool.space.invalidate();
   }
 
-  /** Large ones take long; what else stands there goes with the directory. */
+  /** Frees images slice by slice, since large ones take long. Other files are removed with the directory. */
   async #freeImages(directory: string): Promise<void> {
     const { files } = this.#host;
     for (const { name, kind } of await files.listWithKinds(directory)) {

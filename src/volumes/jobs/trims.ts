@@ -14,7 +14,7 @@ export interface TrimDeps {
   readonly inLane: InLane;
 }
 
-/** How a trim ended; `interrupted`: a call on the volume came, and the trim gave way to it. */
+/** How a trim ended; `interrupted`: for a call on the volume. */
 export type TrimResult = 'done' | 'failed' | 'interrupted';
 
 export interface TrimCounts {
@@ -24,22 +24,22 @@ export interface TrimCounts {
 
 interface Running {
   isCancelled: boolean;
-  /** The range that is being trimmed; never rejects. */
+  /** The trim of the current range; never rejects. */
   range: Promise<unknown>;
 }
 
-/** A whole number of ext4's block groups, which it remembers as trimmed only when they are trimmed whole. */
-const leastRangeBytes = 128n * MiB;
-const largestRangeBytes = 64n * GiB;
+/** A multiple of ext4's block groups, because ext4 remembers only complete groups as trimmed. */
+const minRangeBytes = 128n * MiB;
+const maxRangeBytes = 64n * GiB;
 const firstRangeBytes = GiB;
-/** What a range may take: a call on the volume waits for no longer. */
+/** The time that a range should take, since calls on the volume wait for it. */
 const rangeTargetMs = 250;
-/** btrfs trims by logical addresses, which go beyond the end of its device. */
-const endOfAddresses = 0xffff_ffff_ffff_ffffn;
+/** btrfs trims by logical addresses, which exceed the size of its device. */
+const maxAddress = 0xffff_ffff_ffff_ffffn;
 
 /**
- * FITRIM of mounted volumes, range by range. The kernel wants an open directory for it, which keeps the mount busy, so a trim holds
- * it for one range only and gives way between two: to `giveWay`, and to any call that holds the volume's lock.
+ * Trims mounted volumes (FITRIM), range by range. FITRIM needs an open directory, which keeps the mount busy. A trim therefore opens
+ * it for one range at a time, and stops between two ranges for `giveWay` and for any call that has locked the volume.
  */
 export class Trims {
   readonly #deps: TrimDeps;
@@ -50,12 +50,12 @@ export class Trims {
     this.#deps = deps;
   }
 
-  /** Since the driver started. */
+  /** The counts since the driver started. */
   countsOf(pool: Pool): TrimCounts {
     return this.#counts.get(pool) ?? { runs: { done: 0, failed: 0, interrupted: 0 }, bytes: 0n };
   }
 
-  /** Trims the volume's filesystem; never throws. One that is being trimmed is `interrupted`. */
+  /** Trims the volume's filesystem. Never throws. If a trim of the volume runs already, returns `interrupted`. */
   async trim(pool: Pool, volume: MountedThin): Promise<TrimResult> {
     const { log } = this.#deps;
     const { record } = volume;
@@ -70,10 +70,13 @@ export class Trims {
         bytes += more;
       });
       const durationMs = Math.round(performance.now() - startedAtMs);
-      log.info({ volumeId: record.id, bytes: bytes.toString(), durationMs, result }, 'trimmed');
+      log.info(
+        { volumeId: record.id, bytes: bytes.toString(), durationMs, result },
+        'a volume was trimmed',
+      );
     } catch (error) {
       result = 'failed';
-      log.warn({ volumeId: record.id, problem: messageOf(error) }, 'could not be trimmed');
+      log.warn({ volumeId: record.id, problem: messageOf(error) }, 'a volume could not be trimmed');
     } finally {
       this.#running.delete(record.id);
     }
@@ -81,7 +84,7 @@ export class Trims {
     return result;
   }
 
-  /** Ends the volume's trim, if one runs; answers when the mount is free of it. */
+  /** Stops a trim of the volume. Resolves when it no longer keeps the mount busy. */
   async giveWay(volumeId: string): Promise<void> {
     const running = this.#running.get(volumeId);
     if (running === undefined) return;
@@ -97,27 +100,27 @@ export class Trims {
     pool: Pool,
     { record, target, device }: MountedThin,
     running: Running,
-    told: (bytes: bigint) => void,
+    onTrimmed: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {
     const { host, locks, inLane } = this.#deps;
     const lane: Lane = { kind: 'trim', id: record.id, pool: pool.name };
     let length = firstRangeBytes;
     let offset = 0n;
-    while (offset < endOfAddresses) {
+    while (offset < maxAddress) {
       if (running.isCancelled || locks.holderOf(`volume:${record.id}`) !== undefined) {
         return 'interrupted';
       }
       const range = {
         offset,
-        length: offset < device.sizeBytes ? length : endOfAddresses - offset,
+        length: offset < device.sizeBytes ? length : maxAddress - offset,
       };
       const startedAtMs = performance.now();
       const trimmed = inLane(lane, () => host.mounts.trim(target, device, range));
       running.range = trimmed.catch(() => undefined);
       const bytes = await trimmed;
-      // The filesystem ends before the range.
+      // The range starts after the end of the filesystem.
       if (bytes === undefined) break;
-      told(bytes);
+      onTrimmed(bytes);
       offset += range.length;
       length = nextLength(length, performance.now() - startedAtMs);
     }
@@ -131,9 +134,9 @@ export class Trims {
   }
 }
 
-/** Twice or half as much as before, so that a range takes about as long as it may. */
+/** Doubles or halves the length, so that a range takes about the intended time. */
 function nextLength(length: bigint, tookMs: number): bigint {
-  if (tookMs > rangeTargetMs && length > leastRangeBytes) return length / 2n;
-  if (tookMs < rangeTargetMs / 4 && length < largestRangeBytes) return length * 2n;
+  if (tookMs > rangeTargetMs && length > minRangeBytes) return length / 2n;
+  if (tookMs < rangeTargetMs / 4 && length < maxRangeBytes) return length * 2n;
   return length;
 }

@@ -51,7 +51,7 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Pr
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
     // Who watched its copy sees that it is gone.
-    domain.copies.noteMove();
+    domain.copies.notifyProgress();
   });
 }
 

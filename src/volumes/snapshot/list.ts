@@ -47,14 +47,14 @@ export async function* watchSnapshot(
   call: Call,
   snapshotId: string,
 ): AsyncIterable<SnapshotProgress> {
-  let moves = domain.copies.moves;
+  let count = domain.copies.progressCount;
   let last = snapshotProgress(domain, snapshotId);
   yield last;
   while (!last.ready && last.error === '') {
     // `moves` was read before the progress, so a change while the caller was busy is not missed.
-    await domain.copies.movedSince(moves, call.signal);
+    await domain.copies.progressSince(count, call.signal);
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
-    moves = domain.copies.moves;
+    count = domain.copies.progressCount;
     const next = progressOrFailure(domain, snapshotId, last);
     if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;
     last = next;

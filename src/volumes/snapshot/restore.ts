@@ -9,7 +9,12 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
-import { copyNoted, copySourceOf, type HalfCopy, holdsHalfCopy } from '../jobs/restore-copies.ts';
+import {
+  copySnapshot,
+  copySourceOf,
+  hasInterruptedCopy,
+  type InterruptedCopy,
+} from '../jobs/restore-copies.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
@@ -62,12 +67,12 @@ async function makeCopy(
   draft: { id: VolumeId; origin: Origin; pool: Pool; record: VolumeRecord; what: string },
 ): Promise<VolumeRecord> {
   const { id, origin, pool, record, what } = draft;
-  const half = await findHalfCopy(domain, id, { origin, pool });
+  const interrupted = await findInterruptedCopy(domain, id, { origin, pool });
   // The blocks of an interrupted copy are no longer among the pool's free blocks.
-  const missing = record.sizeBytes - (half?.allocatedBytes ?? 0n);
+  const missing = record.sizeBytes - (interrupted?.allocatedBytes ?? 0n);
   const bytes = (missing > 0n ? missing : 0n) + origin.sharedBytes;
   const reservation = await pool.space.reserve(bytes, what);
-  if (half !== undefined) domain.restores.take(id);
+  if (interrupted !== undefined) domain.restores.take(id);
   try {
     return await commitNew(domain, {
       pool,
@@ -75,14 +80,14 @@ async function makeCopy(
       id,
       schema: volumeRecord,
       images: [imageFile],
-      resumeDirectory: half?.directory,
+      resumeDirectory: interrupted?.directory,
       keepOnFailure: async (directory) =>
-        operation.isClosing() && (await holdsHalfCopy(domain.host.files, directory)),
+        operation.isClosing() && (await hasInterruptedCopy(domain.host.files, directory)),
       onRenamed: (record) => {
         pool.volumes.put(record);
       },
       build: async (directory) => {
-        const resumeFrom = half?.doneBytes ?? 0n;
+        const resumeFrom = interrupted?.doneBytes ?? 0n;
         await build(domain, origin, { directory, record, operation, resumeFrom });
         return record;
       },
@@ -180,11 +185,11 @@ async function requireWholeImage(
 }
 
 /** The interrupted copy of an earlier run of the driver; undefined if the blocks can be shared. */
-async function findHalfCopy(
+async function findInterruptedCopy(
   domain: Domain,
   id: VolumeId,
   { origin, pool }: { origin: Origin; pool: Pool },
-): Promise<HalfCopy | undefined> {
+): Promise<InterruptedCopy | undefined> {
   const { copySource: source } = origin;
   if (source === undefined || (await canShare(domain.host.files, origin.pool, pool)))
     return undefined;
@@ -223,7 +228,7 @@ async function captureOne(
 async function copyImage(
   domain: Domain,
   from: string,
-  options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copyNoted>[2] },
+  options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copySnapshot>[2] },
 ): Promise<void> {
   const { pools, copy } = options;
   if (await canShare(domain.host.files, ...pools)) {
@@ -234,7 +239,7 @@ async function copyImage(
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
     }
   }
-  await copyNoted(domain, from, copy);
+  await copySnapshot(domain, from, copy);
 }
 
 /**

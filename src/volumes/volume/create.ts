@@ -52,7 +52,7 @@ export async function createVolume(
         return { record: existing.record, pool: existing.pool.name };
       }
       await requireCreatable(domain, input, mentionedNodeIds);
-      await domain.interruptedCreates.settle(id);
+      await domain.interruptedCreates.remove(id);
       return input.source === null
         ? createEmpty(domain, operation, { id, input })
         : createFromSource(domain, operation, { id, input, source: input.source });

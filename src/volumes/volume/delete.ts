@@ -52,7 +52,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       const volume = domain.pools.findVolume(id);
       if (volume === undefined) {
         domain.pools.requireAllServed();
-        await domain.interruptedCreates.settle(id);
+        await domain.interruptedCreates.remove(id);
         await domain.restores.drop(id);
         await domain.trash.syncDiscarded();
         return;
