@@ -31,7 +31,7 @@ export async function changeVolume<T>(
   return lockVolume(domain, call, { ...asked, find }, work);
 }
 
-/** The same frame for a call whose volume may be unknown: `find` says what is known of it under the lock. */
+/** The same frame for a call whose volume may not exist: `find` is called under the lock. */
 export async function lockVolume<T, Found extends FoundVolume | undefined>(
   domain: Domain,
   call: Call,

@@ -7,10 +7,10 @@ import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
 /**
- * Ids of the volumes that Docker was told of, each a file of a directory outside all pools, with the uuid of the volume's pool.
- * Docker takes every error about a volume for its absence, forgets it, and gives the next container an empty local volume of
- * that name. So while a pool is not served, this tells what is there from what never was. Several drivers may share the
- * directory: each forgets only volumes of its own pools.
+ * Ids of the volumes that Docker knows. Each is a file in a directory outside all pools, with the uuid of the volume's pool. Docker
+ * takes every error about a volume for its absence, forgets the volume, and gives the next container an empty local volume of that
+ * name. So while a pool is not served, these files distinguish its volumes from volumes that never existed. Several drivers may
+ * share the directory: each forgets volumes of its own pools only.
  */
 export class KnownVolumes {
   readonly #directory: string;
@@ -23,7 +23,7 @@ export class KnownVolumes {
     this.#log = deps.log;
   }
 
-  /** Never fails what was done already: without the note the volume is only less guarded. */
+  /** Logs a failure instead of throwing it: the volume exists already, and is only less protected without its file. */
   async remember(id: string, poolUuid: string): Promise<void> {
     try {
       const path = join(this.#directory, id);
@@ -31,7 +31,10 @@ export class KnownVolumes {
       await this.#files.makeDirectory(this.#directory);
       await this.#files.replaceFile(path, `${poolUuid}\n`, { durable: false });
     } catch (error) {
-      this.#log.warn({ volumeId: id, problem: messageOf(error) }, 'a volume cannot be remembered');
+      this.#log.warn(
+        { volumeId: id, problem: messageOf(error) },
+        'a volume could not be remembered',
+      );
     }
   }
 
@@ -43,7 +46,7 @@ export class KnownVolumes {
     return this.#files.exists(join(this.#directory, id));
   }
 
-  /** Ids of the volumes known of a pool. */
+  /** Ids of the known volumes of a pool. */
   async ofPool(uuid: string): Promise<readonly string[]> {
     const ids: string[] = [];
     for (const id of await this.#ids()) if ((await this.#poolOf(id)) === uuid) ids.push(id);
@@ -51,8 +54,8 @@ export class KnownVolumes {
   }
 
   /**
-   * Forgets what was deleted of the pools that are served. A note of an earlier version does not say which pool it is of: it
-   * gets that when one of these pools has its volume, and stays as it is otherwise.
+   * Forgets deleted volumes of the pools that are served. A file of an earlier version does not name its pool: it gets the uuid if
+   * one of these pools has the volume, and is left as it is otherwise.
    */
   async forgetDeleted({ served }: Pools): Promise<void> {
     for (const id of await this.#ids()) {
@@ -62,11 +65,11 @@ export class KnownVolumes {
       );
       if (pool === undefined) continue;
       if (uuid === '') await this.remember(id, pool.marker?.uuid ?? '');
-      else if (!holds(pool, id)) await this.forget(id);
+      else if (!hasEntry(pool, id)) await this.forget(id);
     }
   }
 
-  /** '' for a note of an earlier version; undefined without one. */
+  /** The pool's uuid; '' in a file of an earlier version, undefined without a file. */
   async #poolOf(id: string): Promise<string | undefined> {
     try {
       return (await this.#files.readText(join(this.#directory, id))).trim();
@@ -81,11 +84,11 @@ export class KnownVolumes {
       if (hasErrno(error, 'ENOENT')) return [];
       throw error;
     });
-    // What a replacement that was cut short has left is no note.
+    // An interrupted replacement leaves a file of that name.
     return names.filter((name) => !name.endsWith('.new'));
   }
 }
 
-function holds({ volumes }: Pool, id: string): boolean {
+function hasEntry({ volumes }: Pool, id: string): boolean {
   return volumes.get(id) !== undefined || volumes.aside.has(id);
 }

@@ -64,7 +64,10 @@ test('a second release with another name, namespace, driver and pools serves bes
   // What is off says how it is switched on, and is then had by an upgrade; so is another pool.
   const inline = { '/scratch': { csi: { driver, volumeAttributes: { size: '320Mi' } } } };
   await scenario.pod('inline', { volumes: inline });
-  t.regex(await scenario.event('inline', /FailedMount/), /are disabled.*driver\.ephemeral\.enabled/);
+  t.regex(
+    await scenario.event('inline', /FailedMount/),
+    /are disabled.*driver\.ephemeral\.enabled/,
+  );
   const classOne = { name: 'shelf', parameters: { pool: 'one' } };
   const classTwo = {
     name: 'shelf-two',
