@@ -1,5 +1,5 @@
 import { closeSync, fstatSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
+import { retry } from '../../retry.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
@@ -33,6 +33,8 @@ const busyTimeoutMs = 500;
 const trimTimeoutMs = 10 * 60_000;
 /** An unmount writes all dirty data to the disk. */
 const detachedTimeoutMs = 5 * 60_000;
+
+type UnmountOptions = NonNullable<Parameters<Mounts['unmount']>[1]>;
 
 /** Mounts by kernel calls. */
 export function makeMounts(): Mounts {
@@ -113,27 +115,28 @@ async function bind(
   });
 }
 
-async function unmount(
-  target: string,
-  options: Parameters<Mounts['unmount']>[1] = {},
-): Promise<void> {
-  const giveUpAt = performance.now() + busyTimeoutMs;
-  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 80)) {
-    const mounted = await findWithOthers(target);
-    if (mounted === undefined) return;
-    try {
-      await withParent(target, options, async (path) => {
-        const isLast = mounted.others.length === 0;
-        if (isLast && options.keepFrozen !== true) await thawLastMount(mounted.found, path);
-        await umount2(path, constants.UMOUNT_NOFOLLOW, target);
-      });
-      return;
-    } catch (error) {
-      // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
-      if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
-      if (!hasErrno(error, 'EBUSY') || performance.now() + pauseMs > giveUpAt) throw error;
-    }
-    await delay(pauseMs);
+function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  return retry(() => unmountOnce(target, options), {
+    isTransient: (error) => hasErrno(error, 'EBUSY'),
+    timeoutMs: busyTimeoutMs,
+    pauseMs: 5,
+    maxPauseMs: 80,
+  });
+}
+
+async function unmountOnce(target: string, options: UnmountOptions): Promise<void> {
+  const mounted = await findWithOthers(target);
+  if (mounted === undefined) return;
+  try {
+    await withParent(target, options, async (path) => {
+      const isLast = mounted.others.length === 0;
+      if (isLast && options.keepFrozen !== true) await thawLastMount(mounted.found, path);
+      await umount2(path, constants.UMOUNT_NOFOLLOW, target);
+    });
+  } catch (error) {
+    // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
+    if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
+    throw error;
   }
 }
 
