@@ -145,8 +145,8 @@ export interface PublishInput {
   readonly targetPath: string;
   readonly capability: Capability;
   readonly readOnly: boolean;
-  /** Whether a directory that holds files may be mounted over, as mount(8) does: only where nobody removes it afterwards. */
-  readonly mayHide?: boolean;
+  /** Allow a mount over a directory with files, as mount(8) does, if unpublish does not remove that directory. */
+  readonly allowNonEmptyTarget?: boolean;
   /** Present for an inline ephemeral volume (CSI spec has none; Kubernetes sets it in the volume context). */
   readonly ephemeral?: {
     readonly sizeBytes: bigint | undefined;

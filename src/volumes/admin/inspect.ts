@@ -1,6 +1,7 @@
 /** Volumes and snapshots as `list` and `inspect` show them: their records and their present state in the kernel. Changes nothing. */
 
 import { join } from 'node:path';
+import { runConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
@@ -8,6 +9,7 @@ import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeState } from '../attachment/node-state.ts';
+import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
@@ -65,10 +67,10 @@ export async function listVolumeFacts(
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
   const view = await readNodeView(domain, ask);
   const facts: VolumeFacts[] = [];
-  for (let start = 0; start < entries.length; start += maxConcurrent) {
-    const batch = entries.slice(start, start + maxConcurrent);
-    facts.push(...(await Promise.all(batch.map((volume) => factsOf(domain, volume, view)))));
-  }
+  const jobs = entries.map((volume, index) => async (): Promise<void> => {
+    facts[index] = await factsOf(domain, volume, view);
+  });
+  await runConcurrently(jobs, maxConcurrent);
   return { entries: facts, nextToken };
 }
 
@@ -157,7 +159,7 @@ async function kernelFactsOf(
   // A node whose device was lost stays mounted until it is unpublished.
   const targets = [...present.mounts, ...present.lost]
     .map(({ target }) => target)
-    .filter((target) => !target.startsWith(`${pool.pathOf('tmp')}/`));
+    .filter((target) => !isTemporaryMount(pool, target));
   return {
     allocatedBytes: image.allocatedBytes,
     device: present.readWrite,

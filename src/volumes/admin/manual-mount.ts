@@ -63,7 +63,7 @@ export async function mountManually(
       targetPath: input.targetPath,
       capability,
       readOnly: input.readOnly,
-      mayHide: true,
+      allowNonEmptyTarget: true,
     });
   } catch (error) {
     const cause = isConflict(error)

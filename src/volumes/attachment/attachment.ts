@@ -40,8 +40,8 @@ export async function mountsAt(
 }
 
 /**
- * Asks the kernel and caches nothing. `withTable`: the result always has the mount table. Throws `unavailable` if the image is
- * gone.
+ * Reads the attachment of a volume from the kernel; nothing is cached. `withTable`: the result always has the mount table. Throws
+ * `unavailable` if the image is gone.
  */
 export async function attachmentOf(
   domain: Domain,
@@ -58,7 +58,7 @@ interface KnownOfImage {
   readonly image?: ImageStatus | undefined;
   readonly volume?: FoundVolume | undefined;
   /** Targets that belong to this volume according to the caller. */
-  readonly asked?: readonly string[] | undefined;
+  readonly claimedTargets?: readonly string[] | undefined;
   /** All mounts, if the caller has read them already. */
   readonly table?: readonly Mount[];
   /** Read the mount table even if no device is attached. */
@@ -73,21 +73,29 @@ export async function attachmentOfDevices(
   devices: readonly LoopDevice[],
   known: KnownOfImage = {},
 ): Promise<Attachment> {
-  const { image, volume, asked = [], isTeardown = false } = known;
+  const { image, volume, claimedTargets = [], isTeardown = false } = known;
   const read = isTeardown ? readNodeStateIfReadable : readNodeState;
   const nodeState = volume?.record.kind === 'block' ? await read(domain, volume) : undefined;
   const needsTable =
-    known.withTable === true || devices.length > 0 || asked.length > 0 || hasBindTargets(nodeState);
+    known.withTable === true ||
+    devices.length > 0 ||
+    claimedTargets.length > 0 ||
+    hasBindTargets(nodeState);
   const table = known.table ?? (needsTable ? await domain.host.mounts.list() : undefined);
-  const seen: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
+  const byRelation: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
   for (const mount of table ?? []) {
     const bind = nodeBindOf(mount);
     if (bind !== undefined) {
-      const relation = await classifyBind(domain, bind, { volume, devices, nodeState, asked });
-      if (relation !== undefined) seen[relation].push(mount);
-    } else if (devices.some((device) => isFilesystemOn(mount, device))) seen.live.push(mount);
+      const relation = await classifyBind(domain, bind, {
+        volume,
+        devices,
+        nodeState,
+        claimedTargets,
+      });
+      if (relation !== undefined) byRelation[relation].push(mount);
+    } else if (devices.some((device) => isFilesystemOn(mount, device))) byRelation.live.push(mount);
   }
-  const { live: mounts, lost, shown } = seen;
+  const { live: mounts, lost, shown } = byRelation;
   return {
     image,
     readWrite: preferredDevice(devices, mounts, ({ readOnly }) => !readOnly),
@@ -141,7 +149,7 @@ export async function imageStatusOf(domain: Domain, volume: FoundVolume) {
 
 /**
  * Attaches the image read-write, or returns the device that exists: an image never has two (design, rule 7). The driver keeps
- * the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for a device that
+ * the device open until the caller mounts it with `mountAttached` or byRelation its node. Throws `wrong-state` for a device that
  * must not be used.
  */
 export async function ensureAttached(
@@ -231,7 +239,7 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
   if (!record.directIo || device.directIo) return;
   domain.log.warn(
     { volumeId: record.id, device: device.path, sectorSize: record.sectorSize },
-    'the kernel refuses direct I/O for this image (its filesystem needs larger sectors or has none); data is cached twice',
+    'the kernel refused direct I/O for an image, whose filesystem needs larger sectors or does not support it; its data is cached twice',
   );
 }
 

@@ -31,7 +31,7 @@ export interface BindContext {
   /** Of a block volume; undefined if it cannot be read. */
   readonly nodeState: NodeRecord | undefined;
   /** Targets that belong to this volume according to the caller. */
-  readonly asked: readonly string[];
+  readonly claimedTargets: readonly string[];
 }
 
 /**
@@ -42,12 +42,12 @@ export interface BindContext {
 export async function classifyBind(
   domain: Domain,
   { mount: { target }, number, isRemoved }: NodeBind,
-  { volume, devices, nodeState, asked }: BindContext,
+  { volume, devices, nodeState, claimedTargets }: BindContext,
 ): Promise<'live' | 'lost' | 'shown' | undefined> {
   const isShown = !isRemoved && devices.some((device) => device.number === number);
   const isRecorded = nodeState !== undefined && bindTargetsIn(nodeState).includes(target);
   if (isShown && isRecorded) return 'live';
-  if (!isShown && !isRecorded && !asked.includes(target)) return undefined;
+  if (!isShown && !isRecorded && !claimedTargets.includes(target)) return undefined;
   const others = await findVolumesBoundAt(domain, target, volume?.record.id);
   if (isShown) return others.length === 0 ? 'live' : 'shown';
   const device = isRemoved ? undefined : await domain.host.loops.at(number);

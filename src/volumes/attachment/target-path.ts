@@ -98,7 +98,11 @@ function explainTarget(error: unknown, path: string, kind: string): VolumeError 
     );
   }
   if (hasErrno(error, 'ENOTDIR', 'EISDIR', 'EEXIST')) {
-    return new VolumeError('wrong-state', `${path} exists and is not a ${kind}`, cause);
+    return new VolumeError(
+      'wrong-state',
+      `${path} exists and is not a ${kind}; remove it, or choose another path`,
+      cause,
+    );
   }
   return new VolumeError('wrong-state', `cannot create ${path}: ${messageOf(error)}`, cause);
 }

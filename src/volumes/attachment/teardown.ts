@@ -25,10 +25,10 @@ export async function attachmentForTeardown(
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
-  const asked = volume.record.kind === 'block' ? [path, join(path, stagedNodeName)] : [];
-  const about = { volume, asked, isTeardown: true };
-  if (devices.length > 0) return attachmentOfDevices(domain, devices, { image, ...about });
-  return attachmentByLabel(domain, [volume.record.id], { path, ...about });
+  const claimedTargets = volume.record.kind === 'block' ? [path, join(path, stagedNodeName)] : [];
+  const known = { volume, claimedTargets, isTeardown: true };
+  if (devices.length > 0) return attachmentOfDevices(domain, devices, { image, ...known });
+  return attachmentByLabel(domain, [volume.record.id], { path, ...known });
 }
 
 /**
@@ -38,20 +38,20 @@ export async function attachmentForTeardown(
 export async function attachmentByLabel(
   domain: Domain,
   ids: readonly string[],
-  about: {
+  known: {
     path?: string;
     volume?: FoundVolume;
-    asked?: readonly string[];
+    claimedTargets?: readonly string[];
     isTeardown?: boolean;
   } = {},
 ): Promise<Attachment> {
   const found: LoopDevice[] = [];
   for (const device of await domain.host.loops.list()) {
     for (const id of ids) {
-      if (await isOurs(domain, device, { id, asked: about.path })) found.push(device);
+      if (await isOurs(domain, device, { id, claimedPath: known.path })) found.push(device);
     }
   }
-  return attachmentOfDevices(domain, found, about);
+  return attachmentOfDevices(domain, found, known);
 }
 
 /**
@@ -63,22 +63,22 @@ export async function attachmentByLabel(
 async function isOurs(
   domain: Domain,
   device: LoopDevice,
-  { id, asked }: { id: string; asked: string | undefined },
+  { id, claimedPath }: { id: string; claimedPath: string | undefined },
 ): Promise<boolean> {
-  const isWhole = device.label === labelOf(id);
-  if (!isWhole && device.label !== truncatedLabelOf(id)) return false;
+  const isFullLabel = device.label === labelOf(id);
+  if (!isFullLabel && device.label !== truncatedLabelOf(id)) return false;
   const { files, loops, mounts } = domain.host;
   const path = await loops.backingPath(device);
   if (path === undefined) return false;
   const entry = entryOf(domain, path);
-  if (entry !== undefined) return isEntryOf(entry, id) ?? isWhole;
-  if (isWhole && path.endsWith(' (deleted)')) return true;
+  if (entry !== undefined) return isEntryOf(entry, id) ?? isFullLabel;
+  if (isFullLabel && path.endsWith(' (deleted)')) return true;
   const image = await files.imageStatus(path).catch(() => undefined);
   if (isOnImage(device, image)) return false;
   return (await mounts.list()).some(
     (mount) =>
-      asked !== undefined &&
-      (mount.target === asked || mount.target.startsWith(`${asked}/`)) &&
+      claimedPath !== undefined &&
+      (mount.target === claimedPath || mount.target.startsWith(`${claimedPath}/`)) &&
       showsDevice(mount, device),
   );
 }

@@ -46,6 +46,7 @@ async function keepOpenAttached(domain: Domain): Promise<void> {
   }
 }
 
+/** For all devices in use, mounted ones too. */
 export async function keepAllAttached(domain: Domain): Promise<void> {
   await domain.inLane({ kind: 'devices', id: 'all' }, async () => {
     for (const device of await domain.host.loops.listAutoclear()) {

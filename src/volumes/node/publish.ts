@@ -113,7 +113,8 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
   requireAllowed(volume, wanted, elsewhere);
   const kind = volume.record.kind === 'block' ? 'file' : 'directory';
-  if (input.mayHide !== true) await requireFreeTarget(domain.host.files, input.targetPath, kind);
+  if (input.allowNonEmptyTarget !== true)
+    await requireFreeTarget(domain.host.files, input.targetPath, kind);
   await ensureTarget(domain, input.targetPath, kind);
   await domain.reached('publish:target-made');
   await writeNodeState(domain, volume, { ...nodeState, published: [...elsewhere, wanted] });

@@ -90,7 +90,10 @@ async function unpublishUnknown(
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
   const { targetPath } = input;
-  const present = await attachmentByLabel(domain, ids, { path: targetPath, asked: [targetPath] });
+  const present = await attachmentByLabel(domain, ids, {
+    path: targetPath,
+    claimedTargets: [targetPath],
+  });
   await unmountTarget(domain, present, { id: volumeId, ...input });
   const { devices, mounts } = await attachmentOfDevices(domain, present.devices);
   for (const device of devices) {

@@ -30,7 +30,7 @@ export async function unstageVolume(
     if (volume !== undefined) return unstage(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
-      asked: [join(path, stagedNodeName)],
+      claimedTargets: [join(path, stagedNodeName)],
     });
     const present = await endTemporaryMounts(domain, remains);
     return unmountAndDetach(domain, present, { volume, id: volumeId, path });
