@@ -5,7 +5,7 @@
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { removeAll } from '../test/helpers/ground.ts';
+import { removeAll } from '../test/helpers/scratch-pool.ts';
 import { benchDocker } from './docker.ts';
 import { benchLifeCycle } from './life-cycle.ts';
 import { benchList } from './list.ts';

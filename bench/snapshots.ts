@@ -5,7 +5,7 @@ import { execa } from 'execa';
 import { makeClient } from '../src/csi/client.ts';
 import { GiB, MiB } from '../src/units.ts';
 import { startDriver } from '../test/helpers/driver.ts';
-import { makeGround, type PoolGround } from '../test/helpers/ground.ts';
+import { makeGround, type PoolGround } from '../test/helpers/scratch-pool.ts';
 import { asMarkdown, elapsedMs, median } from './measure.ts';
 
 const rounds = 7;

@@ -6,8 +6,8 @@ import { execa } from 'execa';
 import * as v from 'valibot';
 import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
-import { makeGround, type PoolGround, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { makeGround, type PoolGround, removeAll } from '../helpers/scratch-pool.ts';
 import { patientMs } from '../helpers/slowness.ts';
 
 /** The kinds of volumes that csi-sanity asks for: the driver's default filesystem, or raw block. */

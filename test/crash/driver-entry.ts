@@ -9,7 +9,7 @@ import { environment, loadConfig } from '../../src/config/load.ts';
 import { addServeOptions } from '../../src/config/options.ts';
 import { serve } from '../../src/serve.ts';
 import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
-import { armFile, controlVariable, traceFile } from './control.ts';
+import { armFile, controlVariable, traceFile } from './fault-moments.ts';
 
 process.umask(0o077);
 const directory = process.env[controlVariable] ?? '';

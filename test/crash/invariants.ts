@@ -15,7 +15,7 @@ import {
   volumeRecord,
 } from '../../src/state/records.ts';
 import { MiB } from '../../src/units.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { patientMs } from '../helpers/slowness.ts';
 
 const host: Host = makeRealHost();

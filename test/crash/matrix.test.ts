@@ -4,7 +4,7 @@ import test from 'ava';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { type FaultPoint, faultPoints } from '../../src/volumes/engine/fault-points.ts';
 import { onNode } from '../helpers/on-node.ts';
-import type { Moment } from './control.ts';
+import type { Moment } from './fault-moments.ts';
 import { type Operation, operations } from './operations.ts';
 import { asMarkdown, asSummary } from './report.ts';
 import { killAt, type Outcome, rehearse } from './run-case.ts';

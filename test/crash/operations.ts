@@ -6,7 +6,7 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
-import type { PoolGround } from '../helpers/ground.ts';
+import type { PoolGround } from '../helpers/scratch-pool.ts';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
 import type { World } from './world.ts';

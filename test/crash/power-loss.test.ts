@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { brokenAfterPower, leftAfterAll } from './after-power.ts';
+import { brokenAfterPower, leftAfterAll } from './after-power-loss.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
 import { poolOn, World } from './world.ts';

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { onNode } from '../helpers/on-node.ts';
-import { Crowd } from './crowd.ts';
 import { brokenInvariants, settled } from './invariants.ts';
 import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
+import { Crowd } from './random-other-software.ts';
 import { placeOf, thawMs } from './run-case.ts';
 import { World } from './world.ts';
 

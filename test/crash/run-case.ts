@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { patientMs } from '../helpers/slowness.ts';
-import type { Moment } from './control.ts';
-import { momentsOf } from './control.ts';
+import type { Moment } from './fault-moments.ts';
+import { momentsOf } from './fault-moments.ts';
 import { brokenInvariants, damagedImages, look, type Sight, settled } from './invariants.ts';
 import type { Operation } from './operations.ts';
 import type { World } from './world.ts';

@@ -13,9 +13,9 @@ import {
   mountsBelow,
   type PoolGround,
   removeAll,
-} from '../helpers/ground.ts';
-import { arm, controlVariable, disarm, type Moment } from './control.ts';
+} from '../helpers/scratch-pool.ts';
 import { dockerCall } from './docker-client.ts';
+import { arm, controlVariable, disarm, type Moment } from './fault-moments.ts';
 
 const program = join(import.meta.dirname, 'driver-entry.js');
 

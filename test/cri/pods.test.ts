@@ -4,7 +4,7 @@ import test from 'ava';
 import { MiB } from '../../src/units.ts';
 import { type Lab, makeNode, type NodeSpace, openLab } from '../docker/lab.ts';
 import { processesInCgroup } from '../docker/processes.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { type CsiDriver, startCsiDriver } from './driver.ts';
 import { podLinks, type Runtime, startRuntime } from './runtime.ts';
 

@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { eventually, run } from '../../scripts/command.ts';
-import { mountsBelow } from '../helpers/ground.ts';
+import { mountsBelow } from '../helpers/scratch-pool.ts';
 import { packBusybox } from '../images/busybox.ts';
 import { type Service, startService } from './processes.ts';
 import { claimLab, labPrefix, removeDeadLabs, removeLab } from './remains.ts';

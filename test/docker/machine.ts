@@ -6,7 +6,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
 import { paths } from '../../src/host/files/paths.ts';
-import { devicesBelow, devicesOn, makeGround } from '../helpers/ground.ts';
+import { devicesBelow, devicesOn, makeGround } from '../helpers/scratch-pool.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 

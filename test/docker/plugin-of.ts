@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
-import { devicesBelow, makeGround } from '../helpers/ground.ts';
+import { devicesBelow, makeGround } from '../helpers/scratch-pool.ts';
 import type { Lab, NodeSpace } from './lab.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');

@@ -4,7 +4,7 @@ import { access, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { openLab } from './lab.ts';
 import { processesNaming } from './processes.ts';
 
@@ -12,7 +12,7 @@ import { processesNaming } from './processes.ts';
 const run = `
 import { mkdir } from 'node:fs/promises';
 import { makeNode, openLab } from '${join(import.meta.dirname, 'lab.js')}';
-import { makeGround } from '${join(import.meta.dirname, '../helpers/ground.js')}';
+import { makeGround } from '${join(import.meta.dirname, '../helpers/scratch-pool.js')}';
 const lab = await openLab();
 const { directory } = await makeNode(lab, 'a');
 await mkdir(directory + '/driver');

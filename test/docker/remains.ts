@@ -2,7 +2,7 @@
 import { access, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { attempt } from '../../scripts/command.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { killAll, processesInCgroup, processesNaming, startTimeOf } from './processes.ts';
 
 const labs = '/tmp';

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { execa } from 'execa';
-import { mountsBelow } from './ground.ts';
+import { mountsBelow } from './scratch-pool.ts';
 
 /** Ends one action of other software; call it once. */
 export type StopUse = () => Promise<void>;

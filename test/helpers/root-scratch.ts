@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
-import { devicesBelow, mountsBelow } from './ground.ts';
+import { devicesBelow, mountsBelow } from './scratch-pool.ts';
 import { until } from './until.ts';
 
 /** Tests on the real node: as root, in a scratch directory, with nothing of theirs left over. */

@@ -6,8 +6,8 @@ import { MiB } from '../../src/units.ts';
 import { volumeIdOf } from '../crash/calls.ts';
 import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/world.ts';
 import { type Answer, answerOf } from './answer.ts';
-import { devicesBelow } from './ground.ts';
 import type { StopUse } from './other-software.ts';
+import { devicesBelow } from './scratch-pool.ts';
 import { patientMs } from './slowness.ts';
 
 export type SceneOptions = Partial<WorldOptions>;

@@ -21,7 +21,7 @@ import type {
 } from '../../src/volumes/model.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { type PoolSettings, poolDefaults } from '../../src/volumes/pool/settings.ts';
-import { makeGround, type PoolGround, removeAll } from './ground.ts';
+import { makeGround, type PoolGround, removeAll } from './scratch-pool.ts';
 
 export interface ScratchOptions {
   readonly ground?: PoolGround;

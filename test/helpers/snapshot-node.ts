@@ -10,8 +10,8 @@ import type {
   Snapshot,
   VolumeSource,
 } from '../../src/volumes/model.ts';
-import type { PoolGround } from './ground.ts';
 import { call, mountVolume, type ScratchNode, volumeInput } from './scratch-node.ts';
+import type { PoolGround } from './scratch-pool.ts';
 
 /** Pools that snapshots behave differently on: copies, shared blocks, shared blocks with an address space of its own. */
 export const snapshotGrounds = ['ext4', 'xfs', 'btrfs'] as const satisfies readonly PoolGround[];

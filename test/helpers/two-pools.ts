@@ -7,7 +7,7 @@ import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver } from './driver.ts';
-import { makeGround, removeAll } from './ground.ts';
+import { makeGround, removeAll } from './scratch-pool.ts';
 
 /** What nobody may wait longer for while something else hangs; generous, for a busy machine. */
 export const boundMs = 15_000;

@@ -5,7 +5,6 @@ import { execa } from 'execa';
 import { GiB, MiB } from '../../src/units.ts';
 import type { FaultPoint, Reached } from '../../src/volumes/engine/fault-points.ts';
 import { groupIdFor } from '../../src/volumes/ids.ts';
-import { devicesBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
   call,
@@ -14,6 +13,7 @@ import {
   testSettings,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
 /** btrfs keeps new names in memory and writes them into its tree once there are some hundreds of them. */

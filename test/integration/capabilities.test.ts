@@ -2,8 +2,8 @@ import { chown, mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../helpers/command-line.ts';
 import { startDriver } from '../helpers/driver.ts';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 

@@ -4,8 +4,8 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
-import { mountsBelow, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { mountsBelow, removeAll } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');

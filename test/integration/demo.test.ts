@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdtemp, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { devicesBelow, mountsBelow, removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { devicesBelow, mountsBelow, removeAll } from '../helpers/scratch-pool.ts';
 
 const demo = join(import.meta.dirname, '..', '..', 'scripts', 'demo.js');
 

@@ -8,7 +8,6 @@ import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import { faultPoints } from '../../src/volumes/engine/fault-points.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
   call,
@@ -19,6 +18,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 

@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GiB, MiB } from '../../src/units.ts';
 import { growPool } from '../../src/volumes/admin/pools/grow.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
@@ -12,6 +11,7 @@ import {
   scratchNode,
   unmountVolume,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
 
 function poolOf(node: ScratchNode) {

@@ -5,7 +5,6 @@ import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { hasErrno } from '../../src/host/errors.ts';
 import { MiB } from '../../src/units.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
@@ -16,6 +15,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { makeVolume, snapshotInput } from '../helpers/snapshot-node.ts';
 
 const sizeBytes = 64n * MiB;

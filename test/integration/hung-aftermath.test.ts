@@ -8,8 +8,8 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { fakeSettings, silent } from '../helpers/fake-node.ts';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 import { StalledFuse } from '../helpers/stalled-fuse.ts';
 import { until } from '../helpers/until.ts';
 

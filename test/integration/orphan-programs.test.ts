@@ -8,8 +8,8 @@ import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { GiB, MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver, withoutSysResource } from '../helpers/driver.ts';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 import { stopProgram } from '../helpers/stop-program.ts';
 import { until } from '../helpers/until.ts';
 

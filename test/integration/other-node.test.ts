@@ -10,8 +10,8 @@ import { MiB } from '../../src/units.ts';
 import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { runCommand } from '../helpers/command-line.ts';
 import { startDriver } from '../helpers/driver.ts';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 
 /** Two nodes of a cluster: a driver each, with a pool and a state directory of its own. */
 const nodeIds = ['worker-1', 'worker-2.example.org'] as const;

@@ -6,7 +6,6 @@ import { makeClient } from '../../src/csi/client.ts';
 import type { LoopDevice } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import { startDriver } from '../helpers/driver.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { realOtherSoftware } from '../helpers/other-software.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
@@ -18,6 +17,7 @@ import {
   scratchNode,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
 const openDevice = (number: number) => realOtherSoftware.openDevice(number);

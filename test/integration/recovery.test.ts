@@ -14,7 +14,6 @@ import { execa } from 'execa';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type { PublishInput } from '../../src/volumes/model.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
@@ -27,6 +26,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;

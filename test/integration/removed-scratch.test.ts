@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, open, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 
 onNode('what a test leaves mounted is not removed from below while somebody uses it', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-removed-'));

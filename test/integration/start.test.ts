@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
   call,
@@ -17,6 +16,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { StalledFuse } from '../helpers/stalled-fuse.ts';
 import { until } from '../helpers/until.ts';
 

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { makeClient } from '../../src/csi/client.ts';
 import { type DriverProcess, spawnDriver, untilReady } from '../helpers/driver.ts';
-import { removeAll } from '../helpers/ground.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
 /** A machine on which drivers, each with a socket and a pool of its own, share one state folder. */

@@ -13,7 +13,7 @@ import {
   stagingOf,
   targetOf,
   viewsOf,
-} from './look.ts';
+} from './comparison.ts';
 import {
   type Answer,
   apply,
@@ -28,8 +28,8 @@ import {
   replaceState,
   trimDue as trimDueInModel,
 } from './model.ts';
-import { Neighbour } from './neighbour.ts';
-import { Others } from './others.ts';
+import { Others } from './other-software-steps.ts';
+import { Neighbour } from './second-driver.ts';
 import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
 import type { Subject } from './subject.ts';

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { mountsBelow, removeAll } from '../helpers/ground.ts';
+import { mountsBelow, removeAll } from '../helpers/scratch-pool.ts';
 import { compiled } from './compiled.ts';
 import { isOnDevices, type Mutant, testPathOf } from './defect.ts';
 import { runTests, type TestRun } from './run-tests.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeClient } from '../../../src/csi/client.ts';
 import { type DriverProcess, startDriver } from '../../helpers/driver.ts';
-import { removeAll } from '../../helpers/ground.ts';
+import { removeAll } from '../../helpers/scratch-pool.ts';
 
 export interface Victim {
   readonly directory: string;

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
-import { brokenAfterPower, leftAfterAll } from '../../crash/after-power.ts';
+import { brokenAfterPower, leftAfterAll } from '../../crash/after-power-loss.ts';
 import { checkers } from '../../crash/invariants.ts';
 import { Load } from '../../crash/load.ts';
 import { makeRandom } from '../../crash/random.ts';

@@ -8,8 +8,8 @@ import { createLog } from '../../../src/observe/log.ts';
 import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
 import { poolDefaults } from '../../../src/volumes/pool/settings.ts';
 import { checkers, type PoolPlace } from '../../crash/invariants.ts';
-import { devicesBelow, removeAll } from '../../helpers/ground.ts';
 import { testSettings } from '../../helpers/scratch-node.ts';
+import { devicesBelow, removeAll } from '../../helpers/scratch-pool.ts';
 import { until } from '../../helpers/until.ts';
 import type { ReplayedDisk } from './replay.ts';
 

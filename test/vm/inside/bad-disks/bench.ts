@@ -7,7 +7,7 @@ import { type Client, makeClient } from '../../../../src/csi/client.ts';
 import { MiB } from '../../../../src/units.ts';
 import { runCommand } from '../../../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../../../helpers/driver.ts';
-import { devicesBelow, removeAll } from '../../../helpers/ground.ts';
+import { devicesBelow, removeAll } from '../../../helpers/scratch-pool.ts';
 import { until } from '../../../helpers/until.ts';
 import { attempt } from './attempt.ts';
 import { MappedDisk } from './mapped-disk.ts';

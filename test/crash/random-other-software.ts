@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MiB } from '../../src/units.ts';
-import { devicesBelow, mountsBelow } from '../helpers/ground.ts';
 import { realOtherSoftware, type StopUse } from '../helpers/other-software.ts';
+import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 

@@ -3,7 +3,7 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StopUse } from '../helpers/other-software.ts';
-import { devicesOf, foreignMark, idOf, stagingOf, targetOf } from './look.ts';
+import { devicesOf, foreignMark, idOf, stagingOf, targetOf } from './comparison.ts';
 import type { State } from './model.ts';
 import type { OtherSoftwareStep, TargetName, VolumeName } from './steps.ts';
 import type { Subject } from './subject.ts';
