@@ -24,16 +24,16 @@ import {
   takeSnapshot,
 } from '../helpers/snapshot-node.ts';
 
-/** Runs over all pools. `LOOPCSI_SEEDS=1000` for the whole proof, which then takes as long as it takes. */
+/** Number of runs over all pools. `LOOPCSI_SEEDS=1000` makes the full test, without a time limit. */
 const asked = process.env['LOOPCSI_SEEDS'];
 const seeds = Number(asked ?? 240);
-/** Without that, a busy machine makes fewer runs instead of holding up everything else. */
+/** Otherwise, a busy machine makes fewer runs, so that the other tests are not delayed. */
 const limit = asked === undefined ? { interruptAfterTimeLimit: 90_000 } : {};
 
 const startBytes = Number(8n * MiB);
 const pageBytes = 4096;
 
-/** What happens to a raw block volume between two snapshots. */
+/** A change of a raw block volume between two snapshots. */
 type Change =
   | { readonly kind: 'write'; readonly at: number; readonly bytes: number; readonly fill: number }
   | { readonly kind: 'discard'; readonly at: number; readonly pages: number }
@@ -45,7 +45,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant('write' as const),
       at: fc.integer({ min: 0, max: startBytes - 1 }),
-      // Zeroes too: written and never written must read alike.
+      // Zeroes, too: written and unwritten blocks must read the same.
       fill: fc.integer({ min: 0, max: 3 }),
       bytes: fc.oneof(
         fc.integer({ min: 1, max: 3 * pageBytes }),
@@ -86,7 +86,7 @@ async function apply(subject: Subject, one: Change): Promise<void> {
       const file = await open(path(), 'r+');
       try {
         const size = Number((await node.volumes.getVolume(id)).record.sizeBytes);
-        // Not synced: the cut itself has to bring it in.
+        // Not synced: the capture itself must flush it.
         await file.write(
           Buffer.alloc(Math.min(one.bytes, size - one.at), one.fill),
           0,
@@ -118,7 +118,7 @@ async function apply(subject: Subject, one: Change): Promise<void> {
   }
 }
 
-/** Puts the ranges of `target` onto `base`, as a backup program restores. */
+/** Applies the ranges of `target` to `base`, as a backup program does. */
 function patched(base: Buffer, target: Buffer, ranges: readonly BlockRange[]): Buffer {
   const result = Buffer.alloc(target.length);
   base.copy(result);
@@ -165,7 +165,7 @@ async function proveDelta(
     throw new Error(`the delta from ${base.id} to ${target.id} misses a change`);
   }
   if (base === target && all.length > 0) throw new Error(`${base.id} differs from itself`);
-  // Resumed where the first range ended, the rest is the same.
+  // An answer that is resumed after the first range has the same rest.
   const [first, ...rest] = all;
   if (first === undefined) return;
   const resumed = await delta(first.offset + first.length);
@@ -261,7 +261,7 @@ for (const ground of snapshotGrounds) {
   });
 }
 
-onNode('offsets and pairs that cannot be', async (t) => {
+onNode('invalid offsets and pairs are refused', async (t) => {
   const node = await scratchNode(t, { ground: 'xfs' });
   const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 8n * MiB });
   const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 8n * MiB });
@@ -276,7 +276,11 @@ onNode('offsets and pairs that cannot be', async (t) => {
       startingOffset,
       batchSize: 10,
     });
-  t.deepEqual(await collect(await allocated(8n * MiB)), [], 'the end itself is no error');
+  t.deepEqual(
+    await collect(await allocated(8n * MiB)),
+    [],
+    'the size of the volume is a valid offset',
+  );
   t.is(await reasonOf(allocated(8n * MiB + 1n)), 'out-of-range');
   t.is(await reasonOf(allocated(-1n)), 'out-of-range');
   t.is(await reasonOf(changed(one, one, 9n * MiB)), 'out-of-range');
@@ -287,7 +291,7 @@ onNode('offsets and pairs that cannot be', async (t) => {
 });
 
 onNode(
-  'a snapshot that is being compared cannot be deleted, until the reader leaves',
+  'a snapshot that is being compared cannot be deleted until the reader has ended',
   async (t) => {
     const node = await scratchNode(t, { ground: 'xfs' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 64n * MiB });

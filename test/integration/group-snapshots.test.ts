@@ -19,7 +19,7 @@ const groupInput = (name: string, sourceVolumeIds: readonly string[]) => ({
   parameters: {},
 });
 
-/** Numbers its writes, first into one file and then into the other, each on the disk before the next. */
+/** Writes numbers alternately to two files, each durable before the next. */
 async function numberWrites(first: string, second: string, stop: AbortSignal): Promise<number> {
   const [a, b] = [await open(first, 'w'), await open(second, 'w')];
   let number = 0;
@@ -55,7 +55,7 @@ for (const [firstType, secondType] of [
   ['ext4', 'ext4'],
 ] as const) {
   onNode(
-    `a group of ${firstType} and ${secondType} shows one instant: the second is never ahead of the first`,
+    `a group of ${firstType} and ${secondType} is of one point in time: the second is never ahead of the first`,
     async (t) => {
       const node = await scratchNode(t, { ground: 'xfs' });
       const first = await makeMounted(node, 'first', firstType);
@@ -69,7 +69,7 @@ for (const [firstType, secondType] of [
       const groups: (readonly string[])[] = [];
       try {
         for (let round = 0; round < 6; round += 1) {
-          // Named in both orders: the order of the request must not matter.
+          // Both orders are requested: the order must not matter.
           const ids = round % 2 === 0 ? [first.id, second.id] : [second.id, first.id];
           const group = await node.volumes.createGroupSnapshot(
             call(),
@@ -84,7 +84,7 @@ for (const [firstType, secondType] of [
       } finally {
         stop.abort();
       }
-      t.true((await writer) > 6, 'the writer went on');
+      t.true((await writer) > 6, 'the writer continued');
       await unmountVolume(node, first.id, first.paths);
       await unmountVolume(node, second.id, second.paths);
       for (const [round, [a = '', b = '']] of groups.entries()) {
@@ -96,48 +96,54 @@ for (const [firstType, secondType] of [
   );
 }
 
-onNode('a group is found again, listed with its members, and deleted as a whole', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4' });
-  const ids = [
-    await makeVolume(node, 'a', { sizeBytes: 16n * MiB }),
-    await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB }),
-  ];
-  const input = groupInput('group', ids);
-  const group = await node.volumes.createGroupSnapshot(call(), input);
-  t.deepEqual(await node.volumes.createGroupSnapshot(call(), input), group);
-  t.deepEqual(
-    await node.volumes.createGroupSnapshot(call(), { ...input, sourceVolumeIds: ids.toReversed() }),
-    group,
-    'in whatever order the members are named',
-  );
-  const less = groupInput('group', ids.slice(0, 1));
-  t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), less)), 'conflict');
-  const unknown = groupInput('other', [...ids, 'gone.00000000']);
-  t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), unknown)), 'not-found');
-  const twice = groupInput('twice', [...ids, ...ids]);
-  t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), twice)), 'invalid');
+onNode(
+  'a group is found by a repeated call, listed with its members, and deleted completely',
+  async (t) => {
+    const node = await scratchNode(t, { ground: 'ext4' });
+    const ids = [
+      await makeVolume(node, 'a', { sizeBytes: 16n * MiB }),
+      await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB }),
+    ];
+    const input = groupInput('group', ids);
+    const group = await node.volumes.createGroupSnapshot(call(), input);
+    t.deepEqual(await node.volumes.createGroupSnapshot(call(), input), group);
+    t.deepEqual(
+      await node.volumes.createGroupSnapshot(call(), {
+        ...input,
+        sourceVolumeIds: ids.toReversed(),
+      }),
+      group,
+      'in any order of the members',
+    );
+    const less = groupInput('group', ids.slice(0, 1));
+    t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), less)), 'conflict');
+    const unknown = groupInput('other', [...ids, 'gone.00000000']);
+    t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), unknown)), 'not-found');
+    const twice = groupInput('twice', [...ids, ...ids]);
+    t.is(await reasonOf(node.volumes.createGroupSnapshot(call(), twice)), 'invalid');
 
-  const { id } = group.record;
-  const members = group.snapshots.map(({ record }) => record.id);
-  t.deepEqual(
-    group.snapshots.map(({ record }) => record.groupId),
-    [id, id],
-  );
-  const [member = ''] = members;
-  t.is(await reasonOf(node.volumes.deleteSnapshot(call(), member)), 'invalid');
-  t.deepEqual(await node.volumes.getGroupSnapshot(id, members.toReversed()), group);
-  t.is(await reasonOf(node.volumes.getGroupSnapshot(id, [member])), 'invalid');
-  t.is(await reasonOf(node.volumes.deleteGroupSnapshot(call(), id, [member])), 'invalid');
-  await node.restart();
-  t.deepEqual(await node.volumes.getGroupSnapshot(id, members), group);
-  await node.volumes.deleteGroupSnapshot(call(), id, members);
-  await node.volumes.deleteGroupSnapshot(call(), id, members);
-  t.is(await reasonOf(node.volumes.getGroupSnapshot(id, members)), 'not-found');
-  t.is(await reasonOf(node.volumes.getSnapshot(member)), 'not-found');
-});
+    const { id } = group.record;
+    const members = group.snapshots.map(({ record }) => record.id);
+    t.deepEqual(
+      group.snapshots.map(({ record }) => record.groupId),
+      [id, id],
+    );
+    const [member = ''] = members;
+    t.is(await reasonOf(node.volumes.deleteSnapshot(call(), member)), 'invalid');
+    t.deepEqual(await node.volumes.getGroupSnapshot(id, members.toReversed()), group);
+    t.is(await reasonOf(node.volumes.getGroupSnapshot(id, [member])), 'invalid');
+    t.is(await reasonOf(node.volumes.deleteGroupSnapshot(call(), id, [member])), 'invalid');
+    await node.restart();
+    t.deepEqual(await node.volumes.getGroupSnapshot(id, members), group);
+    await node.volumes.deleteGroupSnapshot(call(), id, members);
+    await node.volumes.deleteGroupSnapshot(call(), id, members);
+    t.is(await reasonOf(node.volumes.getGroupSnapshot(id, members)), 'not-found');
+    t.is(await reasonOf(node.volumes.getSnapshot(member)), 'not-found');
+  },
+);
 
 onNode(
-  'two raw block volumes in use have no common instant, one beside filesystems has',
+  'two raw block volumes in use cannot be captured at one point in time; one together with filesystems can',
   async (t) => {
     const node = await scratchNode(t, { ground: 'xfs' });
     const options = { kind: 'block', sizeBytes: 16n * MiB } as const;

@@ -42,35 +42,32 @@ const hashOf = async (path: string): Promise<string> =>
     .digest('hex');
 
 for (const fsType of fsTypes) {
-  onNode(
-    `${fsType}: written bytes are there after unstage and stage, restart and expansion`,
-    async (t) => {
-      const node = await scratchNode(t);
-      const { id, paths } = await makeMounted(node, 'bytes', fsType);
-      const file = join(paths.targetPath, 'file');
-      const hash = await writeBytes(file, randomBytes(5_000_000));
+  onNode(`${fsType}: written data survives unstage and stage, restart and expansion`, async (t) => {
+    const node = await scratchNode(t);
+    const { id, paths } = await makeMounted(node, 'bytes', fsType);
+    const file = join(paths.targetPath, 'file');
+    const hash = await writeBytes(file, randomBytes(5_000_000));
 
-      await unmountVolume(node, id, paths);
-      await t.throwsAsync(stat(paths.targetPath), { code: 'ENOENT' });
-      await mountVolume(node, id);
-      t.is(await hashOf(file), hash);
+    await unmountVolume(node, id, paths);
+    await t.throwsAsync(stat(paths.targetPath), { code: 'ENOENT' });
+    await mountVolume(node, id);
+    t.is(await hashOf(file), hash);
 
-      await node.restart();
-      t.is(await hashOf(file), hash, 'mounted on through the restart');
-      await unmountVolume(node, id, paths);
+    await node.restart();
+    t.is(await hashOf(file), hash, 'still mounted after the restart');
+    await unmountVolume(node, id, paths);
 
-      const grown = 2n * sizeOf[fsType];
-      const range = { requiredBytes: grown, limitBytes: 0n };
-      const { sizeBytes } = await node.volumes.expandVolume(call(), { volumeId: id, range });
-      t.is(sizeBytes, grown);
-      await mountVolume(node, id);
-      const { blocks, bsize } = await statfs(paths.targetPath, { bigint: true });
-      t.true(blocks * bsize > (grown * 8n) / 10n, 'the filesystem has grown');
-      t.is(await hashOf(file), hash);
-      await unmountVolume(node, id, paths);
-      await node.volumes.deleteVolume(call(), id);
-    },
-  );
+    const grown = 2n * sizeOf[fsType];
+    const range = { requiredBytes: grown, limitBytes: 0n };
+    const { sizeBytes } = await node.volumes.expandVolume(call(), { volumeId: id, range });
+    t.is(sizeBytes, grown);
+    await mountVolume(node, id);
+    const { blocks, bsize } = await statfs(paths.targetPath, { bigint: true });
+    t.true(blocks * bsize > (grown * 8n) / 10n, 'the filesystem has grown');
+    t.is(await hashOf(file), hash);
+    await unmountVolume(node, id, paths);
+    await node.volumes.deleteVolume(call(), id);
+  });
 }
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
@@ -92,7 +89,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
       t.true(blocks * bsize > 2n * sizeOf[fsType]);
       const again = await node.volumes.expandVolume(call(), { volumeId: id, range });
       t.is(again.sizeBytes, requiredBytes);
-      // XFS keeps its new size in the log for a while, so the disk says `still smaller`; the node's call is idempotent.
+      // XFS keeps its new size in the log for a while, so the superblock still has the old size; the node's call is idempotent.
       if (fsType === 'btrfs') t.false(again.nodeExpansionRequired);
     } finally {
       await file.close();
@@ -104,7 +101,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
 }
 
 onNode(
-  'ext4: growing in use needs CAP_SYS_RESOURCE; without it the device grows and the filesystem at the next stage',
+  'ext4: growing in use needs CAP_SYS_RESOURCE; without it the device grows, and the filesystem at the next stage',
   async (t) => {
     const node = await scratchNode(t);
     const { id, paths } = await makeMounted(node, 'held', 'ext4');
@@ -121,39 +118,45 @@ onNode(
   },
 );
 
-onNode('ext4: staged and not published, it grows at once whatever the capability', async (t) => {
-  const node = await scratchNode(t);
-  const { id, paths } = await makeMounted(node, 'staged', 'ext4');
-  await writeFile(join(paths.targetPath, 'f'), 'kept');
-  await node.volumes.unpublishVolume(call(), { volumeId: id, targetPath: paths.targetPath });
-  const range = { requiredBytes: 256n * MiB, limitBytes: 0n };
-  const volumePath = paths.stagingTargetPath;
-  await node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath });
-  const { blocks, bsize } = await statfs(volumePath, { bigint: true });
-  t.true(blocks * bsize > 200n * MiB);
-  t.is(await readFile(join(volumePath, 'f'), 'utf8'), 'kept');
-  await unmountVolume(node, id, paths);
-  await node.volumes.deleteVolume(call(), id);
-});
-
-onNode('a filesystem ends at its size: ENOSPC inside, the host keeps its room', async (t) => {
-  const node = await scratchNode(t);
-  const { id, paths } = await makeMounted(node, 'full', 'ext4');
-  const chunk = randomBytes(8 * 1024 * 1024);
-  const fill = async (): Promise<void> => {
-    for (let i = 0; i < 16; i += 1) await writeBytes(join(paths.targetPath, `f${i}`), chunk);
-  };
-  await t.throwsAsync(fill(), { code: 'ENOSPC' });
-  // The free space of the pool's filesystem would show what the rest of the machine writes, too.
-  const image = await stat(join(node.poolPath, 'volumes', id, 'disk.img'), { bigint: true });
-  // A mebibyte for the extent tree of the image, which st_blocks counts.
-  t.true(image.blocks * 512n <= 65n * MiB, `${image.blocks * 512n} bytes allocated`);
-  await unmountVolume(node, id, paths);
-  await node.volumes.deleteVolume(call(), id);
-});
+onNode(
+  'ext4: a volume that is staged but not published grows at once, with or without CAP_SYS_RESOURCE',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { id, paths } = await makeMounted(node, 'staged', 'ext4');
+    await writeFile(join(paths.targetPath, 'f'), 'kept');
+    await node.volumes.unpublishVolume(call(), { volumeId: id, targetPath: paths.targetPath });
+    const range = { requiredBytes: 256n * MiB, limitBytes: 0n };
+    const volumePath = paths.stagingTargetPath;
+    await node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath });
+    const { blocks, bsize } = await statfs(volumePath, { bigint: true });
+    t.true(blocks * bsize > 200n * MiB);
+    t.is(await readFile(join(volumePath, 'f'), 'utf8'), 'kept');
+    await unmountVolume(node, id, paths);
+    await node.volumes.deleteVolume(call(), id);
+  },
+);
 
 onNode(
-  'raw block: bytes stay over a restart, growth shows at once, read-only refuses writes',
+  'a full filesystem gets ENOSPC at its size, and the host keeps its free space',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { id, paths } = await makeMounted(node, 'full', 'ext4');
+    const chunk = randomBytes(8 * 1024 * 1024);
+    const fill = async (): Promise<void> => {
+      for (let i = 0; i < 16; i += 1) await writeBytes(join(paths.targetPath, `f${i}`), chunk);
+    };
+    await t.throwsAsync(fill(), { code: 'ENOSPC' });
+    // The free space of the pool's filesystem also changes with other writers of the machine.
+    const image = await stat(join(node.poolPath, 'volumes', id, 'disk.img'), { bigint: true });
+    // One MiB is for the extent tree of the image, which st_blocks includes.
+    t.true(image.blocks * 512n <= 65n * MiB, `${image.blocks * 512n} bytes allocated`);
+    await unmountVolume(node, id, paths);
+    await node.volumes.deleteVolume(call(), id);
+  },
+);
+
+onNode(
+  'raw block: data survives a restart, growth is visible at once, read-only refuses writes',
   async (t) => {
     const node = await scratchNode(t);
     const block = { kind: 'block', accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
@@ -219,9 +222,9 @@ const imageOf = (node: ScratchNode, id: string): string =>
   join(node.poolPath, 'volumes', id, 'disk.img');
 
 for (const ground of fsTypes) {
-  // XFS asks for as much room as a range is long, also where it is allocated: the filling-up after mkfs failed.
+  // XFS reserves space for a whole range, even if it is allocated: the allocation after mkfs failed.
   onNode(
-    `${ground} pool: thick volumes of more than half of the room, made and grown`,
+    `${ground} pool: thick volumes of more than half of the capacity are created and grown`,
     async (t) => {
       const node = await scratchNode(t, { ground, groundBytes: 2n * GiB });
       const settings = { ...plainSettings, provisioning: 'thick' } as const;
@@ -305,7 +308,7 @@ onNode(
   },
 );
 
-onNode('the second publish follows the table of access modes', async (t) => {
+onNode('a second publish follows the table of access modes of the CSI spec', async (t) => {
   const node = await scratchNode(t);
   for (const [accessMode, other] of [
     ['SINGLE_NODE_SINGLE_WRITER', 'wrong-state'],
@@ -347,7 +350,7 @@ onNode('the second publish follows the table of access modes', async (t) => {
 });
 
 onNode(
-  'a volume in use is not deleted, and one that is deleted is gone from pool and kernel',
+  'a volume in use is not deleted, and a deleted one leaves nothing in pool and kernel',
   async (t) => {
     const node = await scratchNode(t);
     const { id, paths } = await makeMounted(node, 'used', 'ext4');
@@ -362,7 +365,7 @@ onNode(
   },
 );
 
-onNode('sixteen life cycles at once leave nothing', async (t) => {
+onNode('sixteen concurrent life cycles leave nothing', async (t) => {
   const node = await scratchNode(t);
   await Promise.all(
     Array.from({ length: 16 }, async (_, i) => {
@@ -377,7 +380,7 @@ onNode('sixteen life cycles at once leave nothing', async (t) => {
 });
 
 onNode(
-  'btrfs: a small volume grows to the 256 MiB that the kernel asks for, with a source or without',
+  'btrfs: a small volume grows to the 256 MiB that the kernel requires, with or without a source',
   async (t) => {
     const node = await scratchNode(t);
     const { record } = await node.volumes.createVolume(

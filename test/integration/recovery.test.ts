@@ -44,7 +44,7 @@ const recordOf = (node: ScratchNode, id: string) =>
   join(node.poolPath, 'volumes', id, 'volume.json');
 const imageOf = (node: ScratchNode, id: string) => join(node.poolPath, 'volumes', id, 'disk.img');
 
-onNode('a record that cannot be read stops its volume only, and its pods can end', async (t) => {
+onNode('an unreadable record affects only its volume, and its pods can terminate', async (t) => {
   const node = await scratchNode(t);
   const lost = await make(node, 'lost');
   const well = await make(node, 'well');
@@ -68,22 +68,25 @@ onNode('a record that cannot be read stops its volume only, and its pods can end
   t.is(await reasonOf(node.volumes.getVolume(lost)), 'not-found');
 });
 
-onNode('a volume whose image is gone is not deleted below its pods, which can end', async (t) => {
-  const node = await scratchNode(t);
-  const id = await make(node);
-  const paths = await mountVolume(node, id);
-  await rm(imageOf(node, id));
-  t.deepEqual(await conditionsOf(node, id), ['ImageMissing']);
-  t.is(await reasonOf(node.volumes.deleteVolume(call(), id)), 'wrong-state');
-  await unmountVolume(node, id, paths);
-  t.deepEqual(await mountsBelow(node.directory), []);
-  t.deepEqual(await devicesBelow(node.directory), []);
-  await node.volumes.deleteVolume(call(), id);
-  t.deepEqual(await readdir(join(node.poolPath, 'volumes')), []);
-});
+onNode(
+  'a volume whose image is missing is not deleted while pods use it, and they can terminate',
+  async (t) => {
+    const node = await scratchNode(t);
+    const id = await make(node);
+    const paths = await mountVolume(node, id);
+    await rm(imageOf(node, id));
+    t.deepEqual(await conditionsOf(node, id), ['ImageMissing']);
+    t.is(await reasonOf(node.volumes.deleteVolume(call(), id)), 'wrong-state');
+    await unmountVolume(node, id, paths);
+    t.deepEqual(await mountsBelow(node.directory), []);
+    t.deepEqual(await devicesBelow(node.directory), []);
+    await node.volumes.deleteVolume(call(), id);
+    t.deepEqual(await readdir(join(node.poolPath, 'volumes')), []);
+  },
+);
 
 onNode(
-  'another file in the place of the image is told, and is not taken for the mounted one',
+  'a file that replaced the image is reported and not mistaken for the mounted one',
   async (t) => {
     const node = await scratchNode(t);
     const id = await make(node);
@@ -97,7 +100,7 @@ onNode(
   },
 );
 
-onNode('a pool whose disk goes away below mounted volumes, and comes back', async (t) => {
+onNode('a pool whose disk is unmounted below mounted volumes, and mounted again', async (t) => {
   const node = await scratchNode(t, { ground: 'ext4' });
   const kept = await make(node, 'kept');
   const ended = await make(node, 'ended');
@@ -127,7 +130,7 @@ onNode('a pool whose disk goes away below mounted volumes, and comes back', asyn
   t.deepEqual(await mountsBelow(node.directory), [node.poolPath]);
 });
 
-onNode('conditions of health, each provoked on the real kernel', async (t) => {
+onNode('health conditions, each caused on the real kernel', async (t) => {
   const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
   const xfs = await make(node, 'xfs', 'xfs');
   const ext4 = await make(node, 'ext4');
@@ -170,7 +173,7 @@ function inline(
 }
 
 onNode(
-  'an inline volume tells that its filesystem was shut down, also after a restart',
+  'an inline volume reports that its filesystem was shut down, also after a restart',
   async (t) => {
     const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
     const sizeBytes = sizeOf.xfs;
@@ -182,7 +185,7 @@ onNode(
     await node.volumes.publishVolume(call(), input);
     await node.volumes.publishVolume(call(), readOnly);
     t.deepEqual(await conditionsOf(node, 'csi-shut'), []);
-    t.deepEqual(await conditionsOf(node, 'csi-read'), [], 'read-only as it was asked to be');
+    t.deepEqual(await conditionsOf(node, 'csi-read'), [], 'read-only as requested');
     await execa('xfs_io', ['-x', '-c', 'shutdown', input.targetPath]);
     t.deepEqual(await conditionsOf(node, 'csi-shut'), ['FilesystemShutdown']);
     await node.restart();
@@ -194,7 +197,7 @@ onNode(
 );
 
 onNode(
-  'an inline volume that is published again after a reboot keeps its data, also when that fails',
+  'an inline volume that is published again after a reboot keeps its data, even if that fails',
   async (t) => {
     const node = await scratchNode(t);
     const input = inline(node, 'csi-pod');
@@ -221,7 +224,7 @@ onNode(
   },
 );
 
-onNode('inline volumes asked for at once never have more than the cap of the pool', async (t) => {
+onNode('concurrent inline volumes never exceed the limit of the pool', async (t) => {
   const node = await scratchNode(t, {
     settings: {
       ephemeral: { defaultBytes: MiB, maximumBytes: 64n * MiB, poolCapBytes: 130n * MiB },
@@ -251,7 +254,7 @@ onNode('a damaged inline volume is refused when it is published again', async (t
   t.deepEqual(await readdir(join(node.poolPath, 'ephemeral')), []);
 });
 
-onNode('nothing is staged over another mount, nor at a second path', async (t) => {
+onNode('no volume is staged over another mount, nor at a second path', async (t) => {
   const node = await scratchNode(t);
   const [one, two] = [await make(node, 'one'), await make(node, 'two')];
   const paths = await mountVolume(node, one);
@@ -276,24 +279,27 @@ onNode('nothing is staged over another mount, nor at a second path', async (t) =
   await unmountVolume(node, one, paths);
 });
 
-onNode('a mount that no note explains keeps its device: unstaging says where it is', async (t) => {
-  const node = await scratchNode(t);
-  const id = await make(node);
-  const paths = await mountVolume(node, id);
-  const other = node.pathOf('by-hand');
-  await mkdir(other);
-  await execa('mount', ['--bind', paths.stagingTargetPath, other]);
-  await node.volumes.unpublishVolume(call(), { volumeId: id, targetPath: paths.targetPath });
-  const input = { volumeId: id, stagingTargetPath: paths.stagingTargetPath };
-  const error = await t.throwsAsync(node.volumes.unstageVolume(call(), input));
-  t.true(error?.message.includes(other));
-  t.is((await devicesBelow(node.directory)).length, 1);
-  await execa('umount', [other]);
-  await node.volumes.unstageVolume(call(), input);
-  t.deepEqual(await devicesBelow(node.directory), []);
-});
+onNode(
+  'a mount that is not in the node state keeps its device: unstaging reports its path',
+  async (t) => {
+    const node = await scratchNode(t);
+    const id = await make(node);
+    const paths = await mountVolume(node, id);
+    const other = node.pathOf('by-hand');
+    await mkdir(other);
+    await execa('mount', ['--bind', paths.stagingTargetPath, other]);
+    await node.volumes.unpublishVolume(call(), { volumeId: id, targetPath: paths.targetPath });
+    const input = { volumeId: id, stagingTargetPath: paths.stagingTargetPath };
+    const error = await t.throwsAsync(node.volumes.unstageVolume(call(), input));
+    t.true(error?.message.includes(other));
+    t.is((await devicesBelow(node.directory)).length, 1);
+    await execa('umount', [other]);
+    await node.volumes.unstageVolume(call(), input);
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
 
-onNode('mount options of one target hold for that target', async (t) => {
+onNode('mount options of one target apply to that target only', async (t) => {
   const node = await scratchNode(t);
   const id = await make(node);
   const staged = capability({ accessMode: 'SINGLE_NODE_MULTI_WRITER' });
@@ -314,7 +320,7 @@ onNode('mount options of one target hold for that target', async (t) => {
   await unmountVolume(node, id, paths);
 });
 
-onNode('an ext4 whose last group would hold its tables only counts as grown', async (t) => {
+onNode('an ext4 whose last group would contain only its tables counts as grown', async (t) => {
   const node = await scratchNode(t);
   const { record } = await node.volumes.createVolume(
     call(),
@@ -325,35 +331,38 @@ onNode('an ext4 whose last group would hold its tables only counts as grown', as
   t.false(grown.nodeExpansionRequired);
 });
 
-onNode('a crash between mount and growth is finished by the repeated stage', async (t) => {
-  const node = await scratchNode(t);
-  const id = await make(node, 'v1', 'xfs');
-  const sizeBytes = 640n * MiB;
-  await node.volumes.expandVolume(call(), {
-    volumeId: id,
-    range: { requiredBytes: sizeBytes, limitBytes: 0n },
-  });
-  await node.restart({
-    reached: (point) => {
-      if (point === 'stage:mounted') throw new Error('killed here');
-    },
-  });
-  const input = {
-    volumeId: id,
-    stagingTargetPath: node.pathOf('staging'),
-    capability: capability(),
-  };
-  await mkdir(input.stagingTargetPath);
-  await t.throwsAsync(node.volumes.stageVolume(call(), input));
-  await node.restart();
-  await node.volumes.stageVolume(call(), input);
-  const { totalBytes } = await node.host.files.capacity(input.stagingTargetPath);
-  t.true(totalBytes > 500n * MiB, String(totalBytes));
-  await node.volumes.unstageVolume(call(), input);
-});
+onNode(
+  'a growth that a crash interrupted after the mount is completed by the repeated stage',
+  async (t) => {
+    const node = await scratchNode(t);
+    const id = await make(node, 'v1', 'xfs');
+    const sizeBytes = 640n * MiB;
+    await node.volumes.expandVolume(call(), {
+      volumeId: id,
+      range: { requiredBytes: sizeBytes, limitBytes: 0n },
+    });
+    await node.restart({
+      reached: (point) => {
+        if (point === 'stage:mounted') throw new Error('killed here');
+      },
+    });
+    const input = {
+      volumeId: id,
+      stagingTargetPath: node.pathOf('staging'),
+      capability: capability(),
+    };
+    await mkdir(input.stagingTargetPath);
+    await t.throwsAsync(node.volumes.stageVolume(call(), input));
+    await node.restart();
+    await node.volumes.stageVolume(call(), input);
+    const { totalBytes } = await node.host.files.capacity(input.stagingTargetPath);
+    t.true(totalBytes > 500n * MiB, String(totalBytes));
+    await node.volumes.unstageVolume(call(), input);
+  },
+);
 
 onNode(
-  'a growth cut short while its ext4 was unmounted is finished by the repeated call',
+  'a growth that was interrupted while its ext4 was unmounted is completed by the repeated call',
   async (t) => {
     const node = await scratchNode(t);
     const id = await make(node);
@@ -366,7 +375,7 @@ onNode(
     await node.volumes.stageVolume(call(), input);
     await writeFile(join(input.stagingTargetPath, 'file'), 'kept');
     const device = (await devicesBelow(node.directory))[0]?.device ?? '';
-    // What a kill after the unmount leaves: the promise, the image and the device as large as asked, and no mount.
+    // A kill after the unmount leaves the promised size, image and device of that size, and no mount.
     const range = { requiredBytes: 128n * MiB, limitBytes: 0n };
     await node.volumes.expandVolume(call(), { volumeId: id, range });
     await execa('umount', [input.stagingTargetPath]);
@@ -381,6 +390,10 @@ onNode(
     const error = await t.throwsAsync(
       node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath }),
     );
-    t.regex(error?.message ?? '', /is not mounted at/, 'unstaged is not cut short');
+    t.regex(
+      error?.message ?? '',
+      /is not mounted at/,
+      'an unstaged volume is not an interrupted growth',
+    );
   },
 );

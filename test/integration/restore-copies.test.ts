@@ -17,7 +17,7 @@ const program = join(import.meta.dirname, '..', 'helpers', 'killed-driver.js');
 const sizeBytes = 256n * MiB;
 const dataMiB = 200;
 
-/** A snapshot with more data than is copied before the first note, on a pool that cannot share blocks. */
+/** A snapshot with more data than is copied before the first progress record, on a pool that cannot share blocks. */
 async function largeSnapshot(node: ScratchNode): Promise<string> {
   const id = await makeVolume(node, 'source', { kind: 'block', sizeBytes });
   const image = imageOf(node, 'volumes', id);
@@ -61,7 +61,7 @@ async function killedAt(
   });
 }
 
-/** Leaves the pool room for the restore, but not for what it has copied already beside it. */
+/** Leaves the pool space for the restore, but not for a second copy of what it has already copied. */
 async function tightPool(node: ScratchNode): Promise<Partial<PoolSettings>> {
   const { space } = node.domain.pools.named('default');
   const { reserveBytes } = await space.facts();
@@ -84,7 +84,7 @@ async function isWhole(
   t.deepEqual(await temporary(node), []);
 }
 
-onNode('a restore that was killed while it copied goes on where it was', async (t) => {
+onNode('a restore that was killed during its copy is resumed', async (t) => {
   const disk = await DiskState.watch();
   t.teardown(() => {
     disk.end();
@@ -99,23 +99,23 @@ onNode('a restore that was killed while it copied goes on where it was', async (
     reached: async (point) => {
       points.push(point);
       if (point !== 'restore:taken') return;
-      // What changes the image from here on must not be met by a note that says how far its copy is.
+      // From here on the image is changed, so no copy progress may exist.
       const [entry = ''] = await temporary(node);
       const directory = join(node.poolPath, 'tmp', entry);
       t.deepEqual(await readdir(directory), ['disk.img']);
       t.true(disk.isSynced(directory));
     },
   });
-  t.is((await temporary(node)).length, 1, 'it is kept');
+  t.is((await temporary(node)).length, 1, 'the copy is kept');
   points = [];
   const restored = await again(node, snapshotId);
   const advances = points.filter((point) => point === 'restore:advanced').length;
-  // Three stretches of 64 MiB are told of; the first had been.
+  // Progress is reported for three ranges of 64 MiB; the first was already copied.
   t.is(advances, 2);
   await isWhole(t, node, { restored, snapshotId });
 });
 
-/** Copies a stretch, tells of it, and is not done before it is told to stop. */
+/** Copies one range, reports it, and does not end until it is aborted. */
 function slowCopies(host: Host, isSlow: () => boolean, told: () => void): Host {
   const copySparse: Host['copies']['copySparse'] = async (from, to, options) => {
     if (!isSlow()) return host.copies.copySparse(from, to, options);
@@ -138,7 +138,7 @@ function slowCopies(host: Host, isSlow: () => boolean, told: () => void): Host {
   return { ...host, copies: { ...host.copies, copySparse } };
 }
 
-onNode('a restore that SIGTERM cut short goes on at the next start', async (t) => {
+onNode('a restore that SIGTERM interrupted is resumed at the next start', async (t) => {
   let told = (): void => undefined;
   const isTold = new Promise<void>((resolve) => {
     told = resolve;
@@ -156,18 +156,18 @@ onNode('a restore that SIGTERM cut short goes on at the next start', async (t) =
   await node.restart();
   isSlow = false;
   t.is(await cut, 'unavailable');
-  t.is((await temporary(node)).length, 1, 'it is kept');
+  t.is((await temporary(node)).length, 1, 'the copy is kept');
   const restored = await again(node, snapshotId);
   await isWhole(t, node, { restored, snapshotId });
 });
 
 onNode(
-  'what was copied is given up for another snapshot, another source, and a delete',
+  'an interrupted copy is dropped for another snapshot, another source, and a delete',
   async (t) => {
     const node = await scratchNode(t, { ground: 'ext4' });
     const snapshotId = await largeSnapshot(node);
     await killedAt(t, node, { point: 'restore:advanced', snapshotId });
-    // The same name, of another instant.
+    // A snapshot with the same name, of another point in time.
     await node.volumes.deleteSnapshot(call(), snapshotId);
     const source = `source.${node.domain.settings.nodeTag}`;
     await execa('dd', [
@@ -184,19 +184,19 @@ onNode(
       await hashOf(imageOf(node, 'volumes', restored)),
       await hashOf(imageOf(node, 'snapshots', snapshotId)),
     );
-    t.is((await temporary(node)).length, 1, 'nobody came for it');
+    t.is((await temporary(node)).length, 1, 'no call has resumed it');
     await node.restart();
-    t.deepEqual(await temporary(node), [], 'its volume stands');
+    t.deepEqual(await temporary(node), [], 'its volume exists');
 
     await node.volumes.deleteVolume(call(), restored);
     await killedAt(t, node, { point: 'restore:advanced', snapshotId });
     t.is((await temporary(node)).length, 1);
     await node.volumes.deleteVolume(call(), restored);
-    t.deepEqual(await temporary(node), [], 'its volume is not wanted any more');
+    t.deepEqual(await temporary(node), [], 'its volume was deleted');
   },
 );
 
-onNode('a copy is not kept once its image may have been changed', async (t) => {
+onNode('a copy is not kept once its image may have been modified', async (t) => {
   const node = await scratchNode(t, { ground: 'ext4' });
   const snapshotId = await largeSnapshot(node);
   await killedAt(t, node, { point: 'restore:taken', snapshotId });

@@ -35,7 +35,7 @@ const capturing = [
   'capture:thawed',
 ] as const satisfies readonly FaultPoint[];
 
-/** Closes the driver, has another one killed in the middle of a call, and opens it again. */
+/** Stops the driver, runs a second one that is killed in the middle of a call, and opens the pool again. */
 async function killedIn(
   t: ExecutionContext,
   node: ScratchNode,
@@ -60,7 +60,7 @@ async function goesOn(t: ExecutionContext, directory: string): Promise<void> {
   const begun = performance.now();
   await writeText(join(directory, 'after'), 'after', true);
   const ms = performance.now() - begun;
-  t.true(ms < 1_000, `writers go on before the restart; it took ${Math.round(ms)} ms`);
+  t.true(ms < 1_000, `writes continue before the restart; one took ${Math.round(ms)} ms`);
 }
 
 async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
@@ -125,7 +125,7 @@ for (const point of [
   'new:renamed',
   'new:committed',
 ] as const) {
-  onNode(`killed at ${point} of a group: all of it is there, or nothing`, async (t) => {
+  onNode(`killed at ${point} of a group: it exists completely or not at all`, async (t) => {
     const node = await scratchNode(t, { ground: 'xfs' });
     const { first, second, input } = await twoMounted(node);
     await killedIn(t, node, { point, work: { rpc: 'group', input } }, async () => {
@@ -138,7 +138,7 @@ for (const point of [
     t.is(stands, groups.length * 2, 'no member without its group');
     const group = await node.volumes.createGroupSnapshot(call(), input);
     const instants = new Set(group.snapshots.map(({ record }) => record.createdAtMs));
-    t.is(instants.size, 1, 'all members show one instant');
+    t.is(instants.size, 1, 'all members are of one point in time');
     const members = group.snapshots.map(({ record }) => record.id);
     await node.volumes.deleteGroupSnapshot(call(), group.record.id, members);
     for (const { id, paths } of [first, second]) {
@@ -155,7 +155,7 @@ for (const point of [
   'group:record-discarded',
   'group:member-discarded',
 ] as const) {
-  onNode(`killed at ${point} of a group's delete: its members go with it`, async (t) => {
+  onNode(`killed at ${point} of a group's delete: its members are deleted, too`, async (t) => {
     const node = await scratchNode(t, { ground: 'ext4' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
     const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
@@ -214,7 +214,7 @@ for (const point of [
   'copy:renamed',
   'copy:recorded',
 ] as const) {
-  onNode(`killed at ${point} of a long copy: it goes on after the start`, async (t) => {
+  onNode(`killed at ${point} of a long copy: it is resumed after the start`, async (t) => {
     const node = await scratchNode(t, { ground: 'ext4' });
     const id = await largeSource(node);
     const input = snapshotInput('snap', id);
@@ -234,7 +234,7 @@ for (const point of [
 }
 
 onNode(
-  'a copy whose source was written to while the driver was down is removed, and says so',
+  'a copy whose source was written to while the driver was down is removed, with a log line',
   async (t) => {
     const node = await scratchNode(t, { ground: 'ext4' });
     const id = await largeSource(node);
@@ -261,7 +261,7 @@ onNode(
 );
 
 onNode(
-  'while a volume is copied it can neither be staged nor deleted; its snapshot can',
+  'while a volume is copied it can be neither staged nor deleted; its snapshot can be deleted',
   async (t) => {
     let passed: (() => void) | undefined;
     const held = new Promise<void>((resolve) => {

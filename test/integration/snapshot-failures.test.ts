@@ -7,7 +7,7 @@ import { reasonOf } from '../helpers/reason-of.ts';
 import { call, type ScratchNode, scratchNode, unmountVolume } from '../helpers/scratch-node.ts';
 import { makeMounted, restore, takeSnapshot, writeText } from '../helpers/snapshot-node.ts';
 
-/** A step that fails once when it is asked to, without the driver ending. */
+/** A fault point that fails once, without ending the driver. */
 class OneFailure {
   /** '' when nothing is to fail. */
   #point: FaultPoint | '' = '';
@@ -18,7 +18,7 @@ class OneFailure {
     throw new Error(`failed at ${point}`);
   };
 
-  /** `work` fails at the point; then what it left must not be in the way of the same call again. */
+  /** `work` fails at the point; what it leaves must not affect the repeated call. */
   async at<T>(t: ExecutionContext, point: FaultPoint, work: () => Promise<T>): Promise<T> {
     this.#point = point;
     const reason = await reasonOf(work());
@@ -48,7 +48,7 @@ const capturing = ['capture:frozen', 'capture:taken', 'capture:thawed'] as const
 
 for (const ground of ['xfs', 'ext4'] as const) {
   onNode(
-    `${ground} pool: a failure at any step of snapshots, restores and groups leaves nothing, and the call again succeeds`,
+    `${ground} pool: a failure at any step of snapshots, restores and groups leaves nothing, and the repeated call succeeds`,
     async (t) => {
       const failure = new OneFailure();
       const node = await scratchNode(t, { ground, reached: failure.reached });
@@ -60,7 +60,7 @@ for (const ground of ['xfs', 'ext4'] as const) {
         const { record } = await failure.at(t, point, () =>
           takeSnapshot(node, 'snap', first.id, { settings }),
         );
-        // Nothing stands still any more.
+        // Nothing is left frozen.
         await writeText(join(first.paths.targetPath, 'file'), point, true);
         await volumes.deleteSnapshot(call(), record.id);
         await isClean(t, node, point);
@@ -93,7 +93,7 @@ for (const ground of ['xfs', 'ext4'] as const) {
           node.volumes.createGroupSnapshot(call(), input),
         );
         const instants = new Set(group.snapshots.map((one) => one.record.createdAtMs));
-        t.is(instants.size, 1, `${point}: one instant`);
+        t.is(instants.size, 1, `${point}: one point in time`);
         await writeText(join(second.paths.targetPath, 'file'), point, true);
         await node.volumes.deleteGroupSnapshot(call(), group.record.id, group.record.snapshotIds);
         await isClean(t, node, point);

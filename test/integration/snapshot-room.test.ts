@@ -8,7 +8,7 @@ import { imageOf, makeVolume, restore, takeSnapshot } from '../helpers/snapshot-
 
 const sizeBytes = 64n * MiB;
 
-/** Writes all of a volume anew, on the disk: fails with ENOSPC where its pool promised what it does not have. */
+/** Rewrites a volume completely and durably: fails with ENOSPC if its pool promised more than it has. */
 async function rewrite(node: ScratchNode, id: string): Promise<void> {
   const file = await open(imageOf(node, 'volumes', id), 'r+');
   const block = randomBytes(Number(4n * MiB));
@@ -50,7 +50,7 @@ for (const ground of ['xfs', 'btrfs', 'ext4'] as const) {
           ids.push(await restore(node, `v${i}`, from, { kind: 'block' }));
         };
         refused = (await reasonOf(next())).replace('ok', '');
-        // What was shared a moment ago is written anew in between as well.
+        // In between, blocks that were just shared are rewritten, too.
         if (refused === '' && i % 4 === 3) await rewrite(node, source);
       }
       t.is(refused, 'no-space');
@@ -60,7 +60,7 @@ for (const ground of ['xfs', 'btrfs', 'ext4'] as const) {
 
       for (const id of snapshots) await node.volumes.deleteSnapshot(call(), id);
       await node.domain.trash.settled();
-      t.is(await reasonOf(takeSnapshot(node, 'again', ids[0] ?? '')), 'ok', 'room comes back');
+      t.is(await reasonOf(takeSnapshot(node, 'again', ids[0] ?? '')), 'ok', 'space is free again');
     },
   );
 }

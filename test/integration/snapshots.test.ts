@@ -32,13 +32,13 @@ for (const ground of snapshotGrounds) {
       async (t) => {
         const node = await scratchNode(t, { ground });
         const { id, paths } = await makeMounted(node, 'source', fsType);
-        // Not synced: the freeze has to bring it into the cut.
+        // Not synced: the freeze must flush it into the snapshot.
         await writeText(join(paths.targetPath, 'file'), 'before');
         const settings = { freeze: true };
         const { record } = await takeSnapshot(node, 'snap', id, { settings });
         t.is(record.state, 'ready');
         t.is(record.sizeBytes, smallBytes[fsType]);
-        t.true(record.frozenMs > 0, 'the time it stood still is published');
+        t.true(record.frozenMs > 0, 'the duration of the freeze is reported');
         await writeText(join(paths.targetPath, 'file'), 'after');
         const source = { kind: 'snapshot', id: record.id } as const;
         const restored = await restore(node, 'restored', source);
@@ -117,7 +117,11 @@ for (const ground of snapshotGrounds) {
     t.deepEqual(await list({ snapshotId: '../../etc' }), []);
 
     const source = { kind: 'snapshot', id: two.record.id } as const;
-    t.is(await reasonOf(restore(node, 'r', source)), 'invalid', 'block never becomes a mount');
+    t.is(
+      await reasonOf(restore(node, 'r', source)),
+      'invalid',
+      'a block volume never becomes a mount volume',
+    );
     t.is(
       await reasonOf(
         restore(node, 'r', { ...source, id: first.record.id }, { sizeBytes: 8n * MiB }),
@@ -127,7 +131,7 @@ for (const ground of snapshotGrounds) {
     for (const kind of ['snapshot', 'volume'] as const) {
       const ofThisNode = `gone.${testSettings.nodeTag}`;
       t.is(await reasonOf(restore(node, 'r', { kind, id: ofThisNode })), 'not-found', kind);
-      // Another node's tag: that one may have it.
+      // It has the tag of another node, which may have it.
       t.is(await reasonOf(restore(node, 'r', { kind, id: 'gone.00000000' })), 'no-space', kind);
     }
     t.is(
@@ -164,7 +168,7 @@ for (const ground of snapshotGrounds) {
       settings: thick,
     });
     await writeText(imageOf(node, 'volumes', id), 'x'.repeat(1_000_000), true);
-    // The write above replaced the image's end: brought back by the size it was made with.
+    // The write above truncated the image: this restores the size it was created with.
     await node.host.files.growImage(imageOf(node, 'volumes', id), {
       sizeBytes: 32n * MiB,
       allocate: true,
@@ -176,7 +180,10 @@ for (const ground of snapshotGrounds) {
     const thin = await restore(node, 'thin', source, { kind: 'block' });
     t.is(await hashOf(imageOf(node, 'volumes', thin)), hash);
     const { allocatedBytes } = await node.host.files.imageStatus(imageOf(node, 'volumes', thin));
-    t.true(allocatedBytes < 4n * MiB, `a thin restore takes its data only, here ${allocatedBytes}`);
+    t.true(
+      allocatedBytes < 4n * MiB,
+      `a thin restore allocates only its data, here ${allocatedBytes}`,
+    );
     const full = await restore(node, 'full', source, {
       kind: 'block',
       settings: thick,
@@ -188,7 +195,7 @@ for (const ground of snapshotGrounds) {
   });
 }
 
-onNode('without reflink a filesystem in use is refused, with the way out', async (t) => {
+onNode('without reflink a filesystem in use is refused, with what to do instead', async (t) => {
   const node = await scratchNode(t, { ground: 'ext4' });
   const { id, paths } = await makeMounted(node, 'busy', 'ext4');
   const error = await t.throwsAsync(takeSnapshot(node, 'snap', id));
@@ -200,7 +207,7 @@ onNode('without reflink a filesystem in use is refused, with the way out', async
 });
 
 onNode(
-  'an equal request joins, another one on the same source is refused while it stands still',
+  'an equal request joins; another one for the same source is refused while it is frozen',
   async (t) => {
     const node = await scratchNode(t, { ground: 'xfs' });
     const { id, paths } = await makeMounted(node, 'busy', 'xfs');

@@ -62,7 +62,7 @@ async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
 
 for (const fsType of fsTypes) {
   onNode(
-    `${fsType}: three overcommitted volumes filled at once wait for room and lose nothing`,
+    `${fsType}: three overcommitted volumes that are filled at once wait for free space and lose nothing`,
     async (t) => {
       const node = await scratchNode(t, {
         ground: 'ext4',
@@ -86,9 +86,9 @@ for (const fsType of fsTypes) {
         for (const { writer } of volumes) writer.process.kill('SIGKILL');
         await Promise.all(volumes.map(({ writer }) => writer.ended));
       });
-      await until('all three stand still', () => node.domain.guard.frozenCount === 3);
+      await until('all three are frozen', () => node.domain.guard.frozenCount === 3);
       const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
-      t.true(bavail * bsize > 0n, 'the pool has room for what the freeze flushed');
+      t.true(bavail * bsize > 0n, 'the pool has space for what the freeze flushed');
       for (const { id } of volumes) {
         const conditions = await node.volumes.volumeHealth(id);
         t.true(
@@ -112,8 +112,8 @@ for (const fsType of fsTypes) {
       for (const { id, paths, file, writer } of volumes) {
         t.is(writer.process.exitCode, 0, 'no write failed');
         t.is(writer.acknowledged, chunks);
-        t.false(await isReadOnly(node, paths.targetPath), 'no filesystem gave up');
-        t.is(await countWrong(file, chunks), 0, 'every acknowledged byte is there');
+        t.false(await isReadOnly(node, paths.targetPath), 'no filesystem is read-only');
+        t.is(await countWrong(file, chunks), 0, 'no acknowledged data is lost');
         await unmountVolume(node, id, paths);
         await mountVolume(node, id);
         t.is(await countWrong(file, chunks), 0, 'and again after a mount');
@@ -124,7 +124,7 @@ for (const fsType of fsTypes) {
   );
 }
 
-onNode('a freeze ends at its bound, at unstage, and when the driver stops', async (t) => {
+onNode('a freeze ends at its time limit, at unstage, and when the driver stops', async (t) => {
   const node = await scratchNode(t, {
     ground: 'ext4',
     groundBytes: GiB,
@@ -142,27 +142,27 @@ onNode('a freeze ends at its bound, at unstage, and when the driver stops', asyn
   const ballast = join(node.poolPath, 'ballast');
   const { bavail, bsize } = await statfs(node.poolPath, { bigint: true });
   await execa('fallocate', ['--length', String(bavail * bsize - 8n * MiB), ballast]);
-  await until('both stand still', () => node.domain.guard.frozenCount === 2);
+  await until('both are frozen', () => node.domain.guard.frozenCount === 2);
 
   await unmountVolume(node, b.id, b.paths);
   t.is(node.domain.guard.frozenSince(b.id), undefined, 'unstage thaws');
-  await until('the bound has passed', () => node.domain.guard.isExpired(a.id));
+  await until('the time limit has expired', () => node.domain.guard.isExpired(a.id));
   const file = await open(join(a.paths.targetPath, 'after'), 'w');
-  await file.writeFile('written on');
+  await file.writeFile('writes continue');
   await file.sync();
   await file.close();
-  t.is(await readFile(join(a.paths.targetPath, 'after'), 'utf8'), 'written on');
+  t.is(await readFile(join(a.paths.targetPath, 'after'), 'utf8'), 'writes continue');
 
   await rm(ballast);
-  await until('room has returned', () => !node.domain.guard.isExpired(a.id));
+  await until('space is free again', () => !node.domain.guard.isExpired(a.id));
   await execa('fallocate', ['--length', String(bavail * bsize - 8n * MiB), ballast]);
-  await until('it stands still again', () => node.domain.guard.frozenCount === 1);
+  await until('it is frozen again', () => node.domain.guard.frozenCount === 1);
   await node.restart({
     whileClosed: async () => {
-      // Stopped, it freezes nothing: a writer that still stood still would wait here for ever.
+      // A stopped driver freezes nothing: a writer on a frozen filesystem would hang here forever.
       const again = await open(join(a.paths.targetPath, 'restarted'), 'w');
       await again.close();
-      // The next one finds room, so that its own freeze cannot meet the calls below.
+      // The next driver finds free space, so its guard does not freeze during the calls below.
       await rm(ballast);
     },
   });

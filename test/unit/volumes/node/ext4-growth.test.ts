@@ -25,21 +25,21 @@ async function grownWhileIdle(t: ExecutionContext, canGrowExt4Online: boolean) {
   };
 }
 
-test('with CAP_SYS_RESOURCE an ext4 that was promised a growth grows after its mount, and by no program', async (t) => {
+test('with CAP_SYS_RESOURCE an interrupted growth of ext4 is completed after the mount, without any program', async (t) => {
   const { stage, sizeBytes, grewOffline } = await grownWhileIdle(t, true);
   await stage();
   t.is(await sizeBytes(), 32n * MiB);
   t.false(grewOffline());
 });
 
-test('without CAP_SYS_RESOURCE it grows before its mount', async (t) => {
+test('without CAP_SYS_RESOURCE it is completed before the mount', async (t) => {
   const { stage, sizeBytes, grewOffline } = await grownWhileIdle(t, false);
   await stage();
   t.is(await sizeBytes(), 32n * MiB);
   t.true(grewOffline());
 });
 
-test('what the kernel does not grow in use is unmounted, grown and mounted again', async (t) => {
+test('an ext4 that the kernel does not grow in use is unmounted, grown and mounted again', async (t) => {
   const { node, stage, sizeBytes, grewOffline } = await grownWhileIdle(t, true);
   const { ext4 } = node.host.filesystems;
   ext4.growMounted = () => Promise.resolve('not-permitted');
@@ -49,7 +49,7 @@ test('what the kernel does not grow in use is unmounted, grown and mounted again
   t.is((await node.host.mounts.list()).length, 1);
 });
 
-test('what a killed program left is taken back before anything looks at the image', async (t) => {
+test('an interrupted change of a killed program is undone before the image is used', async (t) => {
   const { node, stage } = await grownWhileIdle(t, false);
   const before = node.host.calls.length;
   await stage();

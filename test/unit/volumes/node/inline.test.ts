@@ -10,7 +10,7 @@ import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('inline volumes that are not offered are refused with the way out, and nothing is made', async (t) => {
+test('disabled inline volumes are refused with what to do instead, and nothing is created', async (t) => {
   const node = await fakeNode(t);
   const ephemeral = { ...fakeSettings.ephemeral, maximumBytes: 0n };
   const { volumes } = await node.open([node.settings('default')], {
@@ -28,16 +28,16 @@ test('inline volumes that are not offered are refused with the way out, and noth
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-/** A node whose inline volumes have at most 32 MiB each, and 48 MiB of a pool together. */
+/** A node that limits inline volumes to 32 MiB each and 48 MiB per pool. */
 async function nodeWith(t: ExecutionContext) {
   const node = await fakeNode(t);
   let at: FaultPoint | undefined;
-  let look = async (): Promise<void> => undefined;
+  let hook = async (): Promise<void> => undefined;
   const ephemeral = { defaultBytes: 16n * MiB, maximumBytes: 32n * MiB, poolCapBytes: 48n * MiB };
   const { volumes, domain } = await node.open([node.settings('a')], {
     settings: { ...fakeSettings, ephemeral },
     reached: async (point) => {
-      if (point === at) await look();
+      if (point === at) await hook();
     },
   });
   const pool = domain.pools.named('a');
@@ -65,12 +65,12 @@ async function nodeWith(t: ExecutionContext) {
       }),
     during: (point: FaultPoint, work: () => Promise<void>) => {
       at = point;
-      look = async () => {
+      hook = async () => {
         at = undefined;
         await work();
       };
     },
-    /** Of volumes, devices and mounts. */
+    /** Numbers of volumes, devices and mounts. */
     left: async () => [
       pool.ephemerals.size,
       (await node.host.loops.list()).length,
@@ -79,7 +79,7 @@ async function nodeWith(t: ExecutionContext) {
   };
 }
 
-test('an inline volume lives from its publish to its unpublish', async (t) => {
+test('an inline volume exists from its publish to its unpublish', async (t) => {
   const { publish, unpublish, pathOf, left } = await nodeWith(t);
   await publish('pod');
   t.deepEqual(await left(), [1, 1, 1]);
@@ -90,7 +90,7 @@ test('an inline volume lives from its publish to its unpublish', async (t) => {
   t.is(await reasonOf(unpublish('pod')), 'ok', 'again');
 });
 
-test('one inline volume has its bound, and all of a pool have theirs', async (t) => {
+test('the size of one inline volume is limited, and that of all in a pool', async (t) => {
   const { publish, unpublish, left } = await nodeWith(t);
   t.is(await reasonOf(publish('large', 33n * MiB)), 'out-of-range');
   await publish('one');
@@ -101,7 +101,7 @@ test('one inline volume has its bound, and all of a pool have theirs', async (t)
   t.deepEqual(await left(), [0, 0, 0]);
 });
 
-test('inline volumes that are being made count as well', async (t) => {
+test('inline volumes that are being created count, too', async (t) => {
   const { publish, during } = await nodeWith(t);
   let second = '';
   during('new:image-made', async () => {
@@ -112,14 +112,14 @@ test('inline volumes that are being made count as well', async (t) => {
   t.is(await reasonOf(publish('three', 16n * MiB)), 'ok', 'each is counted once');
 });
 
-test('an inline volume whose publish fails is freed, since nobody comes for it again', async (t) => {
+test('an inline volume whose publish fails is deleted, since the kubelet may not retry', async (t) => {
   const { node, publish, left } = await nodeWith(t);
   node.host.failNext('mounts.mountDevice', new KernelError('mount', 'EIO', 'a test'));
   t.not(await reasonOf(publish('pod')), 'ok');
   t.deepEqual(await left(), [0, 0, 0]);
 });
 
-test('while an inline volume is made it is not taken away', async (t) => {
+test('an inline volume is not deleted while it is created', async (t) => {
   const { publish, unpublish, during } = await nodeWith(t);
   let other = '';
   during('ephemeral:made', async () => {
@@ -129,7 +129,7 @@ test('while an inline volume is made it is not taken away', async (t) => {
   t.is(other, 'busy');
 });
 
-test("an inline volume with the id of another volume is refused: its end would be the other one's", async (t) => {
+test('an inline volume with the id of another volume is refused: its unpublish would affect the other one', async (t) => {
   const { node, volumes, pathOf } = await nodeWith(t);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));
   const published = volumes.publishVolume(call(), {
@@ -144,12 +144,12 @@ test("an inline volume with the id of another volume is refused: its end would b
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('a person is told that an inline volume ends with its pod, and removes one whose pod is gone', async (t) => {
+test('an operator is told that an inline volume is deleted with its pod, and can delete one whose pod is gone', async (t) => {
   const { node, publish, pathOf, left, unmountByPerson } = await nodeWith(t);
   await publish('pod');
   await t.throwsAsync(unmountByPerson('pod'), { message: /inline volume.*delete the pod/ });
-  t.deepEqual(await left(), [1, 1, 1], 'nothing was taken from the pod');
-  // Somebody unmounted it, and the call that frees it never came.
+  t.deepEqual(await left(), [1, 1, 1], 'the pod still has its volume');
+  // It was unmounted manually, and NodeUnpublishVolume was never called.
   await node.host.mounts.unmount(pathOf('pod'));
   await unmountByPerson('pod');
   t.deepEqual(await left(), [0, 0, 0]);

@@ -6,14 +6,14 @@ import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** Where a volume goes, of the node's directory. */
+/** Paths of a volume, relative to the node's directory. */
 interface At {
   readonly staging?: string;
   readonly target?: string;
   readonly readOnly?: boolean;
 }
 
-/** A node with a volume, and how to stage and publish it. */
+/** A node with a volume, and functions that stage and publish it. */
 async function nodeWith(t: ExecutionContext, made: Partial<CreateVolumeInput> = {}) {
   const node = await fakeNode(t);
   const opened = await node.open([node.settings('a')]);
@@ -43,7 +43,7 @@ async function nodeWith(t: ExecutionContext, made: Partial<CreateVolumeInput> = 
   };
 }
 
-/** The words of the last filesystem that was mounted. */
+/** The mount options of the last mounted filesystem. */
 function lastMountOptions({ host }: FakeNode): readonly unknown[] {
   const mounted = host.watch.calls.findLast(({ name }) => name === 'mounts.mountDevice');
   const [, , asked] = mounted?.args ?? [];
@@ -55,7 +55,7 @@ function lastMountOptions({ host }: FakeNode): readonly unknown[] {
     : [];
 }
 
-test('staged again as it is, it is staged; otherwise it is a conflict', async (t) => {
+test('a repeated stage succeeds; one with other arguments is a conflict', async (t) => {
   const { stage } = await nodeWith(t);
   await stage();
   t.is(await reasonOf(stage()), 'ok');
@@ -63,7 +63,7 @@ test('staged again as it is, it is staged; otherwise it is a conflict', async (t
   t.is(await reasonOf(stage({ accessMode: 'SINGLE_NODE_MULTI_WRITER' })), 'conflict');
 });
 
-test('what is staged at one path is not staged at another', async (t) => {
+test('a volume that is staged at one path is not staged at another', async (t) => {
   const { node, stage } = await nodeWith(t);
   await stage();
   t.is(await reasonOf(stage({}, { staging: 'other' })), 'wrong-state');
@@ -79,7 +79,7 @@ test('nothing is mounted over something else', async (t) => {
   t.is((await node.host.mounts.list()).length, 1);
 });
 
-test('what is not staged where the request says is not published', async (t) => {
+test('a volume that is not staged at the requested path is not published', async (t) => {
   const { stage, publish } = await nodeWith(t);
   t.is(await reasonOf(publish()), 'wrong-state');
   await stage();
@@ -87,7 +87,7 @@ test('what is not staged where the request says is not published', async (t) => 
   t.is(await reasonOf(publish()), 'ok');
 });
 
-test('a mode for one target refuses a second one, and leaves nothing of it', async (t) => {
+test('an access mode for one target refuses a second one, which leaves nothing', async (t) => {
   const { node, stage, publish } = await nodeWith(t);
   await stage();
   await publish();
@@ -95,7 +95,7 @@ test('a mode for one target refuses a second one, and leaves nothing of it', asy
   t.false((await readdir(node.directory)).includes('second'));
 });
 
-test('published again as it is, it is published; otherwise it is a conflict', async (t) => {
+test('a repeated publish succeeds; one with other arguments is a conflict', async (t) => {
   const { stage, publish } = await nodeWith(t);
   await stage();
   await publish();
@@ -104,7 +104,7 @@ test('published again as it is, it is published; otherwise it is a conflict', as
   t.is(await reasonOf(publish({ accessMode: 'SINGLE_NODE_MULTI_WRITER' })), 'conflict');
 });
 
-test('a target that has gone, with a reboot for example, stands in nobody’s way', async (t) => {
+test('a target without a mount, for example after a reboot, does not block another one', async (t) => {
   const { node, stage, publish } = await nodeWith(t);
   await stage();
   await publish();
@@ -113,14 +113,14 @@ test('a target that has gone, with a reboot for example, stands in nobody’s wa
   t.is(await reasonOf(publish({}, { target: 'second' })), 'ok');
 });
 
-test('the filesystem is mounted with what is asked, what the volume has of its own, and what its trim needs', async (t) => {
+test('the filesystem is mounted with the options of the request, of the volume and of its trim mode', async (t) => {
   const settings = { ...plainSettings, trim: 'online' } as const;
   const { node, stage } = await nodeWith(t, { settings, mountOptions: ['nodiratime'] });
   await stage({ mountFlags: ['noatime'] });
   t.deepEqual(lastMountOptions(node), ['nodiratime', 'noatime', 'discard']);
 });
 
-test('a target is as read-only as its request', async (t) => {
+test('a target is read-only exactly if requested', async (t) => {
   const { node, stage, publish, pathsOf } = await nodeWith(t);
   const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
   await stage(mode);
@@ -135,7 +135,7 @@ test('a target is as read-only as its request', async (t) => {
   );
 });
 
-test('a mode for readers gives a target that is read-only', async (t) => {
+test('a reader-only access mode makes the target read-only', async (t) => {
   const { node, stage, publish, pathsOf } = await nodeWith(t);
   const mode = { accessMode: 'SINGLE_NODE_READER_ONLY' } as const;
   await stage(mode);
@@ -143,7 +143,7 @@ test('a mode for readers gives a target that is read-only', async (t) => {
   t.true((await node.host.mounts.at(pathsOf({}).targetPath))?.options.includes('ro'));
 });
 
-test('nosuid, nodev and noexec hold for the target that asks for them', async (t) => {
+test('nosuid, nodev and noexec apply to the target that requests them', async (t) => {
   const { node, stage, publish, pathsOf } = await nodeWith(t);
   const mountFlags = ['nosuid', 'nodev', 'noexec'];
   await stage();
@@ -155,7 +155,7 @@ test('nosuid, nodev and noexec hold for the target that asks for them', async (t
   );
 });
 
-test('an unpublish takes away all that is stacked at its target', async (t) => {
+test('an unpublish removes all mounts that are stacked at its target', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t);
   await stage();
   await publish();
@@ -168,25 +168,25 @@ test('an unpublish takes away all that is stacked at its target', async (t) => {
   );
 });
 
-test('an unstage refuses what is published, and what somebody has mounted elsewhere keeps its device', async (t) => {
+test('a published volume is not unstaged, and one that is mounted manually elsewhere keeps its device', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t);
   const { stagingTargetPath, targetPath, volumeId } = pathsOf({});
   const at = { volumeId, stagingTargetPath };
   await stage();
   await publish();
   t.is(await reasonOf(volumes.unstageVolume(call(), at)), 'wrong-state');
-  t.is((await node.host.mounts.list()).length, 2, 'nothing was taken away');
+  t.is((await node.host.mounts.list()).length, 2, 'nothing was unmounted');
   await volumes.unpublishVolume(call(), { volumeId, targetPath });
   const elsewhere = join(node.directory, 'other');
   await node.host.mounts.bind(stagingTargetPath, elsewhere, { readOnly: false });
   t.is(await reasonOf(volumes.unstageVolume(call(), at)), 'wrong-state');
-  t.false((await node.host.loops.list())[0]?.autoclear, 'and nobody asked for its end');
+  t.false((await node.host.loops.list())[0]?.autoclear, 'AUTOCLEAR is not set');
   await node.host.mounts.unmount(elsewhere);
   await volumes.unstageVolume(call(), at);
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('stats are told at a path where the volume is mounted, and nowhere else', async (t) => {
+test('stats are only available at a path where the volume is mounted', async (t) => {
   const { volumes, stage, pathsOf } = await nodeWith(t);
   await stage();
   const { volumeId, stagingTargetPath, targetPath } = pathsOf({});
@@ -195,7 +195,7 @@ test('stats are told at a path where the volume is mounted, and nowhere else', a
   t.is(await at(targetPath), 'not-found');
 });
 
-test('what is left of a volume whose image was removed is taken away', async (t) => {
+test('mount and device of a volume whose image was removed are removed', async (t) => {
   const { node, volumes, stage, pathsOf, opened } = await nodeWith(t);
   await stage();
   const { volumeId, stagingTargetPath } = pathsOf({});
@@ -206,7 +206,7 @@ test('what is left of a volume whose image was removed is taken away', async (t)
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('what another volume has at a target is refused, and stays', async (t) => {
+test('a target of another volume is refused and left alone', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t);
   await stage();
   await publish();
@@ -230,19 +230,19 @@ test('a volume that is staged or published is not deleted', async (t) => {
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'wrong-state');
   t.is((await node.host.mounts.list()).length, 2);
   await volumes.unpublishVolume(call(), { volumeId, targetPath });
-  t.false((await readdir(node.directory)).includes('target'), 'its target goes with it');
+  t.false((await readdir(node.directory)).includes('target'), 'its target is removed, too');
   await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'ok');
 });
 
-test('a block volume that is staged is not deleted: a bound node does not hold its device', async (t) => {
+test('a staged block volume is not deleted: a bind mount of the node does not keep the device in use', async (t) => {
   const { node, volumes, stage, record } = await nodeWith(t, { kind: 'block', fsType: null });
   await stage();
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'wrong-state');
   t.is((await node.host.loops.list()).length, 1);
 });
 
-test('a device that carries the label of a volume and has lost its image ends with it', async (t) => {
+test('a device with the label of a volume but without its image is detached', async (t) => {
   const { node, volumes, record, pathsOf } = await nodeWith(t);
   const image = join(node.directory, 'elsewhere.img');
   await node.host.files.createImage(image, { sizeBytes: 4096n, allocate: false });
@@ -251,13 +251,13 @@ test('a device that carries the label of a volume and has lost its image ends wi
   const { volumeId, stagingTargetPath } = pathsOf({});
   const unstage = () => volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   await unstage();
-  t.is((await node.host.loops.list()).length, 1, 'somebody may use what is there');
+  t.is((await node.host.loops.list()).length, 1, 'other software may use it');
   await rm(image);
   await unstage();
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('readers of a block volume share a device that cannot write, which goes with the last of them', async (t) => {
+test('readers of a block volume share a read-only device, which is detached with the last of them', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t, {
     kind: 'block',
     fsType: null,
@@ -284,7 +284,7 @@ test('readers of a block volume share a device that cannot write, which goes wit
     return volumes.unpublishVolume(call(), { volumeId, targetPath });
   };
   await unpublish('one');
-  t.deepEqual(await devices(), [false, true], 'the other one still reads');
+  t.deepEqual(await devices(), [false, true], 'the other reader is still there');
   await unpublish('two');
   t.deepEqual(await devices(), [false]);
 });

@@ -7,7 +7,7 @@ import type { FakeDevice } from '../../../helpers/fake-kernel.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A node whose driver has ended, with one volume staged. */
+/** A node with one staged volume, whose driver has exited. */
 async function stoppedNode(t: ExecutionContext) {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
@@ -25,7 +25,7 @@ async function stoppedNode(t: ExecutionContext) {
 
 const isFrozen = ({ live }: FakeDevice): boolean => live?.frozen === true;
 
-test('a start thaws what a killed driver left frozen, before it answers any call', async (t) => {
+test('a start thaws filesystems that a killed driver left frozen, before it serves any call', async (t) => {
   const { open, device, live, at } = await stoppedNode(t);
   live.frozen = true;
   const { volumes } = await open();
@@ -33,18 +33,18 @@ test('a start thaws what a killed driver left frozen, before it answers any call
   await volumes.unstageVolume(call(), at);
 });
 
-test('a start thaws what was unmounted while it stood still: it lives on, unseen, and holds its device', async (t) => {
+test('a start thaws a filesystem that was unmounted while frozen, which keeps its device in use without a mount', async (t) => {
   const { node, open, device, live } = await stoppedNode(t);
   const stopUse = node.host.useElsewhere(device.number);
   node.host.kernel.mounts.length = 0;
   live.frozen = true;
   await open();
   t.false(isFrozen(device));
-  t.deepEqual(await node.host.mounts.list(), [], 'what it was mounted for is taken away again');
+  t.deepEqual(await node.host.mounts.list(), [], 'the temporary mount is removed');
   stopUse();
 });
 
-test('a start detaches what nobody uses, and nothing else', async (t) => {
+test('a start detaches unused devices only', async (t) => {
   const { node, open, at } = await stoppedNode(t);
   const mounted = await open();
   t.is((await node.host.loops.list()).length, 1, 'it is mounted');
@@ -57,7 +57,7 @@ test('a start detaches what nobody uses, and nothing else', async (t) => {
   await volumes.deleteVolume(call(), at.volumeId);
 });
 
-test('a start removes an inline volume whose pod has gone with its target', async (t) => {
+test('a start deletes an inline volume whose target is gone', async (t) => {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
   const { volumes, ...opened } = await open();
@@ -84,7 +84,7 @@ test('a start removes an inline volume whose pod has gone with its target', asyn
   );
 });
 
-test('a start removes what was being made, and frees what was deleted', async (t) => {
+test('a start removes incomplete entries and empties the trash', async (t) => {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
   const opened = await open();
@@ -111,12 +111,12 @@ test('a start removes what was being made, and frees what was deleted', async (t
   }
 });
 
-test('what a call is at is not settled by a pool that comes back', async (t) => {
+test('recovery of a pool that comes back skips a volume that a call has locked', async (t) => {
   const { node, open, at } = await stoppedNode(t);
   node.host.kernel.mounts.length = 0;
   const { domain } = await open();
   for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
-  t.is((await node.host.loops.list()).length, 1, 'it was still in use');
+  t.is((await node.host.loops.list()).length, 1, 'it was locked');
   const pool = domain.pools.named('a');
   const lock = { exclusive: [`volume:${at.volumeId}`] };
   const release = domain.operations.locks.take(lock, 'a test');

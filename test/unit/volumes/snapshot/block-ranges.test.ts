@@ -16,7 +16,7 @@ async function batchesOf(
   return all;
 }
 
-test('ranges are aligned outwards, joined, cut and batched', async (t) => {
+test('ranges are aligned outwards, joined, limited to the volume and batched', async (t) => {
   const small = [
     { offset: 1n, length: 1n },
     { offset: 4095n, length: 2n },
@@ -49,7 +49,7 @@ test('ranges are aligned outwards, joined, cut and batched', async (t) => {
   t.deepEqual(await batchesOf(touching), [[{ offset: 0n, length: 8192n }]]);
 });
 
-test('two streams become one that ascends, and both are ended when the reader leaves', async (t) => {
+test('two streams are merged in ascending order, and both are closed when the reader stops', async (t) => {
   const ended: string[] = [];
   async function* numbers(name: string, ...offsets: readonly bigint[]): AsyncGenerator<BlockRange> {
     try {

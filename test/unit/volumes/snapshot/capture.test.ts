@@ -18,7 +18,7 @@ const snapshotOf = (name: string, sourceVolumeId: string) => ({
   parameters: {},
 });
 
-/** A node on a pool that shares blocks, and how to make a volume that is in use. */
+/** A node with a pool that shares blocks, and functions that make volumes in use. */
 async function sharingNode(t: ExecutionContext) {
   const node = await fakeNode(t, { reflink: true });
   const { volumes, domain } = await node.open([node.settings('a')]);
@@ -38,7 +38,7 @@ async function sharingNode(t: ExecutionContext) {
   };
 }
 
-test('a cut that fails leaves nothing frozen', async (t) => {
+test('a capture that fails leaves nothing frozen', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const id = await staged('v');
   node.host.failNext('copies.reflink', new KernelError('FICLONE', 'EIO', 'a test'));
@@ -46,7 +46,7 @@ test('a cut that fails leaves nothing frozen', async (t) => {
   for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
 });
 
-test('what is dirty is written out before a cut: a filesystem, then it is frozen; a raw device', async (t) => {
+test('dirty pages are written back before a capture: those of a filesystem before its freeze, those of a raw device', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const steps = async (kind: VolumeKind): Promise<readonly string[]> => {
     const id = await staged(kind, kind);
@@ -64,7 +64,7 @@ test('what is dirty is written out before a cut: a filesystem, then it is frozen
   t.deepEqual(await steps('block'), ['loops.sync', 'copies.reflink']);
 });
 
-test('all members of a group stand still together before any is cut', async (t) => {
+test('all members of a group are frozen before any of them is captured', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const sourceVolumeIds = [await staged('one'), await staged('two'), await staged('three')];
   const { calls } = node.host.watch;
@@ -86,7 +86,7 @@ test('all members of a group stand still together before any is cut', async (t) 
   t.is(Array.isArray(targets) ? targets.length : 0, 3);
 });
 
-test("a snapshot's image can be written by nobody", async (t) => {
+test("a snapshot's image is read-only", async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const { record } = await volumes.createSnapshot(call(), snapshotOf('s', await staged('v')));
   const image = join(node.directory, 'a', 'snapshots', record.id, 'disk.img');
@@ -97,7 +97,7 @@ const extent = (physical: bigint): Extent => ({ logical: 0n, physical, length: 4
 
 for (const [name, moves, expected] of [
   ['moved while the second was read is compared again', 1, 'ok'],
-  ['that never stands still is no answer', 1_000, 'unavailable'],
+  ['that keeps changing gives no answer', 1_000, 'unavailable'],
 ] as const) {
   test(`a map ${name}`, async (t) => {
     const { node, volumes, staged } = await sharingNode(t);
@@ -106,7 +106,7 @@ for (const [name, moves, expected] of [
     const b = (await volumes.createSnapshot(call(), snapshotOf('b', id))).record.id;
     const { extents } = node.host;
     let reads = 0;
-    // A balance moves the block that both share after the first map was read, as often as it is told.
+    // After the first map was read, a balance moves the shared block, as many times as the test says.
     extents.map = async function* (path) {
       const isFirst = path.includes(`/${a}/`);
       if (isFirst) reads += 1;
@@ -125,7 +125,7 @@ for (const [name, moves, expected] of [
   });
 }
 
-test('a cut whose filesystem was thawed before it was taken is not kept', async (t) => {
+test('a capture whose freeze expired before it was complete is not kept', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const id = await staged('v');
   const { freezer } = node.host;
@@ -150,7 +150,7 @@ test('a cut whose filesystem was thawed before it was taken is not kept', async 
   }
 });
 
-test('a filesystem that somebody else froze is busy', async (t) => {
+test('a filesystem that another process has frozen is busy', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const id = await staged('v');
   const [device] = node.host.kernel.devices.values();
@@ -161,7 +161,7 @@ test('a filesystem that somebody else froze is busy', async (t) => {
 
 for (const after of [false, true]) {
   const when = after ? 'although its file is there' : 'at all';
-  test(`a group of which one member could not be cut ${when} is not made`, async (t) => {
+  test(`a group is not created if one member cannot be captured ${when}`, async (t) => {
     const { node, volumes, staged } = await sharingNode(t);
     const sourceVolumeIds = [await staged('one'), await staged('two')];
     const error = new KernelError('FICLONE', 'EIO', 'a test');

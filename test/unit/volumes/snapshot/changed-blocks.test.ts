@@ -38,13 +38,13 @@ async function nodeWith(t: ExecutionContext, { reflink }: { reflink: boolean }) 
   };
 }
 
-test('snapshots of two volumes are not compared', async (t) => {
+test('snapshots of different volumes are not compared', async (t) => {
   const { ids, snapshot, changed } = await nodeWith(t, { reflink: true });
   const [one, other] = [await snapshot('a', ids.a), await snapshot('b', ids.b)];
   t.is(await reasonOf(changed(one, other)), 'invalid');
 });
 
-test('an answer begins within the volume', async (t) => {
+test('a starting offset beyond the end of the volume is refused', async (t) => {
   const { volumes, ids, snapshot, changed } = await nodeWith(t, { reflink: true });
   const [one, other] = [await snapshot('a', ids.a), await snapshot('b', ids.a)];
   for (const startingOffset of [-1n, sizeBytes + 1n]) {
@@ -57,7 +57,7 @@ test('an answer begins within the volume', async (t) => {
 
 for (const reflink of [true, false]) {
   const by = reflink ? 'its maps where blocks are shared' : 'its content where they are not';
-  test(`what changed is found by ${by}`, async (t) => {
+  test(`changed blocks are found by ${by}`, async (t) => {
     const { node, ids, snapshot, changed, write } = await nodeWith(t, { reflink });
     await write(ids.a, 'before');
     const one = await snapshot('one', ids.a);

@@ -8,7 +8,7 @@ import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
-/** A volume in each of two pools, and a group of both; the group's record lies in the pool of the member named first. */
+/** A volume in each of two pools, and a group of both; the group's record is in the pool of the first member. */
 class TwoPoolsOfAGroup {
   readonly node: FakeNode;
   opened!: OpenedVolumes;
@@ -35,7 +35,7 @@ class TwoPoolsOfAGroup {
       dieAt === undefined
         ? {}
         : {
-            // As a killed driver: nothing of it is undone.
+            // As after a kill of the driver, nothing is undone.
             reached: async (point) => {
               if (point === dieAt) await new Promise(() => undefined);
             },
@@ -62,7 +62,7 @@ class TwoPoolsOfAGroup {
     return readdir(join(this.node.directory, pool, area));
   }
 
-  /** The disk of a pool goes, or comes back. */
+  /** Removes the disk of a pool, or brings it back. */
   away(pool: 'a' | 'b'): Promise<void> {
     return rename(this.#path(pool), `${this.#path(pool)}-away`);
   }
@@ -88,7 +88,7 @@ async function counts(two: TwoPoolsOfAGroup): Promise<string> {
 const whole = '1 1 1 0 0 0 0 0';
 const nothing = '0 0 0 0 0 0 0 0';
 
-test('a group over two pools has its record in the pool of the first, and is deleted whole', async (t) => {
+test('a group over two pools has its record in the pool of the first member, and is deleted completely', async (t) => {
   const two = await TwoPoolsOfAGroup.make(t);
   const group = await two.take();
   t.is(await counts(two), whole);
@@ -120,19 +120,19 @@ for (const [point, left] of [
   });
 }
 
-test('a member stays as long as the pool that may hold its record is away', async (t) => {
+test('a member stays while the pool that may have its record is not served', async (t) => {
   const two = await TwoPoolsOfAGroup.make(t);
   await two.reopen(undefined, 'group:members-renamed');
   void two.take().catch(() => undefined);
   await untilLeft(two, '1 1 0 0 0 0 0 0');
   await two.reopen(() => two.away('a'));
-  t.is((await two.in('b', 'snapshots')).length, 1, 'nobody knows whether the group was made');
+  t.is((await two.in('b', 'snapshots')).length, 1, 'it is unknown whether the group exists');
   t.is(await reasonOf(two.take()), 'unavailable');
   await two.reopen(() => two.back('a'));
-  t.is(await counts(two), nothing, 'it was not');
+  t.is(await counts(two), nothing, 'the group does not exist');
 });
 
-test('a member of a whole group stays while the pool of its record is away, and is found with it', async (t) => {
+test('a member of a complete group stays while the pool of its record is not served, and is found when it is', async (t) => {
   const two = await TwoPoolsOfAGroup.make(t);
   const group = await two.take();
   await two.reopen(() => two.away('a'));
@@ -143,7 +143,7 @@ test('a member of a whole group stays while the pool of its record is away, and 
   t.deepEqual(await two.take(), group);
 });
 
-test('a group cut short is removed when the pool of its second member comes back', async (t) => {
+test('an incomplete group is removed when the pool of its second member comes back', async (t) => {
   const two = await TwoPoolsOfAGroup.make(t);
   await two.reopen(undefined, 'group:members-renamed');
   void two.take().catch(() => undefined);
@@ -157,5 +157,5 @@ test('a group cut short is removed when the pool of its second member comes back
 });
 
 function untilLeft(two: TwoPoolsOfAGroup, left: string): Promise<void> {
-  return until(`what stands is ${left}`, async () => (await counts(two)) === left, 30_000);
+  return until(`${left} are left`, async () => (await counts(two)) === left, 30_000);
 }

@@ -10,15 +10,15 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 const sizeBytes = 4n * MiB;
 const page = { maxEntries: 0, startingToken: '' };
 
-/** A node with block volumes `one` and `two`, looked at, or failing, in the middle of a group. */
+/** A node with block volumes `one` and `two`, and a hook or failure at a fault point of a group. */
 async function nodeWith(t: ExecutionContext, { reflink = true } = {}) {
   const node = await fakeNode(t, { reflink });
   let at: FaultPoint | undefined;
-  let look = async (): Promise<void> => undefined;
+  let hook = async (): Promise<void> => undefined;
   const open = () =>
     node.open([node.settings('a', { reserve: { bytes: 0n } })], {
       reached: async (point) => {
-        if (point === at) await look();
+        if (point === at) await hook();
       },
     });
   const { volumes, domain, ...opened } = await open();
@@ -46,7 +46,7 @@ async function nodeWith(t: ExecutionContext, { reflink = true } = {}) {
       }),
     during: (point: FaultPoint, work: () => Promise<void>) => {
       at = point;
-      look = work;
+      hook = work;
     },
     left: async () => {
       await domain.trash.settled();
@@ -60,7 +60,7 @@ async function nodeWith(t: ExecutionContext, { reflink = true } = {}) {
   };
 }
 
-test('a group has members, each once, and no more than may stand still at once', async (t) => {
+test('a group has members, none twice, and not more than may be frozen at once', async (t) => {
   const { ids, group, left } = await nodeWith(t);
   const [one = ''] = ids;
   const many = Array.from({ length: 65 }, (_, index) => `v${index}.${one.slice(-8)}`);
@@ -70,14 +70,14 @@ test('a group has members, each once, and no more than may stand still at once',
   t.deepEqual(await left(), []);
 });
 
-test('a group of that name of other volumes is a conflict', async (t) => {
+test('a group of that name with other volumes is a conflict', async (t) => {
   const { ids, group } = await nodeWith(t);
   await group();
   t.is(await reasonOf(group(ids.toReversed())), 'ok', 'in any order');
   t.is(await reasonOf(group(ids.slice(1))), 'conflict');
 });
 
-test('a group is deleted with its own members named, and with no others', async (t) => {
+test('a group is only deleted by a request that names exactly its members', async (t) => {
   const { volumes, group, left } = await nodeWith(t);
   const { record } = await group();
   const remove = (members: readonly string[]) =>
@@ -92,7 +92,7 @@ for (const point of [
   'group:member-renamed',
   'group:members-renamed',
 ] as const) {
-  test(`a group that fails at ${point} leaves nothing, and nobody has seen its members`, async (t) => {
+  test(`a group that fails at ${point} leaves nothing, and its members were never visible`, async (t) => {
     const { volumes, group, during, left } = await nodeWith(t);
     let seen = -1;
     during(point, async () => {
@@ -105,7 +105,7 @@ for (const point of [
   });
 }
 
-test('two block volumes in use cannot be cut at one instant; one can', async (t) => {
+test('two block volumes in use cannot be captured at one point in time; one can', async (t) => {
   const { node, volumes, ids, group } = await nodeWith(t);
   const stage = async (volumeId = '') => {
     const stagingTargetPath = join(node.directory, `staging-${volumeId}`);
@@ -116,14 +116,14 @@ test('two block volumes in use cannot be cut at one instant; one can', async (t)
   await stage(ids[0]);
   t.is(await reasonOf(group()), 'ok');
   await stage(ids[1]);
-  t.is(await reasonOf(group()), 'ok', 'it is there');
+  t.is(await reasonOf(group()), 'ok', 'the group exists');
   const { entries } = await volumes.listSnapshots(page);
   const members = entries.map(({ record }) => record.id);
   await volumes.deleteGroupSnapshot(call(), entries[0]?.record.groupId ?? '', members);
   t.is(await reasonOf(group()), 'wrong-state');
 });
 
-test('a group sets room aside for all that its members hold, until it is made', async (t) => {
+test('a group reserves space for all that its members have allocated, until it is committed', async (t) => {
   const { pool, ids, group, during, node } = await nodeWith(t, { reflink: false });
   for (const id of ids) {
     await writeFile(

@@ -13,10 +13,10 @@ test.after.always(() => {
   disk.end();
 });
 
-/** How far a copy is, which may be lost: the way is only longer then. */
+/** The copy progress need not be durable: without it, more is copied again. */
 const isNote = (path: string): boolean => path.endsWith('/copy.json');
 
-/** A volume that says it holds much, so that a snapshot of it is copied in the background, and a copy that a test lets go on. */
+/** A volume that appears to have much data, so that its snapshot is copied in the background, by a copy that the test controls. */
 async function nodeWith(t: ExecutionContext) {
   const node = await fakeNode(t);
   const { files, copies } = node.host;
@@ -61,7 +61,7 @@ async function nodeWith(t: ExecutionContext) {
     volumeId,
     image: join(node.directory, 'a', 'volumes', volumeId, 'disk.img'),
     snapshots,
-    /** What was not on the disk when a copied image had its name. */
+    /** Files that were not durable when a copied image was renamed. */
     unsynced,
     snapshot: ({ volumes } = opened) =>
       volumes.createSnapshot(call(), {
@@ -79,13 +79,13 @@ async function nodeWith(t: ExecutionContext) {
   };
 }
 
-test('a long copy is answered while it runs: its source is not used meanwhile, and it is ready when it is on the disk', async (t) => {
+test('a long copy runs in the background: its source is locked meanwhile, and it is ready when it is durable', async (t) => {
   const { opened, volumeId, snapshot, snapshots, stage, goOn, unsynced } = await nodeWith(t);
   const { record } = await snapshot();
   t.is(record.state, 'copying');
   t.is(await reasonOf(stage()), 'busy');
   t.is(await reasonOf(opened.volumes.deleteVolume(call(), volumeId)), 'busy');
-  t.is((await snapshot()).record.state, 'copying', 'asked again');
+  t.is((await snapshot()).record.state, 'copying', 'repeated call');
   goOn();
   await opened.domain.copies.settled();
   const ready = await snapshot();
@@ -97,7 +97,7 @@ test('a long copy is answered while it runs: its source is not used meanwhile, a
   t.is(await reasonOf(stage()), 'ok');
 });
 
-test('a copy that an end cut short goes on at the next start', async (t) => {
+test('a copy that a stop interrupted is resumed at the next start', async (t) => {
   const { opened, open, snapshot, goOn } = await nodeWith(t);
   await snapshot();
   await opened.close(100);
@@ -107,7 +107,7 @@ test('a copy that an end cut short goes on at the next start', async (t) => {
   t.is((await snapshot(again)).record.state, 'ready');
 });
 
-test('a copy whose source may have changed since is removed, not gone on with', async (t) => {
+test('a copy whose source may have changed since is removed, not resumed', async (t) => {
   const { opened, open, image, snapshots, snapshot } = await nodeWith(t);
   await snapshot();
   await opened.close(100);
@@ -117,7 +117,7 @@ test('a copy whose source may have changed since is removed, not gone on with', 
   t.deepEqual(await readdir(snapshots), []);
 });
 
-test('a copy that fails is removed, and says why', async (t) => {
+test('a copy that fails is removed and the reason is reported', async (t) => {
   const { node, opened, snapshots, snapshot, stage } = await nodeWith(t);
   node.host.copies.copySparse = (from) => Promise.reject(new KernelError('read', 'EIO', from));
   const { record } = await snapshot();
@@ -129,10 +129,10 @@ test('a copy that fails is removed, and says why', async (t) => {
     /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: check the disk/,
   );
   t.deepEqual(await readdir(snapshots), []);
-  t.is(await reasonOf(stage()), 'ok', 'its source is free again');
+  t.is(await reasonOf(stage()), 'ok', 'its source is unlocked');
 });
 
-test('deleting a snapshot ends its copy', async (t) => {
+test('deleting a snapshot aborts its copy', async (t) => {
   const { opened, snapshots, snapshot, stage } = await nodeWith(t);
   const { record } = await snapshot();
   await opened.volumes.deleteSnapshot(call(), record.id);

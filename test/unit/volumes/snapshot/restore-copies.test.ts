@@ -6,16 +6,16 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { until } from '../../../helpers/until.ts';
 
 const source = { snapshotId: 's.00000000', createdAtMs: 1, inode: '1:2' };
-const note = { schemaVersion: 1, volumeId: 'v.00000000', source, doneBytes: '4096' };
+const progress = { schemaVersion: 1, volumeId: 'v.00000000', source, doneBytes: '4096' };
 
-test('a half copy that nobody comes for is removed after a while', async (t) => {
+test('an interrupted copy that no call resumes is removed after a while', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const pool = domain.pools.named('a');
   const entry = join(node.directory, 'a', 'tmp', 'left');
   await mkdir(entry);
   await writeFile(join(entry, 'disk.img'), 'bytes');
-  await writeFile(join(entry, 'restore.json'), JSON.stringify(note));
+  await writeFile(join(entry, 'restore.json'), JSON.stringify(progress));
   const copies = new RestoreCopies(domain, 50);
   t.true(await copies.keep(pool, 'left'));
   t.is(copies.find('v.00000000', { pool, source })?.doneBytes, 4096n);
@@ -27,14 +27,14 @@ test('a half copy that nobody comes for is removed after a while', async (t) => 
     t.is(copies.find('v.00000000', { pool, source: other }), undefined, 'another source');
   }
   await until(
-    'it is gone',
+    'it was removed',
     async () => (await readdir(join(node.directory, 'a', 'tmp'))).length === 0,
     20_000,
   );
   t.is(copies.find('v.00000000', { pool, source }), undefined);
 });
 
-test('what is no copy, or has a note that cannot be read, is not kept', async (t) => {
+test('an entry without copy progress, or with unreadable progress, is not kept', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const pool = domain.pools.named('a');

@@ -24,7 +24,7 @@ async function nodeWith(t: ExecutionContext) {
     idOf: (name: string) => snapshotIdFor(name, domain.settings.nodeTag),
     group: () =>
       volumes.createGroupSnapshot(call(), { name: 'g', sourceVolumeIds: [volumeId], ...asked }),
-    /** While somebody reads that snapshot, or makes or removes it. */
+    /** While another call reads, creates or deletes that snapshot. */
     during: async (id: string, mode: 'shared' | 'exclusive', work: () => Promise<unknown>) => {
       const release = locks.take({ [mode]: [`snapshot:${id}`] }, 'a test');
       const reason = await reasonOf(work());
@@ -34,7 +34,7 @@ async function nodeWith(t: ExecutionContext) {
   };
 }
 
-test('a snapshot is made and removed by one call at a time, and not while it is read', async (t) => {
+test('a snapshot is created and deleted by one call at a time, and not while it is read', async (t) => {
   const { volumes, snapshot, snapshotId, idOf, during } = await nodeWith(t);
   const remove = () => volumes.deleteSnapshot(call(), snapshotId);
   t.is(await during(idOf('other'), 'exclusive', () => snapshot('other')), 'busy');
@@ -43,7 +43,7 @@ test('a snapshot is made and removed by one call at a time, and not while it is 
   t.is(await reasonOf(remove()), 'ok');
 });
 
-test('members of a group are made and removed by one call at a time, and not while they are read', async (t) => {
+test('members of a group are created and deleted by one call at a time, and not while they are read', async (t) => {
   const { volumes, volumeId, group, idOf, during } = await nodeWith(t);
   const member = idOf(`g/${volumeId}`);
   t.is(await during(member, 'exclusive', group), 'busy');
@@ -54,7 +54,7 @@ test('members of a group are made and removed by one call at a time, and not whi
   t.is(await reasonOf(remove()), 'ok');
 });
 
-test('snapshots that are compared stay until the answer is read', async (t) => {
+test('snapshots that are being compared cannot be deleted until the answer is read', async (t) => {
   const { volumes, snapshot, snapshotId } = await nodeWith(t);
   const { record } = await snapshot('t');
   const { batches } = await volumes.changedRanges(call(), {

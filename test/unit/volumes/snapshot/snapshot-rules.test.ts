@@ -9,7 +9,7 @@ import { call, capability, plainSettings, volumeInput } from '../../../helpers/s
 
 const sizeBytes = 16n * MiB;
 
-/** A node with a volume, of which snapshots and copies are made. */
+/** A node with a volume that is the source of snapshots and copies. */
 async function nodeWith(
   t: ExecutionContext,
   { reflink = true, ...made }: Partial<CreateVolumeInput> & { reflink?: boolean } = {},
@@ -55,7 +55,7 @@ test('a snapshot of that name of another volume is a conflict', async (t) => {
   t.is(await reasonOf(snapshot('s', record.id)), 'conflict');
 });
 
-test('an image that lost its end is not copied: what is missing would read as zeros', async (t) => {
+test('a truncated image is not captured: the missing part would read as zeros', async (t) => {
   const { record, imageOf, snapshot, copy } = await nodeWith(t);
   await truncate(imageOf(record.id), Number(8n * MiB));
   t.is(await reasonOf(snapshot('s')), 'wrong-state');
@@ -63,7 +63,7 @@ test('an image that lost its end is not copied: what is missing would read as ze
 });
 
 for (const kind of ['mount', 'block'] as const) {
-  test(`a snapshot of a ${kind} volume that lost its end makes no volume, nor one without its image`, async (t) => {
+  test(`a snapshot of a ${kind} volume with a truncated or missing image is not restored`, async (t) => {
     const { pool, snapshot, copy } = await nodeWith(t, { kind });
     const { id } = (await snapshot('s')).record;
     const image = pool.pathOf('snapshots', id, 'disk.img');
@@ -80,14 +80,14 @@ for (const kind of ['mount', 'block'] as const) {
   });
 }
 
-test('a block volume in use, which cannot stand still, is not copied', async (t) => {
+test('a block volume in use cannot be frozen and is not copied', async (t) => {
   const { stage, snapshot, copy } = await nodeWith(t, { kind: 'block', reflink: false });
   await stage();
   t.is(await reasonOf(snapshot('s')), 'wrong-state');
   t.is(await reasonOf(copy({ kind: 'block' })), 'wrong-state');
 });
 
-test('a filesystem in use is copied where it may stand still as long as that takes, and only there', async (t) => {
+test('a filesystem in use is copied only if it may be frozen for the whole copy', async (t) => {
   const { volumes, record, stage, snapshot, copy } = await nodeWith(t, { reflink: false });
   await stage();
   const asked = {
@@ -101,7 +101,7 @@ test('a filesystem in use is copied where it may stand still as long as that tak
   t.is(await reasonOf(snapshot('s')), 'ok');
 });
 
-test('what is mounted in another mount namespace alone cannot be frozen, and is not cut', async (t) => {
+test('a filesystem that is mounted only in another mount namespace cannot be frozen and is not captured', async (t) => {
   const { node, stage, snapshot } = await nodeWith(t);
   await stage();
   const [device] = await node.host.loops.list();
@@ -111,7 +111,7 @@ test('what is mounted in another mount namespace alone cannot be frozen, and is 
   stopUse();
 });
 
-test('a copy has a UUID of its own, and the size that was asked for', async (t) => {
+test('a copy has its own UUID and the requested size', async (t) => {
   const { node, record, copy, imageOf } = await nodeWith(t);
   const { record: made } = await copy({ sizeBytes: 2n * sizeBytes });
   const { ext4 } = node.host.filesystems;
@@ -129,7 +129,7 @@ for (const [what, change] of [
   ['without a filesystem', { fsType: 'xfs' }],
   ['beyond repair', { state: 'has-errors', damage: 'beyond' }],
 ] as const) {
-  test(`of an image ${what} no copy is made`, async (t) => {
+  test(`an image ${what} is not copied`, async (t) => {
     const { node, record, volumes, copy, imageOf } = await nodeWith(t);
     await node.host.changeImage(imageOf(record.id), change);
     t.is(await reasonOf(copy()), 'wrong-state');
@@ -138,11 +138,15 @@ for (const [what, change] of [
   });
 }
 
-test('a copy is like its source, and as large at least', async (t) => {
+test('a copy has the format of its source and at least its size', async (t) => {
   const { copy } = await nodeWith(t);
   const settings = { ...plainSettings, sectorSize: 512 } as const;
   t.is(await reasonOf(copy({ sizeBytes: MiB })), 'out-of-range');
-  t.is(await reasonOf(copy({ sizeBytes: 1001n * sizeBytes })), 'out-of-range', 'ext4 breaks');
+  t.is(
+    await reasonOf(copy({ sizeBytes: 1001n * sizeBytes })),
+    'out-of-range',
+    'the growth factor of ext4',
+  );
   t.is(await reasonOf(copy({ fsType: 'xfs' })), 'invalid');
   t.is(await reasonOf(copy({ kind: 'block' })), 'invalid');
   t.is(await reasonOf(copy({ settings })), 'invalid');

@@ -57,7 +57,7 @@ const sources: readonly { name: string; source: VolumeSource; reason: string }[]
 ];
 
 for (const { name, source, reason } of sources) {
-  test(`a volume from ${name} is refused with ${reason}, and nothing is made`, async (t) => {
+  test(`a volume from ${name} is refused with ${reason}, and nothing is created`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
     const input = volumeInput('copy', { sizeBytes, source });
@@ -67,7 +67,7 @@ for (const { name, source, reason } of sources) {
   });
 }
 
-test('the answer names the node of the source: by its tag, and by its id where the request mentions it', async (t) => {
+test('the message names the node of the source by its tag, and by its id if the request mentions it', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const id = snapshotIdFor('s', there);
@@ -87,7 +87,7 @@ test('the answer names the node of the source: by its tag, and by its id where t
   t.true(named.includes(`is on node 'node-b' (tag ${there})`), named);
 });
 
-test('a source on another node is said at once, also while a pool of this node is not served', async (t) => {
+test('a source on another node is reported even while a pool of this node is not served', async (t) => {
   const node = await fakeNode(t);
   const away = node.settings('away', { create: false });
   const { volumes } = await node.open([node.settings('a'), away]);
@@ -102,12 +102,12 @@ test('a source on another node is said at once, also while a pool of this node i
   t.is(await reasonOf(volumes.createVolume(call(), from(elsewhere))), 'no-space');
   t.is(await reasonOf(volumes.createVolume(call(), from(elsewhere, 'away'))), 'no-space');
   t.is(await reasonOf(volumes.createVolume(call(), from(elsewhere, 'a'))), 'no-space');
-  // It may be in the pool that cannot be asked.
+  // It may be in the pool that is not served.
   t.is(await reasonOf(volumes.createVolume(call(), from(here))), 'unavailable');
   t.is(await reasonOf(volumes.createVolume(call(), from(here, 'a'))), 'unavailable');
 });
 
-test('a volume that exists stays a conflict, whatever node the other source is on', async (t) => {
+test('an existing volume is a conflict, whichever node the other source is on', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   await volumes.createVolume(call(), volumeInput('v', { sizeBytes }));

@@ -20,7 +20,7 @@ const otherwise = [
 ] as const;
 
 for (const [name, input] of otherwise) {
-  test(`a volume of that name that is asked for with ${name} is a conflict, and stays as it is`, async (t) => {
+  test(`a request for an existing volume with ${name} is a conflict, and the volume is unchanged`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
     const asked = volumeInput('v', { sizeBytes });
@@ -47,14 +47,14 @@ test('a volume of that name with another source, or none, is a conflict', async 
   t.deepEqual(answers, ['ok', 'ok', 'conflict', 'conflict']);
 });
 
-test('a volume of another node is not said to be deleted', async (t) => {
+test('deleting a volume of another node fails', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   t.is(await reasonOf(volumes.deleteVolume(call(), 'v.0badcafe')), 'wrong-state');
   t.is(await reasonOf(volumes.deleteVolume(call(), 'of no form of ours')), 'ok');
 });
 
-test('what is deleted is gone: not found, not listed, and its name is free', async (t) => {
+test('a deleted volume is neither found nor listed, and its name is free', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes }));
@@ -66,7 +66,7 @@ test('what is deleted is gone: not found, not listed, and its name is free', asy
   t.is((await volumes.createVolume(call(), other)).record.kind, 'block');
 });
 
-test('a delete stops the copy that its volume is being made of, and nothing of it is left', async (t) => {
+test('a delete aborts the copy that creates its volume, and nothing is left', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes }));
@@ -81,7 +81,7 @@ test('a delete stops the copy that its volume is being made of, and nothing of i
   const source = { kind: 'volume', id: record.id } as const;
   const made = volumes.createVolume(call(), volumeInput('copy', { sizeBytes, source }));
   t.is(await reasonOf(made), 'cancelled');
-  t.is(deleted, 'busy', 'it comes again');
+  t.is(deleted, 'busy', 'the caller retries');
   t.deepEqual(await readdir(join(node.directory, 'a', 'tmp')), []);
   t.is(await reasonOf(volumes.deleteVolume(call(), id)), 'ok');
 });

@@ -11,7 +11,7 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 const range = { requiredBytes: 32n * MiB, limitBytes: 0n };
 
 for (const wrong of [{ kind: 'block' }, { fsType: 'xfs' }] as const) {
-  test(`growing asked for with ${JSON.stringify(wrong)} is invalid and grows nothing`, async (t) => {
+  test(`an expansion with ${JSON.stringify(wrong)} is invalid and grows nothing`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
     const input = volumeInput('v', { sizeBytes: 16n * MiB });
@@ -28,7 +28,7 @@ for (const wrong of [{ kind: 'block' }, { fsType: 'xfs' }] as const) {
   });
 }
 
-/** A node with a volume of 16 MiB, whose calls can be made to fail at a point, once. */
+/** A node with a volume of 16 MiB, and a hook that makes a call fail once at a fault point. */
 async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
   const node = await fakeNode(t, options);
   let at: FaultPoint | undefined;
@@ -62,7 +62,7 @@ async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
       volumes.expandVolume(call(), { volumeId, range: { requiredBytes, limitBytes } }),
     expandOnNode: (volumePath = staging) =>
       volumes.nodeExpandVolume(call(), { volumeId, volumePath, range }),
-    /** Of image, device and filesystem. */
+    /** Sizes of image, device and filesystem. */
     sizes: async () => [
       (await node.host.files.imageStatus(image)).sizeBytes / MiB,
       ((await node.host.loops.list())[0]?.sizeBytes ?? 0n) / MiB,
@@ -75,21 +75,21 @@ test('a volume never shrinks, and grows to what its pool can promise', async (t)
   const { expand, sizes } = await nodeWith(t);
   t.is(await reasonOf(expand(0n, 8n * MiB)), 'out-of-range');
   t.is(await reasonOf(expand(1n << 60n)), 'out-of-range');
-  t.is((await expand(1n)).sizeBytes, 16n * MiB, 'it is larger already');
+  t.is((await expand(1n)).sizeBytes, 16n * MiB, 'it is already larger');
   t.deepEqual(await sizes(), [16n, 0n, 16n]);
 });
 
-test('an image that lost its end is not grown again, which would hide that', async (t) => {
+test('a truncated image is not grown, which would hide the loss', async (t) => {
   const { image, expand, sizes } = await nodeWith(t);
   await truncate(image, Number(8n * MiB));
   t.is(await reasonOf(expand()), 'wrong-state');
-  t.is(await reasonOf(expand(1n)), 'wrong-state', 'nor to what it had');
+  t.is(await reasonOf(expand(1n)), 'wrong-state', 'not even to its old size');
   t.deepEqual(await sizes(), [8n, 0n, 16n]);
   await rm(image);
   t.is(await reasonOf(expand()), 'unavailable');
 });
 
-test('ext4 does not grow by more than it survives, nor any volume by more than its pool can ever promise', async (t) => {
+test('ext4 grows only by a limited factor, and no volume grows beyond what its pool can ever promise', async (t) => {
   const { node, expand } = await nodeWith(t);
   await t.throwsAsync(expand(1001n * 16n * MiB), { message: /at most by a factor of 1000/ });
   const { files } = node.host;
@@ -108,7 +108,7 @@ test('image, device and filesystem grow in use', async (t) => {
   t.false((await expand()).nodeExpansionRequired);
 });
 
-test('where ext4 cannot grow in use, it grows before it is mounted', async (t) => {
+test('if ext4 cannot grow in use, it grows before it is mounted', async (t) => {
   const { stage, expand, sizes } = await nodeWith(t, { canGrowExt4Online: false });
   await expand();
   t.deepEqual(await sizes(), [32n, 0n, 16n]);
@@ -116,7 +116,7 @@ test('where ext4 cannot grow in use, it grows before it is mounted', async (t) =
   t.deepEqual(await sizes(), [32n, 32n, 32n]);
 });
 
-test('a growth that was cut short after its promise is finished by its repeat', async (t) => {
+test('an interrupted growth is completed by the repeated call', async (t) => {
   const { expand, failAt, sizes } = await nodeWith(t);
   failAt('expand:promised');
   t.not(await reasonOf(expand()), 'ok');
@@ -125,7 +125,7 @@ test('a growth that was cut short after its promise is finished by its repeat', 
   t.deepEqual(await sizes(), [32n, 0n, 16n]);
 });
 
-test('a volume is grown at a path where it is mounted', async (t) => {
+test('a volume grows only at a path where it is mounted', async (t) => {
   const { node, stage, expandOnNode, sizes } = await nodeWith(t);
   t.is(await reasonOf(expandOnNode()), 'not-found');
   await stage();

@@ -8,7 +8,7 @@ import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const idOf = (entry: { id: string }): string => entry.id;
 
-test('pages together give every entry once, in order, whatever their size', (t) => {
+test('pages of any size return every entry once, in order', (t) => {
   fc.assert(
     fc.property(
       fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}$/), { maxLength: 40 }),
@@ -21,7 +21,7 @@ test('pages together give every entry once, in order, whatever their size', (t) 
         do {
           const page = pageOf(index.sorted(), { maxEntries, startingToken, idOf });
           t.true(page.entries.length <= maxEntries);
-          t.true(seen.length <= ids.length, 'it comes to an end');
+          t.true(seen.length <= ids.length, 'paging ends');
           seen.push(...page.entries.map(idOf));
           startingToken = page.nextToken;
         } while (startingToken !== '');
@@ -31,7 +31,7 @@ test('pages together give every entry once, in order, whatever their size', (t) 
   );
 });
 
-test('entries that go between two pages hide no others', (t) => {
+test('entries that are deleted between two pages hide no others', (t) => {
   const index = new Index<{ id: string }>();
   for (const id of ['a', 'b', 'c', 'd']) index.put({ id });
   const first = pageOf(index.sorted(), { maxEntries: 2, startingToken: '', idOf });
@@ -41,7 +41,7 @@ test('entries that go between two pages hide no others', (t) => {
   t.is(second.nextToken, '');
 });
 
-test('no bound gives all', (t) => {
+test('without a limit all entries are returned', (t) => {
   const entries = [{ id: 'a' }, { id: 'b' }];
   t.deepEqual(pageOf(entries, { maxEntries: 0, startingToken: '', idOf }), {
     entries,
@@ -50,7 +50,7 @@ test('no bound gives all', (t) => {
 });
 
 for (const startingToken of ['1', 'after.', 'after.a/b', 'after.a b', 'before.a']) {
-  test(`a token that is not ours is stale: ${startingToken}`, (t) => {
+  test(`an unknown token is stale: ${startingToken}`, (t) => {
     const error = t.throws(() => pageOf([], { maxEntries: 1, startingToken, idOf }), {
       instanceOf: VolumeError,
     });
@@ -58,7 +58,7 @@ for (const startingToken of ['1', 'after.', 'after.a/b', 'after.a b', 'before.a'
   });
 }
 
-test('pages over several pools are one order, each entry once', async (t) => {
+test('pages over several pools are in one order, with each entry once', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a'), node.settings('b')]);
   for (const [i, pool] of ['b', 'a', 'a', 'b', 'b', 'a', 'b'].entries()) {
@@ -78,7 +78,7 @@ test('pages over several pools are one order, each entry once', async (t) => {
   }
 });
 
-test('a page that one pool fills is not taken for the last', async (t) => {
+test('a page that one pool fills is not the last one', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   for (const name of ['v0', 'v1', 'v2']) {

@@ -5,7 +5,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('a create whose fsync of the parents failed is answered only after another fsync', async (t) => {
+test('after a failed fsync of the parents, a create succeeds only after another fsync', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const create = () =>
@@ -13,16 +13,16 @@ test('a create whose fsync of the parents failed is answered only after another 
   const syncs = () => node.host.calls.filter((name) => name === 'files.syncOpened').length;
   const failure = new KernelError('fsync', 'EIO', 'a test');
   for (let time = 0; time < 4; time += 1) node.host.failNext('files.syncOpened', failure);
-  t.is(await create(), 'unavailable', 'not one of those after which a provisioner forgets it');
-  t.is(await create(), 'unavailable', 'it stands, and is not known to be on the disk');
+  t.is(await create(), 'unavailable', 'a code after which a provisioner retries');
+  t.is(await create(), 'unavailable', 'it exists, but may not be durable');
   const before = syncs();
   t.is(await create(), 'ok');
   t.is(syncs() - before, 2, 'both parents');
   t.is(await create(), 'ok');
-  t.is(syncs() - before, 2, 'and nothing is left to do');
+  t.is(syncs() - before, 2, 'nothing is left to sync');
 });
 
-test('a create says why it failed, also when what it began cannot be removed', async (t) => {
+test('a create reports why it failed, even if its incomplete entry cannot be removed', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   node.host.failNext('files.createImage', new KernelError('fallocate', 'ENOSPC', 'a test'));

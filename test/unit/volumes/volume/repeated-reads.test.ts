@@ -5,9 +5,9 @@ import { MiB } from '../../../../src/units.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
-// What a step looks at costs more than what it does: the tables grow with the node's mounts and devices.
+// Reading the tables costs more than the work itself: they grow with the node's mounts and devices.
 for (const kind of ['mount', 'block'] as const) {
-  test(`${kind}: no step of a life cycle looks at the same thing twice`, async (t) => {
+  test(`${kind}: no step of a life cycle reads the same state twice`, async (t) => {
     const node = await fakeNode(t);
     const { volumes } = await node.open([node.settings('a')]);
     const { calls } = node.host.watch;
@@ -33,7 +33,7 @@ for (const kind of ['mount', 'block'] as const) {
     const count = (name: string, what: RegExp): number =>
       (steps[name] ?? []).filter((one) => what.test(one)).length;
     for (const name of ['stage', 'publish', 'unpublish', 'unstage']) {
-      t.is(count(name, /^mounts\.(?:list|at)$/), 1, `${name}: the table of mounts`);
+      t.is(count(name, /^mounts\.(?:list|at)$/), 1, `${name}: the mount table`);
       t.is(count(name, /^loops\.(?:list|findByImage)$/), 1, `${name}: the loop devices`);
       t.is(count(name, /^files\.imageStatus$/), 1, `${name}: the image`);
     }
