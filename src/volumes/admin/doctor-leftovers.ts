@@ -8,7 +8,7 @@ import type { Domain } from '../domain.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Finding, ok, warn } from './doctor.ts';
+import { type Finding, ok, splitMessage, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
 interface NodeView {
@@ -34,7 +34,7 @@ export async function checkLeftovers(
   const findings = [
     ...(await orphanDevices(domain, view)),
     ...unusedDevices(view),
-    ...(await poolFindings(domain, view, ask)),
+    ...(await leftoversInPools(domain, view, ask)),
     ...unhealthyVolumes(view),
   ];
   if (findings.length > 0) return findings;
@@ -87,21 +87,21 @@ function unusedDevices(view: NodeView): readonly Finding[] {
   });
 }
 
-async function poolFindings(
+async function leftoversInPools(
   domain: Domain,
   view: NodeView,
   ask: AskPool,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
-    const inDirectories = async (): Promise<readonly Finding[]> => [
+    const inspectDirectories = async (): Promise<readonly Finding[]> => [
       ...(view.isWorking ? [] : await incompleteEntries(domain, pool)),
       ...(await trashFinding(domain, pool)),
     ];
     try {
       findings.push(
         ...(await ask(pool, () =>
-          domain.inLane({ kind: 'inspect', id: pool.name, pool: pool.name }, inDirectories),
+          domain.inLane({ kind: 'inspect', id: pool.name, pool: pool.name }, inspectDirectories),
         )),
       );
     } catch (error) {
@@ -149,20 +149,20 @@ function setAsideEntries(pool: Pool): readonly Finding[] {
           'its image is untouched; restore the record from a backup, or move its directory out of the pool',
         );
       }
-      const [what = '', ...remedies] = message.split('; ');
-      return warn(name, what, remedies.join('; '));
+      const { problem, remedy } = splitMessage(message);
+      return warn(name, problem, remedy);
     }),
   );
 }
 
-/** Snapshots of a group snapshot without a record, which was never complete. */
+/** Snapshots of a group snapshot that has no record and so was never complete. */
 function orphanMembers(pool: Pool): readonly Finding[] {
   return [...pool.snapshots.values()].flatMap(({ id, groupId }) => {
     if (groupId === null || pool.groups.get(groupId) !== undefined) return [];
     return [
       warn(
         `pool:${pool.name}:group`,
-        `snapshot '${id}' belongs to group '${groupId}', which has no record here`,
+        `snapshot '${id}' belongs to group '${groupId}', which has no record in this pool`,
         `delete it with 'loopcsi snapshot delete ${id}' unless another pool has the group`,
       ),
     ];
@@ -177,8 +177,8 @@ function unhealthyVolumes(view: NodeView): readonly Finding[] {
     conditions
       .filter(({ reason }) => !poolReasons.includes(reason))
       .map(({ reason, message }) => {
-        const [what, ...remedies] = message.split('; ');
-        return warn(`volume:${record.name}`, `${reason}: ${what ?? ''}`, remedies.join('; '));
+        const { problem, remedy } = splitMessage(message);
+        return warn(`volume:${record.name}`, `${reason}: ${problem}`, remedy);
       }),
   );
 }

@@ -13,7 +13,7 @@ import { poolRootIn } from '../pool/embedded.ts';
 import { filesystemOf, findMarker } from '../pool/open-directory.ts';
 import type { PoolSettings } from '../pool/settings.ts';
 import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thresholds.ts';
-import { type Finding, fail, ok, warn } from './doctor.ts';
+import { type Finding, fail, ok, splitMessage, warn } from './doctor.ts';
 import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
 /** Pools of the running driver: one finding for each, and one for each missing ability. */
@@ -26,10 +26,9 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   const name = `pool:${pool.settings.name}`;
   const { problem, space, abilities } = pool;
   if (problem !== undefined || space === undefined || abilities === undefined) {
-    const [what, ...remedies] = (problem ?? 'is being opened; run the command again').split('; ');
-    const remedy =
-      remedies.length > 0 ? remedies.join('; ') : "check its disk and the driver's log";
-    return [fail(name, what ?? '', remedy)];
+    const found = splitMessage(problem ?? 'is being opened; run the command again');
+    const remedy = found.remedy === '' ? "check its disk and the driver's log" : found.remedy;
+    return [fail(name, found.problem, remedy)];
   }
   const findings: Finding[] = [];
   const free = `${formatBytes(space.freeBytes)} of ${formatBytes(space.totalBytes)} free`;

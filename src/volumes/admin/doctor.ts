@@ -9,6 +9,15 @@ export interface Finding {
   readonly remedy: string;
 }
 
+/** Splits a message of the form `what is wrong; what to do`. */
+export function splitMessage(message: string): {
+  readonly problem: string;
+  readonly remedy: string;
+} {
+  const [problem = '', ...remedies] = message.split('; ');
+  return { problem, remedy: remedies.join('; ') };
+}
+
 export function ok(name: string, message: string): Finding {
   return { name, state: 'ok', message, remedy: '' };
 }

@@ -86,7 +86,7 @@ async function explainMount(
     return new VolumeError(
       'wrong-state',
       `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: see dmesg. ` +
-        `If it names the disk, replace that; else restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
+        `If it names the disk, replace the disk; otherwise restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
       { cause: error },
     );
   }

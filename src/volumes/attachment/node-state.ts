@@ -56,7 +56,7 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRe
     if (!(error instanceof VolumeError)) throw error;
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
-      'the node state was damaged; the mount table of the kernel is used instead',
+      'the node state could not be decoded; the mount table of the kernel is used instead',
     );
     return emptyState;
   }
