@@ -9,7 +9,7 @@ type AnyId = VolumeId | SnapshotId | GroupId;
 const safeName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const idForm = /^([A-Za-z0-9][A-Za-z0-9._-]{0,99}|_[0-9a-f]{64})\.([0-9a-f]{8})$/;
 
-/** The node's share of every id: the start of a hash of its node id. */
+/** The node tag: the first 8 hex digits of the SHA-256 of the node's id. */
 export function nodeTagOf(nodeId: string): string {
   return createHash('sha256').update(nodeId).digest('hex').slice(0, 8);
 }
@@ -19,8 +19,8 @@ function hashedBase(name: string): string {
 }
 
 /**
- * The id that follows from a name: the name itself where it is safe as a file name, else its hash; then the node's tag. At
- * most 109 bytes, so within the 128 of the CSI spec ("Size Limits"). Deterministic: a repeated create meets the same id.
+ * The id that follows from a name: the name itself if it is a safe file name, otherwise its hash; then the node tag. At
+ * most 109 bytes, so within the 128 of the CSI spec ("Size Limits"). Deterministic, so a repeated create finds the same id.
  */
 function deriveId(name: string, nodeTag: string): string {
   const base = safeName.test(name) ? name : hashedBase(name);
@@ -29,7 +29,7 @@ function deriveId(name: string, nodeTag: string): string {
 
 export const volumeIdFor = (name: string, nodeTag: string): VolumeId =>
   deriveId(name, nodeTag) as VolumeId;
-/** The id of an inline ephemeral volume: the kubelet's name for it has no form, so always the hash. */
+/** The id of an inline volume: always a hash, since the kubelet's name for it need not be a safe file name. */
 export const ephemeralIdFor = (name: string, nodeTag: string): VolumeId =>
   `${hashedBase(name)}.${nodeTag}` as VolumeId;
 export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
@@ -37,7 +37,7 @@ export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
 export const groupIdFor = (name: string, nodeTag: string): GroupId =>
   deriveId(name, nodeTag) as GroupId;
 
-/** The id if it has the form of ours, else undefined: only then may it become part of a path. */
+/** undefined for an id that does not have the form of this driver's ids and so must not become part of a path. */
 function parse<T extends AnyId>(id: string): T | undefined {
   return idForm.test(id) ? (id as T) : undefined;
 }
@@ -51,14 +51,14 @@ export function tagOf(id: AnyId): string {
   return id.slice(-8);
 }
 
-/** The tag of the other node that an id belongs to; undefined for an id of this node, or of no form of ours. */
+/** The tag of the other node that an id belongs to; undefined for an id of this node, or one without the form of this driver's ids. */
 export function otherNodeOf(id: string, nodeTag: string): string | undefined {
   const parsed = parse(id);
   if (parsed === undefined || tagOf(parsed) === nodeTag) return undefined;
   return tagOf(parsed);
 }
 
-/** Throws `not-found` for an id of another form or node: it names nothing that this node could have. */
+/** Throws `not-found` for an id of another form or node, which cannot name anything on this node. */
 export function requireOurs<T extends AnyId>(
   id: string,
   options: { nodeTag: string; kind: string },
@@ -73,6 +73,16 @@ export function requireOurs<T extends AnyId>(
     );
   }
   return parsed;
+}
+
+/** Throws `wrong-state` for an id of another node: only the driver of that node can delete what it names. */
+export function requireTag(id: AnyId, options: { nodeTag: string; kind: string }): void {
+  const { nodeTag, kind } = options;
+  if (tagOf(id) === nodeTag) return;
+  throw new VolumeError(
+    'wrong-state',
+    `${kind} '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
+  );
 }
 
 /** Names of pools, in StorageClasses and commands. */

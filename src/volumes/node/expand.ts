@@ -19,8 +19,8 @@ export async function nodeExpandVolume(
   call: Call,
   input: NodeExpandInput,
 ): Promise<{ sizeBytes: bigint }> {
-  const asked = { name: 'NodeExpandVolume', volumeId: input.volumeId, request: input };
-  return changeVolume(domain, call, asked, async (volume, operation) => {
+  const volumeCall = { name: 'NodeExpandVolume', volumeId: input.volumeId, request: input };
+  return changeVolume(domain, call, volumeCall, async (volume, operation) => {
     if (input.capability !== undefined)
       requireMatchingCapability(volume, input.capability, 'invalid');
     const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');

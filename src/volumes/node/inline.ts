@@ -43,14 +43,14 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
       `volume '${volumeId}': an inline volume cannot be a block volume`,
     );
   }
-  const asked = {
+  const volumeCall = {
     name: 'NodePublishVolume',
     volumeId,
     targets: [input.targetPath],
     request: input,
     find: () => domain.pools.findEphemeral(volumeId),
   };
-  await lockVolume(domain, call, asked, async (existing, operation) => {
+  await lockVolume(domain, call, volumeCall, async (existing, operation) => {
     if (existing === undefined) {
       if (domain.pools.hasVolume(volumeId)) throw notInline(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
@@ -199,7 +199,7 @@ async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInp
     published: [wanted],
     dockerMountIds: [],
   });
-  await domain.reached('publish:noted');
+  await domain.reached('publish:recorded');
   await ensureTarget(domain, input.targetPath, 'directory');
   await domain.reached('publish:target-made');
   const options = {

@@ -69,13 +69,13 @@ export async function publishVolume(
     );
   }
   const resolved = { ...input, targetPath, stagingTargetPath };
-  const asked = {
+  const volumeCall = {
     name: 'NodePublishVolume',
     volumeId: id,
     targets: [targetPath],
     request: input,
   };
-  await changeVolume(domain, call, asked, async (volume, operation) => {
+  await changeVolume(domain, call, volumeCall, async (volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     if (domain.settings.withoutStaging === true) {
@@ -118,7 +118,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   await ensureTarget(domain, input.targetPath, kind);
   await domain.reached('publish:target-made');
   await writeNodeState(domain, volume, { ...nodeState, published: [...elsewhere, wanted] });
-  await domain.reached('publish:noted');
+  await domain.reached('publish:recorded');
   if (volume.record.kind === 'block') {
     await bindDevice(domain, volume, { input, present, device });
   } else {

@@ -35,13 +35,13 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
     input.stagingTargetPath,
     'staging_target_path',
   );
-  const asked = {
+  const volumeCall = {
     name: 'NodeStageVolume',
     volumeId: input.volumeId,
     targets: [stagingTargetPath],
     request: input,
   };
-  await changeVolume(domain, call, asked, async (volume, operation) => {
+  await changeVolume(domain, call, volumeCall, async (volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     await stage(domain, volume, { ...input, stagingTargetPath });
@@ -195,7 +195,7 @@ async function recordStaging(
       fsType,
     },
   });
-  await domain.reached('stage:noted');
+  await domain.reached('stage:recorded');
 }
 
 /** After a crash between mount and growth, the volume is staged but too small; the repeated call grows it. */

@@ -33,8 +33,8 @@ export async function unpublishVolume(
   input: { volumeId: string; targetPath: string; keepTarget?: boolean },
 ): Promise<void> {
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
-  const asked = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
-  await lockForTeardown(domain, call, asked, async (volume) => {
+  const volumeCall = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
+  await lockForTeardown(domain, call, volumeCall, async (volume) => {
     if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
     else await unpublish(domain, volume, { ...input, targetPath });
   });

@@ -25,8 +25,8 @@ export async function unstageVolume(
 ): Promise<void> {
   const { volumeId, stagingTargetPath } = input;
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
-  const asked = { name: 'NodeUnstageVolume', path, request: input };
-  await lockForTeardown(domain, call, asked, async (volume) => {
+  const volumeCall = { name: 'NodeUnstageVolume', path, request: input };
+  await lockForTeardown(domain, call, volumeCall, async (volume) => {
     if (volume !== undefined) return unstage(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
@@ -46,8 +46,8 @@ export async function lockForTeardown(
 ): Promise<void> {
   const { volumeId } = request;
   const find = (): FoundVolume | undefined => findIfReachable(domain, volumeId);
-  const asked = { name, volumeId, targets: [path], request, find };
-  await lockVolume(domain, call, asked, async (volume, operation) => {
+  const volumeCall = { name, volumeId, targets: [path], request, find };
+  await lockVolume(domain, call, volumeCall, async (volume, operation) => {
     operation.beginEffects();
     await work(volume);
   });

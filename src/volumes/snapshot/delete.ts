@@ -3,7 +3,7 @@ import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseSnapshotId, type SnapshotId, tagOf } from '../ids.ts';
+import { parseSnapshotId, requireTag, type SnapshotId } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -19,7 +19,7 @@ export async function deleteSnapshot(
 ): Promise<void> {
   const id = parseSnapshotId(snapshotId);
   if (id === undefined) return;
-  requireTag(domain, id);
+  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'snapshot' });
   const lane = { kind: 'snapshot', id } as const;
   // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
@@ -50,18 +50,9 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Pr
     // A copy that failed in the meantime has already removed it.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
     await domain.trash.discard(pool, 'snapshots', id);
-    // Who watched its copy sees that it is gone.
+    // Wakes callers that watch its copy.
     domain.copies.notifyProgress();
   });
-}
-
-function requireTag(domain: Domain, id: SnapshotId): void {
-  const { nodeTag } = domain.settings;
-  if (tagOf(id) === nodeTag) return;
-  throw new VolumeError(
-    'wrong-state',
-    `snapshot '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
-  );
 }
 
 /** The pool whose snapshot of that id is in use; if there is none, a pool that has set it aside. */

@@ -4,7 +4,7 @@ import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { type GroupId, parseGroupId, parseSnapshotId, requireOurs, tagOf } from '../ids.ts';
+import { type GroupId, parseGroupId, parseSnapshotId, requireOurs, requireTag } from '../ids.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { removeSnapshot } from './delete.ts';
@@ -60,7 +60,7 @@ export async function deleteGroupSnapshot(
 ): Promise<void> {
   const id = parseGroupId(groupId);
   if (id === undefined) return;
-  requireTag(domain, id);
+  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'group snapshot' });
   await domain.operations.run(
     {
       name: 'DeleteVolumeGroupSnapshot',
@@ -94,15 +94,6 @@ export async function deleteGroupSnapshot(
         }
       });
     },
-  );
-}
-
-function requireTag(domain: Domain, id: GroupId): void {
-  const { nodeTag } = domain.settings;
-  if (tagOf(id) === nodeTag) return;
-  throw new VolumeError(
-    'wrong-state',
-    `group snapshot '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
   );
 }
 

@@ -12,7 +12,7 @@ import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseVolumeId, tagOf } from '../ids.ts';
+import { parseVolumeId, requireTag } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -24,12 +24,7 @@ import { requireRemovable } from '../pool/set-aside.ts';
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const id = parseVolumeId(volumeId);
   if (id === undefined) return;
-  if (tagOf(id) !== domain.settings.nodeTag) {
-    throw new VolumeError(
-      'wrong-state',
-      `volume '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${domain.settings.nodeTag}; delete it there`,
-    );
-  }
+  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
   const lane = { kind: 'volume', id } as const;
   // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);

@@ -28,12 +28,12 @@ export async function expandVolume(
   call: Call,
   input: ExpandInput,
 ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }> {
-  const asked = {
+  const volumeCall = {
     name: 'ControllerExpandVolume',
     volumeId: input.volumeId,
     request: input,
   };
-  return changeVolume(domain, call, asked, async (volume, operation) => {
+  return changeVolume(domain, call, volumeCall, async (volume, operation) => {
     if (input.capability !== undefined)
       requireMatchingCapability(volume, input.capability, 'invalid');
     const grown = await expandImage(domain, volume, input, () => {

@@ -32,7 +32,7 @@ export const chosen: readonly string[] = [
   'restore-copies',
   'small-btrfs',
   'snapshot-failures',
-  'snapshot-room',
+  'snapshot-space',
   'start',
   'two-drivers',
   'world/devices',

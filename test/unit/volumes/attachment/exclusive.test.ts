@@ -68,7 +68,7 @@ const calls = {
   publish: {
     run: ({ volumes, ...at }) =>
       volumes.publishVolume(call(), { ...at, capability: shared(), readOnly: false }),
-    point: 'publish:noted',
+    point: 'publish:recorded',
     needs: 'staged',
   },
   unpublish: {
