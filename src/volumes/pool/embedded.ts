@@ -9,14 +9,15 @@ import type { Reached } from '../engine/fault-points.ts';
 import { poolFiles } from './layout.ts';
 import type { PoolSettings } from './settings.ts';
 
-/** An XFS image in the pool's directory, in which the pool lies so that it can share blocks. */
-const imageName = 'reflink.img';
-/** Where it is mounted, below the same directory: what a container shares with its host shows it there too. */
-const mountName = 'reflink';
-/** The image under way; its rename is the commit. */
-const newName = `${imageName}.new`;
+/**
+ * An embedded pool is in an XFS image in the pool's directory, so that its images can share blocks. The image is mounted below the
+ * same directory, because a container that shares this directory with its host then shares the mount too.
+ */
+const { embeddedImage: imageName, embeddedMount: mountName } = poolFiles;
+/** The unfinished image; its rename is the commit. */
+const unfinishedName = `${imageName}.new`;
 
-/** The image is made for these, as every volume is: a file that was ever cloned needs them for direct I/O. */
+/** As for every volume: a file that was ever cloned needs 4 KiB sectors for direct I/O. */
 const sectorSize = 4096;
 
 interface Deps {
@@ -24,7 +25,7 @@ interface Deps {
   readonly reached: Reached;
 }
 
-/** Whether the pool lies in an image of its own: it was made so, or is to be. */
+/** Whether the pool has an image of its own, or is configured to get one. */
 export async function isEmbedded(
   files: Files,
   { path, reflinkBytes }: PoolSettings,
@@ -32,14 +33,14 @@ export async function isEmbedded(
   return reflinkBytes !== undefined || (await files.exists(join(path, imageName)));
 }
 
-/** The directory that holds, or would hold, `pool.json`. */
+/** The directory of `pool.json`, even if it does not exist yet. */
 export async function poolRootIn(files: Files, directory: string): Promise<string> {
   return (await files.exists(join(directory, imageName))) ? join(directory, mountName) : directory;
 }
 
 /**
- * Mounts the image in `directory` and answers where; makes it first where that is allowed. Its loop device is found by inode
- * and reused, so that it is never attached twice. Throws `unavailable` with what to do.
+ * Mounts the image in `directory` and returns the mount point; makes the image first if that is allowed. The loop device is found by
+ * inode and reused, so that the image is never attached twice. Throws `unavailable` with advice.
  */
 export async function openEmbedded(
   settings: PoolSettings,
@@ -49,7 +50,7 @@ export async function openEmbedded(
   const image = join(directory, imageName);
   try {
     if (!(await deps.host.files.exists(image))) {
-      if (!mayBeMade) throw notThere(settings, directory);
+      if (!mayBeMade) throw imageMissing(settings, directory);
       await makeEmbedded(settings, directory, deps);
     }
     const device = await attachEmbedded(settings.name, image, deps.host);
@@ -58,27 +59,27 @@ export async function openEmbedded(
     if (error instanceof VolumeError) throw error;
     throw new VolumeError(
       'unavailable',
-      `pool '${settings.name}': its image ${image} cannot be used: ${messageOf(error)}`,
+      `pool '${settings.name}': its image ${image} cannot be mounted: ${messageOf(error)}`,
       { cause: error },
     );
   }
 }
 
-/** Unmounts and detaches a pool's image that nobody serves; what is in use stays as it is. */
+/** Unmounts and detaches the image of a pool that is not served. If it is in use, nothing changes. */
 export async function closeEmbedded(directory: string, host: Host): Promise<void> {
   await host.mounts.unmount(join(directory, mountName));
   const status = await host.files.imageStatus(join(directory, imageName));
   for (const device of await host.loops.findByImage(status)) await host.loops.detach(device);
 }
 
-function notThere({ name }: PoolSettings, directory: string): VolumeError {
+function imageMissing({ name }: PoolSettings, directory: string): VolumeError {
   return new VolumeError(
     'unavailable',
     `pool '${name}': ${directory} has no ${imageName}; mount its disk, or make the pool with 'loopcsi pool init ${name}=${directory} --reflink SIZE'`,
   );
 }
 
-/** The image is whole, allocated and on the disk before it has its name. */
+/** Makes the image. It gets its name only when it is complete, allocated and durable. */
 async function makeEmbedded(settings: PoolSettings, directory: string, deps: Deps): Promise<void> {
   const { name, reflinkBytes = 0n } = settings;
   const { files, filesystems } = deps.host;
@@ -86,17 +87,19 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
   if (sizeBytes < filesystems.xfs.minBytes) {
     throw new VolumeError(
       'invalid',
-      `pool '${name}': ${formatBytes(sizeBytes)} is too small for an embedded pool; the least is ${formatBytes(filesystems.xfs.minBytes)}`,
+      `pool '${name}': ${formatBytes(sizeBytes)} is too small for an embedded pool; the minimum is ${formatBytes(filesystems.xfs.minBytes)}`,
     );
   }
   await requireEmpty(files, name, directory);
-  // One at a time: another process may have begun, and what it left is not whole.
+  // Locked, because another process may be making the image. What an interrupted attempt left is incomplete.
   const lock = await lockDirectory(name, directory, deps.host);
   try {
-    const image = join(directory, newName);
+    const image = join(directory, unfinishedName);
     await files.removeFile(image);
-    const room = { name, directory, sizeBytes, missingBytes: sizeBytes };
-    await withRoom(deps.host, room, () => files.createImage(image, { sizeBytes, allocate: true }));
+    const asked = { name, directory, sizeBytes, missingBytes: sizeBytes };
+    await allocateWithin(deps.host, asked, () =>
+      files.createImage(image, { sizeBytes, allocate: true }),
+    );
     await filesystems.xfs.make(image, {
       sectorSize,
       thick: true,
@@ -114,12 +117,12 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
 }
 
 async function requireEmpty(files: Files, name: string, directory: string): Promise<void> {
-  const allowed = ['lost+found', poolFiles.lock, mountName, newName];
+  const allowed = ['lost+found', poolFiles.lock, mountName, unfinishedName];
   const others = (await files.list(directory)).filter((entry) => !allowed.includes(entry));
   if (others.length === 0) return;
   throw new VolumeError(
     'unavailable',
-    `pool '${name}': ${directory} is not empty (${others.slice(0, 3).join(', ')}); an embedded pool starts in an empty directory`,
+    `pool '${name}': ${directory} is not empty (${others.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
   );
 }
 
@@ -128,42 +131,45 @@ async function lockDirectory(name: string, directory: string, host: Host) {
     return await host.files.lock(join(directory, poolFiles.lock));
   } catch (error) {
     if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError('unavailable', `pool '${name}': another process is making its image`);
+    throw new VolumeError(
+      'unavailable',
+      `pool '${name}': another process is making its image; try again later`,
+    );
   }
 }
 
 /**
- * An image that is not allocated would break in use when others fill its filesystem: all of it is allocated, or nothing.
- * Looked at first, so that a size far too large does not fill the filesystem on the way to its refusal.
+ * Allocates an image completely: otherwise its writes would fail when other files fill the filesystem. The free space is checked
+ * first, so that a size that is far too large does not fill the filesystem before it is refused.
  */
-async function withRoom(
+async function allocateWithin(
   host: Host,
   asked: { name: string; directory: string; sizeBytes: bigint; missingBytes: bigint },
   work: () => Promise<void>,
 ): Promise<void> {
   const { name, directory, sizeBytes, missingBytes } = asked;
   const { availableBytes } = await host.files.capacity(directory);
-  const noRoom = (cause?: unknown): VolumeError =>
+  const noSpace = (cause?: unknown): VolumeError =>
     new VolumeError(
       'no-space',
-      `pool '${name}': ${directory} has ${formatBytes(availableBytes)} free, which is no room for an image of ${formatBytes(sizeBytes)}; choose a smaller one, or free some space`,
+      `pool '${name}': ${directory} has ${formatBytes(availableBytes)} free, which is not enough for an image of ${formatBytes(sizeBytes)}; choose a smaller size, or free some space`,
       { cause },
     );
-  if (missingBytes > availableBytes) throw noRoom();
+  if (missingBytes > availableBytes) throw noSpace();
   try {
     await work();
   } catch (error) {
-    if (hasErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) throw noRoom(error);
+    if (hasErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) throw noSpace(error);
     throw error;
   }
 }
 
-/** The device on the image: the one that is there, of whoever attached it, or a new one. */
+/** The loop device of the image: the present one, even if another process attached it, or a new one. */
 async function attachEmbedded(name: string, image: string, host: Host): Promise<LoopDevice> {
   const status = await host.files.imageStatus(image);
   const present = (await host.loops.findByImage(status)).find((device) => !device.readOnly);
   if (present !== undefined) return present;
-  // Not discarded: what the pool's filesystem gives back would else be taken by others, and missing later.
+  // No discard: other files could take blocks that the pool's filesystem returns, and they would be missing later.
   return host.loops.attach(image, {
     sectorSize,
     readOnly: false,
@@ -181,14 +187,14 @@ async function mountEmbedded(
   const { mounts } = deps.host;
   const target = join(directory, mountName);
   await deps.host.files.makeDirectory(target);
-  const there = await mounts.at(target);
-  if (there !== undefined && !isFilesystemOn(there, device)) {
+  const present = await mounts.at(target);
+  if (present !== undefined && !isFilesystemOn(present, device)) {
     throw new VolumeError(
       'unavailable',
-      `pool '${name}': something else (${there.source}) is mounted at ${target}; unmount it`,
+      `pool '${name}': something else (${present.source}) is mounted at ${target}; unmount it`,
     );
   }
-  if (there === undefined) {
+  if (present === undefined) {
     await mounts.mountDevice(device.path, target, { fsType: 'xfs', options: [] });
     await deps.reached('embedded:mounted');
   }
@@ -196,8 +202,8 @@ async function mountEmbedded(
 }
 
 /**
- * Grows image, device and filesystem of an embedded pool, in use. As large already is fine. Throws `out-of-range` when it
- * would shrink, `no-space` when the directory's filesystem has no room.
+ * Grows image, device and filesystem of an embedded pool while it is mounted. Does nothing if it has that size already. Throws
+ * `out-of-range` if it would shrink, `no-space` if the directory's filesystem lacks space.
  */
 export async function growEmbedded(
   host: Host,
@@ -214,7 +220,7 @@ export async function growEmbedded(
     );
   }
   const missingBytes = wanted > status.allocatedBytes ? wanted - status.allocatedBytes : 0n;
-  await withRoom(host, { ...pool, sizeBytes: wanted, missingBytes }, () =>
+  await allocateWithin(host, { ...pool, sizeBytes: wanted, missingBytes }, () =>
     host.files.growImage(image, { sizeBytes: wanted, allocate: true }),
   );
   const device = await attachEmbedded(pool.name, image, host);

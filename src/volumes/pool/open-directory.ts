@@ -12,19 +12,19 @@ import { poolAreas, poolFiles, recordAreas } from './layout.ts';
 import { unavailable } from './problem.ts';
 import type { PoolSettings } from './settings.ts';
 
-/** What the pool's filesystem was seen to do. */
+/** The abilities of the pool's filesystem, as tried. */
 export interface PoolAbilities {
   readonly reflink: boolean;
   readonly directIo: boolean;
   readonly discard: boolean;
-  /** ext4, xfs, btrfs, …, or its magic number. */
+  /** ext4, xfs, btrfs, …, or the magic number. */
   readonly filesystem: string;
 }
 
 export interface OpenedPool {
   /** The real path of the directory that holds `pool.json`. */
   readonly root: string;
-  /** The directory with the image that the pool lies in; undefined when the directory itself is the pool. */
+  /** The directory with the image of an embedded pool; undefined if the directory itself is the pool. */
   readonly embeddedIn: string | undefined;
   readonly marker: PoolMarker;
   readonly lock: { release(): Promise<void> };
@@ -42,15 +42,15 @@ const filesystemNames: Readonly<Record<string, string>> = {
   f2f52010: 'f2fs',
 };
 
-/** Name of the filesystem below `path`, by its magic number (statfs(2)). */
+/** Name of the filesystem at `path`, by its magic number (statfs(2)). */
 export async function filesystemOf(files: Files, path: string): Promise<string> {
   const magic = (await files.filesystemMagic(path)).toString(16);
   return filesystemNames[magic] ?? `0x${magic}`;
 }
 
 /**
- * Tries in its `tmp/` what the pool's filesystem can do. Throws `unavailable` when it cannot rename without replacing, which is
- * how everything is committed.
+ * Tries the abilities of the pool's filesystem in its `tmp/`. Throws `unavailable` if it cannot rename without replacing, because
+ * every commit does.
  */
 export async function probeAbilities(
   { root, name }: { readonly root: string; readonly name: string },
@@ -70,16 +70,16 @@ export async function probeAbilities(
     return { reflink, directIo, discard, filesystem };
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    // A full disk serves what is on it all the same. What may share blocks is measured as if it did.
-    log.warn({ pool: name, filesystem }, 'the disk is full: its abilities are guessed');
+    // The volumes on a full disk are served all the same. Assuming reflink measures shared blocks correctly.
+    log.warn({ pool: name, filesystem }, 'the disk was full: its abilities were assumed');
     const reflink = filesystem === 'xfs' || filesystem === 'btrfs';
     return { reflink, directIo: true, discard: true, filesystem };
   }
 }
 
 /**
- * Opens a pool's directory: checks that it is the right one, makes it at its first start where that is allowed, takes its
- * lock. Throws `unavailable` with what an operator must do; writes nothing into a directory that is not known to be ours.
+ * Opens a pool's directory: checks that it is the right one, makes the pool at its first start if its settings allow that, and locks
+ * it. Throws `unavailable` with advice for the operator. Writes nothing into a directory that is not known to be the driver's.
  */
 export async function openPoolDirectory(
   settings: PoolSettings,
@@ -90,7 +90,7 @@ export async function openPoolDirectory(
   const seen = await deps.knownPools.seenAt(settings.path);
   await requireDirectory(deps.host, settings, seen);
   const directory = await files.resolveDirectory(settings.path);
-  await requirePlace(settings, deps.host, directory);
+  await requireSuitableDisk(settings, deps.host, directory);
   const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
   const mayBeMade = settings.create && seen === undefined;
   const root =
@@ -98,22 +98,22 @@ export async function openPoolDirectory(
       ? directory
       : await openEmbedded(settings, { directory, mayBeMade, deps });
   const marker =
-    (await findMarker(files, root, name)) ?? (await firstInit(settings, root, { ...deps, seen }));
+    (await findMarker(files, root, name)) ?? (await initPool(settings, root, { ...deps, seen }));
   if (seen !== undefined && seen !== marker.uuid) {
     throw unavailable(
       name,
-      `${root} holds pool ${marker.uuid}, but this node knows ${seen} there: another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
+      `${root} holds pool ${marker.uuid}, but this node has seen pool ${seen} there, so another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
     );
   }
   if (marker.nodeTag !== deps.nodeTag) {
     throw unavailable(
       name,
-      `${root} belongs to a node with tag ${marker.nodeTag}, this one is ${deps.nodeTag} (its --node-id changed, or the disk was moved here); take it over with 'loopcsi pool adopt ${name}'`,
+      `${root} belongs to a node with tag ${marker.nodeTag}, but this node has tag ${deps.nodeTag} (its --node-id has changed, or the disk was moved here); take it over with 'loopcsi pool adopt ${name}'`,
     );
   }
   const lock = await takeLock(deps.host, root, name);
   try {
-    await makeAreas(files, root);
+    await ensureAreas(files, root);
     await deps.knownPools.remember(settings.path, marker.uuid);
   } catch (error) {
     await lock.release();
@@ -122,11 +122,11 @@ export async function openPoolDirectory(
   return { root, embeddedIn, marker, lock };
 }
 
-async function makeAreas(files: Files, root: string): Promise<void> {
-  const there = await files.list(root);
-  const missing = poolAreas.filter((area) => !there.includes(area));
+async function ensureAreas(files: Files, root: string): Promise<void> {
+  const existing = await files.list(root);
+  const missing = poolAreas.filter((area) => !existing.includes(area));
   for (const area of missing) await files.makeDirectory(join(root, area));
-  // Also when a crash came between: what is there may not be on the disk yet.
+  // Also if nothing is missing: after a crash, existing directories may not be durable.
   await files.sync(root);
 }
 
@@ -140,7 +140,7 @@ async function requireDirectory(
   try {
     await files.list(path);
   } catch (error) {
-    // What to do about a filesystem that has failed is the same, whichever call meets it.
+    // For a filesystem that has failed, the caller gives the advice.
     if (mayBeStorageFailure(error)) throw error;
     if (!hasErrno(error, 'ENOENT')) {
       throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
@@ -148,53 +148,59 @@ async function requireDirectory(
     if (!settings.create || seen !== undefined) {
       throw unavailable(
         name,
-        `${path} does not exist; mount its disk, or make the directory${seen === undefined ? '' : givenUp(name)}`,
+        `${path} does not exist; mount its disk, or make the directory${seen === undefined ? '' : forgetAdvice(name)}`,
       );
     }
     if (settings.mountpointRequired) {
       throw unavailable(name, `${path} does not exist; mount the pool's disk there`);
     }
-    // Looked at before it is made: a refusal leaves nothing behind.
-    await requireKept(settings, files, await nearestThere(files, path));
+    // Checked before the directory is made, so that a refusal leaves nothing behind.
+    await requirePersistent(settings, files, await nearestExisting(files, path));
     await files.makeDirectory(path);
   }
 }
 
-async function requirePlace(settings: PoolSettings, host: Host, root: string): Promise<void> {
+async function requireSuitableDisk(
+  settings: PoolSettings,
+  host: Host,
+  root: string,
+): Promise<void> {
   const { name } = settings;
   if (settings.mountpointRequired && (await host.mounts.at(root)) === undefined) {
     throw unavailable(name, `${root} is not a mount point; mount the pool's disk there`);
   }
-  await requireKept(settings, host.files, root);
+  await requirePersistent(settings, host.files, root);
 }
 
-/** Throws for a filesystem whose files end with the machine or the container. */
-async function requireKept(
+/** Throws for a filesystem whose files are lost with the machine or the container. */
+async function requirePersistent(
   { name, path, force }: PoolSettings,
   files: Files,
-  there: string,
+  directory: string,
 ): Promise<void> {
-  const filesystem = await filesystemOf(files, there);
+  const filesystem = await filesystemOf(files, directory);
   if (force || (filesystem !== 'tmpfs' && filesystem !== 'overlayfs')) return;
   throw unavailable(
     name,
-    `${path} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or accept that by --force of 'loopcsi pool init' and by ',force' in the driver's --pool ${name}=${path},force`,
+    `${path} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or accept that with --force of 'loopcsi pool init' and with ',force' in the driver's --pool ${name}=${path},force`,
   );
 }
 
-/** The path itself, or what is there of it. */
-async function nearestThere(files: Files, path: string): Promise<string> {
-  let there = path;
-  while (!(await files.exists(there)) && dirname(there) !== there) there = dirname(there);
-  return there;
+/** The path itself, or its nearest existing parent. */
+async function nearestExisting(files: Files, path: string): Promise<string> {
+  let existing = path;
+  while (!(await files.exists(existing)) && dirname(existing) !== existing) {
+    existing = dirname(existing);
+  }
+  return existing;
 }
 
-/** What to do when the disk of a pool that was seen is not coming back. */
-function givenUp(name: string): string {
-  return `; if that pool is lost for good, give it up with 'loopcsi pool forget ${name}'`;
+/** The advice for a pool whose disk is lost. */
+function forgetAdvice(name: string): string {
+  return `; if that pool is lost, give it up with 'loopcsi pool forget ${name}'`;
 }
 
-/** The marker of the pool in that directory; undefined when it is none. Throws `unavailable` when it cannot be read. */
+/** The marker of the pool in that directory; undefined if it is no pool. Throws `unavailable` if the marker is damaged. */
 export async function findMarker(
   files: Files,
   root: string,
@@ -209,7 +215,7 @@ export async function findMarker(
   }
 }
 
-async function firstInit(
+async function initPool(
   settings: PoolSettings,
   root: string,
   deps: {
@@ -226,8 +232,8 @@ async function firstInit(
     throw unavailable(
       name,
       (await hasRecords(deps.host.files, root))
-        ? `${root} has no pool.json, but the records of pool ${seen} are there; restore it from a backup, or write it again with 'loopcsi pool recover ${name}'`
-        : `${root} has no pool.json, but pool ${seen} was seen there before: its disk is not mounted; mount it${givenUp(name)}`,
+        ? `${root} has no pool.json, but it has the records of pool ${seen}; restore pool.json from a backup, or write it again with 'loopcsi pool recover ${name}'`
+        : `${root} has no pool.json, but pool ${seen} was seen there before, so its disk is not mounted; mount it${forgetAdvice(name)}`,
     );
   }
   if (!settings.create) {
@@ -235,12 +241,13 @@ async function firstInit(
   }
   const { files } = deps.host;
   const others = (await files.list(root)).filter(
-    (entry) => entry !== 'lost+found' && entry !== poolFiles.lock && entry !== 'pool.json.new',
+    (entry) =>
+      entry !== 'lost+found' && entry !== poolFiles.lock && entry !== `${poolFiles.marker}.new`,
   );
   if (others.length > 0) {
     throw unavailable(
       name,
-      `${root} is not empty (${others.slice(0, 3).join(', ')}); a pool starts in an empty directory`,
+      `${root} is not empty (${others.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
     );
   }
   const marker = {
@@ -254,7 +261,7 @@ async function firstInit(
   return marker;
 }
 
-/** Whether volumes or snapshots stand in a directory that lost its marker. */
+/** Whether a directory without a marker has volumes or snapshots. */
 async function hasRecords(files: Files, root: string): Promise<boolean> {
   for (const area of recordAreas) {
     const entries = await files.list(join(root, area)).catch(() => []);
@@ -268,11 +275,14 @@ async function takeLock(host: Host, root: string, name: string): Promise<OpenedP
     return await host.files.lock(join(root, poolFiles.lock));
   } catch (error) {
     if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
-      throw unavailable(name, `${root} is served by another loopcsi process; stop that one first`);
+      throw unavailable(
+        name,
+        `${root} is served by another loopcsi process; stop that process first`,
+      );
     }
     if (hasErrno(error, 'EROFS')) {
-      const what = 'see dmesg, and mount it read-write again';
-      throw unavailable(name, `the filesystem of ${root} is read-only; ${what}`, error);
+      const advice = "check the kernel's log and mount it read-write again";
+      throw unavailable(name, `the filesystem of ${root} is read-only; ${advice}`, error);
     }
     throw error;
   }
