@@ -1,14 +1,13 @@
 /** Volumes and snapshots as `list` and `inspect` show them: their records and their present state in the kernel. Changes nothing. */
 
-import { join } from 'node:path';
 import { runConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeState } from '../attachment/node-state.ts';
+import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
@@ -176,7 +175,7 @@ async function stagedAndPublished(
   if (targets.length === 0) return { stagedAt: [], publishedAt: [] };
   const path = (await readNodeState(domain, volume)).staged?.stagingTargetPath;
   const isStaging = (target: string): boolean =>
-    path !== undefined && (target === path || target === join(path, stagedNodeName));
+    path !== undefined && stagingMountPaths(path).includes(target);
   return {
     stagedAt: path !== undefined && targets.some(isStaging) ? [path] : [],
     publishedAt: targets.filter((target) => !isStaging(target)).sort(),

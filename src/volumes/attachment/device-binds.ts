@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import type { NodeBind } from '../../host/mount/loop-mounts.ts';
@@ -7,6 +6,7 @@ import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { isAttachedTo, volumeAttachedTo } from './device-owner.ts';
 import { readNodeState } from './node-state.ts';
+import { stagedNodePath } from './staging-path.ts';
 
 /**
  * Bind mounts of device nodes. Such a mount shows whatever is attached to its device number: it does not keep the device, nor
@@ -14,13 +14,10 @@ import { readNodeState } from './node-state.ts';
  * volume is still there.
  */
 
-/** A raw block volume is staged by binding its device node to this file, so that the mount table shows it after a restart too. */
-export const stagedNodeName = 'device';
-
 /** Targets at which the device nodes of a block volume are bound, according to its node state. */
 export function bindTargetsIn({ staged, published }: NodeRecord): readonly string[] {
   const targets = published.map(({ targetPath }) => targetPath);
-  return staged === null ? targets : [join(staged.stagingTargetPath, stagedNodeName), ...targets];
+  return staged === null ? targets : [stagedNodePath(staged.stagingTargetPath), ...targets];
 }
 
 /** The volume for which a bind mount is classified. */

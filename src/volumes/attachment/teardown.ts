@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
@@ -7,8 +6,8 @@ import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOfDevices, imageStatusOf } from './attachment.ts';
-import { stagedNodeName } from './device-binds.ts';
 import { entryOf, isEntryOf } from './device-owner.ts';
+import { stagingMountPaths } from './staging-path.ts';
 
 /**
  * The attachment of a volume for calls that end its use. If the image is gone or was replaced, only the label of a device
@@ -25,7 +24,7 @@ export async function attachmentForTeardown(
     throw error;
   });
   const devices = image === undefined ? [] : await domain.host.loops.findByImage(image);
-  const claimedTargets = volume.record.kind === 'block' ? [path, join(path, stagedNodeName)] : [];
+  const claimedTargets = volume.record.kind === 'block' ? stagingMountPaths(path) : [];
   const known = { volume, claimedTargets, isTeardown: true };
   if (devices.length > 0) return attachmentOfDevices(domain, devices, { image, ...known });
   return attachmentByLabel(domain, [volume.record.id], { path, ...known });

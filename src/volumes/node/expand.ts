@@ -1,9 +1,8 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
+import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -37,7 +36,7 @@ export async function nodeExpandVolume(
 
 function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
   const { id } = volume.record;
-  const paths = [volumePath, join(volumePath, stagedNodeName)];
+  const paths = stagingMountPaths(volumePath);
   if (present.mounts.some(({ target }) => paths.includes(target))) return;
   throw new VolumeError(
     'not-found',

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
@@ -12,7 +11,6 @@ import {
   mountsAt,
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
 import { driverMountPathOf } from '../attachment/driver-mounts.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
@@ -25,6 +23,7 @@ import {
   publicationOf,
   requireSamePublication,
 } from '../attachment/publications.ts';
+import { stagedNodePath } from '../attachment/staging-path.ts';
 import {
   ensureTarget,
   requireFreeTarget,
@@ -177,8 +176,7 @@ async function readOnlyDevice(
 
 function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
   const { id, kind } = volume.record;
-  const path =
-    kind === 'block' ? join(input.stagingTargetPath, stagedNodeName) : input.stagingTargetPath;
+  const path = kind === 'block' ? stagedNodePath(input.stagingTargetPath) : input.stagingTargetPath;
   const device = present.readWrite;
   const isThere =
     device !== undefined &&

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
@@ -9,7 +8,6 @@ import {
   mountsAt,
 } from '../attachment/attachment.ts';
 import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { keepDevices } from '../attachment/keep-devices.ts';
@@ -18,6 +16,7 @@ import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { growImageToPromisedSize, recoverImage } from '../attachment/prepare-image.ts';
+import { stagedNodePath, stagingPathOfNode } from '../attachment/staging-path.ts';
 import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -95,7 +94,7 @@ async function isAlreadyStaged(
   const { id } = volume.record;
   const path = input.stagingTargetPath;
   const paths = mountedPaths(present);
-  const node = join(path, stagedNodeName);
+  const node = stagedNodePath(path);
   // A dead device node at the staging path is unmounted later; at any other path a pod may use it and must end first.
   const lost = targetsOf(present.lost).filter((target) => target !== node);
   if (lost.length > 0) throw lostDeviceError(id, lost);
@@ -149,9 +148,7 @@ async function requireNotForeign(
 /** Paths where the volume's filesystem or device node is mounted; staging and target paths. */
 function mountedPaths(present: Attachment): readonly string[] {
   return present.mounts.map(({ target, root }) =>
-    root.startsWith('/loop') && target.endsWith(`/${stagedNodeName}`)
-      ? target.slice(0, -stagedNodeName.length - 1)
-      : target,
+    root.startsWith('/loop') ? stagingPathOfNode(target) : target,
   );
 }
 
@@ -167,7 +164,7 @@ async function stageBlock(
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
   await recordStaging(domain, volume, input, nodeState);
-  const node = join(input.stagingTargetPath, stagedNodeName);
+  const node = stagedNodePath(input.stagingTargetPath);
   for (const { target } of present.lost) {
     await domain.host.mounts.unmount(target, targetOptions(domain, target));
   }

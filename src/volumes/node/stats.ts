@@ -1,7 +1,6 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf, isMountedAt } from '../attachment/attachment.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
+import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -33,10 +32,7 @@ async function statsOf(
 ): Promise<VolumeStats> {
   const { record } = volume;
   const present = await attachmentOf(domain, volume);
-  if (
-    !isMountedAt(present, volumePath) &&
-    !isMountedAt(present, join(volumePath, stagedNodeName))
-  ) {
+  if (!stagingMountPaths(volumePath).some((path) => isMountedAt(present, path))) {
     throw new VolumeError(
       'not-found',
       `volume '${record.name}' is not mounted at ${volumePath}; use the path where it is staged or published`,

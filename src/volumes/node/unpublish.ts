@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
@@ -10,9 +9,9 @@ import {
   mountsAt,
 } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
 import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';
+import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
 import type { Domain } from '../domain.ts';
@@ -74,8 +73,7 @@ async function requireNotStaging(
   const staged = (await readNodeStateIfReadable(domain, volume))?.staged ?? null;
   const there = [...present.mounts, ...present.lost];
   if (staged === null || !there.some(({ target }) => target === targetPath)) return;
-  const paths = [staged.stagingTargetPath, join(staged.stagingTargetPath, stagedNodeName)];
-  if (!paths.includes(targetPath)) return;
+  if (!stagingMountPaths(staged.stagingTargetPath).includes(targetPath)) return;
   throw new VolumeError(
     'invalid',
     `volume '${volume.record.id}': it is staged at ${targetPath}, not published there; unstage it instead`,

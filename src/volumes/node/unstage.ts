@@ -1,11 +1,10 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { type Attachment, attachmentOfDevices, detach } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
-import { stagedNodeName } from '../attachment/device-binds.ts';
 import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
+import { stagedNodePath, stagingMountPaths } from '../attachment/staging-path.ts';
 import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
@@ -30,7 +29,7 @@ export async function unstageVolume(
     if (volume !== undefined) return unstage(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
-      claimedTargets: [join(path, stagedNodeName)],
+      claimedTargets: [stagedNodePath(path)],
     });
     const present = await endTemporaryMounts(domain, remains);
     return unmountAndDetach(domain, present, { volume, id: volumeId, path });
@@ -99,7 +98,7 @@ async function unmountAndDetach(
   input: { volume: FoundVolume | undefined; id: string; path: string },
 ): Promise<void> {
   const { volume, id, path } = input;
-  const node = join(path, stagedNodeName);
+  const node = stagedNodePath(path);
   const targets = [path, node];
   const mounted = [...present.mounts, ...present.lost];
   const isFrozen = await domain.guard.giveWay(id);
@@ -145,11 +144,11 @@ function stillMounted(id: string, targets: readonly string[]): VolumeError {
 
 /** Without a node state, each other mount may be a publication. */
 function otherTargets({ mounts }: Attachment, path: string): readonly string[] {
-  const targets = mounts.map(({ target }) => target);
-  return targets.filter((target) => target !== path && target !== join(path, stagedNodeName));
+  const paths = stagingMountPaths(path);
+  return mounts.map(({ target }) => target).filter((target) => !paths.includes(target));
 }
 
 function isStagedAt(present: Attachment, path: string): boolean {
-  const targets = [path, join(path, stagedNodeName)];
-  return present.mounts.some(({ target }) => targets.includes(target));
+  const paths = stagingMountPaths(path);
+  return present.mounts.some(({ target }) => paths.includes(target));
 }
