@@ -5,7 +5,7 @@ import { execa } from 'execa';
 import { makeClient } from '../src/csi/client.ts';
 import { GiB, MiB } from '../src/units.ts';
 import { startDriver } from '../test/helpers/driver.ts';
-import { makeGround, type PoolGround } from '../test/helpers/scratch-pool.ts';
+import { makePoolFs, type PoolFs } from '../test/helpers/scratch-pool.ts';
 import { asMarkdown, elapsedMs, median } from './measure.ts';
 
 const rounds = 7;
@@ -25,12 +25,12 @@ interface Rig {
 
 async function withRig<T>(
   parent: string,
-  options: { name: string; ground: PoolGround; groundBytes: bigint; pool?: string },
+  options: { name: string; poolFs: PoolFs; poolFsBytes: bigint; pool?: string },
   work: (rig: Rig) => Promise<T>,
 ): Promise<T> {
   const directory = join(parent, options.name);
   await mkdir(directory);
-  await makeGround(directory, options);
+  await makePoolFs(directory, options);
   const flags = options.pool === undefined ? [] : [`--pool=${options.pool}`];
   const driver = await startDriver(directory, [
     '--log-level=warn',
@@ -287,7 +287,7 @@ async function measureWrites(rig: Rig): Promise<readonly [string, string]> {
 }
 
 async function benchEmbedded(directory: string): Promise<string> {
-  const plain = { name: 'plain', ground: 'ext4', groundBytes: 8n * GiB } as const;
+  const plain = { name: 'plain', poolFs: 'ext4', poolFsBytes: 8n * GiB } as const;
   const embedded = {
     ...plain,
     name: 'embedded',
@@ -306,7 +306,7 @@ async function benchEmbedded(directory: string): Promise<string> {
 /** Compares snapshots, restores, deltas, freezes and an embedded pool with the same work without the driver. */
 export async function benchSnapshots(directory: string): Promise<string> {
   const head = ['volume', 'call', 'driver, ms', 'cp, ms', 'ratio'];
-  const xfs = { name: 'xfs', ground: 'xfs', groundBytes: 40n * GiB } as const;
+  const xfs = { name: 'xfs', poolFs: 'xfs', poolFsBytes: 40n * GiB } as const;
   const onXfs = await withRig(directory, xfs, async (rig) => [
     'On XFS, compared with `cp --reflink=always` and fsync of file and directory:\n',
     asMarkdown(head, await benchCopies(rig, '--reflink=always')),
@@ -315,7 +315,7 @@ export async function benchSnapshots(directory: string): Promise<string> {
     '\nComparison of two snapshots of a 10 GiB image full of data with 1,000 changed extents:\n',
     await benchDelta(rig),
   ]);
-  const ext4 = { name: 'ext4', ground: 'ext4', groundBytes: 16n * GiB } as const;
+  const ext4 = { name: 'ext4', poolFs: 'ext4', poolFsBytes: 16n * GiB } as const;
   const onExt4 = await withRig(directory, ext4, async (rig) => [
     '\nOn ext4, compared with `cp --sparse=always` and fsync of file and directory:\n',
     asMarkdown(head, await benchCopies(rig, '--sparse=always')),

@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { makeGround, type PoolGround, removeAll } from '../helpers/scratch-pool.ts';
+import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
 import { patientMs } from '../helpers/slowness.ts';
 
 /** The kinds of volumes that csi-sanity asks for: the driver's default filesystem, or raw block. */
@@ -15,7 +15,7 @@ const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
 type Kind = (typeof kinds)[number];
 
 /** What the pool stands on: ext4 (the machine's own), and the two that can share blocks. */
-const grounds = ['directory', 'xfs', 'btrfs'] as const satisfies readonly PoolGround[];
+const poolFilesystems = ['directory', 'xfs', 'btrfs'] as const satisfies readonly PoolFs[];
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
@@ -57,18 +57,18 @@ const reportShape = v.array(
 async function runSanity(
   t: ExecutionContext,
   run: {
-    readonly ground: PoolGround;
+    readonly poolFs: PoolFs;
     readonly kind: Kind;
     readonly flagsIn?: (directory: string) => readonly string[];
   },
 ): Promise<void> {
-  const { ground, kind, flagsIn } = run;
+  const { poolFs, kind, flagsIn } = run;
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-sanity-'));
   t.teardown(async () => {
     const left = await removeAll(directory);
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
-  await makeGround(directory, { ground, groundBytes: 16n * 1024n ** 3n });
+  await makePoolFs(directory, { poolFs, poolFsBytes: 16n * 1024n ** 3n });
   const driver = await startDriver(directory, [
     ...(kind === 'block' ? [] : [`--default-fstype=${kind}`]),
     ...(flagsIn?.(directory) ?? []),
@@ -93,7 +93,7 @@ async function runSanity(
   t.log(summaryOf(specs));
   const isAsListed = requireListedFailures(t, specs);
   if (!isAsListed) t.log(result.all.slice(-20_000), await driver.log());
-  t.is(result.exitCode, disagreements.size === 0 ? 0 : 1, `csi-sanity ${ground} ${kind}`);
+  t.is(result.exitCode, disagreements.size === 0 ? 0 : 1, `csi-sanity ${poolFs} ${kind}`);
   await requireReasons(t, specs);
 }
 
@@ -135,9 +135,9 @@ async function requireReasons(t: ExecutionContext, specs: readonly Spec[]): Prom
   for (const spec of specs) {
     if (spec.State !== 'skipped' && spec.State !== 'pending') continue;
     const said = spec.Failure?.Message ?? '';
-    const words = said === '' ? spec.LeafNodeText : said;
-    skipped.add(words);
-    t.true(documented.has(words), `${nameOf(spec)}: '${words}' is not in docs/csi-sanity.md`);
+    const reason = said === '' ? spec.LeafNodeText : said;
+    skipped.add(reason);
+    t.true(documented.has(reason), `${nameOf(spec)}: '${reason}' is not in docs/csi-sanity.md`);
   }
 }
 
@@ -149,11 +149,11 @@ async function documentedIn(heading: string): Promise<ReadonlySet<string>> {
   return new Set([...table.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1] ?? ''));
 }
 
-for (const ground of grounds) {
+for (const poolFs of poolFilesystems) {
   for (const kind of kinds) {
     onNode(
-      `csi-sanity: ${kind} volumes on ${ground === 'directory' ? 'the machine’s own filesystem' : `an ${ground} pool`}`,
-      (t) => runSanity(t, { ground, kind }),
+      `csi-sanity: ${kind} volumes on ${poolFs === 'directory' ? 'the machine’s own filesystem' : `an ${poolFs} pool`}`,
+      (t) => runSanity(t, { poolFs, kind }),
     );
   }
 }
@@ -178,13 +178,13 @@ const variants = [
 ] as const;
 for (const { name, kind, flagsIn } of variants) {
   onNode(`csi-sanity: ${kind} volumes with ${name}`, (t) =>
-    runSanity(t, { ground: 'directory', kind, flagsIn }),
+    runSanity(t, { poolFs: 'directory', kind, flagsIn }),
   );
 }
 
-onNode('csi-sanity: no reason stands in the docs for a spec that runs', async (t) => {
+onNode('csi-sanity: the docs give no reason for a spec that runs', async (t) => {
   const documented = await documentedIn('Specs that do not run, and why');
-  const stale = [...documented].filter((words) => !skipped.has(words));
+  const stale = [...documented].filter((reason) => !skipped.has(reason));
   t.deepEqual(stale, []);
 });
 

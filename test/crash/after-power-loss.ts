@@ -1,26 +1,26 @@
 /** What a pool must hold when its power has come back, and a driver has been started on it. */
-import { brokenInvariants, damagedImages, settled } from './invariants.ts';
+import { brokenInvariants, damagedImages, waitUntilIdle } from './invariants.ts';
 import { brokenFacts, type Fact } from './load.ts';
-import { placeOf } from './run-case.ts';
+import { poolPathsOf } from './run-case.ts';
 import type { World } from './world.ts';
 
 /** In words what is not as it must be: what was acknowledged is there and whole, and nothing half-made is. Leaves volumes staged. */
-export async function brokenAfterPower(
+export async function problemsAfterPowerLoss(
   world: World,
   facts: readonly Fact[],
 ): Promise<readonly string[]> {
-  await settled(placeOf(world));
+  await waitUntilIdle(poolPathsOf(world));
   return [
-    ...(await brokenInvariants(placeOf(world), 'settled')),
-    ...(await damagedImages(placeOf(world))),
+    ...(await brokenInvariants(poolPathsOf(world), 'idle')),
+    ...(await damagedImages(poolPathsOf(world))),
     ...(await brokenFacts(world, facts)).broken,
   ];
 }
 
 /** Ends all use, looks at the images once more, deletes everything, and answers what is damaged or left all the same. */
-export async function leftAfterAll(world: World): Promise<readonly string[]> {
+export async function leftAfterDeletingAll(world: World): Promise<readonly string[]> {
   await world.clear();
-  const damaged = await damagedImages(placeOf(world));
+  const damaged = await damagedImages(poolPathsOf(world));
   const { entries } = await world.controller.ListVolumes({});
   for (const { volume } of entries) {
     await world.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
@@ -29,6 +29,6 @@ export async function leftAfterAll(world: World): Promise<readonly string[]> {
   for (const { snapshot } of listed.entries) {
     await world.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
   }
-  await settled(placeOf(world));
-  return [...damaged, ...(await brokenInvariants(placeOf(world), 'empty'))];
+  await waitUntilIdle(poolPathsOf(world));
+  return [...damaged, ...(await brokenInvariants(poolPathsOf(world), 'empty'))];
 }

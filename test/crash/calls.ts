@@ -26,13 +26,13 @@ export function capabilityFor(kind: Kind): Capability {
   return kind === 'block' ? blockCapability : mountCapability(kind);
 }
 
-export const usualBoundMs = patientMs(30_000);
+export const defaultRetryMs = patientMs(30_000);
 /** For how long calls are repeated; 0 while a refusal is what is looked for. */
-export const patience = { boundMs: usualBoundMs };
+export const retryLimit = { boundMs: defaultRetryMs };
 
 /** A call that another one of the same volume may be in the way of: the caller tries again, as sidecars do. */
-export async function patiently<T>(call: () => Promise<T>): Promise<T> {
-  for (const giveUpAt = Date.now() + patience.boundMs; ; ) {
+export async function retryWhileAborted<T>(call: () => Promise<T>): Promise<T> {
+  for (const giveUpAt = Date.now() + retryLimit.boundMs; ; ) {
     try {
       return await call();
     } catch (error) {
@@ -55,8 +55,8 @@ export async function create(world: World, name: string, options: CreateOptions)
   const { kind, parameters = {}, snapshot, volume } = options;
   const sizeBytes = options.sizeBytes ?? sizes[kind];
   const volume_id = volumeIdOf(name);
-  world.undoLater(() => patiently(() => world.controller.DeleteVolume({ volume_id })));
-  return patiently(() =>
+  world.undoLater(() => retryWhileAborted(() => world.controller.DeleteVolume({ volume_id })));
+  return retryWhileAborted(() =>
     world.controller.CreateVolume({
       name,
       capacity_range: { required_bytes: sizeBytes },
@@ -78,14 +78,14 @@ export async function create(world: World, name: string, options: CreateOptions)
 }
 
 export async function destroy(world: World, name: string) {
-  return patiently(() => world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
+  return retryWhileAborted(() => world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
 }
 
 export async function stage(world: World, name: string, kind: Kind) {
   const volume_id = volumeIdOf(name);
   const staging_target_path = await world.stagingPathOf(name);
   world.undoLater(() => unstage(world, name));
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodeStageVolume({
       volume_id,
       staging_target_path,
@@ -96,7 +96,7 @@ export async function stage(world: World, name: string, kind: Kind) {
 
 export async function unstage(world: World, name: string) {
   const staging_target_path = await world.stagingPathOf(name);
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodeUnstageVolume({ volume_id: volumeIdOf(name), staging_target_path }),
   );
 }
@@ -116,7 +116,7 @@ export async function publish(world: World, name: string, options: PublishOption
   const target_path = targetOf(world, target);
   const staging_target_path = staged ? await world.stagingPathOf(name) : '';
   world.undoLater(() => unpublish(world, name, target));
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodePublishVolume({
       volume_id,
       staging_target_path,
@@ -129,7 +129,7 @@ export async function publish(world: World, name: string, options: PublishOption
 
 export async function unpublish(world: World, name: string, target = name) {
   const target_path = targetOf(world, target);
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodeUnpublishVolume({ volume_id: volumeIdOf(name), target_path }),
   );
 }
@@ -140,7 +140,7 @@ const inlineId = (name: string): string => `csi-${'0123456789abcdef'.repeat(3)}-
 export async function publishInline(world: World, name: string) {
   const target_path = targetOf(world, name);
   world.undoLater(() => unpublishInline(world, name));
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodePublishVolume({
       volume_id: inlineId(name),
       target_path,
@@ -152,13 +152,13 @@ export async function publishInline(world: World, name: string) {
 
 export async function unpublishInline(world: World, name: string) {
   const target_path = targetOf(world, name);
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodeUnpublishVolume({ volume_id: inlineId(name), target_path }),
   );
 }
 
 export async function expand(world: World, name: string, sizeBytes: bigint) {
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.controller.ControllerExpandVolume({
       volume_id: volumeIdOf(name),
       capacity_range: { required_bytes: sizeBytes },
@@ -168,7 +168,7 @@ export async function expand(world: World, name: string, sizeBytes: bigint) {
 
 export async function nodeExpand(world: World, name: string, sizeBytes: bigint) {
   const volume_path = await world.stagingPathOf(name);
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.node.NodeExpandVolume({
       volume_id: volumeIdOf(name),
       volume_path,
@@ -185,10 +185,10 @@ export async function snapshot(
   parameters: Readonly<Record<string, string>> = {},
 ) {
   const snapshot_id = snapshotIdOf(name);
-  world.undoLater(() => patiently(() => world.controller.DeleteSnapshot({ snapshot_id })));
+  world.undoLater(() => retryWhileAborted(() => world.controller.DeleteSnapshot({ snapshot_id })));
   const source_volume_id = volumeIdOf(volume);
   for (const giveUpAt = Date.now() + patientMs(120_000); ; ) {
-    const answer = await patiently(() =>
+    const answer = await retryWhileAborted(() =>
       world.controller.CreateSnapshot({ name, source_volume_id, parameters }),
     );
     if (answer.snapshot?.ready_to_use === true) return answer;
@@ -198,7 +198,9 @@ export async function snapshot(
 }
 
 export async function deleteSnapshot(world: World, name: string) {
-  return patiently(() => world.controller.DeleteSnapshot({ snapshot_id: snapshotIdOf(name) }));
+  return retryWhileAborted(() =>
+    world.controller.DeleteSnapshot({ snapshot_id: snapshotIdOf(name) }),
+  );
 }
 
 const memberIds = (name: string, volumes: readonly string[]): readonly string[] =>
@@ -206,13 +208,13 @@ const memberIds = (name: string, volumes: readonly string[]): readonly string[] 
 
 export async function groupSnapshot(world: World, name: string, volumes: readonly string[]) {
   world.undoLater(() => deleteGroup(world, name, volumes));
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.groups.CreateVolumeGroupSnapshot({ name, source_volume_ids: volumes.map(volumeIdOf) }),
   );
 }
 
 export async function deleteGroup(world: World, name: string, volumes: readonly string[]) {
-  return patiently(() =>
+  return retryWhileAborted(() =>
     world.groups.DeleteVolumeGroupSnapshot({
       group_snapshot_id: groupIdOf(name),
       snapshot_ids: memberIds(name, volumes),

@@ -21,94 +21,94 @@ import { patientMs } from '../helpers/slowness.ts';
 const host: Host = makeRealHost();
 
 /** When the pool is looked at: right after a kill, with a driver that has settled, or when all was taken back. */
-export type Moment = 'killed' | 'settled' | 'empty';
+export type Moment = 'killed' | 'idle' | 'empty';
 
-export interface PoolPlace {
+export interface PoolPaths {
   /** Everything of the test lies below. */
   readonly directory: string;
   readonly poolPath: string;
 }
 
 /** What stands, in numbers: for the table of outcomes. */
-export interface Sight {
+export interface PoolCounts {
   readonly volumes: number;
   readonly snapshots: number;
   readonly groups: number;
   readonly temporary: number;
   /** In `tmp/` too: copies for a restore, which the repeated call goes on with. */
-  readonly halfCopies: number;
+  readonly unfinishedCopies: number;
   readonly trash: number;
   readonly devices: number;
   readonly mounts: number;
 }
 
-const entriesOf = async (place: PoolPlace, area: string): Promise<readonly string[]> =>
-  readdir(join(place.poolPath, area)).catch(() => []);
+const entriesOf = async (paths: PoolPaths, area: string): Promise<readonly string[]> =>
+  readdir(join(paths.poolPath, area)).catch(() => []);
 
 /** What pools stand on, an embedded one's image and mount too. */
-const isGround = ({ directory, poolPath }: PoolPlace, what: string): boolean =>
+const isPoolFs = ({ directory, poolPath }: PoolPaths, what: string): boolean =>
   what === poolPath ||
-  what.includes(join(directory, 'ground.img')) ||
+  what.includes(join(directory, 'pool-fs.img')) ||
   what.startsWith(join(directory, 'embedded/'));
 
-async function ourDevices(place: PoolPlace) {
-  const below = await devicesBelow(place.directory);
-  return below.filter(({ image }) => !isGround(place, image));
+async function ourDevices(paths: PoolPaths) {
+  const below = await devicesBelow(paths.directory);
+  return below.filter(({ image }) => !isPoolFs(paths, image));
 }
 
-async function ourMounts(place: PoolPlace) {
-  const below = await mountsBelow(place.directory);
-  return below.filter((target) => !isGround(place, target));
+async function ourMounts(paths: PoolPaths) {
+  const below = await mountsBelow(paths.directory);
+  return below.filter((target) => !isPoolFs(paths, target));
 }
 
-async function halfCopiesIn(place: PoolPlace): Promise<readonly string[]> {
+async function unfinishedCopiesIn(paths: PoolPaths): Promise<readonly string[]> {
   const found: string[] = [];
-  for (const entry of await entriesOf(place, 'tmp')) {
-    if ((await entriesOf(place, join('tmp', entry))).includes('restore.json')) found.push(entry);
+  for (const entry of await entriesOf(paths, 'tmp')) {
+    if ((await entriesOf(paths, join('tmp', entry))).includes('restore.json')) found.push(entry);
   }
   return found;
 }
 
-export async function look(place: PoolPlace): Promise<Sight> {
-  const count = async (area: string) => (await entriesOf(place, area)).length;
-  const halfCopies = (await halfCopiesIn(place)).length;
+export async function countContents(paths: PoolPaths): Promise<PoolCounts> {
+  const count = async (area: string) => (await entriesOf(paths, area)).length;
+  const unfinishedCopies = (await unfinishedCopiesIn(paths)).length;
   return {
     volumes: (await count('volumes')) + (await count('ephemeral')),
     snapshots: await count('snapshots'),
     groups: await count('groups'),
-    temporary: (await count('tmp')) - halfCopies,
-    halfCopies,
+    temporary: (await count('tmp')) - unfinishedCopies,
+    unfinishedCopies,
     trash: await count('trash'),
-    devices: (await ourDevices(place)).length,
-    mounts: (await ourMounts(place)).length,
+    devices: (await ourDevices(paths)).length,
+    mounts: (await ourMounts(paths)).length,
   };
 }
 
 /** Every broken invariant in words; empty when all hold. */
 export async function brokenInvariants(
-  place: PoolPlace,
+  paths: PoolPaths,
   moment: Moment,
 ): Promise<readonly string[]> {
-  const volumes = await volumesOf(place);
+  const volumes = await volumesOf(paths);
   const broken = [
     ...volumes.flatMap(({ problems }) => problems),
-    ...(await brokenSnapshots(place, moment)),
-    ...(await brokenDevices(place, volumes, moment)),
+    ...(await brokenSnapshots(paths, moment)),
+    ...(await brokenDevices(paths, volumes, moment)),
   ];
   if (moment !== 'killed') {
-    const mayStay = moment === 'settled' ? await halfCopiesIn(place) : [];
+    const mayStay = moment === 'idle' ? await unfinishedCopiesIn(paths) : [];
     for (const area of ['tmp', 'trash']) {
-      for (const entry of await entriesOf(place, area)) {
+      for (const entry of await entriesOf(paths, area)) {
         if (!mayStay.includes(entry)) broken.push(`${area}/${entry} is left`);
       }
     }
   }
-  if (moment === 'settled') {
-    for (const target of await mountsBelow(join(place.poolPath, 'tmp'))) {
+  if (moment === 'idle') {
+    for (const target of await mountsBelow(join(paths.poolPath, 'tmp'))) {
       broken.push(`${target} is left mounted`);
     }
   }
-  if (moment === 'empty') broken.push(...(await leftovers(place)));
+  if (moment === 'empty') broken.push(...(await leftovers(paths)));
   return broken;
 }
 
@@ -120,11 +120,11 @@ interface FoundVolume {
 }
 
 /** Rules 1 and 5: what stands in `volumes/` is whole, and its image is never larger than its promise. */
-async function volumesOf(place: PoolPlace): Promise<readonly FoundVolume[]> {
+async function volumesOf(paths: PoolPaths): Promise<readonly FoundVolume[]> {
   const found: FoundVolume[] = [];
   for (const area of ['volumes', 'ephemeral']) {
-    for (const id of await entriesOf(place, area)) {
-      const directory = join(place.poolPath, area, id);
+    for (const id of await entriesOf(paths, area)) {
+      const directory = join(paths.poolPath, area, id);
       const imagePath = join(directory, 'disk.img');
       const problems: string[] = [];
       const record = await readRecord(
@@ -168,18 +168,18 @@ async function brokenVolume(
 }
 
 /** A snapshot is whole or says that it is being copied; members without their group go at start-up. */
-async function brokenSnapshots(place: PoolPlace, moment: Moment): Promise<readonly string[]> {
+async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readonly string[]> {
   const problems: string[] = [];
-  const groups = new Set(await entriesOf(place, 'groups'));
+  const groups = new Set(await entriesOf(paths, 'groups'));
   for (const id of groups) {
     await readRecord(
       host.files,
       groupRecord,
-      join(place.poolPath, 'groups', id, 'group.json'),
+      join(paths.poolPath, 'groups', id, 'group.json'),
     ).catch((error: unknown) => problems.push(`group ${id}: ${String(error)}`));
   }
-  for (const id of await entriesOf(place, 'snapshots')) {
-    const directory = join(place.poolPath, 'snapshots', id);
+  for (const id of await entriesOf(paths, 'snapshots')) {
+    const directory = join(paths.poolPath, 'snapshots', id);
     try {
       const record = await readRecord(host.files, snapshotRecord, join(directory, 'snapshot.json'));
       const images = (await readdir(directory)).filter((name) => name.startsWith('disk.img'));
@@ -198,7 +198,7 @@ async function brokenSnapshots(place: PoolPlace, moment: Moment): Promise<readon
 
 /** Rules 7 to 9: every device has a volume, an image has one read-write device, mounts are known, nothing is frozen. */
 async function brokenDevices(
-  place: PoolPlace,
+  paths: PoolPaths,
   volumes: readonly FoundVolume[],
   moment: Moment,
 ): Promise<readonly string[]> {
@@ -215,15 +215,15 @@ async function brokenDevices(
     }
     for (const device of devices) {
       const here = mounts.filter((mount) => isMountOf(mount, device));
-      if (moment === 'settled' && here.length === 0) problems.push(`${device.path} of ${id} idles`);
-      if (moment === 'settled' && device.autoclear && here.length > 0) {
+      if (moment === 'idle' && here.length === 0) problems.push(`${device.path} of ${id} idles`);
+      if (moment === 'idle' && device.autoclear && here.length > 0) {
         problems.push(`${device.path} of ${id} goes when its last opener closes it`);
       }
       problems.push(...(await frozen(here, device)));
     }
   }
-  problems.push(...(await strangersBytes(volumes, mounts)));
-  for (const { device, image } of await ourDevices(place)) {
+  problems.push(...(await wrongDevices(volumes, mounts)));
+  for (const { device, image } of await ourDevices(paths)) {
     if (known.has(Number(device.slice('/dev/loop'.length)))) continue;
     if (moment !== 'killed') problems.push(`${device} on ${image} belongs to no volume`);
   }
@@ -231,7 +231,7 @@ async function brokenDevices(
 }
 
 /** No path that a volume is staged or published at shows a device that serves another image. */
-async function strangersBytes(
+async function wrongDevices(
   volumes: readonly FoundVolume[],
   mounts: readonly Mount[],
 ): Promise<readonly string[]> {
@@ -279,17 +279,17 @@ async function frozen(mounts: readonly Mount[], device: LoopDevice): Promise<rea
 }
 
 /** When everything was deleted: nothing of it anywhere. */
-async function leftovers(place: PoolPlace): Promise<readonly string[]> {
+async function leftovers(paths: PoolPaths): Promise<readonly string[]> {
   const left: string[] = [];
   for (const area of ['volumes', 'ephemeral', 'snapshots', 'groups']) {
-    for (const entry of await entriesOf(place, area)) left.push(`${area}/${entry} is left`);
+    for (const entry of await entriesOf(paths, area)) left.push(`${area}/${entry} is left`);
   }
-  for (const { device, image } of await ourDevices(place)) left.push(`${device} on ${image}`);
-  for (const target of await ourMounts(place)) left.push(`mount at ${target}`);
-  for (const entry of await readdir(join(place.directory, 'targets')).catch(() => [])) {
+  for (const { device, image } of await ourDevices(paths)) left.push(`${device} on ${image}`);
+  for (const target of await ourMounts(paths)) left.push(`mount at ${target}`);
+  for (const entry of await readdir(join(paths.directory, 'targets')).catch(() => [])) {
     left.push(`target ${entry} is left`);
   }
-  for (const entry of await readdir(join(place.directory, 'docker')).catch(() => [])) {
+  for (const entry of await readdir(join(paths.directory, 'docker')).catch(() => [])) {
     left.push(`docker/${entry} is left`);
   }
   return left;
@@ -299,17 +299,17 @@ async function leftovers(place: PoolPlace): Promise<readonly string[]> {
  * Waits until what start-up and deletes leave to the background is done: `tmp/` and `trash/` are empty, and no device is left
  * that nothing uses.
  */
-export async function settled(place: PoolPlace, boundMs = 30_000): Promise<void> {
+export async function waitUntilIdle(paths: PoolPaths, boundMs = 30_000): Promise<void> {
   for (const giveUpAt = Date.now() + patientMs(boundMs); Date.now() < giveUpAt; ) {
-    const { temporary, trash } = await look(place);
-    if (temporary === 0 && trash === 0 && (await idleDevices(place)) === 0) return;
+    const { temporary, trash } = await countContents(paths);
+    if (temporary === 0 && trash === 0 && (await idleDevices(paths)) === 0) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
-async function idleDevices(place: PoolPlace): Promise<number> {
+async function idleDevices(paths: PoolPaths): Promise<number> {
   const [below, devices, mounts] = await Promise.all([
-    ourDevices(place),
+    ourDevices(paths),
     host.loops.list(),
     host.mounts.list(),
   ]);
@@ -330,10 +330,10 @@ export const checkers = {
  * What the filesystems' own checkers find in images that are not attached. Those with a log to replay, or one of what a program
  * had changed when it was interrupted (ADR 0010), are not judged before a call has needed them.
  */
-export async function damagedImages(place: PoolPlace): Promise<readonly string[]> {
+export async function damagedImages(paths: PoolPaths): Promise<readonly string[]> {
   const damaged: string[] = [];
-  const attached = new Set((await ourDevices(place)).map(({ image }) => image));
-  for (const { id, record, imagePath } of await volumesOf(place)) {
+  const attached = new Set((await ourDevices(paths)).map(({ image }) => image));
+  for (const { id, record, imagePath } of await volumesOf(paths)) {
     if (record === undefined || record.fsType === null || attached.has(imagePath)) continue;
     const superblock = await host.filesystems[record.fsType].readSuperblock(imagePath);
     if (superblock?.state === 'needs-replay' || (await hasUndoLog(imagePath))) continue;

@@ -28,7 +28,7 @@ export interface LoadOptions {
   /** How often a text of some bytes is repeated in its file, at most. */
   readonly repeats?: number;
   /** Others use the volumes too: that one is in use is an answer then. */
-  readonly othersAct?: boolean;
+  readonly withOtherSoftware?: boolean;
   /** Is told of each step, and waited for. */
   readonly journal?: Journal;
 }
@@ -91,7 +91,8 @@ export class Load {
         await new Promise((resolve) => setTimeout(resolve, 200));
         if (this.#isStopped()) return;
         const { code } = error as { code?: unknown };
-        if (this.#options.othersAct === true && code === status.FAILED_PRECONDITION) continue;
+        if (this.#options.withOtherSoftware === true && code === status.FAILED_PRECONDITION)
+          continue;
         this.unexplained.push(`${claim.name}: ${String(error)}`);
       }
     }
@@ -170,7 +171,7 @@ export class Load {
 
   async #snapshot(claim: Claim): Promise<void> {
     // A raw device in use can be cut only where blocks are shared.
-    if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#world.options.ground))
+    if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#world.options.poolFs))
       return;
     this.#count += 1;
     const name = `${claim.name}-s${this.#count}`;
@@ -282,7 +283,7 @@ async function brokenText(world: World, fact: Fact): Promise<readonly string[]> 
 }
 
 /** In each volume, raw ones too, stands a text that begins with its own name: its mark. */
-const placeOfText = async (world: World, { name, kind }: { name: string; kind: Kind }) =>
+const textPathOf = async (world: World, { name, kind }: { name: string; kind: Kind }) =>
   join(await world.stagingPathOf(name), kind === 'block' ? 'device' : 'file');
 
 async function writeText(world: World, of: { name: string; kind: Kind }, text: string) {
@@ -290,7 +291,7 @@ async function writeText(world: World, of: { name: string; kind: Kind }, text: s
     await calls.writeSynced(await world.stagingPathOf(of.name), 'file', text);
     return;
   }
-  const device = await open(await placeOfText(world, of), 'r+');
+  const device = await open(await textPathOf(world, of), 'r+');
   try {
     await device.write(text, 0);
     await device.sync();
@@ -301,7 +302,7 @@ async function writeText(world: World, of: { name: string; kind: Kind }, text: s
 
 /** Of a raw volume, whose end nothing marks, so many bytes. */
 async function readText(world: World, of: { name: string; kind: Kind }, length: number) {
-  const path = await placeOfText(world, of);
+  const path = await textPathOf(world, of);
   if (of.kind !== 'block') return readFile(path, 'utf8');
   const device = await open(path);
   try {

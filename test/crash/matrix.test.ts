@@ -30,18 +30,18 @@ async function worldFor(operation: Operation): Promise<World> {
 }
 
 /** Rows that need the same node share one, which must be as good as new after each kill. */
-function keyOf({ ground, flags }: Operation): string {
-  return `${ground} ${flags?.('').join(' ') ?? ''}`;
+function keyOf({ poolFs, flags }: Operation): string {
+  return `${poolFs} ${flags?.('').join(' ') ?? ''}`;
 }
 
 /** A node on which something went wrong is no measure for the next row. */
-async function abandon(operation: Operation): Promise<void> {
+async function discardWorld(operation: Operation): Promise<void> {
   const world = worlds.get(keyOf(operation));
   worlds.delete(keyOf(operation));
   await world?.end();
 }
 
-function wanted(moment: Moment): boolean {
+function isWanted(moment: Moment): boolean {
   if (!isSample) return true;
   if (killed.has(moment.point)) return false;
   killed.add(moment.point);
@@ -50,18 +50,18 @@ function wanted(moment: Moment): boolean {
 
 for (const operation of operations) {
   if (!operation.name.includes(only)) continue;
-  onNode(`${operation.name} (${operation.ground} pool), killed at its fault points`, async (t) => {
+  onNode(`${operation.name} (${operation.poolFs} pool), killed at its fault points`, async (t) => {
     t.timeout(20 * 60_000);
     try {
       const { moments, answer, problems } = await rehearse(await worldFor(operation), operation);
       t.deepEqual(problems, [], 'without a kill');
       for (const { point } of moments) reached.add(point);
-      const chosen = moments.filter(wanted);
+      const chosen = moments.filter(isWanted);
       for (const moment of chosen) {
         const outcome = await killAt(await worldFor(operation), operation, { moment, answer });
         outcomes.push(outcome);
         t.deepEqual(outcome.problems, [], `killed at ${moment.point}, time ${moment.nth}`);
-        if (outcome.problems.length > 0) await abandon(operation);
+        if (outcome.problems.length > 0) await discardWorld(operation);
       }
       t.log(`${chosen.length} of ${moments.length} moments`);
       t.pass();
@@ -72,7 +72,7 @@ for (const operation of operations) {
           ?.driver.log()
           .then((log) => log.slice(-3_000)),
       );
-      await abandon(operation);
+      await discardWorld(operation);
       throw error;
     }
   });

@@ -6,14 +6,14 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
-import type { PoolGround } from '../helpers/scratch-pool.ts';
+import type { PoolFs } from '../helpers/scratch-pool.ts';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
 import type { World } from './world.ts';
 
 export interface Operation {
   readonly name: string;
-  readonly ground: PoolGround;
+  readonly poolFs: PoolFs;
   /** Flags of the driver besides the usual ones; rows with the same ones share a node. */
   readonly flags?: (directory: string) => readonly string[];
   /** Brings the node to where the call is made; nothing is killed here. */
@@ -26,13 +26,13 @@ export interface Operation {
 
 const fileKinds = ['ext4', 'xfs', 'btrfs'] as const;
 const kinds = [...fileKinds, 'block'] as const satisfies readonly Kind[];
-const words = 'synced before the call';
+const fileText = 'synced before the call';
 
 async function staged(world: World, name: string, kind: Kind): Promise<void> {
   await calls.create(world, name, { kind });
   await calls.stage(world, name, kind);
   const path = await world.stagingPathOf(name);
-  if (kind !== 'block') await calls.writeSynced(path, 'file', words);
+  if (kind !== 'block') await calls.writeSynced(path, 'file', fileText);
 }
 
 async function published(world: World, name: string, kind: Kind): Promise<void> {
@@ -47,7 +47,7 @@ async function idle(world: World, name: string, kind: Kind): Promise<void> {
 }
 
 async function requireFile(world: World, name: string): Promise<void> {
-  await calls.requireText(await world.stagingPathOf(name), 'file', words);
+  await calls.requireText(await world.stagingPathOf(name), 'file', fileText);
 }
 
 /** Stages a volume that was made from another one, and looks into it. */
@@ -97,7 +97,7 @@ const creating: readonly Operation[] = [
   ...kinds.map(
     (kind): Operation => ({
       name: `create ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       call: (world) => calls.create(world, 'new', { kind }),
       check: async (world) => {
         await calls.stage(world, 'new', kind);
@@ -107,14 +107,14 @@ const creating: readonly Operation[] = [
   ),
   {
     name: 'create thick ext4',
-    ground: 'directory',
+    poolFs: 'directory',
     call: (world) =>
       calls.create(world, 'thick', { kind: 'ext4', parameters: { provisioning: 'thick' } }),
   },
   ...(['ext4', 'block'] as const).map(
     (kind): Operation => ({
       name: `delete ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: async (world) => {
         await idle(world, 'old', kind);
       },
@@ -127,7 +127,7 @@ const staging: readonly Operation[] = [
   ...kinds.map(
     (kind): Operation => ({
       name: `stage ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: async (world) => {
         await calls.create(world, 'v', { kind });
       },
@@ -137,7 +137,7 @@ const staging: readonly Operation[] = [
   ...(['ext4', 'xfs'] as const).map(
     (kind): Operation => ({
       name: `stage ${kind} grown while it was idle`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: async (world) => {
         await idle(world, 'v', kind);
         await calls.expand(world, 'v', 2n * calls.sizes[kind]);
@@ -148,7 +148,7 @@ const staging: readonly Operation[] = [
   ),
   {
     name: 'stage ext4 whose growth was promised only',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await idle(world, 'v', 'ext4');
       await world.arm('promise', { point: 'expand:promised', nth: 1 });
@@ -162,7 +162,7 @@ const staging: readonly Operation[] = [
   ...kinds.map(
     (kind): Operation => ({
       name: `unstage ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: (world) => staged(world, 'v', kind),
       call: (world) => calls.unstage(world, 'v'),
       check: async (world) => {
@@ -176,32 +176,32 @@ const publishing: readonly Operation[] = [
   ...(['ext4', 'block'] as const).flatMap((kind): readonly Operation[] => [
     {
       name: `publish ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: (world) => staged(world, 'v', kind),
       call: (world) => calls.publish(world, 'v', { kind }),
     },
     {
       name: `publish ${kind} read-only`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: (world) => staged(world, 'v', kind),
       call: (world) => calls.publish(world, 'v', { kind, readOnly: true }),
     },
     {
       name: `publish ${kind} a second time`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: (world) => published(world, 'v', kind),
       call: (world) => calls.publish(world, 'v', { kind, target: 'second' }),
     },
     {
       name: `unpublish ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: (world) => published(world, 'v', kind),
       call: (world) => calls.unpublish(world, 'v'),
     },
   ]),
   {
     name: 'unpublish block read-only',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await staged(world, 'v', 'block');
       await calls.publish(world, 'v', { kind: 'block', readOnly: true });
@@ -210,13 +210,13 @@ const publishing: readonly Operation[] = [
   },
   {
     name: 'publish inline ephemeral',
-    ground: 'directory',
+    poolFs: 'directory',
     call: (world) => calls.publishInline(world, 'inline'),
-    check: (world) => calls.writeSynced(calls.targetOf(world, 'inline'), 'file', words),
+    check: (world) => calls.writeSynced(calls.targetOf(world, 'inline'), 'file', fileText),
   },
   {
     name: 'unpublish inline ephemeral',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await calls.publishInline(world, 'inline');
     },
@@ -225,7 +225,7 @@ const publishing: readonly Operation[] = [
   ...(['publish', 'unpublish'] as const).map(
     (what): Operation => ({
       name: `${what} without staging`,
-      ground: 'directory',
+      poolFs: 'directory',
       flags: () => ['--without-staging'],
       prepare: async (world) => {
         await calls.create(world, 'v', { kind: 'ext4' });
@@ -242,14 +242,14 @@ const publishing: readonly Operation[] = [
 const growing: readonly Operation[] = [
   {
     name: 'controller expands idle ext4',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => idle(world, 'v', 'ext4'),
     call: (world) => calls.expand(world, 'v', 64n * MiB),
     check: (world) => requireCopied(world, 'v', 'ext4'),
   },
   {
     name: 'controller expands thick ext4',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await calls.create(world, 'v', { kind: 'ext4', parameters: { provisioning: 'thick' } });
     },
@@ -258,7 +258,7 @@ const growing: readonly Operation[] = [
   ...kinds.map(
     (kind): Operation => ({
       name: `node expands staged ${kind}`,
-      ground: 'directory',
+      poolFs: 'directory',
       prepare: async (world) => {
         await staged(world, 'v', kind);
         await calls.expand(world, 'v', 2n * calls.sizes[kind]);
@@ -271,7 +271,7 @@ const growing: readonly Operation[] = [
   ),
   {
     name: 'node alone expands published xfs',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => published(world, 'v', 'xfs'),
     call: (world) => calls.nodeExpand(world, 'v', 600n * MiB),
     check: (world) => requireFile(world, 'v'),
@@ -281,22 +281,22 @@ const growing: readonly Operation[] = [
 const docker: readonly Operation[] = [
   {
     name: 'Docker creates',
-    ground: 'directory',
+    poolFs: 'directory',
     call: (world) => dockerCreate(world),
   },
   {
     name: 'Docker mounts',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await dockerCreate(world);
     },
     call: (world) => dockerMount(world),
     check: (world) =>
-      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('data')), 'file', words),
+      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('data')), 'file', fileText),
   },
   {
     name: 'Docker unmounts',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await dockerCreate(world);
       await dockerMount(world);
@@ -305,7 +305,7 @@ const docker: readonly Operation[] = [
   },
   {
     name: 'Docker removes',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await dockerCreate(world);
     },
@@ -334,7 +334,7 @@ const longCopyBytes = 272n * MiB;
 const snapshots: readonly Operation[] = [
   {
     name: 'snapshot of idle ext4, copied',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => idle(world, 'v', 'ext4'),
     call: (world) => calls.snapshot(world, 's', 'v'),
     check: async (world) => {
@@ -344,13 +344,13 @@ const snapshots: readonly Operation[] = [
   },
   {
     name: 'snapshot of idle block, copied for long',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => longBlock(world, 'v'),
     call: (world) => calls.snapshot(world, 's', 'v'),
   },
   {
     name: 'restore block, copied for long',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await longBlock(world, 'v');
       await calls.snapshot(world, 's', 'v');
@@ -365,18 +365,18 @@ const snapshots: readonly Operation[] = [
   },
   {
     name: 'snapshot of staged ext4, copied while frozen',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => staged(world, 'v', 'ext4'),
     call: (world) => calls.snapshot(world, 's', 'v', { freeze: 'yes' }),
     check: async (world) => {
-      await calls.writeSynced(await world.stagingPathOf('v'), 'later', words);
+      await calls.writeSynced(await world.stagingPathOf('v'), 'later', fileText);
     },
   },
-  ...(['xfs', 'btrfs'] as const).flatMap((ground) => [
-    ...(ground === 'xfs' ? kinds : (['ext4', 'btrfs'] as const)).map(
+  ...(['xfs', 'btrfs'] as const).flatMap((poolFs) => [
+    ...(poolFs === 'xfs' ? kinds : (['ext4', 'btrfs'] as const)).map(
       (kind): Operation => ({
         name: `snapshot of staged ${kind}`,
-        ground,
+        poolFs,
         prepare: (world) => staged(world, 'v', kind),
         call: (world) => calls.snapshot(world, 's', 'v'),
       }),
@@ -384,7 +384,7 @@ const snapshots: readonly Operation[] = [
     ...fileKinds.map(
       (kind): Operation => ({
         name: `restore ${kind} larger`,
-        ground,
+        poolFs,
         prepare: async (world) => {
           await staged(world, 'v', kind);
           await calls.snapshot(world, 's', 'v');
@@ -397,7 +397,7 @@ const snapshots: readonly Operation[] = [
     ...fileKinds.map(
       (kind): Operation => ({
         name: `clone staged ${kind}`,
-        ground,
+        poolFs,
         prepare: (world) => staged(world, 'v', kind),
         call: (world) => calls.create(world, 'c', { kind, volume: 'v' }),
         check: (world) => requireCopied(world, 'c', kind),
@@ -406,13 +406,13 @@ const snapshots: readonly Operation[] = [
   ]),
   {
     name: 'clone staged block',
-    ground: 'xfs',
+    poolFs: 'xfs',
     prepare: (world) => staged(world, 'v', 'block'),
     call: (world) => calls.create(world, 'c', { kind: 'block', volume: 'v' }),
   },
   {
     name: 'delete snapshot',
-    ground: 'xfs',
+    poolFs: 'xfs',
     prepare: async (world) => {
       await staged(world, 'v', 'ext4');
       await calls.snapshot(world, 's', 'v');
@@ -422,7 +422,7 @@ const snapshots: readonly Operation[] = [
   },
   {
     name: 'group snapshot of two staged volumes',
-    ground: 'xfs',
+    poolFs: 'xfs',
     prepare: async (world) => {
       await staged(world, 'v', 'ext4');
       await staged(world, 'w', 'xfs');
@@ -431,7 +431,7 @@ const snapshots: readonly Operation[] = [
   },
   {
     name: 'delete group snapshot',
-    ground: 'xfs',
+    poolFs: 'xfs',
     prepare: async (world) => {
       await staged(world, 'v', 'ext4');
       await idle(world, 'w', 'ext4');
@@ -444,7 +444,7 @@ const snapshots: readonly Operation[] = [
 const starting: readonly Operation[] = [
   {
     name: 'start with a lost inline ephemeral volume',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await calls.publishInline(world, 'inline');
       await execa('umount', [calls.targetOf(world, 'inline')]);
@@ -454,13 +454,13 @@ const starting: readonly Operation[] = [
   },
   {
     name: 'first start in an empty directory',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: (world) => world.stopAndForget(),
     call: (world) => world.stopAndStart(),
   },
   {
     name: 'first start with an embedded pool',
-    ground: 'directory',
+    poolFs: 'directory',
     flags: (directory) => [
       `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
       `--pool=embedded=${join(directory, 'embedded')},create,reflink=320Mi`,
@@ -477,7 +477,7 @@ const starting: readonly Operation[] = [
   },
   {
     name: 'adopt a pool of another node',
-    ground: 'directory',
+    poolFs: 'directory',
     flags: (directory) => [
       `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
       `--pool=second=${join(directory, 'second')},create,overcommit=20`,

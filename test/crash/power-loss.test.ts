@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { brokenAfterPower, leftAfterAll } from './after-power-loss.ts';
+import { leftAfterDeletingAll, problemsAfterPowerLoss } from './after-power-loss.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
 import { poolOn, World } from './world.ts';
@@ -17,16 +17,16 @@ import { poolOn, World } from './world.ts';
  */
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
 const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
-const cutsOf = {
+const captureCounts = {
   ext4: isSample ? 4 : 20,
   xfs: isSample ? 4 : 20,
   btrfs: isSample ? 2 : 10,
 } as const;
 const workers = 6;
 
-type PoolFilesystem = keyof typeof cutsOf;
+type PoolFilesystem = keyof typeof captureCounts;
 
-/** An XFS that clones, with room for the pool's image and its cuts. */
+/** An XFS that clones, with room for the pool's image and its captures. */
 interface Outer {
   readonly directory: string;
   readonly image: string;
@@ -70,8 +70,8 @@ async function nodeOn(
 ): Promise<{ world: World; end: () => Promise<readonly string[]> }> {
   const device = await attachImage(image);
   const world = await World.make({
-    ground: type,
-    layGround: poolOn(device, type === 'xfs' ? ['-o', 'nouuid'] : []),
+    poolFs: type,
+    preparePool: poolOn(device, type === 'xfs' ? ['-o', 'nouuid'] : []),
   });
   return {
     world,
@@ -83,34 +83,38 @@ async function nodeOn(
   };
 }
 
-interface TakenCut {
+interface Capture {
   readonly image: string;
   readonly facts: readonly Fact[];
 }
 
-async function takeCuts(
+async function takeCaptures(
   outer: Outer,
   load: Load,
   options: { random: Random; count: number },
-): Promise<readonly TakenCut[]> {
+): Promise<readonly Capture[]> {
   const { copies } = makeRealHost();
-  const cuts: TakenCut[] = [];
+  const captures: Capture[] = [];
   for (let index = 0; index < options.count; index += 1) {
     await delay(300 + options.random.below(1_500));
-    const image = join(outer.directory, 'outer', `cut-${index}.img`);
+    const image = join(outer.directory, 'outer', `capture-${index}.img`);
     const before = load.facts();
     await copies.reflink(outer.image, image);
-    cuts.push({ image, facts: certainBetween(before, load.facts()) });
+    captures.push({ image, facts: certainBetween(before, load.facts()) });
   }
-  return cuts;
+  return captures;
 }
 
 /** The power comes back: what was acknowledged is there and whole, and nothing half-made is. */
-async function lookInto(t: ExecutionContext, cut: TakenCut, type: PoolFilesystem): Promise<void> {
-  const { world, end } = await nodeOn(cut.image, type);
+async function checkCapture(
+  t: ExecutionContext,
+  capture: Capture,
+  type: PoolFilesystem,
+): Promise<void> {
+  const { world, end } = await nodeOn(capture.image, type);
   try {
-    t.deepEqual(await brokenAfterPower(world, cut.facts), [], 'after the start');
-    t.deepEqual(await leftAfterAll(world), [], 'after all was deleted');
+    t.deepEqual(await problemsAfterPowerLoss(world, capture.facts), [], 'after the start');
+    t.deepEqual(await leftAfterDeletingAll(world), [], 'after all was deleted');
   } catch (error) {
     t.log((await world.driver.log()).slice(-3_000));
     throw error;
@@ -127,23 +131,26 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     const outer = await makeOuter(type);
     try {
       const { world, end } = await nodeOn(outer.image, type);
-      let cuts: readonly TakenCut[] = [];
+      let captures: readonly Capture[] = [];
       try {
         const load = new Load(world, makeRandom(seed));
         const running = load.run(workers);
-        cuts = await takeCuts(outer, load, { random: makeRandom(seed + 1), count: cutsOf[type] });
+        captures = await takeCaptures(outer, load, {
+          random: makeRandom(seed + 1),
+          count: captureCounts[type],
+        });
         load.stop();
         await running;
         t.deepEqual(load.unexplained, []);
         await world.clear();
-        t.log(`${load.done} calls, ${cuts.length} cuts`);
+        t.log(`${load.done} calls, ${captures.length} captures`);
       } finally {
         const left = await end();
         if (t.passed) t.deepEqual(left, []);
       }
-      const certain = cuts.reduce((sum, { facts }) => sum + facts.length, 0);
+      const certain = captures.reduce((sum, { facts }) => sum + facts.length, 0);
       t.true(certain > 0, 'there was something to lose');
-      for (const cut of cuts) await lookInto(t, cut, type);
+      for (const capture of captures) await checkCapture(t, capture, type);
     } finally {
       await outer.end();
     }

@@ -13,9 +13,9 @@ import { type Program, programs } from '../../src/host/programs/programs.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { until } from '../helpers/until.ts';
 import * as calls from './calls.ts';
-import { brokenInvariants, settled } from './invariants.ts';
+import { brokenInvariants, waitUntilIdle } from './invariants.ts';
 import { type Operation, operations } from './operations.ts';
-import { clearAway, differences, placeOf } from './run-case.ts';
+import { clearAway, differences, poolPathsOf } from './run-case.ts';
 import { World } from './world.ts';
 import { WrappedPrograms } from './wrapped-programs.ts';
 
@@ -27,9 +27,9 @@ interface Row {
   readonly operation: Operation;
 }
 
-function operationOf(name: string, ground: Operation['ground'] = 'directory'): Operation {
-  const found = operations.find((one) => one.name === name && one.ground === ground);
-  if (found === undefined) throw new Error(`there is no operation '${name}' on ${ground}`);
+function operationOf(name: string, poolFs: Operation['poolFs'] = 'directory'): Operation {
+  const found = operations.find((one) => one.name === name && one.poolFs === poolFs);
+  if (found === undefined) throw new Error(`there is no operation '${name}' on ${poolFs}`);
   return found;
 }
 
@@ -60,7 +60,7 @@ async function sumOf(image: string): Promise<string> {
 const ownOperations = {
   checked: {
     name: 'stage ext4 that noted an error',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await idleExt4(world);
       // It says that it has errors, and counts its free blocks wrongly: e2fsck repairs that without a person.
@@ -76,7 +76,7 @@ const ownOperations = {
   },
   undone: {
     name: 'stage ext4 that only a person can repair',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await idleExt4(world);
       // e2fsck writes over the first of these by itself and gives up at the second: all that it wrote is taken back.
@@ -102,7 +102,7 @@ const ownOperations = {
   },
   renamed: {
     name: 'restore ext4 whose journal has to be replayed',
-    ground: 'xfs',
+    poolFs: 'xfs',
     prepare: async (world) => {
       await idleExt4(world);
       await calls.snapshot(world, 's', 'v');
@@ -153,7 +153,7 @@ const deaths = ['the program', 'both', 'the driver'] as const;
 type Death = (typeof deaths)[number];
 
 /** At which of its writes: the first, the last and some between; a sample takes one of each death. */
-function chosen(writes: number): readonly { readonly nth: number; readonly death: Death }[] {
+function chooseWrites(writes: number): readonly { readonly nth: number; readonly death: Death }[] {
   const spread = [1, 2, Math.ceil(writes / 2), writes].filter((nth) => nth >= 1 && nth <= writes);
   if (isSample) {
     return [
@@ -165,16 +165,20 @@ function chosen(writes: number): readonly { readonly nth: number; readonly death
 }
 
 /** The program has stopped at its write: what the driver's death leaves is looked at, and what calls say beside it. */
-async function outlive(world: World, wrapped: WrappedPrograms, { program, operation }: Row) {
+async function letProgramOutliveDriver(
+  world: World,
+  wrapped: WrappedPrograms,
+  { program, operation }: Row,
+) {
   const problems: string[] = [];
   const pid = await wrapped.stopped();
   await world.driver.kill();
-  await wrapped.letAlone();
+  await wrapped.disarm();
   await world.restart();
   // It works on an image of a volume, or on one in tmp/ that nobody knows any more: then the call may succeed.
   const image = await imageOpenBy(pid);
   if (image?.includes('/volumes/') === true) {
-    const refused = await once(world, operation);
+    const refused = await callOnce(world, operation);
     const names = refused.message.includes(program) && refused.message.includes(String(pid));
     if (refused.code !== status.ABORTED || !names) {
       problems.push(
@@ -182,7 +186,7 @@ async function outlive(world: World, wrapped: WrappedPrograms, { program, operat
       );
     }
   } else {
-    await once(world, operation);
+    await callOnce(world, operation);
   }
   process.kill(pid, 'SIGCONT');
   await until('the program has ended', () =>
@@ -195,15 +199,15 @@ async function outlive(world: World, wrapped: WrappedPrograms, { program, operat
 }
 
 /** One call, which is not repeated while it is refused. */
-async function once(world: World, operation: Operation) {
-  calls.patience.boundMs = 0;
+async function callOnce(world: World, operation: Operation) {
+  calls.retryLimit.boundMs = 0;
   try {
     return await operation.call(world).then(
       () => ({ code: status.OK, message: '' }),
       (error: unknown) => ({ code: (error as { code?: number }).code, message: String(error) }),
     );
   } finally {
-    calls.patience.boundMs = calls.usualBoundMs;
+    calls.retryLimit.boundMs = calls.defaultRetryMs;
   }
 }
 
@@ -212,44 +216,44 @@ async function imageOpenBy(pid: number): Promise<string | undefined> {
   return stdout.split('\n').find((line) => line.includes('disk.img'));
 }
 
-async function play(
+async function killAtWrite(
   world: World,
   wrapped: WrappedPrograms,
   row: Row,
   at: { nth: number; death: Death },
 ) {
   const { program, operation } = row;
-  const place = placeOf(world);
+  const paths = poolPathsOf(world);
   await operation.prepare?.(world);
-  await settled(place);
+  await waitUntilIdle(paths);
   await world.arm('programs');
   const signal = at.death === 'the program' ? 'KILL' : 'STOP';
   await wrapped.arm({ program, signal, nth: at.nth });
   const problems: string[] = [];
-  const answer = once(world, operation);
+  const answer = callOnce(world, operation);
   switch (at.death) {
     case 'the program':
       await answer;
-      await wrapped.letAlone();
+      await wrapped.disarm();
       break;
     case 'both': {
       const pid = await wrapped.stopped();
       await world.driver.kill();
       process.kill(pid, 'SIGKILL');
       await answer;
-      await wrapped.letAlone();
+      await wrapped.disarm();
       await world.restart();
       break;
     }
     case 'the driver':
-      problems.push(...(await outlive(world, wrapped, row)));
+      problems.push(...(await letProgramOutliveDriver(world, wrapped, row)));
       await answer;
       break;
   }
   // What a program had open that outlived its driver stays in tmp/ until the call is repeated.
   if (at.death !== 'the driver') {
-    await settled(place);
-    problems.push(...(await brokenInvariants(place, 'settled')));
+    await waitUntilIdle(paths);
+    problems.push(...(await brokenInvariants(paths, 'idle')));
   }
   return problems;
 }
@@ -257,7 +261,7 @@ async function play(
 let wrapped: WrappedPrograms | undefined;
 let directory = '';
 
-async function wrap(): Promise<WrappedPrograms> {
+async function mountWrappers(): Promise<WrappedPrograms> {
   if (wrapped !== undefined) return wrapped;
   directory = await mkdtemp(join(tmpdir(), 'loopcsi-programs-'));
   wrapped = await WrappedPrograms.mount(directory);
@@ -274,17 +278,17 @@ onNode('every program that the driver runs dies in some row', (t) => {
 
 for (const row of rows) {
   const { program, operation } = row;
-  const title = `${program} dies at its writes: ${operation.name} (${operation.ground} pool)`;
+  const title = `${program} dies at its writes: ${operation.name} (${operation.poolFs} pool)`;
   if (!title.includes(only)) continue;
   onNode(title, async (t) => {
     t.timeout(20 * 60_000);
-    const wrapping = await wrap();
+    const wrapping = await mountWrappers();
     let world = await World.make(operation);
     try {
       const { answer, writes } = await rehearse(world, wrapping, row);
       t.true(writes > 0, `${program} does not run`);
       const failed: string[] = [];
-      for (const at of chosen(writes)) {
+      for (const at of chooseWrites(writes)) {
         const problems = await problemsOf(world, wrapping, { row, at, answer });
         if (problems.length === 0) continue;
         failed.push(`${at.death} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
@@ -294,9 +298,9 @@ for (const row of rows) {
         world = await World.make(operation);
       }
       t.deepEqual(failed, []);
-      t.log(`${chosen(writes).length} deaths, ${writes} writes`);
+      t.log(`${chooseWrites(writes).length} deaths, ${writes} writes`);
     } finally {
-      await wrapping.letAlone();
+      await wrapping.disarm();
       const left = await world.end();
       if (t.passed) t.deepEqual(left, []);
     }
@@ -309,7 +313,7 @@ async function rehearse(world: World, wrapping: WrappedPrograms, { program, oper
   await wrapping.count(program);
   const answer = await operation.call(world);
   const writes = await wrapping.writes();
-  await wrapping.letAlone();
+  await wrapping.disarm();
   await operation.check?.(world);
   const left = await clearAway(world);
   if (left.length > 0) throw new Error(`without a death: ${left.join('; ')}`);
@@ -324,12 +328,12 @@ async function problemsOf(
 ): Promise<readonly string[]> {
   const { operation } = row;
   try {
-    const problems = await play(world, wrapping, row, at);
+    const problems = await killAtWrite(world, wrapping, row, at);
     const again = await operation.call(world);
     problems.push(...differences('repeated call', answer, again));
     await operation.check?.(world);
-    await settled(placeOf(world));
-    problems.push(...(await brokenInvariants(placeOf(world), 'settled')));
+    await waitUntilIdle(poolPathsOf(world));
+    problems.push(...(await brokenInvariants(poolPathsOf(world), 'idle')));
     problems.push(...(await clearAway(world)));
     return problems;
   } catch (error) {

@@ -9,7 +9,7 @@ import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
-export class Crowd {
+export class RandomOtherSoftware {
   readonly #world: World;
   readonly #random: Random;
   #stopped = true;
@@ -24,7 +24,7 @@ export class Crowd {
   /** Until `stop`; nothing of it is left when this resolves. */
   async run(): Promise<void> {
     this.#stopped = false;
-    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-crowd-'));
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-otherSoftware-'));
     try {
       await Promise.all([this.#walk(directory, 'a'), this.#walk(directory, 'b')]);
     } finally {

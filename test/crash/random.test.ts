@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { onNode } from '../helpers/on-node.ts';
-import { brokenInvariants, settled } from './invariants.ts';
+import { brokenInvariants, waitUntilIdle } from './invariants.ts';
 import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
-import { Crowd } from './random-other-software.ts';
-import { placeOf, thawMs } from './run-case.ts';
+import { RandomOtherSoftware } from './random-other-software.ts';
+import { poolPathsOf, thawMs } from './run-case.ts';
 import { World } from './world.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
@@ -21,42 +21,42 @@ async function answered(load: Load, more: number): Promise<void> {
   }
 }
 
-for (const ground of ['directory', 'xfs'] as const) {
-  onNode(`killed at random instants under load (${ground} pool)`, async (t) => {
+for (const poolFs of ['directory', 'xfs'] as const) {
+  onNode(`killed at random instants under load (${poolFs} pool)`, async (t) => {
     t.timeout(15 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed);
-    const world = await World.make({ ground });
-    const load = new Load(world, random, { othersAct: true });
-    const crowd = new Crowd(world, makeRandom(seed + 2));
+    const world = await World.make({ poolFs });
+    const load = new Load(world, random, { withOtherSoftware: true });
+    const otherSoftware = new RandomOtherSoftware(world, makeRandom(seed + 2));
     let kills = 0;
     try {
       for (const giveUpAt = Date.now() + loadMs; Date.now() < giveUpAt; kills += 1) {
         const running = load.run(workers);
-        const others = crowd.run();
+        const others = otherSoftware.run();
         await delay(50 + random.below(1_500));
         // However slow the machine is, something must have happened.
         await answered(load, 1 + random.below(10));
         const { driver } = world;
         const killed = driver.kill();
         load.stop();
-        crowd.stop();
+        otherSoftware.stop();
         await killed;
         await others;
         await delay(thawMs);
-        t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kill');
+        t.deepEqual(await brokenInvariants(poolPathsOf(world), 'killed'), [], 'after the kill');
         await running;
         await world.restart();
-        await settled(placeOf(world));
-        t.deepEqual(await brokenInvariants(placeOf(world), 'settled'), [], 'after the start');
+        await waitUntilIdle(poolPathsOf(world));
+        t.deepEqual(await brokenInvariants(poolPathsOf(world), 'idle'), [], 'after the start');
         t.deepEqual(await load.brokenClaims(), [], 'what was acknowledged');
       }
       t.deepEqual(load.unexplained, []);
-      const others = [...crowd.done].map(([what, times]) => `${what} ${times}`).join(', ');
+      const others = [...otherSoftware.done].map(([what, times]) => `${what} ${times}`).join(', ');
       t.log(`${kills} kills, ${load.done} calls answered; others: ${others}`);
       await world.clear();
-      await settled(placeOf(world));
-      t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+      await waitUntilIdle(poolPathsOf(world));
+      t.deepEqual(await brokenInvariants(poolPathsOf(world), 'empty'), []);
     } catch (error) {
       t.log((await world.driver.log()).slice(-4_000));
       throw error;
@@ -66,11 +66,11 @@ for (const ground of ['directory', 'xfs'] as const) {
     }
   });
 
-  onNode(`killed while it starts, with work left by a kill (${ground} pool)`, async (t) => {
+  onNode(`killed while it starts, with work left by a kill (${poolFs} pool)`, async (t) => {
     t.timeout(15 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed + 1);
-    const world = await World.make({ ground });
+    const world = await World.make({ poolFs });
     const load = new Load(world, random);
     try {
       for (let round = 0; round < startUps; round += 1) {
@@ -83,23 +83,23 @@ for (const ground of ['directory', 'xfs'] as const) {
         await running;
         // A start takes about half a second: these instants lie before, in and after its work.
         for (let again = 0; again < 3; again += 1) {
-          const started = await world.startBlindly();
+          const started = await world.startWithoutWaiting();
           await delay(random.below(800));
           await started.kill();
         }
         await delay(thawMs);
-        t.deepEqual(await brokenInvariants(placeOf(world), 'killed'), [], 'after the kills');
+        t.deepEqual(await brokenInvariants(poolPathsOf(world), 'killed'), [], 'after the kills');
         await world.restart();
-        await settled(placeOf(world));
-        t.deepEqual(await brokenInvariants(placeOf(world), 'settled'), [], 'after the start');
+        await waitUntilIdle(poolPathsOf(world));
+        t.deepEqual(await brokenInvariants(poolPathsOf(world), 'idle'), [], 'after the start');
         t.deepEqual(await load.brokenClaims(), [], 'what was acknowledged');
       }
       t.deepEqual(load.unexplained, []);
       t.log(`${startUps * 3} kills, ${load.done} calls answered`);
       t.true(load.done > 0);
       await world.clear();
-      await settled(placeOf(world));
-      t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+      await waitUntilIdle(poolPathsOf(world));
+      t.deepEqual(await brokenInvariants(poolPathsOf(world), 'empty'), []);
     } finally {
       const left = await world.end();
       if (t.passed) t.deepEqual(left, []);

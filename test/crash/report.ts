@@ -1,5 +1,5 @@
 import { faultPoints } from '../../src/volumes/engine/fault-points.ts';
-import type { Sight } from './invariants.ts';
+import type { PoolCounts } from './invariants.ts';
 import type { Outcome } from './run-case.ts';
 
 /** One line per fault point: how often the driver was killed there, and how many of these cases failed. */
@@ -18,16 +18,16 @@ const labels = {
   snapshots: 'snapshots',
   groups: 'groups',
   temporary: 'in tmp',
-  halfCopies: 'half copies',
+  unfinishedCopies: 'unfinished copies',
   trash: 'in trash',
   devices: 'devices',
   mounts: 'mounts',
-} as const satisfies Record<keyof Sight, string>;
+} as const satisfies Record<keyof PoolCounts, string>;
 
-function sightText(sight: Sight): string {
+function countsText(sight: PoolCounts): string {
   const parts = Object.entries(labels).flatMap(([key, label]) => {
     // The keys are those of the table above.
-    const count = sight[key as keyof Sight];
+    const count = sight[key as keyof PoolCounts];
     return count === 0 ? [] : [`${count} ${label}`];
   });
   return parts.length === 0 ? 'nothing' : parts.join(', ');
@@ -36,16 +36,16 @@ function sightText(sight: Sight): string {
 /** Every kill as a row of a Markdown table. */
 export function asMarkdown(outcomes: readonly Outcome[]): string {
   const failed = outcomes.filter(({ problems }) => problems.length > 0).length;
-  const rows = outcomes.map(({ operation, ground, moment, answered, left, after, problems }) => {
+  const rows = outcomes.map(({ operation, poolFs, moment, answered, left, after, problems }) => {
     const point = moment.nth === 1 ? moment.point : `${moment.point}, time ${moment.nth}`;
     const verdict = problems.length === 0 ? 'as expected' : `FAILED: ${problems.join('; ')}`;
     const cells = [
       operation,
-      ground,
+      poolFs,
       point,
       answered ? 'yes' : 'no',
-      sightText(left),
-      sightText(after),
+      countsText(left),
+      countsText(after),
       verdict,
     ];
     return `| ${cells.join(' | ')} |`;

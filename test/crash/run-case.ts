@@ -3,20 +3,26 @@ import { isDeepStrictEqual } from 'node:util';
 import { patientMs } from '../helpers/slowness.ts';
 import type { Moment } from './fault-moments.ts';
 import { momentsOf } from './fault-moments.ts';
-import { brokenInvariants, damagedImages, look, type Sight, settled } from './invariants.ts';
+import {
+  brokenInvariants,
+  countContents,
+  damagedImages,
+  type PoolCounts,
+  waitUntilIdle,
+} from './invariants.ts';
 import type { Operation } from './operations.ts';
 import type { World } from './world.ts';
 
 /** One kill and what came of it. */
 export interface Outcome {
   readonly operation: string;
-  readonly ground: string;
+  readonly poolFs: string;
   readonly moment: Moment;
   /** Whether the caller had its answer before the driver died. */
   readonly answered: boolean;
   /** What the kill left, and what start-up made of it. */
-  readonly left: Sight;
-  readonly after: Sight;
+  readonly left: PoolCounts;
+  readonly after: PoolCounts;
   readonly problems: readonly string[];
 }
 
@@ -32,17 +38,17 @@ export async function rehearse(
 ): Promise<{ moments: readonly Moment[]; answer: unknown; problems: readonly string[] }> {
   const round = nextRound();
   await operation.prepare?.(world);
-  await settled(placeOf(world));
+  await waitUntilIdle(poolPathsOf(world));
   await world.arm(round);
   const answer = await operation.call(world);
-  await settled(placeOf(world));
+  await waitUntilIdle(poolPathsOf(world));
   const moments = await momentsOf(world.directory, round);
   await world.arm(nextRound());
   const again = await operation.call(world);
   await operation.check?.(world);
   const problems = [
     ...differences('repeated call', answer, again),
-    ...(await brokenInvariants(placeOf(world), 'settled')),
+    ...(await brokenInvariants(poolPathsOf(world), 'idle')),
     ...(await clearAway(world)),
   ];
   return { moments, answer, problems };
@@ -55,40 +61,40 @@ export async function killAt(
   expected: { readonly moment: Moment; readonly answer: unknown },
 ): Promise<Outcome> {
   const { moment, answer } = expected;
-  const place = placeOf(world);
+  const paths = poolPathsOf(world);
   const problems: string[] = [];
-  const note = (step: string, found: readonly string[]): void => {
+  const addProblems = (step: string, found: readonly string[]): void => {
     for (const one of found) problems.push(`${step}: ${one}`);
   };
   await operation.prepare?.(world);
-  await settled(place);
+  await waitUntilIdle(paths);
   await world.arm(nextRound(), moment);
   const answered = await operation.call(world).then(
     () => true,
     () => false,
   );
-  const end = await within(world.driver.ended, patientMs(30_000));
+  const end = await withTimeout(world.driver.ended, patientMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
   // What was frozen is thawed by a process of its own, which has to get its turn first.
   if (moment.point.startsWith('capture:')) await delay(thawMs);
-  const left = await look(place);
-  note('after the kill', await brokenInvariants(place, 'killed'));
+  const left = await countContents(paths);
+  addProblems('after the kill', await brokenInvariants(paths, 'killed'));
   await world.restart();
-  await settled(place);
-  const after = await look(place);
-  note('after the start', await brokenInvariants(place, 'settled'));
-  note('checkers', await damagedImages(place));
+  await waitUntilIdle(paths);
+  const after = await countContents(paths);
+  addProblems('after the start', await brokenInvariants(paths, 'idle'));
+  addProblems('checkers', await damagedImages(paths));
   const again = await operation.call(world);
-  note('repeated call', differences('answer', answer, again));
+  addProblems('repeated call', differences('answer', answer, again));
   await operation.check?.(world);
-  await settled(place);
-  note('after the repeated call', await brokenInvariants(place, 'settled'));
-  note('at the end', await clearAway(world));
-  const { name, ground } = operation;
-  return { operation: name, ground, moment, answered, left, after, problems };
+  await waitUntilIdle(paths);
+  addProblems('after the repeated call', await brokenInvariants(paths, 'idle'));
+  addProblems('at the end', await clearAway(world));
+  const { name, poolFs } = operation;
+  return { operation: name, poolFs, moment, answered, left, after, problems };
 }
 
-export function placeOf(world: World) {
+export function poolPathsOf(world: World) {
   return { directory: world.directory, poolPath: world.poolPath };
 }
 
@@ -100,23 +106,23 @@ function nextRound(): string {
 /** Deletes everything through the driver's calls and says what is left all the same. */
 export async function clearAway(world: World): Promise<readonly string[]> {
   await world.clear();
-  await settled(placeOf(world));
-  return brokenInvariants(placeOf(world), 'empty');
+  await waitUntilIdle(poolPathsOf(world));
+  return brokenInvariants(poolPathsOf(world), 'empty');
 }
 
 /** An instant that lies in the past is another one each time; all else of an answer is the same. */
 export function differences(what: string, expected: unknown, found: unknown): readonly string[] {
-  if (isDeepStrictEqual(timeless(expected), timeless(found))) return [];
+  if (isDeepStrictEqual(withoutTimes(expected), withoutTimes(found))) return [];
   return [`${what}: ${text(found)} instead of ${text(expected)}`];
 }
 
-function timeless(answer: unknown): unknown {
-  if (Array.isArray(answer)) return answer.map(timeless);
+function withoutTimes(answer: unknown): unknown {
+  if (Array.isArray(answer)) return answer.map(withoutTimes);
   if (typeof answer !== 'object' || answer === null) return answer;
   return Object.fromEntries(
     Object.entries(answer).map(([key, value]) => [
       key,
-      key === 'creation_time' ? 'some time' : timeless(value),
+      key === 'creation_time' ? 'some time' : withoutTimes(value),
     ]),
   );
 }
@@ -125,10 +131,10 @@ function text(value: unknown): string {
   return JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? `${one}n` : one));
 }
 
-async function within(work: Promise<string>, boundMs: number): Promise<string> {
+async function withTimeout(work: Promise<string>, boundMs: number): Promise<string> {
   let timer: NodeJS.Timeout | undefined;
   const bound = new Promise<string>((resolve) => {
-    timer = setTimeout(() => resolve('it lives on'), boundMs);
+    timer = setTimeout(() => resolve('it is still running'), boundMs);
   });
   try {
     return await Promise.race([work, bound]);

@@ -9,9 +9,9 @@ import { GiB } from '../../src/units.ts';
 import { type DriverProcess, spawnDriver, startDriver, untilReady } from '../helpers/driver.ts';
 import {
   devicesBelow,
-  makeGround,
+  makePoolFs,
   mountsBelow,
-  type PoolGround,
+  type PoolFs,
   removeAll,
 } from '../helpers/scratch-pool.ts';
 import { dockerCall } from './docker-client.ts';
@@ -21,11 +21,11 @@ const program = join(import.meta.dirname, 'driver-entry.js');
 
 /** What a row of the matrix says of the driver that it needs. */
 export interface WorldOptions {
-  readonly ground: PoolGround;
+  readonly poolFs: PoolFs;
   /** The driver as it is shipped, which cannot be armed. */
   readonly isPlain?: boolean;
   /** Brings the pool's ground to `DIRECTORY/pool`, where that is not one of the usual ones. */
-  readonly layGround?: (directory: string) => Promise<void>;
+  readonly preparePool?: (directory: string) => Promise<void>;
   readonly flags?: ((directory: string) => readonly string[]) | undefined;
   /** What goes before the driver's command, so that it has other rights or namespaces. */
   readonly enter?: readonly string[];
@@ -82,10 +82,10 @@ export class World {
   static async make(options: WorldOptions): Promise<World> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-crash-'));
     const world = new World(directory, options);
-    if (options.layGround === undefined) {
-      await makeGround(directory, { ground: options.ground, groundBytes: 16n * GiB });
+    if (options.preparePool === undefined) {
+      await makePoolFs(directory, { poolFs: options.poolFs, poolFsBytes: 16n * GiB });
     } else {
-      await options.layGround(directory);
+      await options.preparePool(directory);
     }
     for (const below of ['staging', 'targets']) await mkdir(world.pathOf(below));
     await world.start();
@@ -121,11 +121,11 @@ export class World {
   }
 
   async start(): Promise<void> {
-    await untilReady(await this.startBlindly());
+    await untilReady(await this.startWithoutWaiting());
   }
 
   /** A start that is not waited for. */
-  async startBlindly(): Promise<DriverProcess> {
+  async startWithoutWaiting(): Promise<DriverProcess> {
     this.driver = await spawnDriver(this.directory, this.#flags, this.#driverOptions);
     this.#connect();
     return this.driver;

@@ -60,7 +60,7 @@ export class WrappedPrograms {
       await execa('mount', ['--bind', wrapper, path]);
       wrapped.#mounted.push(path);
     }
-    await wrapped.letAlone();
+    await wrapped.disarm();
     return wrapped;
   }
 
@@ -78,7 +78,7 @@ export class WrappedPrograms {
     await this.#plan(`${program} COUNT 0`);
   }
 
-  async letAlone(): Promise<void> {
+  async disarm(): Promise<void> {
     await this.#plan('none NONE 0');
   }
 

@@ -6,7 +6,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
 import { paths } from '../../src/host/files/paths.ts';
-import { devicesBelow, devicesOn, makeGround } from '../helpers/scratch-pool.ts';
+import { devicesBelow, devicesOn, makePoolFs } from '../helpers/scratch-pool.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 
@@ -28,10 +28,10 @@ export interface Machine {
 export async function makeMachine(lab: Lab): Promise<Machine> {
   const directory = join(lab.directory, 'machine');
   await mkdir(directory);
-  await makeGround(directory, { ground: 'ext4', groundBytes: 4n << 30n });
+  await makePoolFs(directory, { poolFs: 'ext4', poolFsBytes: 4n << 30n });
   const disk = join(directory, 'pool');
-  const [ground] = await devicesBelow(directory);
-  if (ground === undefined) throw new Error('the disk of the machine is not attached');
+  const [poolFs] = await devicesBelow(directory);
+  if (poolFs === undefined) throw new Error('the disk of the machine is not attached');
   const log = join(directory, 'console.log');
   let service: Service | undefined;
   let init = 0;
@@ -40,7 +40,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
     ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd'],
   ];
   const detachAll = async (): Promise<void> => {
-    for (const device of await devicesOn(ground.device)) await run('losetup', ['--detach', device]);
+    for (const device of await devicesOn(poolFs.device)) await run('losetup', ['--detach', device]);
   };
   const machine: Machine = {
     boot: async () => {
@@ -72,7 +72,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
     run: (file, ...args) => run('nsenter', [...enter(), file, ...args]),
     attempt: (file, ...args) => attempt('nsenter', [...enter(), file, ...args]),
     seen: (path) => join(`/proc/${init}/root`, path),
-    devices: () => devicesOn(ground.device),
+    devices: () => devicesOn(poolFs.device),
   };
   lab.atEnd(async () => {
     if (service?.hasEnded() === false) process.kill(init, 'SIGKILL');

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
-import { devicesBelow, makeGround } from '../helpers/scratch-pool.ts';
+import { devicesBelow, makePoolFs } from '../helpers/scratch-pool.ts';
 import type { Lab, NodeSpace } from './lab.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
@@ -64,12 +64,12 @@ export async function startPlugin(
 
 /** A pool that can share blocks, at `DIRECTORY/pool`. */
 async function makeXfs(lab: Lab, directory: string, sizeBytes: bigint): Promise<void> {
-  await makeGround(directory, { ground: 'xfs', groundBytes: sizeBytes });
+  await makePoolFs(directory, { poolFs: 'xfs', poolFsBytes: sizeBytes });
   lab.atEnd(async () => {
     await run('umount', ['--detach-loop', join(directory, 'pool')]);
     // Unmounting ends in the background, in every mount namespace that has a copy.
     await eventually(
-      'the end of the ground',
+      "the end of the pool's filesystem",
       async () => ((await devicesBelow(directory)).length === 0 ? true : undefined),
       { everyMs: 20 },
     );

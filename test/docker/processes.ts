@@ -34,9 +34,9 @@ export async function startService(
     end: async (signal = 'SIGTERM') => {
       if (hasEnded(child)) return;
       child.kill(signal);
-      const patience = setTimeout(() => child.kill('SIGKILL'), 15_000);
+      const retryLimit = setTimeout(() => child.kill('SIGKILL'), 15_000);
       await ended;
-      clearTimeout(patience);
+      clearTimeout(retryLimit);
     },
   };
 }

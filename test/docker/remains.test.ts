@@ -12,11 +12,11 @@ import { processesNaming } from './processes.ts';
 const run = `
 import { mkdir } from 'node:fs/promises';
 import { makeNode, openLab } from '${join(import.meta.dirname, 'lab.js')}';
-import { makeGround } from '${join(import.meta.dirname, '../helpers/scratch-pool.js')}';
+import { makePoolFs } from '${join(import.meta.dirname, '../helpers/scratch-pool.js')}';
 const lab = await openLab();
 const { directory } = await makeNode(lab, 'a');
 await mkdir(directory + '/driver');
-await makeGround(directory + '/driver', { ground: 'ext4', groundBytes: 16n << 20n });
+await makePoolFs(directory + '/driver', { poolFs: 'ext4', poolFsBytes: 16n << 20n });
 console.log(lab.directory);
 setInterval(() => undefined, 60_000);
 `;

@@ -5,14 +5,17 @@ import { patientMs } from './slowness.ts';
 
 export const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
-export interface Ran {
+export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
 /** Runs one command in a pipe, with the driver at this socket. */
-export async function runCommand(endpoint: string, ...args: readonly string[]): Promise<Ran> {
+export async function runCommand(
+  endpoint: string,
+  ...args: readonly string[]
+): Promise<CommandResult> {
   const { exitCode, stdout, stderr } = await execa(launcher, args, {
     reject: false,
     stdin: 'ignore',

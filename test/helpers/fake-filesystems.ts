@@ -44,8 +44,8 @@ function makeFakeFilesystem(
     );
     // No program notices that an image is in use, so running one on it is a bug of the caller.
     if (attached) throw new Error(`${imagePath} is attached: no program may touch it`);
-    const isCutShort = (await readFakeSuperblock(imagePath))?.isCutShort === true;
-    if (isCutShort)
+    const isInterrupted = (await readFakeSuperblock(imagePath))?.isInterrupted === true;
+    if (isInterrupted)
       throw new Error(`${imagePath} has an interrupted change: it must be recovered first`);
     return size;
   };
@@ -53,11 +53,11 @@ function makeFakeFilesystem(
     programs.run(imagePath, {
       begin: async () => {
         const isMade = (await readFakeSuperblock(imagePath)) !== undefined;
-        if (isMade) await changeFakeSuperblock(imagePath, { isCutShort: true });
+        if (isMade) await changeFakeSuperblock(imagePath, { isInterrupted: true });
       },
       finish: async () => {
         const result = await finish();
-        await changeFakeSuperblock(imagePath, { isCutShort: false });
+        await changeFakeSuperblock(imagePath, { isInterrupted: false });
         return result;
       },
     });
@@ -82,7 +82,7 @@ function makeFakeFilesystem(
           state: 'clean',
           damage: 'none',
           hasLostAndFound: type === 'ext4',
-          isCutShort: false,
+          isInterrupted: false,
         }),
       );
     },
@@ -104,9 +104,9 @@ function makeFakeFilesystem(
       return { outcome: found.damage === 'none' ? 'sound' : 'repaired' };
     },
     recover: async (imagePath) => {
-      if ((await readFakeSuperblock(imagePath))?.isCutShort !== true) return false;
+      if ((await readFakeSuperblock(imagePath))?.isInterrupted !== true) return false;
       await requireNoProgram(imagePath);
-      await changeFakeSuperblock(imagePath, { isCutShort: false });
+      await changeFakeSuperblock(imagePath, { isInterrupted: false });
       return true;
     },
     countErrors: () => Promise.resolve(0),

@@ -117,10 +117,10 @@ export class FakeHost implements Host {
   /** Lets another mount namespace use the device, which cannot be detached until the returned function is called. */
   useElsewhere(number: number): () => void {
     const device = this.#attached(number);
-    device.heldElsewhere = true;
+    device.usedElsewhere = true;
     return () => {
-      device.heldElsewhere = false;
-      this.kernel.settle(device);
+      device.usedElsewhere = false;
+      this.kernel.detachIfUnused(device);
     };
   }
 
@@ -195,7 +195,7 @@ function makeFakeFreezer(kernel: FakeKernel, mounts: FakeMounts): Freezer {
           live.frozen = false;
           // The target may have been unmounted meanwhile.
           const thawed = kernel.find(device);
-          if (thawed?.live === live) kernel.settle(thawed);
+          if (thawed?.live === live) kernel.detachIfUnused(thawed);
         });
       }
       let expired = false;

@@ -26,7 +26,7 @@ export interface FakeDevice {
   autoclear: boolean;
   /** Kept open by the driver: with `autoclear`, or by `hold`. */
   held: boolean;
-  heldElsewhere: boolean;
+  usedElsewhere: boolean;
   /** Descriptors of its node in other processes, which do not claim it. */
   openers: number;
   live: LiveFilesystem | undefined;
@@ -52,7 +52,7 @@ export class FakeKernel {
     imagePath: string,
     options: Omit<
       FakeDevice,
-      'number' | 'imageFd' | 'identity' | 'sizeBytes' | 'heldElsewhere' | 'openers' | 'live'
+      'number' | 'imageFd' | 'identity' | 'sizeBytes' | 'usedElsewhere' | 'openers' | 'live'
     >,
     isUsable: (number: number) => boolean = () => true,
   ): FakeDevice {
@@ -65,7 +65,7 @@ export class FakeKernel {
       imageFd,
       identity: identityOf(imageFd),
       sizeBytes: sizeOf(imageFd),
-      heldElsewhere: false,
+      usedElsewhere: false,
       openers: 0,
       live: undefined,
     };
@@ -95,14 +95,14 @@ export class FakeKernel {
   }
 
   isInUse(device: FakeDevice): boolean {
-    return device.heldElsewhere || device.live !== undefined;
+    return device.usedElsewhere || device.live !== undefined;
   }
 
   /** After a close or an unmount: detaches a device that was waiting for that. */
-  settle(device: FakeDevice): void {
+  detachIfUnused(device: FakeDevice): void {
     if (
       this.mountsOf(device).length === 0 &&
-      !device.heldElsewhere &&
+      !device.usedElsewhere &&
       device.live?.frozen !== true
     ) {
       device.live = undefined;
@@ -116,7 +116,7 @@ export class FakeKernel {
   /** LOOP_CLR_FD of any process: the device is detached at its last close, possibly that of this call. */
   clear(device: FakeDevice): void {
     device.autoclear = true;
-    this.settle(device);
+    this.detachIfUnused(device);
   }
 
   /** Opens the node as another process, until the returned function is called. */
@@ -127,7 +127,7 @@ export class FakeKernel {
       if (!isOpen) return;
       isOpen = false;
       device.openers -= 1;
-      this.settle(device);
+      this.detachIfUnused(device);
     };
   }
 

@@ -9,7 +9,7 @@ import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean }): LoopDevices {
   const all = () => [...kernel.devices.values()];
   /** Numbers of held devices that were detached; other numbers are preferred. */
-  const resting = new Set<number>();
+  const avoidedNumbers = new Set<number>();
   const keep = (device: LoopDevice) => {
     const found = kernel.find(device);
     if (found !== undefined) found.autoclear = false;
@@ -47,7 +47,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
         .map(describe),
     attach: async (imagePath, options) => {
       const bound = boundNumbers(kernel.mounts.map((mount) => ({ ...mount, superOptions: [] })));
-      const isUsable = (number: number) => !bound.has(number) && !resting.has(number);
+      const isUsable = (number: number) => !bound.has(number) && !avoidedNumbers.has(number);
       const device = attachOrThrow(kernel, imagePath, isUsable, {
         readOnly: options.readOnly,
         directIo: options.directIo && abilities.directIo,
@@ -63,7 +63,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       const found = kernel.find(device);
       if (found === undefined || !found.held) return;
       found.held = false;
-      kernel.settle(found);
+      kernel.detachIfUnused(found);
     },
     refreshSize: async (device) => {
       const found = kernel.get(device, 'LOOP_SET_CAPACITY');
@@ -79,7 +79,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
         if (!later) found.autoclear = false;
         return 'in-use';
       }
-      if (wasHeld) resting.add(found.number);
+      if (wasHeld) avoidedNumbers.add(found.number);
       return 'detached';
     },
     isInUse: async (device) => {

@@ -38,7 +38,7 @@ export class FakeMounts implements Mounts {
     const device = this.#deviceAt(path);
     if (device === undefined) throw new KernelError('mount', 'EINVAL', subject);
     const readOnly = (flags & 1) !== 0;
-    await this.#bringToLife(device, { subject, readOnly, fsType: options.fsType, data });
+    await this.#activate(device, { subject, readOnly, fsType: options.fsType, data });
     if (this.#kernel.mounts.findLast((mount) => mount.target === real)?.device === device.number) {
       throw new KernelError('mount', 'EBUSY', subject);
     }
@@ -87,7 +87,7 @@ export class FakeMounts implements Mounts {
     const isLast = this.#kernel.mountsOf(device).length === 0;
     if (isLast && options.keepFrozen !== true && device.live !== undefined)
       device.live.frozen = false;
-    this.#kernel.settle(device);
+    this.#kernel.detachIfUnused(device);
   }
 
   async makeTarget(
@@ -128,13 +128,13 @@ export class FakeMounts implements Mounts {
     const found = this.#kernel.find(device);
     if (found === undefined) throw new KernelError('fsconfig', 'EINVAL', device.path);
     if (found.live === undefined) {
-      if (found.heldElsewhere) throw new KernelError('fsconfig', 'EBUSY', device.path);
+      if (found.usedElsewhere) throw new KernelError('fsconfig', 'EBUSY', device.path);
       return false;
     }
     if (found.live.fsType !== fsType) throw new KernelError('fsconfig', 'EINVAL', device.path);
     const was = found.live.frozen;
     found.live.frozen = false;
-    if (was) this.#kernel.settle(found);
+    if (was) this.#kernel.detachIfUnused(found);
     return was;
   }
 
@@ -150,7 +150,7 @@ export class FakeMounts implements Mounts {
   }
 
   /** Reads the superblock and activates the filesystem, or checks that it is the active one. */
-  async #bringToLife(
+  async #activate(
     device: FakeDevice,
     {
       subject,
@@ -169,14 +169,14 @@ export class FakeMounts implements Mounts {
       if (device.live.readOnly !== readOnly) throw new KernelError('mount', 'EBUSY', subject);
       return;
     }
-    if (superblock.isCutShort) throw new Error(`${subject}: it has an interrupted change`);
+    if (superblock.isInterrupted) throw new Error(`${subject}: it has an interrupted change`);
     if (device.readOnly && !readOnly) throw new KernelError('mount', 'EACCES', subject);
-    const twins = [...this.#kernel.devices.values()].filter(
+    const mountedXfs = [...this.#kernel.devices.values()].filter(
       (other) => other.live?.fsType === 'xfs',
     );
     if (fsType === 'xfs' && !data.split(',').includes('nouuid')) {
-      for (const twin of twins) {
-        const other = await readFakeSuperblock(`/proc/self/fd/${twin.imageFd}`);
+      for (const mounted of mountedXfs) {
+        const other = await readFakeSuperblock(`/proc/self/fd/${mounted.imageFd}`);
         if (other?.uuid === superblock.uuid) throw new KernelError('mount', 'EINVAL', subject);
       }
     }

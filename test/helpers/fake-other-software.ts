@@ -48,10 +48,10 @@ export class FakeOtherSoftware implements OtherSoftware {
   async mountElsewhere(target: string): Promise<StopUse> {
     const device = this.#kernel.deviceShownAt(target);
     if (device?.live === undefined) throw new Error(`no filesystem is mounted at ${target}`);
-    device.heldElsewhere = true;
+    device.usedElsewhere = true;
     return async () => {
-      device.heldElsewhere = false;
-      this.#kernel.settle(device);
+      device.usedElsewhere = false;
+      this.#kernel.detachIfUnused(device);
     };
   }
 

@@ -7,7 +7,7 @@ export interface FakeSuperblock extends Superblock {
   readonly damage: 'none' | 'repairable' | 'beyond';
   readonly hasLostAndFound: boolean;
   /** A program was killed while it changed the image; only `recover` may touch it. */
-  readonly isCutShort: boolean;
+  readonly isInterrupted: boolean;
 }
 
 const magic = 'loopcsi fake filesystem ';
@@ -31,7 +31,7 @@ export async function readFakeSuperblock(imagePath: string): Promise<FakeSuperbl
       state: oneOf(['clean', 'needs-replay', 'has-errors'] as const, fields['state']),
       damage: oneOf(['none', 'repairable', 'beyond'] as const, fields['damage']),
       hasLostAndFound: fields['hasLostAndFound'] === true,
-      isCutShort: fields['isCutShort'] === true,
+      isInterrupted: fields['isInterrupted'] === true,
     };
   } finally {
     await handle.close();

@@ -29,13 +29,13 @@ export async function onScratch(
   try {
     await work({ host, directory });
   } finally {
-    const left = await clearAway(host, directory);
+    const left = await removeLeftovers(host, directory);
     await rm(directory, { recursive: true });
     t.deepEqual(left, [], 'mounts and loop devices that were left');
   }
 }
 
-async function clearAway(host: Host, directory: string): Promise<readonly string[]> {
+async function removeLeftovers(host: Host, directory: string): Promise<readonly string[]> {
   const left: string[] = [];
   for (const target of (await mountsBelow(directory)).reverse()) {
     left.push(target);
@@ -43,7 +43,7 @@ async function clearAway(host: Host, directory: string): Promise<readonly string
   }
   for (const { device, image } of await devicesBelow(directory)) {
     // Detached already: a container that is just starting holds a copy of its mount for a moment.
-    if ((await isDetaching(device)) && (await isLetGo(directory, image))) continue;
+    if ((await isDetaching(device)) && (await isDetachedSoon(directory, image))) continue;
     left.push(`${device} on ${image}`);
     await execa('losetup', ['--detach', device], { reject: false });
   }
@@ -56,7 +56,7 @@ async function isDetaching(device: string): Promise<boolean> {
   return (await readFile(path, 'utf8').catch(() => '1')).trim() === '1';
 }
 
-async function isLetGo(directory: string, image: string): Promise<boolean> {
+async function isDetachedSoon(directory: string, image: string): Promise<boolean> {
   const isGone = async (): Promise<boolean> =>
     (await devicesBelow(directory)).every((one) => one.image !== image);
   return until(`${image} is let go`, isGone, 20_000).then(

@@ -198,7 +198,7 @@ export async function onScene(
   options: SceneOptions = {},
 ): Promise<void> {
   t.timeout(4 * 60_000);
-  const scene = new Scene(await World.make({ ground: 'directory', isPlain: true, ...options }));
+  const scene = new Scene(await World.make({ poolFs: 'directory', isPlain: true, ...options }));
   try {
     await play(scene);
   } catch (error) {

@@ -21,14 +21,14 @@ import type {
 } from '../../src/volumes/model.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { type PoolSettings, poolDefaults } from '../../src/volumes/pool/settings.ts';
-import { makeGround, type PoolGround, removeAll } from './scratch-pool.ts';
+import { makePoolFs, type PoolFs, removeAll } from './scratch-pool.ts';
 
 export interface ScratchOptions {
-  readonly ground?: PoolGround;
+  readonly poolFs?: PoolFs;
   /** Size of the ground's filesystem. */
-  readonly groundBytes?: bigint;
+  readonly poolFsBytes?: bigint;
   /** More words for its mkfs. */
-  readonly groundOptions?: readonly string[];
+  readonly poolFsOptions?: readonly string[];
   readonly pool?: Partial<PoolSettings>;
   readonly reached?: Reached;
   readonly host?: (host: Host) => Host;
@@ -108,7 +108,7 @@ export async function scratchNode(
     // AVA counts no assertions any more here; an error fails the test all the same.
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
-  await makeGround(directory, options);
+  await makePoolFs(directory, options);
   const open = (
     reached: Reached | undefined,
     pool: Partial<PoolSettings> | undefined = options.pool,

@@ -6,21 +6,21 @@ import { GiB } from '../../src/units.ts';
 import { until } from './until.ts';
 
 /** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
-export type PoolGround = 'directory' | FsType;
+export type PoolFs = 'directory' | FsType;
 
 /** Makes what a pool stands on, at `DIRECTORY/pool`. */
-export async function makeGround(
+export async function makePoolFs(
   directory: string,
-  options: { ground?: PoolGround; groundBytes?: bigint; groundOptions?: readonly string[] },
+  options: { poolFs?: PoolFs; poolFsBytes?: bigint; poolFsOptions?: readonly string[] },
 ): Promise<void> {
-  const { ground = 'directory', groundBytes = 8n * GiB, groundOptions = [] } = options;
+  const { poolFs = 'directory', poolFsBytes = 8n * GiB, poolFsOptions = [] } = options;
   const poolPath = join(directory, 'pool');
   await mkdir(poolPath);
-  if (ground === 'directory') return;
-  const image = join(directory, 'ground.img');
-  await execa('truncate', ['--size', String(groundBytes), image]);
-  const quiet = ground === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
-  await execa(`mkfs.${ground}`, [...quiet, ...groundOptions, image]);
+  if (poolFs === 'directory') return;
+  const image = join(directory, 'pool-fs.img');
+  await execa('truncate', ['--size', String(poolFsBytes), image]);
+  const quiet = poolFs === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
+  await execa(`mkfs.${poolFs}`, [...quiet, ...poolFsOptions, image]);
   const { stdout } = await execa('losetup', ['--find', '--show', image]);
   await execa('mount', [stdout, poolPath]);
 }
@@ -32,23 +32,23 @@ export async function makeGround(
 export async function removeAll(directory: string): Promise<string[]> {
   const isEmbedded = (what: string): boolean =>
     what.endsWith('/pool/reflink') || what.includes('/reflink.img');
-  const isGround = (what: string): boolean =>
-    what.endsWith('/pool') || what.includes('/ground.img') || isEmbedded(what);
+  const isPoolFs = (what: string): boolean =>
+    what.endsWith('/pool') || what.includes('/pool-fs.img') || isEmbedded(what);
   const left: string[] = [];
   const mounts = (await mountsBelow(directory)).reverse();
   const devices = await devicesBelow(directory);
   // The ground comes last: images on it hold it, and that of an embedded pool is one of them.
   for (const isItsTurn of [
-    (what: string) => !isGround(what),
+    (what: string) => !isPoolFs(what),
     isEmbedded,
-    (what: string) => isGround(what) && !isEmbedded(what),
+    (what: string) => isPoolFs(what) && !isEmbedded(what),
   ]) {
     for (const target of mounts.filter(isItsTurn)) {
-      if (!isGround(target)) left.push(`mount ${target}`);
+      if (!isPoolFs(target)) left.push(`mount ${target}`);
       await unmount(target);
     }
     for (const { device, image } of devices.filter((one) => isItsTurn(one.image))) {
-      if (!isGround(image)) left.push(`${device} on ${image}`);
+      if (!isPoolFs(image)) left.push(`${device} on ${image}`);
       await execa('losetup', ['--detach', device], { reject: false });
     }
   }
@@ -97,11 +97,11 @@ export async function devicesBelow(
 }
 
 /** Loop devices with images on the filesystem of that loop device, by whatever path they were attached. */
-export async function devicesOn(ground: string): Promise<readonly string[]> {
+export async function devicesOn(poolFs: string): Promise<readonly string[]> {
   const columns = ['--noheadings', '--output', 'NAME,BACK-MAJ:MIN'];
   const { stdout } = await execa('losetup', ['--list', ...columns]);
   // 7 is the major number of loop devices, the number in the name the minor one.
-  const number = `7:${ground.replace('/dev/loop', '')}`;
+  const number = `7:${poolFs.replace('/dev/loop', '')}`;
   return stdout
     .split('\n')
     .map((line) => line.split(/\s+/))

@@ -11,10 +11,10 @@ import type {
   VolumeSource,
 } from '../../src/volumes/model.ts';
 import { call, mountVolume, type ScratchNode, volumeInput } from './scratch-node.ts';
-import type { PoolGround } from './scratch-pool.ts';
+import type { PoolFs } from './scratch-pool.ts';
 
 /** Pools that snapshots behave differently on: copies, shared blocks, shared blocks with an address space of its own. */
-export const snapshotGrounds = ['ext4', 'xfs', 'btrfs'] as const satisfies readonly PoolGround[];
+export const snapshotPoolFs = ['ext4', 'xfs', 'btrfs'] as const satisfies readonly PoolFs[];
 
 /** Small volumes, above each filesystem's least size. */
 export const smallBytes = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;

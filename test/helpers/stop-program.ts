@@ -37,7 +37,7 @@ export async function stopProgram(
   return { stopped };
 }
 
-function look(driverPid: string, name: string): number | undefined {
+function watchFor(driverPid: string, name: string): number | undefined {
   const children = `/proc/${driverPid}/task/${driverPid}/children`;
   for (const giveUpAt = Date.now() + timeoutMs; Date.now() < giveUpAt; ) {
     for (const pid of readFileSync(children, 'latin1').split(' ').filter(Boolean)) {
@@ -60,5 +60,5 @@ function commandOf(pid: string): string {
 const [driverPid, name] = process.argv.slice(2);
 if (driverPid !== undefined && name !== undefined && import.meta.filename === process.argv[1]) {
   process.stdout.write('looking\n');
-  process.stdout.write(`${look(driverPid, name) ?? 'nothing'}\n`);
+  process.stdout.write(`${watchFor(driverPid, name) ?? 'nothing'}\n`);
 }

@@ -7,7 +7,7 @@ import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver } from './driver.ts';
-import { makeGround, removeAll } from './scratch-pool.ts';
+import { makePoolFs, removeAll } from './scratch-pool.ts';
 
 /** What nobody may wait longer for while something else hangs; generous, for a busy machine. */
 export const boundMs = 15_000;
@@ -24,7 +24,7 @@ const blockCapability = {
 
 export interface TwoPoolsOptions {
   /** Brings what the first pool stands on to `DIRECTORY/pool`; an ext4 of its own if not given. */
-  readonly layGround?: (directory: string) => Promise<void>;
+  readonly preparePool?: (directory: string) => Promise<void>;
 }
 
 /** A driver with a pool, `hung`, whose ground can be made to stand still under it, and one, `good`, beside it. */
@@ -43,8 +43,8 @@ export class TwoPools {
   static async make(options: TwoPoolsOptions = {}): Promise<TwoPools> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-isolation-'));
     try {
-      if (options.layGround === undefined) await makeGround(directory, { ground: 'ext4' });
-      else await options.layGround(directory);
+      if (options.preparePool === undefined) await makePoolFs(directory, { poolFs: 'ext4' });
+      else await options.preparePool(directory);
       await mkdir(join(directory, 'good'));
       const both = new TwoPools(directory);
       await both.start();

@@ -5,17 +5,17 @@ export class Watch {
     string,
     { readonly released: Promise<void>; readonly met: () => void }[]
   >();
-  #storm: { in: number; times: number; readonly errorOf: (name: string) => Error } | undefined;
+  #nthFailure: { in: number; times: number; readonly errorOf: (name: string) => Error } | undefined;
   readonly #failures = new Map<string, { readonly error: Error; readonly after: boolean }[]>();
 
-  /** The same object, whose asynchronous methods are recorded as `room.method`. */
-  over<T extends object>(room: string, target: T): T {
+  /** The same object, whose asynchronous methods are recorded as `prefix.method`. */
+  over<T extends object>(prefix: string, target: T): T {
     return new Proxy(target, {
       get: (object, key) => {
         const member: unknown = Reflect.get(object, key, object);
         if (typeof member !== 'function' || typeof key !== 'string') return member;
         return (...args: readonly unknown[]): unknown =>
-          this.#call(`${room}.${key}`, args, () => Reflect.apply(member, object, args));
+          this.#call(`${prefix}.${key}`, args, () => Reflect.apply(member, object, args));
       },
     });
   }
@@ -32,7 +32,7 @@ export class Watch {
     errorOf: (name: string) => Error,
     { times = 1 }: { times?: number } = {},
   ): void {
-    this.#storm = { in: nth, times, errorOf };
+    this.#nthFailure = { in: nth, times, errorOf };
   }
 
   /** The next call of that name does nothing until the answer is called; `met` is called when it hangs. */
@@ -49,27 +49,27 @@ export class Watch {
   clearFailures(): void {
     this.#failures.clear();
     this.#hangs.clear();
-    this.#storm = undefined;
+    this.#nthFailure = undefined;
   }
 
   #call(name: string, args: readonly unknown[], work: () => unknown): unknown {
     this.calls.push({ name, args });
     const hang = this.#hangs.get(name)?.shift();
-    if (hang === undefined) return this.#go(name, work);
+    if (hang === undefined) return this.#run(name, work);
     hang.met();
-    return hang.released.then(() => this.#go(name, work));
+    return hang.released.then(() => this.#run(name, work));
   }
 
-  #stormFailure(name: string): { error: Error; after: boolean } | undefined {
-    const storm = this.#storm;
-    if (storm === undefined) return undefined;
-    storm.in -= 1;
-    if (storm.in > 0 || storm.in <= -storm.times) return undefined;
-    return { error: storm.errorOf(name), after: false };
+  #nthFailureOf(name: string): { error: Error; after: boolean } | undefined {
+    const planned = this.#nthFailure;
+    if (planned === undefined) return undefined;
+    planned.in -= 1;
+    if (planned.in > 0 || planned.in <= -planned.times) return undefined;
+    return { error: planned.errorOf(name), after: false };
   }
 
-  #go(name: string, work: () => unknown): unknown {
-    const failure = this.#failures.get(name)?.shift() ?? this.#stormFailure(name);
+  #run(name: string, work: () => unknown): unknown {
+    const failure = this.#failures.get(name)?.shift() ?? this.#nthFailureOf(name);
     // What is iterated asynchronously fails when it is iterated.
     if (/^extents\.(?:map|data)$/.test(name))
       return failure === undefined ? work() : failingIteration(failure.error);

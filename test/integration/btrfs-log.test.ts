@@ -37,7 +37,7 @@ class BtrfsNode {
       rounds += 1;
       await makeNames(node.pathOf(`pool/names-${rounds}`));
     };
-    const node = await scratchNode(t, { ground: 'btrfs', groundBytes: GiB, reached });
+    const node = await scratchNode(t, { poolFs: 'btrfs', poolFsBytes: GiB, reached });
     const made = new BtrfsNode(node, reached);
     await made.#untilServed();
     return made;
@@ -56,9 +56,9 @@ class BtrfsNode {
   /** The power goes and comes back: the pool is what was on its disk at that instant, and the driver starts anew. */
   async cutPower(): Promise<void> {
     const { node } = this;
-    const ground = node.pathOf('ground.img');
+    const poolFs = node.pathOf('pool-fs.img');
     const cut = node.pathOf('cut.img');
-    await execa('cp', ['--sparse=always', ground, cut]);
+    await execa('cp', ['--sparse=always', poolFs, cut]);
     await node.restart({
       reached: this.#reached,
       whileClosed: async () => {
@@ -70,8 +70,8 @@ class BtrfsNode {
         for (const { device } of await devicesBelow(node.directory)) {
           await execa('losetup', ['--detach', device]);
         }
-        await rename(cut, ground);
-        const { stdout } = await execa('losetup', ['--find', '--show', ground]);
+        await rename(cut, poolFs);
+        const { stdout } = await execa('losetup', ['--find', '--show', poolFs]);
         await execa('mount', [stdout, node.poolPath]);
       },
     });

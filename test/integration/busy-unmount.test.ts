@@ -89,8 +89,8 @@ for (const [seen, host] of [
     `a frozen volume whose unmount fails stays guarded, and its writer meets no full disk, when who uses it ${seen}`,
     async (t) => {
       const node = await scratchNode(t, {
-        ground: 'ext4',
-        groundBytes: 2n * GiB,
+        poolFs: 'ext4',
+        poolFsBytes: 2n * GiB,
         pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
         ...(host === undefined ? {} : { host }),
       });
@@ -215,7 +215,7 @@ onNode('a device that another namespace has mounted names a process of it', asyn
 });
 
 onNode('an unstage beside a trim waits for a range at most', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4', groundBytes: 2n * GiB });
+  const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 2n * GiB });
   const { record, pool } = await node.volumes.createVolume(
     call(),
     volumeInput('v', { sizeBytes: GiB }),

@@ -20,7 +20,7 @@ import {
   imageOf,
   makeMounted,
   makeVolume,
-  snapshotGrounds,
+  snapshotPoolFs,
   takeSnapshot,
 } from '../helpers/snapshot-node.ts';
 
@@ -178,9 +178,9 @@ function textOf(ranges: readonly BlockRange[]): readonly string[] {
   return ranges.map(({ offset, length }) => `${offset}+${length}`);
 }
 
-async function proveOn(t: ExecutionContext, ground: (typeof snapshotGrounds)[number]) {
-  const node = await scratchNode(t, { ground });
-  const isStaged = ground !== 'ext4';
+async function proveOn(t: ExecutionContext, poolFs: (typeof snapshotPoolFs)[number]) {
+  const node = await scratchNode(t, { poolFs });
+  const isStaged = poolFs !== 'ext4';
   let run = 0;
   const prove = async (changes: readonly (readonly Change[])[]): Promise<void> => {
     run += 1;
@@ -214,7 +214,7 @@ async function proveOn(t: ExecutionContext, ground: (typeof snapshotGrounds)[num
       underWay = prove(changes);
       await underWay;
     }),
-    { numRuns: Math.ceil(seeds / snapshotGrounds.length), ...limit },
+    { numRuns: Math.ceil(seeds / snapshotPoolFs.length), ...limit },
   );
   // The time limit does not wait for it.
   await underWay;
@@ -222,17 +222,17 @@ async function proveOn(t: ExecutionContext, ground: (typeof snapshotGrounds)[num
   t.true(run > 10);
 }
 
-for (const ground of snapshotGrounds) {
+for (const poolFs of snapshotPoolFs) {
   onNode(
-    `${ground} pool: a delta applied to the older snapshot gives the newer one, byte for byte`,
+    `${poolFs} pool: a delta applied to the older snapshot gives the newer one, byte for byte`,
     (t) => {
       t.timeout(30 * 60_000);
-      return proveOn(t, ground);
+      return proveOn(t, poolFs);
     },
   );
 
-  onNode(`${ground} pool: a filesystem in use, its source deleted`, async (t) => {
-    const node = await scratchNode(t, { ground });
+  onNode(`${poolFs} pool: a filesystem in use, its source deleted`, async (t) => {
+    const node = await scratchNode(t, { poolFs });
     const settings = { freeze: true };
     const { id, paths } = await makeMounted(node, 'source', 'ext4');
     await execa('dd', ['if=/dev/urandom', `of=${paths.targetPath}/a`, 'bs=1M', 'count=20']);
@@ -262,7 +262,7 @@ for (const ground of snapshotGrounds) {
 }
 
 onNode('invalid offsets and pairs are refused', async (t) => {
-  const node = await scratchNode(t, { ground: 'xfs' });
+  const node = await scratchNode(t, { poolFs: 'xfs' });
   const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 8n * MiB });
   const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 8n * MiB });
   const one = (await takeSnapshot(node, 'one', id)).record.id;
@@ -293,7 +293,7 @@ onNode('invalid offsets and pairs are refused', async (t) => {
 onNode(
   'a snapshot that is being compared cannot be deleted until the reader has ended',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'xfs' });
+    const node = await scratchNode(t, { poolFs: 'xfs' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 64n * MiB });
     const paths = await mountVolume(node, id, { kind: 'block' });
     const base = (await takeSnapshot(node, 'base', id)).record.id;

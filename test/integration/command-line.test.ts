@@ -2,7 +2,7 @@ import { access, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/p
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { type Ran, runCommand, runOnTerminal } from '../helpers/command-line.ts';
+import { type CommandResult, runCommand, runOnTerminal } from '../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { mountsBelow, removeAll } from '../helpers/scratch-pool.ts';
@@ -17,7 +17,7 @@ interface Machine {
   readonly ok: (...args: readonly string[]) => Promise<string>;
   /** The same with --json; returns the decoded output. */
   readonly json: <T>(...args: readonly string[]) => Promise<T>;
-  readonly run: (...args: readonly string[]) => Promise<Ran>;
+  readonly run: (...args: readonly string[]) => Promise<CommandResult>;
 }
 
 /** Starts a driver on an empty pool. After the test it is removed with everything it created; mounts and devices may not be left. */
@@ -369,7 +369,8 @@ onNode(
     const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
     t.teardown(() => leaveNothing(directory));
     const endpoint = join(directory, 'csi.sock');
-    const run = (...args: readonly string[]): Promise<Ran> => runCommand(endpoint, ...args);
+    const run = (...args: readonly string[]): Promise<CommandResult> =>
+      runCommand(endpoint, ...args);
     const list = await run('volume', 'list');
     t.is(list.exitCode, 1);
     t.regex(list.stderr, /no driver is running.*loopcsi serve/s);
@@ -426,7 +427,7 @@ onNode(
   async (t) => {
     const directory = await mkdtemp('/var/tmp/loopcsi-command-line-');
     t.teardown(() => leaveNothing(directory));
-    const run = (...args: readonly string[]): Promise<Ran> =>
+    const run = (...args: readonly string[]): Promise<CommandResult> =>
       runCommand(join(directory, 'csi.sock'), ...args);
     const lost = join(directory, 'lost');
     const state = ['--state-dir', join(directory, 'state')];

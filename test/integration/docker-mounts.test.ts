@@ -187,11 +187,11 @@ onNode(
 );
 
 onNode('a volume that Docker knew is known while its pool is away, until it is gone', async (t) => {
-  const node = await scratchNode(t, { mountDir: true, ground: 'ext4' });
-  const ground = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);
+  const node = await scratchNode(t, { mountDir: true, poolFs: 'ext4' });
+  const poolFs = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);
   const unplug = async (): Promise<void> => void (await execa('umount', [node.poolPath]));
   const plug = async (): Promise<void> =>
-    void (await execa('mount', [ground?.source ?? '', node.poolPath]));
+    void (await execa('mount', [poolFs?.source ?? '', node.poolPath]));
   await node.docker.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
   const held = await make(node, 'held');
   await node.docker.mount(call(), { volumeId: held, mountId: 'a' });

@@ -21,7 +21,7 @@ function poolOf(node: ScratchNode) {
 }
 
 onNode('an embedded pool shares blocks on ext4, survives a restart and grows in use', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4', pool: { reflinkBytes: GiB } });
+  const node = await scratchNode(t, { poolFs: 'ext4', pool: { reflinkBytes: GiB } });
   const pool = poolOf(node);
   t.is(pool.problem, undefined);
   t.like(pool.abilities, { reflink: true, filesystem: 'xfs' });
@@ -58,7 +58,7 @@ onNode('an embedded pool shares blocks on ext4, survives a restart and grows in 
 onNode(
   'an embedded pool is mounted again after a reboot, configured with its size or without',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4', pool: { reflinkBytes: 512n * MiB } });
+    const node = await scratchNode(t, { poolFs: 'ext4', pool: { reflinkBytes: 512n * MiB } });
     const [first] = [...(await mountsBelow(node.poolPath))];
     t.is(first, join(node.poolPath, 'reflink'));
     const { record } = await node.volumes.createVolume(call(), {

@@ -11,7 +11,7 @@ import {
 import { until } from '../helpers/until.ts';
 
 onNode('what is mounted of a pool whose filesystem has failed can be ended', async (t) => {
-  const node = await scratchNode(t, { ground: 'xfs', groundBytes: 512n * MiB });
+  const node = await scratchNode(t, { poolFs: 'xfs', poolFsBytes: 512n * MiB });
   const input = volumeInput('v', { sizeBytes: 64n * MiB });
   const { record } = await node.volumes.createVolume(call(), input);
   const paths = await mountVolume(node, record.id);

@@ -52,11 +52,11 @@ async function isFull(t: ExecutionContext, node: ScratchNode): Promise<void> {
   await rm(probe, { force: true });
 }
 
-for (const ground of ['ext4', 'xfs'] as const) {
+for (const poolFs of ['ext4', 'xfs'] as const) {
   onNode(
-    `${ground}: on a full disk pods start and end, volumes go, nothing new is made`,
+    `${poolFs}: on a full disk pods start and end, volumes go, nothing new is made`,
     async (t) => {
-      const node = await scratchNode(t, { ground, groundBytes: 1024n * MiB });
+      const node = await scratchNode(t, { poolFs, poolFsBytes: 1024n * MiB });
       const used = await makeVolume(node, 'used', { sizeBytes });
       const idle = await makeVolume(node, 'idle', { sizeBytes });
       const fresh = await makeVolume(node, 'fresh', { sizeBytes });
@@ -80,7 +80,7 @@ for (const ground of ['ext4', 'xfs'] as const) {
       // Pods of volumes with notes, and of one that never had any.
       for (const id of [idle, fresh]) await unmountVolume(node, id, await mountVolume(node, id));
       await unmountVolume(node, used, paths);
-      t.deepEqual((await mountsBelow(node.directory)).length, 1, 'the ground alone');
+      t.deepEqual((await mountsBelow(node.directory)).length, 1, "the pool's filesystem alone");
 
       await node.restart();
       t.true(node.domain.pools.all[0]?.isServed, node.domain.pools.all[0]?.problem);
@@ -100,9 +100,9 @@ onNode(
   'a pool whose inodes are used up makes nothing new, says so, and serves what it has',
   async (t) => {
     const node = await scratchNode(t, {
-      ground: 'ext4',
-      groundBytes: 256n * MiB,
-      groundOptions: ['-N', '256'],
+      poolFs: 'ext4',
+      poolFsBytes: 256n * MiB,
+      poolFsOptions: ['-N', '256'],
     });
     const id = await makeVolume(node, 'v', { sizeBytes });
     const { volumes } = node;
@@ -136,7 +136,7 @@ onNode(
 onNode(
   'ext4 with its error flag on a full disk: there is no room to check it, nothing is changed, and with room it is',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
+    const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 1024n * MiB });
     const id = await makeVolume(node, 'flagged', { sizeBytes });
     const paths = await mountVolume(node, id);
     await appendFile(join(paths.targetPath, 'file'), 'kept');

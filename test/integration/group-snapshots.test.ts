@@ -57,7 +57,7 @@ for (const [firstType, secondType] of [
   onNode(
     `a group of ${firstType} and ${secondType} is of one point in time: the second is never ahead of the first`,
     async (t) => {
-      const node = await scratchNode(t, { ground: 'xfs' });
+      const node = await scratchNode(t, { poolFs: 'xfs' });
       const first = await makeMounted(node, 'first', firstType);
       const second = await makeMounted(node, 'second', secondType);
       const stop = new AbortController();
@@ -99,7 +99,7 @@ for (const [firstType, secondType] of [
 onNode(
   'a group is found by a repeated call, listed with its members, and deleted completely',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4' });
+    const node = await scratchNode(t, { poolFs: 'ext4' });
     const ids = [
       await makeVolume(node, 'a', { sizeBytes: 16n * MiB }),
       await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB }),
@@ -145,7 +145,7 @@ onNode(
 onNode(
   'two raw block volumes in use cannot be captured at one point in time; one together with filesystems can',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'xfs' });
+    const node = await scratchNode(t, { poolFs: 'xfs' });
     const options = { kind: 'block', sizeBytes: 16n * MiB } as const;
     const one = await makeVolume(node, 'one', options);
     const two = await makeVolume(node, 'two', options);

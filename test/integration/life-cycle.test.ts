@@ -221,12 +221,12 @@ onNode(
 const imageOf = (node: ScratchNode, id: string): string =>
   join(node.poolPath, 'volumes', id, 'disk.img');
 
-for (const ground of fsTypes) {
+for (const poolFs of fsTypes) {
   // XFS reserves space for a whole range, even if it is allocated: the allocation after mkfs failed.
   onNode(
-    `${ground} pool: thick volumes of more than half of the capacity are created and grown`,
+    `${poolFs} pool: thick volumes of more than half of the capacity are created and grown`,
     async (t) => {
-      const node = await scratchNode(t, { ground, groundBytes: 2n * GiB });
+      const node = await scratchNode(t, { poolFs, poolFsBytes: 2n * GiB });
       const settings = { ...plainSettings, provisioning: 'thick' } as const;
       const input = volumeInput('thick', { sizeBytes: 1200n * MiB, settings });
       const { record } = await node.volumes.createVolume(call(), input);

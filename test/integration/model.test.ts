@@ -7,7 +7,7 @@ import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { realOtherSoftware } from '../helpers/other-software.ts';
-import { makeGround, type PoolGround, removeAll } from '../helpers/scratch-pool.ts';
+import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
 import { Watch } from '../helpers/watch-calls.ts';
 import { checkOptions, failureOf } from '../model/check.ts';
 import { realMarks } from '../model/marks.ts';
@@ -37,12 +37,9 @@ function watched(host: Host, watch: Watch): Host {
 }
 
 /** What goes wrong in that sequence on real devices and mounts; undefined: nothing. */
-async function problemIn(
-  sequence: readonly Step[],
-  ground: PoolGround,
-): Promise<string | undefined> {
+async function problemIn(sequence: readonly Step[], poolFs: PoolFs): Promise<string | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-model-'));
-  await makeGround(directory, { ground });
+  await makePoolFs(directory, { poolFs });
   const watch = new Watch();
   const real = makeRealHost();
   const node: Node = {
@@ -70,7 +67,7 @@ async function problemIn(
   let left: readonly string[] = [];
   try {
     problem = await runSteps(subject, sequence, {
-      reflink: ground === 'xfs' || ground === 'btrfs',
+      reflink: poolFs === 'xfs' || poolFs === 'btrfs',
       growsExt4InUse: real.facts.canGrowExt4Online,
     });
   } finally {
@@ -80,15 +77,15 @@ async function problemIn(
   return problem ?? (left.length === 0 ? undefined : `left over: ${left.join(', ')}`);
 }
 
-for (const ground of ['directory', 'xfs'] as const) {
+for (const poolFs of ['directory', 'xfs'] as const) {
   onNode(
-    `random calls, failures, deaths on real devices: as the model says (${ground} pool)`,
+    `random calls, failures, deaths on real devices: as the model says (${poolFs} pool)`,
     async (t) => {
       t.timeout(timeoutMs);
       const problems: string[] = [];
       const result = await fc.check(
         fc.asyncProperty(steps.map(withOneHolder), async (sequence) => {
-          const problem = await problemIn(sequence, ground);
+          const problem = await problemIn(sequence, poolFs);
           problems.push(...(problem === undefined ? [] : [problem]));
           return problem === undefined;
         }),

@@ -76,7 +76,7 @@ const requestFor = (
 const snapshotSource = (snapshot_id: string) =>
   ({ type: 'snapshot', snapshot: { snapshot_id } }) as const;
 const volumeSource = (volume_id: string) => ({ type: 'volume', volume: { volume_id } }) as const;
-const placeOf = (nodeId: NodeId) => ({ segments: { 'topology.loopcsi.io/node': nodeId } });
+const poolPathsOf = (nodeId: NodeId) => ({ segments: { 'topology.loopcsi.io/node': nodeId } });
 
 async function answerOf(call: Promise<unknown>): Promise<{ code: string; message: string }> {
   return call.then(
@@ -97,7 +97,7 @@ onNode(
     for (const source of [snapshotSource(snapshotId), volumeSource(volumeId)]) {
       const request = requestFor('copy', source);
       // As with delayed binding in Kubernetes: the one place named is this node.
-      const here = { requisite: [placeOf('worker-2.example.org')] };
+      const here = { requisite: [poolPathsOf('worker-2.example.org')] };
       for (const accessibility_requirements of [null, here]) {
         const refused = await answerOf(
           second.CreateVolume({ ...request, accessibility_requirements }),
@@ -105,7 +105,7 @@ onNode(
         t.is(refused.code, 'RESOURCE_EXHAUSTED', refused.message);
         t.true(refused.message.includes(`on the node with tag ${tag}`), refused.message);
       }
-      const both = { requisite: nodeIds.map(placeOf) };
+      const both = { requisite: nodeIds.map(poolPathsOf) };
       const refused = await answerOf(
         second.CreateVolume({ ...request, accessibility_requirements: both }),
       );
@@ -117,7 +117,7 @@ onNode(
 
     const first = controllerOf('worker-1');
     const { volume } = await first.CreateVolume(requestFor('copy', snapshotSource(snapshotId)));
-    t.deepEqual(volume?.accessible_topology, [placeOf('worker-1')]);
+    t.deepEqual(volume?.accessible_topology, [poolPathsOf('worker-1')]);
   },
 );
 
@@ -211,11 +211,11 @@ onNode(
 onNode('every answer about a snapshot states the node it can be restored on', async (t) => {
   const { controllerOf, volumeId, snapshotId } = await startCluster(t);
   const first = controllerOf('worker-1');
-  const place = placeOf('worker-1');
+  const place = poolPathsOf('worker-1');
   for (const accessibility_requirements of [
     null,
     { requisite: [place], preferred: [place] },
-    { requisite: nodeIds.map(placeOf) },
+    { requisite: nodeIds.map(poolPathsOf) },
   ]) {
     const { snapshot } = await first.CreateSnapshot({
       name: 'snap',

@@ -101,17 +101,17 @@ onNode(
 );
 
 onNode('a pool whose disk is unmounted below mounted volumes, and mounted again', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4' });
+  const node = await scratchNode(t, { poolFs: 'ext4' });
   const kept = await make(node, 'kept');
   const ended = await make(node, 'ended');
   const paths = await mountVolume(node, kept);
   const others = await mountVolume(node, ended);
   await appendFile(join(paths.targetPath, 'file'), 'before');
   const [pool] = node.domain.pools.all;
-  const [ground] = (await devicesBelow(node.directory)).filter(({ image }) =>
-    image.endsWith('ground.img'),
+  const [poolFs] = (await devicesBelow(node.directory)).filter(({ image }) =>
+    image.endsWith('pool-fs.img'),
   );
-  if (pool === undefined || ground === undefined) throw new Error('no pool');
+  if (pool === undefined || poolFs === undefined) throw new Error('no pool');
   await execa('umount', ['--lazy', node.poolPath]);
   await pool.check();
   t.deepEqual(await conditionsOf(node, kept), ['PoolNotServed']);
@@ -121,7 +121,7 @@ onNode('a pool whose disk is unmounted below mounted volumes, and mounted again'
   t.deepEqual(await readdir(node.poolPath), [], 'nothing is written below the mount point');
   await unmountVolume(node, ended, others);
   await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
-  await execa('mount', [ground.device, node.poolPath]);
+  await execa('mount', [poolFs.device, node.poolPath]);
   await until('the pool is served again', () => pool.isServed);
   t.deepEqual(await conditionsOf(node, kept), []);
   t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'before, meanwhile');
@@ -131,7 +131,7 @@ onNode('a pool whose disk is unmounted below mounted volumes, and mounted again'
 });
 
 onNode('health conditions, each caused on the real kernel', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
+  const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 1024n * MiB });
   const xfs = await make(node, 'xfs', 'xfs');
   const ext4 = await make(node, 'ext4');
   const short = await make(node, 'short');
@@ -175,7 +175,7 @@ function inline(
 onNode(
   'an inline volume reports that its filesystem was shut down, also after a restart',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4', groundBytes: 1024n * MiB });
+    const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 1024n * MiB });
     const sizeBytes = sizeOf.xfs;
     const input = {
       ...inline(node, 'csi-shut', { sizeBytes }),

@@ -90,7 +90,7 @@ onNode('a restore that was killed during its copy is resumed', async (t) => {
     disk.end();
   });
   let points: FaultPoint[] = [];
-  const node = await scratchNode(t, { ground: 'ext4' });
+  const node = await scratchNode(t, { poolFs: 'ext4' });
   const snapshotId = await largeSnapshot(node);
   await killedAt(t, node, {
     point: 'restore:advanced',
@@ -146,7 +146,7 @@ onNode('a restore that SIGTERM interrupted is resumed at the next start', async 
   let isSlow = false;
   const isSlowNow = (): boolean => isSlow;
   const node = await scratchNode(t, {
-    ground: 'ext4',
+    poolFs: 'ext4',
     host: (host) => slowCopies(host, isSlowNow, told),
   });
   const snapshotId = await largeSnapshot(node);
@@ -164,7 +164,7 @@ onNode('a restore that SIGTERM interrupted is resumed at the next start', async 
 onNode(
   'an interrupted copy is dropped for another snapshot, another source, and a delete',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4' });
+    const node = await scratchNode(t, { poolFs: 'ext4' });
     const snapshotId = await largeSnapshot(node);
     await killedAt(t, node, { point: 'restore:advanced', snapshotId });
     // A snapshot with the same name, of another point in time.
@@ -197,7 +197,7 @@ onNode(
 );
 
 onNode('a copy is not kept once its image may have been modified', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4' });
+  const node = await scratchNode(t, { poolFs: 'ext4' });
   const snapshotId = await largeSnapshot(node);
   await killedAt(t, node, { point: 'restore:taken', snapshotId });
   t.deepEqual(await temporary(node), []);

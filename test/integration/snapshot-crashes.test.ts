@@ -71,10 +71,10 @@ async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
   t.deepEqual(node.domain.operations.locks.size, 0, 'no lock is left');
 }
 
-for (const ground of ['xfs', 'ext4'] as const) {
+for (const poolFs of ['xfs', 'ext4'] as const) {
   for (const point of [...capturing, ...committing]) {
-    onNode(`${ground} pool: killed at ${point} of CreateSnapshot in use`, async (t) => {
-      const node = await scratchNode(t, { ground });
+    onNode(`${poolFs} pool: killed at ${point} of CreateSnapshot in use`, async (t) => {
+      const node = await scratchNode(t, { poolFs });
       const { id, paths } = await makeMounted(node, 'source', 'ext4');
       await writeText(join(paths.targetPath, 'file'), 'before');
       const input = snapshotInput('snap', id, { settings });
@@ -98,7 +98,7 @@ for (const point of [
   'restore:grown',
 ] as const) {
   onNode(`killed at ${point} of a restore`, async (t) => {
-    const node = await scratchNode(t, { ground: 'xfs' });
+    const node = await scratchNode(t, { poolFs: 'xfs' });
     const id = await makeVolume(node, 'source', { fsType: 'xfs', sizeBytes: 320n * MiB });
     const { record } = await takeSnapshot(node, 'snap', id);
     const work = { rpc: 'restore', name: 'restored', snapshotId: record.id } as const;
@@ -126,7 +126,7 @@ for (const point of [
   'new:committed',
 ] as const) {
   onNode(`killed at ${point} of a group: it exists completely or not at all`, async (t) => {
-    const node = await scratchNode(t, { ground: 'xfs' });
+    const node = await scratchNode(t, { poolFs: 'xfs' });
     const { first, second, input } = await twoMounted(node);
     await killedIn(t, node, { point, work: { rpc: 'group', input } }, async () => {
       await goesOn(t, first.paths.targetPath);
@@ -156,7 +156,7 @@ for (const point of [
   'group:member-discarded',
 ] as const) {
   onNode(`killed at ${point} of a group's delete: its members are deleted, too`, async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4' });
+    const node = await scratchNode(t, { poolFs: 'ext4' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
     const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
     const input = { name: 'group', sourceVolumeIds: [id, other], settings, parameters: {} };
@@ -172,7 +172,7 @@ for (const point of [
 
 for (const point of ['delete:renamed', 'delete:committed', 'trash:removed'] as const) {
   onNode(`killed at ${point} of DeleteSnapshot`, async (t) => {
-    const node = await scratchNode(t, { ground: 'btrfs' });
+    const node = await scratchNode(t, { poolFs: 'btrfs' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
     const { record } = await takeSnapshot(node, 'snap', id);
     const work = { rpc: 'deleteSnapshot', snapshotId: record.id } as const;
@@ -215,7 +215,7 @@ for (const point of [
   'copy:recorded',
 ] as const) {
   onNode(`killed at ${point} of a long copy: it is resumed after the start`, async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4' });
+    const node = await scratchNode(t, { poolFs: 'ext4' });
     const id = await largeSource(node);
     const input = snapshotInput('snap', id);
     await killedIn(t, node, { point, work: { rpc: 'snapshot', input } });
@@ -236,7 +236,7 @@ for (const point of [
 onNode(
   'a copy whose source was written to while the driver was down is removed, with a log line',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'ext4' });
+    const node = await scratchNode(t, { poolFs: 'ext4' });
     const id = await largeSource(node);
     const input = snapshotInput('snap', id);
     const work = { rpc: 'snapshot', input } as const;
@@ -268,7 +268,7 @@ onNode(
       passed = resolve;
     });
     const node = await scratchNode(t, {
-      ground: 'ext4',
+      poolFs: 'ext4',
       reached: (point) => (point === 'copy:begun' ? held : undefined),
     });
     const id = await largeSource(node);

@@ -46,12 +46,12 @@ const committing = [
 ] as const;
 const capturing = ['capture:frozen', 'capture:taken', 'capture:thawed'] as const;
 
-for (const ground of ['xfs', 'ext4'] as const) {
+for (const poolFs of ['xfs', 'ext4'] as const) {
   onNode(
-    `${ground} pool: a failure at any step of snapshots, restores and groups leaves nothing, and the repeated call succeeds`,
+    `${poolFs} pool: a failure at any step of snapshots, restores and groups leaves nothing, and the repeated call succeeds`,
     async (t) => {
       const failure = new OneFailure();
-      const node = await scratchNode(t, { ground, reached: failure.reached });
+      const node = await scratchNode(t, { poolFs, reached: failure.reached });
       const first = await makeMounted(node, 'first', 'ext4');
       const second = await makeMounted(node, 'second', 'btrfs');
       const settings = { freeze: true };

@@ -22,11 +22,11 @@ async function rewrite(node: ScratchNode, id: string): Promise<void> {
   }
 }
 
-for (const ground of ['xfs', 'btrfs', 'ext4'] as const) {
+for (const poolFs of ['xfs', 'btrfs', 'ext4'] as const) {
   onNode(
-    `${ground} pool: snapshots, clones and restores until it is full, and every volume can still be rewritten`,
+    `${poolFs} pool: snapshots, clones and restores until it is full, and every volume can still be rewritten`,
     async (t) => {
-      const node = await scratchNode(t, { ground, groundBytes: GiB });
+      const node = await scratchNode(t, { poolFs, poolFsBytes: GiB });
       const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
       const ids = [
         await makeVolume(node, 'thin', { kind: 'block', sizeBytes }),

@@ -19,18 +19,18 @@ import {
   makeVolume,
   restore,
   smallBytes,
-  snapshotGrounds,
   snapshotInput,
+  snapshotPoolFs,
   takeSnapshot,
   writeText,
 } from '../helpers/snapshot-node.ts';
 
-for (const ground of snapshotGrounds) {
+for (const poolFs of snapshotPoolFs) {
   for (const fsType of fsTypes) {
     onNode(
-      `${ground} pool, ${fsType}: a snapshot in use is restored and cloned, and all three are mounted side by side`,
+      `${poolFs} pool, ${fsType}: a snapshot in use is restored and cloned, and all three are mounted side by side`,
       async (t) => {
-        const node = await scratchNode(t, { ground });
+        const node = await scratchNode(t, { poolFs });
         const { id, paths } = await makeMounted(node, 'source', fsType);
         // Not synced: the freeze must flush it into the snapshot.
         await writeText(join(paths.targetPath, 'file'), 'before');
@@ -71,9 +71,9 @@ for (const ground of snapshotGrounds) {
   }
 
   onNode(
-    `${ground} pool: a copy has its source's sectors unless others are asked for`,
+    `${poolFs} pool: a copy has its source's sectors unless others are asked for`,
     async (t) => {
-      const node = await scratchNode(t, { ground });
+      const node = await scratchNode(t, { poolFs });
       const small = { ...plainSettings, sectorSize: 512 } as const;
       const id = await makeVolume(node, 'small', { sizeBytes: smallBytes.ext4, settings: small });
       const source = { kind: 'volume', id } as const;
@@ -88,8 +88,8 @@ for (const ground of snapshotGrounds) {
     },
   );
 
-  onNode(`${ground} pool: repeated and changed requests, filters and deletes`, async (t) => {
-    const node = await scratchNode(t, { ground });
+  onNode(`${poolFs} pool: repeated and changed requests, filters and deletes`, async (t) => {
+    const node = await scratchNode(t, { poolFs });
     const a = await makeVolume(node, 'a', { sizeBytes: smallBytes.ext4 });
     const b = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
     const first = await takeSnapshot(node, 'one', a);
@@ -159,8 +159,8 @@ for (const ground of snapshotGrounds) {
     t.deepEqual(await list({}), []);
   });
 
-  onNode(`${ground} pool: raw block, thick and thin, hash by hash`, async (t) => {
-    const node = await scratchNode(t, { ground });
+  onNode(`${poolFs} pool: raw block, thick and thin, hash by hash`, async (t) => {
+    const node = await scratchNode(t, { poolFs });
     const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
     const id = await makeVolume(node, 'raw', {
       kind: 'block',
@@ -196,7 +196,7 @@ for (const ground of snapshotGrounds) {
 }
 
 onNode('without reflink a filesystem in use is refused, with what to do instead', async (t) => {
-  const node = await scratchNode(t, { ground: 'ext4' });
+  const node = await scratchNode(t, { poolFs: 'ext4' });
   const { id, paths } = await makeMounted(node, 'busy', 'ext4');
   const error = await t.throwsAsync(takeSnapshot(node, 'snap', id));
   t.like(error, { reason: 'wrong-state' });
@@ -209,7 +209,7 @@ onNode('without reflink a filesystem in use is refused, with what to do instead'
 onNode(
   'an equal request joins; another one for the same source is refused while it is frozen',
   async (t) => {
-    const node = await scratchNode(t, { ground: 'xfs' });
+    const node = await scratchNode(t, { poolFs: 'xfs' });
     const { id, paths } = await makeMounted(node, 'busy', 'xfs');
     const input = snapshotInput('snap', id);
     const [one, two] = await Promise.all([

@@ -65,8 +65,8 @@ for (const fsType of fsTypes) {
     `${fsType}: three overcommitted volumes that are filled at once wait for free space and lose nothing`,
     async (t) => {
       const node = await scratchNode(t, {
-        ground: 'ext4',
-        groundBytes: 2n * GiB,
+        poolFs: 'ext4',
+        poolFsBytes: 2n * GiB,
         pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
       });
       const ballast = join(node.poolPath, 'ballast');
@@ -126,8 +126,8 @@ for (const fsType of fsTypes) {
 
 onNode('a freeze ends at its time limit, at unstage, and when the driver stops', async (t) => {
   const node = await scratchNode(t, {
-    ground: 'ext4',
-    groundBytes: GiB,
+    poolFs: 'ext4',
+    poolFsBytes: GiB,
     pool: { overcommitPerMille: 4000, reserve: { bytes: 0n } },
     settings: { guardFreezeLimitMs: 1_500 },
   });

@@ -32,7 +32,7 @@ async function onStalledPool(
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   both = await TwoPools.make({
-    layGround: async (directory) => {
+    preparePool: async (directory) => {
       fuse = await StalledFuse.mount(directory);
     },
   });

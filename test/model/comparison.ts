@@ -50,9 +50,9 @@ export async function devicesOf(subject: Subject, v: VolumeName): Promise<readon
 }
 
 /** A bound node does not keep its device: what nobody uses any more is noted as lost in the model. */
-export async function noteLosses(subject: Subject, state: State): Promise<void> {
+export async function recordLostDevices(subject: Subject, state: State): Promise<void> {
   for (const [v, volume] of state.volumes) {
-    if (volume.kind !== 'block' || volume.others.cleared.size === 0) continue;
+    if (volume.kind !== 'block' || volume.otherSoftware.cleared.size === 0) continue;
     const devices = await devicesOf(subject, v);
     const isGone = (readOnly: boolean): boolean =>
       devices.every((device) => device.readOnly !== readOnly);
@@ -127,7 +127,7 @@ async function compareDevices(subject: Subject, state: State): Promise<string | 
   for (const [v, volume] of state.volumes) {
     const needed = devicesNeeded(subject, v, volume);
     const devices = await devicesOf(subject, v);
-    const { spareDevices, cleared } = volume.others;
+    const { spareDevices, cleared } = volume.otherSoftware;
     const isEnough = [true, false].every(
       (readOnly) =>
         devices.filter((one) => one.readOnly === readOnly).length >= (needed.has(readOnly) ? 1 : 0),

@@ -25,9 +25,9 @@ export interface Volume {
   staged: { readonly noatime: boolean; isLost?: boolean } | undefined;
   readonly targets: Map<TargetName, { readonly readOnly: boolean; isLost?: boolean }>;
   /** What others do with it. */
-  readonly others: {
+  readonly otherSoftware: {
     /** Its device, or the second one, is open, or its filesystem mounted elsewhere: it cannot be detached. */
-    holds: boolean;
+    isInUse: boolean;
     /** Devices that may be attached beyond those that its use needs. */
     spareDevices: number;
     /** Somebody let go of its device (false), or of the second, read-only one (true): it may be on its way out. */
@@ -141,8 +141,8 @@ function create(
     size = asked;
     mark = source.mark;
   }
-  const others = { holds: false, spareDevices: 0, cleared: new Set<boolean>() };
-  const unused = { staged: undefined, targets: new Map(), trimmedAtMs: undefined, others };
+  const otherSoftware = { isInUse: false, spareDevices: 0, cleared: new Set<boolean>() };
+  const unused = { staged: undefined, targets: new Map(), trimmedAtMs: undefined, otherSoftware };
   const madeAtMs = state.nowMs;
   state.volumes.set(v, { kind, from, madeAtMs, mark, size, fsSize: size, ...unused });
   return 'ok';
@@ -163,8 +163,8 @@ function stage(state: State, { v, noatime }: CallStep & { do: 'stage' }): Answer
   }
   volume.staged = { noatime };
   volume.fsSize = volume.size;
-  volume.others.cleared.delete(false);
-  volume.others.unfinished = undefined;
+  volume.otherSoftware.cleared.delete(false);
+  volume.otherSoftware.unfinished = undefined;
   return 'ok';
 }
 
@@ -173,9 +173,9 @@ function unstage(state: State, v: VolumeName): Answer {
   if (volume === undefined) return 'ok';
   if (volume.targets.size > 0) return 'wrong-state';
   volume.staged = undefined;
-  volume.others.spareDevices = 0;
-  volume.others.cleared.clear();
-  volume.others.unfinished = undefined;
+  volume.otherSoftware.spareDevices = 0;
+  volume.otherSoftware.cleared.clear();
+  volume.otherSoftware.unfinished = undefined;
   return 'ok';
 }
 
@@ -276,15 +276,15 @@ export function refusalOf(state: State, step: CallStep): Refusal | undefined {
   }
   const volume = state.volumes.get(step.v);
   if (volume === undefined) return undefined;
-  const { holds } = volume.others;
+  const { isInUse } = volume.otherSoftware;
   const { staged } = volume;
   switch (step.do) {
     case 'unstage':
       if (hasOnlyLostTargets(volume)) return leavesLostTargets(step.v);
-      if (!holds || volume.targets.size > 0) return undefined;
+      if (!isInUse || volume.targets.size > 0) return undefined;
       return { answers: ['busy'], after: (after) => leaveSpare(after, step.v) };
     case 'delete':
-      return holds && hasSpare(volume) ? usedByOthers : undefined;
+      return isInUse && hasSpare(volume) ? usedByOthers : undefined;
     case 'snapshot':
       return hasSpare(volume) ? usedByOthers : undefined;
     case 'stage':
@@ -294,7 +294,7 @@ export function refusalOf(state: State, step: CallStep): Refusal | undefined {
       // What must grow first cannot while it is attached.
       return hasSpare(volume) && volume.fsSize < volume.size ? usedByOthers : undefined;
     case 'nodeExpand':
-      return volume.others.unfinished === undefined ? undefined : stagesAgain(step);
+      return volume.otherSoftware.unfinished === undefined ? undefined : stagesAgain(step);
     case 'publish':
     case 'expand':
       return undefined;
@@ -314,13 +314,13 @@ function leavesLostTargets(v: VolumeName): Refusal {
       const volume = state.volumes.get(v);
       if (volume === undefined) return;
       volume.staged = undefined;
-      volume.others.spareDevices = 0;
+      volume.otherSoftware.spareDevices = 0;
     },
   };
 }
 
 /** Whether a call meets a volume whose device was taken away, of which only the end of its use is said. */
-export function meetsLoss(state: State, step: CallStep): boolean {
+export function usesLostDevice(state: State, step: CallStep): boolean {
   const isLost = (name: string | undefined): boolean => {
     const volume = name !== undefined && isVolume(name) ? state.volumes.get(name) : undefined;
     if (volume === undefined) return false;
@@ -344,21 +344,22 @@ export function meetsLoss(state: State, step: CallStep): boolean {
 }
 
 /** Whether others are at work: what two calls at once may answer then is not said here. */
-export function isDisturbed({ volumes, openTargets }: State): boolean {
+export function hasOtherSoftware({ volumes, openTargets }: State): boolean {
   if (openTargets.size > 0) return true;
   return [...volumes.values()].some(
-    ({ others }) => others.holds || others.cleared.size > 0 || others.spareDevices > 0,
+    ({ otherSoftware }) =>
+      otherSoftware.isInUse || otherSoftware.cleared.size > 0 || otherSoftware.spareDevices > 0,
   );
 }
 
-const hasSpare = ({ others }: Volume): boolean => others.spareDevices > 0;
+const hasSpare = ({ otherSoftware }: Volume): boolean => otherSoftware.spareDevices > 0;
 
 /** Unmounted, but not detached. */
 function leaveSpare(state: State, v: VolumeName): void {
   const volume = state.volumes.get(v);
   if (volume?.staged === undefined) return;
-  volume.others.spareDevices += 1;
-  volume.others.unfinished = volume.staged;
+  volume.otherSoftware.spareDevices += 1;
+  volume.otherSoftware.unfinished = volume.staged;
   volume.staged = undefined;
 }
 
@@ -368,8 +369,8 @@ function stagesAgain(step: CallStep & { do: 'nodeExpand' }): Refusal {
     answers: ['ok', 'busy', 'wrong-state'],
     after: (state, answer) => {
       const volume = state.volumes.get(step.v);
-      if (answer !== 'ok' || volume?.others.unfinished === undefined) return;
-      const { noatime } = volume.others.unfinished;
+      if (answer !== 'ok' || volume?.otherSoftware.unfinished === undefined) return;
+      const { noatime } = volume.otherSoftware.unfinished;
       expand(state, { ...step, do: 'expand' });
       stage(state, { do: 'stage', v: step.v, noatime });
     },
@@ -385,14 +386,14 @@ function unpublishRefusal(
   if (state.openTargets.has(target) && there !== undefined) {
     return usedByOthers;
   }
-  if (volume?.kind !== 'block' || !volume.others.holds) return undefined;
+  if (volume?.kind !== 'block' || !volume.otherSoftware.isInUse) return undefined;
   // The second device stays when its last target has gone.
   return {
     answers: ['busy'],
     after: (after) => {
       const changed = after.volumes.get(v);
       if (changed === undefined) return;
-      if (changed.targets.delete(target)) changed.others.spareDevices += 1;
+      if (changed.targets.delete(target)) changed.otherSoftware.spareDevices += 1;
     },
   };
 }

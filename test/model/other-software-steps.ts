@@ -8,11 +8,11 @@ import type { State } from './model.ts';
 import type { OtherSoftwareStep, TargetName, VolumeName } from './steps.ts';
 import type { Subject } from './subject.ts';
 
-const mostForeign = 2;
+const maxForeignDevices = 2;
 const foreignBytes = 2 * 1024 * 1024;
 
 /** What others have open, mounted and attached. */
-export class Others {
+export class OtherSoftwareSteps {
   readonly #subject: Subject;
   readonly #held: StopUse[] = [];
   readonly #foreign: { readonly number: number; readonly image: string }[] = [];
@@ -43,7 +43,7 @@ export class Others {
   async stopUse(state: State): Promise<void> {
     for (const stopUse of this.#held.splice(0)) await stopUse();
     state.openTargets.clear();
-    for (const { others } of state.volumes.values()) others.holds = false;
+    for (const { otherSoftware } of state.volumes.values()) otherSoftware.isInUse = false;
   }
 
   /** Devices of others that the driver took away. */
@@ -70,7 +70,7 @@ export class Others {
     const volume = state.volumes.get(v);
     if (device === undefined || volume === undefined) return;
     this.#held.push(await this.#subject.otherSoftware.openDevice(device.number));
-    volume.others.holds = true;
+    volume.otherSoftware.isInUse = true;
   }
 
   async #openFile(target: TargetName, state: State): Promise<void> {
@@ -79,7 +79,7 @@ export class Others {
     this.#held.push(await this.#subject.otherSoftware.openFile(targetOf(this.#subject, target)));
     state.openTargets.add(target);
     // A node that is open there is the device itself.
-    if (found.kind === 'block') found.others.holds = true;
+    if (found.kind === 'block') found.otherSoftware.isInUse = true;
   }
 
   async #mountElsewhere(v: VolumeName, state: State): Promise<void> {
@@ -87,27 +87,28 @@ export class Others {
     if (volume?.staged === undefined || volume.kind === 'block') return;
     const target = stagingOf(this.#subject, v);
     this.#held.push(await this.#subject.otherSoftware.mountElsewhere(target));
-    volume.others.holds = true;
+    volume.otherSoftware.isInUse = true;
   }
 
   async #clear({ v, readOnly }: OtherSoftwareStep & { do: 'clear' }, state: State): Promise<void> {
     const device = (await devicesOf(this.#subject, v)).find((one) => one.readOnly === readOnly);
     const volume = state.volumes.get(v);
     if (device === undefined || volume === undefined) return;
-    volume.others.cleared.add(readOnly);
+    volume.otherSoftware.cleared.add(readOnly);
     await this.#subject.otherSoftware.clearDevice(device.number);
   }
 
   async #attachAgain(v: VolumeName, state: State): Promise<void> {
     const found = this.#subject.opened().domain.pools.findVolume(idOf(this.#subject, v));
     const volume = state.volumes.get(v);
-    if (found === undefined || volume === undefined || volume.others.spareDevices > 0) return;
+    if (found === undefined || volume === undefined || volume.otherSoftware.spareDevices > 0)
+      return;
     await this.#subject.otherSoftware.attach(found.imagePath);
-    volume.others.spareDevices += 1;
+    volume.otherSoftware.spareDevices += 1;
   }
 
   async #takeNumber(): Promise<void> {
-    if (this.#foreign.length === mostForeign) return;
+    if (this.#foreign.length === maxForeignDevices) return;
     const image = join(this.#subject.directory, `foreign-${this.#foreign.length}.img`);
     await writeFile(image, '');
     await truncate(image, foreignBytes);

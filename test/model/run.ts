@@ -9,7 +9,7 @@ import {
   compare,
   compareContents,
   idOf,
-  noteLosses,
+  recordLostDevices,
   stagingOf,
   targetOf,
   viewsOf,
@@ -20,16 +20,16 @@ import {
   bytesOf,
   copyOf,
   emptyState,
-  isDisturbed,
+  hasOtherSoftware,
   type ModelOptions,
-  meetsLoss,
   moveClock,
   refusalOf,
   replaceState,
   trimDue as trimDueInModel,
+  usesLostDevice,
 } from './model.ts';
-import { Others } from './other-software-steps.ts';
-import { Neighbour } from './second-driver.ts';
+import { OtherSoftwareSteps } from './other-software-steps.ts';
+import { SecondDriver } from './second-driver.ts';
 import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
 import type { Subject } from './subject.ts';
@@ -50,21 +50,21 @@ export async function runSteps(
     state,
     kinds: new Map(),
     options,
-    others: new Others(subject),
-    neighbour: new Neighbour(subject),
+    otherSoftware: new OtherSoftwareSteps(subject),
+    secondDriver: new SecondDriver(subject),
     hasFailedTwice: false,
     made: 0,
   };
   for (const v of volumeNames) await mkdir(stagingOf(subject, v), { recursive: true });
   try {
     for (const [index, step] of steps.entries()) {
-      const wrong = await inTime(() => oneStep(subject, step, context));
+      const wrong = await withTimeLimit(() => oneStep(subject, step, context));
       if (wrong !== undefined) return `step ${index} ${JSON.stringify(step)}: ${wrong}`;
     }
-    return await inTime(() => endOf(subject, context));
+    return await withTimeLimit(() => endOf(subject, context));
   } finally {
-    await context.others.end(state);
-    await context.neighbour.end();
+    await context.otherSoftware.end(state);
+    await context.secondDriver.end();
   }
 }
 
@@ -73,12 +73,14 @@ async function oneStep(
   step: Step,
   context: Context,
 ): Promise<string | undefined> {
-  const { state, others, neighbour } = context;
+  const { state, otherSoftware, secondDriver } = context;
   const wrong = await new StepRun(subject, context).step(step);
   if (wrong !== undefined) return wrong;
-  await noteLosses(subject, state);
+  await recordLostDevices(subject, state);
   const differs =
-    (await compare(subject, state)) ?? (await others.missing()) ?? (await neighbour.forgotten());
+    (await compare(subject, state)) ??
+    (await otherSoftware.missing()) ??
+    (await secondDriver.missing());
   if (differs !== undefined) return differs;
   if (!(await markStaged(subject, context))) return undefined;
   return compareContents(subject, state);
@@ -100,7 +102,7 @@ async function markStaged(subject: Subject, context: Context): Promise<boolean> 
 }
 
 /** A step that hangs has gone wrong: to a run of many it would look like time that is over. */
-async function inTime(work: () => Promise<string | undefined>): Promise<string | undefined> {
+async function withTimeLimit(work: () => Promise<string | undefined>): Promise<string | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, stepBoundMs, `does not end within ${stepBoundMs / 1000} s`);
@@ -117,8 +119,8 @@ interface Context {
   /** The kind that each volume name was last made as: a caller knows it. */
   readonly kinds: Map<VolumeName, Kind>;
   readonly options: ModelOptions;
-  readonly others: Others;
-  readonly neighbour: Neighbour;
+  readonly otherSoftware: OtherSoftwareSteps;
+  readonly secondDriver: SecondDriver;
   /** A failure may have met what cleans up after another one: the next start does it. */
   hasFailedTwice: boolean;
   /** Marks given so far. */
@@ -138,13 +140,13 @@ class StepRun {
 
   async step(step: Step): Promise<string | undefined> {
     const { state } = this.#context;
-    if (callsOf(step).some((one) => meetsLoss(state, one))) return undefined;
+    if (callsOf(step).some((one) => usesLostDevice(state, one))) return undefined;
     switch (step.do) {
       case 'restart':
         await this.#restart();
         return undefined;
-      case 'neighbour':
-        await this.#context.neighbour.toggle();
+      case 'secondDriver':
+        await this.#context.secondDriver.toggle();
         return undefined;
       case 'setClock':
         moveClock(state, step.hours);
@@ -184,7 +186,7 @@ class StepRun {
       case 'attachAgain':
       case 'takeNumber':
       case 'stopUse':
-        await this.#context.others.step(step, this.#context.state);
+        await this.#context.otherSoftware.step(step, this.#context.state);
         return undefined;
     }
   }
@@ -232,7 +234,7 @@ class StepRun {
 
   async #restart(): Promise<void> {
     await this.#subject.restart();
-    await noteLosses(this.#subject, this.#context.state);
+    await recordLostDevices(this.#subject, this.#context.state);
   }
 
   async #dying(step: CallStep, at: number): Promise<string | undefined> {
@@ -308,7 +310,7 @@ class StepRun {
   /** Two at once are as one after the other, in either order, or one is told to come again. */
   async #both(first: CallStep, second: CallStep): Promise<string | undefined> {
     const { state, options } = this.#context;
-    if (isDisturbed(state)) return (await this.#plain(first)) ?? this.#plain(second);
+    if (hasOtherSoftware(state)) return (await this.#plain(first)) ?? this.#plain(second);
     const answers = await Promise.all([this.#call(first), this.#call(second)]);
     const orders = [
       [0, 1],
@@ -332,12 +334,12 @@ class StepRun {
       if ((await compare(this.#subject, tried)) !== undefined) continue;
       replaceState(state, tried);
       for (const [name, { kind }] of state.volumes) this.#context.kinds.set(name, kind);
-      return this.#again(calls.filter((_step, index) => isPutOff(index)));
+      return this.#repeatPutOff(calls.filter((_step, index) => isPutOff(index)));
     }
     return `answered ${answers.join(' and ')}, which no order of the two explains`;
   }
 
-  async #again(busy: readonly CallStep[]): Promise<string | undefined> {
+  async #repeatPutOff(busy: readonly CallStep[]): Promise<string | undefined> {
     for (const step of busy) {
       const wrong = await this.#plain(step);
       if (wrong !== undefined) return `again after busy: ${wrong}`;
@@ -387,7 +389,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'takeNumber':
     case 'stopUse':
     case 'restart':
-    case 'neighbour':
+    case 'secondDriver':
     case 'setClock':
     case 'trimDue':
       return [];
@@ -500,8 +502,8 @@ async function createVolume(
 /** Everything is unpublished, unstaged and deleted, and nothing is left. */
 async function endOf(subject: Subject, context: Context): Promise<string | undefined> {
   const run = new StepRun(subject, context);
-  await context.others.end(context.state);
-  await noteLosses(subject, context.state);
+  await context.otherSoftware.end(context.state);
+  await recordLostDevices(subject, context.state);
   for (const v of volumeNames) {
     for (const target of targetNames) {
       if (context.state.volumes.get(v)?.targets.has(target) !== true) continue;

@@ -6,7 +6,7 @@ import type { OpenedVolumes } from '../../src/volumes/open.ts';
 import { call, volumeInput } from '../helpers/scratch-node.ts';
 import type { Subject } from './subject.ts';
 
-export class Neighbour {
+export class SecondDriver {
   readonly #subject: Subject;
   #opened: OpenedVolumes | undefined;
   #starts = 0;
@@ -36,7 +36,7 @@ export class Neighbour {
   }
 
   /** What one of the drivers has forgotten. */
-  async forgotten(): Promise<string | undefined> {
+  async missing(): Promise<string | undefined> {
     if (this.#starts === 0) return undefined;
     const state = join(this.#subject.directory, 'state');
     const pools = await readFile(join(state, 'pools.json'), 'utf8');

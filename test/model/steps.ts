@@ -90,7 +90,7 @@ export type Step =
   | { readonly do: 'outliving'; readonly call: CallStep; readonly ends: 'done' | 'killed' }
   | { readonly do: 'restart' }
   /** Another driver of the node, which shares the state folder, starts or ends. */
-  | { readonly do: 'neighbour' }
+  | { readonly do: 'secondDriver' }
   /** Somebody sets the node's clock, forwards or back. */
   | { readonly do: 'setClock'; readonly hours: ClockMove }
   /** The periodic trim looks for what is due. */
@@ -226,7 +226,7 @@ const failure: fc.Arbitrary<Failure> = fc.constantFrom(...failures).chain(([name
 );
 
 /** One volume from its making to its end or somewhere before it, with somebody else beside it: what single steps meet too seldom. */
-const life: fc.Arbitrary<readonly Step[]> = fc
+const volumeLife: fc.Arbitrary<readonly Step[]> = fc
   .record({
     v,
     kind: fc.constantFrom<Kind>('ext4', 'block'),
@@ -246,20 +246,21 @@ const life: fc.Arbitrary<readonly Step[]> = fc
   ]);
 
 /** On a full disk a pod starts all the same where its note fits neither as a new file nor over an old one: the note is lost then. */
-const losesNotes = ({ call, errno, times }: Step & { do: 'nthFails' }): boolean =>
+const losesNodeState = ({ call, errno, times }: Step & { do: 'nthFails' }): boolean =>
   errno === 'ENOSPC' && (call.do === 'stage' || (call.do === 'publish' && times > 1));
 
-const alone = (step: fc.Arbitrary<Step>): fc.Arbitrary<readonly Step[]> => step.map((one) => [one]);
+const single = (step: fc.Arbitrary<Step>): fc.Arbitrary<readonly Step[]> =>
+  step.map((one) => [one]);
 
 /** Steps of which about one in three is disturbed. */
 export const steps: fc.Arbitrary<readonly Step[]> = fc
   .array(
     fc.oneof(
-      { weight: 12, arbitrary: alone(callStep) },
-      { weight: 3, arbitrary: life },
+      { weight: 12, arbitrary: single(callStep) },
+      { weight: 3, arbitrary: volumeLife },
       {
         weight: 4,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({
             do: fc.constant('failing' as const),
             call: callStep,
@@ -270,13 +271,13 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       },
       {
         weight: 3,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({ do: fc.constant('both' as const), first: callStep, second: callStep }),
         ),
       },
       {
         weight: 2,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({
             do: fc.constant('dying' as const),
             call: callStep,
@@ -286,7 +287,7 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       },
       {
         weight: 4,
-        arbitrary: alone(
+        arbitrary: single(
           fc
             .record({
               do: fc.constant('nthFails' as const),
@@ -295,12 +296,12 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
               errno: fc.constantFrom('EIO', 'ENOSPC', 'EMFILE'),
               times: fc.constantFrom(1, 1, 2, 1000),
             })
-            .filter((step) => !losesNotes(step)),
+            .filter((step) => !losesNodeState(step)),
         ),
       },
       {
         weight: 1,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({
             do: fc.constant('outliving' as const),
             call: callStep,
@@ -310,7 +311,7 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       },
       {
         weight: 2,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({
             do: fc.constant('hanging' as const),
             call: callStep,
@@ -318,19 +319,19 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
           }),
         ),
       },
-      { weight: 4, arbitrary: alone(otherSoftwareStep) },
-      { weight: 1, arbitrary: alone(fc.constant({ do: 'restart' as const })) },
+      { weight: 4, arbitrary: single(otherSoftwareStep) },
+      { weight: 1, arbitrary: single(fc.constant({ do: 'restart' as const })) },
       {
         weight: 2,
-        arbitrary: alone(
+        arbitrary: single(
           fc.record({
             do: fc.constant('setClock' as const),
             hours: fc.constantFrom(...clockMoves),
           }),
         ),
       },
-      { weight: 1, arbitrary: alone(fc.constant({ do: 'trimDue' as const })) },
-      { weight: 1, arbitrary: alone(fc.constant({ do: 'neighbour' as const })) },
+      { weight: 1, arbitrary: single(fc.constant({ do: 'trimDue' as const })) },
+      { weight: 1, arbitrary: single(fc.constant({ do: 'secondDriver' as const })) },
     ),
     { maxLength: 24, size: 'max' },
   )

@@ -72,14 +72,14 @@ export interface Node {
 }
 
 /** In memory where that can be: thousands of fsyncs would measure the disk. */
-const place = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+const tempRoot = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 
 /** A node in memory. Ends with `remove`. */
 export async function fakeNode(options: {
   reflink: boolean;
   canGrowExt4Online?: boolean;
 }): Promise<Node & { remove(): Promise<void> }> {
-  const directory = await mkdtemp(join(place, 'loopcsi-model-'));
+  const directory = await mkdtemp(join(tempRoot, 'loopcsi-model-'));
   const host = new FakeHost(options);
   return {
     directory,
@@ -111,7 +111,7 @@ const isInBackground = (point: FaultPoint): boolean => /^(?:trash|copy):/.test(p
 /** Names of one letter, or as long as an id shows them whole, with all but the last letter alike. */
 export type Names = 'short' | 'long';
 
-const longestName = 100;
+const maxNameLength = 100;
 
 /** A driver on that node. */
 export async function subjectOn(
@@ -185,7 +185,7 @@ export async function subjectOn(
     otherSoftware: node.otherSoftware,
     marks: node.marks,
     frozen: node.frozen,
-    nameOf: (name) => (names === 'short' ? name : name.padStart(longestName, 'n')),
+    nameOf: (name) => (names === 'short' ? name : name.padStart(maxNameLength, 'n')),
     opened: () => opened,
     setClock: (ms) => {
       nowMs = ms;

@@ -7,10 +7,15 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { unstage } from '../crash/calls.ts';
-import { brokenInvariants, damagedImages, look, settled } from '../crash/invariants.ts';
+import {
+  brokenInvariants,
+  countContents,
+  damagedImages,
+  waitUntilIdle,
+} from '../crash/invariants.ts';
 import { brokenFacts, Load } from '../crash/load.ts';
 import { makeRandom, seedOf } from '../crash/random.ts';
-import { placeOf } from '../crash/run-case.ts';
+import { poolPathsOf } from '../crash/run-case.ts';
 import { World } from '../crash/world.ts';
 import { reportOf, type Sample } from './report.ts';
 
@@ -28,7 +33,7 @@ const seed = seedOf(values.seed);
 async function sampleOf(world: World, load: Load, startedAtMs: number): Promise<Sample> {
   const { pid } = world.driver;
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const { volumes, snapshots, devices, mounts } = await look(placeOf(world));
+  const { volumes, snapshots, devices, mounts } = await countContents(poolPathsOf(world));
   return {
     minute: Math.round((Date.now() - startedAtMs) / 6_000) / 10,
     operations: load.done,
@@ -57,7 +62,7 @@ async function deleteAll(world: World, load: Load): Promise<void> {
 }
 
 async function main(): Promise<boolean> {
-  const world = await World.make({ ground: 'xfs', isPlain: true });
+  const world = await World.make({ poolFs: 'xfs', isPlain: true });
   const load = new Load(world, makeRandom(seed), { namesPerWorker, repeats: 60_000 });
   const startedAtMs = Date.now();
   const samples = [await sampleOf(world, load, startedAtMs)];
@@ -78,9 +83,9 @@ async function main(): Promise<boolean> {
   const { broken } = await brokenFacts(world, load.facts());
   problems.push(...broken);
   await deleteAll(world, load);
-  await settled(placeOf(world), 120_000);
-  problems.push(...(await damagedImages(placeOf(world))));
-  problems.push(...(await brokenInvariants(placeOf(world), 'empty')));
+  await waitUntilIdle(poolPathsOf(world), 120_000);
+  problems.push(...(await damagedImages(poolPathsOf(world))));
+  problems.push(...(await brokenInvariants(poolPathsOf(world), 'empty')));
   await delay(5_000);
   await take();
   problems.push(...(await world.end()));

@@ -105,11 +105,11 @@ onNode(`${width} calls on a frozen pool, and nobody on another one waits`, async
   await onScene(
     t,
     async (scene) => {
-      const ground = scene.world.poolPath;
-      const goOn = () => execa('fsfreeze', ['--unfreeze', ground], { reject: false });
+      const poolFs = scene.world.poolPath;
+      const goOn = () => execa('fsfreeze', ['--unfreeze', poolFs], { reject: false });
       t.teardown(goOn);
-      await playHang(t, scene, { hang: () => execa('fsfreeze', ['--freeze', ground]), goOn });
+      await playHang(t, scene, { hang: () => execa('fsfreeze', ['--freeze', poolFs]), goOn });
     },
-    { ground: 'ext4', flags },
+    { poolFs: 'ext4', flags },
   );
 });

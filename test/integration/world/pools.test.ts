@@ -145,7 +145,7 @@ onNode('a second driver on the same state folder makes the first forget nothing'
     await rename(world.poolPath, world.pathOf('away'));
     await mkdir(world.poolPath);
     // Without any pool it never says that it is ready.
-    await world.startBlindly();
+    await world.startWithoutWaiting();
     let found = '';
     await until('Docker is answered', async () => {
       found = await world.docker('Get', { Name: 'pgdata' }).then(

@@ -11,9 +11,14 @@ import { execa } from 'execa';
 import { makeRealHost } from '../../../src/host/real-host.ts';
 import { GiB, MiB } from '../../../src/units.ts';
 import * as calls from '../../crash/calls.ts';
-import { brokenInvariants, checkers, damagedImages, settled } from '../../crash/invariants.ts';
+import {
+  brokenInvariants,
+  checkers,
+  damagedImages,
+  waitUntilIdle,
+} from '../../crash/invariants.ts';
 import type { Operation } from '../../crash/operations.ts';
-import { killAt, placeOf, rehearse } from '../../crash/run-case.ts';
+import { killAt, poolPathsOf, rehearse } from '../../crash/run-case.ts';
 import { World } from '../../crash/world.ts';
 import { withoutSysResource } from '../../helpers/driver.ts';
 import { RingWriter } from './ring-writer.ts';
@@ -29,7 +34,7 @@ const isSample = process.env['LOOPCSI_GROWTH'] === 'sample';
 
 async function worldWith(t: ExecutionContext, enter: readonly string[]): Promise<World> {
   t.timeout(30 * 60_000);
-  const world = await World.make({ ground: 'directory', enter });
+  const world = await World.make({ poolFs: 'directory', enter });
   t.teardown(async () => {
     const left = await world.end();
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
@@ -73,7 +78,7 @@ async function requireGrown(directory: string, sizeBytes: bigint): Promise<void>
 async function requireClean(world: World): Promise<void> {
   await calls.unpublish(world, 'v');
   await calls.unstage(world, 'v');
-  await settled(placeOf(world));
+  await waitUntilIdle(poolPathsOf(world));
   const image = world.pathOf('pool', 'volumes', calls.volumeIdOf('v'), 'disk.img');
   const { exitCode, stdout } = await checkers.ext4(image);
   if (exitCode !== 0) throw new Error(`e2fsck -fn ended with ${String(exitCode)}: ${stdout}`);
@@ -85,7 +90,7 @@ function grownUnderWriter(): Operation {
   const target = (world: World): string => calls.targetOf(world, 'v');
   return {
     name: 'ext4 grows under a writer',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await stagedSmall(world);
       await calls.publish(world, 'v', { kind: 'ext4' });
@@ -115,7 +120,7 @@ function grownOffline(): Operation {
   let writer: RingWriter | undefined;
   return {
     name: 'ext4 grows offline',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (world) => {
       await stagedSmall(world);
       writer = await startWriter(world, await world.stagingPathOf('v'));
@@ -178,8 +183,8 @@ test.serial('ext4 grows under a writer: killed while the kernel resizes it', asy
     t.true((await writer.requireIntact()) >= ringChunks - 1);
     await requireClean(world);
     await world.clear();
-    await settled(placeOf(world));
-    t.deepEqual(await brokenInvariants(placeOf(world), 'empty'), []);
+    await waitUntilIdle(poolPathsOf(world));
+    t.deepEqual(await brokenInvariants(poolPathsOf(world), 'empty'), []);
   };
   const undisturbed = await begin();
   const startedAtMs = performance.now();
@@ -209,7 +214,7 @@ test.serial('ext4 that was grown while idle grows at its stage, in use too', asy
   const world = await worldWith(t, []);
   const operation: Operation = {
     name: 'stage',
-    ground: 'directory',
+    poolFs: 'directory',
     prepare: async (one) => {
       await calls.create(one, 'v', { kind: 'ext4', sizeBytes: smallBytes });
       await calls.expand(one, 'v', grownBytes);
@@ -247,7 +252,7 @@ test.serial(
     await calls.stage(world, 'v', 'ext4');
     await requireGrown(await world.stagingPathOf('v'), grownBytes);
     await requireClean(world);
-    t.deepEqual(await damagedImages(placeOf(world)), []);
+    t.deepEqual(await damagedImages(poolPathsOf(world)), []);
   },
 );
 

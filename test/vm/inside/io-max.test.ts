@@ -90,7 +90,7 @@ async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>
     await play(scene);
   };
   await onScene(t, playLong, {
-    layGround: async (directory) => {
+    preparePool: async (directory) => {
       await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '/dev/vm/pool']);
       await mkdir(join(directory, 'pool'));
       await execa('mount', ['/dev/vm/pool', join(directory, 'pool')]);

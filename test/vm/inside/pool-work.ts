@@ -15,9 +15,9 @@ interface PoolWork {
 export async function workOn(device: string, options: PoolWork): Promise<void> {
   const { type, rounds, isPlain, acknowledge } = options;
   const world = await World.make({
-    ground: type,
+    poolFs: type,
     isPlain,
-    layGround: poolOn(device),
+    preparePool: poolOn(device),
   });
   try {
     await work(world, acknowledge, { rounds, poolFilesystem: type });

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
-import { brokenAfterPower, leftAfterAll } from '../../crash/after-power-loss.ts';
+import { leftAfterDeletingAll, problemsAfterPowerLoss } from '../../crash/after-power-loss.ts';
 import { checkers } from '../../crash/invariants.ts';
 import { Load } from '../../crash/load.ts';
 import { makeRandom } from '../../crash/random.ts';
@@ -65,13 +65,13 @@ async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promis
   const facts = await certainFacts(journalPath);
   reportPoint(`the ${type} of the pool is clean`, await brokenPool(device, type));
   const world = await World.make({
-    ground: type,
+    poolFs: type,
     isPlain: true,
-    layGround: poolOn(device),
+    preparePool: poolOn(device),
   });
   const what = `${facts.length} volumes of a pool on ${type} are as they were acknowledged`;
-  reportPoint(what, await brokenAfterPower(world, facts));
-  reportPoint(`the pool on ${type} can be emptied`, await leftAfterAll(world));
+  reportPoint(what, await problemsAfterPowerLoss(world, facts));
+  reportPoint(`the pool on ${type} can be emptied`, await leftAfterDeletingAll(world));
   if (isWork) await work(world, seed, journalPath);
   reportPoint(`nothing is left mounted or attached on ${type}`, await world.end());
 }

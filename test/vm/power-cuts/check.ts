@@ -6,7 +6,7 @@ import type { FsType, Host } from '../../../src/host/host.ts';
 import type { Volumes } from '../../../src/volumes/api.ts';
 import type { Snapshot, Volume } from '../../../src/volumes/model.ts';
 import * as calls from '../../crash/calls.ts';
-import { brokenInvariants, damagedImages, settled } from '../../crash/invariants.ts';
+import { brokenInvariants, damagedImages, waitUntilIdle } from '../../crash/invariants.ts';
 import { call, capability, volumeInput } from '../../helpers/scratch-node.ts';
 import type { Existence, Expected, ExpectedSnapshot, ExpectedVolume } from './acknowledgements.ts';
 import { ReopenedPool } from './reopened-pool.ts';
@@ -60,15 +60,15 @@ async function brokenOn(
   try {
     const unready = await opened.volumes.findUnready();
     if (unready !== undefined) return [...problems, `the driver does not serve: ${unready}`];
-    await settled(pool);
-    problems.push(...prefixed('after the start', await brokenInvariants(pool, 'settled')));
+    await waitUntilIdle(pool);
+    problems.push(...prefixed('after the start', await brokenInvariants(pool, 'idle')));
     const checker = new StateChecker(pool, opened.volumes);
     problems.push(...(await checker.brokenFacts(expected)));
     problems.push(...(await checker.brokenTexts(expected, all)));
     if (all) {
       problems.push(...prefixed('checkers', await damagedImages(pool)));
       await checker.deleteAll(expected);
-      await settled(pool);
+      await waitUntilIdle(pool);
       problems.push(...prefixed('after all was deleted', await brokenInvariants(pool, 'empty')));
     }
   } finally {

@@ -7,7 +7,7 @@ import { ownedBy } from '../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
 import { poolDefaults } from '../../../src/volumes/pool/settings.ts';
-import { checkers, type PoolPlace } from '../../crash/invariants.ts';
+import { checkers, type PoolPaths } from '../../crash/invariants.ts';
 import { testSettings } from '../../helpers/scratch-node.ts';
 import { devicesBelow, removeAll } from '../../helpers/scratch-pool.ts';
 import { until } from '../../helpers/until.ts';
@@ -16,7 +16,7 @@ import type { ReplayedDisk } from './replay.ts';
 const mountOptions = { ext4: [], xfs: ['-o', 'nouuid'], btrfs: [] } as const;
 
 /** Only one disk at a time: btrfs treats two devices with the same UUID as one filesystem. */
-export class ReopenedPool implements PoolPlace {
+export class ReopenedPool implements PoolPaths {
   readonly directory: string;
   readonly #filesystem: FsType;
   readonly #host: Host;
@@ -58,7 +58,7 @@ export class ReopenedPool implements PoolPlace {
 
   /** The name that the tests use for the image of a pool's filesystem. */
   get #image(): string {
-    return join(this.directory, 'ground.img');
+    return join(this.directory, 'pool-fs.img');
   }
 
   /** Starts the driver as after a boot: no state exists outside the pool. */

@@ -2,9 +2,9 @@ import { GiB, KiB, MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { scratchNode } from '../../../helpers/scratch-node.ts';
 
-for (const ground of ['ext4', 'xfs', 'btrfs'] as const) {
-  onNode(`${ground}: an image that cannot grow for lack of space is unchanged`, async (t) => {
-    const node = await scratchNode(t, { ground, groundBytes: GiB });
+for (const poolFs of ['ext4', 'xfs', 'btrfs'] as const) {
+  onNode(`${poolFs}: an image that cannot grow for lack of space is unchanged`, async (t) => {
+    const node = await scratchNode(t, { poolFs, poolFsBytes: GiB });
     const { files } = node.host;
     const image = `${node.poolPath}/image`;
     await files.createImage(image, { sizeBytes: 16n * MiB, allocate: true });

@@ -84,7 +84,7 @@ test('a driver that was killed leaves a device that the next one holds', async (
   device.openers = 1;
   await open();
   device.openers = 0;
-  node.host.kernel.settle(device);
+  node.host.kernel.detachIfUnused(device);
   t.true(isThere());
   t.false(device.autoclear);
 });

@@ -50,7 +50,7 @@ test('a start detaches unused devices only', async (t) => {
   t.is((await node.host.loops.list()).length, 1, 'it is mounted');
   await mounted.close(100);
   node.host.kernel.mounts.length = 0;
-  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.detachIfUnused(device);
   t.is((await node.host.loops.list()).length, 1);
   const { volumes } = await open();
   t.deepEqual(await node.host.loops.list(), []);
@@ -115,7 +115,7 @@ test('recovery of a pool that comes back skips a volume that a call has locked',
   const { node, open, at } = await stoppedNode(t);
   node.host.kernel.mounts.length = 0;
   const { domain } = await open();
-  for (const device of node.host.kernel.devices.values()) node.host.kernel.settle(device);
+  for (const device of node.host.kernel.devices.values()) node.host.kernel.detachIfUnused(device);
   t.is((await node.host.loops.list()).length, 1, 'it was locked');
   const pool = domain.pools.named('a');
   const lock = { exclusive: [`volume:${at.volumeId}`] };
