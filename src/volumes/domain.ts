@@ -16,24 +16,24 @@ export interface DomainSettings {
   readonly nodeTag: string;
   readonly defaultFsType: FsType;
   readonly defaultSizeBytes: bigint;
-  /** Inline ephemeral volumes: size without `size`, the largest one, and all of a pool together. */
+  /** Inline volumes: the default and the maximum size, and the maximum sum of a pool. */
   readonly ephemeral: {
     readonly defaultBytes: bigint;
     readonly maximumBytes: bigint;
     readonly poolCapBytes: bigint;
   };
-  /** Targets must lie below it, and no symlink below it is followed; undefined: any absolute path. */
+  /** Targets must be below it, and no symlink below it is followed; undefined: any absolute path. */
   readonly kubeletDir: string | undefined;
   readonly maxVolumesPerNode: number;
-  /** The longest the space guard lets a filesystem stand still, in milliseconds. */
+  /** The maximum time for which the space guard freezes a filesystem, in milliseconds. */
   readonly guardFreezeLimitMs: number;
-  /** Publishing does the whole work: it stages below `mountDir` first, and the last unpublish unstages. */
+  /** The first publish of a volume stages it below `mountDir`, and the last unpublish unstages it. */
   readonly withoutStaging?: boolean;
-  /** Where the driver mounts volumes on its own behalf; undefined when it never does. */
+  /** The directory where the driver mounts volumes for Docker, or without staging; undefined if it does neither. */
   readonly mountDir?: string | undefined;
 }
 
-/** What every story of the domain gets, explicitly. */
+/** The parts of the domain, passed explicitly to all its calls. */
 export interface Domain {
   readonly host: Host;
   readonly pools: Pools;
@@ -48,9 +48,9 @@ export interface Domain {
   readonly settings: DomainSettings;
   /** Operations do this for the work that they run; reads do it themselves, so that a hung volume stops only itself. */
   readonly inLane: InLane;
-  /** The kubelet's directory as configured and as it really is, resolved once at start. */
+  /** The kubelet's directory: the configured path and its real path, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
-  /** `settings.mountDir`, made and resolved at start: as mountinfo writes it. */
+  /** The real path of `settings.mountDir`, as mountinfo shows it, made and resolved at start. */
   readonly mountDir: string | undefined;
   readonly log: Logger;
   readonly reached: Reached;

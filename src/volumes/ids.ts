@@ -69,7 +69,7 @@ export function requireOurs<T extends AnyId>(
   if (tagOf(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',
-      `${kind} '${id}' belongs to another node (tag ${tagOf(parsed)}, this one is ${nodeTag}); ask the driver of that node`,
+      `${kind} '${id}' belongs to another node (tag ${tagOf(parsed)}, this node has ${nodeTag}); call the driver of that node`,
     );
   }
   return parsed;
@@ -85,5 +85,5 @@ export function requireTag(id: AnyId, options: { nodeTag: string; kind: string }
   );
 }
 
-/** Names of pools, in StorageClasses and commands. */
+/** The form of pool names, in StorageClasses and commands. */
 export const poolNameForm = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;

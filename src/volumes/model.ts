@@ -1,17 +1,17 @@
 /**
- * The inputs and answers of the domain, in the spec's words but without any front's types: rpc/, docker/ and cli/ translate
- * into these. All inputs are validated as far as their form goes; what depends on a volume is checked here.
+ * The inputs and results of the domain, in the terms of the CSI spec but without the types of a front: rpc/, docker/ and cli/
+ * translate their own. The fronts have validated the form of all inputs. The domain checks what depends on a volume.
  */
 import type { FsType, SectorSize } from '../host/host.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
 import type { CapacityRange } from './capacity.ts';
 
-/** Part of a message; the command line replaces it by its own flag. */
+/** Part of a message. The command line replaces it with its own flag. */
 export const freezeAdvice = "snapshot class parameter freeze: 'yes'; then restore that snapshot";
 
 export type VolumeKind = 'mount' | 'block';
 
-/** Access modes this driver serves (CSI spec, "VolumeCapability.AccessMode"); others are refused by the front. */
+/** The access modes that this driver supports (CSI spec, "VolumeCapability.AccessMode"). The front refuses others. */
 export const accessModes = [
   'SINGLE_NODE_WRITER',
   'SINGLE_NODE_READER_ONLY',
@@ -21,10 +21,10 @@ export const accessModes = [
 ] as const;
 export type AccessMode = (typeof accessModes)[number];
 
-/** One capability as a request states it. */
+/** The capability of a request. */
 export interface Capability {
   readonly kind: VolumeKind;
-  /** '' when the request leaves it open; always '' for block. */
+  /** '' if the request does not name one, and always for block. */
   readonly fsType: FsType | '';
   readonly mountFlags: readonly string[];
   readonly accessMode: AccessMode;
@@ -35,7 +35,7 @@ export interface VolumeSettings {
   readonly pool: string | undefined;
   readonly provisioning: 'thin' | 'thick';
   readonly mkfsOptions: readonly string[];
-  /** undefined when left open: a copy has its source's then, any other volume 4096. */
+  /** If undefined, a copy gets the sector size of its source, and any other volume 4096. */
   readonly sectorSize: SectorSize | undefined;
   readonly trim: 'periodic' | 'online' | 'off';
   readonly directIo: boolean;
@@ -50,22 +50,22 @@ export interface CreateVolumeInput {
   readonly name: string;
   readonly range: CapacityRange;
   readonly kind: VolumeKind;
-  /** null for block; the configured default where the request leaves it open. */
+  /** null for block; the configured default if the request does not name one. */
   readonly fsType: FsType | null;
   readonly settings: VolumeSettings;
-  /** As they came, for the record. */
+  /** As received, for the record. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly source: VolumeSource | null;
-  /** Ids of nodes that the request mentions, so that an answer about another node can name it. They decide nothing. */
+  /** Ids of nodes in the request, used only to name another node in a message. */
   readonly mentionedNodeIds?: readonly string[];
-  /** The request leaves the filesystem open: a copy then has its source's, whatever `fsType` says. */
+  /** The request does not name a filesystem: a copy then has that of its source, whatever `fsType` is. */
   readonly fsTypeIsOpen?: boolean;
-  /** Of all capabilities: checked now rather than at the first mount, and not kept, since a mount brings its own. */
+  /** The flags of all capabilities, checked now rather than at the first mount. They are not kept, since each mount has its own. */
   readonly mountFlags?: readonly string[];
   readonly mountOptions?: readonly string[];
 }
 
-/** A volume as it stands. */
+/** A volume in its present state. */
 export interface Volume {
   readonly record: VolumeRecord;
   readonly pool: string;
@@ -78,7 +78,7 @@ export interface Snapshot {
 
 /** Parameters of a snapshot class, parsed. */
 export interface SnapshotSettings {
-  /** Without reflink: a filesystem in use may stand still while it is copied. */
+  /** Without reflink: a filesystem in use may be frozen while it is copied. */
   readonly freeze: boolean;
 }
 
@@ -86,7 +86,7 @@ export interface CreateSnapshotInput {
   readonly name: string;
   readonly sourceVolumeId: string;
   readonly settings: SnapshotSettings;
-  /** As they came, for the record. */
+  /** As received, for the record. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
@@ -103,32 +103,32 @@ export interface GroupSnapshot {
 }
 
 export interface SnapshotFilter {
-  /** Only snapshots of this volume; undefined: of all. */
+  /** Only snapshots of this volume; undefined: of all volumes. */
   readonly sourceVolumeId?: string | undefined;
   readonly snapshotId?: string | undefined;
   readonly pool?: string | undefined;
 }
 
-/** How far the copy of a snapshot is. */
+/** The progress of a snapshot's copy. */
 export interface SnapshotProgress {
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
   readonly ready: boolean;
-  /** Why it failed and was removed; '' otherwise. */
+  /** The reason for which it failed and was removed; '' otherwise. */
   readonly error: string;
 }
 
-/** A range of a volume, in bytes; both are multiples of `metadataBlockBytes` but for the end of the volume. */
+/** A range of a volume in bytes. Both are multiples of `metadataBlockBytes`, except at the end of the volume. */
 export interface BlockRange {
   readonly offset: bigint;
   readonly length: bigint;
 }
 
-/** Ranges of a snapshot, in ascending order and without overlap, read as fast as they are taken. */
+/** Ranges of a snapshot, ascending and without overlap, which are read as the caller takes them. */
 export interface BlockRanges {
-  /** Size of the volume as the snapshot shows it. */
+  /** Size of the volume in the snapshot. */
   readonly volumeBytes: bigint;
-  /** Batches of bounded size. Throws when the answer cannot be completed. */
+  /** Batches of bounded size. Throws if the ranges cannot be read completely. */
   readonly batches: AsyncIterable<readonly BlockRange[]>;
 }
 
@@ -140,14 +140,14 @@ export interface StageInput {
 
 export interface PublishInput {
   readonly volumeId: string;
-  /** '' when the request has none. */
+  /** '' if the request has none. */
   readonly stagingTargetPath: string;
   readonly targetPath: string;
   readonly capability: Capability;
   readonly readOnly: boolean;
   /** Allow a mount over a directory with files, as mount(8) does, if unpublish does not remove that directory. */
   readonly allowNonEmptyTarget?: boolean;
-  /** Present for an inline ephemeral volume (CSI spec has none; Kubernetes sets it in the volume context). */
+  /** Present for an inline volume. They are not part of the CSI spec; Kubernetes marks them in the volume context. */
   readonly ephemeral?: {
     readonly sizeBytes: bigint | undefined;
     readonly settings: VolumeSettings;
@@ -157,7 +157,7 @@ export interface PublishInput {
 export interface ExpandInput {
   readonly volumeId: string;
   readonly range: CapacityRange;
-  /** Absent when the request has none. */
+  /** Absent if the request has none. */
   readonly capability?: Capability;
 }
 
@@ -168,7 +168,7 @@ export interface NodeExpandInput extends ExpandInput {
 export interface VolumeStats {
   readonly kind: VolumeKind;
   readonly totalBytes: bigint;
-  /** The rest only for kind `mount`. */
+  /** The following are reported only for kind `mount`. */
   readonly usedBytes: bigint;
   readonly availableBytes: bigint;
   readonly totalInodes: bigint;
@@ -205,6 +205,6 @@ export interface PoolCapacity {
 
 export interface Page<T> {
   readonly entries: readonly T[];
-  /** '' at the end. */
+  /** '' on the last page. */
   readonly nextToken: string;
 }
