@@ -16,24 +16,24 @@ export interface DomainSettings {
   readonly nodeTag: string;
   readonly defaultFsType: FsType;
   readonly defaultSizeBytes: bigint;
-  /** Inline volumes: the default and the maximum size, and the maximum sum of a pool. */
+  /** Sizes of inline volumes: the default, the maximum of one, and the maximum of all of a pool together. */
   readonly ephemeral: {
     readonly defaultBytes: bigint;
     readonly maximumBytes: bigint;
     readonly poolCapBytes: bigint;
   };
-  /** Targets must be below it, and no symlink below it is followed; undefined: any absolute path. */
+  /** Target paths must be below it, and symbolic links below it are not followed; undefined: any absolute path. */
   readonly kubeletDir: string | undefined;
   readonly maxVolumesPerNode: number;
-  /** The maximum time for which the space guard freezes a filesystem, in milliseconds. */
+  /** How long the space guard keeps a filesystem frozen at most, in milliseconds. */
   readonly guardFreezeLimitMs: number;
-  /** The first publish of a volume stages it below `mountDir`, and the last unpublish unstages it. */
+  /** NodePublishVolume stages the volume below `mountDir` first, and the last NodeUnpublishVolume unstages it. */
   readonly withoutStaging?: boolean;
-  /** The directory where the driver mounts volumes for Docker, or without staging; undefined if it does neither. */
+  /** Where the driver mounts volumes for Docker, or without staging; undefined when it never does. */
   readonly mountDir?: string | undefined;
 }
 
-/** The parts of the domain, passed explicitly to all its calls. */
+/** What every call of the domain gets, as an argument. */
 export interface Domain {
   readonly host: Host;
   readonly pools: Pools;
@@ -48,9 +48,9 @@ export interface Domain {
   readonly settings: DomainSettings;
   /** Operations do this for the work that they run; reads do it themselves, so that a hung volume stops only itself. */
   readonly inLane: InLane;
-  /** The kubelet's directory: the configured path and its real path, resolved once at start. */
+  /** The kubelet's directory as configured, and its real path, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
-  /** The real path of `settings.mountDir`, as mountinfo shows it, made and resolved at start. */
+  /** `settings.mountDir` as mountinfo writes it: created and resolved at start. */
   readonly mountDir: string | undefined;
   readonly log: Logger;
   readonly reached: Reached;

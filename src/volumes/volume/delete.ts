@@ -52,10 +52,13 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
         await domain.trash.syncDiscarded();
         return;
       }
-      const present = await endTemporaryMounts(domain, await attachmentForDelete(domain, volume));
-      await requireUnused(domain, id, present);
-      operation.beginEffects();
-      await discard(domain, volume, present.devices);
+      await withReason(`volume '${id}'`, volume.pool, async () => {
+        const remains = await attachmentForDelete(domain, volume);
+        const present = await endTemporaryMounts(domain, remains);
+        await requireUnused(domain, id, present);
+        operation.beginEffects();
+        await discard(domain, volume, present.devices);
+      });
     },
   );
 }
