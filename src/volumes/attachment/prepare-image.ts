@@ -6,7 +6,8 @@ import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { type Attachment, attachmentOf, detach, imageStatusOf } from './attachment.ts';
+import { detach } from './attach.ts';
+import { type Attachment, attachmentOf, imageStatusOf } from './attachment.ts';
 
 /**
  * Call before an image is read, changed or attached. Throws `busy` while a program that an earlier driver process started still

@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { type Attachment, attachmentOf, detach, isMountedAt } from '../attachment/attachment.ts';
+import { detach } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import {

@@ -1,9 +1,9 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
-import { type Attachment, attachmentOf, detach, ensureAttached } from '../attachment/attachment.ts';
+import { detach, ensureAttached, mountAttached } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { isStagedInMountDir } from '../attachment/driver-mounts.ts';
-import { mountAttached } from '../attachment/mount-attached.ts';
 import { mountOptionsOf } from '../attachment/mount-flags.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { recoverImage } from '../attachment/prepare-image.ts';

@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { formatBytes } from '../../units.ts';
-import { attachmentOf, ensureAttached } from '../attachment/attachment.ts';
-import { mountAttached } from '../attachment/mount-attached.ts';
+import { ensureAttached, mountAttached } from '../attachment/attach.ts';
+import { attachmentOf } from '../attachment/attachment.ts';
 import { mountOptionsOf, requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';

@@ -3,16 +3,15 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
+import { attach, keepDevices } from '../attachment/attach.ts';
 import {
   type Attachment,
-  attach,
   attachmentOf,
   imageStatusOf,
   mountsAt,
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { driverMountPathOf } from '../attachment/driver-mounts.ts';
-import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';

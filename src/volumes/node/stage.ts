@@ -1,16 +1,11 @@
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { NodeRecord } from '../../state/records.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  ensureAttached,
-  mountsAt,
-} from '../attachment/attachment.ts';
+import { ensureAttached, keepDevices } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
 import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { foreignMountError } from '../attachment/foreign-mount.ts';
-import { keepDevices } from '../attachment/keep-devices.ts';
 import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';

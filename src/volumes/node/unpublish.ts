@@ -2,12 +2,8 @@ import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
-import {
-  type Attachment,
-  attachmentOfDevices,
-  detach,
-  mountsAt,
-} from '../attachment/attachment.ts';
+import { detach } from '../attachment/attach.ts';
+import { type Attachment, attachmentOfDevices, mountsAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';

@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { type Attachment, attachmentOfDevices, detach } from '../attachment/attachment.ts';
+import { detach } from '../attachment/attach.ts';
+import { type Attachment, attachmentOfDevices } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
 import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';

@@ -1,11 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import {
-  type Attachment,
-  attachmentOf,
-  attachmentOfDevices,
-  detach,
-} from '../attachment/attachment.ts';
+import { detach } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf, attachmentOfDevices } from '../attachment/attachment.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { attachmentByLabel } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';

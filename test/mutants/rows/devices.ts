@@ -19,7 +19,7 @@ export const devices: Subject = {
     },
     {
       name: 'an image is attached twice',
-      file: 'volumes/attachment/attachment.ts',
+      file: 'volumes/attachment/attach.ts',
       find: /if \(isOurs && [^;]*\)\s+return readWrite;/,
       replace: '',
       tests: ['volumes/attachment/failed-mount'],
