@@ -20,7 +20,7 @@ import { parsePage, parseRange, parseSource, requireRange, requireText } from '.
 import { findRefusal } from './validate-capabilities.ts';
 import {
   combineCapabilities,
-  isFsTypeOpen,
+  isFsTypeUnset,
   parseCapabilities,
   parseCapability,
 } from './volume-capability.ts';
@@ -106,7 +106,7 @@ function parseCreateVolume(
     range,
     kind,
     fsType,
-    fsTypeIsOpen: isFsTypeOpen(capabilities),
+    isFsTypeUnset: isFsTypeUnset(capabilities),
     mountFlags: [...new Set(capabilities.flatMap(({ mountFlags }) => mountFlags))],
     settings: volumeSettings,
     parameters,

@@ -117,6 +117,6 @@ export function combineCapabilities(
 }
 
 /** Whether no capability names a filesystem: a volume from a source then keeps the filesystem of its source. */
-export function isFsTypeOpen(capabilities: readonly Capability[]): boolean {
+export function isFsTypeUnset(capabilities: readonly Capability[]): boolean {
   return capabilities.every(({ fsType }) => fsType === '');
 }

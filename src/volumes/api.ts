@@ -1,4 +1,4 @@
-/** The calls a front may make of the domain. `open.ts` builds the object; each method is one story in its own file. */
+/** The calls that fronts make to the domain. `open.ts` builds the object; most methods have a file of their own. */
 
 import type { FsType } from '../host/host.ts';
 import type { Call } from './engine/operations.ts';
@@ -31,9 +31,9 @@ export interface Volumes {
   deleteVolume(call: Call, volumeId: string): Promise<void>;
   /** Throws `not-found`. */
   getVolume(volumeId: string): Promise<Volume>;
-  /** Ascending by id; `maxEntries` 0 means all. Throws `stale-token` for a token that is none of ours. */
+  /** Ascending by id; `maxEntries` 0 means all. Throws `stale-token` for an unknown token. */
   listVolumes(page: { maxEntries: number; startingToken: string }): Promise<Page<Volume>>;
-  /** undefined when every capability (and the rest) fits the volume, else why not. Throws `not-found`. */
+  /** Why the volume does not match the capabilities, parameters or context; undefined if it does. Throws `not-found`. */
   findMismatch(
     volumeId: string,
     asked: {
@@ -47,39 +47,39 @@ export interface Volumes {
     provisioning: VolumeSettings['provisioning'];
     fsType: FsType | null;
   }): Promise<PoolCapacity>;
-  /** Promises and grows the image. `nodeExpansionRequired`: a filesystem or an attached device still has the old size. */
+  /** Records the promised size and grows the image. `nodeExpansionRequired`: a filesystem or attached device has the old size. */
   expandVolume(
     call: Call,
     input: ExpandInput,
   ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
 
-  /** A long copy from an idle volume is answered while it runs: `state` is then `copying`. */
+  /** While a long copy of an idle volume runs, `state` is `copying`. */
   createSnapshot(call: Call, input: CreateSnapshotInput): Promise<Snapshot>;
   deleteSnapshot(call: Call, snapshotId: string): Promise<void>;
   /** Throws `not-found`. */
   getSnapshot(snapshotId: string): Promise<Snapshot>;
-  /** Ascending by id. Filters hold together; one that fits nothing gives an empty page. Throws `stale-token`. */
+  /** Ascending by id. A snapshot must match all filters. Throws `stale-token`. */
   listSnapshots(
     asked: SnapshotFilter & { maxEntries: number; startingToken: string },
   ): Promise<Page<Snapshot>>;
-  /** How far its copy is, at once and whenever it moves; ends after `ready` or `error`. Throws `not-found`. */
+  /** Yields the progress of the copy now and at each change; ends after `ready` or `error`. Throws `not-found`. */
   watchSnapshot(call: Call, snapshotId: string): AsyncIterable<SnapshotProgress>;
 
   createGroupSnapshot(call: Call, input: CreateGroupSnapshotInput): Promise<GroupSnapshot>;
-  /** `snapshotIds` must be the group's members, or `invalid`. An unknown group is deleted already. */
+  /** Throws `invalid` if `snapshotIds` are not the group's members. An unknown group counts as deleted. */
   deleteGroupSnapshot(call: Call, groupId: string, snapshotIds: readonly string[]): Promise<void>;
-  /** Throws `not-found`, and `invalid` when `snapshotIds` are not its members. */
+  /** Throws `not-found`, and `invalid` if `snapshotIds` are not the group's members. */
   getGroupSnapshot(groupId: string, snapshotIds: readonly string[]): Promise<GroupSnapshot>;
 
   /**
-   * What of a snapshot holds data, from `startingOffset` on. Throws `not-found`, `out-of-range` for an offset outside the
-   * volume, `unavailable` while it is being copied.
+   * Ranges of a snapshot with data, from `startingOffset` on. Throws `not-found`, `out-of-range` for an offset beyond the end,
+   * `unavailable` while it is being copied.
    */
   allocatedRanges(
     call: Call,
     asked: { snapshotId: string; startingOffset: bigint; batchSize: number },
   ): Promise<BlockRanges>;
-  /** In what the target may differ from the base. Throws the same, and `invalid` for snapshots of two volumes. */
+  /** Ranges in which the target may differ from the base. Throws the same, and `invalid` for snapshots of different volumes. */
   changedRanges(
     call: Call,
     asked: {
@@ -95,10 +95,10 @@ export interface Volumes {
   publishVolume(call: Call, input: PublishInput): Promise<void>;
   unpublishVolume(call: Call, input: { volumeId: string; targetPath: string }): Promise<void>;
   volumeStats(input: { volumeId: string; volumePath: string }): Promise<VolumeStats>;
-  /** Grows what the node has: image if the promise is new, device, filesystem. */
+  /** Grows device and filesystem; the image, too, if the request promises a new size. */
   nodeExpandVolume(call: Call, input: NodeExpandInput): Promise<{ sizeBytes: bigint }>;
 
-  /** Empty: healthy. Throws `not-found`. */
+  /** Empty for a healthy volume. Throws `not-found`. */
   volumeHealth(volumeId: string): Promise<readonly VolumeCondition[]>;
   /** Only volumes with conditions. */
   listVolumeHealth(page: {
@@ -106,8 +106,8 @@ export interface Volumes {
     startingToken: string;
   }): Promise<Page<VolumeHealth>>;
   storageHealth(): Promise<readonly StorageCondition[]>;
-  /** undefined when the node can serve: at least one pool, every needed program; else why not, and what to do. */
+  /** Why the node cannot serve, and what to do; undefined if it can: all programs and at least one pool are available. */
   findUnready(): Promise<string | undefined>;
-  /** Loop devices bound the number of volumes; two a raw block volume. */
+  /** The maximum number of volumes, limited by loop devices: a raw block volume may need two. */
   readonly maxVolumesPerNode: number;
 }

@@ -6,32 +6,32 @@ import type { FoundVolume } from './pool/pool.ts';
 
 /** A call about one volume. */
 export interface VolumeCall {
-  /** The RPC's or command's name, for messages. */
+  /** Name of the RPC or command, for messages. */
   readonly name: string;
   readonly volumeId: string;
-  /** Paths that the call mounts at, or unmounts: locked with the volume. */
+  /** Paths that the call mounts or unmounts; they are locked with the volume. */
   readonly targets?: readonly string[];
-  /** A repeated call with an equal request joins the one that is running. */
+  /** A repeated call with an equal request joins the call in progress. */
   readonly request: unknown;
 }
 
 /**
- * The frame of every call that changes a volume: under the volume's lock the volume is found again, since it may have been deleted
- * meanwhile, and what fails gets a reason. `work` calls `operation.beginEffects` before its first effect. Throws `not-found` and
- * `busy` besides what `work` throws.
+ * Runs a call that changes a volume. The volume is looked up again under its lock, since it may have been deleted meanwhile, and
+ * errors get a reason. `work` calls `operation.beginEffects` before its first effect. Besides the errors of `work`, throws
+ * `not-found` and `busy`.
  */
 export async function changeVolume<T>(
   domain: Domain,
   call: Call,
-  asked: VolumeCall,
+  volumeCall: VolumeCall,
   work: (volume: FoundVolume, operation: Operation) => Promise<T>,
 ): Promise<T> {
-  const find = (): FoundVolume => domain.pools.getVolume(asked.volumeId);
+  const find = (): FoundVolume => domain.pools.getVolume(volumeCall.volumeId);
   find();
-  return lockVolume(domain, call, { ...asked, find }, work);
+  return lockVolume(domain, call, { ...volumeCall, find }, work);
 }
 
-/** The same frame for a call whose volume may not exist: `find` is called under the lock. */
+/** Like `changeVolume`, for a call whose volume may not exist: `find` is called under the lock. */
 export async function lockVolume<T, Found extends FoundVolume | undefined>(
   domain: Domain,
   call: Call,

@@ -59,7 +59,7 @@ export interface CreateVolumeInput {
   /** Ids of nodes in the request, used only to name another node in a message. */
   readonly mentionedNodeIds?: readonly string[];
   /** The request does not name a filesystem: a copy then has that of its source, whatever `fsType` is. */
-  readonly fsTypeIsOpen?: boolean;
+  readonly isFsTypeUnset?: boolean;
   /** The flags of all capabilities, checked now rather than at the first mount. They are not kept, since each mount has its own. */
   readonly mountFlags?: readonly string[];
   readonly mountOptions?: readonly string[];

@@ -46,7 +46,7 @@ async function doIt(volumes: Volumes, work: KilledCall): Promise<void> {
     case 'restore': {
       const source = { kind: 'snapshot', id: work.snapshotId } as const;
       const { name, kind = 'mount' } = work;
-      await volumes.createVolume(call(), volumeInput(name, { source, kind, fsTypeIsOpen: true }));
+      await volumes.createVolume(call(), volumeInput(name, { source, kind, isFsTypeUnset: true }));
       return;
     }
     case 'deleteSnapshot':

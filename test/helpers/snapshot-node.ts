@@ -58,7 +58,7 @@ export async function restore(
   source: VolumeSource,
   options: Partial<CreateVolumeInput> & { sizeBytes?: bigint } = {},
 ): Promise<string> {
-  return makeVolume(node, name, { fsTypeIsOpen: true, source, ...options });
+  return makeVolume(node, name, { isFsTypeUnset: true, source, ...options });
 }
 
 /** Writes a file; without `sync` its bytes may be in the page cache only. */

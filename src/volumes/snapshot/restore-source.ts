@@ -32,7 +32,7 @@ export interface Origin {
 /** The source's sector size and filesystem are used where the request does not set them. */
 export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
   const { sectorSize = origin.sectorSize } = input.settings;
-  const fsType = input.fsTypeIsOpen === true ? origin.fsType : input.fsType;
+  const fsType = input.isFsTypeUnset === true ? origin.fsType : input.fsType;
   return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 

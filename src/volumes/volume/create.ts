@@ -196,7 +196,7 @@ export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInpu
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);
   // A request without a filesystem got that of its source, or the driver's default at that time.
-  if (input.fsTypeIsOpen !== true || input.kind === 'block') {
+  if (input.isFsTypeUnset !== true || input.kind === 'block') {
     compare('filesystem', record.fsType, input.fsType);
   }
   if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);

@@ -69,7 +69,7 @@ for (const kind of ['block', 'mount'] as const) {
       clone: () =>
         volumes().createVolume(
           call(),
-          volumeInput('c', { kind, source: { kind: 'volume', id: volumeId }, fsTypeIsOpen: true }),
+          volumeInput('c', { kind, source: { kind: 'volume', id: volumeId }, isFsTypeUnset: true }),
         ),
     };
     for (const [name, made] of Object.entries(calls)) {

@@ -142,7 +142,7 @@ for (const point of ['delete:detached', 'delete:renamed', 'delete:committed'] as
 test('a request that leaves the filesystem open meets its volume, whatever the default is now', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
-  const open = { ...input('v'), fsTypeIsOpen: true };
+  const open = { ...input('v'), isFsTypeUnset: true };
   const { record } = await volumes.createVolume(call(), open);
   const again = await volumes.createVolume(call(), { ...open, fsType: 'xfs' });
   t.deepEqual(again.record, record);
