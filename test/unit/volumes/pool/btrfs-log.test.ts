@@ -15,11 +15,11 @@ test.after.always(() => {
 
 interface Rename {
   readonly entry: string;
-  /** Whether what it leaves was synced since the entry was made in it. */
+  /** Whether the directory that the entry leaves was synced after the entry was made in it. */
   readonly isParentSynced: boolean;
 }
 
-/** A node whose pools say that they are on btrfs, and every rename out of a `tmp/`. */
+/** A node whose pools report btrfs, and all renames out of a `tmp/`. */
 async function btrfsNode(t: ExecutionContext): Promise<{ node: FakeNode; renames: Rename[] }> {
   const node = await fakeNode(t);
   const { files } = node.host;
@@ -38,7 +38,7 @@ async function btrfsNode(t: ExecutionContext): Promise<{ node: FakeNode; renames
 
 const unsynced = (renames: readonly Rename[]) => renames.filter((one) => !one.isParentSynced);
 
-test('on btrfs `tmp/` is synced before anything new is renamed out of it', async (t) => {
+test('on btrfs `tmp/` is synced before a new entry is renamed out of it', async (t) => {
   const { node, renames } = await btrfsNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const options = { kind: 'block', sizeBytes: 16n * MiB } as const;
@@ -53,7 +53,7 @@ test('on btrfs `tmp/` is synced before anything new is renamed out of it', async
   t.deepEqual(unsynced(renames), []);
 });
 
-test('on btrfs `tmp/` is synced before a half copy in it is taken over', async (t) => {
+test('on btrfs `tmp/` is synced before an interrupted copy in it is renamed', async (t) => {
   const { node, renames } = await btrfsNode(t);
   const killed = await node.open([node.settings('a')]);
   await killed.close(100);

@@ -13,13 +13,13 @@ test.after.always(() => {
   disk.end();
 });
 
-/** Neither what is being made or was removed in that pool, nor notes about mounts, which end with the power too. */
+/** Paths that need not be durable: unfinished and deleted entries, and node state, whose mounts end with a power cut too. */
 const needNot =
   (pool: string) =>
   (path: string): boolean =>
     /^tmp\/|^trash|^lock$|\/node\.json$/.test(relative(pool, path));
 
-/** A pool in memory's node, whose every rename into place is looked at. */
+/** A node in memory. All renames into place in its pool are checked. */
 async function watchedNode(t: ExecutionContext): Promise<{ node: FakeNode; pool: string }> {
   const node = await fakeNode(t);
   const { files } = node.host;
@@ -50,17 +50,17 @@ async function answered<T>(
   t.deepEqual(
     disk.unsyncedIn(at.pool, needNot(at.pool)),
     [],
-    `${at.what}: answered is on the disk`,
+    `${at.what}: durable when the call returns`,
   );
   return result;
 }
 
-test('what a call made, changed or deleted is on the disk when it answers', async (t) => {
+test('the changes of a call are durable when it returns', async (t) => {
   const { node, pool } = await watchedNode(t);
   const at = (what: string) => ({ what, pool });
   const open = async (): Promise<OpenedVolumes> => node.open([node.settings('a')]);
   const opened = await open();
-  // Where things will be made; empty, there is nothing in it to lose.
+  // Empty directories have nothing to lose.
   const made = (path: string): boolean => needNot(pool)(path) || path === join(pool, 'tmp');
   t.deepEqual(disk.unsyncedIn(pool, made), [], 'first start');
   const isLock = (path: string): boolean => path.endsWith('.lock');
@@ -106,7 +106,7 @@ test('what a call made, changed or deleted is on the disk when it answers', asyn
   await answered(t, at('delete volume'), () => volumes.deleteVolume(call(), record.id));
 });
 
-test('blocks are freed only when the delete is on the disk: a power cut must not bring back half a volume', async (t) => {
+test('blocks are freed only after the delete is durable: a power cut must not restore a volume without them', async (t) => {
   const { node, pool } = await watchedNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v'));
@@ -124,7 +124,7 @@ test('blocks are freed only when the delete is on the disk: a power cut must not
   t.deepEqual(readdirSync(join(pool, 'trash')), []);
 });
 
-test('what a crash left renamed and not synced is on the disk before anybody is told of it', async (t) => {
+test('a rename that a crash left unsynced is synced before any call is answered', async (t) => {
   const { node, pool } = await watchedNode(t);
   const killed = await node.open([node.settings('a')], {
     reached: (point) => {
@@ -138,7 +138,7 @@ test('what a crash left renamed and not synced is on the disk before anybody is 
   t.true(disk.isSynced(join(pool, 'volumes')));
 });
 
-test('what another run of the same call renamed is on the disk before it is answered', async (t) => {
+test('an entry that an earlier attempt renamed is synced before the call returns', async (t) => {
   const { node, pool } = await watchedNode(t);
   const { files } = node.host;
   const rename = files.renameNoReplace.bind(files);
@@ -146,7 +146,7 @@ test('what another run of the same call renamed is on the disk before it is answ
   const input = volumeInput('v', { sizeBytes: 16n * MiB });
   const made = await volumes.createVolume(call(), input);
   await volumes.deleteVolume(call(), made.record.id);
-  // As if the driver had died between rename and answer, and had not seen it when it began again.
+  // As if the driver had died between rename and response, and had not found the entry when it started again.
   files.renameNoReplace = async (from, to) => {
     if (to === join(pool, 'volumes', made.record.id)) await cp(from, to, { recursive: true });
     await rename(from, to);

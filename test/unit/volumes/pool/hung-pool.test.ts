@@ -9,7 +9,7 @@ import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
-test('blocks of one pool that are never freed keep no other pool from freeing its own', async (t) => {
+test('a pool whose blocks are never freed does not prevent another pool from freeing its own', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
   const remove = files.removeInSlices.bind(files);
@@ -23,7 +23,7 @@ test('blocks of one pool that are never freed keep no other pool from freeing it
   };
   const pools = ['hung', 'good'];
   const { volumes, domain } = await node.open(pools.map((name) => node.settings(name)));
-  // Also when the test fails: the driver's end waits for what is being freed.
+  // Also if the test fails, because the shutdown waits for blocks that are being freed.
   t.teardown(() => {
     goOn();
   });
@@ -40,7 +40,7 @@ test('blocks of one pool that are never freed keep no other pool from freeing it
   t.deepEqual(await trashOf('hung'), []);
 });
 
-test('a question for the room of a pool that hangs keeps nobody from asking for the room of another', async (t) => {
+test('a call that waits for the capacity of a hung pool does not block a call for another pool', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
@@ -69,7 +69,7 @@ test('a question for the room of a pool that hangs keeps nobody from asking for 
   t.true((await waiting).availableBytes > 0n);
 });
 
-/** Two pools with a volume each, one of whose disks answers nothing from `stall` on. */
+/** Two pools with one volume each. The disk of one stops answering at `stall`. */
 async function oneHangs(t: ExecutionContext) {
   const node = await fakeNode(t);
   const { files } = node.host;
@@ -99,10 +99,10 @@ async function oneHangs(t: ExecutionContext) {
   return { ...opened, directory: node.directory, stall };
 }
 
-/** What may be waited for a disk, and what the rest takes on a busy machine. */
+/** Time limit of the disk, and the time of everything else on a busy machine. */
 const timeoutMs = 12_000;
 
-test('what asks all pools tells of one that does not answer, and goes on without it', async (t) => {
+test('calls that ask all pools report one that does not answer, and continue without it', async (t) => {
   t.timeout(60_000);
   const { volumes, administration, stall } = await oneHangs(t);
   const page = { maxEntries: 0, startingToken: '' };
@@ -142,7 +142,7 @@ test('what asks all pools tells of one that does not answer, and goes on without
   t.regex(created.message, /pool 'hung'.*may have a volume 'new'.*\(good\): parameter pool/);
 });
 
-test('a wait for the room of a pool ends when the pool is found to be away', async (t) => {
+test('a wait for the capacity of a pool ends when the pool is found to be unavailable', async (t) => {
   const { volumes, domain, directory, stall } = await oneHangs(t);
   stall();
   const settings = { ...plainSettings, pool: 'hung' };
@@ -153,7 +153,7 @@ test('a wait for the room of a pool ends when the pool is found to be away', asy
   t.is(await created, 'unavailable');
 });
 
-test('a call that waits long has the next look try a change: a disk that hangs answers what is cached', async (t) => {
+test('after a call that waits long the next check tries a change, because a hung disk still answers from its cache', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
   const makeNewDirectory = files.makeNewDirectory.bind(files);
@@ -168,7 +168,7 @@ test('a call that waits long has the next look try a change: a disk that hangs a
   for (const path of tried) t.true(path.startsWith(join(node.directory, 'hung')));
 });
 
-test('a record that is replaced after its caller was told that the disk hangs is read again', async (t) => {
+test('a record that is replaced after its caller got an error about a hung disk is read again', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
   const threads = new Gate();

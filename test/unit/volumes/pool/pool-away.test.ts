@@ -5,7 +5,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('while a pool is away nothing is said to be gone: what is not found may be there', async (t) => {
+test('while a pool is unavailable no id is reported as not found, since the pool may have it', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
   const settings = { ...plainSettings, pool: 'b' };
@@ -24,7 +24,7 @@ test('while a pool is away nothing is said to be gone: what is not found may be 
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'unavailable');
 });
 
-test('the same holds for snapshots and groups, and nothing is made of a name that may be there', async (t) => {
+test('the same holds for snapshots and groups, and nothing is created with a name that the pool may have', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
   const unknown = `unknown.${domain.settings.nodeTag}`;

@@ -5,7 +5,7 @@ import { KernelError } from '../../../../src/host/errors.ts';
 import type { PoolSettings } from '../../../../src/volumes/pool/settings.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 
-/** Opens the pool `a` and ends again; why it was not served, '' when it was. */
+/** Opens pool `a` and closes it. Returns why it was not served, or '' if it was. */
 async function problemOf(node: FakeNode, options: Partial<PoolSettings> = {}): Promise<string> {
   const opened = await node.open([node.settings('a', options)]);
   const { problem = '' } = opened.domain.pools.all[0] ?? {};
@@ -15,7 +15,7 @@ async function problemOf(node: FakeNode, options: Partial<PoolSettings> = {}): P
 
 const pathOf = (node: FakeNode, name = 'a') => join(node.directory, name);
 
-test('where a pool was seen, an empty directory is a disk that is not mounted: nothing is written', async (t) => {
+test('an empty directory where a pool was seen is a disk that is not mounted: nothing is written', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   await rename(pathOf(node), pathOf(node, 'disk'));
@@ -28,7 +28,7 @@ test('where a pool was seen, an empty directory is a disk that is not mounted: n
   t.is(await problemOf(node), '', 'it is mounted again');
 });
 
-test('another pool in the place of the one that was seen is refused', async (t) => {
+test('another pool at the path of the one that was seen is refused', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   const other = await node.open([node.settings('b')]);
@@ -38,7 +38,7 @@ test('another pool in the place of the one that was seen is refused', async (t) 
   t.regex(await problemOf(node), /another disk is mounted/);
 });
 
-test('a first pool is made in an empty directory only, and only where that is asked for', async (t) => {
+test('a pool is made only in an empty directory, and only if its settings ask for it', async (t) => {
   const node = await fakeNode(t);
   await mkdir(pathOf(node));
   t.regex(await problemOf(node, { create: false }), /is no pool yet/);
@@ -51,7 +51,7 @@ test('a first pool is made in an empty directory only, and only where that is as
   t.is(await problemOf(node), '');
 });
 
-test('a directory that is refused for its filesystem is not made, nor any above it', async (t) => {
+test('a directory that is refused for its filesystem is not made, nor are its parents', async (t) => {
   const node = await fakeNode(t);
   const path = `/dev/shm/loopcsi-test-${process.pid}/deep/pool`;
   const problem = await problemOf(node, { path, force: false });
@@ -68,7 +68,7 @@ test('two drivers do not serve one pool', async (t) => {
   t.is(await problemOf(node), '');
 });
 
-test('a pool that is exchanged while it is open is not served', async (t) => {
+test('a pool that is replaced by another while it is open is not served', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a'), node.settings('b')]);
   const pool = domain.pools.named('a');
@@ -79,7 +79,7 @@ test('a pool that is exchanged while it is open is not served', async (t) => {
   t.false(pool.isOpen);
 });
 
-test('a pool on a filesystem that is read-only says what to do', async (t) => {
+test('the problem of a pool on a read-only filesystem says what to do', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   const { files } = node.host;
@@ -87,7 +87,7 @@ test('a pool on a filesystem that is read-only says what to do', async (t) => {
   t.regex(await problemOf(node), /is read-only; see dmesg, and mount it read-write again/);
 });
 
-test('a marker that is damaged while its pool is served is told as that, and left as it is', async (t) => {
+test('a marker that is damaged while its pool is served is reported as damaged, and left unchanged', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const marker = join(pathOf(node), 'pool.json');

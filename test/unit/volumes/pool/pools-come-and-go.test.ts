@@ -13,7 +13,7 @@ import { fakeSettings, silent } from '../../../helpers/fake-node.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { checkOptions, failureOf } from '../../../model/check.ts';
 
-/** Pools go and come back, volumes are made again meanwhile, and a later version of the driver writes records. */
+/** Pools become unavailable and available, volumes are created again meanwhile, and a later version of the driver writes records. */
 
 const pools = ['one', 'two'] as const;
 type PoolName = (typeof pools)[number];
@@ -22,7 +22,7 @@ type VolumeName = 'v' | 'w';
 type Step =
   | { readonly do: 'create'; readonly v: VolumeName; readonly pool: PoolName }
   | { readonly do: 'delete'; readonly v: VolumeName }
-  /** The driver starts again without the pool's directory, or with it again. */
+  /** The driver starts without the pool's directory, or with it again. */
   | { readonly do: 'take' | 'bring'; readonly pool: PoolName }
   /** A later version of the driver has written the record. */
   | { readonly do: 'newer'; readonly v: VolumeName; readonly pool: PoolName }
@@ -75,7 +75,7 @@ class Machine {
     this.#opened = undefined;
   }
 
-  /** What is wrong after the step, in words. */
+  /** Describes what is wrong after the step. */
   async step(step: Step): Promise<string | undefined> {
     const before = await this.#copies();
     const used = 'v' in step ? this.#usedPool(step.v) : undefined;
@@ -83,9 +83,9 @@ class Machine {
     const after = await this.#copies();
     const gone = [...before].filter((copy) => !after.has(copy));
     if (step.do !== 'delete') {
-      return gone.length === 0 ? undefined : `${gone.join(', ')} is gone, which nobody deleted`;
+      return gone.length === 0 ? undefined : `${gone.join(', ')} was removed without a delete`;
     }
-    // A delete takes what is in use, and nothing else; when it says that it is done, nothing of that id is left to be found.
+    // A delete removes only the entry in use. After its success no entry of that id is found.
     const allowed = answer === 'ok' && used !== undefined ? [`${used}/${step.v}`] : [];
     if (gone.some((copy) => !allowed.includes(copy))) {
       return `${gone.join(', ')} is gone, in use was ${used ?? 'none'}; the delete answered ${answer}`;
@@ -137,7 +137,7 @@ class Machine {
     return 'ok';
   }
 
-  /** Every copy of a volume, wherever its pool is now. */
+  /** All copies of a volume, in available and unavailable pools. */
   async #copies(): Promise<ReadonlySet<string>> {
     const copies = new Set<string>();
     for (const name of pools) {
@@ -186,7 +186,7 @@ async function problemIn(sequence: readonly Step[]): Promise<string | undefined>
   }
 }
 
-test('only a delete of what is in use takes a volume away, whichever pools went and came back', async (t) => {
+test('only a delete removes a volume, and only the copy in use, whichever pools became unavailable meanwhile', async (t) => {
   t.timeout(timeoutMs);
   const problems: string[] = [];
   const result = await fc.check(
@@ -201,7 +201,7 @@ test('only a delete of what is in use takes a volume away, whichever pools went 
   t.true(result.numRuns > 0);
 });
 
-test('a repeated delete leaves the copy of a pool that came back', async (t) => {
+test('a repeated delete leaves the copy in a pool that is available again', async (t) => {
   const sequence: readonly Step[] = [
     { do: 'create', v: 'v', pool: 'two' },
     { do: 'take', pool: 'two' },

@@ -16,7 +16,7 @@ import { fakeNode, silent } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
-/** A node whose filesystems are as full as the test says. */
+/** A node whose free space the test sets. */
 class RoomyHost extends FakeHost {
   override readonly files: Host['files'];
 
@@ -28,7 +28,7 @@ class RoomyHost extends FakeHost {
 
 const input = (name: string) => volumeInput(name, { sizeBytes: 16n * MiB });
 
-test('a pool is served when what was left in it is settled, not before', async (t) => {
+test('a pool is served only after its recovery', async (t) => {
   const node = await fakeNode(t);
   const pool = new Pool(node.settings('a'), {
     host: new FakeHost(),
@@ -50,7 +50,7 @@ test('a pool is served when what was left in it is settled, not before', async (
   t.false(pool.isServed);
 });
 
-test('a pool on a filesystem that cannot rename without replacing is not served, and says what to do', async (t) => {
+test('a pool on a filesystem that cannot rename without replacing is not served, and its problem says what to do', async (t) => {
   const node = await fakeNode(t);
   const probe = node.host.files.probe.bind(node.host.files);
   node.host.files.probe = async (directory) => ({
@@ -65,7 +65,7 @@ test('a pool on a filesystem that cannot rename without replacing is not served,
   t.regex(domain.pools.all[0]?.problem ?? '', /RENAME_NOREPLACE.*choose a directory on ext4/);
 });
 
-test('a pool whose leftovers cannot be settled is not served', async (t) => {
+test('a pool whose recovery fails is not served', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const [pool] = domain.pools.all;
@@ -75,7 +75,7 @@ test('a pool whose leftovers cannot be settled is not served', async (t) => {
   t.regex(pool?.problem ?? '', /the disk is broken/);
 });
 
-test('a volume made again while its pool was away is used; its duplicate is reported and kept', async (t) => {
+test('a volume created again while its pool was unavailable is used; its duplicate is reported and kept', async (t) => {
   const node = await fakeNode(t);
   const [a, b] = [node.settings('a'), node.settings('b')];
   const before = await node.open([a]);
@@ -99,7 +99,7 @@ test('a volume made again while its pool was away is used; its duplicate is repo
   t.deepEqual(await readdir(join(node.directory, health[0]?.pool ?? '', 'volumes')), [record.id]);
 });
 
-/** Throws at that point, the first time only. */
+/** Throws at that fault point, but only the first time. */
 function failOnce(at: FaultPoint): (point: FaultPoint) => void {
   let failed = false;
   return (point) => {
@@ -110,7 +110,7 @@ function failOnce(at: FaultPoint): (point: FaultPoint) => void {
 }
 
 for (const point of ['new:renamed', 'new:committed'] as const) {
-  test(`a create that fails at ${point} has made the volume: it is found, and deleted`, async (t) => {
+  test(`a create that fails at ${point} has made the volume, which is found and can be deleted`, async (t) => {
     const node = await fakeNode(t);
     const { volumes, domain } = await node.open([node.settings('a')], { reached: failOnce(point) });
     await t.throwsAsync(volumes.createVolume(call(), input('v')));
@@ -139,7 +139,7 @@ for (const point of ['delete:detached', 'delete:renamed', 'delete:committed'] as
   });
 }
 
-test('a request that leaves the filesystem open meets its volume, whatever the default is now', async (t) => {
+test('a repeated request without a filesystem finds its volume, even if the default has changed', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const open = { ...input('v'), isFsTypeUnset: true };
@@ -151,7 +151,7 @@ test('a request that leaves the filesystem open meets its volume, whatever the d
   });
 });
 
-test('room in one pool thaws nothing of another that is full', async (t) => {
+test('free space in one pool does not thaw volumes of another that is full', async (t) => {
   const node = await fakeNode(t);
   const guarded = { overcommitPerMille: 4000, reserve: { bytes: 0n } };
   let [isFull, looksAtB] = [false, 0];
@@ -175,14 +175,14 @@ test('room in one pool thaws nothing of another that is full', async (t) => {
   await until('it is frozen', () => domain.guard.frozenSince(record.id) !== undefined);
   const since = domain.guard.frozenSince(record.id);
   const before = looksAtB;
-  await until('the other pool was looked at twice', () => looksAtB >= before + 2);
-  t.is(domain.guard.frozenSince(record.id), since, 'all the while, not frozen again');
+  await until('the other pool was checked twice', () => looksAtB >= before + 2);
+  t.is(domain.guard.frozenSince(record.id), since, 'it was frozen all the time');
   isFull = false;
   await until('it is thawed', () => domain.guard.frozenSince(record.id) === undefined);
   await volumes.unstageVolume(call(), staging);
 });
 
-test('mount options that can never be mounted with are refused when the volume is made', async (t) => {
+test('mount options that can never work are refused when the volume is created', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const asked = { ...input('v'), mountFlags: ['noatime', 'journal_path=/dev/sda'] };
@@ -190,7 +190,7 @@ test('mount options that can never be mounted with are refused when the volume i
   t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), []);
 });
 
-test('the capacity of a pool that this node lacks is 0; making a volume there is a mistake', async (t) => {
+test('the capacity of a pool that this node lacks is 0; creating a volume there is invalid', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const asked = { pool: 'nvme', provisioning: 'thin', kind: 'mount', fsType: 'ext4' } as const;
@@ -201,7 +201,7 @@ test('the capacity of a pool that this node lacks is 0; making a volume there is
   });
 });
 
-test('a promise is not enough for a thick volume: its blocks must be free', async (t) => {
+test('a thick volume needs free blocks, whatever overcommit allows', async (t) => {
   const node = await fakeNode(t);
   const inodes = { totalInodes: 1_000_000n, freeInodes: 1_000_000n };
   const few = { totalBytes: GiB, freeBytes: 100n * MiB, availableBytes: 100n * MiB, ...inodes };
@@ -216,12 +216,12 @@ test('a promise is not enough for a thick volume: its blocks must be free', asyn
   });
   const question = { pool: 'a', provisioning: 'thick', kind: 'mount', fsType: 'ext4' } as const;
   const told = { availableBytes: 40n * MiB, maximumVolumeBytes: 40n * MiB };
-  t.like(await volumes.capacity(question), told, 'so it is not sent here again and again');
+  t.like(await volumes.capacity(question), told, 'the reported capacity accounts for it');
   const thin = await volumes.capacity({ ...question, provisioning: 'thin' });
   t.true(thin.availableBytes > GiB);
 });
 
-test('no volume is told to fit that is larger than any can be', async (t) => {
+test('the reported maximum does not exceed the maximum size of a volume', async (t) => {
   const node = await fakeNode(t);
   const inodes = { totalInodes: 1_000_000n, freeInodes: 1_000_000n };
   const bytes = { totalBytes: 100n * TiB, freeBytes: 100n * TiB, availableBytes: 100n * TiB };
@@ -233,7 +233,7 @@ test('no volume is told to fit that is larger than any can be', async (t) => {
   t.is(maximumVolumeBytes, maxImageBytes);
 });
 
-test('what was begun before a pool went away is not finished after it came back', async (t) => {
+test('an entry begun before a pool became unavailable is not committed after it is available again', async (t) => {
   const node = await fakeNode(t);
   const path = join(node.directory, 'a');
   const running: { opened?: OpenedVolumes } = {};
@@ -262,7 +262,7 @@ test('what was begun before a pool went away is not finished after it came back'
   await volumes.createVolume(call(), input('v'));
 });
 
-test("another node's pool is refused until it is adopted; a broken record stays one volume's matter", async (t) => {
+test("another node's pool is refused until it is adopted; a damaged record concerns only its volume", async (t) => {
   const node = await fakeNode(t);
   const before = await node.open([node.settings('a')]);
   for (const name of ['plain', 'a name / with everything', 'broken']) {

@@ -6,7 +6,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('what is no record of its place is set aside: the pool is served, and nobody is told that it is gone', async (t) => {
+test('an entry with a wrong record is set aside: its pool is served, and no call reports that it does not exist', async (t) => {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
   const before = await open();
@@ -15,7 +15,7 @@ test('what is no record of its place is set aside: the pool is served, and nobod
   await before.close(100);
   const pathOf = (id: string) => join(node.directory, 'a', 'volumes', id);
   const idOf = (name: string) => `${name}.${record.id.slice(-8)}`;
-  // A copy by hand names the volume that it was made of.
+  // The record of a manual copy has the id of the original.
   await cp(pathOf(record.id), pathOf(idOf('copied')), { recursive: true });
   await mkdir(pathOf(idOf('torn')));
   await writeFile(join(pathOf(idOf('torn')), 'volume.json'), '{"schemaVersion": 1');
@@ -46,7 +46,7 @@ test('what is no record of its place is set aside: the pool is served, and nobod
   );
 });
 
-test('what a symbolic link in a pool leads to is not deleted with it', async (t) => {
+test('the target of a symbolic link in a pool is not deleted with it', async (t) => {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
   const before = await open();

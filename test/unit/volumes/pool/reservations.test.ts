@@ -18,7 +18,7 @@ const snapshotOf = (sourceVolumeId: string, name = 's') => ({
   parameters: {},
 });
 
-/** A pool of a size that the test chooses, looked at in the middle of calls. */
+/** A pool of a size that the test chooses, inspected during calls. */
 async function pooledNode(
   t: ExecutionContext,
   options: {
@@ -57,7 +57,7 @@ async function pooledNode(
     pool,
     imageOf,
     inFlight: async () => (await pool.space.facts()).inFlightBytes,
-    /** What is in flight at that point of `work`, and afterwards. */
+    /** The bytes in flight at that fault point of `work`, and afterwards. */
     during: async (point: FaultPoint, work: () => Promise<unknown>): Promise<[bigint, bigint]> => {
       let seen = -1n;
       at = point;
@@ -82,7 +82,7 @@ async function fill(path: string, bytes: bigint, from = 0n): Promise<void> {
   await file.close();
 }
 
-test('what a call will take is set aside while it is at work, and given back at its end', async (t) => {
+test('a call reserves the bytes that it will need, and releases them at its end', async (t) => {
   const { during, volumes, make, imageOf } = await pooledNode(t);
   t.deepEqual(await during('new:image-made', () => make('v')), [sizeBytes, 0n], 'create');
   const volumeId = await make('w');
@@ -103,7 +103,7 @@ test('what a call will take is set aside while it is at work, and given back at 
   t.deepEqual(restored, [3n * sizeBytes, 0n], 'restore');
 });
 
-test('a call that fails gives back what it set aside', async (t) => {
+test('a call that fails releases its reservation', async (t) => {
   const { node, volumes, make, inFlight } = await pooledNode(t);
   const volumeId = await make('v');
   const { record } = await volumes.createSnapshot(call(), snapshotOf(volumeId));
@@ -121,11 +121,11 @@ test('a call that fails gives back what it set aside', async (t) => {
   }
 });
 
-test('calls at the same time never count the same room', async (t) => {
+test('concurrent calls never count the same free bytes', async (t) => {
   const { node, make } = await pooledNode(t, { totalBytes: 3n * sizeBytes });
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
-  // Whoever asks at the same time is answered at the same time.
+  // Concurrent callers get their answers at the same time.
   let answers: Promise<void> | undefined;
   files.capacity = async (path) => {
     answers ??= new Promise((resolve) => {
@@ -143,7 +143,7 @@ test('calls at the same time never count the same room', async (t) => {
   t.deepEqual(reasons.sort(), ['no-space', 'no-space', 'ok', 'ok', 'ok']);
 });
 
-test('a growth needs room for what it adds', async (t) => {
+test('a growth needs capacity for the bytes that it adds', async (t) => {
   const { make, volumes } = await pooledNode(t, { totalBytes: 3n * sizeBytes });
   const volumeId = await make('v');
   await make('w');
@@ -156,13 +156,13 @@ test('a growth needs room for what it adds', async (t) => {
   t.is(await reasonOf(expand(2n)), 'ok');
 });
 
-test('thick volumes made at the same time need free blocks for all of them, whatever is promised', async (t) => {
+test('thick volumes created concurrently need free blocks for all of them, whatever is promised', async (t) => {
   const { node, make } = await pooledNode(t, {
     pool: { overcommitPerMille: 4000, guard: false },
   });
   const settings = { ...plainSettings, provisioning: 'thick' } as const;
   const { files } = node.host;
-  // As long as they are at work, none of it is allocated yet.
+  // While the calls run, no block is allocated yet.
   const capacity = files.capacity.bind(files);
   const freeBytes = 3n * sizeBytes;
   files.capacity = async (path) => ({ ...(await capacity(path)), freeBytes });
@@ -171,7 +171,7 @@ test('thick volumes made at the same time need free blocks for all of them, what
   t.is(reasons.filter((reason) => reason === 'ok').length, 3, reasons.join(' '));
 });
 
-test('inodes are kept for what is under way', async (t) => {
+test('inodes are kept free for running operations', async (t) => {
   const { make } = await pooledNode(t, { freeInodes: 63n });
   const error = await t.throwsAsync(make('v'));
   t.like(error, { reason: 'no-space' });
@@ -180,7 +180,7 @@ test('inodes are kept for what is under way', async (t) => {
 
 for (const reflink of [false, true]) {
   const what = reflink ? 'shared blocks' : 'copies';
-  test(`what is deleted counts until its blocks are free (${what})`, async (t) => {
+  test(`a deleted entry counts until its blocks are free (${what})`, async (t) => {
     const { node, make, volumes, domain, pool, imageOf } = await pooledNode(t, { reflink });
     const id = await make('v');
     await fill(imageOf(id), 8n * MiB);
@@ -190,7 +190,7 @@ for (const reflink of [false, true]) {
     const held = new Promise<void>((resolve) => {
       goOn = resolve;
     });
-    // Also when the test fails: the driver's end waits for what is being freed.
+    // Also if the test fails, because the shutdown waits for blocks that are being freed.
     t.teardown(() => {
       goOn();
     });
@@ -201,7 +201,7 @@ for (const reflink of [false, true]) {
     await volumes.deleteVolume(call(), id);
     const { trashBytes, outstandingBytes } = await pool.space.facts();
     t.true(trashBytes >= 8n * MiB);
-    // They may be a volume's as well, which then needs others for a rewrite.
+    // A volume may share the blocks, and then needs new ones for a rewrite.
     t.is(outstandingBytes, reflink ? trashBytes : 0n);
     goOn();
     await domain.trash.settled();
@@ -217,7 +217,7 @@ test('a clone that shares blocks promises them to its source again', async (t) =
     make('clone', { source: { kind: 'volume', id } }),
   );
   t.true(inFlight >= sizeBytes + 8n * MiB, String(inFlight));
-  // Nothing of either is its own: both may be rewritten whole.
+  // Neither has blocks of its own, and both may be rewritten completely.
   t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
@@ -241,7 +241,7 @@ test('what a source was given while its cut was prepared counts too', async (t) 
   t.true(seen >= 8n * MiB, String(seen));
 });
 
-test('a copy under way counts with all that it will take', async (t) => {
+test('a running copy counts with all bytes that it will allocate', async (t) => {
   const { make, volumes, pool } = await pooledNode(t);
   const id = await make('v');
   const { record } = await volumes.createSnapshot(call(), snapshotOf(id));
@@ -255,23 +255,23 @@ test('a copy under way counts with all that it will take', async (t) => {
   pool.snapshots.put(record);
 });
 
-test('what is shared from now on counts at once, however long a measurement is kept', async (t) => {
+test('newly shared blocks count at once, however long a measurement is kept', async (t) => {
   const { volumes, make, imageOf, pool } = await pooledNode(t, { reflink: true });
   const id = await make('v');
   await fill(imageOf(id), 8n * MiB);
-  // A measurement is kept for as many milliseconds as there are images; these are cheap ones.
+  // A measurement is kept for a time that grows with the number of images. These images are cheap.
   const { record } = await volumes.getVolume(id);
   for (let index = 0; index < 1_000; index += 1) {
     pool.volumes.put({ ...record, id: volumeIdFor(`many-${index}`, '00000000'), sizeBytes: 0n });
   }
   pool.space.invalidate();
   const before = (await pool.space.facts()).outstandingBytes;
-  t.true(before < sizeBytes, 'what is written is its own');
+  t.true(before < sizeBytes, 'written blocks are not shared');
   await make('clone', { source: { kind: 'volume', id } });
   t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
-test('a measurement that a change overtakes is not kept, and one that fails is no measurement', async (t) => {
+test('a measurement during which a change happens is not kept, nor is one that fails', async (t) => {
   const { node, volumes, make, pool } = await pooledNode(t);
   const { record } = await volumes.getVolume(await make('v'));
   // A measurement is kept for seconds then.
@@ -294,7 +294,7 @@ test('a measurement that a change overtakes is not kept, and one that fails is n
   t.true(looks > before);
   const after = looks;
   await pool.space.facts();
-  t.is(looks, after, 'this one is kept');
+  t.is(looks, after, 'this measurement is kept');
   pool.space.invalidate();
   files.imageStatus = (path) => Promise.reject(new KernelError('stat', 'ENOMEM', path));
   await t.throwsAsync(pool.space.facts(), { message: /ENOMEM/ });

@@ -7,10 +7,10 @@ import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('drivers that share a state folder never forget the pools of each other', async (t) => {
+test('drivers that share a state directory never forget each other’s pools', async (t) => {
   const node = await fakeNode(t);
   const stateDir = join(node.directory, 'state');
-  // Both have read the file before either has written: as it is when both start, or when a pool is served later.
+  // Both have read the file before either writes it, as happens when both start, or when a pool is served later.
   const [first, second] = [
     await KnownPools.open(makeFiles(), stateDir),
     await KnownPools.open(makeFiles(), stateDir),
@@ -29,7 +29,7 @@ test('drivers that share a state folder never forget the pools of each other', a
   t.is((await first.directories()).length, 8);
 });
 
-test('a pool that one driver has seen is never made anew by another in an empty directory', async (t) => {
+test('a pool that one driver has seen is never made again by another in an empty directory', async (t) => {
   const node = await fakeNode(t);
   const second = await node.open([node.settings('other')]);
   const first = await node.open([node.settings('a')]);
@@ -46,7 +46,7 @@ test('a pool that one driver has seen is never made anew by another in an empty 
   t.deepEqual(await readdir(node.settings('a').path), []);
 });
 
-test('fields of a later version stay in the memory of the node', async (t) => {
+test('fields of a later version are kept in the node’s state file', async (t) => {
   const node = await fakeNode(t);
   const stateDir = join(node.directory, 'state');
   await mkdir(stateDir);
@@ -71,7 +71,7 @@ test('a driver forgets only volumes of its own pools that are served', async (t)
   const second = await open('b');
   t.deepEqual((await readdir(notes)).sort(), [deleted, kept, 'old.0123abcd'].sort());
   await second.close(100);
-  // Deleted over CSI, which does not know of Docker.
+  // Deleted over CSI, which does not know Docker's list.
   await first.volumes.deleteVolume(call(), deleted);
   await first.close(100);
   await writeFile(join(notes, kept), '');
@@ -80,11 +80,11 @@ test('a driver forgets only volumes of its own pools that are served', async (t)
   await again.close(100);
   await rename(node.settings('a').path, `${node.settings('a').path}-away`);
   const away = await node.open([node.settings('a'), node.settings('b')]);
-  t.true(await away.docker.isKnown('kept'), 'a note of an earlier version got its pool');
+  t.true(await away.docker.isKnown('kept'), 'an entry of an earlier version got its pool');
   t.deepEqual((await readdir(notes)).sort(), [kept, 'old.0123abcd'].sort());
 });
 
-test('a second driver that would mount in the same directory is refused at its start', async (t) => {
+test('a second driver with the same mount directory is refused at its start', async (t) => {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'mounts');
   const settings = { ...fakeSettings, mountDir };

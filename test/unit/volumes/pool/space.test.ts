@@ -24,9 +24,9 @@ const empty: SpaceFacts = {
 const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint }[] = [
   { name: 'an empty pool promises all of it', facts: {}, expect: 100n },
   { name: 'the reserve is kept', facts: { reserveBytes: 5n * GiB }, expect: 95n },
-  { name: 'what others use is gone', facts: { freeBytes: 60n * GiB }, expect: 60n },
+  { name: 'the use of others is subtracted', facts: { freeBytes: 60n * GiB }, expect: 60n },
   {
-    name: 'a thin volume takes its whole size',
+    name: 'a thin volume counts with its promised size',
     facts: { promisedBytes: 30n * GiB, outstandingBytes: 30n * GiB },
     expect: 70n,
   },
@@ -41,7 +41,7 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 70n,
   },
   {
-    name: 'a snapshot counts whole: its source may be rewritten',
+    name: 'a snapshot counts completely, because its source may be rewritten',
     facts: {
       freeBytes: 80n * GiB,
       promisedBytes: 20n * GiB,
@@ -62,7 +62,7 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 85n,
   },
   {
-    name: 'the reserve is kept of the free blocks too, where blocks are shared',
+    name: 'the reserve is kept free even if blocks are shared',
     facts: {
       freeBytes: 30n * GiB,
       reserveBytes: 10n * GiB,
@@ -85,13 +85,13 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 190n,
   },
   {
-    name: 'overcommit multiplies what is left of reserve and others',
+    name: 'overcommit multiplies the space without the reserve and the use of others',
     facts: { overcommitPerMille: 2000, reserveBytes: 5n * GiB, freeBytes: 90n * GiB },
     expect: 170n,
   },
   { name: 'overcommit multiplies', facts: { overcommitPerMille: 2500 }, expect: 250n },
   {
-    name: 'overcommit promises over the free blocks',
+    name: 'overcommit promises more than the free blocks',
     facts: { overcommitPerMille: 2000, promisedBytes: 150n * GiB, outstandingBytes: 150n * GiB },
     expect: 50n,
   },
@@ -101,7 +101,7 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 0n,
   },
   {
-    name: 'too much promised is negative',
+    name: 'the result is negative if too much is promised',
     facts: { promisedBytes: 120n * GiB, outstandingBytes: 120n * GiB },
     expect: -20n,
   },
@@ -113,7 +113,7 @@ for (const { name, facts, expect } of cases) {
   });
 }
 
-test('promisableBytesOf: without overcommit what is promised on top always fits into the free blocks', (t) => {
+test('promisableBytesOf: without overcommit further promises always fit into the free blocks', (t) => {
   const bytes = fc.bigInt({ min: 0n, max: 200n * GiB });
   fc.assert(
     fc.property(
@@ -138,14 +138,14 @@ test('promisableBytesOf: without overcommit what is promised on top always fits 
   );
 });
 
-test('promisableBytesOf: promising lowers the room by as much', (t) => {
+test('promisableBytesOf: a promise lowers the result by its size', (t) => {
   const promise = 7n * GiB;
   const before = promisableBytesOf(empty);
   const after = promisableBytesOf({ ...empty, promisedBytes: promise, outstandingBytes: promise });
   t.is(before - after, promise);
 });
 
-test('reserveBytesOf: bytes or a share of the whole', (t) => {
+test('reserveBytesOf: bytes or a share of the size', (t) => {
   t.is(reserveBytesOf({ bytes: 3n }, 100n), 3n);
   t.is(reserveBytesOf({ perMille: 50 }, 100n * GiB), 5n * GiB);
 });

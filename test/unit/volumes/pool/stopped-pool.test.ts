@@ -7,7 +7,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A pool whose filesystem refuses every change for as long as `state.errno` is set, and still answers what is read. */
+/** A pool whose filesystem refuses every change while `state.errno` is set, and still answers reads. */
 async function stoppablePool(t: ExecutionContext) {
   const node = await fakeNode(t);
   const state: { errno: string | undefined } = { errno: undefined };
@@ -27,14 +27,14 @@ async function stoppablePool(t: ExecutionContext) {
 }
 
 for (const errno of ['EROFS', 'EIO']) {
-  test(`a pool whose filesystem takes no changes any more (${errno}) is let go of, and served again when it does`, async (t) => {
+  test(`a pool whose filesystem no longer accepts changes (${errno}) is closed, and served again when it does`, async (t) => {
     const { volumes, pool, state } = await stoppablePool(t);
     state.errno = errno;
     const make = () => volumes.createVolume(call(), volumeInput('v'));
     t.not(await reasonOf(make()), 'ok');
     await pool.check();
     t.false(pool.isServed);
-    t.false(pool.isOpen, 'nothing of it is kept open, so it can be unmounted');
+    t.false(pool.isOpen, 'no file of it is open, so it can be unmounted');
     t.regex(
       pool.problem ?? '',
       /pool 'a': .*has failed or is read-only .*unmount, check and mount/,
@@ -43,7 +43,11 @@ for (const errno of ['EROFS', 'EIO']) {
     t.is(await reasonOf(make()), 'unavailable');
     const before = pool.problem;
     t.false(await pool.open(() => Promise.resolve()));
-    t.is(pool.problem, before?.replace('mkdir', 'probe'), 'no name of a scratch file is in it');
+    t.is(
+      pool.problem,
+      before?.replace('mkdir', 'probe'),
+      'it contains no name of a temporary file',
+    );
     const [condition] = await volumes.storageHealth();
     t.is(condition?.reason, 'PoolNotServed');
     state.errno = undefined;
@@ -52,7 +56,7 @@ for (const errno of ['EROFS', 'EIO']) {
   });
 }
 
-test('while a pool that has failed is opened again, calls say what is wrong with its disk', async (t) => {
+test('while a pool that has failed is opened again, the errors of calls name the problem of its disk', async (t) => {
   const { volumes, pool, state, node } = await stoppablePool(t);
   const make = () => volumes.createVolume(call(), volumeInput('v'));
   state.errno = 'EROFS';
@@ -74,7 +78,7 @@ test('while a pool that has failed is opened again, calls say what is wrong with
   t.is(await reasonOf(make()), 'ok');
 });
 
-test('a failure that has passed leaves its pool served, and nothing in it', async (t) => {
+test('after a temporary failure the pool is served, and no temporary file is left', async (t) => {
   const { volumes, pool, state, node } = await stoppablePool(t);
   state.errno = 'EIO';
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('v'))), 'internal');
@@ -84,7 +88,7 @@ test('a failure that has passed leaves its pool served, and nothing in it', asyn
   t.deepEqual(await readdir(join(node.settings('a').path, 'tmp')), []);
 });
 
-test('a pool that is full takes changes well enough', async (t) => {
+test('a full pool passes the check', async (t) => {
   const { pool, state } = await stoppablePool(t);
   state.errno = 'ENOSPC';
   pool.suspect();
@@ -92,7 +96,7 @@ test('a pool that is full takes changes well enough', async (t) => {
   t.true(pool.isServed);
 });
 
-test('a pool that cannot be read is not said to be gone', async (t) => {
+test('the problem of a pool that cannot be read does not say that it was deleted', async (t) => {
   const { pool, node } = await stoppablePool(t);
   node.host.failNext('files.list', new KernelError('readdir', 'EIO', 'a test'));
   await pool.check();
@@ -103,7 +107,7 @@ test('a pool that cannot be read is not said to be gone', async (t) => {
   t.notRegex(pool.problem ?? '', /gone/);
 });
 
-test('a call that did not return has the next look try a change: what is cached is answered by a disk that hangs', async (t) => {
+test('after a call that did not return the next check tries a change, because a hung disk still answers from its cache', async (t) => {
   const { domain, pool, node } = await stoppablePool(t);
   await toVolumeError(new StuckError('fsync', 'v', 60_000), 'x', pool);
   node.host.failNext('files.makeNewDirectory', new StuckError('mkdir', 'pool a', 60_000));

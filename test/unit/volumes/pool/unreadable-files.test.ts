@@ -1,4 +1,4 @@
-/** The disk of a pool cannot read one file of one volume. */
+/** One file of a volume cannot be read from the pool's disk. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -12,7 +12,7 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 const asked = { kind: 'mount', provisioning: 'thin', fsType: 'ext4', pool: undefined } as const;
 const all = { maxEntries: 0, startingToken: '' } as const;
 
-/** Every look at a path that ends with one of these meets an I/O error, until the set is cleared. */
+/** Every access to a path with one of these ends gets an I/O error, until the set is cleared. */
 function breakFiles({ host: { files } }: FakeNode): Set<string> {
   const broken = new Set<string>();
   const failure = (path: string): Error | undefined =>
@@ -61,7 +61,7 @@ async function twoVolumes(t: ExecutionContext) {
   };
 }
 
-test('an image that the disk cannot read fails its own calls only, and its pool is still measured', async (t) => {
+test('an unreadable image fails only the calls for its volume, and its pool is still measured', async (t) => {
   const { volumes, domain, broken, make, bad, good } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
@@ -81,7 +81,7 @@ test('an image that the disk cannot read fails its own calls only, and its pool 
   t.is(await reasonOf(volumes.deleteVolume(call(), bad)), 'ok');
 });
 
-test('a measurement that finds an unreadable image has its pool checked', async (t) => {
+test('a measurement that finds an unreadable image causes a check of its pool', async (t) => {
   const { domain, node, broken, bad } = await twoVolumes(t);
   const pool = domain.pools.named('a');
   broken.add(`${bad}/disk.img`);
@@ -92,7 +92,7 @@ test('a measurement that finds an unreadable image has its pool checked', async 
   t.regex(pool.problem ?? '', /has failed or is read-only/);
 });
 
-test('a record that the disk cannot read is used again as soon as it can', async (t) => {
+test('an unreadable record is used again as soon as it can be read', async (t) => {
   const { broken, open, opened, bad, good } = await twoVolumes(t);
   await opened.close(100);
   broken.add(`${bad}/volume.json`);
@@ -112,7 +112,7 @@ test('a record that the disk cannot read is used again as soon as it can', async
 });
 
 for (const kind of ['mount', 'block'] as const) {
-  test(`${kind}: notes that the disk cannot read keep no pod from its end, and stay as they are`, async (t) => {
+  test(`${kind}: an unreadable node state does not prevent the end of a pod, and stays unchanged`, async (t) => {
     const node = await fakeNode(t);
     const broken = breakFiles(node);
     const open = () => node.open([node.settings('a')]);
@@ -140,7 +140,7 @@ for (const kind of ['mount', 'block'] as const) {
     t.is(await reasonOf(volumes.stageVolume(call(), input)), 'internal');
     const mounts = await node.host.mounts.list();
     t.is(await reasonOf(volumes.unstageVolume(call(), at)), 'wrong-state');
-    t.deepEqual(await node.host.mounts.list(), mounts, 'what is published stays staged');
+    t.deepEqual(await node.host.mounts.list(), mounts, 'a published volume stays staged');
     await volumes.unpublishVolume(call(), at);
     await volumes.unstageVolume(call(), at);
     t.deepEqual(await node.host.mounts.list(), []);
@@ -204,7 +204,7 @@ test('a restore into another pool blames the pool of the snapshot that cannot be
 });
 
 for (const reflink of [false, true]) {
-  test(`snapshots that cannot be compared are told with their disk (${reflink ? 'by maps' : 'by content'})`, async (t) => {
+  test(`an error about snapshots that cannot be compared names their disk (${reflink ? 'by maps' : 'by content'})`, async (t) => {
     const node = await fakeNode(t, { reflink });
     const { volumes } = await node.open([node.settings('a')]);
     const sourceVolumeId = (await volumes.createVolume(call(), volumeInput('v'))).record.id;
@@ -229,7 +229,7 @@ for (const reflink of [false, true]) {
   });
 }
 
-test('a delete of what cannot be read says what the disk does not let it do', async (t) => {
+test('the error of a delete of an unreadable entry names the failed disk', async (t) => {
   const { node, broken, open, opened, bad } = await twoVolumes(t);
   await opened.close(100);
   broken.add(`${bad}/volume.json`);
