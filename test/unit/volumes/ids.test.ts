@@ -11,7 +11,7 @@ import {
 
 const tag = nodeTagOf('node-1');
 
-test('a safe name stands in the id as it is', (t) => {
+test('a safe name is part of the id unchanged', (t) => {
   t.is(String(volumeIdFor('pvc-4f1c', tag)), `pvc-4f1c.${tag}`);
 });
 
@@ -21,7 +21,7 @@ for (const name of ['../x', 'a/b', '.hidden', '', 'ü', 'a b', '-dash', '_x', 'x
   });
 }
 
-test('every name gives an id of our form, at most 128 bytes, without a slash, and equal names equal ids', (t) => {
+test('every id has the required form, at most 128 bytes and no slash, and equal names give equal ids', (t) => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (name) => {
       const id = volumeIdFor(name, tag);
@@ -52,7 +52,7 @@ for (const id of [
   'a.ABCDEF01',
   `a.${tag}\n`,
 ]) {
-  test(`${JSON.stringify(id)} is not of our form`, (t) => {
+  test(`${JSON.stringify(id)} is no id of this driver`, (t) => {
     t.is(parseVolumeId(id), undefined);
     t.throws(() => requireOurs<VolumeId>(id, { nodeTag: tag, kind: 'volume' }), {
       message: /does not exist/,
@@ -60,7 +60,7 @@ for (const id of [
   });
 }
 
-test('an id of another node is not found here, and the message says whose it is', (t) => {
+test('an id of another node is not found, and the message names that node’s tag', (t) => {
   const other = volumeIdFor('v', nodeTagOf('node-2'));
   t.throws(() => requireOurs<VolumeId>(other, { nodeTag: tag, kind: 'volume' }), {
     message: new RegExp(`another node.*${nodeTagOf('node-2')}`),

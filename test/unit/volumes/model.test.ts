@@ -14,7 +14,7 @@ const { parameters, timeoutMs } = checkOptions<[readonly Step[], Names]>({
   limitMs: 60_000,
 });
 
-/** What goes wrong in that sequence, on a node in memory; undefined: nothing. */
+/** Runs the sequence on a node in memory. Returns what goes wrong, or undefined. */
 async function problemIn(
   sequence: readonly Step[],
   {
@@ -28,7 +28,7 @@ async function problemIn(
   try {
     const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse });
     await subject.close();
-    // A driver that died in this process has closed nothing: a real one's descriptors end with it.
+    // A simulated death closes no descriptors. Those of a real process are closed by the kernel.
     if (
       problem !== undefined ||
       sequence.some((step) => step.do === 'dying' || step.do === 'outliving')
@@ -42,7 +42,7 @@ async function problemIn(
   }
 }
 
-/** Files below the directory that are open, and stay so when what is being closed has had its time. */
+/** Files below the directory that are still open after the time that closing takes. */
 async function staysOpenBelow(directory: string): Promise<readonly string[]> {
   const isClosed = async (): Promise<boolean> => (await openBelow(directory)).length === 0;
   await until('all files are closed', isClosed, 5_000).catch(() => undefined);
@@ -58,7 +58,7 @@ async function openBelow(directory: string): Promise<readonly string[]> {
 }
 
 for (const reflink of [true, false]) {
-  test(`random calls, failures, deaths: as the model says (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
+  test(`random calls, failures and deaths behave as the model says (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
     t.timeout(timeoutMs);
     const problems: string[] = [];
     const result = await fc.check(
@@ -69,13 +69,13 @@ for (const reflink of [true, false]) {
       }),
       parameters,
     );
-    // The last is that of the smallest sequence.
+    // The last failure is that of the smallest sequence.
     t.false(result.failed, failureOf(result, problems));
     t.true(result.numRuns > 0);
   });
 }
 
-/** Shrunk failures of earlier runs, each with what was wrong then, and what random runs meet too seldom. */
+/** Shrunk failures of earlier runs, each with its cause, and sequences that random runs produce too rarely. */
 const found: readonly {
   readonly name: string;
   readonly names?: Names;
@@ -83,7 +83,7 @@ const found: readonly {
   readonly steps: readonly Step[];
 }[] = [
   {
-    name: 'a volume keeps its device when an opener of it closes that made an unstage be refused',
+    name: 'a volume keeps its device when another process closes it whose use made an unstage fail',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -98,7 +98,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'so does the second, read-only device of a block volume',
+    name: 'a block volume keeps its second, read-only device when another process closes it whose use made an unpublish fail',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -113,7 +113,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a second device that somebody let go of, and that nobody needs, goes with its last opener',
+    name: 'a second device that other software detached and nothing needs is detached when its last opener closes it',
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -126,7 +126,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'so does a filesystem that was mounted in another namespace meanwhile',
+    name: 'a volume that is staged again keeps its device when its mount in another namespace ends',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -137,7 +137,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a published block volume whose device somebody detached is unpublished and unstaged',
+    name: 'a published block volume whose device other software detached can be unpublished and unstaged',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -149,7 +149,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'no other volume shows where the device of one was detached',
+    name: 'no other volume appears at the target of a volume whose device was detached',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -162,7 +162,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'volumes whose long names differ in the last letter are told apart on devices',
+    name: 'devices of volumes whose long names differ only in the last letter are distinguished',
     names: 'long',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
@@ -175,7 +175,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'the second device of a block volume goes with its last read-only target',
+    name: 'the second device of a block volume is detached with its last read-only target',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -186,7 +186,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a clock that was set back holds back no trim, and moves no time that a record tells',
+    name: 'a clock that was set back delays no trim, and changes no time in a record',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -204,7 +204,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'what a driver that died had frozen for a snapshot is thawed',
+    name: 'a filesystem that a killed driver had frozen for a snapshot is thawed',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -214,7 +214,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a volume waits for the mkfs, the copy for the tune2fs of a driver that has ended',
+    name: 'a create waits for the mkfs, and a copy for the tune2fs, of an earlier driver process',
     steps: [
       { do: 'create', v: 'b', kind: 'xfs', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -229,7 +229,7 @@ const found: readonly {
     ],
   },
   ...(['done', 'killed'] as const).map((ends) => ({
-    name: `a resize2fs that outlives its driver is waited for, and taken back where it was killed (${ends})`,
+    name: `a resize2fs that outlives its driver is waited for, and undone if it was killed (${ends})`,
     growsExt4InUse: false,
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -241,7 +241,7 @@ const found: readonly {
     ] satisfies readonly Step[],
   })),
   {
-    name: 'of two volumes that are published at one target at once, one is',
+    name: 'of two volumes published at the same target concurrently, one succeeds',
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -255,7 +255,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'drivers that share a state folder come and go, and forget nothing of each other',
+    name: 'drivers that share a state directory start and stop, and forget nothing of each other',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -269,7 +269,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'what hangs in the kernel for one volume stops no other, and is repeated when it has returned',
+    name: 'a call that hangs in the kernel for one volume delays no other volume, and is repeated after it has returned',
     steps: [
       { do: 'create', v: 'b', kind: 'xfs', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -290,7 +290,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a copy is of the kind of its source',
+    name: 'a copy has the kind of its source',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 3 },
       { do: 'snapshot', s: 's', v: 'a' },
@@ -300,7 +300,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'what is in use is cut where blocks can be shared, and nowhere else without being asked',
+    name: 'a volume in use is captured if blocks can be shared, otherwise only on request',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
@@ -309,7 +309,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'unpublishing an unknown volume leaves what another one has at that target',
+    name: 'unpublishing an unknown volume leaves another volume’s mount at that target',
     steps: [
       { do: 'create', v: 'c', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'c', noatime: true },
@@ -318,7 +318,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a delete whose fsync failed is finished by its repeat',
+    name: 'a repeated delete completes one whose fsync failed',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       {
@@ -331,7 +331,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a delete whose look at the image fails spares a volume in use',
+    name: 'a delete that cannot examine the image does not delete a volume in use',
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
       { do: 'stage', v: 'b', noatime: true },
@@ -344,7 +344,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'notes that cannot be read for a moment are not forgotten',
+    name: 'a node state that temporarily cannot be read is not forgotten',
     steps: [
       { do: 'create', v: 'b', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -359,7 +359,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a look at the devices that fails has a reason',
+    name: 'a failure to list the devices has a reason',
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       {
@@ -380,7 +380,7 @@ for (const { name, steps: sequence, ...options } of found) {
   }
 }
 
-test('a delete of what was taken away by hand is done', async (t) => {
+test('a delete of a volume that was removed manually succeeds', async (t) => {
   const node = await fakeNode({ reflink: true });
   const subject = await subjectOn(node);
   try {

@@ -29,22 +29,22 @@ async function staged(t: ExecutionContext, kind: 'block' | 'mount' = 'block') {
   return { node, open, opened, asked, device, clear, isThere };
 }
 
-test('a staged block volume is held, a filesystem is kept by its mount', async (t) => {
+test('the device of a staged block volume is kept open, that of a filesystem is not', async (t) => {
   t.true((await staged(t)).device.held);
   t.false((await staged(t, 'mount')).device.held);
 });
 
 for (const kind of ['block', 'mount'] as const) {
-  test(`${kind}: a look takes back what somebody asked for, but for a volume that a call is at`, async (t) => {
+  test(`${kind}: a check cancels a detach that other software requested, unless a call works on the volume`, async (t) => {
     const { opened, asked, device, clear, isThere } = await staged(t, kind);
     const { domain, volumes } = opened;
     await clear();
     t.true(isThere() && device.autoclear);
     const plan = { exclusive: [`volume:${asked.volumeId}`] };
-    const giveBack = domain.operations.locks.take(plan, 'a test');
+    const release = domain.operations.locks.take(plan, 'a test');
     await keepAllAttached(domain);
     t.true(device.autoclear);
-    giveBack();
+    release();
     await keepAllAttached(domain);
     t.false(device.autoclear);
     t.is(domain.operations.locks.size, 0);
@@ -53,7 +53,7 @@ for (const kind of ['block', 'mount'] as const) {
   });
 }
 
-test('a look leaves alone what nobody uses, and what others have', async (t) => {
+test('a check does not change unused devices and those of other software', async (t) => {
   const { node, opened, device } = await staged(t);
   const number = await node.host.otherSoftware.attach(join(node.directory, 'a', 'pool.json'));
   const close = await node.host.otherSoftware.openDevice(number);
@@ -63,7 +63,7 @@ test('a look leaves alone what nobody uses, and what others have', async (t) => 
   t.deepEqual([...node.host.kernel.devices.keys()], [device.number]);
 });
 
-test('a device that is let go of while a driver ends stays, and the next one holds it', async (t) => {
+test('a device whose detach is requested during shutdown stays attached, and the next driver opens it', async (t) => {
   const { open, opened, asked, device, clear, isThere } = await staged(t);
   await clear();
   await opened.close(100);
@@ -77,7 +77,7 @@ test('a device that is let go of while a driver ends stays, and the next one hol
   t.false(isThere());
 });
 
-test('a driver that was killed leaves a device that the next one holds', async (t) => {
+test('a killed driver leaves a device that the next driver opens', async (t) => {
   const { node, open, opened, device, isThere } = await staged(t);
   await opened.close(100);
   device.autoclear = true;
@@ -89,7 +89,7 @@ test('a driver that was killed leaves a device that the next one holds', async (
   t.false(device.autoclear);
 });
 
-test('the driver’s own descriptor makes nothing busy', async (t) => {
+test('the driver’s own descriptor does not make a device busy', async (t) => {
   const { node, opened, asked, device } = await staged(t);
   const { volumes } = opened;
   await volumes.publishVolume(call(), asked);
@@ -112,7 +112,7 @@ test('the driver’s own descriptor makes nothing busy', async (t) => {
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('what nobody could detach is as it was, and used again it is held', async (t) => {
+test('after a detach that failed the device is unchanged, and opened again when it is used again', async (t) => {
   const { node, opened, asked, device, isThere } = await staged(t);
   const close = await node.host.otherSoftware.openDevice(device.number);
   t.is(await reasonOf(opened.volumes.unstageVolume(call(), asked)), 'busy');

@@ -10,7 +10,7 @@ import { call, capability, plainSettings, volumeInput } from '../../../helpers/s
 
 const hourMs = 3_600_000;
 
-/** A node whose clock a test sets, with mounted volumes of these ways to be trimmed. */
+/** A node whose clock the test sets, with mounted volumes of these `trim` values. */
 async function trimmedNode(
   node: FakeNode,
   names: Readonly<Record<string, 'periodic' | 'online' | 'off'>>,
@@ -27,7 +27,7 @@ async function trimmedNode(
     const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
     await opened.volumes.stageVolume(call(), asked);
   }
-  /** How many volumes a look that is so much later trims: each is asked at its beginning once. */
+  /** Number of volumes that a check trims so much later. Each trim asks for the first range once. */
   const trimsAfter = async (hours: number): Promise<number> => {
     const from = node.host.watch.calls.length;
     nowMs += hours * hourMs;
@@ -45,7 +45,7 @@ async function trimmedNode(
   return { trimsAfter, restart, domain: () => opened.domain };
 }
 
-test('once a day each mounted volume that is to be trimmed is, also when another one cannot be', async (t) => {
+test('each mounted volume is trimmed once a day, even if the trim of another one fails', async (t) => {
   const node = await fakeNode(t);
   const { trimsAfter, domain } = await trimmedNode(node, {
     one: 'periodic',
@@ -53,7 +53,7 @@ test('once a day each mounted volume that is to be trimmed is, also when another
     never: 'off',
     'at-once': 'online',
   });
-  t.is(await trimsAfter(0), 0, 'they are new');
+  t.is(await trimsAfter(0), 0, 'new volumes are not due');
   t.is(await trimsAfter(22), 0);
   node.host.failNext('mounts.trim', new KernelError('FITRIM', 'EIO', 'a test'));
   t.is(await trimsAfter(2), 2);
@@ -63,7 +63,7 @@ test('once a day each mounted volume that is to be trimmed is, also when another
   t.deepEqual(measures?.trims.runs, { done: 3, failed: 1, interrupted: 0 });
 });
 
-test('a driver that is restarted more often than daily trims all the same', async (t) => {
+test('a driver that is restarted more often than daily trims too', async (t) => {
   const node = await fakeNode(t);
   const { trimsAfter, restart } = await trimmedNode(node, { one: 'periodic' });
   let trims = 0;
@@ -74,7 +74,7 @@ test('a driver that is restarted more often than daily trims all the same', asyn
   t.is(trims, 4, 'four days');
 });
 
-test('a clock that was set back does not end the trimming until it has caught up', async (t) => {
+test('a clock that was set back does not stop trims until it has caught up', async (t) => {
   const node = await fakeNode(t);
   const { trimsAfter } = await trimmedNode(node, { one: 'periodic' });
   t.is(await trimsAfter(24), 1);
@@ -83,7 +83,7 @@ test('a clock that was set back does not end the trimming until it has caught up
   t.is(await trimsAfter(23), 1);
 });
 
-test('volumes that were made together are not all due at the same moment', async (t) => {
+test('volumes created together are not all due at the same time', async (t) => {
   const node = await fakeNode(t);
   const names = Object.fromEntries(
     Array.from({ length: 12 }, (_, i) => [`v${i}`, 'periodic'] as const),

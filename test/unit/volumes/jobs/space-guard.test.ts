@@ -18,12 +18,12 @@ import {
 import { until } from '../../../helpers/until.ts';
 
 const totalBytes = 8n * GiB;
-/** Below the mark at which filesystems are frozen, and above the one at which they are thawed. */
+/** Below the watermark of the freeze, and above that of the thaw. */
 const [tooFew, enough] = [128n * MiB, 4n * GiB];
-/** Below the mark at which everything is trimmed, above that of the freeze. */
+/** Below the watermark of the trim, and above that of the freeze. */
 const few = 384n * MiB;
 
-/** A node with a staged volume in an overcommitted pool, whose free bytes a test sets. */
+/** A node with a staged volume in an overcommitted pool, whose free bytes the test sets. */
 async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['settings']> = {}) {
   const node = await fakeNode(t);
   let freeBytes = enough;
@@ -62,12 +62,12 @@ async function guardedNode(t: ExecutionContext, settings: Partial<OpenDeps['sett
     leave: (bytes: bigint) => {
       freeBytes = bytes;
     },
-    untilFrozen: () => until('it stands still', isFrozen, 20_000),
-    untilThawed: () => until('it goes on', () => !isFrozen(), 20_000),
+    untilFrozen: () => until('it is frozen', isFrozen, 20_000),
+    untilThawed: () => until('it is thawed', () => !isFrozen(), 20_000),
   };
 }
 
-test('below the mark it stands still, and goes on when room has returned', async (t) => {
+test('below the freeze watermark a volume is frozen, and thawed when there is free space again', async (t) => {
   const { leave, untilFrozen, untilThawed, domain, at } = await guardedNode(t);
   leave(tooFew);
   await untilFrozen();
@@ -77,37 +77,37 @@ test('below the mark it stands still, and goes on when room has returned', async
   t.is(domain.guard.frozenSince(at.volumeId), undefined);
 });
 
-test('between the marks it is trimmed, not frozen', async (t) => {
+test('between the watermarks a volume is trimmed, not frozen', async (t) => {
   const { node, leave, isFrozen } = await guardedNode(t);
   leave(few);
   await until('it is trimmed', () => node.host.calls.includes('mounts.trim'));
   t.false(isFrozen());
 });
 
-test('what a call is at is frozen only when the call has ended', async (t) => {
+test('a volume that a call works on is frozen only after the call has ended', async (t) => {
   const { node, leave, isFrozen, untilFrozen, domain, at } = await guardedNode(t);
   const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
   leave(tooFew);
   const looks = () => node.host.calls.filter((name) => name === 'files.capacity').length;
   const before = looks();
-  await until('the guard has looked', () => looks() > before + 3);
+  await until('the guard has checked', () => looks() > before + 3);
   t.false(isFrozen());
   release();
   await untilFrozen();
 });
 
-/** Waits until the guard has looked at the pool's space a few times more. */
+/** Waits until the guard has checked the pool's free space a few times more. */
 async function untilLooked({ node }: Awaited<ReturnType<typeof guardedNode>>): Promise<void> {
   const looks = () => node.host.calls.filter((one) => one === 'files.capacity').length;
   const before = looks();
-  await until('the guard has looked again', () => looks() > before + 3, 20_000);
+  await until('the guard has checked again', () => looks() > before + 3, 20_000);
 }
 
 function thawsOf({ log }: Awaited<ReturnType<typeof guardedNode>>): number {
   return log.filter(({ msg }) => msg === 'thawed').length;
 }
 
-test('expand ends a freeze, and what is mounted still is frozen again when it has ended', async (t) => {
+test('expand ends a freeze, and a volume that is still mounted is frozen again afterwards', async (t) => {
   const on = await guardedNode(t);
   on.leave(tooFew);
   await on.untilFrozen();
@@ -118,10 +118,10 @@ test('expand ends a freeze, and what is mounted still is frozen again when it ha
   });
   t.is(thawsOf(on), 1);
   await on.untilFrozen();
-  t.false(on.domain.guard.isExpired(on.at.volumeId), 'its writers may wait their time anew');
+  t.false(on.domain.guard.isExpired(on.at.volumeId), 'the time limit of the freeze starts again');
 });
 
-test('unpublish thaws nothing: the volume is staged still', async (t) => {
+test('unpublish thaws nothing, since the volume is still staged', async (t) => {
   const on = await guardedNode(t);
   on.leave(tooFew);
   await on.untilFrozen();
@@ -131,7 +131,7 @@ test('unpublish thaws nothing: the volume is staged still', async (t) => {
   t.is(thawsOf(on), 0);
 });
 
-test('what somebody else unmounted while it was frozen is thawed, so that its device is free', async (t) => {
+test('a frozen volume that other software unmounted is thawed, so that its device is free', async (t) => {
   const on = await guardedNode(t);
   await on.volumes.unpublishVolume(call(), on.at);
   on.leave(tooFew);
@@ -142,7 +142,7 @@ test('what somebody else unmounted while it was frozen is thawed, so that its de
   t.deepEqual(await on.node.host.loops.list(), []);
 });
 
-test('a thaw that is not confirmed, of what is mounted no more, is made without its mount', async (t) => {
+test('an unconfirmed thaw of an unmounted volume is repeated without its mount', async (t) => {
   const on = await guardedNode(t);
   const { freezer } = on.node.host;
   const freeze = freezer.freeze.bind(freezer);
@@ -178,7 +178,7 @@ for (const [name, end, path] of [
     t.is(error?.reason, 'wrong-state');
     t.regex(error?.message ?? '', /in use by holder \(4711\)/);
     t.true(on.isFrozen());
-    t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
+    t.is(thawsOf(on), 0, 'its writers waited all the time');
     await release();
     await end(on);
   });
@@ -191,7 +191,7 @@ for (const [name, end, path] of [
     on.node.host.failNext('mounts.unmount', new KernelError('umount', 'EBUSY', 'a test'));
     await t.throwsAsync(end(on), { instanceOf: VolumeError });
     t.true(on.isFrozen());
-    t.is(thawsOf(on), 0, 'its writers wrote nothing meanwhile');
+    t.is(thawsOf(on), 0, 'its writers waited all the time');
     t.false(on.domain.guard.isExpired(on.at.volumeId));
     const conditions = await on.volumes.volumeHealth(on.at.volumeId);
     t.true(
@@ -203,7 +203,7 @@ for (const [name, end, path] of [
   });
 }
 
-test('what somebody else thaws is frozen again', async (t) => {
+test('a volume that other software thaws is frozen again', async (t) => {
   const on = await guardedNode(t);
   on.leave(tooFew);
   await on.untilFrozen();
@@ -215,7 +215,7 @@ test('what somebody else thaws is frozen again', async (t) => {
   await on.untilThawed();
 });
 
-test('what is mounted while the pool is nearly full is frozen as well', async (t) => {
+test('a volume mounted while the pool is nearly full is frozen too', async (t) => {
   const on = await guardedNode(t);
   await on.volumes.unpublishVolume(call(), on.at);
   await on.volumes.unstageVolume(call(), on.at);
@@ -226,7 +226,7 @@ test('what is mounted while the pool is nearly full is frozen as well', async (t
   await on.untilFrozen();
 });
 
-test('a look that fails is not the last one', async (t) => {
+test('after a check that fails the guard checks again', async (t) => {
   const { node, leave, untilFrozen, isFrozen } = await guardedNode(t);
   node.host.failNext('files.capacity', new KernelError('statfs', 'EIO', 'a test'));
   leave(tooFew);
@@ -234,7 +234,7 @@ test('a look that fails is not the last one', async (t) => {
   t.true(isFrozen());
 });
 
-test('a thick volume, which takes nothing more of its pool, is not guarded', async (t) => {
+test('a thick volume is not guarded, since it allocates no more blocks', async (t) => {
   const { node, volumes, domain, at } = await guardedNode(t);
   const settings = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
   const input = volumeInput('thick', { sizeBytes: 16n * MiB, settings });
@@ -265,7 +265,7 @@ test('unstage ends a freeze', async (t) => {
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('a mount is taken away only when a thaw that is under way has ended, since the freezer has it open', async (t) => {
+test('a mount is unmounted only after a running thaw has ended, since the freezer has it open', async (t) => {
   const { node, volumes, at, leave, untilFrozen } = await guardedNode(t);
   const { freezer, mounts } = node.host;
   const freeze = freezer.freeze.bind(freezer);
@@ -290,9 +290,9 @@ test('a mount is taken away only when a thaw that is under way has ended, since 
   leave(tooFew);
   await untilFrozen();
   leave(enough);
-  await until('a thaw is under way', () => thaws.length > 0, 20_000);
+  await until('a thaw runs', () => thaws.length > 0, 20_000);
   const unpublished = volumes.unpublishVolume(call(), at);
-  // Takes far more steps than an unpublish does before its unmount.
+  // Longer than an unpublish takes before its unmount.
   await volumes.createVolume(call(), volumeInput('other'));
   t.deepEqual(seen, []);
   for (const end of thaws) end();
@@ -300,18 +300,18 @@ test('a mount is taken away only when a thaw that is under way has ended, since 
   t.deepEqual(seen, [true]);
 });
 
-test('a freeze ends at its bound', async (t) => {
+test('a freeze ends at its time limit', async (t) => {
   const { leave, untilFrozen, isFrozen, domain, at } = await guardedNode(t, {
     guardFreezeLimitMs: 50,
   });
   leave(tooFew);
   await untilFrozen();
-  // The freezer has a bound of its own, five seconds later, for a guard that has died.
-  await until('it goes on', () => !isFrozen(), 4_000);
+  // The freezer has its own time limit, five seconds later, in case the guard has died.
+  await until('it is thawed', () => !isFrozen(), 4_000);
   t.true(domain.guard.isExpired(at.volumeId));
 });
 
-test('that writers waited as long as they may is said of a mounted volume alone, and forgotten with its mount', async (t) => {
+test('an expired freeze is reported only while the volume is mounted', async (t) => {
   const on = await guardedNode(t, { guardFreezeLimitMs: 50 });
   const saysExpired = async () =>
     (await on.volumes.volumeHealth(on.at.volumeId)).some(
@@ -323,13 +323,13 @@ test('that writers waited as long as they may is said of a mounted volume alone,
   t.false(on.isFrozen(), 'it is not frozen again before there is free space');
   t.true(await saysExpired());
   await on.volumes.unpublishVolume(call(), on.at);
-  t.true(await saysExpired(), 'it is staged still');
+  t.true(await saysExpired(), 'it is still staged');
   await on.volumes.unstageVolume(call(), on.at);
   t.false(await saysExpired());
   t.false(on.domain.guard.isExpired(on.at.volumeId));
 });
 
-test('after its limit a volume is guarded again once there was free space', async (t) => {
+test('after the time limit a volume is guarded again once there was free space', async (t) => {
   const on = await guardedNode(t, { guardFreezeLimitMs: 50 });
   on.leave(tooFew);
   await until('the limit has passed', () => on.domain.guard.isExpired(on.at.volumeId), 4_000);
@@ -340,7 +340,7 @@ test('after its limit a volume is guarded again once there was free space', asyn
   t.true(on.isFrozen());
 });
 
-test('a driver that ends leaves nothing frozen', async (t) => {
+test('after a shutdown nothing is frozen', async (t) => {
   const { leave, untilFrozen, isFrozen, close } = await guardedNode(t);
   leave(tooFew);
   await untilFrozen();

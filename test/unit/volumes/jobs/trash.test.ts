@@ -7,7 +7,7 @@ import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
 for (const name of ['files.removeInSlices', 'files.removeTree']) {
-  test(`what could not be removed for a moment (${name}) is removed without a restart, and counts as trash until then`, async (t) => {
+  test(`an entry whose removal failed once (${name}) is removed without a restart, and counts as trash until then`, async (t) => {
     const node = await fakeNode(t);
     const { volumes, domain } = await node.open([node.settings('a')]);
     const pool = domain.pools.named('a');
@@ -18,13 +18,13 @@ for (const name of ['files.removeInSlices', 'files.removeTree']) {
     const trash = join(node.settings('a').path, 'trash');
     t.is((await readdir(trash)).length, 1);
     t.true((await pool.space.facts()).trashBytes > 0n);
-    await until('it is tried again', async () => (await readdir(trash)).length === 0, 20_000);
+    await until('it is removed', async () => (await readdir(trash)).length === 0, 20_000);
     await domain.trash.settled();
     t.is((await pool.space.facts()).trashBytes, 0n);
   });
 }
 
-test('an entry with something mounted on it is left as it is', async (t) => {
+test('an entry with a mount in it is left unchanged', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v'));

@@ -7,7 +7,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
-/** A staged volume whose ranges take as long as the test wants. */
+/** A staged volume. The test decides how long the trim of a range takes. */
 async function slowlyTrimmed(t: ExecutionContext) {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
@@ -33,13 +33,13 @@ async function slowlyTrimmed(t: ExecutionContext) {
   return { volumes, domain, pool, volume, at, ranges };
 }
 
-test('a trim gives way to a call on its volume after the range that it is at', async (t) => {
+test('a trim stops after its current range for a call on its volume', async (t) => {
   const { volumes, domain, pool, volume, at, ranges } = await slowlyTrimmed(t);
   const trim = domain.trims.trim(pool, volume);
-  await until('the first range is begun', () => ranges.length === 1);
+  await until('the first range has started', () => ranges.length === 1);
   const unstaged = volumes.unstageVolume(call(), at);
-  // The kernel would say EBUSY to an unmount that did not wait.
-  await until('the call is under way', () => domain.operations.runningCount === 1);
+  // An unmount that did not wait would get EBUSY.
+  await until('the call runs', () => domain.operations.runningCount === 1);
   ranges[0]?.end();
   await unstaged;
   t.is(await trim, 'interrupted');
@@ -47,12 +47,12 @@ test('a trim gives way to a call on its volume after the range that it is at', a
   t.like(domain.trims.countsOf(pool), { runs: { interrupted: 1 }, bytes: MiB });
 });
 
-test('the ranges of a trim touch, cover all, and are bounded', async (t) => {
+test('the ranges of a trim are adjacent, cover everything and have a maximum size', async (t) => {
   const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
   const trim = domain.trims.trim(pool, volume);
   let next = 0n;
   for (let at = 0; next < 8n * GiB; at += 1) {
-    await until('the next range is begun', () => ranges.length > at);
+    await until('the next range has started', () => ranges.length > at);
     const range = ranges[at];
     if (range === undefined) throw new Error('no range');
     t.is(range.offset, next);
@@ -60,12 +60,12 @@ test('the ranges of a trim touch, cover all, and are bounded', async (t) => {
     next = range.offset + range.length;
     range.end();
   }
-  await until('what is behind the end is tried', () => ranges.at(-1)?.offset === next);
+  await until('the range after the end is tried', () => ranges.at(-1)?.offset === next);
   ranges.at(-1)?.end();
   t.is(await trim, 'done');
 });
 
-test('no trim begins a range while a call works on the volume', async (t) => {
+test('no trim starts a range while a call works on the volume', async (t) => {
   const { domain, pool, volume, ranges, at } = await slowlyTrimmed(t);
   const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
   t.is(await domain.trims.trim(pool, volume), 'interrupted');
