@@ -68,7 +68,10 @@ test('a lost pool.json is written again with the uuid that this node saw, and th
   await before.close(100);
   await rm(join(a.path, 'pool.json'));
   const { administration, domain, volumes } = await node.open([a]);
-  t.regex(domain.pools.all[0]?.problem ?? '', /records of pool .* are there; .*pool recover a'/);
+  t.regex(
+    domain.pools.all[0]?.problem ?? '',
+    /has no pool.json, but it has the records of pool .*pool recover a'/,
+  );
   t.is((await administration.recoverPool('a')).problem, undefined);
   t.is(domain.pools.all[0]?.marker?.uuid, uuid);
   t.is((await volumes.getVolume(record.id)).pool, 'a');
