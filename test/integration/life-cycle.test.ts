@@ -280,13 +280,13 @@ onNode(
   'an image that was truncated, or whose superblock is gone, is refused and left untouched',
   async (t) => {
     const node = await scratchNode(t);
-    for (const damage of ['cut', 'wiped'] as const) {
+    for (const damage of ['truncated', 'wiped'] as const) {
       const { record } = await node.volumes.createVolume(
         call(),
         volumeInput(damage, { sizeBytes: 64n * MiB }),
       );
       const image = imageOf(node, record.id);
-      if (damage === 'cut') await truncate(image, 32 * 1024 * 1024);
+      if (damage === 'truncated') await truncate(image, 32 * 1024 * 1024);
       else {
         const file = await open(image, 'r+');
         await file.write(Buffer.alloc(4096), 0, 4096, 0);
@@ -301,7 +301,7 @@ onNode(
       });
       const error = await t.throwsAsync(stage, { instanceOf: VolumeError });
       t.is(error?.reason, 'wrong-state');
-      t.regex(error?.message ?? '', damage === 'cut' ? /was truncated to 32 MiB/ : /damaged/);
+      t.regex(error?.message ?? '', damage === 'truncated' ? /was truncated to 32 MiB/ : /damaged/);
       t.is(await hashOf(image), before);
       await node.volumes.deleteVolume(call(), record.id);
     }

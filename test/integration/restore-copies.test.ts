@@ -151,11 +151,11 @@ onNode('a restore that SIGTERM interrupted is resumed at the next start', async 
   });
   const snapshotId = await largeSnapshot(node);
   isSlow = true;
-  const cut = reasonOf(again(node, snapshotId));
+  const interrupted = reasonOf(again(node, snapshotId));
   await isTold;
   await node.restart();
   isSlow = false;
-  t.is(await cut, 'unavailable');
+  t.is(await interrupted, 'unavailable');
   t.is((await temporary(node)).length, 1, 'the copy is kept');
   const restored = await again(node, snapshotId);
   await isWhole(t, node, { restored, snapshotId });

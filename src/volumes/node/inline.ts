@@ -74,14 +74,18 @@ function notInline(volumeId: string): VolumeError {
   );
 }
 
-async function mountOrDelete(domain: Domain, made: FoundVolume, input: InlineInput): Promise<void> {
+async function mountOrDelete(
+  domain: Domain,
+  volume: FoundVolume,
+  input: InlineInput,
+): Promise<void> {
   try {
-    await withReason(`volume '${input.volumeId}'`, made.pool, async () => {
+    await withReason(`volume '${input.volumeId}'`, volume.pool, async () => {
       await domain.reached('ephemeral:made');
-      await mountInline(domain, made, input);
+      await mountInline(domain, volume, input);
     });
   } catch (error) {
-    await deleteAfterFailure(domain, made, input.targetPath);
+    await deleteAfterFailure(domain, volume, input.targetPath);
     throw error;
   }
 }

@@ -35,12 +35,16 @@ export async function unpublishVolume(
   });
 }
 
-interface Unpublished {
+interface UnpublishInput {
   readonly targetPath: string;
   readonly keepTarget?: boolean;
 }
 
-async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished): Promise<void> {
+async function unpublish(
+  domain: Domain,
+  volume: FoundVolume,
+  input: UnpublishInput,
+): Promise<void> {
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
   const present = await attachmentForTeardown(domain, volume, targetPath);
@@ -60,7 +64,7 @@ async function unpublish(domain: Domain, volume: FoundVolume, input: Unpublished
   await unstageUnused(domain, volume);
 }
 
-/** All targets are bind mounts of the staging mount, so only NodeUnstageVolume may remove it, after checking for other targets. */
+/** All targets are bind mounts of the staging mount or its device node, so only NodeUnstageVolume may remove it, after checking for other targets. */
 async function requireNotStaging(
   domain: Domain,
   volume: FoundVolume,
@@ -79,7 +83,7 @@ async function requireNotStaging(
 /** For a volume without a usable record: unmounts the target, and detaches devices with its label that nothing else uses. */
 async function unpublishUnknown(
   domain: Domain,
-  input: Unpublished & { volumeId: string },
+  input: UnpublishInput & { volumeId: string },
 ): Promise<void> {
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
@@ -101,7 +105,7 @@ async function unpublishUnknown(
 async function unmountTarget(
   domain: Domain,
   present: Attachment,
-  input: Unpublished & { id: string },
+  input: UnpublishInput & { id: string },
 ): Promise<void> {
   const { id, targetPath } = input;
   const isFrozen = await domain.guard.giveWay(id);

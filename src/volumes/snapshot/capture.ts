@@ -33,7 +33,7 @@ const boundMsPerExtent = 0.1;
 const graceMs = 10_000;
 /** Processes that write to a frozen filesystem cannot even be killed, so no freeze may take longer. */
 const maxFreezeMs = 10 * 60_000;
-/** Write rate that a copy is expected to reach. */
+/** Minimum write rate that is expected of a copy, in bytes per second. */
 const copyBytesPerSecond = 100n * MiB;
 
 /**

@@ -66,8 +66,8 @@ export async function createSnapshot(
           groupPool: null,
           parameters: input.parameters,
         };
-        const record = mayAnswerEarly(capture)
-          ? await beginCopy(domain, capture, { draft, what })
+        const record = canCopyInBackground(capture)
+          ? await startCopy(domain, capture, { draft, what })
           : await takeSnapshot(domain, capture, { draft, what, operation });
         return { record, pool: pool.name };
       });
@@ -96,7 +96,7 @@ async function resumeCopy(
 }
 
 /** A long copy of an idle source runs in the background: its lock keeps the source from being staged meanwhile. */
-function mayAnswerEarly(capture: Capture): boolean {
+function canCopyInBackground(capture: Capture): boolean {
   return (
     !capture.isShared &&
     capture.freeze === undefined &&
@@ -150,7 +150,7 @@ async function takeSnapshot(
 }
 
 /** Commits the snapshot as `copying` and starts its copy in the background. Repeated calls return its progress. */
-async function beginCopy(
+async function startCopy(
   domain: Domain,
   capture: Capture,
   options: { draft: SnapshotDraft; what: string },

@@ -15,24 +15,24 @@ export function getSnapshot(domain: Domain, snapshotId: string): Snapshot {
 /** CSI spec, ListSnapshots: ascending by id over all pools. A filter with an unknown id gives an empty page. */
 export function listSnapshots(
   domain: Domain,
-  asked: SnapshotFilter & { maxEntries: number; startingToken: string },
+  request: SnapshotFilter & { maxEntries: number; startingToken: string },
 ): Page<Snapshot> {
-  const { maxEntries, startingToken } = asked;
-  const pools = domain.pools.all.filter(({ name }) => fits(asked.pool, name));
+  const { maxEntries, startingToken } = request;
+  const pools = domain.pools.all.filter(({ name }) => matches(request.pool, name));
   const entries = pools
-    .flatMap((pool) => recordsOf(pool, asked).map((record) => ({ record, pool: pool.name })))
+    .flatMap((pool) => recordsOf(pool, request).map((record) => ({ record, pool: pool.name })))
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   return pageOf(entries, { maxEntries, startingToken, idOf: ({ record }) => record.id });
 }
 
-function recordsOf(pool: Pool, asked: SnapshotFilter): readonly SnapshotRecord[] {
-  const { snapshotId, sourceVolumeId } = asked;
+function recordsOf(pool: Pool, request: SnapshotFilter): readonly SnapshotRecord[] {
+  const { snapshotId, sourceVolumeId } = request;
   const one = snapshotId === undefined ? undefined : pool.snapshots.get(snapshotId);
   const records = snapshotId === undefined ? pool.snapshots.sorted() : one ? [one] : [];
-  return records.filter((record) => fits(sourceVolumeId, record.sourceVolumeId));
+  return records.filter((record) => matches(sourceVolumeId, record.sourceVolumeId));
 }
 
-function fits(wanted: string | undefined, is: string): boolean {
+function matches(wanted: string | undefined, is: string): boolean {
   return wanted === undefined || wanted === is;
 }
 

@@ -24,7 +24,7 @@ export interface Origin {
   /** Present for a snapshot: since it never changes, a copy of it can be resumed after a restart. */
   readonly copySource?: CopySource;
   /** Copies the data into a new file, or from `resumeFrom` on into one that has the data before it. */
-  readonly take: (to: string, operation: Operation, resumeFrom: bigint) => Promise<void>;
+  readonly copyTo: (to: string, operation: Operation, resumeFrom: bigint) => Promise<void>;
   /** Blocks of a source volume that become shared with the clone: the source needs new ones when it rewrites them. */
   readonly sharedBytes: bigint;
 }

@@ -42,7 +42,7 @@ export async function createFromSource(
 ): Promise<Volume> {
   const { id, input, source } = draft;
   const what = `volume '${input.name}'`;
-  const { pool: home, imagePath } = foundSource(domain, source);
+  const { pool: home, imagePath } = findSource(domain, source);
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
   const make = async (): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
@@ -99,7 +99,7 @@ async function makeCopy(
   }
 }
 
-function foundSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
+function findSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {
   return kind === 'snapshot' ? domain.pools.getSnapshot(id) : domain.pools.getVolume(id);
 }
 
@@ -118,7 +118,8 @@ async function originOf(
       pool: volume.pool,
       image: capture.image,
       sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
-      take: (to, operation) => captureOne(domain, capture, { to, what, ...copyOptions(operation) }),
+      copyTo: (to, operation) =>
+        captureOne(domain, capture, { to, what, ...copyOptions(operation) }),
     };
   }
   const snapshot = domain.pools.getSnapshot(source.id);
@@ -138,7 +139,7 @@ async function originOf(
     image,
     sharedBytes: 0n,
     copySource,
-    take: (to, operation, resumeFrom) =>
+    copyTo: (to, operation, resumeFrom) =>
       copyImage(domain, snapshot.imagePath, {
         pools: [snapshot.pool, pool],
         copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
@@ -255,7 +256,7 @@ async function build(
   const { files, filesystems } = domain.host;
   const image = join(directory, imageFile);
   const allocate = record.provisioning === 'thick';
-  await origin.take(image, operation, resumeFrom);
+  await origin.copyTo(image, operation, resumeFrom);
   // btrfs also clones the blocks of a thick source that are allocated but unwritten.
   if (!allocate && origin.provisioning === 'thick') await files.punchUnwritten(image);
   await domain.reached('restore:taken');

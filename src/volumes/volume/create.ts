@@ -190,8 +190,10 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
 export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record, pool } = existing;
   const differences: string[] = [];
-  const compare = (what: string, has: unknown, asked: unknown): void => {
-    if (has !== asked) differences.push(`${what} is ${String(has)}, not ${String(asked)}`);
+  const compare = (what: string, actual: unknown, requested: unknown): void => {
+    if (actual !== requested) {
+      differences.push(`${what} is ${String(actual)}, not ${String(requested)}`);
+    }
   };
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);

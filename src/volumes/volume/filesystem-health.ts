@@ -46,8 +46,9 @@ async function mountConditions(
   }
   if (mount === undefined) return conditions;
   // An inline volume is never staged: the options of its only mount show whether read-only was requested.
-  const asked = volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
-  const wantsReadOnly = asked?.includes('ro') ?? false;
+  const requestedFlags =
+    volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
+  const wantsReadOnly = requestedFlags?.includes('ro') ?? false;
   const { superOptions } = mount;
   const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
   if (isReadOnly && !wantsReadOnly) {
@@ -59,7 +60,7 @@ async function mountConditions(
       ),
     );
   }
-  if (superOptions.includes('shutdown') || (await isDead(domain, mount.target))) {
+  if (superOptions.includes('shutdown') || (await isShutDown(domain, mount.target))) {
     conditions.push(
       condition(
         'INACCESSIBLE',
@@ -84,7 +85,7 @@ async function mountConditions(
 }
 
 /** mountinfo does not show that an XFS was shut down, but stat of its root then fails with EIO. */
-async function isDead(domain: Domain, target: string): Promise<boolean> {
+async function isShutDown(domain: Domain, target: string): Promise<boolean> {
   return domain.host.files.imageStatus(target).then(
     () => false,
     (error: unknown) => hasErrno(error, 'EIO', 'EUCLEAN'),

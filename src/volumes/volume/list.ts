@@ -96,7 +96,7 @@ async function healthOf(
 export function findMismatch(
   domain: Domain,
   volumeId: string,
-  asked: {
+  request: {
     capabilities: readonly Capability[];
     parameters: Readonly<Record<string, string>>;
     context: Readonly<Record<string, string>>;
@@ -104,7 +104,7 @@ export function findMismatch(
 ): string | undefined {
   const volume = domain.pools.getVolume(volumeId);
   try {
-    for (const capability of asked.capabilities) {
+    for (const capability of request.capabilities) {
       requireMatchingCapability(volume, capability);
       requireAllowedMountFlags(volume.record, capability.mountFlags);
     }
@@ -113,20 +113,20 @@ export function findMismatch(
     throw error;
   }
   return (
-    findDifference('parameter', asked.parameters, volume.record.parameters) ??
-    findDifference('volume_context', asked.context, { pool: volume.pool.name })
+    findDifference('parameter', request.parameters, volume.record.parameters) ??
+    findDifference('volume_context', request.context, { pool: volume.pool.name })
   );
 }
 
 function findDifference(
   what: string,
-  asked: Readonly<Record<string, string>>,
-  has: Readonly<Record<string, string>>,
+  requested: Readonly<Record<string, string>>,
+  actual: Readonly<Record<string, string>>,
 ): string | undefined {
-  for (const [key, value] of Object.entries(asked)) {
+  for (const [key, value] of Object.entries(requested)) {
     if (key.startsWith('csi.storage.k8s.io/') || key.startsWith('storage.kubernetes.io/')) continue;
-    if (has[key] !== value) {
-      return `${what} '${key}' is '${has[key] ?? ''}' for this volume, not '${value}'`;
+    if (actual[key] !== value) {
+      return `${what} '${key}' is '${actual[key] ?? ''}' for this volume, not '${value}'`;
     }
   }
   return undefined;

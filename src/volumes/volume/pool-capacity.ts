@@ -10,14 +10,14 @@ import { askEach } from '../pool/ask-pools.ts';
  */
 export async function poolCapacity(
   domain: Domain,
-  asked: {
+  request: {
     readonly pool: string | undefined;
     readonly provisioning: VolumeSettings['provisioning'];
     readonly fsType: FsType | null;
   },
 ): Promise<PoolCapacity> {
-  const minimumVolumeBytes = minBytesOf(domain, asked.fsType);
-  const { pool: name } = asked;
+  const minimumVolumeBytes = minBytesOf(domain, request.fsType);
+  const { pool: name } = request;
   // The scheduler asks every node, and nodes may have different pools: one that this node lacks has no capacity here.
   if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
     return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
@@ -26,7 +26,7 @@ export async function poolCapacity(
   if (pools.length === 0) domain.pools.requireAllServed();
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;
-  const allocate = asked.provisioning === 'thick';
+  const allocate = request.provisioning === 'thick';
   const answers = await askEach(pools, (pool) =>
     pool.space.bounds(minimumVolumeBytes, { allocate }),
   );
