@@ -75,8 +75,8 @@ async function run({ directory, point, work }: KilledDriver): Promise<void> {
     },
   });
   await doIt(volumes, work);
-  await domain.copies.settled();
-  await domain.trash.settled();
+  await domain.copies.whenIdle();
+  await domain.trash.whenIdle();
 }
 
 const [text] = process.argv.slice(2);

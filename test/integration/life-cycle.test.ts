@@ -358,7 +358,7 @@ onNode(
     await unmountVolume(node, id, paths);
     await node.volumes.deleteVolume(call(), id);
     await node.volumes.deleteVolume(call(), id);
-    await node.domain.trash.settled();
+    await node.domain.trash.whenIdle();
     for (const area of ['volumes', 'tmp', 'trash']) {
       t.deepEqual(await readdir(join(node.poolPath, area)), [], area);
     }
@@ -375,7 +375,7 @@ onNode('sixteen concurrent life cycles leave nothing', async (t) => {
       await node.volumes.deleteVolume(call(), id);
     }),
   );
-  await node.domain.trash.settled();
+  await node.domain.trash.whenIdle();
   t.deepEqual(await readdir(join(node.poolPath, 'volumes')), []);
 });
 

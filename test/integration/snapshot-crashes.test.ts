@@ -64,7 +64,7 @@ async function goesOn(t: ExecutionContext, directory: string): Promise<void> {
 }
 
 async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
-  await node.domain.trash.settled();
+  await node.domain.trash.whenIdle();
   for (const area of ['tmp', 'trash', 'snapshots', 'groups', 'volumes']) {
     t.deepEqual(await readdir(join(node.poolPath, area)), [], area);
   }

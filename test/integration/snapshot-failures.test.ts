@@ -29,7 +29,7 @@ class OneFailure {
 }
 
 async function isClean(t: ExecutionContext, node: ScratchNode, what: string): Promise<void> {
-  await node.domain.trash.settled();
+  await node.domain.trash.whenIdle();
   for (const area of ['tmp', 'trash', 'snapshots', 'groups']) {
     t.deepEqual(await readdir(join(node.poolPath, area)), [], `${what}: ${area}`);
   }

@@ -59,7 +59,7 @@ for (const poolFs of ['xfs', 'btrfs', 'ext4'] as const) {
       t.is(await reasonOf(takeSnapshot(node, 'more', ids[0] ?? '')), 'no-space');
 
       for (const id of snapshots) await node.volumes.deleteSnapshot(call(), id);
-      await node.domain.trash.settled();
+      await node.domain.trash.whenIdle();
       t.is(await reasonOf(takeSnapshot(node, 'again', ids[0] ?? '')), 'ok', 'space is free again');
     },
   );

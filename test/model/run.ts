@@ -518,10 +518,10 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
   for (const s of snapshotNames) await run.step({ do: 'deleteSnapshot', s });
   if (context.hasFailedTwice) await subject.restart();
   const { domain } = subject.opened();
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   // A failure that met the work in the background: each look at a pool tries again.
   for (const pool of domain.pools.all) domain.trash.retryFailed(pool);
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   const left: string[] = [];
   for (const pool of domain.pools.all) {
     for (const area of ['volumes', 'snapshots', 'tmp', 'trash'] as const) {

@@ -84,7 +84,7 @@ export class FrozenVolumes {
 
   /**
    * Returns whether the freeze was started. It is not while a call works on the volume; the guard's next check tries again. A call
-   * that starts meanwhile is not refused: it waits for the freeze (`settled`).
+   * that starts meanwhile is not refused: it waits for the freeze (`waitForChange`).
    */
   #startUnlessLocked(id: string, freeze: () => Promise<void>): boolean {
     const { locks } = this.#deps;
@@ -98,7 +98,7 @@ export class FrozenVolumes {
   }
 
   /** Waits for a running freeze or thaw of the volume. Throws `busy` if it does not end in time. */
-  async settled(volumeId: string): Promise<void> {
+  async waitForChange(volumeId: string): Promise<void> {
     const running = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
     if (running.length === 0) return;
     if ((await withTimeout(Promise.all(running), freezeTimeoutMs)) !== timedOut) return;
@@ -220,7 +220,7 @@ export class FrozenVolumes {
   async stop(): Promise<void> {
     this.#isStopped = true;
     const running = [...this.#freezing.keys(), ...this.#thawing.keys()];
-    await Promise.allSettled(running.map((id) => this.settled(id)));
+    await Promise.allSettled(running.map((id) => this.waitForChange(id)));
     await this.thawAll('the driver stops');
   }
 }

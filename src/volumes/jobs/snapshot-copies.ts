@@ -145,7 +145,7 @@ export class SnapshotCopies {
   }
 
   /** Resolves when no copy runs. */
-  async settled(): Promise<void> {
+  async whenIdle(): Promise<void> {
     await Promise.all([...this.#running.values()].map(({ ended }) => ended));
   }
 

@@ -74,7 +74,7 @@ export class SpaceGuard {
    */
   async giveWay(volumeId: string): Promise<boolean> {
     await this.#deps.trims.giveWay(volumeId);
-    await this.#frozen.settled(volumeId);
+    await this.#frozen.waitForChange(volumeId);
     return this.#frozen.since(volumeId) !== undefined;
   }
 

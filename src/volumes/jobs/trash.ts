@@ -131,14 +131,14 @@ export class Trash {
   }
 
   /** Resolves when the removals queued so far have ended. */
-  async settled(): Promise<void> {
+  async whenIdle(): Promise<void> {
     await Promise.all(this.#work.values());
   }
 
   /** Stops after the current slice. The next start continues. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.settled();
+    await this.whenIdle();
   }
 
   #enqueue(pool: Pool, name: string): void {

@@ -71,7 +71,7 @@ onNode(
       t.is(await reasonOf(node.volumes.publishVolume(call(), inline)), reason, targetPath);
     }
     // The inline volume whose target's parent is missing was created before the refusal, and is now being freed.
-    await node.domain.trash.settled();
+    await node.domain.trash.whenIdle();
     t.deepEqual(await everything(node), before);
     await unmountVolume(node, record.id, paths);
   },

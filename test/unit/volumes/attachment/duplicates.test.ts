@@ -100,7 +100,7 @@ class Duplicates {
   /** Asserts that all entries that were created first are complete, and that none was deleted. */
   async requireOldWhole(): Promise<void> {
     const t = this.#t;
-    await this.opened.domain.trash.settled();
+    await this.opened.domain.trash.whenIdle();
     t.deepEqual(await this.in('old', 'volumes'), [this.volumeId]);
     t.is((await this.in('old', 'snapshots')).length, 2);
     t.deepEqual(await this.in('old', 'groups'), [this.groupId]);

@@ -14,12 +14,12 @@ for (const name of ['files.removeInSlices', 'files.removeTree']) {
     const { record } = await volumes.createVolume(call(), volumeInput('v'));
     node.host.failNext(name, new KernelError('unlink', 'EIO', 'a test'));
     await volumes.deleteVolume(call(), record.id);
-    await domain.trash.settled();
+    await domain.trash.whenIdle();
     const trash = join(node.settings('a').path, 'trash');
     t.is((await readdir(trash)).length, 1);
     t.true((await pool.space.facts()).trashBytes > 0n);
     await until('it is removed', async () => (await readdir(trash)).length === 0, 20_000);
-    await domain.trash.settled();
+    await domain.trash.whenIdle();
     t.is((await pool.space.facts()).trashBytes, 0n);
   });
 }
@@ -34,7 +34,7 @@ test('an entry with a mount in it is left unchanged', async (t) => {
     status: async (path: string) => ({ ...(await status(path)), isMountPoint: true }),
   });
   await volumes.deleteVolume(call(), record.id);
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   const trash = join(node.settings('a').path, 'trash');
   const [entry = ''] = await readdir(trash);
   t.deepEqual((await readdir(join(trash, entry))).toSorted(), ['disk.img', 'volume.json']);

@@ -103,7 +103,7 @@ test('a start removes incomplete entries and empties the trash', async (t) => {
         counted = (await domain.pools.named('a').space.facts()).trashBytes;
     },
   });
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   t.true(counted >= 4096n, String(counted));
   t.is((await domain.pools.named('a').space.facts()).trashBytes, 0n);
   for (const area of ['tmp', 'trash']) {

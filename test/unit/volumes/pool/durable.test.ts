@@ -119,7 +119,7 @@ test('blocks are freed only after the delete is durable: a power cut must not re
     await remove(path, options);
   };
   await volumes.deleteVolume(call(), record.id);
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   t.is(freed.length, 1);
   t.deepEqual(readdirSync(join(pool, 'trash')), []);
 });

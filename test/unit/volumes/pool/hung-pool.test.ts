@@ -36,7 +36,7 @@ test('a pool whose blocks are never freed does not prevent another pool from fre
   await until('the good one is free', async () => (await trashOf('good')).length === 0, 20_000);
   t.is((await trashOf('hung')).length, 1);
   goOn();
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   t.deepEqual(await trashOf('hung'), []);
 });
 

@@ -117,7 +117,7 @@ for (const point of ['new:renamed', 'new:committed'] as const) {
     const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
     t.is(entries.length, 1);
     await volumes.deleteVolume(call(), entries[0]?.record.id ?? '');
-    await domain.trash.settled();
+    await domain.trash.whenIdle();
     for (const area of ['volumes', 'tmp', 'trash']) {
       t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
     }
@@ -131,7 +131,7 @@ for (const point of ['delete:detached', 'delete:renamed', 'delete:committed'] as
     const { record } = await volumes.createVolume(call(), input('v'));
     await t.throwsAsync(volumes.deleteVolume(call(), record.id));
     await volumes.deleteVolume(call(), record.id);
-    await domain.trash.settled();
+    await domain.trash.whenIdle();
     for (const area of ['volumes', 'tmp', 'trash']) {
       t.deepEqual(await readdir(join(node.directory, 'a', area)), [], area);
     }

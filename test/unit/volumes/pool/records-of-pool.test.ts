@@ -64,7 +64,7 @@ test('the target of a symbolic link in a pool is not deleted with it', async (t)
   await symlink(join(outside, 'file'), pathOf('volumes', record.id, 'disk.img'));
   const { volumes, domain } = await open();
   for (const id of [linked, record.id]) await volumes.deleteVolume(call(), id);
-  await domain.trash.settled();
+  await domain.trash.whenIdle();
   t.is(await readFile(join(outside, 'file'), 'utf8'), 'kept');
   for (const area of ['trash', 'tmp', 'volumes'])
     t.deepEqual(await readdir(pathOf(area)), [], area);

@@ -204,7 +204,7 @@ for (const reflink of [false, true]) {
     // A volume may share the blocks, and then needs new ones for a rewrite.
     t.is(outstandingBytes, reflink ? trashBytes : 0n);
     goOn();
-    await domain.trash.settled();
+    await domain.trash.whenIdle();
     t.like(await pool.space.facts(), { trashBytes: 0n, outstandingBytes: 0n });
   });
 }

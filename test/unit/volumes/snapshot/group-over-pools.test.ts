@@ -77,7 +77,7 @@ class TwoPoolsOfAGroup {
 }
 
 async function counts(two: TwoPoolsOfAGroup): Promise<string> {
-  await two.opened.domain.trash.settled();
+  await two.opened.domain.trash.whenIdle();
   const numbers: number[] = [];
   for (const area of ['snapshots', 'groups', 'tmp', 'trash'] as const) {
     for (const pool of ['a', 'b'] as const) numbers.push((await two.in(pool, area)).length);
@@ -149,7 +149,7 @@ test('an incomplete group is removed when the pool of its second member comes ba
   void two.take().catch(() => undefined);
   await untilLeft(two, '1 1 0 0 0 0 0 0');
   await two.reopen(() => two.away('b'));
-  await two.opened.domain.trash.settled();
+  await two.opened.domain.trash.whenIdle();
   t.is((await two.in('a', 'snapshots')).length, 0);
   await two.back('b');
   await two.reopen();

@@ -49,7 +49,7 @@ async function nodeWith(t: ExecutionContext, { reflink = true } = {}) {
       hook = work;
     },
     left: async () => {
-      await domain.trash.settled();
+      await domain.trash.whenIdle();
       const left: string[] = [];
       for (const area of ['snapshots', 'groups', 'tmp', 'trash']) {
         for (const name of await readdir(join(node.directory, 'a', area)))

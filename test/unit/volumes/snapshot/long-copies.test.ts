@@ -87,7 +87,7 @@ test('a long copy runs in the background: its source is locked meanwhile, and it
   t.is(await reasonOf(opened.volumes.deleteVolume(call(), volumeId)), 'busy');
   t.is((await snapshot()).record.state, 'copying', 'repeated call');
   goOn();
-  await opened.domain.copies.settled();
+  await opened.domain.copies.whenIdle();
   const ready = await snapshot();
   t.deepEqual([ready.record.state, ready.record.copy], ['ready', null]);
   t.deepEqual((await readdir(join(snapshots, record.id))).sort(), ['disk.img', 'snapshot.json']);
@@ -103,7 +103,7 @@ test('a copy that a stop interrupted is resumed at the next start', async (t) =>
   await opened.close(100);
   goOn();
   const again = await open();
-  await again.domain.copies.settled();
+  await again.domain.copies.whenIdle();
   t.is((await snapshot(again)).record.state, 'ready');
 });
 
@@ -113,7 +113,7 @@ test('a copy whose source may have changed since is removed, not resumed', async
   await opened.close(100);
   await utimes(image, new Date(), new Date(0));
   const again = await open();
-  await again.domain.trash.settled();
+  await again.domain.trash.whenIdle();
   t.deepEqual(await readdir(snapshots), []);
 });
 
@@ -122,8 +122,8 @@ test('a copy that fails is removed and the reason is reported', async (t) => {
   node.host.copies.copySparse = (from) => Promise.reject(new KernelError('read', 'EIO', from));
   const { record } = await snapshot();
   const { domain } = opened;
-  await domain.copies.settled();
-  await domain.trash.settled();
+  await domain.copies.whenIdle();
+  await domain.trash.whenIdle();
   t.regex(
     domain.copies.failureOf(record.id) ?? '',
     /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: check the disk/,
@@ -136,7 +136,7 @@ test('deleting a snapshot aborts its copy', async (t) => {
   const { opened, snapshots, snapshot, stage } = await nodeWith(t);
   const { record } = await snapshot();
   await opened.volumes.deleteSnapshot(call(), record.id);
-  await opened.domain.trash.settled();
+  await opened.domain.trash.whenIdle();
   t.deepEqual(await readdir(snapshots), []);
   t.is(await reasonOf(stage()), 'ok');
 });
