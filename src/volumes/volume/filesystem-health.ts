@@ -1,5 +1,6 @@
 import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
+import type { Mount } from '../../host/host.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment } from '../attachment/attachment.ts';
 import { readNodeState } from '../attachment/node-state.ts';
@@ -49,6 +50,28 @@ async function mountConditions(
   const requestedFlags =
     volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
   const wantsReadOnly = requestedFlags?.includes('ro') ?? false;
+  conditions.push(...(await superblockStateConditions(domain, mount, wantsReadOnly)));
+  if (device !== undefined && volume.record.fsType === 'ext4') {
+    const errors = await domain.host.filesystems.ext4.countErrors(device);
+    if (errors > 0) {
+      conditions.push(
+        condition(
+          'DEGRADED',
+          'FilesystemErrors',
+          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
+        ),
+      );
+    }
+  }
+  return conditions;
+}
+
+async function superblockStateConditions(
+  domain: Domain,
+  mount: Mount,
+  wantsReadOnly: boolean,
+): Promise<VolumeCondition[]> {
+  const conditions: VolumeCondition[] = [];
   const { superOptions } = mount;
   const isReadOnly = superOptions.includes('ro') || superOptions.includes('emergency_ro');
   if (isReadOnly && !wantsReadOnly) {
@@ -68,18 +91,6 @@ async function mountConditions(
         'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
       ),
     );
-  }
-  if (device !== undefined && volume.record.fsType === 'ext4') {
-    const errors = await domain.host.filesystems.ext4.countErrors(device);
-    if (errors > 0) {
-      conditions.push(
-        condition(
-          'DEGRADED',
-          'FilesystemErrors',
-          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
-        ),
-      );
-    }
   }
   return conditions;
 }
