@@ -1,6 +1,6 @@
 /**
- * The interface we serve is the published one: our descriptors, as the driver loads them, against the standard's Go module
- * and the kubelet's, in both forms they are published in, the proto file and the descriptor compiled into the Go code.
+ * Compares our descriptors, as the driver loads them, with the published ones. The Go modules of CSI and of the kubelet
+ * publish them in two forms: the proto file, and the descriptor compiled into the Go code.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ function ourFacts(service: ServiceName): Facts {
 
 const csiVersion = (await readFile(new URL('csi-proto/VERSION', repositoryUrl), 'utf8')).trim();
 
-/** `minFacts` guards against a comparison of nothing with nothing. */
+/** `minFacts` fails a test that compares two empty sets. */
 const published = [
   {
     service: 'csi.v1.Controller',
@@ -41,18 +41,18 @@ const published = [
 ] as const;
 
 for (const { service, packageName, module, version, proto, go, minFacts } of published) {
-  test(`${packageName} is that of ${module}@${version}: ${proto}`, async (t) => {
+  test(`${packageName} equals ${module}@${version}: ${proto}`, async (t) => {
     const directory = await goModule(module, version);
     const ours = ourFacts(service);
     t.true(ours.size >= minFacts, `${ours.size} facts`);
     t.deepEqual(differences(ours, factsOf(readProto(join(directory, proto)), packageName)), []);
   });
 
-  test(`${packageName} is that of ${module}@${version}: ${go}`, async (t) => {
+  test(`${packageName} equals ${module}@${version}: ${go}`, async (t) => {
     const directory = await goModule(module, version);
     const raw = rawDescriptor(await readFile(join(directory, go), 'utf8'));
     const source = protoSources[0];
-    if (source === undefined) throw new Error('csi.proto is no source');
+    if (source === undefined) throw new Error('protoSources is empty');
     const theirs = factsOfRaw(raw, readProto(protoPath(source)));
     t.deepEqual(differences(ourFacts(service), theirs), []);
   });

@@ -14,17 +14,17 @@ import { patientMs } from '../helpers/slowness.ts';
 const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
 type Kind = (typeof kinds)[number];
 
-/** What the pool stands on: ext4 (the machine's own), and the two that can share blocks. */
+/** The pool's filesystem: that of the machine (ext4), or one that can share blocks. */
 const poolFilesystems = ['directory', 'xfs', 'btrfs'] as const satisfies readonly PoolFs[];
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
-/** Reasons that were really met, over all runs. */
+/** Reasons of skipped specs, over all runs. */
 const skipped = new Set<string>();
 
 /**
- * Specs of csi-sanity 5.6.0 that fail although the driver is right, and whether a failure is the one they are listed for;
- * docs/csi-sanity.md says why. They run like all others: one that passes has to leave this list.
+ * Specs of csi-sanity 5.6.0 that fail although the driver is right (docs/csi-sanity.md says why), each with a function that
+ * recognizes the expected failure. They run like all others, and a spec that passes must be removed from this list.
  */
 const disagreements = new Map<string, (message: string) => boolean>([
   [
@@ -33,7 +33,7 @@ const disagreements = new Map<string, (message: string) => boolean>([
   ],
 ]);
 
-/** Of two Go structures that were compared: nothing of the messages differs, only where they lie and what was sent. */
+/** Whether two printed Go structures differ only in addresses and in protobuf's size cache. */
 function differsInCacheOnly(message: string): boolean {
   const text = message.replaceAll(/0x[0-9a-f]+/g, '').replaceAll(/sizeCache: \d+/g, '');
   const [is, expected] = text.split('to equal').map((part) => part.replaceAll(/^Expected|\s/g, ''));
@@ -88,7 +88,7 @@ async function runSanity(
     { reject: false, all: true, timeout: patientMs(10 * 60_000) },
   );
   const [suite] = v.parse(reportShape, JSON.parse(await readFile(report, 'utf8')));
-  // What runs before and after the whole suite is reported as well.
+  // The report also has nodes that run before and after the whole suite.
   const specs = (suite?.SpecReports ?? []).filter(({ LeafNodeType }) => LeafNodeType === 'It');
   t.log(summaryOf(specs));
   const isAsListed = requireListedFailures(t, specs);
@@ -110,7 +110,7 @@ const messageOf = (spec: Spec): string => spec.Failure?.Message ?? '';
 const isListed = (spec: Spec): boolean =>
   disagreements.get(nameOf(spec))?.(messageOf(spec)) ?? false;
 
-/** In the words that scripts/test-counts.ts adds up. */
+/** The line that scripts/test-counts.ts parses. */
 function summaryOf(specs: readonly Spec[]): string {
   const passed = specs.filter(({ State }) => State === 'passed').length;
   const failed = failedOf(specs);
@@ -119,7 +119,7 @@ function summaryOf(specs: readonly Spec[]): string {
   return `csi-sanity: ${passed} passed, ${failed.length - listed} failed, ${skipped} skipped, ${listed} failed as listed`;
 }
 
-/** Exactly the listed specs fail, each with what it is listed for. */
+/** Requires that exactly the listed specs fail, each with its expected failure. */
 function requireListedFailures(t: ExecutionContext, specs: readonly Spec[]): boolean {
   const failed = failedOf(specs);
   let isAsListed = t.deepEqual(failed.map(nameOf), [...disagreements.keys()]);
@@ -129,7 +129,7 @@ function requireListedFailures(t: ExecutionContext, specs: readonly Spec[]): boo
   return isAsListed;
 }
 
-/** Every spec that did not run must have its reason in docs/csi-sanity.md, by the words of the suite. */
+/** Requires that docs/csi-sanity.md gives the reason of every skipped spec, with the message of the suite. */
 async function requireReasons(t: ExecutionContext, specs: readonly Spec[]): Promise<void> {
   const documented = await documentedIn('Specs that do not run, and why');
   for (const spec of specs) {
@@ -141,7 +141,7 @@ async function requireReasons(t: ExecutionContext, specs: readonly Spec[]): Prom
   }
 }
 
-/** First column of the table below that heading of docs/csi-sanity.md. */
+/** First column of the table under that heading of docs/csi-sanity.md. */
 async function documentedIn(heading: string): Promise<ReadonlySet<string>> {
   const text = await readFile(join(root, 'docs', 'csi-sanity.md'), 'utf8');
   const [, section = ''] = text.split(`\n## ${heading}\n`);
@@ -158,7 +158,7 @@ for (const poolFs of poolFilesystems) {
   }
 }
 
-// Options that change what is offered, or which paths are taken. ext4 grows in use only with CAP_SYS_RESOURCE: so xfs.
+// Flags that change capabilities or code paths. xfs is used where volumes grow while mounted: ext4 needs CAP_SYS_RESOURCE.
 const variants = [
   {
     name: '--expansion=node',
@@ -188,7 +188,7 @@ onNode('csi-sanity: the docs give no reason for a spec that runs', async (t) => 
   t.deepEqual(stale, []);
 });
 
-test('csi-sanity: the docs list the specs that disagree, and no other', async (t) => {
+test('csi-sanity: the docs list exactly the specs that disagree', async (t) => {
   const documented = await documentedIn('Specs that disagree, and why');
   t.deepEqual([...documented], [...disagreements.keys()]);
 });

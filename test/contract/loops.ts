@@ -133,7 +133,7 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
-    name: 'loops: only the driver detaches a device that it holds; requests of other software are undone',
+    name: 'loops: only the driver detaches a device that it has open; requests of other software are undone',
     run: async (stage) => {
       const { host, equal, otherSoftware } = stage;
       const path = await makeImage(stage, 'a');

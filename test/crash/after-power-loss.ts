@@ -1,10 +1,10 @@
-/** What a pool must hold when its power has come back, and a driver has been started on it. */
+/** Checks of a pool after a power loss, when a driver has been started on it again. */
 import { brokenInvariants, damagedImages, waitUntilIdle } from './invariants.ts';
 import { brokenFacts, type Fact } from './load.ts';
 import { poolPathsOf } from './run-case.ts';
 import type { World } from './world.ts';
 
-/** In words what is not as it must be: what was acknowledged is there and whole, and nothing half-made is. Leaves volumes staged. */
+/** Problems as text: acknowledged data must be present and intact, and nothing incomplete may be left. Leaves volumes staged. */
 export async function problemsAfterPowerLoss(
   world: World,
   facts: readonly Fact[],
@@ -17,7 +17,7 @@ export async function problemsAfterPowerLoss(
   ];
 }
 
-/** Ends all use, looks at the images once more, deletes everything, and answers what is damaged or left all the same. */
+/** Unstages all volumes, checks their images, and deletes everything. Returns damaged images and leftovers. */
 export async function leftAfterDeletingAll(world: World): Promise<readonly string[]> {
   await world.clear();
   const damaged = await damagedImages(poolPathsOf(world));

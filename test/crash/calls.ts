@@ -1,4 +1,4 @@
-/** Calls as a container platform makes them, each remembered by the world so that it can be taken back. */
+/** Calls as a container platform makes them. The world records how to undo each of them. */
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -27,10 +27,10 @@ export function capabilityFor(kind: Kind): Capability {
 }
 
 export const defaultRetryMs = patientMs(30_000);
-/** For how long calls are repeated; 0 while a refusal is what is looked for. */
+/** How long calls are retried; 0 while a test expects a refusal. */
 export const retryLimit = { boundMs: defaultRetryMs };
 
-/** A call that another one of the same volume may be in the way of: the caller tries again, as sidecars do. */
+/** Retries a call while another one of the same volume is in progress (ABORTED), as sidecars do. */
 export async function retryWhileAborted<T>(call: () => Promise<T>): Promise<T> {
   for (const giveUpAt = Date.now() + retryLimit.boundMs; ; ) {
     try {
@@ -136,7 +136,7 @@ export async function unpublish(world: World, name: string, target = name) {
 
 const inlineId = (name: string): string => `csi-${'0123456789abcdef'.repeat(3)}-${name}`;
 
-/** An inline ephemeral volume, as the kubelet asks for one. */
+/** Publishes an inline volume as the kubelet does. */
 export async function publishInline(world: World, name: string) {
   const target_path = targetOf(world, name);
   world.undoLater(() => unpublishInline(world, name));
@@ -177,7 +177,7 @@ export async function nodeExpand(world: World, name: string, sizeBytes: bigint) 
   );
 }
 
-/** Asks until the snapshot is ready, as the snapshotter does. */
+/** Repeats the call until the snapshot is ready, as the snapshotter does. */
 export async function snapshot(
   world: World,
   name: string,
@@ -222,7 +222,7 @@ export async function deleteGroup(world: World, name: string, volumes: readonly 
   );
 }
 
-/** Text in a file of the volume staged or published at `directory`, on its disk when this resolves. */
+/** Writes and syncs a text file in the volume that is staged or published at `directory`. */
 export async function writeSynced(directory: string, file: string, text: string): Promise<void> {
   const handle = await open(join(directory, file), 'w');
   try {
@@ -233,8 +233,9 @@ export async function writeSynced(directory: string, file: string, text: string)
   }
 }
 
-/** Throws when the file does not hold that text. */
+/** Throws if the file does not contain exactly that text. */
 export async function requireText(directory: string, file: string, text: string): Promise<void> {
   const found = await readFile(join(directory, file), 'utf8');
-  if (found !== text) throw new Error(`${join(directory, file)} holds '${found}', not '${text}'`);
+  if (found !== text)
+    throw new Error(`${join(directory, file)} contains '${found}' instead of '${text}'`);
 }

@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import { patientMs } from '../helpers/slowness.ts';
 
-/** One call of the volume plugin API. Throws when the connection breaks, and with `Err` when the plugin says so. */
+/** One call of the volume plugin API. Throws when the connection breaks, and when the response has an `Err`. */
 export async function dockerCall(
   socketPath: string,
   call: string,

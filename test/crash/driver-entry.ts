@@ -1,6 +1,6 @@
 /**
- * The driver as it is shipped, with one thing more: it ends itself with SIGKILL at a fault point that a file names. The file
- * is looked at afresh at each point, so that a running driver can be armed.
+ * The driver as it is shipped, except that it kills itself with SIGKILL at a fault point that a file names. It reads the file
+ * at each fault point, so a test can arm a running driver.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
 /**
- * What must hold of a pool whatever happened (docs/design.md), asked of the disk and the kernel, never of the driver.
+ * Invariants of a pool (docs/design.md), checked on the disk and in the kernel, never through the driver.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -20,22 +20,22 @@ import { patientMs } from '../helpers/slowness.ts';
 
 const host: Host = makeRealHost();
 
-/** When the pool is looked at: right after a kill, with a driver that has settled, or when all was taken back. */
+/** When the pool is checked: right after a kill, with a driver that is idle, or after everything was deleted. */
 export type Moment = 'killed' | 'idle' | 'empty';
 
 export interface PoolPaths {
-  /** Everything of the test lies below. */
+  /** Contains all files of the test. */
   readonly directory: string;
   readonly poolPath: string;
 }
 
-/** What stands, in numbers: for the table of outcomes. */
+/** Numbers of entries, devices and mounts, for the table of outcomes. */
 export interface PoolCounts {
   readonly volumes: number;
   readonly snapshots: number;
   readonly groups: number;
   readonly temporary: number;
-  /** In `tmp/` too: copies for a restore, which the repeated call goes on with. */
+  /** Unfinished restores in `tmp/`, which the repeated call resumes. `temporary` does not include them. */
   readonly unfinishedCopies: number;
   readonly trash: number;
   readonly devices: number;
@@ -45,7 +45,7 @@ export interface PoolCounts {
 const entriesOf = async (paths: PoolPaths, area: string): Promise<readonly string[]> =>
   readdir(join(paths.poolPath, area)).catch(() => []);
 
-/** What pools stand on, an embedded one's image and mount too. */
+/** Whether a mount or image is that of a pool's filesystem, including an embedded pool. */
 const isPoolFs = ({ directory, poolPath }: PoolPaths, what: string): boolean =>
   what === poolPath ||
   what.includes(join(directory, 'pool-fs.img')) ||
@@ -84,7 +84,7 @@ export async function countContents(paths: PoolPaths): Promise<PoolCounts> {
   };
 }
 
-/** Every broken invariant in words; empty when all hold. */
+/** Every broken invariant as text; empty when all are kept. */
 export async function brokenInvariants(
   paths: PoolPaths,
   moment: Moment,
@@ -119,7 +119,7 @@ interface FoundVolume {
   readonly problems: readonly string[];
 }
 
-/** Rules 1 and 5: what stands in `volumes/` is whole, and its image is never larger than its promise. */
+/** Rules 1 and 5: entries of `volumes/` are complete, and an image is never larger than its promised size. */
 async function volumesOf(paths: PoolPaths): Promise<readonly FoundVolume[]> {
   const found: FoundVolume[] = [];
   for (const area of ['volumes', 'ephemeral']) {
@@ -153,21 +153,21 @@ async function brokenVolume(
 ): Promise<readonly string[]> {
   const problems: string[] = [];
   const { id, fsType, sizeBytes, provisioning } = record;
-  if (status.sizeBytes > sizeBytes) problems.push(`${id}: image is larger than its promise`);
-  if (status.sizeBytes % MiB !== 0n) problems.push(`${id}: image is no whole number of MiB`);
+  if (status.sizeBytes > sizeBytes) problems.push(`${id}: image is larger than its promised size`);
+  if (status.sizeBytes % MiB !== 0n) problems.push(`${id}: image size is not a multiple of 1 MiB`);
   if (provisioning === 'thick' && status.allocatedBytes < status.sizeBytes) {
     problems.push(`${id}: thick, but only ${status.allocatedBytes} bytes are allocated`);
   }
   if (fsType === null) return problems;
   const superblock = await host.filesystems[fsType].readSuperblock(imagePath);
-  if (superblock === undefined) problems.push(`${id}: its image holds no ${fsType}`);
+  if (superblock === undefined) problems.push(`${id}: its image has no ${fsType}`);
   else if (superblock.sizeBytes > status.sizeBytes) {
     problems.push(`${id}: its filesystem is larger than its image`);
   }
   return problems;
 }
 
-/** A snapshot is whole or says that it is being copied; members without their group go at start-up. */
+/** A snapshot is complete or recorded as being copied; a start deletes members without their group. */
 async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readonly string[]> {
   const problems: string[] = [];
   const groups = new Set(await entriesOf(paths, 'groups'));
@@ -185,7 +185,8 @@ async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readon
       const images = (await readdir(directory)).filter((name) => name.startsWith('disk.img'));
       const isWhole =
         images.length === 1 && (record.state === 'copying' || images[0] === 'disk.img');
-      if (!isWhole) problems.push(`snapshot ${id} is ${record.state} and holds ${images.join()}`);
+      if (!isWhole)
+        problems.push(`snapshot ${id} is ${record.state} and contains ${images.join()}`);
       if (moment !== 'killed' && record.groupId !== null && !groups.has(record.groupId)) {
         problems.push(`snapshot ${id} is of group ${record.groupId}, which does not exist`);
       }
@@ -196,7 +197,7 @@ async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readon
   return problems;
 }
 
-/** Rules 7 to 9: every device has a volume, an image has one read-write device, mounts are known, nothing is frozen. */
+/** Rules 7 to 9: each device belongs to a volume, an image has at most one read-write device, nothing is frozen. */
 async function brokenDevices(
   paths: PoolPaths,
   volumes: readonly FoundVolume[],
@@ -215,9 +216,10 @@ async function brokenDevices(
     }
     for (const device of devices) {
       const here = mounts.filter((mount) => isMountOf(mount, device));
-      if (moment === 'idle' && here.length === 0) problems.push(`${device.path} of ${id} idles`);
+      if (moment === 'idle' && here.length === 0)
+        problems.push(`${device.path} of ${id} is attached but not mounted`);
       if (moment === 'idle' && device.autoclear && here.length > 0) {
-        problems.push(`${device.path} of ${id} goes when its last opener closes it`);
+        problems.push(`${device.path} of ${id} is detached at its last close (autoclear)`);
       }
       problems.push(...(await frozen(here, device)));
     }
@@ -230,7 +232,7 @@ async function brokenDevices(
   return problems;
 }
 
-/** No path that a volume is staged or published at shows a device that serves another image. */
+/** Paths at which a volume is staged or published, but that show the device of another image. */
 async function wrongDevices(
   volumes: readonly FoundVolume[],
   mounts: readonly Mount[],
@@ -257,7 +259,9 @@ async function wrongDevices(
       if (device === undefined) continue;
       const { backing } = device;
       if (backing.device === image.device && backing.inode === image.inode) continue;
-      problems.push(`${mount.target} of ${id} shows ${device.path}, which serves another image`);
+      problems.push(
+        `${mount.target} of ${id} shows ${device.path}, which is attached to another image`,
+      );
     }
   }
   return problems;
@@ -278,7 +282,7 @@ async function frozen(mounts: readonly Mount[], device: LoopDevice): Promise<rea
   return was ? [`${device.path}, mounted at ${mount.target}, was frozen`] : [];
 }
 
-/** When everything was deleted: nothing of it anywhere. */
+/** Entries, devices, mounts and targets that are left after everything was deleted. */
 async function leftovers(paths: PoolPaths): Promise<readonly string[]> {
   const left: string[] = [];
   for (const area of ['volumes', 'ephemeral', 'snapshots', 'groups']) {
@@ -296,8 +300,7 @@ async function leftovers(paths: PoolPaths): Promise<readonly string[]> {
 }
 
 /**
- * Waits until what start-up and deletes leave to the background is done: `tmp/` and `trash/` are empty, and no device is left
- * that nothing uses.
+ * Waits for the background work of starts and deletes: until `tmp/` and `trash/` are empty and every device is in use.
  */
 export async function waitUntilIdle(paths: PoolPaths, boundMs = 30_000): Promise<void> {
   for (const giveUpAt = Date.now() + patientMs(boundMs); Date.now() < giveUpAt; ) {
@@ -319,7 +322,7 @@ async function idleDevices(paths: PoolPaths): Promise<number> {
   ).length;
 }
 
-/** What a filesystem's own checker says of an image, which it does not change. */
+/** The read-only check of an image by the checker of its filesystem. */
 export const checkers = {
   ext4: (image: string) => execa('e2fsck', ['-fn', image], { reject: false }),
   xfs: (image: string) => execa('xfs_repair', ['-n', '-f', image], { reject: false }),
@@ -327,8 +330,8 @@ export const checkers = {
 } as const;
 
 /**
- * What the filesystems' own checkers find in images that are not attached. Those with a log to replay, or one of what a program
- * had changed when it was interrupted (ADR 0010), are not judged before a call has needed them.
+ * Damage that the filesystems' checkers find in images that are not attached. Images with a journal to replay or with an undo
+ * log of an interrupted program (ADR 0010) are not checked: the driver recovers them when a call needs them.
  */
 export async function damagedImages(paths: PoolPaths): Promise<readonly string[]> {
   const damaged: string[] = [];
@@ -351,7 +354,7 @@ async function hasUndoLog(imagePath: string): Promise<boolean> {
   return names.includes(`.${basename(imagePath)}.undo`);
 }
 
-/** The text of a file that may be gone. */
+/** The text of a file; undefined if it does not exist. */
 export async function textOf(path: string): Promise<string | undefined> {
   return readFile(path, 'utf8').catch(() => undefined);
 }

@@ -1,6 +1,6 @@
 /**
- * Life cycles under load, by workers that notice what was acknowledged: what a killed driver has to find again. A call that
- * got no answer may or may not have happened, so nothing is claimed of it.
+ * Volume life cycles under load. Workers record what the driver acknowledged, which a killed driver must find again. A call
+ * without an answer may or may not have taken effect, so its result is recorded as unknown.
  */
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,32 +10,32 @@ import * as calls from './calls.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
-/** What the driver has said yes to, of one volume. */
+/** The acknowledged state of one volume. */
 interface Claim {
   readonly name: string;
   readonly kind: Kind;
   version: number;
   exists: 'yes' | 'no' | 'unknown';
   staged: 'yes' | 'no' | 'unknown';
-  /** Text whose fsync came back. */
+  /** Text whose fsync succeeded. */
   text: string | undefined;
   snapshots: Set<string>;
 }
 
 export interface LoadOptions {
-  /** Volumes a worker has; few, unless many are the point. */
+  /** Number of volumes of each worker. */
   readonly namesPerWorker?: number;
-  /** How often a text of some bytes is repeated in its file, at most. */
+  /** Maximum number of times that a text is repeated in its file. */
   readonly repeats?: number;
-  /** Others use the volumes too: that one is in use is an answer then. */
+  /** Other software uses the volumes too, so FAILED_PRECONDITION (in use) is a valid answer. */
   readonly withOtherSoftware?: boolean;
-  /** Is told of each step, and waited for. */
+  /** Is called, and awaited, before and after each step. */
   readonly journal?: Journal;
 }
 
-/** Where a load notes what is certain, for a reader who comes when the load and its machine are gone. */
+/** Records what is certain, for a check after the load and its machine were killed. */
 export interface Journal {
-  /** What was certain of that volume is so no more. */
+  /** The recorded fact about that volume is no longer certain. */
   begins(name: string): Promise<void>;
   ends(fact: Fact): Promise<void>;
 }
@@ -48,10 +48,10 @@ export class Load {
   #count = 0;
   /** Calls that were answered with success. */
   done = 0;
-  /** Answers that nothing explains; the driver's death explains any. */
+  /** Errors that are not explained by the driver's death or by other software. */
   readonly unexplained: string[] = [];
 
-  /** Bytes that were read back and were what had been written. */
+  /** Bytes that were read back unchanged. */
   verifiedBytes = 0;
   readonly #options: LoadOptions;
 
@@ -61,13 +61,13 @@ export class Load {
     this.#options = options;
   }
 
-  /** Runs so many workers until `stop`; resolves when all have ended. */
+  /** Runs workers until `stop`; resolves when all have ended. */
   async run(workers: number): Promise<void> {
     this.#stopped = false;
     await Promise.all(Array.from({ length: workers }, (_, index) => this.#work(index)));
   }
 
-  /** Asked anew: others may have stopped it meanwhile. */
+  /** A method, since the type checker assumes that the field has not changed during an await. */
   #isStopped(): boolean {
     return this.#stopped;
   }
@@ -87,7 +87,7 @@ export class Load {
         this.done += 1;
       } catch (error) {
         if (this.#stopped) return;
-        // Calls that fail at the instant of the death fail before anyone could say so.
+        // A call can fail because of a kill before `stop` is called for that kill.
         await new Promise((resolve) => setTimeout(resolve, 200));
         if (this.#isStopped()) return;
         const { code } = error as { code?: unknown };
@@ -98,7 +98,7 @@ export class Load {
     }
   }
 
-  /** Each worker has few names, so that its calls are the only ones of a volume and what they answer is certain. */
+  /** Each volume belongs to one worker, so no other call changes it and every answer is certain. */
   #claimOf(worker: number): Claim {
     const name = `load-${worker}-${this.#random.below(this.#options.namesPerWorker ?? 2)}`;
     let claim = this.#claims.get(name);
@@ -170,7 +170,7 @@ export class Load {
   }
 
   async #snapshot(claim: Claim): Promise<void> {
-    // A raw device in use can be cut only where blocks are shared.
+    // A snapshot of a raw device in use needs a pool that shares blocks.
     if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#world.options.poolFs))
       return;
     this.#count += 1;
@@ -192,22 +192,22 @@ export class Load {
     claim.text = text;
   }
 
-  /** What was written is what is read, also after the volume was unstaged, grown or cut meanwhile. */
+  /** Reads the text back; the volume may have been unstaged, grown or snapshotted since it was written. */
   async #verify(claim: Claim): Promise<void> {
     if (claim.text === undefined) return;
     const found = await readText(this.#world, claim, claim.text.length);
     if (found !== claim.text) {
-      throw new Error(`${claim.name} does not hold what was synced to it: '${found.slice(0, 60)}'`);
+      throw new Error(`${claim.name} lost synced text: it contains '${found.slice(0, 60)}'`);
     }
     this.verifiedBytes += Buffer.byteLength(found);
   }
 
-  /** What is certain at this instant; what is under way is not. */
+  /** The certain facts at this instant. The results of calls in progress are unknown. */
   facts(): readonly Fact[] {
     return [...this.#claims.values()].map(factOf);
   }
 
-  /** After a restart: every claim against what the driver and the disk say now. What is unknown is asked again. */
+  /** Compares every claim with the driver and the disk after a restart, and replaces unknown states by the present ones. */
   async brokenClaims(): Promise<readonly string[]> {
     const { broken, existing } = await brokenFacts(this.#world, this.facts());
     for (const claim of this.#claims.values()) {
@@ -221,7 +221,7 @@ export class Load {
   }
 }
 
-/** What the driver said of a volume. `version` moves with each call that makes or deletes it. */
+/** What the driver acknowledged about a volume. Each call that creates or deletes it increments `version`. */
 export interface Fact {
   readonly name: string;
   readonly kind: Kind;
@@ -235,7 +235,7 @@ function factOf({ name, kind, version, exists, text, snapshots }: Claim): Fact {
   return { name, kind, version, exists, text, snapshots: [...snapshots] };
 }
 
-/** What was certain all the time between two instants. */
+/** The facts that were certain during the whole time between two instants. */
 export function certainBetween(before: readonly Fact[], after: readonly Fact[]): readonly Fact[] {
   return before.flatMap((fact) => {
     const later = after.find(({ name }) => name === fact.name);
@@ -246,7 +246,7 @@ export function certainBetween(before: readonly Fact[], after: readonly Fact[]):
   });
 }
 
-/** Facts against what the driver and the disk say now, and the names of those volumes that are there; they are left staged. */
+/** Facts that the driver and the disk contradict, and the names of the existing volumes, which are left staged. */
 export async function brokenFacts(
   world: World,
   facts: readonly Fact[],
@@ -260,11 +260,11 @@ export async function brokenFacts(
   for (const fact of facts) {
     const { name, exists } = fact;
     const isThere = volumes.has(calls.volumeIdOf(name));
-    if (exists === 'yes' && !isThere) broken.push(`${name} was acknowledged and is gone`);
-    if (exists === 'no' && isThere) broken.push(`${name} was deleted and is there`);
+    if (exists === 'yes' && !isThere) broken.push(`${name} was acknowledged, but does not exist`);
+    if (exists === 'no' && isThere) broken.push(`${name} was deleted, but exists`);
     for (const snapshot of fact.snapshots) {
       if (!snapshots.has(calls.snapshotIdOf(snapshot))) {
-        broken.push(`snapshot ${snapshot} was acknowledged and is gone`);
+        broken.push(`snapshot ${snapshot} was acknowledged, but does not exist`);
       }
     }
     if (!isThere) continue;
@@ -282,7 +282,7 @@ async function brokenText(world: World, fact: Fact): Promise<readonly string[]> 
   return found === text ? [] : [`${name}: synced text is lost: '${found.slice(0, 60)}'`];
 }
 
-/** In each volume, raw ones too, stands a text that begins with its own name: its mark. */
+/** Each volume, also a raw one, contains a text that begins with the volume's name. */
 const textPathOf = async (world: World, { name, kind }: { name: string; kind: Kind }) =>
   join(await world.stagingPathOf(name), kind === 'block' ? 'device' : 'file');
 
@@ -300,7 +300,7 @@ async function writeText(world: World, of: { name: string; kind: Kind }, text: s
   }
 }
 
-/** Of a raw volume, whose end nothing marks, so many bytes. */
+/** Reads the text. `length` is that of a text in a raw volume, which has no end of file. */
 async function readText(world: World, of: { name: string; kind: Kind }, length: number) {
   const path = await textPathOf(world, of);
   if (of.kind !== 'block') return readFile(path, 'utf8');

@@ -3,7 +3,7 @@
  *
  *   npm run test:crash                  every moment of every operation, then random moments for five minutes
  *   npm run test:crash -- --sample      every fault point once, then random moments for half a minute (CI)
- *   npm run test:crash -- --only TEXT   the rows whose name holds the text, all their moments, no random ones
+ *   npm run test:crash -- --only TEXT   the rows whose name contains the text, all their moments, no random ones
  *   npm run test:crash -- --seed N      other random moments
  *   npm run test:crash -- --write FILE  also writes a table of all kills to FILE, as Markdown
  */
@@ -23,8 +23,8 @@ const { values } = parseArgs({
   },
 });
 const root = join(import.meta.dirname, '..', '..', '..');
-// A mount namespace of its own: another program of this machine that makes one, as container runtimes do, copies all mounts
-// that it sees, and a copy keeps a volume in use that nobody here uses any more.
+// The tests have their own mount namespace. Container runtimes that create a mount namespace copy all mounts that they see, and
+// such a copy would keep a volume in use after its last unmount here.
 const { status } = spawnSync(
   'unshare',
   [

@@ -10,7 +10,7 @@ import { asMarkdown, asSummary } from './report.ts';
 import { killAt, type Outcome, rehearse } from './run-case.ts';
 import { World } from './world.ts';
 
-/** A sample kills at every fault point at least once; the whole kills at every moment of every operation. */
+/** A sample kills at every fault point at least once; a whole run kills at every moment of every operation. */
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
 /** Absolute path; empty to write nothing. */
 const reportFile = process.env['LOOPCSI_CRASH_WRITE'] ?? '';
@@ -29,12 +29,12 @@ async function worldFor(operation: Operation): Promise<World> {
   return world;
 }
 
-/** Rows that need the same node share one, which must be as good as new after each kill. */
+/** Rows that need the same kind of node share one: each case must leave it empty. */
 function keyOf({ poolFs, flags }: Operation): string {
   return `${poolFs} ${flags?.('').join(' ') ?? ''}`;
 }
 
-/** A node on which something went wrong is no measure for the next row. */
+/** A node on which a case failed cannot be used for the next row. */
 async function discardWorld(operation: Operation): Promise<void> {
   const world = worlds.get(keyOf(operation));
   worlds.delete(keyOf(operation));
@@ -78,7 +78,7 @@ for (const operation of operations) {
   });
 }
 
-/** Points that some file of src/ passes, apart from the list itself. */
+/** Fault points that a file of src/ names, except the list itself. */
 async function pointsInUse(): Promise<ReadonlySet<FaultPoint>> {
   const directory = join(root, 'src');
   const files = (await readdir(directory, { recursive: true })).filter(
@@ -94,7 +94,7 @@ onNode('every fault point of the driver is passed by some operation', async (t) 
     return;
   }
   const inUse = await pointsInUse();
-  // Where ext4 may grow in use, it is never unmounted for it.
+  // ext4 that can grow while mounted is never unmounted to grow.
   const { canGrowExt4Online } = makeRealHost().facts;
   const notHere = (point: FaultPoint): boolean => canGrowExt4Online && point === 'expand:unmounted';
   t.deepEqual(
@@ -103,13 +103,13 @@ onNode('every fault point of the driver is passed by some operation', async (t) 
   );
 });
 
-test.after.always('the nodes end with nothing left', async () => {
+test.after.always('the nodes leave nothing', async () => {
   const left: string[] = [];
   for (const world of worlds.values()) left.push(...(await world.end()));
   if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
 });
 
-onNode('the table of points and outcomes', async (t) => {
+onNode('a table lists the fault points and outcomes', async (t) => {
   t.log(`\n${asSummary(outcomes)}`);
   if (reportFile !== '') await writeFile(reportFile, asMarkdown(outcomes));
   t.true(outcomes.length > 0 || only !== '');

@@ -1,6 +1,6 @@
 /**
- * The rows of the crash matrix: every call that changes something, as a container platform makes it. Which fault points a row
- * passes is found out by running it once; a row says only how to come there, the call, and what must be true afterwards.
+ * The rows of the crash matrix: every call that changes state, as a container platform makes it. A row has the preparation,
+ * the call, and the check afterwards. A first run without a kill finds the fault points that the row passes.
  */
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,13 +14,13 @@ import type { World } from './world.ts';
 export interface Operation {
   readonly name: string;
   readonly poolFs: PoolFs;
-  /** Flags of the driver besides the usual ones; rows with the same ones share a node. */
+  /** Additional flags of the driver; rows with the same flags share a node. */
   readonly flags?: (directory: string) => readonly string[];
-  /** Brings the node to where the call is made; nothing is killed here. */
+  /** Prepares the node for the call, without a kill. */
   readonly prepare?: (world: World) => Promise<void>;
-  /** The call. Its answer must be the same whenever it succeeds. */
+  /** The call. It must have the same answer each time it succeeds. */
   readonly call: (world: World) => Promise<unknown>;
-  /** Throws when what the call promised is not so. */
+  /** Throws if the call has not had its effect. */
   readonly check?: (world: World) => Promise<void>;
 }
 
@@ -40,7 +40,7 @@ async function published(world: World, name: string, kind: Kind): Promise<void> 
   await calls.publish(world, name, { kind });
 }
 
-/** Made, written to, and unstaged. */
+/** Creates a volume, writes a file and unstages it. */
 async function idle(world: World, name: string, kind: Kind): Promise<void> {
   await staged(world, name, kind);
   await calls.unstage(world, name);
@@ -50,7 +50,7 @@ async function requireFile(world: World, name: string): Promise<void> {
   await calls.requireText(await world.stagingPathOf(name), 'file', fileText);
 }
 
-/** Stages a volume that was made from another one, and looks into it. */
+/** Stages a volume and checks its file, which may have been copied from another volume. */
 async function requireCopied(world: World, name: string, kind: Kind): Promise<void> {
   await calls.stage(world, name, kind);
   await requireFile(world, name);
@@ -86,7 +86,7 @@ async function requireBlock(world: World, name: string, bytes: bigint): Promise<
   try {
     for (let at = 0n; at < bytes; at += 4n * MiB) {
       await device.read(chunk, 0, chunk.length, Number(at));
-      if (!chunk.equals(expected)) throw new Error(`${name} differs behind byte ${at}`);
+      if (!chunk.equals(expected)) throw new Error(`${name} differs after byte ${at}`);
     }
   } finally {
     await device.close();
@@ -147,7 +147,7 @@ const staging: readonly Operation[] = [
     }),
   ),
   {
-    name: 'stage ext4 whose growth was promised only',
+    name: 'stage ext4 whose growth was recorded only',
     poolFs: 'directory',
     prepare: async (world) => {
       await idle(world, 'v', 'ext4');
@@ -309,7 +309,7 @@ const docker: readonly Operation[] = [
     prepare: async (world) => {
       await dockerCreate(world);
     },
-    // Docker itself forgets a volume when the driver says that it is gone.
+    // Docker forgets a volume when the driver answers that there is none.
     call: async (world) => {
       await world.docker('Remove', { Name: 'data' }).catch((error: unknown) => {
         if (!String(error).includes('there is no volume')) throw error;
@@ -328,7 +328,7 @@ async function dockerMount(world: World): Promise<unknown> {
   return world.docker('Mount', { Name: 'data', ID: 'one' });
 }
 
-/** More than is copied within the call where blocks cannot be shared. */
+/** More bytes than a call copies itself on a pool that cannot share blocks. */
 const longCopyBytes = 272n * MiB;
 
 const snapshots: readonly Operation[] = [

@@ -12,8 +12,8 @@ import { makeRandom, type Random, seedOf } from './random.ts';
 import { poolOn, World } from './world.ts';
 
 /**
- * A power cut, as far as it can be had without one: the pool's filesystem is an image on another filesystem, and FICLONE takes
- * that image at one instant (docs/crash-safety.md says what this shows and what it does not).
+ * Simulated power cuts: the pool's filesystem is an image on another filesystem, and FICLONE captures that image at one instant.
+ * docs/crash-safety.md says what this proves and what it does not.
  */
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
 const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
@@ -26,7 +26,7 @@ const workers = 6;
 
 type PoolFilesystem = keyof typeof captureCounts;
 
-/** An XFS that clones, with room for the pool's image and its captures. */
+/** An XFS with the pool's image and its captures, which are reflinks. */
 interface Outer {
   readonly directory: string;
   readonly image: string;
@@ -34,7 +34,7 @@ interface Outer {
 }
 
 async function attachImage(image: string): Promise<string> {
-  // Sectors as direct I/O needs them on a file that shares blocks.
+  // Direct I/O on a file that shares blocks needs sectors of 4096 bytes.
   const flags = ['--find', '--show', '--sector-size', '4096', '--direct-io=on'];
   return (await execa('losetup', [...flags, image])).stdout;
 }
@@ -63,7 +63,7 @@ async function makeOuter(type: PoolFilesystem): Promise<Outer> {
   };
 }
 
-/** A node whose pool lies on that image. */
+/** A node whose pool is on that image. */
 async function nodeOn(
   image: string,
   type: PoolFilesystem,
@@ -105,7 +105,7 @@ async function takeCaptures(
   return captures;
 }
 
-/** The power comes back: what was acknowledged is there and whole, and nothing half-made is. */
+/** The state after the power returns: acknowledged data is present and intact, and nothing incomplete is left. */
 async function checkCapture(
   t: ExecutionContext,
   capture: Capture,
@@ -125,7 +125,7 @@ async function checkCapture(
 }
 
 for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
-  onNode(`power lost at random instants of work (${type} pool)`, async (t) => {
+  onNode(`power lost at random instants under load (${type} pool)`, async (t) => {
     t.timeout(15 * 60_000);
     t.log(`seed ${seed}`);
     const outer = await makeOuter(type);
@@ -149,7 +149,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
         if (t.passed) t.deepEqual(left, []);
       }
       const certain = captures.reduce((sum, { facts }) => sum + facts.length, 0);
-      t.true(certain > 0, 'there was something to lose');
+      t.true(certain > 0, 'some data was acknowledged');
       for (const capture of captures) await checkCapture(t, capture, type);
     } finally {
       await outer.end();

@@ -1,6 +1,6 @@
 /**
- * Every program that the driver runs is ended at its n-th write, alone or with the driver, or stopped there and outlives its
- * driver. The repeated call must give the answer that it gives without a death, with the data whole.
+ * Every program that the driver runs is killed at its n-th write, alone or with the driver, or is stopped there and outlives
+ * its driver. The repeated call must give the same answer as without a kill, and the data must be intact.
  */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -48,7 +48,7 @@ async function idleExt4(world: World): Promise<void> {
   await calls.unstage(world, 'v');
 }
 
-/** What a damaged image held before anything of the driver's was run on it. */
+/** Checksum of a damaged image before the driver runs a program on it. */
 const sums = new WeakMap<World, string>();
 
 async function sumOf(image: string): Promise<string> {
@@ -59,11 +59,11 @@ async function sumOf(image: string): Promise<string> {
 
 const ownOperations = {
   checked: {
-    name: 'stage ext4 that noted an error',
+    name: 'stage ext4 that recorded an error',
     poolFs: 'directory',
     prepare: async (world) => {
       await idleExt4(world);
-      // It says that it has errors, and counts its free blocks wrongly: e2fsck repairs that without a person.
+      // The superblock records errors and a wrong number of free blocks, which e2fsck repairs without an operator.
       await debugfs(
         imageOf(world, 'v'),
         'ssv state 2',
@@ -75,16 +75,16 @@ const ownOperations = {
     check: async (world) => calls.requireText(await world.stagingPathOf('v'), 'file', text),
   },
   undone: {
-    name: 'stage ext4 that only a person can repair',
+    name: 'stage ext4 that only an operator can repair',
     poolFs: 'directory',
     prepare: async (world) => {
       await idleExt4(world);
-      // e2fsck writes over the first of these by itself and gives up at the second: all that it wrote is taken back.
+      // e2fsck repairs the first damage and gives up at the second one, so the driver must undo everything that it wrote.
       const damage = ['sif file blocks 999', 'mkdir sub', 'unlink sub', 'ssv state 2'];
       await debugfs(imageOf(world, 'v'), ...damage);
       sums.set(world, await sumOf(imageOf(world, 'v')));
     },
-    // It is refused, and says why: the answer is the refusal's code.
+    // The expected answer is the code FAILED_PRECONDITION.
     call: (world) =>
       calls.stage(world, 'v', 'ext4').then(
         () => status.OK,
@@ -107,7 +107,7 @@ const ownOperations = {
       await idleExt4(world);
       await calls.snapshot(world, 's', 'v');
       const snapshot = calls.snapshotIdOf('s');
-      // As a snapshot of a filesystem in use was once: it wants a replay.
+      // Older drivers left snapshots of a filesystem in use with a journal to replay.
       await debugfs(
         world.pathOf('pool', 'snapshots', snapshot, 'disk.img'),
         'feature needs_recovery',
@@ -122,7 +122,7 @@ const ownOperations = {
   },
 } as const satisfies Readonly<Record<string, Operation>>;
 
-/** A driver remembers what mkfs.ext4 made: only a fresh one runs it. */
+/** A driver reuses the output of its first mkfs.ext4, so only a new one runs that program. */
 function onFreshDriver(operation: Operation): Operation {
   return {
     ...operation,
@@ -148,11 +148,11 @@ const rows: readonly Row[] = [
   { program: 'btrfstune', operation: operationOf('clone staged btrfs', 'btrfs') },
 ];
 
-/** What dies at the write: the program, both at once, or the driver alone, which the stopped program outlives. */
+/** What is killed at the write: the program, both, or only the driver, which the stopped program outlives. */
 const deaths = ['the program', 'both', 'the driver'] as const;
 type Death = (typeof deaths)[number];
 
-/** At which of its writes: the first, the last and some between; a sample takes one of each death. */
+/** The writes at which to kill: the first two, the middle one and the last one. A sample has two kills only. */
 function chooseWrites(writes: number): readonly { readonly nth: number; readonly death: Death }[] {
   const spread = [1, 2, Math.ceil(writes / 2), writes].filter((nth) => nth >= 1 && nth <= writes);
   if (isSample) {
@@ -164,7 +164,7 @@ function chooseWrites(writes: number): readonly { readonly nth: number; readonly
   return [...new Set(spread)].flatMap((nth) => deaths.map((death) => ({ nth, death })));
 }
 
-/** The program has stopped at its write: what the driver's death leaves is looked at, and what calls say beside it. */
+/** Kills the driver while the program is stopped, and checks how the next driver answers while the program still runs. */
 async function letProgramOutliveDriver(
   world: World,
   wrapped: WrappedPrograms,
@@ -175,7 +175,7 @@ async function letProgramOutliveDriver(
   await world.driver.kill();
   await wrapped.disarm();
   await world.restart();
-  // It works on an image of a volume, or on one in tmp/ that nobody knows any more: then the call may succeed.
+  // A program may work on a volume's image, so that the call is refused, or on an abandoned one in tmp/, so that it may succeed.
   const image = await imageOpenBy(pid);
   if (image?.includes('/volumes/') === true) {
     const refused = await callOnce(world, operation);
@@ -198,7 +198,7 @@ async function letProgramOutliveDriver(
   return problems;
 }
 
-/** One call, which is not repeated while it is refused. */
+/** Makes one call without retries. */
 async function callOnce(world: World, operation: Operation) {
   calls.retryLimit.boundMs = 0;
   try {
@@ -250,7 +250,7 @@ async function killAtWrite(
       await answer;
       break;
   }
-  // What a program had open that outlived its driver stays in tmp/ until the call is repeated.
+  // An image that an outliving program had open stays in tmp/ until the call is repeated.
   if (at.death !== 'the driver') {
     await waitUntilIdle(paths);
     problems.push(...(await brokenInvariants(paths, 'idle')));
@@ -268,7 +268,7 @@ async function mountWrappers(): Promise<WrappedPrograms> {
   return wrapped;
 }
 
-onNode('every program that the driver runs dies in some row', (t) => {
+onNode('every program that the driver runs is killed in some row', (t) => {
   const inRows = new Set(rows.map(({ program }) => program));
   t.deepEqual(
     Object.keys(programs).filter((name) => ![...inRows].includes(name as Program)),
@@ -278,7 +278,7 @@ onNode('every program that the driver runs dies in some row', (t) => {
 
 for (const row of rows) {
   const { program, operation } = row;
-  const title = `${program} dies at its writes: ${operation.name} (${operation.poolFs} pool)`;
+  const title = `${program} is killed at its writes: ${operation.name} (${operation.poolFs} pool)`;
   if (!title.includes(only)) continue;
   onNode(title, async (t) => {
     t.timeout(20 * 60_000);
@@ -293,7 +293,7 @@ for (const row of rows) {
         if (problems.length === 0) continue;
         failed.push(`${at.death} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
         t.log((await world.driver.log()).slice(-2_000));
-        // A node on which something went wrong is no measure for the next death.
+        // A node on which a case failed cannot be used for the next one.
         await world.end();
         world = await World.make(operation);
       }
@@ -307,7 +307,7 @@ for (const row of rows) {
   });
 }
 
-/** Without a death: the answer, and how often the program writes. */
+/** Runs the operation without a kill, to find its answer and the number of the program's writes. */
 async function rehearse(world: World, wrapping: WrappedPrograms, { program, operation }: Row) {
   await operation.prepare?.(world);
   await wrapping.count(program);
@@ -320,7 +320,7 @@ async function rehearse(world: World, wrapping: WrappedPrograms, { program, oper
   return { answer, writes };
 }
 
-/** One death, and the call again: what a program that died has left must be finished by that alone. */
+/** Kills once and repeats the call, which alone must finish the killed program's work. */
 async function problemsOf(
   world: World,
   wrapping: WrappedPrograms,
@@ -341,7 +341,7 @@ async function problemsOf(
   }
 }
 
-test.after.always('the programs are the real ones again', async () => {
+test.after.always('the wrappers are unmounted', async () => {
   await wrapped?.end();
   if (directory !== '') await rm(directory, { recursive: true });
 });

@@ -1,4 +1,4 @@
-/** Others who act on the node while the driver works and is killed: each does one thing for a moment and ends it. */
+/** Random actions of other software while the driver works and is killed. Each action lasts for a moment. */
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ export class RandomOtherSoftware {
   readonly #world: World;
   readonly #random: Random;
   #stopped = true;
-  /** What was done, and how often. */
+  /** Number of actions of each kind. */
   readonly done = new Map<string, number>();
 
   constructor(world: World, random: Random) {
@@ -21,10 +21,10 @@ export class RandomOtherSoftware {
     this.#random = random;
   }
 
-  /** Until `stop`; nothing of it is left when this resolves. */
+  /** Acts until `stop`. All actions have ended when this resolves. */
   async run(): Promise<void> {
     this.#stopped = false;
-    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-otherSoftware-'));
+    const directory = await mkdtemp(join(tmpdir(), 'loopcsi-other-software-'));
     try {
       await Promise.all([this.#walk(directory, 'a'), this.#walk(directory, 'b')]);
     } finally {
@@ -38,7 +38,7 @@ export class RandomOtherSoftware {
 
   async #walk(directory: string, name: string): Promise<void> {
     while (!this.#stopped) {
-      // What it was about to use may be gone by then.
+      // The device or file may have been deleted meanwhile.
       const stopUse = await this.#begin(directory, name).catch(() => undefined);
       for (let left = this.#random.below(12); left > 0 && !this.#stopped; left -= 1)
         await delay(50);
@@ -60,21 +60,21 @@ export class RandomOtherSoftware {
       const found = this.#pick(await devicesBelow(this.#world.directory));
       return found === undefined ? undefined : realOtherSoftware.openFile(found.device);
     },
-    /** Keeps a file of a staged volume open: it cannot be unmounted. */
+    /** Keeps a file of a staged volume open, so that the volume cannot be unmounted. */
     file: async (): Promise<StopUse | undefined> => {
       const target = this.#pick(await this.#stagedPaths());
       if (target === undefined) return undefined;
       const file = this.#pick(await readdir(target));
       return file === undefined ? undefined : realOtherSoftware.openFile(join(target, file));
     },
-    /** Takes the lowest free number for an image of its own. */
+    /** Attaches an image of other software to the lowest free loop number. */
     number: async (directory: string, name: string): Promise<StopUse | undefined> => {
       const image = join(directory, name);
-      await writeFile(image, Buffer.alloc(Number(MiB), `of a stranger `));
+      await writeFile(image, Buffer.alloc(Number(MiB), 'not of the driver '));
       const number = await realOtherSoftware.attach(image);
       return () => realOtherSoftware.clearDevice(number);
     },
-    /** Keeps a staged volume mounted where the driver does not see it. */
+    /** Keeps a staged volume mounted in another mount namespace. */
     mount: async (): Promise<StopUse | undefined> => {
       const target = this.#pick(await this.#stagedPaths());
       if (target === undefined) return undefined;

@@ -13,7 +13,7 @@ const loadMs = isSample ? 20_000 : 150_000;
 const startUps = isSample ? 4 : 60;
 const workers = 8;
 
-/** Waits until the driver has answered so many calls more. */
+/** Waits until the driver has answered that many more calls. */
 async function answered(load: Load, more: number): Promise<void> {
   const enough = load.done + more;
   for (const giveUpAt = Date.now() + 20_000; load.done < enough && Date.now() < giveUpAt; ) {
@@ -35,7 +35,7 @@ for (const poolFs of ['directory', 'xfs'] as const) {
         const running = load.run(workers);
         const others = otherSoftware.run();
         await delay(50 + random.below(1_500));
-        // However slow the machine is, something must have happened.
+        // On a slow machine too, some calls must have been answered before the kill.
         await answered(load, 1 + random.below(10));
         const { driver } = world;
         const killed = driver.kill();
@@ -53,7 +53,7 @@ for (const poolFs of ['directory', 'xfs'] as const) {
       }
       t.deepEqual(load.unexplained, []);
       const others = [...otherSoftware.done].map(([what, times]) => `${what} ${times}`).join(', ');
-      t.log(`${kills} kills, ${load.done} calls answered; others: ${others}`);
+      t.log(`${kills} kills, ${load.done} calls answered; other software: ${others}`);
       await world.clear();
       await waitUntilIdle(poolPathsOf(world));
       t.deepEqual(await brokenInvariants(poolPathsOf(world), 'empty'), []);
@@ -66,7 +66,7 @@ for (const poolFs of ['directory', 'xfs'] as const) {
     }
   });
 
-  onNode(`killed while it starts, with work left by a kill (${poolFs} pool)`, async (t) => {
+  onNode(`killed during starts that have work from an earlier kill (${poolFs} pool)`, async (t) => {
     t.timeout(15 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed + 1);
@@ -75,13 +75,13 @@ for (const poolFs of ['directory', 'xfs'] as const) {
     try {
       for (let round = 0; round < startUps; round += 1) {
         const running = load.run(workers);
-        // Enough must have happened for a start to have work, however slow the machine is.
+        // On a slow machine too, a start must have work.
         await answered(load, 10);
         const killed = world.driver.kill();
         load.stop();
         await killed;
         await running;
-        // A start takes about half a second: these instants lie before, in and after its work.
+        // A start takes about half a second, so these kills come before, during and after its work.
         for (let again = 0; again < 3; again += 1) {
           const started = await world.startWithoutWaiting();
           await delay(random.below(800));

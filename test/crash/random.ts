@@ -1,6 +1,6 @@
-/** Random numbers that a seed repeats (mulberry32). */
+/** Reproducible random numbers (mulberry32). */
 export interface Random {
-  /** A whole number from 0 to `below` - 1. */
+  /** An integer from 0 to `below` - 1. */
   below(below: number): number;
   pick<T>(from: readonly [T, ...T[]]): T;
 }
@@ -17,7 +17,7 @@ export function makeRandom(seed: number): Random {
   return { below, pick: (from) => from[below(from.length)] ?? from[0] };
 }
 
-/** The seed of this run: as asked, else the day's number, so that each day looks at other moments and says which. */
+/** The seed of this run: the given one, or the number of the day, so that each day tests other moments, reproducibly. */
 export function seedOf(text: string | undefined): number {
   const asked = Number(text);
   return text !== undefined && text !== '' && Number.isInteger(asked)

@@ -13,25 +13,25 @@ import {
 import type { Operation } from './operations.ts';
 import type { World } from './world.ts';
 
-/** One kill and what came of it. */
+/** One kill and its outcome. */
 export interface Outcome {
   readonly operation: string;
   readonly poolFs: string;
   readonly moment: Moment;
-  /** Whether the caller had its answer before the driver died. */
+  /** Whether the call was answered before the driver was killed. */
   readonly answered: boolean;
-  /** What the kill left, and what start-up made of it. */
+  /** Contents of the pool after the kill, and after the next start. */
   readonly left: PoolCounts;
   readonly after: PoolCounts;
   readonly problems: readonly string[];
 }
 
-/** A killed driver's filesystems are thawed within a millisecond, on a machine that has one to spare. */
+/** A killed driver's filesystems are thawed within a millisecond on an idle machine; a busy one may need this long. */
 export const thawMs = 3_000;
 
 let rounds = 0;
 
-/** Runs an operation twice without a kill: the moments that it passes, and the answer that it must always give. */
+/** Runs an operation twice without a kill, to find the moments that it passes and the answer that it must always give. */
 export async function rehearse(
   world: World,
   operation: Operation,
@@ -54,7 +54,7 @@ export async function rehearse(
   return { moments, answer, problems };
 }
 
-/** Kills the driver at the moment, starts it again, repeats the call, deletes everything, and looks after each step. */
+/** Kills the driver at the moment, starts it again, repeats the call and deletes everything. Checks the pool after each step. */
 export async function killAt(
   world: World,
   operation: Operation,
@@ -75,7 +75,7 @@ export async function killAt(
   );
   const end = await withTimeout(world.driver.ended, patientMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
-  // What was frozen is thawed by a process of its own, which has to get its turn first.
+  // A separate process thaws the filesystems; it needs time to be scheduled.
   if (moment.point.startsWith('capture:')) await delay(thawMs);
   const left = await countContents(paths);
   addProblems('after the kill', await brokenInvariants(paths, 'killed'));
@@ -103,14 +103,14 @@ function nextRound(): string {
   return `round-${rounds}`;
 }
 
-/** Deletes everything through the driver's calls and says what is left all the same. */
+/** Deletes everything through the driver's calls and returns the leftovers. */
 export async function clearAway(world: World): Promise<readonly string[]> {
   await world.clear();
   await waitUntilIdle(poolPathsOf(world));
   return brokenInvariants(poolPathsOf(world), 'empty');
 }
 
-/** An instant that lies in the past is another one each time; all else of an answer is the same. */
+/** Compares two answers, except their creation times. */
 export function differences(what: string, expected: unknown, found: unknown): readonly string[] {
   if (isDeepStrictEqual(withoutTimes(expected), withoutTimes(found))) return [];
   return [`${what}: ${text(found)} instead of ${text(expected)}`];

@@ -19,15 +19,15 @@ import { arm, controlVariable, disarm, type Moment } from './fault-moments.ts';
 
 const program = join(import.meta.dirname, 'driver-entry.js');
 
-/** What a row of the matrix says of the driver that it needs. */
+/** The driver and pool that a row of the matrix needs. */
 export interface WorldOptions {
   readonly poolFs: PoolFs;
-  /** The driver as it is shipped, which cannot be armed. */
+  /** Runs the driver as it is shipped, which cannot be armed. */
   readonly isPlain?: boolean;
-  /** Brings the pool's ground to `DIRECTORY/pool`, where that is not one of the usual ones. */
+  /** Mounts the pool's filesystem at `DIRECTORY/pool` if it is not one that `makePoolFs` makes. */
   readonly preparePool?: (directory: string) => Promise<void>;
   readonly flags?: ((directory: string) => readonly string[]) | undefined;
-  /** What goes before the driver's command, so that it has other rights or namespaces. */
+  /** Command prefix that gives the driver other capabilities or namespaces. */
   readonly enter?: readonly string[];
 }
 
@@ -46,7 +46,7 @@ export const blockCapability: Capability = {
   block: {},
 };
 
-/** Lays the ground: what is on that device, mounted as the pool. */
+/** Mounts the filesystem of that device as the pool. */
 export function poolOn(
   device: string,
   mountFlags: readonly string[] = [],
@@ -57,12 +57,12 @@ export function poolOn(
   };
 }
 
-/** How to take back what a call may have done: newest first, each idempotent, whether or not the call came to its end. */
+/** Undoes a call, whether or not the call was completed. It is idempotent; the newest call is undone first. */
 type Undo = () => Promise<unknown>;
 
 /**
- * A node with a driver process that can be killed at a moment, its clients, and everything that was ever asked of it, so that
- * all can be taken back through the driver's own calls.
+ * A node with a driver process that can be killed at a chosen moment, and its clients. It records every call, so that all of
+ * them can be undone through the driver.
  */
 export class World {
   readonly directory: string;
@@ -124,7 +124,7 @@ export class World {
     await untilReady(await this.startWithoutWaiting());
   }
 
-  /** A start that is not waited for. */
+  /** Starts the driver without waiting until it is ready. */
   async startWithoutWaiting(): Promise<DriverProcess> {
     this.driver = await spawnDriver(this.directory, this.#flags, this.#driverOptions);
     this.#connect();
@@ -144,24 +144,24 @@ export class World {
     for (const client of [this.controller, this.groups, this.node, this.admin]) client?.close();
   }
 
-  /** Calls from now on are traced under this name, and the driver dies at `moment`. */
+  /** Traces calls under the name `round` from now on; the driver kills itself at `moment`. */
   async arm(round: string, moment?: Moment): Promise<void> {
     await arm(this.directory, round, moment);
   }
 
-  /** After the driver's death: a new one, not armed. */
+  /** Starts a new driver, which is not armed, after the old one was killed. */
   async restart(): Promise<void> {
     await disarm(this.directory);
     await this.start();
   }
 
-  /** Ends the driver as SIGTERM does, and starts it again, still armed. */
+  /** Ends the driver with SIGTERM and starts it again, still armed. */
   async stopAndStart(): Promise<void> {
     await this.driver.stop();
     await this.start();
   }
 
-  /** Ends the driver and starts it as another node, with the usual pool alone. */
+  /** Ends the driver and starts it with another node id and only the default pool. */
   async startAs(nodeId: string): Promise<void> {
     await this.driver.stop();
     const pool = `--pool=default=${this.poolPath},create,overcommit=20`;
@@ -170,7 +170,7 @@ export class World {
     this.#connect();
   }
 
-  /** Ends the driver, and the pool and what the node knows of it are gone. */
+  /** Ends the driver and deletes its pool's entries and its state directory. */
   async stopAndForget(): Promise<void> {
     await this.driver.stop();
     for (const entry of await readdir(this.poolPath)) {
@@ -179,7 +179,7 @@ export class World {
     await rm(this.pathOf('state'), { recursive: true, force: true });
   }
 
-  /** Takes the embedded pool away, image and all; its mount outlives the driver. */
+  /** Unmounts and deletes the embedded pool, whose mount outlives the driver. */
   async dropEmbedded(): Promise<void> {
     const directory = this.pathOf('embedded');
     for (const target of (await mountsBelow(directory)).reverse()) await execa('umount', [target]);
@@ -189,7 +189,7 @@ export class World {
     await rm(directory, { recursive: true, force: true });
   }
 
-  /** Remembers how to take back a call that is about to be made. */
+  /** Records how to undo a call that is about to be made. */
   undoLater(undo: Undo): void {
     this.#undo.push(undo);
   }
@@ -198,7 +198,7 @@ export class World {
     return dockerCall(this.dockerSocket, call, body);
   }
 
-  /** Takes everything back through the driver's calls. */
+  /** Undoes everything through the driver's calls. */
   async clear(): Promise<void> {
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) await undo();
   }

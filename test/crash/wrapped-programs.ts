@@ -1,6 +1,6 @@
 /**
- * Stands between the driver and the programs that it runs: one of them can be ended or stopped at its n-th write. A wrapper is
- * mounted over each program, in the mount namespace of the tests alone.
+ * Wraps the programs that the driver runs, so that one of them can be killed or stopped at its n-th write. A wrapper is mounted
+ * over each program, in the mount namespace of the tests only.
  */
 import {
   chmod,
@@ -17,10 +17,10 @@ import { execa } from 'execa';
 import { findProgram, type Program, programs } from '../../src/host/programs/programs.ts';
 import { until } from '../helpers/until.ts';
 
-/** Names the mount namespace from which the tests were started. */
+/** Environment variable with the mount namespace from which the tests were started. */
 export const outsideVariable = 'LOOPCSI_CRASH_OUTSIDE';
 
-/** What happens to a program, and at which of its writes. */
+/** The signal that a program gets at its n-th write. */
 export interface ProgramMoment {
   readonly program: Program;
   readonly signal: 'KILL' | 'STOP';
@@ -35,7 +35,7 @@ export class WrappedPrograms {
     this.#directory = directory;
   }
 
-  /** Its files go to a directory of the caller's, which must exist. */
+  /** Mounts the wrappers. `directory` must exist; their files are stored there. */
   static async mount(directory: string): Promise<WrappedPrograms> {
     const outside = process.env[outsideVariable];
     if (outside === undefined || outside === (await readlink('/proc/self/ns/mnt'))) {
@@ -48,7 +48,7 @@ export class WrappedPrograms {
     const wrapper = join(directory, 'wrapper');
     await writeFile(wrapper, script(directory));
     await chmod(wrapper, 0o755);
-    // `Object.keys` says string; these are the keys of that very table.
+    // `Object.keys` returns strings; these are the keys of `programs`.
     for (const name of Object.keys(programs) as Program[]) {
       const path = await findProgram(name);
       if (path === undefined) throw new Error(`${name} is not installed`);
@@ -68,12 +68,12 @@ export class WrappedPrograms {
     for (const path of this.#mounted.reverse()) await execa('umount', [path]);
   }
 
-  /** From now on the program's n-th write is followed by the signal, whenever it runs. */
+  /** From now on each run of the program gets the signal at its n-th write. */
   async arm({ program, signal, nth }: ProgramMoment): Promise<void> {
     await this.#plan(`${program} ${signal} ${nth}`);
   }
 
-  /** From now on the program's writes are counted. */
+  /** Counts the program's writes from now on. */
   async count(program: Program): Promise<void> {
     await this.#plan(`${program} COUNT 0`);
   }
@@ -105,7 +105,7 @@ export class WrappedPrograms {
     return readFile(join(this.#directory, name), 'utf8').catch(() => '');
   }
 
-  /** The process that was stopped at its n-th write, once it is. */
+  /** Waits until the program is stopped at its n-th write, and returns its process id. */
   async stopped(): Promise<number> {
     let pid = 0;
     await until(
@@ -113,7 +113,7 @@ export class WrappedPrograms {
       async () => {
         pid = Number((await this.#textOf('pid')).trim());
         const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-        // Stopped by the signal, or by it under a tracer.
+        // T: stopped by the signal; t: stopped under a tracer.
         return (
           pid > 0 &&
           /^State:\s+[Tt]/m.test(status) &&
@@ -126,7 +126,7 @@ export class WrappedPrograms {
   }
 }
 
-/** The traced program keeps the process that the driver started; its tracer stands aside. */
+/** The traced program keeps the process id that the driver knows: its tracer runs as a grandchild (strace -D). */
 function script(directory: string): string {
   const trace = `-D -q -A -o ${directory}/writes -e trace=pwrite64`;
   return `#!/bin/sh

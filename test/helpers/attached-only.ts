@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { fakeNode } from './fake-node.ts';
 import { call, capability, volumeInput } from './scratch-node.ts';
 
-/** Attached, and mounted nowhere: what is left when a stage fails, or is killed, behind its attach. */
+/** A volume whose image is attached but not mounted, as a stage leaves it that fails or is killed after its attach. */
 export async function attachedOnly(t: ExecutionContext) {
   const node = await fakeNode(t);
   let fails = true;

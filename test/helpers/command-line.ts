@@ -1,4 +1,4 @@
-/** Runs bin/loopcsi as a user or a script does: on a terminal, or in a pipe. */
+/** Runs bin/loopcsi on a terminal, as a user does, or in a pipe, as a script does. */
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { patientMs } from './slowness.ts';
@@ -25,7 +25,7 @@ export async function runCommand(
   return { exitCode: exitCode ?? -1, stdout, stderr };
 }
 
-/** Runs one command on its own terminal (script(1)), types `input`, and returns everything that the terminal showed. */
+/** Runs one command on its own terminal (script(1)), types `input`, and returns all output of the terminal. */
 export async function runOnTerminal(
   endpoint: string,
   args: readonly string[],

@@ -31,7 +31,7 @@ export function csiContext(volumes: Volumes, settings: Partial<CsiSettings> = {}
   };
 }
 
-/** Collects what is logged, at every level. */
+/** A log that keeps its lines of all levels in memory. */
 export function memoryLog(): { readonly log: Logger; readonly lines: readonly string[] } {
   const lines: string[] = [];
   const sink = new Writable({

@@ -3,24 +3,24 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * Which files and directories have reached the disk: every fsync of this process is noted with the state that it saw. What was
- * changed later, or never synced, is what a power cut may take away.
+ * Tracks which files and directories are durable: it records the modification time of a file at each fsync of this process.
+ * A power cut may lose files that were changed later or never synced.
  */
 export class DiskState {
-  /** By inode: when it had last been changed as it was synced. */
+  /** Modification time at the last sync, by inode. */
   readonly #synced = new Map<bigint, bigint>();
   readonly #restore: () => void;
 
   private constructor(prototype: SyncMethods) {
     const real = { sync: prototype.sync, datasync: prototype.datasync };
-    const note = (handle: FileHandle): void => {
+    const recordSync = (handle: FileHandle): void => {
       const { ino, mtimeNs } = statSync(`/proc/self/fd/${handle.fd}`, { bigint: true });
       this.#synced.set(ino, mtimeNs);
     };
     for (const name of ['sync', 'datasync'] as const) {
       prototype[name] = async function (this: FileHandle) {
-        // Before the call: what is written while it runs may be in or not.
-        note(this);
+        // Before the call: a write that comes while the call runs may not be covered by it.
+        recordSync(this);
         await real[name].call(this);
       };
     }
@@ -31,7 +31,7 @@ export class DiskState {
   static async watch(): Promise<DiskState> {
     const handle = await open('/proc/self/status');
     try {
-      // The methods of all file handles: node makes them of one class that it does not export.
+      // All file handles have this prototype; Node does not export their class.
       return new DiskState(Object.getPrototypeOf(handle) as SyncMethods);
     } finally {
       await handle.close();
@@ -42,7 +42,7 @@ export class DiskState {
     this.#restore();
   }
 
-  /** What of this directory, it and everything below, is not on the disk; `leaves out` names what need not be. */
+  /** Paths, from this directory down, that are not durable. Paths for which `leavesOut` is true need not be. */
   unsyncedIn(root: string, leavesOut: (path: string) => boolean = () => false): string[] {
     const found = this.isSynced(root) ? [] : [root];
     for (const entry of readdirSync(root, { withFileTypes: true })) {

@@ -7,25 +7,25 @@ import { patientMs } from './slowness.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
-/** The built driver as a process of its own, as an operator runs it. */
+/** The built driver as a separate process, as an operator runs it. */
 export interface DriverProcess {
   readonly endpoint: string;
   readonly pid: number;
-  /** SIGTERM, and waits for its end. */
+  /** Sends SIGTERM and waits until the process has ended. */
   stop(): Promise<void>;
-  /** SIGKILL, and waits for its end. */
+  /** Sends SIGKILL and waits until the process has ended. */
   kill(): Promise<void>;
-  /** Resolves with the signal that ended it, or its exit code, whoever did it. */
+  /** Resolves with the signal that ended the process, or else its exit code. */
   readonly ended: Promise<string>;
   log(): Promise<string>;
 }
 
-/** For `enter`: without that capability the driver grows ext4 by resize2fs, before a mount. */
+/** For `enter`: without CAP_SYS_RESOURCE the driver grows ext4 with resize2fs, before it mounts the filesystem. */
 export const withoutSysResource: readonly string[] = ['setpriv', '--bounding-set=-sys_resource'];
 
 /**
  * Starts `bin/loopcsi serve` with one pool in `DIRECTORY/pool` and waits until it answers Probe. Its log goes to
- * `DIRECTORY/driver.log`. Further flags win over these.
+ * `DIRECTORY/driver.log`. `flags` override the default flags.
  */
 export async function startDriver(
   directory: string,
@@ -38,14 +38,14 @@ export async function startDriver(
 }
 
 export interface DriverOptions {
-  /** A compiled program that stands for `bin/loopcsi`: the same driver, with something of a test's inside. */
+  /** A compiled program to start instead of `bin/loopcsi`: the same driver with additions of a test. */
   readonly program?: string;
   readonly environment?: Readonly<Record<string, string>>;
-  /** What goes before its command, so that it runs in other namespaces. */
+  /** Command prefix that gives the driver other namespaces or capabilities. */
   readonly enter?: readonly string[];
 }
 
-/** The same without waiting: it may be killed before it serves. */
+/** Starts the driver without waiting until it serves, so that it can be killed before. */
 export async function spawnDriver(
   directory: string,
   flags: readonly string[],
@@ -93,7 +93,7 @@ export async function spawnDriver(
   };
 }
 
-/** Waits until it answers Probe. Throws, with its log, when it ends first or takes a minute; it is ended then. */
+/** Waits until the driver answers Probe. If it ends first or takes a minute, kills it and throws an error with its log. */
 export async function untilReady(driver: DriverProcess): Promise<void> {
   const { endpoint, ended } = driver;
   const client = makeClient('csi.v1.Identity', `unix://${endpoint}`);

@@ -124,7 +124,7 @@ export class FakeHost implements Host {
     };
   }
 
-  /** Detaches the device as other software would while no driver holds it. */
+  /** Detaches the device as other software can while no driver has it open. */
   loseDevice(number: number): void {
     const device = this.#attached(number);
     device.held = false;

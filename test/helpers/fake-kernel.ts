@@ -24,10 +24,10 @@ export interface FakeDevice {
   readonly label: string;
   sizeBytes: bigint;
   autoclear: boolean;
-  /** Kept open by the driver: with `autoclear`, or by `hold`. */
+  /** Whether the driver has it open: since an attach with `autoclear`, or since `hold`. */
   held: boolean;
   usedElsewhere: boolean;
-  /** Descriptors of its node in other processes, which do not claim it. */
+  /** Number of open descriptors of its node in other processes; they do not claim the device. */
   openers: number;
   live: LiveFilesystem | undefined;
 }
@@ -98,7 +98,7 @@ export class FakeKernel {
     return device.usedElsewhere || device.live !== undefined;
   }
 
-  /** After a close or an unmount: detaches a device that was waiting for that. */
+  /** Call it after a close or an unmount: an autoclear device that nothing uses any more is detached. */
   detachIfUnused(device: FakeDevice): void {
     if (
       this.mountsOf(device).length === 0 &&

@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lockImage } from '../../src/host/programs/image-lock.ts';
 
-/** A program that keeps running, or is stuck, after its driver has ended. */
+/** A program that still runs after its driver has ended. */
 export interface OutlivingProgram {
   readonly pid: number;
-  /** Ends it, after its whole work or, with `killed`, a part of it. */
+  /** Ends the program after all of its work (`done`) or a part of it (`killed`). */
   end(how: 'done' | 'killed'): Promise<void>;
 }
 
@@ -15,7 +15,7 @@ interface Work<T> {
   readonly finish: () => Promise<T>;
 }
 
-/** Programs that a node in memory runs on images. Each has a real lock of its image while it runs. */
+/** Programs that a node in memory runs on images. Each takes the real lock of its image while it runs. */
 export class FakePrograms {
   #awaited: ((program: OutlivingProgram) => void) | undefined;
 
@@ -30,7 +30,7 @@ export class FakePrograms {
     }
   }
 
-  /** The next program outlives its driver, whose call never returns; `began` resolves when it has started. */
+  /** Makes the next program outlive its driver, whose call never returns. `began` resolves when the program has started. */
   outliveNext(): { readonly began: Promise<OutlivingProgram>; forget(): void } {
     const began = new Promise<OutlivingProgram>((resolve) => {
       this.#awaited = resolve;

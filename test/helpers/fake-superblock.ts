@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { type FsType, fsTypes, type Superblock } from '../../src/host/host.ts';
 
-/** What `make` of the fake writes into an image. Copies and renames keep it, as they keep a superblock. */
+/** The superblock that the fake's `make` writes into an image. Copies and renames keep it, as they keep a real one. */
 export interface FakeSuperblock extends Superblock {
   /** The damage that a check finds. */
   readonly damage: 'none' | 'repairable' | 'beyond';
@@ -63,6 +63,6 @@ export async function changeFakeSuperblock(
 
 function oneOf<T extends string>(values: readonly T[], value: unknown): T {
   const found = values.find((one) => one === value);
-  if (found === undefined) throw new Error(`a fake superblock says ${String(value)}`);
+  if (found === undefined) throw new Error(`unknown value in a fake superblock: ${String(value)}`);
   return found;
 }

@@ -1,7 +1,7 @@
 import type { LoopDevice } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 
-/** A process that freezes what it is told, says `frozen`, and waits to be killed. Run by the freezer's tests. */
+/** Freezes the filesystem that its arguments name, prints `frozen`, and waits until the freezer's tests kill it. */
 const [target = '', path = '', majorMinor = ''] = process.argv.slice(2);
 const device: LoopDevice = {
   number: 0,

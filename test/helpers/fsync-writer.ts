@@ -1,8 +1,8 @@
 /**
- * Started as a process of its own: fsync-writer FILE CHUNKS [WRITES [PAUSE]]. Writes chunks of 4 MiB whose every word tells its number, each
- * with fsync, and says the number of each that was acknowledged. Blocks, as a pod does, while the filesystem is frozen. With more
- * WRITES than CHUNKS it begins again at the start of the file, over what is there. It pauses PAUSE milliseconds after each, so that a
- * slow machine has time for others.
+ * Separate process: fsync-writer FILE CHUNKS [WRITES [PAUSE]]. Writes chunks of 4 MiB filled with their number, syncs each, and
+ * prints the number of each chunk whose fsync succeeded. Like a pod it blocks while the filesystem is frozen. If WRITES exceeds
+ * CHUNKS, it overwrites the file from its start. It pauses PAUSE milliseconds after each chunk, so that other processes make
+ * progress on a slow machine.
  */
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 

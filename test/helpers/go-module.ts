@@ -1,10 +1,10 @@
-/** Published Go modules, for the tests that compare us with them. */
+/** Published Go modules, for tests that compare our protos with them. */
 import { tmpdir } from 'node:os';
 import { execa } from 'execa';
 
 /**
  * The directory of a module's files, downloaded through the Go module proxy or taken from Go's cache. Throws an error that
- * says what to do when Go is missing or the module cannot be had.
+ * says what to do when Go is missing or the module cannot be downloaded.
  */
 export async function goModule(module: string, version: string): Promise<string> {
   const result = await execa('go', ['mod', 'download', '-json', `${module}@${version}`], {

@@ -6,9 +6,9 @@ import { readKernelText } from '../../src/host/kernel/calls.ts';
 import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**
- * Run as a process of its own, since the size of libuv's pool is fixed at its start: hangs as many calls as it is told
- * (opening a FIFO for reading waits in the kernel for a writer, and no signal of ours ends it), and prints what went on
- * meanwhile, as JSON.
+ * A separate process, because the size of libuv's thread pool is fixed when a process starts. Makes the given number of calls
+ * hang (opening a FIFO for reading waits in the kernel for a writer, and no signal of ours ends it), and prints what other
+ * calls did meanwhile, as JSON.
  */
 const [directory = '', hung = '4'] = process.argv.slice(2);
 
@@ -29,7 +29,7 @@ async function main(): Promise<void> {
       }),
     ),
   );
-  // Watched from the start: a busy machine may take longer below than their bound.
+  // Awaited from the start: on a busy machine the calls can reach their timeout during the steps below.
   const settled = Promise.allSettled(calls);
   const startedAtMs = performance.now();
   await readFile('/proc/self/status', 'utf8');
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
     () => false,
     (error: unknown) => error instanceof StuckError,
   );
-  // A writer lets every reader go.
+  // A writer ends the wait of every reader.
   const writers = await Promise.all(fifos.map((fifo) => open(fifo, 'w')));
   await Promise.all(writers.map((writer) => writer.close()));
   while (gate.stuckOwners().length > 0) await new Promise(setImmediate);

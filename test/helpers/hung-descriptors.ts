@@ -6,8 +6,8 @@ import { fsCall, openFlags, withDescriptor, withOpen } from '../../src/host/kern
 import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
 
 /**
- * Run as a process of its own, where nothing else opens files: makes calls that use a descriptor hang (opening a FIFO for
- * reading waits in the kernel), and prints how many descriptors there are before, meanwhile and afterwards, as JSON.
+ * A separate process, in which nothing else opens files. Makes calls that use a descriptor hang (opening a FIFO for reading
+ * waits in the kernel), and prints how many descriptors are open meanwhile and afterwards, as JSON.
  */
 const [directory = ''] = process.argv.slice(2);
 const files = makeFiles();
@@ -18,10 +18,10 @@ async function countDescriptors(): Promise<number> {
   return (await readdir('/proc/self/fd')).length;
 }
 
-/** Each leaves a descriptor that a stuck call uses. */
+/** Calls that leave a descriptor open, which the hung call uses. */
 const kinds: Readonly<Record<string, (hang: () => Promise<void>) => Promise<unknown>>> = {
   file: (hang) => withOpen(join(directory, 'file'), openFlags.create, hang),
-  place: (hang) => withDescriptor(directory, openFlags.directoryPath, hang),
+  path: (hang) => withDescriptor(directory, openFlags.directoryPath, hang),
   directory: (hang) => withDescriptor(directory, openFlags.directory, hang),
   lock: async (hang) => {
     const lock = await files.lock(join(directory, 'lock'));
@@ -64,7 +64,7 @@ async function main(): Promise<void> {
   const meanwhile = (await countDescriptors()) - before;
   for (const fifo of fifos) await (await open(fifo, 'w')).close();
   while (gate.stuckOwners().length > 0) await new Promise(setImmediate);
-  // What was put off is done right after what it waited for.
+  // A deferred close runs right after the hung call has returned.
   for (const kind of Object.keys(kinds)) {
     await ownedBy(kind, () => gate.run('next', () => Promise.resolve()));
   }

@@ -1,6 +1,6 @@
 /**
- * Started as a process of its own: killed-driver JSON. Opens the pool of a scratch node, does one call, and kills itself with
- * SIGKILL when a fault point is reached. Ends with 3 when the call ended without reaching it.
+ * Separate process: killed-driver JSON. Opens the pool of a scratch node, makes one call, and kills itself with SIGKILL when
+ * the call reaches a fault point. Exits with code 3 when the call did not reach it.
  */
 import { join } from 'node:path';
 import { kill, pid } from 'node:process';
@@ -18,7 +18,7 @@ import { openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { call, testSettings, volumeInput } from './scratch-node.ts';
 
-/** What the process is to do when it is killed. */
+/** The call during which the process is killed. */
 export type KilledCall =
   | { readonly rpc: 'snapshot'; readonly input: CreateSnapshotInput }
   | {
@@ -38,7 +38,7 @@ export interface KilledDriver {
   readonly work: KilledCall;
 }
 
-async function doIt(volumes: Volumes, work: KilledCall): Promise<void> {
+async function makeCall(volumes: Volumes, work: KilledCall): Promise<void> {
   switch (work.rpc) {
     case 'snapshot':
       await volumes.createSnapshot(call(), work.input);
@@ -74,7 +74,7 @@ async function run({ directory, point, work }: KilledDriver): Promise<void> {
       if (reached === point) kill(pid, 'SIGKILL');
     },
   });
-  await doIt(volumes, work);
+  await makeCall(volumes, work);
   await domain.copies.whenIdle();
   await domain.trash.whenIdle();
 }

@@ -4,18 +4,18 @@ import { type ImageLock, lockImage } from '../../src/host/programs/image-lock.ts
 import type { Program } from '../../src/host/programs/programs.ts';
 import { makeRun, type Run } from '../../src/host/programs/run.ts';
 
-/** The calls by which programs of e2fsprogs change a file. */
+/** The system calls with which programs of e2fsprogs change a file. */
 const changes = 'pwrite64,write,fallocate,ftruncate';
 
 export interface Kill {
   readonly program: Program;
-  /** Which of its changes, counted from 1, is not made any more: SIGKILL comes instead. */
+  /** The change, counted from 1, that SIGKILL prevents. */
   readonly at: number;
   /** The driver dies at the same moment: its call never returns. */
   readonly withDriver?: boolean;
 }
 
-/** A runner that kills one run of one program before its n-th change of any file, by strace; all others run as they do. */
+/** A runner that uses strace to kill one run of one program before its n-th change of any file. Other programs run normally. */
 export function makeKillingRun(kill: Kill): {
   readonly run: Run;
   /** Resolves when the program has been killed. */
@@ -29,7 +29,7 @@ export function makeKillingRun(kill: Kill): {
     const lock = options.image === undefined ? undefined : await lockImage(options.image);
     try {
       const result = await strace([file, ...args], kill.at, lock);
-      // strace ends by the signal that ended its program.
+      // strace is ended by the same signal as its program.
       killed = result.signal === 'SIGKILL';
       if (killed) resolve();
       const { exitCode, stdout, stderr } = result;

@@ -6,8 +6,8 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { MiB } from '../../src/units.ts';
 
 /**
- * Attaches, mounts, binds and takes all away again, on several images at once: run twice at the same time, the two fight
- * for the same numbers. Prints what went wrong, as JSON.
+ * Attaches, mounts, binds, unmounts and detaches several images at once. Two of these processes at the same time compete for
+ * the same loop numbers. Prints the errors as JSON.
  */
 const [directory = '', lanes = '8', rounds = '12'] = process.argv.slice(2);
 const { files, loops, mounts, filesystems } = makeRealHost();
@@ -33,7 +33,7 @@ async function churn(lane: number): Promise<readonly string[]> {
       sectorSize: 4096,
       readOnly: false,
       directIo: true,
-      // Every third one is thick, whose number is taken away and made anew.
+      // Every third image is thick: the driver removes its loop number and adds it again.
       discard: (lane + round) % 3 !== 0,
       label: 'churn',
     });
@@ -55,6 +55,6 @@ const all = Array.from({ length: Number(lanes) }, (_, lane) =>
   ownedBy(`lane ${lane}`, () => churn(lane)),
 );
 const wrong = (await Promise.all(all)).flat();
-// /dev/loop-control and what the first program that was run needed stay open.
+// /dev/loop-control and the descriptors that the first program run needed stay open.
 const openMore = (await readdir('/proc/self/fd')).length - openBefore;
 process.stdout.write(JSON.stringify({ wrong, hasLeaks: openMore > 4 }));

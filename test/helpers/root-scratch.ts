@@ -7,7 +7,7 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { devicesBelow, mountsBelow } from './scratch-pool.ts';
 import { until } from './until.ts';
 
-/** Tests on the real node: as root, in a scratch directory, with nothing of theirs left over. */
+/** Tests on the real node: they run as root in a scratch directory and must leave no mount or device. */
 
 export interface Scratch {
   readonly host: Host;
@@ -15,8 +15,8 @@ export interface Scratch {
 }
 
 /**
- * Gives `work` a host and an empty directory on a disk (not a tmpfs). Afterwards whatever is mounted below it or attached
- * to a file in it is taken away; that there was anything fails the test.
+ * Gives `work` a host and an empty directory on a disk (not a tmpfs). Afterwards unmounts and detaches everything below the
+ * directory, and fails the test if anything was left.
  */
 export async function onScratch(
   t: ExecutionContext,
@@ -42,7 +42,7 @@ async function removeLeftovers(host: Host, directory: string): Promise<readonly 
     await host.mounts.unmount(target);
   }
   for (const { device, image } of await devicesBelow(directory)) {
-    // Detached already: a container that is just starting holds a copy of its mount for a moment.
+    // Detached already: a container that is starting has a copy of the mount for a moment.
     if ((await isDetaching(device)) && (await isDetachedSoon(directory, image))) continue;
     left.push(`${device} on ${image}`);
     await execa('losetup', ['--detach', device], { reject: false });
@@ -50,16 +50,16 @@ async function removeLeftovers(host: Host, directory: string): Promise<readonly 
   return left;
 }
 
-/** Whether it goes by itself when the last one lets go of it. */
+/** Whether the kernel detaches the device at its last close. */
 async function isDetaching(device: string): Promise<boolean> {
   const path = `/sys/block/${basename(device)}/loop/autoclear`;
   return (await readFile(path, 'utf8').catch(() => '1')).trim() === '1';
 }
 
 async function isDetachedSoon(directory: string, image: string): Promise<boolean> {
-  const isGone = async (): Promise<boolean> =>
+  const isDetached = async (): Promise<boolean> =>
     (await devicesBelow(directory)).every((one) => one.image !== image);
-  return until(`${image} is let go`, isGone, 20_000).then(
+  return until(`${image} is detached`, isDetached, 20_000).then(
     () => true,
     () => false,
   );

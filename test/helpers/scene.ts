@@ -1,4 +1,4 @@
-/** One node as an outsider sees it: the built driver over its socket, and what is on disk and in the kernel. */
+/** A node for black-box tests: the built driver behind its socket, and the state on disk and in the kernel. */
 import { open, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -16,7 +16,7 @@ export type SceneKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
 const sizes = { '': 32n, ext4: 32n, xfs: 300n, btrfs: 128n, block: 16n } as const;
 const within = { timeoutMs: patientMs(60_000) };
 
-/** Whether the device goes by itself when the last opener closes it; undefined when it is attached to nothing. */
+/** Whether the kernel detaches the device at its last close; undefined when no image is attached to it. */
 export async function autoclearOf(device: string): Promise<boolean | undefined> {
   const path = `/sys/block/${basename(device)}/loop/autoclear`;
   const text = await readFile(path, 'utf8').catch(() => undefined);
@@ -25,7 +25,7 @@ export async function autoclearOf(device: string): Promise<boolean | undefined> 
 
 export const numberOf = (device: string): number => Number(device.replace('/dev/loop', ''));
 
-/** Calls answer with their code here, since most scenes expect a refusal. */
+/** Calls return their code instead of throwing, because most scenes expect errors. */
 export class Scene {
   readonly world: World;
   readonly #otherSoftware: StopUse[] = [];
@@ -34,7 +34,7 @@ export class Scene {
     this.world = world;
   }
 
-  /** Whoever begins something here has ended it when the scene ends. */
+  /** Starts an action of other software, which ends with the scene at the latest. */
   async meanwhile(action: Promise<StopUse>): Promise<StopUse> {
     const stopUse = await action;
     this.#otherSoftware.push(stopUse);
@@ -122,7 +122,7 @@ export class Scene {
     return answerOf(this.world.node.NodeUnpublishVolume(request, within));
   }
 
-  /** The reasons of what the driver says of a volume's health. */
+  /** The reasons of the volume's health conditions. */
   async healthOf(name: string): Promise<readonly string[]> {
     const { volume_health } = await this.world.controller.ControllerGetVolumeHealth(
       { volume_id: volumeIdOf(name) },
@@ -131,7 +131,7 @@ export class Scene {
     return (volume_health?.health_statuses ?? []).map(({ reason }) => reason);
   }
 
-  /** Makes, stages and publishes one, each with success. */
+  /** Creates, stages and publishes a volume. */
   async use(name: string, kind: SceneKind = 'ext4'): Promise<readonly Answer[]> {
     return [
       await this.create(name, kind),
@@ -140,7 +140,7 @@ export class Scene {
     ];
   }
 
-  /** Its devices, the read-write one and those for reading alike. */
+  /** The volume's devices, read-write and read-only. */
   async devicesOf(name: string): Promise<readonly string[]> {
     const below = await devicesBelow(this.world.directory);
     return below
@@ -148,12 +148,12 @@ export class Scene {
       .map(({ device }) => device);
   }
 
-  /** The image of a volume, in whatever pool it lies. */
+  /** The path of a volume's image. */
   imageOf(name: string, pool = 'pool'): string {
     return this.world.pathOf(pool, 'volumes', volumeIdOf(name), 'disk.img');
   }
 
-  /** What a raw block target shows at its beginning, as text. */
+  /** The text at the start of a raw block target. */
   async markAt(target: string): Promise<string> {
     const handle = await open(this.targetOf(target));
     try {
@@ -164,7 +164,7 @@ export class Scene {
     }
   }
 
-  /** Writes a mark to the beginning of a raw block target, through to its image. */
+  /** Writes a text to the start of a raw block target, and syncs it to the image. */
   async writeMark(target: string, text: string): Promise<void> {
     const handle = await open(this.targetOf(target), 'r+');
     try {
@@ -179,7 +179,7 @@ export class Scene {
     await writeFile(join(this.targetOf(target), 'mark'), text, { flush: true });
   }
 
-  /** How many descriptors the driver has open below the scene's directory, its log apart. */
+  /** Files below the scene's directory, and loop devices, that the driver has open. */
   async descriptors(): Promise<readonly string[]> {
     const directory = `/proc/${this.world.driver.pid}/fd`;
     const links = await Promise.all(
@@ -191,7 +191,7 @@ export class Scene {
   }
 }
 
-/** Plays a scene on a node of its own, of which nothing is left, however it ends. */
+/** Plays a scene on a new node, which is removed however the scene ends. */
 export async function onScene(
   t: ExecutionContext,
   play: (scene: Scene) => Promise<void>,

@@ -25,19 +25,19 @@ import { makePoolFs, type PoolFs, removeAll } from './scratch-pool.ts';
 
 export interface ScratchOptions {
   readonly poolFs?: PoolFs;
-  /** Size of the ground's filesystem. */
+  /** Size of the pool's filesystem. */
   readonly poolFsBytes?: bigint;
-  /** More words for its mkfs. */
+  /** More mkfs options for it. */
   readonly poolFsOptions?: readonly string[];
   readonly pool?: Partial<PoolSettings>;
   readonly reached?: Reached;
   readonly host?: (host: Host) => Host;
-  /** Gives the driver a directory for its own mounts, `DIRECTORY/state/docker, as the default is`. */
+  /** Gives the driver a directory for mounts without a staging path: `DIRECTORY/state/docker`, as by default. */
   readonly mountDir?: boolean;
   readonly settings?: Partial<OpenDeps['settings']>;
 }
 
-/** A node with one pool in a scratch directory: real loop devices and mounts, all gone at the end, which is checked. */
+/** A node with one pool in a scratch directory, real loop devices and real mounts. Its end checks that none is left. */
 export interface ScratchNode {
   readonly directory: string;
   /** The pool's directory. */
@@ -53,7 +53,7 @@ export interface ScratchNode {
   restart(options?: {
     reached?: Reached;
     pool?: Partial<PoolSettings>;
-    /** A reboot, for example. */
+    /** Runs before the driver opens again; plays a reboot, for example. */
     whileClosed?: () => Promise<void>;
   }): Promise<void>;
 }
@@ -95,7 +95,7 @@ export function capability(options: Partial<Capability> = {}): Capability {
   return { kind: 'mount', fsType: '', mountFlags: [], accessMode, ...options };
 }
 
-/** Opens the node and registers its end, with the check that nothing is left, with the test. */
+/** Opens the node. The test's teardown closes it and checks that nothing is left. */
 export async function scratchNode(
   t: ExecutionContext,
   options: ScratchOptions = {},
@@ -105,7 +105,7 @@ export async function scratchNode(
   const poolPath = join(directory, 'pool');
   t.teardown(async () => {
     const left = await removeAll(directory);
-    // AVA counts no assertions any more here; an error fails the test all the same.
+    // AVA ignores assertions in a teardown; an error still fails the test.
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   await makePoolFs(directory, options);
@@ -163,7 +163,7 @@ export const testSettings = {
   guardFreezeLimitMs: 60_000,
 } as const satisfies OpenDeps['settings'];
 
-/** Stages and publishes; answers the target. */
+/** Stages and publishes a volume, and returns both paths. */
 export async function mountVolume(
   node: ScratchNode,
   volumeId: string,

@@ -5,10 +5,10 @@ import type { FsType } from '../../src/host/host.ts';
 import { GiB } from '../../src/units.ts';
 import { until } from './until.ts';
 
-/** What a pool of a test stands on: the scratch directory itself, or a filesystem of its own on a loop device. */
+/** The filesystem of a test's pool: that of the scratch directory, or a separate one on a loop device. */
 export type PoolFs = 'directory' | FsType;
 
-/** Makes what a pool stands on, at `DIRECTORY/pool`. */
+/** Makes `DIRECTORY/pool`, and makes and mounts its filesystem if it has a separate one. */
 export async function makePoolFs(
   directory: string,
   options: { poolFs?: PoolFs; poolFsBytes?: bigint; poolFsOptions?: readonly string[] },
@@ -26,8 +26,9 @@ export async function makePoolFs(
 }
 
 /**
- * Unmounts and detaches what stands below the directory, topmost first, and removes it. Answers what the test left: all but
- * what the pool stands on, an embedded one included, which stays mounted when its driver ends.
+ * Unmounts and detaches everything below the directory, topmost first, and removes the directory. Returns the mounts and
+ * devices that the test left. The pool's filesystem and that of an embedded pool do not count: they stay mounted when the
+ * driver ends.
  */
 export async function removeAll(directory: string): Promise<string[]> {
   const isEmbedded = (what: string): boolean =>
@@ -37,7 +38,7 @@ export async function removeAll(directory: string): Promise<string[]> {
   const left: string[] = [];
   const mounts = (await mountsBelow(directory)).reverse();
   const devices = await devicesBelow(directory);
-  // The ground comes last: images on it hold it, and that of an embedded pool is one of them.
+  // The pool's filesystem comes last: it is in use by the images on it, one of which is that of an embedded pool.
   for (const isItsTurn of [
     (what: string) => !isPoolFs(what),
     isEmbedded,
@@ -55,7 +56,7 @@ export async function removeAll(directory: string): Promise<string[]> {
   return [...left, ...(await removeDirectory(directory))];
 }
 
-/** What has just been closed, or is copied into a mount namespace that begins, keeps it for a moment. */
+/** Retries: a file that was just closed, or a copy of the mount in a new mount namespace, keeps it busy for a moment. */
 async function unmount(target: string): Promise<void> {
   const isDone = async (): Promise<boolean> =>
     (await execa('umount', [target], { reject: false })).exitCode === 0 ||
@@ -63,7 +64,7 @@ async function unmount(target: string): Promise<void> {
   await until(`${target} is unmounted`, isDone, 10_000).catch(() => undefined);
 }
 
-/** With all below it, unless something is mounted there: what is on it would go, too. Answers what kept it. */
+/** Removes nothing while something is mounted below: its files would be deleted too. Returns those mounts. */
 async function removeDirectory(directory: string): Promise<readonly string[]> {
   const mounts = await mountsBelow(directory);
   if (mounts.length > 0) return mounts.map((target) => `${target}, still mounted`);
@@ -71,7 +72,7 @@ async function removeDirectory(directory: string): Promise<readonly string[]> {
   return [];
 }
 
-/** As this process sees them, or another one in a mount namespace of its own. */
+/** Mounts below the directory in the mount namespace of this process, or of another one. */
 export async function mountsBelow(
   directory: string,
   pid: number | 'self' = 'self',
@@ -96,7 +97,7 @@ export async function devicesBelow(
   return found;
 }
 
-/** Loop devices with images on the filesystem of that loop device, by whatever path they were attached. */
+/** Loop devices whose images are on the filesystem of the loop device `poolFs`, whatever path they were attached by. */
 export async function devicesOn(poolFs: string): Promise<readonly string[]> {
   const columns = ['--noheadings', '--output', 'NAME,BACK-MAJ:MIN'];
   const { stdout } = await execa('losetup', ['--list', ...columns]);

@@ -1,9 +1,9 @@
-/** Set where processors are emulated: how many times slower than others that machine is. */
+/** Set on emulated processors: the factor by which that machine is slower than others. */
 export const slownessVariable = 'LOOPCSI_TEST_SLOWNESS';
 
 const slowness = Number(process.env[slownessVariable] ?? '1');
 
-/** The bound of a wait for something that comes sooner or later: as written, and longer where everything takes longer. */
+/** A timeout in milliseconds, multiplied by the slowness of the machine. */
 export function patientMs(timeoutMs: number): number {
   return timeoutMs * slowness;
 }

@@ -13,10 +13,10 @@ import type {
 import { call, mountVolume, type ScratchNode, volumeInput } from './scratch-node.ts';
 import type { PoolFs } from './scratch-pool.ts';
 
-/** Pools that snapshots behave differently on: copies, shared blocks, shared blocks with an address space of its own. */
+/** Pool filesystems on which snapshots differ: ext4 copies, xfs shares blocks, btrfs also has its own address space. */
 export const snapshotPoolFs = ['ext4', 'xfs', 'btrfs'] as const satisfies readonly PoolFs[];
 
-/** Small volumes, above each filesystem's least size. */
+/** Sizes of small volumes, above each filesystem's minimum. */
 export const smallBytes = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 
 export function snapshotInput(
@@ -36,7 +36,7 @@ export async function takeSnapshot(
   return node.volumes.createSnapshot(call(), snapshotInput(name, volumeId, options));
 }
 
-/** A new volume; answers its id. */
+/** Creates a volume and returns its id. */
 export async function makeVolume(
   node: ScratchNode,
   name: string,
@@ -46,7 +46,7 @@ export async function makeVolume(
   return record.id;
 }
 
-/** A new filesystem volume, staged and published. */
+/** Creates, stages and publishes a filesystem volume. */
 export async function makeMounted(node: ScratchNode, name: string, fsType: FsType) {
   const id = await makeVolume(node, name, { fsType, sizeBytes: smallBytes[fsType] });
   return { id, paths: await mountVolume(node, id) };
@@ -78,7 +78,7 @@ export async function hashOf(path: string): Promise<string> {
     .digest('hex');
 }
 
-/** Everything a stream of ranges answers, checked to ascend without overlap. */
+/** Collects all ranges of a stream. Throws if they do not ascend or if they overlap. */
 export async function collect(ranges: BlockRanges): Promise<readonly BlockRange[]> {
   const all: BlockRange[] = [];
   for await (const batch of ranges.batches) {

@@ -4,7 +4,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { until } from './until.ts';
 
-/** A directory served by a FUSE filesystem that can be made to answer nothing, as a network disk does whose server is gone. */
+/** A directory served by a FUSE filesystem that can stop answering, like a network disk whose server is unreachable. */
 export class StalledFuse {
   readonly #server: ChildProcess;
   readonly #directory: string;
@@ -14,13 +14,13 @@ export class StalledFuse {
     this.#directory = directory;
   }
 
-  /** Mounts it at `DIRECTORY/pool`. */
+  /** Mounts the filesystem at `DIRECTORY/pool`. */
   static async mount(directory: string): Promise<StalledFuse> {
     const target = join(directory, 'pool');
     const layers = ['lower', 'upper', 'work'].map((name) => [name, join(directory, name)] as const);
     for (const path of [target, ...layers.map(([, layer]) => layer)]) await mkdir(path);
     const options = layers.map(([name, layer]) => `${name}dir=${layer}`);
-    // An overlay of one layer: a FUSE filesystem with all that a pool needs. In the foreground, so that the process is ours.
+    // An overlay of one layer has everything that a pool needs. It runs in the foreground, as our child process.
     const server = spawn('fuse-overlayfs', ['-f', '-o', options.join(','), target], {
       stdio: 'ignore',
     });
@@ -35,7 +35,7 @@ export class StalledFuse {
     return (await readFile('/proc/self/mountinfo', 'utf8')).includes(` ${this.#directory} `);
   }
 
-  /** From now on whoever asks it anything waits, in the kernel. */
+  /** From now on every process that uses the filesystem waits in the kernel. */
   stall(): void {
     this.#server.kill('SIGSTOP');
   }
@@ -44,7 +44,7 @@ export class StalledFuse {
     this.#server.kill('SIGCONT');
   }
 
-  /** After it was unmounted, which ends the server; one that is mounted still is ended all the same. */
+  /** Call it after the unmount, which ends the server. A server that does not end is killed. */
   async ended(): Promise<void> {
     this.resume();
     const hasEnded = async (): Promise<boolean> =>

@@ -1,7 +1,6 @@
 /**
- * Started as a process of its own: stop-program PID NAME. Looks at the children of that process without a pause, stops the first
- * one of that name with SIGSTOP as soon as it appears, and writes its process id. A program of milliseconds is caught by nothing
- * that waits in between.
+ * Separate process: stop-program PID NAME. Polls the children of process PID without a pause, stops the first one called NAME
+ * with SIGSTOP, and prints its process id. Some programs run for milliseconds, so a poll with pauses would miss them.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +14,7 @@ export interface StoppedProgram {
   readonly pid: number;
 }
 
-/** Answers when it looks; `stopped` resolves with the program when it is stopped. */
+/** Returns once the polling has begun. `stopped` resolves when the program is stopped. */
 export async function stopProgram(
   driverPid: number,
   name: string,

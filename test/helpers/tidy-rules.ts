@@ -1,6 +1,6 @@
 /**
- * What linters miss, as pure functions over the files of the tree: each answers one line a problem. `tidy.test.ts` runs
- * them on the repository, `tidy-rules.test.ts` on small bad samples.
+ * Rules that linters miss, as pure functions over the files of the tree. Each returns one line for each problem.
+ * `tidy.test.ts` runs them on the repository, `tidy-rules.test.ts` on small bad samples.
  */
 import { dirname, join } from 'node:path';
 
@@ -10,7 +10,7 @@ export interface TreeFile {
   readonly text: string;
 }
 
-/** The file without lines and line ends that are comments, so that prose may name what code may not do. */
+/** The file without its comments, so that comments may mention forbidden code. */
 function codeOf({ text }: TreeFile): string {
   return text
     .split('\n')
@@ -18,7 +18,7 @@ function codeOf({ text }: TreeFile): string {
     .join('\n');
 }
 
-/** Problems of every file that `applies` to and whose code matches `pattern`, with the line. */
+/** One problem, with its line number, for each line of code that matches `pattern` in a file to which the rule applies. */
 function where(
   files: readonly TreeFile[],
   rule: { applies: (path: string) => boolean; pattern: RegExp; says: string },
@@ -52,7 +52,7 @@ const doors = [
   { module: 'node:child_process', allowed: /^src\/host\//, door: 'src/host/' },
 ] as const;
 
-/** Programs and kernel calls leave through one door each. */
+/** Programs and kernel calls are each started from one module or folder only. */
 export function doorsPassed(files: readonly TreeFile[]): readonly string[] {
   return doors.flatMap(({ module, allowed, door }) =>
     where(files, {
@@ -63,7 +63,7 @@ export function doorsPassed(files: readonly TreeFile[]): readonly string[] {
   );
 }
 
-/** Modules of src/ that no other file of src/ names: `entries` are what is started from outside. */
+/** Modules of src/ that no other file of src/ imports. `entries` are started from outside. */
 export function orphans(files: readonly TreeFile[], entries: readonly string[]): readonly string[] {
   const modules = files.filter(({ path }) => inSource(path) && isTypeScript(path));
   const named = new Set(
@@ -79,7 +79,7 @@ export function orphans(files: readonly TreeFile[], entries: readonly string[]):
     .map(({ path }) => `${path}: no module of src/ imports it`);
 }
 
-/** Work that is owed has an issue number. */
+/** Each TODO names an issue. */
 export function openEnds(files: readonly TreeFile[]): readonly string[] {
   return files.flatMap(({ path, text }) =>
     text.split('\n').flatMap((line, index) => {
@@ -91,7 +91,7 @@ export function openEnds(files: readonly TreeFile[]): readonly string[] {
   );
 }
 
-/** A module is named after what it holds. */
+/** Modules of src/ need specific names. */
 export function vagueNames(files: readonly TreeFile[]): readonly string[] {
   return files
     .filter(({ path }) => inSource(path))
@@ -99,7 +99,7 @@ export function vagueNames(files: readonly TreeFile[]): readonly string[] {
     .map(({ path }) => `${path}: name the thing; no utils, helpers, common or misc`);
 }
 
-/** Nothing depends on one machine, nor on where packages were fetched from. `/home/node` is a user of Node's images. */
+/** No file depends on one machine or on the source of its packages. `/home/node` belongs to a user of Node's images. */
 export function machineTraces(files: readonly TreeFile[]): readonly string[] {
   const traces = [
     {
@@ -123,7 +123,7 @@ export function machineTraces(files: readonly TreeFile[]): readonly string[] {
   );
 }
 
-/** A committed `.only` would turn every other test of its file off. */
+/** A committed `.only` would disable all other tests of its file. */
 export function focusedTests(files: readonly TreeFile[]): readonly string[] {
   return where(files, {
     applies: (path) => path.startsWith('test/'),
@@ -132,7 +132,7 @@ export function focusedTests(files: readonly TreeFile[]): readonly string[] {
   });
 }
 
-/** Versions in package.json are exact: the lockfile and the manifest say the same. */
+/** Versions in package.json must be exact, so that the manifest agrees with the lockfile. */
 export function looseVersions(files: readonly TreeFile[]): readonly string[] {
   return files
     .filter(({ path }) => path === 'package.json')
@@ -144,8 +144,8 @@ export function looseVersions(files: readonly TreeFile[]): readonly string[] {
 }
 
 /**
- * Compares what code has with what a page of docs lists: the first cell of table rows or a heading, in backquotes, for
- * example `### \`no-space\`` or `| \`pool\` | …`. Both sides must hold the same names.
+ * Compares names in the code with those that a page of docs lists in backquotes, as a heading or as the first cell of a table
+ * row: `### \`no-space\`` or `| \`pool\` | …`. Both must have the same names.
  */
 export function undocumented(
   names: readonly string[],
@@ -165,7 +165,7 @@ export function undocumented(
   ];
 }
 
-/** Metrics without a word in docs/, and metrics in docs/ that are not made (any more). */
+/** Metrics that docs/ does not describe, and metrics in docs/ that the driver does not have. */
 export function undescribedMetrics(
   files: readonly TreeFile[],
   made: readonly string[],
@@ -174,7 +174,7 @@ export function undescribedMetrics(
     files
       .filter(({ path }) => /^docs\/.*\.md$/.test(path))
       .flatMap(({ text }) =>
-        // A histogram shows as three series.
+        // A histogram has three series.
         [...text.matchAll(/`((?:loopcsi|process)_[a-z_]+?)(?:_bucket|_sum|_count)?[`{]/g)].map(
           ([, name = '']) => name,
         ),
@@ -188,7 +188,7 @@ export function undescribedMetrics(
   ];
 }
 
-/** Links of Markdown pages to files that are not there. Those to the web are not looked at. */
+/** Links of Markdown pages to missing files. Links to the web are not checked. */
 export function deadLinks(
   files: readonly TreeFile[],
   paths: ReadonlySet<string>,

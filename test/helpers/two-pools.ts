@@ -9,7 +9,7 @@ import { MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver } from './driver.ts';
 import { makePoolFs, removeAll } from './scratch-pool.ts';
 
-/** What nobody may wait longer for while something else hangs; generous, for a busy machine. */
+/** Maximum duration of a call while another one hangs; long enough for a busy machine. */
 export const boundMs = 15_000;
 export const capability = {
   access_mode: { mode: 'SINGLE_NODE_MULTI_WRITER' },
@@ -23,11 +23,11 @@ const blockCapability = {
 } as const;
 
 export interface TwoPoolsOptions {
-  /** Brings what the first pool stands on to `DIRECTORY/pool`; an ext4 of its own if not given. */
+  /** Mounts the filesystem of the pool `hung` at `DIRECTORY/pool`; a new ext4 if not given. */
   readonly preparePool?: (directory: string) => Promise<void>;
 }
 
-/** A driver with a pool, `hung`, whose ground can be made to stand still under it, and one, `good`, beside it. */
+/** A driver with two pools: `hung`, whose filesystem a test can freeze or stall, and `good`. */
 export class TwoPools {
   readonly directory: string;
   driver!: DriverProcess;
@@ -68,7 +68,7 @@ export class TwoPools {
     this.admin = makeClient('loopcsi.v1.Admin', address);
   }
 
-  /** What the HTTP listener answers: the status, and the text. Throws when it takes longer than the bound. */
+  /** Status and text of the HTTP listener's response. Throws when it takes longer than the bound. */
   async http(path: string): Promise<{ readonly status: number; readonly text: string }> {
     const ports = [...(await this.driver.log()).matchAll(/"httpPort":(\d+)/g)];
     const url = `http://127.0.0.1:${ports.at(-1)?.[1] ?? ''}${path}`;
@@ -121,7 +121,7 @@ export class TwoPools {
     return staging_target_path;
   }
 
-  /** A whole life, each call within the bound. */
+  /** Runs a volume's whole life cycle, with each call limited to the bound. */
   async live(name: string): Promise<void> {
     const within = { timeoutMs: boundMs };
     const volume_id = await this.create(name, 'good');

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { patientMs } from './slowness.ts';
 
-/** Waits until the condition holds; fails, naming it, after the bound in milliseconds. */
+/** Waits until the condition holds. Throws an error that names it after `timeoutMs`. */
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,

@@ -8,7 +8,7 @@ export class Watch {
   #nthFailure: { in: number; times: number; readonly errorOf: (name: string) => Error } | undefined;
   readonly #failures = new Map<string, { readonly error: Error; readonly after: boolean }[]>();
 
-  /** The same object, whose asynchronous methods are recorded as `prefix.method`. */
+  /** Returns the same object with its asynchronous methods recorded as `prefix.method`. */
   over<T extends object>(prefix: string, target: T): T {
     return new Proxy(target, {
       get: (object, key) => {
@@ -26,7 +26,7 @@ export class Watch {
     this.#failures.set(name, failures);
   }
 
-  /** Of all calls that follow, the n-th (from 1) and the `times - 1` after it fail, before they do anything. */
+  /** Makes the n-th call from now on (from 1), and the `times - 1` after it, fail before they do anything. */
   failNth(
     nth: number,
     errorOf: (name: string) => Error,
@@ -35,7 +35,7 @@ export class Watch {
     this.#nthFailure = { in: nth, times, errorOf };
   }
 
-  /** The next call of that name does nothing until the answer is called; `met` is called when it hangs. */
+  /** Makes the next call of that name hang until the returned function is called; `met` is called when it hangs. */
   hangNext(name: string, met: () => void = () => undefined): () => void {
     let release = (): void => undefined;
     const released = new Promise<void>((resolve) => {
@@ -45,7 +45,7 @@ export class Watch {
     return release;
   }
 
-  /** Failures and hangs that no call has met are forgotten. */
+  /** Cancels failures and hangs that no call has met. */
   clearFailures(): void {
     this.#failures.clear();
     this.#hangs.clear();
@@ -70,11 +70,11 @@ export class Watch {
 
   #run(name: string, work: () => unknown): unknown {
     const failure = this.#failures.get(name)?.shift() ?? this.#nthFailureOf(name);
-    // What is iterated asynchronously fails when it is iterated.
+    // These return async iterators, which fail when they are iterated.
     if (/^extents\.(?:map|data)$/.test(name))
       return failure === undefined ? work() : failingIteration(failure.error);
     if (failure === undefined) return work();
-    // The one call that is no promise.
+    // The only synchronous call.
     if (name === 'loops.isAutoclear') throw failure.error;
     return fail(failure, work);
   }

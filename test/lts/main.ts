@@ -1,6 +1,6 @@
 /**
- * `npm run test:lts`: the driver on the Node that its image has, not on the one that runs everything else: all unit tests, and
- * on real devices what depends on Node itself (the thread pool, kernel calls, sockets, signals).
+ * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from that of all other tests: all
+ * unit tests, and the tests on real devices that depend on Node (thread pool, kernel calls, sockets, signals).
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -29,7 +29,7 @@ const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 
 process.exitCode = 0;
 for (const suite of suites) {
-  // Drivers that tests start find their node on the PATH.
+  // Tests start drivers with the `node` that is first on the PATH.
   const child = spawn(node, [ava, ...suite, ...process.argv.slice(2)], {
     cwd: projectRoot,
     stdio: 'inherit',

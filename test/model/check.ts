@@ -1,4 +1,4 @@
-/** How often the model is run, with which seed, and what a failure says. */
+/** Number of runs, seed and failure message of a model check. */
 import type { Parameters, RunDetails } from 'fast-check';
 
 const variable = (name: string): number | undefined => {
@@ -6,10 +6,10 @@ const variable = (name: string): number | undefined => {
   return text === undefined || text === '' ? undefined : Number(text);
 };
 
-/** Of the runs that every test makes: a failure there is new, and of what has changed. A search for others has a fresh seed. */
+/** Fixed for regular test runs, so that a new failure comes from a change. A search for other failures uses a random seed. */
 const everyRunSeed = 1;
 
-/** A number of runs that is asked for is a search, made in full, within an hour; without one the check ends at the limit. */
+/** With LOOPCSI_MODEL_RUNS, makes that number of runs within an hour; else ends the check at `limitMs`. */
 export function checkOptions<T>({ runs, limitMs }: { runs: number; limitMs: number }): {
   readonly parameters: Parameters<T>;
   readonly timeoutMs: number;
@@ -30,7 +30,7 @@ export function checkOptions<T>({ runs, limitMs }: { runs: number; limitMs: numb
   };
 }
 
-/** What a check found, with all that is needed to see it again. `problems` are those of its runs, the smallest last. */
+/** The failure of a check, with the variables that reproduce it. `problems` are those of its runs; the smallest is last. */
 export function failureOf<T>(
   { seed, counterexamplePath, counterexample, errorInstance }: RunDetails<T>,
   problems: readonly string[],

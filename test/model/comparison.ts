@@ -1,4 +1,4 @@
-/** What a node shows after a step, against what the model says. */
+/** Compares a node with the model after a step. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -16,7 +16,7 @@ export const targetOf = (subject: Subject, target: TargetName): string =>
 export const idOf = (subject: Subject, v: VolumeName): VolumeId =>
   volumeIdFor(subject.nameOf(v), subject.opened().domain.settings.nodeTag);
 
-/** Where the volume's content is seen, and what of it. */
+/** The paths that show the volume's content, as a filesystem or as a device node. */
 export function viewsOf(
   subject: Subject,
   v: VolumeName,
@@ -42,14 +42,14 @@ export function viewsOf(
   ].map((view) => ({ ...view, shows }));
 }
 
-/** The devices on the volume's image. */
+/** The devices to which the volume's image is attached. */
 export async function devicesOf(subject: Subject, v: VolumeName): Promise<readonly LoopDevice[]> {
   const volume = subject.opened().domain.pools.findVolume(idOf(subject, v));
   if (volume === undefined) return [];
   return subject.host.loops.findByImage(await subject.host.files.imageStatus(volume.imagePath));
 }
 
-/** A bound node does not keep its device: what nobody uses any more is noted as lost in the model. */
+/** A bound device node does not keep its device attached. Marks such devices as lost in the model when they are detached. */
 export async function recordLostDevices(subject: Subject, state: State): Promise<void> {
   for (const [v, volume] of state.volumes) {
     if (volume.kind !== 'block' || volume.otherSoftware.cleared.size === 0) continue;
@@ -65,7 +65,7 @@ export async function recordLostDevices(subject: Subject, state: State): Promise
   }
 }
 
-/** What is wrong, in words: volumes, snapshots, mounts, devices, what is frozen, and the bytes that each path shows. */
+/** The first difference as text: in volumes, snapshots, mounts, devices, frozen filesystems, or contents of paths. */
 export async function compare(subject: Subject, state: State): Promise<string | undefined> {
   return (
     (await compareTables(subject, state)) ??
@@ -109,20 +109,20 @@ async function compareTables(subject: Subject, state: State): Promise<string | u
   return `the node shows ${JSON.stringify(found)}, must show ${JSON.stringify(expected)}`;
 }
 
-/** When each volume was trimmed last, as the note beside its record says. */
+/** The time of each volume's last trim, from trim.json. */
 async function trimsOf(subject: Subject): Promise<readonly string[]> {
   const found: string[] = [];
   for (const pool of subject.opened().domain.pools.all) {
     for (const { id, name } of pool.volumes.values()) {
-      const note = await readFile(pool.pathOf('volumes', id, 'trim.json'), 'utf8').catch(() => '');
-      const at = /"trimmedAtMs":\s*(\d+)/.exec(note)?.[1];
+      const text = await readFile(pool.pathOf('volumes', id, 'trim.json'), 'utf8').catch(() => '');
+      const at = /"trimmedAtMs":\s*(\d+)/.exec(text)?.[1];
       if (at !== undefined) found.push(`${name} ${at}`);
     }
   }
   return found.sort();
 }
 
-/** Each volume has the devices that its use needs, and no more but where others hold or make them. */
+/** Each volume has the devices that its use needs. It may have more only if other software uses or attaches them. */
 async function compareDevices(subject: Subject, state: State): Promise<string | undefined> {
   for (const [v, volume] of state.volumes) {
     const needed = devicesNeeded(subject, v, volume);
@@ -137,15 +137,15 @@ async function compareDevices(subject: Subject, state: State): Promise<string | 
     }
     const leaving = devices.find((one) => one.autoclear && !cleared.has(one.readOnly));
     if (leaving === undefined) continue;
-    // Nobody needs it: a start may just be detaching it, and takes that back when it is refused.
+    // An unused device: a start may be detaching it, and undoes that if the detach is refused.
     const isIdle = !needed.has(leaving.readOnly);
     if (isIdle && (await isTakenBack(subject, leaving))) continue;
-    return `volume ${v} is on ${leaving.path}, which goes with its last opener (autoclear)`;
+    return `volume ${v} is on ${leaving.path}, which is detached at its last close (autoclear)`;
   }
   return undefined;
 }
 
-/** Within the time that a detach waits for those who have the device open. */
+/** Waits as long as a detach waits for other software to close the device. */
 async function isTakenBack(subject: Subject, { number, backing }: LoopDevice): Promise<boolean> {
   const isNormal = async (): Promise<boolean> => {
     const devices = await subject.host.loops.findByImage(backing);
@@ -157,7 +157,7 @@ async function isTakenBack(subject: Subject, { number, backing }: LoopDevice): P
   );
 }
 
-/** Whether it needs its read-write device (false) and its read-only one (true). */
+/** Contains false if the volume needs its read-write device, and true if it needs its read-only one. */
 function devicesNeeded(subject: Subject, v: VolumeName, volume: Volume): ReadonlySet<boolean> {
   return new Set(
     viewsOf(subject, v, volume)
@@ -166,24 +166,26 @@ function devicesNeeded(subject: Subject, v: VolumeName, volume: Volume): Readonl
   );
 }
 
-/** Between two calls nothing stands still but what the space guard keeps so. */
+/** Between two calls only filesystems that the space guard has frozen are frozen. */
 async function compareFrozen(subject: Subject, state: State): Promise<string | undefined> {
   const { guard } = subject.opened().domain;
-  const known = new Set<number>();
+  const frozenByGuard = new Set<number>();
   for (const v of state.volumes.keys()) {
     if (guard.frozenSince(idOf(subject, v)) === undefined) continue;
-    for (const { number } of await devicesOf(subject, v)) known.add(number);
+    for (const { number } of await devicesOf(subject, v)) frozenByGuard.add(number);
   }
-  const unknown = subject.frozen().find((number) => !known.has(number));
-  return unknown === undefined ? undefined : `loop${unknown} is frozen, and nobody knows why`;
+  const unexpected = subject.frozen().find((number) => !frozenByGuard.has(number));
+  return unexpected === undefined
+    ? undefined
+    : `loop${unexpected} is frozen, but not by the space guard`;
 }
 
-/** No path of a volume ever shows bytes of another one. */
+/** No path of a volume may show bytes of another volume. */
 export async function compareContents(subject: Subject, state: State): Promise<string | undefined> {
   for (const [v, volume] of state.volumes) {
     for (const { path, shows, isLost } of viewsOf(subject, v, volume)) {
       const mark = await subject.marks.read(path, shows);
-      // Where the device was taken away, nothing of ours may show; what others attach there is theirs.
+      // A path whose device was detached may show nothing, or an image that other software attached.
       const isRight = isLost ? ['', foreignMark].includes(mark) : mark === volume.mark;
       if (isRight) continue;
       return `${path} of volume ${v} shows '${mark}', must show '${isLost ? '' : volume.mark}'`;

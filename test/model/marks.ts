@@ -4,18 +4,18 @@ import { hasErrno } from '../../src/host/errors.ts';
 import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeKernel } from '../helpers/fake-kernel.ts';
 
-/** Each volume carries a mark in its content, so that bytes of another one are recognised wherever they show. */
+/** Each volume's content has a unique mark, so that a path that shows another volume is recognized. */
 export interface Marks {
-  /** Writes it through a staged or published path, durably. */
+  /** Writes a mark through a staged or published path and syncs it. */
   write(path: string, shows: 'filesystem' | 'node', mark: string): Promise<void>;
-  /** What a path shows; empty where nothing was written, and where a node has no device any more. */
+  /** The mark that a path shows; empty if none was written or if a device node has no device any more. */
   read(path: string, shows: 'filesystem' | 'node'): Promise<string>;
-  /** Prepares an image that is not of the driver. */
+  /** Writes a mark into an image of other software. */
   writeForeign(imagePath: string, mark: string): Promise<void>;
 }
 
 const markBytes = 64;
-/** Behind every superblock, the fake's too. */
+/** After every superblock, including that of the fake. */
 const markOffset = 1024 * 1024;
 
 async function writeAt(path: string, mark: string): Promise<void> {
@@ -42,7 +42,7 @@ async function readAt(path: string): Promise<string> {
   }
 }
 
-/** Of real mounts and devices. */
+/** Marks on real mounts and devices. */
 export const realMarks: Marks = {
   write: async (path, shows, mark) => {
     if (shows === 'node') await writeAt(path, mark);
@@ -60,7 +60,7 @@ export const realMarks: Marks = {
   writeForeign: writeAt,
 };
 
-/** Of a node in memory: in the image behind the path. */
+/** Marks on a node in memory, written to the image behind the path. */
 export function fakeMarks(kernel: FakeKernel): Marks {
   const imageAt = async (path: string): Promise<string | undefined> => {
     const device = kernel.deviceShownAt((await realTarget(path)) ?? path);

@@ -1,38 +1,38 @@
-/** The small model: what volumes there are, and what each call must answer. No disk, no kernel, no order of steps. */
+/** A model of the driver: the volumes, and the answer of each call. It has no disk, no kernel and no intermediate states. */
 import type { Reason } from '../../src/errors.ts';
 import { MiB } from '../../src/units.ts';
 import type { CallStep, Kind, Size, SnapshotName, TargetName, VolumeName } from './steps.ts';
 
 export interface ModelOptions {
-  /** The pool shares blocks, so that what is staged can be cut without being asked to stand still for long. */
+  /** The pool shares blocks, so that a staged volume can be copied with a short freeze. */
   readonly reflink: boolean;
-  /** ext4 grows while it is published. */
+  /** ext4 can grow while it is published. */
   readonly growsExt4InUse: boolean;
 }
 
 export interface Volume {
   readonly kind: Kind;
-  /** What it was made from. */
+  /** Its source: a volume or a snapshot. */
   readonly from: string | undefined;
   readonly madeAtMs: number;
-  /** By the periodic trim; undefined: not yet. */
+  /** Time of the last periodic trim; undefined before the first one. */
   trimmedAtMs: number | undefined;
-  /** What its content says: its own mark once it was staged, before that the one of what it was made from. */
+  /** The mark in its content: its own after the first stage, before that the mark of its source. */
   mark: string;
   size: bigint;
-  /** Of its filesystem, which follows the size at the next stage or expansion on the node. */
+  /** Size of its filesystem, which grows to `size` at the next stage or expansion on the node. */
   fsSize: bigint;
   staged: { readonly noatime: boolean; isLost?: boolean } | undefined;
   readonly targets: Map<TargetName, { readonly readOnly: boolean; isLost?: boolean }>;
-  /** What others do with it. */
+  /** Effects of other software. */
   readonly otherSoftware: {
-    /** Its device, or the second one, is open, or its filesystem mounted elsewhere: it cannot be detached. */
+    /** A device of the volume is open, or its filesystem is mounted elsewhere, so it cannot be detached. */
     isInUse: boolean;
-    /** Devices that may be attached beyond those that its use needs. */
+    /** Maximum number of attached devices that its use does not need. */
     spareDevices: number;
-    /** Somebody let go of its device (false), or of the second, read-only one (true): it may be on its way out. */
+    /** Other software detached its read-write (false) or read-only (true) device, which may go at its last close. */
     readonly cleared: Set<boolean>;
-    /** How it was staged before an unstage that was refused after its unmount. */
+    /** How it was staged before an unstage that unmounted it but could not detach its device. */
     unfinished?: { readonly noatime: boolean } | undefined;
   };
 }
@@ -51,11 +51,11 @@ export interface State {
   >;
   /** The node's clock, which moves only when a step says so. */
   nowMs: number;
-  /** Targets in which somebody has a file open. */
+  /** Targets in which other software has a file open. */
   readonly openTargets: Set<TargetName>;
 }
 
-/** What the clock says at first. */
+/** The time at the start of a run. */
 export const startMs = Date.UTC(2030, 0, 1);
 
 export function emptyState(): State {
@@ -64,7 +64,7 @@ export function emptyState(): State {
 
 export const copyOf = (state: State): State => structuredClone(state);
 
-/** `state` becomes what `by` is. */
+/** Replaces the contents of `state` by those of `by`. */
 export function replaceState(state: State, by: State): void {
   state.volumes.clear();
   state.snapshots.clear();
@@ -90,7 +90,7 @@ export type Answer = 'ok' | Reason;
 
 const isVolume = (name: string): name is VolumeName => ['a', 'b', 'c'].includes(name);
 
-/** What the call answers in that state. `state` is changed when it is a success, or fails having done something. */
+/** The answer of the call in that state. Changes `state` as the call does. */
 export function apply(state: State, step: CallStep, options: ModelOptions): Answer {
   switch (step.do) {
     case 'create':
@@ -243,12 +243,12 @@ function snapshot(
 
 const hourMs = 3_600_000;
 
-/** A clock moves by so much, that no trim is due for a part of the hour over which trims are spread. */
+/** Moves the clock. With the moves of a step, a trim is due or not wherever in their hour the trims are spread to. */
 export function moveClock(state: State, hours: number): void {
   state.nowMs += hours * hourMs;
 }
 
-/** What is mounted is trimmed a day after its last trim or its making, and at once where that lies in the future. */
+/** Trims each mounted volume a day after its last trim or its creation, or at once if that time is in the future. */
 export function trimDue(state: State): void {
   for (const volume of state.volumes.values()) {
     if (volume.staged === undefined || volume.kind === 'block') continue;
@@ -257,7 +257,7 @@ export function trimDue(state: State): void {
   }
 }
 
-/** Another answer that is right while others use the same devices and mounts, and what it leaves. */
+/** Other correct answers while other software uses the same devices and mounts, and the state after such an answer. */
 export interface Refusal {
   readonly answers: readonly Answer[];
   readonly after: (state: State, answer: Answer) => void;
@@ -265,7 +265,7 @@ export interface Refusal {
 
 const changesNothing = (): void => undefined;
 
-/** How the call may be refused because of others. Undefined: not at all. */
+/** How the call may be refused because of other software; undefined if it may not be refused. */
 export function refusalOf(state: State, step: CallStep): Refusal | undefined {
   if (step.do === 'unpublish') return unpublishRefusal(state, step);
   if (step.do === 'deleteSnapshot') return undefined;
@@ -291,7 +291,7 @@ export function refusalOf(state: State, step: CallStep): Refusal | undefined {
       if (staged?.isLost === true) {
         return { answers: ['wrong-state', 'unavailable'], after: changesNothing };
       }
-      // What must grow first cannot while it is attached.
+      // A filesystem that must grow before the stage cannot grow while another device is attached.
       return hasSpare(volume) && volume.fsSize < volume.size ? usedByOthers : undefined;
     case 'nodeExpand':
       return volume.otherSoftware.unfinished === undefined ? undefined : stagesAgain(step);
@@ -306,7 +306,7 @@ const usedByOthers: Refusal = { answers: ['busy', 'wrong-state'], after: changes
 const hasOnlyLostTargets = ({ targets }: Volume): boolean =>
   targets.size > 0 && [...targets.values()].every(({ isLost }) => isLost === true);
 
-/** A node without a device is no use of the volume: unstaging may go before its unpublishing. */
+/** A bound device node without a device does not use the volume, so it may be unstaged before it is unpublished. */
 function leavesLostTargets(v: VolumeName): Refusal {
   return {
     answers: ['ok'],
@@ -319,7 +319,7 @@ function leavesLostTargets(v: VolumeName): Refusal {
   };
 }
 
-/** Whether a call meets a volume whose device was taken away, of which only the end of its use is said. */
+/** Whether a call uses a volume whose device was detached. The model covers only the end of that volume's use. */
 export function usesLostDevice(state: State, step: CallStep): boolean {
   const isLost = (name: string | undefined): boolean => {
     const volume = name !== undefined && isVolume(name) ? state.volumes.get(name) : undefined;
@@ -343,7 +343,7 @@ export function usesLostDevice(state: State, step: CallStep): boolean {
   }
 }
 
-/** Whether others are at work: what two calls at once may answer then is not said here. */
+/** Whether other software is active. The model does not cover two calls at once in that case. */
 export function hasOtherSoftware({ volumes, openTargets }: State): boolean {
   if (openTargets.size > 0) return true;
   return [...volumes.values()].some(
@@ -354,7 +354,7 @@ export function hasOtherSoftware({ volumes, openTargets }: State): boolean {
 
 const hasSpare = ({ otherSoftware }: Volume): boolean => otherSoftware.spareDevices > 0;
 
-/** Unmounted, but not detached. */
+/** The volume is unmounted, but its device is not detached. */
 function leaveSpare(state: State, v: VolumeName): void {
   const volume = state.volumes.get(v);
   if (volume?.staged === undefined) return;
@@ -363,7 +363,7 @@ function leaveSpare(state: State, v: VolumeName): void {
   volume.staged = undefined;
 }
 
-/** What looks like an expansion that was cut short is finished: an unstage that did not end has left the same. */
+/** An interrupted unstage leaves the same state as an interrupted growth, so this call stages the volume again. */
 function stagesAgain(step: CallStep & { do: 'nodeExpand' }): Refusal {
   return {
     answers: ['ok', 'busy', 'wrong-state'],
@@ -387,7 +387,7 @@ function unpublishRefusal(
     return usedByOthers;
   }
   if (volume?.kind !== 'block' || !volume.otherSoftware.isInUse) return undefined;
-  // The second device stays when its last target has gone.
+  // The read-only device stays attached after the last unpublish.
   return {
     answers: ['busy'],
     after: (after) => {

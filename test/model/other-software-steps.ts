@@ -1,4 +1,4 @@
-/** Steps of those who use the same devices and mounts, and tell the driver nothing. */
+/** Steps of other software, which uses the driver's devices and mounts without its knowledge. */
 
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import type { Subject } from './subject.ts';
 const maxForeignDevices = 2;
 const foreignBytes = 2 * 1024 * 1024;
 
-/** What others have open, mounted and attached. */
+/** Devices and files that other software has open, mounted and attached. */
 export class OtherSoftwareSteps {
   readonly #subject: Subject;
   readonly #held: StopUse[] = [];
@@ -46,13 +46,13 @@ export class OtherSoftwareSteps {
     for (const { otherSoftware } of state.volumes.values()) otherSoftware.isInUse = false;
   }
 
-  /** Devices of others that the driver took away. */
+  /** A device of other software that the driver detached. */
   async missing(): Promise<string | undefined> {
     const { files, loops } = this.#subject.host;
     for (const { number, image } of this.#foreign) {
       const devices = await loops.findByImage(await files.imageStatus(image));
       if (devices.length !== 1 || devices[0]?.number !== number) {
-        return `the driver took loop${number} from ${image}, which is not its own`;
+        return `the driver detached loop${number} from ${image}, which belongs to other software`;
       }
     }
     return undefined;
@@ -78,7 +78,7 @@ export class OtherSoftwareSteps {
     if (found === undefined || found.targets.get(target)?.isLost === true) return;
     this.#held.push(await this.#subject.otherSoftware.openFile(targetOf(this.#subject, target)));
     state.openTargets.add(target);
-    // A node that is open there is the device itself.
+    // The target is a device node, so opening it opens the device.
     if (found.kind === 'block') found.otherSoftware.isInUse = true;
   }
 

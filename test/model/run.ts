@@ -1,4 +1,4 @@
-/** Runs steps on a driver and on the model side by side, and compares every answer and what stands after each step. */
+/** Runs steps on a driver and on the model, and compares every answer, and the state after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { VolumeError } from '../../src/errors.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
@@ -34,12 +34,12 @@ import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
 import type { Subject } from './subject.ts';
 
-/** Far above what any takes, also where every step is a real mount. */
+/** Far more than any step takes, even if every step is a real mount. */
 const stepBoundMs = 30_000;
 
 const nodeTag = (subject: Subject): string => subject.opened().domain.settings.nodeTag;
 
-/** Steps until one of them goes wrong; what went wrong, in words. */
+/** Runs the steps until one fails. Returns the failure as text. */
 export async function runSteps(
   subject: Subject,
   steps: readonly Step[],
@@ -86,7 +86,7 @@ async function oneStep(
   return compareContents(subject, state);
 }
 
-/** What has come into use gets a mark of its own, which no other volume has, nor one of its name before; whether any did. */
+/** Writes a unique mark to each newly staged volume, different also from earlier volumes of that name. Returns whether any was written. */
 async function markStaged(subject: Subject, context: Context): Promise<boolean> {
   const before = context.made;
   for (const [v, volume] of context.state.volumes) {
@@ -101,7 +101,7 @@ async function markStaged(subject: Subject, context: Context): Promise<boolean> 
   return context.made > before;
 }
 
-/** A step that hangs has gone wrong: to a run of many it would look like time that is over. */
+/** Turns a step that hangs into a failure; otherwise the check would treat it as the end of its time limit. */
 async function withTimeLimit(work: () => Promise<string | undefined>): Promise<string | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<string>((resolve) => {
@@ -116,21 +116,21 @@ async function withTimeLimit(work: () => Promise<string | undefined>): Promise<s
 
 interface Context {
   readonly state: ReturnType<typeof emptyState>;
-  /** The kind that each volume name was last made as: a caller knows it. */
+  /** The kind of the last volume of each name, which a caller knows. */
   readonly kinds: Map<VolumeName, Kind>;
   readonly options: ModelOptions;
   readonly otherSoftware: OtherSoftwareSteps;
   readonly secondDriver: SecondDriver;
-  /** A failure may have met what cleans up after another one: the next start does it. */
+  /** Whether a failure may have hit the cleanup after another one, which the next start then does. */
   hasFailedTwice: boolean;
-  /** Marks given so far. */
+  /** Number of marks written so far. */
   made: number;
 }
 
 class StepRun {
   readonly #subject: Subject;
   readonly #context: Context;
-  /** Of the last call that failed. */
+  /** Message of the last call that failed. */
   #message = '';
 
   constructor(subject: Subject, context: Context) {
@@ -207,7 +207,7 @@ class StepRun {
     return undefined;
   }
 
-  /** A failed call has happened or not; its repeat, undisturbed, answers as if nothing had been. */
+  /** A failed call may have had its effect or not; the repeated call answers as if nothing had failed. */
   async #failing(asked: Step & { do: 'failing' }): Promise<string | undefined> {
     const { call: step, failure, giveUp } = asked;
     this.#subject.failNext(failure);
@@ -242,10 +242,10 @@ class StepRun {
     await Promise.race([this.#call(step), died]);
     await this.#restart();
     const wrong = await this.#plain(step);
-    return wrong === undefined ? undefined : `after its death: ${wrong}`;
+    return wrong === undefined ? undefined : `after the driver was killed: ${wrong}`;
   }
 
-  /** While the program works on the image, the call is refused and names it; nobody else is disturbed. */
+  /** While the program works on the image, the call is refused and names it; other volumes are not affected. */
   async #outliving({ call: step, ends }: Step & { do: 'outliving' }): Promise<string | undefined> {
     const next = this.#subject.outliveNext?.();
     const answered = this.#call(step).then(() => undefined);
@@ -282,7 +282,7 @@ class StepRun {
       if ((await Promise.race([answered, hung])) === 'hung') {
         caller.abort();
         const answer = await answered;
-        if (answer !== 'cancelled') return `whoever gives up on ${name} is answered ${answer}`;
+        if (answer !== 'cancelled') return `a call cancelled during ${name} answered ${answer}`;
         const disturbed = await this.#stagedAgain(volumesOf(step));
         if (disturbed !== undefined) return `while ${name} hangs: ${disturbed}`;
       }
@@ -296,7 +296,7 @@ class StepRun {
     return wrong === undefined ? undefined : `after ${name} has hung: ${wrong}`;
   }
 
-  /** What is staged is staged once more, which changes nothing. */
+  /** Stages every staged volume once more, which must change nothing. */
   async #stagedAgain(except: readonly string[] = []): Promise<string | undefined> {
     const { state } = this.#context;
     for (const [v, { staged }] of state.volumes) {
@@ -307,7 +307,7 @@ class StepRun {
     return undefined;
   }
 
-  /** Two at once are as one after the other, in either order, or one is told to come again. */
+  /** Two concurrent calls have the same result as one after the other, in either order, or one is refused for now. */
   async #both(first: CallStep, second: CallStep): Promise<string | undefined> {
     const { state, options } = this.#context;
     if (hasOtherSoftware(state)) return (await this.#plain(first)) ?? this.#plain(second);
@@ -328,7 +328,7 @@ class StepRun {
         if (isPutOff(index)) return true;
         return apply(tried, calls[index], options) === answers[index];
       });
-      // Both are put off only where a delete stopped a create: it has done so, and comes again itself.
+      // Both are refused only if a delete cancels a create; the delete is then repeated too.
       const isNeither = isPutOff(0) && isPutOff(1) && !answers.includes('cancelled');
       if (!fits || isNeither) continue;
       if ((await compare(this.#subject, tried)) !== undefined) continue;
@@ -336,7 +336,7 @@ class StepRun {
       for (const [name, { kind }] of state.volumes) this.#context.kinds.set(name, kind);
       return this.#repeatPutOff(calls.filter((_step, index) => isPutOff(index)));
     }
-    return `answered ${answers.join(' and ')}, which no order of the two explains`;
+    return `answered ${answers.join(' and ')}, which is correct in neither order`;
   }
 
   async #repeatPutOff(busy: readonly CallStep[]): Promise<string | undefined> {
@@ -396,7 +396,7 @@ function callsOf(step: Step): readonly CallStep[] {
   }
 }
 
-/** Whose locks the call may take. */
+/** Volumes and snapshots whose locks the call may take. */
 function volumesOf(step: CallStep): readonly string[] {
   return [...('v' in step ? [step.v] : []), ...('from' in step ? [step.from ?? ''] : [])];
 }
@@ -499,7 +499,7 @@ async function createVolume(
   await subject.opened().volumes.createVolume(asked, input);
 }
 
-/** Everything is unpublished, unstaged and deleted, and nothing is left. */
+/** Unpublishes, unstages and deletes everything, and checks that nothing is left. */
 async function endOf(subject: Subject, context: Context): Promise<string | undefined> {
   const run = new StepRun(subject, context);
   await context.otherSoftware.end(context.state);
@@ -519,7 +519,7 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
   if (context.hasFailedTwice) await subject.restart();
   const { domain } = subject.opened();
   await domain.trash.whenIdle();
-  // A failure that met the work in the background: each look at a pool tries again.
+  // A failure may have hit background work, which the next check of the pool retries.
   for (const pool of domain.pools.all) domain.trash.retryFailed(pool);
   await domain.trash.whenIdle();
   const left: string[] = [];

@@ -1,4 +1,4 @@
-/** What a random run does, as plain data, so that a shrunk failure can be pasted into a named test. */
+/** The steps of a random run as plain data, so that a shrunk failure can be pasted into a named test. */
 import fc from 'fast-check';
 
 export const volumeNames = ['a', 'b', 'c'] as const;
@@ -10,7 +10,7 @@ export type VolumeName = (typeof volumeNames)[number];
 export type SnapshotName = (typeof snapshotNames)[number];
 export type TargetName = (typeof targetNames)[number];
 export type Kind = (typeof kinds)[number];
-/** Small, middle or large; the bytes depend on the kind. */
+/** Small, medium or large; the number of bytes depends on the kind. */
 export type Size = 1 | 2 | 3;
 
 export type CallStep =
@@ -36,18 +36,18 @@ export type CallStep =
   | { readonly do: 'snapshot'; readonly s: SnapshotName; readonly v: VolumeName }
   | { readonly do: 'deleteSnapshot'; readonly s: SnapshotName };
 
-/** What the node does to a call: which of its host calls fails, with what, before or after its work. */
+/** A failing call of the host: its name, its error, and whether it fails after its effect. */
 export interface Failure {
   readonly name: string;
   readonly errno: string;
   readonly after: boolean;
 }
 
-/** What somebody else does on the node, who tells the driver nothing. A step without an object is none. */
+/** An action of other software, without the driver's knowledge. A step whose device or mount does not exist does nothing. */
 export type OtherSoftwareStep =
   /** Opens the volume's device, or the second, read-only one, and keeps it open. */
   | { readonly do: 'open'; readonly v: VolumeName; readonly readOnly: boolean }
-  /** Keeps a file open in what is published there. */
+  /** Keeps a file open in the volume that is published at the target. */
   | { readonly do: 'openFile'; readonly target: TargetName }
   /** Keeps the staged filesystem mounted in another mount namespace. */
   | { readonly do: 'mountElsewhere'; readonly v: VolumeName }
@@ -55,22 +55,22 @@ export type OtherSoftwareStep =
   | { readonly do: 'clear'; readonly v: VolumeName; readonly readOnly: boolean }
   /** Attaches the volume's image once more. */
   | { readonly do: 'attachAgain'; readonly v: VolumeName }
-  /** Attaches an image of their own to the lowest free number. */
+  /** Attaches an image of other software to the lowest free number. */
   | { readonly do: 'takeNumber' }
-  /** Closes and unmounts all that is open and mounted by others. */
+  /** Closes and unmounts everything that other software has open and mounted. */
   | { readonly do: 'stopUse' };
 
 export type Step =
   | CallStep
   | OtherSoftwareStep
-  /** Then the call is repeated, or, for a create that is given up, deleted, and the driver starts again. */
+  /** A host call fails within the call, which is then repeated. With `giveUp`, a failed create is followed by a delete and a restart. */
   | {
       readonly do: 'failing';
       readonly call: CallStep;
       readonly failure: Failure;
       readonly giveUp: boolean;
     }
-  /** The n-th call of the host fails within the call, and `times - 1` after it; then the call is repeated. */
+  /** The n-th host call within the call, and the `times - 1` after it, fail; then the call is repeated. */
   | {
       readonly do: 'nthFails';
       readonly call: CallStep;
@@ -78,22 +78,22 @@ export type Step =
       readonly errno: string;
       readonly times: number;
     }
-  /** That call of the host hangs within the call, whose caller gives up; others go on. Then it returns, and the call is repeated. */
+  /** A host call hangs within the call, whose caller cancels it; other calls continue. Then it returns, and the call is repeated. */
   | { readonly do: 'hanging'; readonly call: CallStep; readonly name: string }
   | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
-  /** The driver dies at the n-th step of the call, and a new one starts. */
+  /** The driver is killed at the n-th fault point of the call, and a new one starts. */
   | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
   /**
-   * The driver dies while the first program of the call runs, which stands still then; a new driver starts beside it. Then the
-   * program ends, and the call is repeated.
+   * The driver is killed while the first program of the call runs. The program stops, and a new driver starts. Then the program
+   * ends, and the call is repeated.
    */
   | { readonly do: 'outliving'; readonly call: CallStep; readonly ends: 'done' | 'killed' }
   | { readonly do: 'restart' }
-  /** Another driver of the node, which shares the state folder, starts or ends. */
+  /** Another driver of the node, which has the same state directory, starts or ends. */
   | { readonly do: 'secondDriver' }
-  /** Somebody sets the node's clock, forwards or back. */
+  /** The node's clock is set forwards or back. */
   | { readonly do: 'setClock'; readonly hours: ClockMove }
-  /** The periodic trim looks for what is due. */
+  /** The periodic trim runs. */
   | { readonly do: 'trimDue' };
 
 const clockMoves = [-100_000, -50, -10, 10, 30, 100_000] as const;
@@ -144,7 +144,7 @@ const callStep: fc.Arbitrary<CallStep> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('deleteSnapshot' as const), s }) },
 );
 
-/** `attachAgain` is left out: a device of somebody else with a lower number is taken for the one that is staged. */
+/** Not `attachAgain`: the driver mistakes a device of other software with a lower number for the staged one. */
 const otherSoftwareStep: fc.Arbitrary<OtherSoftwareStep> = fc.oneof(
   {
     weight: 3,
@@ -168,7 +168,7 @@ const otherSoftwareStep: fc.Arbitrary<OtherSoftwareStep> = fc.oneof(
   { weight: 3, arbitrary: fc.constant({ do: 'stopUse' as const }) },
 );
 
-/** Calls of the host that can fail, and with what they were seen to fail. */
+/** Calls of the host that can fail, and errors that they were seen to return. */
 const failures: readonly (readonly [string, readonly string[]])[] = [
   ['filesystems.ext4.make', ['program']],
   ['filesystems.xfs.make', ['program']],
@@ -198,7 +198,7 @@ const failures: readonly (readonly [string, readonly string[]])[] = [
   ['freezer.freeze', ['EBUSY', 'ETIMEDOUT']],
 ];
 
-/** Of those, what no work in the background calls. */
+/** Those calls that background work does not make. */
 const hangs = [
   'filesystems.ext4.make',
   'filesystems.ext4.renewUuid',
@@ -218,14 +218,14 @@ const failure: fc.Arbitrary<Failure> = fc.constantFrom(...failures).chain(([name
   fc.record({
     name: fc.constant(name),
     errno: fc.constantFrom(...errnos),
-    // A rename that says it failed has not happened, and a freeze that did is undone by who froze.
+    // A rename that failed has had no effect, and the freezer undoes a failed freeze.
     after: ['files.renameNoReplace', 'freezer.freeze'].includes(name)
       ? fc.constant(false)
       : fc.boolean(),
   }),
 );
 
-/** One volume from its making to its end or somewhere before it, with somebody else beside it: what single steps meet too seldom. */
+/** The life cycle of one volume, or its first part, with actions of other software: random single steps rarely produce it. */
 const volumeLife: fc.Arbitrary<readonly Step[]> = fc
   .record({
     v,
@@ -245,14 +245,14 @@ const volumeLife: fc.Arbitrary<readonly Step[]> = fc
     ...(length > 5 ? [{ do: 'stage' as const, v, noatime: false }] : []),
   ]);
 
-/** On a full disk a pod starts all the same where its note fits neither as a new file nor over an old one: the note is lost then. */
+/** On a full disk a pod starts even if the node state cannot be written, neither as a new file nor over the old one. */
 const losesNodeState = ({ call, errno, times }: Step & { do: 'nthFails' }): boolean =>
   errno === 'ENOSPC' && (call.do === 'stage' || (call.do === 'publish' && times > 1));
 
 const single = (step: fc.Arbitrary<Step>): fc.Arbitrary<readonly Step[]> =>
   step.map((one) => [one]);
 
-/** Steps of which about one in three is disturbed. */
+/** Random steps, about a third of which have a failure, a kill or other software. */
 export const steps: fc.Arbitrary<readonly Step[]> = fc
   .array(
     fc.oneof(
@@ -338,8 +338,8 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
   .map((groups) => groups.flat());
 
 /**
- * The same with one at most who holds something open or mounted: each refused detach waits some seconds on a real node, and a
- * start waits for each device.
+ * Keeps at most one step that keeps a device open or mounted. On a real node each refused detach waits some seconds, and a start
+ * waits for each device.
  */
 export function withOneHolder(sequence: readonly Step[]): readonly Step[] {
   const isHolder = (step: Step): boolean =>

@@ -18,7 +18,7 @@ import { fakeMarks, type Marks } from './marks.ts';
 import { startMs } from './model.ts';
 import type { Failure, SnapshotName, VolumeName } from './steps.ts';
 
-/** A driver that can be made to fail, to die and to start again. */
+/** The driver under test, which a step can make fail, kill and start again. */
 export interface Subject {
   readonly directory: string;
   readonly host: Host;
@@ -26,27 +26,27 @@ export interface Subject {
   readonly marks: Marks;
   /** Devices whose filesystems are frozen. */
   readonly frozen: () => readonly number[];
-  /** The name that a caller gives it. */
+  /** The name that callers use for a volume or snapshot. */
   readonly nameOf: (name: SnapshotName | VolumeName) => string;
   readonly opened: () => OpenedVolumes;
-  /** The clock says so from now on, until it is set again. */
+  /** Sets the driver's clock, which does not advance. */
   readonly setClock: (nowMs: number) => void;
-  /** The next call of the host with that name fails; answers how to take that back. */
+  /** Makes the next call of the host with that name fail. */
   readonly failNext: (failure: Failure) => void;
-  /** The n-th call of the host from now on fails, and `times - 1` after it. */
+  /** Makes the n-th call of the host from now on, and the `times - 1` after it, fail. */
   readonly failNth: (nth: number, errno: string, times: number) => void;
-  /** The next call of the host with that name hangs until the answer is called; `met` is called when it does. */
+  /** Makes the next call of the host with that name hang until the returned function is called; `met` is called when it hangs. */
   readonly hangNext: (name: string, met: () => void) => () => void;
   readonly clearFailures: () => void;
-  /** The driver stops for ever at its n-th step from now on, as a killed one does; answers when that has happened. */
+  /** Stops the driver for ever at its n-th fault point from now on, like a kill. Resolves when that has happened. */
   readonly dieAt: (nth: number) => Promise<void>;
-  /** The next program outlives its driver; undefined where that cannot be played. */
+  /** Makes the next program outlive its driver; undefined on nodes that cannot play that. */
   readonly outliveNext: FakePrograms['outliveNext'] | undefined;
-  /** Opens another driver with a pool of that name and the same state folder. */
+  /** Opens another driver with a pool of that name and the same state directory. */
   readonly openBeside: (pool: string) => Promise<OpenedVolumes>;
-  /** The driver stops for ever, wherever it is. */
+  /** Stops the driver for ever at its next fault point. */
   readonly kill: () => void;
-  /** Starts a new driver on what the old one left. */
+  /** Starts a new driver on the state that the old one left. */
   readonly restart: () => Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export function errorOf({ name, errno }: Failure): Error {
   return new KernelError(name, errno, 'a test');
 }
 
-/** What lies outside the driver: it stays when the driver dies. */
+/** The state outside the driver, which outlives it. */
 export interface Node {
   readonly directory: string;
   readonly host: Host;
@@ -71,10 +71,10 @@ export interface Node {
   readonly outliveNext: Subject['outliveNext'];
 }
 
-/** In memory where that can be: thousands of fsyncs would measure the disk. */
+/** In memory if possible, because a disk would make thousands of fsyncs slow. */
 const tempRoot = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 
-/** A node in memory. Ends with `remove`. */
+/** A node in memory. Call `remove` at its end. */
 export async function fakeNode(options: {
   reflink: boolean;
   canGrowExt4Online?: boolean;
@@ -105,15 +105,15 @@ export async function fakeNode(options: {
   };
 }
 
-/** Points of work in the background, after the answer: a driver that stood still there could not even be closed. */
+/** Fault points of background work, after the answer. A driver that stops there could not be closed. */
 const isInBackground = (point: FaultPoint): boolean => /^(?:trash|copy):/.test(point);
 
-/** Names of one letter, or as long as an id shows them whole, with all but the last letter alike. */
+/** Names of one letter, or names of the maximum length that an id contains in full, which differ only in the last letter. */
 export type Names = 'short' | 'long';
 
 const maxNameLength = 100;
 
-/** A driver on that node. */
+/** Opens a driver on that node. */
 export async function subjectOn(
   node: Node,
   names: Names = 'short',
@@ -155,10 +155,10 @@ export async function subjectOn(
       ...options,
     });
   const open = async (): Promise<OpenedVolumes> => {
-    // Each driver has its own life: the steps of one that is dead stay where they are.
-    let isMine = true;
+    // Each driver has its own flag: calls of a killed driver never continue, even when a new driver runs.
+    let isAlive = true;
     kill = () => {
-      isMine = false;
+      isAlive = false;
       dead = true;
     };
     const opened = await openPool(
@@ -166,7 +166,7 @@ export async function subjectOn(
       {
         reached: async (point) => {
           if (isInBackground(point)) return;
-          if (!isMine) await new Promise(() => undefined);
+          if (!isAlive) await new Promise(() => undefined);
           if (countdown === 0) return;
           countdown -= 1;
           if (countdown > 0) return;
@@ -207,7 +207,7 @@ export async function subjectOn(
     },
     restart: async () => {
       countdown = 0;
-      // What stands still cannot be waited for; what runs may end.
+      // Calls of a killed driver never end; those of a running driver may end.
       await opened.close(dead ? 1 : 2_000);
       dead = false;
       opened = await open();

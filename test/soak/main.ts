@@ -48,7 +48,7 @@ async function sampleOf(world: World, load: Load, startedAtMs: number): Promise<
   };
 }
 
-/** What is there is taken back, instead of every call that was ever made. */
+/** Deletes the present volumes and snapshots; to undo every call of a long run would take too long. */
 async function deleteAll(world: World, load: Load): Promise<void> {
   for (const { name } of load.facts()) await unstage(world, name);
   const { entries: snapshots } = await world.controller.ListSnapshots({});
