@@ -32,7 +32,7 @@ const logClasses = {
   WatchSnapshot: 'read',
   GetProgress: 'polling',
   Doctor: 'read',
-} as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]?: LogClass };
+} as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]: LogClass };
 
 /** What the methods of Admin work with. */
 export interface AdminContext {
