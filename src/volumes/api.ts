@@ -1,4 +1,7 @@
-/** The calls that fronts make to the domain. `open.ts` builds the object; most methods have a file of their own. */
+/**
+ * The calls of CSI, some of which Docker's front uses too. `open.ts` builds the object; most methods have a file of their own.
+ * `admin/calls.ts` has the calls of the command line, `docker/volumes.ts` those of Docker alone.
+ */
 
 import type { FsType } from '../host/host.ts';
 import type { Call } from './engine/operations.ts';
