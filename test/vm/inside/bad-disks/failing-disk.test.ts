@@ -30,7 +30,7 @@ for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
           const first = await run();
           t.log(`${name}: ${textOf(first)}`);
           t.true(['INTERNAL', 'UNAVAILABLE'].includes(first.code), `${name}: ${first.code}`);
-          t.regex(first.message, /pool 'bad'.*look at/, name);
+          t.regex(first.message, /pool 'bad'.*check/, name);
           t.notRegex(first.message, wrongWords, name);
         }
         t.notRegex((await bench.health(used)).join('\n'), wrongWords);

@@ -46,7 +46,7 @@ for (const { poolType, fault, operation, code, stops } of scenes) {
         await bench.disk.recover();
         t.log(textOf(first));
         t.true([code, 'UNAVAILABLE'].includes(first.code), first.code);
-        t.regex(first.message, /pool 'bad'.*look at/);
+        t.regex(first.message, /pool 'bad'.*check/);
         t.notRegex(first.message, wrongWords);
 
         const isStopped = await bench.poolIsStopped();

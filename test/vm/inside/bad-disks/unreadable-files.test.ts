@@ -10,7 +10,7 @@ function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: stri
   t.log(`${what}: ${textOf(end)}`);
   t.is(end.code, 'INTERNAL', what);
   t.true(end.message.includes(id), what);
-  t.regex(end.message, /EIO.*look at (?:the disk|the pool's disk)/, what);
+  t.regex(end.message, /EIO.*check (?:the disk|the pool's disk)/, what);
   t.notRegex(end.message, wrongWords, what);
 }
 
