@@ -116,20 +116,20 @@ onNode('a restore that was killed during its copy is resumed', async (t) => {
 });
 
 /** Copies one range, reports it, and does not end until it is aborted. */
-function slowCopies(host: Host, isSlow: () => boolean, told: () => void): Host {
+function slowCopies(host: Host, isSlow: () => boolean, onCopied: () => void): Host {
   const copySparse: Host['copies']['copySparse'] = async (from, to, options) => {
     if (!isSlow()) return host.copies.copySparse(from, to, options);
-    const stretch = new AbortController();
+    const oneRange = new AbortController();
     const copied = host.copies.copySparse(from, to, {
       ...options,
-      signal: stretch.signal,
+      signal: oneRange.signal,
       onProgress: (...progress) => {
         options.onProgress?.(...progress);
-        stretch.abort();
+        oneRange.abort();
       },
     });
     await copied.catch(() => undefined);
-    told();
+    onCopied();
     await new Promise((resolve) => {
       options.signal.addEventListener('abort', resolve, { once: true });
     });
@@ -139,20 +139,20 @@ function slowCopies(host: Host, isSlow: () => boolean, told: () => void): Host {
 }
 
 onNode('a restore that SIGTERM interrupted is resumed at the next start', async (t) => {
-  let told = (): void => undefined;
-  const isTold = new Promise<void>((resolve) => {
-    told = resolve;
+  let onCopied = (): void => undefined;
+  const hasCopied = new Promise<void>((resolve) => {
+    onCopied = resolve;
   });
   let isSlow = false;
   const isSlowNow = (): boolean => isSlow;
   const node = await scratchNode(t, {
     poolFs: 'ext4',
-    host: (host) => slowCopies(host, isSlowNow, told),
+    host: (host) => slowCopies(host, isSlowNow, onCopied),
   });
   const snapshotId = await largeSnapshot(node);
   isSlow = true;
   const interrupted = reasonOf(again(node, snapshotId));
-  await isTold;
+  await hasCopied;
   await node.restart();
   isSlow = false;
   t.is(await interrupted, 'unavailable');

@@ -133,9 +133,9 @@ for (const point of [
       await goesOn(t, second.paths.targetPath);
     });
     const page = { maxEntries: 0, startingToken: '' };
-    const stands = (await node.volumes.listSnapshots(page)).entries.length;
+    const snapshotCount = (await node.volumes.listSnapshots(page)).entries.length;
     const groups = await readdir(join(node.poolPath, 'groups'));
-    t.is(stands, groups.length * 2, 'no member without its group');
+    t.is(snapshotCount, groups.length * 2, 'no member without its group');
     const group = await node.volumes.createGroupSnapshot(call(), input);
     const instants = new Set(group.snapshots.map(({ record }) => record.createdAtMs));
     t.is(instants.size, 1, 'all members are of one point in time');
@@ -263,13 +263,13 @@ onNode(
 onNode(
   'while a volume is copied it can be neither staged nor deleted; its snapshot can be deleted',
   async (t) => {
-    let passed: (() => void) | undefined;
-    const held = new Promise<void>((resolve) => {
-      passed = resolve;
+    let release: (() => void) | undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
     });
     const node = await scratchNode(t, {
       poolFs: 'ext4',
-      reached: (point) => (point === 'copy:begun' ? held : undefined),
+      reached: (point) => (point === 'copy:begun' ? released : undefined),
     });
     const id = await largeSource(node);
     const { record } = await takeSnapshot(node, 'snap', id);
@@ -288,7 +288,7 @@ onNode(
     t.like(await t.throwsAsync(node.volumes.allocatedRanges(call(), asked)), {
       reason: 'unavailable',
     });
-    passed?.();
+    release?.();
     await node.volumes.deleteSnapshot(call(), record.id);
     await node.volumes.deleteVolume(call(), id);
     await isClean(t, node);

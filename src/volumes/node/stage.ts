@@ -67,6 +67,7 @@ export async function stage(domain: Domain, volume: FoundVolume, input: StageInp
   });
   // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
+  // The kernel refused to grow it in use, so it is unmounted, grown offline and mounted again.
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
   const unmounted = { fsType, recordStaging: record, present: await attachmentOf(domain, volume) };
