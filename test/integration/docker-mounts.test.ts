@@ -231,7 +231,7 @@ onNode('a volume grows and is seen under a holder', async (t) => {
 
 /** Those of a mount and an unmount; the others of staging come with growth. */
 const heldPoints = faultPoints.filter((point) =>
-  /^(?:stage:(?:attached|noted|mounted)|hold:.*|release:.*)$/.test(point),
+  /^(?:stage:(?:attached|recorded|mounted)|docker-mount:.*|docker-unmount:.*)$/.test(point),
 );
 for (const point of heldPoints) {
   onNode(`a failure at ${point}: the calls again bring it to rest`, async (t) => {
