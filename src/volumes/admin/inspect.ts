@@ -1,4 +1,4 @@
-/** Volumes and snapshots as `list` and `inspect` show them: their records and their present state in the kernel. Changes nothing. */
+/** Volumes and snapshots as the command line lists them: their records and their state in the kernel. Changes nothing. */
 
 import { runConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';

@@ -30,7 +30,10 @@ export async function ensureAttached(
   return attach(domain, volume, { readOnly: false, mounts: present.table });
 }
 
-/** Throws `wrong-state` while its device has the number of one that another volume lost: its data can be seen at that volume's targets. */
+/**
+ * Throws `wrong-state` while its device has the number of one that another volume lost: its data can be seen at that volume's
+ * targets.
+ */
 async function requireNotShown(
   domain: Domain,
   volume: FoundVolume,
@@ -134,7 +137,10 @@ export async function mountAttached(
   }
 }
 
-/** Keeps the devices of a staged volume attached, even if another process asked for their detach. Throws `busy` if one was just detached. */
+/**
+ * Keeps the devices of a staged volume attached, even if another process requested their detach. Throws `busy` if one was just
+ * detached.
+ */
 export async function keepDevices(
   domain: Domain,
   volume: FoundVolume,

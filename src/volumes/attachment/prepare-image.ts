@@ -90,7 +90,7 @@ export async function growImageToPromisedSize(
   const isSparse = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
   if (!isTooSmall && !isSparse) {
     try {
-      await recordSize(domain, volume);
+      await recordReachedSize(domain, volume);
     } catch (error) {
       // Pods must start on a full disk too; the size is recorded at the next stage.
       if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
@@ -103,11 +103,11 @@ export async function growImageToPromisedSize(
     allocate: provisioning === 'thick',
   });
   await domain.reached('stage:image-grown');
-  await recordSize(domain, volume);
+  await recordReachedSize(domain, volume);
 }
 
 /** Records that the image on the disk has its promised size: from now on a smaller image was truncated. */
-export async function recordSize(domain: Domain, volume: FoundVolume): Promise<FoundVolume> {
+export async function recordReachedSize(domain: Domain, volume: FoundVolume): Promise<FoundVolume> {
   const { area, pool, record } = volume;
   if (record.reachedBytes === record.sizeBytes) return volume;
   const reached = { ...record, reachedBytes: record.sizeBytes };
@@ -144,7 +144,7 @@ export async function prepareImage(
     growsOffline && filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
   if (!mustCheck && !mustGrow) return { superblock, present };
   if (!(await detachAll(domain, volume, present))) return { superblock, present };
-  if (mustCheck) await check(domain, volume, filesystem);
+  if (mustCheck) await checkFilesystem(domain, volume, filesystem);
   if (mustGrow) {
     await domain.host.filesystems.ext4.growImage(imagePath, {
       sectorSize: record.sectorSize,
@@ -177,7 +177,11 @@ async function detachAll(
   return true;
 }
 
-async function check(domain: Domain, volume: FoundVolume, filesystem: Filesystem): Promise<void> {
+async function checkFilesystem(
+  domain: Domain,
+  volume: FoundVolume,
+  filesystem: Filesystem,
+): Promise<void> {
   const result = await filesystem.check(volume.imagePath);
   if (result.outcome === 'damaged') throw damagedVolumeError(volume, result.detail);
   domain.log.warn(

@@ -59,14 +59,12 @@ export function requireSamePublication(
   const device = present.mounts.some((mount) => mount.id === top.id)
     ? present.devices.find((one) => showsDevice(top, one))
     : undefined;
-  if (device === undefined) {
-    throw foreignMountError(id, top);
-  }
+  if (device === undefined) throw foreignMountError(id, top);
   const recorded = published.find(({ targetPath }) => targetPath === wanted.targetPath);
-  const isReadOnlyThere =
+  const isMountedReadOnly =
     volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
   const isSame =
-    isReadOnlyThere === wanted.readOnly &&
+    isMountedReadOnly === wanted.readOnly &&
     (recorded === undefined ||
       (recorded.accessMode === wanted.accessMode &&
         (recorded.fsType === wanted.fsType || recorded.fsType === '' || wanted.fsType === '') &&
@@ -75,6 +73,6 @@ export function requireSamePublication(
   throw new VolumeError(
     'conflict',
     `volume '${id}' is mounted at ${wanted.targetPath} with other arguments ` +
-      `(${recorded?.accessMode ?? 'unknown mode'}, ${isReadOnlyThere ? 'read-only' : 'read-write'}, mount flags '${recorded?.mountFlags.join(',') ?? ''}'); unmount it there first`,
+      `(${recorded?.accessMode ?? 'unknown mode'}, ${isMountedReadOnly ? 'read-only' : 'read-write'}, mount flags '${recorded?.mountFlags.join(',') ?? ''}'); unmount it there first`,
   );
 }

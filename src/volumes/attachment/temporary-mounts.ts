@@ -10,7 +10,10 @@ export function isTemporaryMount(pool: Pool, target: string): boolean {
   return pool.marker !== undefined && target.startsWith(`${pool.pathOf('tmp')}/`);
 }
 
-/** Unmounts those of a volume that is being unstaged or deleted, and returns the attachment without them. Throws KernelError EBUSY while one is in use. */
+/**
+ * Unmounts those of a volume that is being unstaged or deleted, and returns the attachment without them. Throws KernelError
+ * EBUSY while one is in use.
+ */
 export async function endTemporaryMounts(domain: Domain, present: Attachment): Promise<Attachment> {
   const isOurs = ({ target }: { readonly target: string }): boolean =>
     domain.pools.all.some((pool) => isTemporaryMount(pool, target));

@@ -8,7 +8,7 @@ import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import {
   growImageToPromisedSize,
   isSmaller,
-  recordSize,
+  recordReachedSize,
   recoverImage,
   requireNotTruncated,
 } from '../attachment/prepare-image.ts';
@@ -78,7 +78,7 @@ export async function expandImage(
     await domain.reached('expand:promised');
     await domain.host.files.growImage(volume.imagePath, { sizeBytes, allocate });
     await domain.reached('expand:image-grown');
-    return await recordSize(domain, promised);
+    return await recordReachedSize(domain, promised);
   } finally {
     reservation.release();
   }
