@@ -8,7 +8,7 @@ import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
-import { patientMs } from '../helpers/slowness.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 
 /** The kinds of volumes that csi-sanity asks for: the driver's default filesystem, or raw block. */
 const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
@@ -85,7 +85,7 @@ async function runSanity(
       `--ginkgo.json-report=${report}`,
       '--ginkgo.no-color',
     ],
-    { reject: false, all: true, timeout: patientMs(10 * 60_000) },
+    { reject: false, all: true, timeout: scaledMs(10 * 60_000) },
   );
   const [suite] = v.parse(reportShape, JSON.parse(await readFile(report, 'utf8')));
   // The report also has nodes that run before and after the whole suite.

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from
 import { join } from 'node:path';
 import { KernelError } from '../../src/host/errors.ts';
 import { MiB } from '../../src/units.ts';
-import { type ContractCase, errnoOf, never } from './stage.ts';
+import { type ContractCase, errnoOf, never } from './contract-case.ts';
 
 const errnoIn = (error: unknown): string | undefined =>
   error instanceof KernelError ? error.errno : undefined;

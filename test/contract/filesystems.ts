@@ -2,22 +2,22 @@ import { join } from 'node:path';
 import { MiB } from '../../src/units.ts';
 import {
   attached,
+  type CaseContext,
   type ContractCase,
-  type ContractStage,
   errnoOf,
   makeImage,
   mounted,
   sizes,
   uuid,
-} from './stage.ts';
+} from './contract-case.ts';
 
 export const filesystemCases: readonly ContractCase[] = [
   ...(['ext4', 'xfs', 'btrfs'] as const).map((fsType) => ({
     name: `filesystems: ${fsType} is made, identified, and grown while mounted`,
-    run: async (stage: ContractStage) => {
-      const { host, equal } = stage;
+    run: async (context: CaseContext) => {
+      const { host, equal } = context;
       const filesystem = host.filesystems[fsType];
-      const path = await makeImage(stage, 'a', fsType);
+      const path = await makeImage(context, 'a', fsType);
       const superblock = await filesystem.readSuperblock(path);
       equal([superblock?.fsType, superblock?.uuid], [fsType, uuid]);
       for (const other of ['ext4', 'xfs', 'btrfs'] as const) {
@@ -25,9 +25,9 @@ export const filesystemCases: readonly ContractCase[] = [
       }
       // btrfs cannot be resized to less than 256 MiB.
       const sizeBytes = sizes[fsType] * 3n;
-      await attached(stage, path, (device) =>
+      await attached(context, path, (device) =>
         mounted(
-          stage,
+          context,
           device,
           async (target) => {
             await host.files.growImage(path, { sizeBytes, allocate: false });
@@ -39,10 +39,10 @@ export const filesystemCases: readonly ContractCase[] = [
             );
             equal(await filesystem.countErrors(device), 0);
             equal(await host.mounts.thaw(target, device), false);
-            equal(await errnoOf(host.mounts.thaw(stage.directory, device)), 'ENODEV');
+            equal(await errnoOf(host.mounts.thaw(context.directory, device)), 'ENODEV');
             equal(
               await errnoOf(
-                host.mounts.trim(stage.directory, device, { offset: 0n, length: 1n << 40n }),
+                host.mounts.trim(context.directory, device, { offset: 0n, length: 1n << 40n }),
               ),
               'ENODEV',
             );
@@ -51,9 +51,13 @@ export const filesystemCases: readonly ContractCase[] = [
         ),
       );
       equal(await filesystem.check(path), { outcome: 'sound' });
-      await filesystem.growImage(path, { sectorSize: 4096, workDir: stage.directory });
+      await filesystem.growImage(path, { sectorSize: 4096, workDir: context.directory });
       const next = '7b0c7f2e-93c5-4a0e-8d55-ba9876543210';
-      await filesystem.renewUuid(path, { uuid: next, sectorSize: 4096, workDir: stage.directory });
+      await filesystem.renewUuid(path, {
+        uuid: next,
+        sectorSize: 4096,
+        workDir: context.directory,
+      });
       const grown = await filesystem.readSuperblock(path);
       equal([grown?.uuid, grown?.sizeBytes], [next, sizeBytes]);
     },

@@ -1,15 +1,15 @@
 import { hasErrno } from '../../src/host/errors.ts';
-import { patientMs } from '../helpers/slowness.ts';
-import { attached, type ContractCase, errnoOf, makeImage, mounted } from './stage.ts';
+import { scaledMs } from '../helpers/slowness.ts';
+import { attached, type ContractCase, errnoOf, makeImage, mounted } from './contract-case.ts';
 
 export const freezeCases: readonly ContractCase[] = [
   {
     name: 'freezer: a second freeze is refused, and a thaw ends the first',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, (device) =>
-        mounted(stage, device, async (target) => {
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, (device) =>
+        mounted(context, device, async (target) => {
           const freeze = await host.freezer.freeze([{ target, device }], { timeoutMs: 10_000 });
           equal(
             await errnoOf(host.freezer.freeze([{ target, device }], { timeoutMs: 10_000 })),
@@ -25,11 +25,11 @@ export const freezeCases: readonly ContractCase[] = [
   },
   {
     name: 'freezer: a target on another filesystem is refused, and nothing is frozen',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, (device) =>
-        mounted(stage, device, async (target) => {
+    run: async (context) => {
+      const { host, directory, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, (device) =>
+        mounted(context, device, async (target) => {
           const targets = [
             { target, device },
             { target: directory, device },
@@ -42,14 +42,14 @@ export const freezeCases: readonly ContractCase[] = [
   },
   {
     name: 'freezer: a freeze ends at its time limit, and its thaw reports that',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, (device) =>
-        mounted(stage, device, async (target) => {
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, (device) =>
+        mounted(context, device, async (target) => {
           const freeze = await host.freezer.freeze([{ target, device }], { timeoutMs: 150 });
           // A second freeze is refused until the first one ends at its time limit.
-          const giveUpAt = performance.now() + patientMs(10_000);
+          const giveUpAt = performance.now() + scaledMs(10_000);
           for (;;) {
             const second = await host.freezer
               .freeze([{ target, device }], { timeoutMs: 10_000 })

@@ -1,10 +1,10 @@
+import type { ContractCase } from './contract-case.ts';
 import { fileCases } from './files.ts';
 import { filesystemCases } from './filesystems.ts';
 import { freezeCases } from './freezer.ts';
 import { loopCases } from './loops.ts';
 import { mountCases } from './mounts.ts';
 import { otherSoftwareCases } from './other-software.ts';
-import type { ContractCase } from './stage.ts';
 
 /**
  * The behaviour of every Host, as cases that run against the fake and the real one, so that both agree. Each case gets

@@ -8,15 +8,15 @@ import {
   makeImage,
   mounted,
   sizes,
-} from './stage.ts';
+} from './contract-case.ts';
 
 export const loopCases: readonly ContractCase[] = [
   {
     name: 'loops: a device is found by the inode of its image, even after a rename',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, async (device) => {
+    run: async (context) => {
+      const { host, directory, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
         const moved = join(directory, 'moved.img');
         await host.files.renameNoReplace(path, moved);
         const found = await host.loops.findByImage(await host.files.imageStatus(moved));
@@ -32,9 +32,9 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: a detached device is not found, and can be detached again',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
       equal(await host.loops.detach(device), 'detached');
       equal(await host.loops.detach(device), 'detached');
@@ -50,14 +50,14 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: a read-only device is listed after the read-write one',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       await attached(
-        stage,
+        context,
         path,
         (readOnly) =>
-          attached(stage, path, async (readWrite) => {
+          attached(context, path, async (readWrite) => {
             const found = await host.loops.findByImage(await host.files.imageStatus(path));
             equal(found, [readWrite, readOnly]);
             equal([readWrite.readOnly, readOnly.readOnly], [false, true]);
@@ -68,10 +68,10 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: a device gets the size of its grown image on request',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, async (device) => {
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
         await host.files.growImage(path, { sizeBytes: 32n * MiB, allocate: false });
         const size = async () => (await host.loops.findByImage(device.backing))[0]?.sizeBytes;
         equal(await size(), sizes.ext4);
@@ -82,10 +82,10 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: operations on a device that has another image now are refused',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, async (device) => {
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
         const stale = {
           ...device,
           backing: { ...device.backing, inode: device.backing.inode + 1n },
@@ -98,11 +98,11 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: a mounted device is not detached, not even after its unmount',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
-      await mounted(stage, device, async () => {
+      await mounted(context, device, async () => {
         equal(await host.loops.isInUse(device), true);
         equal(await host.loops.detach(device), 'in-use');
         equal(
@@ -116,11 +116,11 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: a mounted device that may be detached later is detached at its unmount',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
-      await mounted(stage, device, async () => {
+      await mounted(context, device, async () => {
         equal(await host.loops.detach(device, { later: true }), 'in-use');
         const [flagged] = await host.loops.findByImage(device.backing);
         equal(flagged?.autoclear, true);
@@ -134,9 +134,9 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: only the driver detaches a device that it has open; requests of other software are undone',
-    run: async (stage) => {
-      const { host, equal, otherSoftware } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal, otherSoftware } = context;
+      const path = await makeImage(context, 'a');
       for (const isHeldFromTheStart of [true, false]) {
         const hold = isHeldFromTheStart;
         const device = await host.loops.attach(path, { ...attachOptions, hold });
@@ -164,9 +164,9 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: undoing a detach changes nothing else of a device',
-    run: async (stage) => {
-      const { host, equal, otherSoftware } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal, otherSoftware } = context;
+      const path = await makeImage(context, 'a');
       for (const readOnly of [true, false]) {
         const device = await host.loops.attach(path, { ...attachOptions, readOnly, hold: true });
         await otherSoftware.clearDevice(device.number);
@@ -179,9 +179,9 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: no device gets a number whose node is bound',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
-      const [one, other] = [await makeImage(stage, 'a'), await makeImage(stage, 'b')];
+    run: async (context) => {
+      const { host, directory, equal } = context;
+      const [one, other] = [await makeImage(context, 'a'), await makeImage(context, 'b')];
       const lost = await host.loops.attach(one, attachOptions);
       const target = join(directory, 'node');
       await host.mounts.makeTarget(target, 'file');
@@ -190,7 +190,7 @@ export const loopCases: readonly ContractCase[] = [
       for (const hasSeen of [true, false]) {
         const mounts = hasSeen ? await host.mounts.list() : undefined;
         await attached(
-          stage,
+          context,
           other,
           async (device) => {
             equal(device.number === lost.number, false);
@@ -203,13 +203,13 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: the number of a device that was held is not reused at once',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       const given = await host.loops.attach(path, { ...attachOptions, hold: true });
       equal(await host.loops.detach(given), 'detached');
       for (let times = 0; times < 3; times += 1) {
-        await attached(stage, path, async (device) => {
+        await attached(context, path, async (device) => {
           equal(device.number === given.number, false);
         });
       }
@@ -217,16 +217,16 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: an autoclear device lives until it is released, or unmounted',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       const options = { ...attachOptions, autoclear: true };
       const first = await host.loops.attach(path, options);
       equal((await host.loops.findByImage(first.backing)).length, 1);
       await host.loops.release(first);
       equal(await host.loops.findByImage(first.backing), []);
       const second = await host.loops.attach(path, options);
-      await mounted(stage, second, async () => {
+      await mounted(context, second, async () => {
         await host.loops.release(second);
         await host.loops.release(second);
         equal((await host.loops.findByImage(second.backing)).length, 1);
@@ -236,10 +236,10 @@ export const loopCases: readonly ContractCase[] = [
   },
   {
     name: 'loops: releasing an earlier device with the same number does not release an autoclear device',
-    run: async (stage) => {
-      const { host, equal } = stage;
+    run: async (context) => {
+      const { host, equal } = context;
       const options = { ...attachOptions, autoclear: true };
-      const [one, other] = [await makeImage(stage, 'a'), await makeImage(stage, 'b')];
+      const [one, other] = [await makeImage(context, 'a'), await makeImage(context, 'b')];
       const first = await host.loops.attach(one, options);
       await host.loops.release(first);
       equal(await host.loops.findByImage(first.backing), []);

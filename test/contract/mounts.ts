@@ -8,16 +8,16 @@ import {
   makeDirectory,
   makeImage,
   mounted,
-} from './stage.ts';
+} from './contract-case.ts';
 
 export const mountCases: readonly ContractCase[] = [
   {
     name: 'mounts: a mounted device is listed, and unmounting is idempotent',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, async (device) => {
-        await mounted(stage, device, async (target) => {
+    run: async (context) => {
+      const { host, directory, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
+        await mounted(context, device, async (target) => {
           const mount = await host.mounts.at(target);
           equal(
             [mount?.majorMinor, mount?.source, mount?.root, mount?.fsType],
@@ -34,13 +34,13 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: errors of mounting',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
+    run: async (context) => {
+      const { host, directory, equal } = context;
       const { mounts } = host;
-      const path = await makeImage(stage, 'a');
+      const path = await makeImage(context, 'a');
       const options = { fsType: 'ext4', options: [] } as const;
-      await attached(stage, path, async (device) => {
-        const target = await makeDirectory(stage, 'target');
+      await attached(context, path, async (device) => {
+        const target = await makeDirectory(context, 'target');
         equal(
           await errnoOf(mounts.mountDevice(device.path, join(directory, 'no'), options)),
           'ENOENT',
@@ -58,7 +58,7 @@ export const mountCases: readonly ContractCase[] = [
           await errnoOf(mounts.mountDevice(device.path, join(directory, 'link'), options)),
           'ELOOP',
         );
-        await mounted(stage, device, async (staging) => {
+        await mounted(context, device, async (staging) => {
           equal(await errnoOf(mounts.mountDevice(device.path, staging, options)), 'EBUSY');
           equal(
             await errnoOf(mounts.mountDevice(device.path, target, { ...options, options: ['ro'] })),
@@ -67,10 +67,10 @@ export const mountCases: readonly ContractCase[] = [
         });
       });
       await attached(
-        stage,
+        context,
         path,
         async (device) => {
-          const target = await makeDirectory(stage, 'target');
+          const target = await makeDirectory(context, 'target');
           equal(await errnoOf(mounts.mountDevice(device.path, target, options)), 'EACCES');
         },
         { readOnly: true },
@@ -79,12 +79,12 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: an image shorter than its filesystem is refused',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
       await truncate(path, Number(8n * MiB));
-      const target = await makeDirectory(stage, 'target');
-      await attached(stage, path, async (device) => {
+      const target = await makeDirectory(context, 'target');
+      await attached(context, path, async (device) => {
         equal(
           await errnoOf(
             host.mounts.mountDevice(device.path, target, { fsType: 'ext4', options: [] }),
@@ -96,12 +96,12 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: a bind shows the same filesystem with its own options',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      const target = await makeDirectory(stage, 'publish');
-      await attached(stage, path, (device) =>
-        mounted(stage, device, async (staging) => {
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      const target = await makeDirectory(context, 'publish');
+      await attached(context, path, (device) =>
+        mounted(context, device, async (staging) => {
           await host.mounts.bind(staging, target, { readOnly: true, noSuid: true });
           const mount = await host.mounts.at(target);
           equal(
@@ -123,11 +123,11 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: a device node is bound onto a file, and only onto a file',
-    run: async (stage) => {
-      const { host, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, directory, equal } = context;
+      const path = await makeImage(context, 'a');
       const target = join(directory, 'node');
-      await attached(stage, path, async (device) => {
+      await attached(context, path, async (device) => {
         await host.mounts.makeTarget(target, 'file');
         await host.mounts.bind(device.path, target, { readOnly: false });
         const mount = await host.mounts.at(target);
@@ -141,12 +141,12 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: a filesystem stays active until its last unmount',
-    run: async (stage) => {
-      const { host, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      const target = await makeDirectory(stage, 'publish');
-      await attached(stage, path, async (device) => {
-        await mounted(stage, device, (staging) =>
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      const target = await makeDirectory(context, 'publish');
+      await attached(context, path, async (device) => {
+        await mounted(context, device, (staging) =>
           host.mounts.bind(staging, target, { readOnly: false }),
         );
         equal(await host.loops.isInUse(device), true);
@@ -182,13 +182,13 @@ export const mountCases: readonly ContractCase[] = [
   },
   {
     name: 'mounts: a symlink as target is refused, and below a root any symlink',
-    run: async (stage) => {
-      const { host, equal } = stage;
+    run: async (context) => {
+      const { host, equal } = context;
       const { mounts } = host;
-      const root = await makeDirectory(stage, 'root');
-      const elsewhere = await makeDirectory(stage, 'elsewhere');
-      const source = await makeDirectory(stage, 'source');
-      await makeDirectory(stage, 'elsewhere/target');
+      const root = await makeDirectory(context, 'root');
+      const elsewhere = await makeDirectory(context, 'elsewhere');
+      const source = await makeDirectory(context, 'source');
+      await makeDirectory(context, 'elsewhere/target');
       await symlink(elsewhere, join(root, 'link'));
       const bind = (target: string, within?: string) =>
         errnoOf(mounts.bind(source, target, { readOnly: false, root: within }));

@@ -7,15 +7,15 @@ import {
   makeDirectory,
   makeImage,
   mounted,
-} from './stage.ts';
+} from './contract-case.ts';
 
 /** How the kernel treats a device that other software uses too. */
 export const otherSoftwareCases: readonly ContractCase[] = [
   {
     name: 'other software: LOOP_CLR_FD detaches a device that is not open, even if its node is bound',
-    run: async (stage) => {
-      const { host, otherSoftware, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, otherSoftware, directory, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
       const target = join(directory, 'node');
       await host.mounts.makeTarget(target, 'file');
@@ -28,9 +28,9 @@ export const otherSoftwareCases: readonly ContractCase[] = [
   },
   {
     name: 'other software: LOOP_CLR_FD of an open device detaches it at its last close',
-    run: async (stage) => {
-      const { host, otherSoftware, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, otherSoftware, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
       const close = await otherSoftware.openDevice(device.number);
       equal(await host.loops.isInUse(device), false);
@@ -43,11 +43,11 @@ export const otherSoftwareCases: readonly ContractCase[] = [
   },
   {
     name: 'other software: LOOP_CLR_FD of a mounted device detaches it at its last unmount',
-    run: async (stage) => {
-      const { host, otherSoftware, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, otherSoftware, equal } = context;
+      const path = await makeImage(context, 'a');
       const device = await host.loops.attach(path, attachOptions);
-      await mounted(stage, device, async () => {
+      await mounted(context, device, async () => {
         await otherSoftware.clearDevice(device.number);
         const [present] = await host.loops.findByImage(device.backing);
         equal([present?.number, present?.autoclear], [device.number, true]);
@@ -57,11 +57,11 @@ export const otherSoftwareCases: readonly ContractCase[] = [
   },
   {
     name: 'other software: a filesystem that is mounted in another namespace claims its device',
-    run: async (stage) => {
-      const { host, otherSoftware, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      await attached(stage, path, async (device) => {
-        const stopUse = await mounted(stage, device, (target) =>
+    run: async (context) => {
+      const { host, otherSoftware, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
+        const stopUse = await mounted(context, device, (target) =>
           otherSoftware.mountElsewhere(target),
         );
         equal(await host.loops.isInUse(device), true);
@@ -72,12 +72,12 @@ export const otherSoftwareCases: readonly ContractCase[] = [
   },
   {
     name: 'other software: a mount with an open file is busy',
-    run: async (stage) => {
-      const { host, otherSoftware, equal } = stage;
-      const path = await makeImage(stage, 'a');
-      const publish = await makeDirectory(stage, 'publish');
-      await attached(stage, path, (device) =>
-        mounted(stage, device, async (staging) => {
+    run: async (context) => {
+      const { host, otherSoftware, equal } = context;
+      const path = await makeImage(context, 'a');
+      const publish = await makeDirectory(context, 'publish');
+      await attached(context, path, (device) =>
+        mounted(context, device, async (staging) => {
           await host.mounts.bind(staging, publish, { readOnly: false });
           const stopUse = await otherSoftware.openFile(publish);
           const failed = await host.mounts.unmount(publish).then(
@@ -93,12 +93,12 @@ export const otherSoftwareCases: readonly ContractCase[] = [
   },
   {
     name: 'other software: images attached by the driver and by other software get different numbers',
-    run: async (stage) => {
-      const { host, otherSoftware, directory, equal } = stage;
-      const path = await makeImage(stage, 'a');
+    run: async (context) => {
+      const { host, otherSoftware, directory, equal } = context;
+      const path = await makeImage(context, 'a');
       const theirs = join(directory, 'theirs.img');
       await host.files.createImage(theirs, { sizeBytes: MiB, allocate: false });
-      await attached(stage, path, async (device) => {
+      await attached(context, path, async (device) => {
         const number = await otherSoftware.attach(theirs);
         const again = await otherSoftware.attach(path);
         const found = await host.loops.findByImage(await host.files.imageStatus(theirs));

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { MiB } from '../../src/units.ts';
 import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
-import { patientMs } from '../helpers/slowness.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 import { blockCapability, type Capability, mountCapability, type World } from './world.ts';
 
 const tag = nodeTagOf('test-node');
@@ -26,7 +26,7 @@ export function capabilityFor(kind: Kind): Capability {
   return kind === 'block' ? blockCapability : mountCapability(kind);
 }
 
-export const defaultRetryMs = patientMs(30_000);
+export const defaultRetryMs = scaledMs(30_000);
 /** How long calls are retried; 0 while a test expects a refusal. */
 export const retryLimit = { boundMs: defaultRetryMs };
 
@@ -55,7 +55,7 @@ export async function create(world: World, name: string, options: CreateOptions)
   const { kind, parameters = {}, snapshot, volume } = options;
   const sizeBytes = options.sizeBytes ?? sizes[kind];
   const volume_id = volumeIdOf(name);
-  world.undoLater(() => retryWhileAborted(() => world.controller.DeleteVolume({ volume_id })));
+  world.recordUndo(() => retryWhileAborted(() => world.controller.DeleteVolume({ volume_id })));
   return retryWhileAborted(() =>
     world.controller.CreateVolume({
       name,
@@ -84,7 +84,7 @@ export async function destroy(world: World, name: string) {
 export async function stage(world: World, name: string, kind: Kind) {
   const volume_id = volumeIdOf(name);
   const staging_target_path = await world.stagingPathOf(name);
-  world.undoLater(() => unstage(world, name));
+  world.recordUndo(() => unstage(world, name));
   return retryWhileAborted(() =>
     world.node.NodeStageVolume({
       volume_id,
@@ -115,7 +115,7 @@ export async function publish(world: World, name: string, options: PublishOption
   const volume_id = volumeIdOf(name);
   const target_path = targetOf(world, target);
   const staging_target_path = staged ? await world.stagingPathOf(name) : '';
-  world.undoLater(() => unpublish(world, name, target));
+  world.recordUndo(() => unpublish(world, name, target));
   return retryWhileAborted(() =>
     world.node.NodePublishVolume({
       volume_id,
@@ -139,7 +139,7 @@ const inlineId = (name: string): string => `csi-${'0123456789abcdef'.repeat(3)}-
 /** Publishes an inline volume as the kubelet does. */
 export async function publishInline(world: World, name: string) {
   const target_path = targetOf(world, name);
-  world.undoLater(() => unpublishInline(world, name));
+  world.recordUndo(() => unpublishInline(world, name));
   return retryWhileAborted(() =>
     world.node.NodePublishVolume({
       volume_id: inlineId(name),
@@ -185,9 +185,9 @@ export async function snapshot(
   parameters: Readonly<Record<string, string>> = {},
 ) {
   const snapshot_id = snapshotIdOf(name);
-  world.undoLater(() => retryWhileAborted(() => world.controller.DeleteSnapshot({ snapshot_id })));
+  world.recordUndo(() => retryWhileAborted(() => world.controller.DeleteSnapshot({ snapshot_id })));
   const source_volume_id = volumeIdOf(volume);
-  for (const giveUpAt = Date.now() + patientMs(120_000); ; ) {
+  for (const giveUpAt = Date.now() + scaledMs(120_000); ; ) {
     const answer = await retryWhileAborted(() =>
       world.controller.CreateSnapshot({ name, source_volume_id, parameters }),
     );
@@ -207,7 +207,7 @@ const memberIds = (name: string, volumes: readonly string[]): readonly string[] 
   volumes.map((volume) => snapshotIdFor(`${name}/${volumeIdOf(volume)}`, tag));
 
 export async function groupSnapshot(world: World, name: string, volumes: readonly string[]) {
-  world.undoLater(() => deleteGroup(world, name, volumes));
+  world.recordUndo(() => deleteGroup(world, name, volumes));
   return retryWhileAborted(() =>
     world.groups.CreateVolumeGroupSnapshot({ name, source_volume_ids: volumes.map(volumeIdOf) }),
   );

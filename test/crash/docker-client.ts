@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import { patientMs } from '../helpers/slowness.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 
 /** One call of the volume plugin API. Throws when the connection breaks, and when the response has an `Err`. */
 export async function dockerCall(
@@ -9,7 +9,7 @@ export async function dockerCall(
 ): Promise<Readonly<Record<string, unknown>>> {
   const text = await new Promise<string>((resolve, reject) => {
     const sent = request(
-      { socketPath, path: `/VolumeDriver.${call}`, method: 'POST', timeout: patientMs(60_000) },
+      { socketPath, path: `/VolumeDriver.${call}`, method: 'POST', timeout: scaledMs(60_000) },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

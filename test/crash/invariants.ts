@@ -16,7 +16,7 @@ import {
 } from '../../src/state/records.ts';
 import { MiB } from '../../src/units.ts';
 import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
-import { patientMs } from '../helpers/slowness.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 
 const host: Host = makeRealHost();
 
@@ -303,7 +303,7 @@ async function leftovers(paths: PoolPaths): Promise<readonly string[]> {
  * Waits for the background work of starts and deletes: until `tmp/` and `trash/` are empty and every device is in use.
  */
 export async function waitUntilIdle(paths: PoolPaths, boundMs = 30_000): Promise<void> {
-  for (const giveUpAt = Date.now() + patientMs(boundMs); Date.now() < giveUpAt; ) {
+  for (const giveUpAt = Date.now() + scaledMs(boundMs); Date.now() < giveUpAt; ) {
     const { temporary, trash } = await countContents(paths);
     if (temporary === 0 && trash === 0 && (await idleDevices(paths)) === 0) return;
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -319,12 +319,12 @@ const docker: readonly Operation[] = [
 ];
 
 async function dockerCreate(world: World): Promise<unknown> {
-  world.undoLater(() => calls.destroy(world, 'data'));
+  world.recordUndo(() => calls.destroy(world, 'data'));
   return world.docker('Create', { Name: 'data', Opts: { size: '32Mi' } });
 }
 
 async function dockerMount(world: World): Promise<unknown> {
-  world.undoLater(() => world.docker('Unmount', { Name: 'data', ID: 'one' }));
+  world.recordUndo(() => world.docker('Unmount', { Name: 'data', ID: 'one' }));
   return world.docker('Mount', { Name: 'data', ID: 'one' });
 }
 
@@ -493,7 +493,7 @@ const starting: readonly Operation[] = [
         })
       ).volume?.volume_id;
       if (volume_id === calls.volumeIdOf('v')) throw new Error('the node has the same tag');
-      world.undoLater(() => calls.destroy(world, 'v'));
+      world.recordUndo(() => calls.destroy(world, 'v'));
       await world.stopAndStart();
     },
     call: async (world) => {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { patientMs } from '../helpers/slowness.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 import type { Moment } from './fault-moments.ts';
 import { momentsOf } from './fault-moments.ts';
 import {
@@ -73,7 +73,7 @@ export async function killAt(
     () => true,
     () => false,
   );
-  const end = await withTimeout(world.driver.ended, patientMs(30_000));
+  const end = await withTimeout(world.driver.ended, scaledMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
   // A separate process thaws the filesystems; it needs time to be scheduled.
   if (moment.point.startsWith('capture:')) await delay(thawMs);

@@ -190,7 +190,7 @@ export class World {
   }
 
   /** Records how to undo a call that is about to be made. */
-  undoLater(undo: Undo): void {
+  recordUndo(undo: Undo): void {
     this.#undo.push(undo);
   }
 

@@ -1,7 +1,7 @@
 /** Runs bin/loopcsi on a terminal, as a user does, or in a pipe, as a script does. */
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { patientMs } from './slowness.ts';
+import { scaledMs } from './slowness.ts';
 
 export const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -20,7 +20,7 @@ export async function runCommand(
     reject: false,
     stdin: 'ignore',
     env: { LOOPCSI_ENDPOINT: `unix://${endpoint}` },
-    timeout: patientMs(60_000),
+    timeout: scaledMs(60_000),
   });
   return { exitCode: exitCode ?? -1, stdout, stderr };
 }
@@ -39,7 +39,7 @@ export async function runOnTerminal(
       reject: false,
       input,
       env: { LOOPCSI_ENDPOINT: `unix://${endpoint}`, TERM: 'xterm', NO_COLOR: undefined },
-      timeout: patientMs(60_000),
+      timeout: scaledMs(60_000),
     },
   );
   return { exitCode: exitCode ?? -1, shown: stdout.replaceAll('\r\n', '\n') };

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeClient } from '../../src/csi/client.ts';
-import { patientMs } from './slowness.ts';
+import { scaledMs } from './slowness.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -103,10 +103,10 @@ export async function untilReady(driver: DriverProcess): Promise<void> {
   });
   try {
     for (
-      const deadline = Date.now() + patientMs(60_000);
+      const deadline = Date.now() + scaledMs(60_000);
       Date.now() < deadline && end === undefined;
     ) {
-      const ready = await client.Probe({}, { timeoutMs: patientMs(1_000) }).then(
+      const ready = await client.Probe({}, { timeoutMs: scaledMs(1_000) }).then(
         () => true,
         () => false,
       );

@@ -8,13 +8,13 @@ import { blockCapability, mountCapability, World, type WorldOptions } from '../c
 import { type Answer, answerOf } from './answer.ts';
 import type { StopUse } from './other-software.ts';
 import { devicesBelow } from './scratch-pool.ts';
-import { patientMs } from './slowness.ts';
+import { scaledMs } from './slowness.ts';
 
 export type SceneOptions = Partial<WorldOptions>;
 export type SceneKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
 
 const sizes = { '': 32n, ext4: 32n, xfs: 300n, btrfs: 128n, block: 16n } as const;
-const within = { timeoutMs: patientMs(60_000) };
+const within = { timeoutMs: scaledMs(60_000) };
 
 /** Whether the kernel detaches the device at its last close; undefined when no image is attached to it. */
 export async function autoclearOf(device: string): Promise<boolean | undefined> {
@@ -35,7 +35,7 @@ export class Scene {
   }
 
   /** Starts an action of other software, which ends with the scene at the latest. */
-  async meanwhile(action: Promise<StopUse>): Promise<StopUse> {
+  async startUse(action: Promise<StopUse>): Promise<StopUse> {
     const stopUse = await action;
     this.#otherSoftware.push(stopUse);
     return stopUse;
@@ -154,7 +154,7 @@ export class Scene {
   }
 
   /** The text at the start of a raw block target. */
-  async markAt(target: string): Promise<string> {
+  async readMark(target: string): Promise<string> {
     const handle = await open(this.targetOf(target));
     try {
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(4096), 0, 4096, 0);

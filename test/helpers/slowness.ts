@@ -4,6 +4,6 @@ export const slownessVariable = 'LOOPCSI_TEST_SLOWNESS';
 const slowness = Number(process.env[slownessVariable] ?? '1');
 
 /** A timeout in milliseconds, multiplied by the slowness of the machine. */
-export function patientMs(timeoutMs: number): number {
+export function scaledMs(timeoutMs: number): number {
   return timeoutMs * slowness;
 }

@@ -6,9 +6,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { kill } from 'node:process';
-import { patientMs } from './slowness.ts';
+import { scaledMs } from './slowness.ts';
 
-const timeoutMs = patientMs(60_000);
+const timeoutMs = scaledMs(60_000);
 
 export interface StoppedProgram {
   readonly pid: number;

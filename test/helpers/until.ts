@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { patientMs } from './slowness.ts';
+import { scaledMs } from './slowness.ts';
 
 /** Waits until the condition holds. Throws an error that names it after `timeoutMs`. */
 export async function until(
@@ -7,7 +7,7 @@ export async function until(
   holds: () => boolean | Promise<boolean>,
   timeoutMs = 60_000,
 ): Promise<void> {
-  for (const deadline = Date.now() + patientMs(timeoutMs); Date.now() < deadline; await delay(10)) {
+  for (const deadline = Date.now() + scaledMs(timeoutMs); Date.now() < deadline; await delay(10)) {
     if (await holds()) return;
   }
   throw new Error(`gave up waiting until ${what}`);

@@ -33,7 +33,7 @@ for (const restarts of [false, true]) {
       const device = await inUse(t, scene, 'a', 'block');
       await scene.writeMark('a', 'MARK-OF-A');
       t.deepEqual(await scene.unpublish('a'), ok);
-      const stopUse = await scene.meanwhile(realOtherSoftware.openFile(device));
+      const stopUse = await scene.startUse(realOtherSoftware.openFile(device));
       t.is((await scene.unstage('a')).code, 'ABORTED');
       t.not(await autoclearOf(device), true, 'the device is a normal one again');
       if (restarts) {
@@ -50,7 +50,7 @@ for (const restarts of [false, true]) {
       await stopUse();
       await inUse(t, scene, 'b', 'block');
       await scene.writeMark('b', 'SECRET-OF-B');
-      t.is(await scene.markAt('a'), 'MARK-OF-A');
+      t.is(await scene.readMark('a'), 'MARK-OF-A');
       t.is((await scene.devicesOf('a')).length, 1, 'its device is still there');
       await endsWell(t, scene, 'a', 'b');
     });
@@ -64,14 +64,14 @@ onNode('a refused detach of the second, read-only device is no different', async
     const before = await scene.devicesOf('a');
     t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
     const [second = ''] = (await scene.devicesOf('a')).filter((one) => !before.includes(one));
-    const stopUse = await scene.meanwhile(realOtherSoftware.openFile(second));
+    const stopUse = await scene.startUse(realOtherSoftware.openFile(second));
     const refused = await scene.unpublish('a', 'ro');
     t.true(['OK', 'ABORTED'].includes(refused.code), refused.message);
     t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
     await stopUse();
     await inUse(t, scene, 'b', 'block');
     await scene.writeMark('b', 'SECRET-OF-B');
-    t.is(await scene.markAt('ro'), 'MARK-OF-A');
+    t.is(await scene.readMark('ro'), 'MARK-OF-A');
     t.deepEqual(await scene.unpublish('a', 'ro'), ok);
     await endsWell(t, scene, 'a', 'b');
   });
@@ -81,7 +81,7 @@ onNode('a filesystem volume staged after a refused detach keeps its device', asy
   await onScene(t, async (scene) => {
     const device = await inUse(t, scene, 'a', 'ext4');
     t.deepEqual(await scene.unpublish('a'), ok);
-    const stopUse = await scene.meanwhile(realOtherSoftware.openFile(device));
+    const stopUse = await scene.startUse(realOtherSoftware.openFile(device));
     const refused = await scene.unstage('a');
     t.is(refused.code, 'ABORTED', refused.message);
     t.not(await autoclearOf(device), true);
@@ -103,14 +103,14 @@ onNode('losetup -d of devices in use takes nothing away while the driver runs', 
       await realOtherSoftware.clearDevice(numberOf(one));
     await inUse(t, scene, 'b', 'block');
     await scene.writeMark('b', 'SECRET-OF-B');
-    t.is(await scene.markAt('a'), 'MARK-OF-A');
+    t.is(await scene.readMark('a'), 'MARK-OF-A');
     await scene.write('f', 'still there');
     // The driver takes the detach back at its next look. Then it dies, and with it whatever it held.
     await until('a is a normal device again', async () => !(await autoclearOf(device)), 5_000);
     await scene.world.driver.kill();
     await scene.world.start();
     t.is((await scene.devicesOf('a')).length, 1);
-    t.is(await scene.markAt('a'), 'MARK-OF-A');
+    t.is(await scene.readMark('a'), 'MARK-OF-A');
     await endsWell(t, scene, 'b', 'a', 'f');
   });
 });
@@ -132,7 +132,7 @@ for (const order of [
       t.not((await scene.publish('a', 'block')).code, 'OK', 'the same target again');
       await inUse(t, scene, 'b', 'block');
       await scene.writeMark('b', 'SECRET-OF-B');
-      t.not(await scene.markAt('a').catch(() => 'nothing'), 'SECRET-OF-B');
+      t.not(await scene.readMark('a').catch(() => 'nothing'), 'SECRET-OF-B');
       t.deepEqual(await scene.healthOf('b'), []);
       await endsWell(t, scene, ...order);
     });

@@ -70,7 +70,7 @@ async function usesFilesystem(t: ExecutionContext, scene: Scene, kind: SceneKind
 async function usesDevice(t: ExecutionContext, scene: Scene): Promise<void> {
   const target = scene.targetOf('v');
   await runConfined(['sh', '-c', 'printf MARK | dd of="$1" conv=fsync,notrunc', 'sh', target]);
-  t.is(await scene.markAt('v'), 'MARK');
+  t.is(await scene.readMark('v'), 'MARK');
 }
 
 for (const kind of ['ext4', 'xfs', 'btrfs', 'block'] as const) {

@@ -57,7 +57,7 @@ async function stagedSmall(world: World, sizeBytes = smallBytes): Promise<void> 
 /** Starts a writer in the published volume. It is stopped before the volume is unpublished. */
 async function startWriter(world: World, directory: string): Promise<RingWriter> {
   const writer = new RingWriter(join(directory, 'ring'), ringChunks);
-  world.undoLater(() => writer.stop());
+  world.recordUndo(() => writer.stop());
   await writer.waitForWrites(2);
   return writer;
 }

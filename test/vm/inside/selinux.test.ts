@@ -140,7 +140,7 @@ test.serial('raw block volumes, growth in use and deletion pass the policy', asy
   await onEnforcing(t, async (scene) => {
     for (const answer of await scene.use('b', 'block')) t.deepEqual(answer, ok);
     await scene.writeMark('b', 'MARK');
-    t.is(await scene.markAt('b'), 'MARK');
+    t.is(await scene.readMark('b'), 'MARK');
     t.deepEqual(await scene.unpublish('b'), ok);
     t.deepEqual(await scene.unstage('b'), ok);
     for (const answer of await scene.use('v', 'ext4')) t.deepEqual(answer, ok);

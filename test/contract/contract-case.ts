@@ -7,11 +7,11 @@ import type { OtherSoftware } from '../helpers/other-software.ts';
 
 export interface ContractCase {
   readonly name: string;
-  readonly run: (stage: ContractStage) => Promise<void>;
+  readonly run: (context: CaseContext) => Promise<void>;
 }
 
 /** What a case uses, and how it asserts. */
-export interface ContractStage {
+export interface CaseContext {
   readonly host: Host;
   readonly otherSoftware: OtherSoftware;
   readonly directory: string;
@@ -46,7 +46,7 @@ export async function errnoOf(work: Promise<unknown>): Promise<string> {
 }
 
 export async function makeImage(
-  { host, directory }: ContractStage,
+  { host, directory }: CaseContext,
   name: string,
   fsType: FsType = 'ext4',
 ): Promise<string> {
@@ -56,7 +56,7 @@ export async function makeImage(
   return path;
 }
 
-export async function makeDirectory({ directory }: ContractStage, name: string): Promise<string> {
+export async function makeDirectory({ directory }: CaseContext, name: string): Promise<string> {
   const path = join(directory, name);
   await mkdir(path, { recursive: true });
   return path;
@@ -64,7 +64,7 @@ export async function makeDirectory({ directory }: ContractStage, name: string):
 
 /** Attaches the image during `work`. */
 export async function attached<T>(
-  { host }: ContractStage,
+  { host }: CaseContext,
   path: string,
   work: (device: LoopDevice) => Promise<T>,
   options: Partial<AttachOptions> = {},
@@ -79,13 +79,13 @@ export async function attached<T>(
 
 /** Mounts the device during `work`. */
 export async function mounted<T>(
-  stage: ContractStage,
+  context: CaseContext,
   device: LoopDevice,
   work: (target: string) => Promise<T>,
   fsType: FsType = 'ext4',
 ): Promise<T> {
-  const { host } = stage;
-  const target = await makeDirectory(stage, 'staging');
+  const { host } = context;
+  const target = await makeDirectory(context, 'staging');
   await host.mounts.mountDevice(device.path, target, {
     fsType,
     options: host.filesystems[fsType].mountOptions,
