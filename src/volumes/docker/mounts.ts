@@ -17,7 +17,7 @@ import { removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { changeVolume, lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import { stage } from '../node/stage.ts';
+import { stageLocked } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 export interface MountInput {
@@ -129,7 +129,7 @@ async function mount(
 }
 
 function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
-  return stage(domain, volume, {
+  return stageLocked(domain, volume, {
     volumeId: volume.record.id,
     stagingTargetPath: path,
     capability: driverMountCapability,

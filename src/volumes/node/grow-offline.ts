@@ -11,7 +11,7 @@ import { targetOptions } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { accessModes } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { stage } from './stage.ts';
+import { stageLocked } from './stage.ts';
 
 /**
  * Grows ext4 without CAP_SYS_RESOURCE. A volume that is staged but not published is briefly unmounted; a published one keeps its
@@ -79,7 +79,7 @@ export async function restageInterrupted(
   const accessMode = accessModes.find((mode) => mode === staged.accessMode);
   if (mounts.length > 0 || accessMode === undefined) return;
   domain.log.warn({ volumeId: volume.record.id, path }, 'staged again after an interrupted growth');
-  await stage(domain, volume, {
+  await stageLocked(domain, volume, {
     volumeId: volume.record.id,
     stagingTargetPath: path,
     capability: { kind: 'mount', fsType: 'ext4', mountFlags: staged.mountFlags, accessMode },

@@ -38,12 +38,16 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
   await changeVolume(domain, call, volumeCall, async (volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
-    await stage(domain, volume, { ...input, stagingTargetPath });
+    await stageLocked(domain, volume, { ...input, stagingTargetPath });
   });
 }
 
-/** The work of NodeStageVolume, under the volume's lock, at a resolved path. Idempotent. */
-export async function stage(domain: Domain, volume: FoundVolume, input: StageInput): Promise<void> {
+/** For callers that have the volume locked and the path resolved. Idempotent. */
+export async function stageLocked(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+): Promise<void> {
   // A bad flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const present = await attachmentOf(domain, volume, { withTable: true });

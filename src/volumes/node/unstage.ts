@@ -27,7 +27,7 @@ export async function unstageVolume(
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   const volumeCall = { name: 'NodeUnstageVolume', path, request: input };
   await lockForTeardown(domain, call, volumeCall, async (volume) => {
-    if (volume !== undefined) return unstage(domain, volume, path);
+    if (volume !== undefined) return unstageLocked(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
       claimedTargets: [stagedNodePath(path)],
@@ -63,8 +63,12 @@ function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefi
   }
 }
 
-/** The work of NodeUnstageVolume, under the volume's lock, at a resolved path. Idempotent. */
-export async function unstage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
+/** For callers that have the volume locked and the path resolved. Idempotent. */
+export async function unstageLocked(
+  domain: Domain,
+  volume: FoundVolume,
+  path: string,
+): Promise<void> {
   const { id } = volume.record;
   const present = await endTemporaryMounts(
     domain,

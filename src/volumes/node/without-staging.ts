@@ -7,8 +7,8 @@ import { removeTarget } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { stage } from './stage.ts';
-import { unstage } from './unstage.ts';
+import { stageLocked } from './stage.ts';
+import { unstageLocked } from './unstage.ts';
 
 /**
  * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging). All targets
@@ -24,7 +24,7 @@ export async function stageAndPublish(
   await requireNotMountedByDocker(domain, volume);
   const { mountFlags } = input.capability;
   try {
-    await stage(domain, volume, {
+    await stageLocked(domain, volume, {
       volumeId: id,
       stagingTargetPath: input.stagingTargetPath,
       capability: {
@@ -70,7 +70,7 @@ export async function unstageUnused(domain: Domain, volume: FoundVolume): Promis
   const present = await attachmentOf(domain, volume);
   if (isStagedInMountDir(domain, nodeState)) {
     if (livePublications(nodeState.published, present).length > 0) return;
-    await unstage(domain, volume, path);
+    await unstageLocked(domain, volume, path);
   } else if (nodeState.staged !== null || present.mounts.length > 0) return;
   // An earlier call may have been interrupted before this last step.
   await removeTarget(domain, path);
