@@ -216,7 +216,7 @@ export const durability: Subject = {
     {
       name: 'the size that a growth reached is not recorded',
       file: 'volumes/volume/expand.ts',
-      find: /return await recordSize\(\w+, (\w+)\);/,
+      find: /return await recordReachedSize\(\w+, (\w+)\);/,
       replace: 'return $1;',
       tests: ['volumes/attachment/reached-size'],
     },

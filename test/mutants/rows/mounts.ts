@@ -20,7 +20,7 @@ export const mounts: Subject = {
     {
       name: "another volume's mount is taken for this volume's",
       file: 'volumes/attachment/publications.ts',
-      find: /if \(device === undefined\) (\{\s*throw)/,
+      find: /if \(device === undefined\) (throw)/,
       replace: 'if (false) $1',
       tests: ['volumes/node/staging'],
     },
