@@ -330,7 +330,10 @@ export class Pool implements PoolContents {
 
   #setProblem(problem: VolumeError): void {
     if (this.#problem?.message !== problem.message) {
-      this.#deps.log.error({ pool: this.name, problem: problem.message }, 'pool is not served');
+      this.#deps.log.error(
+        { pool: this.name, problem: problem.message },
+        'pool became unavailable',
+      );
     }
     this.#problem = problem;
     this.#waiting.refuse(problem);

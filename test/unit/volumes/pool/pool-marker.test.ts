@@ -84,7 +84,10 @@ test('the problem of a pool on a read-only filesystem says what to do', async (t
   t.is(await problemOf(node), '');
   const { files } = node.host;
   files.lock = async (path) => Promise.reject(new KernelError('open', 'EROFS', path));
-  t.regex(await problemOf(node), /is read-only; see dmesg, and mount it read-write again/);
+  t.regex(
+    await problemOf(node),
+    /is read-only; check the kernel's log and mount it read-write again/,
+  );
 });
 
 test('a marker that is damaged while its pool is served is reported as damaged, and left unchanged', async (t) => {
