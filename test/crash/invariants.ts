@@ -46,10 +46,10 @@ const entriesOf = async (paths: PoolPaths, area: string): Promise<readonly strin
   readdir(join(paths.poolPath, area)).catch(() => []);
 
 /** Whether a mount or image is that of a pool's filesystem, including an embedded pool. */
-const isPoolFs = ({ directory, poolPath }: PoolPaths, what: string): boolean =>
-  what === poolPath ||
-  what.includes(join(directory, 'pool-fs.img')) ||
-  what.startsWith(join(directory, 'embedded/'));
+const isPoolFs = ({ directory, poolPath }: PoolPaths, path: string): boolean =>
+  path === poolPath ||
+  path.includes(join(directory, 'pool-fs.img')) ||
+  path.startsWith(join(directory, 'embedded/'));
 
 async function ourDevices(paths: PoolPaths) {
   const below = await devicesBelow(paths.directory);

@@ -48,7 +48,7 @@ export class Load {
   #count = 0;
   /** Calls that were answered with success. */
   done = 0;
-  /** Errors that are not explained by the driver's death or by other software. */
+  /** Errors that are not explained by a kill of the driver or by other software. */
   readonly unexplained: string[] = [];
 
   /** Bytes that were read back unchanged. */

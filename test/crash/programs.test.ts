@@ -149,19 +149,21 @@ const rows: readonly Row[] = [
 ];
 
 /** What is killed at the write: the program, both, or only the driver, which the stopped program outlives. */
-const deaths = ['the program', 'both', 'the driver'] as const;
-type Death = (typeof deaths)[number];
+const killTargets = ['the program', 'both', 'the driver'] as const;
+type KillTarget = (typeof killTargets)[number];
 
 /** The writes at which to kill: the first two, the middle one and the last one. A sample has two kills only. */
-function chooseWrites(writes: number): readonly { readonly nth: number; readonly death: Death }[] {
+function chooseWrites(
+  writes: number,
+): readonly { readonly nth: number; readonly killed: KillTarget }[] {
   const spread = [1, 2, Math.ceil(writes / 2), writes].filter((nth) => nth >= 1 && nth <= writes);
   if (isSample) {
     return [
-      { nth: Math.ceil(writes / 2), death: 'both' },
-      { nth: Math.min(2, writes), death: 'the driver' },
+      { nth: Math.ceil(writes / 2), killed: 'both' },
+      { nth: Math.min(2, writes), killed: 'the driver' },
     ];
   }
-  return [...new Set(spread)].flatMap((nth) => deaths.map((death) => ({ nth, death })));
+  return [...new Set(spread)].flatMap((nth) => killTargets.map((killed) => ({ nth, killed })));
 }
 
 /** Kills the driver while the program is stopped, and checks how the next driver answers while the program still runs. */
@@ -220,18 +222,18 @@ async function killAtWrite(
   world: World,
   wrapped: WrappedPrograms,
   row: Row,
-  at: { nth: number; death: Death },
+  at: { nth: number; killed: KillTarget },
 ) {
   const { program, operation } = row;
   const paths = poolPathsOf(world);
   await operation.prepare?.(world);
   await waitUntilIdle(paths);
   await world.arm('programs');
-  const signal = at.death === 'the program' ? 'KILL' : 'STOP';
+  const signal = at.killed === 'the program' ? 'KILL' : 'STOP';
   await wrapped.arm({ program, signal, nth: at.nth });
   const problems: string[] = [];
   const answer = callOnce(world, operation);
-  switch (at.death) {
+  switch (at.killed) {
     case 'the program':
       await answer;
       await wrapped.disarm();
@@ -251,7 +253,7 @@ async function killAtWrite(
       break;
   }
   // An image that an outliving program had open stays in tmp/ until the call is repeated.
-  if (at.death !== 'the driver') {
+  if (at.killed !== 'the driver') {
     await waitUntilIdle(paths);
     problems.push(...(await brokenInvariants(paths, 'idle')));
   }
@@ -291,14 +293,14 @@ for (const row of rows) {
       for (const at of chooseWrites(writes)) {
         const problems = await problemsOf(world, wrapping, { row, at, answer });
         if (problems.length === 0) continue;
-        failed.push(`${at.death} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
+        failed.push(`${at.killed} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
         t.log((await world.driver.log()).slice(-2_000));
         // A node on which a case failed cannot be used for the next one.
         await world.end();
         world = await World.make(operation);
       }
       t.deepEqual(failed, []);
-      t.log(`${chooseWrites(writes).length} deaths, ${writes} writes`);
+      t.log(`${chooseWrites(writes).length} kills, ${writes} writes`);
     } finally {
       await wrapping.disarm();
       const left = await world.end();
@@ -316,7 +318,7 @@ async function rehearse(world: World, wrapping: WrappedPrograms, { program, oper
   await wrapping.disarm();
   await operation.check?.(world);
   const left = await clearAway(world);
-  if (left.length > 0) throw new Error(`without a death: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`without a kill: ${left.join('; ')}`);
   return { answer, writes };
 }
 
@@ -324,7 +326,7 @@ async function rehearse(world: World, wrapping: WrappedPrograms, { program, oper
 async function problemsOf(
   world: World,
   wrapping: WrappedPrograms,
-  { row, at, answer }: { row: Row; at: { nth: number; death: Death }; answer: unknown },
+  { row, at, answer }: { row: Row; at: { nth: number; killed: KillTarget }; answer: unknown },
 ): Promise<readonly string[]> {
   const { operation } = row;
   try {

@@ -31,18 +31,18 @@ export async function makePoolFs(
  * driver ends.
  */
 export async function removeAll(directory: string): Promise<string[]> {
-  const isEmbedded = (what: string): boolean =>
-    what.endsWith('/pool/reflink') || what.includes('/reflink.img');
-  const isPoolFs = (what: string): boolean =>
-    what.endsWith('/pool') || what.includes('/pool-fs.img') || isEmbedded(what);
+  const isEmbedded = (path: string): boolean =>
+    path.endsWith('/pool/reflink') || path.includes('/reflink.img');
+  const isPoolFs = (path: string): boolean =>
+    path.endsWith('/pool') || path.includes('/pool-fs.img') || isEmbedded(path);
   const left: string[] = [];
   const mounts = (await mountsBelow(directory)).reverse();
   const devices = await devicesBelow(directory);
   // The pool's filesystem comes last: it is in use by the images on it, one of which is that of an embedded pool.
   for (const isItsTurn of [
-    (what: string) => !isPoolFs(what),
+    (path: string) => !isPoolFs(path),
     isEmbedded,
-    (what: string) => isPoolFs(what) && !isEmbedded(what),
+    (path: string) => isPoolFs(path) && !isEmbedded(path),
   ]) {
     for (const target of mounts.filter(isItsTurn)) {
       if (!isPoolFs(target)) left.push(`mount ${target}`);

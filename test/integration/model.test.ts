@@ -79,7 +79,7 @@ async function problemIn(sequence: readonly Step[], poolFs: PoolFs): Promise<str
 
 for (const poolFs of ['directory', 'xfs'] as const) {
   onNode(
-    `random calls, failures, deaths on real devices: as the model says (${poolFs} pool)`,
+    `random calls, failures and kills on real devices behave as in the model (${poolFs} pool)`,
     async (t) => {
       t.timeout(timeoutMs);
       const problems: string[] = [];

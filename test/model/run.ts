@@ -86,7 +86,7 @@ async function oneStep(
   return compareContents(subject, state);
 }
 
-/** Writes a unique mark to each newly staged volume, different also from earlier volumes of that name. Returns whether any was written. */
+/** Writes a unique mark to each newly staged volume; earlier volumes of that name had other marks. Returns whether it wrote any. */
 async function markStaged(subject: Subject, context: Context): Promise<boolean> {
   const before = context.made;
   for (const [v, volume] of context.state.volumes) {
@@ -160,14 +160,14 @@ class StepRun {
         return this.#failing(step);
       case 'nthFails':
         return this.#nthFails(step);
-      case 'dying':
-        return this.#dying(step.call, step.at);
+      case 'killing':
+        return this.#killing(step.call, step.at);
       case 'outliving':
         return this.#outliving(step);
       case 'hanging':
         return this.#hanging(step);
-      case 'both':
-        return this.#both(step.first, step.second);
+      case 'concurrent':
+        return this.#concurrent(step.first, step.second);
       case 'create':
       case 'delete':
       case 'stage':
@@ -237,9 +237,9 @@ class StepRun {
     await recordLostDevices(this.#subject, this.#context.state);
   }
 
-  async #dying(step: CallStep, at: number): Promise<string | undefined> {
-    const died = this.#subject.dieAt(at);
-    await Promise.race([this.#call(step), died]);
+  async #killing(step: CallStep, at: number): Promise<string | undefined> {
+    const killed = this.#subject.killAt(at);
+    await Promise.race([this.#call(step), killed]);
     await this.#restart();
     const wrong = await this.#plain(step);
     return wrong === undefined ? undefined : `after the driver was killed: ${wrong}`;
@@ -308,7 +308,7 @@ class StepRun {
   }
 
   /** Two concurrent calls have the same result as one after the other, in either order, or one is refused for now. */
-  async #both(first: CallStep, second: CallStep): Promise<string | undefined> {
+  async #concurrent(first: CallStep, second: CallStep): Promise<string | undefined> {
     const { state, options } = this.#context;
     if (hasOtherSoftware(state)) return (await this.#plain(first)) ?? this.#plain(second);
     const answers = await Promise.all([this.#call(first), this.#call(second)]);
@@ -364,11 +364,11 @@ function callsOf(step: Step): readonly CallStep[] {
   switch (step.do) {
     case 'failing':
     case 'nthFails':
-    case 'dying':
+    case 'killing':
     case 'outliving':
     case 'hanging':
       return [step.call];
-    case 'both':
+    case 'concurrent':
       return [step.first, step.second];
     case 'create':
     case 'delete':

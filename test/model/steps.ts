@@ -63,7 +63,7 @@ export type OtherSoftwareStep =
 export type Step =
   | CallStep
   | OtherSoftwareStep
-  /** A host call fails within the call, which is then repeated. With `giveUp`, a failed create is followed by a delete and a restart. */
+  /** A host call fails within the call, which is then repeated; with `giveUp`, a failed create is deleted, and the driver restarts. */
   | {
       readonly do: 'failing';
       readonly call: CallStep;
@@ -78,11 +78,11 @@ export type Step =
       readonly errno: string;
       readonly times: number;
     }
-  /** A host call hangs within the call, whose caller cancels it; other calls continue. Then it returns, and the call is repeated. */
+  /** A host call hangs within the call, whose caller cancels it. Later the host call returns, and the call is repeated. */
   | { readonly do: 'hanging'; readonly call: CallStep; readonly name: string }
-  | { readonly do: 'both'; readonly first: CallStep; readonly second: CallStep }
+  | { readonly do: 'concurrent'; readonly first: CallStep; readonly second: CallStep }
   /** The driver is killed at the n-th fault point of the call, and a new one starts. */
-  | { readonly do: 'dying'; readonly call: CallStep; readonly at: number }
+  | { readonly do: 'killing'; readonly call: CallStep; readonly at: number }
   /**
    * The driver is killed while the first program of the call runs. The program stops, and a new driver starts. Then the program
    * ends, and the call is repeated.
@@ -272,14 +272,14 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
       {
         weight: 3,
         arbitrary: single(
-          fc.record({ do: fc.constant('both' as const), first: callStep, second: callStep }),
+          fc.record({ do: fc.constant('concurrent' as const), first: callStep, second: callStep }),
         ),
       },
       {
         weight: 2,
         arbitrary: single(
           fc.record({
-            do: fc.constant('dying' as const),
+            do: fc.constant('killing' as const),
             call: callStep,
             at: fc.integer({ min: 1, max: 9 }),
           }),

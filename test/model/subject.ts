@@ -39,7 +39,7 @@ export interface Subject {
   readonly hangNext: (name: string, met: () => void) => () => void;
   readonly clearFailures: () => void;
   /** Stops the driver for ever at its n-th fault point from now on, like a kill. Resolves when that has happened. */
-  readonly dieAt: (nth: number) => Promise<void>;
+  readonly killAt: (nth: number) => Promise<void>;
   /** Makes the next program outlive its driver; undefined on nodes that cannot play that. */
   readonly outliveNext: FakePrograms['outliveNext'] | undefined;
   /** Opens another driver with a pool of that name and the same state directory. */
@@ -121,7 +121,7 @@ export async function subjectOn(
   let dead = false;
   let nowMs = startMs;
   let countdown = 0;
-  let died = (): void => undefined;
+  let killed = (): void => undefined;
   let kill = (): void => undefined;
   const openPool = (
     { name, directory }: { name: string; directory: string },
@@ -171,7 +171,7 @@ export async function subjectOn(
           countdown -= 1;
           if (countdown > 0) return;
           kill();
-          died();
+          killed();
           await new Promise(() => undefined);
         },
       },
@@ -194,10 +194,10 @@ export async function subjectOn(
     failNth: node.failNth,
     hangNext: node.hangNext,
     clearFailures: node.clearFailures,
-    dieAt: (nth) => {
+    killAt: (nth) => {
       countdown = nth;
       return new Promise<void>((resolve) => {
-        died = resolve;
+        killed = resolve;
       });
     },
     outliveNext: node.outliveNext,

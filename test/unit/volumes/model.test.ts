@@ -28,10 +28,10 @@ async function problemIn(
   try {
     const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse });
     await subject.close();
-    // A simulated death closes no descriptors. Those of a real process are closed by the kernel.
+    // A simulated kill closes no descriptors. Those of a real process are closed by the kernel.
     if (
       problem !== undefined ||
-      sequence.some((step) => step.do === 'dying' || step.do === 'outliving')
+      sequence.some((step) => step.do === 'killing' || step.do === 'outliving')
     )
       return problem;
     const open = await staysOpenBelow(node.directory);
@@ -58,7 +58,7 @@ async function openBelow(directory: string): Promise<readonly string[]> {
 }
 
 for (const reflink of [true, false]) {
-  test(`random calls, failures and deaths behave as the model says (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
+  test(`random calls, failures and kills behave as in the model (${reflink ? 'shared blocks' : 'copies'})`, async (t) => {
     t.timeout(timeoutMs);
     const problems: string[] = [];
     const result = await fc.check(
@@ -209,7 +209,7 @@ const found: readonly {
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },
       { do: 'publish', v: 'a', target: 'x', readOnly: false },
-      { do: 'dying', call: { do: 'snapshot', s: 's', v: 'a' }, at: 2 },
+      { do: 'killing', call: { do: 'snapshot', s: 's', v: 'a' }, at: 2 },
       { do: 'unpublish', v: 'a', target: 'x' },
     ],
   },
@@ -248,7 +248,7 @@ const found: readonly {
       { do: 'create', v: 'c', kind: 'block', size: 1 },
       { do: 'stage', v: 'c', noatime: false },
       {
-        do: 'both',
+        do: 'concurrent',
         first: { do: 'publish', v: 'c', target: 'y', readOnly: true },
         second: { do: 'publish', v: 'b', target: 'y', readOnly: true },
       },
