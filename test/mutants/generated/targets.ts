@@ -80,7 +80,7 @@ export const targets: readonly Target[] = [
       'volumes/volume/create',
       'volumes/node/staging',
       'volumes/attachment/failed-mount',
-      'volumes/pool/pool-away',
+      'volumes/pool/unavailable-pool',
     ],
     maxSurvivors: 0,
   },

@@ -8,14 +8,14 @@ export const pools: Subject = {
       file: 'volumes/pool/pools.ts',
       find: /this\.requireAllServed\(\);(\s*throw new VolumeError\('not-found', `volume)/,
       replace: '$1',
-      tests: ['volumes/pool/pool-away'],
+      tests: ['volumes/pool/unavailable-pool'],
     },
     {
       name: 'a delete succeeds although a pool is unavailable',
       file: 'volumes/volume/delete.ts',
       find: /domain\.pools\.requireAllServed\(\);/,
       replace: '',
-      tests: ['volumes/pool/pool-away'],
+      tests: ['volumes/pool/unavailable-pool'],
     },
     {
       name: 'a pool is served before its recovery',
