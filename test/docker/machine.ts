@@ -30,8 +30,8 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
   await mkdir(directory);
   await makePoolFs(directory, { poolFs: 'ext4', poolFsBytes: 4n << 30n });
   const disk = join(directory, 'pool');
-  const [poolFs] = await devicesBelow(directory);
-  if (poolFs === undefined) throw new Error('the disk of the machine is not attached');
+  const [poolDisk] = await devicesBelow(directory);
+  if (poolDisk === undefined) throw new Error('the disk of the machine is not attached');
   const log = join(directory, 'console.log');
   let service: Service | undefined;
   let init = 0;
@@ -40,7 +40,8 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
     ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd'],
   ];
   const detachAll = async (): Promise<void> => {
-    for (const device of await devicesOn(poolFs.device)) await run('losetup', ['--detach', device]);
+    for (const device of await devicesOn(poolDisk.device))
+      await run('losetup', ['--detach', device]);
   };
   const machine: Machine = {
     boot: async () => {
@@ -72,7 +73,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
     run: (file, ...args) => run('nsenter', [...enter(), file, ...args]),
     attempt: (file, ...args) => attempt('nsenter', [...enter(), file, ...args]),
     seen: (path) => join(`/proc/${init}/root`, path),
-    devices: () => devicesOn(poolFs.device),
+    devices: () => devicesOn(poolDisk.device),
   };
   lab.atEnd(async () => {
     if (service?.hasEnded() === false) process.kill(init, 'SIGKILL');

@@ -56,9 +56,9 @@ class BtrfsNode {
   /** The power goes and comes back: the pool is what was on its disk at that instant, and the driver starts anew. */
   async cutPower(): Promise<void> {
     const { node } = this;
-    const poolFs = node.pathOf('pool-fs.img');
+    const poolImage = node.pathOf('pool-fs.img');
     const cut = node.pathOf('cut.img');
-    await execa('cp', ['--sparse=always', poolFs, cut]);
+    await execa('cp', ['--sparse=always', poolImage, cut]);
     await node.restart({
       reached: this.#reached,
       whileClosed: async () => {
@@ -70,8 +70,8 @@ class BtrfsNode {
         for (const { device } of await devicesBelow(node.directory)) {
           await execa('losetup', ['--detach', device]);
         }
-        await rename(cut, poolFs);
-        const { stdout } = await execa('losetup', ['--find', '--show', poolFs]);
+        await rename(cut, poolImage);
+        const { stdout } = await execa('losetup', ['--find', '--show', poolImage]);
         await execa('mount', [stdout, node.poolPath]);
       },
     });

@@ -12,12 +12,12 @@ onNode(
   async (t) => {
     t.timeout(5 * 60_000);
     const both = await TwoPools.make();
-    const poolFs = join(both.directory, 'pool');
+    const poolPath = join(both.directory, 'pool');
     try {
       const staged = await both.create('staged', 'hung');
       const volume_path = await both.stage(staged);
       const deleted = await both.create('deleted', 'hung');
-      await execa('fsfreeze', ['--freeze', poolFs]);
+      await execa('fsfreeze', ['--freeze', poolPath]);
       const hung: Promise<number>[] = [];
       try {
         // More calls than libuv has threads by default, and than the gate lets run in one lane.
@@ -47,7 +47,7 @@ onNode(
           );
         }
       } finally {
-        await execa('fsfreeze', ['--unfreeze', poolFs]);
+        await execa('fsfreeze', ['--unfreeze', poolPath]);
       }
       // The repeated calls succeed once the disk answers.
       for (const giveUpAt = Date.now() + 60_000; Date.now() < giveUpAt; ) {
@@ -64,7 +64,7 @@ onNode(
       await both.controller.DeleteVolume({ volume_id: staged });
       t.deepEqual((await both.controller.ListVolumes({})).entries, []);
     } finally {
-      await execa('fsfreeze', ['--unfreeze', poolFs], { reject: false });
+      await execa('fsfreeze', ['--unfreeze', poolPath], { reject: false });
       t.deepEqual(await both.end(), []);
     }
   },
@@ -75,7 +75,7 @@ onNode(
   async (t) => {
     t.timeout(3 * 60_000);
     const both = await TwoPools.make();
-    const poolFs = join(both.directory, 'pool');
+    const poolPath = join(both.directory, 'pool');
     const asked = {
       name: 'unnamed',
       capacity_range: { required_bytes: 32n * MiB },
@@ -83,7 +83,7 @@ onNode(
     };
     const within = { timeoutMs: boundMs };
     try {
-      await execa('fsfreeze', ['--freeze', poolFs]);
+      await execa('fsfreeze', ['--freeze', poolPath]);
       try {
         const error = await t.throwsAsync<ServiceError>(
           both.controller.CreateVolume(asked, within),
@@ -94,14 +94,14 @@ onNode(
         t.true((await both.controller.GetCapacity({}, within)).available_capacity > 0n);
         await both.create('unnamed', 'good');
       } finally {
-        await execa('fsfreeze', ['--unfreeze', poolFs]);
+        await execa('fsfreeze', ['--unfreeze', poolPath]);
       }
       const { volume } = await both.controller.CreateVolume({ ...asked, name: 'thawed' }, within);
       const volume_id = volume?.volume_id ?? '';
       await both.controller.DeleteVolume({ volume_id });
       await both.controller.DeleteVolume({ volume_id: await both.create('unnamed', 'good') });
     } finally {
-      await execa('fsfreeze', ['--unfreeze', poolFs], { reject: false });
+      await execa('fsfreeze', ['--unfreeze', poolPath], { reject: false });
       t.deepEqual(await both.end(), []);
     }
   },
@@ -126,7 +126,7 @@ onNode(
     t.timeout(8 * 60_000);
     const both = await TwoPools.make();
     const { controller, node } = both;
-    const poolFs = join(both.directory, 'pool');
+    const poolPath = join(both.directory, 'pool');
     const patient = { timeoutMs: 120_000 };
     let isDone = false;
     try {
@@ -139,7 +139,7 @@ onNode(
       const staged = volumes.slice(0, 40);
       const paths = new Map<string, string>();
       for (const volume_id of staged) paths.set(volume_id, await both.stageBlock(volume_id));
-      await execa('fsfreeze', ['--freeze', poolFs]);
+      await execa('fsfreeze', ['--freeze', poolPath]);
       const hung: Promise<number>[] = [];
       try {
         for (const [index, volume_id] of volumes.entries()) {
@@ -179,7 +179,7 @@ onNode(
           await delay(1_000);
         }
       } finally {
-        await execa('fsfreeze', ['--unfreeze', poolFs]);
+        await execa('fsfreeze', ['--unfreeze', poolPath]);
       }
       const codes = await Promise.all(hung);
       t.false(codes.includes(status.DEADLINE_EXCEEDED), 'all calls have returned');
@@ -203,7 +203,7 @@ onNode(
       );
       isDone = true;
     } finally {
-      await execa('fsfreeze', ['--unfreeze', poolFs], { reject: false });
+      await execa('fsfreeze', ['--unfreeze', poolPath], { reject: false });
       const left = await both.end();
       // An error of the cleanup would hide the failure of the test.
       if (isDone) t.deepEqual(left, []);

@@ -142,7 +142,7 @@ class Scene {
   }
 
   /** Lets the program go on, and waits for its end. */
-  async goOn(pid: number): Promise<void> {
+  async resume(pid: number): Promise<void> {
     kill(pid, 'SIGCONT');
     await until('the program has ended', () => hasEnded(pid));
   }
@@ -218,7 +218,7 @@ for (const { program, prepare } of [
       const after = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
       t.is(after, before, 'without any effect');
       await scene.unstage(id);
-      await scene.goOn(pid);
+      await scene.resume(pid);
       await scene.stage(id);
       await hasFiles(t, scene.staging);
       await scene.unstage(id);
@@ -242,7 +242,7 @@ onNode(
     const temporary = join(scene.directory, 'pool', 'tmp');
     t.is((await readdir(temporary)).length, 1, 'its image is left below the program');
     await scene.refuses({ restore, delete: () => scene.remove(id) }, 'xfs_db', pid);
-    await scene.goOn(pid);
+    await scene.resume(pid);
     await restore();
     t.deepEqual(await readdir(temporary), []);
     t.is((await execa('xfs_repair', ['-n', scene.imageOf(id)], { reject: false })).exitCode, 0);

@@ -108,10 +108,10 @@ onNode('a pool whose disk is unmounted below mounted volumes, and mounted again'
   const others = await mountVolume(node, ended);
   await appendFile(join(paths.targetPath, 'file'), 'before');
   const [pool] = node.domain.pools.all;
-  const [poolFs] = (await devicesBelow(node.directory)).filter(({ image }) =>
+  const [poolDisk] = (await devicesBelow(node.directory)).filter(({ image }) =>
     image.endsWith('pool-fs.img'),
   );
-  if (pool === undefined || poolFs === undefined) throw new Error('no pool');
+  if (pool === undefined || poolDisk === undefined) throw new Error('no pool');
   await execa('umount', ['--lazy', node.poolPath]);
   await pool.check();
   t.deepEqual(await conditionsOf(node, kept), ['PoolNotServed']);
@@ -121,7 +121,7 @@ onNode('a pool whose disk is unmounted below mounted volumes, and mounted again'
   t.deepEqual(await readdir(node.poolPath), [], 'nothing is written below the mount point');
   await unmountVolume(node, ended, others);
   await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
-  await execa('mount', [poolFs.device, node.poolPath]);
+  await execa('mount', [poolDisk.device, node.poolPath]);
   await until('the pool is served again', () => pool.isServed);
   t.deepEqual(await conditionsOf(node, kept), []);
   t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'before, meanwhile');

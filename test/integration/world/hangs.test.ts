@@ -67,7 +67,7 @@ async function memoryOf(scene: Scene): Promise<number> {
 async function playHang(
   t: ExecutionContext,
   scene: Scene,
-  disk: { hang(): unknown; goOn(): unknown },
+  disk: { hang(): unknown; resume(): unknown },
 ): Promise<void> {
   for (const name of names) t.deepEqual(await scene.create(name, 'ext4', onHung), ok);
   const before = await liveBeside(t, scene, 'before');
@@ -81,7 +81,7 @@ async function playHang(
       t.true(slowest < Math.max(boundMs, 8 * before), `round ${round}: ${Math.round(slowest)} ms`);
     }
   } finally {
-    await disk.goOn();
+    await disk.resume();
   }
   await Promise.all(hung);
   await until('every pool is served', () => isServed(scene));
@@ -105,10 +105,10 @@ onNode(`${width} calls on a frozen pool, and nobody on another one waits`, async
   await onScene(
     t,
     async (scene) => {
-      const poolFs = scene.world.poolPath;
-      const goOn = () => execa('fsfreeze', ['--unfreeze', poolFs], { reject: false });
-      t.teardown(goOn);
-      await playHang(t, scene, { hang: () => execa('fsfreeze', ['--freeze', poolFs]), goOn });
+      const poolPath = scene.world.poolPath;
+      const resume = () => execa('fsfreeze', ['--unfreeze', poolPath], { reject: false });
+      t.teardown(resume);
+      await playHang(t, scene, { hang: () => execa('fsfreeze', ['--freeze', poolPath]), resume });
     },
     { poolFs: 'ext4', flags },
   );

@@ -57,13 +57,13 @@ onNode(
   'a device whose image is on a failed filesystem does not affect other devices',
   async (t) => {
     await onScratch(t, async ({ host, directory }) => {
-      const poolFs = join(directory, 'pool-fs.img');
+      const poolImage = join(directory, 'pool-fs.img');
       const pool = join(directory, 'pool');
       const own = join(directory, 'own.img');
-      await host.files.createImage(poolFs, { sizeBytes: 320n * MiB, allocate: false });
-      execFileSync('mkfs.xfs', ['-q', poolFs]);
+      await host.files.createImage(poolImage, { sizeBytes: 320n * MiB, allocate: false });
+      execFileSync('mkfs.xfs', ['-q', poolImage]);
       await mkdir(pool);
-      const below = await host.loops.attach(poolFs, { ...options, sectorSize: 512 });
+      const below = await host.loops.attach(poolImage, { ...options, sectorSize: 512 });
       await host.mounts.mountDevice(below.path, pool, { fsType: 'xfs', options: [] });
       const broken = join(pool, 'a.img');
       await host.files.createImage(broken, { sizeBytes: MiB, allocate: false });

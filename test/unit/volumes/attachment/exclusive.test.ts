@@ -115,7 +115,7 @@ const toNeed = { made: calls.create, staged: calls.stage, published: calls.publi
 async function prepare(t: ExecutionContext, { needs, point }: Call) {
   const node = await fakeNode(t);
   let arm: FaultPoint | undefined;
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   let stopped = (): void => undefined;
   const isStopped = new Promise<void>((resolve) => {
     stopped = resolve;
@@ -126,7 +126,7 @@ async function prepare(t: ExecutionContext, { needs, point }: Call) {
       arm = undefined;
       stopped();
       await new Promise<void>((resolve) => {
-        goOn = resolve;
+        resume = resolve;
       });
     },
   });
@@ -141,12 +141,12 @@ async function prepare(t: ExecutionContext, { needs, point }: Call) {
     for (const step of order.slice(0, order.indexOf(needs) + 1)) await toNeed[step].run(stage);
   }
   arm = point;
-  return { stage, isStopped, goOn: () => goOn() };
+  return { stage, isStopped, resume: () => resume() };
 }
 
 for (const [name, first] of Object.entries<Call>(calls)) {
   test(`while ${name} is in progress for a volume, every other call that changes it is refused as busy`, async (t) => {
-    const { stage, isStopped, goOn } = await prepare(t, first);
+    const { stage, isStopped, resume } = await prepare(t, first);
     const running = first.run(stage);
     await Promise.race([isStopped, running]);
     for (const [otherName, other] of Object.entries<Call>(calls)) {
@@ -157,7 +157,7 @@ for (const [name, first] of Object.entries<Call>(calls)) {
         continue;
       t.is(await reasonOf(other.run(stage)), 'busy', otherName);
     }
-    goOn();
+    resume();
     // A delete in between would have stopped the create.
     await (first.needs === 'nothing' ? running.catch(() => undefined) : running);
   });
@@ -165,7 +165,7 @@ for (const [name, first] of Object.entries<Call>(calls)) {
 
 for (const name of ['stage', 'unstage', 'publish', 'unpublish'] as const) {
   test(`while ${name} is in progress at a path, mounting another volume there is refused as busy`, async (t) => {
-    const { stage, isStopped, goOn } = await prepare(t, calls[name]);
+    const { stage, isStopped, resume } = await prepare(t, calls[name]);
     const { volumes, stagingTargetPath, targetPath } = stage;
     const { record } = await volumes.createVolume(call(), volumeInput('w', { sizeBytes }));
     const other = {
@@ -187,7 +187,7 @@ for (const name of ['stage', 'unstage', 'publish', 'unpublish'] as const) {
     const error = await t.throwsAsync(refused, { instanceOf: VolumeError });
     t.is(error.reason, 'busy');
     t.true(error.message.includes(isTarget ? targetPath : stagingTargetPath));
-    goOn();
+    resume();
     await running;
   });
 }

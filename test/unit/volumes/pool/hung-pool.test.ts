@@ -13,9 +13,9 @@ test('a pool whose blocks are never freed does not prevent another pool from fre
   const node = await fakeNode(t);
   const { files } = node.host;
   const remove = files.removeInSlices.bind(files);
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
-    goOn = resolve;
+    resume = resolve;
   });
   files.removeInSlices = async (path, options) => {
     if (path.startsWith(join(node.directory, 'hung'))) await hung;
@@ -25,7 +25,7 @@ test('a pool whose blocks are never freed does not prevent another pool from fre
   const { volumes, domain } = await node.open(pools.map((name) => node.settings(name)));
   // Also if the test fails, because the shutdown waits for blocks that are being freed.
   t.teardown(() => {
-    goOn();
+    resume();
   });
   for (const pool of pools) {
     const settings = { ...plainSettings, pool };
@@ -35,7 +35,7 @@ test('a pool whose blocks are never freed does not prevent another pool from fre
   const trashOf = (pool: string) => readdir(join(node.directory, pool, 'trash'));
   await until('the good one is free', async () => (await trashOf('good')).length === 0, 20_000);
   t.is((await trashOf('hung')).length, 1);
-  goOn();
+  resume();
   await domain.trash.whenIdle();
   t.deepEqual(await trashOf('hung'), []);
 });
@@ -44,9 +44,9 @@ test('a call that waits for the capacity of a hung pool does not block a call fo
   const node = await fakeNode(t);
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
-    goOn = resolve;
+    resume = resolve;
   });
   let isHanging = false;
   files.capacity = async (path) => {
@@ -58,14 +58,14 @@ test('a call that waits for the capacity of a hung pool does not block a call fo
   const pools = ['hung', 'good'].map((name) => node.settings(name));
   const { volumes } = await node.open(pools, { ownedBy });
   t.teardown(() => {
-    goOn();
+    resume();
   });
   isHanging = true;
   const capacityOf = (pool: string) =>
     volumes.capacity({ pool, fsType: 'ext4', provisioning: 'thin' });
   const waiting = capacityOf('hung');
   t.true((await capacityOf('good')).availableBytes > 0n);
-  goOn();
+  resume();
   t.true((await waiting).availableBytes > 0n);
 });
 
@@ -73,9 +73,9 @@ test('a call that waits for the capacity of a hung pool does not block a call fo
 async function oneHangs(t: ExecutionContext) {
   const node = await fakeNode(t);
   const { files } = node.host;
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
-    goOn = resolve;
+    resume = resolve;
   });
   let isHanging = false;
   for (const name of ['capacity', 'imageStatus', 'list'] as const) {
@@ -88,7 +88,7 @@ async function oneHangs(t: ExecutionContext) {
     });
   }
   const opened = await node.open(['hung', 'good'].map((name) => node.settings(name)));
-  t.teardown(goOn);
+  t.teardown(resume);
   for (const pool of ['hung', 'good']) {
     const settings = { ...plainSettings, pool };
     await opened.volumes.createVolume(call(), volumeInput(`in-${pool}`, { settings }));
@@ -172,9 +172,9 @@ test('a record that is replaced after its caller got an error about a hung disk 
   const node = await fakeNode(t);
   const { files } = node.host;
   const threads = new Gate();
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
-    goOn = resolve;
+    resume = resolve;
   });
   const replaceFile = files.replaceFile.bind(files);
   let isHanging = false;
@@ -188,13 +188,13 @@ test('a record that is replaced after its caller got an error about a hung disk 
     ownedBy,
     whenReturned: (owner) => threads.whenReturned(owner),
   });
-  t.teardown(goOn);
+  t.teardown(resume);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));
   const volumeId = record.id;
   const range = { requiredBytes: 32n * MiB, limitBytes: 0n };
   isHanging = true;
   t.is(await reasonOf(volumes.expandVolume(call(), { volumeId, range })), 'busy');
-  goOn();
+  resume();
   await until('it may be used again', async () => domain.operations.locks.size === 0);
   const path = domain.pools.named('a').pathOf('volumes', volumeId, 'volume.json');
   t.regex(await readFile(path, 'utf8'), new RegExp(`${32n * MiB}`));

@@ -186,13 +186,13 @@ for (const reflink of [false, true]) {
     await fill(imageOf(id), 8n * MiB);
     const { files } = node.host;
     const remove = files.removeInSlices.bind(files);
-    let goOn = (): void => undefined;
+    let resume = (): void => undefined;
     const held = new Promise<void>((resolve) => {
-      goOn = resolve;
+      resume = resolve;
     });
     // Also if the test fails, because the shutdown waits for blocks that are being freed.
     t.teardown(() => {
-      goOn();
+      resume();
     });
     files.removeInSlices = async (path, slices) => {
       await held;
@@ -203,7 +203,7 @@ for (const reflink of [false, true]) {
     t.true(trashBytes >= 8n * MiB);
     // A volume may share the blocks, and then needs new ones for a rewrite.
     t.is(outstandingBytes, reflink ? trashBytes : 0n);
-    goOn();
+    resume();
     await domain.trash.whenIdle();
     t.like(await pool.space.facts(), { trashBytes: 0n, outstandingBytes: 0n });
   });

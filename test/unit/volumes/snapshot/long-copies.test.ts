@@ -26,9 +26,9 @@ async function nodeWith(t: ExecutionContext) {
     return path.endsWith('disk.img') ? { ...status, allocatedBytes: 300n * MiB } : status;
   };
   const copySparse = copies.copySparse.bind(copies);
-  let goOn = (): void => undefined;
+  let resume = (): void => undefined;
   let mayCopy = new Promise<void>((resolve) => {
-    goOn = resolve;
+    resume = resolve;
   });
   copies.copySparse = async (from, to, options) => {
     await Promise.race([
@@ -72,21 +72,21 @@ async function nodeWith(t: ExecutionContext) {
       }),
     stage: () =>
       opened.volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: capability() }),
-    goOn: () => {
+    resume: () => {
       mayCopy = Promise.resolve();
-      goOn();
+      resume();
     },
   };
 }
 
 test('a long copy runs in the background: its source is locked meanwhile, and it is ready when it is durable', async (t) => {
-  const { opened, volumeId, snapshot, snapshots, stage, goOn, unsynced } = await nodeWith(t);
+  const { opened, volumeId, snapshot, snapshots, stage, resume, unsynced } = await nodeWith(t);
   const { record } = await snapshot();
   t.is(record.state, 'copying');
   t.is(await reasonOf(stage()), 'busy');
   t.is(await reasonOf(opened.volumes.deleteVolume(call(), volumeId)), 'busy');
   t.is((await snapshot()).record.state, 'copying', 'repeated call');
-  goOn();
+  resume();
   await opened.domain.copies.whenIdle();
   const ready = await snapshot();
   t.deepEqual([ready.record.state, ready.record.copy], ['ready', null]);
@@ -98,10 +98,10 @@ test('a long copy runs in the background: its source is locked meanwhile, and it
 });
 
 test('a copy that a stop interrupted is resumed at the next start', async (t) => {
-  const { opened, open, snapshot, goOn } = await nodeWith(t);
+  const { opened, open, snapshot, resume } = await nodeWith(t);
   await snapshot();
   await opened.close(100);
-  goOn();
+  resume();
   const again = await open();
   await again.domain.copies.whenIdle();
   t.is((await snapshot(again)).record.state, 'ready');
