@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import { VolumeError } from '../../../src/errors.ts';
+import { type AdminContext, adminService } from '../../../src/rpc/admin.ts';
 import { limitCalls } from '../../../src/rpc/call.ts';
 import { type Implementation, makeHandlers } from '../../../src/rpc/handlers.ts';
 import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
@@ -51,6 +52,12 @@ async function countOf(stream: AsyncIterable<unknown>): Promise<number> {
   for await (const _message of stream) count += 1;
   return count;
 }
+
+test('Admin implements every call that it offers', (t) => {
+  const hooks = { log: memoryLog().log, callEnded: () => undefined, admit: limitCalls(1) };
+  const context = { administration: {}, volumes: {} } as unknown as AdminContext;
+  t.notThrows(() => adminService(context, hooks));
+});
 
 test('a stream ends after its last message', async (t) => {
   const client = await serveStream(t, {
