@@ -12,9 +12,9 @@ import { inUseByText } from './busy-mount.ts';
 import { ownersOf } from './device-binds.ts';
 
 /**
- * Attaches the image read-write, or returns the device that exists: an image never has two (design, rule 7). The driver keeps
- * the device open until the caller mounts it with `mountAttached` or byRelation its node. Throws `wrong-state` for a device that
- * must not be used.
+ * Attaches the image read-write, or returns the device that exists: an image never has two (docs/design.md, guarantee 7). The
+ * driver keeps the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for a device
+ * that must not be used.
  */
 export async function ensureAttached(
   domain: Domain,
