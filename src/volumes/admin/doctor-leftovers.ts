@@ -140,9 +140,9 @@ async function trashFinding(domain: Domain, pool: Pool): Promise<readonly Findin
 
 function setAsideEntries(pool: Pool): readonly Finding[] {
   return recordAreas.flatMap((area) =>
-    [...pool.indexOf(area).aside].map(([id, { kind, message, mayBeWhole = false }]) => {
+    [...pool.indexOf(area).aside].map(([id, { kind, message, mayBeIntact = false }]) => {
       const name = `pool:${pool.name}:record`;
-      if (kind === 'unreadable' && !mayBeWhole) {
+      if (kind === 'unreadable' && !mayBeIntact) {
         return warn(
           name,
           `'${id}' cannot be read: ${message}`,

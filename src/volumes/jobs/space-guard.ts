@@ -168,7 +168,7 @@ export class SpaceGuard {
     const { log } = this.#deps;
     log.error(
       { pool: pool.name, freeBytes: freeBytes.toString(), volumes: started.length },
-      'the pool was nearly full: its thin volumes were frozen until there is free space',
+      'thin volumes were frozen because their pool is nearly full',
     );
   }
 
@@ -179,7 +179,7 @@ export class SpaceGuard {
     const { log } = this.#deps;
     log.warn(
       { pool: pool.name },
-      'the pool fell below the trim watermark: a trim of its volumes was started',
+      'a trim of volumes was started because their pool fell below the trim watermark',
     );
     void this.#trim(pool, volumes);
   }

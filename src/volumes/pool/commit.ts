@@ -48,7 +48,7 @@ export async function commitNew<S extends v.GenericSchema>(
 ): Promise<v.InferOutput<S>> {
   const temporary =
     entry.resumeDirectory ?? (await makeTemporaryDirectory(deps, entry.pool, entry.id));
-  // After the rename there is nothing to remove.
+  // True after the rename, when nothing is left to remove, and for a directory that the next start resumes.
   let isKept = false;
   try {
     const record = await entry.build(temporary);

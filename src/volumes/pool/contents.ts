@@ -1,7 +1,7 @@
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import type { VolumeArea } from './layout.ts';
 import type { PoolAbilities } from './open-directory.ts';
-import type { Index } from './record-index.ts';
+import type { RecordIndex } from './record-index.ts';
 import type { PoolSettings } from './settings.ts';
 
 /** A volume and the path of its image. */
@@ -18,9 +18,9 @@ export interface PoolContents {
   /** The real path of its directory. Throws `unavailable` while the pool is not mounted. */
   readonly root: string;
   readonly abilities: PoolAbilities | undefined;
-  readonly volumes: Index<VolumeRecord>;
-  readonly ephemerals: Index<VolumeRecord>;
-  readonly snapshots: Index<SnapshotRecord>;
+  readonly volumes: RecordIndex<VolumeRecord>;
+  readonly ephemerals: RecordIndex<VolumeRecord>;
+  readonly snapshots: RecordIndex<SnapshotRecord>;
   /** All volumes, inline ones included. */
   images(): Iterable<VolumeImage>;
   /** Makes the next check of the pool try a change, because something has failed on its disk. */

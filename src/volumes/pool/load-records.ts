@@ -11,7 +11,7 @@ import {
   type VolumeRecord,
 } from '../../state/records.ts';
 import { entryFiles } from './layout.ts';
-import type { Index } from './record-index.ts';
+import type { RecordIndex } from './record-index.ts';
 import type { SetAside } from './set-aside.ts';
 import { duplicateMessage } from './set-aside.ts';
 
@@ -24,7 +24,7 @@ export interface Area<T extends VolumeRecord | SnapshotRecord | GroupRecord> {
   /** File name of the record in an entry. */
   readonly file: string;
   readonly schema: v.GenericSchema;
-  readonly index: Index<T>;
+  readonly index: RecordIndex<T>;
 }
 
 /** Reads every record of an area into its index. Entries that cannot be used are set aside with the reason. */
@@ -56,13 +56,13 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
     if (await addToIndex(files, area, { id, record, duplicate }))
       used.push(join(area.directory, id));
   }
-  // An interrupted replacement of a record leaves them. If they cannot be removed, they do no harm.
+  // Temporary files of interrupted replacements. If they cannot be removed, they do no harm.
   const temporaries = used.map((entry) => join(entry, `${area.file}.new`));
   await files.removeFile(...temporaries).catch(() => undefined);
 }
 
 /** The files of one entry, as read. */
-interface Read {
+interface ReadEntry {
   readonly id: string;
   readonly record: PromiseSettledResult<string>;
   readonly duplicate: PromiseSettledResult<string>;
@@ -72,7 +72,7 @@ interface Read {
 async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   { directory, file, schema, index }: Area<T>,
-  { id, record: text, duplicate }: Read,
+  { id, record: text, duplicate }: ReadEntry,
 ): Promise<boolean> {
   const entry = join(directory, id);
   const path = join(entry, file);
@@ -97,7 +97,7 @@ async function isRemoved(files: Files, entry: string, error: unknown): Promise<b
   return hasErrno(error, 'ENOENT') && !(await files.exists(entry));
 }
 
-/** The process lacks descriptors or memory, or the disk hangs. Such an error says nothing about the record, so the pool is opened again later. */
+/** An error for lack of descriptors or memory, or of a disk that hangs, says nothing about the record: the pool is opened again later. */
 function isTemporary(error: unknown): boolean {
   return hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM') || error instanceof StuckError;
 }
@@ -109,7 +109,7 @@ function unreadable(path: string, error: unknown): SetAside {
   }
   if (isStorageFailure(error)) {
     const message = `${messageOf(error)}; check the pool's disk and the kernel's log; it is read again every few seconds`;
-    return { kind: 'unreadable', message, mayBeWhole: true };
+    return { kind: 'unreadable', message, mayBeIntact: true };
   }
   const isMissing = hasErrno(error, 'ENOENT');
   const message = isMissing ? `${path} is missing; restore it from a backup` : messageOf(error);

@@ -32,7 +32,7 @@ import {
   probeAbilities,
 } from './open-directory.ts';
 import { notAnswering, tryChange, unavailable, whyNotOpened, whyUnavailable } from './problem.ts';
-import type { Index } from './record-index.ts';
+import type { RecordIndex } from './record-index.ts';
 import { type AreaIndex, PoolRecords } from './records.ts';
 import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
@@ -201,7 +201,7 @@ export class Pool implements PoolContents {
   }
 
   /** The records of an area, and its entries that are set aside. */
-  indexOf(area: VolumeArea): Index<VolumeRecord>;
+  indexOf(area: VolumeArea): RecordIndex<VolumeRecord>;
   indexOf(area: RecordArea): AreaIndex;
   indexOf(area: RecordArea): AreaIndex {
     return this.#records[area];

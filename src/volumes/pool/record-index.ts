@@ -3,7 +3,7 @@ import type { Page } from '../model.ts';
 import type { SetAside } from './set-aside.ts';
 
 /** Records of one kind by id, in ascending order for paging. Entries that are not used are kept separately. */
-export class Index<T extends { readonly id: string }> {
+export class RecordIndex<T extends { readonly id: string }> {
   readonly #records = new Map<string, T>();
   readonly #aside = new Map<string, SetAside>();
   #sorted: readonly T[] | undefined;

@@ -11,17 +11,20 @@ import {
 } from '../../state/records.ts';
 import { type RecordArea, recordAreas } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
-import { Index } from './record-index.ts';
+import { RecordIndex } from './record-index.ts';
 
 /** The records of one area, and its entries that are set aside. */
-export type AreaIndex = Index<VolumeRecord> | Index<SnapshotRecord> | Index<GroupRecord>;
+export type AreaIndex =
+  | RecordIndex<VolumeRecord>
+  | RecordIndex<SnapshotRecord>
+  | RecordIndex<GroupRecord>;
 
 /** The records of one pool in memory, by area. */
 export class PoolRecords {
-  readonly volumes = new Index<VolumeRecord>();
-  readonly ephemeral = new Index<VolumeRecord>();
-  readonly snapshots = new Index<SnapshotRecord>();
-  readonly groups = new Index<GroupRecord>();
+  readonly volumes = new RecordIndex<VolumeRecord>();
+  readonly ephemeral = new RecordIndex<VolumeRecord>();
+  readonly snapshots = new RecordIndex<SnapshotRecord>();
+  readonly groups = new RecordIndex<GroupRecord>();
 
   /** Reads the records of the pool at `root`. Entries that are not used are logged. */
   async load(files: Files, root: string, log: Logger): Promise<void> {

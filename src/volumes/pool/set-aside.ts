@@ -12,7 +12,7 @@ export interface SetAside {
   /** For an operator, with the path of the entry. */
   readonly message: string;
   /** Of an unreadable entry: its disk failed, so it may be intact. It is used as soon as it can be read. */
-  readonly mayBeWhole?: boolean;
+  readonly mayBeIntact?: boolean;
 }
 
 /** The error of a call for an entry that is set aside. */

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
 import { MiB } from '../../../../src/units.ts';
-import { Index, pageOf } from '../../../../src/volumes/pool/record-index.ts';
+import { pageOf, RecordIndex } from '../../../../src/volumes/pool/record-index.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
@@ -14,7 +14,7 @@ test('pages of any size return every entry once, in order', (t) => {
       fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}$/), { maxLength: 40 }),
       fc.integer({ min: 1, max: 9 }),
       (ids, maxEntries) => {
-        const index = new Index<{ id: string }>();
+        const index = new RecordIndex<{ id: string }>();
         for (const id of ids) index.put({ id });
         const seen: string[] = [];
         let startingToken = '';
@@ -32,7 +32,7 @@ test('pages of any size return every entry once, in order', (t) => {
 });
 
 test('entries that are deleted between two pages hide no others', (t) => {
-  const index = new Index<{ id: string }>();
+  const index = new RecordIndex<{ id: string }>();
   for (const id of ['a', 'b', 'c', 'd']) index.put({ id });
   const first = pageOf(index.sorted(), { maxEntries: 2, startingToken: '', idOf });
   index.delete('b');
