@@ -38,9 +38,9 @@ interface NewEntry<S extends v.GenericSchema> {
 
 /**
  * Makes a volume, snapshot or group completely in `tmp/` and renames it into place: the rename is the commit (docs/design.md,
- * guarantee 1). Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both parents (ADR 0006).
- * After a failure nothing of it is visible, and its directory in `tmp/` is removed now or at the next start. If an earlier attempt
- * crashed after the rename, returns the record that it has written.
+ * guarantee 1). Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both
+ * parents (ADR 0006). After a failure nothing of it is visible, and its directory in `tmp/` is removed now or at the next start. If an
+ * earlier attempt crashed after the rename, returns the record that it has written.
  */
 export async function commitNew<S extends v.GenericSchema>(
   deps: CommitDeps,
