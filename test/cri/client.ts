@@ -1,4 +1,4 @@
-/** A client of the kubelet's interface to container runtimes, from its published description. */
+/** A client of the kubelet's interface to container runtimes, made from its published protobuf description. */
 import { join } from 'node:path';
 import { Client, credentials } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
@@ -10,7 +10,7 @@ const service = 'runtime.v1.RuntimeService';
 type Json = Readonly<Record<string, unknown>>;
 
 export interface CriClient {
-  /** A call of RuntimeService; messages are plain objects in the names of the description, bytes are buffers. */
+  /** Makes a call of RuntimeService. Messages are plain objects with the field names of the description; bytes are buffers. */
   call(method: string, request: Json): Promise<Json>;
   close(): void;
 }

@@ -1,4 +1,4 @@
-/** The driver as an orchestrator drives it: volumes made, staged and published over CSI, into directories of pods. */
+/** The driver as an orchestrator uses it: it creates, stages and publishes volumes over CSI, to directories of pods. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeClient } from '../../src/csi/client.ts';
@@ -13,11 +13,11 @@ const capability = {
 
 export interface CsiDriver {
   readonly directory: string;
-  /** Makes and stages a volume; its id. */
+  /** Creates and stages a volume, and returns its id. */
   make(name: string, bytes: bigint): Promise<string>;
   publish(volumeId: string, targetPath: string, readonly?: boolean): Promise<void>;
   unpublish(volumeId: string, targetPath: string): Promise<void>;
-  /** Unstages and deletes. */
+  /** Unstages and deletes the volume. */
   remove(volumeId: string): Promise<void>;
 }
 

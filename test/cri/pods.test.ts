@@ -8,7 +8,7 @@ import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { type CsiDriver, startCsiDriver } from './driver.ts';
 import { podLinks, type Runtime, startRuntime } from './runtime.ts';
 
-/** containerd's CRI, a CNI bridge and the driver, without Kubernetes. */
+/** Tests the driver with containerd's CRI and a CNI bridge, without Kubernetes. */
 let lab: Lab;
 let node: NodeSpace;
 let driver: CsiDriver;
@@ -20,12 +20,12 @@ test.before(async () => {
   driver = await startCsiDriver(lab, node);
   runtime = await startRuntime(lab, node);
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
-/** A directory of a pod, as the kubelet makes one for each volume. */
+/** A directory of a pod, such as the kubelet creates for each volume. */
 async function podDirectory(pod: string): Promise<string> {
   const directory = join(node.directory, 'pods', pod);
   await mkdir(directory, { recursive: true });
@@ -57,7 +57,7 @@ test.serial('two pods reach each other over the bridge and share one volume', as
     message: /No space left on device/,
   });
   await one.remove();
-  // The other pod's mount is its own.
+  // The other pod has a mount of its own.
   t.is(await two.shell('rm /data/big && cat /data/said'), 'of one');
   await two.remove();
   for (const target of targets) await driver.unpublish(volume, target);
@@ -65,7 +65,7 @@ test.serial('two pods reach each other over the bridge and share one volume', as
 });
 
 test.serial(
-  'a volume that is published after the pod started appears in it, and goes again',
+  'a volume that is published after the pod has started appears in it, and disappears when it is unpublished',
   async (t) => {
     const volume = await driver.make('later', 64n * MiB);
     const directory = await podDirectory('late');
@@ -107,7 +107,7 @@ test.serial('a read-only publish is read-only in the pod', async (t) => {
 });
 
 test.serial(
-  'with the pods gone nothing is left: sandboxes, links, processes, mounts, loop devices',
+  'after the pods are removed, no sandbox, link, process, mount or loop device is left',
   async (t) => {
     t.is(await runtime.known(), 0);
     t.deepEqual(await podLinks(node), []);

@@ -18,15 +18,15 @@ export interface HostMount {
 
 export interface Pod {
   readonly address: string;
-  /** Runs a shell script in the pod's container; its output. Throws when it does not end with 0. */
+  /** Runs a shell script in the pod's container and returns its output. Throws if its exit code is not 0. */
   shell(script: string): Promise<string>;
   remove(): Promise<void>;
 }
 
 export interface Runtime {
-  /** A pod with one container that sleeps, or runs `script`. */
+  /** Starts a pod with one container that sleeps, or runs `script`. */
   pod(name: string, options: { mounts: readonly HostMount[]; script?: string }): Promise<Pod>;
-  /** What the runtime still knows: sandboxes and containers. */
+  /** The sandboxes and containers that the runtime still has. */
   known(): Promise<number>;
 }
 
@@ -45,7 +45,7 @@ export async function startRuntime(lab: Lab, node: NodeSpace): Promise<Runtime> 
     client.close();
   });
   await eventually(
-    'a runtime with its network',
+    'the runtime and its network to be ready',
     async () => {
       if (containerd.hasEnded())
         throw new Error(`containerd ended: ${await readFile(log, 'utf8')}`);
@@ -193,7 +193,7 @@ function network(directory: string): unknown {
   };
 }
 
-/** Bridge interfaces and ends of veth pairs that the pods' network has in the node. */
+/** Bridge interfaces and veth ends of the pods' network in the node. */
 export async function podLinks(node: NodeSpace): Promise<readonly string[]> {
   const { stdout } = await attempt('ip', [
     '-netns',

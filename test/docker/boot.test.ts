@@ -15,9 +15,9 @@ test.before(async () => {
   lab = await openLab();
   machine = await makeMachine(lab);
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
 const show = (property: string): Promise<string> =>
@@ -36,7 +36,7 @@ async function untilRunning(container: string): Promise<void> {
   );
 }
 
-/** Debian's docker.service, without a network, and without what takes capabilities that a root may lack. */
+/** Debian's docker.service, without a network and without features that need capabilities which root may lack. */
 async function enableDocker(): Promise<void> {
   const units = machine.seen('/etc/systemd/system');
   for (const unit of ['docker.service', 'containerd.service']) {
@@ -65,7 +65,7 @@ async function enableDocker(): Promise<void> {
 }
 
 test.serial(
-  'one command installs a service that serves Docker, is restarted, killed and booted',
+  'one command installs a service that serves Docker, also after a restart, a kill and a boot',
   async (t) => {
     await machine.boot();
     await writeFile(machine.seen('/etc/default/loopcsi'), 'LOOPCSI_HTTP_ADDRESS=off\n');
@@ -97,10 +97,10 @@ test.serial(
     t.is(
       await read('keeper'),
       'started\nstarted',
-      'it came with the boot, and its volume before it',
+      'the container started at boot, after its volume',
     );
 
-    // As docs/docker.md says: without the driver volumes stay, and are there again with it.
+    // As described in docs/docker.md: volumes are kept without the driver, and can be used again with it.
     await machine.run('systemctl', 'disable', '--now', 'loopcsi');
     t.is(await read('keeper'), 'started\nstarted');
     await machine.run('systemctl', 'enable', '--now', 'loopcsi');

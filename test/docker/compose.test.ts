@@ -15,7 +15,7 @@ let daemon: Daemon;
 const root = join(import.meta.dirname, '..', '..', '..');
 const page = join(root, 'docs/docker.md');
 const mountPoint = '/var/lib/postgresql/data';
-// A database that writes down each of its starts, as its own process: stopped by SIGTERM.
+// A database that records each of its starts. It replaces the shell, so SIGTERM stops it.
 const database = `echo started >>${mountPoint}/log && exec sleep 1000`;
 
 test.before(async () => {
@@ -24,9 +24,9 @@ test.before(async () => {
   await startPlugin(lab, node, { nodeId: 'node-a' });
   daemon = await startDaemon(lab, node);
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
 async function example(): Promise<string> {
@@ -37,11 +37,11 @@ async function example(): Promise<string> {
     command: ['sh', '-c', database],
     stop_grace_period: '1s',
   });
-  // Without it, older ones take a file for one of their first format.
+  // Without the key, older versions of compose assume their first format.
   return stringify({ version: '3.8', ...file });
 }
 
-test.serial('the compose file of the driver itself is understood', async (t) => {
+test.serial('compose accepts the compose file of the driver', async (t) => {
   const file = join(root, 'contrib/docker/compose.yaml');
   const understood = parse(await run('docker-compose', ['--file', file, 'config'])) as {
     services: { driver: { privileged: boolean; environment: Record<string, string> } };
@@ -51,7 +51,7 @@ test.serial('the compose file of the driver itself is understood', async (t) => 
   t.is(driver.environment['LOOPCSI_DOCKER_SOCKET'], '/run/docker/plugins/loopcsi.sock');
 });
 
-test.serial('up, down, up: the data is there; down --volumes takes it away', async (t) => {
+test.serial('data survives down and up; down --volumes deletes it', async (t) => {
   const file = join(node.directory, 'compose.yaml');
   await writeFile(file, await example());
   const compose = (...args: readonly string[]): Promise<string> =>

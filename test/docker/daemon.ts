@@ -1,4 +1,4 @@
-/** A dockerd of Debian's docker.io in a node of the lab. The client is Debian's too, whatever else is on the PATH. */
+/** A dockerd from Debian's docker.io in a node of the lab. The client is Debian's too, even if PATH has another one. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
@@ -9,25 +9,25 @@ import { type Service, startService } from './processes.ts';
 export const dockerPrograms = { client: '/usr/bin/docker', daemon: '/usr/sbin/dockerd' } as const;
 
 export interface Daemon {
-  /** Runs the client; its output without white space around. Throws what docker says when it fails. */
+  /** Runs the client and returns its trimmed output. Throws docker's error message if it fails. */
   readonly docker: (...args: readonly string[]) => Promise<string>;
-  /** For a client or program of one's own. */
+  /** For other clients and programs. */
   readonly socket: string;
-  /** The same, whatever becomes of it. */
+  /** The same, but does not throw if it fails. */
   tryDocker(...args: readonly string[]): Promise<CommandResult>;
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** SIGKILL: containers go on when live-restore is set. */
+  /** Sends SIGKILL. Containers keep running if live-restore is set. */
   kill(): Promise<void>;
 }
 
 export interface DaemonOptions {
   readonly liveRestore?: boolean;
-  /** Directory with another dockerd, its docker-proxy and a runc: newer ones than Debian's. */
+  /** A directory with newer releases of dockerd, docker-proxy and runc than Debian's. */
   readonly programs?: string;
 }
 
-/** Starts it, and loads the lab's image. */
+/** Starts dockerd and loads the lab's image. */
 export async function startDaemon(
   lab: Lab,
   node: NodeSpace,
@@ -63,7 +63,7 @@ export async function startDaemon(
   ];
   const environment = {
     PATH: `${options.programs ?? '/usr/sbin'}:/usr/sbin:/usr/bin:/sbin:/bin`,
-    // Debian's client speaks 1.41, which newer daemons have to be told to understand.
+    // Debian's client uses API version 1.41, which newer daemons accept only with this variable.
     DOCKER_MIN_API_VERSION: '1.41',
   };
   let service: Service | undefined;
@@ -99,7 +99,7 @@ export async function startDaemon(
         await readFile(`${directory}/exec/containerd/containerd.pid`, 'utf8')
       ).trim();
       await service?.end('SIGKILL');
-      // It dies with its parent, a moment later. A dockerd that finds its process id alive would wait for it in vain.
+      // containerd ends shortly after its parent. A dockerd that finds its process ID alive would wait for it in vain.
       await eventually(
         'the end of containerd',
         async () => ((await paths.exists(`/proc/${containerd}`)) ? undefined : true),
@@ -120,7 +120,7 @@ export async function startDaemon(
   return daemon;
 }
 
-/** What a test left does not hide from the next: containers, volumes and the daemon go, and the rest is looked for. */
+/** Removes the containers and volumes that a failed test left, and stops the daemon, so that the lab finds only real leftovers. */
 async function empty(daemon: Daemon): Promise<void> {
   try {
     const containers = (await daemon.docker('ps', '--all', '--quiet')).split('\n');

@@ -8,7 +8,7 @@ import { startDriver } from '../helpers/driver.ts';
 const root = join(import.meta.dirname, '..', '..', '..');
 const analyze = '/usr/bin/systemd-analyze';
 
-/** What `contrib/install` puts on a machine, below a scratch directory. */
+/** The files that `contrib/install` installs on a machine, below a scratch directory. */
 let destination: string;
 
 test.before(async () => {
@@ -29,7 +29,7 @@ test.serial('the installed driver serves', async (t) => {
   await driver.stop();
 });
 
-test.serial('a driver goes on while another one is installed over it', async (t) => {
+test.serial('a driver keeps working while another one is installed over it', async (t) => {
   const library = join(destination, 'usr/local/lib/loopcsi');
   const before = await realpath(library);
   const driver = await startDriver(destination, ['--http-address=off'], {
@@ -37,7 +37,7 @@ test.serial('a driver goes on while another one is installed over it', async (t)
   });
   await run('sh', [join(root, 'contrib/install')], { env: { DESTDIR: destination } });
   t.not(await realpath(library), before);
-  // It runs its first program now, with a library that is loaded when it is needed.
+  // The driver runs its first program now, with a library that is loaded on demand.
   const launcher = join(library, 'bin/loopcsi');
   const endpoint = `--endpoint=unix://${driver.endpoint}`;
   t.regex(
@@ -50,7 +50,7 @@ test.serial('a driver goes on while another one is installed over it', async (t)
   t.is((await readdir(`${library}-versions`)).length, 2, 'older ones are removed');
 });
 
-test.serial('systemd has nothing against the unit', async (t) => {
+test.serial('systemd-analyze finds no error in the unit', async (t) => {
   const file = join(destination, 'etc/systemd/system/loopcsi.service');
   const unit = await readFile(file, 'utf8');
   t.regex(unit, /^Environment=PATH=\/.*\nExecStart=\/usr\/local\/bin\/loopcsi serve$/m);
@@ -62,7 +62,7 @@ test.serial('systemd has nothing against the unit', async (t) => {
     t.log(`not verified: there is no ${analyze}`);
     return;
   }
-  // Where it would be; it is no absolute link below another directory.
+  // The path it would have. A link below another directory cannot be absolute.
   const installed = join(destination, 'usr/local/lib/loopcsi/bin/loopcsi');
   await writeFile(file, unit.replaceAll('/usr/local/bin/loopcsi', installed));
   t.is(await run(analyze, ['verify', '--man=no', '--recursive-errors=no', file]), '');

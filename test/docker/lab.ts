@@ -1,4 +1,4 @@
-/** A place for daemons of a test: a directory, names for namespaces and cgroups, and all of it gone at the end. */
+/** The environment of a test's daemons: a directory, and names for namespaces and cgroups, all of which are removed at the end. */
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { eventually, run } from '../../scripts/command.ts';
@@ -7,24 +7,24 @@ import { packBusybox } from '../images/busybox.ts';
 import { type Service, startService } from './processes.ts';
 import { claimLab, labPrefix, removeDeadLabs, removeLab } from './remains.ts';
 
-/** Without a registry in its name, so that nothing would ever be pulled for it. */
+/** The name has no registry, so nothing is ever pulled for it. */
 export const busybox = 'localhost/busybox:lab';
-/** What the image holds where tests put a volume: copied into an empty one by docker. */
+/** Files of the image at the path where tests mount a volume. docker copies them to an empty volume. */
 export const content = { 'content/hello': 'from the image\n' } as const;
 
 export interface Lab {
   readonly directory: string;
-  /** Start of every name outside the directory. */
+  /** The prefix of every name outside the directory. */
   readonly name: string;
   readonly cgroup: string;
   readonly imageArchive: string;
-  /** Registers what has to happen at the end; the last registered comes first. */
+  /** Registers a cleanup for the end. The last registered cleanup runs first. */
   atEnd(work: () => Promise<void>): void;
-  /** Ends all, and answers what should not have been there any more. */
+  /** Ends and removes everything, and returns what should no longer have existed. */
   close(): Promise<readonly string[]>;
 }
 
-/** The directory is a shared mount: what is mounted below it is seen in the namespaces made after it. */
+/** The directory is a shared mount: mounts below it are visible in namespaces that are created later. */
 export async function openLab(): Promise<Lab> {
   await removeDeadLabs();
   const directory = await mkdtemp(labPrefix);
@@ -55,20 +55,20 @@ export async function openLab(): Promise<Lab> {
   };
 }
 
-/** A network namespace, and a process that keeps a mount namespace, for one node of the lab. */
+/** A network namespace and a process that keeps a mount namespace open, for one node of the lab. */
 export interface NodeSpace {
   readonly directory: string;
   readonly netns: string;
-  /** What to put before a command so that it runs in the node. */
+  /** The prefix of a command that makes it run in the node. */
   readonly enter: readonly string[];
-  /** In the node this directory is /run/docker/plugins. */
+  /** This directory is /run/docker/plugins in the node. */
   readonly plugins: string;
 }
 
-/** Directories that daemons write to, whatever they are told: in a node the lab catches it. */
+/** Directories that daemons write to regardless of their flags. In a node, a directory of the lab is mounted over each. */
 const caught = ['/run', '/var/lib', '/etc'] as const;
 
-/** Mounts made outside are seen in the node (slave propagation); what the node mounts ends with it. */
+/** Outside mounts are visible in the node (slave propagation); the node's own mounts end with it. */
 export async function makeNode(lab: Lab, name: string): Promise<NodeSpace> {
   const directory = join(lab.directory, name);
   const plugins = join(directory, 'plugins');
@@ -107,7 +107,7 @@ function keep(directory: string): string {
       `mount -t overlay -o ${options} overlay ${path}`,
     ];
   });
-  // Where dockerd looks for plugins.
+  // dockerd looks for plugins there.
   const plugins = [
     'mkdir -p /run/docker/plugins',
     `mount --bind ${directory}/plugins /run/docker/plugins`,

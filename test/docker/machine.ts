@@ -1,6 +1,6 @@
 /**
- * A machine that systemd boots, made of namespaces over this one's root: what it writes lies on a disk of the lab. The kernel,
- * its loop devices and the network are this machine's.
+ * A machine that systemd boots, made of namespaces above this machine's root. Its writes go to a disk of the lab. It shares the
+ * kernel, loop devices and network with this machine.
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,13 +15,13 @@ const project = join(import.meta.dirname, '..', '..', '..');
 
 export interface Machine {
   boot(): Promise<void>;
-  /** Powered off in order; loop devices go as they would with the kernel. */
+  /** Powers the machine off in order, and detaches its loop devices, as the end of a kernel would. */
   halt(): Promise<void>;
   run(file: string, ...args: readonly string[]): Promise<string>;
   attempt(file: string, ...args: readonly string[]): Promise<CommandResult>;
-  /** A path of the machine as this process sees it, while it is booted. */
+  /** The path by which this process sees a path of the booted machine. */
   seen(path: string): string;
-  /** Loop devices with images on its disk. */
+  /** Loop devices whose images are on its disk. */
   devices(): Promise<readonly string[]>;
 }
 
@@ -53,10 +53,11 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
       await eventually(
         'the machine to be up',
         async () => {
-          if (begun.hasEnded()) throw new Error(`it ended:\n${await readFile(log, 'utf8')}`);
+          if (begun.hasEnded())
+            throw new Error(`the machine ended:\n${await readFile(log, 'utf8')}`);
           init = await initOf(begun.pid);
           const { stdout } = await machine.attempt('systemctl', 'is-system-running', '--wait');
-          // Degraded is a machine on which some service of Debian's could not start here; those that count are asked for.
+          // A machine is `degraded` if one of Debian's services cannot start here. Tests check the services that matter.
           if (stdout === 'running' || stdout === 'degraded') return true;
           throw new Error(stdout);
         },
@@ -87,7 +88,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
 const namespaces =
   'unshare --mount --pid --cgroup --uts --ipc --fork --kill-child --propagation private';
 
-/** Its own branch of what systemd keeps its books in: of the one hierarchy, or of both where the old ones are mounted. */
+/** The machine's own part of systemd's cgroup hierarchy, or of both hierarchies if those of version 1 are mounted. */
 async function joinCgroup(name: string): Promise<string> {
   const lines: string[] = [];
   for (const root of ['', 'systemd', 'unified'].map((one) => join('/sys/fs/cgroup', one))) {
@@ -101,7 +102,7 @@ async function joinCgroup(name: string): Promise<string> {
 /** The script that becomes systemd. */
 function power(disk: string): string {
   const root = `${disk}/root`;
-  // These would change the kernel that all share, or want a terminal.
+  // These services would change the shared kernel, or need a terminal.
   const masked = [
     'systemd-udevd.service',
     'systemd-udevd-control.socket',
@@ -148,11 +149,11 @@ umount --lazy /old
 exec env -i container=lab PATH="$PATH" HOME=/root ${systemd} --system --show-status=no --log-target=journal`;
 }
 
-/** The process that is the first one in the machine. */
+/** The ID of the machine's first process. */
 async function initOf(pid: number): Promise<number> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
   const child = Number(children.trim());
   const line = await readFile(`/proc/${child}/cmdline`, 'utf8');
-  if (!line.startsWith(systemd)) throw new Error(`systemd has not begun, ${line} runs`);
+  if (!line.startsWith(systemd)) throw new Error(`systemd has not started yet, ${line} runs`);
   return child;
 }

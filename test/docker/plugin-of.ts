@@ -1,4 +1,4 @@
-/** The driver beside a node's dockerd: its plugin socket where that looks, its volumes below the lab's directory. */
+/** The driver of a node's dockerd, with its plugin socket where dockerd looks for it and its volumes in the lab's directory. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
@@ -8,7 +8,7 @@ import type { Lab, NodeSpace } from './lab.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
-/** Name of the volume driver, as `--driver` takes it: that of the socket. */
+/** The name of the volume driver for `--driver`, which is the name of the socket. */
 export const driverName = 'loopcsi';
 
 export interface Plugin {
@@ -45,7 +45,7 @@ export async function startPlugin(
       `--mount-dir=${join(directory, 'mounts')}`,
       '--http-address=off',
     ];
-    // In the mount namespace of dockerd, as on a machine: each sees what the other mounts.
+    // In the mount namespace of dockerd, as on a real machine, so that each sees the other's mounts.
     running = await startDriver(directory, flags, { enter: node.enter });
   };
   lab.atEnd(async () => running?.stop());
@@ -67,9 +67,9 @@ async function makeXfs(lab: Lab, directory: string, sizeBytes: bigint): Promise<
   await makePoolFs(directory, { poolFs: 'xfs', poolFsBytes: sizeBytes });
   lab.atEnd(async () => {
     await run('umount', ['--detach-loop', join(directory, 'pool')]);
-    // Unmounting ends in the background, in every mount namespace that has a copy.
+    // An unmount completes in the background, in every mount namespace that has a copy.
     await eventually(
-      "the end of the pool's filesystem",
+      "the pool's disk to be detached",
       async () => ((await devicesBelow(directory)).length === 0 ? true : undefined),
       { everyMs: 20 },
     );

@@ -1,4 +1,4 @@
-/** Processes that a test starts and ends, each by its id. */
+/** Processes that a test starts and ends, each by its process ID. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readdir, readFile } from 'node:fs/promises';
@@ -7,13 +7,13 @@ import { eventually } from '../../scripts/command.ts';
 /** A program that runs until it is ended. */
 export interface Service {
   readonly pid: number;
-  /** Whether it has ended, by itself or not. */
+  /** Whether it has ended, for any reason. */
   readonly hasEnded: () => boolean;
-  /** Sends the signal and waits for the end; SIGKILL when SIGTERM does not do within 15 s. */
+  /** Sends the signal and waits for the end. Sends SIGKILL if SIGTERM has not ended it within 15 s. */
   end(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
 }
 
-/** Starts a program, its output appended to `log`. */
+/** Starts a program and appends its output to `log`. */
 export async function startService(
   argv: readonly string[],
   log: string,
@@ -45,7 +45,7 @@ function hasEnded(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null;
 }
 
-/** Ids of processes whose command line holds the text: shims, which outlive who started them, name their directory there. */
+/** IDs of processes whose command line has the text. Shims, which outlive their parent, name their directory there. */
 export async function processesNaming(text: string): Promise<readonly number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(
@@ -57,7 +57,7 @@ export async function processesNaming(text: string): Promise<readonly number[]> 
   return pids.filter((_, index) => found[index]);
 }
 
-/** Ids of processes in the cgroup of that name and those below it, in whatever hierarchy. */
+/** IDs of processes in the cgroup of that name and those below it, in every hierarchy. */
 export async function processesInCgroup(name: string): Promise<readonly number[]> {
   const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry)).map(Number);
   const found = await Promise.all(
@@ -68,7 +68,7 @@ export async function processesInCgroup(name: string): Promise<readonly number[]
   return pids.filter((_, index) => found[index]);
 }
 
-/** Kills what `find` finds until there is nothing more. */
+/** Kills the processes that `find` returns until it returns none. */
 export async function killAll(what: string, find: () => Promise<readonly number[]>): Promise<void> {
   await eventually(
     `the end of ${what}`,
@@ -78,7 +78,7 @@ export async function killAll(what: string, find: () => Promise<readonly number[
         try {
           process.kill(pid, 'SIGKILL');
         } catch {
-          // It has just ended.
+          // The process has just ended.
         }
       }
       return pids.length === 0 ? true : undefined;
@@ -87,10 +87,10 @@ export async function killAll(what: string, find: () => Promise<readonly number[
   );
 }
 
-/** When the process started, in the kernel's ticks; undefined when none of that id runs. */
+/** The start time of a process in the kernel's ticks; undefined if no process has that ID. */
 export async function startTimeOf(pid: number): Promise<string | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  // Behind the name of the program, which may hold anything: the state, and the start as the 22nd field of all.
+  // The program's name may have any characters. After it come the state and, as field 22, the start time.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state = ''] = fields;
   return ['Z', 'X'].includes(state) ? undefined : fields[19];

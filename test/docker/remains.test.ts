@@ -8,7 +8,7 @@ import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import { openLab } from './lab.ts';
 import { processesNaming } from './processes.ts';
 
-/** A run that has made a node, and a filesystem on a loop device, when it is killed. */
+/** A run that is killed after it has made a node and a filesystem on a loop device. */
 const run = `
 import { mkdir } from 'node:fs/promises';
 import { makeNode, openLab } from '${join(import.meta.dirname, 'lab.js')}';
@@ -21,7 +21,7 @@ console.log(lab.directory);
 setInterval(() => undefined, 60_000);
 `;
 
-test('what a killed run left is gone when the next one begins', async (t) => {
+test('the next run removes everything that a killed run left', async (t) => {
   const killed = spawn(process.execPath, ['--input-type=module', '--eval', run], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -1,4 +1,4 @@
-/** What a lab has outside its directory, found by its name alone: a later run takes away what a killed one left. */
+/** Everything that a lab has, found by its name alone, so that a later run can remove what a killed one left. */
 import { access, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { attempt } from '../../scripts/command.ts';
@@ -8,10 +8,10 @@ import { killAll, processesInCgroup, processesNaming, startTimeOf } from './proc
 const labs = '/tmp';
 const prefix = 'lcsi-';
 
-/** Start of the path of every lab's directory. Short: unix sockets lie below it, and their paths end at 107 bytes. */
+/** The prefix of every lab's directory. It is short, since paths of unix sockets below it are limited to 107 bytes. */
 export const labPrefix = join(labs, prefix);
 
-/** Notes whose lab it is: this process, told from a later one of the same id by its start. */
+/** Records the process that owns the lab, with its start time, since a later process may have the same ID. */
 export async function claimLab(directory: string): Promise<void> {
   const startTime = (await startTimeOf(process.pid)) ?? '';
   await writeFile(ownerFile(directory), `${process.pid} ${startTime}`);
@@ -21,12 +21,12 @@ function ownerFile(directory: string): string {
   return join(directory, 'owner');
 }
 
-/** Removes the labs whose process has ended without doing so. */
+/** Removes the labs whose process has ended without removing them. */
 export async function removeDeadLabs(): Promise<void> {
   for (const entry of await readdir(labs)) {
     if (!entry.startsWith(prefix)) continue;
     const directory = join(labs, entry);
-    // Without a note it is only being made.
+    // A lab without an owner file is still being created.
     const owner = await readFile(ownerFile(directory), 'utf8').catch(() => undefined);
     if (owner === undefined) continue;
     const [pid, startTime] = owner.split(' ');
@@ -35,8 +35,8 @@ export async function removeDeadLabs(): Promise<void> {
 }
 
 /**
- * Ends and removes whatever there is of a lab: processes, mounts, loop devices, cgroups, network namespaces, the directory.
- * Answers the mounts and loop devices: where every container and volume was removed before, there are none.
+ * Ends and removes everything of a lab: processes, mounts, loop devices, cgroups, network namespaces, the directory.
+ * Returns the mounts and loop devices it found. There are none if every container and volume was removed before.
  */
 export async function removeLab(directory: string): Promise<readonly string[]> {
   const name = basename(directory);
@@ -49,7 +49,7 @@ export async function removeLab(directory: string): Promise<readonly string[]> {
   const left = await takeAway(directory);
   await removeCgroups(name);
   for (const space of spaces) await attempt('ip', ['netns', 'delete', space]);
-  // Lazily: a mount namespace that ends in the background, or was copied from this one by others, may hold it for a while.
+  // Lazily: a mount namespace that is ending in the background, or a copy of this one, may keep the mount busy for a while.
   await attempt('umount', ['--recursive', '--lazy', directory]);
   await rm(directory, { recursive: true, force: true });
   return left;
@@ -67,7 +67,7 @@ async function processesIn(space: string): Promise<readonly number[]> {
 
 async function takeAway(directory: string): Promise<readonly string[]> {
   const left: string[] = [];
-  // Before anything is unmounted: afterwards the kernel knows images by half of their path.
+  // Before anything is unmounted: afterwards the kernel shows only a part of the images' paths.
   const devices = await devicesBelow(directory);
   for (const target of (await mountsBelow(directory)).reverse()) {
     left.push(`mount ${target}`);

@@ -8,7 +8,7 @@ import { type Daemon, startDaemon } from './daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
 
-/** The same volumes from other sides: the command line, CSI, podman. */
+/** The same volumes over other interfaces: the command line, CSI, podman. */
 let lab: Lab;
 let node: NodeSpace;
 let plugin: Plugin;
@@ -20,9 +20,9 @@ test.before(async () => {
   plugin = await startPlugin(lab, node, { nodeId: 'node-a', xfsBytes: 2048n * MiB });
   daemon = await startDaemon(lab, node);
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
 const shell = (volume: string, script: string): Promise<string> =>
@@ -42,7 +42,7 @@ async function loopcsi(...args: readonly string[]): Promise<string> {
 }
 
 test.serial(
-  'what docker made, the command line lists, grows, snapshots and restores',
+  'the command line lists, grows, snapshots and restores volumes that docker created',
   async (t) => {
     await create('db', 'size=320Mi', 'fstype=xfs');
     await daemon.docker(
@@ -82,7 +82,7 @@ test.serial(
 );
 
 test.serial(
-  'a volume of CSI is used by docker when it is not staged; a clash is refused on both sides',
+  'docker can use a CSI volume that is not staged; a volume in use on one side is refused on the other',
   async (t) => {
     const endpoint = `unix://${plugin.endpoint()}`;
     const controller = makeClient('csi.v1.Controller', endpoint);
@@ -136,7 +136,7 @@ test.serial(
     await onNode.NodeStageVolume({ volume_id, staging_target_path, volume_capability });
     await onNode.NodeUnstageVolume({ volume_id, staging_target_path });
     await controller.DeleteVolume({ volume_id });
-    // Docker hears of it when it asks the next time.
+    // Docker learns of it at its next request.
     const gone = await daemon.tryDocker('volume', 'inspect', 'pvc-7');
     t.not(gone.exitCode, 0);
   },
@@ -150,7 +150,7 @@ test.serial('podman, with the same socket', async (t) => {
     config,
     [
       '[containers]',
-      // A root may lack the right to raise them.
+      // Even root may not be allowed to raise them.
       'default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]',
       'netns = "none"',
       '[engine]',
@@ -192,7 +192,7 @@ test.serial('podman, with the same socket', async (t) => {
   await inPodman('--detach', '--name', 'two', '--volume', 'pod:/data', busybox, 'sleep', '1000');
   t.is(await podman('exec', 'two', 'cat', '/data/word'), 'kept');
   await podman('rm', '--force', '--time', '0', 'one');
-  // podman has one mount id for all of its containers.
+  // podman has the same mount ID for all of its containers.
   t.is(await podman('exec', 'two', 'cat', '/data/word'), 'kept');
   await podman('rm', '--force', '--time', '0', 'two');
   t.regex(await podman('volume', 'ls'), /loopcsi +pod/);

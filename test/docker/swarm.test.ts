@@ -4,12 +4,12 @@ import { type Daemon, startDaemon } from './daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, startPlugin } from './plugin-of.ts';
 
-/** Two machines: network namespaces joined by a cable, each with a mount namespace, a driver and a dockerd of its own. */
+/** Two machines: network namespaces joined by a veth pair, each with its own mount namespace, driver and dockerd. */
 interface Machine {
   readonly node: NodeSpace;
   readonly daemon: Daemon;
   readonly address: string;
-  /** Of Swarm. */
+  /** Its node ID in Swarm. */
   id: string;
 }
 
@@ -21,7 +21,7 @@ async function machine(name: string, address: string): Promise<Machine> {
   const node = await makeNode(lab, name);
   await startPlugin(lab, node, { nodeId: `node-${name}` });
   const daemon = await startDaemon(lab, node);
-  // Swarm places tasks with a volume where dockerd knows the driver, which it does after the first look.
+  // Swarm places tasks with a volume only on nodes whose dockerd knows the driver, which it does after the first use.
   await daemon.docker('volume', 'ls');
   return { node, daemon, address, id: '' };
 }
@@ -68,12 +68,12 @@ test.before(async () => {
     one.id = await one.daemon.docker('info', '--format', '{{.Swarm.NodeID}}');
   }
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const trouble = await lab.close();
-  if (trouble.length > 0) throw new Error(`left over: ${trouble.join('; ')}`);
+  if (trouble.length > 0) throw new Error(`left behind: ${trouble.join('; ')}`);
 });
 
-/** The container of a service's one task, once it runs. */
+/** Waits until the only task of a service runs, and returns its container. */
 async function containerOf({ daemon }: Machine, service: string): Promise<string> {
   return eventually(`a container of service ${service}`, async () => {
     const filter = `label=com.docker.swarm.service.name=${service}`;
@@ -82,7 +82,7 @@ async function containerOf({ daemon }: Machine, service: string): Promise<string
   });
 }
 
-/** A service on one machine that serves its name and keeps what it hears of the other in a volume of that machine. */
+/** A service on one machine that serves its name, and stores the answer of the other service in a volume of that machine. */
 async function startService(on: Machine, name: string, other: string): Promise<void> {
   const script = [
     'mkdir -p /www',
@@ -94,7 +94,7 @@ async function startService(on: Machine, name: string, other: string): Promise<v
   ].join('\n');
   await left.daemon.docker(
     ...['service', 'create', '--detach', '--quiet', '--no-resolve-image', '--name', name],
-    // Without a virtual address: that takes ip_vs, which a kernel may lack.
+    // Without a virtual address, which needs ip_vs, a feature that a kernel may lack.
     ...[
       '--network',
       'mesh',
@@ -114,7 +114,7 @@ async function startService(on: Machine, name: string, other: string): Promise<v
 }
 
 test.serial(
-  'services of two machines reach each other by name over VXLAN, each with a volume of its machine',
+  'services on two machines reach each other by name over VXLAN, each with a volume of its machine',
   async (t) => {
     await left.daemon.docker('network', 'create', '--driver', 'overlay', '--attachable', 'mesh');
     await startService(left, 'west', 'east');
@@ -124,7 +124,7 @@ test.serial(
       { on: right, name: 'east', hears: 'from-west' },
     ]) {
       const container = await containerOf(on, name);
-      const heard = await eventually(`${name} to hear of the other`, async () => {
+      const heard = await eventually(`${name} to get the answer of the other`, async () => {
         const text = await on.daemon.docker('exec', container, 'cat', '/data/got');
         return text === '' ? undefined : text;
       });
@@ -138,7 +138,7 @@ test.serial(
       );
       t.is(node, on === left ? 'node-left' : 'node-right');
     }
-    // A container that is no service joins the same network.
+    // A container that does not belong to a service joins the same network.
     const fetch = 'until timeout 2 wget -q -O - http://east/word; do sleep 0.2; done';
     t.is(
       await left.daemon.docker('run', '--rm', '--network', 'mesh', busybox, 'sh', '-c', fetch),
@@ -166,7 +166,7 @@ test.serial('a service keeps its data when its task is replaced', async (t) => {
   t.is(await left.daemon.docker('exec', after, 'cat', '/data/mark'), 'kept');
 });
 
-test.serial('everything goes again', async (t) => {
+test.serial('all services, volumes and networks can be removed', async (t) => {
   await left.daemon.docker('service', 'rm', 'west', 'east');
   for (const { daemon } of [left, right]) {
     await eventually('the end of the tasks', async () =>

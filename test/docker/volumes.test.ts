@@ -8,7 +8,7 @@ import { type Daemon, dockerPrograms, startDaemon } from './daemon.ts';
 import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
 
-/** One machine: a dockerd with live-restore, the driver, a user-defined bridge network. */
+/** One machine with the driver, a dockerd with live-restore, and a user-defined bridge network. */
 let lab: Lab;
 let node: NodeSpace;
 let plugin: Plugin;
@@ -20,9 +20,9 @@ test.before(async () => {
   plugin = await startPlugin(lab, node, { nodeId: 'node-a' });
   daemon = await startDaemon(lab, node, { liveRestore: true });
 });
-test.after.always('nothing is left over', async () => {
+test.after.always('nothing is left behind', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
 const volume = (name: string, ...options: readonly string[]): Promise<string> =>
@@ -47,15 +47,15 @@ const statusOf = async (name: string): Promise<Record<string, unknown>> =>
 const remove = (container: string): Promise<string> =>
   daemon.docker('rm', '--force', '--volumes', container);
 
-/** A container that appends a line a moment, each synced, until it is stopped. */
+/** A container that appends a line every 50 ms, and syncs each, until it is stopped. */
 async function startWriter(name: string, volumeName: string, ...flags: string[]): Promise<void> {
-  // Of the file alone: sync(2) waits for every filesystem of the machine, and what waits there cannot be killed.
+  // Syncs only the file: sync(2) waits for every filesystem of the machine, and cannot be killed meanwhile.
   const script =
     'i=0; while :; do i=$((i+1)); echo $i >>/data/lines || exit 9; sync /data/lines; sleep 0.05; done';
   await shell(['--detach', '--name', name, '--volume', `${volumeName}:/data`, ...flags], script);
 }
 
-/** Lines so far, as a container sees them; waits until there are more than `than`. */
+/** Waits until a container sees more than `than` lines, and returns their number. */
 async function linesAfter(container: string, than: number): Promise<number> {
   return eventually(`more than ${than} lines of ${container}`, async () => {
     const lines = Number(await daemon.docker('exec', container, 'sh', '-c', 'wc -l </data/lines'));
@@ -64,7 +64,7 @@ async function linesAfter(container: string, than: number): Promise<number> {
 }
 
 test.serial(
-  'two containers on a bridge network exchange data by name; what one kept, a third reads from a clone',
+  'two containers on a bridge network exchange data by name, and a third reads it from a clone',
   async (t) => {
     await daemon.docker('network', 'create', 'net');
     await volume('inbox', 'size=64Mi');
@@ -91,30 +91,33 @@ test.serial(
   },
 );
 
-test.serial('a fresh volume is empty, and gets what the image holds there, once', async (t) => {
-  await volume('fresh', 'size=32Mi');
-  const mounted = ['--rm', '--volume', 'fresh:/content'];
-  t.is(
-    await shell(mounted, 'cat /content/hello; ls /content | wc -l'),
-    `${content['content/hello']}1`,
-  );
-  await shell(mounted, 'echo changed >/content/hello');
-  t.is(await shell(mounted, 'cat /content/hello'), 'changed');
-  const readOnly = await daemon.tryDocker(
-    'run',
-    '--rm',
-    '--volume',
-    'fresh:/content:ro',
-    busybox,
-    'touch',
-    '/content/x',
-  );
-  t.regex(readOnly.stderr, /Read-only file system/);
-  await daemon.docker('volume', 'rm', 'fresh');
-});
+test.serial(
+  'a new volume is empty, and gets the files that the image has at that path, once',
+  async (t) => {
+    await volume('fresh', 'size=32Mi');
+    const mounted = ['--rm', '--volume', 'fresh:/content'];
+    t.is(
+      await shell(mounted, 'cat /content/hello; ls /content | wc -l'),
+      `${content['content/hello']}1`,
+    );
+    await shell(mounted, 'echo changed >/content/hello');
+    t.is(await shell(mounted, 'cat /content/hello'), 'changed');
+    const readOnly = await daemon.tryDocker(
+      'run',
+      '--rm',
+      '--volume',
+      'fresh:/content:ro',
+      busybox,
+      'touch',
+      '/content/x',
+    );
+    t.regex(readOnly.stderr, /Read-only file system/);
+    await daemon.docker('volume', 'rm', 'fresh');
+  },
+);
 
 test.serial(
-  'data outlives stop, start, restart and recreation, as compose does them',
+  'data survives stop, start, restart and recreation, as compose does them',
   async (t) => {
     await volume('state', 'size=64Mi', 'fstype=ext4');
     await startWriter('db', 'state');
@@ -134,7 +137,7 @@ test.serial(
   },
 );
 
-test.serial('a full volume is full for its containers, and for nobody else', async (t) => {
+test.serial('a full volume is full only for its own containers', async (t) => {
   await volume('small', 'size=16Mi');
   await volume('other', 'size=16Mi');
   const fill = await daemon.tryDocker(
@@ -181,10 +184,10 @@ const refusals: readonly { name: string; options: readonly string[]; says: RegEx
     options: ['from=nobody'],
     says: /there is no volume or snapshot 'nobody' on this node/,
   },
-  { name: 'a mount option of another world', options: ['mountOptions=bind'], says: /bind/ },
+  { name: 'a mount option that is not allowed', options: ['mountOptions=bind'], says: /bind/ },
 ];
 for (const { name, options, says } of refusals) {
-  test.serial(`refused in docker's own words and ours: ${name}`, async (t) => {
+  test.serial(`docker shows the reason of a refusal: ${name}`, async (t) => {
     const flags = options.flatMap((one) => ['--opt', one]);
     const { exitCode, stderr } = await daemon.tryDocker(
       'volume',
@@ -201,7 +204,7 @@ for (const { name, options, says } of refusals) {
 }
 
 for (const name of ['A_b.c-1', 'x'.repeat(200), 'pvc-01.0123abcd', 'v1.json']) {
-  test.serial(`an odd name: ${name.slice(0, 20)}`, async (t) => {
+  test.serial(`an unusual name: ${name.slice(0, 20)}`, async (t) => {
     await volume(name, 'size=16Mi');
     t.is(await shell(['--rm', '--volume', `${name}:/data`], 'echo 1 >/data/a; cat /data/a'), '1');
     t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Name}}', name), name);
@@ -210,7 +213,7 @@ for (const name of ['A_b.c-1', 'x'.repeat(200), 'pvc-01.0123abcd', 'v1.json']) {
   });
 }
 
-test.serial('inspect shows what a person asks for', async (t) => {
+test.serial('inspect shows the status of the volume', async (t) => {
   await volume('seen', 'size=64Mi');
   await startWriter('busy', 'seen');
   const status = await statusOf('seen');
@@ -228,31 +231,34 @@ test.serial('inspect shows what a person asks for', async (t) => {
   await daemon.docker('volume', 'rm', 'seen');
 });
 
-test.serial('docker cp, in and out, while other containers start with the volume', async (t) => {
-  await volume('copied', 'size=64Mi');
-  await startWriter('first', 'copied');
-  await daemon.docker('exec', 'first', 'dd', 'if=/dev/zero', 'of=/data/big', 'bs=1M', 'count=16');
-  const file = join(node.directory, 'word');
-  await writeFile(file, 'from outside');
-  await daemon.docker('cp', file, 'first:/data/word');
-  // Not read: docker cp stands still, and the volume is bound into the container's root all the while.
-  const copying = spawn(dockerPrograms.client, [
-    '--host',
-    `unix://${daemon.socket}`,
-    'cp',
-    'first:/data/big',
-    '-',
-  ]);
-  t.teardown(() => copying.kill('SIGKILL'));
-  await once(copying.stdout, 'readable');
-  t.is(await shell(['--rm', '--volume', 'copied:/data'], 'cat /data/word'), 'from outside');
-  copying.kill('SIGKILL');
-  await once(copying, 'exit');
-  await remove('first');
-  await daemon.docker('volume', 'rm', 'copied');
-});
+test.serial(
+  'docker cp works in both directions while other containers start with the volume',
+  async (t) => {
+    await volume('copied', 'size=64Mi');
+    await startWriter('first', 'copied');
+    await daemon.docker('exec', 'first', 'dd', 'if=/dev/zero', 'of=/data/big', 'bs=1M', 'count=16');
+    const file = join(node.directory, 'word');
+    await writeFile(file, 'from outside');
+    await daemon.docker('cp', file, 'first:/data/word');
+    // Its output is not read: docker cp blocks, and the volume stays bound in the container's root.
+    const copying = spawn(dockerPrograms.client, [
+      '--host',
+      `unix://${daemon.socket}`,
+      'cp',
+      'first:/data/big',
+      '-',
+    ]);
+    t.teardown(() => copying.kill('SIGKILL'));
+    await once(copying.stdout, 'readable');
+    t.is(await shell(['--rm', '--volume', 'copied:/data'], 'cat /data/word'), 'from outside');
+    copying.kill('SIGKILL');
+    await once(copying, 'exit');
+    await remove('first');
+    await daemon.docker('volume', 'rm', 'copied');
+  },
+);
 
-test.serial('many containers share one volume, starting at the same moment', async (t) => {
+test.serial('many containers that start at the same time share one volume', async (t) => {
   await volume('shared', 'size=64Mi');
   const names = [1, 2, 3, 4].map((i) => `share${i}`);
   await Promise.all(
@@ -269,7 +275,7 @@ test.serial('many containers share one volume, starting at the same moment', asy
 });
 
 test.serial(
-  'SIGKILL of the plugin under writers: they write on, and all is released afterwards',
+  'after SIGKILL of the plugin, writers continue, and everything is released afterwards',
   async (t) => {
     await volume('kept', 'size=64Mi');
     await startWriter('one', 'kept');
@@ -289,28 +295,31 @@ test.serial(
   },
 );
 
-test.serial('live-restore: SIGKILL of dockerd, containers and volumes go on', async (t) => {
-  await volume('live', 'size=64Mi');
-  await startWriter('alive', 'live');
-  const before = await linesAfter('alive', 3);
-  await daemon.kill();
-  await daemon.start();
-  t.is(await daemon.docker('inspect', '--format', '{{.State.Running}}', 'alive'), 'true');
-  t.true((await linesAfter('alive', before + 5)) > before);
-  await remove('alive');
-  t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'live'), '');
-  await daemon.docker('volume', 'rm', 'live');
-});
+test.serial(
+  'live-restore: after SIGKILL of dockerd, containers and volumes still work',
+  async (t) => {
+    await volume('live', 'size=64Mi');
+    await startWriter('alive', 'live');
+    const before = await linesAfter('alive', 3);
+    await daemon.kill();
+    await daemon.start();
+    t.is(await daemon.docker('inspect', '--format', '{{.State.Running}}', 'alive'), 'true');
+    t.true((await linesAfter('alive', before + 5)) > before);
+    await remove('alive');
+    t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Mountpoint}}', 'live'), '');
+    await daemon.docker('volume', 'rm', 'live');
+  },
+);
 
 test.serial(
-  'live-restore: both killed; a container that ended without a word holds nothing',
+  'live-restore: after both were killed, a container that ended without an unmount does not block its volume',
   async (t) => {
     await volume('lost', 'size=64Mi');
     await startWriter('gone', 'lost');
     await linesAfter('gone', 3);
     await plugin.kill();
     await daemon.kill();
-    // dockerd starts without the plugin, and so never tells it of the end of this container.
+    // dockerd starts without the plugin, so it never sends it the unmount of this container.
     await daemon.start();
     await plugin.start();
     await remove('gone');
@@ -323,7 +332,7 @@ test.serial(
 );
 
 test.serial(
-  'a restart of dockerd without live-restore brings containers back to their data',
+  'after a restart of dockerd without live-restore, containers have their data again',
   async (t) => {
     await volume('again', 'size=64Mi');
     await startWriter('always', 'again', '--restart', 'always');

@@ -1,6 +1,6 @@
 /**
- * Builds what is kept between runs, so that no test waits for it: `programs` (Kubernetes, sidecars, helm), `images`
- * (those and the driver's), `suite` (Kubernetes' own tests). Says on standard error how long each took.
+ * Builds everything that is cached between runs, so that no test waits for it: `programs` (Kubernetes, sidecars, helm), `images`
+ * (of these and of the driver), `suite` (Kubernetes' own tests). Prints the duration of each on standard error.
  */
 import { clusterImages, driverImage } from './cluster/images.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';

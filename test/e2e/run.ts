@@ -1,7 +1,7 @@
 /**
- * `npm run test:e2e [-- --tap] [STAGE...]`: brings a cluster up from this machine's packages, runs the scenarios in it,
- * stage after stage, and takes everything away again. Arguments that start with `-` go to AVA. Logs of a run that failed
- * are kept, and where is said last. A stage that fails does not keep the next from running, but the first, which installs.
+ * `npm run test:e2e [-- --tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it, stage
+ * after stage, and removes everything. Arguments that start with `-` are passed to AVA. Logs of a failed run are kept, and their
+ * path is printed last. After a failed stage the next one still runs, unless the failed one is the first, which installs.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ import { keepLogs } from './cluster/machine.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
-/** Each a folder of scenarios, within which files run side by side. The others run a program, and only when asked for. */
+/** Each is a folder of scenarios, whose files run concurrently. The other stages run a program, and only if they are named. */
 const stages = ['install', 'workloads', 'disruption', 'uninstall'];
 const byCommand = ['bench', 'conformance'];
 const stageMinutes = 8;
@@ -31,7 +31,7 @@ const avaFlags = process.argv.slice(2).filter((word) => word.startsWith('-'));
 const chosen = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 
 async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
-  // Nothing after a failed install could pass: every test would wait for its whole time.
+  // After a failed install, every test would wait until its timeout and fail.
   const early = stage === 'install' ? ['--fail-fast'] : [];
   const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', '2'];
   const flags = [...bounds, ...early, ...avaFlags];
@@ -61,7 +61,7 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   return child.exitCode === 0;
 }
 
-/** Told to end, it still takes the cluster away. */
+/** After a signal, the cluster is still removed. */
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
@@ -75,7 +75,7 @@ lap('programs and images are ready');
 
 const isSuite = chosen.includes('conformance');
 if (isSuite) archives.push(...(await suiteImages(await suitePrograms())));
-// Some cases of Kubernetes' suite know no other directory.
+// Some tests of Kubernetes' suite work only with this directory.
 const kubeletDir = isSuite ? '/var/lib/kubelet' : undefined;
 const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), kubeletDir);
 const cluster = new Cluster(layout, programs);
@@ -108,9 +108,9 @@ try {
   if (process.env['LOOPCSI_E2E_KEEP'] === undefined) {
     await cluster.down();
     await rm(layout.state, { recursive: true });
-    lap('the cluster is gone');
+    lap('the cluster was removed');
   } else {
-    say(`the cluster stays: npm run cluster -- in ${layout.state} bash`);
+    say(`the cluster keeps running: npm run cluster -- in ${layout.state} bash`);
   }
 }
 process.exitCode = isGood ? 0 : 1;

@@ -16,10 +16,10 @@ import {
 import { devicesBelow } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
-/** btrfs keeps new names in memory and writes them into its tree once there are some hundreds of them. */
+/** btrfs keeps new names in memory and writes them to its tree once there are some hundreds of them. */
 const namesUntilWritten = 2_000;
 
-/** A pool on btrfs whose power can be cut. */
+/** A pool on btrfs that can lose its power. */
 class BtrfsNode {
   readonly node: ScratchNode;
   readonly #reached: Reached;
@@ -29,7 +29,7 @@ class BtrfsNode {
     this.#reached = reached;
   }
 
-  /** Whenever the driver comes to the point, all new names are written into the tree. */
+  /** Whenever the driver reaches the fault point, all new names are written to the tree. */
   static async make(t: ExecutionContext, point: FaultPoint): Promise<BtrfsNode> {
     let rounds = 0;
     const reached: Reached = async (at) => {
@@ -48,12 +48,12 @@ class BtrfsNode {
     await until('the pool is served', () => this.node.domain.pools.named('default').isServed);
   }
 
-  /** Until the next fsync there is nothing in the log. */
+  /** The log is empty until the next fsync. */
   async commitTransaction(): Promise<void> {
     await execa('sync', ['--file-system', this.node.poolPath]);
   }
 
-  /** The power goes and comes back: the pool is what was on its disk at that instant, and the driver starts anew. */
+  /** Simulates a power cut: the driver starts again on a copy of the disk as it is now. */
   async cutPower(): Promise<void> {
     const { node } = this;
     const poolImage = node.pathOf('pool-fs.img');
@@ -62,7 +62,7 @@ class BtrfsNode {
     await node.restart({
       reached: this.#reached,
       whileClosed: async () => {
-        // What was closed just now keeps it for a moment.
+        // A file that was closed just now keeps the mount busy for a moment.
         await until('the pool is unmounted', async () => {
           const { exitCode } = await execa('umount', [node.poolPath], { reject: false });
           return exitCode === 0;
@@ -85,31 +85,37 @@ async function makeNames(directory: string): Promise<void> {
 }
 
 for (const point of ['new:record-written', 'new:synced'] as const) {
-  onNode(`btrfs mounts after a power cut, its new names written at ${point}`, async (t) => {
-    const pool = await BtrfsNode.make(t, point);
-    const { node } = pool;
-    const make = (name: string) =>
-      node.volumes.createVolume(call(), volumeInput(name, { kind: 'block', sizeBytes: 16n * MiB }));
-    await pool.commitTransaction();
-    const { record: first } = await make('first');
-    await pool.cutPower();
-    t.deepEqual(node.domain.pools.getVolume(first.id).record, first);
+  onNode(
+    `btrfs can be mounted after a power cut if its new names were written at ${point}`,
+    async (t) => {
+      const pool = await BtrfsNode.make(t, point);
+      const { node } = pool;
+      const make = (name: string) =>
+        node.volumes.createVolume(
+          call(),
+          volumeInput(name, { kind: 'block', sizeBytes: 16n * MiB }),
+        );
+      await pool.commitTransaction();
+      const { record: first } = await make('first');
+      await pool.cutPower();
+      t.deepEqual(node.domain.pools.getVolume(first.id).record, first);
 
-    const { record: second } = await make('second');
-    await pool.commitTransaction();
-    const { record: group } = await node.volumes.createGroupSnapshot(call(), {
-      name: 'group',
-      sourceVolumeIds: [first.id, second.id],
-      settings: { freeze: false },
-      parameters: {},
-    });
-    const groupId = groupIdFor('group', testSettings.nodeTag);
-    await pool.cutPower();
-    t.deepEqual(node.domain.pools.findGroup(groupId)?.record, group);
+      const { record: second } = await make('second');
+      await pool.commitTransaction();
+      const { record: group } = await node.volumes.createGroupSnapshot(call(), {
+        name: 'group',
+        sourceVolumeIds: [first.id, second.id],
+        settings: { freeze: false },
+        parameters: {},
+      });
+      const groupId = groupIdFor('group', testSettings.nodeTag);
+      await pool.cutPower();
+      t.deepEqual(node.domain.pools.findGroup(groupId)?.record, group);
 
-    await node.volumes.deleteGroupSnapshot(call(), group.id, group.snapshotIds);
-    await pool.cutPower();
-    t.is(node.domain.pools.findGroup(groupId), undefined);
-    t.deepEqual(node.domain.pools.getVolume(second.id).record, second);
-  });
+      await node.volumes.deleteGroupSnapshot(call(), group.id, group.snapshotIds);
+      await pool.cutPower();
+      t.is(node.domain.pools.findGroup(groupId), undefined);
+      t.deepEqual(node.domain.pools.getVolume(second.id).record, second);
+    },
+  );
 }

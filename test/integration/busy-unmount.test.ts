@@ -23,12 +23,12 @@ import { until } from '../helpers/until.ts';
 
 const writerProgram = join(import.meta.dirname, '..', 'helpers', 'fsync-writer.js');
 
-/** For everybody, and for root: the kernel writes images as root, which may use what a filesystem keeps back. */
+/** Free bytes for users and for root. The kernel writes images as root, which may use the filesystem's reserved blocks. */
 async function freeBytesOf(
   path: string,
-): Promise<{ readonly ofAll: bigint; readonly ofRoot: bigint }> {
+): Promise<{ readonly ofUsers: bigint; readonly ofRoot: bigint }> {
   const { bavail, bfree, bsize } = await statfs(path, { bigint: true });
-  return { ofAll: bavail * bsize, ofRoot: bfree * bsize };
+  return { ofUsers: bavail * bsize, ofRoot: bfree * bsize };
 }
 
 async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
@@ -38,7 +38,7 @@ async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
   );
 }
 
-/** A process that starts elsewhere on the machine holds a copy of every mount for a moment. */
+/** A process that starts elsewhere on the machine has a copy of every mount for a moment. */
 async function unmountPatiently(...asked: Parameters<typeof unmountVolume>): Promise<void> {
   await until('it is unmounted', async () => {
     try {
@@ -51,7 +51,7 @@ async function unmountPatiently(...asked: Parameters<typeof unmountVolume>): Pro
   });
 }
 
-/** Ends with the test. */
+/** The process is killed at the end of the test. */
 function startProcess(
   t: ExecutionContext,
   file: string,
@@ -86,7 +86,7 @@ for (const [seen, host] of [
   ],
 ] as const) {
   onNode(
-    `a frozen volume whose unmount fails stays guarded, and its writer meets no full disk, when who uses it ${seen}`,
+    `a frozen volume whose unmount fails stays guarded and its writer gets no ENOSPC, if its users ${seen}`,
     async (t) => {
       const node = await scratchNode(t, {
         poolFs: 'ext4',
@@ -98,14 +98,14 @@ for (const [seen, host] of [
       const { record } = await node.volumes.createVolume(call(), input);
       const paths = await mountVolume(node, record.id);
       const ballast = join(node.poolPath, 'ballast');
-      const fillBytes = (await freeBytesOf(node.poolPath)).ofAll - 320n * MiB;
+      const fillBytes = (await freeBytesOf(node.poolPath)).ofUsers - 320n * MiB;
       await execa('fallocate', ['--length', String(fillBytes), ballast]);
-      // No writer takes so much at once, so the guard looks again only after some time. What it then does first is a trim.
+      // The pool has more free space than a writer fills at once, so the guard checks it later. It begins with a trim.
       const [pool] = node.domain.pools.all;
       if (pool === undefined) throw new Error('no pool');
       const { trims } = node.domain;
-      await until('the guard has seen it', () => trims.countsOf(pool).runs.done > 0);
-      // More than the pool has left: it can end well only by waiting.
+      await until('the guard has trimmed it', () => trims.countsOf(pool).runs.done > 0);
+      // More than the pool has free, so the writer succeeds only if it waits.
       const chunks = Math.ceil(Number(480n * MiB) / chunkBytes);
       const writer = startProcess(t, process.execPath, [
         writerProgram,
@@ -144,49 +144,52 @@ for (const [seen, host] of [
   );
 }
 
-onNode('a busy unmount names the processes that keep it busy, and the mounts below', async (t) => {
-  const node = await scratchNode(t);
-  const { record } = await node.volumes.createVolume(
-    call(),
-    volumeInput('v', { sizeBytes: 64n * MiB }),
-  );
-  const paths = await mountVolume(node, record.id);
-  const { targetPath } = paths;
-  const messageOfUnpublish = async (): Promise<string> => {
-    const asked = { volumeId: record.id, targetPath };
-    const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
-      instanceOf: VolumeError,
-    });
-    t.is(error?.reason, 'wrong-state');
-    return error?.message ?? '';
-  };
-  const sleeper = startProcess(t, 'sleep', ['1000'], { cwd: targetPath });
-  const reader = startProcess(t, 'sh', ['-c', `exec sleep 1000 <"${targetPath}"`]);
-  await copyFile('/bin/sleep', join(targetPath, 'program'));
-  await execa('chmod', ['700', join(targetPath, 'program')]);
-  const program = startProcess(t, join(targetPath, 'program'), ['1000']);
-  const named = (one: typeof sleeper, command: string) => `${command} (${pidOf(one)})`;
-  await until('all are seen', async () => {
-    const message = await messageOfUnpublish();
-    return [named(sleeper, 'sleep'), named(reader, 'sleep'), named(program, 'program')].every(
-      (part) => message.includes(part),
+onNode(
+  'the error of a busy unmount names the processes and mounts that keep it busy',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { record } = await node.volumes.createVolume(
+      call(),
+      volumeInput('v', { sizeBytes: 64n * MiB }),
     );
-  });
-  for (const one of [sleeper, reader, program]) {
-    one.process.kill('SIGKILL');
-    await one.ended;
-  }
+    const paths = await mountVolume(node, record.id);
+    const { targetPath } = paths;
+    const messageOfUnpublish = async (): Promise<string> => {
+      const asked = { volumeId: record.id, targetPath };
+      const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
+        instanceOf: VolumeError,
+      });
+      t.is(error?.reason, 'wrong-state');
+      return error?.message ?? '';
+    };
+    const sleeper = startProcess(t, 'sleep', ['1000'], { cwd: targetPath });
+    const reader = startProcess(t, 'sh', ['-c', `exec sleep 1000 <"${targetPath}"`]);
+    await copyFile('/bin/sleep', join(targetPath, 'program'));
+    await execa('chmod', ['700', join(targetPath, 'program')]);
+    const program = startProcess(t, join(targetPath, 'program'), ['1000']);
+    const named = (one: typeof sleeper, command: string) => `${command} (${pidOf(one)})`;
+    await until('the message names all users', async () => {
+      const message = await messageOfUnpublish();
+      return [named(sleeper, 'sleep'), named(reader, 'sleep'), named(program, 'program')].every(
+        (part) => message.includes(part),
+      );
+    });
+    for (const one of [sleeper, reader, program]) {
+      one.process.kill('SIGKILL');
+      await one.ended;
+    }
 
-  const below = join(targetPath, 'below');
-  await mkdir(below);
-  await node.host.mounts.bind(node.directory, below, { readOnly: true });
-  t.teardown(() => node.host.mounts.unmount(below));
-  t.regex(await messageOfUnpublish(), new RegExp(`${below} is mounted below it`));
-  await node.host.mounts.unmount(below);
-  await unmountPatiently(node, record.id, paths);
-});
+    const below = join(targetPath, 'below');
+    await mkdir(below);
+    await node.host.mounts.bind(node.directory, below, { readOnly: true });
+    t.teardown(() => node.host.mounts.unmount(below));
+    t.regex(await messageOfUnpublish(), new RegExp(`${below} is mounted below it`));
+    await node.host.mounts.unmount(below);
+    await unmountPatiently(node, record.id, paths);
+  },
+);
 
-onNode('a device that another namespace has mounted names a process of it', async (t) => {
+onNode('the error for a device mounted in another namespace names a process there', async (t) => {
   const node = await scratchNode(t);
   const { record } = await node.volumes.createVolume(
     call(),
@@ -200,7 +203,7 @@ onNode('a device that another namespace has mounted names a process of it', asyn
     'sleep',
     '1000',
   ]);
-  await until('it has its own namespace', async () => {
+  await until('it runs in its own namespace', async () => {
     const { stdout } = await execa('cat', [`/proc/${pidOf(other)}/comm`]);
     return stdout.trim() === 'sleep';
   });
@@ -214,7 +217,7 @@ onNode('a device that another namespace has mounted names a process of it', asyn
   await node.volumes.unstageVolume(call(), { volumeId: record.id, ...paths });
 });
 
-onNode('an unstage beside a trim waits for a range at most', async (t) => {
+onNode('an unstage during a trim waits for at most one range', async (t) => {
   const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 2n * GiB });
   const { record, pool } = await node.volumes.createVolume(
     call(),
@@ -230,7 +233,7 @@ onNode('an unstage beside a trim waits for a range at most', async (t) => {
     while (!state.isOver) {
       await node.domain.trims.trim(node.domain.pools.named(pool), guarded);
       trims += 1;
-      // One that meets the call below ends at once.
+      // A trim that runs during the call below ends at once.
       await nextTurn();
     }
   })();

@@ -7,7 +7,7 @@ import { removeAll } from '../helpers/scratch-pool.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
-/** Numbers of linux/capability.h. */
+/** Numbers from linux/capability.h. */
 const numbers = { dac_override: 1, sys_ptrace: 19, sys_admin: 21, sys_resource: 24 } as const;
 
 function numberOf(name: string): number {
@@ -16,14 +16,14 @@ function numberOf(name: string): number {
   return found[1];
 }
 
-/** What the unit keeps, as setpriv writes it. */
+/** The capabilities that the unit keeps, in setpriv's notation. */
 async function capabilitiesOfUnit(): Promise<readonly string[]> {
   const unit = await readFile(join(root, 'contrib/systemd/loopcsi.service'), 'utf8');
   const words = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1]?.split(' ') ?? [];
   return words.map((word) => word.replace(/^CAP_/, '').toLowerCase());
 }
 
-onNode('a volume lives its life with the capabilities that the unit keeps', async (t) => {
+onNode('the life cycle of a volume needs only the capabilities that the unit keeps', async (t) => {
   const capabilities = await capabilitiesOfUnit();
   t.deepEqual([...capabilities].sort(), Object.keys(numbers).sort());
   const docs = await readFile(join(root, 'docs/security.md'), 'utf8');
@@ -33,7 +33,7 @@ onNode('a volume lives its life with the capabilities that the unit keeps', asyn
     const left = await removeAll(directory);
     if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`);
   });
-  // A machine may lack some for everybody.
+  // The machine itself may lack some of them.
   const status = await readFile('/proc/self/status', 'utf8');
   const held = BigInt(`0x${/^CapBnd:\s*(\w+)$/m.exec(status)?.[1] ?? '0'}`);
   const kept = capabilities.filter((name) => (held >> BigInt(numberOf(name))) & 1n);

@@ -37,7 +37,7 @@ async function refusal(work: Promise<unknown>): Promise<{ reason: string; messag
   return { reason: 'ok', message: '' };
 }
 
-/** A process with a mount namespace of its own, in which the volume is bound: what a container is to the kernel. */
+/** A process with its own mount namespace, in which the volume is bound: a container, as the kernel sees it. */
 async function container(
   t: ExecutionContext,
   { path, inside }: { path: string; inside: string },
@@ -59,45 +59,48 @@ async function container(
 }
 
 for (const fsType of fsTypes) {
-  onNode(`${fsType}: held by two, unmounted with the last, empty at first`, async (t) => {
-    const node = await scratchNode(t, { mountDir: true });
-    const volumeId = await make(node, 'v1', fsType);
-    const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
-    t.is(path, join(node.directory, 'state', 'docker', volumeId));
-    t.deepEqual(await readdir(path), []);
-    await writeFile(join(path, 'kept'), 'data');
-    t.is(await node.docker.mount(call(), { volumeId, mountId: 'b' }), path);
-    await node.docker.unmount(call(), { volumeId, mountId: 'a' });
-    t.deepEqual([...(await node.docker.mountedPaths())], [[volumeId, path]]);
-    await node.docker.unmount(call(), { volumeId, mountId: 'b' });
-    t.deepEqual(await mountsBelow(node.directory), []);
-    t.deepEqual(await devicesBelow(node.directory), []);
-    t.deepEqual(await readdir(join(node.directory, 'state', 'docker')), []);
-    await node.docker.mount(call(), { volumeId, mountId: 'c' });
-    t.is(await readFile(join(path, 'kept'), 'utf8'), 'data');
-    await node.docker.unmount(call(), { volumeId, mountId: 'c' });
-  });
+  onNode(
+    `${fsType}: empty at first, mounted by two, unmounted after the last unmount`,
+    async (t) => {
+      const node = await scratchNode(t, { mountDir: true });
+      const volumeId = await make(node, 'v1', fsType);
+      const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
+      t.is(path, join(node.directory, 'state', 'docker', volumeId));
+      t.deepEqual(await readdir(path), []);
+      await writeFile(join(path, 'kept'), 'data');
+      t.is(await node.docker.mount(call(), { volumeId, mountId: 'b' }), path);
+      await node.docker.unmount(call(), { volumeId, mountId: 'a' });
+      t.deepEqual([...(await node.docker.mountedPaths())], [[volumeId, path]]);
+      await node.docker.unmount(call(), { volumeId, mountId: 'b' });
+      t.deepEqual(await mountsBelow(node.directory), []);
+      t.deepEqual(await devicesBelow(node.directory), []);
+      t.deepEqual(await readdir(join(node.directory, 'state', 'docker')), []);
+      await node.docker.mount(call(), { volumeId, mountId: 'c' });
+      t.is(await readFile(join(path, 'kept'), 'utf8'), 'data');
+      await node.docker.unmount(call(), { volumeId, mountId: 'c' });
+    },
+  );
 }
 
-onNode('lost+found is taken away again when e2fsck has made it, but not from data', async (t) => {
+onNode('an empty lost+found that e2fsck created is removed, one with content stays', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
-  const holding = { volumeId, mountId: 'a' };
-  await node.docker.mount(call(), holding);
-  await node.docker.unmount(call(), holding);
+  const mount = { volumeId, mountId: 'a' };
+  await node.docker.mount(call(), mount);
+  await node.docker.unmount(call(), mount);
   const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
   await execa('e2fsck', ['-fp', image], { reject: false });
-  const path = await node.docker.mount(call(), holding);
+  const path = await node.docker.mount(call(), mount);
   t.deepEqual(await readdir(path), []);
   await mkdir(join(path, 'lost+found'));
   await writeFile(join(path, 'lost+found', '#12'), 'found');
-  await node.docker.unmount(call(), holding);
-  await node.docker.mount(call(), holding);
+  await node.docker.unmount(call(), mount);
+  await node.docker.mount(call(), mount);
   t.deepEqual(await readdir(path), ['lost+found']);
-  await node.docker.unmount(call(), holding);
+  await node.docker.unmount(call(), mount);
 });
 
-onNode('holders outlive the driver; of a mount that has gone they do not', async (t) => {
+onNode('mount IDs survive a restart of the driver, unless the mount is gone', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
   const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
@@ -113,35 +116,38 @@ onNode('holders outlive the driver; of a mount that has gone they do not', async
   t.deepEqual(await mountsBelow(node.directory), []);
 });
 
-onNode('what is held cannot be deleted or staged, and what is staged cannot be held', async (t) => {
-  const node = await scratchNode(t, { mountDir: true });
-  const volumeId = await make(node);
-  const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
-  const deleted = await refusal(node.volumes.deleteVolume(call(), volumeId));
-  t.is(deleted.reason, 'wrong-state');
-  const staged = await refusal(mountVolume(node, volumeId));
-  t.is(staged.reason, 'wrong-state');
-  t.regex(
-    staged.message,
-    /in use by containers of this machine \(mounted at .*\); stop and remove/,
-  );
-  // An unstage of somewhere else leaves it alone.
-  const elsewhere = { volumeId, stagingTargetPath: node.pathOf('elsewhere') };
-  await node.volumes.unstageVolume(call(), elsewhere);
-  await writeFile(join(path, 'still'), 'here');
-  await node.docker.unmount(call(), { volumeId, mountId: 'a' });
+onNode(
+  'a volume mounted by Docker cannot be deleted or staged, and a staged one cannot be mounted by Docker',
+  async (t) => {
+    const node = await scratchNode(t, { mountDir: true });
+    const volumeId = await make(node);
+    const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
+    const deleted = await refusal(node.volumes.deleteVolume(call(), volumeId));
+    t.is(deleted.reason, 'wrong-state');
+    const staged = await refusal(mountVolume(node, volumeId));
+    t.is(staged.reason, 'wrong-state');
+    t.regex(
+      staged.message,
+      /in use by containers of this machine \(mounted at .*\); stop and remove/,
+    );
+    // An unstage with another path does not affect it.
+    const elsewhere = { volumeId, stagingTargetPath: node.pathOf('elsewhere') };
+    await node.volumes.unstageVolume(call(), elsewhere);
+    await writeFile(join(path, 'still'), 'here');
+    await node.docker.unmount(call(), { volumeId, mountId: 'a' });
 
-  const paths = await mountVolume(node, volumeId);
-  const held = await refusal(node.docker.mount(call(), { volumeId, mountId: 'b' }));
-  t.is(held.reason, 'wrong-state');
-  t.regex(held.message, /is in use outside Docker \(mounted at /);
-  const removed = await refusal(node.docker.remove(call(), volumeId));
-  t.is(removed.message, held.message);
-  t.is(await readFile(join(paths.targetPath, 'still'), 'utf8'), 'here');
-  await unmountVolume(node, volumeId, paths);
-});
+    const paths = await mountVolume(node, volumeId);
+    const refused = await refusal(node.docker.mount(call(), { volumeId, mountId: 'b' }));
+    t.is(refused.reason, 'wrong-state');
+    t.regex(refused.message, /is in use outside Docker \(mounted at /);
+    const removed = await refusal(node.docker.remove(call(), volumeId));
+    t.is(removed.message, refused.message);
+    t.is(await readFile(join(paths.targetPath, 'still'), 'utf8'), 'here');
+    await unmountVolume(node, volumeId, paths);
+  },
+);
 
-onNode('what Docker binds into a container for docker cp is no use outside Docker', async (t) => {
+onNode('the bind mount of docker cp does not count as use outside Docker', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
   const path = await node.docker.mount(call(), { volumeId, mountId: 'copied' });
@@ -155,7 +161,7 @@ onNode('what Docker binds into a container for docker cp is no use outside Docke
   await node.docker.remove(call(), volumeId);
 });
 
-onNode('the own directory is no target for anybody else', async (t) => {
+onNode('the directory of a Docker mount is refused as a staging path', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
   const stagingTargetPath = join(node.directory, 'state', 'docker', volumeId);
@@ -163,12 +169,12 @@ onNode('the own directory is no target for anybody else', async (t) => {
   t.is((await refusal(node.volumes.stageVolume(call(), input))).reason, 'invalid');
   const block = volumeInput('b1', { kind: 'block', sizeBytes: 16n * MiB });
   const blockId = (await node.volumes.createVolume(call(), block)).record.id;
-  const held = await refusal(node.docker.mount(call(), { volumeId: blockId, mountId: 'a' }));
-  t.is(held.reason, 'wrong-state');
+  const refused = await refusal(node.docker.mount(call(), { volumeId: blockId, mountId: 'a' }));
+  t.is(refused.reason, 'wrong-state');
 });
 
 onNode(
-  'whether a container uses a volume is asked from the kernel, whoever holds it',
+  'the kernel, and not the list of mount IDs, tells whether a container uses a volume',
   async (t) => {
     const node = await scratchNode(t, { mountDir: true });
     const volumeId = await make(node);
@@ -177,44 +183,47 @@ onNode(
     const used = await refusal(node.docker.remove(call(), volumeId));
     t.is(used.reason, 'wrong-state');
     t.regex(used.message, /is in use: \/dev\/loop\d+ is mounted by a container/);
-    // It is mounted still, for the next container, and its holder is known.
+    // It is still mounted, and its mount ID is still recorded.
     t.true((await node.docker.mountedPaths()).has(volumeId));
     await end();
-    // Nobody told that the container has gone.
+    // Docker did not unmount after the container ended.
     await node.docker.remove(call(), volumeId);
     t.deepEqual(await devicesBelow(node.directory), []);
   },
 );
 
-onNode('a volume that Docker knew is known while its pool is away, until it is gone', async (t) => {
-  const node = await scratchNode(t, { mountDir: true, poolFs: 'ext4' });
-  const poolFs = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);
-  const unplug = async (): Promise<void> => void (await execa('umount', [node.poolPath]));
-  const plug = async (): Promise<void> =>
-    void (await execa('mount', [poolFs?.source ?? '', node.poolPath]));
-  await node.docker.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
-  const held = await make(node, 'held');
-  await node.docker.mount(call(), { volumeId: held, mountId: 'a' });
-  await node.docker.unmount(call(), { volumeId: held, mountId: 'a' });
-  await node.docker.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
-  const known = async (): Promise<readonly boolean[]> =>
-    Promise.all(['made', held, 'deleted', 'never'].map((name) => node.docker.isKnown(name)));
+onNode(
+  'volumes that Docker used are known while their pool is unavailable, until they are deleted',
+  async (t) => {
+    const node = await scratchNode(t, { mountDir: true, poolFs: 'ext4' });
+    const poolFs = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);
+    const unmountPool = async (): Promise<void> => void (await execa('umount', [node.poolPath]));
+    const mountPool = async (): Promise<void> =>
+      void (await execa('mount', [poolFs?.source ?? '', node.poolPath]));
+    await node.docker.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
+    const held = await make(node, 'held');
+    await node.docker.mount(call(), { volumeId: held, mountId: 'a' });
+    await node.docker.unmount(call(), { volumeId: held, mountId: 'a' });
+    await node.docker.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
+    const known = async (): Promise<readonly boolean[]> =>
+      Promise.all(['made', held, 'deleted', 'never'].map((name) => node.docker.isKnown(name)));
 
-  await node.restart({ whileClosed: unplug });
-  t.throws(() => node.docker.findVolume('made'), { message: /its disk is not mounted/ });
-  t.deepEqual(await known(), [true, true, true, false]);
+    await node.restart({ whileClosed: unmountPool });
+    t.throws(() => node.docker.findVolume('made'), { message: /its disk is not mounted/ });
+    t.deepEqual(await known(), [true, true, true, false]);
 
-  await node.restart({ whileClosed: plug });
-  await node.volumes.deleteVolume(call(), node.docker.findVolume('deleted')?.record.id ?? '');
-  await node.docker.remove(call(), held);
-  // What others deleted is forgotten at the next start that sees all pools.
-  await node.restart();
-  await node.restart({ whileClosed: unplug });
-  t.deepEqual(await known(), [true, false, false, false]);
-  await plug();
-});
+    await node.restart({ whileClosed: mountPool });
+    await node.volumes.deleteVolume(call(), node.docker.findVolume('deleted')?.record.id ?? '');
+    await node.docker.remove(call(), held);
+    // A volume deleted over CSI is forgotten at the next start with all pools available.
+    await node.restart();
+    await node.restart({ whileClosed: unmountPool });
+    t.deepEqual(await known(), [true, false, false, false]);
+    await mountPool();
+  },
+);
 
-onNode('a volume grows and is seen under a holder', async (t) => {
+onNode('a volume grows and reports its usage while Docker has it mounted', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node, 'v1', 'xfs');
   const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
@@ -229,34 +238,37 @@ onNode('a volume grows and is seen under a holder', async (t) => {
   t.is((await node.docker.usage(volumeId)).usedBytes, undefined);
 });
 
-/** Those of a mount and an unmount; the others of staging come with growth. */
-const heldPoints = faultPoints.filter((point) =>
+/** The fault points of a mount and an unmount; the other ones of staging need a growth. */
+const mountPoints = faultPoints.filter((point) =>
   /^(?:stage:(?:attached|recorded|mounted)|docker-mount:.*|docker-unmount:.*)$/.test(point),
 );
-for (const point of heldPoints) {
-  onNode(`a failure at ${point}: the calls again bring it to rest`, async (t) => {
-    const node = await scratchNode(t, { mountDir: true });
-    const volumeId = await make(node);
-    let reachedIt = false;
-    await node.restart({
-      reached: (one) => {
-        if (one !== point || reachedIt) return;
-        reachedIt = true;
-        throw new Error(`stopped at ${point}`);
-      },
-    });
-    const holding = { volumeId, mountId: 'a' };
-    await node.docker.mount(call(), holding).catch(() => undefined);
-    await node.docker.unmount(call(), holding).catch(() => undefined);
-    t.true(reachedIt);
-    await node.restart();
-    const path = await node.docker.mount(call(), holding);
-    await writeFile(join(path, 'x'), 'y');
-    await node.docker.unmount(call(), holding);
-    await node.volumes.deleteVolume(call(), volumeId);
-    t.deepEqual(await mountsBelow(node.directory), []);
-    t.deepEqual(await devicesBelow(node.directory), []);
-  });
+for (const point of mountPoints) {
+  onNode(
+    `after a failure at ${point}, the repeated calls succeed and nothing is left`,
+    async (t) => {
+      const node = await scratchNode(t, { mountDir: true });
+      const volumeId = await make(node);
+      let reachedIt = false;
+      await node.restart({
+        reached: (one) => {
+          if (one !== point || reachedIt) return;
+          reachedIt = true;
+          throw new Error(`stopped at ${point}`);
+        },
+      });
+      const mount = { volumeId, mountId: 'a' };
+      await node.docker.mount(call(), mount).catch(() => undefined);
+      await node.docker.unmount(call(), mount).catch(() => undefined);
+      t.true(reachedIt);
+      await node.restart();
+      const path = await node.docker.mount(call(), mount);
+      await writeFile(join(path, 'x'), 'y');
+      await node.docker.unmount(call(), mount);
+      await node.volumes.deleteVolume(call(), volumeId);
+      t.deepEqual(await mountsBelow(node.directory), []);
+      t.deepEqual(await devicesBelow(node.directory), []);
+    },
+  );
 }
 
 const withoutStaging = { mountDir: true, settings: { withoutStaging: true } };
@@ -278,7 +290,7 @@ function publish(
 }
 
 onNode(
-  'without staging, publishing does the whole work and the last unpublish undoes it',
+  'without staging, the first publish attaches and mounts, and the last unpublish undoes it',
   async (t) => {
     const node = await scratchNode(t, withoutStaging);
     const volumeId = await make(node);
@@ -299,13 +311,13 @@ onNode(
   },
 );
 
-onNode('without staging, a refused second publish leaves the first alone', async (t) => {
+onNode('without staging, a refused second publish does not affect the first', async (t) => {
   const node = await scratchNode(t, withoutStaging);
   const volumeId = await make(node);
   await publish(node, volumeId, 'one');
   t.is((await refusal(publish(node, volumeId, 'two'))).reason, 'wrong-state');
-  const held = await refusal(node.docker.mount(call(), { volumeId, mountId: 'a' }));
-  t.is(held.reason, 'wrong-state');
+  const refused = await refusal(node.docker.mount(call(), { volumeId, mountId: 'a' }));
+  t.is(refused.reason, 'wrong-state');
   await writeFile(node.pathOf('one/file'), 'data');
   await node.volumes.unpublishVolume(call(), { volumeId, targetPath: node.pathOf('one') });
 

@@ -1,4 +1,4 @@
-/** Two filesystems of one UUID, as after a manual copy of an image. */
+/** Two filesystems with the same UUID, as after a manual copy of an image. */
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -37,7 +37,7 @@ const labelOf = (scene: Scene, name: string): Promise<string> =>
 
 for (const kind of kinds) {
   onNode(
-    `${kind}: of two volumes with one UUID each shows its own content or is refused`,
+    `${kind}: each of two volumes with the same UUID shows its own content or is refused`,
     async (t) => {
       await onScene(t, async (scene) => {
         t.deepEqual(await scene.create('one', kind), ok);
@@ -103,7 +103,7 @@ async function withCopy(
   }
 }
 
-// btrfs prefers the newer of two devices, and of two equally new ones the one that was registered last.
+// btrfs prefers the device with the newer generation, and of two equal ones the device that was registered last.
 for (const changes of [0, 3]) {
   onNode(
     `btrfs: a copy with ${changes} changes that is registered with the kernel is not mounted instead of the volume`,

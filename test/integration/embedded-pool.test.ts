@@ -28,7 +28,7 @@ onNode('an embedded pool shares blocks on ext4, survives a restart and grows in 
   const image = join(node.poolPath, 'reflink.img');
   t.true(
     (await node.host.files.imageStatus(image)).allocatedBytes >= GiB,
-    'all of it is allocated',
+    'the whole image is allocated',
   );
 
   const { id, paths } = await makeMounted(node, 'source', 'ext4');
@@ -56,7 +56,7 @@ onNode('an embedded pool shares blocks on ext4, survives a restart and grows in 
 });
 
 onNode(
-  'an embedded pool is mounted again after a reboot, configured with its size or without',
+  'an embedded pool is mounted again after a reboot, configured with or without its size',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'ext4', pool: { reflinkBytes: 512n * MiB } });
     const [first] = [...(await mountsBelow(node.poolPath))];
@@ -86,7 +86,7 @@ onNode(
   },
 );
 
-onNode('a directory that holds something else never gets an image', async (t) => {
+onNode('no image is created in a directory with other content', async (t) => {
   const node = await scratchNode(t, {});
   const plain = poolOf(node);
   t.is(plain.problem, undefined);

@@ -20,7 +20,7 @@ import { makeVolume, snapshotInput } from '../helpers/snapshot-node.ts';
 
 const sizeBytes = 64n * MiB;
 
-/** Fills the pool's filesystem to the last block, as somebody else on its disk may. */
+/** Fills the pool's filesystem to the last block, as other software on its disk may. */
 async function fillDisk(node: ScratchNode): Promise<string> {
   const ballast = join(node.poolPath, 'ballast');
   const { freeBytes } = await node.host.files.capacity(node.poolPath);
@@ -54,7 +54,7 @@ async function isFull(t: ExecutionContext, node: ScratchNode): Promise<void> {
 
 for (const poolFs of ['ext4', 'xfs'] as const) {
   onNode(
-    `${poolFs}: on a full disk pods start and end, volumes go, nothing new is made`,
+    `${poolFs}: on a full disk pods can start and end and volumes can be deleted, and nothing new is created`,
     async (t) => {
       const node = await scratchNode(t, { poolFs, poolFsBytes: 1024n * MiB });
       const used = await makeVolume(node, 'used', { sizeBytes });
@@ -62,7 +62,7 @@ for (const poolFs of ['ext4', 'xfs'] as const) {
       const fresh = await makeVolume(node, 'fresh', { sizeBytes });
       const paths = await mountVolume(node, used);
       await appendFile(join(paths.targetPath, 'file'), 'kept');
-      // Mounted once, so that its notes stand.
+      // Mounted once, so that its node state exists.
       await unmountVolume(node, idle, await mountVolume(node, idle));
       await execa('sync', ['--file-system', paths.targetPath]);
       const ballast = await fillDisk(node);
@@ -77,7 +77,7 @@ for (const poolFs of ['ext4', 'xfs'] as const) {
       const conditions = await volumes.volumeHealth(used);
       t.true(conditions.some(({ reason }) => reason === 'PoolNearlyFull'));
 
-      // Pods of volumes with notes, and of one that never had any.
+      // Volumes with a node state, and one that never had any.
       for (const id of [idle, fresh]) await unmountVolume(node, id, await mountVolume(node, id));
       await unmountVolume(node, used, paths);
       t.deepEqual((await mountsBelow(node.directory)).length, 1, "the pool's filesystem alone");
@@ -97,7 +97,7 @@ for (const poolFs of ['ext4', 'xfs'] as const) {
 }
 
 onNode(
-  'a pool whose inodes are used up makes nothing new, says so, and serves what it has',
+  'a pool without free inodes creates nothing new, reports that, and serves its volumes',
   async (t) => {
     const node = await scratchNode(t, {
       poolFs: 'ext4',
@@ -134,7 +134,7 @@ onNode(
 );
 
 onNode(
-  'ext4 with its error flag on a full disk: there is no room to check it, nothing is changed, and with room it is',
+  'ext4 with its error flag on a full disk: it is unchanged while there is no space for the check, and checked once there is',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 1024n * MiB });
     const id = await makeVolume(node, 'flagged', { sizeBytes });

@@ -45,7 +45,7 @@ class HungPool {
     });
   }
 
-  /** What this process has open of the pool. */
+  /** Paths of the pool that this process has open. */
   async descriptors(): Promise<readonly string[]> {
     const numbers = await readdir('/proc/self/fd');
     const all = await Promise.all(
@@ -62,7 +62,7 @@ class HungPool {
   }
 }
 
-/** Stops the disk of `pool` right after, or right before, the first call of that name when it is opened. */
+/** Makes the disk of `pool` hang right before or right after the first call with that name while the pool is opened. */
 function stallingAt(pool: HungPool, name: keyof Files, when: 'before' | 'after'): Host {
   const host = makeRealHost();
   let isDone = false;
@@ -84,15 +84,15 @@ function stallingAt(pool: HungPool, name: keyof Files, when: 'before' | 'after')
 }
 
 for (const { what, name, when } of [
-  { what: 'when its lock is taken', name: 'lock', when: 'before' },
+  { what: 'while it is locked', name: 'lock', when: 'before' },
   {
-    what: 'between its lock and the look at what its filesystem can do',
+    what: 'between its lock and the check of its features',
     name: 'lock',
     when: 'after',
   },
 ] as const) {
   onNode(
-    `a pool whose disk hangs ${what} is opened again by the same process, and nothing of it stays open`,
+    `a pool whose disk hangs ${what} is opened again by the same process, which leaves no file of it open`,
     async (t) => {
       const pool = await HungPool.make(t);
       const warnings: string[] = [];
@@ -103,9 +103,9 @@ for (const { what, name, when } of [
         try {
           const [first] = opened.domain.pools.all;
           t.false(first?.isServed);
-          await until('it is told', async () => gate.stuckOwners().length > 0, 90_000);
+          await until('the hang is reported', async () => gate.stuckOwners().length > 0, 90_000);
           pool.fuse.resume();
-          // That it says who else has its lock would be this process itself.
+          // Another process with its lock could only be this process itself.
           await until(
             'it is served',
             async () => {
@@ -120,7 +120,7 @@ for (const { what, name, when } of [
           await opened.close(1_000);
         }
         t.deepEqual(await pool.descriptors(), []);
-        // And once more, by a driver that starts beside it.
+        // Then another driver opens it too.
         const again = await pool.open(makeRealHost());
         t.is(again.domain.pools.all[0]?.problem, undefined);
         await again.close(1_000);
@@ -133,14 +133,14 @@ for (const { what, name, when } of [
   );
 }
 
-onNode('a driver that starts beside a disk that hangs leaves nothing open', async (t) => {
+onNode('a driver that starts while a disk hangs leaves no file open', async (t) => {
   const pool = await HungPool.make(t);
   try {
     await (await pool.open(makeRealHost())).close(1_000);
     pool.fuse.stall();
     const opened = await pool.open(makeRealHost());
     try {
-      await until('it is told', async () => gate.stuckOwners().length > 0, 90_000);
+      await until('the hang is reported', async () => gate.stuckOwners().length > 0, 90_000);
       pool.fuse.resume();
       await until(
         'it is served',

@@ -17,7 +17,7 @@ import { call, capability, scratchNode, volumeInput } from '../helpers/scratch-n
 const isWhole = process.env['LOOPCSI_KILL_ALL'] === '1';
 const range = (last: number) => Array.from({ length: last }, (_, index) => index + 1);
 
-/** With this file's volumes resize2fs makes some 150 changes, its log's among them, and e2fsck some 160. */
+/** For the volumes of this file, resize2fs makes some 150 writes, including those of its log, and e2fsck some 160. */
 const cases: readonly { program: Program; last: number; sample: readonly number[] }[] = [
   { program: 'resize2fs', last: 160, sample: [1, 7, 14, 60, 121, 148] },
   { program: 'e2fsck', last: 170, sample: [3, 9, 40, 100, 150] },
@@ -67,7 +67,7 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   for (const index of range(100)) await writeFile(join(stagingTargetPath, `f${index}`), `${index}`);
   await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
-  // e2fsck has something to do then.
+  // So that e2fsck has something to repair.
   if (kill.program === 'e2fsck') {
     for (const value of ['state 2', 'free_blocks_count 77', 'free_inodes_count 5']) {
       await execa('debugfs', ['-w', '-R', `set_super_value ${value}`, image]);
@@ -80,7 +80,7 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   const killing = makeKillingRun(kill);
   run = killing.run;
   const staged = reasonOf(volumes.stageVolume(call(), asked));
-  // Fewer writes than that: nothing was killed.
+  // The program made fewer writes than that and was not killed.
   const outcome = await Promise.race([staged, killing.killed.then(() => 'killed')]);
   if (kill.withDriver !== true) await staged;
   run = makeRun();
@@ -93,7 +93,7 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
     t.is(await readFile(join(stagingTargetPath, `f${index}`), 'utf8'), `${index}`);
   }
   const { bsize, blocks } = await statfs(stagingTargetPath);
-  t.true(bsize * blocks > 1900 << 20, 'and it has grown');
+  t.true(bsize * blocks > 1900 << 20, 'the filesystem has grown');
   await node.volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   t.is((await execa('e2fsck', ['-fn', image], { reject: false })).exitCode, 0);
   await node.volumes.deleteVolume(call(), volumeId);

@@ -36,7 +36,7 @@ function watched(host: Host, watch: Watch): Host {
   };
 }
 
-/** What goes wrong in that sequence on real devices and mounts; undefined: nothing. */
+/** The first difference from the model in that sequence on real devices and mounts; undefined if there is none. */
 async function problemIn(sequence: readonly Step[], poolFs: PoolFs): Promise<string | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-model-'));
   await makePoolFs(directory, { poolFs });
@@ -47,7 +47,7 @@ async function problemIn(sequence: readonly Step[], poolFs: PoolFs): Promise<str
     host: watched(real, watch),
     otherSoftware: realOtherSoftware,
     marks: realMarks,
-    // No call says so; a mark could not be written there.
+    // No call reports this; a mark could not be written there.
     frozen: () => [],
     failNext: (failure) => {
       watch.failNext(failure.name, errorOf(failure), { after: failure.after });
@@ -55,7 +55,7 @@ async function problemIn(sequence: readonly Step[], poolFs: PoolFs): Promise<str
     failNth: (nth, errno, times) => {
       watch.failNth(nth, (name) => new KernelError(name, errno, 'a test'), { times });
     },
-    // The crash matrix does it with real programs.
+    // The crash matrix tests this with real programs.
     outliveNext: undefined,
     hangNext: (name, met) => watch.hangNext(name, met),
     clearFailures: () => {

@@ -23,7 +23,7 @@ const capabilityOf = (fs_type: string) => ({
 const start = (directory: string): Promise<DriverProcess> =>
   startDriver(directory, ['--http-address=off'], { enter: withoutSysResource });
 
-/** A driver that is killed and started again, its callers, and the programs that it leaves. */
+/** A driver that is killed and started again, its clients, and the programs that it leaves running. */
 class Scene {
   readonly directory: string;
   readonly #t: ExecutionContext;
@@ -110,7 +110,7 @@ class Scene {
     return this.#node.NodeUnstageVolume({ volume_id, staging_target_path: this.staging });
   }
 
-  /** The program is stopped in the middle of that call, the driver killed, and another one started. */
+  /** Stops the program in the middle of that call, kills the driver, and starts another one. */
   async orphan(program: string, call: () => Promise<unknown>): Promise<number> {
     const { stopped } = await stopProgram(this.#driver.pid, program);
     const answer = call().catch((error: unknown) => error);
@@ -126,7 +126,7 @@ class Scene {
     return pid;
   }
 
-  /** Each call answers ABORTED, and names the program and its process. */
+  /** Asserts that each call returns ABORTED and names the program and its process ID. */
   async refuses(calls: Record<string, () => Promise<unknown>>, program: string, pid: number) {
     for (const [name, call] of Object.entries(calls)) {
       const error = await this.#t.throwsAsync(call(), undefined, name);
@@ -137,11 +137,11 @@ class Scene {
     const lines = log.split('\n').filter((line) => line.includes(`"pid":${pid}`));
     this.#t.true(
       lines.some((line) => line.includes(`"program":"${program}"`)),
-      'the start logged it',
+      'the start logged the program',
     );
   }
 
-  /** Lets the program go on, and waits for its end. */
+  /** Continues the program and waits until it ends. */
   async resume(pid: number): Promise<void> {
     kill(pid, 'SIGCONT');
     await until('the program has ended', () => hasEnded(pid));
@@ -152,7 +152,7 @@ class Scene {
   }
 }
 
-/** Gone, or a zombie that nobody has waited for. */
+/** It no longer exists, or is a zombie. */
 async function hasEnded(pid: number): Promise<boolean> {
   const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => ') X');
   return /\) [ZX]/.test(text);
@@ -196,7 +196,7 @@ for (const { program, prepare } of [
   },
 ]) {
   onNode(
-    `while ${program} of a killed driver has an image open, no driver touches that image`,
+    `while ${program} of a killed driver has an image open, no driver changes that image`,
     async (t) => {
       const scene = await Scene.open(t);
       const id = await stagedOnce(scene);
@@ -216,7 +216,7 @@ for (const { program, prepare } of [
         pid,
       );
       const after = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
-      t.is(after, before, 'without any effect');
+      t.is(after, before, 'the record is unchanged');
       await scene.unstage(id);
       await scene.resume(pid);
       await scene.stage(id);
@@ -229,7 +229,7 @@ for (const { program, prepare } of [
 }
 
 onNode(
-  'while xfs_db of a killed driver works on a restore, it is neither made again nor removed',
+  'while xfs_db of a killed driver works on a restored image, the restore is neither repeated nor removed',
   async (t) => {
     const scene = await Scene.open(t);
     const made = await scene.create('source', 'xfs', 300n * MiB);
@@ -240,7 +240,7 @@ onNode(
     const pid = await scene.orphan('xfs_db', restore);
     const id = source.replace('source', 'restored');
     const temporary = join(scene.directory, 'pool', 'tmp');
-    t.is((await readdir(temporary)).length, 1, 'its image is left below the program');
+    t.is((await readdir(temporary)).length, 1, 'the program keeps its image');
     await scene.refuses({ restore, delete: () => scene.remove(id) }, 'xfs_db', pid);
     await scene.resume(pid);
     await restore();

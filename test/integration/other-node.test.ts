@@ -13,7 +13,7 @@ import { startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
 
-/** Two nodes of a cluster: a driver each, with a pool and a state directory of its own. */
+/** Two nodes of a cluster, each with its own driver, pool and state directory. */
 const nodeIds = ['worker-1', 'worker-2.example.org'] as const;
 type NodeId = (typeof nodeIds)[number];
 type Controller = Client<'csi.v1.Controller'>;
@@ -89,14 +89,14 @@ async function answerOf(call: Promise<unknown>): Promise<{ code: string; message
 }
 
 onNode(
-  'a copy of what is on another node is refused so that the caller tries another node, and made there',
+  'a copy from another node is refused with a code that makes the caller try another node, and succeeds there',
   async (t) => {
     const { controllerOf, volumeId, snapshotId } = await startCluster(t);
     const second = controllerOf('worker-2.example.org');
     const tag = nodeTagOf('worker-1');
     for (const source of [snapshotSource(snapshotId), volumeSource(volumeId)]) {
       const request = requestFor('copy', source);
-      // As with delayed binding in Kubernetes: the one place named is this node.
+      // As with delayed binding in Kubernetes: the only topology in the request is this node.
       const here = { requisite: [poolPathsOf('worker-2.example.org')] };
       for (const accessibility_requirements of [null, here]) {
         const refused = await answerOf(
@@ -113,7 +113,7 @@ onNode(
       t.true(refused.message.includes(`on node 'worker-1' (tag ${tag})`), refused.message);
     }
     const { entries } = await second.ListVolumes({});
-    t.deepEqual(entries, [], 'nothing of it is left on the wrong node');
+    t.deepEqual(entries, [], 'nothing is left on the wrong node');
 
     const first = controllerOf('worker-1');
     const { volume } = await first.CreateVolume(requestFor('copy', snapshotSource(snapshotId)));
@@ -121,27 +121,24 @@ onNode(
   },
 );
 
-onNode(
-  'a source that exists nowhere is not found, on whichever node it is asked for',
-  async (t) => {
-    const { controllerOf, snapshotId, volumeId } = await startCluster(t);
-    const first = controllerOf('worker-1');
-    const tag = nodeTagOf('worker-1');
-    for (const source of [
-      snapshotSource('snap'),
-      snapshotSource(`${snapshotId}0`),
-      snapshotSource(`gone.${tag}`),
-      volumeSource(`gone.${tag}`),
-      volumeSource(`../${volumeId}`),
-    ]) {
-      const { code, message } = await answerOf(first.CreateVolume(requestFor('copy', source)));
-      t.is(code, 'NOT_FOUND', message);
-    }
-  },
-);
+onNode('a source that exists nowhere is not found on any node', async (t) => {
+  const { controllerOf, snapshotId, volumeId } = await startCluster(t);
+  const first = controllerOf('worker-1');
+  const tag = nodeTagOf('worker-1');
+  for (const source of [
+    snapshotSource('snap'),
+    snapshotSource(`${snapshotId}0`),
+    snapshotSource(`gone.${tag}`),
+    volumeSource(`gone.${tag}`),
+    volumeSource(`../${volumeId}`),
+  ]) {
+    const { code, message } = await answerOf(first.CreateVolume(requestFor('copy', source)));
+    t.is(code, 'NOT_FOUND', message);
+  }
+});
 
 onNode(
-  'what is only looked at or changed on another node is not found there, and never said to be deleted',
+  'calls that read or change an entry of another node return not-found, and deletes do not claim success',
   async (t) => {
     const { controllerOf, endpointOf, volumeId, snapshotId } = await startCluster(t);
     const second = controllerOf('worker-2.example.org');
@@ -199,9 +196,9 @@ onNode(
     }
     const { entries } = await second.ListSnapshots({ snapshot_id: snapshotId });
     t.deepEqual(entries, []);
-    // Its pods must be able to end, wherever the kubelet asks.
+    // Pods must be able to end, on whichever node the kubelet calls.
     await node.NodeUnstageVolume({ volume_id: volumeId, staging_target_path });
-    // Both are whole.
+    // Both are intact.
     const first = controllerOf('worker-1');
     t.is((await first.ListVolumes({})).entries.length, 1);
     t.is((await first.ListSnapshots({})).entries.length, 1);
@@ -211,10 +208,10 @@ onNode(
 onNode('every answer about a snapshot states the node it can be restored on', async (t) => {
   const { controllerOf, volumeId, snapshotId } = await startCluster(t);
   const first = controllerOf('worker-1');
-  const place = poolPathsOf('worker-1');
+  const topology = poolPathsOf('worker-1');
   for (const accessibility_requirements of [
     null,
-    { requisite: [place], preferred: [place] },
+    { requisite: [topology], preferred: [topology] },
     { requisite: nodeIds.map(poolPathsOf) },
   ]) {
     const { snapshot } = await first.CreateSnapshot({
@@ -223,15 +220,15 @@ onNode('every answer about a snapshot states the node it can be restored on', as
       accessibility_requirements,
     });
     t.is(snapshot?.snapshot_id, snapshotId);
-    t.deepEqual(snapshot?.accessible_topology, [place]);
+    t.deepEqual(snapshot?.accessible_topology, [topology]);
   }
   const { snapshot } = await first.GetSnapshot({ snapshot_id: snapshotId });
-  t.deepEqual(snapshot?.accessible_topology, [place]);
+  t.deepEqual(snapshot?.accessible_topology, [topology]);
   const { entries } = await first.ListSnapshots({});
-  t.deepEqual(entries[0]?.snapshot?.accessible_topology, [place]);
+  t.deepEqual(entries[0]?.snapshot?.accessible_topology, [topology]);
 });
 
-onNode('a person who copies from another node is told where the source is', async (t) => {
+onNode('the command line reports the node of a source that is on another node', async (t) => {
   const { endpointOf, volumeId, snapshotId } = await startCluster(t);
   const endpoint = endpointOf('worker-2.example.org');
   for (const from of [`snapshot:${snapshotId}`, `volume:${volumeId}`]) {

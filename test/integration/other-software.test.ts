@@ -24,7 +24,7 @@ const openDevice = (number: number) => realOtherSoftware.openDevice(number);
 const clearDevice = (number: number) => realOtherSoftware.clearDevice(number);
 const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
 
-/** A volume on the node and what is asked for it: staged at `staging-ID`, published at `ID-NAME`. */
+/** A volume on the node and the calls for it: it is staged at `staging-ID` and published at `ID-NAME`. */
 async function volumeOf(
   node: ScratchNode,
   name: string,
@@ -64,7 +64,7 @@ async function volumeOf(
   };
 }
 
-/** What the block device bound at a path begins with. */
+/** The text at the start of the block device that is bound at the path. */
 async function textAt(path: string): Promise<string> {
   const handle = await open(path, 'r');
   try {
@@ -89,35 +89,38 @@ async function autoclearOf({ number }: LoopDevice): Promise<string> {
   return (await readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8')).trim();
 }
 
-onNode('a block volume that is used again keeps its device when an old opener ends', async (t) => {
-  const node = await scratchNode(t);
-  const a = await volumeOf(node, 'a');
-  await a.stage();
-  await a.publish();
-  await writeAt(a.targetOf('target'), 'of A');
-  const device = await a.device();
-  const close = await openDevice(device.number);
-  await a.unpublish();
-  t.is(await reasonOf(a.unstage()), 'busy');
-  t.is(await autoclearOf(device), '0', 'the request was taken back');
-  await a.stage();
-  await a.publish();
-  await close();
-  t.deepEqual(await a.devices(), [device]);
-  const b = await volumeOf(node, 'b');
-  await b.stage();
-  await b.publish();
-  await writeAt(b.targetOf('target'), 'of B');
-  t.is(await textAt(a.targetOf('target')), 'of A');
-  for (const volume of [a, b]) {
-    await volume.unpublish();
-    await volume.unstage();
-    await volume.remove();
-  }
-  t.deepEqual(await devicesBelow(node.directory), []);
-});
+onNode(
+  'a block volume that is published again keeps its device when an earlier user closes it',
+  async (t) => {
+    const node = await scratchNode(t);
+    const a = await volumeOf(node, 'a');
+    await a.stage();
+    await a.publish();
+    await writeAt(a.targetOf('target'), 'of A');
+    const device = await a.device();
+    const close = await openDevice(device.number);
+    await a.unpublish();
+    t.is(await reasonOf(a.unstage()), 'busy');
+    t.is(await autoclearOf(device), '0', 'the detach request was cancelled');
+    await a.stage();
+    await a.publish();
+    await close();
+    t.deepEqual(await a.devices(), [device]);
+    const b = await volumeOf(node, 'b');
+    await b.stage();
+    await b.publish();
+    await writeAt(b.targetOf('target'), 'of B');
+    t.is(await textAt(a.targetOf('target')), 'of A');
+    for (const volume of [a, b]) {
+      await volume.unpublish();
+      await volume.unstage();
+      await volume.remove();
+    }
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
 
-onNode('so does a read-only second device, and the device of a filesystem', async (t) => {
+onNode('a read-only second device and the device of a filesystem are kept too', async (t) => {
   const node = await scratchNode(t);
   const block = await volumeOf(node, 'b');
   await block.stage();
@@ -148,7 +151,7 @@ onNode('so does a read-only second device, and the device of a filesystem', asyn
 });
 
 onNode(
-  'an opener that ends during the detach, and one that ends after it, leave nothing',
+  'a process that closes the device during or after the detach leaves nothing attached',
   async (t) => {
     const node = await scratchNode(t);
     const a = await volumeOf(node, 'a');
@@ -157,7 +160,7 @@ onNode(
     const close = await openDevice(number);
     const [outcome] = await Promise.all([
       reasonOf(a.unstage()),
-      until('the detach is asked for', async () => {
+      until('a detach is requested', async () => {
         const text = await readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8');
         return text.trim() === '1';
       }).then(close),
@@ -172,7 +175,7 @@ onNode(
   },
 );
 
-onNode('losetup --detach takes no device away that is staged or published', async (t) => {
+onNode('losetup --detach does not remove a device that is staged or published', async (t) => {
   const node = await scratchNode(t);
   const block = await volumeOf(node, 'b');
   await block.stage();
@@ -186,7 +189,7 @@ onNode('losetup --detach takes no device away that is staged or published', asyn
   t.is(devices.length, 3);
   for (const { number } of devices) await clearDevice(number);
   t.deepEqual([...(await block.devices()), ...(await mounted.devices())].length, 3);
-  // A driver that is killed now would take those with it that only it keeps open.
+  // The devices that only the driver has open would be detached if it were killed now.
   for (const device of devices) {
     await until(`${device.path} is kept`, async () => (await autoclearOf(device)) === '0', 15_000);
   }
@@ -200,31 +203,34 @@ onNode('losetup --detach takes no device away that is staged or published', asyn
   t.deepEqual(await devicesBelow(node.directory), []);
 });
 
-onNode('a call that finds a detach asked for takes it back, and ends use as ever', async (t) => {
-  const node = await scratchNode(t);
-  const mounted = await volumeOf(node, 'm', 'mount');
-  await mounted.stage();
-  const device = await mounted.device();
-  await clearDevice(device.number);
-  await mounted.stage();
-  t.is(await autoclearOf(device), '0', 'by a repeated stage');
-  await clearDevice(device.number);
-  await mounted.publish();
-  t.is(await autoclearOf(device), '0', 'by a publish');
-  await clearDevice(device.number);
-  t.deepEqual(await mounted.conditions(), []);
-  t.is(await autoclearOf(device), '0', 'by a look at its health');
-  await clearDevice(device.number);
-  await node.restart();
-  t.is(await autoclearOf(device), '0', 'by a start');
-  await mounted.unpublish();
-  await clearDevice(device.number);
-  await mounted.unstage();
-  t.deepEqual(await devicesBelow(node.directory), []);
-});
+onNode(
+  'a call that finds a detach request cancels it, and unpublish and unstage work as usual',
+  async (t) => {
+    const node = await scratchNode(t);
+    const mounted = await volumeOf(node, 'm', 'mount');
+    await mounted.stage();
+    const device = await mounted.device();
+    await clearDevice(device.number);
+    await mounted.stage();
+    t.is(await autoclearOf(device), '0', 'by a repeated stage');
+    await clearDevice(device.number);
+    await mounted.publish();
+    t.is(await autoclearOf(device), '0', 'by a publish');
+    await clearDevice(device.number);
+    t.deepEqual(await mounted.conditions(), []);
+    t.is(await autoclearOf(device), '0', 'by a health check');
+    await clearDevice(device.number);
+    await node.restart();
+    t.is(await autoclearOf(device), '0', 'by a start');
+    await mounted.unpublish();
+    await clearDevice(device.number);
+    await mounted.unstage();
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
 
 onNode(
-  'readers of a second device see what was written to the first before they began',
+  'readers of a second device see the data written to the first before they opened it',
   async (t) => {
     const node = await scratchNode(t);
     const a = await volumeOf(node, 'a');
@@ -232,7 +238,7 @@ onNode(
     await a.publish();
     await a.publish('early', true);
     t.is(await textAt(a.targetOf('early')), '');
-    // Without an fsync: the last close used to write it back, and a device that is held has none.
+    // Without fsync. Data was once written back at the last close, which does not happen while the driver has the device open.
     const handle = await open(a.targetOf('target'), 'r+');
     await handle.write(Buffer.from('fresh'), 0, 5, 0);
     await handle.close();
@@ -244,12 +250,12 @@ onNode(
   },
 );
 
-/** Who has the number of a lost device by now. */
-const successors = ['nobody', 'a file of somebody', 'the image of another volume'] as const;
+/** The new content of a lost device's number. */
+const successors = ['nothing', 'a foreign file', 'the image of another volume'] as const;
 
 for (const successor of successors) {
   onNode(
-    `a lost device whose number has ${successor}: told, ended, and staged again`,
+    `a lost device whose number has ${successor} is reported, unstaged and staged again`,
     async (t) => {
       const node = await scratchNode(t);
       const [a, b] = [await volumeOf(node, 'a'), await volumeOf(node, 'b')];
@@ -265,13 +271,13 @@ for (const successor of successors) {
         whileClosed: async () => {
           for (const { number } of lost) await clearDevice(number);
           t.deepEqual(await a.devices(), []);
-          if (successor === 'a file of somebody') await execa('losetup', [path, theirs]);
+          if (successor === 'a foreign file') await execa('losetup', [path, theirs]);
         },
       });
-      // A start would detach it again.
+      // A start of the driver would detach it again.
       if (successor === 'the image of another volume') await execa('losetup', [path, b.image]);
       t.deepEqual(await a.conditions(), ['DeviceLost']);
-      t.is(await reasonOf(a.publish()), 'wrong-state', 'also where it is published already');
+      t.is(await reasonOf(a.publish()), 'wrong-state', 'also at the path where it is published');
       t.is(await reasonOf(a.publish('another')), 'wrong-state');
       t.is(await reasonOf(a.stage()), 'wrong-state');
       t.is(await reasonOf(a.remove()), 'wrong-state');
@@ -282,7 +288,7 @@ for (const successor of successors) {
       const staged = await t.throwsAsync(a.publish());
       t.regex(staged?.message ?? '', /unpublish and unstage/);
 
-      // Another volume is used as ever, on a number that no target shows.
+      // Another volume works as usual, on a number that no target shows.
       if (successor === 'the image of another volume') {
         const refused = await t.throwsAsync(b.stage());
         t.true(refused?.message.includes(a.targetOf('target')), refused?.message);
@@ -293,7 +299,7 @@ for (const successor of successors) {
         await b.unpublish();
         await b.unstage();
       }
-      t.is(await reasonOf(a.unstage()), 'wrong-state', 'its targets end first');
+      t.is(await reasonOf(a.unstage()), 'wrong-state', 'its targets must be unpublished first');
       for (const target of ['target', 'reads']) await a.unpublish(target);
       await a.unstage();
       t.deepEqual(await mountsBelow(node.directory), []);
@@ -305,7 +311,7 @@ for (const successor of successors) {
       await b.unstage();
       await a.unpublish();
       await a.unstage();
-      if (successor === 'a file of somebody') await execa('losetup', ['--detach', path]);
+      if (successor === 'a foreign file') await execa('losetup', ['--detach', path]);
       t.deepEqual(await devicesBelow(node.directory), []);
     },
   );
@@ -328,7 +334,7 @@ onNode('a lost device that was only staged is staged again by the repeated call'
 });
 
 onNode(
-  'what a person attached to an image goes before its use, or the use is refused',
+  'a device that an operator attached to an image is detached before the image is used, or its use is refused',
   async (t) => {
     const node = await scratchNode(t);
     const a = await volumeOf(node, 'a', 'mount');
@@ -342,7 +348,7 @@ onNode(
     await execa('losetup', ['--detach', second]);
     await a.unstage();
     const used = await attach();
-    const at = node.pathOf('by-hand');
+    const at = node.pathOf('manual');
     await mkdir(at);
     await execa('mount', [used, at]);
     const refused = await t.throwsAsync(a.stage());
@@ -354,7 +360,7 @@ onNode(
   },
 );
 
-onNode('volumes whose long names begin alike are told apart on devices', async (t) => {
+onNode('devices of volumes whose long names begin alike are not confused', async (t) => {
   const node = await scratchNode(t);
   const beginning = 'customer-0123456789-0123456789-0123456789-0123456789-0123456789';
   const [a, b] = [await volumeOf(node, `${beginning}-a`), await volumeOf(node, `${beginning}-b`)];
@@ -372,7 +378,7 @@ onNode('volumes whose long names begin alike are told apart on devices', async (
   t.deepEqual(await devicesBelow(node.directory), []);
 });
 
-onNode('a driver that is killed takes no device with it', async (t) => {
+onNode('a killed driver detaches no device', async (t) => {
   await onScratch(t, async ({ directory }) => {
     await usedOverKills(t, directory);
   });
@@ -405,15 +411,15 @@ async function usedOverKills(t: ExecutionContext, directory: string): Promise<vo
     const number = Number(before?.device.replace('/dev/loop', ''));
     await clearDevice(number);
     const autoclear = () => readFile(`/sys/block/loop${number}/loop/autoclear`, 'utf8');
-    await until('it is kept', async () => (await autoclear()).trim() === '0', 15_000);
+    await until('the device is kept open', async () => (await autoclear()).trim() === '0', 15_000);
     await driver.kill();
     t.deepEqual(await devicesBelow(directory), before === undefined ? [] : [before]);
     driver = await startDriver(directory);
-    // The one that runs now holds it from its start.
+    // The running driver has had it open since its start.
     await clearDevice(number);
     t.is(await textAt(target_path), 'of A');
     await driver.stop();
-    t.is((await autoclear()).trim(), '0', 'nor does one that ends in good order');
+    t.is((await autoclear()).trim(), '0', 'nor does a driver that stops normally');
     driver = await startDriver(directory);
     t.is(await textAt(target_path), 'of A');
     await client.NodeUnpublishVolume(asked);

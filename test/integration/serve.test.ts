@@ -36,7 +36,7 @@ const inScratch =
     onScratch(t, async ({ directory }) => work(t, directory));
 
 onNode(
-  'SIGTERM ends it with 0 and takes the socket away; the socket and directories are private',
+  'SIGTERM ends the driver with exit code 0 and removes the socket; the socket and directories are private',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
     t.is((await lstat(driver.endpoint)).mode & 0o777, 0o600);
@@ -50,7 +50,7 @@ onNode(
 );
 
 onNode(
-  'after SIGKILL the next start replaces the socket and goes on',
+  'after SIGKILL, the next start replaces the socket and works',
   inScratch(async (t, directory) => {
     const first = await startDriver(directory, ['--http-address=off']);
     const volume = makeClient('csi.v1.Controller', `unix://${first.endpoint}`);
@@ -78,10 +78,10 @@ onNode(
 );
 
 onNode(
-  'SIGTERM ends it also while a thread waits in the kernel for what never comes',
+  'SIGTERM ends the driver while a thread waits in the kernel forever',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
-    // Opening a FIFO that nobody writes to waits as a file on a dead disk does. The driver looks at this one again and again.
+    // Opening a FIFO without a writer waits like a file on a hung disk. The driver reads this file repeatedly.
     const marker = join(directory, 'pool', 'pool.json');
     await rm(marker);
     await promisify(execFile)('mkfifo', [marker]);
@@ -94,7 +94,7 @@ onNode(
   }),
 );
 
-/** What the threads of a process wait for in the kernel. */
+/** The kernel functions that the threads of a process wait in. */
 async function waitsOf(pid: number): Promise<readonly string[]> {
   const threads = await readdir(`/proc/${pid}/task`);
   return Promise.all(
@@ -103,7 +103,7 @@ async function waitsOf(pid: number): Promise<readonly string[]> {
 }
 
 onNode(
-  'a second driver on the socket is refused, one on the pool serves nothing and says so',
+  'a second driver is refused on the same socket, and on the same pool it reports the pool as not served',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
     const pool = `--pool=default=${join(directory, 'pool')}`;
@@ -152,7 +152,7 @@ onNode(
 );
 
 onNode(
-  'wrong options end it with 2 and say which',
+  'a wrong option ends the driver with exit code 2 and an error that names it',
   inScratch(async (t, directory) => {
     const config = join(directory, 'config.yaml');
     await writeFile(config, 'logLevl: debug\n');
@@ -173,7 +173,7 @@ onNode(
 );
 
 onNode(
-  'npm start: a signal to npm ends the driver, and one that comes twice is one',
+  'npm start: a signal to npm ends the driver, and a repeated signal has no further effect',
   inScratch(async (t, directory) => {
     const endpoint = join(directory, 'csi.sock');
     const npm = spawn('npm', ['start'], {
@@ -192,18 +192,18 @@ onNode(
     npm.stdout.on('data', (text: Buffer) => {
       said += text.toString();
     });
-    await until('it serves', () => said.includes('"msg":"serving"'));
-    // As at a terminal, which tells each of the group: npm passes it on to the driver.
+    await until('the driver serves', () => said.includes('"msg":"serving"'));
+    // As at a terminal, which signals the whole process group, while npm passes the signal on to the driver.
     npm.kill('SIGINT');
     npm.kill('SIGINT');
-    await until('it has ended in peace', () => said.includes('"msg":"stopped"'));
+    await until('the driver has stopped', () => said.includes('"msg":"stopped"'));
     await until('npm has ended', () => npm.exitCode !== null || npm.signalCode !== null);
     await t.throwsAsync(stat(endpoint), { code: 'ENOENT' });
   }),
 );
 
 onNode(
-  'metrics count calls; an address that is asked for and taken stops the start',
+  'metrics count calls; a configured address that is in use makes the start fail',
   inScratch(async (t, directory) => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');

@@ -9,7 +9,7 @@ import {
   volumeInput,
 } from '../helpers/scratch-node.ts';
 
-onNode('a small btrfs grows to the least size that the kernel grows it to', async (t) => {
+onNode('a small btrfs grows to the minimum size that the kernel can grow it to', async (t) => {
   const node = await scratchNode(t);
   const input = volumeInput('small', { fsType: 'btrfs', sizeBytes: 128n * MiB });
   const { record } = await node.volumes.createVolume(call(), input);
@@ -20,7 +20,7 @@ onNode('a small btrfs grows to the least size that the kernel grows it to', asyn
   const volumePath = paths.targetPath;
   await node.volumes.nodeExpandVolume(call(), { volumeId: record.id, range, volumePath });
   const { blocks, bsize } = await statfs(volumePath, { bigint: true });
-  t.true(blocks * bsize > 200n * MiB, 'it has grown');
+  t.true(blocks * bsize > 200n * MiB, 'the filesystem has grown');
   await unmountVolume(node, record.id, paths);
 
   const limited = { requiredBytes: 150n * MiB, limitBytes: 200n * MiB };

@@ -40,7 +40,7 @@ async function make(node: ScratchNode, fsType: FsType = 'ext4'): Promise<string>
 }
 
 onNode(
-  'an inline volume whose filesystem was shut down stays, and its pool is served',
+  'an inline volume whose filesystem was shut down is kept, and its pool is served',
   async (t) => {
     const node = await scratchNode(t);
     const [dead, well] = [
@@ -60,44 +60,47 @@ onNode(
   },
 );
 
-onNode('a target on a FUSE filesystem that hangs keeps no pool from being served', async (t) => {
-  const node = await scratchNode(t);
-  await mkdir(node.pathOf('fuse'));
-  const fuse = await StalledFuse.mount(node.pathOf('fuse'));
-  const input = inline(node, 'csi-hung', {
-    fsType: 'ext4',
-    target: node.pathOf('fuse/pool/target'),
-  });
-  t.teardown(async () => {
-    await execa('umount', ['--lazy', node.pathOf('fuse/pool')], { reject: false });
-    await fuse.ended();
-  });
-  await node.volumes.publishVolume(call(), input);
-  try {
-    await node.restart({
-      whileClosed: async () => {
-        await execa('umount', [input.targetPath]);
-        fuse.stall();
-        // The next look at the target needs the server: nothing of it is in the kernel's memory.
-        await writeFile('/proc/sys/vm/drop_caches', '2');
-      },
+onNode(
+  'a target on a FUSE filesystem that hangs does not prevent pools from being served',
+  async (t) => {
+    const node = await scratchNode(t);
+    await mkdir(node.pathOf('fuse'));
+    const fuse = await StalledFuse.mount(node.pathOf('fuse'));
+    const input = inline(node, 'csi-hung', {
+      fsType: 'ext4',
+      target: node.pathOf('fuse/pool/target'),
     });
-    t.true(node.domain.pools.all[0]?.isServed);
-    t.is((await node.volumes.createVolume(call(), volumeInput('v'))).pool, 'default');
-  } finally {
-    fuse.resume();
-  }
-  const { locks } = node.domain.operations;
-  const isOver = () => locks.holderOf('volume:csi-hung') === undefined;
-  await until('the look at the target has ended', isOver);
-  t.is((await readdir(join(node.poolPath, 'ephemeral'))).length, 1);
-  await node.volumes.unpublishVolume(call(), input);
-  t.deepEqual(await readdir(join(node.poolPath, 'ephemeral')), []);
-});
+    t.teardown(async () => {
+      await execa('umount', ['--lazy', node.pathOf('fuse/pool')], { reject: false });
+      await fuse.ended();
+    });
+    await node.volumes.publishVolume(call(), input);
+    try {
+      await node.restart({
+        whileClosed: async () => {
+          await execa('umount', [input.targetPath]);
+          fuse.stall();
+          // The kernel's cache is empty, so the next access to the target needs the FUSE server.
+          await writeFile('/proc/sys/vm/drop_caches', '2');
+        },
+      });
+      t.true(node.domain.pools.all[0]?.isServed);
+      t.is((await node.volumes.createVolume(call(), volumeInput('v'))).pool, 'default');
+    } finally {
+      fuse.resume();
+    }
+    const { locks } = node.domain.operations;
+    const isOver = () => locks.holderOf('volume:csi-hung') === undefined;
+    await until('the check of the target has ended', isOver);
+    t.is((await readdir(join(node.poolPath, 'ephemeral'))).length, 1);
+    await node.volumes.unpublishVolume(call(), input);
+    t.deepEqual(await readdir(join(node.poolPath, 'ephemeral')), []);
+  },
+);
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   onNode(
-    `${fsType} left frozen and unmounted is thawed through a mount that no path leads to`,
+    `${fsType} that was left frozen and unmounted is thawed through a mount without a path`,
     async (t) => {
       let mounts = 0;
       const node = await scratchNode(t, {
@@ -127,7 +130,11 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
         },
       });
       t.is(mounts, 0);
-      t.deepEqual(await devicesBelow(node.directory), [], 'thawed, nobody used it any more');
+      t.deepEqual(
+        await devicesBelow(node.directory),
+        [],
+        'it was thawed and had no user, so it was detached',
+      );
       t.deepEqual(await readdir(join(node.poolPath, 'tmp')), []);
       t.truthy(device);
       await node.volumes.stageVolume(call(), { ...staging, capability: capability() });
@@ -138,7 +145,7 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
 }
 
 onNode(
-  'a volume that another mount namespace uses is looked at without a visible mount',
+  'a volume in use in another mount namespace is checked without a visible mount',
   async (t) => {
     const node = await scratchNode(t);
     const id = await make(node);
@@ -153,7 +160,7 @@ onNode(
     other.stdin.write('ready');
     await once(other.stdout, 'data');
     await execa('umount', [stagingTargetPath]);
-    // In use there, and frozen: nothing of our namespace shows it.
+    // In use and frozen there, which our namespace does not show.
     const inside = `/proc/${other.pid ?? 0}/root${stagingTargetPath}`;
     await execa('fsfreeze', ['--freeze', inside]);
     await node.restart();
@@ -170,7 +177,7 @@ onNode(
 
 for (const leftover of ['thaw.7', 'mount-aBc123', 'entry/mount-aBc123']) {
   onNode(
-    `tmp/${leftover} of an earlier version: its volume can end, and no file of it is removed`,
+    `tmp/${leftover} of an earlier version: its volume can be unstaged, and no file of it is removed`,
     async (t) => {
       const node = await scratchNode(t);
       const id = await make(node);
@@ -184,7 +191,7 @@ for (const leftover of ['thaw.7', 'mount-aBc123', 'entry/mount-aBc123']) {
       await node.restart();
       t.true(node.domain.pools.all[0]?.isServed);
       t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'live');
-      t.true((await mountsBelow(node.directory)).includes(target), 'somebody is in there');
+      t.true((await mountsBelow(node.directory)).includes(target), 'the mount in use is kept');
       await file.close();
       await unmountVolume(node, id, paths);
       t.deepEqual(await mountsBelow(node.directory), []);
@@ -196,35 +203,38 @@ for (const leftover of ['thaw.7', 'mount-aBc123', 'entry/mount-aBc123']) {
   );
 }
 
-onNode('adopt detaches what nobody uses, and says what is mounted and how to end it', async (t) => {
-  const node = await scratchNode(t);
-  const id = await make(node);
-  const image = join(node.poolPath, 'volumes', id, 'disk.img');
-  const { stdout: device } = await execa('losetup', ['--find', '--show', image]);
-  const elsewhere = node.pathOf('elsewhere');
-  await mkdir(elsewhere);
-  await execa('mount', [device, elsewhere]);
-  await node.restart({
-    whileClosed: async () => {
-      const marker = join(node.poolPath, 'pool.json');
-      const text = await readFile(marker, 'utf8');
-      await writeFile(marker, text.replace(/"nodeTag": "[0-9a-f]{8}"/, '"nodeTag": "0123abcd"'));
-    },
-  });
-  const adopt = () => node.administration.adoptPool('default');
-  const error = await t.throwsAsync(adopt());
-  t.true(
-    error?.message.includes(`is mounted at ${elsewhere} (umount ${elsewhere})`),
-    error?.message,
-  );
-  await execa('umount', [elsewhere]);
-  t.is((await devicesBelow(node.directory)).length, 1);
-  await adopt();
-  t.true(node.domain.pools.all[0]?.isServed);
-  t.deepEqual(await devicesBelow(node.directory), []);
-});
+onNode(
+  'adopt detaches unused devices, and reports what is mounted and how to unmount it',
+  async (t) => {
+    const node = await scratchNode(t);
+    const id = await make(node);
+    const image = join(node.poolPath, 'volumes', id, 'disk.img');
+    const { stdout: device } = await execa('losetup', ['--find', '--show', image]);
+    const elsewhere = node.pathOf('elsewhere');
+    await mkdir(elsewhere);
+    await execa('mount', [device, elsewhere]);
+    await node.restart({
+      whileClosed: async () => {
+        const marker = join(node.poolPath, 'pool.json');
+        const text = await readFile(marker, 'utf8');
+        await writeFile(marker, text.replace(/"nodeTag": "[0-9a-f]{8}"/, '"nodeTag": "0123abcd"'));
+      },
+    });
+    const adopt = () => node.administration.adoptPool('default');
+    const error = await t.throwsAsync(adopt());
+    t.true(
+      error?.message.includes(`is mounted at ${elsewhere} (umount ${elsewhere})`),
+      error?.message,
+    );
+    await execa('umount', [elsewhere]);
+    t.is((await devicesBelow(node.directory)).length, 1);
+    await adopt();
+    t.true(node.domain.pools.all[0]?.isServed);
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
 
-onNode('a delete ends a mount of an earlier version below the pool', async (t) => {
+onNode('a delete unmounts a mount of an earlier version below the pool', async (t) => {
   const node = await scratchNode(t);
   const id = await make(node);
   const { stdout: device } = await execa('losetup', [

@@ -8,7 +8,7 @@ import { onNode } from '../helpers/on-node.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
-/** A machine on which drivers, each with a socket and a pool of its own, share one state folder. */
+/** A machine on which drivers, each with its own socket and pool, share one state directory. */
 async function machine(t: ExecutionContext) {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-two-'));
   t.teardown(() => removeAll(directory));
@@ -26,7 +26,7 @@ async function machine(t: ExecutionContext) {
   return {
     state,
     pathOf: (name: string) => join(directory, name, 'pool'),
-    /** Without a pool that is served a driver is not ready. */
+    /** A driver without a served pool is not ready. */
     start: async (
       name: string,
       { flags = [], isServing = true }: { flags?: readonly string[]; isServing?: boolean } = {},
@@ -38,7 +38,7 @@ async function machine(t: ExecutionContext) {
       if (isServing) await untilReady(driver);
       return driver;
     },
-    /** How it ended by itself. */
+    /** Its exit code and log, once it has ended. */
     refused: async (name: string, flags: readonly string[]) => {
       await mkdir(join(directory, name), { recursive: true });
       const driver = await spawnDriver(join(directory, name), [...flagsOf(name), ...flags]);
@@ -48,7 +48,7 @@ async function machine(t: ExecutionContext) {
   };
 }
 
-/** Why its pools are not served; asked until it answers. */
+/** Waits for an answer of the driver and returns why its pools are not served. */
 async function problemsOf({ endpoint }: DriverProcess): Promise<readonly string[]> {
   const admin = makeClient('loopcsi.v1.Admin', `unix://${endpoint}`);
   let reasons: readonly string[] | undefined;
@@ -61,17 +61,17 @@ async function problemsOf({ endpoint }: DriverProcess): Promise<readonly string[
   return (reasons ?? []).filter((reason) => reason !== '');
 }
 
-onNode('drivers that start and stop in turn forget nothing of each other', async (t) => {
+onNode('drivers that start and stop alternately forget no pool of another', async (t) => {
   const { state, pathOf, start } = await machine(t);
-  // The pool of the first is served only after the second has started.
+  // The pool of the first driver is served only after the second has started.
   await mkdir(pathOf('first'), { recursive: true });
-  await writeFile(join(pathOf('first'), 'in-the-way'), '');
+  await writeFile(join(pathOf('first'), 'obstacle'), '');
   const first = await start('first', { isServing: false });
   t.regex((await problemsOf(first)).join(), /is not empty/);
   const second = await start('second');
-  await rm(join(pathOf('first'), 'in-the-way'));
+  await rm(join(pathOf('first'), 'obstacle'));
   await until(
-    'the pool of the first is served',
+    'the pool of the first driver is served',
     async () => (await problemsOf(first)).length === 0,
   );
   await start('third');
@@ -89,7 +89,7 @@ onNode('drivers that start and stop in turn forget nothing of each other', async
 });
 
 onNode(
-  'what cannot be shared is refused with its name: socket, mount directory, pool',
+  'a socket, mount directory or pool that another driver uses is refused with its name',
   async (t) => {
     const { state, pathOf, start, refused } = await machine(t);
     const mountDir = `--mount-dir=${join(state, 'docker')}`;

@@ -1,4 +1,4 @@
-/** Calls of Docker's API that Debian's client is too old for. */
+/** Calls of Docker's API that Debian's client does not have, since it is too old. */
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 

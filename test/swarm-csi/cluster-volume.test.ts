@@ -10,7 +10,7 @@ import { driverImage, images } from '../e2e/cluster/images.ts';
 import { type Api, apiOf } from './api.ts';
 import { swarmPrograms } from './programs.ts';
 
-/** The driver as a managed plugin of a new dockerd, and Swarm's cluster volumes, which it drives over CSI. */
+/** The driver as a managed plugin of a new dockerd, which uses it over CSI for Swarm's cluster volumes. */
 let lab: Lab;
 let node: NodeSpace;
 let daemon: Daemon;
@@ -34,13 +34,13 @@ test.before(async () => {
   });
   await daemon.docker('plugin', 'set', plugin, `data.source=${data}`, 'LOOPCSI_NODE_ID=node-a');
   await daemon.docker('plugin', 'enable', plugin);
-  // The agent looks for plugins when the node joins, and then every 20 s only.
+  // The agent looks for plugins when the node joins, and after that only every 20 s.
   await run('ip', ['-netns', node.netns, 'address', 'add', '10.98.0.1/32', 'dev', 'lo']);
   await daemon.docker('swarm', 'init', '--advertise-addr', '10.98.0.1');
 });
 test.after.always('nothing is left over', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
 const identified = v.object({ ID: v.string() });
@@ -95,55 +95,58 @@ async function removeService(name: string): Promise<void> {
   );
 }
 
-test.serial('a cluster volume is made, published into a service, kept, and removed', async (t) => {
-  await api.post('/v1.44/volumes/create', {
-    Name: 'cv1',
-    Driver: plugin,
-    ClusterVolumeSpec: volumeSpec,
-  });
-  await eventually('the volume', async () => {
-    const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
-    return ClusterVolume.Info?.VolumeID || undefined;
-  });
-  await makeService('first', 'echo kept >/data/word; sync /data/word; exec sleep 1000');
-  const first = await containerOf('first');
-  t.regex(
-    await daemon.docker('exec', first, 'sh', '-c', 'df /data | tail -n 1'),
-    /^\/dev\/loop\d+ /,
-  );
-  t.is(
-    await eventually(
-      'the word',
-      async () => (await daemon.docker('exec', first, 'cat', '/data/word')) || undefined,
-    ),
-    'kept',
-  );
-  await removeService('first');
-  await makeService('second', 'exec sleep 1000');
-  t.is(await daemon.docker('exec', await containerOf('second'), 'cat', '/data/word'), 'kept');
-  await removeService('second');
+test.serial(
+  'a cluster volume is created, published to a service, reused by the next service, and deleted',
+  async (t) => {
+    await api.post('/v1.44/volumes/create', {
+      Name: 'cv1',
+      Driver: plugin,
+      ClusterVolumeSpec: volumeSpec,
+    });
+    await eventually('the volume', async () => {
+      const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
+      return ClusterVolume.Info?.VolumeID || undefined;
+    });
+    await makeService('first', 'echo kept >/data/word; sync /data/word; exec sleep 1000');
+    const first = await containerOf('first');
+    t.regex(
+      await daemon.docker('exec', first, 'sh', '-c', 'df /data | tail -n 1'),
+      /^\/dev\/loop\d+ /,
+    );
+    t.is(
+      await eventually(
+        'the word',
+        async () => (await daemon.docker('exec', first, 'cat', '/data/word')) || undefined,
+      ),
+      'kept',
+    );
+    await removeService('first');
+    await makeService('second', 'exec sleep 1000');
+    t.is(await daemon.docker('exec', await containerOf('second'), 'cat', '/data/word'), 'kept');
+    await removeService('second');
 
-  const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
-  const drained = { Spec: { ...ClusterVolume.Spec, Availability: 'drain' } };
-  await api.put(
-    `/v1.44/volumes/${ClusterVolume.ID}?version=${ClusterVolume.Version.Index}`,
-    drained,
-  );
-  await eventually(
-    'the removal of the volume',
-    async () => {
-      await api.remove('/v1.44/volumes/cv1');
-      return true;
-    },
-    { timeoutMs: 60_000 },
-  );
-  const left = await eventually('the driver to have deleted it', async () => {
-    const names = await readdir(join(data, 'pools/default/volumes'));
-    return names.length === 0 ? names : undefined;
-  });
-  t.deepEqual(left, []);
-  await daemon.docker('swarm', 'leave', '--force');
-  await daemon.docker('plugin', 'disable', plugin);
-  await daemon.docker('plugin', 'rm', plugin);
-  t.false((await readFile('/proc/self/mountinfo', 'utf8')).includes(`${lab.directory}/a/docker`));
-});
+    const { ClusterVolume } = v.parse(clusterVolume, await api.get('/v1.44/volumes/cv1'));
+    const drained = { Spec: { ...ClusterVolume.Spec, Availability: 'drain' } };
+    await api.put(
+      `/v1.44/volumes/${ClusterVolume.ID}?version=${ClusterVolume.Version.Index}`,
+      drained,
+    );
+    await eventually(
+      'the removal of the volume',
+      async () => {
+        await api.remove('/v1.44/volumes/cv1');
+        return true;
+      },
+      { timeoutMs: 60_000 },
+    );
+    const left = await eventually('the driver to have deleted it', async () => {
+      const names = await readdir(join(data, 'pools/default/volumes'));
+      return names.length === 0 ? names : undefined;
+    });
+    t.deepEqual(left, []);
+    await daemon.docker('swarm', 'leave', '--force');
+    await daemon.docker('plugin', 'disable', plugin);
+    await daemon.docker('plugin', 'rm', plugin);
+    t.false((await readFile('/proc/self/mountinfo', 'utf8')).includes(`${lab.directory}/a/docker`));
+  },
+);

@@ -8,7 +8,7 @@ import { busybox, type Lab, makeNode, type NodeSpace, openLab } from '../docker/
 import { projectRoot } from '../e2e/cluster/cache.ts';
 import { driverImage, images } from '../e2e/cluster/images.ts';
 
-/** The driver as a container of the dockerd that it serves, by contrib/docker/compose.yaml. */
+/** The driver as a container of the dockerd that it serves, as in contrib/docker/compose.yaml. */
 let lab: Lab;
 let node: NodeSpace;
 let daemon: Daemon;
@@ -20,7 +20,7 @@ test.before(async () => {
   node = await makeNode(lab, 'a');
   const data = join(node.directory, 'data');
   await mkdir(data);
-  // The machine's own directory stays out of it. Shared, as on a machine with systemd.
+  // The machine's own directory is not used. The mount is shared, as on a machine with systemd.
   const script = 'mkdir -p "$1" && mount --bind "$0" "$1" && mount --make-shared "$1"';
   const [file = '', ...enter] = node.enter;
   await run(file, [...enter, 'sh', '-c', script, data, place]);
@@ -29,12 +29,12 @@ test.before(async () => {
 });
 test.after.always('nothing is left over', async () => {
   const left = await lab.close();
-  if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
-test.serial('the driver in a container serves its own dockerd, over its restart too', async (t) => {
+test.serial('the driver in a container serves its own dockerd, also after a restart', async (t) => {
   const override = join(node.directory, 'override.yaml');
-  // What of `privileged` the driver needs: all of it cannot be given where root itself has less.
+  // Only the part of `privileged` that the driver needs: docker cannot give a container more rights than root has here.
   const less = {
     privileged: false,
     cap_add: ['SYS_ADMIN'],
@@ -66,7 +66,7 @@ test.serial('the driver in a container serves its own dockerd, over its restart 
   await eventually('the plugin again', async () =>
     (await daemon.tryDocker('volume', 'inspect', 'data')).exitCode === 0 ? true : undefined,
   );
-  // As an upgrade does.
+  // As at an upgrade.
   await compose('up', '--detach', '--no-build', '--force-recreate');
   const between = await lines();
   await eventually('lines after it', async () => ((await lines()) > between ? true : undefined));

@@ -1,7 +1,6 @@
 /**
- * Results that cost minutes and depend on few inputs (programs, images) are kept outside the checkout, so that a later
- * run on the same machine finds them. An entry is a directory `<name>-<hash of its inputs>`, made whole before it
- * gets that name.
+ * Results that take minutes and depend on few inputs (programs, images) are kept outside the checkout, so that a later run on
+ * the same machine finds them. An entry is a directory `<name>-<hash of its inputs>`, which gets this name once it is complete.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
@@ -10,17 +9,17 @@ import { join } from 'node:path';
 
 export const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 
-/** Of each name so many stay however old they are, and nothing that was used within the hour goes. */
+/** So many entries of each name are kept, whatever their age, and no entry that was used within the last hour is removed. */
 const keptEntries = 2;
 const freshMs = 3_600_000;
 
-/** Where it all lies; `scripts/bootstrap` uses the same directory. */
+/** The directory of the cache; `scripts/bootstrap` uses the same. */
 export function cacheRoot(): string {
   const cacheHome = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
   return process.env['LOOPCSI_CACHE'] || join(cacheHome, 'loopcsi');
 }
 
-/** A hash over words and the contents of files and directories (paths relative to the project's root). */
+/** A hash of texts and of the content of files and directories (paths relative to the project's root). */
 export async function hashInputs(
   words: readonly string[],
   paths: readonly string[],
@@ -42,7 +41,7 @@ export async function hashInputs(
   return hash.digest('hex').slice(0, 16);
 }
 
-/** The entry's directory; `make` fills an empty one when it is not there yet. */
+/** Returns the entry's directory; `make` fills a new one if there is none yet. */
 export async function cached(
   name: string,
   key: string,
@@ -63,7 +62,7 @@ export async function cached(
   return entry;
 }
 
-/** A directory that programs may use as a cache of their own. */
+/** A directory that programs may use as their own cache. */
 export async function sharedDirectory(name: string): Promise<string> {
   const directory = join(cacheRoot(), name);
   await mkdir(directory, { recursive: true });

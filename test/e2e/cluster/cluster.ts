@@ -1,4 +1,4 @@
-/** A real one-node Kubernetes cluster below one directory: up, down, and the accidents that tests cause. */
+/** A real one-node Kubernetes cluster below one directory: its start, its end, and the failures that tests cause. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
@@ -18,7 +18,7 @@ export class Cluster {
     this.#programs = programs;
   }
 
-  /** Starts everything and loads the images; returns when the node is ready. Some 15 s. */
+  /** Starts everything, loads the images and returns when the node is ready, after some 15 s. */
   async up(archives: readonly string[]): Promise<void> {
     const { layout } = this;
     const folders = [layout.logs, layout.pki, join(layout.settings, 'cni'), layout.processes];
@@ -55,7 +55,7 @@ export class Cluster {
     await stopProcess(this.layout, service, signal);
   }
 
-  /** Puts image archives into the runtime's store. */
+  /** Loads image archives into the runtime's store. */
   async load(archives: readonly string[]): Promise<void> {
     for (const archive of archives) {
       await this.#ctr('images', 'import', archive);
@@ -91,8 +91,8 @@ export class Cluster {
   }
 
   /**
-   * What a reboot leaves of a node: no process, mount or loop device of it, but every file. Then the node comes back.
-   * etcd and the API server stay: they stand for a control plane elsewhere.
+   * Simulates a reboot: ends all processes, mounts and loop devices of the node, keeps its files, and starts the node again.
+   * etcd and the API server keep running, like a control plane on another machine.
    */
   async reboot(): Promise<void> {
     const { layout } = this;
@@ -107,7 +107,7 @@ export class Cluster {
     await this.untilNodeReady();
   }
 
-  /** Stops what was started here, and only that, and takes back every change to the machine. Throws when something stays. */
+  /** Stops only what was started here and undoes every change to the machine. Throws if something is left. */
   async down(): Promise<void> {
     const { layout } = this;
     const first = ['kubelet', 'proxy', 'scheduler', 'controller-manager', 'apiserver'];
@@ -177,6 +177,6 @@ function killIfThere(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It ended by itself meanwhile.
+    // It has ended meanwhile.
   }
 }

@@ -1,4 +1,4 @@
-/** The images a cluster of the tests needs, as archives to load: nothing is pulled. */
+/** The images of a test cluster, as archives to load, so that nothing is pulled. */
 import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
@@ -53,8 +53,8 @@ async function packProgram(program: string, archive: string): Promise<void> {
 }
 
 /**
- * Stand-ins for the images of Kubernetes' suite, under the names it asks for: its own agnhost program on Debian, which also
- * does for what is run for its shell alone, and busybox. `suite` is `suitePrograms()`.
+ * Replacements for the images of Kubernetes' suite, under the names that it uses: its agnhost program on Debian, also for images
+ * of which only the shell is used, and busybox. `suite` is `suitePrograms()`.
  */
 export async function suiteImages(suite: string): Promise<readonly string[]> {
   const wanted = (await run(join(suite, 'e2e.test'), ['--list-images'])).split('\n');

@@ -1,24 +1,24 @@
-/** Where a cluster keeps what, and the names and addresses it uses: all of it follows from its state directory. */
+/** The paths, names and addresses of a cluster, all derived from its state directory. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 
 export interface Layout {
   readonly state: string;
-  /** Its own in every cluster, and with it the end of every volume id: leftovers can be told apart. */
+  /** Unique for each cluster, and so is the node tag of its volume ids, which tells whose leftovers they are. */
   readonly nodeName: string;
   readonly logs: string;
   readonly pki: string;
   readonly settings: string;
-  /** Process ids of what was started. */
+  /** Process IDs of the started processes. */
   readonly processes: string;
   readonly kubeletDir: string;
   readonly criSocket: string;
   readonly kubeconfig: string;
-  /** Network namespace that holds the whole cluster: its addresses exist nowhere else. */
+  /** The network namespace of the whole cluster: its addresses exist nowhere else. */
   readonly namespace: string;
-  /** cgroup that all pods lie below. */
+  /** The parent cgroup of all pods. */
   readonly cgroup: string;
-  /** Where the tests' pools lie on the node. */
+  /** The directory of the tests' pools on the node. */
   readonly pools: string;
 }
 
@@ -30,10 +30,10 @@ export const addresses = {
   apiService: '10.96.0.1',
 } as const;
 
-/** How the network namespaces and cgroups of all clusters begin. */
+/** The prefix of the network namespaces and cgroups of all clusters. */
 export const namespacePrefix = 'loopcsi-e2e-';
 
-/** Unix sockets lie below the state directory, and their paths end at 107 bytes. */
+/** Unix sockets are below the state directory, and their paths are limited to 107 bytes. */
 const longestState = 40;
 
 export function layoutOf(state: string, kubeletDir = join(state, 'kubelet')): Layout {

@@ -1,4 +1,4 @@
-/** What a cluster changes on the machine outside its state directory, and how that is taken back. */
+/** The changes of a cluster to the machine outside its state directory, and how they are undone. */
 import {
   cp,
   mkdir,
@@ -43,15 +43,15 @@ export async function removeNetwork(layout: Layout): Promise<void> {
   await attempt('ip', ['netns', 'delete', layout.namespace]);
 }
 
-/** Mounts made in pods must come out to the kubelet, which takes a shared mount; the machine's root may be private. */
+/** Mounts in pods must propagate to the kubelet, which needs a shared mount; the machine's root may be private. */
 export async function shareState(layout: Layout): Promise<void> {
   await run('mount', ['--bind', layout.state, layout.state]);
   await run('mount', ['--make-rshared', layout.state]);
   if (layout.kubeletDir.startsWith(`${layout.state}/`)) return;
-  // Some cases of Kubernetes' own suite know no other directory than /var/lib/kubelet.
+  // Some tests of Kubernetes' suite work only with /var/lib/kubelet.
   await mkdir(layout.kubeletDir, { recursive: true });
   const pods = await readdir(join(layout.kubeletDir, 'pods')).catch(() => []);
-  if (pods.length > 0) throw new Error(`${layout.kubeletDir} holds another kubelet's pods`);
+  if (pods.length > 0) throw new Error(`${layout.kubeletDir} has pods of another kubelet`);
   await run('mount', ['--bind', join(layout.state, 'kubelet'), layout.kubeletDir]);
 }
 
@@ -65,7 +65,7 @@ export async function mountsOf(layout: Layout): Promise<string[]> {
     .reverse();
 }
 
-/** Unmounts everything below the cluster's directories but `kept`; what is busy is detached lazily. */
+/** Unmounts everything below the cluster's directories except `kept`; busy mounts are detached lazily. */
 export async function unmountAll(layout: Layout, kept: readonly string[] = []): Promise<void> {
   for (let round = 0; round < 5; round += 1) {
     const targets = (await mountsOf(layout)).filter((target) => !kept.includes(target));
@@ -78,8 +78,8 @@ export async function unmountAll(layout: Layout, kept: readonly string[] = []): 
 }
 
 /**
- * Attached loop devices of the cluster. Those of volumes carry the node's tag in their image's path; what comes before it is
- * told from the driver's own mount namespace, so it may begin anywhere.
+ * Attached loop devices of the cluster. The image path of a volume's device has the node's tag. The part of the path before it
+ * belongs to the driver's mount namespace, so it can be any directory.
  */
 export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<string[]> {
   const mark = volumeId === undefined ? `.${await nodeTagOf(layout)}/` : `/${volumeId}/`;
@@ -96,7 +96,7 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
       (volumeId === undefined && path.startsWith(root)) ||
       (embedded.includes(inode) && path.endsWith('/reflink.img')),
   );
-  // The kubelet puts a loop device of its own on the device node of a raw block volume.
+  // The kubelet attaches its own loop device to the device node of a raw block volume.
   const nodes = await Promise.all(own.map(async ({ name }) => String((await stat(name)).ino)));
   const stacked = devices.filter(
     ({ inode, path }) => nodes.includes(inode) && /^\/(?:dev\/)?(?:loop\d+)?$/.test(path),
@@ -104,7 +104,7 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
   return [...stacked, ...own].map(({ name }) => name);
 }
 
-/** Images that pools lie in. */
+/** Images of the pools' disks. */
 async function embeddedInodes(layout: Layout): Promise<string[]> {
   const pools = await readdir(layout.pools).catch(() => []);
   const found = await Promise.all(
@@ -113,13 +113,13 @@ async function embeddedInodes(layout: Layout): Promise<string[]> {
   return found.flatMap((one) => (one === undefined ? [] : [String(one.ino)]));
 }
 
-/** The end of all volume ids of this cluster's node, as its first pool knows it; a word that no path holds before that. */
+/** The node tag, with which all volume ids of this node end, from its first pool. Before that, a text that is in no path. */
 async function nodeTagOf(layout: Layout): Promise<string> {
   const marker = await readFile(join(layout.pools, 'default/pool.json'), 'utf8').catch(() => '');
   return /"nodeTag": "(\w+)"/.exec(marker)?.[1] ?? 'no pool yet';
 }
 
-/** Detaches them all; one that another lies on goes in a later round. */
+/** Detaches all of them; a device that is in use by another one is detached in a later round. */
 export async function detachLoopDevices(layout: Layout): Promise<void> {
   await eventually('all loop devices to be detached', async () => {
     const devices = await loopDevicesOf(layout);
@@ -139,7 +139,7 @@ async function hierarchies(): Promise<string[]> {
   return entries.filter((entry) => entry.isDirectory()).map((entry) => join(root, entry.name));
 }
 
-/** The kubelet wants its cgroup root to exist beforehand; with cgroup v1 in every hierarchy, its cpuset filled in. */
+/** The kubelet needs an existing cgroup root; with cgroup v1 in every hierarchy, with a filled cpuset. */
 export async function makeCgroups(layout: Layout): Promise<void> {
   for (const hierarchy of await hierarchies()) {
     const own = join(hierarchy, layout.cgroup);
@@ -152,7 +152,7 @@ export async function makeCgroups(layout: Layout): Promise<void> {
   }
 }
 
-/** Process ids of everything that runs in pods. */
+/** Process IDs of all processes in pods. */
 export async function podProcesses(layout: Layout): Promise<number[]> {
   const found = new Set<number>();
   for (const hierarchy of await hierarchies()) {
@@ -183,7 +183,7 @@ async function cgroupTree(top: string): Promise<string[]> {
   return [top, ...below.sort()];
 }
 
-/** containerd's shims outlive it; ours have our socket on their command line. */
+/** containerd's shims outlive it; those of this cluster have its socket on their command line. */
 export async function shimProcesses(layout: Layout): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(
@@ -194,20 +194,20 @@ export async function shimProcesses(layout: Layout): Promise<number[]> {
   return pids.filter((_, index) => ours(lines[index] ?? '')).map(Number);
 }
 
-/** What was there before the first of several clusters at once; the last one puts it back. */
+/** The machine's settings from before the first of several concurrent clusters; the last one restores them. */
 const keptSysctls = '/run/loopcsi-e2e-sysctls.json';
 
-/** To be called once the cluster has its network namespace, by which others see it. */
+/** Call this once the cluster has its network namespace, by which other clusters detect it. */
 export async function keepSysctls(): Promise<void> {
   const kept: Record<string, string> = {};
   for (const name of kubeletSysctls) {
     kept[name] = (await readFile(join('/proc/sys', name), 'utf8')).trim();
   }
-  // There already: another cluster is up, or was killed and has put nothing back.
+  // The file exists: another cluster runs, or was killed and has restored nothing.
   await writeFile(keptSysctls, JSON.stringify(kept), { flag: 'wx' }).catch(() => undefined);
 }
 
-/** To be called when the cluster's network namespace is gone. */
+/** Call this once the cluster's network namespace is removed. */
 export async function restoreSysctls(): Promise<void> {
   const namespaces = await readdir('/run/netns').catch(() => []);
   if (namespaces.some((name) => name.startsWith(namespacePrefix))) return;
@@ -218,7 +218,7 @@ export async function restoreSysctls(): Promise<void> {
   await rm(keptSysctls, { force: true });
 }
 
-/** The kubelet links pod logs from here, whatever its own directory. */
+/** The kubelet creates links to pod logs here, whatever its own directory is. */
 export async function removeLogLinks(layout: Layout): Promise<void> {
   const links = '/var/log/containers';
   for (const name of await readdir(links).catch(() => [])) {
@@ -227,7 +227,7 @@ export async function removeLogLinks(layout: Layout): Promise<void> {
   }
 }
 
-/** Copies the logs to where they outlive the cluster. */
+/** Copies the logs to a directory that is kept after the cluster. */
 export async function keepLogs(layout: Layout, target: string): Promise<void> {
   await cp(layout.logs, target, { recursive: true, dereference: true });
 }

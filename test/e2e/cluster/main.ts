@@ -1,6 +1,6 @@
 /**
- * A cluster to play with: `npm run cluster -- up DIRECTORY`, `in DIRECTORY COMMAND...`, `reboot DIRECTORY`,
- * `down DIRECTORY`. `in` runs a command in the cluster's network with KUBECONFIG set and its programs on the path.
+ * A cluster for experiments: `npm run cluster -- up DIRECTORY`, `in DIRECTORY COMMAND...`, `reboot DIRECTORY`,
+ * `down DIRECTORY`. `in` runs a command in the cluster's network with KUBECONFIG set and the cluster's programs in PATH.
  */
 import { spawnSync } from 'node:child_process';
 import { rm } from 'node:fs/promises';

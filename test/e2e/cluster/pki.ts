@@ -1,4 +1,4 @@
-/** Certificates and kubeconfigs of a test cluster, good for a month. */
+/** Certificates and kubeconfigs of a test cluster, valid for a month. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
@@ -7,7 +7,7 @@ import { addresses, type Layout } from './layout.ts';
 const ellipticKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 const api = 'https://127.0.0.1:6443';
 
-/** Who speaks to the API server, and as whom. */
+/** The clients of the API server and their identities. */
 const clients = (nodeName: string): Readonly<Record<string, string>> => ({
   admin: '/O=system:masters/CN=admin',
   'controller-manager': '/CN=system:kube-controller-manager',

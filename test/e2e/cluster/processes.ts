@@ -1,6 +1,6 @@
 /**
- * Long-running processes of a cluster. Each is recorded by process id and start time, so that another process can stop
- * or restart it later and a reused id is never taken for it.
+ * Long-running processes of a cluster. Each is recorded with its process ID and start time, so that another process can stop
+ * or restart it later, and a reused ID is not mistaken for it.
  */
 import { spawn } from 'node:child_process';
 import { open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ interface Recorded {
   readonly startTime: string;
 }
 
-/** Fields 3 and 22 of /proc/PID/stat; the name before them may hold spaces and brackets. */
+/** Fields 3 and 22 of /proc/PID/stat; the name before them may have spaces and brackets. */
 async function statOf(pid: number): Promise<{ state: string; startTime: string } | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
@@ -27,7 +27,7 @@ async function recorded(layout: Layout, name: string): Promise<Recorded | undefi
   return pid === undefined || startTime === undefined ? undefined : { pid: Number(pid), startTime };
 }
 
-/** The process id of what was started under that name and still runs. */
+/** The process ID of the process that was started under that name, if it still runs. */
 export async function findProcess(layout: Layout, name: string): Promise<number | undefined> {
   const found = await recorded(layout, name);
   if (found === undefined) return undefined;
@@ -35,7 +35,7 @@ export async function findProcess(layout: Layout, name: string): Promise<number 
   return now?.startTime === found.startTime && now.state !== 'Z' ? found.pid : undefined;
 }
 
-/** Starts a program in the cluster's network namespace, in a session of its own, its output appended to its log. */
+/** Starts a program in the cluster's network namespace and in its own session, and appends its output to its log. */
 export async function startProcess(
   layout: Layout,
   name: string,
@@ -63,7 +63,7 @@ export async function startProcess(
   }
 }
 
-/** SIGTERM, and SIGKILL when that is not enough; returns when it has ended. Nothing runs: nothing to do. */
+/** Sends SIGTERM, then SIGKILL if needed, and returns when the process has ended. Does nothing if it does not run. */
 export async function stopProcess(
   layout: Layout,
   name: string,

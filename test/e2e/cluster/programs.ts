@@ -56,8 +56,8 @@ async function programsKey(): Promise<string> {
 }
 
 /**
- * A directory with the programs a cluster needs, helm, and `crds/`. Some 13 minutes on two cores when Go's build cache
- * is empty too, a second when this was built before.
+ * A directory with the programs of a cluster, helm, and `crds/`. A build takes some 13 minutes on two cores with an empty Go
+ * cache, and a second if it is cached.
  */
 export async function clusterPrograms(): Promise<string> {
   built ??= buildClusterPrograms();
@@ -75,7 +75,7 @@ async function buildClusterPrograms(): Promise<string> {
   });
 }
 
-/** `e2e.test` (Kubernetes' own suite) and `agnhost`, the program in its test images. Some four minutes on two cores. */
+/** `e2e.test` (Kubernetes' own suite) and `agnhost`, the program in its test images. A build takes some four minutes on two cores. */
 export async function suitePrograms(): Promise<string> {
   return cached('suite', await programsKey(), async (directory) => {
     const flags = ['-trimpath', '-ldflags', await linkerFlags()];

@@ -1,4 +1,4 @@
-/** The command lines of the cluster's own processes, in the order in which they start. */
+/** The command lines of the cluster's processes, in the order of their start. */
 import { join } from 'node:path';
 import { addresses, type Layout } from './layout.ts';
 
@@ -11,7 +11,7 @@ export type Service =
   | 'kubelet'
   | 'proxy';
 
-/** `programs` is the directory with Kubernetes' own; etcd and containerd are the distribution's. */
+/** `programs` is the directory with Kubernetes' programs; etcd and containerd are the distribution's. */
 export function serviceCommand(layout: Layout, programs: string, service: Service): string[] {
   const pki = (name: string): string => join(layout.pki, name);
   const settings = (name: string): string => join(layout.settings, name);

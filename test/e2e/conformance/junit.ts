@@ -1,13 +1,13 @@
-/** What became of one test. */
+/** The outcome of one test. */
 export interface Outcome {
   readonly name: string;
   readonly status: 'passed' | 'failed' | 'skipped';
   readonly seconds: number;
-  /** The suite's words, where it failed or was skipped. */
+  /** The suite's message if the test failed or was skipped. */
   readonly message: string;
 }
 
-/** The tests of a JUnit report, those that no focus chose left out by the caller. */
+/** The tests of a JUnit report. The caller removes those that the focus did not select. */
 export function outcomesOf(report: string): readonly Outcome[] {
   const cases = report.matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs);
   return [...cases].flatMap(([, attributes = '', body = '']): Outcome[] => {

@@ -1,13 +1,13 @@
 /**
- * What an operator does for a VolumeSnapshotContent made by hand (docs/kubernetes.md, "Snapshots"): with distributed snapshotting a
- * content names its node in a label, and the suite, which knows nothing of that, makes some without.
+ * Does what an operator must do for a manually created VolumeSnapshotContent (docs/kubernetes.md, "Snapshots"): with distributed
+ * snapshotting, a label names its node. The suite does not know this label and creates some contents without it.
  */
 import { textAt } from '../kube/api.ts';
 import { api, layout } from '../kube/scenario.ts';
 
 const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
 
-/** Labels them as they appear, until the signal. */
+/** Labels new contents until the signal is aborted. */
 export async function labelPreProvisioned(signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     for (const { metadata, ...content } of await api.list('VolumeSnapshotContent')) {

@@ -1,6 +1,6 @@
 /**
  * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance`. Runs in the cluster's network
- * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS narrows it; LOOPCSI_SUITE_WRITE=FILE also
+ * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS selects tests; LOOPCSI_SUITE_WRITE=FILE also
  * writes a table of all tests to FILE, as Markdown.
  */
 import { writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { reportOf } from './report.ts';
 import { Suite } from './suite.ts';
 import { left, testDriver } from './test-driver.ts';
 
-/** Runs of the suite side by side: each test has a namespace of its own. */
+/** Concurrent runs of the suite: each test has its own namespace. */
 const sideBySide = 3;
 
 const suite = await Suite.of(await suitePrograms(), testDriver);
@@ -55,7 +55,7 @@ async function runAndTell(names: readonly string[], label: string): Promise<void
   }
 }
 
-/** Called half-way as well, because the slow tests take as long as all others. */
+/** Also called halfway, because the slow tests take as long as all others. */
 async function writeReport(): Promise<void> {
   const file = process.env['LOOPCSI_SUITE_WRITE'] ?? '';
   if (file !== '') await writeFile(file, reportOf(outcomes, all));

@@ -1,4 +1,4 @@
-/** Kubernetes' `e2e.test`, told which driver to test: its list of tests, and runs of some of them. */
+/** Kubernetes' `e2e.test` for this driver: lists its tests and runs some of them. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
@@ -24,7 +24,7 @@ export class Suite {
     return new Suite(join(directory, 'e2e.test'));
   }
 
-  /** Full names of the tests that the suite has for this driver. */
+  /** Full names of the suite's tests for this driver. */
   async names(): Promise<readonly string[]> {
     const listed = await run(this.#program, ['-list-tests', `-storage.testdriver=${driverFile}`]);
     return listed
@@ -32,7 +32,7 @@ export class Suite {
       .flatMap((line) => / {4}\S+:\d+: (External[. ]Storage .*)$/.exec(line)?.[1] ?? []);
   }
 
-  /** Runs these, one after the other; `label` names the files of this run. Its output goes to a log beside the report. */
+  /** Runs these tests one after the other; `label` names the files of this run. The output goes to a log beside the report. */
   async run(names: readonly string[], label: string): Promise<readonly Outcome[]> {
     const flags = {
       kubeconfig: layout.kubeconfig,
@@ -47,14 +47,14 @@ export class Suite {
       'disable-log-dump': 'true',
       'ginkgo.no-color': 'true',
       'ginkgo.timeout': '3h',
-      // Ginkgo matches the suite's own name and the test's.
+      // Ginkgo matches the name of the suite followed by the name of the test.
       'ginkgo.focus': `(?:${names.map(escaped).join('|')})$`,
     };
     const log = await open(join(reports, `${label}.log`), 'w');
     try {
       const args = Object.entries(flags).map(([name, value]) => `-${name}=${value}`);
       const child = spawn(this.#program, args, { stdio: ['ignore', log.fd, log.fd] });
-      // Told to end, as its cluster is about to go: it would wait for pods that nobody deletes any more.
+      // The cluster is about to be removed; the suite would wait for pods that are never deleted.
       const end = (): void => void child.kill('SIGKILL');
       process.on('SIGTERM', end);
       await once(child, 'exit');

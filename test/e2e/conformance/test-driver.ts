@@ -1,7 +1,7 @@
-/** What Kubernetes' storage suite may expect of the driver, and which of its tests are left out, each with the reason. */
+/** The features that Kubernetes' storage suite tests, and the tests that are left out, each with its reason. */
 import { classes, driverName, release } from '../kube/chart.ts';
 
-/** The suite's test-driver file; YAML takes JSON. */
+/** The suite's test-driver file; JSON is valid YAML. */
 export const testDriver = {
   ShortName: 'loopcsi',
   StorageClass: { FromExistingClassName: classes.suite },
@@ -9,7 +9,7 @@ export const testDriver = {
   InlineVolumes: [{ Attributes: { size: '64Mi' }, Shared: false, ReadOnly: false }],
   DriverInfo: {
     Name: driverName,
-    // XFS asks for 300 MiB.
+    // XFS needs at least 300 MiB.
     SupportedSizeRange: { Min: '320Mi', Max: '100Ti' },
     SupportedFsType: { '': {}, ext4: {}, xfs: {}, btrfs: {} },
     SupportedMountOption: { noatime: {} },
@@ -39,7 +39,7 @@ export const testDriver = {
   },
 } as const;
 
-/** By their names. */
+/** Tests that are left out, by patterns of their names. */
 export const left: readonly { readonly pattern: RegExp; readonly because: string }[] = [
   {
     pattern: /\[Disruptive\]/,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { eventually } from '../../../scripts/command.ts';
 
-/** Any object of the API; what a test looks at it reads with `textAt`. */
+/** Any object of the API; tests read its fields with `textAt`. */
 export interface KubeObject {
   readonly apiVersion: string;
   readonly kind: string;
@@ -26,7 +26,7 @@ const listSchema = v.looseObject({ items: v.array(v.record(v.string(), v.unknown
 
 const snapshots = 'snapshot.storage.k8s.io/v1';
 
-/** apiVersion, plural, whether it lies in a namespace. */
+/** apiVersion, plural, and whether the kind is namespaced. */
 const resources = {
   CSINode: ['storage.k8s.io/v1', 'csinodes', false],
   CSIStorageCapacity: ['storage.k8s.io/v1', 'csistoragecapacities', true],
@@ -46,7 +46,7 @@ export type Kind = keyof typeof resources;
 
 export const apiVersionOf = (kind: Kind): string => resources[kind][0];
 
-/** A refusal of the API server, with its words. */
+/** An error response of the API server, with its message. */
 export class ApiError extends Error {
   readonly status: number;
 
@@ -80,7 +80,7 @@ export class Api {
     return v.parse(objectSchema, await this.call('POST', pathOf(kind, namespace), object));
   }
 
-  /** undefined when there is none of that name. */
+  /** undefined if there is no object with that name. */
   async find(kind: Kind, namespace: string, name: string): Promise<KubeObject | undefined> {
     try {
       return v.parse(objectSchema, await this.call('GET', pathOf(kind, namespace, name)));
@@ -102,7 +102,7 @@ export class Api {
     await this.call('PATCH', pathOf(kind, namespace, name), body, 'application/merge-patch+json');
   }
 
-  /** Nothing there: nothing to do. */
+  /** Does nothing if the object does not exist. */
   async delete(kind: Kind, namespace: string, name: string, options: object = {}): Promise<void> {
     try {
       await this.call('DELETE', pathOf(kind, namespace, name), options);
@@ -111,7 +111,7 @@ export class Api {
     }
   }
 
-  /** Waits until `holds` of the object; the error shows the object's status as it was last. */
+  /** Waits until `holds` is true for the object; the error shows the last status of the object. */
   async until(
     kind: Kind,
     namespace: string,
@@ -124,7 +124,7 @@ export class Api {
       async () => {
         const object = await this.find(kind, namespace, name);
         if (object !== undefined && holds(object)) return object;
-        throw new Error(JSON.stringify(object?.['status'] ?? 'it is not there'));
+        throw new Error(JSON.stringify(object?.['status'] ?? 'it does not exist'));
       },
       { everyMs: 200, ...options },
     );
@@ -147,7 +147,7 @@ export class Api {
     this.#sent += 1;
     const text = await new Promise<string>((resolve, reject) => {
       const payload = body === undefined ? '' : JSON.stringify(body);
-      // Node sends a DELETE's body without saying how long it is.
+      // Node sends the body of a DELETE without its length.
       const length = { 'content-type': contentType, 'content-length': Buffer.byteLength(payload) };
       const headers = body === undefined ? {} : length;
       const url = `https://127.0.0.1:6443${path}`;
@@ -188,7 +188,7 @@ function tryJson(text: string): unknown {
   }
 }
 
-/** What stands at a dotted path (`status.containerStatuses.0.ready`), as text; undefined when nothing does. */
+/** The value at a dotted path (`status.containerStatuses.0.ready`), as text; undefined if there is none. */
 export function textAt(object: unknown, path: string): string | undefined {
   let at = object;
   for (const key of path.split('.')) {

@@ -1,4 +1,4 @@
-/** The chart as the tests install it: every image from the runtime's store, three pools, a class for each purpose. */
+/** The chart as the tests install it: all images come from the runtime's store, with three pools and a class for each purpose. */
 import { execFile } from 'node:child_process';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,15 +19,15 @@ export const classes = {
   btrfs: 'loopcsi-btrfs',
   immediate: 'loopcsi-immediate',
   thick: 'loopcsi-thick',
-  /** In the pool that can reflink. */
+  /** In the pool with reflink. */
   reflink: 'loopcsi-reflink',
   noatime: 'loopcsi-noatime',
   /**
-   * In that pool too, with XFS where the suite asks for no filesystem: growing ext4 in use takes CAP_SYS_RESOURCE, which even root
-   * may lack on a build machine.
+   * In the same pool, with XFS as the default filesystem: growing a mounted ext4 needs CAP_SYS_RESOURCE, which even root may lack
+   * on a build machine.
    */
   suite: 'loopcsi-suite',
-  /** In a pool that lies in an XFS image of its own. */
+  /** In an embedded pool, on its own XFS image. */
   embedded: 'loopcsi-embedded',
   /** In a pool of 256 MiB. */
   tiny: 'loopcsi-tiny',
@@ -40,7 +40,7 @@ const local = (program: string): object => ({
   pullPolicy: 'Never',
 });
 
-/** The snapshot-controller that the chart brings along. */
+/** The snapshot-controller of the chart. */
 export function snapshotController(): object {
   return { enabled: true, image: local('snapshot-controller') };
 }
@@ -98,7 +98,7 @@ export function chartValues(
   return values;
 }
 
-/** The node's disks: one that can reflink, one that is soon full. Mounted again after a reboot, as fstab would. */
+/** The node's disks: one with reflink, and a small one. They are mounted again after a reboot, as fstab would. */
 const disks = {
   reflink: { size: 4 * 2 ** 30, format: 'xfs' },
   tiny: { size: 256 * 2 ** 20, format: 'ext4' },

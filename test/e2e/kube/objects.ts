@@ -1,4 +1,4 @@
-/** The objects that scenarios make, with what they have in common filled in. */
+/** Makes the objects of scenarios, with the fields that all of them share. */
 import { images } from '../cluster/images.ts';
 import { apiVersionOf } from './api.ts';
 
@@ -31,13 +31,13 @@ export function claim(name: string, options: ClaimOptions): object {
 }
 
 export interface PodOptions {
-  /** Claims by mount path, or by device path where `block`. */
+  /** Claims by mount path, or by device path if `block` is set. */
   readonly claims?: Readonly<Record<string, string>>;
   readonly block?: boolean;
   readonly readOnly?: boolean;
-  /** Shell, run before the pod waits for ever; the pod is ready once it has ended well. */
+  /** A shell script that runs before the pod sleeps forever. The pod is ready once the script has succeeded. */
   readonly script?: string;
-  /** Volumes besides claims, by mount path. */
+  /** Volumes other than claims, by mount path. */
   readonly volumes?: Readonly<Record<string, object>>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly securityContext?: object;

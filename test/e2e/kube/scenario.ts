@@ -1,4 +1,4 @@
-/** One scenario: a namespace of its own, the steps a test takes in it, and what is kept when it fails. */
+/** One scenario: its own namespace, the steps of a test in it, and the information that is kept if it fails. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -38,7 +38,7 @@ export class Scenario {
     this.namespace = namespace;
   }
 
-  /** Makes the namespace; when the test ends it goes again, without waiting, and on failure its story is kept. */
+  /** Creates the namespace. At the end of the test it is deleted without waiting; after a failure its state and events are kept. */
   static async begin(t: ExecutionContext, namespace: string): Promise<Scenario> {
     await api.create('Namespace', '', { metadata: { name: namespace } });
     const scenario = new Scenario(namespace);
@@ -65,7 +65,7 @@ export class Scenario {
     await this.create('Pod', pod(name, options));
   }
 
-  /** A pod that is ready: its volumes are mounted and its script has ended well. */
+  /** Creates a pod and waits until it is ready: its volumes are mounted and its script has succeeded. */
   async readyPod(name: string, options: PodOptions = {}, timeoutMs = 90_000): Promise<KubeObject> {
     await this.pod(name, options);
     return this.untilReady(name, timeoutMs);
@@ -93,20 +93,20 @@ export class Scenario {
     await api.untilGone(kind, this.namespace, name);
   }
 
-  /** What a shell in the pod printed, trimmed. Throws when it fails. */
+  /** Runs a shell in the pod and returns its trimmed output. Throws if it fails. */
   async sh(podName: string, script: string): Promise<string> {
     const target = ['--namespace', this.namespace, podName, '--'];
     return (await kubectl('exec', ...target, 'sh', '-c', script)).trim();
   }
 
-  /** Exit code and words of a shell in the pod. */
+  /** Runs a shell in the pod and returns its exit code and output. */
   async trySh(podName: string, script: string): ReturnType<typeof attempt> {
     const target = ['--namespace', this.namespace, podName, '--'];
     const command = ['exec', ...target, 'sh', '-c', script];
     return attempt(join(programs, 'kubectl'), command, { env: environment });
   }
 
-  /** Waits for an event of that object whose reason and message match; its message. */
+  /** Waits for an event of that object whose reason and message match, and returns its message. */
   async event(name: string, pattern: RegExp, timeoutMs = 60_000): Promise<string> {
     return eventually(
       `an event of ${name} like ${pattern.source}`,

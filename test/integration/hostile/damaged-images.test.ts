@@ -57,7 +57,7 @@ async function made(node: ScratchNode, name: string, fsType: (typeof fsTypes)[nu
 
 for (const fsType of fsTypes) {
   onNode(
-    `${fsType} with flipped bits is refused or served, and its neighbour goes on`,
+    `${fsType} with flipped bits is refused or served, and another volume is not affected`,
     async (t) => {
       t.timeout(5 * 60_000);
       t.log(`seed ${seed}`);

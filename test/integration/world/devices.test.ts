@@ -1,4 +1,4 @@
-/** Others open, detach and take the loop devices that the driver uses: no volume loses its own, none shows another one's bytes. */
+/** Other processes open, detach and reuse the driver's loop devices: no volume loses its device or shows another volume's data. */
 import { rm, writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
@@ -16,8 +16,8 @@ async function inUse(t: ExecutionContext, scene: Scene, name: string, kind: 'blo
   return device;
 }
 
-/** Everything is taken back through the driver, and nothing of it is left. */
-async function endsWell(t: ExecutionContext, scene: Scene, ...names: readonly string[]) {
+/** Unpublishes, unstages and deletes the volumes, and asserts that nothing of them is left. */
+async function assertEnds(t: ExecutionContext, scene: Scene, ...names: readonly string[]) {
   for (const name of names) {
     t.deepEqual(await scene.unpublish(name), ok, `unpublish ${name}`);
     t.deepEqual(await scene.unstage(name), ok, `unstage ${name}`);
@@ -51,31 +51,34 @@ for (const restarts of [false, true]) {
       await inUse(t, scene, 'b', 'block');
       await scene.writeMark('b', 'SECRET-OF-B');
       t.is(await scene.readMark('a'), 'MARK-OF-A');
-      t.is((await scene.devicesOf('a')).length, 1, 'its device is still there');
-      await endsWell(t, scene, 'a', 'b');
+      t.is((await scene.devicesOf('a')).length, 1, 'it still has one device');
+      await assertEnds(t, scene, 'a', 'b');
     });
   });
 }
 
-onNode('a refused detach of the second, read-only device is no different', async (t) => {
-  await onScene(t, async (scene) => {
-    await inUse(t, scene, 'a', 'block');
-    await scene.writeMark('a', 'MARK-OF-A');
-    const before = await scene.devicesOf('a');
-    t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
-    const [second = ''] = (await scene.devicesOf('a')).filter((one) => !before.includes(one));
-    const stopUse = await scene.startUse(realOtherSoftware.openFile(second));
-    const refused = await scene.unpublish('a', 'ro');
-    t.true(['OK', 'ABORTED'].includes(refused.code), refused.message);
-    t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
-    await stopUse();
-    await inUse(t, scene, 'b', 'block');
-    await scene.writeMark('b', 'SECRET-OF-B');
-    t.is(await scene.readMark('ro'), 'MARK-OF-A');
-    t.deepEqual(await scene.unpublish('a', 'ro'), ok);
-    await endsWell(t, scene, 'a', 'b');
-  });
-});
+onNode(
+  'after a refused detach of the second, read-only device, its volume keeps it too',
+  async (t) => {
+    await onScene(t, async (scene) => {
+      await inUse(t, scene, 'a', 'block');
+      await scene.writeMark('a', 'MARK-OF-A');
+      const before = await scene.devicesOf('a');
+      t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
+      const [second = ''] = (await scene.devicesOf('a')).filter((one) => !before.includes(one));
+      const stopUse = await scene.startUse(realOtherSoftware.openFile(second));
+      const refused = await scene.unpublish('a', 'ro');
+      t.true(['OK', 'ABORTED'].includes(refused.code), refused.message);
+      t.deepEqual(await scene.publish('a', 'block', { target: 'ro', readOnly: true }), ok);
+      await stopUse();
+      await inUse(t, scene, 'b', 'block');
+      await scene.writeMark('b', 'SECRET-OF-B');
+      t.is(await scene.readMark('ro'), 'MARK-OF-A');
+      t.deepEqual(await scene.unpublish('a', 'ro'), ok);
+      await assertEnds(t, scene, 'a', 'b');
+    });
+  },
+);
 
 onNode('a filesystem volume staged after a refused detach keeps its device', async (t) => {
   await onScene(t, async (scene) => {
@@ -90,11 +93,11 @@ onNode('a filesystem volume staged after a refused detach keeps its device', asy
     await stopUse();
     await scene.write('a', 'after');
     t.deepEqual(await scene.healthOf('a'), []);
-    await endsWell(t, scene, 'a');
+    await assertEnds(t, scene, 'a');
   });
 });
 
-onNode('losetup -d of devices in use takes nothing away while the driver runs', async (t) => {
+onNode('losetup -d of devices in use detaches nothing while the driver runs', async (t) => {
   await onScene(t, async (scene) => {
     const device = await inUse(t, scene, 'a', 'block');
     await inUse(t, scene, 'f', 'ext4');
@@ -105,13 +108,13 @@ onNode('losetup -d of devices in use takes nothing away while the driver runs', 
     await scene.writeMark('b', 'SECRET-OF-B');
     t.is(await scene.readMark('a'), 'MARK-OF-A');
     await scene.write('f', 'still there');
-    // The driver takes the detach back at its next look. Then it dies, and with it whatever it held.
+    // The driver cancels the detach at its next check. Then it is killed, which closes its descriptors.
     await until('a is a normal device again', async () => !(await autoclearOf(device)), 5_000);
     await scene.world.driver.kill();
     await scene.world.start();
     t.is((await scene.devicesOf('a')).length, 1);
     t.is(await scene.readMark('a'), 'MARK-OF-A');
-    await endsWell(t, scene, 'b', 'a', 'f');
+    await assertEnds(t, scene, 'b', 'a', 'f');
   });
 });
 
@@ -126,7 +129,7 @@ for (const order of [
       await scene.world.driver.kill();
       await realOtherSoftware.clearDevice(numberOf(device));
       await scene.world.start();
-      t.true((await scene.healthOf('a')).includes('DeviceLost'), 'health says so');
+      t.true((await scene.healthOf('a')).includes('DeviceLost'), 'health reports it');
       const again = await scene.publish('a', 'block', { target: 'second' });
       t.not(again.code, 'OK', 'a second target of a lost device');
       t.not((await scene.publish('a', 'block')).code, 'OK', 'the same target again');
@@ -134,42 +137,34 @@ for (const order of [
       await scene.writeMark('b', 'SECRET-OF-B');
       t.not(await scene.readMark('a').catch(() => 'nothing'), 'SECRET-OF-B');
       t.deepEqual(await scene.healthOf('b'), []);
-      await endsWell(t, scene, ...order);
+      await assertEnds(t, scene, ...order);
     });
   });
 }
 
-onNode(
-  "a lost device whose number a stranger's image has taken is left to the stranger",
-  async (t) => {
-    await onScene(t, async (scene) => {
-      const device = await inUse(t, scene, 'a', 'block');
-      await scene.writeMark('a', 'MARK-OF-A');
-      await scene.world.driver.kill();
+onNode('a lost device whose number a foreign image uses is not touched', async (t) => {
+  await onScene(t, async (scene) => {
+    const device = await inUse(t, scene, 'a', 'block');
+    await scene.writeMark('a', 'MARK-OF-A');
+    await scene.world.driver.kill();
+    await realOtherSoftware.clearDevice(numberOf(device));
+    const foreign = scene.world.pathOf('foreign.img');
+    await writeFile(foreign, Buffer.alloc(Number(8n * MiB), 'f'));
+    await execa('losetup', [device, foreign]);
+    await scene.world.start();
+    try {
+      t.true((await scene.healthOf('a')).includes('DeviceLost'));
+      await assertEnds(t, scene, 'a');
+      const { stdout } = await execa('losetup', ['--noheadings', '--output', 'BACK-FILE', device]);
+      t.is(stdout.trim(), foreign);
+    } finally {
       await realOtherSoftware.clearDevice(numberOf(device));
-      const foreign = scene.world.pathOf('foreign.img');
-      await writeFile(foreign, Buffer.alloc(Number(8n * MiB), 'f'));
-      await execa('losetup', [device, foreign]);
-      await scene.world.start();
-      try {
-        t.true((await scene.healthOf('a')).includes('DeviceLost'));
-        await endsWell(t, scene, 'a');
-        const { stdout } = await execa('losetup', [
-          '--noheadings',
-          '--output',
-          'BACK-FILE',
-          device,
-        ]);
-        t.is(stdout.trim(), foreign);
-      } finally {
-        await realOtherSoftware.clearDevice(numberOf(device));
-        await rm(foreign);
-      }
-    });
-  },
-);
+      await rm(foreign);
+    }
+  });
+});
 
-onNode('ids with a long common beginning are told apart', async (t) => {
+onNode('volumes whose ids have a long common prefix are not confused', async (t) => {
   await onScene(t, async (scene) => {
     const long = 'n'.repeat(70);
     const [a, b] = [`${long}-a`, `${long}-b`];
@@ -181,6 +176,6 @@ onNode('ids with a long common beginning are told apart', async (t) => {
     t.is((await scene.devicesOf(b)).length, 1);
     t.deepEqual(await scene.delete(a), ok);
     t.deepEqual(await scene.healthOf(b), []);
-    await endsWell(t, scene, b);
+    await assertEnds(t, scene, b);
   });
 });

@@ -1,4 +1,4 @@
-/** A pool's disk hangs below many calls of many kinds, and goes on: others never notice, and nothing of the hang is left. */
+/** A pool's disk hangs during many calls of many kinds, and then works again: other pools are not affected, and nothing is left. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -9,9 +9,9 @@ import { onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
-/** More than libuv has threads, and than the gate lets through. */
+/** More than libuv has threads, and more than the gate allows at once. */
 const width = 150;
-/** What no call on the other pool may take, however idle the machine; on a busy one, some times what it took before. */
+/** The time limit of a call on the other pool. On a busy machine it is a multiple of the time before the hang. */
 const boundMs = 3_000;
 
 const flags = (directory: string) => [
@@ -22,7 +22,7 @@ const onHung = { sizeBytes: 8n * MiB, parameters: { pool: 'hung' } };
 const onGood = { sizeBytes: 8n * MiB, parameters: { pool: 'good' } };
 const names = Array.from({ length: width }, (_, index) => `hung-${index}`);
 
-/** A whole life on the other pool: the slowest call's time. */
+/** Runs the life cycle of a volume of the other pool and returns the duration of the slowest call. */
 async function liveBeside(t: ExecutionContext, scene: Scene, name: string): Promise<number> {
   let slowest = 0;
   const timed = async (call: Promise<{ readonly code: string }>): Promise<void> => {
@@ -40,7 +40,7 @@ async function liveBeside(t: ExecutionContext, scene: Scene, name: string): Prom
   return slowest;
 }
 
-/** What many callers ask of a node at once: each of another volume. */
+/** Calls of many clients at once, each for another volume. */
 function ask(scene: Scene, name: string, index: number): Promise<unknown> {
   switch (index % 5) {
     case 0:
@@ -94,14 +94,14 @@ async function playHang(
     entries.map(({ volume }) => volume?.volume_id),
     [],
   );
-  await until('no descriptor of the hang is left', async () => {
+  await until('the number of descriptors is as before', async () => {
     const now = await scene.descriptors();
     return now.length <= open.length;
   }).catch(async () => t.deepEqual(await scene.descriptors(), open));
   t.true((await memoryOf(scene)) < memory + 256 * 1024 * 1024, 'memory');
 }
 
-onNode(`${width} calls on a frozen pool, and nobody on another one waits`, async (t) => {
+onNode(`${width} calls on a frozen pool do not delay another pool`, async (t) => {
   await onScene(
     t,
     async (scene) => {

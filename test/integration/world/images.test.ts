@@ -1,4 +1,4 @@
-/** Images that others cut short, and what is not ours to repair. */
+/** Images that other software truncated. The driver refuses them and does not repair them. */
 import { stat, truncate } from 'node:fs/promises';
 import { MiB } from '../../../src/units.ts';
 import { onNode } from '../../helpers/on-node.ts';
@@ -7,7 +7,7 @@ import { onScene } from '../../helpers/scene.ts';
 const ok = { code: 'OK', message: '' };
 
 for (const lost of ['half', 'one MiB'] as const) {
-  onNode(`a block image that lost ${lost} is refused and stays as it is`, async (t) => {
+  onNode(`a block image that lost ${lost} is refused and not changed`, async (t) => {
     await onScene(t, async (scene) => {
       for (const answer of await scene.use('v', 'block')) t.deepEqual(answer, ok);
       await scene.writeMark('v', 'MARK');
@@ -39,7 +39,7 @@ for (const lost of ['half', 'one MiB'] as const) {
   });
 }
 
-onNode('a block volume that shrank after it had grown is refused too', async (t) => {
+onNode('a block image that was truncated after a growth is refused too', async (t) => {
   await onScene(t, async (scene) => {
     t.deepEqual(await scene.create('v', 'block'), ok);
     t.deepEqual(await scene.expand('v', 48n * MiB), ok);

@@ -1,4 +1,4 @@
-/** Pools go and come back, records are changed by others, and other drivers run beside: nothing is deleted or forgotten for it. */
+/** Pools disappear and return, other software changes records, other drivers run: nothing is deleted or forgotten because of it. */
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -17,7 +17,7 @@ const twoPools = (directory: string) => [
   `--pool=b=${join(directory, 'second')},create,overcommit=20`,
 ];
 
-/** Volume x stands in both pools: b's, the older one, was away when a's was made. */
+/** Volume x is in both pools: pool b, with the older one, was unavailable when the one in pool a was created. */
 async function makeDuplicates(t: ExecutionContext, scene: Scene): Promise<string> {
   const { world } = scene;
   const [second, away] = [world.pathOf('second'), world.pathOf('away')];
@@ -39,8 +39,8 @@ const isServed = async (scene: Scene, name: string): Promise<boolean> => {
   return pools.some((pool) => pool.name === name && pool.reason === '');
 };
 
-for (const comesBack of ['while the driver runs', 'before the driver starts'] as const) {
-  onNode(`a duplicate in a pool that came back ${comesBack} is never deleted`, async (t) => {
+for (const returns of ['while the driver runs', 'before the driver starts'] as const) {
+  onNode(`a duplicate in a pool that came back ${returns} is never deleted`, async (t) => {
     const options = { flags: twoPools };
     await onScene(
       t,
@@ -50,12 +50,12 @@ for (const comesBack of ['while the driver runs', 'before the driver starts'] as
         const second = world.pathOf('second');
         const image = scene.imageOf('x', 'second');
         await mkdir(second, { recursive: true });
-        if (comesBack === 'before the driver starts') await world.driver.stop();
-        // What a mount does: the empty directory becomes the pool.
+        if (returns === 'before the driver starts') await world.driver.stop();
+        // Has the effect of a mount: the pool replaces the empty directory.
         await rename(away, second);
-        if (comesBack === 'before the driver starts') await world.start();
+        if (returns === 'before the driver starts') await world.start();
         await until('pool b is served', () => isServed(scene, 'b'));
-        t.deepEqual(await scene.delete('x'), ok, 'the one that is used');
+        t.deepEqual(await scene.delete('x'), ok, 'the volume in use');
         for (let time = 0; time < 3; time += 1) {
           const again = await scene.delete('x');
           t.is(again.code, 'FAILED_PRECONDITION', `repeat ${time}: ${again.message}`);
@@ -81,7 +81,7 @@ for (const comesBack of ['while the driver runs', 'before the driver starts'] as
   });
 }
 
-onNode('a record of a later schema is neither deleted nor written over', async (t) => {
+onNode('a record of a later schema is neither deleted nor overwritten', async (t) => {
   await onScene(t, async (scene) => {
     const { world } = scene;
     t.deepEqual(await scene.create('later', 'ext4'), ok);
@@ -106,59 +106,62 @@ onNode('a record of a later schema is neither deleted nor written over', async (
   });
 });
 
-/** The directories in which a pool was seen, as the state folder has them. */
+/** The directories in which a pool was seen, according to the state directory. */
 async function poolsKnown(stateDir: string): Promise<readonly string[]> {
   const text = await readFile(join(stateDir, 'pools.json'), 'utf8');
   return Object.keys((JSON.parse(text) as { pools: object }).pools);
 }
 
-onNode('a second driver on the same state folder makes the first forget nothing', async (t) => {
-  await onScene(t, async (scene) => {
-    const { world } = scene;
-    await world.docker('Create', { Name: 'pgdata', Opts: { size: '32Mi' } });
-    const folder = world.pathOf('state', 'known-volumes');
-    const notesBefore = await readdir(folder);
-    const poolsBefore = await poolsKnown(world.pathOf('state'));
-    t.deepEqual(notesBefore, [volumeIdOf('pgdata')]);
-    const other = world.pathOf('other');
-    await mkdir(other);
-    const second = await spawnDriver(other, [
-      `--state-dir=${world.pathOf('state')}`,
-      `--pool=default=${join(other, 'pool')},create`,
-      '--http-address=off',
-    ]);
-    let end: string | undefined;
-    void second.ended.then((how) => {
-      end = how;
-    });
-    await until(
-      'the second driver serves or ends',
-      async () => end !== undefined || (await second.log()).includes('"serving"'),
-    );
-    if (end !== undefined) t.true((await second.log()).includes(world.pathOf('state')), end);
-    await second.stop();
-    t.deepEqual(await readdir(folder), notesBefore);
-    const poolsAfter = await poolsKnown(world.pathOf('state'));
-    for (const known of poolsBefore) t.true(poolsAfter.includes(known), known);
-    // The machine starts again without the first one's disk.
-    await world.driver.stop();
-    await rename(world.poolPath, world.pathOf('away'));
-    await mkdir(world.poolPath);
-    // Without any pool it never says that it is ready.
-    await world.startWithoutWaiting();
-    let found = '';
-    await until('Docker is answered', async () => {
-      found = await world.docker('Get', { Name: 'pgdata' }).then(
-        (answer) => JSON.stringify(answer),
-        (error: unknown) => String(error),
+onNode(
+  'a second driver with the same state directory does not make the first forget anything',
+  async (t) => {
+    await onScene(t, async (scene) => {
+      const { world } = scene;
+      await world.docker('Create', { Name: 'pgdata', Opts: { size: '32Mi' } });
+      const folder = world.pathOf('state', 'known-volumes');
+      const notesBefore = await readdir(folder);
+      const poolsBefore = await poolsKnown(world.pathOf('state'));
+      t.deepEqual(notesBefore, [volumeIdOf('pgdata')]);
+      const other = world.pathOf('other');
+      await mkdir(other);
+      const second = await spawnDriver(other, [
+        `--state-dir=${world.pathOf('state')}`,
+        `--pool=default=${join(other, 'pool')},create`,
+        '--http-address=off',
+      ]);
+      let end: string | undefined;
+      void second.ended.then((how) => {
+        end = how;
+      });
+      await until(
+        'the second driver serves or ends',
+        async () => end !== undefined || (await second.log()).includes('"serving"'),
       );
-      return !/ENOENT|ECONNREFUSED|being opened/.test(found);
+      if (end !== undefined) t.true((await second.log()).includes(world.pathOf('state')), end);
+      await second.stop();
+      t.deepEqual(await readdir(folder), notesBefore);
+      const poolsAfter = await poolsKnown(world.pathOf('state'));
+      for (const known of poolsBefore) t.true(poolsAfter.includes(known), known);
+      // The machine restarts without the disk of the first driver.
+      await world.driver.stop();
+      await rename(world.poolPath, world.pathOf('away'));
+      await mkdir(world.poolPath);
+      // Without a served pool the driver never becomes ready.
+      await world.startWithoutWaiting();
+      let found = '';
+      await until('Docker gets a response', async () => {
+        found = await world.docker('Get', { Name: 'pgdata' }).then(
+          (answer) => JSON.stringify(answer),
+          (error: unknown) => String(error),
+        );
+        return !/ENOENT|ECONNREFUSED|being opened/.test(found);
+      });
+      t.false(/there is no volume|not found/i.test(found), found);
+      t.deepEqual(
+        await readdir(world.poolPath),
+        [],
+        'no new pool is created in the directory of a known one',
+      );
     });
-    t.false(/there is no volume|not found/i.test(found), found);
-    t.deepEqual(
-      await readdir(world.poolPath),
-      [],
-      'no new pool in the empty directory of a known one',
-    );
-  });
-});
+  },
+);

@@ -1,12 +1,12 @@
-/** A pod that writes and checks checksums all the time, so that any interruption or damage shows. */
+/** A pod that continuously writes files and verifies checksums, so that every interruption or damage is detected. */
 import type { ExecutionContext } from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
 import { textAt } from '../../kube/api.ts';
 import type { Scenario } from '../../kube/scenario.ts';
 
 /**
- * Twenty files in turn: new content with its checksum, renamed into place, then another one is checked. Each round adds a line
- * `round second` to the log. What does not check ends the container with 1.
+ * Each round writes new content with its checksum to one of twenty files, renames it into place, verifies another file, and adds
+ * a line `round second` to the log. A wrong checksum ends the container with exit code 1.
  */
 const work = `
 cd /data
@@ -31,7 +31,7 @@ export class Checker {
 
   static async start(scenario: Scenario, name: string, storageClass: string): Promise<Checker> {
     await scenario.claim(name, { storageClass, size: '320Mi' });
-    // The checks run in the container's first process, so that their end is the container's.
+    // The checks run in the container's first process, so that the container ends with them.
     await scenario.readyPod(name, {
       claims: { '/data': name },
       script: `touch /tmp/ready; ${work}`,
@@ -58,7 +58,7 @@ export class Checker {
     });
   }
 
-  /** Seconds of the longest pause between two rounds. */
+  /** The longest pause between two rounds, in seconds. */
   async longestPause(): Promise<number> {
     const script = `awk 'NR > 1 && $2 - last > most {most = $2 - last} {last = $2} END {print most + 0}' /data/log`;
     return Number(await this.#scenario.sh(this.name, script));
@@ -70,13 +70,13 @@ export class Checker {
   }
 
   /**
-   * It goes on, no round is missing, and its container is still the first, or the one after `restarts` restarts: one that found
-   * damage would have ended.
+   * Asserts that the pod still writes, no round is missing, and its container was restarted `restarts` times: a container that
+   * found damage would have ended.
    */
   async assertWhole(t: ExecutionContext, restarts = 0): Promise<void> {
     await this.goesOn();
     t.is(await this.restarts(), restarts, `${this.name} was restarted`);
-    const gap = `awk '$1 != NR {print "round " $1 " stands in line " NR; exit}' /data/log`;
+    const gap = `awk '$1 != NR {print "round " $1 " is in line " NR; exit}' /data/log`;
     t.is(await this.#scenario.sh(this.name, gap), '');
   }
 }

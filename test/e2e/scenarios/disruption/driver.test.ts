@@ -42,13 +42,13 @@ async function untilDriverServes(but = ''): Promise<string> {
   );
 }
 
-/** A new claim gets a pod: provisioning, staging and publishing work. */
+/** Asserts that a pod with a new claim starts: provisioning, staging and publishing work. */
 async function assertServes(scenario: Scenario, name: string): Promise<void> {
   await scenario.claim(name);
   await scenario.readyPod(name, { claims: { '/data': name }, script: 'echo ok >/data/file' });
 }
 
-/** The process id of the driver's node program, as the machine counts. */
+/** The process ID of the driver's node program in the machine's PID namespace. */
 async function driverProcess(): Promise<number> {
   for (const pid of await podProcesses(layout)) {
     const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
@@ -57,7 +57,7 @@ async function driverProcess(): Promise<number> {
   throw new Error('no driver process');
 }
 
-test.serial('the driver is killed: pods write on, and the driver serves again', async (t) => {
+test.serial('the driver is killed: pods keep writing, and the driver serves again', async (t) => {
   const scenario = await Scenario.begin(t, 'kill-driver');
   const checkers = await Promise.all(
     [classes.ext4, classes.xfs, classes.embedded].map((one) =>
@@ -73,13 +73,13 @@ test.serial('the driver is killed: pods write on, and the driver serves again', 
 });
 
 test.serial(
-  'helm upgrade replaces the driver under pods that write on, and the node keeps its registration',
+  'helm upgrade replaces the driver while pods write, and the node keeps its registration',
   async (t) => {
     const scenario = await Scenario.begin(t, 'upgrade');
     const checker = await Checker.start(scenario, 'check', classes.xfs);
     const before = await untilDriverServes();
-    // The kubelet registers anew what shows itself anew: within two of its rounds, a second each. Without the socket of the
-    // driver that ended the entry would be away until the next one serves.
+    // The kubelet registers a new socket within two of its rounds of one second. Without the socket that the old driver left,
+    // the entry would be missing until the next driver serves.
     let awayMs = 0;
     let isOver = false;
     t.teardown(() => {
@@ -110,19 +110,22 @@ test.serial(
   },
 );
 
-test.serial('the kubelet is killed and started again: pods write on, new ones start', async (t) => {
-  const scenario = await Scenario.begin(t, 'kubelet');
-  const checker = await Checker.start(scenario, 'check', classes.ext4);
-  await cluster.stop('kubelet', 'SIGKILL');
-  const during = Number(await readRounds(checker));
-  await cluster.start('kubelet');
-  await cluster.untilNodeReady();
-  await assertServes(scenario, 'after');
-  t.true((await checker.rounds()) > during);
-  await checker.assertWhole(t);
-});
+test.serial(
+  'the kubelet is killed and started again: pods keep writing, and new ones start',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'kubelet');
+    const checker = await Checker.start(scenario, 'check', classes.ext4);
+    await cluster.stop('kubelet', 'SIGKILL');
+    const during = Number(await readRounds(checker));
+    await cluster.start('kubelet');
+    await cluster.untilNodeReady();
+    await assertServes(scenario, 'after');
+    t.true((await checker.rounds()) > during);
+    await checker.assertWhole(t);
+  },
+);
 
-/** Without the kubelet there is no exec: the volume is read where it is mounted on the node. */
+/** Without the kubelet there is no exec, so the volume is read at its mount point on the node. */
 async function readRounds(checker: Checker): Promise<string> {
   const id = await checker.volumeId();
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
@@ -140,7 +143,7 @@ async function readRounds(checker: Checker): Promise<string> {
   throw new Error(`${id} is not staged`);
 }
 
-test.serial('the container runtime is killed and started again: pods write on', async (t) => {
+test.serial('the container runtime is killed and started again: pods keep writing', async (t) => {
   const scenario = await Scenario.begin(t, 'runtime');
   const checker = await Checker.start(scenario, 'check', classes.xfs);
   await cluster.stop('containerd', 'SIGKILL');
@@ -156,7 +159,7 @@ test.serial('the container runtime is killed and started again: pods write on', 
 });
 
 test.serial(
-  'the node reboots: no mount and no loop device is left, and pods come back with their data',
+  'the node reboots: no mount or loop device is left, and pods start again with their data',
   async (t) => {
     const scenario = await Scenario.begin(t, 'reboot');
     const checkers = await Promise.all(
@@ -172,8 +175,8 @@ test.serial(
     });
     const before = await Promise.all(checkers.map(async (checker) => checker.rounds()));
     await cluster.reboot();
-    // Two pools' disks come late, as with a slow fstab: the others serve meanwhile, what waits says for what, and the disks are
-    // found without a restart.
+    // The disks of two pools are mounted late, as with a slow fstab: the other pools work meanwhile, events of waiting pods name
+    // the missing disk, and the driver finds the disks without a restart.
     const missing = `check-${classes.reflink}`;
     const told = await scenario.event(missing, /pool 'reflink'.*is not mounted; mount it/, 180_000);
     t.regex(told, /^FailedMount/);
@@ -181,7 +184,7 @@ test.serial(
     const waiting = await driverPod();
     const [onDefault] = checkers;
     await eventually(
-      'a pod of a pool that is there to come back',
+      'a pod of an available pool to be ready again',
       async () => (((await onDefault?.rounds()) ?? 0) > (before[0] ?? 0) ? true : undefined),
       { timeoutMs: 180_000 },
     );
@@ -213,7 +216,7 @@ test.serial(
     const values = JSON.stringify(chartValues(layout, { 'snapshot-controller': plain }));
     const upgraded = await helm(['upgrade', release, chartPath, ...flags], values);
     t.is(upgraded.exitCode, 0, upgraded.stderr);
-    // A test that failed leaves its pod to be looked at, and with it a volume.
+    // helm keeps the pod of a failed test for inspection, and with it a volume.
     t.teardown(() => api.delete('Pod', systemNamespace, `${release}-test`));
     const { exitCode, stdout, stderr } = await helm(['test', release, ...inNamespace, '--logs']);
     t.not(exitCode, 0);

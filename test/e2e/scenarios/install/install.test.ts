@@ -51,7 +51,7 @@ test.serial(
 );
 
 test.serial(
-  'the kubelet knows the driver, its topology and its limit; the scheduler knows its room',
+  'the kubelet knows the driver, its topology and its limit; the scheduler knows its capacity',
   async (t) => {
     const node = await api.until(
       'CSINode',
@@ -90,7 +90,7 @@ test.serial('the API server accepts every manifest of the chart', async (t) => {
     podAnnotations: { note: 'yes' },
   };
   const values = JSON.stringify(chartValues(layout, everything));
-  // Without the test's pod: admission looks up its service account, which a dry run does not make.
+  // Without the pod of `helm test`: admission checks its service account, which a dry run does not create.
   const flags = [...inNamespace, '--include-crds', '--skip-tests', '--values', '-'];
   const rendered = await helm(['template', 'other', chartPath, ...flags], values);
   t.is(rendered.exitCode, 0, rendered.stderr);
@@ -113,7 +113,7 @@ test.serial('health, readiness and metrics answer on the pod address', async (t)
   t.regex(metrics, /NodePublishVolume/);
 });
 
-test.serial('only the driver may do what root may', async (t) => {
+test.serial('only the driver has the capabilities of root', async (t) => {
   const [pod] = await api.list('Pod', systemNamespace, nodePods);
   const name = pod?.metadata.name ?? '';
   const pids = await kubectl(

@@ -17,38 +17,35 @@ import { api, helm, layout, Scenario } from '../../kube/scenario.ts';
 
 const inNamespace = ['--namespace', systemNamespace];
 
-test.serial(
-  'what all tests left behind is gone: volumes, snapshots, loop devices, images, mounts',
-  async (t) => {
-    await eventually(
-      'the last volume to be deleted',
-      async () => {
-        const left = [
-          ...(await api.list('PersistentVolume')),
-          ...(await api.list('VolumeSnapshotContent')),
-        ];
-        if (left.length > 0) throw new Error(left.map(({ metadata }) => metadata.name).join());
-        return true;
-      },
-      { timeoutMs: 120_000 },
-    );
-    for (const pool of ['default', 'reflink', 'tiny']) {
-      for (const area of ['volumes', 'snapshots', 'ephemeral', 'tmp']) {
-        t.deepEqual(await readdir(join(layout.pools, pool, area)), [], `${pool}/${area}`);
-      }
-      const isFreed = async (): Promise<true | undefined> =>
-        (await readdir(join(layout.pools, pool, 'trash'))).length === 0 ? true : undefined;
-      t.true(await eventually(`the trash of ${pool} to be emptied`, isFreed));
+test.serial('no test left a volume, snapshot, loop device, image or mount behind', async (t) => {
+  await eventually(
+    'the last volume to be deleted',
+    async () => {
+      const left = [
+        ...(await api.list('PersistentVolume')),
+        ...(await api.list('VolumeSnapshotContent')),
+      ];
+      if (left.length > 0) throw new Error(left.map(({ metadata }) => metadata.name).join());
+      return true;
+    },
+    { timeoutMs: 120_000 },
+  );
+  for (const pool of ['default', 'reflink', 'tiny']) {
+    for (const area of ['volumes', 'snapshots', 'ephemeral', 'tmp']) {
+      t.deepEqual(await readdir(join(layout.pools, pool, area)), [], `${pool}/${area}`);
     }
-    // The pools' own disks are loop devices too; their images lie beside the pools.
-    t.deepEqual(await loopDevicesOf(layout, 'pools'), []);
-    const mounts = (await mountsOf(layout)).filter((target) => /kubernetes.io[/~]csi/.test(target));
-    t.deepEqual(mounts, []);
-  },
-);
+    const isFreed = async (): Promise<true | undefined> =>
+      (await readdir(join(layout.pools, pool, 'trash'))).length === 0 ? true : undefined;
+    t.true(await eventually(`the trash of ${pool} to be emptied`, isFreed));
+  }
+  // The disks of the pools are loop devices too; their images are in the parent directory of the pools.
+  t.deepEqual(await loopDevicesOf(layout, 'pools'), []);
+  const mounts = (await mountsOf(layout)).filter((target) => /kubernetes.io[/~]csi/.test(target));
+  t.deepEqual(mounts, []);
+});
 
 test.serial(
-  'helm uninstall is refused while a volume or snapshot exists, and says which',
+  'helm uninstall is refused while a volume or snapshot exists, and names it',
   async (t) => {
     const scenario = await Scenario.begin(t, 'precious');
     await scenario.claim('data', { storageClass: classes.reflink, size: '320Mi' });
@@ -73,7 +70,7 @@ test.serial(
     t.true(said.includes('--no-hooks'), said);
     t.is((await api.list('DaemonSet', systemNamespace)).length, 1);
 
-    // Forced, it goes, and the data stays: the same chart serves it again.
+    // A forced uninstall succeeds and keeps the data, and the same chart serves it again.
     const forced = await helm(['uninstall', release, ...inNamespace, '--no-hooks', '--wait']);
     t.is(forced.exitCode, 0, forced.stderr);
     await eventually('the driver to be gone', async () =>
@@ -82,7 +79,7 @@ test.serial(
     t.is(
       await scenario.sh('writer', 'cat /data/file'),
       'kept',
-      'the pod goes on without the driver',
+      'the pod keeps running without the driver',
     );
     const values = JSON.stringify(chartValues(layout));
     const again = await helm(
@@ -100,24 +97,27 @@ test.serial(
   },
 );
 
-test.serial('with no volume left helm uninstall takes everything but the CRDs away', async (t) => {
-  const { exitCode, stdout, stderr } = await helm([
-    'uninstall',
-    release,
-    ...inNamespace,
-    '--wait',
-    '--timeout',
-    '2m',
-  ]);
-  t.is(exitCode, 0, stdout + stderr);
-  for (const kind of ['DaemonSet', 'CSIStorageCapacity', 'Pod'] as const) {
-    const gone = async (): Promise<true | undefined> =>
-      (await api.list(kind, systemNamespace)).length === 0 ? true : undefined;
-    t.true(await eventually(`every ${kind} to be gone`, gone, { timeoutMs: 90_000 }));
-  }
-  const left = (await api.list('StorageClass')).filter(
-    (one) => textAt(one, 'provisioner') === driverName,
-  );
-  t.deepEqual(left, []);
-  t.deepEqual(await api.list('VolumeSnapshot'), [], 'the CRD is still served');
-});
+test.serial(
+  'once no volume is left, helm uninstall removes everything except the CRDs',
+  async (t) => {
+    const { exitCode, stdout, stderr } = await helm([
+      'uninstall',
+      release,
+      ...inNamespace,
+      '--wait',
+      '--timeout',
+      '2m',
+    ]);
+    t.is(exitCode, 0, stdout + stderr);
+    for (const kind of ['DaemonSet', 'CSIStorageCapacity', 'Pod'] as const) {
+      const gone = async (): Promise<true | undefined> =>
+        (await api.list(kind, systemNamespace)).length === 0 ? true : undefined;
+      t.true(await eventually(`every ${kind} to be gone`, gone, { timeoutMs: 90_000 }));
+    }
+    const left = (await api.list('StorageClass')).filter(
+      (one) => textAt(one, 'provisioner') === driverName,
+    );
+    t.deepEqual(left, []);
+    t.deepEqual(await api.list('VolumeSnapshot'), [], 'the CRD is still served');
+  },
+);

@@ -8,7 +8,7 @@ import { classes } from '../../kube/chart.ts';
 import { claimSpec } from '../../kube/objects.ts';
 import { api, isBound, layout, Scenario } from '../../kube/scenario.ts';
 
-test('a claim that fits nowhere stays pending, the pod says why, and a smaller one is placed', async (t) => {
+test('a claim too large for every node stays pending, an event of the pod says why, and a smaller one is scheduled', async (t) => {
   const scenario = await Scenario.begin(t, 'too-large');
   await scenario.claim('huge', { storageClass: classes.tiny, size: '10Gi' });
   await scenario.pod('asks', { claims: { '/data': 'huge' } });
@@ -20,7 +20,7 @@ test('a claim that fits nowhere stays pending, the pod says why, and a smaller o
   await scenario.readyPod('fits', { claims: { '/data': 'small' } });
 });
 
-test('Immediate has no scheduler to look at the room: the claim waits for a node with enough', async (t) => {
+test('Immediate binding does not check capacity first: the claim waits for a node with enough space', async (t) => {
   const scenario = await Scenario.begin(t, 'immediate-large');
   await scenario.claim('huge', { storageClass: classes.immediate, size: '900Ti' });
   await scenario.claim('small', { storageClass: classes.immediate, size: '320Mi' });
@@ -28,7 +28,7 @@ test('Immediate has no scheduler to look at the room: the claim waits for a node
   t.is(textAt(await scenario.get('PersistentVolumeClaim', 'huge'), 'status.phase'), 'Pending');
 });
 
-/** What may be wrong with a class, and what the claim must say of it whenever its volumes are bound. */
+/** Mistakes in a class, and the message that the claim must show for each, with both binding modes. */
 const wrongClasses = [
   {
     name: 'parameter',
@@ -55,7 +55,7 @@ const wrongClasses = [
 ];
 
 for (const { name, says, ...wrong } of wrongClasses) {
-  test(`a class with a wrong ${name} says what to change, on the claim`, async (t) => {
+  test(`the claim shows what to change in a class with a wrong ${name}`, async (t) => {
     const scenario = await Scenario.begin(t, `wrong-${name}`);
     const modes = ['Immediate', 'WaitForFirstConsumer'];
     const make = async (volumeBindingMode: string): Promise<string> => {
@@ -74,7 +74,7 @@ for (const { name, says, ...wrong } of wrongClasses) {
   });
 }
 
-test('deleting the claim takes volume, image, loop device and mount away', async (t) => {
+test('deleting the claim removes volume, image, loop device and mount', async (t) => {
   const scenario = await Scenario.begin(t, 'delete');
   await scenario.claim('data');
   await scenario.readyPod('user', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });
@@ -96,7 +96,7 @@ async function devicesOf(id: string): Promise<readonly string[]> {
   return loopDevicesOf(layout, id);
 }
 
-test('a pod that is deleted by force gives its volume back', async (t) => {
+test('the volume of a pod that is deleted by force is released', async (t) => {
   const scenario = await Scenario.begin(t, 'force');
   await scenario.claim('data');
   const claims = { '/data': 'data' };
@@ -112,7 +112,7 @@ test('a pod that is deleted by force gives its volume back', async (t) => {
   t.pass();
 });
 
-test('a generic ephemeral volume lives and goes with its pod', async (t) => {
+test('a generic ephemeral volume is created and deleted with its pod', async (t) => {
   const scenario = await Scenario.begin(t, 'generic');
   const volumes = {
     '/scratch': {
@@ -130,7 +130,7 @@ test('a generic ephemeral volume lives and goes with its pod', async (t) => {
   t.pass();
 });
 
-test('an inline ephemeral volume has the size asked for, within the bound', async (t) => {
+test('an inline volume has the requested size, up to the configured maximum', async (t) => {
   const scenario = await Scenario.begin(t, 'inline');
   const inline = (size: string): Readonly<Record<string, object>> => ({
     '/scratch': { csi: { driver: 'loopcsi.io', volumeAttributes: { size } } },

@@ -11,8 +11,8 @@ async function sizeKib(scenario: Scenario, podName: string): Promise<number> {
 }
 
 /**
- * Asks for a larger claim. The kubelet looks at the volumes of a running pod when it looks at the pod, every minute or so; a
- * change of the pod makes it look at once.
+ * Requests a larger size for a claim. The kubelet checks the volumes of a running pod about once a minute; a change of the pod
+ * makes it check at once.
  */
 async function enlarge(
   scenario: Scenario,
@@ -27,16 +27,16 @@ async function enlarge(
   await api.patch('Pod', scenario.namespace, options.podName, { metadata });
 }
 
-/** The claim's condition NodeResizeError holds the driver's words. */
+/** The claim's condition NodeResizeError has the driver's message. */
 function saysWhy(claim: KubeObject): boolean {
   return /CAP_SYS_RESOURCE/.test(textAt(claim, 'status.conditions') ?? '');
 }
 
-/** Writes numbered lines all the time, each after the one before is on the disk. */
+/** Writes numbered lines continuously, each after the previous one is durable. */
 const writer = '(i=0; while :; do i=$((i+1)); echo $i >>/data/lines || exit; sleep 0.02; done) &';
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
-  test(`${fsType} grows under a pod that writes all the time`, async (t) => {
+  test(`${fsType} grows while a pod writes continuously`, async (t) => {
     const scenario = await Scenario.begin(t, `grow-${fsType}`);
     await scenario.claim('data', { storageClass: classes[fsType], size: '320Mi' });
     await scenario.readyPod('writer', { claims: { '/data': 'data' }, script: `{ ${writer} } ` });
@@ -69,7 +69,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
   });
 }
 
-test('ext4 grows under a pod where the driver may, else at the next mount, and the pod is told which', async (t) => {
+test('ext4 grows while mounted if the driver has the capability, otherwise at the next mount, as the claim reports', async (t) => {
   const scenario = await Scenario.begin(t, 'grow-ext4');
   await scenario.claim('data', { size: '64Mi' });
   const claims = { '/data': 'data' };
@@ -80,7 +80,7 @@ test('ext4 grows under a pod where the driver may, else at the next mount, and t
     (await sizeKib(scenario, 'writer')) > before + 100 * mib ? 'grown' : undefined;
   const told = scenario
     .until('PersistentVolumeClaim', 'data', saysWhy, 120_000)
-    .then(() => 'the claim says that it grows at the next mount');
+    .then(() => 'the claim reports that it grows at the next mount');
   const outcome = await Promise.any([
     eventually('the filesystem to grow', grew, { timeoutMs: 120_000 }),
     told,
@@ -98,7 +98,7 @@ test('ext4 grows under a pod where the driver may, else at the next mount, and t
   );
 });
 
-test('a volume that nobody uses grows at its next mount', async (t) => {
+test('an unused volume grows at its next mount', async (t) => {
   const scenario = await Scenario.begin(t, 'grow-unused');
   await scenario.claim('data', { storageClass: classes.immediate, size: '320Mi' });
   await scenario.until('PersistentVolumeClaim', 'data', isBound);
@@ -125,7 +125,7 @@ test('a raw block device grows in use', async (t) => {
   t.true(await eventually('the device to grow', look, { timeoutMs: 120_000 }));
 });
 
-test('more than the pool has: the pod shows an event with both sizes, and goes on', async (t) => {
+test('a size above the capacity of the pool: an event shows both sizes, and the pod keeps running', async (t) => {
   const scenario = await Scenario.begin(t, 'grow-too-far');
   await scenario.claim('data', { storageClass: classes.tiny, size: '32Mi' });
   await scenario.readyPod('writer', {

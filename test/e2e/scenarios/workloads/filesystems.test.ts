@@ -5,7 +5,7 @@ import { classes } from '../../kube/chart.ts';
 import { layout, Scenario } from '../../kube/scenario.ts';
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
-  test(`${fsType}: from claim to pod, with the size that was asked for, and the data outlives the pod`, async (t) => {
+  test(`${fsType}: a claim gives a pod a volume of the requested size, whose data survives the pod`, async (t) => {
     const scenario = await Scenario.begin(t, `fs-${fsType}`);
     await scenario.claim('data', { storageClass: classes[fsType], size: '400Mi' });
     const claims = { '/data': 'data' };
@@ -21,7 +21,7 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
-test('a raw block device has exactly the size asked for and keeps what is written', async (t) => {
+test('a raw block device has exactly the requested size and keeps its data', async (t) => {
   const scenario = await Scenario.begin(t, 'block');
   await scenario.claim('disk', { block: true, size: '64Mi' });
   const device = { claims: { '/dev/disk': 'disk' }, block: true };
@@ -36,7 +36,7 @@ test('a raw block device has exactly the size asked for and keeps what is writte
   );
 });
 
-test('writing more than the size is refused with ENOSPC, and nothing else is harmed', async (t) => {
+test('writing more than the size fails with ENOSPC, and affects nothing else', async (t) => {
   const scenario = await Scenario.begin(t, 'full');
   await scenario.claim('data', { size: '32Mi' });
   await scenario.readyPod('writer', {
@@ -61,7 +61,7 @@ test('fsGroup owns the volume, and the pod writes as an ordinary user', async (t
   t.is(await scenario.sh('writer', 'id -u'), '1000');
 });
 
-test('mount options of the class are in force', async (t) => {
+test('mount options of the class are applied', async (t) => {
   const scenario = await Scenario.begin(t, 'options');
   await scenario.claim('data', { storageClass: classes.noatime });
   await scenario.readyPod('reader', { claims: { '/data': 'data' } });
@@ -81,7 +81,7 @@ test('a claim mounted read-only cannot be written', async (t) => {
   t.regex(refused.stderr, /Read-only file system/);
 });
 
-test('a thick volume has all of its room from the start', async (t) => {
+test('a thick volume is allocated completely from the start', async (t) => {
   const scenario = await Scenario.begin(t, 'thick');
   await scenario.claim('data', { storageClass: classes.thick, size: '64Mi' });
   await scenario.readyPod('writer', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });

@@ -5,7 +5,7 @@ import { textAt } from '../../kube/api.ts';
 import { chartPath, chartValues } from '../../kube/chart.ts';
 import { api, helm, kubectl, layout, Scenario } from '../../kube/scenario.ts';
 
-/** Another release beside the tests' own, with what a person may set differently set differently. */
+/** A second release on the same cluster, with other values wherever an operator may set them. */
 const release = 'shelf';
 const namespace = 'other-system';
 const driver = 'shelf.example.org';
@@ -42,8 +42,8 @@ async function install(command: 'install' | 'upgrade', input: string): ReturnTyp
   return helm([command, release, chartPath, ...flags, '--values', '-'], input);
 }
 
-test('a second release with another name, namespace, driver and pools serves beside the first, is changed, and goes', async (t) => {
-  // Runs after the scenario's own end, which deletes its claims: nobody else could delete their volumes.
+test('a second release with another name, namespace, driver and pools works beside the first, is upgraded, and is uninstalled', async (t) => {
+  // Runs after the end of the scenario, which deletes its claims: only this release can delete their volumes.
   t.teardown(async () => {
     await api.untilGone('Namespace', '', 'second').catch(() => undefined);
     await helm(['uninstall', release, ...inNamespace, '--no-hooks', '--wait']);
@@ -61,7 +61,7 @@ test('a second release with another name, namespace, driver and pools serves bes
   t.is(tested.exitCode, 0, tested.stdout + tested.stderr);
   t.regex(tested.stdout, /snapshots: (?:ok, )?distributed/);
 
-  // What is off says how it is switched on, and is then had by an upgrade; so is another pool.
+  // The error of a disabled feature says how to enable it. An upgrade then enables it, and adds a pool.
   const inline = { '/scratch': { csi: { driver, volumeAttributes: { size: '320Mi' } } } };
   await scenario.pod('inline', { volumes: inline });
   t.regex(
@@ -85,7 +85,7 @@ test('a second release with another name, namespace, driver and pools serves bes
   await scenario.readyPod('reader', { claims: { '/more': 'more', ...claims } });
   t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
 
-  // What a class is cannot be changed: the refusal names the field, and the release that runs is left as it is.
+  // The fields of a class are immutable: the error names the field, and the running release is not changed.
   const storageClasses = [{ ...classOne, parameters: { pool: 'one', trim: 'off' } }, classTwo];
   const changed = await install('upgrade', values({ ...more, storageClasses }, ['one', 'two']));
   t.not(changed.exitCode, 0);

@@ -4,7 +4,7 @@ import { classes } from '../../kube/chart.ts';
 import { claimSpec, podSpec } from '../../kube/objects.ts';
 import { api, Scenario } from '../../kube/scenario.ts';
 
-test('two pods on the bridge network: one serves over HTTP what the other wrote to its volume', async (t) => {
+test('two pods on the bridge network: one serves a page from its volume over HTTP to the other', async (t) => {
   const scenario = await Scenario.begin(t, 'network');
   await scenario.claim('site');
   await scenario.claim('log');
@@ -35,12 +35,12 @@ test('two pods on the bridge network: one serves over HTTP what the other wrote 
   const through = `for i in $(seq 20); do ${get(`${clusterIp} 80`)} | grep . && exit; sleep 0.5; done`;
   t.is(await scenario.sh('author', through), 'changed since');
 
-  // The other way: what the server hears goes to its own volume.
+  // In the other direction: the server stores what it receives in its own volume.
   await scenario.sh('author', `echo "over the network" | nc -w 2 ${serverIp} 9000`);
   t.is(await scenario.sh('server', 'cat /log/heard'), 'over the network');
 });
 
-test('ReadWriteOnce is shared by two pods of a node', async (t) => {
+test('two pods on one node share a ReadWriteOnce volume', async (t) => {
   const scenario = await Scenario.begin(t, 'rwo');
   await scenario.claim('data');
   await Promise.all(
@@ -55,7 +55,7 @@ test('ReadWriteOnce is shared by two pods of a node', async (t) => {
   );
 });
 
-test('ReadWriteOncePod is refused for the second pod, which is told why', async (t) => {
+test('ReadWriteOncePod is refused for the second pod, and an event says why', async (t) => {
   const scenario = await Scenario.begin(t, 'rwop');
   await scenario.claim('data', { accessMode: 'ReadWriteOncePod' });
   await scenario.readyPod('first', { claims: { '/data': 'data' } });
@@ -66,7 +66,7 @@ test('ReadWriteOncePod is refused for the second pod, which is told why', async 
   await scenario.untilReady('second');
 });
 
-test('a volume nobody may have twice cannot be had with ReadWriteMany, and the claim says so', async (t) => {
+test('ReadWriteMany is refused, and an event of the claim says why', async (t) => {
   const scenario = await Scenario.begin(t, 'rwx');
   await scenario.claim('shared', { accessMode: 'ReadWriteMany' });
   await scenario.pod('one', { claims: { '/data': 'shared' } });
@@ -76,7 +76,7 @@ test('a volume nobody may have twice cannot be had with ReadWriteMany, and the c
   );
 });
 
-test('a StatefulSet gets a volume for each replica, and finds them again when it is scaled down and up', async (t) => {
+test('a StatefulSet gets a volume for each replica, and has the same volumes after scaling down and up', async (t) => {
   const scenario = await Scenario.begin(t, 'stateful');
   const volume = { volumeMounts: [{ name: 'data', mountPath: '/data' }] };
   const spec = podSpec({ script: '[ -e /data/name ] || hostname >/data/name' });
@@ -122,14 +122,14 @@ test('a StatefulSet gets a volume for each replica, and finds them again when it
   t.is(await scenario.sh('db-2', 'cat /data/name'), 'db-2');
 });
 
-test('Immediate: the volume is there before any pod, and the pod goes where it is', async (t) => {
+test('Immediate: the volume is created before any pod, and the pod is scheduled to its node', async (t) => {
   const scenario = await Scenario.begin(t, 'immediate');
   await scenario.claim('data', { storageClass: classes.immediate, size: '320Mi' });
   t.truthy(await scenario.volumeId('data'));
   await scenario.readyPod('later', { claims: { '/data': 'data' }, script: 'echo ok >/data/file' });
 });
 
-test('WaitForFirstConsumer: nothing is made until a pod asks', async (t) => {
+test('WaitForFirstConsumer: no volume is created before a pod uses the claim', async (t) => {
   const scenario = await Scenario.begin(t, 'waiting');
   await scenario.claim('data');
   t.regex(await scenario.event('data', /WaitForFirstConsumer/), /waiting for first consumer/);

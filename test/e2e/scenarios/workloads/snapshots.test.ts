@@ -3,7 +3,7 @@ import { textAt } from '../../kube/api.ts';
 import { classes, release } from '../../kube/chart.ts';
 import { api, isBound, Scenario } from '../../kube/scenario.ts';
 
-/** Snapshots, restores and clones in the pool that can reflink. */
+/** Snapshots, restores and clones in the pool with reflink. */
 const storageClass = classes.reflink;
 const size = '320Mi';
 
@@ -20,7 +20,7 @@ async function snapshot(scenario: Scenario, name: string, claim: string): Promis
   );
 }
 
-test('a snapshot of a volume in use is restored into a larger one, beside the one it was made of', async (t) => {
+test('a snapshot of a volume in use is restored to a larger volume, while the source stays in use', async (t) => {
   const scenario = await Scenario.begin(t, 'snapshot');
   await scenario.claim('data', { storageClass, size });
   await scenario.readyPod('writer', {
@@ -39,7 +39,7 @@ test('a snapshot of a volume in use is restored into a larger one, beside the on
   t.is(await scenario.sh('writer', 'cat /data/file'), 'second');
 });
 
-test('a snapshot outlives its volume, and goes with what it occupied', async (t) => {
+test('a snapshot survives its volume, and its space is free after its deletion', async (t) => {
   const scenario = await Scenario.begin(t, 'outlives');
   await scenario.claim('data', { storageClass, size });
   await scenario.readyPod('writer', {
@@ -68,7 +68,7 @@ test('a snapshot outlives its volume, and goes with what it occupied', async (t)
 });
 
 for (const storageClass of [classes.reflink, classes.embedded]) {
-  test(`${storageClass}: a clone has the data of its source and goes its own way`, async (t) => {
+  test(`${storageClass}: a clone has the data of its source, and later changes are separate`, async (t) => {
     const scenario = await Scenario.begin(t, `clone-${storageClass}`);
     await scenario.claim('data', { storageClass, size });
     await scenario.readyPod('writer', {
@@ -107,7 +107,7 @@ test('a block volume is snapshotted and restored as a block volume', async (t) =
   );
 });
 
-test('a restore into a smaller claim is refused, and the claim says why', async (t) => {
+test('a restore to a smaller claim is refused, and an event of the claim says why', async (t) => {
   const scenario = await Scenario.begin(t, 'smaller');
   await scenario.claim('data', { storageClass, size: '640Mi' });
   await scenario.readyPod('writer', { claims: { '/data': 'data' } });
