@@ -17,7 +17,7 @@ const templateLabels = v.looseObject({
   }),
 });
 
-test('every image takes registry, repository and tag, or a digest in place of the tag', async (t) => {
+test('every image can have a registry, repository and tag, or a digest instead of the tag', async (t) => {
   const digest = `sha256:${'0'.repeat(64)}`;
   for (const [more, end] of [
     [{}, ':t'],
@@ -29,7 +29,7 @@ test('every image takes registry, repository and tag, or a digest in place of th
   }
 });
 
-test('an image without a registry, and the driver with the chart version for a tag', async (t) => {
+test('an image without a registry; the tag of the driver is the version of the chart', async (t) => {
   const objects = await render({ image: { registry: '', repository: 'loopcsi' } });
   const driver = containersOf(objects).find((one) => one.name === 'driver');
   t.is(driver?.image, 'loopcsi:0.1.0');
@@ -52,7 +52,7 @@ test('one registry and its secrets for all images', async (t) => {
   }
 });
 
-test('every pod runs on Linux alone; further labels are on every object', async (t) => {
+test('every pod runs only on Linux nodes; additional labels are on every object', async (t) => {
   const objects = await render({ ...everything(), commonLabels: { team: 'storage' } });
   for (const object of objects) {
     const pod = podOf(object);
@@ -67,7 +67,7 @@ test('every pod runs on Linux alone; further labels are on every object', async 
   t.deepEqual(own?.nodeSelector, { disk: 'ssd', 'kubernetes.io/os': 'linux' });
 });
 
-test('inline volumes can be switched on later: what cannot be changed says nothing of it', async (t) => {
+test('inline volumes can be enabled later: immutable fields do not depend on them', async (t) => {
   const look = async (isOn: boolean): Promise<readonly [Manifest | undefined, string]> => {
     const objects = await render({ driver: { ephemeral: { enabled: isOn } } });
     const driver = containersOf(objects).find((one) => one.name === 'driver');
@@ -103,7 +103,7 @@ const events = '/events: list watch create update patch';
 const snapshots = 'snapshot.storage.k8s.io';
 const leases = 'coordination.k8s.io/leases: get list watch create update patch delete';
 
-test('rights are exactly these', async (t) => {
+test('the RBAC rules are exactly these', async (t) => {
   const all = rights(await render({ 'snapshot-controller': { enabled: true } }));
   t.deepEqual(all, {
     'ClusterRole r1-loopcsi-provisioner': [
@@ -156,7 +156,7 @@ test('rights are exactly these', async (t) => {
   });
 });
 
-test('without snapshots and resizer their rights are gone', async (t) => {
+test('without snapshots and resizer, their RBAC rules are not rendered', async (t) => {
   const names = Object.keys(
     rights(await render({ snapshotter: { enabled: false }, resizer: { enabled: false } })),
   );
@@ -166,7 +166,7 @@ test('without snapshots and resizer their rights are gone', async (t) => {
   );
 });
 
-test('the driver alone is privileged and has no API token; sidecars are root without capabilities', async (t) => {
+test('only the driver is privileged, and it has no API token; sidecars are root without capabilities', async (t) => {
   const objects = await render(everything());
   const pod = objects.filter(({ kind }) => kind === 'DaemonSet').map(podOf)[0];
   t.is(pod?.automountServiceAccountToken, false);
@@ -186,7 +186,7 @@ test('the driver alone is privileged and has no API token; sidecars are root wit
   }
 });
 
-/** The script of the init container, run against two directories in place of the image's and the node's. */
+/** Runs the script of the init container with two directories instead of those of the image and the node. */
 async function runUdevScript(source: string, target: string): Promise<string> {
   const pod = (await render({})).map(podOf).find((one) => one?.initContainers.length === 1);
   const [shell = '', ...words] = pod?.initContainers[0]?.command ?? [];
@@ -203,14 +203,14 @@ async function runUdevScript(source: string, target: string): Promise<string> {
   return readFile(ended, 'utf8').catch(() => '');
 }
 
-test('an init container writes the udev rule of the image to the node, and a node that refuses it starts the driver all the same', async (t) => {
+test('an init container copies the udev rule to the node, and the driver starts even if that fails', async (t) => {
   const udev = join(projectRoot, 'contrib', 'udev');
   const target = await mkdtemp(join(tmpdir(), 'loopcsi-udev-'));
   t.teardown(() => rm(target, { recursive: true }));
   const rule = '10-loopcsi.rules';
   for (let time = 0; time < 2; time += 1) {
     t.is(await runUdevScript(udev, target), '');
-    t.deepEqual(await readdir(target), [rule], 'udev reads nothing half written');
+    t.deepEqual(await readdir(target), [rule], 'udev never sees a partial file');
     t.is(await readFile(join(target, rule), 'utf8'), await readFile(join(udev, rule), 'utf8'));
   }
   t.regex(await runUdevScript(join(udev, 'missing'), target), /was not written/);
@@ -219,7 +219,7 @@ test('an init container writes the udev rule of the image to the node, and a nod
   t.regex(dockerfile, /^WORKDIR \/usr\/lib\/loopcsi$[^]*^COPY contrib\/udev contrib\/udev$/m);
 });
 
-test('the udev rule takes one directory of the node and no privilege, and can be left out', async (t) => {
+test('the udev rule needs one directory of the node and no privilege, and can be disabled', async (t) => {
   const podWith = async (values: object): Promise<ReturnType<typeof podOf>> =>
     podOf((await render(values)).find(({ kind }) => kind === 'DaemonSet') as Manifest);
   const pod = await podWith({});
@@ -241,7 +241,7 @@ test('the udev rule takes one directory of the node and no privilege, and can be
   t.false(JSON.stringify(without).includes('udev'));
 });
 
-test('a policy leaves the port of metrics to those that are named, and to nobody where none is', async (t) => {
+test('a network policy opens the port of metrics only to the configured peers, and to none by default', async (t) => {
   const policyOf = async (values: object): Promise<unknown> =>
     (await render(values)).find(({ kind }) => kind === 'NetworkPolicy')?.['spec'];
   t.is(await policyOf({}), undefined);
@@ -274,7 +274,7 @@ test('a policy leaves the port of metrics to those that are named, and to nobody
   }
 });
 
-test('pools become flags and mounts that see disks that come later', async (t) => {
+test('pools become flags, and mounts that also show disks mounted later', async (t) => {
   const objects = await render(nodeGroups);
   const sets = objects.filter(({ kind }) => kind === 'DaemonSet');
   t.deepEqual(
@@ -289,7 +289,7 @@ test('pools become flags and mounts that see disks that come later', async (t) =
     '--pool=bulk=/mnt/hdd,reserve=5.5%,overcommit=1.5',
     '--pool=share=/srv/share,create,reflink=100Gi',
   ]);
-  // Also those of other nodes: a class of theirs has no room here, and one of no node is told.
+  // Including pools of other nodes: a class of such a pool has no capacity here, and a pool of no node is reported.
   t.true(driver?.args.includes('--cluster-pools=bulk,fast,share'));
   for (const [name, path, type] of [
     ['bulk', '/mnt/hdd', 'Directory'],
@@ -306,7 +306,7 @@ test('pools become flags and mounts that see disks that come later', async (t) =
   }
 });
 
-test('another kubelet directory and driver name reach every path', async (t) => {
+test('another kubelet directory and driver name are in every path', async (t) => {
   const kubeletDir = '/var/lib/k0s/kubelet';
   const objects = await render({ kubeletDir, driver: { name: 'disk.example.org' } });
   const text = JSON.stringify(objects);
@@ -315,7 +315,7 @@ test('another kubelet directory and driver name reach every path', async (t) => 
   t.false(text.includes('loopcsi.io'));
 });
 
-test('the driver registers itself, unless the registrar does', async (t) => {
+test('the driver registers itself, unless the registrar is enabled', async (t) => {
   const flagsOf = async (values: object): Promise<readonly string[]> =>
     (await render(values))
       .flatMap((object) => podOf(object)?.containers ?? [])
@@ -324,12 +324,12 @@ test('the driver registers itself, unless the registrar does', async (t) => {
   t.false((await flagsOf({ registrar: { enabled: true } })).join().includes('--registration-dir'));
 });
 
-test('each node provisions and snapshots what is its own, and may give a claim back to the scheduler', async (t) => {
+test('each node provisions and snapshots its own volumes, and can return a claim to the scheduler', async (t) => {
   const storageClasses = [{ name: 'now', volumeBindingMode: 'Immediate' }];
   const objects = await render({ storageClasses, snapshotter: { enabled: true } });
   const flagsOf = (name: string): readonly string[] =>
     containersOf(objects).find((one) => one.name === name)?.args ?? [];
-  // What docs/kubernetes.md says of restores in a cluster rests on these: one place in a request, and a race where there is none.
+  // docs/kubernetes.md, restores in a cluster, depends on these: a request has one topology, and without one the nodes compete.
   for (const flag of [
     '--node-deployment=true',
     '--node-deployment-immediate-binding=true',
@@ -343,7 +343,7 @@ test('each node provisions and snapshots what is its own, and may give a claim b
   t.is(objects.find(({ kind }) => kind === 'StorageClass')?.['volumeBindingMode'], 'Immediate');
 });
 
-test('a class says filesystem, parameters and options', async (t) => {
+test('a class has its filesystem, parameters and mount options', async (t) => {
   const storageClasses = [
     {
       name: 'fast',
@@ -366,7 +366,7 @@ test('a class says filesystem, parameters and options', async (t) => {
   t.is(made?.metadata.annotations['storageclass.kubernetes.io/is-default-class'], 'false');
 });
 
-test('snapshot classes and the snapshotter appear with the CRDs, or when asked for', async (t) => {
+test('snapshot classes and the snapshotter are rendered with the CRDs, or if enabled', async (t) => {
   const has = async (values: object, ...flags: string[]): Promise<boolean> =>
     (await render(values, ...flags)).some(({ kind }) => kind === 'VolumeSnapshotClass');
   t.false(await has({}));
@@ -376,7 +376,7 @@ test('snapshot classes and the snapshotter appear with the CRDs, or when asked f
   t.false(await has({ snapshotter: { enabled: false } }, ...withSnapshotCrds));
 });
 
-test('CRDs come along with the snapshot-controller only, as its release has them', async (t) => {
+test('the CRDs are rendered only with the snapshot-controller, and are those of its release', async (t) => {
   t.false(
     (await render({}, '--include-crds')).some(({ kind }) => kind === 'CustomResourceDefinition'),
   );

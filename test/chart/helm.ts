@@ -78,7 +78,7 @@ export async function helm(args: readonly string[], values: object = {}): Promis
   return attempt(program, [...args, '--values', '-'], { input: JSON.stringify(values) });
 }
 
-/** The chart's objects for these values. Throws with helm's words where it refuses. */
+/** Renders the chart's objects for these values. Throws helm's error message if it refuses them. */
 export async function render(values: object, ...flags: readonly string[]): Promise<Manifest[]> {
   const args = ['template', release, chart, '--namespace', namespace, ...flags];
   const { exitCode, stdout, stderr } = await helm(args, values);
@@ -89,7 +89,7 @@ export async function render(values: object, ...flags: readonly string[]): Promi
     .map((object) => v.parse(manifest, object));
 }
 
-/** The pod of a workload, or of a Pod itself. */
+/** The pod spec of a workload or a Pod. */
 export function podOf(object: Manifest): v.InferOutput<typeof podSpec> | undefined {
   const inWorkload = v.looseObject({
     spec: v.looseObject({ template: v.looseObject({ spec: podSpec }) }),
@@ -99,7 +99,7 @@ export function podOf(object: Manifest): v.InferOutput<typeof podSpec> | undefin
   return v.parse(inWorkload, object).spec.template.spec;
 }
 
-/** Snapshots on, as on a cluster that has the CRDs. */
+/** Flags that enable snapshots, as on a cluster with the CRDs. */
 export const withSnapshotCrds = ['--api-versions', 'snapshot.storage.k8s.io/v1'];
 
 export const containersOf = (objects: readonly Manifest[]): readonly Container[] =>

@@ -1,7 +1,7 @@
-/** Values that more than one test of the chart renders. */
+/** Values that several tests of the chart render. */
 export const image = { registry: 'r.example:5000', repository: 'a/b', tag: 't' };
 
-/** Everything that can be switched on. */
+/** Enables every optional feature. */
 export const everything = (from: object = image): object => ({
   image: from,
   provisioner: { image: from },

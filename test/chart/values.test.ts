@@ -30,7 +30,7 @@ const clusterKinds = [
 ];
 
 for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
-  test(`${name}: lints, and every object has its labels, namespace and name`, async (t) => {
+  test(`${name}: helm lint passes, and every object has its labels, namespace and name`, async (t) => {
     const lint = await helm(['lint', '--strict', chart], values);
     t.is(lint.exitCode, 0, lint.stdout + lint.stderr);
     const objects = await render(values, ...flags);
@@ -46,7 +46,7 @@ for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
       t.true(metadata.name.length <= (kind === 'Job' ? 63 : 253), what);
     }
     const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
-    t.deepEqual(ids, [...new Set(ids)], 'no object twice');
+    t.deepEqual(ids, [...new Set(ids)], 'no duplicate object');
   });
 }
 
@@ -54,17 +54,17 @@ const pool = (name: string, path: string): object => ({ name, path });
 
 const refused = [
   {
-    name: 'two pools of one name',
+    name: 'two pools with the same name',
     values: { pools: [pool('a', '/a'), pool('a', '/b')] },
     says: /pools: two are named 'a'/,
   },
   {
-    name: 'a pool in another',
+    name: 'a pool inside another',
     values: { pools: [pool('a', '/a'), pool('b', '/a/b')] },
     says: /'b' \(\/a\/b\) is inside 'a' \(\/a\): choose separate directories/,
   },
   {
-    name: 'a pool in another, of a group',
+    name: 'a pool inside another, in a node group',
     values: {
       nodeGroups: [
         { name: 'g', nodeSelector: { a: 'b' }, pools: [pool('a', '/a'), pool('b', '/a')] },
@@ -73,12 +73,12 @@ const refused = [
     says: /nodeGroups, pools of g: /,
   },
   {
-    name: 'state in a pool',
+    name: 'the state directory inside a pool',
     values: { pools: [pool('a', '/var/lib/loopcsi')] },
     says: /stateDir: .*choose a directory outside/,
   },
   {
-    name: 'two classes of one name',
+    name: 'two classes with the same name',
     values: { storageClasses: [{ name: 'a' }, { name: 'a' }] },
     says: /storageClasses: two are named 'a'/,
   },
@@ -133,22 +133,22 @@ const refused = [
     says: /missing property 'name'/,
   },
   {
-    name: 'a group that would take every node',
+    name: 'a group that selects every node',
     values: { nodeGroups: [{ name: 'a', nodeSelector: {}, pools: [{ name: 'a', path: '/a' }] }] },
     says: /minProperties/,
   },
   {
-    name: 'a shutdown longer than the pod has',
+    name: 'a shutdown time above the grace period of the pod',
     values: { driver: { shutdownTimeout: '90s' } },
     says: /shutdownTimeout/,
   },
   {
-    name: 'a Prometheus that the policy keeps out',
+    name: 'a PodMonitor whose Prometheus the policy blocks',
     values: { podMonitor: { enabled: true }, networkPolicy: { enabled: true } },
     says: /networkPolicy\.from: empty.*add its namespace/,
   },
   {
-    name: 'a peer that names nobody',
+    name: 'a peer without a selector',
     values: { networkPolicy: { enabled: true, from: [{}] } },
     says: /minProperties/,
   },

@@ -9,7 +9,7 @@ import type { Report } from './report.ts';
 export interface SuiteDisk {
   /** Lower-case letters, digits and hyphens, at most 20 characters. */
   readonly name: string;
-  /** The image is sparse, so a size costs nothing by itself. */
+  /** The image is sparse, so an unused size costs nothing. */
   readonly bytes: bigint;
   /**
    * QEMU's cache mode. `unsafe` (default) drops flushes, which is fast, and correct for a machine that is never killed. A power cut
@@ -41,7 +41,7 @@ export interface Bench {
   imageOf(diskName: string): string;
   /** A directory on the host that is removed after the suite. */
   readonly directory: string;
-  /** A copy of the directory `/out` of the last machine that ended by itself. */
+  /** A copy of the directory `/out` of the last machine that powered off. */
   readonly out: string;
   readonly report: Report;
   /** Whether `--sample` was given. */
@@ -74,7 +74,7 @@ export type Suite = SuiteBase &
         readonly inside: Inside;
         /** Runs instead of `inside` with `--sample`. A suite without it is not part of the sample. */
         readonly sample?: Inside;
-        /** Inspects the images and `out` after the machine has ended by itself, and reports to `bench.report`. */
+        /** Inspects the images and `out` after the machine has powered off, and reports to `bench.report`. */
         readonly check?: (bench: Bench) => Promise<void>;
       }
     | {

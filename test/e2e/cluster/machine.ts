@@ -82,7 +82,7 @@ export async function unmountAll(layout: Layout, kept: readonly string[] = []): 
  * belongs to the driver's mount namespace, so it can be any directory.
  */
 export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<string[]> {
-  const mark = volumeId === undefined ? `.${await nodeTagOf(layout)}/` : `/${volumeId}/`;
+  const part = volumeId === undefined ? `.${await nodeTagOf(layout)}/` : `/${volumeId}/`;
   const root = `${layout.state}/`;
   const columns = ['--noheadings', '--output', 'NAME,BACK-INO,BACK-FILE'];
   const devices = (await run('losetup', ['--list', ...columns])).split('\n').flatMap((line) => {
@@ -92,7 +92,7 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
   const embedded = volumeId === undefined ? await embeddedInodes(layout) : [];
   const own = devices.filter(
     ({ inode, path }) =>
-      path.includes(mark) ||
+      path.includes(part) ||
       (volumeId === undefined && path.startsWith(root)) ||
       (embedded.includes(inode) && path.endsWith('/reflink.img')),
   );
@@ -104,7 +104,7 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
   return [...stacked, ...own].map(({ name }) => name);
 }
 
-/** Images of the pools' disks. */
+/** Inodes of the images of embedded pools. */
 async function embeddedInodes(layout: Layout): Promise<string[]> {
   const pools = await readdir(layout.pools).catch(() => []);
   const found = await Promise.all(
@@ -194,7 +194,7 @@ export async function shimProcesses(layout: Layout): Promise<number[]> {
   return pids.filter((_, index) => ours(lines[index] ?? '')).map(Number);
 }
 
-/** The machine's settings from before the first of several concurrent clusters; the last one restores them. */
+/** The file with the settings from before the first of several concurrent clusters. The last one restores them. */
 const keptSysctls = '/run/loopcsi-e2e-sysctls.json';
 
 /** Call this once the cluster has its network namespace, by which other clusters detect it. */

@@ -43,7 +43,7 @@ export class Scenario {
     await api.create('Namespace', '', { metadata: { name: namespace } });
     const scenario = new Scenario(namespace);
     t.teardown(async () => {
-      if (!t.passed) t.log(await scenario.#keepStory());
+      if (!t.passed) t.log(await scenario.#keepState());
       await api.delete('Namespace', '', namespace);
     });
     await eventually('the service account of the namespace', async () => {
@@ -130,18 +130,18 @@ export class Scenario {
     return textAt(volume, 'spec.csi.volumeHandle') ?? '';
   }
 
-  async #keepStory(): Promise<string> {
+  async #keepState(): Promise<string> {
     const path = join(layout.logs, `failed-${this.namespace}.txt`);
-    const looks = [
+    const queries = [
       ['get', 'pvc,pod,volumesnapshot', '--output', 'wide'],
       ['describe', 'pod,pvc'],
       ['get', 'events', '--sort-by', '.lastTimestamp'],
     ];
     const seen: string[] = [];
-    for (const look of looks) {
-      const words = [...look, '--namespace', this.namespace];
-      const { stdout } = await attempt(join(programs, 'kubectl'), words, { env: environment });
-      seen.push(`$ kubectl ${words.join(' ')}\n${stdout}\n`);
+    for (const query of queries) {
+      const args = [...query, '--namespace', this.namespace];
+      const { stdout } = await attempt(join(programs, 'kubectl'), args, { env: environment });
+      seen.push(`$ kubectl ${args.join(' ')}\n${stdout}\n`);
     }
     await writeFile(path, seen.join('\n'));
     return seen.at(-1) ?? '';

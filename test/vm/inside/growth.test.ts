@@ -210,7 +210,7 @@ test.serial('ext4 grows under a writer: killed while the kernel resizes it', asy
   }
 });
 
-test.serial('ext4 that was grown while idle grows at its stage, in use too', async (t) => {
+test.serial('ext4 whose growth was promised while idle grows at its next stage', async (t) => {
   const world = await worldWith(t, []);
   const operation: Operation = {
     name: 'stage',

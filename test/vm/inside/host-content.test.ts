@@ -144,7 +144,7 @@ async function withContent(
 }
 
 for (const name of contents) {
-  test.serial(`with the rule the host leaves ${name} alone`, async (t) => {
+  test.serial(`with the rule the host does not act on ${name}`, async (t) => {
     await onScene(t, async (scene) => {
       await udev.installRule();
       const sizeBytes = content.contentBytes;

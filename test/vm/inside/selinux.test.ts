@@ -90,7 +90,7 @@ test.serial('the policy is enforced, and the driver is unconfined', async (t) =>
 });
 
 for (const kind of ['ext4', 'xfs', 'btrfs'] as const) {
-  test.serial(`a volume with a context is its pod's alone: ${kind}`, async (t) => {
+  test.serial(`only the pod with its context can use a volume: ${kind}`, async (t) => {
     await onEnforcing(t, async (scene) => {
       t.deepEqual(await scene.create('v', kind), ok);
       for (const [own, other] of [
@@ -123,7 +123,7 @@ test.serial('without a context a pod cannot use the volume', async (t) => {
 });
 
 test.serial(
-  'a context that the policy does not have is refused, and nothing stays mounted',
+  'a context that the policy does not define is refused, and nothing stays mounted',
   async (t) => {
     await onEnforcing(t, async (scene) => {
       t.deepEqual(await scene.create('v'), ok);

@@ -3,7 +3,7 @@ import type { Suite } from '../suite.ts';
 
 export const suite: Suite = {
   name: 'host-content',
-  about: 'what udev, LVM, md and blkid on a host do with the content of block volumes',
+  about: 'the reaction of udev, LVM, md and blkid of a host to the content of block volumes',
   minutes: 30,
   // The volume group and the filesystems that belong to the host itself.
   disks: [

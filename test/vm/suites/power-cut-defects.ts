@@ -5,7 +5,7 @@ import type { Suite } from '../suite.ts';
 export const suite: Suite = {
   name: 'power-cut-defects',
   about:
-    'deliberate defects of the driver, each seen in a state of the disk that is not as it must be',
+    'deliberate defects of the driver, each detected in a state of the disk with wrong content',
   minutes: 60,
   disks: disksOfRecordings,
   drive: reportDefects,

@@ -5,7 +5,7 @@ import type { Suite } from '../suite.ts';
 export const suite: Suite = {
   name: 'power-cuts',
   about:
-    'after each flush of its disk a pool on ext4, XFS or btrfs holds all that was acknowledged',
+    'after each flush of its disk, a pool on ext4, XFS or btrfs has everything that was acknowledged',
   minutes: 180,
   disks: disksOfRecordings,
   inside: { program: 'record-power-cuts', args: ['6', ...poolFilesystems] },

@@ -12,7 +12,7 @@ const longestWorkMs = 12_000;
 
 export const suite: Suite = {
   name: 'power-loss',
-  about: 'the whole machine loses its power at random instants of work, and boots again',
+  about: 'the whole machine loses power at random times during a load, and boots again',
   minutes: 60,
   disks: [
     ...filesystems.map((name) => ({ name, bytes: 12n * GiB, cache: 'directsync' as const })),
@@ -29,8 +29,7 @@ export const suite: Suite = {
       }
       const boot = await bench.boot({ program: 'power-loss', args: [filesystem, '0', 'rest'] });
       const end = await boot.ended;
-      if (end.kind !== 'job-ended')
-        throw new Error(`the machine did not end by itself: ${end.kind}`);
+      if (end.kind !== 'job-ended') throw new Error(`the machine did not power off: ${end.kind}`);
     }
   },
 };

@@ -37,7 +37,7 @@ export class Checker {
       script: `touch /tmp/ready; ${work}`,
     });
     const checker = new Checker(scenario, name);
-    await checker.goesOn();
+    await checker.stillWrites();
     return checker;
   }
 
@@ -50,7 +50,7 @@ export class Checker {
   }
 
   /** Waits for three more rounds. */
-  async goesOn(): Promise<number> {
+  async stillWrites(): Promise<number> {
     const before = await this.rounds().catch(() => 0);
     return eventually(`${this.name} to write on`, async () => {
       const now = await this.rounds();
@@ -74,7 +74,7 @@ export class Checker {
    * found damage would have ended.
    */
   async assertWhole(t: ExecutionContext, restarts = 0): Promise<void> {
-    await this.goesOn();
+    await this.stillWrites();
     t.is(await this.restarts(), restarts, `${this.name} was restarted`);
     const gap = `awk '$1 != NR {print "round " $1 " is in line " NR; exit}' /data/log`;
     t.is(await this.#scenario.sh(this.name, gap), '');

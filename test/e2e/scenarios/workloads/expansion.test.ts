@@ -28,7 +28,7 @@ async function enlarge(
 }
 
 /** The claim's condition NodeResizeError has the driver's message. */
-function saysWhy(claim: KubeObject): boolean {
+function namesCapability(claim: KubeObject): boolean {
   return /CAP_SYS_RESOURCE/.test(textAt(claim, 'status.conditions') ?? '');
 }
 
@@ -79,7 +79,7 @@ test('ext4 grows while mounted if the driver has the capability, otherwise at th
   const grew = async (): Promise<'grown' | undefined> =>
     (await sizeKib(scenario, 'writer')) > before + 100 * mib ? 'grown' : undefined;
   const told = scenario
-    .until('PersistentVolumeClaim', 'data', saysWhy, 120_000)
+    .until('PersistentVolumeClaim', 'data', namesCapability, 120_000)
     .then(() => 'the claim reports that it grows at the next mount');
   const outcome = await Promise.any([
     eventually('the filesystem to grow', grew, { timeoutMs: 120_000 }),

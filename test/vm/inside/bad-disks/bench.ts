@@ -22,7 +22,7 @@ const poolTypes = {
 export type PoolType = keyof typeof poolTypes;
 
 /** Wrong statements about a volume whose disk fails, or about its pool. */
-export const wrongWords =
+export const wrongStatements =
   /damaged|DATA_LOSS|is gone|is missing|does not exist|was truncated|no valid/;
 
 /** The message for a pool whose filesystem the kernel has stopped. */

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, type Ended, textOf } from './attempt.ts';
-import { Bench, poolHasFailed, untilDone, wrongWords } from './bench.ts';
+import { Bench, poolHasFailed, untilDone, wrongStatements } from './bench.ts';
 
 /** How long calls are repeated after the driver has noticed. Meanwhile it tries to open the pool every five seconds. */
 const refusedMs = 30_000;
@@ -12,7 +12,7 @@ const atOnceMs = 10_000;
 
 for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(
-    `${poolType}: while a disk fails its pool alone is refused, and its volumes are whole afterwards`,
+    `${poolType}: while a disk fails only calls for its pool are refused, and its volumes are intact afterwards`,
     async (t) => {
       await Bench.use(t, poolType, async (bench) => {
         const used = await bench.createInUse('used');
@@ -31,9 +31,9 @@ for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
           t.log(`${name}: ${textOf(first)}`);
           t.true(['INTERNAL', 'UNAVAILABLE'].includes(first.code), `${name}: ${first.code}`);
           t.regex(first.message, /pool 'bad'.*check/, name);
-          t.notRegex(first.message, wrongWords, name);
+          t.notRegex(first.message, wrongStatements, name);
         }
-        t.notRegex((await bench.health(used)).join('\n'), wrongWords);
+        t.notRegex((await bench.health(used)).join('\n'), wrongStatements);
         await until('the driver has noticed', async () => !(await bench.isServed()));
 
         const noticedAtMs = Date.now();

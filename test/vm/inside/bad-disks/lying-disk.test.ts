@@ -3,11 +3,11 @@ import test from 'ava';
 import { execa } from 'execa';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongWords } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './bench.ts';
 
 for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(
-    `${poolType}: a disk that loses what it acknowledged loses nothing older`,
+    `${poolType}: a disk that loses acknowledged writes does not affect older data`,
     async (t) => {
       await Bench.use(t, poolType, async (bench) => {
         const kept = await bench.createInUse('kept');
@@ -37,7 +37,7 @@ for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
         t.notRegex(stage.message, /damaged/);
         // The deletion was lost too, so the volume exists again.
         await bench.stage(deleted);
-        t.notRegex((await bench.health(deleted)).join('\n'), wrongWords);
+        t.notRegex((await bench.health(deleted)).join('\n'), wrongStatements);
         await bench.delete(lost);
         t.is(await bench.create('lost'), lost);
       });

@@ -1,7 +1,7 @@
 /** The blocks of one volume can no longer be read or written; the rest of its pool's disk works. */
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongWords } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './bench.ts';
 
 test.serial(
   'ext4: when only the blocks of one volume fail, its pool still works, and the volume is intact afterwards',
@@ -17,7 +17,7 @@ test.serial(
       t.log(`write: ${textOf(write)}`);
       t.is(write.code, 'EIO');
       t.log(`health: ${(await bench.health(volume)).join('; ')}`);
-      t.notRegex((await bench.health(volume)).join('\n'), wrongWords);
+      t.notRegex((await bench.health(volume)).join('\n'), wrongStatements);
       const beside = await attempt(() => bench.create('beside'));
       t.log(`create: ${textOf(beside)}`);
       t.is(beside.code, 'OK', beside.message);
@@ -29,7 +29,7 @@ test.serial(
       t.log(`stage: ${textOf(stage)}`);
       t.is(stage.code, 'INTERNAL');
       t.regex(stage.message, /the disk of pool 'bad' has failed: check the disk/);
-      t.notRegex(stage.message, wrongWords);
+      t.notRegex(stage.message, wrongStatements);
       t.log(`health: ${(await bench.health(volume)).join('; ')}`);
 
       await bench.disk.recover();

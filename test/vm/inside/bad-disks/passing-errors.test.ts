@@ -2,7 +2,7 @@
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, poolHasFailed, untilDone, wrongWords } from './bench.ts';
+import { Bench, type PoolType, poolHasFailed, untilDone, wrongStatements } from './bench.ts';
 
 interface Scene {
   readonly poolType: PoolType;
@@ -47,7 +47,7 @@ for (const { poolType, fault, operation, code, stops } of scenes) {
         t.log(textOf(first));
         t.true([code, 'UNAVAILABLE'].includes(first.code), first.code);
         t.regex(first.message, /pool 'bad'.*check/);
-        t.notRegex(first.message, wrongWords);
+        t.notRegex(first.message, wrongStatements);
 
         const isStopped = await bench.poolIsStopped();
         t.log(`the kernel has ${isStopped ? '' : 'not '}stopped the pool's filesystem`);

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, untilDone, wrongWords } from './bench.ts';
+import { Bench, type PoolType, untilDone, wrongStatements } from './bench.ts';
 
 interface Scene {
   readonly poolType: PoolType;
@@ -35,7 +35,7 @@ const scenes: readonly Scene[] = [
 
 /** Less than the 60 s that a call waits for the disk. */
 const withoutWaitingMs = 45_000;
-const tellsOfTheHang =
+const reportsTheHang =
   /has not returned for \d+ s; .*check its disk|does not answer|has not answered/;
 const noticedWithinMs = 240_000;
 
@@ -78,7 +78,7 @@ for (const { poolType, what, silence, waits } of scenes) {
           health,
           /^INACCESSIBLE PoolNotServed: pool 'bad': .*(?:does not answer|has not answered).*check its disk/,
         );
-        t.notRegex(health, wrongWords);
+        t.notRegex(health, wrongStatements);
         besideMs.push(await bench.liveInGoodPool('beside-at-last'));
         t.log(`a volume's life in the other pool: ${besideMs.join(', ')} ms, before ${usualMs} ms`);
         for (const ms of besideMs) t.true(ms < Math.max(withoutWaitingMs, 3 * usualMs), `${ms} ms`);
@@ -88,8 +88,8 @@ for (const { poolType, what, silence, waits } of scenes) {
           const end = await ended;
           t.log(`${name}: ${textOf(end)}`);
           t.true(['OK', 'ABORTED', 'UNAVAILABLE'].includes(end.code), `${name}: ${end.code}`);
-          if (end.code !== 'OK') t.regex(end.message, tellsOfTheHang, name);
-          t.notRegex(end.message, wrongWords, name);
+          if (end.code !== 'OK') t.regex(end.message, reportsTheHang, name);
+          t.notRegex(end.message, wrongStatements, name);
         }
         for (const [name, repeat] of Object.entries(calls)) {
           await untilDone(`the ${name} succeeds`, repeat);

@@ -1,7 +1,7 @@
 /** The disk of a pool cannot read one file or directory of a volume, and works elsewhere. */
 import test, { type ExecutionContext } from 'ava';
 import { attempt, type Ended, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongWords } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './bench.ts';
 
 const poolType = 'ext4 that continues after errors';
 
@@ -11,7 +11,7 @@ function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: stri
   t.is(end.code, 'INTERNAL', what);
   t.true(end.message.includes(id), what);
   t.regex(end.message, /EIO.*check (?:the disk|the pool's disk)/, what);
-  t.notRegex(end.message, wrongWords, what);
+  t.notRegex(end.message, wrongStatements, what);
 }
 
 /** Asserts that one condition matches, and that none has a wrong statement. */
@@ -26,7 +26,7 @@ async function assertCondition(
     conditions.some((one) => condition.test(one)),
     conditions.join('\n'),
   );
-  t.notRegex(conditions.join('\n'), wrongWords);
+  t.notRegex(conditions.join('\n'), wrongStatements);
 }
 
 /** Asserts that everything that does not need the failed blocks works: the pool's other volumes, its lists and its capacity. */
@@ -91,7 +91,7 @@ test.serial(
 );
 
 test.serial(
-  'ext4: a record or notes that are unreadable when the driver starts prevent no pod from ending, and are used once they can be read',
+  'ext4: a record or node state that is unreadable at the start prevents no pod from ending, and is used once it is readable',
   async (t) => {
     await Bench.use(t, poolType, async (bench) => {
       const well = await bench.createInUse('well');
