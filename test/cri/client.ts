@@ -26,14 +26,15 @@ export async function criClient(socket: string): Promise<CriClient> {
     call: async (method, request) => {
       const found = methods[method];
       if (found === undefined) throw new Error(`cri-api ${release} has no ${method}`);
-      const asked = description.lookupType(`runtime.v1.${found.requestType}`);
+      const requestType = description.lookupType(`runtime.v1.${found.requestType}`);
       const answered = description.lookupType(`runtime.v1.${found.responseType}`);
-      const wrong = asked.verify(request);
+      const wrong = requestType.verify(request);
       if (wrong !== null) throw new Error(`${method}: ${wrong}`);
       return new Promise<Json>((resolve, reject) => {
         client.makeUnaryRequest(
           `/${service}/${method}`,
-          (message: Json) => Buffer.from(asked.encode(asked.fromObject(message)).finish()),
+          (message: Json) =>
+            Buffer.from(requestType.encode(requestType.fromObject(message)).finish()),
           (bytes) => answered.toObject(answered.decode(bytes), { defaults: true, bytes: Buffer }),
           request,
           { deadline: Date.now() + 60_000 },

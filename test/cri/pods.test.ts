@@ -109,7 +109,7 @@ test.serial('a read-only publish is read-only in the pod', async (t) => {
 test.serial(
   'after the pods are removed, no sandbox, link, process, mount or loop device is left',
   async (t) => {
-    t.is(await runtime.known(), 0);
+    t.is(await runtime.count(), 0);
     t.deepEqual(await podLinks(node), []);
     t.deepEqual(await processesInCgroup(lab.cgroup), []);
     t.deepEqual(await mountsBelow(lab.directory), []);

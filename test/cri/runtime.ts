@@ -26,8 +26,8 @@ export interface Pod {
 export interface Runtime {
   /** Starts a pod with one container that sleeps, or runs `script`. */
   pod(name: string, options: { mounts: readonly HostMount[]; script?: string }): Promise<Pod>;
-  /** The sandboxes and containers that the runtime still has. */
-  known(): Promise<number>;
+  /** The number of sandboxes and containers that the runtime has. */
+  count(): Promise<number>;
 }
 
 export async function startRuntime(lab: Lab, node: NodeSpace): Promise<Runtime> {
@@ -63,7 +63,7 @@ export async function startRuntime(lab: Lab, node: NodeSpace): Promise<Runtime> 
   const context = { client, lab, directory };
   return {
     pod: (name, options) => startPod(context, name, options),
-    known: async () => {
+    count: async () => {
       const sandboxes = v.parse(listAnswer, await client.call('ListPodSandbox', {}));
       const containers = v.parse(listAnswer, await client.call('ListContainers', {}));
       return (sandboxes.items ?? []).length + (containers.containers ?? []).length;
@@ -110,8 +110,8 @@ async function startPod(
       security_context: { namespace_options: namespaces },
     },
   };
-  const asked = await client.call('RunPodSandbox', { config: sandbox });
-  const { pod_sandbox_id } = v.parse(sandboxAnswer, asked);
+  const response = await client.call('RunPodSandbox', { config: sandbox });
+  const { pod_sandbox_id } = v.parse(sandboxAnswer, response);
   const created = await client.call('CreateContainer', {
     pod_sandbox_id,
     config: {
@@ -140,10 +140,9 @@ async function startPod(
       const cmd = ['sh', '-c', script];
       const answer = await client.call('ExecSync', { container_id, cmd, timeout: 30 });
       const { stdout, stderr, exit_code } = v.parse(execAnswer, answer);
-      const [said, complained] = [stdout, stderr].map((bytes) => Buffer.from(bytes).toString());
-      if (exit_code !== 0)
-        throw new Error(`${script} ended with ${exit_code}: ${complained ?? ''}`);
-      return (said ?? '').trim();
+      const [output, errors] = [stdout, stderr].map((bytes) => Buffer.from(bytes).toString());
+      if (exit_code !== 0) throw new Error(`${script} ended with ${exit_code}: ${errors ?? ''}`);
+      return (output ?? '').trim();
     },
     remove: async () => {
       await client.call('StopPodSandbox', { pod_sandbox_id });

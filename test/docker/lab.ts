@@ -44,13 +44,13 @@ export async function openLab(): Promise<Lab> {
       endings.unshift(work);
     },
     close: async () => {
-      const trouble: string[] = [];
+      const errors: string[] = [];
       for (const work of endings) {
         await work().catch((error: unknown) => {
-          trouble.push(String(error));
+          errors.push(String(error));
         });
       }
-      return [...trouble, ...(await removeLab(directory))];
+      return [...errors, ...(await removeLab(directory))];
     },
   };
 }
@@ -77,22 +77,22 @@ export async function makeNode(lab: Lab, name: string): Promise<NodeSpace> {
   await run('ip', ['netns', 'add', netns]);
   await run('ip', ['-netns', netns, 'link', 'set', 'lo', 'up']);
   const net = `--net=/run/netns/${netns}`;
-  const log = join(directory, 'holder.log');
-  const holder = await startService(
+  const log = join(directory, 'namespace.log');
+  const namespaceProcess = await startService(
     ['nsenter', net, 'unshare', '--mount', '--propagation', 'slave', 'sh', '-c', keep(directory)],
     log,
   );
   await eventually(
     'the mount namespace of the node',
     async () => {
-      if (holder.hasEnded()) throw new Error(await readFile(log, 'utf8'));
-      return hasPlugins(holder, plugins);
+      if (namespaceProcess.hasEnded()) throw new Error(await readFile(log, 'utf8'));
+      return hasPlugins(namespaceProcess, plugins);
     },
     { everyMs: 10 },
   );
-  const enter = ['nsenter', `--target=${holder.pid}`, '--mount', '--net'];
+  const enter = ['nsenter', `--target=${namespaceProcess.pid}`, '--mount', '--net'];
   lab.atEnd(async () => {
-    const left = await mountsBelow(join(directory, 'driver'), holder.pid);
+    const left = await mountsBelow(join(directory, 'driver'), namespaceProcess.pid);
     if (left.length > 0) throw new Error(`mounted in node ${name}: ${left.join(', ')}`);
   });
   return { directory, netns, enter, plugins };
@@ -115,8 +115,8 @@ function keep(directory: string): string {
   return [...layers, ...plugins, 'exec sleep infinity'].join(' && ');
 }
 
-async function hasPlugins(holder: Service, plugins: string): Promise<true | undefined> {
-  const table = await readFile(`/proc/${holder.pid}/mountinfo`, 'utf8');
+async function hasPlugins(namespaceProcess: Service, plugins: string): Promise<true | undefined> {
+  const table = await readFile(`/proc/${namespaceProcess.pid}/mountinfo`, 'utf8');
   const line = table.split('\n').find((one) => one.includes(' /run/docker/plugins '));
   return line?.includes(plugins) === true ? true : undefined;
 }

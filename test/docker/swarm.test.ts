@@ -69,8 +69,8 @@ test.before(async () => {
   }
 });
 test.after.always('nothing is left behind', async () => {
-  const trouble = await lab.close();
-  if (trouble.length > 0) throw new Error(`left behind: ${trouble.join('; ')}`);
+  const leftovers = await lab.close();
+  if (leftovers.length > 0) throw new Error(`left behind: ${leftovers.join('; ')}`);
 });
 
 /** Waits until the only task of a service runs, and returns its container. */

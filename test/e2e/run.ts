@@ -87,10 +87,10 @@ try {
   await makeDisks(layout);
   await mountDisks(layout);
   lap('the cluster is up');
-  const asked = [...stages, ...byCommand].filter(
+  const named = [...stages, ...byCommand].filter(
     (stage) => stage === 'install' || chosen.includes(stage),
   );
-  for (const stage of chosen.length === 0 ? stages : asked) {
+  for (const stage of chosen.length === 0 ? stages : named) {
     if (!isInstalled) break;
     const passed = await runStage(cluster, stage);
     isGood &&= passed;

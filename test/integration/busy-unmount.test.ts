@@ -39,10 +39,10 @@ async function isReadOnly(node: ScratchNode, target: string): Promise<boolean> {
 }
 
 /** A process that starts elsewhere on the machine has a copy of every mount for a moment. */
-async function unmountPatiently(...asked: Parameters<typeof unmountVolume>): Promise<void> {
+async function unmountPatiently(...request: Parameters<typeof unmountVolume>): Promise<void> {
   await until('it is unmounted', async () => {
     try {
-      await unmountVolume(...asked);
+      await unmountVolume(...request);
       return true;
     } catch (error) {
       if (error instanceof VolumeError && error.reason === 'busy') return false;
@@ -118,8 +118,8 @@ for (const [seen, host] of [
       const isFrozen = () => node.domain.guard.frozenSince(record.id) !== undefined;
       await until('it is frozen', isFrozen);
       for (let attempt = 0; attempt < 3; attempt += 1) {
-        const asked = { volumeId: record.id, targetPath: paths.targetPath };
-        const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
+        const request = { volumeId: record.id, targetPath: paths.targetPath };
+        const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), request), {
           instanceOf: VolumeError,
         });
         t.is(error?.reason, 'wrong-state');
@@ -155,8 +155,8 @@ onNode(
     const paths = await mountVolume(node, record.id);
     const { targetPath } = paths;
     const messageOfUnpublish = async (): Promise<string> => {
-      const asked = { volumeId: record.id, targetPath };
-      const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), asked), {
+      const request = { volumeId: record.id, targetPath };
+      const error = await t.throwsAsync(node.volumes.unpublishVolume(call(), request), {
         instanceOf: VolumeError,
       });
       t.is(error?.reason, 'wrong-state');

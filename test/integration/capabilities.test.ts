@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, '..', '..', '..');
 const numbers = { dac_override: 1, sys_ptrace: 19, sys_admin: 21, sys_resource: 24 } as const;
 
 function numberOf(name: string): number {
-  const found = Object.entries(numbers).find(([known]) => known === name);
+  const found = Object.entries(numbers).find(([key]) => key === name);
   if (found === undefined) throw new Error(`the unit keeps ${name}: give its number here`);
   return found[1];
 }
@@ -19,8 +19,8 @@ function numberOf(name: string): number {
 /** The capabilities that the unit keeps, in setpriv's notation. */
 async function capabilitiesOfUnit(): Promise<readonly string[]> {
   const unit = await readFile(join(root, 'contrib/systemd/loopcsi.service'), 'utf8');
-  const words = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1]?.split(' ') ?? [];
-  return words.map((word) => word.replace(/^CAP_/, '').toLowerCase());
+  const names = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1]?.split(' ') ?? [];
+  return names.map((name) => name.replace(/^CAP_/, '').toLowerCase());
 }
 
 onNode('the life cycle of a volume needs only the capabilities that the unit keeps', async (t) => {
@@ -35,8 +35,8 @@ onNode('the life cycle of a volume needs only the capabilities that the unit kee
   });
   // The machine itself may lack some of them.
   const status = await readFile('/proc/self/status', 'utf8');
-  const held = BigInt(`0x${/^CapBnd:\s*(\w+)$/m.exec(status)?.[1] ?? '0'}`);
-  const kept = capabilities.filter((name) => (held >> BigInt(numberOf(name))) & 1n);
+  const boundingSet = BigInt(`0x${/^CapBnd:\s*(\w+)$/m.exec(status)?.[1] ?? '0'}`);
+  const kept = capabilities.filter((name) => (boundingSet >> BigInt(numberOf(name))) & 1n);
   const bounding = ['-all', ...kept.map((name) => `+${name}`)].join(',');
   const driver = await startDriver(directory, ['--http-address=off'], {
     enter: ['setpriv', `--bounding-set=${bounding}`, '--no-new-privs'],

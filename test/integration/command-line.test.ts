@@ -165,8 +165,8 @@ onNode('volumes are mounted read-only, at several directories and as block devic
     );
     t.regex(message, remedy);
   }
-  const asked = ['data', one, '--options', 'noatime', '--read-only'];
-  t.regex(await refusalOf(...asked), /'data' is mounted at \S+one with other options \(noatime\)/);
+  const args = ['data', one, '--options', 'noatime', '--read-only'];
+  t.regex(await refusalOf(...args), /'data' is mounted at \S+one with other options \(noatime\)/);
   t.regex(
     await refusalOf('data', two, '--options', 'noatime'),
     /two with other options \(read-only,noatime\)/,

@@ -201,12 +201,12 @@ onNode(
     const mountPool = async (): Promise<void> =>
       void (await execa('mount', [poolFs?.source ?? '', node.poolPath]));
     await node.docker.create(call(), volumeInput('made', { sizeBytes: 64n * MiB }));
-    const held = await make(node, 'held');
-    await node.docker.mount(call(), { volumeId: held, mountId: 'a' });
-    await node.docker.unmount(call(), { volumeId: held, mountId: 'a' });
+    const used = await make(node, 'used');
+    await node.docker.mount(call(), { volumeId: used, mountId: 'a' });
+    await node.docker.unmount(call(), { volumeId: used, mountId: 'a' });
     await node.docker.create(call(), volumeInput('deleted', { sizeBytes: 64n * MiB }));
     const known = async (): Promise<readonly boolean[]> =>
-      Promise.all(['made', held, 'deleted', 'never'].map((name) => node.docker.isKnown(name)));
+      Promise.all(['made', used, 'deleted', 'never'].map((name) => node.docker.isKnown(name)));
 
     await node.restart({ whileClosed: unmountPool });
     t.throws(() => node.docker.findVolume('made'), { message: /its disk is not mounted/ });
@@ -214,7 +214,7 @@ onNode(
 
     await node.restart({ whileClosed: mountPool });
     await node.volumes.deleteVolume(call(), node.docker.findVolume('deleted')?.record.id ?? '');
-    await node.docker.remove(call(), held);
+    await node.docker.remove(call(), used);
     // A volume deleted over CSI is forgotten at the next start with all pools available.
     await node.restart();
     await node.restart({ whileClosed: unmountPool });
@@ -277,9 +277,9 @@ function publish(
   node: ScratchNode,
   volumeId: string,
   target: string,
-  asked: Parameters<typeof capability>[0] & { readOnly?: boolean } = {},
+  options: Parameters<typeof capability>[0] & { readOnly?: boolean } = {},
 ) {
-  const { readOnly = false, ...rest } = asked;
+  const { readOnly = false, ...rest } = options;
   return node.volumes.publishVolume(call(), {
     volumeId,
     stagingTargetPath: '',

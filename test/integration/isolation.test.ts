@@ -76,7 +76,7 @@ onNode(
     t.timeout(3 * 60_000);
     const both = await TwoPools.make();
     const poolPath = join(both.directory, 'pool');
-    const asked = {
+    const request = {
       name: 'unnamed',
       capacity_range: { required_bytes: 32n * MiB },
       volume_capabilities: [capability],
@@ -86,7 +86,7 @@ onNode(
       await execa('fsfreeze', ['--freeze', poolPath]);
       try {
         const error = await t.throwsAsync<ServiceError>(
-          both.controller.CreateVolume(asked, within),
+          both.controller.CreateVolume(request, within),
         );
         t.is(error?.code, status.UNAVAILABLE);
         t.regex(error?.details ?? '', /pool 'hung'.* does not answer .*\(good\): parameter pool/);
@@ -96,7 +96,7 @@ onNode(
       } finally {
         await execa('fsfreeze', ['--unfreeze', poolPath]);
       }
-      const { volume } = await both.controller.CreateVolume({ ...asked, name: 'thawed' }, within);
+      const { volume } = await both.controller.CreateVolume({ ...request, name: 'thawed' }, within);
       const volume_id = volume?.volume_id ?? '';
       await both.controller.DeleteVolume({ volume_id });
       await both.controller.DeleteVolume({ volume_id: await both.create('unnamed', 'good') });

@@ -60,8 +60,8 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   const volumeId = made.record.id;
   const stagingTargetPath = node.pathOf('staging');
   await mkdir(stagingTargetPath);
-  const asked = { volumeId, stagingTargetPath, capability: capability() };
-  await volumes.stageVolume(call(), asked);
+  const request = { volumeId, stagingTargetPath, capability: capability() };
+  await volumes.stageVolume(call(), request);
   const data = randomBytes(Number(8n * MiB));
   await writeFile(join(stagingTargetPath, 'data'), data);
   for (const index of range(100)) await writeFile(join(stagingTargetPath, `f${index}`), `${index}`);
@@ -79,14 +79,14 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   });
   const killing = makeKillingRun(kill);
   run = killing.run;
-  const staged = reasonOf(volumes.stageVolume(call(), asked));
+  const staged = reasonOf(volumes.stageVolume(call(), request));
   // The program made fewer writes than that and was not killed.
   const outcome = await Promise.race([staged, killing.killed.then(() => 'killed')]);
   if (kill.withDriver !== true) await staged;
   run = makeRun();
   if (outcome !== 'ok') {
     await node.restart();
-    await node.volumes.stageVolume(call(), asked);
+    await node.volumes.stageVolume(call(), request);
   }
   t.true((await readFile(join(stagingTargetPath, 'data'))).equals(data));
   for (const index of range(100)) {

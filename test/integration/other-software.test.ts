@@ -38,7 +38,7 @@ async function volumeOf(
   const volumeId = record.id;
   const stagingTargetPath = node.pathOf(`staging-${volumeId.slice(-12)}-${name.slice(-3)}`);
   await mkdir(stagingTargetPath);
-  const asked = { volumeId, stagingTargetPath, capability: capability({ kind, ...mode }) };
+  const request = { volumeId, stagingTargetPath, capability: capability({ kind, ...mode }) };
   const targetOf = (target: string) => node.pathOf(`${name.slice(-3)}-${target}`);
   const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
   const devices = async (): Promise<readonly LoopDevice[]> =>
@@ -53,10 +53,10 @@ async function volumeOf(
       if (found === undefined) throw new Error(`${name} has no such device`);
       return found;
     },
-    stage: () => node.volumes.stageVolume(call(), asked),
-    unstage: () => node.volumes.unstageVolume(call(), asked),
+    stage: () => node.volumes.stageVolume(call(), request),
+    unstage: () => node.volumes.unstageVolume(call(), request),
     publish: (target = 'target', readOnly = false) =>
-      node.volumes.publishVolume(call(), { ...asked, targetPath: targetOf(target), readOnly }),
+      node.volumes.publishVolume(call(), { ...request, targetPath: targetOf(target), readOnly }),
     unpublish: (target = 'target') =>
       node.volumes.unpublishVolume(call(), { volumeId, targetPath: targetOf(target) }),
     conditions: async () => (await node.volumes.volumeHealth(volumeId)).map(({ reason }) => reason),
@@ -403,9 +403,9 @@ async function usedOverKills(t: ExecutionContext, directory: string): Promise<vo
       volume_capabilities: [volume_capability],
     });
     const volume_id = volume?.volume_id ?? '';
-    const asked = { volume_id, staging_target_path, target_path, volume_capability };
-    await client.NodeStageVolume(asked);
-    await client.NodePublishVolume(asked);
+    const request = { volume_id, staging_target_path, target_path, volume_capability };
+    await client.NodeStageVolume(request);
+    await client.NodePublishVolume(request);
     await writeAt(target_path, 'of A');
     const [before] = await devicesBelow(directory);
     const number = Number(before?.device.replace('/dev/loop', ''));
@@ -422,8 +422,8 @@ async function usedOverKills(t: ExecutionContext, directory: string): Promise<vo
     t.is((await autoclear()).trim(), '0', 'nor does a driver that stops normally');
     driver = await startDriver(directory);
     t.is(await textAt(target_path), 'of A');
-    await client.NodeUnpublishVolume(asked);
-    await client.NodeUnstageVolume(asked);
+    await client.NodeUnpublishVolume(request);
+    await client.NodeUnstageVolume(request);
     await controller.DeleteVolume({ volume_id });
     t.deepEqual(await devicesBelow(directory), []);
   } finally {

@@ -188,15 +188,15 @@ onNode(
         LOOPCSI_HTTP_ADDRESS: 'off',
       },
     });
-    let said = '';
+    let output = '';
     npm.stdout.on('data', (text: Buffer) => {
-      said += text.toString();
+      output += text.toString();
     });
-    await until('the driver serves', () => said.includes('"msg":"serving"'));
+    await until('the driver serves', () => output.includes('"msg":"serving"'));
     // As at a terminal, which signals the whole process group, while npm passes the signal on to the driver.
     npm.kill('SIGINT');
     npm.kill('SIGINT');
-    await until('the driver has stopped', () => said.includes('"msg":"stopped"'));
+    await until('the driver has stopped', () => output.includes('"msg":"stopped"'));
     await until('npm has ended', () => npm.exitCode !== null || npm.signalCode !== null);
     await t.throwsAsync(stat(endpoint), { code: 'ENOENT' });
   }),

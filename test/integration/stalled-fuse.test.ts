@@ -99,8 +99,8 @@ onNode(
       for (let round = 0; round < 3; round += 1) await assertOthersWork(t, both, `good-${round}`);
       await untilTold(both);
       // From now on calls for that pool are refused at once.
-      const asked = { volume_id: staged, volume_path };
-      t.is(await codeOf(node.NodeGetVolumeStats(asked, within)), status.UNAVAILABLE);
+      const request = { volume_id: staged, volume_path };
+      t.is(await codeOf(node.NodeGetVolumeStats(request, within)), status.UNAVAILABLE);
       t.is(await codeOf(both.create('another', 'hung')), status.UNAVAILABLE);
       const { volume_health } = await node.NodeGetVolumeHealth({ volume_id: staged }, within);
       t.is(volume_health?.health_statuses[0]?.reason, 'PoolNotServed');

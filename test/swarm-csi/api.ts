@@ -13,19 +13,19 @@ export function apiOf(socketPath: string): Api {
   const send = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const sent = body === undefined ? '' : JSON.stringify(body);
     const headers = { host: 'docker', 'content-type': 'application/json' };
-    const { status, said } = await new Promise<{ status: number; said: string }>(
+    const { status, responseText } = await new Promise<{ status: number; responseText: string }>(
       (resolve, reject) => {
         const call = request({ socketPath, method, path, headers }, (response) => {
-          text(response).then((said) => {
-            resolve({ status: response.statusCode ?? 0, said });
+          text(response).then((responseText) => {
+            resolve({ status: response.statusCode ?? 0, responseText });
           }, reject);
         });
         call.once('error', reject);
         call.end(sent);
       },
     );
-    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${said}`);
-    return said === '' ? undefined : JSON.parse(said);
+    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${responseText}`);
+    return responseText === '' ? undefined : JSON.parse(responseText);
   };
   return {
     get: (path) => send('GET', path),

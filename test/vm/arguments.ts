@@ -13,7 +13,7 @@ export const usage = `usage: npm run test:vm [-- OPTION...]
   --shell            a shell in the machine on this terminal instead of suites
 `;
 
-export type Wish =
+export type Options =
   | {
       readonly kind: 'suites';
       readonly machine: MachineKind;
@@ -24,9 +24,9 @@ export type Wish =
   | { readonly kind: 'list' };
 
 /** Throws an error with one line for the person who typed them. */
-export function parseArguments(words: readonly string[]): Wish {
+export function parseArguments(argv: readonly string[]): Options {
   const { values } = parseArgs({
-    args: [...words],
+    args: [...argv],
     options: {
       only: { type: 'string', default: '' },
       sample: { type: 'boolean', default: false },

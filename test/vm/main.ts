@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
-import { parseArguments, usage, type Wish } from './arguments.ts';
+import { type Options, parseArguments, usage } from './arguments.ts';
 import { findSuites, isInSample } from './find-suites.ts';
 import { requirePrograms } from './machine/architecture.ts';
 import { bootShell } from './machine/boot.ts';
@@ -49,8 +49,8 @@ async function withMachine(
 
 const secondsSince = (startedAtMs: number): number => Math.round((Date.now() - startedAtMs) / 1000);
 
-async function runSuites(wish: Extract<Wish, { kind: 'suites' }>): Promise<void> {
-  const { machine, only, isSample } = wish;
+async function runSuites(options: Extract<Options, { kind: 'suites' }>): Promise<void> {
+  const { machine, only, isSample } = options;
   const suites = (await findSuites()).filter(
     (suite) => suite.name.includes(only) && (!isSample || isInSample(suite)),
   );
@@ -76,28 +76,28 @@ async function listSuites(): Promise<void> {
   }
 }
 
-async function fulfil(wish: Wish): Promise<void> {
-  switch (wish.kind) {
+async function execute(options: Options): Promise<void> {
+  switch (options.kind) {
     case 'list':
       return listSuites();
     case 'shell':
-      return withMachine(wish.machine, async (context) =>
+      return withMachine(options.machine, async (context) =>
         bootShell({ ...context, disks: [], memoryMiB: defaultMemoryMiB, kernelArguments: [] }),
       );
     case 'suites':
-      return runSuites(wish);
+      return runSuites(options);
   }
 }
 
 try {
-  let wish: Wish;
+  let options: Options;
   try {
-    wish = parseArguments(process.argv.slice(2));
+    options = parseArguments(process.argv.slice(2));
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`);
     process.exit(2);
   }
-  await fulfil(wish);
+  await execute(options);
 } catch (error) {
   process.exitCode = 1;
   console.error(error);

@@ -21,10 +21,10 @@ export function cacheRoot(): string {
 
 /** A hash of texts and of the content of files and directories (paths relative to the project's root). */
 export async function hashInputs(
-  words: readonly string[],
+  texts: readonly string[],
   paths: readonly string[],
 ): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify(words));
+  const hash = createHash('sha256').update(JSON.stringify(texts));
   for (const path of paths) {
     const absolute = join(projectRoot, path);
     const isDirectory = (await stat(absolute)).isDirectory();

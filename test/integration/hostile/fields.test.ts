@@ -34,7 +34,10 @@ const wrongCodes: ReadonlySet<number> = new Set([
 
 type AnyCall = (request: object, options: { timeoutMs: number }) => unknown;
 
-async function outcomeOf(call: AnyCall, message: object): Promise<{ code: number; words: string }> {
+async function outcomeOf(
+  call: AnyCall,
+  message: object,
+): Promise<{ code: number; details: string }> {
   try {
     const answer = call(message, { timeoutMs: 60_000 });
     if (typeof answer === 'object' && answer !== null && Symbol.asyncIterator in answer) {
@@ -42,10 +45,10 @@ async function outcomeOf(call: AnyCall, message: object): Promise<{ code: number
     } else {
       await answer;
     }
-    return { code: status.OK, words: '' };
+    return { code: status.OK, details: '' };
   } catch (error) {
     const { code, details } = error as { code?: unknown; details?: unknown };
-    return { code: typeof code === 'number' ? code : -1, words: String(details ?? error) };
+    return { code: typeof code === 'number' ? code : -1, details: String(details ?? error) };
   }
 }
 
@@ -61,12 +64,12 @@ async function attack(victim: Victim, name: (typeof services)[number]): Promise<
       const type = method.resolvedRequestType;
       if (call === undefined || type === null || excluded.has(method.name)) continue;
       for (const message of fc.sample(hostile(type, texts), { numRuns: runs, seed })) {
-        const { code, words } = await outcomeOf(call, message);
+        const { code, details } = await outcomeOf(call, message);
         if (!wrongCodes.has(code) && code >= 0) continue;
         const shown = JSON.stringify(message, (_key, one: unknown) =>
           typeof one === 'bigint' ? `${one}n` : one,
         );
-        wrong.push(`${method.name} ${shown.slice(0, 600)}: ${status[code] ?? code} ${words}`);
+        wrong.push(`${method.name} ${shown.slice(0, 600)}: ${status[code] ?? code} ${details}`);
       }
     }
   } finally {
@@ -134,7 +137,7 @@ onNode('secrets appear neither in the log nor in responses', async (t) => {
       secrets,
     });
     t.is(failed.code, status.INVALID_ARGUMENT);
-    t.false(failed.words.includes(secret));
+    t.false(failed.details.includes(secret));
     await client.CreateSnapshot({ name: 'snap', source_volume_id: volume_id, secrets });
     await client.DeleteVolume({ volume_id, secrets });
     client.close();

@@ -37,8 +37,8 @@ onNode(
       call(),
       volumeInput('one', { sizeBytes: 16n * MiB }),
     );
-    const asked = { capability: capability({ accessMode: 'SINGLE_NODE_MULTI_WRITER' }) };
-    const paths = await mountVolume(node, record.id, asked.capability);
+    const request = { capability: capability({ accessMode: 'SINGLE_NODE_MULTI_WRITER' }) };
+    const paths = await mountVolume(node, record.id, request.capability);
     const { stagingTargetPath } = paths;
 
     await mkdir(node.pathOf('full'));
@@ -59,7 +59,7 @@ onNode(
     const before = await everything(node);
     for (const [targetPath, reason] of refused) {
       const input = {
-        ...asked,
+        ...request,
         volumeId: record.id,
         stagingTargetPath,
         targetPath,
@@ -84,14 +84,14 @@ onNode('an operator may mount over files, which reappear afterwards', async (t) 
   await mkdir(node.pathOf('full'));
   await writeFile(node.pathOf('full/precious'), 'mine');
 
-  const asked = {
+  const request = {
     directory: node.pathOf('mounts'),
     volumeId: record.id,
     targetPath: node.pathOf('full'),
   };
-  await mountManually(node.domain, call(), { ...asked, readOnly: false, mountFlags: [] });
+  await mountManually(node.domain, call(), { ...request, readOnly: false, mountFlags: [] });
   t.deepEqual(await readdir(node.pathOf('full')), ['lost+found']);
-  await unmountManually(node.domain, call(), asked);
+  await unmountManually(node.domain, call(), request);
   t.is(await readFile(node.pathOf('full/precious'), 'utf8'), 'mine');
 });
 

@@ -127,17 +127,17 @@ onNode(
         const slow = await connectMany(path, 60);
         let gone = 0;
         for (const socket of slow) socket.once('close', () => (gone += 1));
-        const words =
+        const bytes =
           path === victim.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
         // The driver closes them after ten seconds, and Docker's front checks every five; these requests never end.
-        const last = words.length - 1;
+        const last = bytes.length - 1;
         for (let at = 0; at < 30 && gone < slow.length; at += 1) {
           if (at >= last) {
             await delay(1_000);
             continue;
           }
           for (const socket of slow)
-            if (!socket.destroyed) socket.write(words.subarray(at, at + 1));
+            if (!socket.destroyed) socket.write(bytes.subarray(at, at + 1));
           await victim.requireAlive();
           await delay(1_000);
         }

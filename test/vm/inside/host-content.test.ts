@@ -326,8 +326,8 @@ test.serial("md's scan does not consult udev: it needs one of the lines in the d
       const file = join(directory, 'mdadm.conf');
       await mkdir(directory, { recursive: true });
       await execa('tee', [file], { input: `${lines}\n` });
-      const words = ['--assemble', '--scan', `--config=${file}`];
-      await execa('mdadm', words, { reject: false });
+      const args = ['--assemble', '--scan', `--config=${file}`];
+      await execa('mdadm', args, { reject: false });
       await udev.settleUdev();
     };
     for (const lines of ['AUTO -all', 'DEVICE /dev/sd* /dev/nvme*']) {

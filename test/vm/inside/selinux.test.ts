@@ -63,8 +63,8 @@ async function stage(scene: Scene, kind: string, mountFlags: readonly string[]) 
 /** Writes and reads a file as a pod with these categories; returns the output, or the error. */
 async function podWrites(categories: string, file: string): Promise<string> {
   const script = 'echo hello >"$1" && read -r line <"$1" && echo "$line"';
-  const words = [podDomain(categories), 'sh', '-c', script, 'sh', file];
-  const result = await execa('runcon', words, { reject: false });
+  const args = [podDomain(categories), 'sh', '-c', script, 'sh', file];
+  const result = await execa('runcon', args, { reject: false });
   return result.exitCode === 0 ? result.stdout : result.stderr;
 }
 

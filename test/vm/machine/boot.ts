@@ -186,7 +186,7 @@ function startQemu(
   const { qemu, board, consoleDevice, jobDevice, kernelArguments } = emulationOf(options);
   const devices = [`console=${consoleDevice}`, `loopcsi.port=${jobDevice}`];
   const always = [...devices, 'quiet', 'panic=-1', 'oops=panic', ...kernelArguments];
-  const words = [...always, ...options.kernelArguments];
+  const commandLine = [...always, ...options.kernelArguments];
   const [file = '', ...args] = [
     ...withParent,
     qemu,
@@ -194,7 +194,7 @@ function startQemu(
     ...[...board, '-accel', 'tcg,thread=multi', '-smp', '2', '-m', `${options.memoryMiB}M`],
     ...['-nodefaults', '-no-reboot', '-display', 'none', '-device', 'virtio-rng-pci'],
     ...['-kernel', options.machine.kernel, '-initrd', options.machine.initrd],
-    ...['-append', words.join(' ')],
+    ...['-append', commandLine.join(' ')],
     ...serial,
     ...disksOf(options).flatMap(driveArguments),
   ];

@@ -20,10 +20,10 @@ export function endedLine(exitCode: number): string {
 /** Undefined for a line of the job's output. */
 export function progressOf(line: string): Progress | undefined {
   if (!line.startsWith(ownLine)) return undefined;
-  const said = line.slice(ownLine.length);
-  const [, kernel, seconds] = /^up (\S+) after ([\d.]+) s$/.exec(said) ?? [];
+  const text = line.slice(ownLine.length);
+  const [, kernel, seconds] = /^up (\S+) after ([\d.]+) s$/.exec(text) ?? [];
   if (kernel !== undefined) return { kind: 'up', kernel, seconds: Number(seconds) };
-  const exitCode = /^job ended with (\d+)$/.exec(said)?.[1];
+  const exitCode = /^job ended with (\d+)$/.exec(text)?.[1];
   return exitCode === undefined ? undefined : { kind: 'ended', exitCode: Number(exitCode) };
 }
 

@@ -178,8 +178,12 @@ test.serial(
     // The disks of two pools are mounted late, as with a slow fstab: the other pools work meanwhile, events of waiting pods name
     // the missing disk, and the driver finds the disks without a restart.
     const missing = `check-${classes.reflink}`;
-    const told = await scenario.event(missing, /pool 'reflink'.*is not mounted; mount it/, 180_000);
-    t.regex(told, /^FailedMount/);
+    const message = await scenario.event(
+      missing,
+      /pool 'reflink'.*is not mounted; mount it/,
+      180_000,
+    );
+    t.regex(message, /^FailedMount/);
     await untilDriverServes();
     const waiting = await driverPod();
     const [onDefault] = checkers;

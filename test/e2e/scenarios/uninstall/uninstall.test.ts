@@ -63,11 +63,11 @@ test.serial(
     await scenario.until('VolumeSnapshot', 'kept', isMade);
     const refused = await helm(['uninstall', release, ...inNamespace, '--timeout', '1m']);
     t.not(refused.exitCode, 0);
-    const said = refused.stdout + refused.stderr;
-    t.true(said.includes(volume), said);
-    t.true(said.includes('precious/data'), said);
-    t.true(said.includes('VolumeSnapshot precious/kept'), said);
-    t.true(said.includes('--no-hooks'), said);
+    const output = refused.stdout + refused.stderr;
+    t.true(output.includes(volume), output);
+    t.true(output.includes('precious/data'), output);
+    t.true(output.includes('VolumeSnapshot precious/kept'), output);
+    t.true(output.includes('--no-hooks'), output);
     t.is((await api.list('DaemonSet', systemNamespace)).length, 1);
 
     // A forced uninstall succeeds and keeps the data, and the same chart serves it again.

@@ -12,8 +12,8 @@ test('a claim too large for every node stays pending, an event of the pod says w
   const scenario = await Scenario.begin(t, 'too-large');
   await scenario.claim('huge', { storageClass: classes.tiny, size: '10Gi' });
   await scenario.pod('asks', { claims: { '/data': 'huge' } });
-  const told = await scenario.event('asks', /FailedScheduling/);
-  t.regex(told, /did not have enough free storage/);
+  const message = await scenario.event('asks', /FailedScheduling/);
+  t.regex(message, /did not have enough free storage/);
   const claim = await scenario.get('PersistentVolumeClaim', 'huge');
   t.is(textAt(claim, 'status.phase'), 'Pending');
   await scenario.claim('small', { storageClass: classes.tiny, size: '32Mi' });

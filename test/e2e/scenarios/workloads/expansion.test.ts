@@ -78,12 +78,12 @@ test('ext4 grows while mounted if the driver has the capability, otherwise at th
   await enlarge(scenario, 'data', { size: '256Mi', podName: 'writer' });
   const grew = async (): Promise<'grown' | undefined> =>
     (await sizeKib(scenario, 'writer')) > before + 100 * mib ? 'grown' : undefined;
-  const told = scenario
+  const reported = scenario
     .until('PersistentVolumeClaim', 'data', namesCapability, 120_000)
     .then(() => 'the claim reports that it grows at the next mount');
   const outcome = await Promise.any([
     eventually('the filesystem to grow', grew, { timeoutMs: 120_000 }),
-    told,
+    reported,
   ]);
   t.log(outcome);
   await scenario.delete('Pod', 'writer');
@@ -133,9 +133,9 @@ test('a size above the capacity of the pool: an event shows both sizes, and the 
     script: 'echo kept >/data/file',
   });
   await enlarge(scenario, 'data', { size: '10Gi', podName: 'writer' });
-  const told = await scenario.event('writer', /VolumeResizeFailed/, 120_000);
-  t.log(told);
-  t.regex(told, /pool 'tiny'/);
-  t.regex(told, /10 GiB/);
+  const message = await scenario.event('writer', /VolumeResizeFailed/, 120_000);
+  t.log(message);
+  t.regex(message, /pool 'tiny'/);
+  t.regex(message, /10 GiB/);
   t.is(await scenario.sh('writer', 'cat /data/file'), 'kept');
 });

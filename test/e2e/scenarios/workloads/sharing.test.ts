@@ -60,8 +60,8 @@ test('ReadWriteOncePod is refused for the second pod, and an event says why', as
   await scenario.claim('data', { accessMode: 'ReadWriteOncePod' });
   await scenario.readyPod('first', { claims: { '/data': 'data' } });
   await scenario.pod('second', { claims: { '/data': 'data' } });
-  const told = await scenario.event('second', /ReadWriteOncePod/);
-  t.regex(told, /FailedScheduling/);
+  const message = await scenario.event('second', /ReadWriteOncePod/);
+  t.regex(message, /FailedScheduling/);
   await scenario.delete('Pod', 'first');
   await scenario.untilReady('second');
 });

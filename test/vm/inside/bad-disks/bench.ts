@@ -109,10 +109,10 @@ export class Bench {
   }
 
   /** Returns the output of the command `loopcsi`. Throws if its exit code is neither 0 nor `may`. */
-  async command(words: readonly string[], may = 0): Promise<string> {
+  async command(args: readonly string[], may = 0): Promise<string> {
     const { endpoint = '' } = this.#driver ?? {};
-    const { exitCode, stdout, stderr } = await runCommand(endpoint, ...words);
-    if (exitCode !== 0 && exitCode !== may) throw new Error(`${words.join(' ')}: ${stderr}`);
+    const { exitCode, stdout, stderr } = await runCommand(endpoint, ...args);
+    if (exitCode !== 0 && exitCode !== may) throw new Error(`${args.join(' ')}: ${stderr}`);
     return stdout;
   }
 
