@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises';
 import * as v from 'valibot';
 import { dockerPrograms, startDaemon } from '../test/docker/daemon.ts';
 import { busybox, makeNode, openLab } from '../test/docker/lab.ts';
-import { driverName, startPlugin } from '../test/docker/plugin-of.ts';
+import { driverName, startPlugin } from '../test/docker/plugin.ts';
 import { asMarkdown, percentile, Timings } from './measure.ts';
 
 const rounds = 15;

@@ -5,7 +5,7 @@ import { parse, stringify } from 'yaml';
 import { eventually, run } from '../../scripts/command.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
-import { driverName, startPlugin } from './plugin-of.ts';
+import { driverName, startPlugin } from './plugin.ts';
 
 /** The compose file of docs/docker.md, with an image that needs no registry. */
 let lab: Lab;

@@ -4,8 +4,8 @@ import { basename, join } from 'node:path';
 import { eventually, run } from '../../scripts/command.ts';
 import { mountsBelow } from '../helpers/scratch-pool.ts';
 import { packBusybox } from '../images/busybox.ts';
+import { claimLab, labPrefix, removeDeadLabs, removeLab } from './lab-leftovers.ts';
 import { type Service, startService } from './processes.ts';
-import { claimLab, labPrefix, removeDeadLabs, removeLab } from './remains.ts';
 
 /** The name has no registry, so nothing is ever pulled for it. */
 export const busybox = 'localhost/busybox:lab';

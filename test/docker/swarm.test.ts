@@ -2,7 +2,7 @@ import test from 'ava';
 import { eventually, run } from '../../scripts/command.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
-import { driverName, startPlugin } from './plugin-of.ts';
+import { driverName, startPlugin } from './plugin.ts';
 
 /** Two machines: network namespaces joined by a veth pair, each with its own mount namespace, driver and dockerd. */
 interface Machine {

@@ -6,7 +6,7 @@ import test from 'ava';
 import { eventually, run } from '../../scripts/command.ts';
 import { type Daemon, dockerPrograms, startDaemon } from './daemon.ts';
 import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
-import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
+import { driverName, type Plugin, startPlugin } from './plugin.ts';
 
 /** One machine with the driver, a dockerd with live-restore, and a user-defined bridge network. */
 let lab: Lab;

@@ -6,7 +6,7 @@ import { makeClient } from '../../src/csi/client.ts';
 import { MiB } from '../../src/units.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { busybox, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
-import { driverName, type Plugin, startPlugin } from './plugin-of.ts';
+import { driverName, type Plugin, startPlugin } from './plugin.ts';
 
 /** The same volumes over other interfaces: the command line, CSI, podman. */
 let lab: Lab;
