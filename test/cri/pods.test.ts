@@ -57,7 +57,7 @@ test.serial('two pods reach each other over the bridge and share one volume', as
     message: /No space left on device/,
   });
   await one.remove();
-  // The other pod has a mount of its own.
+  // The other pod has its own mount.
   t.is(await two.shell('rm /data/big && cat /data/said'), 'of one');
   await two.remove();
   for (const target of targets) await driver.unpublish(volume, target);

@@ -77,7 +77,7 @@ for (const poolFs of ['ext4', 'xfs'] as const) {
       const conditions = await volumes.volumeHealth(used);
       t.true(conditions.some(({ reason }) => reason === 'PoolNearlyFull'));
 
-      // Volumes with a node state, and one that never had any.
+      // Volumes with a node state, and one without.
       for (const id of [idle, fresh]) await unmountVolume(node, id, await mountVolume(node, id));
       await unmountVolume(node, used, paths);
       t.deepEqual((await mountsBelow(node.directory)).length, 1, "the pool's filesystem alone");

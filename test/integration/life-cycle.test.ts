@@ -71,7 +71,7 @@ for (const fsType of fsTypes) {
 }
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
-  onNode(`${fsType}: grows while a writer holds a file open`, async (t) => {
+  onNode(`${fsType}: grows while a writer has a file open`, async (t) => {
     const node = await scratchNode(t);
     const { id, paths } = await makeMounted(node, 'online', fsType);
     const file = await open(join(paths.targetPath, 'held'), 'w');

@@ -1,6 +1,6 @@
 /**
- * The definition of a suite of the virtual machine. Each file of `test/vm/suites/` exports one as `suite`, and `npm run test:vm` finds it
- * there. A suite has a machine of its own, so a panic or a power cut in one changes nothing for the next.
+ * The definition of a suite of the virtual machine. Each file of `test/vm/suites/` exports one as `suite`, and `npm run test:vm`
+ * finds it there. A suite has its own machine, so a panic or a power cut in one changes nothing for the next.
  */
 import type { Boot } from './machine/boot.ts';
 import type { Report } from './report.ts';
@@ -13,12 +13,12 @@ export interface SuiteDisk {
   readonly bytes: bigint;
   /**
    * QEMU's cache mode. `unsafe` (default) drops flushes, which is fast, and correct for a machine that is never killed. A power cut
-   * needs `directsync` or `none`, with which all data whose write the guest was told is complete is in the image.
+   * needs `directsync` or `none`, with which the image has all data of completed writes.
    */
   readonly cache?: 'unsafe' | 'none' | 'directsync' | 'writeback';
 }
 
-/** The tests or the program that run in the machine, in the project's directory. Everything it writes to standard output reaches the host line by line. */
+/** The tests or the program that run in the machine, in the project's directory. The host gets their standard output line by line. */
 export type Inside = (
   | {
       /** Test files for AVA, relative to `dist/test`, without the ending: `integration/serve.test`. They run one at a time. */

@@ -83,7 +83,7 @@ function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | 
 
 const diskOfPool = (): Promise<string> => realpath('/dev/vm/pool');
 
-/** Runs a scene whose pool has a disk of its own. */
+/** Runs a scene whose pool has its own disk. */
 async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>): Promise<void> {
   const playLong = async (scene: Scene): Promise<void> => {
     t.timeout(20 * 60_000);

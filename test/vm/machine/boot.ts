@@ -42,7 +42,7 @@ export interface BootOptions {
   readonly disks: readonly AttachedDisk[];
   readonly memoryMiB: number;
   readonly kernelArguments: readonly string[];
-  /** Holds all files of this boot: sockets, console, output. It must exist. */
+  /** An existing directory for all files of this boot: sockets, console, output. */
   readonly directory: string;
   readonly signal: AbortSignal;
 }
@@ -190,7 +190,7 @@ function startQemu(
   const [file = '', ...args] = [
     ...withParent,
     qemu,
-    // Emulation, even if the host has KVM: the machine is the same everywhere, and nested KVM has failures of its own.
+    // Emulation, even if the host has KVM: the machine is the same everywhere, and nested KVM has its own failures.
     ...[...board, '-accel', 'tcg,thread=multi', '-smp', '2', '-m', `${options.memoryMiB}M`],
     ...['-nodefaults', '-no-reboot', '-display', 'none', '-device', 'virtio-rng-pci'],
     ...['-kernel', options.machine.kernel, '-initrd', options.machine.initrd],

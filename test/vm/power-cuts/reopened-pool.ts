@@ -90,7 +90,7 @@ export class ReopenedPool implements PoolPaths {
     for (const { device } of await devicesBelow(this.directory)) {
       await execa('losetup', ['--detach', device]);
     }
-    // A mount namespace that was copied meanwhile keeps mount and device in use, and the checker would report its late writes as damage.
+    // A mount namespace copied meanwhile keeps mount and device in use, and the checker would report its late writes as damage.
     await until(`nothing uses ${this.#image}`, async () => {
       return (await devicesBelow(this.directory)).length === 0;
     });

@@ -39,8 +39,8 @@ export function planStates(entries: readonly LogEntry[], from: string): Plan {
 }
 
 /**
- * The distance to the next state to check, so that the remaining checks are evenly spaced and fit the time; the last state is always
- * checked. `left` is the number of states after the one that was checked last.
+ * The distance to the next state to check, so that the remaining checks are evenly spaced and fit the time; the last state is
+ * always checked. `left` is the number of states after the one that was checked last.
  */
 export function strideFor(progress: {
   readonly left: number;

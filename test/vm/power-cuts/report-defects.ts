@@ -1,4 +1,4 @@
-/** Shows that the checks can fail: each deliberate defect of the driver is recorded in a machine of its own and must be detected. */
+/** Shows that the checks can fail: each deliberate defect of the driver is recorded in its own machine and must be detected. */
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';

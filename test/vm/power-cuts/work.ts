@@ -14,7 +14,7 @@ import type { Change, GroupMember } from './acknowledgements.ts';
 /** Makes the call, and writes one mark before it and one after its answer. */
 export type Acknowledge = <T>(change: Change, call: () => Promise<T>) => Promise<T>;
 
-/** btrfs grows in steps of its own. */
+/** btrfs grows in its own steps. */
 const grownSizes = {
   ext4: 48n * MiB,
   xfs: 450n * MiB,

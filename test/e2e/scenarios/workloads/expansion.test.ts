@@ -51,7 +51,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
     );
     const after = await sizeKib(scenario, 'writer');
     t.true(after > before + 300 * mib, `${before} KiB before, ${after} KiB after`);
-    const now = await eventually('the writer to go on', async () => {
+    const now = await eventually('the writer to continue', async () => {
       const count = Number(await scenario.sh('writer', 'wc -l </data/lines'));
       return count > lines ? count : undefined;
     });

@@ -42,7 +42,7 @@ async function install(command: 'install' | 'upgrade', input: string): ReturnTyp
   return helm([command, release, chartPath, ...flags, '--values', '-'], input);
 }
 
-test('a second release with another name, namespace, driver and pools works beside the first, is upgraded, and is uninstalled', async (t) => {
+test('a second release with other names, driver and pools works beside the first, is upgraded, and is uninstalled', async (t) => {
   // Runs after the end of the scenario, which deletes its claims: only this release can delete their volumes.
   t.teardown(async () => {
     await api.untilGone('Namespace', '', 'second').catch(() => undefined);

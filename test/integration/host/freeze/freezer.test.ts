@@ -159,8 +159,8 @@ onNode('a freeze ends at once when the driver is killed', async (t) => {
       const killedAtMs = performance.now();
       driver.kill('SIGKILL');
       // Long before the time limit of the freeze.
-      await until('the writer goes on', writer.hasEnded, 20_000);
-      t.log(`the writer went on ${(performance.now() - killedAtMs).toFixed(1)} ms after SIGKILL`);
+      await until('the writer ends', writer.hasEnded, 20_000);
+      t.log(`the writer ended ${(performance.now() - killedAtMs).toFixed(1)} ms after SIGKILL`);
       t.false(await scratch.host.mounts.thaw(target, device));
       // The child closes the directory before it ends.
       await until('the filesystem can be unmounted', () =>
@@ -178,7 +178,7 @@ onNode('a freeze ends at its time limit, and its thaw fails', async (t) => {
     await onVolume(scratch, 'ext4', async (target, device) => {
       const freeze = await scratch.host.freezer.freeze([{ target, device }], { timeoutMs: 300 });
       const writer = startWriter(join(target, 'file'));
-      await until('the writer goes on', writer.hasEnded, 20_000);
+      await until('the writer ends', writer.hasEnded, 20_000);
       t.true(hasErrno(await t.throwsAsync(freeze.thaw()), 'ETIMEDOUT'));
     });
   });
@@ -191,7 +191,7 @@ onNode('when the freeze child is killed, everything is thawed and the thaw fails
       const freeze = await freezer.freeze([{ target, device }], { timeoutMs: 30_000 });
       const writer = startWriter(join(target, 'file'));
       for (const pid of await freezeChildren()) process.kill(pid, 'SIGKILL');
-      await until('the writer goes on', writer.hasEnded, 20_000);
+      await until('the writer ends', writer.hasEnded, 20_000);
       const error = await t.throwsAsync(freeze.thaw());
       t.true(hasErrno(error, 'ECHILD'));
       const next = await freezer.freeze([{ target, device }], { timeoutMs: 30_000 });
