@@ -19,7 +19,7 @@ import { until } from '../helpers/until.ts';
 /** btrfs keeps new names in memory and writes them to its tree once there are some hundreds of them. */
 const namesUntilWritten = 2_000;
 
-/** A pool on btrfs that can lose its power. */
+/** A pool on btrfs whose disk can lose its power. */
 class BtrfsNode {
   readonly node: ScratchNode;
   readonly #reached: Reached;
@@ -57,8 +57,8 @@ class BtrfsNode {
   async cutPower(): Promise<void> {
     const { node } = this;
     const poolImage = node.pathOf('pool-fs.img');
-    const cut = node.pathOf('cut.img');
-    await execa('cp', ['--sparse=always', poolImage, cut]);
+    const copy = node.pathOf('after-power-cut.img');
+    await execa('cp', ['--sparse=always', poolImage, copy]);
     await node.restart({
       reached: this.#reached,
       whileClosed: async () => {
@@ -70,7 +70,7 @@ class BtrfsNode {
         for (const { device } of await devicesBelow(node.directory)) {
           await execa('losetup', ['--detach', device]);
         }
-        await rename(cut, poolImage);
+        await rename(copy, poolImage);
         const { stdout } = await execa('losetup', ['--find', '--show', poolImage]);
         await execa('mount', [stdout, node.poolPath]);
       },

@@ -234,8 +234,8 @@ onNode(
     const scene = await Scene.open(t);
     const made = await scene.create('source', 'xfs', 300n * MiB);
     const source = made.volume?.volume_id ?? '';
-    const cut = await scene.snapshot('s', source);
-    const snapshotId = cut.snapshot?.snapshot_id ?? '';
+    const created = await scene.snapshot('s', source);
+    const snapshotId = created.snapshot?.snapshot_id ?? '';
     const restore = () => scene.create('restored', 'xfs', 300n * MiB, snapshotId);
     const pid = await scene.orphan('xfs_db', restore);
     const id = source.replace('source', 'restored');

@@ -76,7 +76,7 @@ const requestFor = (
 const snapshotSource = (snapshot_id: string) =>
   ({ type: 'snapshot', snapshot: { snapshot_id } }) as const;
 const volumeSource = (volume_id: string) => ({ type: 'volume', volume: { volume_id } }) as const;
-const poolPathsOf = (nodeId: NodeId) => ({ segments: { 'topology.loopcsi.io/node': nodeId } });
+const topologyOf = (nodeId: NodeId) => ({ segments: { 'topology.loopcsi.io/node': nodeId } });
 
 async function answerOf(call: Promise<unknown>): Promise<{ code: string; message: string }> {
   return call.then(
@@ -97,7 +97,7 @@ onNode(
     for (const source of [snapshotSource(snapshotId), volumeSource(volumeId)]) {
       const request = requestFor('copy', source);
       // As with delayed binding in Kubernetes: the only topology in the request is this node.
-      const here = { requisite: [poolPathsOf('worker-2.example.org')] };
+      const here = { requisite: [topologyOf('worker-2.example.org')] };
       for (const accessibility_requirements of [null, here]) {
         const refused = await answerOf(
           second.CreateVolume({ ...request, accessibility_requirements }),
@@ -105,7 +105,7 @@ onNode(
         t.is(refused.code, 'RESOURCE_EXHAUSTED', refused.message);
         t.true(refused.message.includes(`on the node with tag ${tag}`), refused.message);
       }
-      const both = { requisite: nodeIds.map(poolPathsOf) };
+      const both = { requisite: nodeIds.map(topologyOf) };
       const refused = await answerOf(
         second.CreateVolume({ ...request, accessibility_requirements: both }),
       );
@@ -117,7 +117,7 @@ onNode(
 
     const first = controllerOf('worker-1');
     const { volume } = await first.CreateVolume(requestFor('copy', snapshotSource(snapshotId)));
-    t.deepEqual(volume?.accessible_topology, [poolPathsOf('worker-1')]);
+    t.deepEqual(volume?.accessible_topology, [topologyOf('worker-1')]);
   },
 );
 
@@ -208,11 +208,11 @@ onNode(
 onNode('every answer about a snapshot states the node it can be restored on', async (t) => {
   const { controllerOf, volumeId, snapshotId } = await startCluster(t);
   const first = controllerOf('worker-1');
-  const topology = poolPathsOf('worker-1');
+  const topology = topologyOf('worker-1');
   for (const accessibility_requirements of [
     null,
     { requisite: [topology], preferred: [topology] },
-    { requisite: nodeIds.map(poolPathsOf) },
+    { requisite: nodeIds.map(topologyOf) },
   ]) {
     const { snapshot } = await first.CreateSnapshot({
       name: 'snap',

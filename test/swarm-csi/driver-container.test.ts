@@ -12,7 +12,7 @@ import { driverImage, images } from '../e2e/cluster/images.ts';
 let lab: Lab;
 let node: NodeSpace;
 let daemon: Daemon;
-const place = '/var/lib/loopcsi';
+const stateDir = '/var/lib/loopcsi';
 
 test.before(async () => {
   const image = await driverImage();
@@ -23,7 +23,7 @@ test.before(async () => {
   // The machine's own directory is not used. The mount is shared, as on a machine with systemd.
   const script = 'mkdir -p "$1" && mount --bind "$0" "$1" && mount --make-shared "$1"';
   const [file = '', ...enter] = node.enter;
-  await run(file, [...enter, 'sh', '-c', script, data, place]);
+  await run(file, [...enter, 'sh', '-c', script, data, stateDir]);
   daemon = await startDaemon(lab, node);
   await daemon.docker('load', '--input', join(image, 'driver.tar'));
 });

@@ -69,11 +69,11 @@ for (const fsType of fsTypes) {
         const { id, paths } = await made(node, `victim-${round}`, fsType);
         const image = join(node.poolPath, 'volumes', id, 'disk.img');
         // Every second image is as after a power failure: with a journal or log that the mount replays.
-        const isCut = round % 2 === 1;
-        const cut = node.pathOf(`cut-${round}.img`);
-        if (isCut) await execa('cp', ['--sparse=always', image, cut]);
+        const isCrashed = round % 2 === 1;
+        const crashImage = node.pathOf(`crash-${round}.img`);
+        if (isCrashed) await execa('cp', ['--sparse=always', image, crashImage]);
         await unmountVolume(node, id, paths);
-        if (isCut) await execa('cp', ['--sparse=always', cut, image]);
+        if (isCrashed) await execa('cp', ['--sparse=always', crashImage, image]);
         await damage(image, random);
         const outcome = await mountVolume(node, id).then(
           async () => {

@@ -97,8 +97,8 @@ test('a block volume is snapshotted and restored as a block volume', async (t) =
     ...device,
     script: 'printf magic | dd of=/dev/disk bs=4096 seek=3 conv=fsync',
   });
-  await snapshot(scenario, 'cut', 'disk');
-  const source = { kind: 'VolumeSnapshot', name: 'cut' } as const;
+  await snapshot(scenario, 'taken', 'disk');
+  const source = { kind: 'VolumeSnapshot', name: 'taken' } as const;
   await scenario.claim('copy', { storageClass, size: '64Mi', block: true, source });
   await scenario.readyPod('reader', { block: true, claims: { '/dev/disk': 'copy' } });
   t.is(

@@ -36,7 +36,7 @@ async function fill(target: string): Promise<void> {
 }
 
 /** A copy as after a power cut: the journal has data that the filesystem lacks. */
-async function cut(bench: Bench): Promise<string> {
+async function copyAfterPowerCut(bench: Bench): Promise<string> {
   const { image } = await bench.make('ext4', 128n * MiB);
   return bench.mounted('ext4', image, async (target) => {
     await fill(target);
@@ -139,7 +139,7 @@ for (const state of ['clean', 'has-errors'] as const) {
     `a journal with data is replayed although the superblock asks for none: ${state}`,
     async (t) => {
       await onBench(t, async (bench) => {
-        const image = await cut(bench);
+        const image = await copyAfterPowerCut(bench);
         await debugfs(image, 'feature -needs_recovery');
         if (state === 'has-errors') await setErrorFlag(image);
         t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
@@ -158,7 +158,7 @@ for (const state of ['clean', 'has-errors'] as const) {
 
 onNode('after a power cut only a replay is needed', async (t) => {
   await onBench(t, async (bench) => {
-    const image = await cut(bench);
+    const image = await copyAfterPowerCut(bench);
     t.is((await ext4.readSuperblock(image))?.state, 'needs-replay');
     t.true(await holdsData(bench, image));
     t.is((await ext4.readSuperblock(image))?.state, 'clean');
@@ -170,7 +170,7 @@ onNode(
   'after a power cut with an error flag, the journal is replayed and the flag cleared',
   async (t) => {
     await onBench(t, async (bench) => {
-      const image = await cut(bench);
+      const image = await copyAfterPowerCut(bench);
       await setErrorFlag(image);
       const result = await ext4.check(image);
       t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
@@ -209,7 +209,7 @@ for (const asks of [true, false]) {
 
 onNode('an error recorded only in the journal is found', async (t) => {
   await onBench(t, async (bench) => {
-    const image = await cut(bench);
+    const image = await copyAfterPowerCut(bench);
     const superblock = parseExt4Superblock(await readAt(image, 1024, 1024));
     const at = Number(superblock?.journalBlock ?? 0n) * 4096;
     const journal = await readAt(image, at, 1024);
