@@ -89,7 +89,7 @@ onNode(
           both.controller.CreateVolume(request, within),
         );
         t.is(error?.code, status.UNAVAILABLE);
-        t.regex(error?.details ?? '', /pool 'hung'.* does not answer .*\(good\): parameter pool/);
+        t.regex(error?.details ?? '', /pool 'hung'.* has not answered .*\(good\): parameter pool/);
         t.is((await both.admin.ListPools({}, within)).pools.length, 2);
         t.true((await both.controller.GetCapacity({}, within)).available_capacity > 0n);
         await both.create('unnamed', 'good');
