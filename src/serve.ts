@@ -1,5 +1,5 @@
 /** The composition root: makes the parts of a driver from its configuration, starts them in order, and stops them. */
-import { setTimeout as delay } from 'node:timers/promises';
+import { withTimeout } from './async.ts';
 import { type Config, configForLog } from './config/load.ts';
 import type { RunningPlugin } from './docker/server.ts';
 import { messageOf, VolumeError } from './errors.ts';
@@ -239,6 +239,6 @@ async function stop(parts: {
   const drained = running.drain();
   // Running operations get half of the time to finish, then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
-  await Promise.race([drained, delay(answerTimeoutMs, undefined, { ref: false })]);
+  await withTimeout(drained, answerTimeoutMs);
   await running.close();
 }

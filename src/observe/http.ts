@@ -1,6 +1,7 @@
 /** Serves `/metrics`, `/healthz` and `/readyz`, with limits, because the address may be reachable by pods. */
+
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { setTimeout as delay } from 'node:timers/promises';
+import { timedOut, withTimeout } from '../async.ts';
 import { messageOf } from '../errors.ts';
 
 export interface Answer {
@@ -67,7 +68,10 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const answer = await withTimeout(answerTo(options, request), options.timeoutMs ?? 5_000);
+  const { timeoutMs = 5_000 } = options;
+  const result = await withTimeout(answerTo(options, request), timeoutMs);
+  const answer =
+    result === timedOut ? { status: 503, body: `no answer within ${timeoutMs} ms\n` } : result;
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'text/plain; charset=utf-8',
     'x-content-type-options': 'nosniff',
@@ -96,14 +100,4 @@ async function answerTo(options: HttpOptions, request: IncomingMessage): Promise
     return { status: 500, body: `${messageOf(error)}\n` };
   }
   return { status: 404, body: 'not found; try /metrics, /healthz or /readyz\n' };
-}
-
-async function withTimeout(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
-  const timer = new AbortController();
-  const timeout: Answer = { status: 503, body: `no answer within ${timeoutMs} ms\n` };
-  try {
-    return await Promise.race([answer, delay(timeoutMs, timeout, { signal: timer.signal })]);
-  } finally {
-    timer.abort();
-  }
 }
