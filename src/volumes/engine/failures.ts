@@ -8,6 +8,7 @@ import {
   StuckError,
 } from '../../host/errors.ts';
 import { onDisk } from '../../host/kernel/gate.ts';
+import type { Logger } from '../../observe/log.ts';
 
 /** The disk that a call waits for, as far as a failure is concerned: that of a pool. */
 export interface Disk {
@@ -119,5 +120,18 @@ export async function withReason<T>(
     return await (disk === undefined ? work() : onDisk(disk.name, work));
   } catch (error) {
     throw await toVolumeError(error, subject, disk);
+  }
+}
+
+/** For recovery: a failure of one entry is logged, and must not keep the driver from serving the others. */
+export async function logFailure(
+  log: Logger,
+  id: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    log.error({ id, problem: messageOf(error) }, 'an entry could not be recovered');
   }
 }

@@ -1,6 +1,6 @@
 import { timedOut, withTimeout } from '../../async.ts';
-import { messageOf } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
+import { logFailure } from '../engine/failures.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** Volumes that are recovered in parallel. */
@@ -23,24 +23,11 @@ export async function recoverVolume(
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
   const recovered = domain
-    .inLane({ kind: 'recover', id, pool: pool.name }, () => logFailure(domain, id, work))
+    .inLane({ kind: 'recover', id, pool: pool.name }, () => logFailure(domain.log, id, work))
     .finally(release);
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error(
     { id },
     'recovery of an entry did not end in time; its pool is served without it',
   );
-}
-
-/** A failure of one entry must not keep the driver from serving the others. */
-export async function logFailure(
-  domain: Domain,
-  id: string,
-  work: () => Promise<void>,
-): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    domain.log.error({ id, problem: messageOf(error) }, 'an entry could not be recovered');
-  }
 }

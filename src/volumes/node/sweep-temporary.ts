@@ -2,18 +2,20 @@ import { join } from 'node:path';
 import type { Host, Mount } from '../../host/host.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
+import { logFailure } from '../engine/failures.ts';
 import type { Pool } from '../pool/pool.ts';
-import { logFailure } from './recover-volume.ts';
 
 /** Removes from `tmp/` what interrupted calls left, except for copies that can be resumed. */
 export async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   const mounts = await domain.host.mounts.list();
   for (const { target } of mounts.filter((one) => isTemporaryMount(pool, one.target)).reverse()) {
-    await logFailure(domain, target, () => domain.host.mounts.unmount(target));
+    await logFailure(domain.log, target, () => domain.host.mounts.unmount(target));
   }
   const remaining = await domain.host.mounts.list();
   for (const entry of await domain.host.files.list(pool.pathOf('tmp'))) {
-    await logFailure(domain, entry, () => sweepEntry(domain, pool, { entry, mounts: remaining }));
+    await logFailure(domain.log, entry, () =>
+      sweepEntry(domain, pool, { entry, mounts: remaining }),
+    );
   }
 }
 

@@ -1,9 +1,9 @@
-import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, ImageStatus } from '../../host/host.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import { imageStatusOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
+import { logFailure } from '../engine/failures.ts';
 import { copiedBytes, finishCopy, sourceModifiedNs } from '../jobs/snapshot-copies.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -16,7 +16,7 @@ import { removeSnapshot } from './delete.ts';
 export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
     if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
-    await logFailure(domain, record.id, () => recoverCopy(domain, pool, record));
+    await logFailure(domain.log, record.id, () => recoverCopy(domain, pool, record));
   }
   await removeIncompleteGroups(domain);
 }
@@ -88,19 +88,11 @@ async function removeIncompleteGroups(domain: Domain): Promise<void> {
         continue;
       // A call that takes or deletes the group has locked its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
-      await logFailure(domain, id, () => removeSnapshot(domain, pool, id));
+      await logFailure(domain.log, id, () => removeSnapshot(domain, pool, id));
       domain.log.warn(
         { snapshotId: id, groupId },
         'removed a member of an incomplete group snapshot',
       );
     }
-  }
-}
-
-async function logFailure(domain: Domain, id: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    domain.log.error({ id, problem: messageOf(error) }, 'a snapshot could not be recovered');
   }
 }
