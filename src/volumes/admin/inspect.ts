@@ -154,14 +154,18 @@ async function kernelFactsOf(
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
   if (image === undefined) return noKernelFacts;
   const devices = view.devices.filter((device) => isOnImage(device, image));
-  const present = await attachmentOfDevices(domain, devices, { image, volume, table: view.mounts });
+  const attachment = await attachmentOfDevices(domain, devices, {
+    image,
+    volume,
+    table: view.mounts,
+  });
   // A node whose device was lost stays mounted until it is unpublished.
-  const targets = [...present.mounts, ...present.lost]
+  const targets = [...attachment.mounts, ...attachment.lost]
     .map(({ target }) => target)
     .filter((target) => !isTemporaryMount(pool, target));
   return {
     allocatedBytes: image.allocatedBytes,
-    device: present.readWrite,
+    device: attachment.readWrite,
     ...(await stagedAndPublished(domain, volume, [...new Set(targets)])),
   };
 }

@@ -19,15 +19,15 @@ import { ownersOf } from './device-binds.ts';
 export async function ensureAttached(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): Promise<LoopDevice> {
-  await requireNotShown(domain, volume, present);
-  await detachForeignDevices(domain, volume, present);
-  const { readWrite } = present;
+  await requireNotShown(domain, volume, attachment);
+  await detachForeignDevices(domain, volume, attachment);
+  const { readWrite } = attachment;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
   if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id, volume.pool.name)))
     return readWrite;
-  return attach(domain, volume, { readOnly: false, mounts: present.table });
+  return attach(domain, volume, { readOnly: false, mounts: attachment.table });
 }
 
 /**

@@ -29,10 +29,10 @@ export interface Attachment {
 /** The mounts at exactly that target, bottom first, from the same mount table. Reads the table if that was not needed before. */
 export async function mountsAt(
   domain: Domain,
-  present: Attachment,
+  attachment: Attachment,
   target: string,
 ): Promise<readonly Mount[]> {
-  const table = present.table ?? (await domain.host.mounts.list());
+  const table = attachment.table ?? (await domain.host.mounts.list());
   return table.filter((mount) => mount.target === target);
 }
 
@@ -124,10 +124,10 @@ function preferredDevice(
 }
 
 /** Whether a mount of the volume, filesystem or device node, is at that path. */
-export function isMountedAt(present: Attachment, path: string): boolean {
-  return present.mounts.some(
+export function isMountedAt(attachment: Attachment, path: string): boolean {
+  return attachment.mounts.some(
     (mount) =>
-      mount.target === path && present.devices.some((device) => showsDevice(mount, device)),
+      mount.target === path && attachment.devices.some((device) => showsDevice(mount, device)),
   );
 }
 

@@ -22,7 +22,7 @@ export async function mountVolume(
   input: StageInput,
   context: {
     readonly fsType: FsType;
-    readonly present: Attachment;
+    readonly attachment: Attachment;
     readonly growsOffline?: boolean;
     /** Writes the node state, between attach and mount. */
     readonly recordStaging: () => Promise<void>;
@@ -31,8 +31,8 @@ export async function mountVolume(
   const { fsType, recordStaging, ...found } = context;
   const mountOptions = mountOptionsOf(volume.record, input.capability.mountFlags);
   const filesystem = domain.host.filesystems[fsType];
-  const { superblock, present } = await prepareImage(domain, volume, { filesystem, ...found });
-  const device = await ensureAttached(domain, volume, present);
+  const { superblock, attachment } = await prepareImage(domain, volume, { filesystem, ...found });
+  const device = await ensureAttached(domain, volume, attachment);
   await domain.reached('stage:attached');
   await recordStaging();
   const target = input.stagingTargetPath;

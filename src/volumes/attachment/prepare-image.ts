@@ -128,22 +128,22 @@ export async function recordReachedSize(domain: Domain, volume: FoundVolume): Pr
 export async function prepareImage(
   domain: Domain,
   volume: FoundVolume,
-  options: { filesystem: Filesystem; present: Attachment; growsOffline?: boolean },
-): Promise<{ readonly superblock: Superblock; readonly present: Attachment }> {
-  const { filesystem, present } = options;
+  options: { filesystem: Filesystem; attachment: Attachment; growsOffline?: boolean },
+): Promise<{ readonly superblock: Superblock; readonly attachment: Attachment }> {
+  const { filesystem, attachment } = options;
   const { record, imagePath } = volume;
   const { growsOffline = !domain.host.facts.canGrowExt4Online } = options;
-  await recoverImage(domain, volume, present.devices);
+  await recoverImage(domain, volume, attachment.devices);
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
-  const image = present.image ?? (await imageStatusOf(domain, volume));
+  const image = attachment.image ?? (await imageStatusOf(domain, volume));
   requireHoldsFilesystem(volume, superblock, image);
   await growImageToPromisedSize(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow =
     growsOffline && filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
-  if (!mustCheck && !mustGrow) return { superblock, present };
-  if (!(await detachAll(domain, volume, present))) return { superblock, present };
+  if (!mustCheck && !mustGrow) return { superblock, attachment };
+  if (!(await detachAll(domain, volume, attachment))) return { superblock, attachment };
   if (mustCheck) await checkFilesystem(domain, volume, filesystem);
   if (mustGrow) {
     await domain.host.filesystems.ext4.growImage(imagePath, {
@@ -154,7 +154,7 @@ export async function prepareImage(
   }
   return {
     superblock: mustGrow ? { ...superblock, sizeBytes: record.sizeBytes } : superblock,
-    present: await attachmentOf(domain, volume),
+    attachment: await attachmentOf(domain, volume),
   };
 }
 
@@ -168,9 +168,9 @@ export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
 async function detachAll(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): Promise<boolean> {
-  for (const device of present.devices) {
+  for (const device of attachment.devices) {
     if (await domain.host.loops.isInUse(device)) return false;
     await detach(domain, device, volume.record.id);
   }

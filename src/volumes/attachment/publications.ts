@@ -35,10 +35,10 @@ export function publicationOf(input: PublishInput): Publication {
 /** Publications that are still mounted. A node whose device was lost counts until its target is unpublished. */
 export function livePublications(
   published: readonly Publication[],
-  present: Attachment,
+  attachment: Attachment,
 ): readonly Publication[] {
   return published.filter(({ targetPath }) =>
-    [...present.mounts, ...present.lost].some((mount) => mount.target === targetPath),
+    [...attachment.mounts, ...attachment.lost].some((mount) => mount.target === targetPath),
   );
 }
 
@@ -47,17 +47,17 @@ export function requireSamePublication(
   volume: FoundVolume,
   at: {
     top: Mount;
-    present: Attachment;
+    attachment: Attachment;
     wanted: Publication;
     published: readonly Publication[];
   },
 ): void {
   const { ephemeralTarget, name } = volume.record;
   const id = ephemeralTarget === null ? volume.record.id : name;
-  const { top, present, wanted, published } = at;
-  if (present.lost.some((mount) => mount.id === top.id)) throw lostDeviceError(id, [top.target]);
-  const device = present.mounts.some((mount) => mount.id === top.id)
-    ? present.devices.find((one) => showsDevice(top, one))
+  const { top, attachment, wanted, published } = at;
+  if (attachment.lost.some((mount) => mount.id === top.id)) throw lostDeviceError(id, [top.target]);
+  const device = attachment.mounts.some((mount) => mount.id === top.id)
+    ? attachment.devices.find((one) => showsDevice(top, one))
     : undefined;
   if (device === undefined) throw foreignMountError(id, top);
   const recorded = published.find(({ targetPath }) => targetPath === wanted.targetPath);

@@ -14,19 +14,22 @@ export function isTemporaryMount(pool: Pool, target: string): boolean {
  * Unmounts those of a volume that is being unstaged or deleted, and returns the attachment without them. Throws KernelError
  * EBUSY while one is in use.
  */
-export async function endTemporaryMounts(domain: Domain, present: Attachment): Promise<Attachment> {
+export async function endTemporaryMounts(
+  domain: Domain,
+  attachment: Attachment,
+): Promise<Attachment> {
   const isOurs = ({ target }: { readonly target: string }): boolean =>
     domain.pools.all.some((pool) => isTemporaryMount(pool, target));
-  const ours = present.mounts.filter(isOurs);
-  if (ours.length === 0) return present;
+  const ours = attachment.mounts.filter(isOurs);
+  if (ours.length === 0) return attachment;
   for (const { target } of ours.toReversed()) {
     await domain.host.mounts.unmount(target);
     // Never recursively: if something were still mounted there, its files would belong to a volume.
     await domain.host.files.removeDirectory(target).catch(() => undefined);
   }
   return {
-    ...present,
-    mounts: present.mounts.filter((mount) => !isOurs(mount)),
-    table: present.table?.filter((mount) => !ours.includes(mount)),
+    ...attachment,
+    mounts: attachment.mounts.filter((mount) => !isOurs(mount)),
+    table: attachment.table?.filter((mount) => !ours.includes(mount)),
   };
 }

@@ -57,15 +57,15 @@ export async function unmountForDocker(
   input: MountInput,
 ): Promise<void> {
   const asked = { name: 'Unmount', volumeId: input.volumeId, request: input };
-  await changeIfHere(domain, call, asked, async (volume, present) => {
+  await changeIfHere(domain, call, asked, async (volume, attachment) => {
     const nodeState = await readNodeState(domain, volume);
     const others = nodeState.dockerMountIds.filter((one) => one !== input.mountId);
-    if (others.length > 0 && isMountedAt(present, driverMountPathOf(domain, volume.record.id))) {
+    if (others.length > 0 && isMountedAt(attachment, driverMountPathOf(domain, volume.record.id))) {
       const left = { ...nodeState, dockerMountIds: others };
       await writeNodeState(domain, volume, left, { strict: true });
       return;
     }
-    await unmount(domain, volume, present);
+    await unmount(domain, volume, attachment);
     await detachAndForget(domain, volume);
   });
 }
@@ -76,13 +76,13 @@ export async function unmountForDocker(
  */
 export async function unmountUnused(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const asked = { name: 'Remove', volumeId, request: { volumeId } };
-  await changeIfHere(domain, call, asked, async (volume, present) => {
+  await changeIfHere(domain, call, asked, async (volume, attachment) => {
     const path = driverMountPathOf(domain, volume.record.id);
-    await requireNotCsi(domain, volume, present, path);
-    if (!isMountedAt(present, path)) return;
+    await requireNotCsi(domain, volume, attachment, path);
+    if (!isMountedAt(attachment, path)) return;
     const { dockerMountIds } = await readNodeState(domain, volume);
-    await unmount(domain, volume, present);
-    const device = present.readWrite;
+    await unmount(domain, volume, attachment);
+    const device = attachment.readWrite;
     if (device !== undefined && (await staysInUse(domain, device))) {
       await stageForDocker(domain, volume, path);
       const nodeState = await readNodeState(domain, volume);
@@ -98,7 +98,7 @@ async function changeIfHere(
   domain: Domain,
   call: Call,
   asked: { readonly name: string; readonly volumeId: string; readonly request: unknown },
-  work: (volume: FoundVolume, present: Attachment) => Promise<void>,
+  work: (volume: FoundVolume, attachment: Attachment) => Promise<void>,
 ): Promise<void> {
   const find = (): FoundVolume | undefined => domain.pools.findHere(asked.volumeId);
   await lockVolume(domain, call, { ...asked, find }, async (volume, operation) => {
@@ -113,9 +113,9 @@ async function mount(
   volume: FoundVolume,
   { path, mountId }: { readonly path: string; readonly mountId: string },
 ): Promise<void> {
-  const present = await attachmentOf(domain, volume);
-  const isMounted = isMountedAt(present, path);
-  await requireNotCsi(domain, volume, present, path);
+  const attachment = await attachmentOf(domain, volume);
+  const isMounted = isMountedAt(attachment, path);
+  await requireNotCsi(domain, volume, attachment, path);
   if (!isMounted) {
     await stageForDocker(domain, volume, path);
     await removeEmptyLostAndFound(domain.host.files, volume, path);
@@ -140,13 +140,15 @@ function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Prom
 async function requireNotCsi(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
   path: string,
 ): Promise<void> {
   const nodeState = await readNodeState(domain, volume);
-  const published = livePublications(nodeState.published, present);
+  const published = livePublications(nodeState.published, attachment);
   // Mounts beside the driver's own are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
-  const elsewhere = isMountedAt(present, path) ? [] : present.mounts.map(({ target }) => target);
+  const elsewhere = isMountedAt(attachment, path)
+    ? []
+    : attachment.mounts.map(({ target }) => target);
   const [at] = [...published.map(({ targetPath }) => targetPath), ...elsewhere];
   if (at === undefined) return;
   throw new VolumeError(
@@ -156,11 +158,11 @@ async function requireNotCsi(
 }
 
 /** Removes the driver's own mount. Mounts that containers made from it stay. */
-async function unmount(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+async function unmount(domain: Domain, volume: FoundVolume, attachment: Attachment): Promise<void> {
   const volumeId = volume.record.id;
   const path = driverMountPathOf(domain, volumeId);
   const isFrozen = await domain.guard.giveWay(volumeId);
-  for (const { target } of present.mounts) {
+  for (const { target } of attachment.mounts) {
     if (target !== path) continue;
     try {
       const options = targetOptions(domain, path);

@@ -24,42 +24,48 @@ export async function nodeExpandVolume(
       requireMatchingCapability(volume, input.capability, 'invalid');
     const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
     await restageInterrupted(domain, volume, volumePath);
-    const present = await attachmentOf(domain, volume);
-    requirePath(volume, volumePath, present);
+    const attachment = await attachmentOf(domain, volume);
+    requirePath(volume, volumePath, attachment);
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();
     });
-    await growOnNode(domain, grown, present);
+    await growOnNode(domain, grown, attachment);
     return { sizeBytes: grown.record.sizeBytes };
   });
 }
 
-function requirePath(volume: FoundVolume, volumePath: string, present: Attachment): void {
+function requirePath(volume: FoundVolume, volumePath: string, attachment: Attachment): void {
   const { id } = volume.record;
   const paths = stagingMountPaths(volumePath);
-  if (present.mounts.some(({ target }) => paths.includes(target))) return;
+  if (attachment.mounts.some(({ target }) => paths.includes(target))) return;
   throw new VolumeError(
     'not-found',
     `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
   );
 }
 
-async function growOnNode(domain: Domain, volume: FoundVolume, present: Attachment): Promise<void> {
+async function growOnNode(
+  domain: Domain,
+  volume: FoundVolume,
+  attachment: Attachment,
+): Promise<void> {
   const { record } = volume;
   await domain.guard.release(record.id);
-  for (const device of present.devices) {
+  for (const device of attachment.devices) {
     if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
   }
   await domain.reached('expand:device-grown');
   if (record.fsType === null) return;
-  const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
+  const device = attachment.readWrite;
+  const mount = attachment.mounts.find(
+    (one) => device !== undefined && isFilesystemOn(one, device),
+  );
   if (device === undefined || mount === undefined) return;
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     mount.target,
     device,
     record.sizeBytes,
   );
-  if (outcome === 'not-permitted') await growOffline(domain, volume, { present, device });
+  if (outcome === 'not-permitted') await growOffline(domain, volume, { attachment, device });
   await domain.reached('expand:filesystem-grown');
 }

@@ -20,13 +20,13 @@ import { stageLocked } from './stage.ts';
 export async function growOffline(
   domain: Domain,
   volume: FoundVolume,
-  attached: { present: Attachment; device: LoopDevice },
+  attached: { attachment: Attachment; device: LoopDevice },
 ): Promise<void> {
   const { record, pool } = volume;
-  const { present, device } = attached;
+  const { attachment, device } = attached;
   const nodeState = await readNodeState(domain, volume);
   const { staged } = nodeState;
-  const isPublished = present.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
+  const isPublished = attachment.mounts.some(({ target }) => target !== staged?.stagingTargetPath);
   const isMountedByDocker =
     isStagedInMountDir(domain, nodeState) && nodeState.dockerMountIds.length > 0;
   if (staged === null || isPublished || isMountedByDocker || record.fsType === null) {

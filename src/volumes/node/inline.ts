@@ -103,9 +103,9 @@ async function isAlreadyPublished(
   }
   const top = await domain.host.mounts.at(input.targetPath);
   if (top === undefined) return false;
-  const present = await attachmentOf(domain, volume);
-  const published = livePublications((await readNodeState(domain, volume)).published, present);
-  requireSamePublication(volume, { top, present, wanted: publicationOf(input), published });
+  const attachment = await attachmentOf(domain, volume);
+  const published = livePublications((await readNodeState(domain, volume)).published, attachment);
+  requireSamePublication(volume, { top, attachment, wanted: publicationOf(input), published });
   return true;
 }
 
@@ -194,8 +194,8 @@ async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInp
   const filesystem = domain.host.filesystems[record.fsType];
   const mountOptions = mountOptionsOf(record, input.capability.mountFlags);
   const before = await attachmentOf(domain, volume);
-  const { present } = await prepareImage(domain, volume, { filesystem, present: before });
-  const device = await ensureAttached(domain, volume, present);
+  const { attachment } = await prepareImage(domain, volume, { filesystem, attachment: before });
+  const device = await ensureAttached(domain, volume, attachment);
   await domain.reached('publish:attached');
   await writeNodeState(domain, volume, {
     schemaVersion: 1,

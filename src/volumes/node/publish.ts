@@ -96,16 +96,20 @@ async function stagingPathOf(domain: Domain, id: string, input: PublishInput): P
 
 async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
-  const present = await attachmentOf(domain, volume);
-  const device = requireStaged(volume, input, present);
-  await requireNotTruncated(domain, volume, present.image ?? (await imageStatusOf(domain, volume)));
+  const attachment = await attachmentOf(domain, volume);
+  const device = requireStaged(volume, input, attachment);
+  await requireNotTruncated(
+    domain,
+    volume,
+    attachment.image ?? (await imageStatusOf(domain, volume)),
+  );
   const nodeState = await readNodeState(domain, volume);
   const wanted = publicationOf(input);
-  const published = livePublications(nodeState.published, present);
-  const top = (await mountsAt(domain, present, input.targetPath)).at(-1);
+  const published = livePublications(nodeState.published, attachment);
+  const top = (await mountsAt(domain, attachment, input.targetPath)).at(-1);
   if (top !== undefined) {
-    requireSamePublication(volume, { top, present, wanted, published });
-    await keepDevices(domain, volume, present);
+    requireSamePublication(volume, { top, attachment, wanted, published });
+    await keepDevices(domain, volume, attachment);
     return;
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
@@ -118,10 +122,10 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   await writeNodeState(domain, volume, { ...nodeState, published: [...elsewhere, wanted] });
   await domain.reached('publish:recorded');
   if (volume.record.kind === 'block') {
-    await bindDevice(domain, volume, { input, present, device });
+    await bindDevice(domain, volume, { input, attachment, device });
   } else {
     const flags = new Set(input.capability.mountFlags);
-    await keepDevices(domain, volume, present);
+    await keepDevices(domain, volume, attachment);
     // Options of the superblock were set when the volume was staged; these can differ between targets.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
@@ -138,9 +142,9 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
 async function bindDevice(
   domain: Domain,
   volume: FoundVolume,
-  options: { input: PublishInput; present: Attachment; device: LoopDevice },
+  options: { input: PublishInput; attachment: Attachment; device: LoopDevice },
 ): Promise<void> {
-  const { input, present } = options;
+  const { input, attachment } = options;
   const { id } = volume.record;
   let { device } = options;
   if (!(await domain.openDevices.open(device, id, volume.pool.name)))
@@ -148,7 +152,7 @@ async function bindDevice(
   if (isReadOnly(input)) {
     // The driver keeps the device open, so no last close writes its page cache back to the image.
     await domain.host.loops.writeBack(device);
-    device = await readOnlyDevice(domain, volume, present);
+    device = await readOnlyDevice(domain, volume, attachment);
     await domain.reached('publish:attached');
   }
   await domain.host.mounts.bind(device.path, input.targetPath, {
@@ -173,14 +177,18 @@ async function readOnlyDevice(
   return attach(domain, volume, { readOnly: true, mounts: table });
 }
 
-function requireStaged(volume: FoundVolume, input: PublishInput, present: Attachment): LoopDevice {
+function requireStaged(
+  volume: FoundVolume,
+  input: PublishInput,
+  attachment: Attachment,
+): LoopDevice {
   const { id, kind } = volume.record;
   const path = kind === 'block' ? stagedNodePath(input.stagingTargetPath) : input.stagingTargetPath;
-  const device = present.readWrite;
+  const device = attachment.readWrite;
   const isThere =
     device !== undefined &&
-    present.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
-  if (!isThere && present.lost.length > 0) throw lostDeviceError(id, targetsOf(present.lost));
+    attachment.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
+  if (!isThere && attachment.lost.length > 0) throw lostDeviceError(id, targetsOf(attachment.lost));
   if (!isThere) {
     throw new VolumeError(
       'wrong-state',

@@ -118,11 +118,11 @@ async function keepMounted(domain: Domain, { device, image }: FoundDevice): Prom
 async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): Promise<boolean> {
   const { device, image, mounts } = found;
   if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
-  const present = await attachmentOfDevices(domain, [device], {
+  const attachment = await attachmentOfDevices(domain, [device], {
     volume: image.volume,
     table: mounts,
   });
-  return present.mounts.length > 0 && domain.openDevices.open(device, image.id, pool.name);
+  return attachment.mounts.length > 0 && domain.openDevices.open(device, image.id, pool.name);
 }
 
 /** A filesystem that was unmounted while frozen keeps its device in use without any mount that we could see. */

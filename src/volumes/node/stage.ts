@@ -50,23 +50,23 @@ export async function stageLocked(
 ): Promise<void> {
   // A bad flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
-  const present = await attachmentOf(domain, volume, { withTable: true });
+  const attachment = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
-  if (await isAlreadyStaged(domain, volume, input, { present, nodeState })) {
-    await keepDevices(domain, volume, present);
-    await finishGrowth(domain, volume, present);
+  if (await isAlreadyStaged(domain, volume, input, { attachment, nodeState })) {
+    await keepDevices(domain, volume, attachment);
+    await finishGrowth(domain, volume, attachment);
     return;
   }
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
   if (fsType === null) {
-    await stageBlock(domain, volume, input, { present, nodeState });
+    await stageBlock(domain, volume, input, { attachment, nodeState });
     return;
   }
   const record = () => recordStaging(domain, volume, input, nodeState);
   const growth = await mountVolume(domain, volume, input, {
     fsType,
-    present,
+    attachment,
     recordStaging: record,
   });
   // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
@@ -74,13 +74,17 @@ export async function stageLocked(
   // The kernel refused to grow it in use, so it is unmounted, grown offline and mounted again.
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
-  const unmounted = { fsType, recordStaging: record, present: await attachmentOf(domain, volume) };
+  const unmounted = {
+    fsType,
+    recordStaging: record,
+    attachment: await attachmentOf(domain, volume),
+  };
   await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
 }
 
 /** State that is read once for the whole call. */
 interface PresentState {
-  readonly present: Attachment;
+  readonly attachment: Attachment;
   readonly nodeState: NodeRecord;
 }
 
@@ -89,19 +93,19 @@ async function isAlreadyStaged(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, nodeState }: PresentState,
+  { attachment, nodeState }: PresentState,
 ): Promise<boolean> {
   const { id } = volume.record;
   const path = input.stagingTargetPath;
-  const paths = mountedPaths(present);
+  const paths = mountedPaths(attachment);
   const node = stagedNodePath(path);
   // A dead device node at the staging path is unmounted later; at any other path a pod may use it and must end first.
-  const lost = targetsOf(present.lost).filter((target) => target !== node);
+  const lost = targetsOf(attachment.lost).filter((target) => target !== node);
   if (lost.length > 0) throw lostDeviceError(id, lost);
   if (!paths.includes(path)) {
-    await requireNotForeign(domain, { id, path, present });
+    await requireNotForeign(domain, { id, path, attachment });
     if (volume.record.kind === 'block') {
-      await requireNotForeign(domain, { id, path: node, present });
+      await requireNotForeign(domain, { id, path: node, attachment });
     }
   }
   const { staged } = nodeState;
@@ -137,17 +141,17 @@ function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError 
 /** Throws `wrong-state` if anything else is mounted at the path: the driver never mounts over it. */
 async function requireNotForeign(
   domain: Domain,
-  { id, path, present }: { id: string; path: string; present: Attachment },
+  { id, path, attachment }: { id: string; path: string; attachment: Attachment },
 ): Promise<void> {
-  const top = (await mountsAt(domain, present, path)).at(-1);
+  const top = (await mountsAt(domain, attachment, path)).at(-1);
   if (top === undefined) return;
-  if ([...present.mounts, ...present.lost].some((mount) => mount.id === top.id)) return;
+  if ([...attachment.mounts, ...attachment.lost].some((mount) => mount.id === top.id)) return;
   throw foreignMountError(id, top);
 }
 
 /** Paths where the volume's filesystem or device node is mounted; staging and target paths. */
-function mountedPaths(present: Attachment): readonly string[] {
-  return present.mounts.map(({ target, root }) =>
+function mountedPaths(attachment: Attachment): readonly string[] {
+  return attachment.mounts.map(({ target, root }) =>
     root.startsWith('/loop') ? stagingPathOfNode(target) : target,
   );
 }
@@ -156,16 +160,16 @@ async function stageBlock(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { present, nodeState }: PresentState,
+  { attachment, nodeState }: PresentState,
 ): Promise<void> {
-  await recoverImage(domain, volume, present.devices);
-  await growImageToPromisedSize(domain, volume, present.image);
-  const device = await ensureAttached(domain, volume, present);
+  await recoverImage(domain, volume, attachment.devices);
+  await growImageToPromisedSize(domain, volume, attachment.image);
+  const device = await ensureAttached(domain, volume, attachment);
   if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
   await domain.reached('stage:attached');
   await recordStaging(domain, volume, input, nodeState);
   const node = stagedNodePath(input.stagingTargetPath);
-  for (const { target } of present.lost) {
+  for (const { target } of attachment.lost) {
     await domain.host.mounts.unmount(target, targetOptions(domain, target));
   }
   await ensureTarget(domain, node, 'file');
@@ -199,17 +203,17 @@ async function recordStaging(
 async function finishGrowth(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): Promise<void> {
   const { fsType, sizeBytes } = volume.record;
-  const device = present.readWrite;
+  const device = attachment.readWrite;
   if (device === undefined) return;
-  await growImageToPromisedSize(domain, volume, present.image);
+  await growImageToPromisedSize(domain, volume, attachment.image);
   if (fsType === null) {
     if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
     return;
   }
-  const mount = present.mounts.find((one) => isFilesystemOn(one, device));
+  const mount = attachment.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) return;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
   if (superblock === undefined) return;

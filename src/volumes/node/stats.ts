@@ -31,8 +31,8 @@ async function statsOf(
   volumePath: string,
 ): Promise<VolumeStats> {
   const { record } = volume;
-  const present = await attachmentOf(domain, volume);
-  if (!stagingMountPaths(volumePath).some((path) => isMountedAt(present, path))) {
+  const attachment = await attachmentOf(domain, volume);
+  if (!stagingMountPaths(volumePath).some((path) => isMountedAt(attachment, path))) {
     throw new VolumeError(
       'not-found',
       `volume '${record.name}' is not mounted at ${volumePath}; use the path where it is staged or published`,
@@ -41,7 +41,7 @@ async function statsOf(
   if (record.kind === 'block') {
     return {
       kind: 'block',
-      totalBytes: present.devices[0]?.sizeBytes ?? record.sizeBytes,
+      totalBytes: attachment.devices[0]?.sizeBytes ?? record.sizeBytes,
       usedBytes: 0n,
       availableBytes: 0n,
       totalInodes: 0n,

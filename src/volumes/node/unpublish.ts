@@ -47,9 +47,9 @@ async function unpublish(
 ): Promise<void> {
   const { targetPath } = input;
   const { id, ephemeralTarget } = volume.record;
-  const present = await attachmentForTeardown(domain, volume, targetPath);
-  await requireNotStaging(domain, volume, { targetPath, present });
-  await unmountTarget(domain, present, { id, ...input });
+  const attachment = await attachmentForTeardown(domain, volume, targetPath);
+  await requireNotStaging(domain, volume, { targetPath, attachment });
+  await unmountTarget(domain, attachment, { id, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
     await domain.guard.release(id);
@@ -58,7 +58,7 @@ async function unpublish(
     if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
     return;
   }
-  await detachReadOnly(domain, present, { id, targetPath });
+  await detachReadOnly(domain, attachment, { id, targetPath });
   await domain.reached('unpublish:detached');
   // A publication without its mount no longer counts; the next write of the node state omits it.
   await unstageUnused(domain, volume);
@@ -68,10 +68,10 @@ async function unpublish(
 async function requireNotStaging(
   domain: Domain,
   volume: FoundVolume,
-  { targetPath, present }: { targetPath: string; present: Attachment },
+  { targetPath, attachment }: { targetPath: string; attachment: Attachment },
 ): Promise<void> {
   const staged = (await readNodeStateIfReadable(domain, volume))?.staged ?? null;
-  const there = [...present.mounts, ...present.lost];
+  const there = [...attachment.mounts, ...attachment.lost];
   if (staged === null || !there.some(({ target }) => target === targetPath)) return;
   if (!stagingMountPaths(staged.stagingTargetPath).includes(targetPath)) return;
   throw new VolumeError(
@@ -88,12 +88,12 @@ async function unpublishUnknown(
   const { volumeId } = input;
   const ids = [volumeId, ephemeralIdFor(volumeId, domain.settings.nodeTag)];
   const { targetPath } = input;
-  const present = await attachmentByLabel(domain, ids, {
+  const attachment = await attachmentByLabel(domain, ids, {
     path: targetPath,
     claimedTargets: [targetPath],
   });
-  await unmountTarget(domain, present, { id: volumeId, ...input });
-  const { devices, mounts } = await attachmentOfDevices(domain, present.devices);
+  await unmountTarget(domain, attachment, { id: volumeId, ...input });
+  const { devices, mounts } = await attachmentOfDevices(domain, attachment.devices);
   for (const device of devices) {
     if (mounts.some((mount) => showsDevice(mount, device))) continue;
     if (await domain.host.loops.isInUse(device)) continue;
@@ -104,15 +104,15 @@ async function unpublishUnknown(
 /** Unmounts the volume at the target, including stacked mounts, and removes the target. */
 async function unmountTarget(
   domain: Domain,
-  present: Attachment,
+  attachment: Attachment,
   input: UnpublishInput & { id: string },
 ): Promise<void> {
   const { id, targetPath } = input;
   const isFrozen = await domain.guard.giveWay(id);
   const isOurs = (mount: Mount): boolean =>
-    [...present.mounts, ...present.lost].some((one) => one.id === mount.id);
+    [...attachment.mounts, ...attachment.lost].some((one) => one.id === mount.id);
   // Stacked mounts are unmounted one by one, the topmost first.
-  for (const top of [...(await mountsAt(domain, present, targetPath))].reverse()) {
+  for (const top of [...(await mountsAt(domain, attachment, targetPath))].reverse()) {
     if (!isOurs(top)) {
       throw foreignMountError(id, top);
     }
@@ -123,16 +123,16 @@ async function unmountTarget(
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);
 }
 
-/** Detaches the read-only device of a raw block volume with its last target. `present` is from before the unmount. */
+/** Detaches the read-only device of a raw block volume with its last target. `attachment` was read before the unmount. */
 async function detachReadOnly(
   domain: Domain,
-  present: Attachment,
+  attachment: Attachment,
   { id, targetPath }: { id: string; targetPath: string },
 ): Promise<void> {
-  for (const device of present.devices) {
+  for (const device of attachment.devices) {
     // A device without our label belongs to other software, for example a backup.
     if (!device.readOnly || !isLabelled(device)) continue;
-    const others = present.mounts.some(
+    const others = attachment.mounts.some(
       (mount) => mount.target !== targetPath && isNodeOf(mount, device),
     );
     if (!others) await detach(domain, device, id);

@@ -32,8 +32,8 @@ export async function unstageVolume(
       path,
       claimedTargets: [stagedNodePath(path)],
     });
-    const present = await endTemporaryMounts(domain, remains);
-    return unmountAndDetach(domain, present, { volume, id: volumeId, path });
+    const attachment = await endTemporaryMounts(domain, remains);
+    return unmountAndDetach(domain, attachment, { volume, id: volumeId, path });
   });
 }
 
@@ -70,7 +70,7 @@ export async function unstageLocked(
   path: string,
 ): Promise<void> {
   const { id } = volume.record;
-  const present = await endTemporaryMounts(
+  const attachment = await endTemporaryMounts(
     domain,
     await attachmentForTeardown(domain, volume, path),
   );
@@ -80,14 +80,14 @@ export async function unstageLocked(
   const isStagedElsewhere =
     staged !== null &&
     staged.stagingTargetPath !== path &&
-    isStagedAt(present, staged.stagingTargetPath);
-  if (isStagedElsewhere && !isStagedAt(present, path)) return;
+    isStagedAt(attachment, staged.stagingTargetPath);
+  if (isStagedElsewhere && !isStagedAt(attachment, path)) return;
   const published =
     nodeState === undefined
-      ? otherTargets(present, path)
-      : livePublications(nodeState.published, present).map(({ targetPath }) => targetPath);
+      ? otherTargets(attachment, path)
+      : livePublications(nodeState.published, attachment).map(({ targetPath }) => targetPath);
   if (published.length > 0) throw stillMounted(id, published);
-  await unmountAndDetach(domain, present, { volume, id, path });
+  await unmountAndDetach(domain, attachment, { volume, id, path });
   domain.guard.forget(id);
   // Without a recorded stage or publication, the node state need not be written.
   if (nodeState !== undefined && (staged !== null || nodeState.published.length > 0)) {
@@ -99,13 +99,13 @@ export async function unstageLocked(
 /** Unmounts the filesystem or device node at the path, and detaches the devices if nothing else is mounted. */
 async function unmountAndDetach(
   domain: Domain,
-  present: Attachment,
+  attachment: Attachment,
   input: { volume: FoundVolume | undefined; id: string; path: string },
 ): Promise<void> {
   const { volume, id, path } = input;
   const node = stagedNodePath(path);
   const targets = [path, node];
-  const mounted = [...present.mounts, ...present.lost];
+  const mounted = [...attachment.mounts, ...attachment.lost];
   const isFrozen = await domain.guard.giveWay(id);
   // Stacked mounts are unmounted one by one.
   for (const { target } of mounted) {
@@ -119,8 +119,8 @@ async function unmountAndDetach(
   }
   await domain.reached('unstage:unmounted');
   // Detaching a device that is mounted elsewhere would fail, or leave a device node that may later show another image.
-  if (present.mounts.some(({ target }) => !targets.includes(target))) {
-    const { mounts } = await attachmentOfDevices(domain, present.devices, {
+  if (attachment.mounts.some(({ target }) => !targets.includes(target))) {
+    const { mounts } = await attachmentOfDevices(domain, attachment.devices, {
       volume,
       isTeardown: true,
     });
@@ -132,7 +132,7 @@ async function unmountAndDetach(
     }
   }
   await domain.guard.release(id);
-  for (const device of present.devices) {
+  for (const device of attachment.devices) {
     // A read-only device without our label belongs to other software, for example a backup.
     if (device.readOnly && !isLabelled(device)) continue;
     await detach(domain, device, id);
@@ -153,7 +153,7 @@ function otherTargets({ mounts }: Attachment, path: string): readonly string[] {
   return mounts.map(({ target }) => target).filter((target) => !paths.includes(target));
 }
 
-function isStagedAt(present: Attachment, path: string): boolean {
+function isStagedAt(attachment: Attachment, path: string): boolean {
   const paths = stagingMountPaths(path);
-  return present.mounts.some(({ target }) => paths.includes(target));
+  return attachment.mounts.some(({ target }) => paths.includes(target));
 }

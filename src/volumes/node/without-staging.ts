@@ -67,11 +67,11 @@ export async function unstageUnused(domain: Domain, volume: FoundVolume): Promis
   const nodeState = await readNodeState(domain, volume);
   if (nodeState.dockerMountIds.length > 0) return;
   const path = driverMountPathOf(domain, volume.record.id);
-  const present = await attachmentOf(domain, volume);
+  const attachment = await attachmentOf(domain, volume);
   if (isStagedInMountDir(domain, nodeState)) {
-    if (livePublications(nodeState.published, present).length > 0) return;
+    if (livePublications(nodeState.published, attachment).length > 0) return;
     await unstageLocked(domain, volume, path);
-  } else if (nodeState.staged !== null || present.mounts.length > 0) return;
+  } else if (nodeState.staged !== null || attachment.mounts.length > 0) return;
   // An earlier call may have been interrupted before this last step.
   await removeTarget(domain, path);
 }

@@ -47,20 +47,20 @@ export async function planCapture(
 ): Promise<Capture> {
   const { pool, what } = options;
   source.pool.requireServed();
-  const present = await attachmentOf(domain, source);
-  await recoverImage(domain, source, present.devices);
+  const attachment = await attachmentOf(domain, source);
+  await recoverImage(domain, source, attachment.devices);
   const image = await imageStatusOf(domain, source);
   await requireNotTruncated(domain, source, image);
   const isShared = await canShare(domain.host.files, source.pool, pool);
-  const device = present.readWrite;
+  const device = attachment.readWrite;
   const base = { source, image, isShared, flush: device, freeze: undefined, isLive: false };
   if (device === undefined) return { ...base, timeoutMs: maxFreezeMs };
   if (source.record.kind === 'block') {
-    const isLive = await isInUse(domain, present);
+    const isLive = await isInUse(domain, attachment);
     if (isLive && !isShared) throw cannotCopyLive(what, source);
     return { ...base, isLive, timeoutMs: maxFreezeMs };
   }
-  const mount = present.mounts.find((one) => isFilesystemOn(one, device));
+  const mount = attachment.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) {
     if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
     return { ...base, timeoutMs: maxFreezeMs };
@@ -81,9 +81,9 @@ export async function canShare(files: Files, from: Pool, to: Pool): Promise<bool
   return a.device === b.device;
 }
 
-async function isInUse(domain: Domain, present: Attachment): Promise<boolean> {
-  if (present.mounts.length > 0) return true;
-  for (const device of present.devices) if (await domain.host.loops.isInUse(device)) return true;
+async function isInUse(domain: Domain, attachment: Attachment): Promise<boolean> {
+  if (attachment.mounts.length > 0) return true;
+  for (const device of attachment.devices) if (await domain.host.loops.isInUse(device)) return true;
   return false;
 }
 

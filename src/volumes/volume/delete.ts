@@ -50,10 +50,10 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       }
       await withReason(`volume '${id}'`, volume.pool, async () => {
         const remains = await attachmentForDelete(domain, volume);
-        const present = await endTemporaryMounts(domain, remains);
-        await requireUnused(domain, id, present);
+        const attachment = await endTemporaryMounts(domain, remains);
+        await requireUnused(domain, id, attachment);
         operation.beginEffects();
-        await discard(domain, volume, present.devices);
+        await discard(domain, volume, attachment.devices);
       });
     },
   );
@@ -93,9 +93,9 @@ async function attachmentForDelete(domain: Domain, volume: FoundVolume): Promise
   }
 }
 
-async function requireUnused(domain: Domain, id: string, present: Attachment): Promise<void> {
-  const { devices } = present;
-  const mounts = [...present.mounts, ...present.lost];
+async function requireUnused(domain: Domain, id: string, attachment: Attachment): Promise<void> {
+  const { devices } = attachment;
+  const mounts = [...attachment.mounts, ...attachment.lost];
   if (mounts.length > 0) {
     throw new VolumeError(
       'wrong-state',
@@ -117,12 +117,12 @@ async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise
   const image = await domain.host.files
     .imageStatus(pool.imagePathOf('volumes', id))
     .catch(() => undefined);
-  const present =
+  const attachment =
     image === undefined
       ? await attachmentByLabel(domain, [id])
       : await attachmentOfDevices(domain, await domain.host.loops.findByImage(image));
-  await requireUnused(domain, id, await endTemporaryMounts(domain, present));
+  await requireUnused(domain, id, await endTemporaryMounts(domain, attachment));
   await domain.host.files.requireNoProgram(pool.imagePathOf('volumes', id));
-  for (const device of present.devices) await detach(domain, device, id);
+  for (const device of attachment.devices) await detach(domain, device, id);
   await domain.trash.discard(pool, 'volumes', id);
 }

@@ -9,10 +9,14 @@ import type { FoundVolume } from '../pool/pool.ts';
 export async function deviceConditions(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): Promise<VolumeCondition[]> {
-  await keepInUse(domain, volume, present);
-  return [...lostConditions(present), ...attachedTwice(present), ...bufferedIo(volume, present)];
+  await keepInUse(domain, volume, attachment);
+  return [
+    ...lostConditions(attachment),
+    ...attachedTwice(attachment),
+    ...bufferedIo(volume, attachment),
+  ];
 }
 
 async function keepInUse(

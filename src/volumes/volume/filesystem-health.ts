@@ -26,22 +26,24 @@ export function imageUnreadable(error: unknown): VolumeCondition {
 export async function filesystemConditions(
   domain: Domain,
   volume: FoundVolume,
-  { present, ask }: { readonly present: Attachment; readonly ask: AskPool },
+  { attachment, ask }: { readonly attachment: Attachment; readonly ask: AskPool },
 ): Promise<readonly VolumeCondition[]> {
-  const conditions = await mountConditions(domain, volume, present);
-  if (present.devices.length > 0) return conditions;
+  const conditions = await mountConditions(domain, volume, attachment);
+  if (attachment.devices.length > 0) return conditions;
   return [...conditions, ...(await superblockConditions(domain, volume, ask))];
 }
 
 async function mountConditions(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): Promise<VolumeCondition[]> {
   const conditions: VolumeCondition[] = [];
   const { staged } = await readNodeState(domain, volume);
-  const device = present.readWrite;
-  const mount = present.mounts.find((one) => device !== undefined && isFilesystemOn(one, device));
+  const device = attachment.readWrite;
+  const mount = attachment.mounts.find(
+    (one) => device !== undefined && isFilesystemOn(one, device),
+  );
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
     conditions.push(...(await foreignMount(domain, staged.stagingTargetPath)));
   }

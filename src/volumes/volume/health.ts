@@ -98,10 +98,10 @@ async function collectConditions(
       ),
     );
   }
-  const present = await attachmentOf(domain, volume);
-  conditions.push(...guardConditions(domain, volume, present));
-  conditions.push(...(await filesystemConditions(domain, volume, { present, ask })));
-  conditions.push(...(await deviceConditions(domain, volume, present)));
+  const attachment = await attachmentOf(domain, volume);
+  conditions.push(...guardConditions(domain, volume, attachment));
+  conditions.push(...(await filesystemConditions(domain, volume, { attachment, ask })));
+  conditions.push(...(await deviceConditions(domain, volume, attachment)));
   // The pool's disk may have failed, too, without any call having noticed.
   if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
   if (pool.isServed && record.provisioning === 'thin')
@@ -125,7 +125,7 @@ function notServed(pool: Pool): VolumeCondition {
 function guardConditions(
   domain: Domain,
   volume: FoundVolume,
-  present: Attachment,
+  attachment: Attachment,
 ): VolumeCondition[] {
   const { id } = volume.record;
   const where = `pool '${volume.pool.name}' is nearly full`;
@@ -134,7 +134,7 @@ function guardConditions(
       'its filesystem is frozen until space is free; delete volumes or snapshots, or enlarge the pool';
     return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
   }
-  if (!domain.guard.isExpired(id) || present.mounts.length === 0) return [];
+  if (!domain.guard.isExpired(id) || attachment.mounts.length === 0) return [];
   const what =
     'its filesystem was frozen for the maximum time and thawed again; its writers can get ENOSPC';
   return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];

@@ -27,7 +27,7 @@ export const mounts: Subject = {
     {
       name: 'a volume is mounted over another mount',
       file: 'volumes/node/stage.ts',
-      find: /await requireNotForeign\(\w+, \{ id, path, present \}\);/,
+      find: /await requireNotForeign\(\w+, \{ id, path, attachment \}\);/,
       replace: '',
       tests: ['volumes/node/staging'],
     },
