@@ -2,7 +2,7 @@
 import { brokenInvariants, damagedImages, waitUntilIdle } from './invariants.ts';
 import { brokenFacts, type Fact } from './load.ts';
 import { poolPathsOf } from './run-case.ts';
-import type { World } from './world.ts';
+import type { World } from './test-node.ts';
 
 /** Problems as text: acknowledged data must be present and intact, and nothing incomplete may be left. Leaves volumes staged. */
 export async function problemsAfterPowerLoss(

@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import { MiB } from '../../src/units.ts';
 import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { scaledMs } from '../helpers/slowness.ts';
-import { blockCapability, type Capability, mountCapability, type World } from './world.ts';
+import { blockCapability, type Capability, mountCapability, type World } from './test-node.ts';
 
 const tag = nodeTagOf('test-node');
 

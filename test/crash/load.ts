@@ -8,7 +8,7 @@ import { status } from '@grpc/grpc-js';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
 import type { Random } from './random.ts';
-import type { World } from './world.ts';
+import type { World } from './test-node.ts';
 
 /** The acknowledged state of one volume. */
 interface Claim {

@@ -8,7 +8,7 @@ import type { Moment } from './fault-moments.ts';
 import { type Operation, operations } from './operations.ts';
 import { asMarkdown, asSummary } from './report.ts';
 import { killAt, type Outcome, rehearse } from './run-case.ts';
-import { World } from './world.ts';
+import { World } from './test-node.ts';
 
 /** A sample kills at every fault point at least once; a whole run kills at every moment of every operation. */
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';

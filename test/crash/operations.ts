@@ -9,7 +9,7 @@ import { MiB } from '../../src/units.ts';
 import type { PoolFs } from '../helpers/scratch-pool.ts';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
-import type { World } from './world.ts';
+import type { World } from './test-node.ts';
 
 export interface Operation {
   readonly name: string;

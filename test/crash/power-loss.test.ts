@@ -9,7 +9,7 @@ import { onNode } from '../helpers/on-node.ts';
 import { leftAfterDeletingAll, problemsAfterPowerLoss } from './after-power-loss.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
-import { poolOn, World } from './world.ts';
+import { poolOn, World } from './test-node.ts';
 
 /**
  * Simulated power cuts: the pool's filesystem is an image on another filesystem, and FICLONE captures that image at one instant.

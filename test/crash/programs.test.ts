@@ -16,7 +16,7 @@ import * as calls from './calls.ts';
 import { brokenInvariants, waitUntilIdle } from './invariants.ts';
 import { type Operation, operations } from './operations.ts';
 import { clearAway, differences, poolPathsOf } from './run-case.ts';
-import { World } from './world.ts';
+import { World } from './test-node.ts';
 import { WrappedPrograms } from './wrapped-programs.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';

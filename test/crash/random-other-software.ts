@@ -7,7 +7,7 @@ import { MiB } from '../../src/units.ts';
 import { realOtherSoftware, type StopUse } from '../helpers/other-software.ts';
 import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import type { Random } from './random.ts';
-import type { World } from './world.ts';
+import type { World } from './test-node.ts';
 
 export class RandomOtherSoftware {
   readonly #world: World;

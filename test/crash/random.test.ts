@@ -5,7 +5,7 @@ import { Load } from './load.ts';
 import { makeRandom, seedOf } from './random.ts';
 import { RandomOtherSoftware } from './random-other-software.ts';
 import { poolPathsOf, thawMs } from './run-case.ts';
-import { World } from './world.ts';
+import { World } from './test-node.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
 const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);

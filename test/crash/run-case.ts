@@ -11,7 +11,7 @@ import {
   waitUntilIdle,
 } from './invariants.ts';
 import type { Operation } from './operations.ts';
-import type { World } from './world.ts';
+import type { World } from './test-node.ts';
 
 /** One kill and its outcome. */
 export interface Outcome {

@@ -3,8 +3,8 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
+import { onScene, type Scene } from '../helpers/node-fixture.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { onScene, type Scene } from '../helpers/scene.ts';
 
 const ok = { code: 'OK', message: '' };
 const kinds = ['ext4', 'xfs', 'btrfs'] as const;

@@ -16,7 +16,7 @@ import {
 import { brokenFacts, Load } from '../crash/load.ts';
 import { makeRandom, seedOf } from '../crash/random.ts';
 import { poolPathsOf } from '../crash/run-case.ts';
-import { World } from '../crash/world.ts';
+import { World } from '../crash/test-node.ts';
 import { reportOf, type Sample } from './report.ts';
 
 const workers = 32;

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeClient } from '../../../src/csi/client.ts';
 import { spawnDriver } from '../../helpers/driver.ts';
-import { onScene, type Scene, type SceneKind } from '../../helpers/scene.ts';
+import { onScene, type Scene, type SceneKind } from '../../helpers/node-fixture.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };

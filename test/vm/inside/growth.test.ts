@@ -19,7 +19,7 @@ import {
 } from '../../crash/invariants.ts';
 import type { Operation } from '../../crash/operations.ts';
 import { killAt, poolPathsOf, rehearse } from '../../crash/run-case.ts';
-import { World } from '../../crash/world.ts';
+import { World } from '../../crash/test-node.ts';
 import { withoutSysResource } from '../../helpers/driver.ts';
 import { RingWriter } from './ring-writer.ts';
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { onScene, type Scene } from '../../helpers/scene.ts';
+import { onScene, type Scene } from '../../helpers/node-fixture.ts';
 import * as content from './foreign-content.ts';
 import * as udev from './udev.ts';
 

@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
-import { onScene, type Scene } from '../../helpers/scene.ts';
+import { onScene, type Scene } from '../../helpers/node-fixture.ts';
 import { LimitedPod } from './limited-pod.ts';
 
 const ok = { code: 'OK', message: '' };

@@ -1,5 +1,5 @@
 /** Runs the scripted workload on a driver whose pool is on a disk. */
-import { poolOn, World } from '../../crash/world.ts';
+import { poolOn, World } from '../../crash/test-node.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { type Acknowledge, work } from '../power-cuts/work.ts';
 

@@ -9,7 +9,7 @@ import { leftAfterDeletingAll, problemsAfterPowerLoss } from '../../crash/after-
 import { checkers } from '../../crash/invariants.ts';
 import { Load } from '../../crash/load.ts';
 import { makeRandom } from '../../crash/random.ts';
-import { poolOn, World } from '../../crash/world.ts';
+import { poolOn, World } from '../../crash/test-node.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
 import { workingLine } from '../power-loss/working-line.ts';

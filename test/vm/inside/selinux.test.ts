@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { volumeIdOf } from '../../crash/calls.ts';
-import { sharing } from '../../crash/world.ts';
+import { sharing } from '../../crash/test-node.ts';
 import { answerOf } from '../../helpers/answer.ts';
-import { onScene, type Scene } from '../../helpers/scene.ts';
+import { onScene, type Scene } from '../../helpers/node-fixture.ts';
 
 const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 const nodeProgram = process.execPath;

@@ -8,7 +8,7 @@ import type { FsType } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
 import type { Kind } from '../../crash/calls.ts';
 import * as calls from '../../crash/calls.ts';
-import type { World } from '../../crash/world.ts';
+import type { World } from '../../crash/test-node.ts';
 import type { Change, GroupMember } from './acknowledgements.ts';
 
 /** Makes the call, and writes one mark before it and one after its answer. */

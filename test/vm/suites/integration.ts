@@ -35,9 +35,9 @@ export const chosen: readonly string[] = [
   'snapshot-space',
   'start',
   'two-drivers',
-  'world/devices',
-  'world/images',
-  'world/pools',
+  'interference/devices',
+  'interference/images',
+  'interference/pools',
 ];
 
 const notTried =
@@ -67,7 +67,7 @@ export const leftOut: Readonly<Record<string, string>> = {
   snapshots: aboutTime,
   'space-guard': aboutTime,
   'stalled-fuse': aboutTime,
-  'world/hangs': aboutTime,
+  'interference/hangs': aboutTime,
 };
 
 export const suite: Suite = {

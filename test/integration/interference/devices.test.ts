@@ -3,9 +3,9 @@ import { rm, writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
+import { autoclearOf, numberOf, onScene, type Scene } from '../../helpers/node-fixture.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { realOtherSoftware } from '../../helpers/other-software.ts';
-import { autoclearOf, numberOf, onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };

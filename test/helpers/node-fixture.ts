@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { MiB } from '../../src/units.ts';
 import { volumeIdOf } from '../crash/calls.ts';
-import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/world.ts';
+import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/test-node.ts';
 import { type Answer, answerOf } from './answer.ts';
 import type { StopUse } from './other-software.ts';
 import { devicesBelow } from './scratch-pool.ts';

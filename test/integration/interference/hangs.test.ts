@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
+import { onScene, type Scene } from '../../helpers/node-fixture.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };

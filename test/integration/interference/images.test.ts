@@ -1,8 +1,8 @@
 /** Images that other software truncated. The driver refuses them and does not repair them. */
 import { stat, truncate } from 'node:fs/promises';
 import { MiB } from '../../../src/units.ts';
+import { onScene } from '../../helpers/node-fixture.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { onScene } from '../../helpers/scene.ts';
 
 const ok = { code: 'OK', message: '' };
 

@@ -6,8 +6,8 @@ import { MiB } from '../../../src/units.ts';
 import { volumeIdOf } from '../../crash/calls.ts';
 import { runCommand } from '../../helpers/command-line.ts';
 import { spawnDriver } from '../../helpers/driver.ts';
+import { onScene, type Scene } from '../../helpers/node-fixture.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { onScene, type Scene } from '../../helpers/scene.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
