@@ -1,11 +1,11 @@
-/** Calls as a container platform makes them. The world records how to undo each of them. */
+/** Calls as a container platform makes them. The test node records how to undo each of them. */
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { MiB } from '../../src/units.ts';
 import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { scaledMs } from '../helpers/slowness.ts';
-import { blockCapability, type Capability, mountCapability, type World } from './test-node.ts';
+import { blockCapability, type Capability, mountCapability, type TestNode } from './test-node.ts';
 
 const tag = nodeTagOf('test-node');
 
@@ -51,13 +51,15 @@ export interface CreateOptions {
   readonly volume?: string;
 }
 
-export async function create(world: World, name: string, options: CreateOptions) {
+export async function create(testNode: TestNode, name: string, options: CreateOptions) {
   const { kind, parameters = {}, snapshot, volume } = options;
   const sizeBytes = options.sizeBytes ?? sizes[kind];
   const volume_id = volumeIdOf(name);
-  world.recordUndo(() => retryWhileAborted(() => world.controller.DeleteVolume({ volume_id })));
+  testNode.recordUndo(() =>
+    retryWhileAborted(() => testNode.controller.DeleteVolume({ volume_id })),
+  );
   return retryWhileAborted(() =>
-    world.controller.CreateVolume({
+    testNode.controller.CreateVolume({
       name,
       capacity_range: { required_bytes: sizeBytes },
       volume_capabilities: [capabilityFor(kind)],
@@ -77,16 +79,16 @@ export async function create(world: World, name: string, options: CreateOptions)
   );
 }
 
-export async function destroy(world: World, name: string) {
-  return retryWhileAborted(() => world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
+export async function destroy(testNode: TestNode, name: string) {
+  return retryWhileAborted(() => testNode.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
 }
 
-export async function stage(world: World, name: string, kind: Kind) {
+export async function stage(testNode: TestNode, name: string, kind: Kind) {
   const volume_id = volumeIdOf(name);
-  const staging_target_path = await world.stagingPathOf(name);
-  world.recordUndo(() => unstage(world, name));
+  const staging_target_path = await testNode.stagingPathOf(name);
+  testNode.recordUndo(() => unstage(testNode, name));
   return retryWhileAborted(() =>
-    world.node.NodeStageVolume({
+    testNode.node.NodeStageVolume({
       volume_id,
       staging_target_path,
       volume_capability: capabilityFor(kind),
@@ -94,10 +96,10 @@ export async function stage(world: World, name: string, kind: Kind) {
   );
 }
 
-export async function unstage(world: World, name: string) {
-  const staging_target_path = await world.stagingPathOf(name);
+export async function unstage(testNode: TestNode, name: string) {
+  const staging_target_path = await testNode.stagingPathOf(name);
   return retryWhileAborted(() =>
-    world.node.NodeUnstageVolume({ volume_id: volumeIdOf(name), staging_target_path }),
+    testNode.node.NodeUnstageVolume({ volume_id: volumeIdOf(name), staging_target_path }),
   );
 }
 
@@ -108,16 +110,17 @@ export interface PublishOptions {
   readonly staged?: boolean;
 }
 
-export const targetOf = (world: World, name: string): string => world.pathOf('targets', name);
+export const targetOf = (testNode: TestNode, name: string): string =>
+  testNode.pathOf('targets', name);
 
-export async function publish(world: World, name: string, options: PublishOptions) {
+export async function publish(testNode: TestNode, name: string, options: PublishOptions) {
   const { kind, readOnly = false, target = name, staged = true } = options;
   const volume_id = volumeIdOf(name);
-  const target_path = targetOf(world, target);
-  const staging_target_path = staged ? await world.stagingPathOf(name) : '';
-  world.recordUndo(() => unpublish(world, name, target));
+  const target_path = targetOf(testNode, target);
+  const staging_target_path = staged ? await testNode.stagingPathOf(name) : '';
+  testNode.recordUndo(() => unpublish(testNode, name, target));
   return retryWhileAborted(() =>
-    world.node.NodePublishVolume({
+    testNode.node.NodePublishVolume({
       volume_id,
       staging_target_path,
       target_path,
@@ -127,21 +130,21 @@ export async function publish(world: World, name: string, options: PublishOption
   );
 }
 
-export async function unpublish(world: World, name: string, target = name) {
-  const target_path = targetOf(world, target);
+export async function unpublish(testNode: TestNode, name: string, target = name) {
+  const target_path = targetOf(testNode, target);
   return retryWhileAborted(() =>
-    world.node.NodeUnpublishVolume({ volume_id: volumeIdOf(name), target_path }),
+    testNode.node.NodeUnpublishVolume({ volume_id: volumeIdOf(name), target_path }),
   );
 }
 
 const inlineId = (name: string): string => `csi-${'0123456789abcdef'.repeat(3)}-${name}`;
 
 /** Publishes an inline volume as the kubelet does. */
-export async function publishInline(world: World, name: string) {
-  const target_path = targetOf(world, name);
-  world.recordUndo(() => unpublishInline(world, name));
+export async function publishInline(testNode: TestNode, name: string) {
+  const target_path = targetOf(testNode, name);
+  testNode.recordUndo(() => unpublishInline(testNode, name));
   return retryWhileAborted(() =>
-    world.node.NodePublishVolume({
+    testNode.node.NodePublishVolume({
       volume_id: inlineId(name),
       target_path,
       volume_capability: mountCapability(),
@@ -150,26 +153,26 @@ export async function publishInline(world: World, name: string) {
   );
 }
 
-export async function unpublishInline(world: World, name: string) {
-  const target_path = targetOf(world, name);
+export async function unpublishInline(testNode: TestNode, name: string) {
+  const target_path = targetOf(testNode, name);
   return retryWhileAborted(() =>
-    world.node.NodeUnpublishVolume({ volume_id: inlineId(name), target_path }),
+    testNode.node.NodeUnpublishVolume({ volume_id: inlineId(name), target_path }),
   );
 }
 
-export async function expand(world: World, name: string, sizeBytes: bigint) {
+export async function expand(testNode: TestNode, name: string, sizeBytes: bigint) {
   return retryWhileAborted(() =>
-    world.controller.ControllerExpandVolume({
+    testNode.controller.ControllerExpandVolume({
       volume_id: volumeIdOf(name),
       capacity_range: { required_bytes: sizeBytes },
     }),
   );
 }
 
-export async function nodeExpand(world: World, name: string, sizeBytes: bigint) {
-  const volume_path = await world.stagingPathOf(name);
+export async function nodeExpand(testNode: TestNode, name: string, sizeBytes: bigint) {
+  const volume_path = await testNode.stagingPathOf(name);
   return retryWhileAborted(() =>
-    world.node.NodeExpandVolume({
+    testNode.node.NodeExpandVolume({
       volume_id: volumeIdOf(name),
       volume_path,
       capacity_range: { required_bytes: sizeBytes },
@@ -179,17 +182,19 @@ export async function nodeExpand(world: World, name: string, sizeBytes: bigint) 
 
 /** Repeats the call until the snapshot is ready, as the snapshotter does. */
 export async function snapshot(
-  world: World,
+  testNode: TestNode,
   name: string,
   volume: string,
   parameters: Readonly<Record<string, string>> = {},
 ) {
   const snapshot_id = snapshotIdOf(name);
-  world.recordUndo(() => retryWhileAborted(() => world.controller.DeleteSnapshot({ snapshot_id })));
+  testNode.recordUndo(() =>
+    retryWhileAborted(() => testNode.controller.DeleteSnapshot({ snapshot_id })),
+  );
   const source_volume_id = volumeIdOf(volume);
   for (const giveUpAt = Date.now() + scaledMs(120_000); ; ) {
     const answer = await retryWhileAborted(() =>
-      world.controller.CreateSnapshot({ name, source_volume_id, parameters }),
+      testNode.controller.CreateSnapshot({ name, source_volume_id, parameters }),
     );
     if (answer.snapshot?.ready_to_use === true) return answer;
     if (Date.now() > giveUpAt) throw new Error(`snapshot ${name} does not become ready`);
@@ -197,25 +202,25 @@ export async function snapshot(
   }
 }
 
-export async function deleteSnapshot(world: World, name: string) {
+export async function deleteSnapshot(testNode: TestNode, name: string) {
   return retryWhileAborted(() =>
-    world.controller.DeleteSnapshot({ snapshot_id: snapshotIdOf(name) }),
+    testNode.controller.DeleteSnapshot({ snapshot_id: snapshotIdOf(name) }),
   );
 }
 
 const memberIds = (name: string, volumes: readonly string[]): readonly string[] =>
   volumes.map((volume) => snapshotIdFor(`${name}/${volumeIdOf(volume)}`, tag));
 
-export async function groupSnapshot(world: World, name: string, volumes: readonly string[]) {
-  world.recordUndo(() => deleteGroup(world, name, volumes));
+export async function groupSnapshot(testNode: TestNode, name: string, volumes: readonly string[]) {
+  testNode.recordUndo(() => deleteGroup(testNode, name, volumes));
   return retryWhileAborted(() =>
-    world.groups.CreateVolumeGroupSnapshot({ name, source_volume_ids: volumes.map(volumeIdOf) }),
+    testNode.groups.CreateVolumeGroupSnapshot({ name, source_volume_ids: volumes.map(volumeIdOf) }),
   );
 }
 
-export async function deleteGroup(world: World, name: string, volumes: readonly string[]) {
+export async function deleteGroup(testNode: TestNode, name: string, volumes: readonly string[]) {
   return retryWhileAborted(() =>
-    world.groups.DeleteVolumeGroupSnapshot({
+    testNode.groups.DeleteVolumeGroupSnapshot({
       group_snapshot_id: groupIdOf(name),
       snapshot_ids: memberIds(name, volumes),
     }),

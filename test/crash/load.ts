@@ -8,7 +8,7 @@ import { status } from '@grpc/grpc-js';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
 import type { Random } from './random.ts';
-import type { World } from './test-node.ts';
+import type { TestNode } from './test-node.ts';
 
 /** The acknowledged state of one volume. */
 interface Claim {
@@ -41,7 +41,7 @@ export interface Journal {
 }
 
 export class Load {
-  readonly #world: World;
+  readonly #testNode: TestNode;
   readonly #random: Random;
   readonly #claims = new Map<string, Claim>();
   #stopped = true;
@@ -55,8 +55,8 @@ export class Load {
   verifiedBytes = 0;
   readonly #options: LoadOptions;
 
-  constructor(world: World, random: Random, options: LoadOptions = {}) {
-    this.#world = world;
+  constructor(testNode: TestNode, random: Random, options: LoadOptions = {}) {
+    this.#testNode = testNode;
     this.#random = random;
     this.#options = options;
   }
@@ -141,7 +141,7 @@ export class Load {
   async #create(claim: Claim): Promise<void> {
     claim.exists = 'unknown';
     claim.version += 1;
-    await calls.create(this.#world, claim.name, { kind: claim.kind });
+    await calls.create(this.#testNode, claim.name, { kind: claim.kind });
     claim.exists = 'yes';
   }
 
@@ -149,38 +149,38 @@ export class Load {
     claim.exists = 'unknown';
     claim.version += 1;
     claim.text = undefined;
-    await calls.destroy(this.#world, claim.name);
+    await calls.destroy(this.#testNode, claim.name);
     claim.exists = 'no';
   }
 
   async #stage(claim: Claim): Promise<void> {
     claim.staged = 'unknown';
-    await calls.stage(this.#world, claim.name, claim.kind);
+    await calls.stage(this.#testNode, claim.name, claim.kind);
     claim.staged = 'yes';
   }
 
   async #unstage(claim: Claim): Promise<void> {
     claim.staged = 'unknown';
-    await calls.unstage(this.#world, claim.name);
+    await calls.unstage(this.#testNode, claim.name);
     claim.staged = 'no';
   }
 
   async #expand(claim: Claim): Promise<void> {
-    await calls.expand(this.#world, claim.name, (calls.sizes[claim.kind] * 3n) / 2n);
+    await calls.expand(this.#testNode, claim.name, (calls.sizes[claim.kind] * 3n) / 2n);
   }
 
   async #snapshot(claim: Claim): Promise<void> {
     // A snapshot of a raw device in use needs a pool that shares blocks.
-    if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#world.options.poolFs))
+    if (claim.kind === 'block' && ['directory', 'ext4'].includes(this.#testNode.options.poolFs))
       return;
     this.#count += 1;
     const name = `${claim.name}-s${this.#count}`;
-    await calls.snapshot(this.#world, name, claim.name, { freeze: 'yes' });
+    await calls.snapshot(this.#testNode, name, claim.name, { freeze: 'yes' });
     claim.snapshots.add(name);
     if (claim.snapshots.size < 3) return;
     const [oldest = name] = claim.snapshots;
     claim.snapshots.delete(oldest);
-    await calls.deleteSnapshot(this.#world, oldest);
+    await calls.deleteSnapshot(this.#testNode, oldest);
   }
 
   async #write(claim: Claim): Promise<void> {
@@ -188,14 +188,14 @@ export class Load {
     const repeats = 1 + this.#random.below(this.#options.repeats ?? 200);
     const text = `${claim.name} ${this.#count} `.repeat(repeats);
     claim.text = undefined;
-    await writeText(this.#world, claim, text);
+    await writeText(this.#testNode, claim, text);
     claim.text = text;
   }
 
   /** Reads the text back; the volume may have been unstaged, grown or snapshotted since it was written. */
   async #verify(claim: Claim): Promise<void> {
     if (claim.text === undefined) return;
-    const found = await readText(this.#world, claim, claim.text.length);
+    const found = await readText(this.#testNode, claim, claim.text.length);
     if (found !== claim.text) {
       throw new Error(`${claim.name} lost synced text: it contains '${found.slice(0, 60)}'`);
     }
@@ -209,7 +209,7 @@ export class Load {
 
   /** Compares every claim with the driver and the disk after a restart, and replaces unknown states by the present ones. */
   async brokenClaims(): Promise<readonly string[]> {
-    const { broken, existing } = await brokenFacts(this.#world, this.facts());
+    const { broken, existing } = await brokenFacts(this.#testNode, this.facts());
     for (const claim of this.#claims.values()) {
       const isThere = existing.has(claim.name);
       claim.exists = isThere ? 'yes' : 'no';
@@ -248,14 +248,14 @@ export function certainBetween(before: readonly Fact[], after: readonly Fact[]):
 
 /** Facts that the driver and the disk contradict, and the names of the existing volumes, which are left staged. */
 export async function brokenFacts(
-  world: World,
+  testNode: TestNode,
   facts: readonly Fact[],
 ): Promise<{ broken: readonly string[]; existing: ReadonlySet<string> }> {
   const broken: string[] = [];
   const existing = new Set<string>();
-  const { entries } = await world.controller.ListVolumes({});
+  const { entries } = await testNode.controller.ListVolumes({});
   const volumes = new Set(entries.map(({ volume }) => volume?.volume_id ?? ''));
-  const listed = await world.controller.ListSnapshots({});
+  const listed = await testNode.controller.ListSnapshots({});
   const snapshots = new Set(listed.entries.map(({ snapshot }) => snapshot?.snapshot_id ?? ''));
   for (const fact of facts) {
     const { name, exists } = fact;
@@ -269,29 +269,31 @@ export async function brokenFacts(
     }
     if (!isThere) continue;
     existing.add(name);
-    broken.push(...(await brokenText(world, fact)));
+    broken.push(...(await brokenText(testNode, fact)));
   }
   return { broken, existing };
 }
 
-async function brokenText(world: World, fact: Fact): Promise<readonly string[]> {
+async function brokenText(testNode: TestNode, fact: Fact): Promise<readonly string[]> {
   const { name, kind, text } = fact;
-  await calls.stage(world, name, kind);
+  await calls.stage(testNode, name, kind);
   if (text === undefined) return [];
-  const found = await readText(world, fact, text.length).catch((error: unknown) => String(error));
+  const found = await readText(testNode, fact, text.length).catch((error: unknown) =>
+    String(error),
+  );
   return found === text ? [] : [`${name}: synced text is lost: '${found.slice(0, 60)}'`];
 }
 
 /** Each volume, also a raw one, contains a text that begins with the volume's name. */
-const textPathOf = async (world: World, { name, kind }: { name: string; kind: Kind }) =>
-  join(await world.stagingPathOf(name), kind === 'block' ? 'device' : 'file');
+const textPathOf = async (testNode: TestNode, { name, kind }: { name: string; kind: Kind }) =>
+  join(await testNode.stagingPathOf(name), kind === 'block' ? 'device' : 'file');
 
-async function writeText(world: World, of: { name: string; kind: Kind }, text: string) {
+async function writeText(testNode: TestNode, of: { name: string; kind: Kind }, text: string) {
   if (of.kind !== 'block') {
-    await calls.writeSynced(await world.stagingPathOf(of.name), 'file', text);
+    await calls.writeSynced(await testNode.stagingPathOf(of.name), 'file', text);
     return;
   }
-  const device = await open(await textPathOf(world, of), 'r+');
+  const device = await open(await textPathOf(testNode, of), 'r+');
   try {
     await device.write(text, 0);
     await device.sync();
@@ -301,8 +303,8 @@ async function writeText(world: World, of: { name: string; kind: Kind }, text: s
 }
 
 /** Reads the text. `length` is that of a text in a raw volume, which has no end of file. */
-async function readText(world: World, of: { name: string; kind: Kind }, length: number) {
-  const path = await textPathOf(world, of);
+async function readText(testNode: TestNode, of: { name: string; kind: Kind }, length: number) {
+  const path = await textPathOf(testNode, of);
   if (of.kind !== 'block') return readFile(path, 'utf8');
   const device = await open(path);
   try {

@@ -8,7 +8,7 @@ import type { Moment } from './fault-moments.ts';
 import { type Operation, operations } from './operations.ts';
 import { asMarkdown, asSummary } from './report.ts';
 import { killAt, type Outcome, rehearse } from './run-case.ts';
-import { World } from './test-node.ts';
+import { TestNode } from './test-node.ts';
 
 /** A sample kills at every fault point at least once; a whole run kills at every moment of every operation. */
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
@@ -17,16 +17,16 @@ const reportFile = process.env['LOOPCSI_CRASH_WRITE'] ?? '';
 const only = process.env['LOOPCSI_CRASH_ONLY'] ?? '';
 const root = join(import.meta.dirname, '..', '..', '..');
 
-const worlds = new Map<string, World>();
+const testNodes = new Map<string, TestNode>();
 const reached = new Set<FaultPoint>();
 const killed = new Set<FaultPoint>();
 const outcomes: Outcome[] = [];
 
-async function worldFor(operation: Operation): Promise<World> {
+async function testNodeFor(operation: Operation): Promise<TestNode> {
   const key = keyOf(operation);
-  const world = worlds.get(key) ?? (await World.make(operation));
-  worlds.set(key, world);
-  return world;
+  const testNode = testNodes.get(key) ?? (await TestNode.make(operation));
+  testNodes.set(key, testNode);
+  return testNode;
 }
 
 /** Rows that need the same kind of node share one: each case must leave it empty. */
@@ -35,10 +35,10 @@ function keyOf({ poolFs, flags }: Operation): string {
 }
 
 /** A node on which a case failed cannot be used for the next row. */
-async function discardWorld(operation: Operation): Promise<void> {
-  const world = worlds.get(keyOf(operation));
-  worlds.delete(keyOf(operation));
-  await world?.end();
+async function discardTestNode(operation: Operation): Promise<void> {
+  const testNode = testNodes.get(keyOf(operation));
+  testNodes.delete(keyOf(operation));
+  await testNode?.end();
 }
 
 function isWanted(moment: Moment): boolean {
@@ -53,26 +53,26 @@ for (const operation of operations) {
   onNode(`${operation.name} (${operation.poolFs} pool), killed at its fault points`, async (t) => {
     t.timeout(20 * 60_000);
     try {
-      const { moments, answer, problems } = await rehearse(await worldFor(operation), operation);
+      const { moments, answer, problems } = await rehearse(await testNodeFor(operation), operation);
       t.deepEqual(problems, [], 'without a kill');
       for (const { point } of moments) reached.add(point);
       const chosen = moments.filter(isWanted);
       for (const moment of chosen) {
-        const outcome = await killAt(await worldFor(operation), operation, { moment, answer });
+        const outcome = await killAt(await testNodeFor(operation), operation, { moment, answer });
         outcomes.push(outcome);
         t.deepEqual(outcome.problems, [], `killed at ${moment.point}, time ${moment.nth}`);
-        if (outcome.problems.length > 0) await discardWorld(operation);
+        if (outcome.problems.length > 0) await discardTestNode(operation);
       }
       t.log(`${chosen.length} of ${moments.length} moments`);
       t.pass();
     } catch (error) {
       t.log(
-        await worlds
+        await testNodes
           .get(keyOf(operation))
           ?.driver.log()
           .then((log) => log.slice(-3_000)),
       );
-      await discardWorld(operation);
+      await discardTestNode(operation);
       throw error;
     }
   });
@@ -105,7 +105,7 @@ onNode('every fault point of the driver is passed by some operation', async (t) 
 
 test.after.always('the nodes leave nothing', async () => {
   const left: string[] = [];
-  for (const world of worlds.values()) left.push(...(await world.end()));
+  for (const testNode of testNodes.values()) left.push(...(await testNode.end()));
   if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
 });
 

@@ -9,7 +9,7 @@ import { MiB } from '../../src/units.ts';
 import type { PoolFs } from '../helpers/scratch-pool.ts';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
-import type { World } from './test-node.ts';
+import type { TestNode } from './test-node.ts';
 
 export interface Operation {
   readonly name: string;
@@ -17,49 +17,49 @@ export interface Operation {
   /** Additional flags of the driver; rows with the same flags share a node. */
   readonly flags?: (directory: string) => readonly string[];
   /** Prepares the node for the call, without a kill. */
-  readonly prepare?: (world: World) => Promise<void>;
+  readonly prepare?: (testNode: TestNode) => Promise<void>;
   /** The call. It must have the same answer each time it succeeds. */
-  readonly call: (world: World) => Promise<unknown>;
+  readonly call: (testNode: TestNode) => Promise<unknown>;
   /** Throws if the call has not had its effect. */
-  readonly check?: (world: World) => Promise<void>;
+  readonly check?: (testNode: TestNode) => Promise<void>;
 }
 
 const fileKinds = ['ext4', 'xfs', 'btrfs'] as const;
 const kinds = [...fileKinds, 'block'] as const satisfies readonly Kind[];
 const fileText = 'synced before the call';
 
-async function staged(world: World, name: string, kind: Kind): Promise<void> {
-  await calls.create(world, name, { kind });
-  await calls.stage(world, name, kind);
-  const path = await world.stagingPathOf(name);
+async function staged(testNode: TestNode, name: string, kind: Kind): Promise<void> {
+  await calls.create(testNode, name, { kind });
+  await calls.stage(testNode, name, kind);
+  const path = await testNode.stagingPathOf(name);
   if (kind !== 'block') await calls.writeSynced(path, 'file', fileText);
 }
 
-async function published(world: World, name: string, kind: Kind): Promise<void> {
-  await staged(world, name, kind);
-  await calls.publish(world, name, { kind });
+async function published(testNode: TestNode, name: string, kind: Kind): Promise<void> {
+  await staged(testNode, name, kind);
+  await calls.publish(testNode, name, { kind });
 }
 
 /** Creates a volume, writes a file and unstages it. */
-async function idle(world: World, name: string, kind: Kind): Promise<void> {
-  await staged(world, name, kind);
-  await calls.unstage(world, name);
+async function idle(testNode: TestNode, name: string, kind: Kind): Promise<void> {
+  await staged(testNode, name, kind);
+  await calls.unstage(testNode, name);
 }
 
-async function requireFile(world: World, name: string): Promise<void> {
-  await calls.requireText(await world.stagingPathOf(name), 'file', fileText);
+async function requireFile(testNode: TestNode, name: string): Promise<void> {
+  await calls.requireText(await testNode.stagingPathOf(name), 'file', fileText);
 }
 
 /** Stages a volume and checks its file, which may have been copied from another volume. */
-async function requireCopied(world: World, name: string, kind: Kind): Promise<void> {
-  await calls.stage(world, name, kind);
-  await requireFile(world, name);
-  await calls.unstage(world, name);
+async function requireCopied(testNode: TestNode, name: string, kind: Kind): Promise<void> {
+  await calls.stage(testNode, name, kind);
+  await requireFile(testNode, name);
+  await calls.unstage(testNode, name);
 }
 
 /** Fills the first bytes of a raw block volume. */
-async function fillBlock(world: World, name: string, bytes: bigint): Promise<void> {
-  const device = await open(join(await world.stagingPathOf(name), 'device'), 'r+');
+async function fillBlock(testNode: TestNode, name: string, bytes: bigint): Promise<void> {
+  const device = await open(join(await testNode.stagingPathOf(name), 'device'), 'r+');
   try {
     const chunk = Buffer.alloc(Number(4n * MiB), 'loopcsi');
     for (let at = 0n; at < bytes; at += 4n * MiB)
@@ -71,16 +71,16 @@ async function fillBlock(world: World, name: string, bytes: bigint): Promise<voi
 }
 
 /** An idle raw block volume with more data than is copied at once. */
-async function longBlock(world: World, name: string): Promise<void> {
-  await calls.create(world, name, { kind: 'block', sizeBytes: longCopyBytes });
-  await calls.stage(world, name, 'block');
-  await fillBlock(world, name, longCopyBytes);
-  await calls.unstage(world, name);
+async function longBlock(testNode: TestNode, name: string): Promise<void> {
+  await calls.create(testNode, name, { kind: 'block', sizeBytes: longCopyBytes });
+  await calls.stage(testNode, name, 'block');
+  await fillBlock(testNode, name, longCopyBytes);
+  await calls.unstage(testNode, name);
 }
 
 /** Throws when the first bytes are not what `fillBlock` wrote. */
-async function requireBlock(world: World, name: string, bytes: bigint): Promise<void> {
-  const device = await open(join(await world.stagingPathOf(name), 'device'));
+async function requireBlock(testNode: TestNode, name: string, bytes: bigint): Promise<void> {
+  const device = await open(join(await testNode.stagingPathOf(name), 'device'));
   const chunk = Buffer.alloc(Number(4n * MiB));
   const expected = Buffer.alloc(chunk.length, 'loopcsi');
   try {
@@ -98,27 +98,27 @@ const creating: readonly Operation[] = [
     (kind): Operation => ({
       name: `create ${kind}`,
       poolFs: 'directory',
-      call: (world) => calls.create(world, 'new', { kind }),
-      check: async (world) => {
-        await calls.stage(world, 'new', kind);
-        await calls.unstage(world, 'new');
+      call: (testNode) => calls.create(testNode, 'new', { kind }),
+      check: async (testNode) => {
+        await calls.stage(testNode, 'new', kind);
+        await calls.unstage(testNode, 'new');
       },
     }),
   ),
   {
     name: 'create thick ext4',
     poolFs: 'directory',
-    call: (world) =>
-      calls.create(world, 'thick', { kind: 'ext4', parameters: { provisioning: 'thick' } }),
+    call: (testNode) =>
+      calls.create(testNode, 'thick', { kind: 'ext4', parameters: { provisioning: 'thick' } }),
   },
   ...(['ext4', 'block'] as const).map(
     (kind): Operation => ({
       name: `delete ${kind}`,
       poolFs: 'directory',
-      prepare: async (world) => {
-        await idle(world, 'old', kind);
+      prepare: async (testNode) => {
+        await idle(testNode, 'old', kind);
       },
-      call: (world) => calls.destroy(world, 'old'),
+      call: (testNode) => calls.destroy(testNode, 'old'),
     }),
   ),
 ];
@@ -128,45 +128,45 @@ const staging: readonly Operation[] = [
     (kind): Operation => ({
       name: `stage ${kind}`,
       poolFs: 'directory',
-      prepare: async (world) => {
-        await calls.create(world, 'v', { kind });
+      prepare: async (testNode) => {
+        await calls.create(testNode, 'v', { kind });
       },
-      call: (world) => calls.stage(world, 'v', kind),
+      call: (testNode) => calls.stage(testNode, 'v', kind),
     }),
   ),
   ...(['ext4', 'xfs'] as const).map(
     (kind): Operation => ({
       name: `stage ${kind} grown while it was idle`,
       poolFs: 'directory',
-      prepare: async (world) => {
-        await idle(world, 'v', kind);
-        await calls.expand(world, 'v', 2n * calls.sizes[kind]);
+      prepare: async (testNode) => {
+        await idle(testNode, 'v', kind);
+        await calls.expand(testNode, 'v', 2n * calls.sizes[kind]);
       },
-      call: (world) => calls.stage(world, 'v', kind),
-      check: (world) => requireFile(world, 'v'),
+      call: (testNode) => calls.stage(testNode, 'v', kind),
+      check: (testNode) => requireFile(testNode, 'v'),
     }),
   ),
   {
     name: 'stage ext4 whose growth was recorded only',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await idle(world, 'v', 'ext4');
-      await world.arm('promise', { point: 'expand:promised', nth: 1 });
-      await calls.expand(world, 'v', 64n * MiB).catch(() => undefined);
-      await world.driver.ended;
-      await world.restart();
+    prepare: async (testNode) => {
+      await idle(testNode, 'v', 'ext4');
+      await testNode.arm('promise', { point: 'expand:promised', nth: 1 });
+      await calls.expand(testNode, 'v', 64n * MiB).catch(() => undefined);
+      await testNode.driver.ended;
+      await testNode.restart();
     },
-    call: (world) => calls.stage(world, 'v', 'ext4'),
-    check: (world) => requireFile(world, 'v'),
+    call: (testNode) => calls.stage(testNode, 'v', 'ext4'),
+    check: (testNode) => requireFile(testNode, 'v'),
   },
   ...kinds.map(
     (kind): Operation => ({
       name: `unstage ${kind}`,
       poolFs: 'directory',
-      prepare: (world) => staged(world, 'v', kind),
-      call: (world) => calls.unstage(world, 'v'),
-      check: async (world) => {
-        if (kind !== 'block') await requireCopied(world, 'v', kind);
+      prepare: (testNode) => staged(testNode, 'v', kind),
+      call: (testNode) => calls.unstage(testNode, 'v'),
+      check: async (testNode) => {
+        if (kind !== 'block') await requireCopied(testNode, 'v', kind);
       },
     }),
   ),
@@ -177,64 +177,65 @@ const publishing: readonly Operation[] = [
     {
       name: `publish ${kind}`,
       poolFs: 'directory',
-      prepare: (world) => staged(world, 'v', kind),
-      call: (world) => calls.publish(world, 'v', { kind }),
+      prepare: (testNode) => staged(testNode, 'v', kind),
+      call: (testNode) => calls.publish(testNode, 'v', { kind }),
     },
     {
       name: `publish ${kind} read-only`,
       poolFs: 'directory',
-      prepare: (world) => staged(world, 'v', kind),
-      call: (world) => calls.publish(world, 'v', { kind, readOnly: true }),
+      prepare: (testNode) => staged(testNode, 'v', kind),
+      call: (testNode) => calls.publish(testNode, 'v', { kind, readOnly: true }),
     },
     {
       name: `publish ${kind} a second time`,
       poolFs: 'directory',
-      prepare: (world) => published(world, 'v', kind),
-      call: (world) => calls.publish(world, 'v', { kind, target: 'second' }),
+      prepare: (testNode) => published(testNode, 'v', kind),
+      call: (testNode) => calls.publish(testNode, 'v', { kind, target: 'second' }),
     },
     {
       name: `unpublish ${kind}`,
       poolFs: 'directory',
-      prepare: (world) => published(world, 'v', kind),
-      call: (world) => calls.unpublish(world, 'v'),
+      prepare: (testNode) => published(testNode, 'v', kind),
+      call: (testNode) => calls.unpublish(testNode, 'v'),
     },
   ]),
   {
     name: 'unpublish block read-only',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await staged(world, 'v', 'block');
-      await calls.publish(world, 'v', { kind: 'block', readOnly: true });
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'block');
+      await calls.publish(testNode, 'v', { kind: 'block', readOnly: true });
     },
-    call: (world) => calls.unpublish(world, 'v'),
+    call: (testNode) => calls.unpublish(testNode, 'v'),
   },
   {
     name: 'publish inline ephemeral',
     poolFs: 'directory',
-    call: (world) => calls.publishInline(world, 'inline'),
-    check: (world) => calls.writeSynced(calls.targetOf(world, 'inline'), 'file', fileText),
+    call: (testNode) => calls.publishInline(testNode, 'inline'),
+    check: (testNode) => calls.writeSynced(calls.targetOf(testNode, 'inline'), 'file', fileText),
   },
   {
     name: 'unpublish inline ephemeral',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await calls.publishInline(world, 'inline');
+    prepare: async (testNode) => {
+      await calls.publishInline(testNode, 'inline');
     },
-    call: (world) => calls.unpublishInline(world, 'inline'),
+    call: (testNode) => calls.unpublishInline(testNode, 'inline'),
   },
   ...(['publish', 'unpublish'] as const).map(
     (what): Operation => ({
       name: `${what} without staging`,
       poolFs: 'directory',
       flags: () => ['--without-staging'],
-      prepare: async (world) => {
-        await calls.create(world, 'v', { kind: 'ext4' });
-        if (what === 'unpublish') await calls.publish(world, 'v', { kind: 'ext4', staged: false });
+      prepare: async (testNode) => {
+        await calls.create(testNode, 'v', { kind: 'ext4' });
+        if (what === 'unpublish')
+          await calls.publish(testNode, 'v', { kind: 'ext4', staged: false });
       },
-      call: (world) =>
+      call: (testNode) =>
         what === 'publish'
-          ? calls.publish(world, 'v', { kind: 'ext4', staged: false })
-          : calls.unpublish(world, 'v'),
+          ? calls.publish(testNode, 'v', { kind: 'ext4', staged: false })
+          : calls.unpublish(testNode, 'v'),
     }),
   ),
 ];
@@ -243,38 +244,38 @@ const growing: readonly Operation[] = [
   {
     name: 'controller expands idle ext4',
     poolFs: 'directory',
-    prepare: (world) => idle(world, 'v', 'ext4'),
-    call: (world) => calls.expand(world, 'v', 64n * MiB),
-    check: (world) => requireCopied(world, 'v', 'ext4'),
+    prepare: (testNode) => idle(testNode, 'v', 'ext4'),
+    call: (testNode) => calls.expand(testNode, 'v', 64n * MiB),
+    check: (testNode) => requireCopied(testNode, 'v', 'ext4'),
   },
   {
     name: 'controller expands thick ext4',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await calls.create(world, 'v', { kind: 'ext4', parameters: { provisioning: 'thick' } });
+    prepare: async (testNode) => {
+      await calls.create(testNode, 'v', { kind: 'ext4', parameters: { provisioning: 'thick' } });
     },
-    call: (world) => calls.expand(world, 'v', 64n * MiB),
+    call: (testNode) => calls.expand(testNode, 'v', 64n * MiB),
   },
   ...kinds.map(
     (kind): Operation => ({
       name: `node expands staged ${kind}`,
       poolFs: 'directory',
-      prepare: async (world) => {
-        await staged(world, 'v', kind);
-        await calls.expand(world, 'v', 2n * calls.sizes[kind]);
+      prepare: async (testNode) => {
+        await staged(testNode, 'v', kind);
+        await calls.expand(testNode, 'v', 2n * calls.sizes[kind]);
       },
-      call: (world) => calls.nodeExpand(world, 'v', 2n * calls.sizes[kind]),
-      check: async (world) => {
-        if (kind !== 'block') await requireFile(world, 'v');
+      call: (testNode) => calls.nodeExpand(testNode, 'v', 2n * calls.sizes[kind]),
+      check: async (testNode) => {
+        if (kind !== 'block') await requireFile(testNode, 'v');
       },
     }),
   ),
   {
     name: 'node alone expands published xfs',
     poolFs: 'directory',
-    prepare: (world) => published(world, 'v', 'xfs'),
-    call: (world) => calls.nodeExpand(world, 'v', 600n * MiB),
-    check: (world) => requireFile(world, 'v'),
+    prepare: (testNode) => published(testNode, 'v', 'xfs'),
+    call: (testNode) => calls.nodeExpand(testNode, 'v', 600n * MiB),
+    check: (testNode) => requireFile(testNode, 'v'),
   },
 ];
 
@@ -282,50 +283,50 @@ const docker: readonly Operation[] = [
   {
     name: 'Docker creates',
     poolFs: 'directory',
-    call: (world) => dockerCreate(world),
+    call: (testNode) => dockerCreate(testNode),
   },
   {
     name: 'Docker mounts',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await dockerCreate(world);
+    prepare: async (testNode) => {
+      await dockerCreate(testNode);
     },
-    call: (world) => dockerMount(world),
-    check: (world) =>
-      calls.writeSynced(world.pathOf('docker', calls.volumeIdOf('data')), 'file', fileText),
+    call: (testNode) => dockerMount(testNode),
+    check: (testNode) =>
+      calls.writeSynced(testNode.pathOf('docker', calls.volumeIdOf('data')), 'file', fileText),
   },
   {
     name: 'Docker unmounts',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await dockerCreate(world);
-      await dockerMount(world);
+    prepare: async (testNode) => {
+      await dockerCreate(testNode);
+      await dockerMount(testNode);
     },
-    call: (world) => world.docker('Unmount', { Name: 'data', ID: 'one' }),
+    call: (testNode) => testNode.docker('Unmount', { Name: 'data', ID: 'one' }),
   },
   {
     name: 'Docker removes',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await dockerCreate(world);
+    prepare: async (testNode) => {
+      await dockerCreate(testNode);
     },
     // Docker forgets a volume when the driver answers that there is none.
-    call: async (world) => {
-      await world.docker('Remove', { Name: 'data' }).catch((error: unknown) => {
+    call: async (testNode) => {
+      await testNode.docker('Remove', { Name: 'data' }).catch((error: unknown) => {
         if (!String(error).includes('there is no volume')) throw error;
       });
     },
   },
 ];
 
-async function dockerCreate(world: World): Promise<unknown> {
-  world.recordUndo(() => calls.destroy(world, 'data'));
-  return world.docker('Create', { Name: 'data', Opts: { size: '32Mi' } });
+async function dockerCreate(testNode: TestNode): Promise<unknown> {
+  testNode.recordUndo(() => calls.destroy(testNode, 'data'));
+  return testNode.docker('Create', { Name: 'data', Opts: { size: '32Mi' } });
 }
 
-async function dockerMount(world: World): Promise<unknown> {
-  world.recordUndo(() => world.docker('Unmount', { Name: 'data', ID: 'one' }));
-  return world.docker('Mount', { Name: 'data', ID: 'one' });
+async function dockerMount(testNode: TestNode): Promise<unknown> {
+  testNode.recordUndo(() => testNode.docker('Unmount', { Name: 'data', ID: 'one' }));
+  return testNode.docker('Mount', { Name: 'data', ID: 'one' });
 }
 
 /** More bytes than a call copies itself on a pool that cannot share blocks. */
@@ -335,41 +336,41 @@ const snapshots: readonly Operation[] = [
   {
     name: 'snapshot of idle ext4, copied',
     poolFs: 'directory',
-    prepare: (world) => idle(world, 'v', 'ext4'),
-    call: (world) => calls.snapshot(world, 's', 'v'),
-    check: async (world) => {
-      await calls.create(world, 'r', { kind: 'ext4', snapshot: 's' });
-      await requireCopied(world, 'r', 'ext4');
+    prepare: (testNode) => idle(testNode, 'v', 'ext4'),
+    call: (testNode) => calls.snapshot(testNode, 's', 'v'),
+    check: async (testNode) => {
+      await calls.create(testNode, 'r', { kind: 'ext4', snapshot: 's' });
+      await requireCopied(testNode, 'r', 'ext4');
     },
   },
   {
     name: 'snapshot of idle block, copied for long',
     poolFs: 'directory',
-    prepare: (world) => longBlock(world, 'v'),
-    call: (world) => calls.snapshot(world, 's', 'v'),
+    prepare: (testNode) => longBlock(testNode, 'v'),
+    call: (testNode) => calls.snapshot(testNode, 's', 'v'),
   },
   {
     name: 'restore block, copied for long',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await longBlock(world, 'v');
-      await calls.snapshot(world, 's', 'v');
+    prepare: async (testNode) => {
+      await longBlock(testNode, 'v');
+      await calls.snapshot(testNode, 's', 'v');
     },
-    call: (world) =>
-      calls.create(world, 'r', { kind: 'block', sizeBytes: longCopyBytes, snapshot: 's' }),
-    check: async (world) => {
-      await calls.stage(world, 'r', 'block');
-      await requireBlock(world, 'r', longCopyBytes);
-      await calls.unstage(world, 'r');
+    call: (testNode) =>
+      calls.create(testNode, 'r', { kind: 'block', sizeBytes: longCopyBytes, snapshot: 's' }),
+    check: async (testNode) => {
+      await calls.stage(testNode, 'r', 'block');
+      await requireBlock(testNode, 'r', longCopyBytes);
+      await calls.unstage(testNode, 'r');
     },
   },
   {
     name: 'snapshot of staged ext4, copied while frozen',
     poolFs: 'directory',
-    prepare: (world) => staged(world, 'v', 'ext4'),
-    call: (world) => calls.snapshot(world, 's', 'v', { freeze: 'yes' }),
-    check: async (world) => {
-      await calls.writeSynced(await world.stagingPathOf('v'), 'later', fileText);
+    prepare: (testNode) => staged(testNode, 'v', 'ext4'),
+    call: (testNode) => calls.snapshot(testNode, 's', 'v', { freeze: 'yes' }),
+    check: async (testNode) => {
+      await calls.writeSynced(await testNode.stagingPathOf('v'), 'later', fileText);
     },
   },
   ...(['xfs', 'btrfs'] as const).flatMap((poolFs) => [
@@ -377,67 +378,67 @@ const snapshots: readonly Operation[] = [
       (kind): Operation => ({
         name: `snapshot of staged ${kind}`,
         poolFs,
-        prepare: (world) => staged(world, 'v', kind),
-        call: (world) => calls.snapshot(world, 's', 'v'),
+        prepare: (testNode) => staged(testNode, 'v', kind),
+        call: (testNode) => calls.snapshot(testNode, 's', 'v'),
       }),
     ),
     ...fileKinds.map(
       (kind): Operation => ({
         name: `restore ${kind} larger`,
         poolFs,
-        prepare: async (world) => {
-          await staged(world, 'v', kind);
-          await calls.snapshot(world, 's', 'v');
+        prepare: async (testNode) => {
+          await staged(testNode, 'v', kind);
+          await calls.snapshot(testNode, 's', 'v');
         },
-        call: (world) =>
-          calls.create(world, 'r', { kind, snapshot: 's', sizeBytes: 2n * calls.sizes[kind] }),
-        check: (world) => requireCopied(world, 'r', kind),
+        call: (testNode) =>
+          calls.create(testNode, 'r', { kind, snapshot: 's', sizeBytes: 2n * calls.sizes[kind] }),
+        check: (testNode) => requireCopied(testNode, 'r', kind),
       }),
     ),
     ...fileKinds.map(
       (kind): Operation => ({
         name: `clone staged ${kind}`,
         poolFs,
-        prepare: (world) => staged(world, 'v', kind),
-        call: (world) => calls.create(world, 'c', { kind, volume: 'v' }),
-        check: (world) => requireCopied(world, 'c', kind),
+        prepare: (testNode) => staged(testNode, 'v', kind),
+        call: (testNode) => calls.create(testNode, 'c', { kind, volume: 'v' }),
+        check: (testNode) => requireCopied(testNode, 'c', kind),
       }),
     ),
   ]),
   {
     name: 'clone staged block',
     poolFs: 'xfs',
-    prepare: (world) => staged(world, 'v', 'block'),
-    call: (world) => calls.create(world, 'c', { kind: 'block', volume: 'v' }),
+    prepare: (testNode) => staged(testNode, 'v', 'block'),
+    call: (testNode) => calls.create(testNode, 'c', { kind: 'block', volume: 'v' }),
   },
   {
     name: 'delete snapshot',
     poolFs: 'xfs',
-    prepare: async (world) => {
-      await staged(world, 'v', 'ext4');
-      await calls.snapshot(world, 's', 'v');
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'ext4');
+      await calls.snapshot(testNode, 's', 'v');
     },
-    call: (world) => calls.deleteSnapshot(world, 's'),
-    check: (world) => requireFile(world, 'v'),
+    call: (testNode) => calls.deleteSnapshot(testNode, 's'),
+    check: (testNode) => requireFile(testNode, 'v'),
   },
   {
     name: 'group snapshot of two staged volumes',
     poolFs: 'xfs',
-    prepare: async (world) => {
-      await staged(world, 'v', 'ext4');
-      await staged(world, 'w', 'xfs');
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'ext4');
+      await staged(testNode, 'w', 'xfs');
     },
-    call: (world) => calls.groupSnapshot(world, 'g', ['v', 'w']),
+    call: (testNode) => calls.groupSnapshot(testNode, 'g', ['v', 'w']),
   },
   {
     name: 'delete group snapshot',
     poolFs: 'xfs',
-    prepare: async (world) => {
-      await staged(world, 'v', 'ext4');
-      await idle(world, 'w', 'ext4');
-      await calls.groupSnapshot(world, 'g', ['v', 'w']);
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'ext4');
+      await idle(testNode, 'w', 'ext4');
+      await calls.groupSnapshot(testNode, 'g', ['v', 'w']);
     },
-    call: (world) => calls.deleteGroup(world, 'g', ['v', 'w']),
+    call: (testNode) => calls.deleteGroup(testNode, 'g', ['v', 'w']),
   },
 ];
 
@@ -445,18 +446,18 @@ const starting: readonly Operation[] = [
   {
     name: 'start with a lost inline ephemeral volume',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await calls.publishInline(world, 'inline');
-      await execa('umount', [calls.targetOf(world, 'inline')]);
-      await rm(calls.targetOf(world, 'inline'), { recursive: true });
+    prepare: async (testNode) => {
+      await calls.publishInline(testNode, 'inline');
+      await execa('umount', [calls.targetOf(testNode, 'inline')]);
+      await rm(calls.targetOf(testNode, 'inline'), { recursive: true });
     },
-    call: (world) => world.stopAndStart(),
+    call: (testNode) => testNode.stopAndStart(),
   },
   {
     name: 'first start in an empty directory',
     poolFs: 'directory',
-    prepare: (world) => world.stopAndForget(),
-    call: (world) => world.stopAndStart(),
+    prepare: (testNode) => testNode.stopAndForget(),
+    call: (testNode) => testNode.stopAndStart(),
   },
   {
     name: 'first start with an embedded pool',
@@ -465,13 +466,13 @@ const starting: readonly Operation[] = [
       `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
       `--pool=embedded=${join(directory, 'embedded')},create,reflink=320Mi`,
     ],
-    prepare: async (world) => {
-      await world.stopAndForget();
-      await world.dropEmbedded();
+    prepare: async (testNode) => {
+      await testNode.stopAndForget();
+      await testNode.dropEmbedded();
     },
-    call: (world) => world.stopAndStart(),
-    check: async (world) => {
-      const { pools } = await world.admin.ListPools({});
+    call: (testNode) => testNode.stopAndStart(),
+    check: async (testNode) => {
+      const { pools } = await testNode.admin.ListPools({});
       if (!pools.every(({ reason }) => reason === '')) throw new Error('a pool is not served');
     },
   },
@@ -482,27 +483,27 @@ const starting: readonly Operation[] = [
       `--pool=default=${join(directory, 'pool')},create,overcommit=20`,
       `--pool=second=${join(directory, 'second')},create,overcommit=20`,
     ],
-    prepare: async (world) => {
-      await world.stopAndForget();
-      await world.startAs('another-node');
+    prepare: async (testNode) => {
+      await testNode.stopAndForget();
+      await testNode.startAs('another-node');
       const volume_id = (
-        await world.controller.CreateVolume({
+        await testNode.controller.CreateVolume({
           name: 'v',
           capacity_range: { required_bytes: 32n * MiB },
           volume_capabilities: [calls.capabilityFor('ext4')],
         })
       ).volume?.volume_id;
       if (volume_id === calls.volumeIdOf('v')) throw new Error('the node has the same tag');
-      world.recordUndo(() => calls.destroy(world, 'v'));
-      await world.stopAndStart();
+      testNode.recordUndo(() => calls.destroy(testNode, 'v'));
+      await testNode.stopAndStart();
     },
-    call: async (world) => {
-      const { pool } = await world.admin.AdoptPool({ name: 'default' });
+    call: async (testNode) => {
+      const { pool } = await testNode.admin.AdoptPool({ name: 'default' });
       return pool?.name;
     },
-    check: async (world) => {
-      await calls.stage(world, 'v', 'ext4');
-      await calls.unstage(world, 'v');
+    check: async (testNode) => {
+      await calls.stage(testNode, 'v', 'ext4');
+      await calls.unstage(testNode, 'v');
     },
   },
 ];

@@ -9,7 +9,7 @@ import { onNode } from '../helpers/on-node.ts';
 import { leftAfterDeletingAll, problemsAfterPowerLoss } from './after-power-loss.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
-import { poolOn, World } from './test-node.ts';
+import { poolOn, TestNode } from './test-node.ts';
 
 /**
  * Simulated power cuts: the pool's filesystem is an image on another filesystem, and FICLONE captures that image at one instant.
@@ -67,16 +67,16 @@ async function makeOuter(type: PoolFilesystem): Promise<Outer> {
 async function nodeOn(
   image: string,
   type: PoolFilesystem,
-): Promise<{ world: World; end: () => Promise<readonly string[]> }> {
+): Promise<{ testNode: TestNode; end: () => Promise<readonly string[]> }> {
   const device = await attachImage(image);
-  const world = await World.make({
+  const testNode = await TestNode.make({
     poolFs: type,
     preparePool: poolOn(device, type === 'xfs' ? ['-o', 'nouuid'] : []),
   });
   return {
-    world,
+    testNode,
     end: async () => {
-      const left = await world.end();
+      const left = await testNode.end();
       await execa('losetup', ['--detach', device]);
       return left;
     },
@@ -111,12 +111,12 @@ async function checkCapture(
   capture: Capture,
   type: PoolFilesystem,
 ): Promise<void> {
-  const { world, end } = await nodeOn(capture.image, type);
+  const { testNode, end } = await nodeOn(capture.image, type);
   try {
-    t.deepEqual(await problemsAfterPowerLoss(world, capture.facts), [], 'after the start');
-    t.deepEqual(await leftAfterDeletingAll(world), [], 'after all was deleted');
+    t.deepEqual(await problemsAfterPowerLoss(testNode, capture.facts), [], 'after the start');
+    t.deepEqual(await leftAfterDeletingAll(testNode), [], 'after all was deleted');
   } catch (error) {
-    t.log((await world.driver.log()).slice(-3_000));
+    t.log((await testNode.driver.log()).slice(-3_000));
     throw error;
   } finally {
     const left = await end();
@@ -130,10 +130,10 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     t.log(`seed ${seed}`);
     const outer = await makeOuter(type);
     try {
-      const { world, end } = await nodeOn(outer.image, type);
+      const { testNode, end } = await nodeOn(outer.image, type);
       let captures: readonly Capture[] = [];
       try {
-        const load = new Load(world, makeRandom(seed));
+        const load = new Load(testNode, makeRandom(seed));
         const running = load.run(workers);
         captures = await takeCaptures(outer, load, {
           random: makeRandom(seed + 1),
@@ -142,7 +142,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
         load.stop();
         await running;
         t.deepEqual(load.unexplained, []);
-        await world.clear();
+        await testNode.clear();
         t.log(`${load.done} calls, ${captures.length} captures`);
       } finally {
         const left = await end();

@@ -16,7 +16,7 @@ import * as calls from './calls.ts';
 import { brokenInvariants, waitUntilIdle } from './invariants.ts';
 import { type Operation, operations } from './operations.ts';
 import { clearAway, differences, poolPathsOf } from './run-case.ts';
-import { World } from './test-node.ts';
+import { TestNode } from './test-node.ts';
 import { WrappedPrograms } from './wrapped-programs.ts';
 
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
@@ -33,23 +33,23 @@ function operationOf(name: string, poolFs: Operation['poolFs'] = 'directory'): O
   return found;
 }
 
-const imageOf = (world: World, name: string): string =>
-  world.pathOf('pool', 'volumes', calls.volumeIdOf(name), 'disk.img');
+const imageOf = (testNode: TestNode, name: string): string =>
+  testNode.pathOf('pool', 'volumes', calls.volumeIdOf(name), 'disk.img');
 
 const debugfs = (image: string, ...requests: readonly string[]) =>
   execa('debugfs', ['-w', '-f', '-', image], { input: requests.join('\n') });
 
 const text = 'synced before the call';
 
-async function idleExt4(world: World): Promise<void> {
-  await calls.create(world, 'v', { kind: 'ext4' });
-  await calls.stage(world, 'v', 'ext4');
-  await calls.writeSynced(await world.stagingPathOf('v'), 'file', text);
-  await calls.unstage(world, 'v');
+async function idleExt4(testNode: TestNode): Promise<void> {
+  await calls.create(testNode, 'v', { kind: 'ext4' });
+  await calls.stage(testNode, 'v', 'ext4');
+  await calls.writeSynced(await testNode.stagingPathOf('v'), 'file', text);
+  await calls.unstage(testNode, 'v');
 }
 
 /** Checksum of a damaged image before the driver runs a program on it. */
-const sums = new WeakMap<World, string>();
+const sums = new WeakMap<TestNode, string>();
 
 async function sumOf(image: string): Promise<string> {
   return createHash('sha256')
@@ -61,32 +61,32 @@ const ownOperations = {
   checked: {
     name: 'stage ext4 that recorded an error',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await idleExt4(world);
+    prepare: async (testNode) => {
+      await idleExt4(testNode);
       // The superblock records errors and a wrong number of free blocks, which e2fsck repairs without an operator.
       await debugfs(
-        imageOf(world, 'v'),
+        imageOf(testNode, 'v'),
         'ssv state 2',
         'ssv free_blocks_count 5',
         'sif file blocks 999',
       );
     },
-    call: (world) => calls.stage(world, 'v', 'ext4'),
-    check: async (world) => calls.requireText(await world.stagingPathOf('v'), 'file', text),
+    call: (testNode) => calls.stage(testNode, 'v', 'ext4'),
+    check: async (testNode) => calls.requireText(await testNode.stagingPathOf('v'), 'file', text),
   },
   undone: {
     name: 'stage ext4 that only an operator can repair',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await idleExt4(world);
+    prepare: async (testNode) => {
+      await idleExt4(testNode);
       // e2fsck repairs the first damage and gives up at the second one, so the driver must undo everything that it wrote.
       const damage = ['sif file blocks 999', 'mkdir sub', 'unlink sub', 'ssv state 2'];
-      await debugfs(imageOf(world, 'v'), ...damage);
-      sums.set(world, await sumOf(imageOf(world, 'v')));
+      await debugfs(imageOf(testNode, 'v'), ...damage);
+      sums.set(testNode, await sumOf(imageOf(testNode, 'v')));
     },
     // The expected answer is the code FAILED_PRECONDITION.
-    call: (world) =>
-      calls.stage(world, 'v', 'ext4').then(
+    call: (testNode) =>
+      calls.stage(testNode, 'v', 'ext4').then(
         () => status.OK,
         (error: unknown) => {
           const { code } = error as { code?: number };
@@ -94,8 +94,8 @@ const ownOperations = {
           return code;
         },
       ),
-    check: async (world) => {
-      if ((await sumOf(imageOf(world, 'v'))) !== sums.get(world)) {
+    check: async (testNode) => {
+      if ((await sumOf(imageOf(testNode, 'v'))) !== sums.get(testNode)) {
         throw new Error('a damaged image was changed');
       }
     },
@@ -103,21 +103,21 @@ const ownOperations = {
   renamed: {
     name: 'restore ext4 whose journal has to be replayed',
     poolFs: 'xfs',
-    prepare: async (world) => {
-      await idleExt4(world);
-      await calls.snapshot(world, 's', 'v');
+    prepare: async (testNode) => {
+      await idleExt4(testNode);
+      await calls.snapshot(testNode, 's', 'v');
       const snapshot = calls.snapshotIdOf('s');
       // Older drivers left snapshots of a filesystem in use with a journal to replay.
       await debugfs(
-        world.pathOf('pool', 'snapshots', snapshot, 'disk.img'),
+        testNode.pathOf('pool', 'snapshots', snapshot, 'disk.img'),
         'feature needs_recovery',
       );
     },
-    call: (world) => calls.create(world, 'r', { kind: 'ext4', snapshot: 's' }),
-    check: async (world) => {
-      await calls.stage(world, 'r', 'ext4');
-      await calls.requireText(await world.stagingPathOf('r'), 'file', text);
-      await calls.unstage(world, 'r');
+    call: (testNode) => calls.create(testNode, 'r', { kind: 'ext4', snapshot: 's' }),
+    check: async (testNode) => {
+      await calls.stage(testNode, 'r', 'ext4');
+      await calls.requireText(await testNode.stagingPathOf('r'), 'file', text);
+      await calls.unstage(testNode, 'r');
     },
   },
 } as const satisfies Readonly<Record<string, Operation>>;
@@ -126,9 +126,9 @@ const ownOperations = {
 function onFreshDriver(operation: Operation): Operation {
   return {
     ...operation,
-    prepare: async (world) => {
-      await operation.prepare?.(world);
-      await world.stopAndStart();
+    prepare: async (testNode) => {
+      await operation.prepare?.(testNode);
+      await testNode.stopAndStart();
     },
   };
 }
@@ -168,19 +168,19 @@ function chooseWrites(
 
 /** Kills the driver while the program is stopped, and checks how the next driver answers while the program still runs. */
 async function letProgramOutliveDriver(
-  world: World,
+  testNode: TestNode,
   wrapped: WrappedPrograms,
   { program, operation }: Row,
 ) {
   const problems: string[] = [];
   const pid = await wrapped.stopped();
-  await world.driver.kill();
+  await testNode.driver.kill();
   await wrapped.disarm();
-  await world.restart();
+  await testNode.restart();
   // A program may work on a volume's image, so that the call is refused, or on an abandoned one in tmp/, so that it may succeed.
   const image = await imageOpenBy(pid);
   if (image?.includes('/volumes/') === true) {
-    const refused = await callOnce(world, operation);
+    const refused = await callOnce(testNode, operation);
     const names = refused.message.includes(program) && refused.message.includes(String(pid));
     if (refused.code !== status.ABORTED || !names) {
       problems.push(
@@ -188,7 +188,7 @@ async function letProgramOutliveDriver(
       );
     }
   } else {
-    await callOnce(world, operation);
+    await callOnce(testNode, operation);
   }
   process.kill(pid, 'SIGCONT');
   await until('the program has ended', () =>
@@ -201,10 +201,10 @@ async function letProgramOutliveDriver(
 }
 
 /** Makes one call without retries. */
-async function callOnce(world: World, operation: Operation) {
+async function callOnce(testNode: TestNode, operation: Operation) {
   calls.retryLimit.boundMs = 0;
   try {
-    return await operation.call(world).then(
+    return await operation.call(testNode).then(
       () => ({ code: status.OK, message: '' }),
       (error: unknown) => ({ code: (error as { code?: number }).code, message: String(error) }),
     );
@@ -219,20 +219,20 @@ async function imageOpenBy(pid: number): Promise<string | undefined> {
 }
 
 async function killAtWrite(
-  world: World,
+  testNode: TestNode,
   wrapped: WrappedPrograms,
   row: Row,
   at: { nth: number; killed: KillTarget },
 ) {
   const { program, operation } = row;
-  const paths = poolPathsOf(world);
-  await operation.prepare?.(world);
+  const paths = poolPathsOf(testNode);
+  await operation.prepare?.(testNode);
   await waitUntilIdle(paths);
-  await world.arm('programs');
+  await testNode.arm('programs');
   const signal = at.killed === 'the program' ? 'KILL' : 'STOP';
   await wrapped.arm({ program, signal, nth: at.nth });
   const problems: string[] = [];
-  const answer = callOnce(world, operation);
+  const answer = callOnce(testNode, operation);
   switch (at.killed) {
     case 'the program':
       await answer;
@@ -240,15 +240,15 @@ async function killAtWrite(
       break;
     case 'both': {
       const pid = await wrapped.stopped();
-      await world.driver.kill();
+      await testNode.driver.kill();
       process.kill(pid, 'SIGKILL');
       await answer;
       await wrapped.disarm();
-      await world.restart();
+      await testNode.restart();
       break;
     }
     case 'the driver':
-      problems.push(...(await letProgramOutliveDriver(world, wrapped, row)));
+      problems.push(...(await letProgramOutliveDriver(testNode, wrapped, row)));
       await answer;
       break;
   }
@@ -285,58 +285,62 @@ for (const row of rows) {
   onNode(title, async (t) => {
     t.timeout(20 * 60_000);
     const wrapping = await mountWrappers();
-    let world = await World.make(operation);
+    let testNode = await TestNode.make(operation);
     try {
-      const { answer, writes } = await rehearse(world, wrapping, row);
+      const { answer, writes } = await rehearse(testNode, wrapping, row);
       t.true(writes > 0, `${program} does not run`);
       const failed: string[] = [];
       for (const at of chooseWrites(writes)) {
-        const problems = await problemsOf(world, wrapping, { row, at, answer });
+        const problems = await problemsOf(testNode, wrapping, { row, at, answer });
         if (problems.length === 0) continue;
         failed.push(`${at.killed} at write ${at.nth} of ${writes}: ${problems.join('; ')}`);
-        t.log((await world.driver.log()).slice(-2_000));
+        t.log((await testNode.driver.log()).slice(-2_000));
         // A node on which a case failed cannot be used for the next one.
-        await world.end();
-        world = await World.make(operation);
+        await testNode.end();
+        testNode = await TestNode.make(operation);
       }
       t.deepEqual(failed, []);
       t.log(`${chooseWrites(writes).length} kills, ${writes} writes`);
     } finally {
       await wrapping.disarm();
-      const left = await world.end();
+      const left = await testNode.end();
       if (t.passed) t.deepEqual(left, []);
     }
   });
 }
 
 /** Runs the operation without a kill, to find its answer and the number of the program's writes. */
-async function rehearse(world: World, wrapping: WrappedPrograms, { program, operation }: Row) {
-  await operation.prepare?.(world);
+async function rehearse(
+  testNode: TestNode,
+  wrapping: WrappedPrograms,
+  { program, operation }: Row,
+) {
+  await operation.prepare?.(testNode);
   await wrapping.count(program);
-  const answer = await operation.call(world);
+  const answer = await operation.call(testNode);
   const writes = await wrapping.writes();
   await wrapping.disarm();
-  await operation.check?.(world);
-  const left = await clearAway(world);
+  await operation.check?.(testNode);
+  const left = await clearAway(testNode);
   if (left.length > 0) throw new Error(`without a kill: ${left.join('; ')}`);
   return { answer, writes };
 }
 
 /** Kills once and repeats the call, which alone must finish the killed program's work. */
 async function problemsOf(
-  world: World,
+  testNode: TestNode,
   wrapping: WrappedPrograms,
   { row, at, answer }: { row: Row; at: { nth: number; killed: KillTarget }; answer: unknown },
 ): Promise<readonly string[]> {
   const { operation } = row;
   try {
-    const problems = await killAtWrite(world, wrapping, row, at);
-    const again = await operation.call(world);
+    const problems = await killAtWrite(testNode, wrapping, row, at);
+    const again = await operation.call(testNode);
     problems.push(...differences('repeated call', answer, again));
-    await operation.check?.(world);
-    await waitUntilIdle(poolPathsOf(world));
-    problems.push(...(await brokenInvariants(poolPathsOf(world), 'idle')));
-    problems.push(...(await clearAway(world)));
+    await operation.check?.(testNode);
+    await waitUntilIdle(poolPathsOf(testNode));
+    problems.push(...(await brokenInvariants(poolPathsOf(testNode), 'idle')));
+    problems.push(...(await clearAway(testNode)));
     return problems;
   } catch (error) {
     return [String(error)];

@@ -7,17 +7,17 @@ import { MiB } from '../../src/units.ts';
 import { realOtherSoftware, type StopUse } from '../helpers/other-software.ts';
 import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
 import type { Random } from './random.ts';
-import type { World } from './test-node.ts';
+import type { TestNode } from './test-node.ts';
 
 export class RandomOtherSoftware {
-  readonly #world: World;
+  readonly #testNode: TestNode;
   readonly #random: Random;
   #stopped = true;
   /** Number of actions of each kind. */
   readonly done = new Map<string, number>();
 
-  constructor(world: World, random: Random) {
-    this.#world = world;
+  constructor(testNode: TestNode, random: Random) {
+    this.#testNode = testNode;
     this.#random = random;
   }
 
@@ -57,7 +57,7 @@ export class RandomOtherSoftware {
   readonly #act = {
     /** Opens a volume's device, as udev and LVM do. */
     device: async (): Promise<StopUse | undefined> => {
-      const found = this.#pick(await devicesBelow(this.#world.directory));
+      const found = this.#pick(await devicesBelow(this.#testNode.directory));
       return found === undefined ? undefined : realOtherSoftware.openFile(found.device);
     },
     /** Keeps a file of a staged volume open, so that the volume cannot be unmounted. */
@@ -83,7 +83,7 @@ export class RandomOtherSoftware {
   };
 
   async #stagedPaths(): Promise<readonly string[]> {
-    return (await mountsBelow(this.#world.pathOf('staging'))).filter(
+    return (await mountsBelow(this.#testNode.pathOf('staging'))).filter(
       (target) => !target.endsWith('/device'),
     );
   }

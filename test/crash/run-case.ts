@@ -11,7 +11,7 @@ import {
   waitUntilIdle,
 } from './invariants.ts';
 import type { Operation } from './operations.ts';
-import type { World } from './test-node.ts';
+import type { TestNode } from './test-node.ts';
 
 /** One kill and its outcome. */
 export interface Outcome {
@@ -33,69 +33,69 @@ let rounds = 0;
 
 /** Runs an operation twice without a kill, to find the moments that it passes and the answer that it must always give. */
 export async function rehearse(
-  world: World,
+  testNode: TestNode,
   operation: Operation,
 ): Promise<{ moments: readonly Moment[]; answer: unknown; problems: readonly string[] }> {
   const round = nextRound();
-  await operation.prepare?.(world);
-  await waitUntilIdle(poolPathsOf(world));
-  await world.arm(round);
-  const answer = await operation.call(world);
-  await waitUntilIdle(poolPathsOf(world));
-  const moments = await momentsOf(world.directory, round);
-  await world.arm(nextRound());
-  const again = await operation.call(world);
-  await operation.check?.(world);
+  await operation.prepare?.(testNode);
+  await waitUntilIdle(poolPathsOf(testNode));
+  await testNode.arm(round);
+  const answer = await operation.call(testNode);
+  await waitUntilIdle(poolPathsOf(testNode));
+  const moments = await momentsOf(testNode.directory, round);
+  await testNode.arm(nextRound());
+  const again = await operation.call(testNode);
+  await operation.check?.(testNode);
   const problems = [
     ...differences('repeated call', answer, again),
-    ...(await brokenInvariants(poolPathsOf(world), 'idle')),
-    ...(await clearAway(world)),
+    ...(await brokenInvariants(poolPathsOf(testNode), 'idle')),
+    ...(await clearAway(testNode)),
   ];
   return { moments, answer, problems };
 }
 
 /** Kills the driver at the moment, starts it again, repeats the call and deletes everything. Checks the pool after each step. */
 export async function killAt(
-  world: World,
+  testNode: TestNode,
   operation: Operation,
   expected: { readonly moment: Moment; readonly answer: unknown },
 ): Promise<Outcome> {
   const { moment, answer } = expected;
-  const paths = poolPathsOf(world);
+  const paths = poolPathsOf(testNode);
   const problems: string[] = [];
   const addProblems = (step: string, found: readonly string[]): void => {
     for (const one of found) problems.push(`${step}: ${one}`);
   };
-  await operation.prepare?.(world);
+  await operation.prepare?.(testNode);
   await waitUntilIdle(paths);
-  await world.arm(nextRound(), moment);
-  const answered = await operation.call(world).then(
+  await testNode.arm(nextRound(), moment);
+  const answered = await operation.call(testNode).then(
     () => true,
     () => false,
   );
-  const end = await withTimeout(world.driver.ended, scaledMs(30_000));
+  const end = await withTimeout(testNode.driver.ended, scaledMs(30_000));
   if (end !== 'SIGKILL') problems.push(`the driver was not killed there: ${end}`);
   // A separate process thaws the filesystems; it needs time to be scheduled.
   if (moment.point.startsWith('capture:')) await delay(thawMs);
   const left = await countContents(paths);
   addProblems('after the kill', await brokenInvariants(paths, 'killed'));
-  await world.restart();
+  await testNode.restart();
   await waitUntilIdle(paths);
   const after = await countContents(paths);
   addProblems('after the start', await brokenInvariants(paths, 'idle'));
   addProblems('checkers', await damagedImages(paths));
-  const again = await operation.call(world);
+  const again = await operation.call(testNode);
   addProblems('repeated call', differences('answer', answer, again));
-  await operation.check?.(world);
+  await operation.check?.(testNode);
   await waitUntilIdle(paths);
   addProblems('after the repeated call', await brokenInvariants(paths, 'idle'));
-  addProblems('at the end', await clearAway(world));
+  addProblems('at the end', await clearAway(testNode));
   const { name, poolFs } = operation;
   return { operation: name, poolFs, moment, answered, left, after, problems };
 }
 
-export function poolPathsOf(world: World) {
-  return { directory: world.directory, poolPath: world.poolPath };
+export function poolPathsOf(testNode: TestNode) {
+  return { directory: testNode.directory, poolPath: testNode.poolPath };
 }
 
 function nextRound(): string {
@@ -104,10 +104,10 @@ function nextRound(): string {
 }
 
 /** Deletes everything through the driver's calls and returns the leftovers. */
-export async function clearAway(world: World): Promise<readonly string[]> {
-  await world.clear();
-  await waitUntilIdle(poolPathsOf(world));
-  return brokenInvariants(poolPathsOf(world), 'empty');
+export async function clearAway(testNode: TestNode): Promise<readonly string[]> {
+  await testNode.clear();
+  await waitUntilIdle(poolPathsOf(testNode));
+  return brokenInvariants(poolPathsOf(testNode), 'empty');
 }
 
 /** Compares two answers, except their creation times. */

@@ -20,7 +20,7 @@ import { arm, controlVariable, disarm, type Moment } from './fault-moments.ts';
 const program = join(import.meta.dirname, 'driver-entry.js');
 
 /** The driver and pool that a row of the matrix needs. */
-export interface WorldOptions {
+export interface TestNodeOptions {
   readonly poolFs: PoolFs;
   /** Runs the driver as it is shipped, which cannot be armed. */
   readonly isPlain?: boolean;
@@ -64,9 +64,9 @@ type Undo = () => Promise<unknown>;
  * A node with a driver process that can be killed at a chosen moment, and its clients. It records every call, so that all of
  * them can be undone through the driver.
  */
-export class World {
+export class TestNode {
   readonly directory: string;
-  readonly options: WorldOptions;
+  readonly options: TestNodeOptions;
   driver!: DriverProcess;
   controller!: Client<'csi.v1.Controller'>;
   groups!: Client<'csi.v1.GroupController'>;
@@ -74,22 +74,22 @@ export class World {
   admin!: Client<'loopcsi.v1.Admin'>;
   readonly #undo: Undo[] = [];
 
-  private constructor(directory: string, options: WorldOptions) {
+  private constructor(directory: string, options: TestNodeOptions) {
     this.directory = directory;
     this.options = options;
   }
 
-  static async make(options: WorldOptions): Promise<World> {
+  static async make(options: TestNodeOptions): Promise<TestNode> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-crash-'));
-    const world = new World(directory, options);
+    const testNode = new TestNode(directory, options);
     if (options.preparePool === undefined) {
       await makePoolFs(directory, { poolFs: options.poolFs, poolFsBytes: 16n * GiB });
     } else {
       await options.preparePool(directory);
     }
-    for (const below of ['staging', 'targets']) await mkdir(world.pathOf(below));
-    await world.start();
-    return world;
+    for (const below of ['staging', 'targets']) await mkdir(testNode.pathOf(below));
+    await testNode.start();
+    return testNode;
   }
 
   pathOf(...names: readonly string[]): string {

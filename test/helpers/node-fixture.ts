@@ -1,17 +1,22 @@
-/** A node for black-box tests: the built driver behind its socket, and the state on disk and in the kernel. */
+/** A test node for black-box tests: the built driver behind its socket, and the state on disk and in the kernel. */
 import { open, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { MiB } from '../../src/units.ts';
 import { volumeIdOf } from '../crash/calls.ts';
-import { blockCapability, mountCapability, World, type WorldOptions } from '../crash/test-node.ts';
+import {
+  blockCapability,
+  mountCapability,
+  TestNode,
+  type TestNodeOptions,
+} from '../crash/test-node.ts';
 import { type Answer, answerOf } from './answer.ts';
 import type { StopUse } from './other-software.ts';
 import { devicesBelow } from './scratch-pool.ts';
 import { scaledMs } from './slowness.ts';
 
-export type SceneOptions = Partial<WorldOptions>;
-export type SceneKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
+export type FixtureOptions = Partial<TestNodeOptions>;
+export type VolumeKind = '' | 'ext4' | 'xfs' | 'btrfs' | 'block';
 
 const sizes = { '': 32n, ext4: 32n, xfs: 300n, btrfs: 128n, block: 16n } as const;
 const within = { timeoutMs: scaledMs(60_000) };
@@ -25,16 +30,16 @@ export async function autoclearOf(device: string): Promise<boolean | undefined> 
 
 export const numberOf = (device: string): number => Number(device.replace('/dev/loop', ''));
 
-/** Calls return their code instead of throwing, because most scenes expect errors. */
-export class Scene {
-  readonly world: World;
+/** Calls return their code instead of throwing, because most tests expect errors. */
+export class NodeFixture {
+  readonly testNode: TestNode;
   readonly #otherSoftware: StopUse[] = [];
 
-  constructor(world: World) {
-    this.world = world;
+  constructor(testNode: TestNode) {
+    this.testNode = testNode;
   }
 
-  /** Starts an action of other software, which ends with the scene at the latest. */
+  /** Starts an action of other software, which ends when the fixture ends, at the latest. */
   async startUse(action: Promise<StopUse>): Promise<StopUse> {
     const stopUse = await action;
     this.#otherSoftware.push(stopUse);
@@ -43,20 +48,20 @@ export class Scene {
 
   async end(): Promise<readonly string[]> {
     for (const stopUse of this.#otherSoftware.reverse()) await stopUse();
-    return this.world.end();
+    return this.testNode.end();
   }
 
-  capabilityOf(kind: SceneKind) {
+  capabilityOf(kind: VolumeKind) {
     return kind === 'block' ? blockCapability : mountCapability(kind);
   }
 
   async create(
     name: string,
-    kind: SceneKind = 'ext4',
+    kind: VolumeKind = 'ext4',
     options: { sizeBytes?: bigint; parameters?: Record<string, string> } = {},
   ): Promise<Answer> {
     return answerOf(
-      this.world.controller.CreateVolume(
+      this.testNode.controller.CreateVolume(
         {
           name,
           capacity_range: { required_bytes: options.sizeBytes ?? sizes[kind] * MiB },
@@ -69,62 +74,62 @@ export class Scene {
   }
 
   async delete(name: string): Promise<Answer> {
-    return answerOf(this.world.controller.DeleteVolume({ volume_id: volumeIdOf(name) }, within));
+    return answerOf(this.testNode.controller.DeleteVolume({ volume_id: volumeIdOf(name) }, within));
   }
 
   async expand(name: string, sizeBytes: bigint): Promise<Answer> {
     return answerOf(
-      this.world.controller.ControllerExpandVolume(
+      this.testNode.controller.ControllerExpandVolume(
         { volume_id: volumeIdOf(name), capacity_range: { required_bytes: sizeBytes } },
         within,
       ),
     );
   }
 
-  async stage(name: string, kind: SceneKind = 'ext4'): Promise<Answer> {
+  async stage(name: string, kind: VolumeKind = 'ext4'): Promise<Answer> {
     const request = {
       volume_id: volumeIdOf(name),
-      staging_target_path: await this.world.stagingPathOf(name),
+      staging_target_path: await this.testNode.stagingPathOf(name),
       volume_capability: this.capabilityOf(kind),
     };
-    return answerOf(this.world.node.NodeStageVolume(request, within));
+    return answerOf(this.testNode.node.NodeStageVolume(request, within));
   }
 
   async unstage(name: string): Promise<Answer> {
     const request = {
       volume_id: volumeIdOf(name),
-      staging_target_path: await this.world.stagingPathOf(name),
+      staging_target_path: await this.testNode.stagingPathOf(name),
     };
-    return answerOf(this.world.node.NodeUnstageVolume(request, within));
+    return answerOf(this.testNode.node.NodeUnstageVolume(request, within));
   }
 
   targetOf(target: string): string {
-    return this.world.pathOf('targets', target);
+    return this.testNode.pathOf('targets', target);
   }
 
   async publish(
     name: string,
-    kind: SceneKind = 'ext4',
+    kind: VolumeKind = 'ext4',
     { target = name, readOnly = false } = {},
   ): Promise<Answer> {
     const request = {
       volume_id: volumeIdOf(name),
-      staging_target_path: await this.world.stagingPathOf(name),
+      staging_target_path: await this.testNode.stagingPathOf(name),
       target_path: this.targetOf(target),
       volume_capability: this.capabilityOf(kind),
       readonly: readOnly,
     };
-    return answerOf(this.world.node.NodePublishVolume(request, within));
+    return answerOf(this.testNode.node.NodePublishVolume(request, within));
   }
 
   async unpublish(name: string, target = name): Promise<Answer> {
     const request = { volume_id: volumeIdOf(name), target_path: this.targetOf(target) };
-    return answerOf(this.world.node.NodeUnpublishVolume(request, within));
+    return answerOf(this.testNode.node.NodeUnpublishVolume(request, within));
   }
 
   /** The reasons of the volume's health conditions. */
   async healthOf(name: string): Promise<readonly string[]> {
-    const { volume_health } = await this.world.controller.ControllerGetVolumeHealth(
+    const { volume_health } = await this.testNode.controller.ControllerGetVolumeHealth(
       { volume_id: volumeIdOf(name) },
       within,
     );
@@ -132,7 +137,7 @@ export class Scene {
   }
 
   /** Creates, stages and publishes a volume. */
-  async use(name: string, kind: SceneKind = 'ext4'): Promise<readonly Answer[]> {
+  async use(name: string, kind: VolumeKind = 'ext4'): Promise<readonly Answer[]> {
     return [
       await this.create(name, kind),
       await this.stage(name, kind),
@@ -142,7 +147,7 @@ export class Scene {
 
   /** The volume's devices, read-write and read-only. */
   async devicesOf(name: string): Promise<readonly string[]> {
-    const below = await devicesBelow(this.world.directory);
+    const below = await devicesBelow(this.testNode.directory);
     return below
       .filter(({ image }) => image.includes(`/${volumeIdOf(name)}/`))
       .map(({ device }) => device);
@@ -150,7 +155,7 @@ export class Scene {
 
   /** The path of a volume's image. */
   imageOf(name: string, pool = 'pool'): string {
-    return this.world.pathOf(pool, 'volumes', volumeIdOf(name), 'disk.img');
+    return this.testNode.pathOf(pool, 'volumes', volumeIdOf(name), 'disk.img');
   }
 
   /** The text at the start of a raw block target. */
@@ -179,32 +184,34 @@ export class Scene {
     await writeFile(join(this.targetOf(target), 'mark'), text, { flush: true });
   }
 
-  /** Files below the scene's directory, and loop devices, that the driver has open. */
+  /** Files below the fixture's directory, and loop devices, that the driver has open. */
   async descriptors(): Promise<readonly string[]> {
-    const directory = `/proc/${this.world.driver.pid}/fd`;
+    const directory = `/proc/${this.testNode.driver.pid}/fd`;
     const links = await Promise.all(
       (await readdir(directory)).map((fd) => readlink(join(directory, fd)).catch(() => '')),
     );
     return links.filter(
-      (link) => link.startsWith(`${this.world.directory}/`) || link.startsWith('/dev/loop'),
+      (link) => link.startsWith(`${this.testNode.directory}/`) || link.startsWith('/dev/loop'),
     );
   }
 }
 
-/** Plays a scene on a new node, which is removed however the scene ends. */
-export async function onScene(
+/** Runs a test on a new node, and removes the node even if the test fails. */
+export async function withFixture(
   t: ExecutionContext,
-  play: (scene: Scene) => Promise<void>,
-  options: SceneOptions = {},
+  run: (fixture: NodeFixture) => Promise<void>,
+  options: FixtureOptions = {},
 ): Promise<void> {
   t.timeout(4 * 60_000);
-  const scene = new Scene(await World.make({ poolFs: 'directory', isPlain: true, ...options }));
+  const fixture = new NodeFixture(
+    await TestNode.make({ poolFs: 'directory', isPlain: true, ...options }),
+  );
   try {
-    await play(scene);
+    await run(fixture);
   } catch (error) {
-    t.log((await scene.world.driver.log()).slice(-3_000));
+    t.log((await fixture.testNode.driver.log()).slice(-3_000));
     throw error;
   } finally {
-    await scene.end();
+    await fixture.end();
   }
 }

@@ -53,7 +53,7 @@ export interface ScratchNode {
   restart(options?: {
     reached?: Reached;
     pool?: Partial<PoolSettings>;
-    /** Runs before the driver opens again; plays a reboot, for example. */
+    /** Runs before the driver opens again; simulates a reboot, for example. */
     whileClosed?: () => Promise<void>;
   }): Promise<void>;
 }

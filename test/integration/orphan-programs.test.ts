@@ -24,7 +24,7 @@ const start = (directory: string): Promise<DriverProcess> =>
   startDriver(directory, ['--http-address=off'], { enter: withoutSysResource });
 
 /** A driver that is killed and started again, its clients, and the programs that it leaves running. */
-class Scene {
+class Fixture {
   readonly directory: string;
   readonly #t: ExecutionContext;
   readonly #orphans: number[] = [];
@@ -40,19 +40,19 @@ class Scene {
     this.#node = makeClient('csi.v1.Node', `unix://${driver.endpoint}`);
   }
 
-  static async open(t: ExecutionContext): Promise<Scene> {
+  static async open(t: ExecutionContext): Promise<Fixture> {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
-    const scene = new Scene(t, directory, await start(directory));
+    const fixture = new Fixture(t, directory, await start(directory));
     t.teardown(async () => {
-      for (const pid of scene.#orphans) end(pid);
-      await scene.#driver.kill();
-      scene.#controller.close();
-      scene.#node.close();
+      for (const pid of fixture.#orphans) end(pid);
+      await fixture.#driver.kill();
+      fixture.#controller.close();
+      fixture.#node.close();
       const left = await removeAll(directory);
       if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
     });
     await mkdir(join(directory, 'staging'));
-    return scene;
+    return fixture;
   }
 
   get staging(): string {
@@ -178,52 +178,52 @@ async function hasFiles(t: ExecutionContext, directory: string): Promise<void> {
   }
 }
 
-async function stagedOnce(scene: Scene): Promise<string> {
-  const made = await scene.create('v', 'ext4', 64n * MiB);
+async function stagedOnce(fixture: Fixture): Promise<string> {
+  const made = await fixture.create('v', 'ext4', 64n * MiB);
   const id = made.volume?.volume_id ?? '';
-  await scene.stage(id);
-  await writeFiles(scene.staging);
-  await scene.unstage(id);
+  await fixture.stage(id);
+  await writeFiles(fixture.staging);
+  await fixture.unstage(id);
   return id;
 }
 
 for (const { program, prepare } of [
-  { program: 'resize2fs', prepare: (scene: Scene, id: string) => scene.expand(id, 2n * GiB) },
+  { program: 'resize2fs', prepare: (fixture: Fixture, id: string) => fixture.expand(id, 2n * GiB) },
   {
     program: 'e2fsck',
-    prepare: (scene: Scene, id: string) =>
-      execa('debugfs', ['-w', '-R', 'set_super_value state 2', scene.imageOf(id)]),
+    prepare: (fixture: Fixture, id: string) =>
+      execa('debugfs', ['-w', '-R', 'set_super_value state 2', fixture.imageOf(id)]),
   },
 ]) {
   onNode(
     `while ${program} of a killed driver has an image open, no driver changes that image`,
     async (t) => {
-      const scene = await Scene.open(t);
-      const id = await stagedOnce(scene);
-      await prepare(scene, id);
-      const pid = await scene.orphan(program, () => scene.stage(id));
-      const before = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
-      await scene.refuses(
+      const fixture = await Fixture.open(t);
+      const id = await stagedOnce(fixture);
+      await prepare(fixture, id);
+      const pid = await fixture.orphan(program, () => fixture.stage(id));
+      const before = await readFile(fixture.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
+      await fixture.refuses(
         {
-          stage: () => scene.stage(id),
-          'stage again': () => scene.stage(id),
-          expand: () => scene.expand(id, 3n * GiB),
-          snapshot: () => scene.snapshot('s', id),
-          clone: () => scene.clone('c', id),
-          delete: () => scene.remove(id),
+          stage: () => fixture.stage(id),
+          'stage again': () => fixture.stage(id),
+          expand: () => fixture.expand(id, 3n * GiB),
+          snapshot: () => fixture.snapshot('s', id),
+          clone: () => fixture.clone('c', id),
+          delete: () => fixture.remove(id),
         },
         program,
         pid,
       );
-      const after = await readFile(scene.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
+      const after = await readFile(fixture.imageOf(id).replace('disk.img', 'volume.json'), 'utf8');
       t.is(after, before, 'the record is unchanged');
-      await scene.unstage(id);
-      await scene.resume(pid);
-      await scene.stage(id);
-      await hasFiles(t, scene.staging);
-      await scene.unstage(id);
-      t.is((await execa('e2fsck', ['-fn', scene.imageOf(id)], { reject: false })).exitCode, 0);
-      await scene.remove(id);
+      await fixture.unstage(id);
+      await fixture.resume(pid);
+      await fixture.stage(id);
+      await hasFiles(t, fixture.staging);
+      await fixture.unstage(id);
+      t.is((await execa('e2fsck', ['-fn', fixture.imageOf(id)], { reject: false })).exitCode, 0);
+      await fixture.remove(id);
     },
   );
 }
@@ -231,21 +231,21 @@ for (const { program, prepare } of [
 onNode(
   'while xfs_db of a killed driver works on a restored image, the restore is neither repeated nor removed',
   async (t) => {
-    const scene = await Scene.open(t);
-    const made = await scene.create('source', 'xfs', 300n * MiB);
+    const fixture = await Fixture.open(t);
+    const made = await fixture.create('source', 'xfs', 300n * MiB);
     const source = made.volume?.volume_id ?? '';
-    const created = await scene.snapshot('s', source);
+    const created = await fixture.snapshot('s', source);
     const snapshotId = created.snapshot?.snapshot_id ?? '';
-    const restore = () => scene.create('restored', 'xfs', 300n * MiB, snapshotId);
-    const pid = await scene.orphan('xfs_db', restore);
+    const restore = () => fixture.create('restored', 'xfs', 300n * MiB, snapshotId);
+    const pid = await fixture.orphan('xfs_db', restore);
     const id = source.replace('source', 'restored');
-    const temporary = join(scene.directory, 'pool', 'tmp');
+    const temporary = join(fixture.directory, 'pool', 'tmp');
     t.is((await readdir(temporary)).length, 1, 'the program keeps its image');
-    await scene.refuses({ restore, delete: () => scene.remove(id) }, 'xfs_db', pid);
-    await scene.resume(pid);
+    await fixture.refuses({ restore, delete: () => fixture.remove(id) }, 'xfs_db', pid);
+    await fixture.resume(pid);
     await restore();
     t.deepEqual(await readdir(temporary), []);
-    t.is((await execa('xfs_repair', ['-n', scene.imageOf(id)], { reject: false })).exitCode, 0);
-    for (const one of [id, source]) await scene.remove(one);
+    t.is((await execa('xfs_repair', ['-n', fixture.imageOf(id)], { reject: false })).exitCode, 0);
+    for (const one of [id, source]) await fixture.remove(one);
   },
 );

@@ -40,7 +40,7 @@ export interface Subject {
   readonly clearFailures: () => void;
   /** Stops the driver for ever at its n-th fault point from now on, like a kill. Resolves when that has happened. */
   readonly killAt: (nth: number) => Promise<void>;
-  /** Makes the next program outlive its driver; undefined on nodes that cannot play that. */
+  /** Makes the next program outlive its driver; undefined on nodes that cannot simulate it. */
   readonly outliveNext: FakePrograms['outliveNext'] | undefined;
   /** Opens another driver with a pool of that name and the same state directory. */
   readonly openBeside: (pool: string) => Promise<OpenedVolumes>;

@@ -16,7 +16,7 @@ import {
 import { brokenFacts, Load } from '../crash/load.ts';
 import { makeRandom, seedOf } from '../crash/random.ts';
 import { poolPathsOf } from '../crash/run-case.ts';
-import { World } from '../crash/test-node.ts';
+import { TestNode } from '../crash/test-node.ts';
 import { reportOf, type Sample } from './report.ts';
 
 const workers = 32;
@@ -30,10 +30,10 @@ const { values, positionals } = parseArgs({
 const minutes = Number(positionals[0] ?? 20);
 const seed = seedOf(values.seed);
 
-async function sampleOf(world: World, load: Load, startedAtMs: number): Promise<Sample> {
-  const { pid } = world.driver;
+async function sampleOf(testNode: TestNode, load: Load, startedAtMs: number): Promise<Sample> {
+  const { pid } = testNode.driver;
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const { volumes, snapshots, devices, mounts } = await countContents(poolPathsOf(world));
+  const { volumes, snapshots, devices, mounts } = await countContents(poolPathsOf(testNode));
   return {
     minute: Math.round((Date.now() - startedAtMs) / 6_000) / 10,
     operations: load.done,
@@ -49,25 +49,25 @@ async function sampleOf(world: World, load: Load, startedAtMs: number): Promise<
 }
 
 /** Deletes the present volumes and snapshots; to undo every call of a long run would take too long. */
-async function deleteAll(world: World, load: Load): Promise<void> {
-  for (const { name } of load.facts()) await unstage(world, name);
-  const { entries: snapshots } = await world.controller.ListSnapshots({});
+async function deleteAll(testNode: TestNode, load: Load): Promise<void> {
+  for (const { name } of load.facts()) await unstage(testNode, name);
+  const { entries: snapshots } = await testNode.controller.ListSnapshots({});
   for (const { snapshot } of snapshots) {
-    await world.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
+    await testNode.controller.DeleteSnapshot({ snapshot_id: snapshot?.snapshot_id ?? '' });
   }
-  const { entries: volumes } = await world.controller.ListVolumes({});
+  const { entries: volumes } = await testNode.controller.ListVolumes({});
   for (const { volume } of volumes) {
-    await world.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
+    await testNode.controller.DeleteVolume({ volume_id: volume?.volume_id ?? '' });
   }
 }
 
 async function main(): Promise<boolean> {
-  const world = await World.make({ poolFs: 'xfs', isPlain: true });
-  const load = new Load(world, makeRandom(seed), { namesPerWorker, repeats: 60_000 });
+  const testNode = await TestNode.make({ poolFs: 'xfs', isPlain: true });
+  const load = new Load(testNode, makeRandom(seed), { namesPerWorker, repeats: 60_000 });
   const startedAtMs = Date.now();
-  const samples = [await sampleOf(world, load, startedAtMs)];
+  const samples = [await sampleOf(testNode, load, startedAtMs)];
   const take = async (): Promise<void> => {
-    const sample = await sampleOf(world, load, startedAtMs);
+    const sample = await sampleOf(testNode, load, startedAtMs);
     samples.push(sample);
     process.stdout.write(`${JSON.stringify(sample)}\n`);
   };
@@ -80,15 +80,15 @@ async function main(): Promise<boolean> {
   load.stop();
   await running;
   const problems = [...load.unexplained];
-  const { broken } = await brokenFacts(world, load.facts());
+  const { broken } = await brokenFacts(testNode, load.facts());
   problems.push(...broken);
-  await deleteAll(world, load);
-  await waitUntilIdle(poolPathsOf(world), 120_000);
-  problems.push(...(await damagedImages(poolPathsOf(world))));
-  problems.push(...(await brokenInvariants(poolPathsOf(world), 'empty')));
+  await deleteAll(testNode, load);
+  await waitUntilIdle(poolPathsOf(testNode), 120_000);
+  problems.push(...(await damagedImages(poolPathsOf(testNode))));
+  problems.push(...(await brokenInvariants(poolPathsOf(testNode), 'empty')));
   await delay(5_000);
   await take();
-  problems.push(...(await world.end()));
+  problems.push(...(await testNode.end()));
   const report = reportOf({ seed, workers, minutes, samples, problems });
   process.stdout.write(`${report}\n`);
   if (values.write !== undefined) await writeFile(values.write, report);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
-import { onScene, type Scene } from '../../helpers/node-fixture.ts';
+import { type NodeFixture, withFixture } from '../../helpers/node-fixture.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { until } from '../../helpers/until.ts';
 
@@ -23,92 +23,102 @@ const onGood = { sizeBytes: 8n * MiB, parameters: { pool: 'good' } };
 const names = Array.from({ length: width }, (_, index) => `hung-${index}`);
 
 /** Runs the life cycle of a volume of the other pool and returns the duration of the slowest call. */
-async function liveBeside(t: ExecutionContext, scene: Scene, name: string): Promise<number> {
+async function liveBeside(
+  t: ExecutionContext,
+  fixture: NodeFixture,
+  name: string,
+): Promise<number> {
   let slowest = 0;
   const timed = async (call: Promise<{ readonly code: string }>): Promise<void> => {
     const startedAt = performance.now();
     t.deepEqual(await call, ok);
     slowest = Math.max(slowest, performance.now() - startedAt);
   };
-  await timed(scene.create(name, 'ext4', onGood));
-  await timed(scene.stage(name));
-  await timed(scene.publish(name));
-  t.deepEqual(await scene.healthOf(name), []);
-  await timed(scene.unpublish(name));
-  await timed(scene.unstage(name));
-  await timed(scene.delete(name));
+  await timed(fixture.create(name, 'ext4', onGood));
+  await timed(fixture.stage(name));
+  await timed(fixture.publish(name));
+  t.deepEqual(await fixture.healthOf(name), []);
+  await timed(fixture.unpublish(name));
+  await timed(fixture.unstage(name));
+  await timed(fixture.delete(name));
   return slowest;
 }
 
 /** Calls of many clients at once, each for another volume. */
-function ask(scene: Scene, name: string, index: number): Promise<unknown> {
+function ask(fixture: NodeFixture, name: string, index: number): Promise<unknown> {
   switch (index % 5) {
     case 0:
-      return scene.delete(name);
+      return fixture.delete(name);
     case 1:
-      return scene.expand(name, 16n * MiB);
+      return fixture.expand(name, 16n * MiB);
     case 2:
-      return scene.healthOf(name).catch(() => undefined);
+      return fixture.healthOf(name).catch(() => undefined);
     default:
-      return scene.stage(name);
+      return fixture.stage(name);
   }
 }
 
-const isServed = async (scene: Scene): Promise<boolean> => {
-  const { backend_health } = await scene.world.node.NodeGetStorageHealth({}, { timeoutMs: 15_000 });
+const isServed = async (fixture: NodeFixture): Promise<boolean> => {
+  const { backend_health } = await fixture.testNode.node.NodeGetStorageHealth(
+    {},
+    { timeoutMs: 15_000 },
+  );
   return backend_health.every(({ reason }) => reason !== 'PoolNotServed');
 };
 
-async function memoryOf(scene: Scene): Promise<number> {
-  const text = await readFile(`/proc/${scene.world.driver.pid}/status`, 'utf8');
+async function memoryOf(fixture: NodeFixture): Promise<number> {
+  const text = await readFile(`/proc/${fixture.testNode.driver.pid}/status`, 'utf8');
   return Number(/VmRSS:\s*(\d+)/.exec(text)?.[1] ?? 0) * 1024;
 }
 
-async function playHang(
+async function hangDuringCalls(
   t: ExecutionContext,
-  scene: Scene,
+  fixture: NodeFixture,
   disk: { hang(): unknown; resume(): unknown },
 ): Promise<void> {
-  for (const name of names) t.deepEqual(await scene.create(name, 'ext4', onHung), ok);
-  const before = await liveBeside(t, scene, 'before');
-  const open = await scene.descriptors();
-  const memory = await memoryOf(scene);
+  for (const name of names) t.deepEqual(await fixture.create(name, 'ext4', onHung), ok);
+  const before = await liveBeside(t, fixture, 'before');
+  const open = await fixture.descriptors();
+  const memory = await memoryOf(fixture);
   await disk.hang();
-  const hung = names.map((name, index) => ask(scene, name, index));
+  const hung = names.map((name, index) => ask(fixture, name, index));
   try {
     for (let round = 0; round < 4; round += 1) {
-      const slowest = await liveBeside(t, scene, `beside-${round}`);
+      const slowest = await liveBeside(t, fixture, `beside-${round}`);
       t.true(slowest < Math.max(boundMs, 8 * before), `round ${round}: ${Math.round(slowest)} ms`);
     }
   } finally {
     await disk.resume();
   }
   await Promise.all(hung);
-  await until('every pool is served', () => isServed(scene));
+  await until('every pool is served', () => isServed(fixture));
   for (const name of names) {
-    await until(`${name} is unstaged`, async () => (await scene.unstage(name)).code === 'OK');
-    await until(`${name} is deleted`, async () => (await scene.delete(name)).code === 'OK');
+    await until(`${name} is unstaged`, async () => (await fixture.unstage(name)).code === 'OK');
+    await until(`${name} is deleted`, async () => (await fixture.delete(name)).code === 'OK');
   }
-  const { entries } = await scene.world.controller.ListVolumes({});
+  const { entries } = await fixture.testNode.controller.ListVolumes({});
   t.deepEqual(
     entries.map(({ volume }) => volume?.volume_id),
     [],
   );
   await until('the number of descriptors is as before', async () => {
-    const now = await scene.descriptors();
+    const now = await fixture.descriptors();
     return now.length <= open.length;
-  }).catch(async () => t.deepEqual(await scene.descriptors(), open));
-  t.true((await memoryOf(scene)) < memory + 256 * 1024 * 1024, 'memory');
+  }).catch(async () => t.deepEqual(await fixture.descriptors(), open));
+  t.true((await memoryOf(fixture)) < memory + 256 * 1024 * 1024, 'memory');
 }
 
 onNode(`${width} calls on a frozen pool do not delay another pool`, async (t) => {
-  await onScene(
+  await withFixture(
     t,
-    async (scene) => {
-      const poolPath = scene.world.poolPath;
+    async (fixture) => {
+      const poolPath = fixture.testNode.poolPath;
       const resume = () => execa('fsfreeze', ['--unfreeze', poolPath], { reject: false });
       t.teardown(resume);
-      await playHang(t, scene, { hang: () => execa('fsfreeze', ['--freeze', poolPath]), resume });
+      await hangDuringCalls(t, fixture, {
+        hang: () => execa('fsfreeze', ['--freeze', poolPath]),
+        resume,
+      });
     },
     { poolFs: 'ext4', flags },
   );

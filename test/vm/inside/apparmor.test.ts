@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeClient } from '../../../src/csi/client.ts';
 import { spawnDriver } from '../../helpers/driver.ts';
-import { onScene, type Scene, type SceneKind } from '../../helpers/node-fixture.ts';
+import { type NodeFixture, type VolumeKind, withFixture } from '../../helpers/node-fixture.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
@@ -62,26 +62,33 @@ async function runConfined(argv: readonly string[]): Promise<string> {
 
 const write = 'printf %s "$2" >"$1" && sync "$1" && cat "$1"';
 
-async function usesFilesystem(t: ExecutionContext, scene: Scene, kind: SceneKind): Promise<void> {
-  const file = join(scene.targetOf('v'), 'file');
+async function usesFilesystem(
+  t: ExecutionContext,
+  fixture: NodeFixture,
+  kind: VolumeKind,
+): Promise<void> {
+  const file = join(fixture.targetOf('v'), 'file');
   t.is(await runConfined(['sh', '-c', write, 'sh', file, kind]), kind);
 }
 
-async function usesDevice(t: ExecutionContext, scene: Scene): Promise<void> {
-  const target = scene.targetOf('v');
+async function usesDevice(t: ExecutionContext, fixture: NodeFixture): Promise<void> {
+  const target = fixture.targetOf('v');
   await runConfined(['sh', '-c', 'printf MARK | dd of="$1" conv=fsync,notrunc', 'sh', target]);
-  t.is(await scene.readMark('v'), 'MARK');
+  t.is(await fixture.readMark('v'), 'MARK');
 }
 
 for (const kind of ['ext4', 'xfs', 'btrfs', 'block'] as const) {
   test.serial(`a confined pod uses a volume of an unconfined driver: ${kind}`, async (t) => {
-    await onScene(t, async (scene) => {
-      t.is(await readFile(`/proc/${scene.world.driver.pid}/attr/current`, 'utf8'), 'unconfined\n');
-      for (const answer of await scene.use('v', kind)) t.deepEqual(answer, ok);
-      await (kind === 'block' ? usesDevice(t, scene) : usesFilesystem(t, scene, kind));
-      t.deepEqual(await scene.unpublish('v'), ok);
-      t.deepEqual(await scene.unstage('v'), ok);
-      t.deepEqual(await scene.delete('v'), ok);
+    await withFixture(t, async (fixture) => {
+      t.is(
+        await readFile(`/proc/${fixture.testNode.driver.pid}/attr/current`, 'utf8'),
+        'unconfined\n',
+      );
+      for (const answer of await fixture.use('v', kind)) t.deepEqual(answer, ok);
+      await (kind === 'block' ? usesDevice(t, fixture) : usesFilesystem(t, fixture, kind));
+      t.deepEqual(await fixture.unpublish('v'), ok);
+      t.deepEqual(await fixture.unstage('v'), ok);
+      t.deepEqual(await fixture.delete('v'), ok);
     });
   });
 }
@@ -89,9 +96,9 @@ for (const kind of ['ext4', 'xfs', 'btrfs', 'block'] as const) {
 test.serial(
   'a driver under the profile of pods attaches devices, but its mounts are refused',
   async (t) => {
-    await onScene(t, async (scene) => {
-      await scene.world.driver.stop();
-      const directory = scene.world.directory;
+    await withFixture(t, async (fixture) => {
+      await fixture.testNode.driver.stop();
+      const directory = fixture.testNode.directory;
       const driver = await spawnDriver(directory, ['--http-address=off'], { enter: confined });
       const client = makeClient('csi.v1.Identity', `unix://${driver.endpoint}`);
       try {
@@ -107,14 +114,14 @@ test.serial(
           );
         });
         t.is(end, undefined, 'it serves');
-        t.deepEqual(await scene.create('v'), ok);
-        const answer = await scene.stage('v');
+        t.deepEqual(await fixture.create('v'), ok);
+        const answer = await fixture.stage('v');
         t.is(answer.code, 'INTERNAL');
         t.regex(answer.message, /: EACCES$/);
       } finally {
         client.close();
         await driver.stop();
-        await scene.world.start();
+        await fixture.testNode.start();
       }
     });
   },

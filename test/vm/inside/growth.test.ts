@@ -19,7 +19,7 @@ import {
 } from '../../crash/invariants.ts';
 import type { Operation } from '../../crash/operations.ts';
 import { killAt, poolPathsOf, rehearse } from '../../crash/run-case.ts';
-import { World } from '../../crash/test-node.ts';
+import { TestNode } from '../../crash/test-node.ts';
 import { withoutSysResource } from '../../helpers/driver.ts';
 import { RingWriter } from './ring-writer.ts';
 
@@ -32,32 +32,32 @@ const lateChunks = 32;
 /** In the sample the driver is killed at one fault point only. */
 const isSample = process.env['LOOPCSI_GROWTH'] === 'sample';
 
-async function worldWith(t: ExecutionContext, enter: readonly string[]): Promise<World> {
+async function testNodeWith(t: ExecutionContext, enter: readonly string[]): Promise<TestNode> {
   t.timeout(30 * 60_000);
-  const world = await World.make({ poolFs: 'directory', enter });
+  const testNode = await TestNode.make({ poolFs: 'directory', enter });
   t.teardown(async () => {
-    const left = await world.end();
+    const left = await testNode.end();
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
-  return world;
+  return testNode;
 }
 
 /** Whether the driver has CAP_SYS_RESOURCE, according to /proc. */
-async function mayGrowInUse(world: World): Promise<boolean> {
-  const text = await readFile(`/proc/${world.driver.pid}/status`, 'utf8');
+async function mayGrowInUse(testNode: TestNode): Promise<boolean> {
+  const text = await readFile(`/proc/${testNode.driver.pid}/status`, 'utf8');
   const effective = BigInt(`0x${/^CapEff:\s*(\w+)$/m.exec(text)?.[1] ?? '0'}`);
   return ((effective >> 24n) & 1n) === 1n;
 }
 
-async function stagedSmall(world: World, sizeBytes = smallBytes): Promise<void> {
-  await calls.create(world, 'v', { kind: 'ext4', sizeBytes });
-  await calls.stage(world, 'v', 'ext4');
+async function stagedSmall(testNode: TestNode, sizeBytes = smallBytes): Promise<void> {
+  await calls.create(testNode, 'v', { kind: 'ext4', sizeBytes });
+  await calls.stage(testNode, 'v', 'ext4');
 }
 
 /** Starts a writer in the published volume. It is stopped before the volume is unpublished. */
-async function startWriter(world: World, directory: string): Promise<RingWriter> {
+async function startWriter(testNode: TestNode, directory: string): Promise<RingWriter> {
   const writer = new RingWriter(join(directory, 'ring'), ringChunks);
-  world.recordUndo(() => writer.stop());
+  testNode.recordUndo(() => writer.stop());
   await writer.waitForWrites(2);
   return writer;
 }
@@ -75,11 +75,11 @@ async function requireGrown(directory: string, sizeBytes: bigint): Promise<void>
 }
 
 /** Unpublishes and unstages, and runs e2fsck on the image, which is detached then. */
-async function requireClean(world: World): Promise<void> {
-  await calls.unpublish(world, 'v');
-  await calls.unstage(world, 'v');
-  await waitUntilIdle(poolPathsOf(world));
-  const image = world.pathOf('pool', 'volumes', calls.volumeIdOf('v'), 'disk.img');
+async function requireClean(testNode: TestNode): Promise<void> {
+  await calls.unpublish(testNode, 'v');
+  await calls.unstage(testNode, 'v');
+  await waitUntilIdle(poolPathsOf(testNode));
+  const image = testNode.pathOf('pool', 'volumes', calls.volumeIdOf('v'), 'disk.img');
   const { exitCode, stdout } = await checkers.ext4(image);
   if (exitCode !== 0) throw new Error(`e2fsck -fn ended with ${String(exitCode)}: ${stdout}`);
 }
@@ -87,30 +87,30 @@ async function requireClean(world: World): Promise<void> {
 /** Only NodeExpandVolume, which also records the new size, so it passes every fault point of a growth. */
 function grownUnderWriter(): Operation {
   let writer: RingWriter | undefined;
-  const target = (world: World): string => calls.targetOf(world, 'v');
+  const target = (testNode: TestNode): string => calls.targetOf(testNode, 'v');
   return {
     name: 'ext4 grows under a writer',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await stagedSmall(world);
-      await calls.publish(world, 'v', { kind: 'ext4' });
-      writer = await startWriter(world, target(world));
+    prepare: async (testNode) => {
+      await stagedSmall(testNode);
+      await calls.publish(testNode, 'v', { kind: 'ext4' });
+      writer = await startWriter(testNode, target(testNode));
     },
-    call: async (world) => {
+    call: async (testNode) => {
       try {
-        return await calls.nodeExpand(world, 'v', grownBytes);
+        return await calls.nodeExpand(testNode, 'v', grownBytes);
       } finally {
         // The writer must also make progress while no driver runs.
         await writer?.waitForWrites(2);
       }
     },
-    check: async (world) => {
+    check: async (testNode) => {
       await writer?.waitForWrites(ringChunks);
-      await requireGrown(target(world), grownBytes);
-      await fillBeyondOldSize(target(world));
+      await requireGrown(target(testNode), grownBytes);
+      await fillBeyondOldSize(target(testNode));
       await writer?.stop();
       await writer?.requireIntact();
-      await requireClean(world);
+      await requireClean(testNode);
     },
   };
 }
@@ -121,19 +121,19 @@ function grownOffline(): Operation {
   return {
     name: 'ext4 grows offline',
     poolFs: 'directory',
-    prepare: async (world) => {
-      await stagedSmall(world);
-      writer = await startWriter(world, await world.stagingPathOf('v'));
+    prepare: async (testNode) => {
+      await stagedSmall(testNode);
+      writer = await startWriter(testNode, await testNode.stagingPathOf('v'));
       await writer.waitForWrites(ringChunks);
       await writer.stop();
     },
-    call: (world) => calls.nodeExpand(world, 'v', grownBytes),
-    check: async (world) => {
-      const staging = await world.stagingPathOf('v');
+    call: (testNode) => calls.nodeExpand(testNode, 'v', grownBytes),
+    check: async (testNode) => {
+      const staging = await testNode.stagingPathOf('v');
       await requireGrown(staging, grownBytes);
       await fillBeyondOldSize(staging);
       await writer?.requireIntact();
-      await requireClean(world);
+      await requireClean(testNode);
     },
   };
 }
@@ -145,9 +145,9 @@ const ways = [
 
 for (const { operation, enter, growsInUse, points } of ways) {
   test.serial(`${operation.name}: killed at each fault point`, async (t) => {
-    const world = await worldWith(t, enter);
-    t.is(await mayGrowInUse(world), growsInUse);
-    const { moments, answer, problems } = await rehearse(world, operation);
+    const testNode = await testNodeWith(t, enter);
+    t.is(await mayGrowInUse(testNode), growsInUse);
+    const { moments, answer, problems } = await rehearse(testNode, operation);
     t.deepEqual(problems, [], 'without a kill');
     t.log(moments.map(({ point }) => point).join(' '));
     t.is(moments.length, points);
@@ -158,7 +158,7 @@ for (const { operation, enter, growsInUse, points } of ways) {
     const chosen = moments.filter(({ point }) => !isSample || point === 'expand:device-grown');
     t.true(chosen.length > 0);
     for (const moment of chosen) {
-      const outcome = await killAt(world, operation, { moment, answer });
+      const outcome = await killAt(testNode, operation, { moment, answer });
       t.deepEqual(outcome.problems, [], `killed at ${moment.point}`);
     }
   });
@@ -168,50 +168,50 @@ for (const { operation, enter, growsInUse, points } of ways) {
 const parts = [0, 0.15, 0.3, 0.5, 0.7, 0.9];
 
 test.serial('ext4 grows under a writer: killed while the kernel resizes it', async (t) => {
-  const world = await worldWith(t, []);
-  const target = calls.targetOf(world, 'v');
+  const testNode = await testNodeWith(t, []);
+  const target = calls.targetOf(testNode, 'v');
   const large = 24n * GiB;
   const begin = async (): Promise<RingWriter> => {
-    await stagedSmall(world, 256n * MiB);
-    await calls.publish(world, 'v', { kind: 'ext4' });
-    return startWriter(world, target);
+    await stagedSmall(testNode, 256n * MiB);
+    await calls.publish(testNode, 'v', { kind: 'ext4' });
+    return startWriter(testNode, target);
   };
   const finish = async (writer: RingWriter): Promise<void> => {
     await requireGrown(target, large);
     await writer.waitForWrites(ringChunks);
     await writer.stop();
     t.true((await writer.requireIntact()) >= ringChunks - 1);
-    await requireClean(world);
-    await world.clear();
-    await waitUntilIdle(poolPathsOf(world));
-    t.deepEqual(await brokenInvariants(poolPathsOf(world), 'empty'), []);
+    await requireClean(testNode);
+    await testNode.clear();
+    await waitUntilIdle(poolPathsOf(testNode));
+    t.deepEqual(await brokenInvariants(poolPathsOf(testNode), 'empty'), []);
   };
   const undisturbed = await begin();
   const startedAtMs = performance.now();
-  await calls.nodeExpand(world, 'v', large);
+  await calls.nodeExpand(testNode, 'v', large);
   const wholeMs = performance.now() - startedAtMs;
   await finish(undisturbed);
   for (const part of parts) {
     const writer = await begin();
-    const growth = calls.nodeExpand(world, 'v', large).then(
+    const growth = calls.nodeExpand(testNode, 'v', large).then(
       () => 'answered',
       () => 'not answered',
     );
     await delay(part * wholeMs);
-    await world.driver.kill();
+    await testNode.driver.kill();
     const answer = await growth;
     const { blocks, bsize } = await statfs(target, { bigint: true });
     const mounted = `${(blocks * bsize) / MiB} MiB`;
     t.log(`killed after ${part} of ${Math.round(wholeMs)} ms: ${answer}, ${mounted}`);
     await writer.waitForWrites(2);
-    await world.restart();
-    await calls.nodeExpand(world, 'v', large);
+    await testNode.restart();
+    await calls.nodeExpand(testNode, 'v', large);
     await finish(writer);
   }
 });
 
 test.serial('ext4 whose growth was promised while idle grows at its next stage', async (t) => {
-  const world = await worldWith(t, []);
+  const testNode = await testNodeWith(t, []);
   const operation: Operation = {
     name: 'stage',
     poolFs: 'directory',
@@ -225,11 +225,11 @@ test.serial('ext4 whose growth was promised while idle grows at its next stage',
       await requireClean(one);
     },
   };
-  const { moments, answer, problems } = await rehearse(world, operation);
+  const { moments, answer, problems } = await rehearse(testNode, operation);
   t.deepEqual(problems, []);
   t.true(moments.some(({ point }) => point === 'stage:filesystem-grown'));
   for (const moment of moments) {
-    const outcome = await killAt(world, operation, { moment, answer });
+    const outcome = await killAt(testNode, operation, { moment, answer });
     t.deepEqual(outcome.problems, [], `killed at ${moment.point}`);
   }
 });
@@ -237,22 +237,22 @@ test.serial('ext4 whose growth was promised while idle grows at its next stage',
 test.serial(
   'without the capability a published ext4 keeps its size until it is staged',
   async (t) => {
-    const world = await worldWith(t, withoutSysResource);
-    await stagedSmall(world);
-    await calls.publish(world, 'v', { kind: 'ext4' });
-    const target = calls.targetOf(world, 'v');
-    const writer = await startWriter(world, target);
-    const error = await t.throwsAsync(calls.nodeExpand(world, 'v', grownBytes));
+    const testNode = await testNodeWith(t, withoutSysResource);
+    await stagedSmall(testNode);
+    await calls.publish(testNode, 'v', { kind: 'ext4' });
+    const target = calls.targetOf(testNode, 'v');
+    const writer = await startWriter(testNode, target);
+    const error = await t.throwsAsync(calls.nodeExpand(testNode, 'v', grownBytes));
     t.is((error as { code?: unknown } | undefined)?.code, status.FAILED_PRECONDITION);
     await writer.waitForWrites(ringChunks);
     await writer.stop();
     await writer.requireIntact();
-    await calls.unpublish(world, 'v');
-    await calls.unstage(world, 'v');
-    await calls.stage(world, 'v', 'ext4');
-    await requireGrown(await world.stagingPathOf('v'), grownBytes);
-    await requireClean(world);
-    t.deepEqual(await damagedImages(poolPathsOf(world)), []);
+    await calls.unpublish(testNode, 'v');
+    await calls.unstage(testNode, 'v');
+    await calls.stage(testNode, 'v', 'ext4');
+    await requireGrown(await testNode.stagingPathOf('v'), grownBytes);
+    await requireClean(testNode);
+    t.deepEqual(await damagedImages(poolPathsOf(testNode)), []);
   },
 );
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { onScene, type Scene } from '../../helpers/node-fixture.ts';
+import { type NodeFixture, withFixture } from '../../helpers/node-fixture.ts';
 import * as content from './foreign-content.ts';
 import * as udev from './udev.ts';
 
@@ -104,61 +104,61 @@ async function assertLeftAlone(t: ExecutionContext, device: string, when: string
   t.deepEqual(partitions, [], `${when}: partitions`);
 }
 
-async function takeInUse(t: ExecutionContext, scene: Scene): Promise<string> {
-  t.deepEqual(await scene.stage('v', 'block'), ok);
-  t.deepEqual(await scene.publish('v', 'block'), ok);
-  const [device = ''] = await scene.devicesOf('v');
+async function takeInUse(t: ExecutionContext, fixture: NodeFixture): Promise<string> {
+  t.deepEqual(await fixture.stage('v', 'block'), ok);
+  t.deepEqual(await fixture.publish('v', 'block'), ok);
+  const [device = ''] = await fixture.devicesOf('v');
   await udev.settleUdev();
   return device;
 }
 
 /** Writes as a pod does, through the device at the volume's target. */
-async function writeContent(scene: Scene, name: Content): Promise<void> {
-  const to = `of=${scene.targetOf('v')}`;
+async function writeContent(fixture: NodeFixture, name: Content): Promise<void> {
+  const to = `of=${fixture.targetOf('v')}`;
   await execa('dd', [`if=${imageOf(name)}`, to, 'bs=1M', 'conv=fsync,notrunc,sparse']);
   await udev.settleUdev();
 }
 
-async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
-  t.deepEqual(await scene.unpublish('v'), ok);
-  t.deepEqual(await scene.unstage('v'), ok);
-  t.deepEqual(await scene.devicesOf('v'), []);
+async function endUse(t: ExecutionContext, fixture: NodeFixture): Promise<void> {
+  t.deepEqual(await fixture.unpublish('v'), ok);
+  t.deepEqual(await fixture.unstage('v'), ok);
+  t.deepEqual(await fixture.devicesOf('v'), []);
 }
 
-/** Runs a scene with a block volume that has this content and is not in use. */
+/** Runs a test with a block volume that has this content and is not in use. */
 async function withContent(
   t: ExecutionContext,
   name: Content,
-  play: (scene: Scene) => Promise<void>,
+  run: (fixture: NodeFixture) => Promise<void>,
 ): Promise<void> {
-  await onScene(t, async (scene) => {
+  await withFixture(t, async (fixture) => {
     await udev.installRule();
     const sizeBytes = content.contentBytes;
-    t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
-    await takeInUse(t, scene);
-    await writeContent(scene, name);
-    await endUse(t, scene);
-    await play(scene);
-    t.deepEqual(await scene.delete('v'), ok);
+    t.deepEqual(await fixture.create('v', 'block', { sizeBytes }), ok);
+    await takeInUse(t, fixture);
+    await writeContent(fixture, name);
+    await endUse(t, fixture);
+    await run(fixture);
+    t.deepEqual(await fixture.delete('v'), ok);
   });
 }
 
 for (const name of contents) {
   test.serial(`with the rule the host does not act on ${name}`, async (t) => {
-    await onScene(t, async (scene) => {
+    await withFixture(t, async (fixture) => {
       await udev.installRule();
       const sizeBytes = content.contentBytes;
-      t.deepEqual(await scene.create('v', 'block', { sizeBytes }), ok);
-      const first = await takeInUse(t, scene);
-      await writeContent(scene, name);
+      t.deepEqual(await fixture.create('v', 'block', { sizeBytes }), ok);
+      const first = await takeInUse(t, fixture);
+      await writeContent(fixture, name);
       await assertLeftAlone(t, first, 'after the write');
-      await endUse(t, scene);
-      const second = await takeInUse(t, scene);
+      await endUse(t, fixture);
+      const second = await takeInUse(t, fixture);
       await assertLeftAlone(t, second, 'after it was attached again');
       await udev.triggerUdev();
       await assertLeftAlone(t, second, 'after udev has processed every device again');
-      await endUse(t, scene);
-      t.deepEqual(await scene.delete('v'), ok);
+      await endUse(t, fixture);
+      t.deepEqual(await fixture.delete('v'), ok);
     });
   });
 }
@@ -166,26 +166,26 @@ for (const name of contents) {
 test.serial(
   'with the rule there is no link for the UUID of a filesystem volume or its copy',
   async (t) => {
-    await onScene(t, async (scene) => {
+    await withFixture(t, async (fixture) => {
       await udev.installRule();
-      for (const answer of await scene.use('m', 'ext4')) t.deepEqual(answer, ok);
-      t.deepEqual(await scene.unpublish('m'), ok);
-      t.deepEqual(await scene.unstage('m'), ok);
+      for (const answer of await fixture.use('m', 'ext4')) t.deepEqual(answer, ok);
+      t.deepEqual(await fixture.unpublish('m'), ok);
+      t.deepEqual(await fixture.unstage('m'), ok);
       // Sets a known UUID, since the driver chooses a random one.
-      await execa('tune2fs', ['-f', '-U', volumeUuid, scene.imageOf('m')]);
-      for (const answer of [await scene.stage('m'), await scene.publish('m')])
+      await execa('tune2fs', ['-f', '-U', volumeUuid, fixture.imageOf('m')]);
+      for (const answer of [await fixture.stage('m'), await fixture.publish('m')])
         t.deepEqual(answer, ok);
-      t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
-      const device = await takeInUse(t, scene);
-      await content.makeExt4(scene.targetOf('v'), volumeUuid);
+      t.deepEqual(await fixture.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
+      const device = await takeInUse(t, fixture);
+      await content.makeExt4(fixture.targetOf('v'), volumeUuid);
       await assertLeftAlone(t, device, 'when it was written');
       const known = await readdir('/dev/disk/by-uuid');
       t.false(known.includes(volumeUuid), 'neither of them has a link');
-      await scene.write('m', 'still here');
-      t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'still here');
-      await endUse(t, scene);
-      t.deepEqual(await scene.unpublish('m'), ok);
-      t.deepEqual(await scene.unstage('m'), ok);
+      await fixture.write('m', 'still here');
+      t.is(await readFile(join(fixture.targetOf('m'), 'mark'), 'utf8'), 'still here');
+      await endUse(t, fixture);
+      t.deepEqual(await fixture.unpublish('m'), ok);
+      t.deepEqual(await fixture.unstage('m'), ok);
     });
   },
 );
@@ -193,31 +193,31 @@ test.serial(
 /** Asserts that unstage is refused while the host uses the device, and succeeds after `release`. */
 async function assertInUseUntil(
   t: ExecutionContext,
-  scene: Scene,
+  fixture: NodeFixture,
   holder: string,
   release: () => Promise<unknown>,
 ): Promise<void> {
-  t.deepEqual(await scene.unpublish('v'), ok);
-  const refused = await scene.unstage('v');
+  t.deepEqual(await fixture.unpublish('v'), ok);
+  const refused = await fixture.unstage('v');
   t.is(refused.code, 'ABORTED');
   t.true(refused.message.includes(`is still in use by ${holder}`), refused.message);
   await release();
   await udev.settleUdev();
   await udev.installRule();
-  t.deepEqual(await scene.unstage('v'), ok);
-  t.deepEqual(await scene.devicesOf('v'), []);
+  t.deepEqual(await fixture.unstage('v'), ok);
+  t.deepEqual(await fixture.devicesOf('v'), []);
 }
 
 test.serial(
   'without the rule a volume group is activated, and its volume stays in use',
   async (t) => {
-    await withContent(t, 'a volume group with a name of its own', async (scene) => {
+    await withContent(t, 'a volume group with a name of its own', async (fixture) => {
       await udev.removeRule();
-      const device = await takeInUse(t, scene);
+      const device = await takeInUse(t, fixture);
       t.deepEqual(await mappedDevices(), [`${content.foreignGroup}-data`, ...hostDevices]);
       const [holder = ''] = await holdersOf(device);
       t.regex(holder, /^dm-\d+$/);
-      await assertInUseUntil(t, scene, `${holder} (${content.foreignGroup}-data)`, () =>
+      await assertInUseUntil(t, fixture, `${holder} (${content.foreignGroup}-data)`, () =>
         execa('vgchange', ['-an', content.foreignGroup]),
       );
     });
@@ -226,82 +226,84 @@ test.serial(
 
 for (const name of ['one of two members of an md array', 'an md array'] as const) {
   test.serial(`without the rule ${name} is assembled, and its volume stays in use`, async (t) => {
-    await withContent(t, name, async (scene) => {
+    await withContent(t, name, async (fixture) => {
       await udev.removeRule();
-      const device = await takeInUse(t, scene);
+      const device = await takeInUse(t, fixture);
       const [holder = ''] = await holdersOf(device);
       t.regex(holder, /^md\d+$/);
-      await assertInUseUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+      await assertInUseUntil(t, fixture, holder, () =>
+        execa('mdadm', ['--stop', `/dev/${holder}`]),
+      );
     });
   });
 }
 
 test.serial("without the rule a volume claims the link of the host's filesystem", async (t) => {
-  await withContent(t, "an ext4 with the UUID of one of the host's", async (scene) => {
+  await withContent(t, "an ext4 with the UUID of one of the host's", async (fixture) => {
     await udev.removeRule();
-    const device = await takeInUse(t, scene);
+    const device = await takeInUse(t, fixture);
     const links = (await udev.propertiesOf(device)).get('DEVLINKS')?.split(' ') ?? [];
     t.true(links.includes(`/dev/disk/by-uuid/${hostUuid}`), links.join(' '));
     await udev.installRule();
-    await endUse(t, scene);
+    await endUse(t, fixture);
     await udev.triggerUdev();
     t.is(await realpath(`/dev/disk/by-uuid/${hostUuid}`), await realpath('/dev/vm/host-fs'));
   });
 });
 
 test.serial("without the rule udev registers a volume's btrfs with the kernel", async (t) => {
-  await withContent(t, "a btrfs with the UUID of one of the host's", async (scene) => {
+  await withContent(t, "a btrfs with the UUID of one of the host's", async (fixture) => {
     await udev.removeRule();
-    const device = await takeInUse(t, scene);
+    const device = await takeInUse(t, fixture);
     t.true((await udev.propertiesOf(device)).has('ID_BTRFS_READY'));
     // Which device the kernel mounts differs between kernels, and from one mount to the next.
     t.log(`the host mounts its btrfs: ${await hostBtrfs()}`);
     await udev.installRule();
-    await endUse(t, scene);
+    await endUse(t, fixture);
     await execa('btrfs', ['device', 'scan', '--forget']);
     t.is(await hostBtrfs(), 'ok');
   });
 });
 
 test.serial('without the rule a btrfs volume shows no content but its own', async (t) => {
-  await onScene(t, async (scene) => {
-    for (const answer of await scene.use('m', 'btrfs')) t.deepEqual(answer, ok);
-    await scene.write('m', 'its own');
-    t.deepEqual(await scene.unpublish('m'), ok);
-    t.deepEqual(await scene.unstage('m'), ok);
+  await withFixture(t, async (fixture) => {
+    for (const answer of await fixture.use('m', 'btrfs')) t.deepEqual(answer, ok);
+    await fixture.write('m', 'its own');
+    t.deepEqual(await fixture.unpublish('m'), ok);
+    t.deepEqual(await fixture.unstage('m'), ok);
     const onlyUuid = ['--probe', '--match-tag=UUID', '--output=value'];
-    const { stdout: uuid } = await execa('blkid', [...onlyUuid, scene.imageOf('m')]);
+    const { stdout: uuid } = await execa('blkid', [...onlyUuid, fixture.imageOf('m')]);
 
-    t.deepEqual(await scene.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
-    const device = await takeInUse(t, scene);
+    t.deepEqual(await fixture.create('v', 'block', { sizeBytes: content.contentBytes }), ok);
+    const device = await takeInUse(t, fixture);
     await content.makeBtrfs(device, uuid, 3);
-    await endUse(t, scene);
+    await endUse(t, fixture);
     await udev.removeRule();
-    await takeInUse(t, scene);
-    const staged = await scene.stage('m', 'btrfs');
+    await takeInUse(t, fixture);
+    const staged = await fixture.stage('m', 'btrfs');
     t.log(staged);
     if (staged.code === 'OK') {
-      t.deepEqual(await scene.publish('m', 'btrfs'), ok);
-      t.is(await readFile(join(scene.targetOf('m'), 'mark'), 'utf8'), 'its own');
-      t.deepEqual(await scene.unpublish('m'), ok);
-      t.deepEqual(await scene.unstage('m'), ok);
+      t.deepEqual(await fixture.publish('m', 'btrfs'), ok);
+      t.is(await readFile(join(fixture.targetOf('m'), 'mark'), 'utf8'), 'its own');
+      t.deepEqual(await fixture.unpublish('m'), ok);
+      t.deepEqual(await fixture.unstage('m'), ok);
     } else {
       t.is(staged.code, 'FAILED_PRECONDITION');
       t.regex(staged.message, /has the UUID \S+, and so has/);
     }
     await udev.installRule();
-    await endUse(t, scene);
+    await endUse(t, fixture);
     await execa('btrfs', ['device', 'scan', '--forget']);
-    t.deepEqual(await scene.stage('m', 'btrfs'), ok);
-    t.deepEqual(await scene.unstage('m'), ok);
+    t.deepEqual(await fixture.stage('m', 'btrfs'), ok);
+    t.deepEqual(await fixture.unstage('m'), ok);
   });
 });
 
 const filterOfDocs = 'devices { global_filter = [ "r|^/dev/loop|" ] }';
 
 test.serial("LVM's commands do not consult udev: they need the filter in the docs", async (t) => {
-  await withContent(t, "a volume group with the name of the host's", async (scene) => {
-    const device = await takeInUse(t, scene);
+  await withContent(t, "a volume group with the name of the host's", async (fixture) => {
+    const device = await takeInUse(t, fixture);
     await assertLeftAlone(t, device, 'with the rule');
     const volume = `${content.hostGroup}/data`;
     const filter = ['--config', filterOfDocs];
@@ -315,13 +317,13 @@ test.serial("LVM's commands do not consult udev: they need the filter in the doc
     t.is(await tags(), '');
     await execa('lvchange', [...filter, '--addtag', 'tested', volume]);
     t.is(await tags(), 'tested');
-    await endUse(t, scene);
+    await endUse(t, fixture);
   });
 });
 
 test.serial("md's scan does not consult udev: it needs one of the lines in the docs", async (t) => {
-  await withContent(t, 'one of two members of an md array', async (scene) => {
-    const device = await takeInUse(t, scene);
+  await withContent(t, 'one of two members of an md array', async (fixture) => {
+    const device = await takeInUse(t, fixture);
     const scan = async (lines: string): Promise<void> => {
       const file = join(directory, 'mdadm.conf');
       await mkdir(directory, { recursive: true });
@@ -337,6 +339,6 @@ test.serial("md's scan does not consult udev: it needs one of the lines in the d
     await scan('DEVICE partitions');
     const [holder = ''] = await holdersOf(device);
     t.regex(holder, /^md\d+$/);
-    await assertInUseUntil(t, scene, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
+    await assertInUseUntil(t, fixture, holder, () => execa('mdadm', ['--stop', `/dev/${holder}`]));
   });
 });

@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { MiB } from '../../../src/units.ts';
-import { onScene, type Scene } from '../../helpers/node-fixture.ts';
+import { type NodeFixture, withFixture } from '../../helpers/node-fixture.ts';
 import { LimitedPod } from './limited-pod.ts';
 
 const ok = { code: 'OK', message: '' };
@@ -83,13 +83,16 @@ function isLimited(volume: VolumeKind, place: Place, access: Access): boolean | 
 
 const diskOfPool = (): Promise<string> => realpath('/dev/vm/pool');
 
-/** Runs a scene whose pool has its own disk. */
-async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>): Promise<void> {
-  const playLong = async (scene: Scene): Promise<void> => {
+/** Runs a test whose pool has its own disk. */
+async function onDisk(
+  t: ExecutionContext,
+  run: (fixture: NodeFixture) => Promise<void>,
+): Promise<void> {
+  const runLong = async (fixture: NodeFixture): Promise<void> => {
     t.timeout(20 * 60_000);
-    await play(scene);
+    await run(fixture);
   };
-  await onScene(t, playLong, {
+  await withFixture(t, runLong, {
     preparePool: async (directory) => {
       await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '/dev/vm/pool']);
       await mkdir(join(directory, 'pool'));
@@ -100,25 +103,25 @@ async function onDisk(t: ExecutionContext, play: (scene: Scene) => Promise<void>
 
 async function publish(
   t: ExecutionContext,
-  scene: Scene,
+  fixture: NodeFixture,
   name: string,
   volume: VolumeKind,
 ): Promise<{ readonly file: string; readonly device: string }> {
   const { kind, directIo } = volume;
   const options = { sizeBytes: sizesMiB[kind] * MiB, parameters: { directIO: String(directIo) } };
-  t.deepEqual(await scene.create(name, kind, options), ok);
-  t.deepEqual(await scene.stage(name, kind), ok);
-  t.deepEqual(await scene.publish(name, kind), ok);
-  const [device = ''] = await scene.devicesOf(name);
+  t.deepEqual(await fixture.create(name, kind, options), ok);
+  t.deepEqual(await fixture.stage(name, kind), ok);
+  t.deepEqual(await fixture.publish(name, kind), ok);
+  const [device = ''] = await fixture.devicesOf(name);
   const dio = await readFile(`/sys/block/${basename(device)}/loop/dio`, 'utf8');
   t.is(dio.trim(), directIo ? '1' : '0');
-  const target = scene.targetOf(name);
+  const target = fixture.targetOf(name);
   return { device, file: kind === 'block' ? target : join(target, 'file') };
 }
 
-async function endUse(t: ExecutionContext, scene: Scene, name: string): Promise<void> {
-  t.deepEqual(await scene.unpublish(name), ok);
-  t.deepEqual(await scene.unstage(name), ok);
+async function endUse(t: ExecutionContext, fixture: NodeFixture, name: string): Promise<void> {
+  t.deepEqual(await fixture.unpublish(name), ok);
+  t.deepEqual(await fixture.unstage(name), ok);
 }
 
 /** Drops the page cache, and then loads the program into it again. */
@@ -150,9 +153,9 @@ for (const volume of kinds) {
   test.serial(
     `${volume.title}: without a limit, and limits for its loop device and the disk`,
     async (t) => {
-      await onDisk(t, async (scene) => {
+      await onDisk(t, async (fixture) => {
         const pod = await LimitedPod.make('limited');
-        const { file, device } = await publish(t, scene, 'v', volume);
+        const { file, device } = await publish(t, fixture, 'v', volume);
         // In the pod, not by root: writeback is charged to the cgroup that wrote first to the file, or to a device that stays open.
         await pod.run(write(file, bytesAMoment, buffered));
         const devices = { none: undefined, 'loop device': device, disk: await diskOfPool() };
@@ -171,7 +174,7 @@ for (const volume of kinds) {
             `io.stat: ${one}`,
           );
         }
-        await endUse(t, scene, 'v');
+        await endUse(t, fixture, 'v');
         await pod.remove();
       });
     },

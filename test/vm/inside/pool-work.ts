@@ -1,5 +1,5 @@
 /** Runs the scripted workload on a driver whose pool is on a disk. */
-import { poolOn, World } from '../../crash/test-node.ts';
+import { poolOn, TestNode } from '../../crash/test-node.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { type Acknowledge, work } from '../power-cuts/work.ts';
 
@@ -14,17 +14,17 @@ interface PoolWork {
 /** Mounts the formatted disk, runs the workload, stops the driver and unmounts the disk. */
 export async function workOn(device: string, options: PoolWork): Promise<void> {
   const { type, rounds, isPlain, acknowledge } = options;
-  const world = await World.make({
+  const testNode = await TestNode.make({
     poolFs: type,
     isPlain,
     preparePool: poolOn(device),
   });
   try {
-    await work(world, acknowledge, { rounds, poolFilesystem: type });
+    await work(testNode, acknowledge, { rounds, poolFilesystem: type });
   } catch (error) {
-    console.log((await world.driver.log()).slice(-3_000));
+    console.log((await testNode.driver.log()).slice(-3_000));
     throw error;
   } finally {
-    for (const left of await world.end()) console.log(`# left over: ${left}`);
+    for (const left of await testNode.end()) console.log(`# left over: ${left}`);
   }
 }

@@ -9,7 +9,7 @@ import { leftAfterDeletingAll, problemsAfterPowerLoss } from '../../crash/after-
 import { checkers } from '../../crash/invariants.ts';
 import { Load } from '../../crash/load.ts';
 import { makeRandom } from '../../crash/random.ts';
-import { poolOn, World } from '../../crash/test-node.ts';
+import { poolOn, TestNode } from '../../crash/test-node.ts';
 import type { PoolFilesystem } from '../power-cuts/recording.ts';
 import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
 import { workingLine } from '../power-loss/working-line.ts';
@@ -44,8 +44,10 @@ async function brokenPool(device: string, type: PoolFilesystem): Promise<readonl
   return [`its checker ended with ${String(exitCode)}: ${`${stdout}${stderr}`.slice(-800)}`];
 }
 
-async function work(world: World, seed: number, journalPath: string): Promise<never> {
-  const load = new Load(world, makeRandom(seed), { journal: await FactJournal.make(journalPath) });
+async function work(testNode: TestNode, seed: number, journalPath: string): Promise<never> {
+  const load = new Load(testNode, makeRandom(seed), {
+    journal: await FactJournal.make(journalPath),
+  });
   void load.run(workers);
   for (let isAnnounced = false; ; await delay(20)) {
     if (load.unexplained.length > 0) throw new Error(load.unexplained.join('\n'));
@@ -64,16 +66,16 @@ async function main(type: PoolFilesystem, seed: number, isWork: boolean): Promis
   const journalPath = `/run/journal/${type}`;
   const facts = await certainFacts(journalPath);
   reportPoint(`the ${type} of the pool is clean`, await brokenPool(device, type));
-  const world = await World.make({
+  const testNode = await TestNode.make({
     poolFs: type,
     isPlain: true,
     preparePool: poolOn(device),
   });
   const what = `${facts.length} volumes of a pool on ${type} are as they were acknowledged`;
-  reportPoint(what, await problemsAfterPowerLoss(world, facts));
-  reportPoint(`the pool on ${type} can be emptied`, await leftAfterDeletingAll(world));
-  if (isWork) await work(world, seed, journalPath);
-  reportPoint(`nothing is left mounted or attached on ${type}`, await world.end());
+  reportPoint(what, await problemsAfterPowerLoss(testNode, facts));
+  reportPoint(`the pool on ${type} can be emptied`, await leftAfterDeletingAll(testNode));
+  if (isWork) await work(testNode, seed, journalPath);
+  reportPoint(`nothing is left mounted or attached on ${type}`, await testNode.end());
 }
 
 const [type = '', seed = '', what = ''] = process.argv.slice(2);

@@ -9,7 +9,7 @@ import { execa } from 'execa';
 import { volumeIdOf } from '../../crash/calls.ts';
 import { sharing } from '../../crash/test-node.ts';
 import { answerOf } from '../../helpers/answer.ts';
-import { onScene, type Scene } from '../../helpers/node-fixture.ts';
+import { type NodeFixture, withFixture } from '../../helpers/node-fixture.ts';
 
 const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 const nodeProgram = process.execPath;
@@ -42,22 +42,22 @@ test.after.always(async () => {
 
 async function onEnforcing(
   t: ExecutionContext,
-  play: (scene: Scene) => Promise<void>,
+  run: (fixture: NodeFixture) => Promise<void>,
 ): Promise<void> {
-  await onScene(t, play, { enter: ['runcon', driverDomain] });
+  await withFixture(t, run, { enter: ['runcon', driverDomain] });
 }
 
-async function stage(scene: Scene, kind: string, mountFlags: readonly string[]) {
+async function stage(fixture: NodeFixture, kind: string, mountFlags: readonly string[]) {
   const request = {
     volume_id: volumeIdOf('v'),
-    staging_target_path: await scene.world.stagingPathOf('v'),
+    staging_target_path: await fixture.testNode.stagingPathOf('v'),
     volume_capability: {
       access_mode: sharing,
       access_type: 'mount',
       mount: { fs_type: kind, mount_flags: [...mountFlags] },
     },
   } as const;
-  return answerOf(scene.world.node.NodeStageVolume(request, { timeoutMs: 60_000 }));
+  return answerOf(fixture.testNode.node.NodeStageVolume(request, { timeoutMs: 60_000 }));
 }
 
 /** Writes and reads a file as a pod with these categories; returns the output, or the error. */
@@ -68,9 +68,9 @@ async function podWrites(categories: string, file: string): Promise<string> {
   return result.exitCode === 0 ? result.stdout : result.stderr;
 }
 
-async function endUse(t: ExecutionContext, scene: Scene): Promise<void> {
-  t.deepEqual(await scene.unpublish('v'), ok);
-  t.deepEqual(await scene.unstage('v'), ok);
+async function endUse(t: ExecutionContext, fixture: NodeFixture): Promise<void> {
+  t.deepEqual(await fixture.unpublish('v'), ok);
+  t.deepEqual(await fixture.unstage('v'), ok);
 }
 
 /** The denials of the driver's domain since the boot of the machine. */
@@ -83,72 +83,72 @@ async function denials(): Promise<readonly string[]> {
 
 test.serial('the policy is enforced, and the driver is unconfined', async (t) => {
   t.is((await execa('getenforce')).stdout, 'Enforcing');
-  await onEnforcing(t, async (scene) => {
-    const domain = await readFile(`/proc/${scene.world.driver.pid}/attr/current`, 'utf8');
+  await onEnforcing(t, async (fixture) => {
+    const domain = await readFile(`/proc/${fixture.testNode.driver.pid}/attr/current`, 'utf8');
     t.is(domain.replace(/\0$/, ''), driverDomain);
   });
 });
 
 for (const kind of ['ext4', 'xfs', 'btrfs'] as const) {
   test.serial(`only the pod with its context can use a volume: ${kind}`, async (t) => {
-    await onEnforcing(t, async (scene) => {
-      t.deepEqual(await scene.create('v', kind), ok);
+    await onEnforcing(t, async (fixture) => {
+      t.deepEqual(await fixture.create('v', kind), ok);
       for (const [own, other] of [
         ['c1,c2', 'c3,c4'],
         ['c3,c4', 'c1,c2'],
       ] as const) {
         // With quotes, as the kubelet passes it.
-        t.deepEqual(await stage(scene, kind, [`context="${podContext(own)}"`]), ok);
-        t.deepEqual(await scene.publish('v', kind), ok);
-        const file = join(scene.targetOf('v'), 'file');
+        t.deepEqual(await stage(fixture, kind, [`context="${podContext(own)}"`]), ok);
+        t.deepEqual(await fixture.publish('v', kind), ok);
+        const file = join(fixture.targetOf('v'), 'file');
         t.is(await podWrites(own, file), 'hello');
         t.regex(await podWrites(other, file), /Permission denied/);
         const { stdout } = await execa('ls', ['--context', file]);
         t.is(stdout.split(' ')[0], podContext(own));
-        await endUse(t, scene);
+        await endUse(t, fixture);
       }
-      t.deepEqual(await scene.delete('v'), ok);
+      t.deepEqual(await fixture.delete('v'), ok);
     });
     t.deepEqual(await denials(), []);
   });
 }
 
 test.serial('without a context a pod cannot use the volume', async (t) => {
-  await onEnforcing(t, async (scene) => {
-    for (const answer of await scene.use('v')) t.deepEqual(answer, ok);
-    const file = join(scene.targetOf('v'), 'file');
+  await onEnforcing(t, async (fixture) => {
+    for (const answer of await fixture.use('v')) t.deepEqual(answer, ok);
+    const file = join(fixture.targetOf('v'), 'file');
     t.regex(await podWrites('c1,c2', file), /Permission denied/);
-    await endUse(t, scene);
+    await endUse(t, fixture);
   });
 });
 
 test.serial(
   'a context that the policy does not define is refused, and nothing stays mounted',
   async (t) => {
-    await onEnforcing(t, async (scene) => {
-      t.deepEqual(await scene.create('v'), ok);
-      const answer = await stage(scene, 'ext4', ['context="system_u:object_r:no_such_t:s0"']);
+    await onEnforcing(t, async (fixture) => {
+      t.deepEqual(await fixture.create('v'), ok);
+      const answer = await stage(fixture, 'ext4', ['context="system_u:object_r:no_such_t:s0"']);
       t.regex(answer.message, /refuses to mount it with the options 'context=/);
-      t.deepEqual(await scene.devicesOf('v'), []);
-      t.deepEqual(await scene.stage('v'), ok);
-      t.deepEqual(await scene.unstage('v'), ok);
+      t.deepEqual(await fixture.devicesOf('v'), []);
+      t.deepEqual(await fixture.stage('v'), ok);
+      t.deepEqual(await fixture.unstage('v'), ok);
     });
   },
 );
 
 test.serial('raw block volumes, growth in use and deletion pass the policy', async (t) => {
-  await onEnforcing(t, async (scene) => {
-    for (const answer of await scene.use('b', 'block')) t.deepEqual(answer, ok);
-    await scene.writeMark('b', 'MARK');
-    t.is(await scene.readMark('b'), 'MARK');
-    t.deepEqual(await scene.unpublish('b'), ok);
-    t.deepEqual(await scene.unstage('b'), ok);
-    for (const answer of await scene.use('v', 'ext4')) t.deepEqual(answer, ok);
-    t.deepEqual(await scene.expand('v', 64n * 1024n * 1024n), ok);
-    const request = { volume_id: volumeIdOf('v'), volume_path: scene.targetOf('v') };
-    t.deepEqual(await answerOf(scene.world.node.NodeExpandVolume(request)), ok);
-    await endUse(t, scene);
-    for (const name of ['b', 'v']) t.deepEqual(await scene.delete(name), ok);
+  await onEnforcing(t, async (fixture) => {
+    for (const answer of await fixture.use('b', 'block')) t.deepEqual(answer, ok);
+    await fixture.writeMark('b', 'MARK');
+    t.is(await fixture.readMark('b'), 'MARK');
+    t.deepEqual(await fixture.unpublish('b'), ok);
+    t.deepEqual(await fixture.unstage('b'), ok);
+    for (const answer of await fixture.use('v', 'ext4')) t.deepEqual(answer, ok);
+    t.deepEqual(await fixture.expand('v', 64n * 1024n * 1024n), ok);
+    const request = { volume_id: volumeIdOf('v'), volume_path: fixture.targetOf('v') };
+    t.deepEqual(await answerOf(fixture.testNode.node.NodeExpandVolume(request)), ok);
+    await endUse(t, fixture);
+    for (const name of ['b', 'v']) t.deepEqual(await fixture.delete(name), ok);
   });
   t.deepEqual(await denials(), []);
 });

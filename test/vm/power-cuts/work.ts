@@ -8,7 +8,7 @@ import type { FsType } from '../../../src/host/host.ts';
 import { MiB } from '../../../src/units.ts';
 import type { Kind } from '../../crash/calls.ts';
 import * as calls from '../../crash/calls.ts';
-import type { World } from '../../crash/test-node.ts';
+import type { TestNode } from '../../crash/test-node.ts';
 import type { Change, GroupMember } from './acknowledgements.ts';
 
 /** Makes the call, and writes one mark before it and one after its answer. */
@@ -29,11 +29,11 @@ export interface WorkOptions {
 }
 
 export async function work(
-  world: World,
+  testNode: TestNode,
   acknowledge: Acknowledge,
   { rounds, poolFilesystem }: WorkOptions,
 ): Promise<void> {
-  const script = new Script(world, acknowledge, poolFilesystem !== 'ext4');
+  const script = new Script(testNode, acknowledge, poolFilesystem !== 'ext4');
   for (let round = 0; round < rounds; round += 1) {
     const isAlone = round % 2 === 0;
     const lanes = [
@@ -50,13 +50,13 @@ export async function work(
 }
 
 class Script {
-  readonly #world: World;
+  readonly #testNode: TestNode;
   readonly #acknowledge: Acknowledge;
   readonly #sharesBlocks: boolean;
   #texts = 0;
 
-  constructor(world: World, acknowledge: Acknowledge, sharesBlocks: boolean) {
-    this.#world = world;
+  constructor(testNode: TestNode, acknowledge: Acknowledge, sharesBlocks: boolean) {
+    this.#testNode = testNode;
     this.#acknowledge = acknowledge;
     this.#sharesBlocks = sharesBlocks;
   }
@@ -64,8 +64,8 @@ class Script {
   /** A filesystem volume: written, snapshotted while it is in use, grown, cloned, restored. */
   async files(volume: string, type: Exclude<Kind, 'block'> = 'ext4'): Promise<void> {
     await this.#create(volume, type, calls.sizes[type]);
-    await this.#use(volume, 'stage', () => calls.stage(this.#world, volume, type));
-    await this.#use(volume, 'publish', () => calls.publish(this.#world, volume, { kind: type }));
+    await this.#use(volume, 'stage', () => calls.stage(this.#testNode, volume, type));
+    await this.#use(volume, 'publish', () => calls.publish(this.#testNode, volume, { kind: type }));
     await this.#write(volume, 'first');
     await this.#write(volume, 'second');
     await this.#snapshot(`${volume}-s`, volume);
@@ -82,29 +82,29 @@ class Script {
       kind: 'snapshot',
       name: `${volume}-s`,
     });
-    await this.#use(`${volume}-r`, 'stage', () => calls.stage(this.#world, `${volume}-r`, type));
+    await this.#use(`${volume}-r`, 'stage', () => calls.stage(this.#testNode, `${volume}-r`, type));
     await this.#write(`${volume}-r`, 'fourth');
-    await this.#use(`${volume}-r`, 'unstage', () => calls.unstage(this.#world, `${volume}-r`));
+    await this.#use(`${volume}-r`, 'unstage', () => calls.unstage(this.#testNode, `${volume}-r`));
   }
 
   /** A thick raw block volume: written, snapshotted, grown, restored. */
   async raw(volume: string): Promise<void> {
-    const world = this.#world;
+    const testNode = this.#testNode;
     const { block: sizeBytes } = calls.sizes;
     await this.#create(volume, 'block', sizeBytes, undefined, { provisioning: 'thick' });
-    await this.#use(volume, 'stage', () => calls.stage(world, volume, 'block'));
+    await this.#use(volume, 'stage', () => calls.stage(testNode, volume, 'block'));
     for (const offset of [0, 3 * Number(MiB), 4096]) await this.#writeRaw(volume, offset);
     if (!this.#sharesBlocks) {
-      await this.#use(volume, 'unstage', () => calls.unstage(world, volume));
+      await this.#use(volume, 'unstage', () => calls.unstage(testNode, volume));
     }
     await this.#snapshot(`${volume}-s`, volume);
     if (!this.#sharesBlocks) {
-      await this.#use(volume, 'stage', () => calls.stage(world, volume, 'block'));
+      await this.#use(volume, 'stage', () => calls.stage(testNode, volume, 'block'));
     }
     await this.#writeRaw(volume, 0);
     await this.#expand(volume, grownSizes.block);
     await this.#writeRaw(volume, 20 * Number(MiB));
-    await this.#use(volume, 'unstage', () => calls.unstage(world, volume));
+    await this.#use(volume, 'unstage', () => calls.unstage(testNode, volume));
     await this.#create(`${volume}-r`, 'block', sizeBytes, {
       kind: 'snapshot',
       name: `${volume}-s`,
@@ -113,19 +113,19 @@ class Script {
 
   /** The calls that the Docker daemon makes. */
   async docker(volume: string): Promise<void> {
-    const world = this.#world;
+    const testNode = this.#testNode;
     const sizeBytes = Number(calls.sizes.ext4);
     await this.#acknowledge({ kind: 'create', volume, type: 'ext4', sizeBytes }, () =>
-      world.docker('Create', { Name: volume, Opts: { size: `${sizeBytes}` } }),
+      testNode.docker('Create', { Name: volume, Opts: { size: `${sizeBytes}` } }),
     );
     const mount = { Name: volume, ID: 'one' };
-    await this.#use(volume, 'mount', () => world.docker('Mount', mount));
-    const directory = world.pathOf('docker', calls.volumeIdOf(volume));
+    await this.#use(volume, 'mount', () => testNode.docker('Mount', mount));
+    const directory = testNode.pathOf('docker', calls.volumeIdOf(volume));
     await this.#writeTo(directory, volume, 'first');
-    await this.#use(volume, 'unmount', () => world.docker('Unmount', mount));
-    await this.#use(volume, 'mount', () => world.docker('Mount', mount));
+    await this.#use(volume, 'unmount', () => testNode.docker('Unmount', mount));
+    await this.#use(volume, 'mount', () => testNode.docker('Mount', mount));
     await this.#writeTo(directory, volume, 'second');
-    await this.#use(volume, 'unmount', () => world.docker('Unmount', mount));
+    await this.#use(volume, 'unmount', () => testNode.docker('Unmount', mount));
   }
 
   /** A group snapshot of idle volumes, which is then deleted. */
@@ -135,10 +135,10 @@ class Script {
       volume,
     }));
     await this.#acknowledge({ kind: 'group', group, members }, () =>
-      calls.groupSnapshot(this.#world, group, volumes),
+      calls.groupSnapshot(this.#testNode, group, volumes),
     );
     await this.#acknowledge({ kind: 'delete-group', group }, () =>
-      calls.deleteGroup(this.#world, group, volumes),
+      calls.deleteGroup(this.#testNode, group, volumes),
     );
   }
 
@@ -146,16 +146,18 @@ class Script {
   async clear(round: number): Promise<void> {
     for (const snapshot of [`a${round}-s`, `b${round}-s`]) {
       await this.#acknowledge({ kind: 'delete-snapshot', snapshot }, () =>
-        calls.deleteSnapshot(this.#world, snapshot),
+        calls.deleteSnapshot(this.#testNode, snapshot),
       );
     }
     const csi = [`a${round}`, `a${round}-c`, `a${round}-r`, `b${round}`, `b${round}-r`];
     for (const volume of csi) {
-      await this.#acknowledge({ kind: 'delete', volume }, () => calls.destroy(this.#world, volume));
+      await this.#acknowledge({ kind: 'delete', volume }, () =>
+        calls.destroy(this.#testNode, volume),
+      );
     }
     const volume = `d${round}`;
     await this.#acknowledge({ kind: 'delete', volume }, () =>
-      this.#world.docker('Remove', { Name: volume }),
+      this.#testNode.docker('Remove', { Name: volume }),
     );
   }
 
@@ -180,26 +182,26 @@ class Script {
         sizeBytes: Number(sizeBytes),
         ...(source === undefined ? {} : { source }),
       },
-      () => calls.create(this.#world, volume, { kind: type, sizeBytes, parameters, ...from }),
+      () => calls.create(this.#testNode, volume, { kind: type, sizeBytes, parameters, ...from }),
     );
   }
 
   async #snapshot(snapshot: string, volume: string): Promise<void> {
     await this.#acknowledge({ kind: 'snapshot', snapshot, volume }, () =>
-      calls.snapshot(this.#world, snapshot, volume, { freeze: 'yes' }),
+      calls.snapshot(this.#testNode, snapshot, volume, { freeze: 'yes' }),
     );
   }
 
   async #expand(volume: string, sizeBytes: bigint): Promise<void> {
     await this.#acknowledge({ kind: 'expand', volume, sizeBytes: Number(sizeBytes) }, async () => {
-      await calls.expand(this.#world, volume, sizeBytes);
-      await calls.nodeExpand(this.#world, volume, sizeBytes);
+      await calls.expand(this.#testNode, volume, sizeBytes);
+      await calls.nodeExpand(this.#testNode, volume, sizeBytes);
     });
   }
 
   async #release(volume: string): Promise<void> {
-    await this.#use(volume, 'unpublish', () => calls.unpublish(this.#world, volume));
-    await this.#use(volume, 'unstage', () => calls.unstage(this.#world, volume));
+    await this.#use(volume, 'unpublish', () => calls.unpublish(this.#testNode, volume));
+    await this.#use(volume, 'unstage', () => calls.unstage(this.#testNode, volume));
   }
 
   async #use(volume: string, call: string, make: () => Promise<unknown>): Promise<void> {
@@ -207,7 +209,7 @@ class Script {
   }
 
   async #write(volume: string, file: string): Promise<void> {
-    await this.#writeTo(await this.#world.stagingPathOf(volume), volume, file);
+    await this.#writeTo(await this.#testNode.stagingPathOf(volume), volume, file);
   }
 
   async #writeTo(directory: string, volume: string, place: string): Promise<void> {
@@ -220,7 +222,7 @@ class Script {
   async #writeRaw(volume: string, offset: number): Promise<void> {
     const text = this.#textFor(volume, 100);
     await this.#acknowledge({ kind: 'write', volume, place: `${offset}`, text }, async () => {
-      const device = await open(join(await this.#world.stagingPathOf(volume), 'device'), 'r+');
+      const device = await open(join(await this.#testNode.stagingPathOf(volume), 'device'), 'r+');
       try {
         await device.write(text, offset);
         await device.sync();

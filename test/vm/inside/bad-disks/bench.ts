@@ -53,11 +53,11 @@ export class Bench {
     this.#poolType = poolType;
   }
 
-  /** Runs the scene, and fails if it leaves a mount, a loop device or a mapped device. */
+  /** Runs the test, and fails if it leaves a mount, a loop device or a mapped device. */
   static async use(
     t: ExecutionContext,
     poolType: PoolType,
-    scene: (bench: Bench) => Promise<void>,
+    run: (bench: Bench) => Promise<void>,
   ): Promise<void> {
     t.timeout(20 * 60_000);
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bad-disk-'));
@@ -65,7 +65,7 @@ export class Bench {
     const bench = new Bench(directory, disk, poolType);
     try {
       await bench.#start();
-      await scene(bench);
+      await run(bench);
       t.deepEqual(await bench.#clear(), []);
     } catch (error) {
       // Logged here, because a failure of the assertion below would replace this error.

@@ -4,7 +4,7 @@ import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
 import { Bench, type PoolType, poolHasFailed, untilDone, wrongStatements } from './bench.ts';
 
-interface Scene {
+interface NodeFixture {
   readonly poolType: PoolType;
   readonly fault: 'failReads' | 'failWrites';
   readonly operation: 'create' | 'stage';
@@ -14,7 +14,7 @@ interface Scene {
   readonly stops?: boolean;
 }
 
-const scenes: readonly Scene[] = [
+const fixtures: readonly NodeFixture[] = [
   { poolType: 'ext4', fault: 'failWrites', operation: 'create', code: 'INTERNAL', stops: true },
   { poolType: 'ext4', fault: 'failWrites', operation: 'stage', code: 'INTERNAL' },
   {
@@ -31,7 +31,7 @@ const scenes: readonly Scene[] = [
   { poolType: 'btrfs', fault: 'failReads', operation: 'stage', code: 'INTERNAL', stops: false },
 ];
 
-for (const { poolType, fault, operation, code, stops } of scenes) {
+for (const { poolType, fault, operation, code, stops } of fixtures) {
   const what = fault === 'failReads' ? 'reads' : 'writes';
   test.serial(
     `${poolType}: ${what} fail during a ${operation}, which succeeds afterwards`,

@@ -4,7 +4,7 @@ import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
 import { Bench, type PoolType, untilDone, wrongStatements } from './bench.ts';
 
-interface Scene {
+interface NodeFixture {
   readonly poolType: PoolType;
   readonly what: string;
   readonly silence: (bench: Bench) => Promise<void>;
@@ -12,7 +12,7 @@ interface Scene {
   readonly waits: readonly ('create' | 'expand' | 'delete')[];
 }
 
-const scenes: readonly Scene[] = [
+const fixtures: readonly NodeFixture[] = [
   {
     poolType: 'ext4',
     what: 'takes 60 s for each answer',
@@ -39,7 +39,7 @@ const reportsTheHang =
   /has not returned for \d+ s; .*check its disk|does not answer|has not answered/;
 const noticedWithinMs = 240_000;
 
-for (const { poolType, what, silence, waits } of scenes) {
+for (const { poolType, what, silence, waits } of fixtures) {
   test.serial(
     `${poolType}: while a disk ${what} only its pool waits, and it continues when the disk does`,
     async (t) => {
