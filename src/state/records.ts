@@ -131,7 +131,7 @@ const publication = looseRecord({
  * requested flags. An entry is valid only while the kernel's mount table has its mount. The file is not fsynced, because
  * mounts do not outlive a power failure either.
  */
-export const nodeRecord = looseRecord({
+export const nodeStateSchema = looseRecord({
   schemaVersion: v.literal(1),
   staged: v.nullable(
     looseRecord({
@@ -145,7 +145,7 @@ export const nodeRecord = looseRecord({
   /** Mount ids of Docker. They remain valid when Docker restarts, and Docker does not send them again. */
   dockerMountIds: v.array(v.string()),
 });
-export type NodeRecord = Readonly<v.InferOutput<typeof nodeRecord>>;
+export type NodeState = Readonly<v.InferOutput<typeof nodeStateSchema>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
 /** `copy.json`: progress of the copy of a snapshot's image. `doneBytes` are on the disk. */

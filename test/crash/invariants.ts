@@ -8,7 +8,7 @@ import type { Host, LoopDevice, Mount } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import {
   groupRecord,
-  nodeRecord,
+  nodeStateSchema,
   readRecord,
   snapshotRecord,
   type VolumeRecord,
@@ -241,13 +241,13 @@ async function wrongDevices(
   const devices = await host.loops.list();
   for (const { id, imagePath } of volumes) {
     const image = await host.files.imageStatus(imagePath).catch(() => undefined);
-    const notes = await readRecord(
+    const nodeState = await readRecord(
       host.files,
-      nodeRecord,
+      nodeStateSchema,
       join(imagePath, '..', 'node.json'),
     ).catch(() => undefined);
-    if (image === undefined || notes === undefined) continue;
-    const { staged, published } = notes;
+    if (image === undefined || nodeState === undefined) continue;
+    const { staged, published } = nodeState;
     const paths = [
       ...(staged === null
         ? []

@@ -3,7 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { isFilesystemOn, nodeBindOf, showsDevice } from '../../host/mount/loop-mounts.ts';
-import type { NodeRecord } from '../../state/records.ts';
+import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { bindTargetsIn, classifyBind } from './device-binds.ts';
@@ -105,7 +105,7 @@ export async function attachmentOfDevices(
   };
 }
 
-function hasBindTargets(nodeState: NodeRecord | undefined): boolean {
+function hasBindTargets(nodeState: NodeState | undefined): boolean {
   return nodeState !== undefined && bindTargetsIn(nodeState).length > 0;
 }
 

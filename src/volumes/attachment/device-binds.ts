@@ -1,7 +1,7 @@
 import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import type { NodeBind } from '../../host/mount/loop-mounts.ts';
-import type { NodeRecord } from '../../state/records.ts';
+import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { isAttachedTo, volumeAttachedTo } from './device-owner.ts';
@@ -15,7 +15,7 @@ import { stagedNodePath } from './staging-path.ts';
  */
 
 /** Targets at which the device nodes of a block volume are bound, according to its node state. */
-export function bindTargetsIn({ staged, published }: NodeRecord): readonly string[] {
+export function bindTargetsIn({ staged, published }: NodeState): readonly string[] {
   const targets = published.map(({ targetPath }) => targetPath);
   return staged === null ? targets : [stagedNodePath(staged.stagingTargetPath), ...targets];
 }
@@ -26,7 +26,7 @@ export interface BindContext {
   readonly volume: FoundVolume | undefined;
   readonly devices: readonly LoopDevice[];
   /** Of a block volume; undefined if it cannot be read. */
-  readonly nodeState: NodeRecord | undefined;
+  readonly nodeState: NodeState | undefined;
   /** Targets that belong to this volume according to the caller. */
   readonly claimedTargets: readonly string[];
 }
@@ -91,7 +91,7 @@ export async function ownersOf(
 }
 
 /** While the pool is unavailable, only what was read before. */
-async function nodeStateOf(domain: Domain, volume: FoundVolume): Promise<NodeRecord | undefined> {
+async function nodeStateOf(domain: Domain, volume: FoundVolume): Promise<NodeState | undefined> {
   const { pool, record } = volume;
   if (pool.problem !== undefined) return pool.nodeStates.get(record.id);
   return readNodeState(domain, volume);

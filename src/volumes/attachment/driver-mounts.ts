@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
-import type { NodeRecord } from '../../state/records.ts';
+import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -49,7 +49,7 @@ export function isInMountDir(domain: Domain, path: string): boolean {
 }
 
 /** Whether the volume is staged in the driver's own directory, according to its node state. */
-export function isStagedInMountDir(domain: Domain, nodeState: NodeRecord): boolean {
+export function isStagedInMountDir(domain: Domain, nodeState: NodeState): boolean {
   return nodeState.staged !== null && isInMountDir(domain, nodeState.staged.stagingTargetPath);
 }
 

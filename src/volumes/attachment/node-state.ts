@@ -1,12 +1,12 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import { encodeJson } from '../../state/decode.ts';
-import { type NodeRecord, nodeRecord, readRecord, writeRecord } from '../../state/records.ts';
+import { type NodeState, nodeStateSchema, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-const emptyState: NodeRecord = {
+const emptyState: NodeState = {
   schemaVersion: 1,
   staged: null,
   published: [],
@@ -18,7 +18,7 @@ const emptyState: NodeRecord = {
  * the caller checks mountinfo for whether it is still mounted. It is read from the disk once, since no other process writes in
  * a pool. A torn file counts as empty; a read that fails makes the call fail.
  */
-export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
+export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeState> {
   const { pool, record } = volume;
   const known = pool.nodeStates.get(record.id);
   if (known !== undefined) return known;
@@ -34,7 +34,7 @@ export async function readNodeState(domain: Domain, volume: FoundVolume): Promis
 export async function readNodeStateIfReadable(
   domain: Domain,
   volume: FoundVolume,
-): Promise<NodeRecord | undefined> {
+): Promise<NodeState | undefined> {
   try {
     return await readNodeState(domain, volume);
   } catch (error) {
@@ -47,9 +47,9 @@ export async function readNodeStateIfReadable(
   }
 }
 
-async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRecord> {
+async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeState> {
   try {
-    return await readRecord(domain.host.files, nodeRecord, nodeStatePath(volume));
+    return await readRecord(domain.host.files, nodeStateSchema, nodeStatePath(volume));
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return emptyState;
     // The file may be intact: if it counted as empty, it would be overwritten.
@@ -70,7 +70,7 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeRe
 export async function writeNodeState(
   domain: Domain,
   volume: FoundVolume,
-  nodeState: NodeRecord,
+  nodeState: NodeState,
   { strict = false }: { strict?: boolean } = {},
 ): Promise<void> {
   const { pool, record } = volume;
@@ -80,7 +80,8 @@ export async function writeNodeState(
   pool.nodeStates.delete(record.id);
   try {
     if (isEmpty(nodeState)) await files.removeFile(path);
-    else await writeRecord(files, path, { schema: nodeRecord, value: nodeState, durable: false });
+    else
+      await writeRecord(files, path, { schema: nodeStateSchema, value: nodeState, durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
     // If a crash tears it, it cannot be read and counts as empty.
@@ -95,7 +96,7 @@ export async function writeNodeState(
   pool.nodeStates.set(record.id, nodeState);
 }
 
-function isEmpty({ staged, published, dockerMountIds }: NodeRecord): boolean {
+function isEmpty({ staged, published, dockerMountIds }: NodeState): boolean {
   return staged === null && published.length === 0 && dockerMountIds.length === 0;
 }
 

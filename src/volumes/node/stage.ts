@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
-import type { NodeRecord } from '../../state/records.ts';
+import type { NodeState } from '../../state/records.ts';
 import { ensureAttached, keepDevices } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
 import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
@@ -85,7 +85,7 @@ export async function stageLocked(
 /** State that is read once for the whole call. */
 interface PresentState {
   readonly attachment: Attachment;
-  readonly nodeState: NodeRecord;
+  readonly nodeState: NodeState;
 }
 
 /** Throws `conflict` if it is staged with other arguments, `wrong-state` if it is staged at another path. */
@@ -184,7 +184,7 @@ async function recordStaging(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  nodeState: NodeRecord,
+  nodeState: NodeState,
 ): Promise<void> {
   const { accessMode, mountFlags, fsType } = input.capability;
   await writeNodeState(domain, volume, {

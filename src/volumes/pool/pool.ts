@@ -5,7 +5,7 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import {
-  type NodeRecord,
+  type NodeState,
   type PoolMarker,
   poolMarker,
   readRecord,
@@ -68,7 +68,7 @@ export class Pool implements PoolContents {
   readonly groups = this.#records.groups;
   readonly space: PoolSpace;
   /** `node.json` of its volumes by id, as far as it was read or written. */
-  readonly nodeStates = new Map<string, NodeRecord>();
+  readonly nodeStates = new Map<string, NodeState>();
   /** Sum of the sizes of inline volumes that are being made. */
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;

@@ -8,7 +8,7 @@ import { paths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
 import {
   groupRecord,
-  nodeRecord,
+  nodeStateSchema,
   poolMarker,
   readRecord,
   type VolumeRecord,
@@ -116,7 +116,7 @@ test('unknown fields are kept in every record that is rewritten', async (t) => {
     [groupRecord, { ...shared, sourceVolumeIds: [], snapshotIds: [], frozenMs: 0, createdAtMs: 0 }],
     [poolMarker, { ...shared, uuid: 'u', nodeTag: '00000000', createdAtMs: 0 }],
     [
-      nodeRecord,
+      nodeStateSchema,
       {
         schemaVersion: 1,
         staged,
