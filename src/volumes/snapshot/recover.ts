@@ -88,11 +88,13 @@ async function removeIncompleteGroups(domain: Domain): Promise<void> {
         continue;
       // A call that takes or deletes the group has locked its members.
       if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
-      await logFailure(domain.log, id, () => removeSnapshot(domain, pool, id));
-      domain.log.warn(
-        { snapshotId: id, groupId },
-        'removed a member of an incomplete group snapshot',
-      );
+      await logFailure(domain.log, id, async () => {
+        await removeSnapshot(domain, pool, id);
+        domain.log.warn(
+          { snapshotId: id, groupId },
+          'removed a member of an incomplete group snapshot',
+        );
+      });
     }
   }
 }

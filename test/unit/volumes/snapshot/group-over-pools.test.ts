@@ -1,6 +1,8 @@
 import { readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { pino } from 'pino';
+import { KernelError } from '../../../../src/host/errors.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
@@ -119,6 +121,33 @@ for (const [point, left] of [
     t.is(await counts(two), whole);
   });
 }
+
+test('the log has a member of an incomplete group as removed only if it was removed', async (t) => {
+  const two = await TwoPoolsOfAGroup.make(t);
+  await two.reopen(undefined, 'group:members-renamed');
+  void two.take().catch(() => undefined);
+  await untilLeft(two, '1 1 0 0 0 0 0 0');
+  const [failed] = await two.in('a', 'snapshots');
+  const [removed] = await two.in('b', 'snapshots');
+  await two.opened.close(1);
+  two.node.host.failNext('files.renameNoReplace', new KernelError('rename', 'EIO', 'a test'));
+  const lines: { id?: string; snapshotId?: string; msg: string }[] = [];
+  const write = (line: string) => lines.push(JSON.parse(line) as (typeof lines)[number]);
+  const { node } = two;
+  two.opened = await node.open([node.settings('a'), node.settings('b')], {
+    log: pino({ level: 'warn' }, { write }),
+  });
+  t.is(await counts(two), nothing, 'the start of the second pool tried again');
+  const logged = lines.map(({ id, snapshotId = id, msg }) => `${msg} ${snapshotId}`);
+  t.deepEqual(
+    logged.sort(),
+    [
+      `an entry could not be recovered ${failed}`,
+      `removed a member of an incomplete group snapshot ${removed}`,
+      `removed a member of an incomplete group snapshot ${failed}`,
+    ].sort(),
+  );
+});
 
 test('a member stays while the pool that may have its record is not served', async (t) => {
   const two = await TwoPoolsOfAGroup.make(t);
