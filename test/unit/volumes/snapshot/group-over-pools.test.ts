@@ -127,8 +127,8 @@ test('the log has a member of an incomplete group as removed only if it was remo
   await two.reopen(undefined, 'group:members-renamed');
   void two.take().catch(() => undefined);
   await untilLeft(two, '1 1 0 0 0 0 0 0');
-  const [failed] = await two.in('a', 'snapshots');
-  const [removed] = await two.in('b', 'snapshots');
+  const [failed = ''] = await two.in('a', 'snapshots');
+  const [removed = ''] = await two.in('b', 'snapshots');
   await two.opened.close(1);
   two.node.host.failNext('files.renameNoReplace', new KernelError('rename', 'EIO', 'a test'));
   const lines: { id?: string; snapshotId?: string; msg: string }[] = [];
@@ -138,7 +138,7 @@ test('the log has a member of an incomplete group as removed only if it was remo
     log: pino({ level: 'warn' }, { write }),
   });
   t.is(await counts(two), nothing, 'the start of the second pool tried again');
-  const logged = lines.map(({ id, snapshotId = id, msg }) => `${msg} ${snapshotId}`);
+  const logged = lines.map(({ id, snapshotId = id ?? '', msg }) => `${msg} ${snapshotId}`);
   t.deepEqual(
     logged.sort(),
     [
