@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 /** What `withTimeout` answers when the time has passed first. */
 export const timedOut = Symbol('timed out');
 
@@ -34,14 +36,59 @@ export async function callWhenLate(
   }
 }
 
-/** Runs the jobs, at most `concurrency` of them at a time. Fails with the first failure. */
+export interface PollOptions {
+  readonly timeoutMs: number;
+  readonly pauseMs: number;
+  /** The pause doubles up to this value; by default it stays the same. */
+  readonly maxPauseMs?: number;
+}
+
+/** Asks `isDone` at once and after each pause, until it answers true; false when it still answers false after the time limit. */
+export async function pollUntil(
+  isDone: () => boolean | Promise<boolean>,
+  options: PollOptions,
+): Promise<boolean> {
+  const { timeoutMs, maxPauseMs = options.pauseMs } = options;
+  // A monotonic clock: setting the system time must not end or prolong the wait.
+  const endMs = performance.now() + timeoutMs;
+  for (let { pauseMs } = options; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
+    if (await isDone()) return true;
+    if (performance.now() >= endMs) return false;
+    await delay(pauseMs);
+  }
+}
+
+/**
+ * The results of `work` for the items, in their order; at most `concurrency` calls run at a time. Fails with the first
+ * failure, and starts no call after it.
+ */
+export async function mapConcurrently<T, R>(
+  items: readonly T[],
+  concurrency: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const waiting = items.entries();
+  let hasFailed = false;
+  const worker = async (): Promise<void> => {
+    for (const [index, item] of waiting) {
+      try {
+        results[index] = await work(item);
+      } catch (error) {
+        hasFailed = true;
+        throw error;
+      }
+      if (hasFailed) return;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
+  return results;
+}
+
+/** Runs the jobs, at most `concurrency` of them at a time. Fails with the first failure, and starts no job after it. */
 export async function runConcurrently(
   jobs: readonly (() => Promise<void>)[],
   concurrency: number,
 ): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) await job();
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, jobs.length) }, worker));
+  await mapConcurrently(jobs, concurrency, (job) => job());
 }

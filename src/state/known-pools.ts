@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { VolumeError } from '../errors.ts';
+import { retry } from '../retry.ts';
 import { looseRecord } from './decode.ts';
 import type { SharedFiles } from './record-files.ts';
 import { readRecord, writeRecord } from './records.ts';
@@ -87,18 +87,21 @@ export class KnownPools {
 
   async #lock(): Promise<{ release(): Promise<void> }> {
     const path = `${this.#path}.lock`;
-    const deadlineMs = performance.now() + lockTimeoutMs;
-    for (;;) {
-      try {
-        return await this.#files.lock(path);
-      } catch (error) {
-        if (!(error instanceof Error && 'errno' in error && error.errno === 'EAGAIN')) throw error;
-        if (performance.now() > deadlineMs) {
-          const message = `another loopcsi process has had ${path} locked for more than ${lockTimeoutMs / 1000} s; examine that process`;
-          throw new VolumeError('unavailable', message, { cause: error });
-        }
-        await delay(lockRetryMs);
-      }
+    try {
+      return await retry(() => this.#files.lock(path), {
+        isTransient: isLockedElsewhere,
+        // `retry` starts no pause that would end after its limit.
+        timeoutMs: lockTimeoutMs + lockRetryMs,
+        pauseMs: lockRetryMs,
+      });
+    } catch (error) {
+      if (!isLockedElsewhere(error)) throw error;
+      const message = `another loopcsi process has had ${path} locked for more than ${lockTimeoutMs / 1000} s; examine that process`;
+      throw new VolumeError('unavailable', message, { cause: error });
     }
   }
+}
+
+function isLockedElsewhere(error: unknown): boolean {
+  return error instanceof Error && 'errno' in error && error.errno === 'EAGAIN';
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { pollUntil } from '../../async.ts';
 import { KernelError } from '../errors.ts';
 import { paths } from '../files/paths.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
@@ -62,6 +62,7 @@ export async function withPrivateMount(
 
 /** How long a container that is starting may keep its copy of our mount. */
 const mountCopyTimeoutMs = 10_000;
+const mountCopyPollMs = 20;
 
 /**
  * Waits until the device is detached: a mount namespace created meanwhile has a copy of the mount, and no program may
@@ -73,15 +74,12 @@ async function detachCompletely(
   imagePath: string,
 ): Promise<void> {
   if ((await loops.detach(device, { later: true })) === 'detached') return;
-  const giveUpAt = performance.now() + mountCopyTimeoutMs;
-  while ((await loops.findByImage(device.backing)).length > 0) {
-    if (performance.now() > giveUpAt) {
-      throw new KernelError(
-        'LOOP_CLR_FD',
-        'EBUSY',
-        `${device.path}: something keeps ${imagePath} in use`,
-      );
-    }
-    await delay(20);
-  }
+  const isDetached = async () => (await loops.findByImage(device.backing)).length === 0;
+  const limit = { timeoutMs: mountCopyTimeoutMs, pauseMs: mountCopyPollMs };
+  if (await pollUntil(isDetached, limit)) return;
+  throw new KernelError(
+    'LOOP_CLR_FD',
+    'EBUSY',
+    `${device.path}: something keeps ${imagePath} in use`,
+  );
 }

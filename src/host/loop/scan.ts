@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
+import { mapConcurrently, pollUntil } from '../../async.ts';
 import { hasErrno, KernelError, StuckError } from '../errors.ts';
 import type { FileIdentity, LoopDevice } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
@@ -11,6 +11,8 @@ import { readStatusAt } from './status.ts';
 
 /** How long a list waits for one device. */
 const listTimeoutMs = 5_000;
+/** Devices queried at once: each is an owner of its own, and other work of this process needs slots too. */
+const maxConcurrentReads = 8;
 
 /** The directory of loop device `number` in sysfs, or a file below it. */
 export function sysfsPath(number: number, below = ''): string {
@@ -40,7 +42,9 @@ export class LoopScan {
    */
   async list(): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
-    const devices = await inParallel(attached, (number) => this.#readIfItAnswers(number));
+    const devices = await mapConcurrently(attached, maxConcurrentReads, (number) =>
+      this.#readIfItAnswers(number),
+    );
     return devices.filter((device) => device !== undefined);
   }
 
@@ -62,7 +66,9 @@ export class LoopScan {
       }
     }
     for (const number of this.#known.keys()) if (!attached.has(number)) this.#known.delete(number);
-    const devices = await inParallel(unknown, (number) => this.#readOrRuleOut(number, image));
+    const devices = await mapConcurrently(unknown, maxConcurrentReads, (number) =>
+      this.#readOrRuleOut(number, image),
+    );
     return [...found, ...devices.filter((device) => device !== undefined)]
       .filter((device) => isSameFile(device.backing, image))
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
@@ -95,7 +101,9 @@ export class LoopScan {
   /** Devices with AUTOCLEAR. For all others only one attribute in memory is read. */
   async listAutoclear(): Promise<readonly LoopDevice[]> {
     const flagged = [...numbersWithSize()].filter(hasAutoclear);
-    const devices = await inParallel(flagged, (number) => this.#readIfItAnswers(number));
+    const devices = await mapConcurrently(flagged, maxConcurrentReads, (number) =>
+      this.#readIfItAnswers(number),
+    );
     return devices.filter((device) => device !== undefined);
   }
 
@@ -184,17 +192,6 @@ export function doesNotAnswer(error: unknown): boolean {
   );
 }
 
-/** Devices queried at once: each is an owner of its own, and other work of this process needs slots too. */
-const parallelReads = 8;
-
-async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let at = 0; at < items.length; at += parallelReads) {
-    results.push(...(await Promise.all(items.slice(at, at + parallelReads).map(work))));
-  }
-  return results;
-}
-
 function loopNumbers(): readonly number[] {
   return readdirSync('/sys/block')
     .flatMap((name) => (/^loop\d+$/.test(name) ? [Number(name.slice(4))] : []))
@@ -255,10 +252,7 @@ export async function waitUntilGone(
   incarnation: bigint | undefined,
   timeoutMs: number,
 ): Promise<boolean> {
-  const giveUpAt = performance.now() + timeoutMs;
-  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-    if (incarnation === undefined || incarnationOf(number) !== incarnation) return true;
-    if (performance.now() >= giveUpAt) return false;
-    await delay(pauseMs);
-  }
+  if (incarnation === undefined) return true;
+  const isGone = (): boolean => incarnationOf(number) !== incarnation;
+  return pollUntil(isGone, { timeoutMs, pauseMs: 1, maxPauseMs: 50 });
 }

@@ -1,6 +1,6 @@
 /** Volumes and snapshots as the command line lists them: their records and their state in the kernel. Changes nothing. */
 
-import { runConcurrently } from '../../async.ts';
+import { mapConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
@@ -65,11 +65,9 @@ export async function listVolumeFacts(
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
   const view = await readNodeView(domain, ask);
-  const facts: VolumeFacts[] = [];
-  const jobs = entries.map((volume, index) => async (): Promise<void> => {
-    facts[index] = await factsOf(domain, volume, view);
-  });
-  await runConcurrently(jobs, maxConcurrent);
+  const facts = await mapConcurrently(entries, maxConcurrent, (volume) =>
+    factsOf(domain, volume, view),
+  );
   return { entries: facts, nextToken };
 }
 

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { pollUntil } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
@@ -205,12 +205,8 @@ async function detachUnlessInUse(
 
 /** An unmount ends in the background, and a container's mounts end with its last process, so the device gets some time. */
 async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
-  const end = performance.now() + releaseTimeoutMs;
-  while (await domain.host.loops.isInUse(device)) {
-    if (performance.now() > end) return true;
-    await delay(releasePollMs);
-  }
-  return false;
+  const isUnused = async () => !(await domain.host.loops.isInUse(device));
+  return !(await pollUntil(isUnused, { timeoutMs: releaseTimeoutMs, pauseMs: releasePollMs }));
 }
 
 function inUse(id: string, why: string): VolumeError {

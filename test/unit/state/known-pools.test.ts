@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { VolumeError } from '../../../src/errors.ts';
 import { makeFiles } from '../../../src/host/files/files.ts';
 import { KnownPools } from '../../../src/state/known-pools.ts';
 
@@ -25,4 +26,32 @@ test('the node remembers its pools after a restart', async (t) => {
   await state.remember('/disk', 'uuid-1');
   const again = await KnownPools.open(makeFiles(), directory);
   t.is(await again.seenAt('/disk'), 'uuid-1');
+});
+
+/** Serial, because it replaces the clock of the whole process. */
+test.serial('a lock that another process keeps is waited for, then reported', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  const files = makeFiles();
+  const lock = await files.lock(join(directory, 'pools.json.lock'));
+  const state = await KnownPools.open(files, directory);
+
+  const now = performance.now.bind(performance);
+  t.teardown(() => {
+    performance.now = now;
+  });
+  let elapsedMs = 0;
+  performance.now = () => {
+    elapsedMs += 1_000;
+    return elapsedMs;
+  };
+  const error = await t.throwsAsync(state.remember('/disk', 'uuid-1'), { instanceOf: VolumeError });
+  performance.now = now;
+  t.is(error.reason, 'unavailable');
+  t.regex(error.message, /pools\.json\.lock locked for more than 10 s; examine that process/);
+
+  const remembered = state.remember('/disk', 'uuid-1');
+  await lock.release();
+  await remembered;
+  t.is(await state.seenAt('/disk'), 'uuid-1');
 });
