@@ -1,4 +1,5 @@
 import { VolumeError } from '../errors.ts';
+import type { FsType, Host } from '../host/host.ts';
 import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
 /** Images are multiples of this, so that sectors and filesystem blocks always fit. */
@@ -7,6 +8,11 @@ export const imageUnit = MiB;
 export const defaultSizeBytes = GiB;
 /** The maximum file size of an ext4 pool with 4 KiB blocks, rounded down. */
 export const maxImageBytes = 16n * TiB - GiB;
+
+/** Minimum image size for the filesystem; a raw block volume needs 1 MiB. */
+export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | null): bigint {
+  return fsType === null ? MiB : filesystems[fsType].minBytes;
+}
 
 export interface CapacityRange {
   readonly requiredBytes: bigint;

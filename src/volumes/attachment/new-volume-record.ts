@@ -1,33 +1,23 @@
 import { randomUUID } from 'node:crypto';
-import type { FsType } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { MiB } from '../../units.ts';
-import type { Domain } from '../domain.ts';
 import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
-import { requireAllowedMountFlags } from './mount-flags.ts';
 
 /** For a volume whose request names none. */
 export const defaultSectorSize = 4096;
 
-/** Minimum image size for the filesystem; a raw block volume needs 1 MiB. */
-export function minBytesOf(domain: Domain, fsType: FsType | null): bigint {
-  return fsType === null ? MiB : domain.host.filesystems[fsType].minBytes;
-}
-
-/** The record of a new volume. Throws `invalid` for mount options with which it could never be mounted. */
-export function newRecord(
-  domain: Domain,
-  draft: {
-    id: VolumeId;
-    input: CreateVolumeInput;
-    sizeBytes: bigint;
-    ephemeralTarget?: string;
-  },
-): VolumeRecord {
-  const { id, input, sizeBytes, ephemeralTarget = null } = draft;
+/** The record of a new volume. The mount options are those that `checkedMountOptions` has returned. */
+export function newRecord(draft: {
+  readonly id: VolumeId;
+  readonly input: CreateVolumeInput;
+  readonly sizeBytes: bigint;
+  readonly mountOptions: readonly string[];
+  readonly createdAtMs: number;
+  readonly ephemeralTarget?: string;
+}): VolumeRecord {
+  const { id, input, sizeBytes, mountOptions, createdAtMs, ephemeralTarget = null } = draft;
   const { settings } = input;
-  const record: VolumeRecord = {
+  return {
     schemaVersion: 1,
     id,
     name: input.name,
@@ -45,9 +35,7 @@ export function newRecord(
     parameters: { ...input.parameters },
     source: input.source,
     ephemeralTarget,
-    mountOptions: [...(input.mountOptions ?? [])],
-    createdAtMs: domain.now(),
+    mountOptions: [...mountOptions],
+    createdAtMs,
   };
-  requireAllowedMountFlags(record, input.mountFlags ?? []);
-  return record;
 }

@@ -2,8 +2,8 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { formatBytes } from '../../units.ts';
 import { ensureAttached, mountAttached } from '../attachment/attach.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { mountOptionsOf, requireAllowedMountFlags } from '../attachment/mount-flags.ts';
-import { minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
+import { mountOptionsOf } from '../attachment/mount-flags.ts';
+import { newRecord } from '../attachment/new-volume-record.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { prepareImage } from '../attachment/prepare-image.ts';
 import {
@@ -18,13 +18,14 @@ import {
   requireFreeTarget,
   targetOptions,
 } from '../attachment/target-path.ts';
-import { chooseCapacity } from '../capacity.ts';
+import { chooseCapacity, minBytesOf } from '../capacity.ts';
 import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
+import { checkedMountOptions } from '../parameters/mount-options.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { makeVolume } from '../volume/create.ts';
 import { removeVolume } from '../volume/delete.ts';
@@ -123,10 +124,10 @@ async function makeInline(
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
-    { minBytes: minBytesOf(domain, fsType), what },
+    { minBytes: minBytesOf(domain.host.filesystems, fsType), what },
   );
   if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
-  const record = newRecord(domain, {
+  const record = newRecord({
     id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
       name: volumeId,
@@ -138,9 +139,10 @@ async function makeInline(
       source: null,
     },
     sizeBytes,
+    mountOptions: checkedMountOptions(fsType, capability),
+    createdAtMs: domain.now(),
     ephemeralTarget: input.targetPath,
   });
-  requireAllowedMountFlags(record, capability.mountFlags);
   beginEffects();
   const release = reserveShare(domain, pool, { sizeBytes, what });
   try {

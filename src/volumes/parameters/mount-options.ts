@@ -176,6 +176,19 @@ export function parseMountOptions(fsType: FsType, flags: readonly string[]): rea
   });
 }
 
+/**
+ * The mount options of a new volume, for its record. Throws `invalid` if the volume could never be mounted, because one of them or one
+ * of the mount flags is not allowed for its filesystem.
+ */
+export function checkedMountOptions(
+  fsType: FsType | null,
+  input: { readonly mountOptions?: readonly string[]; readonly mountFlags?: readonly string[] },
+): readonly string[] {
+  const { mountOptions = [], mountFlags = [] } = input;
+  if (fsType !== null) parseMountOptions(fsType, [...mountOptions, ...mountFlags]);
+  return mountOptions;
+}
+
 /** Splits at commas. The value of `context=` extends to the end of the entry, unless it is quoted. */
 function splitEntry(entry: string): readonly string[] {
   const parts = entry.match(/context="[^"]*"|context=(?:[^"].*)?$|[^,]+/g) ?? [];

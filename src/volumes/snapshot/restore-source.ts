@@ -3,8 +3,7 @@ import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
 import type { FsType, ImageStatus, SectorSize } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
-import { minBytesOf } from '../attachment/new-volume-record.ts';
-import { chooseCapacity } from '../capacity.ts';
+import { chooseCapacity, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { CopySource } from '../jobs/restore-copies.ts';
@@ -76,7 +75,7 @@ export function chooseSize(
   const grows = requiredBytes > sizeBytes && origin.fsType !== null;
   const minFilesystemBytes = grows
     ? domain.host.filesystems[origin.fsType].minGrownBytes
-    : minBytesOf(domain, origin.fsType);
+    : minBytesOf(domain.host.filesystems, origin.fsType);
   const minBytes = sizeBytes > minFilesystemBytes ? sizeBytes : minFilesystemBytes;
   return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, what });
 }

@@ -16,6 +16,7 @@ import {
   type InterruptedCopy,
 } from '../jobs/restore-copies.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
+import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -50,7 +51,10 @@ export async function createFromSource(
     requireSameFormat(completed, origin, what);
     const sizeBytes = chooseSize(domain, input, origin, what);
     await requireGrowable(domain, source, { origin, sizeBytes, what });
-    const record = newRecord(domain, { id, input: completed, sizeBytes });
+    const mountOptions = checkedMountOptions(completed.fsType, completed);
+    const draft = { id, input: completed, sizeBytes, mountOptions };
+    const record = newRecord({ ...draft, createdAtMs: domain.now() });
+    await domain.interruptedCreates.remove(id);
     operation.beginEffects();
     return {
       record: await makeCopy(domain, operation, { id, origin, pool, record, what }),

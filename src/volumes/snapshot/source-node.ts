@@ -8,12 +8,12 @@ import type { VolumeSource } from '../model.ts';
  * only the tag of their node, so the message names the node only if it is among `mentionedNodeIds`.
  */
 export function requireSourceHere(
-  source: VolumeSource | null,
+  source: VolumeSource,
   options: { nodeTag: string; mentionedNodeIds: readonly string[]; what: string },
 ): void {
   const { nodeTag, mentionedNodeIds, what } = options;
-  const tag = source === null ? undefined : otherNodeOf(source.id, nodeTag);
-  if (source === null || tag === undefined) return;
+  const tag = otherNodeOf(source.id, nodeTag);
+  if (tag === undefined) return;
   const nodeId = mentionedNodeIds.find((id) => nodeTagOf(id) === tag);
   const node = nodeId === undefined ? `the node with tag ${tag}` : `node '${nodeId}' (tag ${tag})`;
   throw new VolumeError(

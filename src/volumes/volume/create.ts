@@ -4,14 +4,14 @@ import { KernelError } from '../../host/errors.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { defaultSectorSize, minBytesOf, newRecord } from '../attachment/new-volume-record.ts';
-import { chooseCapacity, isInRange } from '../capacity.ts';
+import { defaultSectorSize, newRecord } from '../attachment/new-volume-record.ts';
+import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
-import { parseMountOptions } from '../parameters/mount-options.ts';
+import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
@@ -51,28 +51,14 @@ export async function createVolume(
         await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
-      await requireCreatable(domain, input, mentionedNodeIds);
-      await domain.interruptedCreates.remove(id);
-      return input.source === null
-        ? createEmpty(domain, operation, { id, input })
-        : createFromSource(domain, operation, { id, input, source: input.source });
+      if (input.source === null) return createEmpty(domain, operation, { id, input });
+      // Whether all pools are served here says nothing about a source on another node.
+      const { nodeTag } = domain.settings;
+      const what = `volume '${input.name}'`;
+      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
+      return createFromSource(domain, operation, { id, input, source: input.source });
     },
   );
-}
-
-/** The source's node is checked before the pools: whether all pools are served here says nothing about a source on another node. */
-async function requireCreatable(
-  domain: Domain,
-  input: CreateVolumeInput,
-  mentionedNodeIds: readonly string[],
-): Promise<void> {
-  const { name, source, fsType, mountOptions, settings } = input;
-  // The record keeps the mount options for the life of the volume, so a bad one is refused now and not at the first mount.
-  if (fsType !== null) parseMountOptions(fsType, mountOptions ?? []);
-  const { nodeTag } = domain.settings;
-  requireSourceHere(source, { nodeTag, mentionedNodeIds, what: `volume '${name}'` });
-  // A source or the request determines the pool. Otherwise a pool that is not served may already have the name.
-  if (source === null && settings.pool === undefined) await requireNameFree(domain, name);
 }
 
 async function createEmpty(
@@ -80,13 +66,18 @@ async function createEmpty(
   operation: Operation,
   { id, input }: { id: VolumeId; input: CreateVolumeInput },
 ): Promise<Volume> {
+  // The record keeps the mount options for the life of the volume, so a bad one is refused now and not at the first mount.
+  const mountOptions = checkedMountOptions(input.fsType, input);
+  // The request may name the pool. Otherwise a pool that is not served may already have the name.
+  if (input.settings.pool === undefined) await requireNameFree(domain, input.name);
   const pool = await domain.pools.choose(input.settings.pool);
   const sizeBytes = chooseCapacity(input.range, {
-    minBytes: minBytesOf(domain, input.fsType),
+    minBytes: minBytesOf(domain.host.filesystems, input.fsType),
     defaultBytes: domain.settings.defaultSizeBytes,
     what: `volume '${input.name}'`,
   });
-  const record = newRecord(domain, { id, input, sizeBytes });
+  const record = newRecord({ id, input, sizeBytes, mountOptions, createdAtMs: domain.now() });
+  await domain.interruptedCreates.remove(id);
   operation.beginEffects();
   return { record: await makeVolume(domain, pool, record), pool: pool.name };
 }

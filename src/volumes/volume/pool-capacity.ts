@@ -1,5 +1,5 @@
 import type { FsType } from '../../host/host.ts';
-import { minBytesOf } from '../attachment/new-volume-record.ts';
+import { minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { PoolCapacity, VolumeSettings } from '../model.ts';
 import { askEach } from '../pool/ask-pools.ts';
@@ -16,7 +16,7 @@ export async function poolCapacity(
     readonly fsType: FsType | null;
   },
 ): Promise<PoolCapacity> {
-  const minimumVolumeBytes = minBytesOf(domain, request.fsType);
+  const minimumVolumeBytes = minBytesOf(domain.host.filesystems, request.fsType);
   const { pool: name } = request;
   // The scheduler asks every node, and nodes may have different pools: one that this node lacks has no capacity here.
   if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
