@@ -3,7 +3,6 @@ import { formatBytes } from '../../units.ts';
 import { ensureAttached, mountAttached } from '../attachment/attach.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { mountOptionsOf } from '../attachment/mount-flags.ts';
-import { newRecord } from '../attachment/new-volume-record.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { prepareImage } from '../attachment/prepare-image.ts';
 import {
@@ -26,6 +25,7 @@ import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
+import { newRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { makeVolume } from '../volume/create.ts';
 import { removeVolume } from '../volume/delete.ts';
