@@ -29,13 +29,13 @@ test('every image can have a registry, repository and tag, or a digest instead o
   }
 });
 
-test('an image without a registry; the tag of the driver is the version of the chart', async (t) => {
+test('an image needs no registry, and the tag of the driver’s image is the version of the chart', async (t) => {
   const objects = await render({ image: { registry: '', repository: 'loopcsi' } });
   const driver = containersOf(objects).find((one) => one.name === 'driver');
   t.is(driver?.image, 'loopcsi:0.1.0');
 });
 
-test('one registry and its secrets for all images', async (t) => {
+test('one registry and its secrets can be set for all images', async (t) => {
   const objects = await render({
     snapshotter: { enabled: true },
     'snapshot-controller': { enabled: true },
@@ -306,7 +306,7 @@ test('pools become flags, and mounts that also show disks mounted later', async 
   }
 });
 
-test('another kubelet directory and driver name are in every path', async (t) => {
+test('every path uses the configured kubelet directory and driver name', async (t) => {
   const kubeletDir = '/var/lib/k0s/kubelet';
   const objects = await render({ kubeletDir, driver: { name: 'disk.example.org' } });
   const text = JSON.stringify(objects);

@@ -88,7 +88,7 @@ async function pointsInUse(): Promise<ReadonlySet<FaultPoint>> {
   return new Set(faultPoints.filter((point) => texts.some((one) => one.includes(`'${point}'`))));
 }
 
-onNode('every fault point of the driver is passed by some operation', async (t) => {
+onNode('some operation passes every fault point of the driver', async (t) => {
   if (only !== '') {
     t.pass();
     return;
@@ -103,7 +103,7 @@ onNode('every fault point of the driver is passed by some operation', async (t) 
   );
 });
 
-test.after.always('the nodes leave nothing', async () => {
+test.after.always('the test nodes leave no mount or loop device', async () => {
   const left: string[] = [];
   for (const testNode of testNodes.values()) left.push(...(await testNode.end()));
   if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);

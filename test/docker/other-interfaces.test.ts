@@ -142,7 +142,7 @@ test.serial(
   },
 );
 
-test.serial('podman, with the same socket', async (t) => {
+test.serial('podman uses volumes through the same socket', async (t) => {
   const directory = join(node.directory, 'podman');
   await mkdir(directory);
   const config = join(directory, 'containers.conf');

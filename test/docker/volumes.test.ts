@@ -204,7 +204,7 @@ for (const { name, options, says } of refusals) {
 }
 
 for (const name of ['A_b.c-1', 'x'.repeat(200), 'pvc-01.0123abcd', 'v1.json']) {
-  test.serial(`an unusual name: ${name.slice(0, 20)}`, async (t) => {
+  test.serial(`a volume with an unusual name can be used: ${name.slice(0, 20)}`, async (t) => {
     await volume(name, 'size=16Mi');
     t.is(await shell(['--rm', '--volume', `${name}:/data`], 'echo 1 >/data/a; cat /data/a'), '1');
     t.is(await daemon.docker('volume', 'inspect', '--format', '{{.Name}}', name), name);

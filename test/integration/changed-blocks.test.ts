@@ -231,34 +231,37 @@ for (const poolFs of snapshotPoolFs) {
     },
   );
 
-  onNode(`${poolFs} pool: a filesystem in use, its source deleted`, async (t) => {
-    const node = await scratchNode(t, { poolFs });
-    const settings = { freeze: true };
-    const { id, paths } = await makeMounted(node, 'source', 'ext4');
-    await execa('dd', ['if=/dev/urandom', `of=${paths.targetPath}/a`, 'bs=1M', 'count=20']);
-    const one = await takeSnapshot(node, 'one', id, { settings });
-    await execa('dd', ['if=/dev/urandom', `of=${paths.targetPath}/b`, 'bs=64k', 'count=3']);
-    await execa('rm', [`${paths.targetPath}/a`]);
-    const two = await takeSnapshot(node, 'two', id, { settings });
-    await unmountVolume(node, id, paths);
-    await node.volumes.deleteVolume(call(), id);
-    const asked = {
-      baseSnapshotId: one.record.id,
-      targetSnapshotId: two.record.id,
-      startingOffset: 0n,
-      batchSize: 1000,
-    };
-    const ranges = await node.volumes.changedRanges(call(), asked);
-    t.is(ranges.volumeBytes, two.record.sizeBytes);
-    const delta = await collect(ranges);
-    const bytes = delta.reduce((sum, { length }) => sum + length, 0n);
-    t.true(bytes > 192n * KiB && bytes < 8n * MiB, `${bytes} bytes changed`);
-    const [a, b] = [
-      await readFile(imageOf(node, 'snapshots', one.record.id)),
-      await readFile(imageOf(node, 'snapshots', two.record.id)),
-    ];
-    t.true(patched(a, b, delta).equals(b));
-  });
+  onNode(
+    `${poolFs} pool: changed blocks are found while the filesystem is in use and after its source is deleted`,
+    async (t) => {
+      const node = await scratchNode(t, { poolFs });
+      const settings = { freeze: true };
+      const { id, paths } = await makeMounted(node, 'source', 'ext4');
+      await execa('dd', ['if=/dev/urandom', `of=${paths.targetPath}/a`, 'bs=1M', 'count=20']);
+      const one = await takeSnapshot(node, 'one', id, { settings });
+      await execa('dd', ['if=/dev/urandom', `of=${paths.targetPath}/b`, 'bs=64k', 'count=3']);
+      await execa('rm', [`${paths.targetPath}/a`]);
+      const two = await takeSnapshot(node, 'two', id, { settings });
+      await unmountVolume(node, id, paths);
+      await node.volumes.deleteVolume(call(), id);
+      const asked = {
+        baseSnapshotId: one.record.id,
+        targetSnapshotId: two.record.id,
+        startingOffset: 0n,
+        batchSize: 1000,
+      };
+      const ranges = await node.volumes.changedRanges(call(), asked);
+      t.is(ranges.volumeBytes, two.record.sizeBytes);
+      const delta = await collect(ranges);
+      const bytes = delta.reduce((sum, { length }) => sum + length, 0n);
+      t.true(bytes > 192n * KiB && bytes < 8n * MiB, `${bytes} bytes changed`);
+      const [a, b] = [
+        await readFile(imageOf(node, 'snapshots', one.record.id)),
+        await readFile(imageOf(node, 'snapshots', two.record.id)),
+      ];
+      t.true(patched(a, b, delta).equals(b));
+    },
+  );
 }
 
 onNode('invalid offsets and pairs are refused', async (t) => {

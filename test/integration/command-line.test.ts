@@ -258,7 +258,7 @@ onNode('snapshots are taken, listed, compared, restored, cloned and deleted', as
   t.is((await run('snapshot', 'get', 'late')).exitCode, 1);
 });
 
-onNode('on a terminal there are tables and questions, and no means no', async (t) => {
+onNode('on a terminal there are tables and questions, and the answer no cancels', async (t) => {
   const { ok, driver, json } = await startMachine(t);
   await ok('volume', 'create', 'data', '--size', '16Mi');
   const list = await runOnTerminal(driver.endpoint, ['volume', 'list']);

@@ -60,7 +60,7 @@ async function container(
 
 for (const fsType of fsTypes) {
   onNode(
-    `${fsType}: empty at first, mounted by two, unmounted after the last unmount`,
+    `${fsType}: a volume is empty at first, two mount IDs share it, and the last unmount unmounts it`,
     async (t) => {
       const node = await scratchNode(t, { mountDir: true });
       const volumeId = await make(node, 'v1', fsType);
@@ -174,7 +174,7 @@ onNode('the directory of a Docker mount is refused as a staging path', async (t)
 });
 
 onNode(
-  'the kernel, and not the list of mount IDs, tells whether a container uses a volume',
+  'a volume is in use by a container when the kernel reports it, whatever the list of mount IDs says',
   async (t) => {
     const node = await scratchNode(t, { mountDir: true });
     const volumeId = await make(node);

@@ -56,7 +56,7 @@ onNode('an embedded pool shares blocks on ext4, survives a restart and grows in 
 });
 
 onNode(
-  'an embedded pool is mounted again after a reboot, configured with or without its size',
+  'an embedded pool is mounted again after a reboot, whether or not its size is configured',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'ext4', pool: { reflinkBytes: 512n * MiB } });
     const [first] = [...(await mountsBelow(node.poolPath))];

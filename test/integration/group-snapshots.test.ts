@@ -55,7 +55,7 @@ for (const [firstType, secondType] of [
   ['ext4', 'ext4'],
 ] as const) {
   onNode(
-    `a group of ${firstType} and ${secondType} is of one point in time: the second is never ahead of the first`,
+    `a group of ${firstType} and ${secondType} shows one point in time: the second member is never ahead of the first`,
     async (t) => {
       const node = await scratchNode(t, { poolFs: 'xfs' });
       const first = await makeMounted(node, 'first', firstType);

@@ -27,7 +27,7 @@ for (const { program, last, sample } of cases) {
   for (const withDriver of [false, true]) {
     const who = withDriver ? 'with its driver' : 'alone';
     onNode(
-      `${program} killed ${who} before any of its writes: the next stage has the data whole`,
+      `the data is complete at the next stage after ${program} was killed ${who} before any of its writes`,
       async (t) => {
         for (const at of isWhole ? range(last) : sample) {
           await t.notThrowsAsync(stageAfterKill(t, { program, at, withDriver }), `write ${at}`);

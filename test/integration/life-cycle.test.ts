@@ -71,7 +71,7 @@ for (const fsType of fsTypes) {
 }
 
 for (const fsType of ['xfs', 'btrfs'] as const) {
-  onNode(`${fsType}: grows while a writer has a file open`, async (t) => {
+  onNode(`${fsType}: a volume grows while a writer has a file open`, async (t) => {
     const node = await scratchNode(t);
     const { id, paths } = await makeMounted(node, 'online', fsType);
     const file = await open(join(paths.targetPath, 'held'), 'w');
@@ -156,7 +156,7 @@ onNode(
 );
 
 onNode(
-  'raw block: data survives a restart, growth is visible at once, read-only refuses writes',
+  'raw block: data survives a restart, growth is visible at once, and a read-only target refuses writes',
   async (t) => {
     const node = await scratchNode(t);
     const block = { kind: 'block', accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
@@ -240,29 +240,32 @@ for (const poolFs of fsTypes) {
 }
 
 for (const fsType of fsTypes) {
-  onNode(`${fsType}: thick is allocated after mkfs, after a mount and after fstrim`, async (t) => {
-    const node = await scratchNode(t);
-    const sizeBytes = sizeOf[fsType];
-    const settings = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
-    const input = volumeInput('thick', { fsType, sizeBytes, settings });
-    const { record } = await node.volumes.createVolume(call(), input);
-    const allocated = async (): Promise<bigint> =>
-      (await node.host.files.imageStatus(imageOf(node, record.id))).allocatedBytes;
-    t.true((await allocated()) >= sizeBytes, 'after mkfs');
-    const paths = await mountVolume(node, record.id);
-    await writeBytes(join(paths.targetPath, 'f'), randomBytes(4_000_000));
-    t.true((await allocated()) >= sizeBytes, 'after a mount');
-    const [device] = await node.host.loops.findByImage(
-      await node.host.files.imageStatus(imageOf(node, record.id)),
-    );
-    if (device === undefined) return t.fail('not attached');
-    await t.throwsAsync(
-      node.host.mounts.trim(paths.stagingTargetPath, device, { offset: 0n, length: 1n << 40n }),
-    );
-    t.true((await allocated()) >= sizeBytes, 'after fstrim');
-    await unmountVolume(node, record.id, paths);
-    await node.volumes.deleteVolume(call(), record.id);
-  });
+  onNode(
+    `${fsType}: a thick volume is allocated after mkfs, after a mount and after fstrim`,
+    async (t) => {
+      const node = await scratchNode(t);
+      const sizeBytes = sizeOf[fsType];
+      const settings = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
+      const input = volumeInput('thick', { fsType, sizeBytes, settings });
+      const { record } = await node.volumes.createVolume(call(), input);
+      const allocated = async (): Promise<bigint> =>
+        (await node.host.files.imageStatus(imageOf(node, record.id))).allocatedBytes;
+      t.true((await allocated()) >= sizeBytes, 'after mkfs');
+      const paths = await mountVolume(node, record.id);
+      await writeBytes(join(paths.targetPath, 'f'), randomBytes(4_000_000));
+      t.true((await allocated()) >= sizeBytes, 'after a mount');
+      const [device] = await node.host.loops.findByImage(
+        await node.host.files.imageStatus(imageOf(node, record.id)),
+      );
+      if (device === undefined) return t.fail('not attached');
+      await t.throwsAsync(
+        node.host.mounts.trim(paths.stagingTargetPath, device, { offset: 0n, length: 1n << 40n }),
+      );
+      t.true((await allocated()) >= sizeBytes, 'after fstrim');
+      await unmountVolume(node, record.id, paths);
+      await node.volumes.deleteVolume(call(), record.id);
+    },
+  );
 }
 
 onNode('a fresh 1 GiB ext4 volume occupies under 1 MiB', async (t) => {

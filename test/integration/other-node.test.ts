@@ -89,7 +89,7 @@ async function answerOf(call: Promise<unknown>): Promise<{ code: string; message
 }
 
 onNode(
-  'a copy from another node is refused with a code that makes the caller try another node, and succeeds there',
+  'a copy of a source on another node is refused with a code that makes the caller try another node, and succeeds on the source’s node',
   async (t) => {
     const { controllerOf, volumeId, snapshotId } = await startCluster(t);
     const second = controllerOf('worker-2.example.org');
@@ -121,7 +121,7 @@ onNode(
   },
 );
 
-onNode('a source that exists nowhere is not found on any node', async (t) => {
+onNode('a source that does not exist is not found on any node', async (t) => {
   const { controllerOf, snapshotId, volumeId } = await startCluster(t);
   const first = controllerOf('worker-1');
   const tag = nodeTagOf('worker-1');

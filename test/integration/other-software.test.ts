@@ -360,7 +360,7 @@ onNode(
   },
 );
 
-onNode('devices of volumes whose long names begin alike are not confused', async (t) => {
+onNode('devices of volumes whose long names have a common prefix are not confused', async (t) => {
   const node = await scratchNode(t);
   const beginning = 'customer-0123456789-0123456789-0123456789-0123456789-0123456789';
   const [a, b] = [await volumeOf(node, `${beginning}-a`), await volumeOf(node, `${beginning}-b`)];

@@ -100,37 +100,40 @@ onNode(
   },
 );
 
-onNode('a pool whose disk is unmounted below mounted volumes, and mounted again', async (t) => {
-  const node = await scratchNode(t, { poolFs: 'ext4' });
-  const kept = await make(node, 'kept');
-  const ended = await make(node, 'ended');
-  const paths = await mountVolume(node, kept);
-  const others = await mountVolume(node, ended);
-  await appendFile(join(paths.targetPath, 'file'), 'before');
-  const [pool] = node.domain.pools.all;
-  const [poolDisk] = (await devicesBelow(node.directory)).filter(({ image }) =>
-    image.endsWith('pool-fs.img'),
-  );
-  if (pool === undefined || poolDisk === undefined) throw new Error('no pool');
-  await execa('umount', ['--lazy', node.poolPath]);
-  await pool.check();
-  t.deepEqual(await conditionsOf(node, kept), ['PoolNotServed']);
-  t.is(await reasonOf(node.volumes.createVolume(call(), volumeInput('new'))), 'unavailable');
-  t.is(await reasonOf(node.volumes.deleteVolume(call(), kept)), 'unavailable');
-  t.is(await reasonOf(node.volumes.getVolume(kept)), 'unavailable');
-  t.deepEqual(await readdir(node.poolPath), [], 'nothing is written below the mount point');
-  await unmountVolume(node, ended, others);
-  await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
-  await execa('mount', [poolDisk.device, node.poolPath]);
-  await until('the pool is served again', () => pool.isServed);
-  t.deepEqual(await conditionsOf(node, kept), []);
-  t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'before, meanwhile');
-  await unmountVolume(node, kept, paths);
-  for (const id of [kept, ended]) await node.volumes.deleteVolume(call(), id);
-  t.deepEqual(await mountsBelow(node.directory), [node.poolPath]);
-});
+onNode(
+  'a pool whose disk is unmounted below mounted volumes is served again after a mount',
+  async (t) => {
+    const node = await scratchNode(t, { poolFs: 'ext4' });
+    const kept = await make(node, 'kept');
+    const ended = await make(node, 'ended');
+    const paths = await mountVolume(node, kept);
+    const others = await mountVolume(node, ended);
+    await appendFile(join(paths.targetPath, 'file'), 'before');
+    const [pool] = node.domain.pools.all;
+    const [poolDisk] = (await devicesBelow(node.directory)).filter(({ image }) =>
+      image.endsWith('pool-fs.img'),
+    );
+    if (pool === undefined || poolDisk === undefined) throw new Error('no pool');
+    await execa('umount', ['--lazy', node.poolPath]);
+    await pool.check();
+    t.deepEqual(await conditionsOf(node, kept), ['PoolNotServed']);
+    t.is(await reasonOf(node.volumes.createVolume(call(), volumeInput('new'))), 'unavailable');
+    t.is(await reasonOf(node.volumes.deleteVolume(call(), kept)), 'unavailable');
+    t.is(await reasonOf(node.volumes.getVolume(kept)), 'unavailable');
+    t.deepEqual(await readdir(node.poolPath), [], 'nothing is written below the mount point');
+    await unmountVolume(node, ended, others);
+    await appendFile(join(paths.targetPath, 'file'), ', meanwhile');
+    await execa('mount', [poolDisk.device, node.poolPath]);
+    await until('the pool is served again', () => pool.isServed);
+    t.deepEqual(await conditionsOf(node, kept), []);
+    t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'before, meanwhile');
+    await unmountVolume(node, kept, paths);
+    for (const id of [kept, ended]) await node.volumes.deleteVolume(call(), id);
+    t.deepEqual(await mountsBelow(node.directory), [node.poolPath]);
+  },
+);
 
-onNode('health conditions, each caused on the real kernel', async (t) => {
+onNode('each health condition is reported when the real kernel causes it', async (t) => {
   const node = await scratchNode(t, { poolFs: 'ext4', poolFsBytes: 1024n * MiB });
   const xfs = await make(node, 'xfs', 'xfs');
   const ext4 = await make(node, 'ext4');
@@ -320,16 +323,19 @@ onNode('mount options of one target apply to that target only', async (t) => {
   await unmountVolume(node, id, paths);
 });
 
-onNode('an ext4 whose last group would contain only its tables counts as grown', async (t) => {
-  const node = await scratchNode(t);
-  const { record } = await node.volumes.createVolume(
-    call(),
-    volumeInput('odd', { sizeBytes: 1025n * MiB }),
-  );
-  const range = { requiredBytes: record.sizeBytes, limitBytes: 0n };
-  const grown = await node.volumes.expandVolume(call(), { volumeId: record.id, range });
-  t.false(grown.nodeExpansionRequired);
-});
+onNode(
+  'an ext4 whose last group would contain only tables needs no growth on the node',
+  async (t) => {
+    const node = await scratchNode(t);
+    const { record } = await node.volumes.createVolume(
+      call(),
+      volumeInput('odd', { sizeBytes: 1025n * MiB }),
+    );
+    const range = { requiredBytes: record.sizeBytes, limitBytes: 0n };
+    const grown = await node.volumes.expandVolume(call(), { volumeId: record.id, range });
+    t.false(grown.nodeExpansionRequired);
+  },
+);
 
 onNode(
   'a growth that a crash interrupted after the mount is completed by the repeated stage',

@@ -5,7 +5,7 @@ import { execa } from 'execa';
 import { onNode } from '../helpers/on-node.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
 
-onNode('files that a test leaves mounted and in use are not removed', async (t) => {
+onNode('a test’s cleanup removes no file that is still mounted and in use', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-removed-'));
   const below = join(directory, 'pool');
   const path = join(below, 'kept');

@@ -162,7 +162,7 @@ onNode('a restore that SIGTERM interrupted is resumed at the next start', async 
 });
 
 onNode(
-  'an interrupted copy is dropped for another snapshot, another source, and a delete',
+  'an interrupted copy is removed by a request for another snapshot or source, and by a delete',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'ext4' });
     const snapshotId = await largeSnapshot(node);

@@ -103,7 +103,7 @@ async function waitsOf(pid: number): Promise<readonly string[]> {
 }
 
 onNode(
-  'a second driver is refused on the same socket, and on the same pool it reports the pool as not served',
+  'a second driver is refused on the same socket; with the same pool it reports the pool as not served',
   inScratch(async (t, directory) => {
     const driver = await startDriver(directory, ['--http-address=off']);
     const pool = `--pool=default=${join(directory, 'pool')}`;

@@ -73,21 +73,24 @@ async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
 
 for (const poolFs of ['xfs', 'ext4'] as const) {
   for (const point of [...capturing, ...committing]) {
-    onNode(`${poolFs} pool: killed at ${point} of CreateSnapshot in use`, async (t) => {
-      const node = await scratchNode(t, { poolFs });
-      const { id, paths } = await makeMounted(node, 'source', 'ext4');
-      await writeText(join(paths.targetPath, 'file'), 'before');
-      const input = snapshotInput('snap', id, { settings });
-      await killedIn(t, node, { point, work: { rpc: 'snapshot', input } }, () =>
-        goesOn(t, paths.targetPath),
-      );
-      const { record } = await takeSnapshot(node, 'snap', id, { settings });
-      const restored = await restore(node, 'restored', { kind: 'snapshot', id: record.id });
-      await unmountVolume(node, id, paths);
-      for (const volumeId of [id, restored]) await node.volumes.deleteVolume(call(), volumeId);
-      await node.volumes.deleteSnapshot(call(), record.id);
-      await isClean(t, node);
-    });
+    onNode(
+      `${poolFs} pool: CreateSnapshot of a volume in use succeeds when it is repeated after a kill at ${point}`,
+      async (t) => {
+        const node = await scratchNode(t, { poolFs });
+        const { id, paths } = await makeMounted(node, 'source', 'ext4');
+        await writeText(join(paths.targetPath, 'file'), 'before');
+        const input = snapshotInput('snap', id, { settings });
+        await killedIn(t, node, { point, work: { rpc: 'snapshot', input } }, () =>
+          goesOn(t, paths.targetPath),
+        );
+        const { record } = await takeSnapshot(node, 'snap', id, { settings });
+        const restored = await restore(node, 'restored', { kind: 'snapshot', id: record.id });
+        await unmountVolume(node, id, paths);
+        for (const volumeId of [id, restored]) await node.volumes.deleteVolume(call(), volumeId);
+        await node.volumes.deleteSnapshot(call(), record.id);
+        await isClean(t, node);
+      },
+    );
   }
 }
 
@@ -97,7 +100,7 @@ for (const point of [
   'restore:uuid-renewed',
   'restore:grown',
 ] as const) {
-  onNode(`killed at ${point} of a restore`, async (t) => {
+  onNode(`a restore succeeds when it is repeated after a kill at ${point}`, async (t) => {
     const node = await scratchNode(t, { poolFs: 'xfs' });
     const id = await makeVolume(node, 'source', { fsType: 'xfs', sizeBytes: 320n * MiB });
     const { record } = await takeSnapshot(node, 'snap', id);
@@ -125,28 +128,31 @@ for (const point of [
   'new:renamed',
   'new:committed',
 ] as const) {
-  onNode(`killed at ${point} of a group: it exists completely or not at all`, async (t) => {
-    const node = await scratchNode(t, { poolFs: 'xfs' });
-    const { first, second, input } = await twoMounted(node);
-    await killedIn(t, node, { point, work: { rpc: 'group', input } }, async () => {
-      await goesOn(t, first.paths.targetPath);
-      await goesOn(t, second.paths.targetPath);
-    });
-    const page = { maxEntries: 0, startingToken: '' };
-    const snapshotCount = (await node.volumes.listSnapshots(page)).entries.length;
-    const groups = await readdir(join(node.poolPath, 'groups'));
-    t.is(snapshotCount, groups.length * 2, 'no member without its group');
-    const group = await node.volumes.createGroupSnapshot(call(), input);
-    const instants = new Set(group.snapshots.map(({ record }) => record.createdAtMs));
-    t.is(instants.size, 1, 'all members are of one point in time');
-    const members = group.snapshots.map(({ record }) => record.id);
-    await node.volumes.deleteGroupSnapshot(call(), group.record.id, members);
-    for (const { id, paths } of [first, second]) {
-      await unmountVolume(node, id, paths);
-      await node.volumes.deleteVolume(call(), id);
-    }
-    await isClean(t, node);
-  });
+  onNode(
+    `a group whose creation is killed at ${point} exists completely or not at all`,
+    async (t) => {
+      const node = await scratchNode(t, { poolFs: 'xfs' });
+      const { first, second, input } = await twoMounted(node);
+      await killedIn(t, node, { point, work: { rpc: 'group', input } }, async () => {
+        await goesOn(t, first.paths.targetPath);
+        await goesOn(t, second.paths.targetPath);
+      });
+      const page = { maxEntries: 0, startingToken: '' };
+      const snapshotCount = (await node.volumes.listSnapshots(page)).entries.length;
+      const groups = await readdir(join(node.poolPath, 'groups'));
+      t.is(snapshotCount, groups.length * 2, 'no member without its group');
+      const group = await node.volumes.createGroupSnapshot(call(), input);
+      const instants = new Set(group.snapshots.map(({ record }) => record.createdAtMs));
+      t.is(instants.size, 1, 'all members are of one point in time');
+      const members = group.snapshots.map(({ record }) => record.id);
+      await node.volumes.deleteGroupSnapshot(call(), group.record.id, members);
+      for (const { id, paths } of [first, second]) {
+        await unmountVolume(node, id, paths);
+        await node.volumes.deleteVolume(call(), id);
+      }
+      await isClean(t, node);
+    },
+  );
 }
 
 for (const point of [
@@ -155,23 +161,26 @@ for (const point of [
   'group:record-discarded',
   'group:member-discarded',
 ] as const) {
-  onNode(`killed at ${point} of a group's delete: its members are deleted, too`, async (t) => {
-    const node = await scratchNode(t, { poolFs: 'ext4' });
-    const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
-    const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
-    const input = { name: 'group', sourceVolumeIds: [id, other], settings, parameters: {} };
-    const { record, snapshots } = await node.volumes.createGroupSnapshot(call(), input);
-    const members = snapshots.map((one) => one.record.id);
-    const work = { rpc: 'deleteGroup', groupId: record.id, members } as const;
-    await killedIn(t, node, { point, work });
-    await node.volumes.deleteGroupSnapshot(call(), record.id, members);
-    for (const volumeId of [id, other]) await node.volumes.deleteVolume(call(), volumeId);
-    await isClean(t, node);
-  });
+  onNode(
+    `the delete of a group and its members succeeds when it is repeated after a kill at ${point}`,
+    async (t) => {
+      const node = await scratchNode(t, { poolFs: 'ext4' });
+      const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
+      const other = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
+      const input = { name: 'group', sourceVolumeIds: [id, other], settings, parameters: {} };
+      const { record, snapshots } = await node.volumes.createGroupSnapshot(call(), input);
+      const members = snapshots.map((one) => one.record.id);
+      const work = { rpc: 'deleteGroup', groupId: record.id, members } as const;
+      await killedIn(t, node, { point, work });
+      await node.volumes.deleteGroupSnapshot(call(), record.id, members);
+      for (const volumeId of [id, other]) await node.volumes.deleteVolume(call(), volumeId);
+      await isClean(t, node);
+    },
+  );
 }
 
 for (const point of ['delete:renamed', 'delete:committed', 'trash:removed'] as const) {
-  onNode(`killed at ${point} of DeleteSnapshot`, async (t) => {
+  onNode(`DeleteSnapshot succeeds when it is repeated after a kill at ${point}`, async (t) => {
     const node = await scratchNode(t, { poolFs: 'btrfs' });
     const id = await makeVolume(node, 'a', { kind: 'block', sizeBytes: 16n * MiB });
     const { record } = await takeSnapshot(node, 'snap', id);
@@ -214,7 +223,7 @@ for (const point of [
   'copy:renamed',
   'copy:recorded',
 ] as const) {
-  onNode(`killed at ${point} of a long copy: it is resumed after the start`, async (t) => {
+  onNode(`a long copy that is killed at ${point} is resumed after the start`, async (t) => {
     const node = await scratchNode(t, { poolFs: 'ext4' });
     const id = await largeSource(node);
     const input = snapshotInput('snap', id);

@@ -24,7 +24,7 @@ async function rewrite(node: ScratchNode, id: string): Promise<void> {
 
 for (const poolFs of ['xfs', 'btrfs', 'ext4'] as const) {
   onNode(
-    `${poolFs} pool: snapshots, clones and restores until it is full, and every volume can still be rewritten`,
+    `${poolFs} pool: after snapshots, clones and restores fill it, every volume can still be rewritten`,
     async (t) => {
       const node = await scratchNode(t, { poolFs, poolFsBytes: GiB });
       const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;

@@ -88,126 +88,135 @@ for (const poolFs of snapshotPoolFs) {
     },
   );
 
-  onNode(`${poolFs} pool: repeated and changed requests, filters and deletes`, async (t) => {
-    const node = await scratchNode(t, { poolFs });
-    const a = await makeVolume(node, 'a', { sizeBytes: smallBytes.ext4 });
-    const b = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
-    const first = await takeSnapshot(node, 'one', a);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    const again = await takeSnapshot(node, 'one', a);
-    t.deepEqual(again, first, 'creation time and size are stored');
-    t.is(await reasonOf(takeSnapshot(node, 'one', b)), 'conflict');
-    t.is(await reasonOf(takeSnapshot(node, 'two', 'nobody.00000000')), 'not-found');
-    const two = await takeSnapshot(node, 'two', b);
-    const three = await takeSnapshot(node, 'three', a);
+  onNode(
+    `${poolFs} pool: repeated requests, changed requests, filters and deletes follow the CSI spec`,
+    async (t) => {
+      const node = await scratchNode(t, { poolFs });
+      const a = await makeVolume(node, 'a', { sizeBytes: smallBytes.ext4 });
+      const b = await makeVolume(node, 'b', { kind: 'block', sizeBytes: 16n * MiB });
+      const first = await takeSnapshot(node, 'one', a);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      const again = await takeSnapshot(node, 'one', a);
+      t.deepEqual(again, first, 'creation time and size are stored');
+      t.is(await reasonOf(takeSnapshot(node, 'one', b)), 'conflict');
+      t.is(await reasonOf(takeSnapshot(node, 'two', 'nobody.00000000')), 'not-found');
+      const two = await takeSnapshot(node, 'two', b);
+      const three = await takeSnapshot(node, 'three', a);
 
-    const list = async (asked: object) => {
-      const page = await node.volumes.listSnapshots({
-        maxEntries: 0,
-        startingToken: '',
-        ...asked,
+      const list = async (asked: object) => {
+        const page = await node.volumes.listSnapshots({
+          maxEntries: 0,
+          startingToken: '',
+          ...asked,
+        });
+        return page.entries.map(({ record }) => record.name);
+      };
+      t.deepEqual(await list({}), ['one', 'three', 'two']);
+      t.deepEqual(await list({ sourceVolumeId: a }), ['one', 'three']);
+      t.deepEqual(await list({ snapshotId: two.record.id }), ['two']);
+      t.deepEqual(await list({ snapshotId: two.record.id, sourceVolumeId: a }), []);
+      t.deepEqual(await list({ sourceVolumeId: 'nobody' }), []);
+      t.deepEqual(await list({ snapshotId: '../../etc' }), []);
+
+      const source = { kind: 'snapshot', id: two.record.id } as const;
+      t.is(
+        await reasonOf(restore(node, 'r', source)),
+        'invalid',
+        'a block volume never becomes a mount volume',
+      );
+      t.is(
+        await reasonOf(
+          restore(node, 'r', { ...source, id: first.record.id }, { sizeBytes: 8n * MiB }),
+        ),
+        'out-of-range',
+      );
+      for (const kind of ['snapshot', 'volume'] as const) {
+        const ofThisNode = `gone.${testSettings.nodeTag}`;
+        t.is(await reasonOf(restore(node, 'r', { kind, id: ofThisNode })), 'not-found', kind);
+        // It has the tag of another node, which may have it.
+        t.is(await reasonOf(restore(node, 'r', { kind, id: 'gone.00000000' })), 'no-space', kind);
+      }
+      t.is(
+        await reasonOf(
+          restore(node, 'r', source, {
+            kind: 'block',
+            settings: { ...plainSettings, sectorSize: 512 },
+          }),
+        ),
+        'invalid',
+      );
+
+      await node.volumes.deleteVolume(call(), a);
+      const { record } = await node.volumes.getSnapshot(first.record.id);
+      t.is<string, string>(record.sourceVolumeId, a);
+      const restored = await restore(node, 'r', { kind: 'snapshot', id: three.record.id });
+      for (const { record } of [first, two, three, three]) {
+        await node.volumes.deleteSnapshot(call(), record.id);
+      }
+      t.is(await reasonOf(node.volumes.getSnapshot(first.record.id)), 'not-found');
+      await node.volumes.deleteSnapshot(call(), 'unknown');
+      const paths = await mountVolume(node, restored);
+      await unmountVolume(node, restored, paths);
+      await node.restart();
+      t.deepEqual(await list({}), []);
+    },
+  );
+
+  onNode(
+    `${poolFs} pool: copies of thick and thin raw block volumes have the hash of their source`,
+    async (t) => {
+      const node = await scratchNode(t, { poolFs });
+      const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
+      const id = await makeVolume(node, 'raw', {
+        kind: 'block',
+        sizeBytes: 32n * MiB,
+        settings: thick,
       });
-      return page.entries.map(({ record }) => record.name);
-    };
-    t.deepEqual(await list({}), ['one', 'three', 'two']);
-    t.deepEqual(await list({ sourceVolumeId: a }), ['one', 'three']);
-    t.deepEqual(await list({ snapshotId: two.record.id }), ['two']);
-    t.deepEqual(await list({ snapshotId: two.record.id, sourceVolumeId: a }), []);
-    t.deepEqual(await list({ sourceVolumeId: 'nobody' }), []);
-    t.deepEqual(await list({ snapshotId: '../../etc' }), []);
-
-    const source = { kind: 'snapshot', id: two.record.id } as const;
-    t.is(
-      await reasonOf(restore(node, 'r', source)),
-      'invalid',
-      'a block volume never becomes a mount volume',
-    );
-    t.is(
-      await reasonOf(
-        restore(node, 'r', { ...source, id: first.record.id }, { sizeBytes: 8n * MiB }),
-      ),
-      'out-of-range',
-    );
-    for (const kind of ['snapshot', 'volume'] as const) {
-      const ofThisNode = `gone.${testSettings.nodeTag}`;
-      t.is(await reasonOf(restore(node, 'r', { kind, id: ofThisNode })), 'not-found', kind);
-      // It has the tag of another node, which may have it.
-      t.is(await reasonOf(restore(node, 'r', { kind, id: 'gone.00000000' })), 'no-space', kind);
-    }
-    t.is(
-      await reasonOf(
-        restore(node, 'r', source, {
-          kind: 'block',
-          settings: { ...plainSettings, sectorSize: 512 },
-        }),
-      ),
-      'invalid',
-    );
-
-    await node.volumes.deleteVolume(call(), a);
-    const { record } = await node.volumes.getSnapshot(first.record.id);
-    t.is<string, string>(record.sourceVolumeId, a);
-    const restored = await restore(node, 'r', { kind: 'snapshot', id: three.record.id });
-    for (const { record } of [first, two, three, three]) {
-      await node.volumes.deleteSnapshot(call(), record.id);
-    }
-    t.is(await reasonOf(node.volumes.getSnapshot(first.record.id)), 'not-found');
-    await node.volumes.deleteSnapshot(call(), 'unknown');
-    const paths = await mountVolume(node, restored);
-    await unmountVolume(node, restored, paths);
-    await node.restart();
-    t.deepEqual(await list({}), []);
-  });
-
-  onNode(`${poolFs} pool: raw block, thick and thin, hash by hash`, async (t) => {
-    const node = await scratchNode(t, { poolFs });
-    const thick = { ...plainSettings, provisioning: 'thick', trim: 'off' } as const;
-    const id = await makeVolume(node, 'raw', {
-      kind: 'block',
-      sizeBytes: 32n * MiB,
-      settings: thick,
-    });
-    await writeText(imageOf(node, 'volumes', id), 'x'.repeat(1_000_000), true);
-    // The write above truncated the image: this restores the size it was created with.
-    await node.host.files.growImage(imageOf(node, 'volumes', id), {
-      sizeBytes: 32n * MiB,
-      allocate: true,
-    });
-    const { record } = await takeSnapshot(node, 'raw', id);
-    const hash = await hashOf(imageOf(node, 'volumes', id));
-    t.is(await hashOf(imageOf(node, 'snapshots', record.id)), hash);
-    const source = { kind: 'snapshot', id: record.id } as const;
-    const thin = await restore(node, 'thin', source, { kind: 'block' });
-    t.is(await hashOf(imageOf(node, 'volumes', thin)), hash);
-    const { allocatedBytes } = await node.host.files.imageStatus(imageOf(node, 'volumes', thin));
-    t.true(
-      allocatedBytes < 4n * MiB,
-      `a thin restore allocates only its data, here ${allocatedBytes}`,
-    );
-    const full = await restore(node, 'full', source, {
-      kind: 'block',
-      settings: thick,
-      sizeBytes: 48n * MiB,
-    });
-    const status = await node.host.files.imageStatus(imageOf(node, 'volumes', full));
-    t.true(status.allocatedBytes >= 48n * MiB);
-    t.is(status.sizeBytes, 48n * MiB);
-  });
+      await writeText(imageOf(node, 'volumes', id), 'x'.repeat(1_000_000), true);
+      // The write above truncated the image: this restores the size it was created with.
+      await node.host.files.growImage(imageOf(node, 'volumes', id), {
+        sizeBytes: 32n * MiB,
+        allocate: true,
+      });
+      const { record } = await takeSnapshot(node, 'raw', id);
+      const hash = await hashOf(imageOf(node, 'volumes', id));
+      t.is(await hashOf(imageOf(node, 'snapshots', record.id)), hash);
+      const source = { kind: 'snapshot', id: record.id } as const;
+      const thin = await restore(node, 'thin', source, { kind: 'block' });
+      t.is(await hashOf(imageOf(node, 'volumes', thin)), hash);
+      const { allocatedBytes } = await node.host.files.imageStatus(imageOf(node, 'volumes', thin));
+      t.true(
+        allocatedBytes < 4n * MiB,
+        `a thin restore allocates only its data, here ${allocatedBytes}`,
+      );
+      const full = await restore(node, 'full', source, {
+        kind: 'block',
+        settings: thick,
+        sizeBytes: 48n * MiB,
+      });
+      const status = await node.host.files.imageStatus(imageOf(node, 'volumes', full));
+      t.true(status.allocatedBytes >= 48n * MiB);
+      t.is(status.sizeBytes, 48n * MiB);
+    },
+  );
 }
 
-onNode('without reflink a filesystem in use is refused, with what to do instead', async (t) => {
-  const node = await scratchNode(t, { poolFs: 'ext4' });
-  const { id, paths } = await makeMounted(node, 'busy', 'ext4');
-  const error = await t.throwsAsync(takeSnapshot(node, 'snap', id));
-  t.like(error, { reason: 'wrong-state' });
-  t.regex(error?.message ?? '', /freeze: 'yes'/);
-  t.is(await reasonOf(restore(node, 'clone', { kind: 'volume', id })), 'wrong-state');
-  await unmountVolume(node, id, paths);
-  await takeSnapshot(node, 'snap', id);
-});
+onNode(
+  'without reflink a filesystem in use is refused, and the error names the remedy',
+  async (t) => {
+    const node = await scratchNode(t, { poolFs: 'ext4' });
+    const { id, paths } = await makeMounted(node, 'busy', 'ext4');
+    const error = await t.throwsAsync(takeSnapshot(node, 'snap', id));
+    t.like(error, { reason: 'wrong-state' });
+    t.regex(error?.message ?? '', /freeze: 'yes'/);
+    t.is(await reasonOf(restore(node, 'clone', { kind: 'volume', id })), 'wrong-state');
+    await unmountVolume(node, id, paths);
+    await takeSnapshot(node, 'snap', id);
+  },
+);
 
 onNode(
-  'an equal request joins; another one for the same source is refused while it is frozen',
+  'an equal request joins the first; another one for the same source is refused while it is frozen',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'xfs' });
     const { id, paths } = await makeMounted(node, 'busy', 'xfs');

@@ -73,7 +73,7 @@ async function startWriter(file: string, chunks: number): Promise<() => Promise<
 }
 
 onNode(
-  'a pool that hangs does not affect other pools, is reported, and works again when its disk does',
+  'a pool that hangs is reported, does not affect other pools, and works again when its disk works',
   async (t) => {
     await onStalledPool(t, async (both, fuse) => {
       const { controller, node } = both;

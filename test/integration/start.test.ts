@@ -203,36 +203,33 @@ for (const leftover of ['thaw.7', 'mount-aBc123', 'entry/mount-aBc123']) {
   );
 }
 
-onNode(
-  'adopt detaches unused devices, and reports what is mounted and how to unmount it',
-  async (t) => {
-    const node = await scratchNode(t);
-    const id = await make(node);
-    const image = join(node.poolPath, 'volumes', id, 'disk.img');
-    const { stdout: device } = await execa('losetup', ['--find', '--show', image]);
-    const elsewhere = node.pathOf('elsewhere');
-    await mkdir(elsewhere);
-    await execa('mount', [device, elsewhere]);
-    await node.restart({
-      whileClosed: async () => {
-        const marker = join(node.poolPath, 'pool.json');
-        const text = await readFile(marker, 'utf8');
-        await writeFile(marker, text.replace(/"nodeTag": "[0-9a-f]{8}"/, '"nodeTag": "0123abcd"'));
-      },
-    });
-    const adopt = () => node.administration.adoptPool('default');
-    const error = await t.throwsAsync(adopt());
-    t.true(
-      error?.message.includes(`is mounted at ${elsewhere} (umount ${elsewhere})`),
-      error?.message,
-    );
-    await execa('umount', [elsewhere]);
-    t.is((await devicesBelow(node.directory)).length, 1);
-    await adopt();
-    t.true(node.domain.pools.all[0]?.isServed);
-    t.deepEqual(await devicesBelow(node.directory), []);
-  },
-);
+onNode('adopt detaches unused devices, reports mounts, and says how to unmount them', async (t) => {
+  const node = await scratchNode(t);
+  const id = await make(node);
+  const image = join(node.poolPath, 'volumes', id, 'disk.img');
+  const { stdout: device } = await execa('losetup', ['--find', '--show', image]);
+  const elsewhere = node.pathOf('elsewhere');
+  await mkdir(elsewhere);
+  await execa('mount', [device, elsewhere]);
+  await node.restart({
+    whileClosed: async () => {
+      const marker = join(node.poolPath, 'pool.json');
+      const text = await readFile(marker, 'utf8');
+      await writeFile(marker, text.replace(/"nodeTag": "[0-9a-f]{8}"/, '"nodeTag": "0123abcd"'));
+    },
+  });
+  const adopt = () => node.administration.adoptPool('default');
+  const error = await t.throwsAsync(adopt());
+  t.true(
+    error?.message.includes(`is mounted at ${elsewhere} (umount ${elsewhere})`),
+    error?.message,
+  );
+  await execa('umount', [elsewhere]);
+  t.is((await devicesBelow(node.directory)).length, 1);
+  await adopt();
+  t.true(node.domain.pools.all[0]?.isServed);
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
 
 onNode('a delete unmounts a mount of an earlier version below the pool', async (t) => {
   const node = await scratchNode(t);

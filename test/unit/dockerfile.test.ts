@@ -6,20 +6,20 @@ import { imageNode } from '../images/node.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
-test('the image has the packages whose programs host/ runs, and no others', async (t) => {
+test('the container image has the packages whose programs host/ runs, and no others', async (t) => {
   const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
   const install = /apt-get install --yes --no-install-recommends([^&]*)&&/.exec(dockerfile)?.[1];
   const named = (install ?? '').split(/[\s\\]+/).filter((word) => word !== '');
   t.deepEqual(named.sort(), [...debianPackages]);
 });
 
-test('the release of Node that is tested is the image’s', async (t) => {
+test('the tests run on the Node release of the container image', async (t) => {
   const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
   const [, major] = /^ARG NODE_IMAGE=\S+:(\d+)-/m.exec(dockerfile) ?? [];
   t.is(imageNode.split('.')[0], major);
 });
 
-test('production dependencies only, optional ones among them, and no architecture', async (t) => {
+test('the container image has production dependencies only, including optional ones, for any architecture', async (t) => {
   const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
   const instructions = dockerfile.replaceAll(/^#.*$/gm, '');
   t.regex(instructions, /npm ci --omit=dev/);

@@ -149,10 +149,10 @@ function missing(): never {
 }
 
 for (const { name, rule, bad, good } of cases) {
-  test(`${name}: sees the bad sample, once`, (t) => {
+  test(`${name}: the rule finds the bad sample, once`, (t) => {
     t.is(rule(tree(...bad)).length, 1);
   });
-  test(`${name}: leaves the good sample alone`, (t) => {
+  test(`${name}: the rule accepts the good sample`, (t) => {
     t.deepEqual(rule(tree(...good)), []);
   });
 }

@@ -40,7 +40,7 @@ function clean(name: string, find: () => readonly string[]): void {
   });
 }
 
-test('the walk finds the repository', (t) => {
+test('the search finds the files of the repository', (t) => {
   for (const path of ['package.json', 'src/errors.ts', '.ci/run', 'README.md', 'docs/errors.md']) {
     t.true(
       files.some((file) => file.path === path),

@@ -132,24 +132,27 @@ for (const order of [
   ['a', 'b'],
   ['b', 'a'],
 ] as const) {
-  onNode(`a lost block device: pods end in the order ${order.join(', ')}`, async (t) => {
-    await withFixture(t, async (fixture) => {
-      const device = await inUse(t, fixture, 'a', 'block');
-      await fixture.writeMark('a', 'MARK-OF-A');
-      await fixture.testNode.driver.kill();
-      await realOtherSoftware.clearDevice(numberOf(device));
-      await fixture.testNode.start();
-      t.true((await fixture.healthOf('a')).includes('DeviceLost'), 'health reports it');
-      const again = await fixture.publish('a', 'block', { target: 'second' });
-      t.not(again.code, 'OK', 'a second target of a lost device');
-      t.not((await fixture.publish('a', 'block')).code, 'OK', 'the same target again');
-      await inUse(t, fixture, 'b', 'block');
-      await fixture.writeMark('b', 'SECRET-OF-B');
-      t.not(await fixture.readMark('a').catch(() => 'nothing'), 'SECRET-OF-B');
-      t.deepEqual(await fixture.healthOf('b'), []);
-      await assertEnds(t, fixture, ...order);
-    });
-  });
+  onNode(
+    `after a block device is lost, pods can end in the order ${order.join(', ')}`,
+    async (t) => {
+      await withFixture(t, async (fixture) => {
+        const device = await inUse(t, fixture, 'a', 'block');
+        await fixture.writeMark('a', 'MARK-OF-A');
+        await fixture.testNode.driver.kill();
+        await realOtherSoftware.clearDevice(numberOf(device));
+        await fixture.testNode.start();
+        t.true((await fixture.healthOf('a')).includes('DeviceLost'), 'health reports it');
+        const again = await fixture.publish('a', 'block', { target: 'second' });
+        t.not(again.code, 'OK', 'a second target of a lost device');
+        t.not((await fixture.publish('a', 'block')).code, 'OK', 'the same target again');
+        await inUse(t, fixture, 'b', 'block');
+        await fixture.writeMark('b', 'SECRET-OF-B');
+        t.not(await fixture.readMark('a').catch(() => 'nothing'), 'SECRET-OF-B');
+        t.deepEqual(await fixture.healthOf('b'), []);
+        await assertEnds(t, fixture, ...order);
+      });
+    },
+  );
 }
 
 onNode('a lost device whose number a foreign image uses is not touched', async (t) => {

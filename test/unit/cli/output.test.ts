@@ -79,7 +79,7 @@ test('empty fields are omitted, and several values get a line each', (t) => {
   t.is(text, 'Name:        data\nMounted at:  /a\n             /b');
 });
 
-test('byte counts are JSON numbers where those are exact, and strings beyond', (t) => {
+test('byte counts are JSON numbers up to 2^53 - 1, and strings above', (t) => {
   const value = { small: 2n ** 53n - 1n, large: 2n ** 60n };
   t.deepEqual(JSON.parse(toJson(value)), {
     small: 9_007_199_254_740_991,

@@ -238,7 +238,7 @@ test('a malformed request is answered INTERNAL, and the server keeps running', a
   t.is((await client.GetPluginInfo({})).name, 'loopcsi.example');
 });
 
-test('the types refuse what the proto does not define', (t) => {
+test('the types refuse fields that the proto does not define', (t) => {
   const { Probe, ...rest } = identity;
   // @ts-expect-error A service without one of its calls.
   const short: Handlers<'csi.v1.Identity'> = rest;

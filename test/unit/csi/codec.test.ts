@@ -197,7 +197,7 @@ const streams = new Set([
   '/loopcsi.v1.Admin/WatchSnapshot',
 ]);
 for (const name of serviceNames) {
-  test(`${name}: paths and kinds of calls are those of the proto`, (t) => {
+  test(`${name}: calls have the paths and kinds that the proto gives them`, (t) => {
     const definitions = Object.entries<{
       path: string;
       requestStream: boolean;

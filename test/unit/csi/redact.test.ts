@@ -21,7 +21,7 @@ const marked = everyMessage().flatMap((type) =>
     .map((field) => ({ type, field })),
 );
 
-test('all 22 secret fields of the standard are found', (t) => {
+test('all 22 secret fields of the CSI spec are found', (t) => {
   t.is(marked.length, 22);
   t.true(marked.every(({ field }) => field.map && field.name === 'secrets'));
 });

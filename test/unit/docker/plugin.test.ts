@@ -54,7 +54,7 @@ async function startPlugin(t: ExecutionContext, overrides: Partial<DockerVolumes
   return { ...docker, socket, send, call, ended, serving, plugin };
 }
 
-test('the life of a volume, with the calls that Docker makes', async (t) => {
+test('a volume lives from Create to Remove with the calls that Docker makes', async (t) => {
   const { call, send, ended } = await startPlugin(t);
   const activated = await send('/Plugin.Activate', '');
   t.deepEqual(activated.body, { Implements: ['VolumeDriver'] });
@@ -249,7 +249,7 @@ const badNames = [
   { name: 'a/', message: /slash/ },
 ] as const;
 for (const { name, message } of badNames) {
-  test(`a volume name that Docker would take for something else is refused: ${name}`, async (t) => {
+  test(`a volume name that Docker would interpret differently is refused: ${name}`, async (t) => {
     const { call, created } = await startPlugin(t);
     const { Err } = (await call('Create', { Name: name })) as { Err: string };
     t.regex(Err, message);

@@ -57,14 +57,14 @@ test('the bootstrap has the profiles that its own text explains', (t) => {
   for (const profile of profiles) t.regex(bootstrap, new RegExp(`^# {3}${profile} +`, 'm'));
 });
 
-test('every script of package.json goes through the bootstrap, or is an inner one of one that does', (t) => {
+test('every script of package.json runs through the bootstrap, or is an inner script of one that does', (t) => {
   const bare = Object.entries(scripts).flatMap(([name, command]) =>
     command.split(' && ').every((part) => throughBootstrap.test(part)) ? [] : [name],
   );
   t.deepEqual(bare.sort(), Object.keys(innerScripts).sort());
 });
 
-test('inner scripts are run by something', (t) => {
+test('every inner script is run by another script', (t) => {
   const callers = [Object.values(scripts).join('\n'), read('Dockerfile')].join('\n');
   for (const name of Object.keys(innerScripts)) {
     const suite = name.replace(/^test:/, '');
@@ -105,7 +105,7 @@ function scriptOf(command: string): string | undefined {
 
 const commands = pages.flatMap(commandsOf);
 
-test('pages show commands, of every kind that is looked for', (t) => {
+test('pages contain commands of every kind that this test looks for', (t) => {
   const texts = commands.map(({ text }) => text);
   for (const one of [
     'npm test',
@@ -128,7 +128,7 @@ test('every command of a page sets up what it needs', (t) => {
   t.deepEqual(unprepared, []);
 });
 
-test('commands that are listed as bare are shown by a page', (t) => {
+test('every command that needs no setup is shown by a page', (t) => {
   const isShown = (bare: string): boolean => commands.some(({ text }) => text.startsWith(bare));
   t.deepEqual(
     Object.keys(bareCommands).filter((bare) => !isShown(bare)),

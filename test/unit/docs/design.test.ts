@@ -54,7 +54,7 @@ test('docs/design.md names the directories and files of a pool as the layout has
   );
 });
 
-test('docs/design.md follows each of three calls through at most a dozen files, which exist', (t) => {
+test('docs/design.md describes each of three calls with at most a dozen files, which exist', (t) => {
   const walks = drawings('Three calls, end to end');
   t.is(walks.length, 3);
   for (const walk of walks) {
@@ -78,7 +78,7 @@ test('docs/design.md draws every folder of volumes/ and of host/', (t) => {
   }
 });
 
-test('docs/design.md says of every fault point what a crash there leaves, and of no other', (t) => {
+test('docs/design.md states the effect of a crash at every fault point, and lists no other point', (t) => {
   const rows = page.split('\n').filter((line) => line.startsWith('| `'));
   const named = rows.flatMap((row) =>
     [...(row.split('|')[1] ?? '').matchAll(/`([^`]+)`/g)].map(([, name]) => name),

@@ -23,7 +23,7 @@ function matches(pattern: string, path: string): boolean {
   return new RegExp(`^${source}$`, 's').test(path);
 }
 
-test('the rule has the form of udev, and leads somewhere', async (t) => {
+test('the rule has valid udev syntax, and every GOTO has its LABEL', async (t) => {
   const rules = await rulesOf('contrib/udev/10-loopcsi.rules');
   const pairs = rules.flat();
   const form =

@@ -8,7 +8,7 @@ const report = `<?xml version="1.0"?><testsuites><testsuite name="e2e" tests="4"
 <testcase name="[It] External Storage should wait" classname="e2e" status="skipped" time="0"><skipped message="skipped - no Windows"></skipped></testcase>
 </testsuite></testsuites>`;
 
-test('tests of a JUnit report, without what is no test', (t) => {
+test('a JUnit report is read without its entries that are not tests', (t) => {
   t.deepEqual(outcomesOf(report), [
     {
       name: 'External Storage [Driver: a] "b" should store data',

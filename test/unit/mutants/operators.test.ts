@@ -3,7 +3,7 @@ import { mutantsOf } from '../../mutants/generated/operators.ts';
 
 const namesOf = (module: string): readonly string[] => mutantsOf(module).map(({ name }) => name);
 
-test('a statement that is a call is left out, unless it only logs or marks a fault point', (t) => {
+test('the operator removes a call statement, unless it only logs or marks a fault point', (t) => {
   const module = `
     class A {
       #held; #log; #reached;
@@ -25,7 +25,7 @@ test('a statement that is a call is left out, unless it only logs or marks a fau
   t.true(mutantsOf(module)[0]?.module.includes('{\n        ;\n        this.#held'));
 });
 
-test('a comparison has the opposite result', (t) => {
+test('the operator inverts a comparison', (t) => {
   const [first, second, ...others] = mutantsOf('const f = (a, b) => a + 1 < b && a === b;');
   t.is(first?.module, 'const f = (a, b) => (a + 1 >= b) && a === b;');
   t.is(second?.module, 'const f = (a, b) => a + 1 < b && (a !== b);');
@@ -33,7 +33,7 @@ test('a comparison has the opposite result', (t) => {
   t.deepEqual(others, []);
 });
 
-test('an if without else that ends with a throw or a return is left out', (t) => {
+test('the operator removes an if without else that ends with a throw or a return', (t) => {
   const module = `
     function f(a) {
       if (a) return;
@@ -47,6 +47,6 @@ test('an if without else that ends with a throw or a return is left out', (t) =>
   ]);
 });
 
-test('equal defects have names of their own', (t) => {
+test('equal defects have different names', (t) => {
   t.deepEqual(namesOf('f();\nf();'), ['call in module: f();', 'call in module: f(); (2)']);
 });

@@ -3,11 +3,11 @@ import { mutated } from '../../mutants/defect.ts';
 
 const row = { name: 'n', file: 'f', find: 'if (a) b();', replace: '$&`$1' };
 
-test('a row replaces its text by exactly what it names, whatever the white space', (t) => {
+test('a row matches its text whatever the white space, and inserts its replacement literally', (t) => {
   t.is(mutated('x if (a)\n  b(); y', row), 'x $&`$1 y');
 });
 
-test('a pattern leaves names open, and its groups are available', (t) => {
+test('a row with a pattern can use its groups in the replacement', (t) => {
   const pattern = { ...row, find: /await (\w+)\.sync\(\w+\)/, replace: 'void $1' };
   t.is(mutated('{ await files.sync(path); }', pattern), '{ void files; }');
 });

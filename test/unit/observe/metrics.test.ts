@@ -10,7 +10,7 @@ function lineOf(body: string, start: string): string | undefined {
   return body.split('\n').find((line) => line.startsWith(start));
 }
 
-test('measurements from before the library was loaded are counted', async (t) => {
+test('measurements made before the library was loaded are counted', async (t) => {
   const metrics = new Metrics({ version: '1.2.3', observe: async () => nothing });
   t.teardown(() => {
     metrics.close();
@@ -29,7 +29,7 @@ test('measurements from before the library was loaded are counted', async (t) =>
   t.is(lineOf(body, 'loopcsi_commands_total{file="mkfs.ext4",result="0"}')?.split(' ')[1], '1');
 });
 
-test('a scrape shows current values, and nothing of a pool that is no longer served', async (t) => {
+test('a scrape shows current values, and none for a pool that is no longer served', async (t) => {
   let observed: Observed = {
     pools: [
       {

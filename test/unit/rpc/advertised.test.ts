@@ -45,7 +45,7 @@ test('each capability of the spec is in the table at most once, or excluded here
   }
 });
 
-test('calls that are not offered are UNIMPLEMENTED, and none is UNKNOWN', async (t) => {
+test('calls that are not offered return UNIMPLEMENTED, and no call returns UNKNOWN', async (t) => {
   const { identity, controller, node } = await serveFake(t);
   const clients = {
     'csi.v1.Identity': identity,

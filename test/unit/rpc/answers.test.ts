@@ -54,7 +54,7 @@ test('NodeGetInfo returns node id, topology and maximum number of volumes', asyn
   });
 });
 
-test('stats have bytes and inodes of a mounted volume, only the size of a block volume', async (t) => {
+test('stats contain bytes and inodes of a mounted volume, but only the size of a block volume', async (t) => {
   const asked = { volume_id: 'v', volume_path: '/a' };
   const { node } = await serveFake(t);
   t.deepEqual((await node.NodeGetVolumeStats(asked)).usage, [
@@ -95,7 +95,7 @@ test('GetCapacity answers for this node, and 0 for another topology', async (t) 
   t.deepEqual(calls[1]?.input, { pool: 'fast', provisioning: 'thick', fsType: null });
 });
 
-test('GetCapacity with cluster pools has capacity for a class that no node can serve, none for a pool of another node', async (t) => {
+test('GetCapacity with cluster pools returns capacity for a class that no node can serve, and none for a pool of another node', async (t) => {
   const settings = { clusterPools: ['here', 'elsewhere'] };
   const { controller, calls } = await serveFake(t, { settings });
   for (const parameters of [{ pool: 'elsewhere' }, { pool: 'nowhere' }, { poool: 'here' }]) {

@@ -108,7 +108,7 @@ test('a deadline aborts the signal of the call', async (t) => {
   t.true(isAborted);
 });
 
-test('calls that change something are logged at info, others below, with id and duration', async (t) => {
+test('changing calls are logged at info and others below, each with id and duration', async (t) => {
   const { controller, identity, lines } = await serveFake(t);
   await controller.DeleteVolume(id);
   await controller.ControllerGetVolume(id);

@@ -68,7 +68,7 @@ test('the socket file outlives the driver, and the next driver replaces it witho
   t.deepEqual(absences, []);
 });
 
-test('a refusal makes the socket appear again, an acceptance does not', async (t) => {
+test('the socket appears again after a refusal, not after an acceptance', async (t) => {
   const directory = await scratch(t);
   const socket = join(directory, `${driverName}-reg.sock`);
   const options = { directory, driverName, endpoint, log, retryMs: 5 };
@@ -99,7 +99,7 @@ test('a refusal makes the socket appear again, an acceptance does not', async (t
   t.like(await kubelet(t, socket).GetInfo({}), { name: driverName });
 });
 
-test('a missing directory is refused with what to do', async (t) => {
+test('a missing directory is refused, and the error names the remedy', async (t) => {
   const directory = join(await scratch(t), 'plugins_registry');
   await t.throwsAsync(serveRegistration({ directory, driverName, endpoint, log }), {
     message: /--registration-dir: .*plugins_registry is not a directory/,

@@ -99,7 +99,7 @@ test('connections beyond the limit are refused, earlier ones keep working', asyn
   t.is(await codeOf(identity.Probe({})), 'OK');
 });
 
-test('a too large message is refused', async (t) => {
+test('a message that is too large is refused', async (t) => {
   const { controller, calls } = await serveFake(t);
   const name = 'x'.repeat(2 * 1024 * 1024);
   t.is(await codeOf(controller.CreateVolume({ name })), 'RESOURCE_EXHAUSTED');

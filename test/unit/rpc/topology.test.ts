@@ -25,7 +25,7 @@ test('two long node ids with a common prefix get different values', (t) => {
   t.not(topologyOfNode('d.io', `${long}a`).value, topologyOfNode('d.io', `${long}b`).value);
 });
 
-test('the prefix of the key has at most 63 characters', (t) => {
+test('the prefix of a topology key has at most 63 characters', (t) => {
   const driver = `${'d'.repeat(60)}.io`;
   t.is(topologyOfNode(driver, 'n').key, `${driver}/node`);
 });

@@ -43,19 +43,19 @@ const after = (marks: readonly ChangeMark[], upTo: number, until = upTo + 5): Ex
 const whole = (...changes: readonly Change[]): readonly ChangeMark[] =>
   marked(...changes.flatMap((change) => [['+', change] as const, ['-', change] as const]));
 
-test('a volume is there from its acknowledgement on, and may be there from its call on', (t) => {
+test('a volume must exist from its acknowledgement on, and may exist from its call on', (t) => {
   const marks = whole(create);
   t.is(after(marks, 5).volumes.get('v'), undefined);
   t.is(after(marks, 15).volumes.get('v')?.exists, 'unknown');
   t.is(after(marks, 25).volumes.get('v')?.exists, 'yes');
 });
 
-test('what is acknowledged before the next flush must be there already', (t) => {
+test('an acknowledged call has an effect on the disk after the next flush', (t) => {
   t.is(after(whole(create), 15, 21).volumes.get('v')?.exists, 'yes');
   t.is(after(whole(create), 15, 20).volumes.get('v')?.exists, 'unknown');
 });
 
-test('what is only begun after the last flush has not reached the disk', (t) => {
+test('a call that begins after the last flush has not reached the disk', (t) => {
   const marks = marked(
     ['+', create],
     ['-', create],
@@ -73,21 +73,21 @@ test('what is only begun after the last flush has not reached the disk', (t) => 
   t.is(after(marked(['+', create]), 5, 15).volumes.get('v')?.exists, 'no');
 });
 
-test('a volume that is being deleted is there whole, or not at all', (t) => {
+test('a volume that is being deleted exists completely or not at all', (t) => {
   const marks = whole(create, write, remove);
   t.like(after(marks, 55).volumes.get('v'), { exists: 'unknown' });
   t.is(after(marks, 55).volumes.get('v')?.texts.get('file'), 'one');
   t.is(after(marks, 65).volumes.get('v')?.exists, 'no');
 });
 
-test('a volume that grows has the old size, the new one, or one between', (t) => {
+test('a volume that grows has the old size, the new size, or a size between them', (t) => {
   const marks = whole(create, expand);
   t.like(after(marks, 25).volumes.get('v'), { minBytes: 100, maxBytes: 100 });
   t.like(after(marks, 35).volumes.get('v'), { minBytes: 100, maxBytes: 200 });
   t.like(after(marks, 45).volumes.get('v'), { minBytes: 200, maxBytes: 200 });
 });
 
-test('a snapshot holds what was synced before its call, and so does what is restored from it', (t) => {
+test('a snapshot and its restores contain all data that was synced before its call', (t) => {
   const { snapshots, volumes } = after(whole(create, write, snapshot, rewrite, restore), 105);
   t.like(snapshots.get('s'), { exists: 'yes', volume: 'v' });
   t.is(snapshots.get('s')?.texts.get('file'), 'one');
@@ -95,7 +95,7 @@ test('a snapshot holds what was synced before its call, and so does what is rest
   t.is(volumes.get('r')?.texts.get('file'), 'one');
 });
 
-test('members of a group come and go with it', (t) => {
+test('members of a group are created and deleted with it', (t) => {
   const marks = whole(create, group, removeGroup);
   const seen = (upTo: number) => {
     const { groups, snapshots } = after(marks, upTo);
@@ -107,7 +107,7 @@ test('members of a group come and go with it', (t) => {
   t.deepEqual(seen(65), ['no', 'no']);
 });
 
-test('what a call is about is touched while it runs, and in the state of its acknowledgement', (t) => {
+test('the objects of a call may change while it runs, and up to the state of its acknowledgement', (t) => {
   const marks = whole(create, snapshot, { kind: 'use', volume: 'v', call: 'stage' });
   t.deepEqual([...after(marks, 15).touched], ['v']);
   t.deepEqual([...after(marks, 15, 25).touched], ['v']);
@@ -115,7 +115,7 @@ test('what a call is about is touched while it runs, and in the state of its ack
   t.deepEqual([...after(marks, 35).touched], ['s', 'v']);
 });
 
-test('a mark names a change of the recording; other marks are not ours', (t) => {
+test('a mark names a change of the recording; other marks are ignored', (t) => {
   const entries = ['formatted', 'begin-0', undefined, 'end-0', 'dm-log-writes-end'].map(
     (mark, index) => ({ index, mark }),
   );
@@ -126,6 +126,6 @@ test('a mark names a change of the recording; other marks are not ours', (t) => 
   t.throws(() => changeMarks(entries, []), { message: /begin-0 names no change/ });
 });
 
-test('a recording that changes what it never made is refused', (t) => {
+test('a recording that changes an object that it never created is refused', (t) => {
   t.throws(() => after(whole(write), 15), { message: /changes v before it creates it/ });
 });

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { endedLine, findCrash, Lines, progressOf, upLine } from '../../vm/machine/console.ts';
 
-test('the machine says that it is up, and how its job ended', (t) => {
+test('the machine reports that it has started, and how its job ended', (t) => {
   t.deepEqual(progressOf(upLine('6.1.0-50-cloud-amd64', 4.25)), {
     kind: 'up',
     kernel: '6.1.0-50-cloud-amd64',
@@ -40,7 +40,7 @@ for (const { line, isCrash } of crashes) {
   });
 }
 
-test('a stream is cut into lines wherever it is torn', (t) => {
+test('a stream is split into lines, whatever its chunks', (t) => {
   const text = 'ok 1 - a\r\nok 2 - b\n\nnot ok 3 - c';
   for (let at = 0; at <= text.length; at += 1) {
     const found: string[] = [];

@@ -14,7 +14,7 @@ const fact = (name: string, text?: string): Fact => ({
   snapshots: [],
 });
 
-test('certain is what a step ended with, unless another has begun', async (t) => {
+test('a fact is certain if its step has ended and no other has begun', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-journal-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const path = join(directory, 'journal');
@@ -29,6 +29,6 @@ test('certain is what a step ended with, unless another has begun', async (t) =>
   t.deepEqual(await certainFacts(path), []);
 });
 
-test('where nothing was noted, nothing is certain', async (t) => {
+test('without an entry no fact is certain', async (t) => {
   t.deepEqual(await certainFacts('/nonexistent/journal'), []);
 });

@@ -13,7 +13,7 @@ const modulesDep = [
   '',
 ].join('\n');
 
-test('a module comes after all that it depends on, and once', (t) => {
+test('a module is listed once, after all its dependencies', (t) => {
   const order = loadOrder(modulesDep, ['virtio_pci', 'virtio-blk', 'ext4']).map(moduleName);
   t.deepEqual(order, [
     'virtio',
@@ -27,11 +27,11 @@ test('a module comes after all that it depends on, and once', (t) => {
   ]);
 });
 
-test('what is built into the kernel is not loaded', (t) => {
+test('modules that are built into the kernel are not loaded', (t) => {
   t.deepEqual(loadOrder(modulesDep, ['crc32c_generic', 'mbcache']), ['kernel/fs/mbcache.ko']);
 });
 
-test('other parts of a kernel are packages with the same end of their names', (t) => {
+test('the packages of a kernel have names with the same suffix', (t) => {
   const kernel = 'linux-image-6.19.1+deb14-cloud-amd64';
   const depends = [
     kernel,

@@ -63,7 +63,7 @@ test('a log is read entry by entry, with marks and data', async (t) => {
   t.like(entries.at(11), { offsetBytes: 24 * 512 });
 });
 
-test('what is no log, or a log that ends early, is refused', async (t) => {
+test('a file that is not a log, or a log that ends early, is refused', async (t) => {
   t.throws(() => parseSuperblock(Buffer.alloc(512)), { message: /magic number/ });
   const later = syntheticLog([]);
   later.writeBigUInt64LE(2n, 8);
@@ -74,7 +74,7 @@ test('what is no log, or a log that ends early, is refused', async (t) => {
   });
 });
 
-test('a flush or FUA write makes a state when something was written before it', async (t) => {
+test('a flush or FUA write makes a state if data was written before it', async (t) => {
   const { entries } = await entriesOf(t, syntheticLog(rows));
   t.deepEqual(planStates(entries, 'formatted'), {
     // The flush behind the FUA write has nothing to flush.
@@ -89,7 +89,7 @@ test('a flush or FUA write makes a state when something was written before it', 
   t.throws(() => planStates(entries, 'begun'), { message: /no mark 'begun'/ });
 });
 
-test('a replayed disk holds what was written up to an entry, and nothing later', async (t) => {
+test('a replayed disk contains the writes up to an entry, and no later ones', async (t) => {
   const { entries, data } = await entriesOf(t, syntheticLog(rows));
   const disk = new ReplayedDisk(128 * 1024 + 512);
   const path = join(await scratch(t), 'disk');
@@ -109,7 +109,7 @@ test('a replayed disk holds what was written up to an entry, and nothing later',
   t.is((await contentAfter(9))[8 * 512], 0, 'discarded');
 });
 
-test('writes reach over chunks of the replayed disk, and none reaches behind its end', async (t) => {
+test('writes span chunks of the replayed disk, and none exceeds its end', async (t) => {
   const text = 'x'.repeat(130 * 1024);
   const { entries, data } = await entriesOf(t, syntheticLog([{ write: 100, text }]));
   const [entry] = entries;
@@ -162,7 +162,7 @@ const strides = [
   },
 ] as const;
 for (const { name, expect, ...progress } of strides) {
-  test(`states are passed over as time runs out: ${name}`, (t) => {
+  test(`states are skipped when the time is short: ${name}`, (t) => {
     t.is(strideFor({ boundMs: undefined, ...progress }), expect);
   });
 }

@@ -15,7 +15,7 @@ const insidesOf = async (): Promise<readonly Inside[]> =>
     'drive' in suite ? [] : [suite.inside, ...(suite.sample === undefined ? [] : [suite.sample])],
   );
 
-test('suites have names of their own, disks that QEMU can name, and time', async (t) => {
+test('suites have different names, disks that QEMU can name, and time limits', async (t) => {
   const suites = await findSuites();
   t.true(suites.length >= 3);
   t.is(new Set(suites.map(({ name }) => name)).size, suites.length);
@@ -34,7 +34,7 @@ test('every file that a suite runs exists', async (t) => {
   }
 });
 
-test('an integration test runs in the machine, or is left out for a reason', (t) => {
+test('an integration test runs in the machine, or is excluded with a reason', (t) => {
   const directory = join(root, 'dist/test/integration');
   const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.test.js'))
@@ -59,7 +59,7 @@ test('a program is started with its arguments, test files with AVA one at a time
   }
 });
 
-test('a report counts what comes from the machine and from the host', (t) => {
+test('a report counts the tests of the machine and of the host', (t) => {
   const printed: string[] = [];
   const report = new Report((line) => printed.push(line));
   for (const line of [

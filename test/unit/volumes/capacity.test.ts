@@ -72,7 +72,7 @@ for (const { name, expect, ...range } of cases) {
   });
 }
 
-test('chooseCapacity: every result is in the range, a multiple of the unit, and stays the same when chosen again', (t) => {
+test('chooseCapacity: every result is in the range, is a multiple of the unit, and does not change when it is requested again', (t) => {
   const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
   fc.assert(
     fc.property(bytes, bytes, (requiredBytes, limitBytes) => {

@@ -52,7 +52,7 @@ for (const id of [
   'a.ABCDEF01',
   `a.${tag}\n`,
 ]) {
-  test(`${JSON.stringify(id)} is no id of this driver`, (t) => {
+  test(`${JSON.stringify(id)} is not an id of this driver`, (t) => {
     t.is(parseVolumeId(id), undefined);
     t.throws(() => requireOurs<VolumeId>(id, { nodeTag: tag, kind: 'volume' }), {
       message: /does not exist/,

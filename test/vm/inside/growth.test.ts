@@ -144,7 +144,7 @@ const ways = [
 ] as const;
 
 for (const { operation, enter, growsInUse, points } of ways) {
-  test.serial(`${operation.name}: killed at each fault point`, async (t) => {
+  test.serial(`${operation.name}: a kill at each fault point is recovered`, async (t) => {
     const testNode = await testNodeWith(t, enter);
     t.is(await mayGrowInUse(testNode), growsInUse);
     const { moments, answer, problems } = await rehearse(testNode, operation);
@@ -167,50 +167,53 @@ for (const { operation, enter, growsInUse, points } of ways) {
 /** The times of the kills, as fractions of the duration of the whole call. */
 const parts = [0, 0.15, 0.3, 0.5, 0.7, 0.9];
 
-test.serial('ext4 grows under a writer: killed while the kernel resizes it', async (t) => {
-  const testNode = await testNodeWith(t, []);
-  const target = calls.targetOf(testNode, 'v');
-  const large = 24n * GiB;
-  const begin = async (): Promise<RingWriter> => {
-    await stagedSmall(testNode, 256n * MiB);
-    await calls.publish(testNode, 'v', { kind: 'ext4' });
-    return startWriter(testNode, target);
-  };
-  const finish = async (writer: RingWriter): Promise<void> => {
-    await requireGrown(target, large);
-    await writer.waitForWrites(ringChunks);
-    await writer.stop();
-    t.true((await writer.requireIntact()) >= ringChunks - 1);
-    await requireClean(testNode);
-    await testNode.clear();
-    await waitUntilIdle(poolPathsOf(testNode));
-    t.deepEqual(await brokenInvariants(poolPathsOf(testNode), 'empty'), []);
-  };
-  const undisturbed = await begin();
-  const startedAtMs = performance.now();
-  await calls.nodeExpand(testNode, 'v', large);
-  const wholeMs = performance.now() - startedAtMs;
-  await finish(undisturbed);
-  for (const part of parts) {
-    const writer = await begin();
-    const growth = calls.nodeExpand(testNode, 'v', large).then(
-      () => 'answered',
-      () => 'not answered',
-    );
-    await delay(part * wholeMs);
-    await testNode.driver.kill();
-    const answer = await growth;
-    const { blocks, bsize } = await statfs(target, { bigint: true });
-    const mounted = `${(blocks * bsize) / MiB} MiB`;
-    t.log(`killed after ${part} of ${Math.round(wholeMs)} ms: ${answer}, ${mounted}`);
-    await writer.waitForWrites(2);
-    await testNode.restart();
+test.serial(
+  'ext4 grows under a writer: a kill while the kernel resizes it is recovered',
+  async (t) => {
+    const testNode = await testNodeWith(t, []);
+    const target = calls.targetOf(testNode, 'v');
+    const large = 24n * GiB;
+    const begin = async (): Promise<RingWriter> => {
+      await stagedSmall(testNode, 256n * MiB);
+      await calls.publish(testNode, 'v', { kind: 'ext4' });
+      return startWriter(testNode, target);
+    };
+    const finish = async (writer: RingWriter): Promise<void> => {
+      await requireGrown(target, large);
+      await writer.waitForWrites(ringChunks);
+      await writer.stop();
+      t.true((await writer.requireIntact()) >= ringChunks - 1);
+      await requireClean(testNode);
+      await testNode.clear();
+      await waitUntilIdle(poolPathsOf(testNode));
+      t.deepEqual(await brokenInvariants(poolPathsOf(testNode), 'empty'), []);
+    };
+    const undisturbed = await begin();
+    const startedAtMs = performance.now();
     await calls.nodeExpand(testNode, 'v', large);
-    await finish(writer);
-  }
-});
+    const wholeMs = performance.now() - startedAtMs;
+    await finish(undisturbed);
+    for (const part of parts) {
+      const writer = await begin();
+      const growth = calls.nodeExpand(testNode, 'v', large).then(
+        () => 'answered',
+        () => 'not answered',
+      );
+      await delay(part * wholeMs);
+      await testNode.driver.kill();
+      const answer = await growth;
+      const { blocks, bsize } = await statfs(target, { bigint: true });
+      const mounted = `${(blocks * bsize) / MiB} MiB`;
+      t.log(`killed after ${part} of ${Math.round(wholeMs)} ms: ${answer}, ${mounted}`);
+      await writer.waitForWrites(2);
+      await testNode.restart();
+      await calls.nodeExpand(testNode, 'v', large);
+      await finish(writer);
+    }
+  },
+);
 
-test.serial('ext4 whose growth was promised while idle grows at its next stage', async (t) => {
+test.serial('an unattached ext4 whose new size was promised grows at its next stage', async (t) => {
   const testNode = await testNodeWith(t, []);
   const operation: Operation = {
     name: 'stage',

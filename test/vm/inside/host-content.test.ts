@@ -144,7 +144,7 @@ async function withContent(
 }
 
 for (const name of contents) {
-  test.serial(`with the rule the host does not act on ${name}`, async (t) => {
+  test.serial(`with the udev rule the host does not use ${name}`, async (t) => {
     await withFixture(t, async (fixture) => {
       await udev.installRule();
       const sizeBytes = content.contentBytes;
@@ -164,7 +164,7 @@ for (const name of contents) {
 }
 
 test.serial(
-  'with the rule there is no link for the UUID of a filesystem volume or its copy',
+  'with the udev rule there is no link for the UUID of a filesystem volume or its copy',
   async (t) => {
     await withFixture(t, async (fixture) => {
       await udev.installRule();
@@ -209,7 +209,7 @@ async function assertInUseUntil(
 }
 
 test.serial(
-  'without the rule a volume group is activated, and its volume stays in use',
+  'without the udev rule a volume group is activated, and its volume stays in use',
   async (t) => {
     await withContent(t, 'a volume group with a name of its own', async (fixture) => {
       await udev.removeRule();
@@ -225,20 +225,23 @@ test.serial(
 );
 
 for (const name of ['one of two members of an md array', 'an md array'] as const) {
-  test.serial(`without the rule ${name} is assembled, and its volume stays in use`, async (t) => {
-    await withContent(t, name, async (fixture) => {
-      await udev.removeRule();
-      const device = await takeInUse(t, fixture);
-      const [holder = ''] = await holdersOf(device);
-      t.regex(holder, /^md\d+$/);
-      await assertInUseUntil(t, fixture, holder, () =>
-        execa('mdadm', ['--stop', `/dev/${holder}`]),
-      );
-    });
-  });
+  test.serial(
+    `without the udev rule ${name} is assembled, and its volume stays in use`,
+    async (t) => {
+      await withContent(t, name, async (fixture) => {
+        await udev.removeRule();
+        const device = await takeInUse(t, fixture);
+        const [holder = ''] = await holdersOf(device);
+        t.regex(holder, /^md\d+$/);
+        await assertInUseUntil(t, fixture, holder, () =>
+          execa('mdadm', ['--stop', `/dev/${holder}`]),
+        );
+      });
+    },
+  );
 }
 
-test.serial("without the rule a volume claims the link of the host's filesystem", async (t) => {
+test.serial("without the udev rule a volume gets the link of the host's filesystem", async (t) => {
   await withContent(t, "an ext4 with the UUID of one of the host's", async (fixture) => {
     await udev.removeRule();
     const device = await takeInUse(t, fixture);
@@ -251,7 +254,7 @@ test.serial("without the rule a volume claims the link of the host's filesystem"
   });
 });
 
-test.serial("without the rule udev registers a volume's btrfs with the kernel", async (t) => {
+test.serial("without the udev rule a volume's btrfs is registered with the kernel", async (t) => {
   await withContent(t, "a btrfs with the UUID of one of the host's", async (fixture) => {
     await udev.removeRule();
     const device = await takeInUse(t, fixture);
@@ -265,7 +268,7 @@ test.serial("without the rule udev registers a volume's btrfs with the kernel", 
   });
 });
 
-test.serial('without the rule a btrfs volume shows no content but its own', async (t) => {
+test.serial('without the udev rule a btrfs volume shows only its own content', async (t) => {
   await withFixture(t, async (fixture) => {
     for (const answer of await fixture.use('m', 'btrfs')) t.deepEqual(answer, ok);
     await fixture.write('m', 'its own');

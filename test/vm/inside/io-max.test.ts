@@ -151,7 +151,7 @@ async function measureLimited(
 
 for (const volume of kinds) {
   test.serial(
-    `${volume.title}: without a limit, and limits for its loop device and the disk`,
+    `${volume.title}: its rate is measured without a limit and with limits for its loop device and the disk`,
     async (t) => {
       await onDisk(t, async (fixture) => {
         const pod = await LimitedPod.make('limited');

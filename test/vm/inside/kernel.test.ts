@@ -22,14 +22,14 @@ test('cgroups are version 2, with the io controller', async (t) => {
   t.regex(await readFile('/sys/fs/cgroup/cgroup.subtree_control', 'utf8'), /\bio\b/);
 });
 
-test('the kernel has the device-mapper targets of bad disks and power cuts', async (t) => {
+test('the kernel has the device-mapper targets that simulate bad disks and power cuts', async (t) => {
   const modules = ['dm_mod', 'dm_delay', 'dm_flakey', 'dm_log_writes'];
   await execa('modprobe', ['--all', ...modules]);
   const loaded = await readFile('/proc/modules', 'utf8');
   for (const name of modules) t.regex(loaded, new RegExp(`^${name} `, 'm'), name);
 });
 
-test('releases of programs, for docs/tested-on.md', async (t) => {
+test('the releases of programs are logged for docs/tested-on.md', async (t) => {
   const packages = ['util-linux', 'e2fsprogs', 'xfsprogs', 'btrfs-progs', 'dmsetup', 'libc6'];
   const { stdout } = await execa('dpkg-query', [
     '--show',

@@ -78,7 +78,7 @@ export async function bootJob(
       return;
     }
     isUp = true;
-    onLine(`# Linux ${progress.kernel} is up after ${progress.seconds} s`);
+    onLine(`# Linux ${progress.kernel} has booted after ${progress.seconds} s`);
   });
   const server = await listen(fileOf(options, 'job.sock'), lines);
   const consoleFile = fileOf(options, 'console');

@@ -8,7 +8,7 @@ export const suite: Suite = {
   inside: { tests: ['vm/inside/growth.test'], idleMinutes: 25 },
   sample: {
     tests: ['vm/inside/growth.test'],
-    match: ['ext4 grows under a writer: killed at each fault point'],
+    match: ['ext4 grows under a writer: a kill at each fault point is recovered'],
     idleMinutes: 25,
     environment: { LOOPCSI_GROWTH: 'sample' },
   },

@@ -210,7 +210,7 @@ test.serial(
 );
 
 test.serial(
-  'helm test says what to do when the snapshot-controller is not distributed',
+  'helm test names the remedy when the snapshot-controller is not distributed',
   async (t) => {
     const plain = {
       ...snapshotController(),

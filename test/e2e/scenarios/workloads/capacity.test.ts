@@ -8,7 +8,7 @@ import { classes } from '../../kube/chart.ts';
 import { claimSpec } from '../../kube/objects.ts';
 import { api, isBound, layout, Scenario } from '../../kube/scenario.ts';
 
-test('a claim too large for every node stays pending, an event of the pod says why, and a smaller one is scheduled', async (t) => {
+test('a claim that is too large for every node stays pending, an event of the pod says why, and a smaller claim is scheduled', async (t) => {
   const scenario = await Scenario.begin(t, 'too-large');
   await scenario.claim('huge', { storageClass: classes.tiny, size: '10Gi' });
   await scenario.pod('asks', { claims: { '/data': 'huge' } });
@@ -55,7 +55,7 @@ const wrongClasses = [
 ];
 
 for (const { name, says, ...wrong } of wrongClasses) {
-  test(`the claim shows what to change in a class with a wrong ${name}`, async (t) => {
+  test(`an event of the claim names the value to change in a class with a wrong ${name}`, async (t) => {
     const scenario = await Scenario.begin(t, `wrong-${name}`);
     const modes = ['Immediate', 'WaitForFirstConsumer'];
     const make = async (volumeBindingMode: string): Promise<string> => {
@@ -96,7 +96,7 @@ async function devicesOf(id: string): Promise<readonly string[]> {
   return loopDevicesOf(layout, id);
 }
 
-test('the volume of a pod that is deleted by force is released', async (t) => {
+test('the volume of a pod that is deleted with --force is released', async (t) => {
   const scenario = await Scenario.begin(t, 'force');
   await scenario.claim('data');
   const claims = { '/data': 'data' };

@@ -125,7 +125,7 @@ test('a raw block device grows in use', async (t) => {
   t.true(await eventually('the device to grow', look, { timeoutMs: 120_000 }));
 });
 
-test('a size above the capacity of the pool: an event shows both sizes, and the pod keeps running', async (t) => {
+test('after a request above the pool’s capacity an event shows both sizes, and the pod keeps running', async (t) => {
   const scenario = await Scenario.begin(t, 'grow-too-far');
   await scenario.claim('data', { storageClass: classes.tiny, size: '32Mi' });
   await scenario.readyPod('writer', {

@@ -147,20 +147,23 @@ onNode('more extents than one call returns are all listed, in order', async (t) 
   });
 });
 
-onNode('an image that does not fit is refused at once, and nothing is left', async (t) => {
-  await onScratch(t, async (scratch) => {
-    await onPool(scratch, 'ext4', async (pool) => {
-      const { files } = scratch.host;
-      const [path, sizeBytes] = [join(pool, 'a'), 256n * MiB];
-      const { freeBytes } = await files.capacity(pool);
-      const tooLarge = { sizeBytes: freeBytes + MiB, allocate: true };
-      const created = await t.throwsAsync(files.createImage(path, tooLarge));
-      t.true(hasErrno(created, 'ENOSPC'));
-      t.is(await files.imageStatus(path).catch(() => 'absent'), 'absent');
-      await files.createImage(path, { sizeBytes, allocate: true });
-      const grown = await t.throwsAsync(files.growImage(path, tooLarge));
-      t.true(hasErrno(grown, 'ENOSPC'));
-      t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is unchanged');
+onNode(
+  'an image that exceeds the free space is refused at once, and no file is left',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      await onPool(scratch, 'ext4', async (pool) => {
+        const { files } = scratch.host;
+        const [path, sizeBytes] = [join(pool, 'a'), 256n * MiB];
+        const { freeBytes } = await files.capacity(pool);
+        const tooLarge = { sizeBytes: freeBytes + MiB, allocate: true };
+        const created = await t.throwsAsync(files.createImage(path, tooLarge));
+        t.true(hasErrno(created, 'ENOSPC'));
+        t.is(await files.imageStatus(path).catch(() => 'absent'), 'absent');
+        await files.createImage(path, { sizeBytes, allocate: true });
+        const grown = await t.throwsAsync(files.growImage(path, tooLarge));
+        t.true(hasErrno(grown, 'ENOSPC'));
+        t.is((await files.imageStatus(path)).sizeBytes, sizeBytes, 'its size is unchanged');
+      });
     });
-  });
-});
+  },
+);

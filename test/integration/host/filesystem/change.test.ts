@@ -81,18 +81,21 @@ for (const fsType of fsTypes) {
     });
   });
 
-  onNode(`${fsType}: growing the wrong directory is refused and changes nothing`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make(fsType, 320n * MiB);
-      await bench.mounted(fsType, image, async (_target, device) => {
-        await files.growImage(image, { sizeBytes: GiB, allocate: false });
-        await loops.refreshSize(device);
-        const wrong = fs.growMounted(bench.workDir, device, GiB);
-        await t.throwsAsync(wrong, { name: 'KernelError', message: /ENODEV/ });
+  onNode(
+    `${fsType}: growth through the wrong directory is refused and changes nothing`,
+    async (t) => {
+      await onBench(t, async (bench) => {
+        const { image } = await bench.make(fsType, 320n * MiB);
+        await bench.mounted(fsType, image, async (_target, device) => {
+          await files.growImage(image, { sizeBytes: GiB, allocate: false });
+          await loops.refreshSize(device);
+          const wrong = fs.growMounted(bench.workDir, device, GiB);
+          await t.throwsAsync(wrong, { name: 'KernelError', message: /ENODEV/ });
+        });
+        t.is((await fs.readSuperblock(image))?.sizeBytes, 320n * MiB);
       });
-      t.is((await fs.readSuperblock(image))?.sizeBytes, 320n * MiB);
-    });
-  });
+    },
+  );
 
   onNode(
     `${fsType}: a copy gets its own UUID and is mounted together with its source`,

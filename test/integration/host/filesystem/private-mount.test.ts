@@ -39,34 +39,37 @@ onNode(
   },
 );
 
-onNode('it ends only after a mount namespace with a copy of the mount has ended', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 32n * MiB);
-    const options = { ...ext4, workDir: bench.workDir };
-    let container: ChildProcess | undefined;
-    let ended = false;
-    const mounted = withPrivateMount(deps, image, options, async () => {
-      // It writes `in` once it has its own mount namespace, and runs until its input closes.
-      const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'echo in; read line'];
-      container = spawn('unshare', command, { stdio: ['pipe', 'pipe', 'inherit'] });
-      if (container.stdout !== null) await once(container.stdout, 'data');
-    }).then(() => {
-      ended = true;
+onNode(
+  'a private mount ends only after a mount namespace with a copy of the mount has ended',
+  async (t) => {
+    await onBench(t, async (bench) => {
+      const { image } = await bench.make('ext4', 32n * MiB);
+      const options = { ...ext4, workDir: bench.workDir };
+      let container: ChildProcess | undefined;
+      let ended = false;
+      const mounted = withPrivateMount(deps, image, options, async () => {
+        // It writes `in` once it has its own mount namespace, and runs until its input closes.
+        const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'echo in; read line'];
+        container = spawn('unshare', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+        if (container.stdout !== null) await once(container.stdout, 'data');
+      }).then(() => {
+        ended = true;
+      });
+      const status = await files.imageStatus(image);
+      while ((await readdir(bench.workDir)).length === 0) await new Promise(setImmediate);
+      while (container === undefined) await new Promise(setImmediate);
+      // Unmounted here, but still attached because of the other namespace.
+      for (;;) {
+        const [device] = await loops.findByImage(status);
+        const here = (await mounts.list()).some(({ source }) => source === device?.path);
+        if (device?.autoclear === true && !here) break;
+        if (device === undefined) break;
+      }
+      t.is((await loops.findByImage(status)).length, 1);
+      t.false(ended);
+      container.stdin?.end();
+      await mounted;
+      t.deepEqual(await loops.findByImage(status), []);
     });
-    const status = await files.imageStatus(image);
-    while ((await readdir(bench.workDir)).length === 0) await new Promise(setImmediate);
-    while (container === undefined) await new Promise(setImmediate);
-    // Unmounted here, but still attached because of the other namespace.
-    for (;;) {
-      const [device] = await loops.findByImage(status);
-      const here = (await mounts.list()).some(({ source }) => source === device?.path);
-      if (device?.autoclear === true && !here) break;
-      if (device === undefined) break;
-    }
-    t.is((await loops.findByImage(status)).length, 1);
-    t.false(ended);
-    container.stdin?.end();
-    await mounted;
-    t.deepEqual(await loops.findByImage(status), []);
-  });
-});
+  },
+);

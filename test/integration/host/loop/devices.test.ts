@@ -139,7 +139,7 @@ onNode(
   },
 );
 
-onNode('a number left with a discard limit of 0 is made usable', async (t) => {
+onNode('a device number that was left with a discard limit of 0 is made usable', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host } = scratch;
     const path = await makeExt4(scratch);

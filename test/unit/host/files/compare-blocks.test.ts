@@ -9,7 +9,7 @@ import {
   maxComparedBytes,
 } from '../../../../src/host/files/compare-blocks.ts';
 
-test('ranges of different blocks are found, adjacent ones joined', (t) => {
+test('ranges of different blocks are found, and adjacent ranges are joined', (t) => {
   fc.assert(
     fc.property(
       fc.array(fc.integer({ min: 0, max: 40 * 64 - 1 }), { maxLength: 30 }),

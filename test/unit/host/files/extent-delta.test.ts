@@ -144,7 +144,7 @@ test('a window ends with its last extent, or at the end of the file', (t) => {
   t.is(windowOf(extents([0, 200, 10]), end).to, end);
 });
 
-test('a moved map is a change, new sharing is not', (t) => {
+test('a moved extent is a change of the map, a newly shared extent is not', (t) => {
   const end = 100n * page;
   const before = windowOf(extents([0, 4, 10], [8, 4, 30]), end);
   const window = (...list: readonly Written[]) => windowOf(extents(...list), end);

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { mergeFlags } from '../../../../src/host/filesystem/mkfs-flags.ts';
 
-test('defaults and options of the caller: each flag once, with the caller’s value, or both joined', (t) => {
+test('default and caller’s mkfs options are merged: each flag occurs once, with the caller’s value or both values joined', (t) => {
   const defaults = [
     { flag: '-O', value: 'a,b', join: true },
     { flag: '-i', value: '16384' },

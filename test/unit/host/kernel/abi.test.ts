@@ -18,7 +18,7 @@ const aliases: Readonly<Record<string, string>> = {
   EDEADLOCK: 'EDEADLK',
 };
 
-test('errno names match the system', (t) => {
+test('errno names match those of the system', (t) => {
   for (const [name, errno] of Object.entries(osConstants.errno))
     t.is(errnoName(errno), aliases[name] ?? name);
   t.deepEqual(

@@ -16,11 +16,11 @@ for (const { mask, capability, expected } of [
   });
 }
 
-test('a status without capabilities has none', (t) => {
+test('a process status without a capability mask has no capability', (t) => {
   t.false(hasCapability('Name:\tnode\n', 24n));
 });
 
-test('the facts are those of this process', (t) => {
+test('node facts describe this process', (t) => {
   const { kernelRelease, canGrowExt4Online, canMount } = readFacts();
   t.is(kernelRelease, readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
   const status = readFileSync('/proc/self/status', 'utf8');

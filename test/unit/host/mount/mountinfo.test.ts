@@ -31,7 +31,7 @@ test('a line is parsed', (t) => {
 });
 
 for (const optional of ['', 'master:2', 'shared:1 master:2 propagate_from:9']) {
-  test(`optional fields are left out: '${optional}'`, (t) => {
+  test(`optional fields are ignored: '${optional}'`, (t) => {
     t.is(parseMountinfo(line(1, '/x', optional))[0]?.source, '/dev/loop1');
   });
 }
@@ -44,11 +44,11 @@ test('a line with an empty source, as some filesystems have it, is parsed', (t) 
   );
 });
 
-test('text that is not mountinfo is left out', (t) => {
+test('lines that are not mountinfo are ignored', (t) => {
   t.deepEqual(parseMountinfo('\nnonsense\n1 2 3:4 / /x rw\n'), []);
 });
 
-test('of stacked mounts the last one is found, and no longer or shorter path', (t) => {
+test('a lookup finds the last of stacked mounts, and no mount at a longer or shorter path', (t) => {
   const text =
     line(1, '/a/b') + line(2, '/a') + line(3, '/a/b') + line(4, '/a/b/c') + line(5, '/x/a/b');
   t.is(lastMountAt(text, '/a/b')?.id, 3);

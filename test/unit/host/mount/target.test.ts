@@ -5,7 +5,7 @@ import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { withTarget } from '../../../../src/host/mount/target.ts';
 
-test('a target of either kind is opened without following a symlink, with or without a root', async (t) => {
+test('a file or directory target is opened without following a symlink, with or without a root', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const pathOf = (name: string) => join(directory, name);

@@ -42,7 +42,7 @@ test('a lock of an image excludes others until it is released', async (t) => {
   await requireNoProgram(join(image, '..', 'missing.img'));
 });
 
-test('a lock without a visible process is waited for', async (t) => {
+test('a caller waits for a lock whose process is not visible', async (t) => {
   const image = await imageOf(t);
   const lock = await lockImage(image);
   const next = lockImage(image);

@@ -85,7 +85,7 @@ test('a running program is ended when its signal is aborted', async (t) => {
   });
 });
 
-test('every end is reported, including failures', async (t) => {
+test('the end of every program is reported, also if it fails', async (t) => {
   const ended: EndedCommand[] = [];
   const run = makeRun({ onEnd: (command) => ended.push(command) });
   await run('e2fsck', ['-V'], { timeoutMs });
@@ -110,7 +110,7 @@ test('arguments reach the program unchanged: no shell, no splitting', async (t) 
   t.true(error?.stderr.includes('/nonexistent/a b;$(id)`*'));
 });
 
-test('programs are searched once, and again while one is missing', async (t) => {
+test('the search for programs runs once, and again while one is missing', async (t) => {
   const answers = [['e2fsck'], [], ['tune2fs'], []] as const;
   let looks = 0;
   let nowMs = 0;

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { makeSemaphore } from '../../../../src/host/programs/semaphore.ts';
 
-test('no more run at once than there are slots, in order', async (t) => {
+test('at most as many works run at once as there are slots, in order', async (t) => {
   const slots = makeSemaphore(2);
   const begun: number[] = [];
   const finish: (() => void)[] = [];
@@ -29,7 +29,7 @@ test('no more run at once than there are slots, in order', async (t) => {
   t.is(most, 2);
 });
 
-test('a failed work frees its slot', async (t) => {
+test('work that fails frees its slot', async (t) => {
   const slots = makeSemaphore(1);
   await t.throwsAsync(
     slots(() => Promise.reject(new Error('no'))),

@@ -117,7 +117,7 @@ for (const order of [
   ['old', 'new'],
   ['new', 'old'],
 ]) {
-  test(`the entry that was created later is used and deleted, and repeated deletes never touch its duplicate: pools ${order.join(', ')}`, async (t) => {
+  test(`the entry that was created later is used and deleted, and repeated deletes never change its duplicate: pools ${order.join(', ')}`, async (t) => {
     const duplicates = await Duplicates.make(t, order);
     const { pool } = await duplicates.opened.volumes.getVolume(duplicates.volumeId);
     t.is(pool, 'new');
@@ -137,7 +137,7 @@ for (const order of [
   });
 }
 
-test('if only a duplicate is left, every call reports where it is and what to do', async (t) => {
+test('if only a duplicate is left, every call reports its path and the remedy', async (t) => {
   const duplicates = await Duplicates.make(t, ['old', 'new']);
   const { volumes } = duplicates.opened;
   await duplicates.deleteAll();

@@ -119,7 +119,7 @@ for (const { what, takesChanges, reason, says } of [
   });
 }
 
-test('a btrfs that the kernel knows on another device is not reported as damage, and is staged once that device is gone', async (t) => {
+test('a btrfs that the kernel has registered on another device is not reported as damage, and is staged once that device is detached', async (t) => {
   const { node, volumes, asked } = await unstaged(t, { fsType: 'btrfs' });
   node.host.failNext('mounts.mountDevice', new KernelError('mount', 'EEXIST', 'a test'));
   const message = /has the UUID \S+, and so has another device.*Detach the other.*btrfstune -m/;
@@ -130,7 +130,7 @@ test('a btrfs that the kernel knows on another device is not reported as damage,
   await volumes.stageVolume(call(), asked);
 });
 
-test('an image that is attached already is never attached a second time', async (t) => {
+test('an attached image is never attached a second time', async (t) => {
   const { node, volumes, asked } = await attachedOnly(t);
   await volumes.stageVolume(call(), asked);
   t.is((await node.host.loops.list()).length, 1);

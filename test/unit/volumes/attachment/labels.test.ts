@@ -7,7 +7,7 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 
 const beginning = 'x'.repeat(90);
 
-test('a label that fits is the id; longer ids get labels that fit and differ', (t) => {
+test('an id that fits is the label; longer ids get different labels that fit', (t) => {
   t.is(labelOf('pvc-1234.562f2833'), 'loopcsi:pvc-1234.562f2833');
   const longest = 'y'.repeat(55);
   t.is(labelOf(longest), `loopcsi:${longest}`);

@@ -92,7 +92,7 @@ test('a block volume whose device another process detached can be unstaged and s
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('the lost node of one volume is not a mount of the other volume that has its number', async (t) => {
+test('a lost device node is not a mount of another volume that has its device number', async (t) => {
   const { node, a, b } = await withNumberTaken(t);
   t.is(
     await reasonOf(b.stage()),
@@ -113,7 +113,7 @@ test('the lost node of one volume is not a mount of the other volume that has it
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('at a start, the lost node does not count as a use of the other volume either', async (t) => {
+test('at a start, a lost device node is not a use of another volume with its number', async (t) => {
   const { node, a, restart } = await withNumberTaken(t);
   await restart();
   t.deepEqual(await node.host.loops.list(), [], 'the second volume is unused');
@@ -139,7 +139,7 @@ test('a target that another volume uses now is not unmounted by the volume that 
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('a lost node of a volume that cannot be looked up is unmounted at the path that the caller names', async (t) => {
+test('the lost device node of a volume that cannot be looked up is unmounted at the path of the request', async (t) => {
   const { node, a, restart } = await twoVolumes(t);
   await a.stage();
   await a.publish();
@@ -153,7 +153,7 @@ test('a lost node of a volume that cannot be looked up is unmounted at the path 
   t.deepEqual(await node.host.mounts.list(), []);
 });
 
-test('a target that shows a foreign device is left alone, unless the node state names it', async (t) => {
+test('a target with a foreign device is not unmounted, unless the node state names it', async (t) => {
   const { node, a } = await twoVolumes(t);
   const theirs = join(node.directory, 'theirs.img');
   await writeFile(theirs, Buffer.alloc(4096));

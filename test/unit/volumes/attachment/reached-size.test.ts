@@ -51,7 +51,7 @@ async function nodeWith(t: ExecutionContext, kind: 'block' | 'mount') {
 }
 
 for (const kind of ['block', 'mount'] as const) {
-  test(`${kind}: every call refuses a truncated image, says what to do, and health reports data loss`, async (t) => {
+  test(`${kind}: every call refuses a truncated image and names the remedy, and health reports data loss`, async (t) => {
     const { volumeId, volumes, image, asked } = await nodeWith(t, kind);
     await truncate(image, Number(12n * MiB));
     const calls: Record<string, () => Promise<unknown>> = {

@@ -48,7 +48,7 @@ test('a target that holds data is never removed', async (t) => {
   for (const path of [file, join(directory, 'file')]) t.is(await readFile(path, 'utf8'), 'data');
 });
 
-test('a mount hides nothing: neither files, nor its staging mount, nor a pool, nor a mount of the driver', async (t) => {
+test('a mount hides no files, no staging mount, no pool and no mount of the driver', async (t) => {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'own');
   const { volumes } = await node.open([node.settings('a')], {

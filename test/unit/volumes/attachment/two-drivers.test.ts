@@ -5,7 +5,7 @@ import type { Host, LoopDevices } from '../../../../src/host/host.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { fakeNode, subjectOn } from '../../../model/subject.ts';
 
-test('a driver leaves a volume with the same id alone that another driver of this node serves', async (t) => {
+test('a driver does not change a volume with the same id that another driver of this node serves', async (t) => {
   const node = await fakeNode({ reflink: true });
   const directory = await mkdtemp(`${node.directory}-other-`);
   const first = await subjectOn(node);
@@ -41,7 +41,7 @@ test('a driver leaves a volume with the same id alone that another driver of thi
   }
 });
 
-test('volumes of another driver are left alone even if its images cannot be seen', async (t) => {
+test('volumes of another driver are not changed even if its images cannot be seen', async (t) => {
   const node = await fakeNode({ reflink: true });
   const directory = await mkdtemp(`${node.directory}-other-`);
   const first = await subjectOn(node);

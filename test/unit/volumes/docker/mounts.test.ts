@@ -41,7 +41,7 @@ test('a volume is mounted for its first mount ID, and unmounted with its last', 
   t.is(await reasonOf(unmount('two')), 'ok', 'again');
 });
 
-test('while another call is at the volume its mount IDs come again', async (t) => {
+test('while another call works on the volume, Docker calls are refused as busy', async (t) => {
   const { volumeId, locks, mount, unmount, remove } = await nodeWith(t);
   const unlock = locks.take({ exclusive: [`volume:${volumeId}`] }, 'a test');
   for (const work of [() => mount('one'), () => unmount('one'), remove]) {
@@ -51,7 +51,7 @@ test('while another call is at the volume its mount IDs come again', async (t) =
   t.is(await reasonOf(mount('one')), 'ok');
 });
 
-test('a volume that is staged for CSI is not mounted for Docker, nor the other way round', async (t) => {
+test('a volume that is staged for CSI is not mounted for Docker, and vice versa', async (t) => {
   const { node, volumes, volumeId, mount } = await nodeWith(t);
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);

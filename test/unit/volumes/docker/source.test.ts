@@ -6,7 +6,7 @@ import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const there = nodeTagOf('node-b');
 
-test('what a copy is made of is found by its name first, and one of another node is said to be there', async (t) => {
+test('the source of a copy is looked up by name first, and the error for a source on another node names that node', async (t) => {
   const node = await fakeNode(t);
   const { volumes, docker } = await node.open([node.settings('a')]);
   const likeAnId = `data.${there}`;

@@ -6,7 +6,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 
 const failed = { message: 'mkfs.ext4 ended with 1', exitCode: 1 };
 
-test('every failure of the node gets its reason by errno, never by its text', async (t) => {
+test('a kernel error gets its reason from its errno, never from its text', async (t) => {
   const node = await fakeNode(t);
   const { domain } = await node.open([node.settings('a')]);
   const pool = domain.pools.named('a');

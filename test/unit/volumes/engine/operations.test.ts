@@ -68,7 +68,7 @@ test('readers share a lock, a writer is refused, and the locks are released when
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
 });
 
-test('a caller that gives up before the first effect stops the work', async (t) => {
+test('a caller that cancels before the first effect stops the work', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const abort = new AbortController();
@@ -85,7 +85,7 @@ test('a caller that gives up before the first effect stops the work', async (t) 
   t.false(hadEffects);
 });
 
-test('a caller that gives up later ends only its wait: the work continues and a retry joins it', async (t) => {
+test('a caller that cancels later ends only its wait: the work continues and a retry joins it', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const abort = new AbortController();

@@ -63,7 +63,7 @@ test('each mounted volume is trimmed once a day, even if the trim of another one
   t.deepEqual(measures?.trims.runs, { done: 3, failed: 1, interrupted: 0 });
 });
 
-test('a driver that is restarted more often than daily trims too', async (t) => {
+test('a driver that is restarted more often than daily still trims', async (t) => {
   const node = await fakeNode(t);
   const { trimsAfter, restart } = await trimmedNode(node, { one: 'periodic' });
   let trims = 0;

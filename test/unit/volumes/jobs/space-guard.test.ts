@@ -121,7 +121,7 @@ test('expand ends a freeze, and a volume that is still mounted is frozen again a
   t.false(on.domain.guard.isExpired(on.at.volumeId), 'the time limit of the freeze starts again');
 });
 
-test('unpublish thaws nothing, since the volume is still staged', async (t) => {
+test('unpublish does not thaw a volume that is still staged', async (t) => {
   const on = await guardedNode(t);
   on.leave(tooFew);
   await on.untilFrozen();
@@ -183,7 +183,7 @@ for (const [name, end, path] of [
     await end(on);
   });
 
-  test(`${name} that fails in the kernel leaves a volume guarded`, async (t) => {
+  test(`a volume stays guarded after ${name} that fails in the kernel`, async (t) => {
     const on = await guardedNode(t);
     if (name === 'unstage') await on.volumes.unpublishVolume(call(), on.at);
     on.leave(tooFew);

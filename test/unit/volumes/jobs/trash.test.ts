@@ -24,7 +24,7 @@ for (const name of ['files.removeInSlices', 'files.removeTree']) {
   });
 }
 
-test('an entry with a mount in it is left unchanged', async (t) => {
+test('a deleted entry with a mount in it is left unchanged', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v'));

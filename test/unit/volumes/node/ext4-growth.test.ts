@@ -32,7 +32,7 @@ test('with CAP_SYS_RESOURCE an interrupted growth of ext4 is completed after the
   t.false(grewOffline());
 });
 
-test('without CAP_SYS_RESOURCE it is completed before the mount', async (t) => {
+test('without CAP_SYS_RESOURCE an interrupted growth of ext4 is completed before the mount', async (t) => {
   const { stage, sizeBytes, grewOffline } = await grownWhileIdle(t, false);
   await stage();
   t.is(await sizeBytes(), 32n * MiB);

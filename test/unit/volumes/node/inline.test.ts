@@ -10,7 +10,7 @@ import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('disabled inline volumes are refused with what to do instead, and nothing is created', async (t) => {
+test('an inline volume is refused if they are disabled, the error names the remedy, and nothing is created', async (t) => {
   const node = await fakeNode(t);
   const ephemeral = { ...fakeSettings.ephemeral, maximumBytes: 0n };
   const { volumes } = await node.open([node.settings('default')], {
@@ -90,7 +90,7 @@ test('an inline volume exists from its publish to its unpublish', async (t) => {
   t.is(await reasonOf(unpublish('pod')), 'ok', 'again');
 });
 
-test('the size of one inline volume is limited, and that of all in a pool', async (t) => {
+test('the size of one inline volume and the total size of those in a pool are limited', async (t) => {
   const { publish, unpublish, left } = await nodeWith(t);
   t.is(await reasonOf(publish('large', 33n * MiB)), 'out-of-range');
   await publish('one');
@@ -101,7 +101,7 @@ test('the size of one inline volume is limited, and that of all in a pool', asyn
   t.deepEqual(await left(), [0, 0, 0]);
 });
 
-test('inline volumes that are being created count, too', async (t) => {
+test('inline volumes that are being created count towards the limit', async (t) => {
   const { publish, during } = await nodeWith(t);
   let second = '';
   during('new:image-made', async () => {

@@ -70,7 +70,7 @@ test('a volume that is staged at one path is not staged at another', async (t) =
   t.is((await node.host.mounts.list()).length, 1);
 });
 
-test('nothing is mounted over something else', async (t) => {
+test('no volume is staged over an existing mount', async (t) => {
   const { node, volumes, stage, pathsOf } = await nodeWith(t);
   await stage();
   const { record } = await volumes.createVolume(call(), volumeInput('w'));
@@ -87,7 +87,7 @@ test('a volume that is not staged at the requested path is not published', async
   t.is(await reasonOf(publish()), 'ok');
 });
 
-test('an access mode for one target refuses a second one, which leaves nothing', async (t) => {
+test('an access mode for one target refuses a second target and leaves nothing there', async (t) => {
   const { node, stage, publish } = await nodeWith(t);
   await stage();
   await publish();
@@ -143,7 +143,7 @@ test('a reader-only access mode makes the target read-only', async (t) => {
   t.true((await node.host.mounts.at(pathsOf({}).targetPath))?.options.includes('ro'));
 });
 
-test('nosuid, nodev and noexec apply to the target that requests them', async (t) => {
+test('nosuid, nodev and noexec apply only to the target that requests them', async (t) => {
   const { node, stage, publish, pathsOf } = await nodeWith(t);
   const mountFlags = ['nosuid', 'nodev', 'noexec'];
   await stage();
@@ -195,7 +195,7 @@ test('stats are only available at a path where the volume is mounted', async (t)
   t.is(await at(targetPath), 'not-found');
 });
 
-test('mount and device of a volume whose image was removed are removed', async (t) => {
+test('the mount and the device of a volume whose image was removed are removed', async (t) => {
   const { node, volumes, stage, pathsOf, opened } = await nodeWith(t);
   await stage();
   const { volumeId, stagingTargetPath } = pathsOf({});
@@ -206,7 +206,7 @@ test('mount and device of a volume whose image was removed are removed', async (
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('a target of another volume is refused and left alone', async (t) => {
+test('a target of another volume is refused and not unmounted', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t);
   await stage();
   await publish();

@@ -8,7 +8,7 @@ import {
   parsePoolParameter,
 } from '../../../../src/volumes/parameters/storage-class.ts';
 
-test('nothing said: thin, periodic, direct, the sectors left open', (t) => {
+test('without parameters a volume is thin, is trimmed periodically, uses direct I/O, and has no fixed sector size', (t) => {
   t.deepEqual(parseParameters({}, 'ext4'), {
     pool: undefined,
     provisioning: 'thin',
@@ -19,7 +19,7 @@ test('nothing said: thin, periodic, direct, the sectors left open', (t) => {
   });
 });
 
-test('everything said', (t) => {
+test('every parameter is parsed', (t) => {
   const parameters = {
     pool: 'fast',
     provisioning: 'thin',
@@ -39,78 +39,86 @@ test('everything said', (t) => {
   });
 });
 
-test('a thick volume is not trimmed unless asked, and asking is refused', (t) => {
+test('a thick volume is not trimmed by default', (t) => {
   t.like(parseParameters({ provisioning: 'thick' }, 'xfs'), { provisioning: 'thick', trim: 'off' });
   t.notThrows(() => parseParameters({ provisioning: 'thick', trim: 'off' }, 'xfs'));
 });
 
-const wrong = [
+const invalid = [
   {
     name: 'an unknown key',
     parameters: { Pool: 'a' },
-    says: /'Pool' is not known; known keys: pool/,
+    message: /'Pool' is not known; known keys: pool/,
   },
-  { name: "another driver's key", parameters: { 'storageClass.io/x': 'a' }, says: /is not known/ },
-  { name: 'a pool in capitals', parameters: { pool: 'Fast' }, says: /'Fast' is not a pool name/ },
   {
-    name: 'a pool that is a path',
+    name: "another driver's key",
+    parameters: { 'storageClass.io/x': 'a' },
+    message: /is not known/,
+  },
+  {
+    name: 'a pool name in capitals',
+    parameters: { pool: 'Fast' },
+    message: /'Fast' is not a pool name/,
+  },
+  {
+    name: 'a path as pool name',
     parameters: { pool: '../a' },
-    says: /'\.\.\/a' is not a pool name/,
+    message: /'\.\.\/a' is not a pool name/,
   },
-  { name: 'an empty pool', parameters: { pool: '' }, says: /'' is not a pool name/ },
+  { name: 'an empty pool name', parameters: { pool: '' }, message: /'' is not a pool name/ },
   {
-    name: 'fat',
+    name: 'an unknown provisioning',
     parameters: { provisioning: 'fat' },
-    says: /'fat' is not allowed; allowed values: thin, thick/,
+    message: /'fat' is not allowed; allowed values: thin, thick/,
   },
-  { name: 'a sector of 1024', parameters: { sectorSize: '1024' }, says: /4096, 512/ },
-  { name: 'trim: yes', parameters: { trim: 'yes' }, says: /periodic, online, off/ },
+  { name: 'a sector size of 1024', parameters: { sectorSize: '1024' }, message: /4096, 512/ },
+  { name: 'trim=yes', parameters: { trim: 'yes' }, message: /periodic, online, off/ },
   {
-    name: 'thick and trimmed',
+    name: 'trim of a thick volume',
     parameters: { provisioning: 'thick', trim: 'online' },
-    says: /omit trim/,
+    message: /omit trim/,
   },
-  { name: 'directIO: on', parameters: { directIO: 'on' }, says: /true, false/ },
+  { name: 'directIO=on', parameters: { directIO: 'on' }, message: /true, false/ },
   {
-    name: 'a flag of mkfs that is not listed',
+    name: 'an mkfs flag that is not allowed',
     parameters: { mkfsOptions: '-F' },
-    says: /'-F' is not allowed/,
+    message: /'-F' is not allowed/,
   },
   {
-    name: 'a flag of another filesystem',
+    name: 'an mkfs flag of another filesystem',
     parameters: { mkfsOptions: '--csum sha256' },
-    says: /not allowed/,
+    message: /not allowed/,
   },
 ] as const;
-for (const { name, parameters, says } of wrong) {
-  test(`refused: ${name}`, (t) => {
+for (const { name, parameters, message } of invalid) {
+  test(`parameters with ${name} are refused`, (t) => {
     const error = t.throws(() => parseParameters({ ...parameters }, 'ext4'), {
       instanceOf: VolumeError,
     });
     t.is(error?.reason, 'invalid');
-    t.regex(error?.message ?? '', says);
+    t.regex(error?.message ?? '', message);
   });
 }
 
-test('refused: mkfs options for a block volume; empty ones are none', (t) => {
+test('mkfs options are refused for a block volume, unless they are empty', (t) => {
   t.throws(() => parseParameters({ mkfsOptions: '-L a' }, null), { message: /no filesystem/ });
   t.deepEqual(parseParameters({ mkfsOptions: '  ' }, null).mkfsOptions, []);
 });
 
-test('the pool alone, for capacity', (t) => {
-  t.is(parsePoolParameter({ pool: 'a', mkfsOptions: 'whatever' }), 'a');
+test('parsePoolParameter returns the pool and refuses unknown keys', (t) => {
+  t.is(parsePoolParameter({ pool: 'a', mkfsOptions: '-F' }), 'a');
   t.is(parsePoolParameter({}), undefined);
   t.throws(() => parsePoolParameter({ pol: 'a' }), { instanceOf: VolumeError });
 });
 
-test('a class that no node can serve asks for any pool, so that CreateVolume gets to refuse it', (t) => {
+test('a class with an unknown pool or key gets capacity of any pool, so that CreateVolume can refuse it', (t) => {
   const pools = ['fast', 'bulk'];
   t.is(parsePoolOfClass({ pool: 'bulk' }, pools), 'bulk');
-  t.is(parsePoolOfClass({ pool: 'nowhere' }, pools), undefined);
+  t.is(parsePoolOfClass({ pool: 'missing' }, pools), undefined);
   t.is(parsePoolOfClass({ poool: 'bulk' }, pools), undefined);
 });
 
-test('attributes of an inline volume', (t) => {
+test('attributes of an inline volume are parsed, and wrong ones are refused', (t) => {
   const fromKubelet = {
     'csi.storage.k8s.io/ephemeral': 'true',
     'csi.storage.k8s.io/pod.uid': 'u',

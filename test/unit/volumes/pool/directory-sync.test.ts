@@ -30,7 +30,7 @@ async function openDirectories() {
 /** Lets all pending callbacks run. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test('callers that come while an fsync runs share the next one, which starts after them', async (t) => {
+test('callers that arrive while an fsync runs share the next one, which starts after they arrived', async (t) => {
   const { made, rounds } = await openDirectories();
   const ended: string[] = [];
   const sync = async (name: string): Promise<void> => {

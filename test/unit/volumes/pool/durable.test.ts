@@ -106,7 +106,7 @@ test('the changes of a call are durable when it returns', async (t) => {
   await answered(t, at('delete volume'), () => volumes.deleteVolume(call(), record.id));
 });
 
-test('blocks are freed only after the delete is durable: a power cut must not restore a volume without them', async (t) => {
+test('blocks are freed only after the delete is durable, so that a power cut never restores a volume without its blocks', async (t) => {
   const { node, pool } = await watchedNode(t);
   const { volumes, domain } = await node.open([node.settings('a')]);
   const { record } = await volumes.createVolume(call(), volumeInput('v'));

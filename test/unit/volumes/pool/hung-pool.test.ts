@@ -102,7 +102,7 @@ async function oneHangs(t: ExecutionContext) {
 /** Time limit of the disk, and the time of everything else on a busy machine. */
 const timeoutMs = 12_000;
 
-test('calls that ask all pools report one that does not answer, and continue without it', async (t) => {
+test('calls that query all pools report a pool that does not answer, and continue without it', async (t) => {
   t.timeout(60_000);
   const { volumes, administration, stall } = await oneHangs(t);
   const page = { maxEntries: 0, startingToken: '' };
@@ -142,7 +142,7 @@ test('calls that ask all pools report one that does not answer, and continue wit
   t.regex(created.message, /pool 'hung'.*may have a volume 'new'.*\(good\): parameter pool/);
 });
 
-test('a wait for the capacity of a pool ends when the pool is found to be unavailable', async (t) => {
+test('a call that waits for the capacity of a pool fails when the pool becomes unavailable', async (t) => {
   const { volumes, domain, directory, stall } = await oneHangs(t);
   stall();
   const settings = { ...plainSettings, pool: 'hung' };
@@ -153,7 +153,7 @@ test('a wait for the capacity of a pool ends when the pool is found to be unavai
   t.is(await created, 'unavailable');
 });
 
-test('after a call that waits long the next check tries a change, because a hung disk still answers from its cache', async (t) => {
+test('after a call that waits long the next check tries a write, because a hung disk still answers from its cache', async (t) => {
   const node = await fakeNode(t);
   const { files } = node.host;
   const makeNewDirectory = files.makeNewDirectory.bind(files);

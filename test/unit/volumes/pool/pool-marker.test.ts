@@ -15,7 +15,7 @@ async function problemOf(node: FakeNode, options: Partial<PoolSettings> = {}): P
 
 const pathOf = (node: FakeNode, name = 'a') => join(node.directory, name);
 
-test('an empty directory where a pool was seen is a disk that is not mounted: nothing is written', async (t) => {
+test('nothing is written to an empty directory in which a pool was seen: its disk is not mounted', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   await rename(pathOf(node), pathOf(node, 'disk'));
@@ -28,7 +28,7 @@ test('an empty directory where a pool was seen is a disk that is not mounted: no
   t.is(await problemOf(node), '', 'it is mounted again');
 });
 
-test('another pool at the path of the one that was seen is refused', async (t) => {
+test('a pool at the path of another pool that was seen is refused', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   const other = await node.open([node.settings('b')]);
@@ -38,7 +38,7 @@ test('another pool at the path of the one that was seen is refused', async (t) =
   t.regex(await problemOf(node), /another disk is mounted/);
 });
 
-test('a pool is made only in an empty directory, and only if its settings ask for it', async (t) => {
+test('a pool is created only in an empty directory, and only if its settings have create', async (t) => {
   const node = await fakeNode(t);
   await mkdir(pathOf(node));
   t.regex(await problemOf(node, { create: false }), /is no pool yet/);
@@ -51,7 +51,7 @@ test('a pool is made only in an empty directory, and only if its settings ask fo
   t.is(await problemOf(node), '');
 });
 
-test('a directory that is refused for its filesystem is not made, nor are its parents', async (t) => {
+test('a directory that is refused for its filesystem is not created, and neither are its parents', async (t) => {
   const node = await fakeNode(t);
   const path = `/dev/shm/loopcsi-test-${process.pid}/deep/pool`;
   const problem = await problemOf(node, { path, force: false });

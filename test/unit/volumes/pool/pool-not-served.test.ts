@@ -4,7 +4,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-test('a pool that is not served prevents only calls that do not name another pool', async (t) => {
+test('while a pool is not served, a create succeeds if its pool is known, and is refused otherwise', async (t) => {
   const node = await fakeNode(t, { reflink: true });
   const pools = [node.settings('a'), node.settings('b')];
   const before = await node.open(pools);

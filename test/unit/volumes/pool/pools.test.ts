@@ -110,7 +110,7 @@ function failOnce(at: FaultPoint): (point: FaultPoint) => void {
 }
 
 for (const point of ['new:renamed', 'new:committed'] as const) {
-  test(`a create that fails at ${point} has made the volume, which is found and can be deleted`, async (t) => {
+  test(`a create that fails at ${point} leaves a complete volume, which is found and can be deleted`, async (t) => {
     const node = await fakeNode(t);
     const { volumes, domain } = await node.open([node.settings('a')], { reached: failOnce(point) });
     await t.throwsAsync(volumes.createVolume(call(), input('v')));
@@ -262,7 +262,7 @@ test('an entry begun before a pool became unavailable is not committed after it 
   await volumes.createVolume(call(), input('v'));
 });
 
-test("another node's pool is refused until it is adopted; a damaged record concerns only its volume", async (t) => {
+test('a pool of another node is refused until it is adopted, and a damaged record affects only its volume', async (t) => {
   const node = await fakeNode(t);
   const before = await node.open([node.settings('a')]);
   for (const name of ['plain', 'a name / with everything', 'broken']) {

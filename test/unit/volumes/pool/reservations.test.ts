@@ -156,7 +156,7 @@ test('a growth needs capacity for the bytes that it adds', async (t) => {
   t.is(await reasonOf(expand(2n)), 'ok');
 });
 
-test('thick volumes created concurrently need free blocks for all of them, whatever is promised', async (t) => {
+test('concurrent creates of thick volumes need free blocks for all of them, whatever is promised', async (t) => {
   const { node, make } = await pooledNode(t, {
     pool: { overcommitPerMille: 4000, guard: false },
   });
@@ -209,7 +209,7 @@ for (const reflink of [false, true]) {
   });
 }
 
-test('a clone that shares blocks promises them to its source again', async (t) => {
+test('a clone that shares blocks makes them count for its source again', async (t) => {
   const { during, make, imageOf, pool } = await pooledNode(t, { reflink: true });
   const id = await make('v');
   await fill(imageOf(id), 8n * MiB);
@@ -221,7 +221,7 @@ test('a clone that shares blocks promises them to its source again', async (t) =
   t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
-test('what a source was given while its cut was prepared counts too', async (t) => {
+test('blocks that a source gets while its capture is prepared count too', async (t) => {
   const { node, volumes, make, imageOf, pool } = await pooledNode(t);
   const id = await make('v');
   const { copies } = node.host;
@@ -255,7 +255,7 @@ test('a running copy counts with all bytes that it will allocate', async (t) => 
   pool.snapshots.put(record);
 });
 
-test('newly shared blocks count at once, however long a measurement is kept', async (t) => {
+test('newly shared blocks count at once, although measurements are cached', async (t) => {
   const { volumes, make, imageOf, pool } = await pooledNode(t, { reflink: true });
   const id = await make('v');
   await fill(imageOf(id), 8n * MiB);
@@ -271,7 +271,7 @@ test('newly shared blocks count at once, however long a measurement is kept', as
   t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 
-test('a measurement during which a change happens is not kept, nor is one that fails', async (t) => {
+test('a measurement is cached neither if a change happens during it nor if it fails', async (t) => {
   const { node, volumes, make, pool } = await pooledNode(t);
   const { record } = await volumes.getVolume(await make('v'));
   // A measurement is kept for seconds then.

@@ -29,7 +29,7 @@ test('drivers that share a state directory never forget each other’s pools', a
   t.is((await first.directories()).length, 8);
 });
 
-test('a pool that one driver has seen is never made again by another in an empty directory', async (t) => {
+test('a pool that one driver has seen is never created again by another driver in an empty directory', async (t) => {
   const node = await fakeNode(t);
   const second = await node.open([node.settings('other')]);
   const first = await node.open([node.settings('a')]);

@@ -145,7 +145,7 @@ test('promisableBytesOf: a promise lowers the result by its size', (t) => {
   t.is(before - after, promise);
 });
 
-test('reserveBytesOf: bytes or a share of the size', (t) => {
+test('reserveBytesOf: a reserve is a number of bytes or a percentage of the size', (t) => {
   t.is(reserveBytesOf({ bytes: 3n }, 100n), 3n);
   t.is(reserveBytesOf({ perMille: 50 }, 100n * GiB), 5n * GiB);
 });

@@ -27,7 +27,7 @@ async function stoppablePool(t: ExecutionContext) {
 }
 
 for (const errno of ['EROFS', 'EIO']) {
-  test(`a pool whose filesystem no longer accepts changes (${errno}) is closed, and served again when it does`, async (t) => {
+  test(`a pool whose filesystem no longer accepts changes (${errno}) is closed, and is served again once it accepts them`, async (t) => {
     const { volumes, pool, state } = await stoppablePool(t);
     state.errno = errno;
     const make = () => volumes.createVolume(call(), volumeInput('v'));
@@ -107,7 +107,7 @@ test('the problem of a pool that cannot be read does not say that it was deleted
   t.notRegex(pool.problem ?? '', /gone/);
 });
 
-test('after a call that did not return the next check tries a change, because a hung disk still answers from its cache', async (t) => {
+test('after a call that did not return the next check tries a write, because a hung disk still answers from its cache', async (t) => {
   const { domain, pool, node } = await stoppablePool(t);
   await toVolumeError(new StuckError('fsync', 'v', 60_000), 'x', pool);
   node.host.failNext('files.makeNewDirectory', new StuckError('mkdir', 'pool a', 60_000));

@@ -24,7 +24,7 @@ test('while a pool is unavailable no id is reported as not found, since the pool
   t.is(await reasonOf(volumes.deleteVolume(call(), record.id)), 'unavailable');
 });
 
-test('the same holds for snapshots and groups, and nothing is created with a name that the pool may have', async (t) => {
+test('while a pool is unavailable no snapshot or group is reported as not found, and no name that the pool may have is used', async (t) => {
   const node = await fakeNode(t);
   const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
   const unknown = `unknown.${domain.settings.nodeTag}`;

@@ -173,7 +173,7 @@ test('health reports an unreadable superblock before a stage fails on it', async
   t.is(await reasonOf(volumes.stageVolume(call(), input)), 'ok');
 });
 
-test('a restore into another pool blames the pool of the snapshot that cannot be read', async (t) => {
+test('the error of a restore into another pool names the pool of the snapshot that cannot be read', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a'), node.settings('b')]);
   const settings = (pool: string) => ({ settings: { ...volumeInput('x').settings, pool } });

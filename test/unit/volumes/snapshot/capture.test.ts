@@ -46,7 +46,7 @@ test('a capture that fails leaves nothing frozen', async (t) => {
   for (const { live } of node.host.kernel.devices.values()) t.false(live?.frozen);
 });
 
-test('dirty pages are written back before a capture: those of a filesystem before its freeze, those of a raw device', async (t) => {
+test('dirty pages of a filesystem are written back before its freeze, and those of a raw device before its capture', async (t) => {
   const { node, volumes, staged } = await sharingNode(t);
   const steps = async (kind: VolumeKind): Promise<readonly string[]> => {
     const id = await staged(kind, kind);

@@ -110,7 +110,7 @@ for (const [point, left] of [
   ['group:member-renamed', '1 0 0 0 0 1 0 0'],
   ['group:members-renamed', '1 1 0 0 0 0 0 0'],
 ] as const) {
-  test(`killed at ${point}: a start removes the members in both pools`, async (t) => {
+  test(`after a kill at ${point} a start removes the members in both pools`, async (t) => {
     const two = await TwoPoolsOfAGroup.make(t);
     await two.reopen(undefined, point);
     void two.take().catch(() => undefined);

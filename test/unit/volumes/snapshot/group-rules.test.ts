@@ -60,7 +60,7 @@ async function nodeWith(t: ExecutionContext, { reflink = true } = {}) {
   };
 }
 
-test('a group has members, none twice, and not more than may be frozen at once', async (t) => {
+test('a group without members, with one twice, or with more than may be frozen at once is refused', async (t) => {
   const { ids, group, left } = await nodeWith(t);
   const [one = ''] = ids;
   const many = Array.from({ length: 65 }, (_, index) => `v${index}.${one.slice(-8)}`);
@@ -70,7 +70,7 @@ test('a group has members, none twice, and not more than may be frozen at once',
   t.deepEqual(await left(), []);
 });
 
-test('a group of that name with other volumes is a conflict', async (t) => {
+test('a group with the same name but other volumes is a conflict', async (t) => {
   const { ids, group } = await nodeWith(t);
   await group();
   t.is(await reasonOf(group(ids.toReversed())), 'ok', 'in any order');

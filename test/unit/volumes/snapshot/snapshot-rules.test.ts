@@ -47,7 +47,7 @@ async function nodeWith(
   };
 }
 
-test('a snapshot of that name of another volume is a conflict', async (t) => {
+test('a snapshot with the same name but of another volume is a conflict', async (t) => {
   const { volumes, snapshot } = await nodeWith(t);
   const { record } = await volumes.createVolume(call(), volumeInput('w', { sizeBytes }));
   await snapshot('s');

@@ -107,7 +107,7 @@ test('a source on another node is reported even while a pool of this node is not
   t.is(await reasonOf(volumes.createVolume(call(), from(here, 'a'))), 'unavailable');
 });
 
-test('an existing volume is a conflict, whichever node the other source is on', async (t) => {
+test('a request with another source for an existing volume is a conflict, whichever node that source is on', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   await volumes.createVolume(call(), volumeInput('v', { sizeBytes }));

@@ -30,7 +30,7 @@ for (const [name, input] of otherwise) {
   });
 }
 
-test('a volume of that name with another source, or none, is a conflict', async (t) => {
+test('a volume with the same name but another source, or none, is a conflict', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   const ids: string[] = [];

@@ -71,7 +71,7 @@ async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
   };
 }
 
-test('a volume never shrinks, and grows to what its pool can promise', async (t) => {
+test('a volume never shrinks, and grows up to the capacity of its pool', async (t) => {
   const { expand, sizes } = await nodeWith(t);
   t.is(await reasonOf(expand(0n, 8n * MiB)), 'out-of-range');
   t.is(await reasonOf(expand(1n << 60n)), 'out-of-range');
@@ -89,7 +89,7 @@ test('a truncated image is not grown, which would hide the loss', async (t) => {
   t.is(await reasonOf(expand()), 'unavailable');
 });
 
-test('ext4 grows only by a limited factor, and no volume grows beyond what its pool can ever promise', async (t) => {
+test('ext4 grows only by a limited factor, and no volume grows beyond the maximum that its pool can promise', async (t) => {
   const { node, expand } = await nodeWith(t);
   await t.throwsAsync(expand(1001n * 16n * MiB), { message: /at most by a factor of 1000/ });
   const { files } = node.host;

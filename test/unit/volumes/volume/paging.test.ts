@@ -41,7 +41,7 @@ test('entries that are deleted between two pages hide no others', (t) => {
   t.is(second.nextToken, '');
 });
 
-test('without a limit all entries are returned', (t) => {
+test('without a maximum number all entries are returned', (t) => {
   const entries = [{ id: 'a' }, { id: 'b' }];
   t.deepEqual(pageOf(entries, { maxEntries: 0, startingToken: '', idOf }), {
     entries,
@@ -78,7 +78,7 @@ test('pages over several pools are in one order, with each entry once', async (t
   }
 });
 
-test('a page that one pool fills is not the last one', async (t) => {
+test('a full page of a pool with more entries has a token for the next page', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
   for (const name of ['v0', 'v1', 'v2']) {

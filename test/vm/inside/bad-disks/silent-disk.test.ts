@@ -41,7 +41,7 @@ const noticedWithinMs = 240_000;
 
 for (const { poolType, what, silence, waits } of fixtures) {
   test.serial(
-    `${poolType}: while a disk ${what} only its pool waits, and it continues when the disk does`,
+    `${poolType}: while a disk ${what} only its pool waits, and the pool continues when the disk does`,
     async (t) => {
       await Bench.use(t, poolType, async (bench) => {
         const used = await bench.createInUse('used');

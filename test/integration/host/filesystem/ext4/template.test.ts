@@ -81,7 +81,7 @@ async function write(image: string, template: Ext4Template, identity: Ext4Identi
 }
 
 onNode(
-  'a template with the identity of another mkfs run equals the image of that run, byte for byte',
+  'a template that gets the UUID of another mkfs run equals the image of that run, byte for byte',
   async (t) => {
     await fc.assert(
       fc.asyncProperty(kinds, async (kind) => {

@@ -10,7 +10,7 @@ async function bytesRead(): Promise<number> {
   return Number(/^rchar: (\d+)$/m.exec(await readFile('/proc/self/io', 'utf8'))?.[1]);
 }
 
-test('an image that seems to consist of data only, as without SEEK_HOLE, is not read', async (t) => {
+test('an image that reports only data, as without SEEK_HOLE, is not read', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-templates-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const path = join(directory, 'disk.img');
