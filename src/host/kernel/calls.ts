@@ -4,8 +4,6 @@ import { callNumbers, constants, errnoName, layouts, type Request, requests } fr
 import { gate } from './gate.ts';
 import { call, callLater, callNow, libc } from './libc.ts';
 
-export { loadKernel } from './libc.ts';
-
 /**
  * System calls that node:fs lacks, typed. Those that can block are asynchronous and pass the gate. A failure is a
  * KernelError with the name of the errno.

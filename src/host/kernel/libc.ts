@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { arch } from 'node:process';
-import { messageOf, VolumeError } from '../../errors.ts';
+import { messageOf } from '../../errors.ts';
 import { KernelError } from '../errors.ts';
 import { errnoName } from './abi.ts';
 import { type GateOptions, gate } from './gate.ts';
@@ -57,14 +57,9 @@ const libcNames = ['libc.so.6', `libc.musl-${arch === 'x64' ? 'x86_64' : 'aarch6
 let loaded: Libc | undefined;
 
 /**
- * Loads koffi and the C library; later calls cost nothing. Throws `unavailable`, with advice, when koffi has no library
- * for this machine; `doctor` reports it.
+ * The functions of the C library; koffi is loaded on first use. Throws an Error with advice when koffi has no library for
+ * this machine: `serve` ends with it, and `doctor` reports it.
  */
-export function loadKernel(): void {
-  libc();
-}
-
-/** The functions of the C library; koffi is loaded on first use. */
 export function libc(): Libc {
   loaded ??= bindLibc(requireKoffi());
   return loaded;
@@ -76,8 +71,7 @@ function requireKoffi(): Koffi {
     // `any`, so they are declared here.
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (error) {
-    throw new VolumeError(
-      'unavailable',
+    throw new Error(
       `the kernel cannot be reached: koffi has no library for ${process.platform}-${arch} here (${messageOf(error)}); ` +
         `run \`npm ci\` on this machine, with its optional packages`,
       { cause: error },
@@ -137,7 +131,7 @@ function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
       failures.push(messageOf(error));
     }
   }
-  throw new VolumeError('unavailable', `no C library could be loaded: ${failures.join('; ')}`);
+  throw new Error(`no C library could be loaded: ${failures.join('; ')}`);
 }
 
 /** Name and object of a call, for the error. */
