@@ -569,4 +569,6 @@ export interface Host {
   runningPrograms(): Promise<readonly RunningProgram[]>;
   /** Programs that `host/` needs and that this machine lacks. */
   missingPrograms(): Promise<readonly string[]>;
+  /** Filesystem types that the kernel can mount at present; a module that is not loaded is not among them. */
+  supportedFilesystems(): Promise<ReadonlySet<string>>;
 }

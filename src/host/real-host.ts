@@ -4,7 +4,7 @@ import { makeFiles } from './files/files.ts';
 import { makeFilesystems } from './filesystem/index.ts';
 import { makeFreezer } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
-import { readFacts } from './kernel/node-facts.ts';
+import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';
 import { makeLoopDevices } from './loop/devices.ts';
 import { makeMounts } from './mount/mounts.ts';
 import { makeMountUsers } from './mount/users.ts';
@@ -33,5 +33,6 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
     facts,
     runningPrograms: findRunningPrograms,
     missingPrograms: makeProgramCheck(),
+    supportedFilesystems: readSupportedFilesystems,
   };
 }

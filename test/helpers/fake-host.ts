@@ -1,13 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
 import { makeFiles } from '../../src/host/files/files.ts';
-import type {
-  Freezer,
-  FsType,
-  Host,
-  MountUsers,
-  NodeFacts,
-  RunningProgram,
+import {
+  type Freezer,
+  type FsType,
+  fsTypes,
+  type Host,
+  type MountUsers,
+  type NodeFacts,
+  type RunningProgram,
 } from '../../src/host/host.ts';
 import { FakeBlocks } from './fake-copies.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
@@ -27,6 +28,8 @@ export interface FakeHostOptions {
   readonly directIo?: boolean;
   readonly canGrowExt4Online?: boolean;
   readonly missingPrograms?: readonly string[];
+  /** Filesystem types whose kernel module is loaded; by default all of the driver's. */
+  readonly supportedFilesystems?: readonly string[];
 }
 
 /**
@@ -52,6 +55,7 @@ export class FakeHost implements Host {
   /** All calls in order: `mounts.bind` and its arguments. */
   readonly watch = new Watch();
   readonly #missing: readonly string[];
+  readonly #supported: ReadonlySet<string>;
 
   constructor(options: FakeHostOptions = {}) {
     const { kernel, watch } = this;
@@ -61,6 +65,7 @@ export class FakeHost implements Host {
       kernelRelease: '6.18.0-fake',
     };
     this.#missing = options.missingPrograms ?? [];
+    this.#supported = new Set(options.supportedFilesystems ?? fsTypes);
     const blocks = new FakeBlocks(options.reflink ?? false);
     const loops = makeFakeLoops(kernel, { directIo: options.directIo ?? true });
     const mounts = new FakeMounts(kernel);
@@ -91,6 +96,10 @@ export class FakeHost implements Host {
 
   async missingPrograms(): Promise<readonly string[]> {
     return this.#missing;
+  }
+
+  async supportedFilesystems(): Promise<ReadonlySet<string>> {
+    return this.#supported;
   }
 
   /** Names of all calls so far, in order. */

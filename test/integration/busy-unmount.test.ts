@@ -81,6 +81,7 @@ for (const [seen, host] of [
     (real: Host): Host => ({
       ...real,
       missingPrograms: () => real.missingPrograms(),
+      supportedFilesystems: () => real.supportedFilesystems(),
       users: { ofMounts: async () => [], ofDevice: async () => [], devicesAbove: async () => [] },
     }),
   ],

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { NodeFacts } from '../host.ts';
+import { readKernelText } from './calls.ts';
 
 /** linux/capability.h */
 const capSysAdmin = 21n;
@@ -14,6 +15,12 @@ export function readFacts(): NodeFacts {
     canGrowExt4Online: hasCapability(status, capSysResource),
     kernelRelease: release(),
   };
+}
+
+/** Filesystem types that the running kernel can mount. Not a constant: loading a module adds its type. */
+export async function readSupportedFilesystems(): Promise<ReadonlySet<string>> {
+  const text = await readKernelText('/proc/filesystems');
+  return new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
 }
 
 /** Whether the effective capabilities in the text of /proc/PID/status include this one. */

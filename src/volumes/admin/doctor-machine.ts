@@ -12,7 +12,7 @@ export async function checkMachine(host: Host): Promise<readonly Finding[]> {
     kernelFinding(host.facts.kernelRelease),
     ...rightsFindings(host),
     await loopControlFinding(host.files),
-    ...(await filesystemFindings(host.files)),
+    ...(await filesystemFindings(host)),
     await programsFinding(host),
   ];
 }
@@ -64,11 +64,10 @@ async function loopControlFinding(files: Files): Promise<Finding> {
   }
 }
 
-async function filesystemFindings(files: Files): Promise<readonly Finding[]> {
-  const text = await files.readText('/proc/filesystems');
-  const known = new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
+async function filesystemFindings(host: Host): Promise<readonly Finding[]> {
+  const supported = await host.supportedFilesystems();
   return fsTypes.map((fsType) =>
-    known.has(fsType)
+    supported.has(fsType)
       ? ok(`filesystem:${fsType}`, 'the kernel supports it')
       : warn(
           `filesystem:${fsType}`,

@@ -2,7 +2,11 @@ import { readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import test from 'ava';
 import { majorMinorOf } from '../../../../src/host/kernel/descriptor.ts';
-import { hasCapability, readFacts } from '../../../../src/host/kernel/node-facts.ts';
+import {
+  hasCapability,
+  readFacts,
+  readSupportedFilesystems,
+} from '../../../../src/host/kernel/node-facts.ts';
 
 for (const { mask, capability, expected } of [
   { mask: '000001ffffffffff', capability: 24n, expected: true },
@@ -26,6 +30,12 @@ test('node facts describe this process', (t) => {
   const status = readFileSync('/proc/self/status', 'utf8');
   t.is(canGrowExt4Online, hasCapability(status, 24n));
   t.is(canMount, hasCapability(status, 21n));
+});
+
+test('filesystems without a device are supported too', async (t) => {
+  const supported = await readSupportedFilesystems();
+  t.true(supported.has('proc'));
+  t.false(supported.has('nodev'));
 });
 
 for (const { device, expected } of [

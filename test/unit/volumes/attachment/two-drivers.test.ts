@@ -85,5 +85,6 @@ function withLoops(host: Host, loops: LoopDevices): Host {
     facts,
     runningPrograms: () => host.runningPrograms(),
     missingPrograms: () => host.missingPrograms(),
+    supportedFilesystems: () => host.supportedFilesystems(),
   };
 }
