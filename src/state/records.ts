@@ -157,9 +157,9 @@ export const copyProgress = looseRecord({
 /** `restore.json`: progress of the copy of a snapshot for a new volume, in `tmp/`. `doneBytes` are on the disk. */
 export const restoreProgress = looseRecord({
   schemaVersion: v.literal(1),
-  volumeId: v.string(),
+  volumeId,
   source: looseRecord({
-    snapshotId: v.string(),
+    snapshotId,
     createdAtMs: v.number(),
     /** `device:inode` of the snapshot's image. A later snapshot of the same name has another one. */
     inode: v.string(),

@@ -1,10 +1,8 @@
 import { createHash } from 'node:crypto';
 import { VolumeError } from '../errors.ts';
-import type { GroupId, SnapshotId, VolumeId } from '../state/ids.ts';
+import type { EntryId, EntryName, FoundName, GroupId, SnapshotId, VolumeId } from '../state/ids.ts';
 
-export type { GroupId, SnapshotId, VolumeId };
-
-type AnyId = VolumeId | SnapshotId | GroupId;
+export type { EntryId, EntryName, FoundName, GroupId, SnapshotId, VolumeId };
 
 const safeName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const idForm = /^([A-Za-z0-9][A-Za-z0-9._-]{0,99}|_[0-9a-f]{64})\.([0-9a-f]{8})$/;
@@ -38,7 +36,7 @@ export const groupIdFor = (name: string, nodeTag: string): GroupId =>
   deriveId(name, nodeTag) as GroupId;
 
 /** undefined for an id that does not have the form of this driver's ids and so must not become part of a path. */
-function parse<T extends AnyId>(id: string): T | undefined {
+function parse<T extends EntryId>(id: string): T | undefined {
   return idForm.test(id) ? (id as T) : undefined;
 }
 
@@ -46,8 +44,13 @@ export const parseVolumeId = (id: string): VolumeId | undefined => parse<VolumeI
 export const parseSnapshotId = (id: string): SnapshotId | undefined => parse<SnapshotId>(id);
 export const parseGroupId = (id: string): GroupId | undefined => parse<GroupId>(id);
 
+/** For a name that was read from a directory of a pool, or from the path of an image: never for one from a request. */
+export function foundName(name: string): FoundName {
+  return name as FoundName;
+}
+
 /** The node tag at the end of an id. */
-export function tagOf(id: AnyId): string {
+export function tagOf(id: EntryId): string {
   return id.slice(-8);
 }
 
@@ -59,7 +62,7 @@ export function otherNodeOf(id: string, nodeTag: string): string | undefined {
 }
 
 /** Throws `not-found` for an id of another form or node, which cannot name anything on this node. */
-export function requireOurs<T extends AnyId>(
+export function requireOurs<T extends EntryId>(
   id: string,
   options: { nodeTag: string; kind: string },
 ): T {
@@ -76,7 +79,7 @@ export function requireOurs<T extends AnyId>(
 }
 
 /** Throws `wrong-state` for an id of another node: only the driver of that node can delete what it names. */
-export function requireTag(id: AnyId, options: { nodeTag: string; kind: string }): void {
+export function requireTag(id: EntryId, options: { nodeTag: string; kind: string }): void {
   const { nodeTag, kind } = options;
   if (tagOf(id) === nodeTag) return;
   throw new VolumeError(

@@ -525,7 +525,7 @@ async function endOf(subject: Subject, context: Context): Promise<string | undef
   const left: string[] = [];
   for (const pool of domain.pools.all) {
     for (const area of ['volumes', 'snapshots', 'tmp', 'trash'] as const) {
-      for (const entry of await readdir(pool.pathOf(area))) left.push(`${area}/${entry}`);
+      for (const entry of await readdir(pool.directoryOf(area))) left.push(`${area}/${entry}`);
     }
   }
   for (const name of await readdir(subject.directory)) {

@@ -114,19 +114,19 @@ async function leftoversInPools(
 }
 
 async function incompleteEntries(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
-  const entries = await domain.host.files.list(pool.pathOf('tmp'));
+  const entries = await domain.host.files.list(pool.directoryOf('tmp'));
   if (entries.length === 0) return [];
   return [
     warn(
       `pool:${pool.name}:tmp`,
-      `${entries.length} incomplete entries are in ${pool.pathOf('tmp')}`,
+      `${entries.length} incomplete entries are in ${pool.directoryOf('tmp')}`,
       'the next start of the driver removes them',
     ),
   ];
 }
 
 async function trashFinding(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
-  const entries = await domain.host.files.list(pool.pathOf('trash'));
+  const entries = await domain.host.files.list(pool.directoryOf('trash'));
   if (entries.length === 0) return [];
   const { trashBytes } = await pool.space.facts();
   return [

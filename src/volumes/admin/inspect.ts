@@ -10,6 +10,7 @@ import { readNodeState } from '../attachment/node-state.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
+import { parseVolumeId } from '../ids.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
@@ -78,11 +79,13 @@ export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<
 }
 
 function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
+  const id = parseVolumeId(idOrName);
   for (const pool of domain.pools.all) {
     for (const area of volumeAreas) {
       const index = pool.indexOf(area);
       const record =
-        index.get(idOrName) ?? [...index.values()].find(({ name }) => name === idOrName);
+        (id === undefined ? undefined : index.get(id)) ??
+        [...index.values()].find(({ name }) => name === idOrName);
       if (record !== undefined) return pool.volumeOf(area, record, rootOf(pool));
     }
   }

@@ -1,6 +1,7 @@
 import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
+import { foundName } from '../ids.ts';
 import { volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
@@ -42,7 +43,7 @@ export async function volumeAttachedTo(
   const area = volumeAreas.find((one) => one === found?.area);
   if (found === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {
-    const record = pool.indexOf(area).get(found.entry);
+    const record = pool.indexOf(area).get(foundName(found.entry));
     if (record === undefined) continue;
     const volume = pool.volumeOf(area, record);
     if (await isAttachedTo(domain, device, volume)) return volume;

@@ -3,6 +3,7 @@ import { withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { duplicateRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import type { EntryId, EntryName } from '../ids.ts';
 import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { duplicateMessage } from '../pool/set-aside.ts';
@@ -10,6 +11,11 @@ import { duplicateMessage } from '../pool/set-aside.ts';
 /** Inline volumes are excluded: the kubelet chooses their ids, and their data ends with their pod. */
 type NamedArea = Exclude<RecordArea, 'ephemeral'>;
 const namedAreas = recordAreas.filter((area): area is NamedArea => area !== 'ephemeral');
+
+interface NamedEntry {
+  readonly area: NamedArea;
+  readonly name: EntryName;
+}
 
 /** A pool whose disk hangs delays the others by at most this time. */
 const othersTimeoutMs = 5_000;
@@ -32,7 +38,8 @@ export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<vo
   for (const area of namedAreas) {
     const { aside } = pool.indexOf(area);
     const ids = [...pool.indexOf(area).values()].map(({ id }) => id);
-    for (const id of [...ids, ...aside.keys()]) await setDuplicateAside(domain, pool, { area, id });
+    for (const name of [...ids, ...aside.keys()])
+      await setDuplicateAside(domain, pool, { area, name });
   }
 }
 
@@ -42,11 +49,7 @@ async function waitForOtherPools({ pools }: Domain, pool: Pool): Promise<void> {
   await withTimeout(Promise.all(others), othersTimeoutMs);
 }
 
-async function setDuplicateAside(
-  domain: Domain,
-  pool: Pool,
-  entry: { readonly area: NamedArea; readonly id: string },
-): Promise<void> {
+async function setDuplicateAside(domain: Domain, pool: Pool, entry: NamedEntry): Promise<void> {
   for (const other of domain.pools.all) {
     if (other === pool || !hasEntry(other, entry) || !hasEntry(pool, entry)) continue;
     const isOther = await isOtherUsed(domain, { pool, other }, entry);
@@ -59,33 +62,33 @@ async function setDuplicateAside(
 }
 
 /** An entry whose record cannot be read counts too: it may be the one in use. */
-function hasEntry(pool: Pool, { area, id }: { area: NamedArea; id: string }): boolean {
+function hasEntry(pool: Pool, { area, name }: NamedEntry): boolean {
   const index = pool.indexOf(area);
-  return index.get(id) !== undefined || index.aside.get(id)?.kind === 'unreadable';
+  return index.get(name) !== undefined || index.aside.get(name)?.kind === 'unreadable';
 }
 
 /** Symmetric, since both pools may be opened at the same time. The other pool wins at once if calls may already use it. */
 async function isOtherUsed(
   domain: Domain,
   { pool, other }: { readonly pool: Pool; readonly other: Pool },
-  { area, id }: { readonly area: NamedArea; readonly id: string },
+  { area, name }: NamedEntry,
 ): Promise<boolean> {
-  const [ours, theirs] = [pool.indexOf(area).get(id), other.indexOf(area).get(id)];
+  const [ours, theirs] = [pool.indexOf(area).get(name), other.indexOf(area).get(name)];
   if (ours === undefined || theirs === undefined) return ours === undefined;
   if (other.isOpen || other.marker === undefined) return true;
   if (pool.wasServed !== other.wasServed) return other.wasServed;
   if (area === 'volumes') {
-    const isAttached = await isInUse(domain, pool, id);
-    if (isAttached !== (await isInUse(domain, other, id))) return !isAttached;
+    const isAttached = await isInUse(domain, pool, name);
+    if (isAttached !== (await isInUse(domain, other, name))) return !isAttached;
   }
   // The entry that was created later was used last.
   if (ours.createdAtMs !== theirs.createdAtMs) return theirs.createdAtMs > ours.createdAtMs;
   return domain.pools.all.indexOf(other) < domain.pools.all.indexOf(pool);
 }
 
-async function isInUse({ host }: Domain, pool: Pool, id: string): Promise<boolean> {
+async function isInUse({ host }: Domain, pool: Pool, name: EntryName): Promise<boolean> {
   try {
-    const image = await host.files.imageStatus(pool.imagePathOf('volumes', id));
+    const image = await host.files.imageStatus(pool.imagePathOf('volumes', name));
     return (await host.loops.findByImage(image)).length > 0;
   } catch {
     return false;
@@ -95,13 +98,13 @@ async function isInUse({ host }: Domain, pool: Pool, id: string): Promise<boolea
 async function setAside(
   domain: Domain,
   { used, duplicate }: { readonly used: Pool; readonly duplicate: Pool },
-  { area, id }: { readonly area: NamedArea; readonly id: string },
+  { area, name }: NamedEntry,
 ): Promise<void> {
   const { host, log } = domain;
-  const path = duplicate.pathOf(area, id);
-  const message = duplicateMessage(path, { id, usedPoolName: used.name });
-  duplicate.indexOf(area).setAside(id, { kind: 'duplicate', message });
-  log.error({ pool: duplicate.name, id, problem: message }, 'an id was found in two pools');
+  const path = duplicate.pathOf(area, name);
+  const message = duplicateMessage(path, { id: name, usedPoolName: used.name });
+  duplicate.indexOf(area).setAside(name, { kind: 'duplicate', message });
+  log.error({ pool: duplicate.name, id: name, problem: message }, 'an id was found in two pools');
   const value = {
     schemaVersion: 1 as const,
     usedPool: used.marker?.uuid ?? '',
@@ -114,24 +117,24 @@ async function setAside(
     });
   } catch (error) {
     const problem = `${messageOf(error)}; move ${path} out of the pool before the next start of the driver`;
-    log.error({ pool: duplicate.name, id, problem }, 'a duplicate could not be recorded');
+    log.error({ pool: duplicate.name, id: name, problem }, 'a duplicate could not be recorded');
   }
 }
 
 /** Reads what was set aside under that id again: an operator may have moved or repaired it. */
 export async function reloadSetAside(
   domain: Domain,
-  entry: { readonly area: RecordArea; readonly id: string },
+  { area, id }: { readonly area: RecordArea; readonly id: EntryId },
 ): Promise<void> {
-  for (const pool of domain.pools.served) await reloadEntry(domain, pool, entry);
+  for (const pool of domain.pools.served) await reloadEntry(domain, pool, { area, name: id });
 }
 
 /** The same for every entry of a pool that is set aside and not locked by a call. */
 export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
-    for (const id of [...pool.indexOf(area).aside.keys()]) {
-      if (domain.operations.locks.holderOf(`${lockKindOf[area]}:${id}`) !== undefined) continue;
-      await reloadEntry(domain, pool, { area, id });
+    for (const name of [...pool.indexOf(area).aside.keys()]) {
+      if (domain.operations.locks.holderOf(`${lockKindOf[area]}:${name}`) !== undefined) continue;
+      await reloadEntry(domain, pool, { area, name });
     }
   }
 }
@@ -139,12 +142,15 @@ export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<voi
 async function reloadEntry(
   domain: Domain,
   pool: Pool,
-  { area, id }: { readonly area: RecordArea; readonly id: string },
+  { area, name }: { readonly area: RecordArea; readonly name: EntryName },
 ): Promise<void> {
   const index = pool.indexOf(area);
-  if (!pool.isServed || !index.aside.has(id)) return;
-  await pool.loadEntry(area, id);
-  if (index.aside.has(id)) return;
-  domain.log.info({ pool: pool.name, id, area }, 'an entry that was set aside can be used again');
-  if (area !== 'ephemeral') await setDuplicateAside(domain, pool, { area, id });
+  if (!pool.isServed || !index.aside.has(name)) return;
+  await pool.loadEntry(area, name);
+  if (index.aside.has(name)) return;
+  domain.log.info(
+    { pool: pool.name, id: name, area },
+    'an entry that was set aside can be used again',
+  );
+  if (area !== 'ephemeral') await setDuplicateAside(domain, pool, { area, name });
 }

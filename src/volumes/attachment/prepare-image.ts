@@ -148,7 +148,7 @@ export async function prepareImage(
   if (mustGrow) {
     await domain.host.filesystems.ext4.growImage(imagePath, {
       sectorSize: record.sectorSize,
-      workDir: volume.pool.pathOf('tmp'),
+      workDir: volume.pool.directoryOf('tmp'),
     });
     await domain.reached('stage:filesystem-grown');
   }

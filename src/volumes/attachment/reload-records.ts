@@ -1,7 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
-import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
+import {
+  type EntryId,
+  ephemeralIdFor,
+  parseGroupId,
+  parseSnapshotId,
+  parseVolumeId,
+} from '../ids.ts';
 import type { RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -9,7 +15,7 @@ const retryMs = 1_000;
 
 interface Entry {
   readonly area: RecordArea;
-  readonly id: string;
+  readonly id: EntryId;
 }
 
 /**
@@ -33,17 +39,23 @@ function entryOf(key: string, nodeTag: string): Entry | undefined {
   const colon = key.indexOf(':');
   const id = key.slice(colon + 1);
   switch (key.slice(0, colon)) {
-    case 'volume':
-      return parseVolumeId(id) === undefined
+    case 'volume': {
+      const volumeId = parseVolumeId(id);
+      return volumeId === undefined
         ? { area: 'ephemeral', id: ephemeralIdFor(id, nodeTag) }
-        : { area: 'volumes', id };
+        : { area: 'volumes', id: volumeId };
+    }
     case 'snapshot':
-      return { area: 'snapshots', id };
+      return entryIn('snapshots', parseSnapshotId(id));
     case 'group':
-      return { area: 'groups', id };
+      return entryIn('groups', parseGroupId(id));
     default:
       return undefined;
   }
+}
+
+function entryIn(area: RecordArea, id: EntryId | undefined): Entry | undefined {
+  return id === undefined ? undefined : { area, id };
 }
 
 /** Retries until the record is read, or the pool is opened again, which reads all records. */

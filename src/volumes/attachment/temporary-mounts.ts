@@ -7,7 +7,7 @@ import type { Attachment } from './attachment.ts';
  * and `thaw.N` of earlier versions.
  */
 export function isTemporaryMount(pool: Pool, target: string): boolean {
-  return pool.marker !== undefined && target.startsWith(`${pool.pathOf('tmp')}/`);
+  return pool.marker !== undefined && target.startsWith(`${pool.directoryOf('tmp')}/`);
 }
 
 /**

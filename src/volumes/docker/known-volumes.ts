@@ -3,6 +3,7 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
+import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
@@ -24,7 +25,7 @@ export class KnownVolumes {
   }
 
   /** Logs a failure instead of throwing it: the volume exists already, and is only less protected without its file. */
-  async remember(id: string, poolUuid: string): Promise<void> {
+  async remember(id: VolumeId, poolUuid: string): Promise<void> {
     try {
       const path = join(this.#directory, id);
       if ((await this.#poolOf(id)) === poolUuid) return;
@@ -38,17 +39,17 @@ export class KnownVolumes {
     }
   }
 
-  async forget(id: string): Promise<void> {
+  async forget(id: VolumeId): Promise<void> {
     await this.#files.removeFile(join(this.#directory, id));
   }
 
-  async has(id: string): Promise<boolean> {
+  async has(id: VolumeId): Promise<boolean> {
     return this.#files.exists(join(this.#directory, id));
   }
 
   /** Ids of the known volumes of a pool. */
-  async ofPool(uuid: string): Promise<readonly string[]> {
-    const ids: string[] = [];
+  async ofPool(uuid: string): Promise<readonly VolumeId[]> {
+    const ids: VolumeId[] = [];
     for (const id of await this.#ids()) if ((await this.#poolOf(id)) === uuid) ids.push(id);
     return ids;
   }
@@ -70,7 +71,7 @@ export class KnownVolumes {
   }
 
   /** The pool's uuid; '' in a file of an earlier version, undefined without a file. */
-  async #poolOf(id: string): Promise<string | undefined> {
+  async #poolOf(id: VolumeId): Promise<string | undefined> {
     try {
       return (await this.#files.readText(join(this.#directory, id))).trim();
     } catch (error) {
@@ -79,16 +80,16 @@ export class KnownVolumes {
     }
   }
 
-  async #ids(): Promise<readonly string[]> {
+  async #ids(): Promise<readonly VolumeId[]> {
     const names = await this.#files.list(this.#directory).catch((error: unknown) => {
       if (hasErrno(error, 'ENOENT')) return [];
       throw error;
     });
-    // An interrupted replacement leaves a file of that name.
-    return names.filter((name) => !name.endsWith('.new'));
+    // An interrupted replacement leaves a file `ID.new`.
+    return names.flatMap((name) => parseVolumeId(name) ?? []);
   }
 }
 
-function hasEntry({ volumes }: Pool, id: string): boolean {
+function hasEntry({ volumes }: Pool, id: VolumeId): boolean {
   return volumes.get(id) !== undefined || volumes.aside.has(id);
 }

@@ -17,11 +17,12 @@ import { removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { changeVolume, lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
+import type { VolumeId } from '../ids.ts';
 import { stageLocked } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 export interface MountInput {
-  readonly volumeId: string;
+  readonly volumeId: VolumeId;
   /** Docker's ID of the mount. A repeated call with the same ID counts once. */
   readonly mountId: string;
 }
@@ -74,7 +75,7 @@ export async function unmountForDocker(
  * Unmounts a volume that no container uses, whatever mount IDs are recorded: only the kernel knows, since containers may have ended
  * while the driver was stopped. Throws `wrong-state` when the volume is in use, and leaves it mounted then.
  */
-export async function unmountUnused(domain: Domain, call: Call, volumeId: string): Promise<void> {
+export async function unmountUnused(domain: Domain, call: Call, volumeId: VolumeId): Promise<void> {
   const asked = { name: 'Remove', volumeId, request: { volumeId } };
   await changeIfHere(domain, call, asked, async (volume, attachment) => {
     const path = driverMountPathOf(domain, volume.record.id);
@@ -97,7 +98,7 @@ export async function unmountUnused(domain: Domain, call: Call, volumeId: string
 async function changeIfHere(
   domain: Domain,
   call: Call,
-  asked: { readonly name: string; readonly volumeId: string; readonly request: unknown },
+  asked: { readonly name: string; readonly volumeId: VolumeId; readonly request: unknown },
   work: (volume: FoundVolume, attachment: Attachment) => Promise<void>,
 ): Promise<void> {
   const find = (): FoundVolume | undefined => domain.pools.findHere(asked.volumeId);

@@ -61,7 +61,7 @@ export interface DockerVolumes {
    * Deletes a volume that nobody uses, as the kernel says, whatever mount IDs are recorded. Throws `wrong-state` when it is in
    * use, and leaves it mounted then.
    */
-  remove(call: Call, volumeId: string): Promise<void>;
+  remove(call: Call, volumeId: VolumeId): Promise<void>;
   /** The paths of the volumes that are mounted for Docker now, by volume id. */
   mountedPaths(): Promise<ReadonlyMap<string, string>>;
   usage(volumeId: string): Promise<VolumeUsage>;

@@ -3,6 +3,7 @@ import { ImageInUseError } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { withReason } from '../engine/failures.ts';
+import { parseVolumeId, type VolumeId } from '../ids.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -24,7 +25,7 @@ interface InterruptedCreate {
  * removed when the program has ended; until then the volume can neither be created again nor deleted.
  */
 export class InterruptedCreates {
-  readonly #byId = new Map<string, InterruptedCreate>();
+  readonly #byId = new Map<VolumeId, InterruptedCreate>();
   readonly #deps: { readonly host: Host; readonly log: Logger };
 
   constructor(deps: { host: Host; log: Logger }) {
@@ -33,13 +34,13 @@ export class InterruptedCreates {
 
   /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
   async keep(pool: Pool, entry: string): Promise<boolean> {
-    const path = pool.pathOf('tmp', entry);
+    const path = join(pool.directoryOf('tmp'), entry);
     try {
       await this.#deps.host.files.requireNoProgram(join(path, imageFile));
       return false;
     } catch (error) {
       if (!(error instanceof ImageInUseError)) throw error;
-      const id = entryName.exec(entry)?.[1];
+      const id = parseVolumeId(entryName.exec(entry)?.[1] ?? '');
       if (id !== undefined) this.#add(id, { pool, path });
       this.#deps.log.warn(
         { pool: pool.name, entry, problem: error.message },
@@ -50,7 +51,7 @@ export class InterruptedCreates {
   }
 
   /** Removes the unfinished volume of that id, if there is one. Throws `busy` while the program runs. */
-  async remove(id: string): Promise<void> {
+  async remove(id: VolumeId): Promise<void> {
     const found = this.#byId.get(id);
     if (found === undefined) return;
     found.removal ??= this.#remove(id, found).finally(() => {
@@ -63,7 +64,7 @@ export class InterruptedCreates {
     for (const { timer } of this.#byId.values()) clearInterval(timer);
   }
 
-  #add(id: string, found: { pool: Pool; path: string }): void {
+  #add(id: VolumeId, found: { pool: Pool; path: string }): void {
     clearInterval(this.#byId.get(id)?.timer);
     const timer = setInterval(() => {
       // Throws `busy` while the program runs.
@@ -73,7 +74,7 @@ export class InterruptedCreates {
     this.#byId.set(id, { ...found, timer, removal: undefined });
   }
 
-  async #remove(id: string, { pool, path, timer }: InterruptedCreate): Promise<void> {
+  async #remove(id: VolumeId, { pool, path, timer }: InterruptedCreate): Promise<void> {
     await withReason(`volume '${id}'`, pool, async () => {
       await this.#deps.host.files.requireNoProgram(join(path, imageFile));
       await this.#deps.host.files.removeTree(path);

@@ -10,6 +10,7 @@ import {
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { Operation } from '../engine/operations.ts';
+import type { SnapshotId, VolumeId } from '../ids.ts';
 import { syncsBeforeRename } from '../pool/btrfs-log.ts';
 import { temporaryPathFor } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
@@ -36,7 +37,7 @@ export interface InterruptedCopy {
  */
 export class RestoreCopies {
   readonly #deps: { readonly host: Host; readonly log: Logger };
-  readonly #kept = new Map<string, InterruptedCopy & { readonly timer: NodeJS.Timeout }>();
+  readonly #kept = new Map<VolumeId, InterruptedCopy & { readonly timer: NodeJS.Timeout }>();
   readonly #keepMs: number;
 
   constructor(deps: { host: Host; log: Logger }, keepMs: number = defaultKeepMs) {
@@ -47,7 +48,7 @@ export class RestoreCopies {
   /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
   async keep(pool: Pool, entry: string): Promise<boolean> {
     const { host, log } = this.#deps;
-    const path = pool.pathOf('tmp', entry);
+    const path = join(pool.directoryOf('tmp'), entry);
     const progress = await readRecord(
       host.files,
       restoreProgress,
@@ -75,7 +76,10 @@ export class RestoreCopies {
   }
 
   /** The interrupted copy of that source for that volume. It is kept until it is taken. */
-  find(volumeId: string, wanted: { pool: Pool; source: CopySource }): InterruptedCopy | undefined {
+  find(
+    volumeId: VolumeId,
+    wanted: { pool: Pool; source: CopySource },
+  ): InterruptedCopy | undefined {
     const found = this.#kept.get(volumeId);
     if (found?.pool !== wanted.pool) return undefined;
     const { snapshotId, createdAtMs, inode } = wanted.source;
@@ -87,13 +91,13 @@ export class RestoreCopies {
   }
 
   /** Hands the directory of the copy over to the caller. */
-  take(volumeId: string): void {
+  take(volumeId: VolumeId): void {
     clearTimeout(this.#kept.get(volumeId)?.timer);
     this.#kept.delete(volumeId);
   }
 
   /** Removes the copy, because no call will resume it. */
-  async drop(volumeId: string): Promise<void> {
+  async drop(volumeId: VolumeId): Promise<void> {
     const { host, log } = this.#deps;
     const found = this.#kept.get(volumeId);
     if (found === undefined) return;
@@ -112,7 +116,7 @@ export class RestoreCopies {
 }
 
 export function copySourceOf(
-  snapshot: { readonly id: string; readonly createdAtMs: number },
+  snapshot: { readonly id: SnapshotId; readonly createdAtMs: number },
   image: ImageStatus,
 ): CopySource {
   const { id: snapshotId, createdAtMs } = snapshot;
@@ -130,7 +134,7 @@ export async function copySnapshot(
   from: string,
   copy: {
     to: string;
-    volumeId: string;
+    volumeId: VolumeId;
     source: CopySource;
     resumeFrom: bigint;
     operation: Operation;

@@ -15,6 +15,7 @@ import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { InLane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
+import type { SnapshotId } from '../ids.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -56,8 +57,8 @@ interface Running {
  * leaves the snapshot in state `copying`; the next start resumes the copy.
  */
 export class SnapshotCopies {
-  readonly #running = new Map<string, Running>();
-  readonly #failed = new Map<string, string>();
+  readonly #running = new Map<SnapshotId, Running>();
+  readonly #failed = new Map<SnapshotId, string>();
   readonly #semaphore = makeSemaphore(maxConcurrentCopies);
   readonly #listeners = new Set<() => void>();
   readonly #deps: CopyDeps;
@@ -103,12 +104,12 @@ export class SnapshotCopies {
     return { doneBytes: running?.doneBytes ?? 0n, totalBytes, ready: false, error: '' };
   }
 
-  isRunning(snapshotId: string): boolean {
+  isRunning(snapshotId: SnapshotId): boolean {
     return this.#running.has(snapshotId);
   }
 
   /** The reason for which the copy of that snapshot failed in this process; undefined if it did not fail. */
-  failureOf(snapshotId: string): string | undefined {
+  failureOf(snapshotId: SnapshotId): string | undefined {
     return this.#failed.get(snapshotId);
   }
 
@@ -132,7 +133,7 @@ export class SnapshotCopies {
   }
 
   /** Ends the copy of that snapshot, if one runs. The caller discards its files. */
-  async abort(snapshotId: string): Promise<void> {
+  async abort(snapshotId: SnapshotId): Promise<void> {
     const running = this.#running.get(snapshotId);
     running?.abort.abort();
     await running?.ended;
@@ -196,7 +197,7 @@ export class SnapshotCopies {
   }
 
   /** Drops the oldest reason when there are many, because callers that wait for a copy ask soon. */
-  #rememberFailure(snapshotId: string, why: string): void {
+  #rememberFailure(snapshotId: SnapshotId, why: string): void {
     this.#failed.set(snapshotId, why);
     const [oldest] = this.#failed.keys();
     if (this.#failed.size > maxFailures && oldest !== undefined) this.#failed.delete(oldest);
@@ -249,7 +250,11 @@ export async function sourceModifiedNs(files: Files, source: FoundVolume): Promi
 }
 
 /** The bytes that an interrupted copy has copied; 0 if its progress cannot be read. */
-export async function copiedBytes(files: Files, pool: Pool, snapshotId: string): Promise<bigint> {
+export async function copiedBytes(
+  files: Files,
+  pool: Pool,
+  snapshotId: SnapshotId,
+): Promise<bigint> {
   try {
     const path = pool.pathOf('snapshots', snapshotId, entryFiles.copyProgress);
     return (await readRecord(files, copyProgress, path)).doneBytes;

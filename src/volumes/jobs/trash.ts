@@ -7,6 +7,7 @@ import type { Logger } from '../../observe/log.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { InLane } from '../engine/lanes.ts';
+import type { EntryId } from '../ids.ts';
 import { entryFiles, imageFile, type RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
@@ -49,12 +50,15 @@ export class Trash {
    * on the disk, even if a later step fails. The blocks are freed later. Throws `wrong-state` for an entry that only an operator may
    * remove, even if the caller has checked that.
    */
-  async discard(pool: Pool, area: RecordArea, id: string): Promise<void> {
+  async discard(pool: Pool, area: RecordArea, id: EntryId): Promise<void> {
     requireRemovable(pool.indexOf(area).aside.get(id));
     const name = `${id}.${randomUUID()}`;
     const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
     try {
-      await this.#host.files.renameNoReplace(pool.pathOf(area, id), pool.pathOf('trash', name));
+      await this.#host.files.renameNoReplace(
+        pool.pathOf(area, id),
+        join(pool.directoryOf('trash'), name),
+      );
     } catch (error) {
       // It was removed manually, so only the record in memory is left.
       if (!hasErrno(error, 'ENOENT')) throw error;
@@ -101,8 +105,8 @@ export class Trash {
   /** Queues everything that an earlier run of the driver left in the pool's trash. */
   async sweep(pool: Pool): Promise<void> {
     this.#failed.delete(pool);
-    for (const name of await this.#host.files.list(pool.pathOf('trash'))) {
-      pool.space.addTrash(name, await this.#allocatedIn(pool.pathOf('trash', name)));
+    for (const name of await this.#host.files.list(pool.directoryOf('trash'))) {
+      pool.space.addTrash(name, await this.#allocatedIn(join(pool.directoryOf('trash'), name)));
       this.#enqueue(pool, name);
     }
   }
@@ -169,7 +173,7 @@ export class Trash {
   }
 
   async #remove(pool: Pool, name: string): Promise<void> {
-    const directory = pool.pathOf('trash', name);
+    const directory = join(pool.directoryOf('trash'), name);
     // Of a symbolic link, only the link is removed: its target was never in the pool.
     const { kind, isMountPoint } = await this.#host.files.status(directory);
     if (isMountPoint) {

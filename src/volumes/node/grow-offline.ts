@@ -44,7 +44,7 @@ export async function growOffline(
     await detach(domain, device, record.id);
     await filesystem.growImage(volume.imagePath, {
       sectorSize: record.sectorSize,
-      workDir: pool.pathOf('tmp'),
+      workDir: pool.directoryOf('tmp'),
     });
   } finally {
     // Whether it grew or not, it is staged again, since a pod may be published at any moment. If that fails, it stays unmounted

@@ -22,7 +22,7 @@ import { lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { ephemeralIdFor } from '../ids.ts';
+import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { newRecord } from '../pool/new-volume-record.ts';
@@ -53,7 +53,8 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
   };
   await lockVolume(domain, call, volumeCall, async (existing, operation) => {
     if (existing === undefined) {
-      if (domain.pools.hasVolume(volumeId)) throw notInline(volumeId);
+      const id = parseVolumeId(volumeId);
+      if (id !== undefined && domain.pools.hasVolume(id)) throw notInline(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
       const volume = await makeInline(domain, input, () => operation.beginEffects());
       await mountOrDelete(domain, volume, input);

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { runConcurrently } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -6,7 +7,7 @@ import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
-import { volumeAreas } from '../pool/layout.ts';
+import { imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { maxConcurrent, recoverVolume } from './recover-volume.ts';
 
@@ -64,8 +65,9 @@ async function imagesByInode(domain: Domain, pool: Pool): Promise<ReadonlyMap<st
     }
   }
   for (const area of ['tmp', 'trash'] as const) {
-    for (const entry of await domain.host.files.list(pool.pathOf(area))) {
-      known.push({ path: pool.imagePathOf(area, entry), id: entry, fsType: null });
+    const directory = pool.directoryOf(area);
+    for (const entry of await domain.host.files.list(directory)) {
+      known.push({ path: join(directory, entry, imageFile), id: entry, fsType: null });
     }
   }
   const images = new Map<string, KnownImage>();

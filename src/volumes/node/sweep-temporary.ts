@@ -12,7 +12,7 @@ export async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> 
     await logFailure(domain.log, target, () => domain.host.mounts.unmount(target));
   }
   const remaining = await domain.host.mounts.list();
-  for (const entry of await domain.host.files.list(pool.pathOf('tmp'))) {
+  for (const entry of await domain.host.files.list(pool.directoryOf('tmp'))) {
     await logFailure(domain.log, entry, () =>
       sweepEntry(domain, pool, { entry, mounts: remaining }),
     );
@@ -25,7 +25,7 @@ async function sweepEntry(
   pool: Pool,
   { entry, mounts }: { readonly entry: string; readonly mounts: readonly Mount[] },
 ): Promise<void> {
-  const path = pool.pathOf('tmp', entry);
+  const path = join(pool.directoryOf('tmp'), entry);
   const busy = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
   if (busy !== undefined) {
     domain.log.warn({ target: busy.target }, 'a private mount was in use and was left alone');

@@ -8,6 +8,7 @@ import { onDisk } from '../../host/kernel/gate.ts';
 import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
+import type { EntryId } from '../ids.ts';
 import { syncsBeforeRename } from './btrfs-log.ts';
 import { type RecordArea, recordFiles } from './layout.ts';
 import type { Pool } from './pool.ts';
@@ -22,7 +23,7 @@ export interface CommitDeps {
 interface NewEntry<S extends v.GenericSchema> {
   readonly pool: Pool;
   readonly area: RecordArea;
-  readonly id: string;
+  readonly id: EntryId;
   readonly schema: S;
   /** Fills the directory (image, filesystem) and returns the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
@@ -69,7 +70,7 @@ export async function commitNew<S extends v.GenericSchema>(
 /** A failure to remove the directory must not hide why the call failed. The next start of the pool removes it. */
 async function removeOrLog(
   deps: CommitDeps,
-  { pool, id }: { readonly pool: Pool; readonly id: string },
+  { pool, id }: { readonly pool: Pool; readonly id: EntryId },
   temporary: string,
 ): Promise<void> {
   await deps.host.files.removeTree(temporary).catch((error: unknown) => {
@@ -81,17 +82,17 @@ async function removeOrLog(
 }
 
 /** The path in `tmp/` where an entry is built. Its name contains the opening of the pool in which it was begun, and its id. */
-export function temporaryPathFor(pool: Pool, id: string): string {
-  return pool.pathOf('tmp', `${pool.openings}.${randomUUID()}.${id}`);
+export function temporaryPathFor(pool: Pool, id: EntryId): string {
+  return join(pool.directoryOf('tmp'), `${pool.openings}.${randomUUID()}.${id}`);
 }
 
 /** Makes the directory in `tmp/` where an entry is built. */
-export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
+export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
   // Members of a group may be in other pools, whose disks the calls wait for.
   return onDisk(pool.name, () => makeDirectoryFor(deps, pool, id));
 }
 
-async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: string): Promise<string> {
+async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
   const temporary = temporaryPathFor(pool, id);
   await deps.host.files.makeNewDirectory(temporary);
   try {
@@ -121,7 +122,7 @@ export async function completeEntry<S extends v.GenericSchema>(
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
   const built = [...images, join(temporary, recordFiles[entry.area]), temporary];
-  const parents = syncsBeforeRename(entry.pool) ? [entry.pool.pathOf('tmp')] : [];
+  const parents = syncsBeforeRename(entry.pool) ? [entry.pool.directoryOf('tmp')] : [];
   await host.files.sync(...built, ...parents);
   await reached('new:synced');
 }

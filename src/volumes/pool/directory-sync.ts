@@ -25,13 +25,13 @@ export class DirectorySync {
 
   static async open(
     areas: readonly PoolArea[],
-    pool: { readonly name: string; pathOf(area: PoolArea): string },
+    pool: { readonly name: string; directoryOf(area: PoolArea): string },
     { host: { files }, inLane }: { host: { files: Files }; inLane: InLane },
   ): Promise<DirectorySync> {
     const opened = new DirectorySync(pool.name);
     try {
       for (const area of areas) {
-        const directory = await files.openDirectory(pool.pathOf(area));
+        const directory = await files.openDirectory(pool.directoryOf(area));
         const lane: Lane = { kind: 'directory', id: `${pool.name}/${area}`, pool: pool.name };
         const fsync = () => inLane(lane, () => files.syncOpened(directory));
         opened.#areas.set(area, {

@@ -10,6 +10,7 @@ import {
   type SnapshotRecord,
   type VolumeRecord,
 } from '../../state/records.ts';
+import { type EntryName, foundName } from '../ids.ts';
 import { entryFiles } from './layout.ts';
 import type { RecordIndex } from './record-index.ts';
 import type { SetAside } from './set-aside.ts';
@@ -33,9 +34,9 @@ export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRe
   area: Area<T>,
 ): Promise<void> {
   area.index.clear();
-  const ids = await files.list(area.directory);
-  for (let from = 0; from < ids.length; from += recordsPerBatch) {
-    await loadEntries(files, area, ids.slice(from, from + recordsPerBatch));
+  const names = (await files.list(area.directory)).map(foundName);
+  for (let from = 0; from < names.length; from += recordsPerBatch) {
+    await loadEntries(files, area, names.slice(from, from + recordsPerBatch));
   }
 }
 
@@ -43,18 +44,18 @@ export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRe
 export async function loadEntries<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   area: Area<T>,
-  ids: readonly string[],
+  names: readonly EntryName[],
 ): Promise<void> {
   const inEntries = (file: string): readonly string[] =>
-    ids.map((id) => join(area.directory, id, file));
+    names.map((name) => join(area.directory, name, file));
   const records = await files.readTexts(inEntries(area.file));
   const duplicates = await files.readTexts(inEntries(entryFiles.duplicate));
   const used: string[] = [];
-  for (const [at, id] of ids.entries()) {
+  for (const [at, name] of names.entries()) {
     const [record, duplicate] = [records[at], duplicates[at]];
     if (record === undefined || duplicate === undefined) continue;
-    if (await addToIndex(files, area, { id, record, duplicate }))
-      used.push(join(area.directory, id));
+    if (await addToIndex(files, area, { name, record, duplicate }))
+      used.push(join(area.directory, name));
   }
   // Temporary files of interrupted replacements. If they cannot be removed, they do no harm.
   const temporaries = used.map((entry) => join(entry, `${area.file}.new`));
@@ -63,7 +64,7 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
 
 /** The files of one entry, as read. */
 interface ReadEntry {
-  readonly id: string;
+  readonly name: EntryName;
   readonly record: PromiseSettledResult<string>;
   readonly duplicate: PromiseSettledResult<string>;
 }
@@ -72,9 +73,9 @@ interface ReadEntry {
 async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   { directory, file, schema, index }: Area<T>,
-  { id, record: text, duplicate }: ReadEntry,
+  { name, record: text, duplicate }: ReadEntry,
 ): Promise<boolean> {
-  const entry = join(directory, id);
+  const entry = join(directory, name);
   const path = join(entry, file);
   let record: T;
   try {
@@ -83,13 +84,15 @@ async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>
     record = decodeJson(schema, text.value, path) as T;
   } catch (error) {
     // A file in the area is no entry.
-    if (hasErrno(error, 'ENOTDIR') || (await isRemoved(files, entry, error))) index.delete(id);
-    else index.setAside(id, duplicateOf(entry, { id, duplicate }) ?? unreadable(path, error));
+    if (hasErrno(error, 'ENOTDIR') || (await isRemoved(files, entry, error))) index.delete(name);
+    else
+      index.setAside(name, duplicateOf(entry, { id: name, duplicate }) ?? unreadable(path, error));
     return false;
   }
-  const aside = record.id === id ? duplicateOf(entry, { id, duplicate }) : otherId(path, record.id);
+  const aside =
+    record.id === name ? duplicateOf(entry, { id: name, duplicate }) : otherId(path, record.id);
   if (aside === undefined) index.put(record);
-  else index.setAside(id, aside);
+  else index.setAside(name, aside);
   return true;
 }
 

@@ -13,6 +13,7 @@ import {
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { InLane } from '../engine/lanes.ts';
+import type { EntryId, EntryName } from '../ids.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
 import {
@@ -68,7 +69,7 @@ export class Pool implements PoolContents {
   readonly groups = this.#records.groups;
   readonly space: PoolSpace;
   /** `node.json` of its volumes by id, as far as it was read or written. */
-  readonly nodeStates = new Map<string, NodeState>();
+  readonly nodeStates = new Map<EntryName, NodeState>();
   /** Sum of the sizes of inline volumes that are being made. */
   inlineBytesInFlight = 0n;
   readonly #deps: PoolDeps;
@@ -152,13 +153,18 @@ export class Pool implements PoolContents {
     return this.#openings;
   }
 
-  pathOf(area: PoolArea, id = '', file = ''): string {
-    return join(this.root, area, id, file);
+  directoryOf(area: PoolArea): string {
+    return join(this.root, area);
+  }
+
+  /** Path of an entry, or of a file in it. */
+  pathOf(area: RecordArea, name: EntryName, file = ''): string {
+    return join(this.root, area, name, file);
   }
 
   /** Path of the image in an entry. */
-  imagePathOf(area: PoolArea, id: string): string {
-    return this.pathOf(area, id, imageFile);
+  imagePathOf(area: RecordArea, name: EntryName): string {
+    return this.pathOf(area, name, imageFile);
   }
 
   /** The volume of a record. `root` is passed only for a pool that may not be served. */
@@ -173,12 +179,12 @@ export class Pool implements PoolContents {
     }
   }
 
-  recordPathOf(area: RecordArea, id: string): string {
+  recordPathOf(area: RecordArea, id: EntryId): string {
     return this.pathOf(area, id, recordFiles[area]);
   }
 
   /** Whether it has an entry of that id. */
-  has(id: string): boolean {
+  has(id: EntryId): boolean {
     return this.#records.has(id);
   }
 
@@ -204,16 +210,16 @@ export class Pool implements PoolContents {
   indexOf(area: VolumeArea): RecordIndex<VolumeRecord>;
   indexOf(area: RecordArea): AreaIndex;
   indexOf(area: RecordArea): AreaIndex {
-    return this.#records[area];
+    return this.#records.of(area);
   }
 
   /** Reads one entry again, because it may have changed or been removed. */
-  loadEntry(area: RecordArea, id: string): Promise<void> {
-    return this.#records.loadEntry(this.#deps.host.files, this.root, { area, id });
+  loadEntry(area: RecordArea, name: EntryName): Promise<void> {
+    return this.#records.loadEntry(this.#deps.host.files, this.root, { area, name });
   }
 
   /** Drops the record of an entry that was renamed or removed on the disk. */
-  forget(area: RecordArea, id: string): void {
+  forget(area: RecordArea, id: EntryId): void {
     this.indexOf(area).delete(id);
     this.nodeStates.delete(id);
     this.space.invalidate();

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord, SnapshotRecord } from '../../state/records.ts';
-import { type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
+import { type EntryId, type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
 import { askEach } from './ask-pools.ts';
 import { type RecordArea } from './layout.ts';
 import type { FoundVolume, Pool } from './pool.ts';
@@ -77,7 +77,7 @@ export class Pools {
   /** The entries of that id that are set aside, in all pools; none if a pool has one that is used. */
   asideOnly(
     area: RecordArea,
-    id: string,
+    id: EntryId,
   ): readonly { readonly pool: Pool; readonly why: SetAside }[] {
     if (this.all.some((pool) => pool.indexOf(area).get(id) !== undefined)) return [];
     return this.all.flatMap((pool) => {
@@ -87,14 +87,14 @@ export class Pools {
   }
 
   /** Throws the error of an entry of that id that is set aside. An intact entry takes precedence over an unreadable one. */
-  #requireNoneAside(area: RecordArea, id: string): void {
+  #requireNoneAside(area: RecordArea, id: EntryId): void {
     const found = this.asideOnly(area, id);
     const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
     if (first !== undefined) throw asideError(first.why);
   }
 
   /** Whether a pool was seen to hold it, even if its record is unreadable or its pool not served now. */
-  hasVolume(id: string): boolean {
+  hasVolume(id: VolumeId): boolean {
     return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.aside.has(id));
   }
 

@@ -1,15 +1,16 @@
 import { VolumeError } from '../../errors.ts';
+import type { EntryId, EntryName, FoundName } from '../ids.ts';
 import type { Page } from '../model.ts';
 import type { SetAside } from './set-aside.ts';
 
 /** Records of one kind by id, in ascending order for paging. Entries that are not used are kept separately. */
-export class RecordIndex<T extends { readonly id: string }> {
-  readonly #records = new Map<string, T>();
-  readonly #aside = new Map<string, SetAside>();
+export class RecordIndex<T extends { readonly id: EntryId }> {
+  readonly #records = new Map<EntryName, T>();
+  readonly #aside = new Map<EntryName, SetAside>();
   #sorted: readonly T[] | undefined;
 
-  /** Entries that exist but are not used, by id. */
-  get aside(): ReadonlyMap<string, SetAside> {
+  /** Entries that exist but are not used, by name. */
+  get aside(): ReadonlyMap<EntryName, SetAside> {
     return this.#aside;
   }
 
@@ -17,8 +18,8 @@ export class RecordIndex<T extends { readonly id: string }> {
     return this.#records.size;
   }
 
-  get(id: string): T | undefined {
-    return this.#records.get(id);
+  get(name: T['id'] | FoundName): T | undefined {
+    return this.#records.get(name);
   }
 
   put(record: T): void {
@@ -27,14 +28,14 @@ export class RecordIndex<T extends { readonly id: string }> {
     this.#sorted = undefined;
   }
 
-  setAside(id: string, why: SetAside): void {
-    if (this.#records.delete(id)) this.#sorted = undefined;
-    this.#aside.set(id, why);
+  setAside(name: T['id'] | FoundName, why: SetAside): void {
+    if (this.#records.delete(name)) this.#sorted = undefined;
+    this.#aside.set(name, why);
   }
 
-  delete(id: string): void {
-    if (this.#records.delete(id)) this.#sorted = undefined;
-    this.#aside.delete(id);
+  delete(name: T['id'] | FoundName): void {
+    if (this.#records.delete(name)) this.#sorted = undefined;
+    this.#aside.delete(name);
   }
 
   clear(): void {

@@ -9,15 +9,13 @@ import {
   type VolumeRecord,
   volumeRecord,
 } from '../../state/records.ts';
+import type { EntryId, EntryName } from '../ids.ts';
 import { type RecordArea, recordAreas } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
 import { RecordIndex } from './record-index.ts';
 
 /** The records of one area, and its entries that are set aside. */
-export type AreaIndex =
-  | RecordIndex<VolumeRecord>
-  | RecordIndex<SnapshotRecord>
-  | RecordIndex<GroupRecord>;
+export type AreaIndex = RecordIndex<VolumeRecord | SnapshotRecord | GroupRecord>;
 
 /** The records of one pool in memory, by area. */
 export class PoolRecords {
@@ -34,7 +32,7 @@ export class PoolRecords {
     await loadArea(files, snapshots);
     await loadArea(files, groups);
     for (const area of recordAreas) {
-      for (const [id, { kind, message }] of this[area].aside) {
+      for (const [id, { kind, message }] of this.of(area).aside) {
         log.error({ id, kind, problem: message }, 'an entry was set aside');
       }
     }
@@ -44,17 +42,21 @@ export class PoolRecords {
   async loadEntry(
     files: Files,
     root: string,
-    { area, id }: { readonly area: RecordArea; readonly id: string },
+    { area, name }: { readonly area: RecordArea; readonly name: EntryName },
   ): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
-    if (area === 'volumes') await loadEntries(files, volumes, [id]);
-    else if (area === 'ephemeral') await loadEntries(files, ephemeral, [id]);
-    else if (area === 'snapshots') await loadEntries(files, snapshots, [id]);
-    else await loadEntries(files, groups, [id]);
+    if (area === 'volumes') await loadEntries(files, volumes, [name]);
+    else if (area === 'ephemeral') await loadEntries(files, ephemeral, [name]);
+    else if (area === 'snapshots') await loadEntries(files, snapshots, [name]);
+    else await loadEntries(files, groups, [name]);
   }
 
-  has(id: string): boolean {
-    return recordAreas.some((area) => this[area].get(id) !== undefined);
+  of(area: RecordArea): AreaIndex {
+    return this[area];
+  }
+
+  has(id: EntryId): boolean {
+    return recordAreas.some((area) => this.of(area).get(id) !== undefined);
   }
 
   #areasIn(root: string) {

@@ -44,7 +44,7 @@ export async function deleteSnapshot(
 }
 
 /** Aborts the copy of the snapshot, if one runs, and moves it to the trash; its blocks are freed later. */
-export async function removeSnapshot(domain: Domain, pool: Pool, id: string): Promise<void> {
+export async function removeSnapshot(domain: Domain, pool: Pool, id: SnapshotId): Promise<void> {
   await withReason(`snapshot '${id}'`, pool, async () => {
     await domain.copies.abort(id);
     // A copy that failed in the meantime has already removed it.

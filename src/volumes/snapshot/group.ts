@@ -72,7 +72,8 @@ export async function deleteGroupSnapshot(
     async (operation) => {
       await reloadSetAside(domain, { area: 'groups', id });
       for (const one of snapshotIds) {
-        await reloadSetAside(domain, { area: 'snapshots', id: one });
+        const member = parseSnapshotId(one);
+        if (member !== undefined) await reloadSetAside(domain, { area: 'snapshots', id: member });
       }
       const found = domain.pools.findGroup(id);
       if (found === undefined) {
@@ -107,7 +108,7 @@ function findMembers(domain: Domain, record: GroupRecord): readonly FoundSnapsho
 }
 
 /** For an earlier delete that was interrupted after it had removed the group's record. */
-async function removeMembersOf(domain: Domain, groupId: string): Promise<void> {
+async function removeMembersOf(domain: Domain, groupId: GroupId): Promise<void> {
   for (const pool of domain.pools.all) {
     for (const record of [...pool.snapshots.values()]) {
       if (record.groupId === groupId) await removeSnapshot(domain, pool, record.id);

@@ -2,6 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
+import { parseSnapshotId, type SnapshotId } from '../ids.ts';
 import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
@@ -27,9 +28,14 @@ export function listSnapshots(
 
 function recordsOf(pool: Pool, request: SnapshotFilter): readonly SnapshotRecord[] {
   const { snapshotId, sourceVolumeId } = request;
-  const one = snapshotId === undefined ? undefined : pool.snapshots.get(snapshotId);
-  const records = snapshotId === undefined ? pool.snapshots.sorted() : one ? [one] : [];
+  const records = snapshotId === undefined ? pool.snapshots.sorted() : oneOf(pool, snapshotId);
   return records.filter((record) => matches(sourceVolumeId, record.sourceVolumeId));
+}
+
+function oneOf({ snapshots }: Pool, snapshotId: string): readonly SnapshotRecord[] {
+  const id = parseSnapshotId(snapshotId);
+  const record = id === undefined ? undefined : snapshots.get(id);
+  return record === undefined ? [] : [record];
 }
 
 function matches(wanted: string | undefined, is: string): boolean {
@@ -37,7 +43,7 @@ function matches(wanted: string | undefined, is: string): boolean {
 }
 
 /** Progress of the snapshot's copy. Throws `not-found`. */
-function snapshotProgress(domain: Domain, snapshotId: string): SnapshotProgress {
+function snapshotProgress(domain: Domain, snapshotId: SnapshotId): SnapshotProgress {
   return domain.copies.progressOf(domain.pools.getSnapshot(snapshotId).record);
 }
 
@@ -47,15 +53,16 @@ export async function* watchSnapshot(
   call: Call,
   snapshotId: string,
 ): AsyncIterable<SnapshotProgress> {
+  const { id } = domain.pools.getSnapshot(snapshotId).record;
   let count = domain.copies.progressCount;
-  let last = snapshotProgress(domain, snapshotId);
+  let last = snapshotProgress(domain, id);
   yield last;
   while (!last.ready && last.error === '') {
     // `moves` was read before the progress, so a change while the caller was busy is not missed.
     await domain.copies.progressSince(count, call.signal);
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
     count = domain.copies.progressCount;
-    const next = progressOrFailure(domain, snapshotId, last);
+    const next = progressOrFailure(domain, id, last);
     if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;
     last = next;
     yield last;
@@ -64,7 +71,7 @@ export async function* watchSnapshot(
 
 function progressOrFailure(
   domain: Domain,
-  snapshotId: string,
+  snapshotId: SnapshotId,
   last: SnapshotProgress,
 ): SnapshotProgress {
   const error = domain.copies.failureOf(snapshotId);

@@ -116,7 +116,7 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
 
 /** Resolves when the pool's filesystem accepts changes: unlink(2) of a missing file changes nothing, but waits on a frozen filesystem. */
 async function waitUntilWritable({ host, inLane }: Domain, pool: Pool): Promise<void> {
-  const missingFile = pool.pathOf('tmp', '.nothing');
+  const missingFile = join(pool.directoryOf('tmp'), '.nothing');
   try {
     await inLane({ kind: 'check', id: pool.name, pool: pool.name }, () =>
       host.files.removeFile(missingFile),

@@ -8,7 +8,7 @@ import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseVolumeId, requireTag } from '../ids.ts';
+import { parseVolumeId, requireTag, type VolumeId } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -82,7 +82,7 @@ async function discard(
 /** Finds its devices by the inode of the image, which is cheap, and by label only if the image is missing. */
 async function attachmentForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
   // Throws while the pool is not open. During its start it is open but not served yet.
-  volume.pool.pathOf(volume.area);
+  volume.pool.directoryOf(volume.area);
   try {
     return await attachmentOf(domain, volume);
   } catch (error) {
@@ -113,7 +113,7 @@ async function requireUnused(domain: Domain, id: string, attachment: Attachment)
 }
 
 /** Its record cannot be read, but the kernel knows what is attached and mounted, as for any other volume. */
-async function removeUnreadable(domain: Domain, pool: Pool, id: string): Promise<void> {
+async function removeUnreadable(domain: Domain, pool: Pool, id: VolumeId): Promise<void> {
   const image = await domain.host.files
     .imageStatus(pool.imagePathOf('volumes', id))
     .catch(() => undefined);

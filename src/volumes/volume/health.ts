@@ -3,6 +3,7 @@ import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
+import { parseVolumeId } from '../ids.ts';
 import type { StorageCondition, VolumeCondition } from '../model.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
@@ -22,14 +23,15 @@ export async function volumeHealth(
   volumeId: string,
   ask: AskPool = makeAskPool(),
 ): Promise<readonly VolumeCondition[]> {
-  const [aside] = domain.pools.asideOnly('volumes', volumeId);
+  const id = parseVolumeId(volumeId);
+  const [aside] = id === undefined ? [] : domain.pools.asideOnly('volumes', id);
   if (aside !== undefined) {
     const { kind, message } = aside.why;
     return [condition('INACCESSIBLE', asideReasons[kind].volume, message)];
   }
   for (const pool of domain.pools.all) {
     const isKnown =
-      pool.volumes.get(volumeId) !== undefined ||
+      (id !== undefined && pool.volumes.get(id) !== undefined) ||
       [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
     if (isKnown && !pool.isServed) return [notServed(pool)];
   }

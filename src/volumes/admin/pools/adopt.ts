@@ -19,6 +19,7 @@ import {
   writeRecord,
 } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
+import { foundName } from '../../ids.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import {
   entryFiles,
@@ -148,10 +149,12 @@ async function requireIdsUnused(
   { root, retag }: { root: string; retag: Retag },
 ): Promise<void> {
   for (const area of ['volumes', 'snapshots', 'groups'] as const) {
-    for (const id of (await entriesOf(domain.host.files, join(root, area))).map(retag)) {
-      const other = domain.pools.all.find(
-        (one) => one !== pool && (one[area].get(id) !== undefined || one[area].aside.has(id)),
-      );
+    const names = (await entriesOf(domain.host.files, join(root, area))).map(foundName);
+    for (const id of names.map(retag)) {
+      const other = domain.pools.all.find((one) => {
+        const index = one.indexOf(area);
+        return one !== pool && (index.get(id) !== undefined || index.aside.has(id));
+      });
       if (other === undefined) continue;
       throw new VolumeError(
         'conflict',

@@ -7,7 +7,7 @@ import { DirectorySync } from '../../../../src/volumes/pool/directory-sync.ts';
 async function openDirectories() {
   const rounds: { area: string; lane: string; end: (error?: Error) => void }[] = [];
   let lane = '';
-  const pool = { name: 'a', pathOf: () => '/tmp' };
+  const pool = { name: 'a', directoryOf: () => '/tmp' };
   const made = await DirectorySync.open(['volumes', 'trash'], pool, {
     inLane: ({ id }, work) => {
       lane = id;

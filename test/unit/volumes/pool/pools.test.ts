@@ -42,7 +42,7 @@ test('a pool is served only after its recovery', async (t) => {
   const settle = async (): Promise<void> => {
     t.false(pool.isServed);
     t.throws(() => pool.requireServed(), { message: /still being opened/ });
-    t.is(pool.pathOf('tmp'), join(node.directory, 'a', 'tmp'));
+    t.is(pool.directoryOf('tmp'), join(node.directory, 'a', 'tmp'));
   };
   t.true(await pool.open(settle));
   t.true(pool.isServed);

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import test from 'ava';
 import { RestoreCopies } from '../../../../src/volumes/jobs/restore-copies.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
+import { aSnapshotId, aVolumeId } from '../../../helpers/ids.ts';
 import { until } from '../../../helpers/until.ts';
 
-const source = { snapshotId: 's.00000000', createdAtMs: 1, inode: '1:2' };
-const progress = { schemaVersion: 1, volumeId: 'v.00000000', source, doneBytes: '4096' };
+const volumeId = aVolumeId('v.00000000');
+const source = { snapshotId: aSnapshotId('s.00000000'), createdAtMs: 1, inode: '1:2' };
+const progress = { schemaVersion: 1, volumeId, source, doneBytes: '4096' };
 
 test('an interrupted copy that no call resumes is removed after a while', async (t) => {
   const node = await fakeNode(t);
@@ -18,20 +20,20 @@ test('an interrupted copy that no call resumes is removed after a while', async 
   await writeFile(join(entry, 'restore.json'), JSON.stringify(progress));
   const copies = new RestoreCopies(domain, 50);
   t.true(await copies.keep(pool, 'left'));
-  t.is(copies.find('v.00000000', { pool, source })?.doneBytes, 4096n);
+  t.is(copies.find(volumeId, { pool, source })?.doneBytes, 4096n);
   for (const other of [
-    { ...source, snapshotId: 't.00000000' },
+    { ...source, snapshotId: aSnapshotId('t.00000000') },
     { ...source, createdAtMs: 2 },
     { ...source, inode: '1:3' },
   ]) {
-    t.is(copies.find('v.00000000', { pool, source: other }), undefined, 'another source');
+    t.is(copies.find(volumeId, { pool, source: other }), undefined, 'another source');
   }
   await until(
     'it was removed',
     async () => (await readdir(join(node.directory, 'a', 'tmp'))).length === 0,
     20_000,
   );
-  t.is(copies.find('v.00000000', { pool, source }), undefined);
+  t.is(copies.find(volumeId, { pool, source }), undefined);
 });
 
 test('an entry without copy progress, or with unreadable progress, is not kept', async (t) => {

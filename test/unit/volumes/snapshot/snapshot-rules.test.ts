@@ -2,6 +2,7 @@ import { chmod, mkdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
+import type { VolumeId } from '../../../../src/volumes/ids.ts';
 import type { CreateVolumeInput, VolumeSource } from '../../../../src/volumes/model.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
@@ -24,7 +25,7 @@ async function nodeWith(
     volumes,
     record,
     pool,
-    imageOf: (id: string) => pool.pathOf('volumes', id, 'disk.img'),
+    imageOf: (id: VolumeId) => pool.pathOf('volumes', id, 'disk.img'),
     snapshot: (name: string, sourceVolumeId = record.id) =>
       volumes.createSnapshot(call(), {
         name,

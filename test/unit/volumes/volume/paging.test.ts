@@ -2,8 +2,10 @@ import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
 import { MiB } from '../../../../src/units.ts';
+import type { VolumeId } from '../../../../src/volumes/ids.ts';
 import { pageOf, RecordIndex } from '../../../../src/volumes/pool/record-index.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
+import { aVolumeId } from '../../../helpers/ids.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const idOf = (entry: { id: string }): string => entry.id;
@@ -14,8 +16,8 @@ test('pages of any size return every entry once, in order', (t) => {
       fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}$/), { maxLength: 40 }),
       fc.integer({ min: 1, max: 9 }),
       (ids, maxEntries) => {
-        const index = new RecordIndex<{ id: string }>();
-        for (const id of ids) index.put({ id });
+        const index = new RecordIndex<{ id: VolumeId }>();
+        for (const id of ids) index.put({ id: aVolumeId(id) });
         const seen: string[] = [];
         let startingToken = '';
         do {
@@ -32,10 +34,10 @@ test('pages of any size return every entry once, in order', (t) => {
 });
 
 test('entries that are deleted between two pages hide no others', (t) => {
-  const index = new RecordIndex<{ id: string }>();
-  for (const id of ['a', 'b', 'c', 'd']) index.put({ id });
+  const index = new RecordIndex<{ id: VolumeId }>();
+  for (const id of ['a', 'b', 'c', 'd']) index.put({ id: aVolumeId(id) });
   const first = pageOf(index.sorted(), { maxEntries: 2, startingToken: '', idOf });
-  index.delete('b');
+  index.delete(aVolumeId('b'));
   const second = pageOf(index.sorted(), { maxEntries: 2, startingToken: first.nextToken, idOf });
   t.deepEqual(second.entries.map(idOf), ['c', 'd']);
   t.is(second.nextToken, '');
