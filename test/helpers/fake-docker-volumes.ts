@@ -7,7 +7,7 @@ import { aVolume, fakeVolumes } from './fake-volumes.ts';
 /** A domain in memory with the volumes and mounts of the Docker front, so that tests can make several calls in sequence. */
 export function fakeDocker(overrides: Partial<DockerVolumes> = {}) {
   const all = new Map<string, Volume>();
-  const mountIds = new Map<string, Set<string>>();
+  const mountIds = new Map<VolumeId, Set<string>>();
   const idOf = (name: string): VolumeId => volumeIdFor(name, '0123abcd');
   const created: CreateVolumeInput[] = [];
   const { volumes } = fakeVolumes({

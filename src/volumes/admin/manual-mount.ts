@@ -8,6 +8,7 @@ import { readNodeState } from '../attachment/node-state.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
+import type { VolumeId } from '../ids.ts';
 import type { Capability } from '../model.ts';
 import { nodeExpandVolume } from '../node/expand.ts';
 import { publishVolume } from '../node/publish.ts';
@@ -19,7 +20,7 @@ import { expandVolume } from '../volume/expand.ts';
 import { getVolumeFacts, type VolumeFacts } from './inspect.ts';
 
 /** Staging path of the volume's manual mounts; `directory` belongs to the driver. */
-function stagingPathOf(directory: string, volumeId: string): string {
+function stagingPathOf(directory: string, volumeId: VolumeId): string {
   return join(directory, volumeId);
 }
 
@@ -187,7 +188,7 @@ async function deleteInline(
 async function unstageIfUnused(
   domain: Domain,
   call: Call,
-  input: { readonly directory: string; readonly volumeId: string },
+  input: { readonly directory: string; readonly volumeId: VolumeId },
 ): Promise<void> {
   const stagingTargetPath = stagingPathOf(input.directory, input.volumeId);
   const { stagedAt, publishedAt, device } = await getVolumeFacts(domain, input.volumeId);

@@ -4,6 +4,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
 import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
+import type { VolumeId } from '../ids.ts';
 import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
@@ -35,7 +36,7 @@ export async function lockMountDir(
 }
 
 /** Throws `unsupported` if the driver runs without such a directory. */
-export function driverMountPathOf(domain: Domain, volumeId: string): string {
+export function driverMountPathOf(domain: Domain, volumeId: VolumeId): string {
   if (domain.mountDir !== undefined) return join(domain.mountDir, volumeId);
   throw new VolumeError(
     'unsupported',

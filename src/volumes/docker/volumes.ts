@@ -63,8 +63,8 @@ export interface DockerVolumes {
    */
   remove(call: Call, volumeId: VolumeId): Promise<void>;
   /** The paths of the volumes that are mounted for Docker now, by volume id. */
-  mountedPaths(): Promise<ReadonlyMap<string, string>>;
-  usage(volumeId: string): Promise<VolumeUsage>;
+  mountedPaths(): Promise<ReadonlyMap<VolumeId, string>>;
+  usage(volumeId: VolumeId): Promise<VolumeUsage>;
 }
 
 export function dockerVolumes(domain: Domain, known: KnownVolumes): DockerVolumes {
@@ -169,9 +169,9 @@ function sourceOf(
 }
 
 /** Reads mountinfo once for all volumes: a list must not read it for each. */
-async function mountedPaths(domain: Domain): Promise<ReadonlyMap<string, string>> {
+async function mountedPaths(domain: Domain): Promise<ReadonlyMap<VolumeId, string>> {
   const mounted = new Set((await domain.host.mounts.list()).map(({ target }) => target));
-  const paths = new Map<string, string>();
+  const paths = new Map<VolumeId, string>();
   for (const pool of domain.pools.all) {
     for (const { id } of pool.volumes.values()) {
       const path = driverMountPathOf(domain, id);

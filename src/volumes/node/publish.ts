@@ -32,6 +32,7 @@ import {
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
+import type { VolumeId } from '../ids.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { publishInline } from './inline.ts';
@@ -83,7 +84,7 @@ export async function publishVolume(
 }
 
 /** The staging path of the request; for callers that do not stage, a path in the driver's own directory. */
-async function stagingPathOf(domain: Domain, id: string, input: PublishInput): Promise<string> {
+async function stagingPathOf(domain: Domain, id: VolumeId, input: PublishInput): Promise<string> {
   if (domain.settings.withoutStaging === true) return driverMountPathOf(domain, id);
   if (input.stagingTargetPath === '') {
     throw new VolumeError(

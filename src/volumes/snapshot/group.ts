@@ -100,11 +100,7 @@ export async function deleteGroupSnapshot(
 
 /** Members that an operator has removed manually are left out: they must not block the deletion of the others. */
 function findMembers(domain: Domain, record: GroupRecord): readonly FoundSnapshot[] {
-  return record.snapshotIds.flatMap((snapshotId) => {
-    const id = parseSnapshotId(snapshotId);
-    const member = id === undefined ? undefined : domain.pools.findSnapshot(id);
-    return member === undefined ? [] : [member];
-  });
+  return record.snapshotIds.flatMap((id) => domain.pools.findSnapshot(id) ?? []);
 }
 
 /** For an earlier delete that was interrupted after it had removed the group's record. */

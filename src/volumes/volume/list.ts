@@ -3,7 +3,7 @@ import type { VolumeRecord } from '../../state/records.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
-import { parseVolumeId } from '../ids.ts';
+import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
 import { type AskPool, makeAskPool } from '../pool/ask-pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
@@ -42,7 +42,7 @@ export async function listVolumeHealth(
 ): Promise<Page<VolumeHealth>> {
   const all = { ...page, maxEntries: 0 };
   const ids = new Set([
-    ...volumesFor(domain, all).map(({ record }): string => record.id),
+    ...volumesFor(domain, all).map(({ record }) => record.id),
     ...candidatesFor(idsSetAside(domain), { ...all, idOf: (id) => id }),
   ]);
   const entries = [...ids].sort();
@@ -69,16 +69,16 @@ export async function listVolumeHealth(
 }
 
 /** Ascending. Names in `volumes/` that are no volume ids are left to `loopcsi doctor`. */
-function idsSetAside(domain: Domain): readonly string[] {
+function idsSetAside(domain: Domain): readonly VolumeId[] {
   return domain.pools.all
     .flatMap(({ volumes }) => [...volumes.aside.keys()])
-    .filter((id) => parseVolumeId(id) !== undefined)
+    .flatMap((name) => parseVolumeId(name) ?? [])
     .sort();
 }
 
 async function healthOf(
   domain: Domain,
-  volumeId: string,
+  volumeId: VolumeId,
   ask: AskPool,
 ): Promise<readonly VolumeCondition[]> {
   try {
