@@ -125,7 +125,7 @@ async function fileSource(path: string): Promise<Source> {
   if (unknown.length > 0) {
     throw new ConfigError(
       unknown.map(
-        (key) => `key ${key} in ${path} is not known; known are ${optionKeys.join(', ')}`,
+        (key) => `key ${key} in ${path} is not known; known keys: ${optionKeys.join(', ')}`,
       ),
     );
   }

@@ -93,7 +93,7 @@ export function parseHttpAddress(value: string): HttpAddress | undefined {
   return { host: match[1] ?? (match[2] || '::'), port };
 }
 
-const poolKeys =
+const poolOptions =
   'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, guard=on|off, force, reflink=SIZE';
 
 /** Parses `NAME=DIR[,create,reserve=…,overcommit=…,mountpoint=required,guard=on|off,force,reflink=SIZE]`. */
@@ -103,7 +103,7 @@ export function parsePool(value: string): PoolSettings {
   const name = head.slice(0, Math.max(equals, 0));
   if (equals < 1 || !poolNameForm.test(name)) {
     throw new Error(
-      `'${value}' is not a pool; write NAME=DIR[,${poolKeys.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
+      `'${value}' is not a pool; write NAME=DIR[,${poolOptions.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
     );
   }
   let settings: PoolSettings = {
@@ -139,7 +139,7 @@ function parsePoolOption(option: string, name: string): Partial<PoolSettings> {
     if (key === 'mountpoint' && value === 'required') return { mountpointRequired: true };
     if (key === 'reflink') return { reflinkBytes: parseBytes(value) };
   }
-  throw new Error(`pool '${name}': option '${option}' is not known; known are ${poolKeys}`);
+  throw new Error(`pool '${name}': option '${option}' is not known; known options: ${poolOptions}`);
 }
 
 function parseReserve(value: string): PoolSettings['reserve'] {

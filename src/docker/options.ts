@@ -84,7 +84,7 @@ function requireKnown(options: Options): void {
     if (Object.hasOwn(knownOptions, key)) continue;
     throw new VolumeError(
       'invalid',
-      `unknown option '${key}'; known options are ${Object.keys(knownOptions).join(', ')}`,
+      `option '${key}' is not known; known options: ${Object.keys(knownOptions).join(', ')}`,
     );
   }
 }

@@ -116,7 +116,10 @@ const wrong = [
   { flags: ['--pool', '/srv/a'], says: /NAME=DIR/ },
   { flags: ['--pool', 'A=/srv/a'], says: /lower-case/ },
   { flags: ['--pool', 'a=srv'], says: /absolute path/ },
-  { flags: ['--pool', 'a=/srv/a,creat'], says: /option 'creat' is not known; known are create/ },
+  {
+    flags: ['--pool', 'a=/srv/a,creat'],
+    says: /option 'creat' is not known; known options: create/,
+  },
   { flags: ['--pool', 'a=/srv/a,mountpoint=maybe'], says: /'mountpoint=maybe' is not known/ },
   { flags: ['--pool', 'a=/srv/a,overcommit=0.5'], says: /1\.0 or more/ },
   { flags: ['--pool', 'a=/srv/a,reserve=lots'], says: /'lots' is not a size/ },
@@ -150,7 +153,7 @@ test('all problems are reported at once, each with its origin', async (t) => {
 });
 
 const badFiles = [
-  { content: 'nodeID: a\n', says: /^key nodeID in .* is not known; known are endpoint/ },
+  { content: 'nodeID: a\n', says: /^key nodeID in .* is not known; known keys: endpoint/ },
   { content: '- a\n', says: /of the form 'key: value'/ },
   { content: 'pool:\n  a: /srv\n', says: /^key pool in .*: write plain text/ },
   { content: 'logLevel: [debug, info]\n', says: /^key logLevel in .*: takes one value/ },

@@ -69,11 +69,14 @@ test('a copy takes size, filesystem and pool from its source by default', (t) =>
 const refused: readonly { options: Options; source?: FoundSource; message: RegExp }[] = [
   {
     options: { sise: '1Gi' },
-    message: /^unknown option 'sise'; known options are size, fstype, pool, /,
+    message: /^option 'sise' is not known; known options: size, fstype, pool, /,
   },
-  { options: { Size: '1Gi' }, message: /^unknown option 'Size'/ },
-  { options: { constructor: '1' }, message: /^unknown option 'constructor'/ },
-  { options: JSON.parse('{"__proto__":"1"}') as Options, message: /^unknown option '__proto__'/ },
+  { options: { Size: '1Gi' }, message: /^option 'Size' is not known/ },
+  { options: { constructor: '1' }, message: /^option 'constructor' is not known/ },
+  {
+    options: JSON.parse('{"__proto__":"1"}') as Options,
+    message: /^option '__proto__' is not known/,
+  },
   { options: { size: 'big' }, message: /^option size: 'big' is not a size; write for example/ },
   { options: { size: '10g' }, message: /^option size: '10g' is not a size/ },
   { options: { size: '-1' }, message: /^option size: '-1' is not a size/ },

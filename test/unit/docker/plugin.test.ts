@@ -216,7 +216,7 @@ const badBodies = [
   },
   { body: '{"Name":"a\\u0000b"}', message: 'Name contains control characters' },
   { body: '{"Name":"a\\u001b[2J"}', message: 'Name contains control characters' },
-  { body: '{"Name":"vol","Opts":["size"]}', message: /^unknown option '0'/ },
+  { body: '{"Name":"vol","Opts":["size"]}', message: /^option '0' is not known/ },
   { body: '{"Name":"vol","Opts":"size"}', message: 'Opts must be an object' },
   { body: '{"Name":"vol","Opts":{"size":5}}', message: 'the value of an option must be a string' },
   { body: '{"Name":"vol","Opts":{"":"5"}}', message: 'the name of an option must not be empty' },
