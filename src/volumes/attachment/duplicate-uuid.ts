@@ -30,7 +30,7 @@ export async function duplicateUuidError(
   const { id } = volume.record;
   const other =
     mount === undefined
-      ? 'another device that is registered with the kernel and named in dmesg'
+      ? "another device that is registered with the kernel (the kernel's log names it)"
       : `the one on ${mount.source}, which is mounted at ${mount.target}`;
   const release = mount === undefined ? 'Detach the other' : 'Unmount the other';
   return new VolumeError(

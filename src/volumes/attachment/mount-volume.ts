@@ -85,7 +85,7 @@ async function explainMount(
     }
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: see dmesg. ` +
+      `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: check the kernel's log. ` +
         `If it names the disk, replace the disk; otherwise restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
       { cause: error },
     );
@@ -94,13 +94,13 @@ async function explainMount(
     return new VolumeError(
       'wrong-state',
       `volume '${volume.record.id}': the kernel refuses to mount it with the options '${mountOptions.join(',')}' (${messageOf(error)}); ` +
-        'try without them and see dmesg: if the kernel still refuses, the filesystem is damaged',
+        "try without them and check the kernel's log: if the kernel still refuses, the filesystem is damaged",
       { cause: error },
     );
   }
   return damagedVolumeError(
     volume,
-    `the kernel refused to mount it twice (${messageOf(error)}), although its superblock is valid; see dmesg, and first make sure that the pool's disk has no errors`,
+    `the kernel refused to mount it twice (${messageOf(error)}), although its superblock is valid; check the kernel's log, and first make sure that the pool's disk has no errors`,
   );
 }
 

@@ -101,7 +101,7 @@ for (const { what, takesChanges, reason, says } of [
     what: 'is reported as an I/O error if the pool accepts changes',
     takesChanges: true,
     reason: 'wrong-state',
-    says: /I\/O error.*pool 'a'.*dmesg/,
+    says: /I\/O error.*pool 'a'.*check the kernel's log/,
   },
 ] as const) {
   test(`a mount that failed twice with EIO ${what}, never as damage`, async (t) => {
