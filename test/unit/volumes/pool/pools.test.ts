@@ -190,6 +190,20 @@ test('mount options that can never work are refused when the volume is created',
   t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), []);
 });
 
+test('the mount flags of a copy are checked for the filesystem of its source', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const xfs = { ...volumeInput('xfs', { sizeBytes: GiB }), fsType: 'xfs' } as const;
+  const { record } = await volumes.createVolume(call(), xfs);
+  const source = { kind: 'volume', id: record.id } as const;
+  const copy = { ...volumeInput('copy', { sizeBytes: GiB, source }), isFsTypeUnset: true };
+  t.is(copy.fsType, 'ext4');
+  const refused = volumes.createVolume(call(), { ...copy, mountFlags: ['data=ordered'] });
+  await t.throwsAsync(refused, { message: /'data=ordered' is not allowed for xfs/ });
+  t.deepEqual(await readdir(join(node.directory, 'a', 'volumes')), [record.id]);
+  await volumes.createVolume(call(), { ...copy, mountFlags: ['largeio'] });
+});
+
 test('the capacity of a pool that this node lacks is 0; creating a volume there is invalid', async (t) => {
   const node = await fakeNode(t);
   const { volumes } = await node.open([node.settings('a')]);
