@@ -3,6 +3,7 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
+import type { ParameterName } from '../volumes/parameters/storage-class.ts';
 import { failureOf, rephraseForCli, UsageError } from './errors.ts';
 import { findCopyProgress, getSnapshot, getVolume } from './lookup.ts';
 import { formatSize } from './output.ts';
@@ -190,8 +191,15 @@ function capabilityFor(options: CreateOptions, source: Source | undefined): Volu
 
 function parametersFor(options: CreateOptions): Readonly<Record<string, string>> {
   const { pool, provisioning, sectorSize, mkfsOptions } = options;
-  const given = Object.entries({ pool, provisioning, sectorSize, mkfsOptions });
+  const given: Record<ParameterName & keyof CreateOptions, string | undefined> = {
+    pool,
+    provisioning,
+    sectorSize,
+    mkfsOptions,
+  };
   return Object.fromEntries(
-    given.flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const])),
+    Object.entries(given).flatMap(([key, value]) =>
+      value === undefined ? [] : [[key, value] as const],
+    ),
   );
 }

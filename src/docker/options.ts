@@ -4,7 +4,7 @@ import { type FsType, fsTypes } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
 import type { FoundSource } from '../volumes/docker/volumes.ts';
 import type { CreateVolumeInput } from '../volumes/model.ts';
-import { parseParameters } from '../volumes/parameters/storage-class.ts';
+import { type ParameterName, parseParameters } from '../volumes/parameters/storage-class.ts';
 
 interface OptionDoc {
   readonly values: string;
@@ -65,15 +65,20 @@ export function parseOptions(
   const source = given.from === undefined ? undefined : context.findSource(requireName(given.from));
   requireMountable(given.from ?? '', source);
   const fsType = parseFsType(given.fstype) ?? source?.fsType ?? context.defaultFsType;
-  const { pool = source?.pool, provisioning, mkfsOptions } = given;
-  const parameters = withoutUndefined({ pool, provisioning, mkfsOptions });
+  const { pool, provisioning, mkfsOptions } = given;
+  const parameters: Record<ParameterName & OptionName, string | undefined> = {
+    pool,
+    provisioning,
+    mkfsOptions,
+  };
+  const withPool = { ...parameters, pool: pool ?? source?.pool };
   return {
     name,
     range: { requiredBytes: parseSize(given.size) ?? source?.sizeBytes ?? 0n, limitBytes: 0n },
     kind: 'mount',
     fsType,
-    settings: parseParameters(parameters, fsType),
-    parameters: withoutUndefined({ pool: given.pool, provisioning, mkfsOptions }),
+    settings: parseParameters(withoutUndefined(withPool), fsType),
+    parameters: withoutUndefined(parameters),
     source: source?.source ?? null,
     mountOptions: parseMountOptions(given.mountOptions),
   };

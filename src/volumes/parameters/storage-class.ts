@@ -49,6 +49,8 @@ export const knownParameters = {
   },
 } as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
 
+export type ParameterName = keyof typeof knownParameters;
+
 /** The `volumeAttributes` of an inline volume. */
 export const knownAttributes = {
   size: {

@@ -11,6 +11,7 @@ import type { Call, Operation } from '../engine/operations.ts';
 import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
+import type { ParameterName } from '../parameters/storage-class.ts';
 import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
@@ -179,7 +180,7 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
 
 /** Throws `conflict` if the volume of that name differs from the request (CSI spec, "CreateVolume Errors"). */
 export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
-  const { record, pool } = existing;
+  const { record } = existing;
   const differences: string[] = [];
   const compare = (what: string, actual: unknown, requested: unknown): void => {
     if (actual !== requested) {
@@ -192,15 +193,9 @@ export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInpu
   if (input.isFsTypeUnset !== true || input.kind === 'block') {
     compare('filesystem', record.fsType, input.fsType);
   }
-  if (input.settings.pool !== undefined) compare('pool', pool.name, input.settings.pool);
-  compare('provisioning', record.provisioning, input.settings.provisioning);
-  // A request without a sector size got that of its source.
-  const { sectorSize = input.source === null ? defaultSectorSize : record.sectorSize } =
-    input.settings;
-  compare('sectorSize', record.sectorSize, sectorSize);
-  compare('trim', record.trim, input.settings.trim);
-  compare('directIO', record.directIo, input.settings.directIo);
-  compare('mkfsOptions', record.mkfsOptions.join(' '), input.settings.mkfsOptions.join(' '));
+  for (const [name, [actual, requested]] of Object.entries(comparedParameters(existing, input))) {
+    compare(name, actual, requested);
+  }
   compare('source', sourceText(record.source), sourceText(input.source));
   if (!isInRange(record.sizeBytes, input.range)) {
     const { requiredBytes, limitBytes } = input.range;
@@ -213,6 +208,24 @@ export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInpu
     'conflict',
     `volume '${input.name}' already exists with other arguments: ${differences.join('; ')}; delete it first, or choose another name`,
   );
+}
+
+/** The values that the volume has, and those that the request asks for. */
+function comparedParameters(
+  { record, pool }: FoundVolume,
+  { settings, source }: CreateVolumeInput,
+): Readonly<Record<ParameterName, readonly [actual: unknown, requested: unknown]>> {
+  // A request without a sector size got that of its source.
+  const defaultOfRequest = source === null ? defaultSectorSize : record.sectorSize;
+  return {
+    // A request without a pool accepts any.
+    pool: [pool.name, settings.pool ?? pool.name],
+    provisioning: [record.provisioning, settings.provisioning],
+    sectorSize: [record.sectorSize, settings.sectorSize ?? defaultOfRequest],
+    trim: [record.trim, settings.trim],
+    directIO: [record.directIo, settings.directIo],
+    mkfsOptions: [record.mkfsOptions.join(' '), settings.mkfsOptions.join(' ')],
+  };
 }
 
 function sourceText(source: CreateVolumeInput['source']): string {
