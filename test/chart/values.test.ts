@@ -165,7 +165,7 @@ const refused = [
 ];
 
 for (const { name, values, says } of refused) {
-  test(`refused: ${name}`, async (t) => {
+  test(`values are refused: ${name}`, async (t) => {
     const error = await t.throwsAsync(render(values));
     t.regex(error?.message ?? '', says);
   });

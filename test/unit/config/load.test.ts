@@ -134,7 +134,7 @@ const wrong = [
   { flags: ['--ephemeral-default-size', '20Gi'], says: /must not be above --ephemeral-max-size/ },
 ] as const;
 for (const { flags, says } of wrong) {
-  test(`refused: ${flags.join(' ').slice(0, 70)}`, async (t) => {
+  test(`flags are refused: ${flags.join(' ').slice(0, 70)}`, async (t) => {
     const problems = await problemsOf(loadConfig(flagsOf(...flags), {}));
     t.is(problems.length, 1);
     t.regex(problems[0] ?? '', says);
@@ -160,7 +160,7 @@ const badFiles = [
   { content: 'a: [\n', says: /^configuration file / },
 ] as const;
 for (const { content, says } of badFiles) {
-  test(`refused file: ${JSON.stringify(content)}`, async (t) => {
+  test(`a configuration file is refused: ${JSON.stringify(content)}`, async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-config-'));
     t.teardown(async () => rm(directory, { recursive: true }));
     const file = join(directory, 'config.yaml');

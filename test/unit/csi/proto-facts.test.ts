@@ -79,15 +79,15 @@ const changes = [
   },
   { name: 'a oneof', from: 'oneof paid', to: 'oneof payment', at: 'field shop.v1.Order.card' },
   { name: 'a field name', from: 'string card', to: 'string Card', at: 'field shop.v1.Order.Card' },
-  { name: 'a field that is gone', from: 'Size size = 8;', to: '', at: 'field shop.v1.Order.size' },
+  { name: 'a removed field', from: 'Size size = 8;', to: '', at: 'field shop.v1.Order.size' },
   {
-    name: 'a field too many',
+    name: 'an added field',
     from: 'Size size = 8;',
     to: 'Size size = 8; bool x = 10;',
     at: 'field shop.v1.Order.x',
   },
   {
-    name: 'a message that is gone',
+    name: 'a removed message',
     from: 'message Order {',
     to: 'message More {} message Order {',
     at: 'message shop.v1.More',
@@ -121,7 +121,7 @@ const changes = [
     at: 'method shop.v1.Shop.Watch',
   },
   {
-    name: 'a method that is gone',
+    name: 'a removed method',
     from: 'rpc Buy (Order) returns (Order) {}',
     to: '',
     at: 'method shop.v1.Shop.Buy',

@@ -100,7 +100,7 @@ const refused: readonly { options: Options; source?: FoundSource; message: RegEx
   },
 ];
 for (const { options, source, message } of refused) {
-  test(`refused: ${JSON.stringify(options)}${source === undefined ? '' : ' of a block volume'}`, (t) => {
+  test(`options are refused: ${JSON.stringify(options)}${source === undefined ? '' : ' of a block volume'}`, (t) => {
     const error = t.throws(() => parse(options, source), { instanceOf: VolumeError });
     t.regex(error.message, message);
   });

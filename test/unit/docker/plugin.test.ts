@@ -226,7 +226,7 @@ const badBodies = [
   },
 ] as const;
 for (const { body, message } of badBodies) {
-  test(`refused body: ${body.slice(0, 40)}`, async (t) => {
+  test(`a body is refused: ${body.slice(0, 40)}`, async (t) => {
     const { send, created } = await startPlugin(t);
     const answer = await send('/VolumeDriver.Create', body);
     t.is(answer.status, 200);

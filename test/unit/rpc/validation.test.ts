@@ -308,7 +308,7 @@ const paths: readonly { name: string; path: string; code: string; queryCode?: st
   { name: 'with NUL', path: '/a\0/b', code: 'INVALID_ARGUMENT' },
   { name: 'with a name of 256 bytes', path: `/${'n'.repeat(256)}`, code: 'INVALID_ARGUMENT' },
   { name: 'of more than PATH_MAX', path: '/abc'.repeat(1024), code: 'INVALID_ARGUMENT' },
-  { name: 'of an option', path: '--help', code: 'INVALID_ARGUMENT', queryCode: 'NOT_FOUND' },
+  { name: 'like an option', path: '--help', code: 'INVALID_ARGUMENT', queryCode: 'NOT_FOUND' },
 ];
 for (const { name, path, code, queryCode = code } of paths) {
   test(`a path ${name}`, async (t) => {

@@ -43,7 +43,7 @@ const cases = [
 `,
   },
   {
-    name: 'an enum is a union of names, its fields may hold an unknown number',
+    name: 'an enum is a union of names, and its fields may have an unknown number',
     body: 'enum E {\n  ZERO = 0;\n  // The one.\n  ONE = 1;\n}\nmessage M { E e = 1; repeated E many = 2; }',
     expect: `export type E =
   | 'ZERO'
@@ -91,7 +91,7 @@ export interface M {
 `,
   },
   {
-    name: 'a message without fields takes none',
+    name: 'a message without fields has a type without fields',
     body: 'message M {}',
     expect: 'export type M = Readonly<Record<string, never>>;\n',
   },

@@ -129,7 +129,7 @@ test('writes span chunks of the replayed disk, and none exceeds its end', async 
 const strides = [
   { name: 'no bound: every state', left: 500, checked: 10, spentMs: 10_000, expect: 1 },
   {
-    name: 'time for a tenth: every tenth',
+    name: 'time for a tenth of the states: every tenth state',
     left: 1_000,
     checked: 10,
     spentMs: 1_000,
@@ -137,7 +137,7 @@ const strides = [
     expect: 10,
   },
   {
-    name: 'time for all: every one',
+    name: 'time for all states: every state',
     left: 50,
     checked: 10,
     spentMs: 1_000,
@@ -153,7 +153,7 @@ const strides = [
     expect: 50,
   },
   {
-    name: 'none left: behind the end',
+    name: 'no state left: the index is past the end',
     left: 0,
     checked: 10,
     spentMs: 2_000,

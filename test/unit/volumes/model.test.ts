@@ -83,7 +83,7 @@ const found: readonly {
   readonly steps: readonly Step[];
 }[] = [
   {
-    name: 'a volume keeps its device when another process closes it whose use made an unstage fail',
+    name: 'a volume keeps its device after the process that made an unstage fail closes the device',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -98,7 +98,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a block volume keeps its second, read-only device when another process closes it whose use made an unpublish fail',
+    name: 'a block volume keeps its second, read-only device after the process that made an unpublish fail closes the device',
     steps: [
       { do: 'create', v: 'a', kind: 'block', size: 1 },
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -113,7 +113,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'a second device that other software detached and nothing needs is detached when its last opener closes it',
+    name: 'an unneeded second device that other software detached is detached at its last close',
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -229,7 +229,7 @@ const found: readonly {
     ],
   },
   ...(['done', 'killed'] as const).map((ends) => ({
-    name: `a resize2fs that outlives its driver is waited for, and undone if it was killed (${ends})`,
+    name: `a driver waits for a resize2fs of an earlier process, and undoes it if it was killed (${ends})`,
     growsExt4InUse: false,
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
@@ -241,7 +241,7 @@ const found: readonly {
     ] satisfies readonly Step[],
   })),
   {
-    name: 'of two volumes published at the same target concurrently, one succeeds',
+    name: 'one of two concurrent publishes of different volumes at the same target succeeds',
     steps: [
       { do: 'create', v: 'b', kind: 'block', size: 1 },
       { do: 'stage', v: 'b', noatime: false },
@@ -255,7 +255,7 @@ const found: readonly {
     ],
   },
   {
-    name: 'drivers that share a state directory start and stop, and forget nothing of each other',
+    name: "drivers that share a state directory start and stop without forgetting each other's pools",
     steps: [
       { do: 'create', v: 'a', kind: 'ext4', size: 1 },
       { do: 'stage', v: 'a', noatime: false },

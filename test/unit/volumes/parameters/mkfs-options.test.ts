@@ -45,36 +45,36 @@ for (const { fsType, text, options } of [
   });
 }
 
-for (const { fsType, text, names } of [
-  { fsType: 'ext4', text: '-b 1024', names: '-b' },
-  { fsType: 'ext4', text: '-O ^has_journal', names: '^has_journal' },
-  { fsType: 'ext4', text: '-O ^metadata_csum', names: '^metadata_csum' },
-  { fsType: 'ext4', text: '-J device=/dev/sda1', names: 'device=/dev/sda1' },
-  { fsType: 'ext4', text: '-E discard', names: '-E' },
-  { fsType: 'ext4', text: '-i', names: '-i' },
-  { fsType: 'ext4', text: '-i 8192 -i 4096', names: '-i' },
-  { fsType: 'ext4', text: '-i 1024', names: '1024' },
-  { fsType: 'ext4', text: '-O project,project', names: 'project' },
-  { fsType: 'ext4', text: '-i8192', names: '-i8192' },
-  { fsType: 'ext4', text: '/dev/sda1', names: '/dev/sda1' },
-  { fsType: 'ext4', text: '-L -f', names: '-f' },
-  { fsType: 'ext4', text: '-L $(id)', names: '$(id)' },
-  { fsType: 'xfs', text: '-d su=64k,sw=2', names: '-d' },
-  { fsType: 'xfs', text: '-l logdev=/dev/sda1', names: 'logdev=/dev/sda1' },
-  { fsType: 'xfs', text: '-l size=10m', names: 'size=10m' },
-  { fsType: 'xfs', text: '-m uuid=3f2b8c1d-0a4e-4f6b-9c7d-5e8f01234567', names: 'uuid=' },
-  { fsType: 'xfs', text: '-s size=512', names: '-s' },
-  { fsType: 'xfs', text: '-i size=512,size=1024', names: 'size' },
-  { fsType: 'btrfs', text: '--rootdir /etc', names: '--rootdir' },
-  { fsType: 'btrfs', text: '--csum=blake2', names: 'blake2' },
-  { fsType: 'btrfs', text: '--csum', names: '--csum' },
-  { fsType: 'btrfs', text: '-n 4096 --nodesize=8192', names: '--nodesize' },
-  { fsType: 'btrfs', text: '-d raid1', names: 'raid1' },
+for (const { fsType, text, refused } of [
+  { fsType: 'ext4', text: '-b 1024', refused: '-b' },
+  { fsType: 'ext4', text: '-O ^has_journal', refused: '^has_journal' },
+  { fsType: 'ext4', text: '-O ^metadata_csum', refused: '^metadata_csum' },
+  { fsType: 'ext4', text: '-J device=/dev/sda1', refused: 'device=/dev/sda1' },
+  { fsType: 'ext4', text: '-E discard', refused: '-E' },
+  { fsType: 'ext4', text: '-i', refused: '-i' },
+  { fsType: 'ext4', text: '-i 8192 -i 4096', refused: '-i' },
+  { fsType: 'ext4', text: '-i 1024', refused: '1024' },
+  { fsType: 'ext4', text: '-O project,project', refused: 'project' },
+  { fsType: 'ext4', text: '-i8192', refused: '-i8192' },
+  { fsType: 'ext4', text: '/dev/sda1', refused: '/dev/sda1' },
+  { fsType: 'ext4', text: '-L -f', refused: '-f' },
+  { fsType: 'ext4', text: '-L $(id)', refused: '$(id)' },
+  { fsType: 'xfs', text: '-d su=64k,sw=2', refused: '-d' },
+  { fsType: 'xfs', text: '-l logdev=/dev/sda1', refused: 'logdev=/dev/sda1' },
+  { fsType: 'xfs', text: '-l size=10m', refused: 'size=10m' },
+  { fsType: 'xfs', text: '-m uuid=3f2b8c1d-0a4e-4f6b-9c7d-5e8f01234567', refused: 'uuid=' },
+  { fsType: 'xfs', text: '-s size=512', refused: '-s' },
+  { fsType: 'xfs', text: '-i size=512,size=1024', refused: 'size' },
+  { fsType: 'btrfs', text: '--rootdir /etc', refused: '--rootdir' },
+  { fsType: 'btrfs', text: '--csum=blake2', refused: 'blake2' },
+  { fsType: 'btrfs', text: '--csum', refused: '--csum' },
+  { fsType: 'btrfs', text: '-n 4096 --nodesize=8192', refused: '--nodesize' },
+  { fsType: 'btrfs', text: '-d raid1', refused: 'raid1' },
 ] as const) {
   test(`mkfsOptions of ${fsType}: '${text}' is refused`, (t) => {
     const error = t.throws(() => parseMkfsOptions(fsType, text), { instanceOf: VolumeError });
     t.is(error?.reason, 'invalid');
-    t.true(error?.message.includes(`'${names}`), error?.message);
+    t.true(error?.message.includes(`'${refused}`), error?.message);
     t.true(error?.message.includes('allowed: '));
   });
 }

@@ -39,7 +39,7 @@ for (const { fsType, flags, options } of [
   });
 }
 
-const refusedEverywhere = [
+const refusedOptions = [
   'bind',
   'rbind',
   'move',
@@ -87,7 +87,7 @@ const refusedEverywhere = [
   'user=root',
 ];
 
-for (const option of refusedEverywhere) {
+for (const option of refusedOptions) {
   test(`mount options: ${JSON.stringify(option)} is refused for every filesystem`, (t) => {
     for (const fsType of fsTypes) {
       const error = t.throws(() => parseMountOptions(fsType, ['noatime', option]), {
@@ -105,20 +105,18 @@ test('an option of one filesystem is refused for another', (t) => {
 });
 
 test('a refused mount option is refused in any combination of entries', (t) => {
-  const bad = fc.constantFrom(
-    ...refusedEverywhere.filter((option) => !option.startsWith('context')),
-  );
+  const bad = fc.constantFrom(...refusedOptions.filter((option) => !option.startsWith('context')));
   const good = fc.constantFrom('noatime', 'ro', 'discard', 'nodev', 'context="a:b:c:s0:c1,c2"');
-  const joint = fc.constantFrom(',', ' ,', ', ');
+  const between = fc.constantFrom(',', ' ,', ', ');
   fc.assert(
     fc.property(
       fc.constantFrom(...fsTypes),
       good,
       bad,
       good,
-      joint,
-      (fsType, first, option, last, comma) => {
-        t.throws(() => parseMountOptions(fsType, [[first, option, last].join(comma)]), {
+      between,
+      (fsType, first, option, last, separator) => {
+        t.throws(() => parseMountOptions(fsType, [[first, option, last].join(separator)]), {
           instanceOf: VolumeError,
         });
       },

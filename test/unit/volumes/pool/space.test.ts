@@ -22,9 +22,13 @@ const empty: SpaceFacts = {
 };
 
 const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint }[] = [
-  { name: 'an empty pool promises all of it', facts: {}, expect: 100n },
+  { name: 'an empty pool offers all its bytes', facts: {}, expect: 100n },
   { name: 'the reserve is kept', facts: { reserveBytes: 5n * GiB }, expect: 95n },
-  { name: 'the use of others is subtracted', facts: { freeBytes: 60n * GiB }, expect: 60n },
+  {
+    name: 'bytes that other files use are subtracted',
+    facts: { freeBytes: 60n * GiB },
+    expect: 60n,
+  },
   {
     name: 'a thin volume counts with its promised size',
     facts: { promisedBytes: 30n * GiB, outstandingBytes: 30n * GiB },
@@ -52,7 +56,7 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 60n,
   },
   {
-    name: 'work in flight and trash count',
+    name: 'running operations and trash count',
     facts: {
       inFlightBytes: 10n * GiB,
       trashBytes: 5n * GiB,
@@ -73,7 +77,7 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 15n,
   },
   {
-    name: 'overcommit multiplies neither snapshots nor work in flight nor trash',
+    name: 'overcommit multiplies neither snapshots nor running operations nor trash',
     facts: {
       overcommitPerMille: 2000,
       allocatedBytes: 30n * GiB,
@@ -85,11 +89,11 @@ const cases: readonly { name: string; facts: Partial<SpaceFacts>; expect: bigint
     expect: 190n,
   },
   {
-    name: 'overcommit multiplies the space without the reserve and the use of others',
+    name: 'overcommit multiplies the space without the reserve and other files',
     facts: { overcommitPerMille: 2000, reserveBytes: 5n * GiB, freeBytes: 90n * GiB },
     expect: 170n,
   },
-  { name: 'overcommit multiplies', facts: { overcommitPerMille: 2500 }, expect: 250n },
+  { name: 'overcommit multiplies the space', facts: { overcommitPerMille: 2500 }, expect: 250n },
   {
     name: 'overcommit promises more than the free blocks',
     facts: { overcommitPerMille: 2000, promisedBytes: 150n * GiB, outstandingBytes: 150n * GiB },

@@ -45,7 +45,7 @@ const sources: readonly { name: string; source: VolumeSource; reason: string }[]
     reason: 'not-found',
   },
   {
-    name: 'an id with something behind its tag',
+    name: 'an id with text after its tag',
     source: { kind: 'volume', id: `v.${there}0` },
     reason: 'not-found',
   },
