@@ -71,7 +71,7 @@ export const knownSnapshotParameters = {
     values: '`yes`, `no`',
     default: '`no`',
     meaning:
-      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for about a tenth of a second.',
+      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for some tens of milliseconds.',
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;
 
