@@ -69,8 +69,8 @@ export const pools: Subject = {
     {
       name: 'a record that names another id is used',
       file: 'volumes/pool/load-records.ts',
-      find: /(return )?record\.id === id \?/,
-      replace: '$1true ?',
+      find: /record\.id === name \?/,
+      replace: 'true ?',
       tests: ['volumes/pool/records-of-pool'],
     },
     {

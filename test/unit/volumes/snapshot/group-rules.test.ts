@@ -82,8 +82,12 @@ test('a group is only deleted by a request that names exactly its members', asyn
   const { record } = await group();
   const remove = (members: readonly string[]) =>
     reasonOf(volumes.deleteGroupSnapshot(call(), record.id, members));
-  t.is(await remove(record.snapshotIds.slice(1)), 'invalid');
+  const notAnId = '../volumes';
+  for (const members of [record.snapshotIds.slice(1), [...record.snapshotIds, notAnId]]) {
+    t.is(await remove(members), 'invalid');
+  }
   t.is(await remove(record.snapshotIds), 'ok');
+  t.is(await remove([notAnId]), 'ok', 'the group is deleted already');
   t.deepEqual(await left(), []);
 });
 
