@@ -46,7 +46,7 @@ const aboutTime = 'tests time limits that emulated processors cannot meet';
 const takesHours = 'takes minutes on a build machine, and hours under emulation';
 
 /** All other files, each with the reason why it does not run in the machine. */
-export const leftOut: Readonly<Record<string, string>> = {
+export const excluded: Readonly<Record<string, string>> = {
   'busy-unmount': aboutTime,
   'changed-blocks': takesHours,
   'command-line': aboutTime,
