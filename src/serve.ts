@@ -90,18 +90,17 @@ interface OpenDomain {
 }
 
 async function openDomain({ config, log, version, reached }: Setup): Promise<OpenDomain> {
-  const [{ makeRealHost }, { gate, ownedBy }, { openVolumes }, { measurePools }] =
-    await Promise.all([
-      import('./host/real-host.ts'),
-      import('./host/kernel/gate.ts'),
-      import('./volumes/open.ts'),
-      import('./volumes/admin/pools/metrics.ts'),
-    ]);
+  const [{ makeRealHost }, { gate }, { openVolumes }, { measurePools }] = await Promise.all([
+    import('./host/real-host.ts'),
+    import('./host/kernel/gate.ts'),
+    import('./volumes/open.ts'),
+    import('./volumes/admin/pools/metrics.ts'),
+  ]);
   const metrics = new Metrics({
     version,
     observe: async () => ({
       pools: await measurePools(opened.domain, poolQueryTimeoutMs),
-      stuckOwners: gate.stuckOwners().length,
+      stuckLanes: gate.stuckCalls().length,
       runningOperations: opened.domain.operations.runningCount,
     }),
   });
@@ -114,8 +113,7 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
   const opened = await openVolumes({
     host,
     log,
-    ownedBy,
-    whenReturned: (owner) => gate.whenReturned(owner),
+    whenReturned: (lane) => gate.whenReturned(lane),
     longestWaitMs: (pool) => gate.oldestCallMs(pool),
     pools: config.pools,
     stateDir: config.stateDir,

@@ -53,12 +53,12 @@ export class ImageInUseError extends Error {
   }
 }
 
-/** A blocking call exceeded its time limit and still runs in the kernel; its owner is stuck until it returns. */
+/** A blocking call exceeded its time limit and still runs in the kernel; its lane is stuck until it returns. */
 export class StuckError extends Error {
   readonly call: string;
 
-  constructor(call: string, owner: string, sinceMs: number) {
-    super(`${call} for ${owner} has not returned for ${Math.round(sinceMs / 1000)} s`);
+  constructor(call: string, lane: string, sinceMs: number) {
+    super(`${call} for ${lane} has not returned for ${Math.round(sinceMs / 1000)} s`);
     this.name = 'StuckError';
     this.call = call;
   }

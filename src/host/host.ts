@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import type { Lane } from './lane.ts';
 
 /**
  * The interface of the node, as types. `real-host.ts` implements it with kernel calls and programs,
@@ -556,6 +557,10 @@ export interface NodeFacts {
 }
 
 export interface Host {
+  /** The lane of all its kernel calls. */
+  readonly lane: Lane;
+  /** The same node, with kernel calls in this lane. */
+  inLane(lane: Lane): Host;
   readonly files: Files;
   readonly loops: LoopDevices;
   readonly mounts: Mounts;

@@ -1,11 +1,13 @@
 import { makeCopies } from './files/copy.ts';
 import { makeExtents } from './files/extents.ts';
 import { makeFiles } from './files/files.ts';
+import { Ext4Learned } from './filesystem/ext4/ext4.ts';
 import { makeFilesystems } from './filesystem/index.ts';
-import { makeFreezer } from './freeze/freezer.ts';
+import { KeptChild, makeFreezer } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
 import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';
-import { makeLoopDevices } from './loop/devices.ts';
+import { driverLane, type Lane } from './lane.ts';
+import { LoopState, makeLoopDevices } from './loop/devices.ts';
 import { makeMounts } from './mount/mounts.ts';
 import { makeMountUsers } from './mount/users.ts';
 import { makeProgramCheck } from './programs/programs.ts';
@@ -16,23 +18,31 @@ import { findRunningPrograms } from './programs/running-programs.ts';
  * The node itself: kernel calls and programs. `onCommand` is called for every program that ended, for log and metrics.
  */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
-  const loops = makeLoopDevices();
-  const mounts = makeMounts();
-  const freezer = makeFreezer(mounts);
-  const facts = readFacts();
   const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
-  return {
-    files: makeFiles(),
-    loops,
-    mounts,
-    filesystems: makeFilesystems({ run, loops, mounts, kernelRelease: facts.kernelRelease }),
-    extents: makeExtents(),
-    copies: makeCopies(),
-    freezer,
-    users: makeMountUsers(() => freezer.childPid),
-    facts,
-    runningPrograms: findRunningPrograms,
-    missingPrograms: makeProgramCheck(),
-    supportedFilesystems: readSupportedFilesystems,
+  const child = new KeptChild();
+  const state = new LoopState();
+  const learned = new Ext4Learned();
+  const facts = readFacts();
+  const { kernelRelease } = facts;
+  const inLane = (lane: Lane): Host => {
+    const loops = makeLoopDevices(lane, state);
+    const mounts = makeMounts(lane);
+    return {
+      lane,
+      inLane,
+      files: makeFiles(lane),
+      loops,
+      mounts,
+      filesystems: makeFilesystems(lane, { run, loops, mounts, learned, kernelRelease }),
+      extents: makeExtents(lane),
+      copies: makeCopies(lane),
+      freezer: makeFreezer(child, mounts),
+      users: makeMountUsers(lane, () => child.childPid),
+      facts,
+      runningPrograms: findRunningPrograms,
+      missingPrograms: makeProgramCheck(),
+      supportedFilesystems: () => readSupportedFilesystems(lane),
+    };
   };
+  return inLane(driverLane);
 }

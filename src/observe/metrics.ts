@@ -37,7 +37,7 @@ export interface Observed {
     }[];
   }[];
   /** Volumes and pools with a kernel call that has exceeded its time limit. */
-  readonly stuckOwners: number;
+  readonly stuckLanes: number;
   readonly runningOperations: number;
 }
 
@@ -182,9 +182,9 @@ function makeInstruments(
   return {
     registry,
     refresh: async () => {
-      const { pools, stuckOwners, runningOperations } = await observe();
+      const { pools, stuckLanes, runningOperations } = await observe();
       updatePools(pools);
-      stuck.set(stuckOwners);
+      stuck.set(stuckLanes);
       running.set(runningOperations);
       updateProcess();
     },

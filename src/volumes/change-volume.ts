@@ -1,7 +1,8 @@
 import type { Domain } from './domain.ts';
 import { withReason } from './engine/failures.ts';
+import { inLane } from './engine/lanes.ts';
 import { targetLock } from './engine/locks.ts';
-import type { Call, Operation } from './engine/operations.ts';
+import type { Call, Operation, OperationPlan } from './engine/operations.ts';
 import type { FoundVolume } from './pool/pool.ts';
 
 /** A call about one volume. */
@@ -17,14 +18,14 @@ export interface VolumeCall {
 
 /**
  * Runs a call that changes a volume. The volume is looked up again under its lock, since it may have been deleted meanwhile, and
- * errors get a reason. `work` calls `operation.beginEffects` before its first effect. Besides the errors of `work`, throws
+ * errors get a reason. `work` gets the domain with a host in the volume's lane; it calls `operation.beginEffects` before its first effect. Besides the errors of `work`, throws
  * `not-found` and `busy`.
  */
 export async function changeVolume<T>(
   domain: Domain,
   call: Call,
   volumeCall: VolumeCall,
-  work: (volume: FoundVolume, operation: Operation) => Promise<T>,
+  work: (domain: Domain, volume: FoundVolume, operation: Operation) => Promise<T>,
 ): Promise<T> {
   const find = (): FoundVolume => domain.pools.getVolume(volumeCall.volumeId);
   find();
@@ -36,13 +37,26 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   domain: Domain,
   call: Call,
   { name, volumeId, targets = [], request, find }: VolumeCall & { readonly find: () => Found },
-  work: (volume: Found, operation: Operation) => Promise<T>,
+  work: (domain: Domain, volume: Found, operation: Operation) => Promise<T>,
 ): Promise<T> {
   const exclusive = [`volume:${volumeId}`, ...targets.map(targetLock)];
   const lane = { kind: 'volume', id: volumeId } as const;
   const plan = { name, lane, exclusive, request };
-  return domain.operations.run(plan, call, async (operation) => {
+  return runOperation(domain, call, plan, async (inOperation, operation) => {
     const volume = find();
-    return withReason(`volume '${volumeId}'`, volume?.pool, () => work(volume, operation));
+    const about = { subject: `volume '${volumeId}'`, disk: volume?.pool };
+    return withReason(inOperation, about, (onDisk) => work(onDisk, volume, operation));
   });
+}
+
+/** Runs an operation under its locks. `work` gets the domain with a host in the operation's lane. */
+export function runOperation<T>(
+  domain: Domain,
+  call: Call,
+  plan: OperationPlan,
+  work: (domain: Domain, operation: Operation) => Promise<T>,
+): Promise<T> {
+  return domain.operations.run(plan, call, (operation) =>
+    work(inLane(domain, plan.lane), operation),
+  );
 }

@@ -1,7 +1,6 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reached } from './engine/fault-points.ts';
-import type { InLane } from './engine/lanes.ts';
 import type { Operations } from './engine/operations.ts';
 import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import type { OpenDevices } from './jobs/open-devices.ts';
@@ -35,6 +34,7 @@ export interface DomainSettings {
 
 /** What every call of the domain gets, as an argument. */
 export interface Domain {
+  /** Its kernel calls run in one lane: `runOperation` and `inLane` pass a domain with another one on. */
   readonly host: Host;
   readonly pools: Pools;
   readonly operations: Operations;
@@ -46,8 +46,6 @@ export interface Domain {
   readonly trims: Trims;
   readonly openDevices: OpenDevices;
   readonly settings: DomainSettings;
-  /** Operations do this for the work that they run; reads do it themselves, so that a hung volume stops only itself. */
-  readonly inLane: InLane;
   /** The kubelet's directory as configured, and its real path, resolved once at start. */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
   /** `settings.mountDir` as mountinfo writes it: created and resolved at start. */

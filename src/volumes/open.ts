@@ -12,7 +12,7 @@ import { KnownVolumes } from './docker/known-volumes.ts';
 import { type DockerVolumes, dockerVolumes } from './docker/volumes.ts';
 import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
-import { inLaneBy, type OwnedBy } from './engine/lanes.ts';
+import { inLane } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
 import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
@@ -55,10 +55,8 @@ export interface OpenDeps {
   readonly log: Logger;
   readonly reached?: Reached;
   readonly now?: () => number;
-  /** Marks kernel calls with their owner (host/kernel/gate.ts). */
-  readonly ownedBy: OwnedBy;
-  /** Resolves when the owner's calls that are stuck in the kernel have returned; undefined when there are none. */
-  readonly whenReturned?: (owner: string) => Promise<void> | undefined;
+  /** Resolves when the lane's calls that are stuck in the kernel have returned; undefined when there are none. */
+  readonly whenReturned?: (lane: string) => Promise<void> | undefined;
   /** How long the oldest kernel call that waits for the disk of that pool has been running. */
   readonly longestWaitMs?: (pool: string) => number;
 }
@@ -78,14 +76,15 @@ const openTimeoutMs = 10_000;
 /** Opens every pool, recovers what a crash left, and serves the domain's calls. Throws only for a broken state directory. */
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, settings, log } = deps;
-  const knownPools = await KnownPools.open(host.files, deps.stateDir);
+  const { host: stateHost } = inLane(deps, { kind: 'state', id: deps.stateDir });
+  const knownPools = await KnownPools.open(stateHost.files, deps.stateDir);
   const mountDir =
     settings.mountDir === undefined ? undefined : await lockMountDir(host.files, settings.mountDir);
   const domain = await makeDomain(deps, { knownPools, mountDir: mountDir?.path });
   const { pools } = domain;
   const opening = Promise.all(pools.all.map((pool) => openPool(domain, pool)));
   await withTimeout(opening, openTimeoutMs);
-  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host, log });
+  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host: stateHost, log });
   await known.forgetDeleted(pools);
   const ends = [
     watchPools(domain, deps.longestWaitMs),
@@ -115,32 +114,28 @@ async function makeDomain(
 ): Promise<Domain> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
   const { knownPools, mountDir } = made;
-  const inLane = inLaneBy(deps.ownedBy);
-  const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now, inLane };
+  const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
-  const operations = new Operations(inLane, deps.whenReturned, (keys) =>
-    reloadLocked(domain, keys),
-  );
+  const operations = new Operations(deps.whenReturned, (keys) => reloadLocked(domain, keys));
   const { locks } = operations;
-  const trash = new Trash({ host, log, reached, inLane });
-  const trims = new Trims({ host, log, locks, inLane });
+  const trash = new Trash({ host, log, reached });
+  const trims = new Trims({ host, log, locks });
   const freezeLimitMs = settings.guardFreezeLimitMs;
   const domain: Domain = {
     host,
     pools,
     operations,
     trash,
-    copies: new SnapshotCopies({ host, log, reached, trash, locks, inLane }),
+    copies: new SnapshotCopies({ host, log, reached, trash, locks }),
     restores: new RestoreCopies({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
-    guard: new SpaceGuard({ host, log, locks, trims, inLane, freezeLimitMs }),
+    guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs }),
     trims,
-    openDevices: new OpenDevices({ host, log, inLane }),
+    openDevices: new OpenDevices({ host, log }),
     settings,
-    inLane,
     kubelet: await kubeletOf(deps),
     mountDir,
     log,

@@ -1,10 +1,14 @@
 /** A dockerd from Debian's docker.io in a node of the lab. The client is Debian's too, even if PATH has another one. */
+
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { paths } from '../../src/host/files/paths.ts';
+import { makePaths } from '../../src/host/files/paths.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { busybox, type Lab, type NodeSpace } from './lab.ts';
 import { type Service, startService } from './processes.ts';
+
+const paths = makePaths(driverLane);
 
 export const dockerPrograms = { client: '/usr/bin/docker', daemon: '/usr/sbin/dockerd' } as const;
 

@@ -2,13 +2,17 @@
  * A machine that systemd boots, made of namespaces above this machine's root. Its writes go to a disk of the lab. It shares the
  * kernel, loop devices and network with this machine.
  */
+
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
-import { paths } from '../../src/host/files/paths.ts';
+import { makePaths } from '../../src/host/files/paths.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { devicesBelow, devicesOn, makePoolFs } from '../helpers/scratch-pool.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
+
+const paths = makePaths(driverLane);
 
 const systemd = '/lib/systemd/systemd';
 const project = join(import.meta.dirname, '..', '..', '..');

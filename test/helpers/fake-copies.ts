@@ -4,6 +4,7 @@ import { KernelError } from '../../src/host/errors.ts';
 import { makeCopies } from '../../src/host/files/copy.ts';
 import { makeExtents } from '../../src/host/files/extents.ts';
 import type { Copies, Extent, Extents } from '../../src/host/host.ts';
+import { driverLane } from '../../src/host/lane.ts';
 
 const extentBytes = 64 * 1024;
 const sharedFlag = 0x2000;
@@ -18,7 +19,7 @@ export class FakeBlocks {
   readonly #cloned = new Set<string>();
   readonly #canShare: boolean;
   /** Seeking and copying need no privilege, so the real ones are used. */
-  readonly #real = { extents: makeExtents(), copies: makeCopies() };
+  readonly #real = { extents: makeExtents(driverLane), copies: makeCopies(driverLane) };
 
   constructor(canShare: boolean) {
     this.#canShare = canShare;

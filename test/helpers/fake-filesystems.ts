@@ -1,7 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
+import { Ext4Learned } from '../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { requireNoProgram } from '../../src/host/programs/image-lock.ts';
 import { type FakeKernel, isSame } from './fake-kernel.ts';
 import type { FakePrograms } from './fake-programs.ts';
@@ -23,7 +25,12 @@ interface Deps {
 export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesystem>> {
   // Minimum sizes and mount options are those of the real filesystems; none of their programs runs.
   const run = () => Promise.reject(new Error('the fake runs no program'));
-  const real = makeFilesystems({ ...deps, run, kernelRelease: deps.facts.kernelRelease });
+  const real = makeFilesystems(driverLane, {
+    ...deps,
+    run,
+    learned: new Ext4Learned(),
+    kernelRelease: deps.facts.kernelRelease,
+  });
   return {
     ext4: makeFakeFilesystem(real.ext4, deps),
     xfs: makeFakeFilesystem(real.xfs, deps),
@@ -105,7 +112,7 @@ function makeFakeFilesystem(
     },
     recover: async (imagePath) => {
       if ((await readFakeSuperblock(imagePath))?.isInterrupted !== true) return false;
-      await requireNoProgram(imagePath);
+      await requireNoProgram(driverLane, imagePath);
       await changeFakeSuperblock(imagePath, { isInterrupted: false });
       return true;
     },

@@ -10,6 +10,7 @@ import {
   type NodeFacts,
   type RunningProgram,
 } from '../../src/host/host.ts';
+import { driverLane, type Lane } from '../../src/host/lane.ts';
 import { FakeBlocks } from './fake-copies.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
@@ -54,8 +55,9 @@ export class FakeHost implements Host {
   readonly programs = new FakePrograms();
   /** All calls in order: `mounts.bind` and its arguments. */
   readonly watch = new Watch();
-  readonly #missing: readonly string[];
-  readonly #supported: ReadonlySet<string>;
+  readonly lane: Lane = driverLane;
+  readonly missing: readonly string[];
+  readonly supported: ReadonlySet<string>;
 
   constructor(options: FakeHostOptions = {}) {
     const { kernel, watch } = this;
@@ -64,8 +66,8 @@ export class FakeHost implements Host {
       canGrowExt4Online: options.canGrowExt4Online ?? true,
       kernelRelease: '6.18.0-fake',
     };
-    this.#missing = options.missingPrograms ?? [];
-    this.#supported = new Set(options.supportedFilesystems ?? fsTypes);
+    this.missing = options.missingPrograms ?? [];
+    this.supported = new Set(options.supportedFilesystems ?? fsTypes);
     const blocks = new FakeBlocks(options.reflink ?? false);
     const loops = makeFakeLoops(kernel, { directIo: options.directIo ?? true });
     const mounts = new FakeMounts(kernel);
@@ -76,7 +78,7 @@ export class FakeHost implements Host {
       facts: this.facts,
       programs: this.programs,
     });
-    this.files = watch.over('files', makeFiles());
+    this.files = watch.over('files', makeFiles(driverLane));
     this.loops = watch.over('loops', loops);
     this.mounts = watch.over('mounts', mounts);
     this.extents = watch.over('extents', blocks.extents);
@@ -90,16 +92,21 @@ export class FakeHost implements Host {
     };
   }
 
+  /** The same node; `lane` tells a test in which lane a call is made. Calls of the fake kernel never block. */
+  inLane(lane: Lane): Host {
+    return Object.create(this, { lane: { value: lane, enumerable: true } }) as Host;
+  }
+
   async runningPrograms(): Promise<readonly RunningProgram[]> {
     return [];
   }
 
   async missingPrograms(): Promise<readonly string[]> {
-    return this.#missing;
+    return this.missing;
   }
 
   async supportedFilesystems(): Promise<ReadonlySet<string>> {
-    return this.#supported;
+    return this.supported;
   }
 
   /** Names of all calls so far, in order. */

@@ -2,6 +2,7 @@ import { lstat } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { hasErrno, KernelError } from '../../src/host/errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../../src/host/host.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import { splitMountOptions } from '../../src/host/mount/options.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from '../../src/host/mount/target.ts';
@@ -76,7 +77,7 @@ export class FakeMounts implements Mounts {
   async unmount(...[target, options = {}]: Parameters<Mounts['unmount']>): Promise<void> {
     const found = await this.#find(target);
     if (found === undefined) return;
-    await withParent(target, options, () => Promise.resolve());
+    await withParent(driverLane, target, options, () => Promise.resolve());
     const { mounts } = this.#kernel;
     const isBelow = (mount: FakeMount) => mount.target.startsWith(`${found.target}/`);
     if (found.openFiles > 0 || mounts.some(isBelow))
@@ -95,12 +96,12 @@ export class FakeMounts implements Mounts {
     kind: 'directory' | 'file',
     options: TargetOptions = {},
   ): Promise<void> {
-    await makeTarget(target, kind, options);
+    await makeTarget(driverLane, target, kind, options);
   }
 
   async removeTarget(target: string, options: TargetOptions = {}): Promise<void> {
     if ((await this.#find(target)) !== undefined) throw new KernelError('rmdir', 'EBUSY', target);
-    await removeTarget(target, options);
+    await removeTarget(driverLane, target, options);
   }
 
   async syncFilesystem(target: string): Promise<void> {
@@ -197,7 +198,7 @@ export class FakeMounts implements Mounts {
   }
 
   async #find(target: string): Promise<FakeMount | undefined> {
-    const real = await realTarget(target);
+    const real = await realTarget(driverLane, target);
     return this.#kernel.mounts.findLast((mount) => mount.target === real);
   }
 
@@ -205,7 +206,7 @@ export class FakeMounts implements Mounts {
   async #origin(
     source: string,
   ): Promise<Omit<FakeMount, 'id' | 'parentId' | 'target' | 'options' | 'openFiles'>> {
-    const real = (await realTarget(source)) ?? source;
+    const real = (await realTarget(driverLane, source)) ?? source;
     const covering = this.#kernel.mounts
       .filter(({ target }) => real === target || real.startsWith(`${target}/`))
       .reduce<FakeMount | undefined>(
@@ -264,8 +265,8 @@ async function resolve(
   target: string,
   options: TargetOptions & { kind: 'directory' | 'file' },
 ): Promise<string> {
-  await withTarget(target, options, () => Promise.resolve());
-  return (await realTarget(target)) ?? target;
+  await withTarget(driverLane, target, options, () => Promise.resolve());
+  return (await realTarget(driverLane, target)) ?? target;
 }
 
 async function directoryOrThrow(path: string): Promise<boolean> {

@@ -52,7 +52,6 @@ export async function fakeNode(
       const opened = await openVolumes({
         host,
         log: silent,
-        ownedBy: (_owner, work) => work(),
         stateDir: join(directory, 'state'),
         settings: fakeSettings,
         pools,

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { driverLane } from '../../src/host/lane.ts';
 import { lockImage } from '../../src/host/programs/image-lock.ts';
 
 /** A program that still runs after its driver has ended. */
@@ -22,7 +23,7 @@ export class FakePrograms {
   async run<T>(imagePath: string, work: Work<T>): Promise<T> {
     const awaited = this.#awaited;
     if (awaited !== undefined) return this.#outlive(imagePath, work, awaited);
-    const lock = await lockImage(imagePath);
+    const lock = await lockImage(driverLane, imagePath);
     try {
       return await work.finish();
     } finally {
@@ -49,7 +50,7 @@ export class FakePrograms {
     awaited: (program: OutlivingProgram) => void,
   ): Promise<never> {
     this.#awaited = undefined;
-    const lock = await lockImage(imagePath);
+    const lock = await lockImage(driverLane, imagePath);
     // Ends when its standard input closes, so also when this process ends.
     const child = spawn('cat', [], { stdio: ['pipe', 'ignore', 'ignore', lock.fd] });
     await once(child, 'spawn');

@@ -3,14 +3,16 @@ import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFiles } from '../../src/host/files/files.ts';
 import { fsCall, openFlags, withDescriptor, withOpen } from '../../src/host/kernel/descriptor.ts';
-import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
+import { gate } from '../../src/host/kernel/gate.ts';
+import { driverLane, type Lane, laneWithin } from '../../src/host/lane.ts';
 
 /**
  * A separate process, in which nothing else opens files. Makes calls that use a descriptor hang (opening a FIFO for reading
  * waits in the kernel), and prints how many descriptors are open meanwhile and afterwards, as JSON.
  */
 const [directory = ''] = process.argv.slice(2);
-const files = makeFiles();
+const laneOf = (name: string) => laneWithin(driverLane, name);
+const files = makeFiles(driverLane);
 const warnings: string[] = [];
 process.on('warning', (warning) => warnings.push(warning.message));
 
@@ -19,27 +21,28 @@ async function countDescriptors(): Promise<number> {
 }
 
 /** Calls that leave a descriptor open, which the hung call uses. */
-const kinds: Readonly<Record<string, (hang: () => Promise<void>) => Promise<unknown>>> = {
-  file: (hang) => withOpen(join(directory, 'file'), openFlags.create, hang),
-  path: (hang) => withDescriptor(directory, openFlags.directoryPath, hang),
-  directory: (hang) => withDescriptor(directory, openFlags.directory, hang),
-  lock: async (hang) => {
-    const lock = await files.lock(join(directory, 'lock'));
-    try {
-      await hang();
-    } finally {
-      await lock.release();
-    }
-  },
-  opened: async (hang) => {
-    const opened = await files.openDirectory(directory);
-    try {
-      await hang();
-    } finally {
-      await opened.close();
-    }
-  },
-};
+const kinds: Readonly<Record<string, (lane: Lane, hang: () => Promise<void>) => Promise<unknown>>> =
+  {
+    file: (lane, hang) => withOpen(lane, join(directory, 'file'), openFlags.create, hang),
+    path: (lane, hang) => withDescriptor(lane, directory, openFlags.directoryPath, hang),
+    directory: (lane, hang) => withDescriptor(lane, directory, openFlags.directory, hang),
+    lock: async (lane, hang) => {
+      const lock = await makeFiles(lane).lock(join(directory, 'lock'));
+      try {
+        await hang();
+      } finally {
+        await lock.release();
+      }
+    },
+    opened: async (lane, hang) => {
+      const opened = await makeFiles(lane).openDirectory(directory);
+      try {
+        await hang();
+      } finally {
+        await opened.close();
+      }
+    },
+  };
 
 async function main(): Promise<void> {
   const fifos = Object.keys(kinds).map((kind) => join(directory, `fifo-${kind}`));
@@ -47,26 +50,25 @@ async function main(): Promise<void> {
   await (await open('/dev/null')).close();
   const before = await countDescriptors();
   const hung = Object.entries(kinds).map(([kind, work]) =>
-    ownedBy(kind, () =>
-      work(() =>
-        fsCall(
-          'hang',
-          kind,
-          async () => {
-            await (await open(join(directory, `fifo-${kind}`), 'r')).close();
-          },
-          { timeoutMs: 200 },
-        ),
+    work(laneOf(kind), () =>
+      fsCall(
+        laneOf(kind),
+        'hang',
+        kind,
+        async () => {
+          await (await open(join(directory, `fifo-${kind}`), 'r')).close();
+        },
+        { timeoutMs: 200 },
       ),
     ),
   );
   const ends = await Promise.allSettled(hung);
   const meanwhile = (await countDescriptors()) - before;
   for (const fifo of fifos) await (await open(fifo, 'w')).close();
-  while (gate.stuckOwners().length > 0) await new Promise(setImmediate);
+  while (gate.stuckCalls().length > 0) await new Promise(setImmediate);
   // A deferred close runs right after the hung call has returned.
   for (const kind of Object.keys(kinds)) {
-    await ownedBy(kind, () => gate.run('next', () => Promise.resolve()));
+    await gate.run(laneOf(kind), 'next', () => Promise.resolve());
   }
   const again = await files.lock(join(directory, 'lock')).then(
     async (lock) => {

@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import { kill, pid } from 'node:process';
-import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
@@ -66,7 +65,6 @@ async function run({ directory, point, work }: KilledDriver): Promise<void> {
   const { volumes, domain } = await openVolumes({
     host: makeRealHost(),
     log: createLog({ level: 'silent' }),
-    ownedBy,
     stateDir: join(directory, 'state'),
     settings: testSettings,
     pools: [{ ...poolDefaults, name: 'default', path: join(directory, 'pool'), create: true }],

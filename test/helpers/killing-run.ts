@@ -24,9 +24,9 @@ export function makeKillingRun(kill: Kill): {
   const plain = makeRun();
   let killed = false;
   const { promise, resolve } = withResolvers();
-  const run: Run = async (file, args, options) => {
-    if (file !== kill.program || killed) return plain(file, args, options);
-    const lock = options.image === undefined ? undefined : await lockImage(options.image);
+  const run: Run = async (lane, file, args, options) => {
+    if (file !== kill.program || killed) return plain(lane, file, args, options);
+    const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
     try {
       const result = await strace([file, ...args], kill.at, lock);
       // strace is ended by the same signal as its program.

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownedBy } from '../../src/host/kernel/gate.ts';
+import { driverLane, laneWithin } from '../../src/host/lane.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { MiB } from '../../src/units.ts';
 
@@ -10,9 +10,10 @@ import { MiB } from '../../src/units.ts';
  * the same loop numbers. Prints the errors as JSON.
  */
 const [directory = '', lanes = '8', rounds = '12'] = process.argv.slice(2);
-const { files, loops, mounts, filesystems } = makeRealHost();
+const host = makeRealHost();
 
 async function churn(lane: number): Promise<readonly string[]> {
+  const { files, loops, mounts, filesystems } = host.inLane(laneWithin(driverLane, `lane ${lane}`));
   const [image, staging, target] = [`${lane}.img`, `staging-${lane}`, `target-${lane}`].map(
     (name) => join(directory, name),
   );
@@ -51,9 +52,7 @@ async function churn(lane: number): Promise<readonly string[]> {
 }
 
 const openBefore = (await readdir('/proc/self/fd')).length;
-const all = Array.from({ length: Number(lanes) }, (_, lane) =>
-  ownedBy(`lane ${lane}`, () => churn(lane)),
-);
+const all = Array.from({ length: Number(lanes) }, (_, lane) => churn(lane));
 const wrong = (await Promise.all(all)).flat();
 // /dev/loop-control and the descriptors that the first program run needed stay open.
 const openMore = (await readdir('/proc/self/fd')).length - openBefore;

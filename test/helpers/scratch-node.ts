@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Host } from '../../src/host/host.ts';
-import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
@@ -116,7 +115,6 @@ export async function scratchNode(
     openVolumes({
       host,
       log: createLog({ level: process.env['LOOPCSI_TEST_LOG'] === '1' ? 'debug' : 'silent' }),
-      ownedBy,
       stateDir: join(directory, 'state'),
       settings: {
         ...testSettings,

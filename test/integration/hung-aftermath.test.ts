@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Files, Host } from '../../src/host/host.ts';
-import { gate, ownedBy } from '../../src/host/kernel/gate.ts';
+import { gate } from '../../src/host/kernel/gate.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pool/settings.ts';
+import { changedHost } from '../helpers/changed-host.ts';
 import { fakeSettings, silent } from '../helpers/fake-node.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
@@ -37,8 +38,7 @@ class HungPool {
     return openVolumes({
       host,
       log: silent,
-      ownedBy,
-      whenReturned: (owner) => gate.whenReturned(owner),
+      whenReturned: (lane) => gate.whenReturned(lane),
       stateDir: join(this.directory, 'state'),
       settings: fakeSettings,
       pools: [{ ...poolDefaults, name: 'hung', path: this.poolPath, create: true, force: true }],
@@ -64,23 +64,24 @@ class HungPool {
 
 /** Makes the disk of `pool` hang right before or right after the first call with that name while the pool is opened. */
 function stallingAt(pool: HungPool, name: keyof Files, when: 'before' | 'after'): Host {
-  const host = makeRealHost();
   let isDone = false;
-  const files = new Proxy(host.files, {
-    get: (target, key) => {
-      const member: unknown = Reflect.get(target, key);
-      if (key !== name || typeof member !== 'function') return member;
-      return async (...args: readonly unknown[]): Promise<unknown> => {
-        const isFirst = !isDone;
-        isDone = true;
-        if (isFirst && when === 'before') pool.fuse.stall();
-        const result: unknown = await Reflect.apply(member, target, args);
-        if (isFirst && when === 'after') pool.fuse.stall();
-        return result;
-      };
-    },
+  return changedHost(makeRealHost(), (host) => {
+    const files = new Proxy(host.files, {
+      get: (target, key) => {
+        const member: unknown = Reflect.get(target, key);
+        if (key !== name || typeof member !== 'function') return member;
+        return async (...args: readonly unknown[]): Promise<unknown> => {
+          const isFirst = !isDone;
+          isDone = true;
+          if (isFirst && when === 'before') pool.fuse.stall();
+          const result: unknown = await Reflect.apply(member, target, args);
+          if (isFirst && when === 'after') pool.fuse.stall();
+          return result;
+        };
+      },
+    });
+    return { files };
   });
-  return { ...host, files };
 }
 
 for (const { what, name, when } of [
@@ -103,7 +104,7 @@ for (const { what, name, when } of [
         try {
           const [first] = opened.domain.pools.all;
           t.false(first?.isServed);
-          await until('the hang is reported', async () => gate.stuckOwners().length > 0, 90_000);
+          await until('the hang is reported', async () => gate.stuckCalls().length > 0, 90_000);
           pool.fuse.resume();
           // Another process with its lock could only be this process itself.
           await until(
@@ -114,7 +115,7 @@ for (const { what, name, when } of [
             },
             60_000,
           );
-          t.deepEqual(gate.stuckOwners(), []);
+          t.deepEqual(gate.stuckCalls(), []);
         } finally {
           pool.fuse.resume();
           await opened.close(1_000);
@@ -140,7 +141,7 @@ onNode('a driver that starts while a disk hangs leaves no file open', async (t) 
     pool.fuse.stall();
     const opened = await pool.open(makeRealHost());
     try {
-      await until('the hang is reported', async () => gate.stuckOwners().length > 0, 90_000);
+      await until('the hang is reported', async () => gate.stuckCalls().length > 0, 90_000);
       pool.fuse.resume();
       await until(
         'it is served',

@@ -3,11 +3,13 @@ import { mkdir, readFile, statfs, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { Ext4Learned } from '../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Host } from '../../src/host/host.ts';
 import type { Program } from '../../src/host/programs/programs.ts';
 import { makeRun } from '../../src/host/programs/run.ts';
 import { GiB, MiB } from '../../src/units.ts';
+import { changedHost } from '../helpers/changed-host.ts';
 import { type Kill, makeKillingRun } from '../helpers/killing-run.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
@@ -41,19 +43,21 @@ type Context = Parameters<typeof scratchNode>[0];
 
 async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   let run = makeRun();
-  const replaced = (host: Host): Host => ({
-    ...host,
-    facts: { ...host.facts, canGrowExt4Online: false },
-    filesystems: {
-      ...host.filesystems,
-      ext4: makeFilesystems({
-        run: (file, args, options) => run(file, args, options),
-        loops: host.loops,
-        mounts: host.mounts,
-        kernelRelease: release(),
-      }).ext4,
-    },
-  });
+  const learned = new Ext4Learned();
+  const replaced = (real: Host): Host =>
+    changedHost(real, (host) => ({
+      facts: { ...host.facts, canGrowExt4Online: false },
+      filesystems: {
+        ...host.filesystems,
+        ext4: makeFilesystems(host.lane, {
+          run: (lane, file, args, options) => run(lane, file, args, options),
+          loops: host.loops,
+          mounts: host.mounts,
+          learned,
+          kernelRelease: release(),
+        }).ext4,
+      },
+    }));
   const node = await scratchNode(t, { host: replaced });
   const { volumes } = node;
   const made = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 64n * MiB }));

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { KernelError } from '../../src/host/errors.ts';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
+import { changedHost } from '../helpers/changed-host.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { realOtherSoftware } from '../helpers/other-software.ts';
 import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
@@ -18,10 +19,13 @@ import { errorOf, type Node, subjectOn } from '../model/subject.ts';
 const { parameters, timeoutMs } = checkOptions<[readonly Step[]]>({ runs: 12, limitMs: 120_000 });
 
 /** The real host, with calls that can be made to fail. */
-function watched(host: Host, watch: Watch): Host {
+function watched(real: Host, watch: Watch): Host {
+  return changedHost(real, (host) => watchedParts(host, watch));
+}
+
+function watchedParts(host: Host, watch: Watch): Partial<Host> {
   const { ext4, xfs, btrfs } = host.filesystems;
   return {
-    ...host,
     files: watch.over('files', host.files),
     loops: watch.over('loops', host.loops),
     mounts: watch.over('mounts', host.mounts),

@@ -6,6 +6,7 @@ import type { Host } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import type { FaultPoint, Reached } from '../../src/volumes/engine/fault-points.ts';
 import type { PoolSettings } from '../../src/volumes/pool/settings.ts';
+import { changedHost } from '../helpers/changed-host.ts';
 import { DiskState } from '../helpers/disk-state.ts';
 import type { KilledDriver } from '../helpers/killed-driver.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -116,7 +117,7 @@ onNode('a restore that was killed during its copy is resumed', async (t) => {
 });
 
 /** Copies one range, reports it, and does not end until it is aborted. */
-function slowCopies(host: Host, isSlow: () => boolean, onCopied: () => void): Host {
+function slowCopies(host: Host, isSlow: () => boolean, onCopied: () => void): Partial<Host> {
   const copySparse: Host['copies']['copySparse'] = async (from, to, options) => {
     if (!isSlow()) return host.copies.copySparse(from, to, options);
     const oneRange = new AbortController();
@@ -135,7 +136,7 @@ function slowCopies(host: Host, isSlow: () => boolean, onCopied: () => void): Ho
     });
     throw options.signal.reason;
   };
-  return { ...host, copies: { ...host.copies, copySparse } };
+  return { copies: { ...host.copies, copySparse } };
 }
 
 onNode('a restore that SIGTERM interrupted is resumed at the next start', async (t) => {
@@ -147,7 +148,7 @@ onNode('a restore that SIGTERM interrupted is resumed at the next start', async 
   const isSlowNow = (): boolean => isSlow;
   const node = await scratchNode(t, {
     poolFs: 'ext4',
-    host: (host) => slowCopies(host, isSlowNow, onCopied),
+    host: (host) => changedHost(host, (one) => slowCopies(one, isSlowNow, onCopied)),
   });
   const snapshotId = await largeSnapshot(node);
   isSlow = true;

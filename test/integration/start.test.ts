@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { FsType } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
+import { changedHost } from '../helpers/changed-host.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
   call,
@@ -104,16 +105,16 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
     async (t) => {
       let mounts = 0;
       const node = await scratchNode(t, {
-        host: (host) => ({
-          ...host,
-          mounts: {
-            ...host.mounts,
-            mountDevice: (...args) => {
-              mounts += 1;
-              return host.mounts.mountDevice(...args);
+        host: (real) =>
+          changedHost(real, (host) => ({
+            mounts: {
+              ...host.mounts,
+              mountDevice: (...args) => {
+                mounts += 1;
+                return host.mounts.mountDevice(...args);
+              },
             },
-          },
-        }),
+          })),
       });
       const id = await make(node, fsType);
       const stagingTargetPath = node.pathOf('staging');

@@ -1,6 +1,7 @@
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../src/host/errors.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { realTarget } from '../../src/host/mount/mountinfo.ts';
 import type { FakeKernel } from '../helpers/fake-kernel.ts';
 
@@ -63,7 +64,7 @@ export const realMarks: Marks = {
 /** Marks on a node in memory, written to the image behind the path. */
 export function fakeMarks(kernel: FakeKernel): Marks {
   const imageAt = async (path: string): Promise<string | undefined> => {
-    const device = kernel.deviceShownAt((await realTarget(path)) ?? path);
+    const device = kernel.deviceShownAt((await realTarget(driverLane, path)) ?? path);
     return device === undefined ? undefined : `/proc/self/fd/${device.imageFd}`;
   };
   return {

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
 import type { Host } from '../../src/host/host.ts';
-import { ownedBy } from '../../src/host/kernel/gate.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
@@ -130,7 +129,6 @@ export async function subjectOn(
     openVolumes({
       host: node.host,
       log: createLog({ level: 'silent' }),
-      ownedBy,
       now: () => nowMs,
       stateDir: join(node.directory, 'state'),
       settings: {

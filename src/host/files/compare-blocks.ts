@@ -3,29 +3,32 @@ import { MiB } from '../../units.ts';
 import { KernelError } from '../errors.ts';
 import type { ByteRange } from '../host.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 
 /** Maximum of bytes in one call, which needs two buffers of this size. */
 export const maxComparedBytes = 4n * MiB;
 
 /** See `Extents.compare` in host.ts. */
 export async function compareFiles(
+  lane: Lane,
   a: string,
   b: string,
   range: ByteRange & { blockBytes: bigint },
 ): Promise<readonly ByteRange[]> {
   if (range.length > maxComparedBytes) throw new KernelError('read', 'E2BIG', `${a} and ${b}`);
-  const [ofA, ofB] = await Promise.all([readRange(a, range), readRange(b, range)]);
+  const [ofA, ofB] = await Promise.all([readRange(lane, a, range), readRange(lane, b, range)]);
   return differingBlocks(ofA, ofB, range);
 }
 
-async function readRange(path: string, { offset, length }: ByteRange): Promise<Buffer> {
+async function readRange(lane: Lane, path: string, { offset, length }: ByteRange): Promise<Buffer> {
   const buffer = Buffer.alloc(Number(length));
-  await withOpen(path, openFlags.read, (handle) => fill(handle, path, buffer, offset));
+  await withOpen(lane, path, openFlags.read, (handle) => fill(lane, handle, path, buffer, offset));
   return buffer;
 }
 
 /** Reads until the buffer is full or the file ends; the rest of the buffer stays zero. */
 async function fill(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   buffer: Buffer,
@@ -34,7 +37,7 @@ async function fill(
   let filled = 0;
   while (filled < buffer.length) {
     const position = Number(offset) + filled;
-    const { bytesRead } = await fsCall('read', path, () =>
+    const { bytesRead } = await fsCall(lane, 'read', path, () =>
       handle.read(buffer, filled, buffer.length - filled, position),
     );
     if (bytesRead === 0) return;

@@ -6,6 +6,7 @@ import { hasErrno, KernelError } from '../errors.ts';
 import type { Copies } from '../host.ts';
 import { copyFileRange, ioctl, seek } from '../kernel/calls.ts';
 import { fsCall, fsync, openFlags, syncTimeoutMs, withOpen } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { nextData } from './extents.ts';
 import { withScratchFile } from './files.ts';
@@ -24,16 +25,20 @@ const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
 type CopyOptions = Parameters<Copies['copySparse']>[2];
 
 /** Copies by FICLONE and copy_file_range(2). */
-export function makeCopies(): Copies {
-  return { canReflink, reflink, copySparse };
+export function makeCopies(lane: Lane): Copies {
+  return {
+    canReflink: (directory) => canReflink(lane, directory),
+    reflink: (from, to) => reflink(lane, from, to),
+    copySparse: (from, to, options) => copySparse(lane, from, to, options),
+  };
 }
 
-function canReflink(directory: string): Promise<boolean> {
-  return withScratchFile(directory, (from, fromPath) =>
-    withScratchFile(directory, async (to, toPath) => {
-      await fsCall('write', fromPath, () => from.write(Buffer.alloc(4096, 1), 0, 4096, 0));
+function canReflink(lane: Lane, directory: string): Promise<boolean> {
+  return withScratchFile(lane, directory, (from, fromPath) =>
+    withScratchFile(lane, directory, async (to, toPath) => {
+      await fsCall(lane, 'write', fromPath, () => from.write(Buffer.alloc(4096, 1), 0, 4096, 0));
       try {
-        await ioctl(to.fd, 'FICLONE', from.fd, { subject: toPath });
+        await ioctl(lane, to.fd, 'FICLONE', from.fd, { subject: toPath });
         return true;
       } catch (error) {
         if (hasErrno(error, ...cannotShare)) return false;
@@ -43,29 +48,36 @@ function canReflink(directory: string): Promise<boolean> {
   );
 }
 
-async function reflink(from: string, to: string): Promise<void> {
-  await requireNoProgram(from);
-  await withOpen(from, openFlags.read, (source) =>
-    withOpen(to, openFlags.createNew, async (target) => {
+async function reflink(lane: Lane, from: string, to: string): Promise<void> {
+  await requireNoProgram(lane, from);
+  await withOpen(lane, from, openFlags.read, (source) =>
+    withOpen(lane, to, openFlags.createNew, async (target) => {
       try {
         const about = { subject: `${from} to ${to}`, timeoutMs: cloneTimeoutMs };
-        await ioctl(target.fd, 'FICLONE', source.fd, about);
+        await ioctl(lane, target.fd, 'FICLONE', source.fd, about);
       } catch (error) {
-        await fsCall('unlink', to, () => unlink(to));
+        await fsCall(lane, 'unlink', to, () => unlink(to));
         throw error;
       }
     }),
   );
 }
 
-async function copySparse(from: string, to: string, options: CopyOptions): Promise<void> {
-  await requireNoProgram(from);
+async function copySparse(
+  lane: Lane,
+  from: string,
+  to: string,
+  options: CopyOptions,
+): Promise<void> {
+  await requireNoProgram(lane, from);
   const resumeFrom = options.resumeFrom ?? 0n;
   const flags = resumeFrom === 0n ? openFlags.create | fsConstants.O_TRUNC : openFlags.readWrite;
-  await withOpen(from, openFlags.read, (source) =>
-    withOpen(to, flags, async (target) => {
-      const { size } = await fsCall('fstat', from, () => source.stat({ bigint: true }));
-      const { size: present } = await fsCall('fstat', to, () => target.stat({ bigint: true }));
+  await withOpen(lane, from, openFlags.read, (source) =>
+    withOpen(lane, to, flags, async (target) => {
+      const { size } = await fsCall(lane, 'fstat', from, () => source.stat({ bigint: true }));
+      const { size: present } = await fsCall(lane, 'fstat', to, () =>
+        target.stat({ bigint: true }),
+      );
       if (present < resumeFrom)
         throw new KernelError(
           'open',
@@ -73,9 +85,9 @@ async function copySparse(from: string, to: string, options: CopyOptions): Promi
           `${to}: is shorter than the resume point ${resumeFrom}`,
         );
       // Data after the resume point was not synced by the earlier copy: discard it.
-      if (resumeFrom > 0n) await setSize(target, to, resumeFrom);
-      await setSize(target, to, size);
-      await new SparseCopy({ source, target, from, to, size, options }).run(resumeFrom);
+      if (resumeFrom > 0n) await setSize(lane, target, to, resumeFrom);
+      await setSize(lane, target, to, size);
+      await new SparseCopy({ source, target, from, to, size, options }).run(lane, resumeFrom);
     }),
   );
 }
@@ -99,39 +111,43 @@ class SparseCopy {
     this.#state = state;
   }
 
-  async run(resumeFrom: bigint): Promise<void> {
+  async run(lane: Lane, resumeFrom: bigint): Promise<void> {
     const { source, target, from, to, size, options } = this.#state;
-    let at = await nextData(source.fd, resumeFrom, from);
+    let at = await nextData(lane, source.fd, resumeFrom, from);
     while (at !== undefined) {
-      const end = await seek(source.fd, at, 'hole', from);
+      const end = await seek(lane, source.fd, at, 'hole', from);
       while (at < end) {
         options.signal.throwIfAborted();
-        const copied = await this.#copySlice(at, end - at < sliceBytes ? end - at : sliceBytes);
+        const copied = await this.#copySlice(
+          lane,
+          at,
+          end - at < sliceBytes ? end - at : sliceBytes,
+        );
         at += copied;
         this.#unsynced += copied;
-        if (this.#unsynced >= syncEveryBytes) await this.#checkpoint(at);
+        if (this.#unsynced >= syncEveryBytes) await this.#checkpoint(lane, at);
       }
-      at = await nextData(source.fd, end, from);
+      at = await nextData(lane, source.fd, end, from);
     }
     options.signal.throwIfAborted();
-    await fsync(target, to);
+    await fsync(lane, target, to);
     options.onProgress?.(size, size);
   }
 
-  async #checkpoint(at: bigint): Promise<void> {
+  async #checkpoint(lane: Lane, at: bigint): Promise<void> {
     const { target, to, size, options } = this.#state;
-    await fsCall('fdatasync', to, () => target.datasync(), { timeoutMs: syncTimeoutMs });
+    await fsCall(lane, 'fdatasync', to, () => target.datasync(), { timeoutMs: syncTimeoutMs });
     this.#unsynced = 0n;
     options.onProgress?.(at, size);
   }
 
   /** Copies up to `length` bytes. Returns the number copied, at least one. */
-  async #copySlice(offset: bigint, length: bigint): Promise<bigint> {
+  async #copySlice(lane: Lane, offset: bigint, length: bigint): Promise<bigint> {
     const { source, target, from, to } = this.#state;
-    if (!this.#inKernel) return this.#copyBuffer(offset, length);
+    if (!this.#inKernel) return this.#copyBuffer(lane, offset, length);
     try {
       const range = { offset, length: Number(length) };
-      const copied = await copyFileRange(source.fd, target.fd, range, `${from} to ${to}`);
+      const copied = await copyFileRange(lane, source.fd, target.fd, range, `${from} to ${to}`);
       if (copied === 0)
         throw new KernelError(
           'copy_file_range',
@@ -143,27 +159,29 @@ class SparseCopy {
       // After EIO, a read and a write of our own show which side failed.
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
       this.#inKernel = false;
-      return this.#copyBuffer(offset, length);
+      return this.#copyBuffer(lane, offset, length);
     }
   }
 
-  async #copyBuffer(offset: bigint, length: bigint): Promise<bigint> {
+  async #copyBuffer(lane: Lane, offset: bigint, length: bigint): Promise<bigint> {
     const { source, target, from, to } = this.#state;
     const buffer = Buffer.allocUnsafe(Number(length < bufferBytes ? length : bufferBytes));
     const position = Number(offset);
-    const read = await fsCall('read', from, () => source.read(buffer, 0, buffer.length, position));
+    const read = await fsCall(lane, 'read', from, () =>
+      source.read(buffer, 0, buffer.length, position),
+    );
     if (read.bytesRead === 0)
       throw new KernelError('read', 'EIO', `${from}: it was truncated during the copy`);
     const filled = buffer.subarray(0, read.bytesRead);
-    const written = await fsCall('write', to, () =>
+    const written = await fsCall(lane, 'write', to, () =>
       target.write(filled, 0, filled.length, position),
     );
     return BigInt(written.bytesWritten);
   }
 }
 
-async function setSize(handle: FileHandle, path: string, size: bigint): Promise<void> {
-  await fsCall('ftruncate', path, () => handle.truncate(Number(size)), {
+async function setSize(lane: Lane, handle: FileHandle, path: string, size: bigint): Promise<void> {
+  await fsCall(lane, 'ftruncate', path, () => handle.truncate(Number(size)), {
     timeoutMs: syncTimeoutMs,
   });
 }

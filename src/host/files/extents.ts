@@ -3,6 +3,7 @@ import type { ByteRange, Extent, Extents } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlOn, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { compareFiles } from './compare-blocks.ts';
 
 /** Extents for each call; the kernel takes about 2 µs for each. */
@@ -12,17 +13,27 @@ const mapTimeoutMs = 10 * 60_000;
 const wholeFile = 0xffff_ffff_ffff_ffffn;
 
 /** Extent maps by FIEMAP and lseek(2). */
-export function makeExtents(): Extents {
-  return { map, data, count, compare: compareFiles, exclusiveBytes };
+export function makeExtents(lane: Lane): Extents {
+  return {
+    map: (path, options) => map(lane, path, options),
+    data: (path, options) => data(lane, path, options),
+    count: (path) => count(lane, path),
+    compare: (a, b, range) => compareFiles(lane, a, b, range),
+    exclusiveBytes: (path) => exclusiveBytes(lane, path),
+  };
 }
 
-async function* map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]> {
-  const handle = await openHandle(path, openFlags.read);
+async function* map(
+  lane: Lane,
+  path: string,
+  options?: { from?: bigint },
+): AsyncIterable<readonly Extent[]> {
+  const handle = await openHandle(lane, path, openFlags.read);
   try {
     const buffer = Buffer.alloc(layouts.fiemap.size + batchExtents * layouts.fiemap_extent.size);
     let start = options?.from ?? 0n;
     for (;;) {
-      await fiemap(handle.fd, path, buffer, start, batchExtents);
+      await fiemap(lane, handle.fd, path, buffer, start, batchExtents);
       const extents = decodeExtents(buffer);
       if (extents.length > 0) yield extents;
       const last = extents.at(-1);
@@ -30,12 +41,13 @@ async function* map(path: string, options?: { from?: bigint }): AsyncIterable<re
       start = last.logical + last.length;
     }
   } finally {
-    await closeHandle(handle, path);
+    await closeHandle(lane, handle, path);
   }
 }
 
 /** FS_IOC_FIEMAP with SYNC; with `extentCount` 0 the kernel only counts. */
 async function fiemap(
+  lane: Lane,
   fd: number,
   path: string,
   buffer: Buffer,
@@ -49,7 +61,7 @@ async function fiemap(
   // Without SYNC, new data has no address yet, and a rewrite of shared blocks shows the old, shared ones.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
-  await ioctlOn(fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: mapTimeoutMs });
+  await ioctlOn(lane, fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: mapTimeoutMs });
 }
 
 function decodeExtents(buffer: Buffer): readonly Extent[] {
@@ -66,45 +78,50 @@ function decodeExtents(buffer: Buffer): readonly Extent[] {
   });
 }
 
-async function* data(path: string, options?: { from?: bigint }): AsyncIterable<ByteRange> {
-  const handle = await openHandle(path, openFlags.read);
+async function* data(
+  lane: Lane,
+  path: string,
+  options?: { from?: bigint },
+): AsyncIterable<ByteRange> {
+  const handle = await openHandle(lane, path, openFlags.read);
   try {
-    let offset = await nextData(handle.fd, options?.from ?? 0n, path);
+    let offset = await nextData(lane, handle.fd, options?.from ?? 0n, path);
     while (offset !== undefined) {
-      const end = await seek(handle.fd, offset, 'hole', path);
+      const end = await seek(lane, handle.fd, offset, 'hole', path);
       yield { offset, length: end - offset };
-      offset = await nextData(handle.fd, end, path);
+      offset = await nextData(lane, handle.fd, end, path);
     }
   } finally {
-    await closeHandle(handle, path);
+    await closeHandle(lane, handle, path);
   }
 }
 
 /** The start of data at or after `offset`; undefined when only a hole is left. */
 export async function nextData(
+  lane: Lane,
   fd: number,
   offset: bigint,
   path: string,
 ): Promise<bigint | undefined> {
   try {
-    return await seek(fd, offset, 'data', path);
+    return await seek(lane, fd, offset, 'data', path);
   } catch (error) {
     if (hasErrno(error, 'ENXIO')) return undefined;
     throw error;
   }
 }
 
-function count(path: string): Promise<number> {
-  return withOpen(path, openFlags.read, async ({ fd }) => {
+function count(lane: Lane, path: string): Promise<number> {
+  return withOpen(lane, path, openFlags.read, async ({ fd }) => {
     const head = Buffer.alloc(layouts.fiemap.size);
-    await fiemap(fd, path, head, 0n, 0);
+    await fiemap(lane, fd, path, head, 0n, 0);
     return head.readUInt32LE(layouts.fiemap.fields.fm_mapped_extents);
   });
 }
 
-async function exclusiveBytes(path: string): Promise<bigint> {
+async function exclusiveBytes(lane: Lane, path: string): Promise<bigint> {
   let bytes = 0n;
-  for await (const extents of map(path)) {
+  for await (const extents of map(lane, path)) {
     for (const { length, flags } of extents) {
       if ((flags & constants.FIEMAP_EXTENT_SHARED) === 0) bytes += length;
     }

@@ -20,10 +20,11 @@ import {
   withCachedPath,
   withOpen,
 } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { makeExtents } from './extents.ts';
 import { imageStatus, statBlockBytes } from './image-status.ts';
-import { paths } from './paths.ts';
+import { makePaths } from './paths.ts';
 import { requireNoMount } from './remove-tree.ts';
 
 const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
@@ -34,96 +35,98 @@ const probeBytes = 64n * KiB;
 const truncateTimeoutMs = 10 * 60_000;
 
 /** Files by node:fs and kernel calls. */
-export function makeFiles(): Files {
+export function makeFiles(lane: Lane): Files {
   return {
-    ...paths,
-    createImage,
-    growImage,
-    imageStatus,
-    requireNoProgram,
-    punchUnwritten,
-    sync: (...paths) => syncPaths(paths),
-    openDirectory,
-    syncOpened: ({ handle, path }) => fsync(handle, path),
-    resolveDirectory,
-    renameNoReplace,
-    lock,
-    removeInSlices,
-    probe,
-    capacity,
+    ...makePaths(lane),
+    createImage: (path, options) => createImage(lane, path, options),
+    growImage: (path, options) => growImage(lane, path, options),
+    imageStatus: (path) => imageStatus(lane, path),
+    requireNoProgram: (imagePath) => requireNoProgram(lane, imagePath),
+    punchUnwritten: (path) => punchUnwritten(lane, path),
+    sync: (...paths) => syncPaths(lane, paths),
+    openDirectory: (path) => openDirectory(lane, path),
+    syncOpened: ({ handle, path }) => fsync(lane, handle, path),
+    resolveDirectory: (path) => resolveDirectory(lane, path),
+    renameNoReplace: (from, to) => renameNoReplace(lane, from, to),
+    lock: (path) => lock(lane, path),
+    removeInSlices: (path, options) => removeInSlices(lane, path, options),
+    probe: (directory) => probe(lane, directory),
+    capacity: (path) => capacity(lane, path),
   };
 }
 
-async function openDirectory(path: string): Promise<Directory> {
-  const handle = await openHandle(path, openFlags.read | O_DIRECTORY);
-  return { path, handle, close: () => closeHandle(handle, path) };
+async function openDirectory(lane: Lane, path: string): Promise<Directory> {
+  const handle = await openHandle(lane, path, openFlags.read | O_DIRECTORY);
+  return { path, handle, close: () => closeHandle(lane, handle, path) };
 }
 
 async function createImage(
+  lane: Lane,
   path: string,
   options: { sizeBytes: bigint; allocate: boolean },
 ): Promise<void> {
-  await withOpen(path, openFlags.createNew, async (handle) => {
+  await withOpen(lane, path, openFlags.createNew, async (handle) => {
     try {
-      await resize(handle, path, options.sizeBytes);
-      if (options.allocate) await allocate(handle, path, options.sizeBytes);
+      await resize(lane, handle, path, options.sizeBytes);
+      if (options.allocate) await allocate(lane, handle, path, options.sizeBytes);
     } catch (error) {
-      await fsCall('unlink', path, () => unlink(path));
+      await fsCall(lane, 'unlink', path, () => unlink(path));
       throw error;
     }
   });
 }
 
 async function growImage(
+  lane: Lane,
   path: string,
   options: { sizeBytes: bigint; allocate: boolean },
 ): Promise<void> {
-  await requireNoProgram(path);
-  await withOpen(path, openFlags.readWrite, async (handle) => {
-    const { size } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  await requireNoProgram(lane, path);
+  await withOpen(lane, path, openFlags.readWrite, async (handle) => {
+    const { size } = await fsCall(lane, 'fstat', path, () => handle.stat({ bigint: true }));
     const wanted = options.sizeBytes > size ? options.sizeBytes : size;
-    if (options.allocate) await allocateUpTo(handle, path, { size, wanted });
-    if (wanted > size) await resize(handle, path, wanted);
-    await fsync(handle, path);
+    if (options.allocate) await allocateUpTo(lane, handle, path, { size, wanted });
+    if (wanted > size) await resize(lane, handle, path, wanted);
+    await fsync(lane, handle, path);
   });
 }
 
-async function punchUnwritten(path: string): Promise<void> {
+async function punchUnwritten(lane: Lane, path: string): Promise<void> {
   const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
   const unwritten: Extent[] = [];
-  for await (const batch of makeExtents().map(path)) {
+  for await (const batch of makeExtents(lane).map(path)) {
     unwritten.push(
       ...batch.filter(({ flags }) => (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0),
     );
   }
   if (unwritten.length === 0) return;
-  await withOpen(path, openFlags.readWrite, async ({ fd }) => {
+  await withOpen(lane, path, openFlags.readWrite, async ({ fd }) => {
     for (const { logical, length } of unwritten) {
-      await fallocate(fd, { mode, offset: logical, length }, path);
+      await fallocate(lane, fd, { mode, offset: logical, length }, path);
     }
   });
 }
 
-async function resolveDirectory(path: string): Promise<string> {
+async function resolveDirectory(lane: Lane, path: string): Promise<string> {
   const cached = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );
   // For a directory that was removed or is outside our root, the kernel returns a text that is not a path.
   const isPath = cached?.startsWith('/') === true && !cached.endsWith(' (deleted)');
-  return isPath ? cached : fsCall('realpath', path, () => realpath(path));
+  return isPath ? cached : fsCall(lane, 'realpath', path, () => realpath(path));
 }
 
-async function lock(path: string): Promise<{ release(): Promise<void> }> {
+async function lock(lane: Lane, path: string): Promise<{ release(): Promise<void> }> {
   // The descriptor is the lock, so it stays open. It is close-on-exec, so no child keeps it.
-  const handle = await openHandle(path, openFlags.create).catch((error: unknown) => {
+  const handle = await openHandle(lane, path, openFlags.create).catch((error: unknown) => {
     // A directory is opened for reading.
-    if (hasErrno(error, 'EISDIR')) return openHandle(path, openFlags.directory);
+    if (hasErrno(error, 'EISDIR')) return openHandle(lane, path, openFlags.directory);
     throw error;
   });
   try {
-    await flock(handle.fd, 'exclusive', path);
+    await flock(lane, handle.fd, 'exclusive', path);
   } catch (error) {
-    await closeQuietly(handle, path);
+    await closeQuietly(lane, handle, path);
     throw error;
   }
   let released = false;
@@ -131,57 +134,59 @@ async function lock(path: string): Promise<{ release(): Promise<void> }> {
     release: async () => {
       if (released) return;
       released = true;
-      await closeHandle(handle, path);
+      await closeHandle(lane, handle, path);
     },
   };
 }
 
 async function removeInSlices(
+  lane: Lane,
   path: string,
   options: { sliceBytes: bigint; signal: AbortSignal },
 ): Promise<void> {
   try {
-    await requireNoProgram(path);
-    const { sizeBytes, allocatedBytes } = await imageStatus(path);
+    await requireNoProgram(lane, path);
+    const { sizeBytes, allocatedBytes } = await imageStatus(lane, path);
     // A file with few blocks is freed in one step, whatever its size.
-    if (allocatedBytes > options.sliceBytes) await truncateInSlices(path, sizeBytes, options);
+    if (allocatedBytes > options.sliceBytes) await truncateInSlices(lane, path, sizeBytes, options);
     options.signal.throwIfAborted();
-    await fsCall('unlink', path, () => unlink(path), { timeoutMs: truncateTimeoutMs });
+    await fsCall(lane, 'unlink', path, () => unlink(path), { timeoutMs: truncateTimeoutMs });
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
 }
 
 async function truncateInSlices(
+  lane: Lane,
   path: string,
   sizeBytes: bigint,
   options: { sliceBytes: bigint; signal: AbortSignal },
 ): Promise<void> {
-  await withOpen(path, openFlags.readWrite | O_NOFOLLOW, async (handle) => {
+  await withOpen(lane, path, openFlags.readWrite | O_NOFOLLOW, async (handle) => {
     requireNoMount(handle.fd, path);
     for (let left = sizeBytes - options.sliceBytes; left > 0n; left -= options.sliceBytes) {
       options.signal.throwIfAborted();
-      await resize(handle, path, left);
+      await resize(lane, handle, path, left);
     }
   });
 }
 
-async function probe(directory: string): Promise<FileAbilities> {
-  return withScratchFile(directory, async (handle, path) => {
-    await resize(handle, path, probeBytes);
+async function probe(lane: Lane, directory: string): Promise<FileAbilities> {
+  return withScratchFile(lane, directory, async (handle, path) => {
+    await resize(lane, handle, path, probeBytes);
     const directIo = await isPossible(() =>
-      withOpen(path, openFlags.read | O_DIRECT, () => Promise.resolve()),
+      withOpen(lane, path, openFlags.read | O_DIRECT, () => Promise.resolve()),
     );
     const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
     const range = { mode, offset: 0n, length: probeBytes };
     return {
       directIo,
-      discard: await isPossible(() => fallocate(handle.fd, range, path)),
+      discard: await isPossible(() => fallocate(lane, handle.fd, range, path)),
       renameNoReplace: await isPossible(async () => {
         // Rename to a new name: the kernel reports an existing target itself, without asking the filesystem.
         const renamed = `${path}-renamed`;
-        await renameNoReplace(path, renamed);
-        await renameNoReplace(renamed, path);
+        await renameNoReplace(lane, path, renamed);
+        await renameNoReplace(lane, renamed, path);
       }),
     };
   });
@@ -199,22 +204,23 @@ async function isPossible(work: () => Promise<void>): Promise<boolean> {
 
 /** Passes a new file in the directory to `work` and removes it afterwards. */
 export async function withScratchFile<T>(
+  lane: Lane,
   directory: string,
   work: (handle: FileHandle, path: string) => Promise<T>,
 ): Promise<T> {
   const path = join(directory, `.probe-${randomUUID()}`);
-  return withOpen(path, openFlags.createNew, async (handle) => {
+  return withOpen(lane, path, openFlags.createNew, async (handle) => {
     try {
       return await work(handle, path);
     } finally {
-      await fsCall('unlink', path, () => unlink(path));
+      await fsCall(lane, 'unlink', path, () => unlink(path));
     }
   });
 }
 
 /** statfs. */
-export async function capacity(path: string): Promise<Capacity> {
-  const found = await fsCall('statfs', path, () => statfs(path, { bigint: true }));
+export async function capacity(lane: Lane, path: string): Promise<Capacity> {
+  const found = await fsCall(lane, 'statfs', path, () => statfs(path, { bigint: true }));
   return {
     totalBytes: found.blocks * found.bsize,
     freeBytes: found.bfree * found.bsize,
@@ -224,10 +230,17 @@ export async function capacity(path: string): Promise<Capacity> {
   };
 }
 
-async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
+async function resize(
+  lane: Lane,
+  handle: FileHandle,
+  path: string,
+  sizeBytes: bigint,
+): Promise<void> {
   const size = Number(sizeBytes);
   if (!Number.isSafeInteger(size) || size < 0) throw new KernelError('ftruncate', 'EFBIG', path);
-  await fsCall('ftruncate', path, () => handle.truncate(size), { timeoutMs: truncateTimeoutMs });
+  await fsCall(lane, 'ftruncate', path, () => handle.truncate(size), {
+    timeoutMs: truncateTimeoutMs,
+  });
 }
 
 /**
@@ -235,31 +248,32 @@ async function resize(handle: FileHandle, path: string, sizeBytes: bigint): Prom
  * space. On a failure, blocks allocated after the end of the file are freed, so that the image is unchanged.
  */
 async function allocateUpTo(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   { size, wanted }: { size: bigint; wanted: bigint },
 ): Promise<void> {
   const mode = constants.FALLOC_FL_KEEP_SIZE;
   try {
-    await requireFreeSpace(handle, path, wanted);
+    await requireFreeSpace(lane, handle, path, wanted);
     // One hole at a time: XFS requires free space for the whole range, even where it is already allocated.
-    for (const hole of await holesOf(path, wanted)) {
-      await fallocate(handle.fd, { mode, ...hole }, path);
+    for (const hole of await holesOf(lane, path, wanted)) {
+      await fallocate(lane, handle.fd, { mode, ...hole }, path);
     }
   } catch (error) {
-    await resize(handle, path, size);
+    await resize(lane, handle, path, size);
     throw error;
   }
 }
 
-async function holesOf(path: string, sizeBytes: bigint): Promise<readonly ByteRange[]> {
+async function holesOf(lane: Lane, path: string, sizeBytes: bigint): Promise<readonly ByteRange[]> {
   const holes: ByteRange[] = [];
   let offset = 0n;
   const upTo = (end: bigint): void => {
     if (end > offset) holes.push({ offset, length: end - offset });
   };
   try {
-    for await (const batch of makeExtents().map(path)) {
+    for await (const batch of makeExtents(lane).map(path)) {
       for (const { logical, length } of batch) {
         upTo(logical < sizeBytes ? logical : sizeBytes);
         offset = logical + length;
@@ -275,19 +289,25 @@ async function holesOf(path: string, sizeBytes: bigint): Promise<readonly ByteRa
 }
 
 /** fallocate(2) of a new file. */
-async function allocate(handle: FileHandle, path: string, sizeBytes: bigint): Promise<void> {
-  await requireFreeSpace(handle, path, sizeBytes);
-  await fallocate(handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
-}
-
-/** Checks first: a filesystem that runs out of space midway has taken all of it from everything else until it fails. */
-async function requireFreeSpace(
+async function allocate(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   sizeBytes: bigint,
 ): Promise<void> {
-  const { blocks } = await fsCall('fstat', path, () => handle.stat({ bigint: true }));
+  await requireFreeSpace(lane, handle, path, sizeBytes);
+  await fallocate(lane, handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
+}
+
+/** Checks first: a filesystem that runs out of space midway has taken all of it from everything else until it fails. */
+async function requireFreeSpace(
+  lane: Lane,
+  handle: FileHandle,
+  path: string,
+  sizeBytes: bigint,
+): Promise<void> {
+  const { blocks } = await fsCall(lane, 'fstat', path, () => handle.stat({ bigint: true }));
   const missing = sizeBytes - blocks * statBlockBytes;
-  if (missing > (await capacity(path)).freeBytes)
+  if (missing > (await capacity(lane, path)).freeBytes)
     throw new KernelError('fallocate', 'ENOSPC', path);
 }

@@ -3,6 +3,7 @@ import type { ImageStatus } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
 import { deviceOf, fsCall, majorMinorOf, openFlags, withCachedPath } from '../kernel/descriptor.ts';
 import { mountIdIn, statCached } from '../kernel/statx.ts';
+import type { Lane } from '../lane.ts';
 
 /** The unit of st_blocks, whatever the block size of the filesystem. */
 export const statBlockBytes = 512n;
@@ -46,16 +47,18 @@ function mountOf(device: bigint, id: bigint | undefined): string | undefined {
  * Size and identity of a file. For filesystems with current attributes in the kernel they are read from memory. On
  * FUSE, NFS and others cached attributes may be stale, so stat(2) is called. KernelError ENOENT.
  */
-export async function imageStatus(path: string): Promise<ImageStatus> {
+export async function imageStatus(lane: Lane, path: string): Promise<ImageStatus> {
   const cached = readCached(path);
   const mount = cached?.mount;
   if (cached !== undefined && mount !== undefined && isAuthoritative.get(mount) === true) {
     const { device, inode, sizeBytes, allocatedBytes } = cached;
     return { device, inode, sizeBytes, allocatedBytes };
   }
-  const { dev, ino, size, blocks } = await fsCall('stat', path, () => stat(path, { bigint: true }));
+  const { dev, ino, size, blocks } = await fsCall(lane, 'stat', path, () =>
+    stat(path, { bigint: true }),
+  );
   if (mount !== undefined && !isAuthoritative.has(mount)) {
-    const { type } = await fsCall('statfs', path, () => statfs(path));
+    const { type } = await fsCall(lane, 'statfs', path, () => statfs(path));
     if (isAuthoritative.size >= maxMounts) isAuthoritative.clear();
     // Another filesystem may have been mounted there meanwhile.
     if (readCached(path)?.mount === mount)

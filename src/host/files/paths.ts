@@ -23,42 +23,45 @@ import {
   syncTimeoutMs,
 } from '../kernel/descriptor.ts';
 import { statPath } from '../kernel/statx.ts';
+import type { Lane } from '../lane.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
 
 /** Operations on paths by node:fs. Each is one step of the gate, however many calls it makes. */
-export const paths: Paths = {
-  exists,
-  status,
-  list: (path) => fsCall('readdir', path, () => readdir(path)),
-  listWithKinds: (path) => fsCall('readdir', path, () => listWithKinds(path)),
-  isEmptyDirectory: (path) => fsCall('readdir', path, () => isEmptyDirectory(path)),
-  readText: (path) => fsCall('read', path, () => readFile(path, 'utf8')),
-  readTexts,
-  writeNew: (path, text) =>
-    fsCall('write', path, () => writeFile(path, text, { flag: 'wx', mode: 0o600 })),
-  replaceFile: (path, text, options = {}) =>
-    fsCall('replace', path, () => replaceFile(path, text, options), {
-      timeoutMs: options.durable === false ? undefined : syncTimeoutMs,
-    }),
-  overwrite: (path, text) => fsCall('write', path, () => overwrite(path, text)),
-  makeDirectory: async (path) => {
-    await fsCall('mkdir', path, () => mkdir(path, { recursive: true, mode: 0o700 }));
-  },
-  makeNewDirectory: (path) => fsCall('mkdir', path, () => mkdir(path, { mode: 0o700 })),
-  makeReadOnly: (path) => fsCall('chmod', path, () => chmod(path, 0o400)),
-  removeFile,
-  removeDirectory: (path) => fsCall('rmdir', path, () => rmdir(path)),
-  removeTree,
-  filesystemMagic: async (path) =>
-    (await fsCall('statfs', path, () => statfs(path, { bigint: true }))).type,
-  requireReadWrite: (path) =>
-    fsCall('access', path, () => access(path, fsConstants.R_OK | fsConstants.W_OK)),
-};
+export function makePaths(lane: Lane): Paths {
+  return {
+    exists: (path) => exists(lane, path),
+    status: (path) => status(lane, path),
+    list: (path) => fsCall(lane, 'readdir', path, () => readdir(path)),
+    listWithKinds: (path) => fsCall(lane, 'readdir', path, () => listWithKinds(path)),
+    isEmptyDirectory: (path) => fsCall(lane, 'readdir', path, () => isEmptyDirectory(path)),
+    readText: (path) => fsCall(lane, 'read', path, () => readFile(path, 'utf8')),
+    readTexts: (files) => readTexts(lane, files),
+    writeNew: (path, text) =>
+      fsCall(lane, 'write', path, () => writeFile(path, text, { flag: 'wx', mode: 0o600 })),
+    replaceFile: (path, text, options = {}) =>
+      fsCall(lane, 'replace', path, () => replaceFile(path, text, options), {
+        timeoutMs: options.durable === false ? undefined : syncTimeoutMs,
+      }),
+    overwrite: (path, text) => fsCall(lane, 'write', path, () => overwrite(path, text)),
+    makeDirectory: async (path) => {
+      await fsCall(lane, 'mkdir', path, () => mkdir(path, { recursive: true, mode: 0o700 }));
+    },
+    makeNewDirectory: (path) => fsCall(lane, 'mkdir', path, () => mkdir(path, { mode: 0o700 })),
+    makeReadOnly: (path) => fsCall(lane, 'chmod', path, () => chmod(path, 0o400)),
+    removeFile: (...files) => removeFile(lane, ...files),
+    removeDirectory: (path) => fsCall(lane, 'rmdir', path, () => rmdir(path)),
+    removeTree: (path) => removeTree(lane, path),
+    filesystemMagic: async (path) =>
+      (await fsCall(lane, 'statfs', path, () => statfs(path, { bigint: true }))).type,
+    requireReadWrite: (path) =>
+      fsCall(lane, 'access', path, () => access(path, fsConstants.R_OK | fsConstants.W_OK)),
+  };
+}
 
-async function exists(path: string): Promise<boolean> {
+async function exists(lane: Lane, path: string): Promise<boolean> {
   try {
-    await statPath(path);
+    await statPath(lane, path);
     return true;
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
@@ -66,8 +69,8 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function status(path: string): Promise<PathStatus> {
-  const found = await statPath(path);
+async function status(lane: Lane, path: string): Promise<PathStatus> {
+  const found = await statPath(lane, path);
   const at = layouts.statx.fields;
   const seconds = found.readBigInt64LE(at.stx_mtime);
   return {
@@ -115,6 +118,7 @@ async function isEmptyDirectory(path: string): Promise<boolean> {
 }
 
 async function readTexts(
+  lane: Lane,
   files: readonly string[],
 ): Promise<readonly PromiseSettledResult<string>[]> {
   const read = async (path: string): Promise<string> => {
@@ -124,10 +128,10 @@ async function readTexts(
       throw kernelErrorOf(error, 'read', path);
     }
   };
-  return sideBySide('read', files, read);
+  return sideBySide(lane, 'read', files, read);
 }
 
-async function removeFile(...files: readonly string[]): Promise<void> {
+async function removeFile(lane: Lane, ...files: readonly string[]): Promise<void> {
   const remove = async (path: string): Promise<void> => {
     try {
       await unlink(path);
@@ -135,7 +139,7 @@ async function removeFile(...files: readonly string[]): Promise<void> {
       if (!hasErrno(error, 'ENOENT')) throw kernelErrorOf(error, 'unlink', path);
     }
   };
-  for (const end of await sideBySide('unlink', files, remove)) {
+  for (const end of await sideBySide(lane, 'unlink', files, remove)) {
     if (end.status === 'rejected') throw end.reason;
   }
 }

@@ -6,6 +6,7 @@ import { hasErrno, KernelError } from '../errors.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { descriptorPath, fsCall, kernelErrorOf, openFlags } from '../kernel/descriptor.ts';
 import { statCached } from '../kernel/statx.ts';
+import type { Lane } from '../lane.ts';
 
 /** Freeing the blocks of a large image in the tree can take minutes. */
 const removeTimeoutMs = 10 * 60_000;
@@ -19,8 +20,10 @@ const closeDescriptor = promisify(closeCallback);
  * later mount on its name is not entered either. KernelError EBUSY names the mount point; nothing below it is removed.
  * One step of the gate.
  */
-export async function removeTree(path: string): Promise<void> {
-  await fsCall('remove', path, () => remove(path, path, 'unknown'), { timeoutMs: removeTimeoutMs });
+export async function removeTree(lane: Lane, path: string): Promise<void> {
+  await fsCall(lane, 'remove', path, () => remove(path, path, 'unknown'), {
+    timeoutMs: removeTimeoutMs,
+  });
 }
 
 /** `named` is the path for messages; `path` may lead through a descriptor. */

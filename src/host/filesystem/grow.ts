@@ -2,6 +2,7 @@ import { CommandError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
 import { ioctlOn } from '../kernel/calls.ts';
+import type { Lane } from '../lane.ts';
 import { withMounted } from '../mount/open-mounted.ts';
 
 /**
@@ -13,11 +14,19 @@ import { withMounted } from '../mount/open-mounted.ts';
 const growTimeoutMs = 10 * 60_000;
 
 /** EXT4_IOC_RESIZE_FS to `blocks`. KernelError EPERM without CAP_SYS_RESOURCE, and after filesystem errors. */
-export async function growExt4(target: string, device: LoopDevice, blocks: bigint): Promise<void> {
+export async function growExt4(
+  lane: Lane,
+  target: string,
+  device: LoopDevice,
+  blocks: bigint,
+): Promise<void> {
   const argument = Buffer.alloc(8);
   argument.writeBigUInt64LE(blocks);
-  await withMounted(target, device, ({ fd }) =>
-    ioctlOn(fd, 'EXT4_IOC_RESIZE_FS', argument, { subject: target, timeoutMs: growTimeoutMs }),
+  await withMounted(lane, target, device, ({ fd }) =>
+    ioctlOn(lane, fd, 'EXT4_IOC_RESIZE_FS', argument, {
+      subject: target,
+      timeoutMs: growTimeoutMs,
+    }),
   );
 }
 
@@ -26,13 +35,14 @@ export async function growExt4(target: string, device: LoopDevice, blocks: bigin
  * already.
  */
 export async function growXfs(
+  lane: Lane,
   target: string,
   device: LoopDevice,
   sizeBytes: bigint,
 ): Promise<void> {
-  await withMounted(target, device, async ({ fd }) => {
+  await withMounted(lane, target, device, async ({ fd }) => {
     const geometry = Buffer.alloc(layouts.xfs_fsop_geom.size);
-    await ioctlOn(fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
+    await ioctlOn(lane, fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
     const now = layouts.xfs_fsop_geom.fields;
     const blocks = sizeBytes / BigInt(geometry.readUInt32LE(now.blocksize));
     if (blocks <= geometry.readBigUInt64LE(now.datablocks)) return;
@@ -41,17 +51,17 @@ export async function growXfs(
     argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
     argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
     const about = { subject: target, timeoutMs: growTimeoutMs };
-    await ioctlOn(fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
+    await ioctlOn(lane, fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
   });
 }
 
 /** BTRFS_IOC_RESIZE of the only device to its full size. */
-export async function growBtrfs(target: string, device: LoopDevice): Promise<void> {
+export async function growBtrfs(lane: Lane, target: string, device: LoopDevice): Promise<void> {
   const { size, fields } = layouts.btrfs_ioctl_vol_args;
   const argument = Buffer.alloc(size);
   argument.write('1:max', fields.name, 'latin1');
-  await withMounted(target, device, ({ fd }) =>
-    ioctlOn(fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: growTimeoutMs }),
+  await withMounted(lane, target, device, ({ fd }) =>
+    ioctlOn(lane, fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: growTimeoutMs }),
   );
 }
 

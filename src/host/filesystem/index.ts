@@ -1,28 +1,28 @@
 import type { Filesystem, FsType } from '../host.ts';
+import type { Lane } from '../lane.ts';
 import type { Run } from '../programs/run.ts';
 import { Btrfs } from './btrfs/btrfs.ts';
-import { Ext4 } from './ext4/ext4.ts';
+import { Ext4, type Ext4Learned } from './ext4/ext4.ts';
 import type { PrivateMountDeps } from './private-mount.ts';
 import { Xfs } from './xfs/xfs.ts';
 
 export interface FilesystemDeps extends PrivateMountDeps {
+  readonly learned: Ext4Learned;
   readonly run: Run;
   /** The release of uname(2): `6.18.0-1-amd64`. */
   readonly kernelRelease: string;
 }
 
 /** The filesystems a volume can have. */
-export function makeFilesystems({
-  run,
-  loops,
-  mounts,
-  kernelRelease,
-}: FilesystemDeps): Readonly<Record<FsType, Filesystem>> {
+export function makeFilesystems(
+  lane: Lane,
+  { run, loops, mounts, learned, kernelRelease }: FilesystemDeps,
+): Readonly<Record<FsType, Filesystem>> {
   const deps = { loops, mounts };
   return {
-    ext4: new Ext4(run),
-    xfs: new Xfs(run, deps),
-    btrfs: new Btrfs(run, deps, { allowsDuplicateUuid: isAtLeast(kernelRelease, 6, 7) }),
+    ext4: new Ext4(lane, run, learned),
+    xfs: new Xfs(lane, run, deps),
+    btrfs: new Btrfs(lane, run, deps, { allowsDuplicateUuid: isAtLeast(kernelRelease, 6, 7) }),
   };
 }
 

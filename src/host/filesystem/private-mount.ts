@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pollUntil } from '../../async.ts';
 import { KernelError } from '../errors.ts';
-import { paths } from '../files/paths.ts';
+import { makePaths } from '../files/paths.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
+import type { Lane } from '../lane.ts';
 
 /** Dependencies of a private mount. */
 export interface PrivateMountDeps {
@@ -25,13 +26,14 @@ export interface PrivateMountOptions {
  * start-up unmounts it.
  */
 export async function withPrivateMount(
+  lane: Lane,
   { loops, mounts }: PrivateMountDeps,
   imagePath: string,
   options: PrivateMountOptions,
   work: (target: string, device: LoopDevice) => Promise<void> = async () => undefined,
 ): Promise<void> {
   const target = join(options.workDir, `mount-${randomUUID()}`);
-  await paths.makeNewDirectory(target);
+  await makePaths(lane).makeNewDirectory(target);
   try {
     const device = await loops.attach(imagePath, {
       sectorSize: options.sectorSize,
@@ -56,7 +58,7 @@ export async function withPrivateMount(
       await detachCompletely(loops, device, imagePath);
     }
   } finally {
-    await paths.removeDirectory(target);
+    await makePaths(lane).removeDirectory(target);
   }
 }
 

@@ -1,16 +1,24 @@
 import { imageStatus } from '../files/image-status.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 
 /** Reads `length` bytes of a file or device at `offset`; fewer at its end. Never writes. KernelError. */
-export function readImage(path: string, offset: number, length: number): Promise<Buffer> {
-  return withOpen(path, openFlags.read, async (handle) => {
+export function readImage(
+  lane: Lane,
+  path: string,
+  offset: number,
+  length: number,
+): Promise<Buffer> {
+  return withOpen(lane, path, openFlags.read, async (handle) => {
     const buffer = Buffer.alloc(length);
-    const { bytesRead } = await fsCall('read', path, () => handle.read(buffer, 0, length, offset));
+    const { bytesRead } = await fsCall(lane, 'read', path, () =>
+      handle.read(buffer, 0, length, offset),
+    );
     return buffer.subarray(0, bytesRead);
   });
 }
 
 /** The size of an image in bytes. KernelError ENOENT. */
-export async function imageBytes(path: string): Promise<bigint> {
-  return (await imageStatus(path)).sizeBytes;
+export async function imageBytes(lane: Lane, path: string): Promise<bigint> {
+  return (await imageStatus(lane, path)).sizeBytes;
 }

@@ -12,12 +12,19 @@ export interface FreezeSubject {
   readonly device: LoopDevice;
 }
 
+export interface FreezeOptions {
+  readonly timeoutMs: number;
+  /** Thaws the targets if the child ends before. */
+  readonly mounts: Pick<Mounts, 'thaw'>;
+}
+
 /** Time that the child may exceed the limit of a freeze before it counts as dead. */
 const slackMs = 10_000;
 
 /** One freeze, as reported by the child. */
 interface Session {
   readonly subjects: readonly FreezeSubject[];
+  readonly mounts: Pick<Mounts, 'thaw'>;
   readonly onFrozen: () => void;
   /** Milliseconds that everything was frozen, or the error. */
   readonly onEnd: (end: number | Error) => void;
@@ -26,13 +33,11 @@ interface Session {
 /** The side of the driver of the freeze child process. */
 export class FreezeChild {
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
-  readonly #mounts: Pick<Mounts, 'thaw'>;
   readonly #sessions = new Map<number, Session>();
   #nextId = 1;
   #isAlive = true;
 
-  constructor(mounts: Pick<Mounts, 'thaw'>) {
-    this.#mounts = mounts;
+  constructor() {
     const script = fileURLToPath(new URL('./freeze-child.js', import.meta.url));
     this.#process = spawn(execPath, [script], {
       // Its own session, so that signals to the process group or terminal of the driver do not reach it.
@@ -66,7 +71,10 @@ export class FreezeChild {
   }
 
   /** Freezes all or none; see `Freezer` in host.ts. */
-  freeze(subjects: readonly FreezeSubject[], timeoutMs: number): Promise<Freeze> {
+  freeze(
+    subjects: readonly FreezeSubject[],
+    { timeoutMs, mounts }: FreezeOptions,
+  ): Promise<Freeze> {
     const id = this.#nextId;
     this.#nextId += 1;
     return new Promise((resolve, reject) => {
@@ -74,6 +82,7 @@ export class FreezeChild {
         const timer = setTimeout(() => void this.#kill(), timeoutMs + slackMs).unref();
         this.#sessions.set(id, {
           subjects,
+          mounts,
           onFrozen: () => {
             resolve({ thaw: () => this.#thaw(id, ended) });
           },
@@ -138,8 +147,8 @@ export class FreezeChild {
     this.#isAlive = false;
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
-    const thaws = sessions.flatMap(({ subjects }) =>
-      subjects.map(({ target, device }) => this.#mounts.thaw(target, device)),
+    const thaws = sessions.flatMap(({ subjects, mounts }) =>
+      subjects.map(({ target, device }) => mounts.thaw(target, device)),
     );
     await Promise.allSettled(thaws);
     for (const session of sessions) {

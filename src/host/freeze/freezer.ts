@@ -1,34 +1,28 @@
 import type { Freeze, Freezer, Mounts } from '../host.ts';
-import { FreezeChild, type FreezeSubject } from './client.ts';
+import { FreezeChild, type FreezeOptions, type FreezeSubject } from './client.ts';
 
 /** How long an idle child is kept: it is as large as any Node process, and starts in 60 ms. */
 const idleMs = 5 * 60_000;
 
-/** Freezes owned by a child process (freeze-child.ts), which is kept for the next freeze. */
-export function makeFreezer(
-  mounts: Pick<Mounts, 'thaw'>,
-): Freezer & { readonly childPid: number | undefined } {
-  return new ChildFreezer(mounts);
+/** Freezes owned by a child process (freeze-child.ts). `mounts` thaw if that process is killed. */
+export function makeFreezer(child: KeptChild, mounts: Pick<Mounts, 'thaw'>): Freezer {
+  return { freeze: (targets, { timeoutMs }) => child.freeze(targets, { timeoutMs, mounts }) };
 }
 
-class ChildFreezer implements Freezer {
-  readonly #mounts: Pick<Mounts, 'thaw'>;
+/** The child process, which is kept for the next freeze, whatever the lane. */
+export class KeptChild {
   #child: FreezeChild | undefined;
   #idle: NodeJS.Timeout | undefined;
-
-  constructor(mounts: Pick<Mounts, 'thaw'>) {
-    this.#mounts = mounts;
-  }
 
   get childPid(): number | undefined {
     return this.#child?.isAlive === true ? this.#child.pid : undefined;
   }
 
-  async freeze(targets: readonly FreezeSubject[], options: { timeoutMs: number }): Promise<Freeze> {
+  async freeze(targets: readonly FreezeSubject[], options: FreezeOptions): Promise<Freeze> {
     clearTimeout(this.#idle);
-    if (this.#child?.isAlive !== true) this.#child = new FreezeChild(this.#mounts);
+    if (this.#child?.isAlive !== true) this.#child = new FreezeChild();
     const child = this.#child;
-    const freeze = await child.freeze(targets, options.timeoutMs);
+    const freeze = await child.freeze(targets, options);
     return {
       thaw: async () => {
         try {

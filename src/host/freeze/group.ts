@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { hasErrno, KernelError } from '../errors.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { closeHandle } from '../kernel/descriptor.ts';
-import { ownedBy } from '../kernel/gate.ts';
+import { driverLane, type Lane, laneWithin } from '../lane.ts';
 import { openMounted } from '../mount/open-mounted.ts';
 import type { Failure, FreezeTarget } from './protocol.ts';
 
@@ -69,7 +69,7 @@ export class FreezeGroup {
     member.state = 'freezing';
     const about = { subject: target, timeoutMs: callTimeoutMs };
     try {
-      await ownedBy(target, () => ioctl(handle.fd, 'FIFREEZE', 0, about));
+      await ioctl(laneOf(target), handle.fd, 'FIFREEZE', 0, about);
       member.state = 'frozen';
     } catch (error) {
       member.state = 'failed';
@@ -86,12 +86,12 @@ export class FreezeGroup {
     member.state = 'settled';
     try {
       if (state === 'frozen')
-        await ownedBy(target, () => ioctl(handle.fd, 'FITHAW', 0, { subject: target }));
+        await ioctl(laneOf(target), handle.fd, 'FITHAW', 0, { subject: target });
     } catch (error) {
       // Another process thawed it meanwhile.
       if (!hasErrno(error, 'EINVAL')) throw error;
     } finally {
-      await ownedBy(target, () => closeHandle(handle, target));
+      await closeHandle(laneOf(target), handle, target);
     }
   }
 
@@ -114,11 +114,16 @@ export class FreezeGroup {
   }
 }
 
+/** Each filesystem has a lane of its own: one that hangs delays no other. */
+function laneOf(target: string): Lane {
+  return laneWithin(driverLane, target);
+}
+
 /** Opens and checks all; on a failure none stays open. */
 async function openAll(targets: readonly FreezeTarget[]): Promise<readonly Member[]> {
   const attempts = await Promise.allSettled(
     targets.map(async ({ target, device }): Promise<Member> => {
-      const handle = await ownedBy(target, () => openMounted(target, device));
+      const handle = await openMounted(laneOf(target), target, device);
       return { target, handle, state: 'opened' };
     }),
   );
@@ -127,7 +132,9 @@ async function openAll(targets: readonly FreezeTarget[]): Promise<readonly Membe
   );
   const failed = attempts.find((attempt) => attempt.status === 'rejected');
   if (failed === undefined) return opened;
-  await Promise.all(opened.map(({ handle, target }) => closeHandle(handle, target)));
+  await Promise.all(
+    opened.map(({ handle, target }) => closeHandle(laneOf(target), handle, target)),
+  );
   throw failed.reason;
 }
 

@@ -1,5 +1,6 @@
 import { arch } from 'node:process';
 import { hasErrno, KernelError } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import { callNumbers, constants, errnoName, layouts, type Request, requests } from './abi.ts';
 import { gate } from './gate.ts';
 import { call, callLater, callNow, libc } from './libc.ts';
@@ -14,6 +15,7 @@ const mountTimeoutMs = 5 * 60_000;
 
 /** mount(2). `named` is the path for messages when `target` is the path of a descriptor. */
 export async function mount(
+  lane: Lane,
   source: string,
   target: string,
   options: { fsType: string | null; flags: number; data: string },
@@ -21,16 +23,17 @@ export async function mount(
 ): Promise<void> {
   const subject = `${source} on ${named}`;
   const args = [source, target, options.fsType, options.flags, options.data];
-  await call({ name: 'mount', subject }, libc().mount, args, { timeoutMs: mountTimeoutMs });
+  await call(lane, { name: 'mount', subject }, libc().mount, args, { timeoutMs: mountTimeoutMs });
 }
 
 /** umount2(2) with UMOUNT_* and MNT_* flags. `named` as for `mount`. */
 export async function umount2(
+  lane: Lane,
   target: string,
   flags: number,
   named: string = target,
 ): Promise<void> {
-  await call({ name: 'umount', subject: named }, libc().umount2, [target, flags], {
+  await call(lane, { name: 'umount', subject: named }, libc().umount2, [target, flags], {
     timeoutMs: mountTimeoutMs,
   });
 }
@@ -40,6 +43,7 @@ export async function umount2(
  * the time limit.
  */
 export async function openat2(
+  lane: Lane,
   dirfd: number,
   path: string,
   options: { flags: number; resolve: number; late: (fd: number) => void },
@@ -48,7 +52,9 @@ export async function openat2(
   if (known !== undefined) return known;
   const how = openHow(options);
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
-  return call({ name: 'openat2', subject: path }, libc().openat2, args, { late: options.late });
+  return call(lane, { name: 'openat2', subject: path }, libc().openat2, args, {
+    late: options.late,
+  });
 }
 
 /** Errors that RESOLVE_CACHED also returns from cached negative names or wrong types, so they are final. */
@@ -86,14 +92,19 @@ function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer
 }
 
 /** open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at `path`, with `path` as its root. */
-export function openTreeClone(path: string, late: (fd: number) => void): Promise<number> {
+export function openTreeClone(
+  lane: Lane,
+  path: string,
+  late: (fd: number) => void,
+): Promise<number> {
   const flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC;
   const args = [callNumbers.open_tree, constants.AT_FDCWD, path, flags];
-  return call({ name: 'open_tree', subject: path }, libc().openTree, args, { late });
+  return call(lane, { name: 'open_tree', subject: path }, libc().openTree, args, { late });
 }
 
 /** mount_setattr(2) on the mount `fd`: sets MOUNT_ATTR_* bits and a propagation (MS_PRIVATE). */
 export async function mountSetattr(
+  lane: Lane,
   fd: number,
   set: number,
   propagation: number,
@@ -104,13 +115,18 @@ export async function mountSetattr(
   attributes.writeBigUInt64LE(BigInt(set), fields.attr_set);
   attributes.writeBigUInt64LE(BigInt(propagation), fields.propagation);
   const args = [callNumbers.mount_setattr, fd, '', constants.AT_EMPTY_PATH, attributes, size];
-  await call({ name: 'mount_setattr', subject }, libc().mountSetattr, args);
+  await call(lane, { name: 'mount_setattr', subject }, libc().mountSetattr, args);
 }
 
 /** move_mount(2): attaches the detached mount `fd` at the open file or directory `targetFd`. */
-export async function moveMount(fd: number, targetFd: number, subject: string): Promise<void> {
+export async function moveMount(
+  lane: Lane,
+  fd: number,
+  targetFd: number,
+  subject: string,
+): Promise<void> {
   const flags = constants.MOVE_MOUNT_F_EMPTY_PATH | constants.MOVE_MOUNT_T_EMPTY_PATH;
-  await call({ name: 'move_mount', subject }, libc().moveMount, [
+  await call(lane, { name: 'move_mount', subject }, libc().moveMount, [
     callNumbers.move_mount,
     fd,
     '',
@@ -121,7 +137,7 @@ export async function moveMount(fd: number, targetFd: number, subject: string): 
 }
 
 /** renameat2(2) with RENAME_NOREPLACE. */
-export async function renameNoReplace(from: string, to: string): Promise<void> {
+export async function renameNoReplace(lane: Lane, from: string, to: string): Promise<void> {
   const number = callNumbers.renameat2[arch === 'x64' ? 'x64' : 'other'];
   const args = [
     number,
@@ -131,7 +147,7 @@ export async function renameNoReplace(from: string, to: string): Promise<void> {
     to,
     constants.RENAME_NOREPLACE,
   ];
-  await call({ name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
+  await call(lane, { name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
 }
 
 /** ext4 takes minutes to reserve terabytes. */
@@ -139,18 +155,20 @@ const allocateTimeoutMs = 10 * 60_000;
 
 /** fallocate(2). Mode 0 allocates `length` bytes at `offset` and grows the file if needed. */
 export async function fallocate(
+  lane: Lane,
   fd: number,
   range: { mode: number; offset: bigint; length: bigint },
   subject: string,
 ): Promise<void> {
   const args = [fd, range.mode, range.offset, range.length];
-  await call({ name: 'fallocate', subject }, libc().fallocate, args, {
+  await call(lane, { name: 'fallocate', subject }, libc().fallocate, args, {
     timeoutMs: allocateTimeoutMs,
   });
 }
 
 /** lseek(2) with SEEK_DATA or SEEK_HOLE. KernelError ENXIO past the last data. */
 export async function seek(
+  lane: Lane,
   fd: number,
   offset: bigint,
   whence: 'data' | 'hole',
@@ -158,12 +176,13 @@ export async function seek(
 ): Promise<bigint> {
   const number = whence === 'data' ? constants.SEEK_DATA : constants.SEEK_HOLE;
   return BigInt(
-    await call({ name: `lseek ${whence}`, subject }, libc().lseek, [fd, offset, number]),
+    await call(lane, { name: `lseek ${whence}`, subject }, libc().lseek, [fd, offset, number]),
   );
 }
 
 /** copy_file_range(2) at the same offset of both files. Returns the bytes copied, 0 at the end of the source. */
 export function copyFileRange(
+  lane: Lane,
   fromFd: number,
   toFd: number,
   range: { offset: bigint; length: number },
@@ -175,14 +194,14 @@ export function copyFileRange(
   to.writeBigInt64LE(range.offset);
   const number = callNumbers.copy_file_range[arch === 'x64' ? 'x64' : 'other'];
   const args = [number, fromFd, from, toFd, to, range.length, 0];
-  return call({ name: 'copy_file_range', subject }, libc().copyFileRange, args, {
+  return call(lane, { name: 'copy_file_range', subject }, libc().copyFileRange, args, {
     timeoutMs: allocateTimeoutMs,
   });
 }
 
 /** syncfs(2) on the filesystem of `fd`. */
-export async function syncfs(fd: number, subject: string): Promise<void> {
-  await call({ name: 'syncfs', subject }, libc().syncfs, [fd], { timeoutMs: mountTimeoutMs });
+export async function syncfs(lane: Lane, fd: number, subject: string): Promise<void> {
+  await call(lane, { name: 'syncfs', subject }, libc().syncfs, [fd], { timeoutMs: mountTimeoutMs });
 }
 
 /**
@@ -190,12 +209,13 @@ export async function syncfs(fd: number, subject: string): Promise<void> {
  * description has the lock.
  */
 export async function flock(
+  lane: Lane,
   fd: number,
   how: 'exclusive' | 'shared',
   subject: string,
 ): Promise<void> {
   const kind = how === 'exclusive' ? constants.LOCK_EX : constants.LOCK_SH;
-  await call({ name: 'flock', subject }, libc().flock, [fd, kind | constants.LOCK_NB]);
+  await call(lane, { name: 'flock', subject }, libc().flock, [fd, kind | constants.LOCK_NB]);
 }
 
 /**
@@ -203,10 +223,10 @@ export async function flock(
  * reads in one trip to the thread pool; node:fs needs five or more. KernelError EIO when a read fails: a mount table
  * must never be silently truncated.
  */
-export function readKernelText(path: string): Promise<string> {
+export function readKernelText(lane: Lane, path: string): Promise<string> {
   const { fopen, fread, ferror, fclose } = libc();
   const what = { name: 'read', subject: path };
-  return gate.run(what.name, async () => {
+  return gate.run(lane, what.name, async () => {
     // Opening resolves names in memory and never waits; "e" is O_CLOEXEC.
     const file = fopen(path, 're');
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
@@ -227,12 +247,12 @@ export function readKernelText(path: string): Promise<string> {
 }
 
 /** mknodat(2) of a block device, for a /dev that the kernel does not populate (that of a container). */
-export async function makeBlockNode(path: string, majorMinor: string): Promise<void> {
+export async function makeBlockNode(lane: Lane, path: string, majorMinor: string): Promise<void> {
   const [major = 0, minor = 0] = majorMinor.split(':').map(Number);
   const device = ((minor & ~0xff) << 12) | (major << 8) | (minor & 0xff);
   const number = callNumbers.mknodat[arch === 'x64' ? 'x64' : 'other'];
   const args = [number, constants.AT_FDCWD, path, constants.S_IFBLK | 0o600, device];
-  await call({ name: 'mknod', subject: path }, libc().mknodat, args);
+  await call(lane, { name: 'mknod', subject: path }, libc().mknodat, args);
 }
 
 /** _exit(2). process.exit() waits for the threads of libuv first, and one that waits for a disk may never return. */
@@ -242,26 +262,28 @@ export function endProcess(code: number): void {
 
 /** ioctl(2) with a number as argument. Returns its result, which has a meaning for some requests. */
 export function ioctl(
+  lane: Lane,
   fd: number,
   request: Request,
   argument: number,
   about: { subject: string; timeoutMs?: number },
 ): Promise<number> {
   const args = [fd, requests[request], argument];
-  return call({ name: request, subject: about.subject }, libc().ioctlNumber, args, {
+  return call(lane, { name: request, subject: about.subject }, libc().ioctlNumber, args, {
     timeoutMs: about.timeoutMs,
   });
 }
 
 /** ioctl(2) with a structure, which is read and filled in place. */
 export async function ioctlOn(
+  lane: Lane,
   fd: number,
   request: Request,
   buffer: Uint8Array,
   about: { subject: string; timeoutMs?: number },
 ): Promise<void> {
   const args = [fd, requests[request], buffer];
-  await call({ name: request, subject: about.subject }, libc().ioctlBuffer, args, {
+  await call(lane, { name: request, subject: about.subject }, libc().ioctlBuffer, args, {
     timeoutMs: about.timeoutMs,
   });
 }

@@ -2,6 +2,7 @@ import { close, closeSync, constants as fsConstants, open as openCallback } from
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { KernelError, StuckError } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import { constants } from './abi.ts';
 import { openCached } from './calls.ts';
 import { type GateOptions, gate } from './gate.ts';
@@ -34,13 +35,14 @@ export const openFlags = {
 
 /** A blocking call of node:fs, through the gate. A failure is a KernelError. */
 export async function fsCall<T>(
+  lane: Lane,
   name: string,
   subject: string,
   work: (threads: number) => Promise<T>,
   options?: GateOptions<T>,
 ): Promise<T> {
   try {
-    return await gate.run(name, work, options);
+    return await gate.run(lane, name, work, options);
   } catch (error) {
     throw kernelErrorOf(error, name, subject);
   }
@@ -54,28 +56,34 @@ export function kernelErrorOf(error: unknown, name: string, subject: string): un
 }
 
 /** Opens `path` for the caller to close; prefer `withOpen`. A new file gets `mode`. */
-export function openHandle(path: string, flags: number, mode = 0o600): Promise<FileHandle> {
-  return fsCall('open', path, () => open(path, flags, mode), {
-    late: (handle) => void closeQuietly(handle, path),
+export function openHandle(
+  lane: Lane,
+  path: string,
+  flags: number,
+  mode = 0o600,
+): Promise<FileHandle> {
+  return fsCall(lane, 'open', path, () => open(path, flags, mode), {
+    late: (handle) => void closeQuietly(lane, handle, path),
   });
 }
 
 /** Opens `path`, passes the handle to `work`, and always closes it. A new file gets mode 0600. */
 export async function withOpen<T>(
+  lane: Lane,
   path: string,
   flags: number,
   work: (handle: FileHandle) => Promise<T>,
 ): Promise<T> {
-  const handle = await openHandle(path, flags);
+  const handle = await openHandle(lane, path, flags);
   let result: T;
   try {
     result = await work(handle);
   } catch (error) {
     // Report the first failure.
-    await closeQuietly(handle, path);
+    await closeQuietly(lane, handle, path);
     throw error;
   }
-  await closeHandle(handle, path);
+  await closeHandle(lane, handle, path);
   return result;
 }
 
@@ -83,17 +91,17 @@ export async function withOpen<T>(
  * Closes a handle of `openHandle`. The last close of a device may write back, so it passes the gate too; while a call
  * is stuck, the handle is closed after it has returned (`Gate.runEventually`).
  */
-export async function closeHandle(handle: FileHandle, path: string): Promise<void> {
+export async function closeHandle(lane: Lane, handle: FileHandle, path: string): Promise<void> {
   try {
-    await gate.runEventually('close', () => handle.close());
+    await gate.runEventually(lane, 'close', () => handle.close());
   } catch (error) {
     throw kernelErrorOf(error, 'close', path);
   }
 }
 
 /** The same, ignoring a failure: the descriptor is closed in any case. */
-export async function closeQuietly(handle: FileHandle, path: string): Promise<void> {
-  await closeHandle(handle, path).catch(() => undefined);
+export async function closeQuietly(lane: Lane, handle: FileHandle, path: string): Promise<void> {
+  await closeHandle(lane, handle, path).catch(() => undefined);
 }
 
 const openDescriptor = promisify(openCallback);
@@ -102,10 +110,13 @@ const closeDescriptor = promisify(close);
 
 /** Closes a descriptor through the gate. Failures are ignored: the descriptor is closed in any case. */
 export async function closeLater(
+  lane: Lane,
   fd: number,
   options?: { readonly timeoutMs?: number },
 ): Promise<void> {
-  await gate.runEventually('close', () => closeDescriptor(fd), options).catch(() => undefined);
+  await gate
+    .runEventually(lane, 'close', () => closeDescriptor(fd), options)
+    .catch(() => undefined);
 }
 
 /**
@@ -115,6 +126,7 @@ export async function closeLater(
  * taken.
  */
 export async function closingAfter<T>(
+  lane: Lane,
   fd: number,
   { isPathOnly }: { readonly isPathOnly: boolean },
   work: (fd: number) => Promise<T>,
@@ -127,12 +139,13 @@ export async function closingAfter<T>(
     throw error;
   } finally {
     if (isPathOnly && !isStuck) closeSync(fd);
-    else await closeLater(fd);
+    else await closeLater(lane, fd);
   }
 }
 
 /** Opens a path as a descriptor number, passes it to `work`, and always closes it. */
 export async function withDescriptor<T>(
+  lane: Lane,
   path: string,
   flags: number,
   work: (fd: number) => Promise<T>,
@@ -140,24 +153,24 @@ export async function withDescriptor<T>(
   const isPathOnly = (flags & O_PATH) !== 0;
   const fd =
     (isPathOnly ? openCached(constants.AT_FDCWD, path, { flags }) : undefined) ??
-    (await fsCall('open', path, () => openDescriptor(path, flags), {
-      late: (opened) => void closeLater(opened),
+    (await fsCall(lane, 'open', path, () => openDescriptor(path, flags), {
+      late: (opened) => void closeLater(lane, opened),
     }));
-  return closingAfter(fd, { isPathOnly }, work);
+  return closingAfter(lane, fd, { isPathOnly }, work);
 }
 
 /** Writing back the dirty pages of a large image can take minutes. */
 export const syncTimeoutMs = 10 * 60_000;
 
 /** fsync of an open file, directory or device. */
-export async function fsync(handle: FileHandle, path: string): Promise<void> {
-  await fsCall('fsync', path, () => handle.sync(), { timeoutMs: syncTimeoutMs });
+export async function fsync(lane: Lane, handle: FileHandle, path: string): Promise<void> {
+  await fsCall(lane, 'fsync', path, () => handle.sync(), { timeoutMs: syncTimeoutMs });
 }
 
 /** fsync of these paths, concurrently: a filesystem with one journal then writes it once for all of them. */
-export async function syncPaths(paths: readonly string[]): Promise<void> {
+export async function syncPaths(lane: Lane, paths: readonly string[]): Promise<void> {
   const options = { timeoutMs: syncTimeoutMs };
-  for (const end of await sideBySide('fsync', paths, syncPath, options)) {
+  for (const end of await sideBySide(lane, 'fsync', paths, syncPath, options)) {
     if (end.status === 'rejected') throw end.reason;
   }
 }
@@ -170,6 +183,7 @@ const callsAtOnce = 16;
  * ended.
  */
 export async function sideBySide<T>(
+  lane: Lane,
   name: string,
   paths: readonly string[],
   work: (path: string) => Promise<T>,
@@ -185,10 +199,16 @@ export async function sideBySide<T>(
   };
   const subject = paths.length <= 4 ? paths.join(', ') : `${paths.length} files`;
   const threads = Math.min(callsAtOnce, paths.length);
-  await fsCall(name, subject, (granted) => Promise.all(Array.from({ length: granted }, worker)), {
-    ...options,
-    threads,
-  });
+  await fsCall(
+    lane,
+    name,
+    subject,
+    (granted) => Promise.all(Array.from({ length: granted }, worker)),
+    {
+      ...options,
+      threads,
+    },
+  );
   return results;
 }
 

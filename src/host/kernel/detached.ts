@@ -1,3 +1,4 @@
+import type { Lane } from '../lane.ts';
 import { callNumbers, constants } from './abi.ts';
 import { call, libc } from './libc.ts';
 
@@ -10,6 +11,7 @@ const mountTimeoutMs = 5 * 60_000;
  * read-only flag: KernelError EBUSY otherwise. `late` closes a descriptor that arrives after the time limit.
  */
 export async function mountDetached(
+  lane: Lane,
   source: string,
   { fsType, readOnly }: { fsType: string; readOnly: boolean },
   late: (fd: number) => void,
@@ -17,12 +19,14 @@ export async function mountDetached(
   const subject = source;
   const set = (fd: number, command: number, key: string | null, value: string | null) =>
     call(
+      lane,
       { name: 'fsconfig', subject },
       libc().fsconfig,
       [callNumbers.fsconfig, fd, command, key, value, 0],
       { timeoutMs: mountTimeoutMs },
     );
   const context = await call(
+    lane,
     { name: 'fsopen', subject },
     libc().fsopen,
     [callNumbers.fsopen, fsType, constants.FSOPEN_CLOEXEC],
@@ -33,7 +37,7 @@ export async function mountDetached(
     if (readOnly) await set(context, constants.FSCONFIG_SET_FLAG, 'ro', null);
     await set(context, constants.FSCONFIG_CMD_CREATE, null, null);
     const args = [callNumbers.fsmount, context, constants.FSMOUNT_CLOEXEC, 0];
-    return await call({ name: 'fsmount', subject }, libc().fsmount, args, { late });
+    return await call(lane, { name: 'fsmount', subject }, libc().fsmount, args, { late });
   } finally {
     late(context);
   }

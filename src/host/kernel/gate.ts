@@ -1,22 +1,21 @@
 import { StuckError } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import {
   type Entry,
   entryOf,
   type GateOptions,
   isStuck,
-  type Lane,
+  type Queue,
   runningMs,
   stuckError,
-} from './gate-lane.ts';
-import { currentOwner, type Owner } from './owner.ts';
+} from './gate-queue.ts';
 
-export type { GateOptions } from './gate-lane.ts';
-export { onDisk, ownedBy } from './owner.ts';
+export type { GateOptions } from './gate-queue.ts';
 
 /**
  * Blocking kernel calls occupy threads of the pool of libuv, which node:fs and koffi share. The gate keeps a hung call
- * from blocking everything: it runs fewer calls than the pool has threads, one step at a time for each owner (a volume,
- * a pool), and after a time limit the caller gets a StuckError, while the call keeps its thread and its owner. Steps
+ * from blocking everything: it runs fewer calls than the pool has threads, one step at a time for each lane
+ * (../lane.ts), and after a time limit the caller gets a StuckError, while the call keeps its thread and its lane. Steps
  * that must happen, such as closing a descriptor, wait until the stuck call has returned.
  */
 
@@ -29,9 +28,9 @@ const defaultSlots = 48;
  */
 const defaultSlotsOfDisk = 32;
 
-/** An owner with a call that exceeded its time limit and has not returned. */
-export interface StuckOwner {
-  readonly owner: string;
+/** A call that exceeded its time limit and has not returned; no other call of its lane runs. */
+export interface StuckCall {
+  readonly lane: string;
   readonly call: string;
   readonly sinceMs: number;
 }
@@ -41,9 +40,10 @@ export class Gate {
   readonly #shareOfDisk: number;
   /** Slots in use, by disk. */
   readonly #held = new Map<string, number>();
-  readonly #lanes = new Map<string, Lane>();
-  /** Lanes whose first call waits for a free slot, in order. */
-  readonly #ready = new Set<Lane>();
+  /** By lane. */
+  readonly #queues = new Map<string, Queue>();
+  /** Queues whose first call waits for a free slot, in order. */
+  readonly #ready = new Set<Queue>();
 
   constructor(slots: number = defaultSlots, slotsOfDisk: number = defaultSlotsOfDisk) {
     this.#free = slots;
@@ -51,29 +51,31 @@ export class Gate {
   }
 
   /**
-   * Runs `work` once its owner has no other call running and a slot is free. Do not nest: a call inside the `work` of
-   * another would wait for itself. Throws StuckError after the time limit, and at once while the owner is stuck.
+   * Runs `work` once no other call of the lane is running and a slot is free. Do not nest: a call inside the `work` of
+   * another would wait for itself. Throws StuckError after the time limit, and at once while a call of the lane is stuck.
    */
   run<T>(
+    lane: Lane,
     call: string,
     work: (threads: number) => Promise<T>,
     options: GateOptions<T> = {},
   ): Promise<T> {
-    const { owner, lane } = this.#current();
-    if (isStuck(lane)) return Promise.reject(stuckError(lane));
+    const queue = this.#queueOf(lane);
+    if (isStuck(queue)) return Promise.reject(stuckError(queue));
     return new Promise<T>((resolve, reject) => {
-      this.#enter(lane, {
-        ...entryOf(call, owner, options),
+      this.#enter(queue, {
+        ...entryOf(call, lane, options),
         mustRun: false,
         giveUp: reject,
         begin: async (threads) => {
           try {
             const value = await work(threads);
-            if (this.#end(lane)) options.late?.(value);
+            if (this.#end(queue)) options.late?.(value);
             else resolve(value);
           } catch (error) {
             // The promise has already been rejected at the time limit.
-            if (!this.#end(lane)) reject(error instanceof Error ? error : new Error(String(error)));
+            if (!this.#end(queue))
+              reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
       });
@@ -82,62 +84,63 @@ export class Gate {
 
   /**
    * Runs `work` that must happen, such as closing a descriptor: it is never refused or dropped. While an earlier call
-   * of the owner is stuck, this resolves at once and `work` runs after that call has returned; before, the number of a
+   * of the lane is stuck, this resolves at once and `work` runs after that call has returned; before, the number of a
    * descriptor that the call uses could be given to another file. Throws errors of `work`, and StuckError when `work`
    * exceeds its time limit.
    */
   runEventually(
+    lane: Lane,
     call: string,
     work: () => Promise<void>,
     options: { readonly timeoutMs?: number } = {},
   ): Promise<void> {
-    const { owner, lane } = this.#current();
+    const queue = this.#queueOf(lane);
     return new Promise<void>((resolve, reject) => {
       const entry: Entry = {
-        ...entryOf(call, owner, options),
+        ...entryOf(call, lane, options),
         mustRun: true,
         giveUp: (error) => {
-          if (lane.running?.entry === entry) reject(error);
+          if (queue.running?.entry === entry) reject(error);
           else resolve();
         },
         begin: async () => {
           try {
             await work();
-            this.#end(lane);
+            this.#end(queue);
             resolve();
           } catch (error) {
-            this.#end(lane);
+            this.#end(queue);
             reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
       };
-      if (isStuck(lane)) {
-        lane.waiting.push(entry);
+      if (isStuck(queue)) {
+        queue.waiting.push(entry);
         resolve();
-      } else this.#enter(lane, entry);
+      } else this.#enter(queue, entry);
     });
   }
 
-  /** The owners with a call that exceeded its time limit; normally empty. */
-  stuckOwners(): readonly StuckOwner[] {
+  /** The calls that exceeded their time limit; normally none. */
+  stuckCalls(): readonly StuckCall[] {
     const now = performance.now();
-    return [...this.#lanes.values()].flatMap(({ owner, running, stuck }) =>
+    return [...this.#queues.values()].flatMap(({ lane, running, stuck }) =>
       stuck && running !== undefined
-        ? [{ owner, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
+        ? [{ lane, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
         : [],
     );
   }
 
   /** Age in milliseconds of the oldest running call that waits for this disk; 0 if there is none. */
   oldestCallMs(disk: string): number {
-    const lanes = [...this.#lanes.values()].filter(({ running }) => running?.entry.disk === disk);
-    return Math.max(0, ...lanes.map(runningMs));
+    const queues = [...this.#queues.values()].filter(({ running }) => running?.entry.disk === disk);
+    return Math.max(0, ...queues.map(runningMs));
   }
 
-  /** Resolves when every stuck call started by the work of this owner has returned; undefined if there is none. */
-  whenReturned(owner: string): Promise<void> | undefined {
-    const stuck = [...this.#lanes.values()].filter(
-      (lane) => isStuck(lane) && lane.running?.entry.chain.includes(owner) === true,
+  /** Resolves when every stuck call started by the work of this lane has returned; undefined if there is none. */
+  whenReturned(lane: string): Promise<void> | undefined {
+    const stuck = [...this.#queues.values()].filter(
+      (queue) => isStuck(queue) && queue.running?.entry.chain.includes(lane) === true,
     );
     if (stuck.length === 0) return undefined;
     const ends = stuck.map(
@@ -149,64 +152,63 @@ export class Gate {
     return Promise.all(ends).then(() => undefined);
   }
 
-  #current(): { readonly owner: Owner; readonly lane: Lane } {
-    const owner = currentOwner();
-    let lane = this.#lanes.get(owner.name);
-    if (lane === undefined) {
-      lane = { owner: owner.name, waiting: [], running: undefined, stuck: false, returned: [] };
-      this.#lanes.set(owner.name, lane);
+  #queueOf({ name }: Lane): Queue {
+    let queue = this.#queues.get(name);
+    if (queue === undefined) {
+      queue = { lane: name, waiting: [], running: undefined, stuck: false, returned: [] };
+      this.#queues.set(name, queue);
     }
-    return { owner, lane };
+    return queue;
   }
 
-  #enter(lane: Lane, entry: Entry): void {
-    lane.waiting.push(entry);
-    this.#pump(lane);
+  #enter(queue: Queue, entry: Entry): void {
+    queue.waiting.push(entry);
+    this.#pump(queue);
     // An entry that started is done already if its work threw at once.
-    if (lane.waiting.includes(entry)) {
+    if (queue.waiting.includes(entry)) {
       entry.timer = setTimeout(() => {
-        this.#giveUpWaiting(lane, entry);
+        this.#giveUpWaiting(queue, entry);
       }, entry.timeoutMs);
     }
   }
 
-  #pump(lane: Lane): void {
-    if (lane.running !== undefined) return;
-    if (lane.waiting.length === 0) {
-      this.#ready.delete(lane);
-      this.#lanes.delete(lane.owner);
+  #pump(queue: Queue): void {
+    if (queue.running !== undefined) return;
+    if (queue.waiting.length === 0) {
+      this.#ready.delete(queue);
+      this.#queues.delete(queue.lane);
       return;
     }
     // Volumes of several pools may query one device: entries whose own disk hangs must not delay the others.
-    const at = lane.waiting.findIndex(({ disk }) => this.#availableTo(disk) > 0);
-    const [entry] = at < 0 ? [] : lane.waiting.splice(at, 1);
+    const at = queue.waiting.findIndex(({ disk }) => this.#availableTo(disk) > 0);
+    const [entry] = at < 0 ? [] : queue.waiting.splice(at, 1);
     if (entry === undefined) {
-      this.#ready.add(lane);
+      this.#ready.add(queue);
       return;
     }
     entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.disk));
     this.#hold(entry, entry.threads);
-    this.#ready.delete(lane);
-    lane.running = { entry, startedAtMs: performance.now() };
+    this.#ready.delete(queue);
+    queue.running = { entry, startedAtMs: performance.now() };
     clearTimeout(entry.timer);
     entry.timer = setTimeout(() => {
-      this.#markStuck(lane, entry);
+      this.#markStuck(queue, entry);
     }, entry.timeoutMs);
     void entry.begin(entry.threads);
   }
 
-  /** Ends the running call of the lane; returns whether it exceeded its time limit. */
-  #end(lane: Lane): boolean {
-    const late = lane.stuck;
-    const { entry } = lane.running ?? {};
+  /** Ends the running call of the queue; returns whether it exceeded its time limit. */
+  #end(queue: Queue): boolean {
+    const late = queue.stuck;
+    const { entry } = queue.running ?? {};
     if (entry !== undefined) {
       clearTimeout(entry.timer);
       this.#hold(entry, -entry.threads);
     }
-    lane.running = undefined;
-    lane.stuck = false;
-    for (const notify of lane.returned.splice(0)) notify();
-    this.#pump(lane);
+    queue.running = undefined;
+    queue.stuck = false;
+    for (const notify of queue.returned.splice(0)) notify();
+    this.#pump(queue);
     for (const next of this.#ready) {
       if (this.#free === 0) break;
       this.#pump(next);
@@ -230,24 +232,24 @@ export class Gate {
     else this.#held.set(disk, held);
   }
 
-  #markStuck(lane: Lane, entry: Entry): void {
-    lane.stuck = true;
-    entry.giveUp(stuckError(lane));
-    const waiting = lane.waiting.splice(0);
-    lane.waiting.push(...waiting.filter(({ mustRun }) => mustRun));
+  #markStuck(queue: Queue, entry: Entry): void {
+    queue.stuck = true;
+    entry.giveUp(stuckError(queue));
+    const waiting = queue.waiting.splice(0);
+    queue.waiting.push(...waiting.filter(({ mustRun }) => mustRun));
     for (const next of waiting) {
       clearTimeout(next.timer);
-      next.giveUp(stuckError(lane));
+      next.giveUp(stuckError(queue));
     }
   }
 
-  #giveUpWaiting(lane: Lane, entry: Entry): void {
-    const index = lane.waiting.indexOf(entry);
-    if (index >= 0 && !entry.mustRun) lane.waiting.splice(index, 1);
+  #giveUpWaiting(queue: Queue, entry: Entry): void {
+    const index = queue.waiting.indexOf(entry);
+    if (index >= 0 && !entry.mustRun) queue.waiting.splice(index, 1);
     entry.giveUp(
-      new StuckError(`${entry.call} (waiting for its turn)`, lane.owner, entry.timeoutMs),
+      new StuckError(`${entry.call} (waiting for its turn)`, queue.lane, entry.timeoutMs),
     );
-    this.#pump(lane);
+    this.#pump(queue);
   }
 }
 

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { arch } from 'node:process';
 import { messageOf } from '../../errors.ts';
 import { KernelError } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import { errnoName } from './abi.ts';
 import { type GateOptions, gate } from './gate.ts';
 
@@ -142,17 +143,18 @@ export interface Call {
 
 /** An asynchronous call through the gate. */
 export function call(
+  lane: Lane,
   what: Call,
   native: Native,
   args: readonly Argument[],
   options?: GateOptions<number>,
 ): Promise<number> {
-  return gate.run(what.name, () => callLater(what, native, args), options);
+  return gate.run(lane, what.name, () => callLater(what, native, args), options);
 }
 
 /**
  * An asynchronous call, repeated on EINTR. Its descriptor still refers to the same file: nothing is closed while a call
- * of its owner runs (`Gate.runEventually`).
+ * of its lane runs (`Gate.runEventually`).
  */
 export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { NodeFacts } from '../host.ts';
+import type { Lane } from '../lane.ts';
 import { readKernelText } from './calls.ts';
 
 /** linux/capability.h */
@@ -18,8 +19,8 @@ export function readFacts(): NodeFacts {
 }
 
 /** Filesystem types that the running kernel can mount. Not a constant: loading a module adds its type. */
-export async function readSupportedFilesystems(): Promise<ReadonlySet<string>> {
-  const text = await readKernelText('/proc/filesystems');
+export async function readSupportedFilesystems(lane: Lane): Promise<ReadonlySet<string>> {
+  const text = await readKernelText(lane, '/proc/filesystems');
   return new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
 }
 

@@ -1,5 +1,6 @@
 import { arch } from 'node:process';
 import { hasErrno } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import { callNumbers, constants, layouts } from './abi.ts';
 import { call, callNow, libc } from './libc.ts';
 
@@ -27,11 +28,11 @@ export function mountIdIn(status: Buffer): bigint | undefined {
 }
 
 /** statx(2) of `path`, without following a symlink; the filesystem is asked. */
-export async function statPath(path: string): Promise<Buffer> {
+export async function statPath(lane: Lane, path: string): Promise<Buffer> {
   const status = Buffer.alloc(layouts.statx.size);
   const flags = constants.AT_SYMLINK_NOFOLLOW | constants.AT_NO_AUTOMOUNT;
   const args = [callNumber, constants.AT_FDCWD, path, flags, constants.STATX_BASIC_STATS, status];
-  await call({ name: 'lstat', subject: path }, libc().statx, args);
+  await call(lane, { name: 'lstat', subject: path }, libc().statx, args);
   return status;
 }
 

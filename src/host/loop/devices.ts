@@ -3,6 +3,7 @@ import { hasErrno, KernelError } from '../errors.ts';
 import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import {
@@ -23,21 +24,36 @@ const attachTries = 64;
 const passingTimeoutMs = 2_500;
 
 /** Loop devices by kernel calls. */
-export function makeLoopDevices(): LoopDevices {
-  return new KernelLoopDevices();
+export function makeLoopDevices(lane: Lane, state: LoopState): LoopDevices {
+  return new KernelLoopDevices(lane, state);
+}
+
+/** What this process knows of the loop devices of the machine, and keeps open. All lanes share it. */
+export class LoopState {
+  readonly scan = new LoopScan();
+  readonly numbers = new LoopNumbers(this.scan);
+  readonly held = new HeldDevices(this.scan);
 }
 
 class KernelLoopDevices implements LoopDevices {
-  readonly #scan = new LoopScan();
-  readonly #numbers = new LoopNumbers(this.#scan);
-  readonly #held = new HeldDevices(this.#scan);
+  readonly #lane: Lane;
+  readonly #scan: LoopScan;
+  readonly #numbers: LoopNumbers;
+  readonly #held: HeldDevices;
+
+  constructor(lane: Lane, { scan, numbers, held }: LoopState) {
+    this.#lane = lane;
+    this.#scan = scan;
+    this.#numbers = numbers;
+    this.#held = held;
+  }
 
   list(): Promise<readonly LoopDevice[]> {
-    return this.#scan.list();
+    return this.#scan.list(this.#lane);
   }
 
   at(number: number): Promise<LoopDevice | undefined> {
-    return this.#scan.at(number);
+    return this.#scan.at(this.#lane, number);
   }
 
   isAutoclear(device: LoopDevice): boolean {
@@ -45,28 +61,29 @@ class KernelLoopDevices implements LoopDevices {
   }
 
   listAutoclear(): Promise<readonly LoopDevice[]> {
-    return this.#scan.listAutoclear();
+    return this.#scan.listAutoclear(this.#lane);
   }
 
   backingPath({ number }: LoopDevice): Promise<string | undefined> {
-    return this.#scan.backingPath(number);
+    return this.#scan.backingPath(this.#lane, number);
   }
 
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
-    return this.#scan.findByImage(image);
+    return this.#scan.findByImage(this.#lane, image);
   }
 
   async attach(imagePath: string, options: AttachOptions): Promise<LoopDevice> {
-    await requireNoProgram(imagePath);
+    await requireNoProgram(this.#lane, imagePath);
     return withOpen(
+      this.#lane,
       imagePath,
       options.readOnly ? openFlags.read : openFlags.readWrite,
       async (image) => {
-        const bound = boundNumbers(options.mounts ?? (await readMounts()));
+        const bound = boundNumbers(options.mounts ?? (await readMounts(this.#lane)));
         for (let attempt = 1; attempt <= attachTries; attempt += 1) {
-          const number = await this.#numbers.claim(bound);
+          const number = await this.#numbers.claim(this.#lane, bound);
           try {
-            const configured = await configure(number, image.fd, options);
+            const configured = await configure(this.#lane, number, image.fd, options);
             if (configured !== undefined) {
               const { device, held, incarnation } = configured;
               this.#scan.remember(device, incarnation);
@@ -84,43 +101,43 @@ class KernelLoopDevices implements LoopDevices {
   }
 
   hold(device: LoopDevice): Promise<boolean> {
-    return this.#held.hold(device);
+    return this.#held.hold(this.#lane, device);
   }
 
   clearAutoclear(device: LoopDevice): Promise<boolean> {
-    return this.#held.clearAutoclear(device);
+    return this.#held.clearAutoclear(this.#lane, device);
   }
 
   async release(device: LoopDevice): Promise<void> {
-    await this.#held.release(device);
+    await this.#held.release(this.#lane, device);
   }
 
   writeBack(device: LoopDevice): Promise<void> {
-    return this.#held.writeBack(device);
+    return this.#held.writeBack(this.#lane, device);
   }
 
   refreshSize(device: LoopDevice): Promise<void> {
-    return withOpen(device.path, openFlags.read, async (handle) => {
-      await checkSame(handle, device);
-      await ioctl(handle.fd, 'LOOP_SET_CAPACITY', 0, { subject: device.path });
+    return withOpen(this.#lane, device.path, openFlags.read, async (handle) => {
+      await checkSame(this.#lane, handle, device);
+      await ioctl(this.#lane, handle.fd, 'LOOP_SET_CAPACITY', 0, { subject: device.path });
     });
   }
 
   async detach(device: LoopDevice, { later = false } = {}): Promise<'detached' | 'in-use'> {
     const { number } = device;
-    const wasHeld = await this.#held.release(device);
+    const wasHeld = await this.#held.release(this.#lane, device);
     const incarnation = incarnationOf(number);
     // Settings of the queue stay with the number; such a device is replaced by a fresh one.
-    const sticky = await hasStickySettings(number);
+    const sticky = await hasStickySettings(this.#lane, number);
     if (
-      (await clearFd(device, () => this.#scan.isUnchanged(device))) &&
+      (await clearFd(this.#lane, device, () => this.#scan.isUnchanged(device))) &&
       !(await this.#endsInTime(device, incarnation)) &&
       (later || (await this.#cancelDetach(device)))
     ) {
       return 'in-use';
     }
     if (wasHeld) this.#numbers.avoid(number);
-    if (sticky) await replaceDevice(number);
+    if (sticky) await replaceDevice(this.#lane, number);
     return 'detached';
   }
 
@@ -145,7 +162,7 @@ class KernelLoopDevices implements LoopDevices {
 
   async isInUse(device: LoopDevice): Promise<boolean> {
     try {
-      await withOpen(device.path, openFlags.exclusive, () => Promise.resolve());
+      await withOpen(this.#lane, device.path, openFlags.exclusive, () => Promise.resolve());
       return false;
     } catch (error) {
       if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
@@ -155,16 +172,18 @@ class KernelLoopDevices implements LoopDevices {
   }
 
   sync(device: LoopDevice): Promise<void> {
-    return withOpen(device.path, openFlags.read, async (handle) => {
-      await checkSame(handle, device);
-      await fsync(handle, device.path);
+    return withOpen(this.#lane, device.path, openFlags.read, async (handle) => {
+      await checkSame(this.#lane, handle, device);
+      await fsync(this.#lane, handle, device.path);
     });
   }
 
   /** Whether the device is still attached to the image of `device`, and not to another one. */
   async #isStill(device: LoopDevice): Promise<boolean> {
     try {
-      await withOpen(device.path, openFlags.read, (handle) => checkSame(handle, device));
+      await withOpen(this.#lane, device.path, openFlags.read, (handle) =>
+        checkSame(this.#lane, handle, device),
+      );
       return true;
     } catch (error) {
       if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;

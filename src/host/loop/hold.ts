@@ -9,6 +9,7 @@ import {
   syncTimeoutMs,
   withOpen,
 } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { isSameFile, type LoopScan } from './scan.ts';
 import { clearAutoclear } from './status.ts';
 
@@ -29,51 +30,51 @@ export class HeldDevices {
     this.#held.set(device.number, { handle, device });
   }
 
-  async hold(device: LoopDevice): Promise<boolean> {
-    if (this.#handleOf(device) !== undefined) return this.clearAutoclear(device);
+  async hold(lane: Lane, device: LoopDevice): Promise<boolean> {
+    if (this.#handleOf(device) !== undefined) return this.clearAutoclear(lane, device);
     // The stored handle is for an image that the number served before: after LOOP_CHANGE_FD, or the handle would have
     // kept that image attached.
-    await this.#close(device.number);
-    const handle = await openAttached(device);
+    await this.#close(lane, device.number);
+    const handle = await openAttached(lane, device);
     if (handle === undefined) return false;
     let isAttached = false;
     try {
-      isAttached = await clearAutoclear(handle, device);
+      isAttached = await clearAutoclear(lane, handle, device);
     } finally {
-      if (!isAttached) await closeHandle(handle, device.path);
+      if (!isAttached) await closeHandle(lane, handle, device.path);
     }
     if (isAttached) this.add(device, handle);
     return isAttached;
   }
 
-  async clearAutoclear(device: LoopDevice): Promise<boolean> {
+  async clearAutoclear(lane: Lane, device: LoopDevice): Promise<boolean> {
     const now = this.#scan.currentState(device);
     if (now !== undefined && !now.autoclear) return true;
     const held = this.#handleOf(device);
-    if (held !== undefined) return clearAutoclear(held, device);
-    const handle = await openAttached(device);
+    if (held !== undefined) return clearAutoclear(lane, held, device);
+    const handle = await openAttached(lane, device);
     if (handle === undefined) return false;
     try {
-      return await clearAutoclear(handle, device);
+      return await clearAutoclear(lane, handle, device);
     } finally {
-      await closeHandle(handle, device.path);
+      await closeHandle(lane, handle, device.path);
     }
   }
 
   /** Returns whether the device was held. */
-  async release(device: LoopDevice): Promise<boolean> {
+  async release(lane: Lane, device: LoopDevice): Promise<boolean> {
     // The number may serve another image now, whose descriptor must stay open.
     if (this.#handleOf(device) === undefined) return false;
-    await this.#close(device.number);
+    await this.#close(lane, device.number);
     return true;
   }
 
-  async writeBack(device: LoopDevice): Promise<void> {
+  async writeBack(lane: Lane, device: LoopDevice): Promise<void> {
     const flush = async ({ fd }: FileHandle): Promise<void> => {
-      await ioctl(fd, 'BLKFLSBUF', 0, { subject: device.path, timeoutMs: syncTimeoutMs });
+      await ioctl(lane, fd, 'BLKFLSBUF', 0, { subject: device.path, timeoutMs: syncTimeoutMs });
     };
     const held = this.#handleOf(device);
-    if (held === undefined) await withOpen(device.path, openFlags.read, flush);
+    if (held === undefined) await withOpen(lane, device.path, openFlags.read, flush);
     else await flush(held);
   }
 
@@ -84,17 +85,17 @@ export class HeldDevices {
       : undefined;
   }
 
-  async #close(number: number): Promise<void> {
+  async #close(lane: Lane, number: number): Promise<void> {
     const held = this.#held.get(number);
     if (held === undefined) return;
     this.#held.delete(number);
-    await closeHandle(held.handle, held.device.path);
+    await closeHandle(lane, held.handle, held.device.path);
   }
 }
 
-async function openAttached({ path }: LoopDevice): Promise<FileHandle | undefined> {
+async function openAttached(lane: Lane, { path }: LoopDevice): Promise<FileHandle | undefined> {
   try {
-    return await openHandle(path, openFlags.read);
+    return await openHandle(lane, path, openFlags.read);
   } catch (error) {
     if (hasErrno(error, 'ENXIO', 'ENOENT', 'ENODEV')) return undefined;
     throw error;

@@ -1,6 +1,7 @@
 import { hasErrno } from '../errors.ts';
 import type { Mount } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
+import type { Lane } from '../lane.ts';
 import { openControl } from './device.ts';
 import type { LoopScan } from './scan.ts';
 
@@ -37,8 +38,8 @@ export class LoopNumbers {
   }
 
   /** A number that is probably free and whose node is not bound anywhere. The caller returns it with `unclaim`. */
-  async claim(bound: ReadonlySet<number>): Promise<number> {
-    const number = await this.#choose(bound);
+  async claim(lane: Lane, bound: ReadonlySet<number>): Promise<number> {
+    const number = await this.#choose(lane, bound);
     this.#claimed.add(number);
     return number;
   }
@@ -60,12 +61,12 @@ export class LoopNumbers {
     }
   }
 
-  async #choose(bound: ReadonlySet<number>): Promise<number> {
+  async #choose(lane: Lane, bound: ReadonlySet<number>): Promise<number> {
     const subject = 'a free loop device';
-    const control = await openControl();
+    const control = await openControl(lane);
     const isUsable = (number: number): boolean => !this.#claimed.has(number) && !bound.has(number);
     const isPreferred = (number: number): boolean => isUsable(number) && !this.#isAvoided(number);
-    const first = await ioctl(control, 'LOOP_CTL_GET_FREE', 0, { subject });
+    const first = await ioctl(lane, control, 'LOOP_CTL_GET_FREE', 0, { subject });
     if (isPreferred(first)) return first;
     const idle = this.#scan.idleNumbers();
     const preferred = idle.find(isPreferred);
@@ -73,7 +74,7 @@ export class LoopNumbers {
     try {
       // A number that was removed may still be bound. Adding it uses it up, so the next one is different.
       for (;;) {
-        const added = await ioctl(control, 'LOOP_CTL_ADD', -1, { subject });
+        const added = await ioctl(lane, control, 'LOOP_CTL_ADD', -1, { subject });
         if (isUsable(added)) return added;
       }
     } catch (error) {

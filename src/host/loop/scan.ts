@@ -5,13 +5,13 @@ import { hasErrno, KernelError, StuckError } from '../errors.ts';
 import type { FileIdentity, LoopDevice } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
-import { ownedBy } from '../kernel/gate.ts';
 import { cachedInodeOf } from '../kernel/statx.ts';
+import { type Lane, laneWithin } from '../lane.ts';
 import { readStatusAt } from './status.ts';
 
 /** How long a list waits for one device. */
 const listTimeoutMs = 5_000;
-/** Devices queried at once: each is an owner of its own, and other work of this process needs slots too. */
+/** Devices queried at once: each has a lane of its own, and other work of this process needs slots too. */
 const maxConcurrentReads = 8;
 
 /** The directory of loop device `number` in sysfs, or a file below it. */
@@ -40,16 +40,16 @@ export class LoopScan {
    * All attached devices by number, except those that do not answer and were never read: the caller must be able to
    * work with the others.
    */
-  async list(): Promise<readonly LoopDevice[]> {
+  async list(lane: Lane): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
     const devices = await mapConcurrently(attached, maxConcurrentReads, (number) =>
-      this.#readIfItAnswers(number),
+      this.#readIfItAnswers(lane, number),
     );
     return devices.filter((device) => device !== undefined);
   }
 
   /** The devices attached to this inode, read-write ones first. */
-  async findByImage(image: FileIdentity): Promise<readonly LoopDevice[]> {
+  async findByImage(lane: Lane, image: FileIdentity): Promise<readonly LoopDevice[]> {
     const found: LoopDevice[] = [];
     const unknown: number[] = [];
     const attached = numbersWithSize();
@@ -67,7 +67,7 @@ export class LoopScan {
     }
     for (const number of this.#known.keys()) if (!attached.has(number)) this.#known.delete(number);
     const devices = await mapConcurrently(unknown, maxConcurrentReads, (number) =>
-      this.#readOrRuleOut(number, image),
+      this.#readOrRuleOut(lane, number, image),
     );
     return [...found, ...devices.filter((device) => device !== undefined)]
       .filter((device) => isSameFile(device.backing, image))
@@ -94,22 +94,22 @@ export class LoopScan {
   }
 
   /** The device with this number; undefined when nothing is attached to it. */
-  async at(number: number): Promise<LoopDevice | undefined> {
-    return incarnationOf(number) === undefined ? undefined : this.#read(number);
+  async at(lane: Lane, number: number): Promise<LoopDevice | undefined> {
+    return incarnationOf(number) === undefined ? undefined : this.#read(lane, number);
   }
 
   /** Devices with AUTOCLEAR. For all others only one attribute in memory is read. */
-  async listAutoclear(): Promise<readonly LoopDevice[]> {
+  async listAutoclear(lane: Lane): Promise<readonly LoopDevice[]> {
     const flagged = [...numbersWithSize()].filter(hasAutoclear);
     const devices = await mapConcurrently(flagged, maxConcurrentReads, (number) =>
-      this.#readIfItAnswers(number),
+      this.#readIfItAnswers(lane, number),
     );
     return devices.filter((device) => device !== undefined);
   }
 
-  async backingPath(number: number): Promise<string | undefined> {
+  async backingPath(lane: Lane, number: number): Promise<string | undefined> {
     try {
-      return (await readKernelText(sysfsPath(number, 'loop/backing_file'))).trimEnd();
+      return (await readKernelText(lane, sysfsPath(number, 'loop/backing_file'))).trimEnd();
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return undefined;
       throw error;
@@ -122,9 +122,9 @@ export class LoopScan {
     return loopNumbers().filter((number) => !inUse.has(number));
   }
 
-  async #readIfItAnswers(number: number): Promise<LoopDevice | undefined> {
+  async #readIfItAnswers(lane: Lane, number: number): Promise<LoopDevice | undefined> {
     try {
-      return await this.#read(number, { timeoutMs: listTimeoutMs });
+      return await this.#read(lane, number, { timeoutMs: listTimeoutMs });
     } catch (error) {
       if (!doesNotAnswer(error)) throw error;
       const known = this.#known.get(number)?.device;
@@ -133,14 +133,14 @@ export class LoopScan {
   }
 
   /**
-   * Asks the device itself; undefined when it is no longer attached. Each device is an owner of its own, so that one
+   * Asks the device itself; undefined when it is no longer attached. Each device has a lane of its own, so that one
    * that hangs blocks no other.
    */
-  async #read(number: number, bound = {}): Promise<LoopDevice | undefined> {
+  async #read(lane: Lane, number: number, bound = {}): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
     const incarnation = incarnationOf(number);
     try {
-      const device = await ownedBy(path, () => readStatusAt(path, bound));
+      const device = await readStatusAt(laneWithin(lane, path), path, bound);
       if (incarnation !== undefined && incarnation === incarnationOf(number)) {
         this.#known.set(number, { incarnation, device });
       }
@@ -155,20 +155,24 @@ export class LoopScan {
    * The same, for a device that may not answer. If its path in sysfs leads to another file, or to none, it does not
    * belong to the image, and a broken device of other software must not fail this call.
    */
-  async #readOrRuleOut(number: number, image: FileIdentity): Promise<LoopDevice | undefined> {
+  async #readOrRuleOut(
+    lane: Lane,
+    number: number,
+    image: FileIdentity,
+  ): Promise<LoopDevice | undefined> {
     try {
-      return await this.#read(number);
+      return await this.#read(lane, number);
     } catch (error) {
-      if (!doesNotAnswer(error) || (await this.#mayBe(number, image))) throw error;
+      if (!doesNotAnswer(error) || (await this.#mayBe(lane, number, image))) throw error;
       return undefined;
     }
   }
 
-  async #mayBe(number: number, image: FileIdentity): Promise<boolean> {
+  async #mayBe(lane: Lane, number: number, image: FileIdentity): Promise<boolean> {
     try {
-      const path = await this.backingPath(number);
+      const path = await this.backingPath(lane, number);
       if (path === undefined) return false;
-      const { dev, ino } = await fsCall('stat', path, () => stat(path, { bigint: true }));
+      const { dev, ino } = await fsCall(lane, 'stat', path, () => stat(path, { bigint: true }));
       return isSameFile({ device: dev, inode: ino }, image);
     } catch (error) {
       // The file does not exist, or its filesystem has failed; the filesystem of the image has just answered, so it is

@@ -6,6 +6,7 @@ import type { AttachOptions, FileIdentity, LoopDevice } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
 import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 
 /** Prefix of lo_file_name of our devices. */
 const labelPrefix = 'loopcsi:';
@@ -42,9 +43,13 @@ export function isOnImage({ backing }: LoopDevice, image: FileIdentity | undefin
 }
 
 /** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
-export async function readStatus(handle: FileHandle, path: string): Promise<LoopDevice> {
+export async function readStatus(
+  lane: Lane,
+  handle: FileHandle,
+  path: string,
+): Promise<LoopDevice> {
   const info = Buffer.alloc(layouts.loop_info64.size);
-  await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  await ioctlOn(lane, handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
   return decodeStatus(info, handle, path);
 }
 
@@ -53,6 +58,7 @@ export async function readStatus(handle: FileHandle, path: string): Promise<Loop
  * for its turn, which would keep other processes from detaching it.
  */
 export function readStatusAt(
+  lane: Lane,
   path: string,
   bound: { readonly timeoutMs?: number } = {},
 ): Promise<LoopDevice> {
@@ -68,7 +74,7 @@ export function readStatusAt(
       await handle.close();
     }
   };
-  return fsCall('LOOP_GET_STATUS64', path, ask, bound);
+  return fsCall(lane, 'LOOP_GET_STATUS64', path, ask, bound);
 }
 
 function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
@@ -102,19 +108,23 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
  * Clears AUTOCLEAR of an open device and changes nothing else (LOOP_SET_STATUS64). Returns whether it is attached to
  * the image of `device`; if so, it stays attached while the descriptor is open, and afterwards.
  */
-export async function clearAutoclear(handle: FileHandle, device: LoopDevice): Promise<boolean> {
+export async function clearAutoclear(
+  lane: Lane,
+  handle: FileHandle,
+  device: LoopDevice,
+): Promise<boolean> {
   const info = Buffer.alloc(layouts.loop_info64.size);
   const at = layouts.loop_info64.fields;
   const about = { subject: device.path };
   try {
-    await ioctlOn(handle.fd, 'LOOP_GET_STATUS64', info, about);
+    await ioctlOn(lane, handle.fd, 'LOOP_GET_STATUS64', info, about);
     const { backing } = device;
     if (info.readBigUInt64LE(at.lo_device) !== backing.device) return false;
     if (info.readBigUInt64LE(at.lo_inode) !== backing.inode) return false;
     const flags = info.readUInt32LE(at.lo_flags);
     if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
     info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);
-    await ioctlOn(handle.fd, 'LOOP_SET_STATUS64', info, about);
+    await ioctlOn(lane, handle.fd, 'LOOP_SET_STATUS64', info, about);
     return true;
   } catch (error) {
     if (hasErrno(error, 'ENXIO')) return false;

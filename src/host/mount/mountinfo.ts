@@ -4,6 +4,7 @@ import { hasErrno } from '../errors.ts';
 import type { Mount } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 
 /** /proc/self/mountinfo (proc_pid_mountinfo(5)): the mounts of our namespace. */
 
@@ -13,24 +14,25 @@ const mountinfoPath = '/proc/self/mountinfo';
 let parsed: ReadonlyMap<string, Mount | undefined> = new Map();
 
 /** All mounts; of stacked ones the bottom first. */
-export async function readMounts(): Promise<readonly Mount[]> {
-  return parseMountinfo(await readMountinfo());
+export async function readMounts(lane: Lane): Promise<readonly Mount[]> {
+  return parseMountinfo(await readMountinfo(lane));
 }
 
 /**
  * The topmost mount whose target is exactly `target`. Symlinks in its parents are resolved, since the kernel lists real
  * paths; a symlink in the last component is not a mount point.
  */
-export async function findMountAt(target: string): Promise<Mount | undefined> {
-  return findIn(await readMountinfo(), target);
+export async function findMountAt(lane: Lane, target: string): Promise<Mount | undefined> {
+  return findIn(lane, await readMountinfo(lane), target);
 }
 
 /** The same, with all other mounts of the same filesystem, from one read of the table. */
 export async function findWithOthers(
+  lane: Lane,
   target: string,
 ): Promise<{ found: Mount; others: readonly Mount[] } | undefined> {
-  const text = await readMountinfo();
-  const found = await findIn(text, target);
+  const text = await readMountinfo(lane);
+  const found = await findIn(lane, text, target);
   if (found === undefined) return undefined;
   const others = parseMountinfo(text).filter(
     ({ majorMinor, id }) => majorMinor === found.majorMinor && id !== found.id,
@@ -38,18 +40,18 @@ export async function findWithOthers(
   return { found, others };
 }
 
-async function findIn(text: string, target: string): Promise<Mount | undefined> {
+async function findIn(lane: Lane, text: string, target: string): Promise<Mount | undefined> {
   // The kernel lists real paths; only a path that is not listed may lead to one through symlinks.
   const exact = lastMountAt(text, target);
   if (exact !== undefined) return exact;
-  const real = await realTarget(target);
+  const real = await realTarget(lane, target);
   return real === undefined || real === target ? undefined : lastMountAt(text, real);
 }
 
 /** `target` with the symlinks of its parents resolved; undefined when a parent does not exist. */
-export async function realTarget(target: string): Promise<string | undefined> {
+export async function realTarget(lane: Lane, target: string): Promise<string | undefined> {
   try {
-    const parent = await fsCall('realpath', target, () => realpath(dirname(target)));
+    const parent = await fsCall(lane, 'realpath', target, () => realpath(dirname(target)));
     return join(parent, basename(target));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
@@ -122,6 +124,6 @@ function escapeField(text: string): string {
   );
 }
 
-function readMountinfo(): Promise<string> {
-  return readKernelText(mountinfoPath);
+function readMountinfo(lane: Lane): Promise<string> {
+  return readKernelText(lane, mountinfoPath);
 }

@@ -22,6 +22,7 @@ import {
   withOpen,
 } from '../kernel/descriptor.ts';
 import { mountDetached } from '../kernel/detached.ts';
+import type { Lane } from '../lane.ts';
 import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
 import { withMounted } from './open-mounted.ts';
 import { splitMountOptions } from './options.ts';
@@ -37,39 +38,44 @@ const detachedTimeoutMs = 5 * 60_000;
 type UnmountOptions = NonNullable<Parameters<Mounts['unmount']>[1]>;
 
 /** Mounts by kernel calls. */
-export function makeMounts(): Mounts {
+export function makeMounts(lane: Lane): Mounts {
   return {
-    list: readMounts,
-    at: findMountAt,
-    mountDevice,
-    bind,
-    unmount,
-    makeTarget: (target, kind, options = {}) => makeTarget(target, kind, options),
-    removeTarget: (target, options = {}) => removeTarget(target, options),
+    list: () => readMounts(lane),
+    at: (target) => findMountAt(lane, target),
+    mountDevice: (device, target, options) => mountDevice(lane, device, target, options),
+    bind: (source, target, options) => bind(lane, source, target, options),
+    unmount: (target, options) => unmount(lane, target, options),
+    makeTarget: (target, kind, options = {}) => makeTarget(lane, target, kind, options),
+    removeTarget: (target, options = {}) => removeTarget(lane, target, options),
     syncFilesystem: (target) =>
-      withDescriptor(target, openFlags.directory, (fd) => syncfs(fd, target)),
-    trim,
-    thaw: (target, device) => withMounted(target, device, ({ fd }) => thawDescriptor(fd, target)),
-    thawWithoutMount,
+      withDescriptor(lane, target, openFlags.directory, (fd) => syncfs(lane, fd, target)),
+    trim: (target, device, options) => trim(lane, target, device, options),
+    thaw: (target, device) =>
+      withMounted(lane, target, device, ({ fd }) => thawDescriptor(lane, fd, target)),
+    thawWithoutMount: (device, fsType) => thawWithoutMount(lane, device, fsType),
   };
 }
 
 async function mountDevice(
+  lane: Lane,
   device: string,
   target: string,
   options: Parameters<Mounts['mountDevice']>[2],
 ): Promise<void> {
   const { flags, data } = splitMountOptions(options.options);
   const mountOnce = () =>
-    withTarget(target, { root: options.root, kind: 'directory' }, (fd) =>
-      mount(device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
+    withTarget(lane, target, { root: options.root, kind: 'directory' }, (fd) =>
+      mount(lane, device, descriptorPath(fd), { fsType: options.fsType, flags, data }, target),
     );
   await mountOnce();
-  if (options.fsType !== 'btrfs' || (await unmountDuplicate(device, target, options)) === undefined)
+  if (
+    options.fsType !== 'btrfs' ||
+    (await unmountDuplicate(lane, device, target, options)) === undefined
+  )
     return;
   // That mount has registered this device with the kernel, so the next one finds it.
   await mountOnce();
-  const duplicate = await unmountDuplicate(device, target, options);
+  const duplicate = await unmountDuplicate(lane, device, target, options);
   if (duplicate === undefined) return;
   const subject = `${device} on ${target}: the kernel mounts ${duplicate} instead, which has the same UUID`;
   throw new KernelError('mount', 'EEXIST', subject);
@@ -80,13 +86,14 @@ async function mountDevice(
  * (`btrfs device scan`, udev), such as a copy of an image. Unmounts it and returns its source; undefined if the mount is right.
  */
 async function unmountDuplicate(
+  lane: Lane,
   device: string,
   target: string,
   options: TargetOptions,
 ): Promise<string | undefined> {
-  const mounted = await findMountAt(target);
+  const mounted = await findMountAt(lane, target);
   if (mounted === undefined || mounted.source === device) return undefined;
-  await unmount(target, options);
+  await unmount(lane, target, options);
   return mounted.source;
 }
 
@@ -95,6 +102,7 @@ async function unmountDuplicate(
  * without them, and a target that is replaced after it was opened changes nothing.
  */
 async function bind(
+  lane: Lane,
   source: string,
   target: string,
   options: Parameters<Mounts['bind']>[2],
@@ -105,18 +113,20 @@ async function bind(
     (options.noDev === true ? constants.MOUNT_ATTR_NODEV : 0) |
     (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
   const subject = `${source} on ${target}`;
-  const tree = await openTreeClone(source, closeSync);
+  const tree = await openTreeClone(lane, source, closeSync);
   // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
-  await closingAfter(tree, { isPathOnly: true }, async () => {
-    await mountSetattr(tree, attributes, constants.MS_PRIVATE, subject);
+  await closingAfter(lane, tree, { isPathOnly: true }, async () => {
+    await mountSetattr(lane, tree, attributes, constants.MS_PRIVATE, subject);
     // The source is a mount of a volume, so the kernel has the inode of its root in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
-    await withTarget(target, { root: options.root, kind }, (fd) => moveMount(tree, fd, subject));
+    await withTarget(lane, target, { root: options.root, kind }, (fd) =>
+      moveMount(lane, tree, fd, subject),
+    );
   });
 }
 
-function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
-  return retry(() => unmountOnce(target, options), {
+function unmount(lane: Lane, target: string, options: UnmountOptions = {}): Promise<void> {
+  return retry(() => unmountOnce(lane, target, options), {
     isTransient: (error) => hasErrno(error, 'EBUSY'),
     timeoutMs: busyTimeoutMs,
     pauseMs: 5,
@@ -124,18 +134,19 @@ function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
   });
 }
 
-async function unmountOnce(target: string, options: UnmountOptions): Promise<void> {
-  const mounted = await findWithOthers(target);
+async function unmountOnce(lane: Lane, target: string, options: UnmountOptions): Promise<void> {
+  const mounted = await findWithOthers(lane, target);
   if (mounted === undefined) return;
   try {
-    await withParent(target, options, async (path) => {
+    await withParent(lane, target, options, async (path) => {
       const isLast = mounted.others.length === 0;
-      if (isLast && options.keepFrozen !== true) await thawLastMount(mounted.found, path);
-      await umount2(path, constants.UMOUNT_NOFOLLOW, target);
+      if (isLast && options.keepFrozen !== true) await thawLastMount(lane, mounted.found, path);
+      await umount2(lane, path, constants.UMOUNT_NOFOLLOW, target);
     });
   } catch (error) {
     // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
-    if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(target)) === undefined) return;
+    if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(lane, target)) === undefined)
+      return;
     throw error;
   }
 }
@@ -144,11 +155,13 @@ async function unmountOnce(target: string, options: UnmountOptions): Promise<voi
  * Unmounting a frozen filesystem succeeds, but the superblock stays active, frozen and without a mount. So the filesystem is thawed
  * before its last mount in our namespace is unmounted; while it has other mounts, a freeze in progress must continue.
  */
-async function thawLastMount(found: Mount, path: string): Promise<void> {
+async function thawLastMount(lane: Lane, found: Mount, path: string): Promise<void> {
   const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
   if (!isLoop) return;
   try {
-    await withDescriptor(path, openFlags.directory, (fd) => thawDescriptor(fd, found.target));
+    await withDescriptor(lane, path, openFlags.directory, (fd) =>
+      thawDescriptor(lane, fd, found.target),
+    );
   } catch (error) {
     // ENOTDIR: a bind mount of a single file of the volume, made by another process. EIO and EUCLEAN: a filesystem that was shut
     // down after an error; nothing on it can be opened, and it must still be unmounted.
@@ -157,9 +170,9 @@ async function thawLastMount(found: Mount, path: string): Promise<void> {
 }
 
 /** FITHAW. Returns whether the filesystem was frozen. */
-async function thawDescriptor(fd: number, target: string): Promise<boolean> {
+async function thawDescriptor(lane: Lane, fd: number, target: string): Promise<boolean> {
   try {
-    await ioctl(fd, 'FITHAW', 0, { subject: target });
+    await ioctl(lane, fd, 'FITHAW', 0, { subject: target });
     return true;
   } catch (error) {
     if (hasErrno(error, 'EINVAL')) return false;
@@ -167,49 +180,47 @@ async function thawDescriptor(fd: number, target: string): Promise<boolean> {
   }
 }
 
-async function thawWithoutMount(device: LoopDevice, fsType: FsType): Promise<boolean> {
-  const detached = await joinDetached(device, fsType);
+async function thawWithoutMount(lane: Lane, device: LoopDevice, fsType: FsType): Promise<boolean> {
+  const detached = await joinDetached(lane, device, fsType);
   try {
     // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.
-    return await withOpen(descriptorPath(detached), openFlags.directoryFollowed, ({ fd }) =>
-      thawDescriptor(fd, device.path),
+    return await withOpen(lane, descriptorPath(detached), openFlags.directoryFollowed, ({ fd }) =>
+      thawDescriptor(lane, fd, device.path),
     );
   } finally {
-    await closeDetached(detached);
+    await closeDetached(lane, detached);
   }
 }
 
 /** A superblock that is already active is mounted with the flag it has: writable, or read-only. */
-async function joinDetached(device: LoopDevice, fsType: FsType): Promise<number> {
+async function joinDetached(lane: Lane, device: LoopDevice, fsType: FsType): Promise<number> {
+  const late = (fd: number) => void closeDetached(lane, fd);
   try {
-    return await mountDetached(device.path, { fsType, readOnly: device.readOnly }, lateDetached);
+    return await mountDetached(lane, device.path, { fsType, readOnly: device.readOnly }, late);
   } catch (error) {
     if (device.readOnly || !hasErrno(error, 'EBUSY')) throw error;
-    return mountDetached(device.path, { fsType, readOnly: true }, lateDetached);
+    return mountDetached(lane, device.path, { fsType, readOnly: true }, late);
   }
 }
 
 /** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
-function closeDetached(fd: number): Promise<void> {
-  return closeLater(fd, { timeoutMs: detachedTimeoutMs });
-}
-
-function lateDetached(fd: number): void {
-  void closeDetached(fd);
+function closeDetached(lane: Lane, fd: number): Promise<void> {
+  return closeLater(lane, fd, { timeoutMs: detachedTimeoutMs });
 }
 
 async function trim(
+  lane: Lane,
   target: string,
   device: LoopDevice,
   { offset, length }: Parameters<Mounts['trim']>[2],
 ): Promise<bigint | undefined> {
-  return withMounted(target, device, async ({ fd }) => {
+  return withMounted(lane, target, device, async ({ fd }) => {
     const { size, fields } = layouts.fstrim_range;
     const range = Buffer.alloc(size);
     range.writeBigUInt64LE(offset, fields.start);
     range.writeBigUInt64LE(length, fields.len);
     try {
-      await ioctlOn(fd, 'FITRIM', range, { subject: target, timeoutMs: trimTimeoutMs });
+      await ioctlOn(lane, fd, 'FITRIM', range, { subject: target, timeoutMs: trimTimeoutMs });
     } catch (error) {
       // The range begins after the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;

@@ -12,6 +12,7 @@ import {
   openHandle,
   withOpen,
 } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { isFilesystemOn } from './loop-mounts.ts';
 import { readMounts } from './mountinfo.ts';
 
@@ -21,12 +22,13 @@ import { readMounts } from './mountinfo.ts';
  * KernelError ENODEV when another filesystem, or none, is mounted there.
  */
 export async function withMounted<T>(
+  lane: Lane,
   target: string,
   device: DeviceName,
   work: (handle: FileHandle) => Promise<T>,
 ): Promise<T> {
-  return withOpen(target, openFlags.directory, async (handle) => {
-    await checkIsOn(handle, target, device);
+  return withOpen(lane, target, openFlags.directory, async (handle) => {
+    await checkIsOn(lane, handle, target, device);
     return work(handle);
   });
 }
@@ -35,24 +37,29 @@ export async function withMounted<T>(
  * The same, for the caller to close, through a private mount without a path that ends with the handle. It keeps the
  * superblock active, and lets `target` be unmounted.
  */
-export function openMounted(target: string, device: DeviceName): Promise<FileHandle> {
-  return withMounted(target, device, async ({ fd }) => {
-    const tree = await openTreeClone(descriptorPath(fd), closeSync);
-    return closingAfter(tree, { isPathOnly: true }, () =>
-      openHandle(descriptorPath(tree), openFlags.directoryFollowed),
+export function openMounted(lane: Lane, target: string, device: DeviceName): Promise<FileHandle> {
+  return withMounted(lane, target, device, async ({ fd }) => {
+    const tree = await openTreeClone(lane, descriptorPath(fd), closeSync);
+    return closingAfter(lane, tree, { isPathOnly: true }, () =>
+      openHandle(lane, descriptorPath(tree), openFlags.directoryFollowed),
     );
   });
 }
 
 type DeviceName = Pick<LoopDevice, 'path' | 'majorMinor'>;
 
-async function checkIsOn(handle: FileHandle, target: string, device: DeviceName): Promise<void> {
-  const { dev } = await fsCall('fstat', target, () => handle.stat({ bigint: true }));
+async function checkIsOn(
+  lane: Lane,
+  handle: FileHandle,
+  target: string,
+  device: DeviceName,
+): Promise<void> {
+  const { dev } = await fsCall(lane, 'fstat', target, () => handle.stat({ bigint: true }));
   if (majorMinorOf(dev) === device.majorMinor) return;
   // btrfs has anonymous device numbers: compare the source of the mount instead.
-  const info = await readKernelText(`/proc/self/fdinfo/${handle.fd}`);
+  const info = await readKernelText(lane, `/proc/self/fdinfo/${handle.fd}`);
   const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
-  const mount = (await readMounts()).find(({ id }) => id === mountId);
+  const mount = (await readMounts(lane)).find(({ id }) => id === mountId);
   if (mount !== undefined && isFilesystemOn(mount, device)) return;
   const subject = `${target}: the filesystem there is not that of ${device.path}`;
   throw new KernelError('open', 'ENODEV', subject);

@@ -15,6 +15,7 @@ import {
   openHandle,
   withDescriptor,
 } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 
 /**
  * Targets of mounts. A target is opened once and used through its descriptor, so that replacing a component by a
@@ -29,6 +30,7 @@ const statDescriptor = promisify(fstat);
  * descriptor is closed after `work`. KernelError ELOOP for a symlink, EXDEV for a path outside.
  */
 export async function openBeneath<T>(
+  lane: Lane,
   root: string,
   path: string,
   work: (fd: number) => Promise<T>,
@@ -38,14 +40,14 @@ export async function openBeneath<T>(
   if (below === '..' || below.startsWith('../')) {
     throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
   }
-  return withDescriptor(root, openFlags.directoryPathFollowed, async (rootFd) => {
-    const fd = await openat2(rootFd, below === '' ? '.' : below, {
+  return withDescriptor(lane, root, openFlags.directoryPathFollowed, async (rootFd) => {
+    const fd = await openat2(lane, rootFd, below === '' ? '.' : below, {
       // No O_NOFOLLOW: it would open a symlink in the last component instead of refusing it.
       flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       late: closeSync,
     });
-    return closingAfter(fd, { isPathOnly: true }, work);
+    return closingAfter(lane, fd, { isPathOnly: true }, work);
   });
 }
 
@@ -54,95 +56,106 @@ export async function openBeneath<T>(
  * EISDIR for the wrong kind.
  */
 export function withTarget<T>(
+  lane: Lane,
   target: string,
   { root, kind }: TargetOptions & { kind: 'directory' | 'file' },
   work: (fd: number) => Promise<T>,
 ): Promise<T> {
   if (kind === 'directory') {
-    if (root !== undefined) return openBeneath(root, target, work, fsConstants.O_DIRECTORY);
-    return withDirectory(target, work);
+    if (root !== undefined) return openBeneath(lane, root, target, work, fsConstants.O_DIRECTORY);
+    return withDirectory(lane, target, work);
   }
   const use = async (fd: number) => {
-    const status = await fsCall('fstat', target, () => statDescriptor(fd));
+    const status = await fsCall(lane, 'fstat', target, () => statDescriptor(fd));
     if (status.isSymbolicLink()) throw new KernelError('open', 'ELOOP', target);
     if (status.isDirectory()) throw new KernelError('open', 'EISDIR', target);
     return work(fd);
   };
-  if (root !== undefined) return openBeneath(root, target, use);
-  return withDescriptor(target, openFlags.path, use);
+  if (root !== undefined) return openBeneath(lane, root, target, use);
+  return withDescriptor(lane, target, openFlags.path, use);
 }
 
-async function withDirectory<T>(target: string, work: (fd: number) => Promise<T>): Promise<T> {
+async function withDirectory<T>(
+  lane: Lane,
+  target: string,
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
   let isOpen = false;
   try {
-    return await withDescriptor(target, openFlags.directoryPath, (fd) => {
+    return await withDescriptor(lane, target, openFlags.directoryPath, (fd) => {
       isOpen = true;
       return work(fd);
     });
   } catch (error) {
     // For a symlink, open(2) only says that it is not a directory.
     if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
-    const status = await fsCall('lstat', target, () => lstat(target));
+    const status = await fsCall(lane, 'lstat', target, () => lstat(target));
     throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;
   }
 }
 
 /** Opens the parent of the target; `work` gets a path to the target through it, valid meanwhile. */
 export function withParent<T>(
+  lane: Lane,
   target: string,
   options: TargetOptions,
   work: (path: string) => Promise<T>,
 ): Promise<T> {
   const name = basename(target);
   const use = (fd: number) => work(`${descriptorPath(fd)}/${name}`);
-  if (options.root !== undefined) return openBeneath(options.root, dirname(target), use);
-  return withDescriptor(dirname(target), openFlags.directoryPathFollowed, use);
+  if (options.root !== undefined) return openBeneath(lane, options.root, dirname(target), use);
+  return withDescriptor(lane, dirname(target), openFlags.directoryPathFollowed, use);
 }
 
 /** Makes the last component of `target`, a directory (0750) or an empty file (0640), unless it is there already. */
 export async function makeTarget(
+  lane: Lane,
   target: string,
   kind: 'directory' | 'file',
   options: TargetOptions,
 ): Promise<void> {
   try {
     // An existing target must be of this kind, and not a symlink.
-    await withTarget(target, { ...options, kind }, () => Promise.resolve());
+    await withTarget(lane, target, { ...options, kind }, () => Promise.resolve());
     return;
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
-  await withParent(target, options, async (path) => {
+  await withParent(lane, target, options, async (path) => {
     try {
-      if (kind === 'directory') await fsCall('mkdir', target, () => mkdir(path, 0o750));
-      else await makeFile(path, target);
+      if (kind === 'directory') await fsCall(lane, 'mkdir', target, () => mkdir(path, 0o750));
+      else await makeFile(lane, path, target);
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error;
       // Another process made it first: check its kind.
-      await withTarget(target, { ...options, kind }, () => Promise.resolve());
+      await withTarget(lane, target, { ...options, kind }, () => Promise.resolve());
     }
   });
 }
 
-async function makeFile(path: string, target: string): Promise<void> {
-  const handle = await openHandle(path, openFlags.createNew | fsConstants.O_NOFOLLOW, 0o640);
-  await closeHandle(handle, target);
+async function makeFile(lane: Lane, path: string, target: string): Promise<void> {
+  const handle = await openHandle(lane, path, openFlags.createNew | fsConstants.O_NOFOLLOW, 0o640);
+  await closeHandle(lane, handle, target);
 }
 
 /**
  * Removes the last component, an empty directory or an empty file. A missing one is fine; KernelError ENOTEMPTY if it
  * has content, EBUSY for a mount point.
  */
-export async function removeTarget(target: string, options: TargetOptions): Promise<void> {
+export async function removeTarget(
+  lane: Lane,
+  target: string,
+  options: TargetOptions,
+): Promise<void> {
   try {
-    await withParent(target, options, async (path) => {
+    await withParent(lane, target, options, async (path) => {
       try {
-        await fsCall('rmdir', target, () => rmdir(path));
+        await fsCall(lane, 'rmdir', target, () => rmdir(path));
       } catch (error) {
         if (!hasErrno(error, 'ENOTDIR')) throw error;
-        const found = await fsCall('lstat', target, () => lstat(path));
+        const found = await fsCall(lane, 'lstat', target, () => lstat(path));
         if (found.isFile() && found.size > 0) throw new KernelError('unlink', 'ENOTEMPTY', target);
-        await fsCall('unlink', target, () => unlink(path));
+        await fsCall(lane, 'unlink', target, () => unlink(path));
       }
     });
   } catch (error) {

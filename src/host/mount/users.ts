@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { hasErrno } from '../errors.ts';
 import type { LoopDevice, Mount, MountUser, MountUsers } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
+import type { Lane } from '../lane.ts';
 import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';
 
@@ -11,15 +12,15 @@ import { parseMountinfo } from './mountinfo.ts';
  * a process is opened or looked up, so a hung disk of another process blocks nothing. (/proc/PID/maps waits for the
  * memory lock of the process and is read on the thread pool.) The driver and its freeze child do not count.
  */
-export function makeMountUsers(helperPid: () => number | undefined): MountUsers {
+export function makeMountUsers(lane: Lane, helperPid: () => number | undefined): MountUsers {
   const isOurs = (pid: number): boolean => pid === process.pid || pid === helperPid();
   return {
     ofMounts: (mounts) => {
       const ids = new Set(mounts.map(({ id }) => id));
-      return scan({ isWanted: ({ id }) => ids.has(id), device: undefined, isOurs });
+      return scan(lane, { isWanted: ({ id }) => ids.has(id), device: undefined, isOurs });
     },
     ofDevice: (device) =>
-      scan({ isWanted: (mount) => isFilesystemOn(mount, device), device, isOurs }),
+      scan(lane, { isWanted: (mount) => isFilesystemOn(mount, device), device, isOurs }),
     devicesAbove: async ({ number }) =>
       holdersIn(`/sys/block/loop${number}/holders`).map((name) =>
         nameOf(`/sys/block/${name}`, name),
@@ -66,11 +67,11 @@ interface Namespace {
   readonly ids: ReadonlySet<number>;
 }
 
-async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
+async function scan(lane: Lane, wanted: Wanted): Promise<readonly MountUser[]> {
   const found: MountUser[] = [];
   const namespaces = new Map<string, Namespace>();
   const own = linkOf('/proc/self/ns/mnt') ?? '';
-  namespaces.set(own, await readNamespace('self', wanted));
+  namespaces.set(own, await readNamespace(lane, 'self', wanted));
   const seen = new Set([own]);
   const giveUpAt = performance.now() + scanTimeoutMs;
   let pauseAt = performance.now() + sliceMs;
@@ -82,7 +83,7 @@ async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
     }
     const link = linkOf(`/proc/${pid}/ns/mnt`);
     if (link === undefined || wanted.isOurs(pid)) continue;
-    const namespace = namespaces.get(link) ?? (await readNamespace(pid, wanted));
+    const namespace = namespaces.get(link) ?? (await readNamespace(lane, pid, wanted));
     namespaces.set(link, namespace);
     // One process represents another namespace that has it mounted.
     const keepsNamespace = wanted.device !== undefined && namespace.ids.size > 0 && !seen.has(link);
@@ -91,7 +92,7 @@ async function scan(wanted: Wanted): Promise<readonly MountUser[]> {
       keepsNamespace ||
       hasOpen(pid, idsOf(namespaces), wanted) ||
       isIn(pid, namespace) ||
-      (await hasMapped(pid, namespace))
+      (await hasMapped(lane, pid, namespace))
     ) {
       found.push({ pid, command: commandOf(pid) });
     }
@@ -109,8 +110,12 @@ function idsOf(namespaces: ReadonlyMap<string, Namespace>): ReadonlySet<number> 
   return new Set([...namespaces.values()].flatMap(({ ids }) => [...ids]));
 }
 
-async function readNamespace(pid: number | 'self', { isWanted }: Wanted): Promise<Namespace> {
-  const text = await readKernelText(`/proc/${pid}/mountinfo`).catch((error: unknown) => {
+async function readNamespace(
+  lane: Lane,
+  pid: number | 'self',
+  { isWanted }: Wanted,
+): Promise<Namespace> {
+  const text = await readKernelText(lane, `/proc/${pid}/mountinfo`).catch((error: unknown) => {
     // The process has ended, or may not be inspected.
     if (hasErrno(error, 'ENOENT', 'EACCES', 'EPERM', 'ESRCH', 'EINVAL')) return '';
     throw error;
@@ -141,9 +146,9 @@ function isIn(pid: number, { table, ids }: Namespace): boolean {
 }
 
 /** Mappings are found by their path: programs and libraries that run from the volume. */
-async function hasMapped(pid: number, { table, ids }: Namespace): Promise<boolean> {
+async function hasMapped(lane: Lane, pid: number, { table, ids }: Namespace): Promise<boolean> {
   if (ids.size === 0) return false;
-  const maps = await readKernelText(`/proc/${pid}/maps`).catch(() => '');
+  const maps = await readKernelText(lane, `/proc/${pid}/maps`).catch(() => '');
   return maps.split('\n').some((line) => {
     const path = /\/.*/.exec(line)?.[0];
     return path !== undefined && ids.has(mountOfPath(table, path)?.id ?? -1);

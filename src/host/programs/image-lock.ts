@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { hasErrno, ImageInUseError } from '../errors.ts';
 import { flock } from '../kernel/calls.ts';
 import { closeHandle, closeQuietly, openFlags, openHandle } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { findHolder } from './running-programs.ts';
 
 /**
@@ -25,15 +26,15 @@ export interface ImageLock {
 const withoutLocks = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
 
 /** Locks an image for a program. ImageInUseError while another program works on it; KernelError ENOENT. */
-export async function lockImage(imagePath: string): Promise<ImageLock> {
-  const handle = await openLocked(imagePath, 'exclusive');
-  return { fd: handle.fd, release: () => closeHandle(handle, imagePath) };
+export async function lockImage(lane: Lane, imagePath: string): Promise<ImageLock> {
+  const handle = await openLocked(lane, imagePath, 'exclusive');
+  return { fd: handle.fd, release: () => closeHandle(lane, handle, imagePath) };
 }
 
 /** Throws ImageInUseError while a program works on the image. The lock is not kept. A missing image has no program. */
-export async function requireNoProgram(imagePath: string): Promise<void> {
+export async function requireNoProgram(lane: Lane, imagePath: string): Promise<void> {
   try {
-    await closeHandle(await openLocked(imagePath, 'shared'), imagePath);
+    await closeHandle(lane, await openLocked(lane, imagePath, 'shared'), imagePath);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT', 'ENOTDIR')) throw error;
   }
@@ -43,20 +44,25 @@ export async function requireNoProgram(imagePath: string): Promise<void> {
 const graceMs = 1_000;
 const stepMs = 20;
 
-async function openLocked(imagePath: string, kind: 'exclusive' | 'shared'): Promise<FileHandle> {
-  const handle = await openHandle(imagePath, openFlags.read);
+async function openLocked(
+  lane: Lane,
+  imagePath: string,
+  kind: 'exclusive' | 'shared',
+): Promise<FileHandle> {
+  const handle = await openHandle(lane, imagePath, openFlags.read);
   try {
-    await lock(handle, imagePath, kind);
+    await lock(lane, handle, imagePath, kind);
     return handle;
   } catch (error) {
     if (hasErrno(error, ...withoutLocks)) return handle;
-    await closeQuietly(handle, imagePath);
+    await closeQuietly(lane, handle, imagePath);
     throw error;
   }
 }
 
 /** Throws ImageInUseError at once if a process with the file open is visible, otherwise after a moment. */
 async function lock(
+  lane: Lane,
   handle: FileHandle,
   imagePath: string,
   kind: 'exclusive' | 'shared',
@@ -66,12 +72,12 @@ async function lock(
   let endMs: number | undefined;
   for (;;) {
     try {
-      await flock(handle.fd, kind, imagePath);
+      await flock(lane, handle.fd, kind, imagePath);
       return;
     } catch (error) {
       if (!hasErrno(error, 'EAGAIN')) throw error;
     }
-    const holder = await findHolder(handle, imagePath);
+    const holder = await findHolder(lane, handle, imagePath);
     endMs ??= performance.now() + graceMs;
     if (holder !== undefined || performance.now() > endMs) {
       throw new ImageInUseError(imagePath, holder);

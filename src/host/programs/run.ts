@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { CommandError } from '../errors.ts';
+import type { Lane } from '../lane.ts';
 import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
 import { makeSemaphore } from './semaphore.ts';
@@ -34,11 +35,12 @@ export interface EndedCommand {
 }
 
 /**
- * Runs a program of the table in programs.ts, without a shell, in the C locale, without our environment. Returns its
- * exit code and output. Throws CommandError when it is missing, is killed, times out, writes more than 4 MiB, or ends
+ * Runs a program of the table in programs.ts, without a shell, in the C locale, without our environment; its image is
+ * locked by calls in the lane. Returns its exit code and output. Throws CommandError when it is missing, is killed, times out, writes more than 4 MiB, or ends
  * with an unexpected exit code.
  */
 export type Run = <const ExitCodes extends readonly number[] = readonly [0]>(
+  lane: Lane,
   file: Program,
   args: readonly string[],
   options: CommandOptions<ExitCodes>,
@@ -62,13 +64,13 @@ const loadExeca = () => import('execa');
 /** A runner with its own limit of concurrent programs. */
 export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {
   const slots = makeSemaphore(parallel);
-  return async (file, args, options) => {
+  return async (lane, file, args, options) => {
     const { execa } = await loadExeca();
     const result = await slots(async () => {
       // execa ignores a signal that was aborted before.
       if (options.signal?.aborted === true)
         throw new CommandError(file, { message: cancelled(file) });
-      const lock = options.image === undefined ? undefined : await lockImage(options.image);
+      const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
       try {
         return await execa(file, args, {
           shell: false,

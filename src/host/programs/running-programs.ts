@@ -3,6 +3,7 @@ import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileIdentity, RunningProgram } from '../host.ts';
 import { fsCall } from '../kernel/descriptor.ts';
+import type { Lane } from '../lane.ts';
 import { programs } from './programs.ts';
 
 /** Running programs of our table, whichever process started them, and their open files, from /proc. */
@@ -29,10 +30,11 @@ export async function findRunningPrograms(): Promise<readonly RunningProgram[]> 
 
 /** The process that has this file open; undefined when none is visible. */
 export async function findHolder(
+  lane: Lane,
   handle: FileHandle,
   imagePath: string,
 ): Promise<{ readonly name: string; readonly pid: number } | undefined> {
-  const { dev, ino } = await fsCall('fstat', imagePath, () => handle.stat({ bigint: true }));
+  const { dev, ino } = await fsCall(lane, 'fstat', imagePath, () => handle.stat({ bigint: true }));
   const others = (await listProcesses()).filter(({ pid }) => pid !== process.pid);
   const ours = others.filter(({ name }) => names.has(name));
   for (const one of [...ours, ...others]) {

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
-import type { Lane } from '../engine/lanes.ts';
+import type { LaneSpec } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
@@ -138,7 +138,7 @@ async function recoverAndServe(
 }
 
 /** The id that is derived from the name, as the create operation has it. */
-function laneOf({ settings: { nodeTag } }: Domain, { kind, name }: CopyTarget): Lane {
+function laneOf({ settings: { nodeTag } }: Domain, { kind, name }: CopyTarget): LaneSpec {
   const id = kind === 'volume' ? volumeIdFor(name, nodeTag) : snapshotIdFor(name, nodeTag);
   return { kind, id };
 }
@@ -152,7 +152,7 @@ async function diagnose(
   return [
     ...(await checkMachine(domain.host)),
     ...(await checkPools(domain, ask)),
-    ...(await checkUnconfiguredPools(domain.host.files, knownPools, configured)),
+    ...(await checkUnconfiguredPools(domain, knownPools, configured)),
     ...(await checkLeftovers(domain, ask)),
   ];
 }

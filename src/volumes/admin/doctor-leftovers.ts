@@ -1,10 +1,12 @@
 /** Finds what a crash, an operator or another program left behind. Changes nothing. */
+
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -94,16 +96,13 @@ async function leftoversInPools(
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
+    const inItsLane = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
     const inspectDirectories = async (): Promise<readonly Finding[]> => [
-      ...(view.isWorking ? [] : await incompleteEntries(domain, pool)),
-      ...(await trashFinding(domain, pool)),
+      ...(view.isWorking ? [] : await incompleteEntries(inItsLane, pool)),
+      ...(await trashFinding(inItsLane, pool)),
     ];
     try {
-      findings.push(
-        ...(await ask(pool, () =>
-          domain.inLane({ kind: 'inspect', id: pool.name, pool: pool.name }, inspectDirectories),
-        )),
-      );
+      findings.push(...(await ask(pool, inspectDirectories)));
     } catch (error) {
       // `checkPools` reports that the pool does not answer.
       if (!isUnavailable(error)) throw error;

@@ -2,11 +2,10 @@ import { join } from 'node:path';
 import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
-import { ownedBy } from '../../host/kernel/gate.ts';
 import { KnownPools } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
-import { laneName } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import { nodeTagOf } from '../ids.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
 import { poolRootIn } from '../pool/embedded.ts';
@@ -90,19 +89,18 @@ function abilityFindings(
  * Pools of this node that no --pool names. A first `--pool` replaces the default pool, whose volumes then seem to be gone.
  */
 export async function checkUnconfiguredPools(
-  files: Files,
+  deps: { readonly host: Host },
   knownPools: KnownPools,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
-    const count = (): Promise<number> => countVolumesIn(files, path);
+    const { files } = inLane(deps, { kind: 'inspect', id: path }).host;
     // A disk that hangs is skipped.
-    const volumes = await withTimeout(
-      ownedBy(laneName({ kind: 'inspect', id: path }), count),
-      poolAnswerTimeoutMs,
-    ).catch(() => 0);
+    const volumes = await withTimeout(countVolumesIn(files, path), poolAnswerTimeoutMs).catch(
+      () => 0,
+    );
     if (volumes === 0 || volumes === timedOut) continue;
     findings.push(
       warn(
@@ -117,12 +115,13 @@ export async function checkUnconfiguredPools(
 
 /** `checkUnconfiguredPools` while no driver runs. */
 export async function checkUnconfiguredPoolsOffline(
-  { files }: Host,
+  host: Host,
   stateDir: string,
   configured: readonly string[],
 ): Promise<readonly Finding[]> {
+  const { files } = host;
   if (!(await files.exists(stateDir))) return [];
-  return checkUnconfiguredPools(files, await KnownPools.open(files, stateDir), configured);
+  return checkUnconfiguredPools({ host }, await KnownPools.open(files, stateDir), configured);
 }
 
 /** Number of volumes in the pool at the directory; 0 if there is none. */

@@ -2,7 +2,7 @@
 
 import { mapConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
-import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
+import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
@@ -10,6 +10,7 @@ import { readNodeState } from '../attachment/node-state.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
@@ -134,11 +135,8 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
-    const kernelFacts = await view.ask(pool, () =>
-      domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, () =>
-        kernelFactsOf(domain, volume, view),
-      ),
-    );
+    const inItsLane = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
+    const kernelFacts = await view.ask(pool, () => kernelFactsOf(inItsLane, volume, view));
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
@@ -226,10 +224,9 @@ async function snapshotFactsOf(
   const progress = domain.copies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
-  const readStatus = (): Promise<ImageStatus> =>
-    domain.host.files.imageStatus(pool.pathOf('snapshots', record.id, file));
+  const { host } = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
   const status = await ask(pool, () =>
-    domain.inLane({ kind: 'inspect', id: record.id, pool: pool.name }, readStatus),
+    host.files.imageStatus(pool.pathOf('snapshots', record.id, file)),
   ).catch(() => undefined);
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
 }

@@ -25,8 +25,7 @@ export async function ensureAttached(
   await detachForeignDevices(domain, volume, attachment);
   const { readWrite } = attachment;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
-  if (isOurs && (await domain.openDevices.open(readWrite, volume.record.id, volume.pool.name)))
-    return readWrite;
+  if (isOurs && (await keepOpen(domain, volume, readWrite))) return readWrite;
   return attach(domain, volume, { readOnly: false, mounts: attachment.table });
 }
 
@@ -94,7 +93,7 @@ export async function attach(
       mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
-    domain.openDevices.add(device, record.id, volume.pool.name);
+    domain.openDevices.add({ device, volumeId: record.id, pool: volume.pool.name });
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {
@@ -108,6 +107,16 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
     { volumeId: record.id, device: device.path, sectorSize: record.sectorSize },
     'the kernel refused direct I/O for an image, whose filesystem needs larger sectors or does not support it; its data is cached twice',
   );
+}
+
+/** The driver keeps the device of the volume open. Returns whether it is still attached to its image. */
+export function keepOpen(
+  domain: Domain,
+  volume: FoundVolume,
+  device: LoopDevice,
+): Promise<boolean> {
+  const { record, pool } = volume;
+  return domain.openDevices.open(domain.host, { device, volumeId: record.id, pool: pool.name });
 }
 
 /** Detaches an unused device. Throws `busy` if it turns out to be in use. */
@@ -133,7 +142,7 @@ export async function mountAttached(
     await mount();
     await domain.host.loops.clearAutoclear(device);
   } finally {
-    await domain.openDevices.close(device);
+    await domain.openDevices.close(domain.host, device);
   }
 }
 
@@ -151,7 +160,7 @@ export async function keepDevices(
     if (device === undefined) continue;
     const isKept =
       kind === 'block'
-        ? await domain.openDevices.open(device, id, volume.pool.name)
+        ? await keepOpen(domain, volume, device)
         : !device.autoclear || (await domain.host.loops.clearAutoclear(device));
     if (isKept) continue;
     throw new VolumeError(

@@ -146,7 +146,7 @@ async function reloadEntry(
 ): Promise<void> {
   const index = pool.indexOf(area);
   if (!pool.isServed || !index.aside.has(name)) return;
-  await pool.loadEntry(area, name);
+  await pool.loadEntry(domain.host.files, area, name);
   if (index.aside.has(name)) return;
   domain.log.info(
     { pool: pool.name, id: name, area },

@@ -19,15 +19,19 @@ export async function recoverImage(
   devices: readonly LoopDevice[],
 ): Promise<void> {
   const { record, imagePath } = volume;
-  await withReason(`volume '${record.id}'`, volume.pool, async () => {
-    await domain.host.files.requireNoProgram(imagePath);
-    if (record.fsType === null || devices.length > 0) return;
-    if (!(await domain.host.filesystems[record.fsType].recover(imagePath))) return;
-    domain.log.warn(
-      { volumeId: record.id },
-      'the changes of a killed program in an image were undone',
-    );
-  });
+  await withReason(
+    domain,
+    { subject: `volume '${record.id}'`, disk: volume.pool },
+    async (domain) => {
+      await domain.host.files.requireNoProgram(imagePath);
+      if (record.fsType === null || devices.length > 0) return;
+      if (!(await domain.host.filesystems[record.fsType].recover(imagePath))) return;
+      domain.log.warn(
+        { volumeId: record.id },
+        'the changes of a killed program in an image were undone',
+      );
+    },
+  );
 }
 
 /**

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import {
   type EntryId,
   ephemeralIdFor,
@@ -63,7 +64,8 @@ async function reloadEntry(domain: Domain, pool: Pool, { area, id }: Entry): Pro
   const { openings } = pool;
   while (pool.isOpen && pool.openings === openings) {
     try {
-      await domain.inLane({ kind: 'recover', id, pool: pool.name }, () => pool.loadEntry(area, id));
+      const { host } = inLane(domain, { kind: 'recover', id, pool: pool.name });
+      await pool.loadEntry(host.files, area, id);
       if (pool.indexOf(area).get(id) === undefined) pool.forget(area, id);
       pool.nodeStates.delete(id);
       pool.space.invalidate();

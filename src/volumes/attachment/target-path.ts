@@ -3,6 +3,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Files, TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import { poolAreas } from '../pool/layout.ts';
 import { isInMountDir } from './driver-mounts.ts';
 
@@ -50,8 +51,8 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
   try {
     // In a lane of its own directory, so that one that hangs does not delay calls for other directories.
     const above = dirname(path);
-    const real = () => domain.host.files.resolveDirectory(above);
-    return join(await domain.inLane({ kind: 'target', id: above }, real), basename(path));
+    const { host } = inLane(domain, { kind: 'target', id: above });
+    return join(await host.files.resolveDirectory(above), basename(path));
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return path;
     throw new VolumeError('wrong-state', `${field} '${path}': ${messageOf(error)}`, {

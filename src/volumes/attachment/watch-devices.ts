@@ -1,6 +1,8 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
+import type { OpenDevice } from '../jobs/open-devices.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { attachmentOfDevices } from './attachment.ts';
 import { volumeAttachedTo } from './device-owner.ts';
@@ -47,23 +49,22 @@ async function keepOpenAttached(domain: Domain): Promise<void> {
 }
 
 /** For all devices in use, mounted ones too. */
-export async function keepAllAttached(domain: Domain): Promise<void> {
-  await domain.inLane({ kind: 'devices', id: 'all' }, async () => {
-    for (const device of await domain.host.loops.listAutoclear()) {
-      const open = domain.openDevices.at(device.number);
-      if (open !== undefined) {
-        await keepAttached(domain, { ...open, device }, async () => true);
-        continue;
-      }
-      const volume = await volumeAttachedTo(domain, device);
-      if (volume === undefined) continue;
-      // Calls lock an inline volume by the id that the kubelet chose, its name.
-      const { id, name } = volume.record;
-      const volumeId = volume.area === 'ephemeral' ? name : id;
-      const used = { volumeId, pool: volume.pool.name, device };
-      await keepAttached(domain, used, () => isMounted(domain, volume, device));
+export async function keepAllAttached(anyLane: Domain): Promise<void> {
+  const domain = inLane(anyLane, { kind: 'devices', id: 'all' });
+  for (const device of await domain.host.loops.listAutoclear()) {
+    const open = domain.openDevices.at(device.number);
+    if (open !== undefined) {
+      await keepAttached(domain, { ...open, device }, async () => true);
+      continue;
     }
-  });
+    const volume = await volumeAttachedTo(domain, device);
+    if (volume === undefined) continue;
+    // Calls lock an inline volume by the id that the kubelet chose, its name.
+    const { id, name } = volume.record;
+    const volumeId = volume.area === 'ephemeral' ? name : id;
+    const used = { volumeId, pool: volume.pool.name, device };
+    await keepAttached(domain, used, (inItsLane) => isMounted(inItsLane, volume, device));
+  }
 }
 
 async function isMounted(
@@ -77,19 +78,19 @@ async function isMounted(
 /** Skips a volume that a call has locked: that call may be detaching the device. */
 export async function keepAttached(
   domain: Domain,
-  { volumeId, pool, device }: { volumeId: string; pool: string; device: LoopDevice },
-  isInUse: () => Promise<boolean>,
+  { volumeId, pool, device }: OpenDevice,
+  isInUse: (domain: Domain) => Promise<boolean>,
 ): Promise<void> {
   const unlock = tryLock(domain, volumeId);
   if (unlock === undefined) return;
   try {
-    await domain.inLane({ kind: 'device', id: volumeId, pool }, async () => {
-      if (!(await isInUse()) || !(await domain.host.loops.clearAutoclear(device))) return;
-      domain.log.warn(
-        { volumeId, device: device.path },
-        'the detach of a device in use was cancelled; another process had requested it',
-      );
-    });
+    const inItsLane = inLane(domain, { kind: 'device', id: volumeId, pool });
+    if (!(await isInUse(inItsLane))) return;
+    if (!(await inItsLane.host.loops.clearAutoclear(device))) return;
+    domain.log.warn(
+      { volumeId, device: device.path },
+      'the detach of a device in use was cancelled; another process had requested it',
+    );
   } catch (error) {
     const problem = messageOf(error);
     domain.log.warn(

@@ -43,7 +43,7 @@ export async function mountForDocker(
   const { id } = domain.pools.getVolume(input.volumeId).record;
   const path = driverMountPathOf(domain, id);
   const asked = { name: 'Mount', volumeId: id, request: input };
-  await changeVolume(domain, call, asked, async (volume, operation) => {
+  await changeVolume(domain, call, asked, async (domain, volume, operation) => {
     requireMatchingCapability(volume, driverMountCapability);
     operation.beginEffects();
     await mount(domain, volume, { path, mountId: input.mountId });
@@ -58,7 +58,7 @@ export async function unmountForDocker(
   input: MountInput,
 ): Promise<void> {
   const asked = { name: 'Unmount', volumeId: input.volumeId, request: input };
-  await changeIfHere(domain, call, asked, async (volume, attachment) => {
+  await changeIfHere(domain, call, asked, async (domain, volume, attachment) => {
     const nodeState = await readNodeState(domain, volume);
     const others = nodeState.dockerMountIds.filter((one) => one !== input.mountId);
     if (others.length > 0 && isMountedAt(attachment, driverMountPathOf(domain, volume.record.id))) {
@@ -77,7 +77,7 @@ export async function unmountForDocker(
  */
 export async function unmountUnused(domain: Domain, call: Call, volumeId: VolumeId): Promise<void> {
   const asked = { name: 'Remove', volumeId, request: { volumeId } };
-  await changeIfHere(domain, call, asked, async (volume, attachment) => {
+  await changeIfHere(domain, call, asked, async (domain, volume, attachment) => {
     const path = driverMountPathOf(domain, volume.record.id);
     await requireNotCsi(domain, volume, attachment, path);
     if (!isMountedAt(attachment, path)) return;
@@ -99,13 +99,13 @@ async function changeIfHere(
   domain: Domain,
   call: Call,
   asked: { readonly name: string; readonly volumeId: VolumeId; readonly request: unknown },
-  work: (volume: FoundVolume, attachment: Attachment) => Promise<void>,
+  work: (domain: Domain, volume: FoundVolume, attachment: Attachment) => Promise<void>,
 ): Promise<void> {
   const find = (): FoundVolume | undefined => domain.pools.findHere(asked.volumeId);
-  await lockVolume(domain, call, { ...asked, find }, async (volume, operation) => {
+  await lockVolume(domain, call, { ...asked, find }, async (domain, volume, operation) => {
     if (volume === undefined) return;
     operation.beginEffects();
-    await work(volume, await attachmentOf(domain, volume));
+    await work(domain, volume, await attachmentOf(domain, volume));
   });
 }
 

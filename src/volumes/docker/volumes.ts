@@ -5,6 +5,7 @@ import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
 import { driverMountPathOf } from '../attachment/driver-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
 import {
   otherNodeOf,
@@ -183,20 +184,20 @@ async function mountedPaths(domain: Domain): Promise<ReadonlyMap<VolumeId, strin
 
 async function usageOf(domain: Domain, volume: FoundVolume): Promise<VolumeUsage> {
   const { record, pool } = volume;
-  return withReason(`volume '${record.id}'`, pool, () =>
-    domain.inLane({ kind: 'stats', id: record.id, pool: pool.name }, async () => {
-      const { mounts } = await attachmentOf(domain, volume);
-      const [mount] = record.kind === 'mount' ? mounts : [];
-      const capacity =
-        mount === undefined ? undefined : await domain.host.files.capacity(mount.target);
-      const snapshots = domain.pools.all.flatMap((one) =>
-        [...one.snapshots.values()].filter(({ sourceVolumeId }) => sourceVolumeId === record.id),
-      );
-      return {
-        usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
-        allocatedBytes: (await imageStatusOf(domain, volume)).allocatedBytes,
-        snapshots: snapshots.map(({ name }) => name).sort(),
-      };
-    }),
-  );
+  const lane = { kind: 'stats', id: record.id, pool: pool.name } as const;
+  const about = { subject: `volume '${record.id}'`, disk: pool };
+  return withReason(inLane(domain, lane), about, async (domain) => {
+    const { mounts } = await attachmentOf(domain, volume);
+    const [mount] = record.kind === 'mount' ? mounts : [];
+    const capacity =
+      mount === undefined ? undefined : await domain.host.files.capacity(mount.target);
+    const snapshots = domain.pools.all.flatMap((one) =>
+      [...one.snapshots.values()].filter(({ sourceVolumeId }) => sourceVolumeId === record.id),
+    );
+    return {
+      usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
+      allocatedBytes: (await imageStatusOf(domain, volume)).allocatedBytes,
+      snapshots: snapshots.map(({ name }) => name).sort(),
+    };
+  });
 }

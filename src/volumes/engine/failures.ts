@@ -7,7 +7,8 @@ import {
   mayBeStorageFailure,
   StuckError,
 } from '../../host/errors.ts';
-import { onDisk } from '../../host/kernel/gate.ts';
+import type { Host } from '../../host/host.ts';
+import { onDisk } from '../../host/lane.ts';
 import type { Logger } from '../../observe/log.ts';
 
 /** The disk that a call waits for, as far as a failure is concerned: that of a pool. */
@@ -110,17 +111,28 @@ function lastOutput({ message, stderr }: CommandError): string {
     .slice(0, 400);
 }
 
-/** Runs `work`, whose blocking calls wait for `disk`. Whatever it throws becomes a `VolumeError`. */
-export async function withReason<T>(
-  subject: string,
-  disk: Disk | undefined,
-  work: () => Promise<T>,
+/**
+ * Passes `deps` to `work`, with a host whose calls wait for `disk`, if one is given. Whatever `work` throws becomes a `VolumeError`.
+ */
+export async function withReason<Deps extends { readonly host: Host }, T>(
+  deps: Deps,
+  { subject, disk }: { readonly subject: string; readonly disk: Disk | undefined },
+  work: (deps: Deps) => Promise<T>,
 ): Promise<T> {
   try {
-    return await (disk === undefined ? work() : onDisk(disk.name, work));
+    return await work(disk === undefined ? deps : waitingFor(deps, disk));
   } catch (error) {
     throw await toVolumeError(error, subject, disk);
   }
+}
+
+/** The same dependencies, with a host whose calls in its lane wait for the disk. */
+export function waitingFor<Deps extends { readonly host: Host }>(
+  deps: Deps,
+  disk: { readonly name: string },
+): Deps {
+  const { host } = deps;
+  return { ...deps, host: host.inLane(onDisk(host.lane, disk.name)) };
 }
 
 /** For recovery: a failure of one entry is logged, and must not keep the driver from serving the others. */

@@ -1,8 +1,11 @@
+import type { Host } from '../../host/host.ts';
+import { laneWithin } from '../../host/lane.ts';
+
 /**
- * A lane is a queue of blocking kernel calls, of which one runs at a time (host/kernel/gate.ts). A call that hangs so stops its lane
- * and nothing else. What one operation does for a volume has a lane; so has each job, check and list that must not wait for it.
+ * The lane of blocking kernel calls (host/lane.ts) that some work needs. A call that hangs so stops its own lane and nothing else. What
+ * one operation does for a volume has a lane; so has each job, check and list that must not wait for it.
  */
-export interface Lane {
+export interface LaneSpec {
   readonly kind: LaneKind;
   /** A volume, snapshot, group, pool or path. */
   readonly id: string;
@@ -35,19 +38,17 @@ export type LaneKind =
   | 'space'
   | 'grow'
   | 'directory'
-  | 'devices';
+  | 'devices'
+  // The directory of what the node knows outside its pools.
+  | 'state';
 
-/** Runs the kernel calls of `work` in the lane, later asynchronous ones included. */
-export type InLane = <T>(lane: Lane, work: () => Promise<T>) => Promise<T>;
-
-/** What the gate calls the owner of a lane. Unique, and shown in messages about calls that hang. */
-export function laneName({ kind, id }: Lane): string {
+/** Unique, and shown in messages about calls that hang. */
+export function laneName({ kind, id }: LaneSpec): string {
   return kind === 'volume' ? id : `${kind} ${id}`;
 }
 
-/** How the host marks kernel calls: by the name of their owner, and the disk that they wait for (host/kernel/owner.ts). */
-export type OwnedBy = <T>(owner: string, work: () => Promise<T>, disk?: string) => Promise<T>;
-
-export function inLaneBy(ownedBy: OwnedBy): InLane {
-  return (lane, work) => ownedBy(laneName(lane), work, lane.pool);
+/** The same dependencies, with a host whose kernel calls run in the lane. */
+export function inLane<Deps extends { readonly host: Host }>(deps: Deps, spec: LaneSpec): Deps {
+  const { host } = deps;
+  return { ...deps, host: host.inLane(laneWithin(host.lane, laneName(spec), spec.pool)) };
 }

@@ -2,8 +2,8 @@ import { withTimeout } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { StuckError } from '../../host/errors.ts';
 import type { Logger } from '../../observe/log.ts';
-import { withReason } from './failures.ts';
-import { type InLane, type Lane, laneName } from './lanes.ts';
+import { toVolumeError } from './failures.ts';
+import { type LaneSpec, laneName } from './lanes.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller waiting for an operation. Its signal ends the wait, not the operation. */
@@ -37,7 +37,7 @@ export interface OperationPlan extends LockPlan {
   /** The name of the RPC or command, for messages. */
   readonly name: string;
   /** What the operation is for; its blocking calls run in this lane. */
-  readonly lane: Lane;
+  readonly lane: LaneSpec;
   /** Calls with the same request, name and lane share one run. Undefined shares nothing. */
   readonly request?: unknown;
 }
@@ -55,21 +55,18 @@ interface Running {
 export class Operations {
   readonly locks = new Locks();
   readonly #running = new Map<string, Running>();
-  readonly #inLane: InLane;
-  readonly #whenReturned: (owner: string) => Promise<void> | undefined;
+  readonly #whenReturned: (lane: string) => Promise<void> | undefined;
   readonly #reloadLocked: (locks: readonly string[]) => Promise<void>;
   #closed = false;
 
   /**
-   * `inLane` puts the system calls of an operation into its lane; `whenReturned` resolves when those that it left stuck in the
-   * kernel have returned (host/kernel/gate.ts). Its exclusive locks are then passed to `reloadLocked`, before they are released.
+   * `whenReturned` resolves when the system calls that the work of a lane left stuck in the kernel have returned
+   * (host/kernel/gate.ts). The exclusive locks of the operation are then passed to `reloadLocked`, before they are released.
    */
   constructor(
-    inLane: InLane,
-    whenReturned: (owner: string) => Promise<void> | undefined = () => undefined,
+    whenReturned: (lane: string) => Promise<void> | undefined = () => undefined,
     reloadLocked: (locks: readonly string[]) => Promise<void> = () => Promise.resolve(),
   ) {
-    this.#inLane = inLane;
     this.#whenReturned = whenReturned;
     this.#reloadLocked = reloadLocked;
   }
@@ -79,7 +76,7 @@ export class Operations {
   }
 
   /** Progress of the operation in that lane; undefined if none runs, or if it has reported nothing. */
-  progressOf(lane: Lane): OperationProgress | undefined {
+  progressOf(lane: LaneSpec): OperationProgress | undefined {
     return this.#running.get(laneName(lane))?.progress;
   }
 
@@ -109,7 +106,7 @@ export class Operations {
   }
 
   /** Asks the operation of that name in that lane to stop, as a delete does with the create of the same id. */
-  abort(lane: Lane, name: string, why: string): void {
+  abort(lane: LaneSpec, name: string, why: string): void {
     const running = this.#running.get(laneName(lane));
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
@@ -153,10 +150,8 @@ export class Operations {
         if (running !== undefined) running.progress = progress;
       },
     };
-    const workWithReason = async (): Promise<T> =>
-      withReason(key, undefined, () => run.work(operation));
     let hung = false;
-    const work = this.#inLane(plan.lane, workWithReason);
+    const work = workWithReason(key, () => run.work(operation));
     work.catch((error: unknown) => {
       hung = error instanceof VolumeError && error.cause instanceof StuckError;
     });
@@ -200,6 +195,14 @@ export class Operations {
       running.waiting -= 1;
       call.signal.removeEventListener('abort', onAbort);
     }
+  }
+}
+
+async function workWithReason<T>(subject: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw await toVolumeError(error, subject);
   }
 }
 

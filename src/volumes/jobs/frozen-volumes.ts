@@ -3,6 +3,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Freeze, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
+import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThin } from './mounted-thin.ts';
@@ -111,7 +112,7 @@ export class FrozenVolumes {
   async #freeze(pool: Pool, volume: MountedThin): Promise<void> {
     const { log, freezeLimitMs } = this.#deps;
     const { id } = volume.record;
-    const freeze = await this.#tryFreeze(volume, freezeLimitMs);
+    const freeze = await this.#tryFreeze(pool, volume, freezeLimitMs);
     if (freeze === undefined) return;
     if (this.#isStopped) {
       await freeze.thaw();
@@ -140,10 +141,11 @@ export class FrozenVolumes {
 
   /** Returns undefined if the volume cannot be frozen, or is frozen already, for example by a snapshot. */
   async #tryFreeze(
+    pool: Pool,
     { record, target, device }: MountedThin,
     limitMs: number,
   ): Promise<Freeze | undefined> {
-    const { host, log } = this.#deps;
+    const { host, log } = inLane(this.#deps, laneOf(record.id, pool));
     try {
       return await host.freezer.freeze([{ target, device }], { timeoutMs: limitMs + 5_000 });
     } catch (error) {
@@ -166,7 +168,7 @@ export class FrozenVolumes {
     this.#startUnlessLocked(id, async () => {
       const { log, freezeLimitMs } = this.#deps;
       const leftMs = Math.max(0, frozen.sinceMs + freezeLimitMs - performance.now());
-      const freeze = await this.#tryFreeze(volume, leftMs);
+      const freeze = await this.#tryFreeze(frozen.pool, volume, leftMs);
       if (freeze === undefined) return;
       if (this.#frozen.get(id) !== frozen) {
         await freeze.thaw();
@@ -199,7 +201,7 @@ export class FrozenVolumes {
   }
 
   async #thaw(volumeId: string, frozen: Frozen, why: string): Promise<void> {
-    const { host, log } = this.#deps;
+    const { host, log } = inLane(this.#deps, laneOf(volumeId, frozen.pool));
     // Only the last freeze counts: other software has ended the earlier ones.
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
     const last = ends.at(-1);
@@ -223,4 +225,9 @@ export class FrozenVolumes {
     await Promise.allSettled(running.map((id) => this.waitForChange(id)));
     await this.thawAll('the driver stops');
   }
+}
+
+/** The calls of the guard for one volume have a lane of their own. */
+function laneOf(volumeId: string, { name }: Pool): LaneSpec {
+  return { kind: 'guard', id: volumeId, pool: name };
 }

@@ -3,6 +3,7 @@ import { ImageInUseError } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { withReason } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId, type VolumeId } from '../ids.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -33,10 +34,10 @@ export class InterruptedCreates {
   }
 
   /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
-  async keep(pool: Pool, entry: string): Promise<boolean> {
+  async keep(host: Host, pool: Pool, entry: string): Promise<boolean> {
     const path = join(pool.directoryOf('tmp'), entry);
     try {
-      await this.#deps.host.files.requireNoProgram(join(path, imageFile));
+      await host.files.requireNoProgram(join(path, imageFile));
       return false;
     } catch (error) {
       if (!(error instanceof ImageInUseError)) throw error;
@@ -75,9 +76,10 @@ export class InterruptedCreates {
   }
 
   async #remove(id: VolumeId, { pool, path, timer }: InterruptedCreate): Promise<void> {
-    await withReason(`volume '${id}'`, pool, async () => {
-      await this.#deps.host.files.requireNoProgram(join(path, imageFile));
-      await this.#deps.host.files.removeTree(path);
+    const deps = inLane(this.#deps, { kind: 'recover', id, pool: pool.name });
+    await withReason(deps, { subject: `volume '${id}'`, disk: pool }, async ({ host }) => {
+      await host.files.requireNoProgram(join(path, imageFile));
+      await host.files.removeTree(path);
     });
     clearInterval(timer);
     this.#byId.delete(id);

@@ -1,8 +1,8 @@
 import type { Host, LoopDevice } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { InLane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 
-interface OpenDevice {
+export interface OpenDevice {
   readonly device: LoopDevice;
   readonly volumeId: string;
   /** The pool's name. */
@@ -16,27 +16,27 @@ interface OpenDevice {
  */
 export class OpenDevices {
   readonly #byNumber = new Map<number, OpenDevice>();
-  readonly #deps: { readonly host: Host; readonly log: Logger; readonly inLane: InLane };
+  readonly #deps: { readonly host: Host; readonly log: Logger };
 
-  constructor(deps: { host: Host; log: Logger; inLane: InLane }) {
+  constructor(deps: { host: Host; log: Logger }) {
     this.#deps = deps;
   }
 
   /** Opens the device. Returns whether it is still attached to that image; it then stays attached until `close` or its detach. */
-  async open(device: LoopDevice, volumeId: string, pool: string): Promise<boolean> {
-    const isAttached = await this.#deps.host.loops.hold(device);
-    if (isAttached) this.add(device, volumeId, pool);
+  async open(host: Host, { device, volumeId, pool }: OpenDevice): Promise<boolean> {
+    const isAttached = await host.loops.hold(device);
+    if (isAttached) this.add({ device, volumeId, pool });
     return isAttached;
   }
 
   /** Adds a device that was opened when it was attached. */
-  add(device: LoopDevice, volumeId: string, pool: string): void {
-    this.#byNumber.set(device.number, { device, volumeId, pool });
+  add(open: OpenDevice): void {
+    this.#byNumber.set(open.device.number, open);
   }
 
-  async close(device: LoopDevice): Promise<void> {
+  async close(host: Host, device: LoopDevice): Promise<void> {
     this.forget(device);
-    await this.#deps.host.loops.release(device);
+    await host.loops.release(device);
   }
 
   /** Removes a device that was detached, and is therefore closed. */
@@ -62,16 +62,14 @@ export class OpenDevices {
 
   /** Closes all devices at shutdown. They stay attached, even if another process has requested their detach. */
   async closeAll(): Promise<void> {
-    const { host, log, inLane } = this.#deps;
     for (const { device, volumeId, pool } of this.all) {
-      await inLane({ kind: 'device', id: volumeId, pool }, async () => {
-        try {
-          await host.loops.clearAutoclear(device);
-          await this.close(device);
-        } catch (err) {
-          log.warn({ volumeId, device: device.path, err }, 'a device could not be closed');
-        }
-      });
+      const { host, log } = inLane(this.#deps, { kind: 'device', id: volumeId, pool });
+      try {
+        await host.loops.clearAutoclear(device);
+        await this.close(host, device);
+      } catch (err) {
+        log.warn({ volumeId, device: device.path, err }, 'a device could not be closed');
+      }
     }
   }
 }

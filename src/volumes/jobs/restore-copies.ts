@@ -9,6 +9,7 @@ import {
   writeRecord,
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { SnapshotId, VolumeId } from '../ids.ts';
 import { syncsBeforeRename } from '../pool/btrfs-log.ts';
@@ -46,8 +47,8 @@ export class RestoreCopies {
   }
 
   /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
-  async keep(pool: Pool, entry: string): Promise<boolean> {
-    const { host, log } = this.#deps;
+  async keep(host: Host, pool: Pool, entry: string): Promise<boolean> {
+    const { log } = this.#deps;
     const path = join(pool.directoryOf('tmp'), entry);
     const progress = await readRecord(
       host.files,
@@ -98,9 +99,11 @@ export class RestoreCopies {
 
   /** Removes the copy, because no call will resume it. */
   async drop(volumeId: VolumeId): Promise<void> {
-    const { host, log } = this.#deps;
+    const { log } = this.#deps;
     const found = this.#kept.get(volumeId);
     if (found === undefined) return;
+    const pool = found.pool.name;
+    const { host } = inLane(this.#deps, { kind: 'recover', id: volumeId, pool });
     this.take(volumeId);
     try {
       await host.files.removeTree(found.directory);

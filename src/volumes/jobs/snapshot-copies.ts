@@ -13,7 +13,7 @@ import {
 } from '../../state/records.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { InLane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { SnapshotId } from '../ids.ts';
 import type { SnapshotProgress } from '../model.ts';
@@ -35,7 +35,6 @@ export interface CopyDeps {
   readonly reached: Reached;
   readonly trash: Trash;
   readonly locks: Locks;
-  readonly inLane: InLane;
 }
 
 export interface CopyJob {
@@ -85,8 +84,10 @@ export class SnapshotCopies {
     };
     this.#running.set(record.id, running);
     running.ended = this.#semaphore(() =>
-      this.#deps.inLane({ kind: 'copy', id: record.id, pool: job.pool.name }, () =>
-        this.#run(job, running),
+      this.#run(
+        inLane(this.#deps, { kind: 'copy', id: record.id, pool: job.pool.name }),
+        job,
+        running,
       ),
     ).finally(() => {
       this.#running.delete(record.id);
@@ -156,22 +157,21 @@ export class SnapshotCopies {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  async #run(job: CopyJob, running: Running): Promise<void> {
+  async #run(deps: CopyDeps, job: CopyJob, running: Running): Promise<void> {
     const { record } = job;
     try {
       if (running.abort.signal.aborted || this.#isStopped) return;
-      await this.#copy(job, running);
-      await finishCopy(this.#deps, job.pool, record);
-      this.#deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
+      await this.#copy(deps, job, running);
+      await finishCopy(deps, job.pool, record);
+      deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
     } catch (error) {
       if (running.abort.signal.aborted) return;
       const { message } = await toVolumeError(error, `snapshot '${record.id}'`, job.pool);
-      await this.#fail(job, message);
+      await this.#fail(deps, job, message);
     }
   }
 
-  async #copy(job: CopyJob, running: Running): Promise<void> {
-    const { host, reached } = this.#deps;
+  async #copy({ host, reached }: CopyDeps, job: CopyJob, running: Running): Promise<void> {
     const { pool, record, source } = job;
     const directory = pool.pathOf('snapshots', record.id);
     await reached('copy:begun');
@@ -203,13 +203,12 @@ export class SnapshotCopies {
     if (this.#failed.size > maxFailures && oldest !== undefined) this.#failed.delete(oldest);
   }
 
-  async #fail(job: CopyJob, why: string): Promise<void> {
-    const { log, trash } = this.#deps;
+  async #fail({ host, log, trash }: CopyDeps, job: CopyJob, why: string): Promise<void> {
     const { pool, record } = job;
     log.error({ snapshotId: record.id, problem: why }, 'a copy failed; its snapshot was removed');
     this.#rememberFailure(record.id, why);
     try {
-      await trash.discard(pool, 'snapshots', record.id);
+      await trash.discard(host, pool, 'snapshots', record.id);
     } catch (error) {
       log.error(
         { snapshotId: record.id, problem: messageOf(error) },

@@ -1,5 +1,6 @@
 import { messageOf } from '../../errors.ts';
-import type { InLane } from '../engine/lanes.ts';
+import type { Host } from '../../host/host.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import {
   guardTrimIntervalMs,
@@ -14,7 +15,6 @@ import type { Trims } from './trims.ts';
 
 export interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly trims: Trims;
-  readonly inLane: InLane;
 }
 
 /** While the mount table does not change, mounts are looked up at this interval. */
@@ -119,11 +119,7 @@ export class SpaceGuard {
   /** Checks the free space of a pool and acts on it. Returns the milliseconds until the next check. */
   async #check(pool: Pool): Promise<number> {
     if (!pool.isServed) return lookUpIntervalMs;
-    const { host, inLane } = this.#deps;
-    const { freeBytes, totalBytes } = await inLane(
-      { kind: 'guard', id: pool.name, pool: pool.name },
-      () => host.files.capacity(pool.root),
-    );
+    const { freeBytes, totalBytes } = await this.#hostFor(pool).files.capacity(pool.root);
     const watermarks = watermarksOf(totalBytes, pool.volumes.size + pool.ephemerals.size);
     if (freeBytes > watermarks.thawBytes) {
       this.#frozen.forgetExpiredIn(pool);
@@ -146,19 +142,22 @@ export class SpaceGuard {
 
   /** Looks up the mounted thin volumes again when the mount table has changed: a new mount may fill the pool within a second. */
   async #lookUp(pool: Pool): Promise<readonly MountedThin[]> {
-    const { host, inLane } = this.#deps;
-    return inLane({ kind: 'guard', id: pool.name, pool: pool.name }, async () => {
-      const mounts = await host.mounts.list();
-      const table = mounts
-        .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)
-        .join('\n');
-      const known = this.#mounted.get(pool);
-      const isRecent = known !== undefined && performance.now() - known.atMs < lookUpIntervalMs;
-      if (isRecent && known.table === table) return known.all;
-      const all = await findMountedThin(host, pool, mounts);
-      this.#mounted.set(pool, { atMs: performance.now(), table, all });
-      return all;
-    });
+    const host = this.#hostFor(pool);
+    const mounts = await host.mounts.list();
+    const table = mounts
+      .map(({ id, majorMinor, target }) => `${id} ${majorMinor} ${target}`)
+      .join('\n');
+    const known = this.#mounted.get(pool);
+    const isRecent = known !== undefined && performance.now() - known.atMs < lookUpIntervalMs;
+    if (isRecent && known.table === table) return known.all;
+    const all = await findMountedThin(host, pool, mounts);
+    this.#mounted.set(pool, { atMs: performance.now(), table, all });
+    return all;
+  }
+
+  /** The guard has a lane in each pool. */
+  #hostFor({ name }: Pool): Host {
+    return inLane(this.#deps, { kind: 'guard', id: name, pool: name }).host;
   }
 
   /** Starts all freezes at once and independently, so that a volume frozen by other software does not prevent the others. */

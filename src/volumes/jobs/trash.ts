@@ -6,7 +6,7 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { InLane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
 import { entryFiles, imageFile, type RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -27,7 +27,6 @@ export class Trash {
   readonly #host: Host;
   readonly #log: Logger;
   readonly #reached: Reached;
-  readonly #inLane: InLane;
   readonly #stop = new AbortController();
   /** The removals of a pool, one after the other. */
   readonly #work = new Map<Pool, Promise<void>>();
@@ -38,11 +37,10 @@ export class Trash {
   /** Failures that were logged. */
   readonly #logged = new Set<string>();
 
-  constructor(deps: { host: Host; log: Logger; reached: Reached; inLane: InLane }) {
+  constructor(deps: { host: Host; log: Logger; reached: Reached }) {
     this.#host = deps.host;
     this.#log = deps.log;
     this.#reached = deps.reached;
-    this.#inLane = deps.inLane;
   }
 
   /**
@@ -50,12 +48,12 @@ export class Trash {
    * on the disk, even if a later step fails. The blocks are freed later. Throws `wrong-state` for an entry that only an operator may
    * remove, even if the caller has checked that.
    */
-  async discard(pool: Pool, area: RecordArea, id: EntryId): Promise<void> {
+  async discard(host: Host, pool: Pool, area: RecordArea, id: EntryId): Promise<void> {
     requireRemovable(pool.indexOf(area).aside.get(id));
     const name = `${id}.${randomUUID()}`;
-    const allocatedBytes = await this.#allocatedIn(pool.pathOf(area, id), area);
+    const allocatedBytes = await allocatedIn(host, pool.pathOf(area, id), area);
     try {
-      await this.#host.files.renameNoReplace(
+      await host.files.renameNoReplace(
         pool.pathOf(area, id),
         join(pool.directoryOf('trash'), name),
       );
@@ -103,10 +101,10 @@ export class Trash {
   }
 
   /** Queues everything that an earlier run of the driver left in the pool's trash. */
-  async sweep(pool: Pool): Promise<void> {
+  async sweep(host: Host, pool: Pool): Promise<void> {
     this.#failed.delete(pool);
-    for (const name of await this.#host.files.list(pool.directoryOf('trash'))) {
-      pool.space.addTrash(name, await this.#allocatedIn(join(pool.directoryOf('trash'), name)));
+    for (const name of await host.files.list(pool.directoryOf('trash'))) {
+      pool.space.addTrash(name, await allocatedIn(host, join(pool.directoryOf('trash'), name)));
       this.#enqueue(pool, name);
     }
   }
@@ -116,22 +114,6 @@ export class Trash {
     const names = this.#failed.get(pool) ?? [];
     this.#failed.delete(pool);
     for (const name of names) this.#enqueue(pool, name);
-  }
-
-  /** Allocated bytes of the images in an entry: a complete one, or one that was being copied. */
-  async #allocatedIn(directory: string, area?: RecordArea): Promise<bigint> {
-    let bytes = 0n;
-    const files =
-      area === undefined || area === 'snapshots'
-        ? [imageFile, entryFiles.partialImage]
-        : [imageFile];
-    for (const file of files) {
-      const status = await this.#host.files
-        .imageStatus(join(directory, file))
-        .catch(() => undefined);
-      bytes += status?.allocatedBytes ?? 0n;
-    }
-    return bytes;
   }
 
   /** Resolves when the removals queued so far have ended. */
@@ -150,9 +132,8 @@ export class Trash {
     const work = before.then(async () => {
       if (this.#stop.signal.aborted) return;
       try {
-        await this.#inLane({ kind: 'trash', id: pool.name, pool: pool.name }, () =>
-          this.#remove(pool, name),
-        );
+        const lane = { kind: 'trash', id: pool.name, pool: pool.name } as const;
+        await this.#remove(inLane({ host: this.#host }, lane).host, pool, name);
         this.#logged.delete(name);
       } catch (error) {
         if (!this.#stop.signal.aborted) this.#noteFailure(pool, name, error);
@@ -172,26 +153,37 @@ export class Trash {
     );
   }
 
-  async #remove(pool: Pool, name: string): Promise<void> {
+  async #remove(host: Host, pool: Pool, name: string): Promise<void> {
     const directory = join(pool.directoryOf('trash'), name);
     // Of a symbolic link, only the link is removed: its target was never in the pool.
-    const { kind, isMountPoint } = await this.#host.files.status(directory);
+    const { kind, isMountPoint } = await host.files.status(directory);
     if (isMountPoint) {
       throw new VolumeError('wrong-state', `something is mounted at ${directory}; unmount it`);
     }
-    if (kind === 'directory') await this.#freeImages(directory);
-    await this.#host.files.removeTree(directory);
+    if (kind === 'directory') await this.#freeImages(host, directory);
+    await host.files.removeTree(directory);
     await this.#reached('trash:removed');
     pool.space.removeTrash(name);
     pool.space.invalidate();
   }
 
   /** Frees images slice by slice, since large ones take long. Other files are removed with the directory. */
-  async #freeImages(directory: string): Promise<void> {
-    const { files } = this.#host;
+  async #freeImages({ files }: Host, directory: string): Promise<void> {
     for (const { name, kind } of await files.listWithKinds(directory)) {
       if (kind !== 'file' || !name.startsWith(imageFile)) continue;
       await files.removeInSlices(join(directory, name), { sliceBytes, signal: this.#stop.signal });
     }
   }
+}
+
+/** Allocated bytes of the images in an entry: a complete one, or one that was being copied. */
+async function allocatedIn(host: Host, directory: string, area?: RecordArea): Promise<bigint> {
+  let bytes = 0n;
+  const files =
+    area === undefined || area === 'snapshots' ? [imageFile, entryFiles.partialImage] : [imageFile];
+  for (const file of files) {
+    const status = await host.files.imageStatus(join(directory, file)).catch(() => undefined);
+    bytes += status?.allocatedBytes ?? 0n;
+  }
+  return bytes;
 }

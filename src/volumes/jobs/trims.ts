@@ -2,7 +2,7 @@ import { messageOf } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { GiB, MiB } from '../../units.ts';
-import type { InLane, Lane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThin } from './mounted-thin.ts';
@@ -11,7 +11,6 @@ export interface TrimDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly locks: Locks;
-  readonly inLane: InLane;
 }
 
 /** How a trim ended; `interrupted`: for a call on the volume. */
@@ -102,8 +101,8 @@ export class Trims {
     running: Running,
     onTrimmed: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {
-    const { host, locks, inLane } = this.#deps;
-    const lane: Lane = { kind: 'trim', id: record.id, pool: pool.name };
+    const { locks } = this.#deps;
+    const { host } = inLane(this.#deps, { kind: 'trim', id: record.id, pool: pool.name });
     let length = firstRangeBytes;
     let offset = 0n;
     while (offset < maxAddress) {
@@ -115,7 +114,7 @@ export class Trims {
         length: offset < device.sizeBytes ? length : maxAddress - offset,
       };
       const startedAtMs = performance.now();
-      const trimmed = inLane(lane, () => host.mounts.trim(target, device, range));
+      const trimmed = host.mounts.trim(target, device, range);
       running.range = trimmed.catch(() => undefined);
       const bytes = await trimmed;
       // The range starts after the end of the filesystem.

@@ -19,7 +19,7 @@ export async function nodeExpandVolume(
   input: NodeExpandInput,
 ): Promise<{ sizeBytes: bigint }> {
   const volumeCall = { name: 'NodeExpandVolume', volumeId: input.volumeId, request: input };
-  return changeVolume(domain, call, volumeCall, async (volume, operation) => {
+  return changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     if (input.capability !== undefined)
       requireMatchingCapability(volume, input.capability, 'invalid');
     const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');

@@ -51,7 +51,7 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
     request: input,
     find: () => domain.pools.findEphemeral(volumeId),
   };
-  await lockVolume(domain, call, volumeCall, async (existing, operation) => {
+  await lockVolume(domain, call, volumeCall, async (domain, existing, operation) => {
     if (existing === undefined) {
       const id = parseVolumeId(volumeId);
       if (id !== undefined && domain.pools.hasVolume(id)) throw notInline(volumeId);
@@ -82,10 +82,14 @@ async function mountOrDelete(
   input: InlineInput,
 ): Promise<void> {
   try {
-    await withReason(`volume '${input.volumeId}'`, volume.pool, async () => {
-      await domain.reached('ephemeral:made');
-      await mountInline(domain, volume, input);
-    });
+    await withReason(
+      domain,
+      { subject: `volume '${input.volumeId}'`, disk: volume.pool },
+      async (domain) => {
+        await domain.reached('ephemeral:made');
+        await mountInline(domain, volume, input);
+      },
+    );
   } catch (error) {
     await deleteAfterFailure(domain, volume, input.targetPath);
     throw error;

@@ -3,7 +3,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
-import { attach, keepDevices } from '../attachment/attach.ts';
+import { attach, keepDevices, keepOpen } from '../attachment/attach.ts';
 import {
   type Attachment,
   attachmentOf,
@@ -74,7 +74,7 @@ export async function publishVolume(
     targets: [targetPath],
     request: input,
   };
-  await changeVolume(domain, call, volumeCall, async (volume, operation) => {
+  await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     if (domain.settings.withoutStaging === true) {
@@ -148,7 +148,7 @@ async function bindDevice(
   const { input, attachment } = options;
   const { id } = volume.record;
   let { device } = options;
-  if (!(await domain.openDevices.open(device, id, volume.pool.name)))
+  if (!(await keepOpen(domain, volume, device)))
     throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
     // The driver keeps the device open, so no last close writes its page cache back to the image.
@@ -167,11 +167,7 @@ async function readOnlyDevice(
   volume: FoundVolume,
   { readOnly: device, table }: Attachment,
 ): Promise<LoopDevice> {
-  if (
-    device !== undefined &&
-    isLabelled(device) &&
-    (await domain.openDevices.open(device, volume.record.id, volume.pool.name))
-  ) {
+  if (device !== undefined && isLabelled(device) && (await keepOpen(domain, volume, device))) {
     await domain.host.loops.writeBack(device);
     return device;
   }

@@ -124,7 +124,10 @@ async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): 
     volume: image.volume,
     table: mounts,
   });
-  return attachment.mounts.length > 0 && domain.openDevices.open(device, image.id, pool.name);
+  return (
+    attachment.mounts.length > 0 &&
+    domain.openDevices.open(domain.host, { device, volumeId: image.id, pool: pool.name })
+  );
 }
 
 /** A filesystem that was unmounted while frozen keeps its device in use without any mount that we could see. */

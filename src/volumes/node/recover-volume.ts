@@ -1,6 +1,7 @@
 import { timedOut, withTimeout } from '../../async.ts';
 import type { Domain } from '../domain.ts';
 import { logFailure } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** Volumes that are recovered in parallel. */
@@ -17,14 +18,13 @@ export async function recoverVolume(
   domain: Domain,
   pool: Pool,
   id: string,
-  work: () => Promise<void>,
+  work: (domain: Domain) => Promise<void>,
 ): Promise<void> {
   const { locks } = domain.operations;
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
-  const recovered = domain
-    .inLane({ kind: 'recover', id, pool: pool.name }, () => logFailure(domain.log, id, work))
-    .finally(release);
+  const inItsLane = inLane(domain, { kind: 'recover', id, pool: pool.name });
+  const recovered = logFailure(domain.log, id, () => work(inItsLane)).finally(release);
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error(
     { id },

@@ -23,7 +23,7 @@ export async function recoverEntries(domain: Domain, pool: Pool): Promise<void> 
   await logLostDevices(domain, pool);
   await sweepTemporary(domain, pool);
   await removeOrphanedInline(domain, pool);
-  await domain.trash.sweep(pool);
+  await domain.trash.sweep(domain.host, pool);
 }
 
 /** Logs programs that an earlier run of the driver started and that still work on an image: calls that need it are refused. */
@@ -51,7 +51,7 @@ async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
     const volume = pool.volumeOf('volumes', record);
-    return recoverVolume(domain, pool, record.id, async () => {
+    return recoverVolume(domain, pool, record.id, async (domain) => {
       if (bindTargetsIn(await readNodeState(domain, volume)).length === 0) return;
       const { lost } = await attachmentOf(domain, volume);
       if (lost.length === 0) return;
@@ -67,7 +67,7 @@ async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
 async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
     const volume = pool.volumeOf('ephemeral', record);
-    return recoverVolume(domain, pool, record.name, async () => {
+    return recoverVolume(domain, pool, record.name, async (domain) => {
       // A target whose stat fails, for example the root of a filesystem that was shut down, exists.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;

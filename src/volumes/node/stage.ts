@@ -35,7 +35,7 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
     targets: [stagingTargetPath],
     request: input,
   };
-  await changeVolume(domain, call, volumeCall, async (volume, operation) => {
+  await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
     await stageLocked(domain, volume, { ...input, stagingTargetPath });

@@ -4,6 +4,7 @@ import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { targetPathOf } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { VolumeStats } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
@@ -18,10 +19,11 @@ export async function volumeStats(
   const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );
-  return withReason(`volume '${volumeId}'`, volume.pool, () =>
-    domain.inLane({ kind: 'stats', id: volumeId, pool: volume.pool.name }, () =>
-      statsOf(domain, volume, volumePath),
-    ),
+  const lane = { kind: 'stats', id: volumeId, pool: volume.pool.name } as const;
+  return withReason(
+    inLane(domain, lane),
+    { subject: `volume '${volumeId}'`, disk: volume.pool },
+    (domain) => statsOf(domain, volume, volumePath),
   );
 }
 

@@ -29,7 +29,7 @@ export async function unpublishVolume(
 ): Promise<void> {
   const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
   const volumeCall = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
-  await lockForTeardown(domain, call, volumeCall, async (volume) => {
+  await lockForTeardown(domain, call, volumeCall, async (domain, volume) => {
     if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
     else await unpublish(domain, volume, { ...input, targetPath });
   });

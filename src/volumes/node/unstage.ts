@@ -26,7 +26,7 @@ export async function unstageVolume(
   const { volumeId, stagingTargetPath } = input;
   const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
   const volumeCall = { name: 'NodeUnstageVolume', path, request: input };
-  await lockForTeardown(domain, call, volumeCall, async (volume) => {
+  await lockForTeardown(domain, call, volumeCall, async (domain, volume) => {
     if (volume !== undefined) return unstageLocked(domain, volume, path);
     const remains = await attachmentByLabel(domain, [volumeId], {
       path,
@@ -42,14 +42,14 @@ export async function lockForTeardown(
   domain: Domain,
   call: Call,
   { name, path, request }: { name: string; path: string; request: { readonly volumeId: string } },
-  work: (volume: FoundVolume | undefined) => Promise<void>,
+  work: (domain: Domain, volume: FoundVolume | undefined) => Promise<void>,
 ): Promise<void> {
   const { volumeId } = request;
   const find = (): FoundVolume | undefined => findIfReachable(domain, volumeId);
   const volumeCall = { name, volumeId, targets: [path], request, find };
-  await lockVolume(domain, call, volumeCall, async (volume, operation) => {
+  await lockVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     operation.beginEffects();
-    await work(volume);
+    await work(domain, volume);
   });
 }
 

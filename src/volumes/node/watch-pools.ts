@@ -1,6 +1,6 @@
 import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import type { Lane } from '../engine/lanes.ts';
+import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { recoverEntries } from './recovery.ts';
@@ -10,15 +10,14 @@ const checkEveryMs = 5_000;
 /** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
 const suspectAfterMs = 60_000;
 
-const laneOf = ({ name }: Pool): Lane => ({ kind: 'pool', id: name, pool: name });
+const laneOf = ({ name }: Pool): LaneSpec => ({ kind: 'pool', id: name, pool: name });
 
 /** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
-export async function openPool(domain: Domain, pool: Pool): Promise<void> {
-  await domain.inLane(laneOf(pool), async () => {
-    if (!(await pool.open(() => recoverEntries(domain, pool)))) return;
-    await recoverSnapshots(domain, pool);
-    domain.guard.watch(pool);
-  });
+export async function openPool(anyLane: Domain, pool: Pool): Promise<void> {
+  const domain = inLane(anyLane, laneOf(pool));
+  if (!(await pool.open(() => recoverEntries(domain, pool)))) return;
+  await recoverSnapshots(domain, pool);
+  domain.guard.watch(pool);
 }
 
 /**
@@ -53,9 +52,7 @@ async function checkPool(domain: Domain, pool: Pool): Promise<void> {
     await openPool(domain, pool);
     return;
   }
-  await domain.inLane(laneOf(pool), async () => {
-    await pool.check();
-    if (pool.isServed) domain.trash.retryFailed(pool);
-    await reloadAllSetAside(domain, pool);
-  });
+  await pool.check();
+  if (pool.isServed) domain.trash.retryFailed(pool);
+  await reloadAllSetAside(inLane(domain, laneOf(pool)), pool);
 }

@@ -4,9 +4,9 @@ import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { onDisk } from '../../host/kernel/gate.ts';
 import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
+import { waitingFor } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { EntryId } from '../ids.ts';
 import { syncsBeforeRename } from './btrfs-log.ts';
@@ -89,7 +89,7 @@ export function temporaryPathFor(pool: Pool, id: EntryId): string {
 /** Makes the directory in `tmp/` where an entry is built. */
 export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
   // Members of a group may be in other pools, whose disks the calls wait for.
-  return onDisk(pool.name, () => makeDirectoryFor(deps, pool, id));
+  return makeDirectoryFor(waitingFor(deps, pool), pool, id);
 }
 
 async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {

@@ -1,7 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
-import type { Directory, Files } from '../../host/host.ts';
-import type { InLane, Lane } from '../engine/lanes.ts';
+import type { Directory, Host } from '../../host/host.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { PoolArea } from './layout.ts';
 
 interface OpenedArea {
@@ -26,19 +26,19 @@ export class DirectorySync {
   static async open(
     areas: readonly PoolArea[],
     pool: { readonly name: string; directoryOf(area: PoolArea): string },
-    { host: { files }, inLane }: { host: { files: Files }; inLane: InLane },
+    deps: { readonly host: Host },
   ): Promise<DirectorySync> {
     const opened = new DirectorySync(pool.name);
     try {
       for (const area of areas) {
+        const id = `${pool.name}/${area}`;
+        const { files } = inLane(deps, { kind: 'directory', id, pool: pool.name }).host;
         const directory = await files.openDirectory(pool.directoryOf(area));
-        const lane: Lane = { kind: 'directory', id: `${pool.name}/${area}`, pool: pool.name };
-        const fsync = () => inLane(lane, () => files.syncOpened(directory));
         opened.#areas.set(area, {
           directory,
           sync: coalesced(async () => {
             opened.#unsynced.add(area);
-            await fsync();
+            await files.syncOpened(directory);
             opened.#unsynced.delete(area);
           }),
         });

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import {
@@ -12,7 +12,7 @@ import {
   type VolumeRecord,
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import type { InLane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { EntryId, EntryName } from '../ids.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
@@ -47,7 +47,6 @@ export interface PoolDeps {
   readonly reached: Reached;
   readonly log: Logger;
   readonly now: () => number;
-  readonly inLane: InLane;
 }
 
 /** A volume, with its pool. */
@@ -72,6 +71,7 @@ export class Pool implements PoolContents {
   readonly nodeStates = new Map<EntryName, NodeState>();
   /** Sum of the sizes of inline volumes that are being made. */
   inlineBytesInFlight = 0n;
+  /** Its host has the pool's own lane. */
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
   #directories: DirectorySync | undefined;
@@ -92,7 +92,7 @@ export class Pool implements PoolContents {
   constructor(settings: PoolSettings, deps: PoolDeps) {
     this.name = settings.name;
     this.settings = settings;
-    this.#deps = deps;
+    this.#deps = inLane(deps, { kind: 'pool', id: this.name, pool: this.name });
     this.space = new PoolSpace(this, deps);
     this.firstRead = new Promise((resolve) => {
       this.#firstReadEnded = resolve;
@@ -214,8 +214,8 @@ export class Pool implements PoolContents {
   }
 
   /** Reads one entry again, because it may have changed or been removed. */
-  loadEntry(area: RecordArea, name: EntryName): Promise<void> {
-    return this.#records.loadEntry(this.#deps.host.files, this.root, { area, name });
+  loadEntry(files: Files, area: RecordArea, name: EntryName): Promise<void> {
+    return this.#records.loadEntry(files, this.root, { area, name });
   }
 
   /** Drops the record of an entry that was renamed or removed on the disk. */

@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Capacity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import { maxImageBytes } from '../capacity.ts';
-import type { InLane, Lane } from '../engine/lanes.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
 import { type Measured, measureImages } from './image-usage.ts';
 import type { PoolSettings } from './settings.ts';
@@ -75,7 +75,6 @@ export interface MeasuredFacts extends SpaceFacts {
 export class PoolSpace {
   readonly #pool: PoolContents;
   readonly #host: Host;
-  readonly #inLane: InLane;
   #inFlightBytes = 0n;
   /** The part of these bytes whose blocks are being allocated at this moment. */
   #allocatingBytes = 0n;
@@ -86,10 +85,11 @@ export class PoolSpace {
   /** Counts invalidations, so that a measurement that was running during one is not kept. */
   #changes = 0;
 
-  constructor(pool: PoolContents, { host, inLane }: { host: Host; inLane: InLane }) {
+  /** Its calls run in a lane of their own, so that a disk that hangs blocks no other call of the caller. */
+  constructor(pool: PoolContents, deps: { readonly host: Host }) {
+    const { name } = pool;
     this.#pool = pool;
-    this.#host = host;
-    this.#inLane = inLane;
+    this.#host = inLane(deps, { kind: 'space', id: name, pool: name }).host;
   }
 
   /** Counts an entry that was renamed to the trash until its blocks are free. */
@@ -110,7 +110,7 @@ export class PoolSpace {
 
   /** Throws `unavailable` as soon as the pool is not served. */
   async facts(): Promise<MeasuredFacts> {
-    return this.#ask(async () => {
+    return this.#pool.whileServed(async () => {
       const measured = await this.#measure();
       return this.#factsOf(measured, await this.#capacity());
     });
@@ -118,18 +118,11 @@ export class PoolSpace {
 
   /** Size and free space of the pool's filesystem; reads no image. Throws `unavailable` as soon as the pool is not served. */
   async capacity(): Promise<Capacity> {
-    return this.#ask(() => this.#capacity());
+    return this.#pool.whileServed(() => this.#capacity());
   }
 
   #capacity(): Promise<Capacity> {
     return this.#host.files.capacity(this.#pool.root);
-  }
-
-  /** Runs in a lane of its own, so that a disk that hangs blocks no other system call of the caller. */
-  #ask<T>(question: () => Promise<T>): Promise<T> {
-    const { name } = this.#pool;
-    const lane: Lane = { kind: 'space', id: name, pool: name };
-    return this.#pool.whileServed(() => this.#inLane(lane, question));
   }
 
   #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {

@@ -6,7 +6,7 @@ import { formatBytes, MiB } from '../../units.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
 import { recoverImage, requireNotTruncated } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
-import type { Lane } from '../engine/lanes.ts';
+import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import { freezeAdvice } from '../model.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 
@@ -134,14 +134,12 @@ async function writeBack(
   domain: Domain,
   captures: readonly { readonly capture: Capture }[],
 ): Promise<void> {
-  const { loops, mounts } = domain.host;
   const results = await Promise.allSettled(
-    captures.map(({ capture }) =>
-      domain.inLane(laneOf(capture), async () => {
-        if (capture.freeze !== undefined) await mounts.syncFilesystem(capture.freeze.target);
-        if (capture.flush !== undefined) await loops.sync(capture.flush);
-      }),
-    ),
+    captures.map(async ({ capture }) => {
+      const { loops, mounts } = inLane(domain, laneOf(capture)).host;
+      if (capture.freeze !== undefined) await mounts.syncFilesystem(capture.freeze.target);
+      if (capture.flush !== undefined) await loops.sync(capture.flush);
+    }),
   );
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
@@ -176,15 +174,13 @@ async function copyImages(
   captures: readonly { readonly capture: Capture; readonly to: string }[],
   options: CaptureOptions,
 ): Promise<void> {
-  const { copies } = domain.host;
   const results = await Promise.allSettled(
-    captures.map(({ capture, to }) =>
-      domain.inLane(laneOf(capture), async () => {
-        const from = capture.source.imagePath;
-        if (capture.isShared) await copies.reflink(from, to);
-        else await copies.copySparse(from, to, options);
-      }),
-    ),
+    captures.map(async ({ capture, to }) => {
+      const { copies } = inLane(domain, laneOf(capture)).host;
+      const from = capture.source.imagePath;
+      if (capture.isShared) await copies.reflink(from, to);
+      else await copies.copySparse(from, to, options);
+    }),
   );
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
@@ -252,6 +248,6 @@ function freezeTooLong(
   );
 }
 
-function laneOf({ source: { record, pool } }: Capture): Lane {
+function laneOf({ source: { record, pool } }: Capture): LaneSpec {
   return { kind: 'capture', id: record.id, pool: pool.name };
 }

@@ -2,10 +2,10 @@ import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { maxComparedBytes } from '../../host/files/compare-blocks.ts';
 import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/extent-delta.ts';
-import type { Extent } from '../../host/host.ts';
+import type { Extent, Host } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
-import type { Lane } from '../engine/lanes.ts';
+import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
@@ -27,7 +27,7 @@ export async function allocatedRanges(
   const locked = { rpc: 'GetMetadataAllocated', snapshots: [found] };
   const batches = whileLocked(domain, locked, () => {
     const { imagePath } = readySnapshot(domain, snapshotId);
-    const data = dataRanges(domain, imagePath, { from, lane: laneOf(found) });
+    const data = dataRanges(inLane(domain, laneOf(found)).host, imagePath, from);
     return alignedBatches(untilCancelled(call, data), { from, end, batchSize });
   });
   return { volumeBytes: end, batches };
@@ -63,12 +63,12 @@ export async function changedRanges(
     const pair = {
       a: readySnapshot(domain, baseSnapshotId).imagePath,
       b: readySnapshot(domain, targetSnapshotId).imagePath,
-      lane: laneOf(target),
     };
+    const { host } = inLane(domain, laneOf(target));
     const byMaps = base.pool === target.pool && base.pool.abilities?.reflink === true;
     const changed = byMaps
-      ? changedByMaps(domain, call, { ...pair, from, end })
-      : changedByContent(domain, call, { ...pair, from, end });
+      ? changedByMaps(host, call, { ...pair, from, end })
+      : changedByContent(host, call, { ...pair, from, end });
     return alignedBatches(changed, { from, end, batchSize });
   });
   return { volumeBytes: end, batches };
@@ -126,15 +126,13 @@ function requireNotCancelled(call: Call): void {
 
 /** Ranges of an image with data: from its extent map, or by SEEK_DATA if the filesystem has no FIEMAP. */
 async function* dataRanges(
-  domain: Domain,
+  { extents }: Host,
   path: string,
-  options: { from: bigint; lane: Lane },
+  from: bigint,
 ): AsyncGenerator<BlockRange> {
-  const { from, lane } = options;
-  const { extents } = domain.host;
   let hasBegun = false;
   try {
-    for await (const batch of iterateInLane(domain, lane, extents.map(path, { from }))) {
+    for await (const batch of extents.map(path, { from })) {
       hasBegun = true;
       for (const extent of batch) {
         if (!isUnwritten(extent)) yield { offset: extent.logical, length: extent.length };
@@ -142,42 +140,23 @@ async function* dataRanges(
     }
   } catch (error) {
     if (hasBegun || !hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
-    yield* iterateInLane(domain, lane, extents.data(path, { from }));
-  }
-}
-
-/** Runs each step of the iteration in `lane`, whichever lane the reader is in. */
-async function* iterateInLane<T>(
-  domain: Domain,
-  lane: Lane,
-  values: AsyncIterable<T>,
-): AsyncGenerator<T> {
-  const iterator = values[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const next = await domain.inLane(lane, () => iterator.next());
-      if (next.done === true) return;
-      yield next.value;
-    }
-  } finally {
-    await domain.inLane(lane, async () => iterator.return?.());
+    yield* extents.data(path, { from });
   }
 }
 
 interface Pair {
   readonly a: string;
   readonly b: string;
-  readonly lane: Lane;
   readonly from: bigint;
   readonly end: bigint;
 }
 
 /** Compares the maps one batch at a time, so that neither has to fit into memory. */
-async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
+async function* changedByMaps(host: Host, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
   let at = pair.from;
   while (at < pair.end) {
     requireNotCancelled(call);
-    const { changed, to } = await domain.inLane(pair.lane, () => compareBatch(domain, pair, at));
+    const { changed, to } = await compareBatch(host, pair, at);
     yield* changed;
     at = to;
   }
@@ -188,14 +167,14 @@ async function* changedByMaps(domain: Domain, call: Call, pair: Pair): AsyncGene
  * both valid at one moment, so that equal addresses mean the same block.
  */
 async function compareBatch(
-  domain: Domain,
+  host: Host,
   pair: Pair,
   from: bigint,
 ): Promise<{ changed: readonly BlockRange[]; to: bigint }> {
   for (let attempt = 0; attempt < maxMapAttempts; attempt += 1) {
-    const a = windowOf(await firstBatch(domain, pair.a, from), pair.end);
-    const b = windowOf(await firstBatch(domain, pair.b, from), pair.end);
-    const again = windowOf(await firstBatch(domain, pair.a, from), pair.end);
+    const a = windowOf(await firstBatch(host, pair.a, from), pair.end);
+    const b = windowOf(await firstBatch(host, pair.b, from), pair.end);
+    const again = windowOf(await firstBatch(host, pair.a, from), pair.end);
     const to = a.to < b.to ? a.to : b.to;
     if (isSameMap(a, again, to)) {
       return { changed: differences(a.extents, b.extents, { from, to }), to };
@@ -207,22 +186,19 @@ async function compareBatch(
   );
 }
 
-async function firstBatch(domain: Domain, path: string, from: bigint): Promise<readonly Extent[]> {
-  for await (const batch of domain.host.extents.map(path, { from })) return batch;
+async function firstBatch(
+  { extents }: Host,
+  path: string,
+  from: bigint,
+): Promise<readonly Extent[]> {
+  for await (const batch of extents.map(path, { from })) return batch;
   return [];
 }
 
 /** Reads what is data in either image, and yields the blocks that differ. */
-async function* changedByContent(
-  domain: Domain,
-  call: Call,
-  pair: Pair,
-): AsyncGenerator<BlockRange> {
-  const { a, b, lane, from, end } = pair;
-  const either = mergeRanges(
-    dataRanges(domain, a, { from, lane }),
-    dataRanges(domain, b, { from, lane }),
-  );
+async function* changedByContent(host: Host, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
+  const { a, b, from, end } = pair;
+  const either = mergeRanges(dataRanges(host, a, from), dataRanges(host, b, from));
   const batches = alignedBatches(either, { from, end, batchSize: 1 });
   for await (const [range] of batches) {
     if (range === undefined) continue;
@@ -231,13 +207,12 @@ async function* changedByContent(
       requireNotCancelled(call);
       const left = stop - offset;
       const length = left < maxComparedBytes ? left : maxComparedBytes;
-      yield* await domain.inLane(lane, () =>
-        domain.host.extents.compare(a, b, { offset, length, blockBytes: metadataBlockBytes }),
-      );
+      const blocks = { offset, length, blockBytes: metadataBlockBytes };
+      yield* await host.extents.compare(a, b, blocks);
     }
   }
 }
 
-function laneOf({ record, pool }: FoundSnapshot): Lane {
+function laneOf({ record, pool }: FoundSnapshot): LaneSpec {
   return { kind: 'metadata', id: record.id, pool: pool.name };
 }

@@ -3,6 +3,7 @@ import { VolumeError } from '../../errors.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -32,7 +33,9 @@ export async function createSnapshot(
 ): Promise<Snapshot> {
   const { name, sourceVolumeId } = input;
   const id = snapshotIdFor(name, domain.settings.nodeTag);
-  return domain.operations.run(
+  return runOperation(
+    domain,
+    call,
     {
       name: 'CreateSnapshot',
       lane: { kind: 'snapshot', id },
@@ -41,8 +44,7 @@ export async function createSnapshot(
       shared: [`volume:${sourceVolumeId}`],
       request: input,
     },
-    call,
-    async (operation) => {
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'snapshots', id });
       const existing = domain.pools.findSnapshot(id);
       if (existing !== undefined) {
@@ -55,7 +57,7 @@ export async function createSnapshot(
       const source = domain.pools.getVolume(sourceVolumeId);
       const { pool } = source;
       const what = `snapshot '${name}'`;
-      return withReason(what, pool, async () => {
+      return withReason(domain, { subject: what, disk: pool }, async (domain) => {
         const freezeForCopy = input.settings.freeze;
         const capture = await planCapture(domain, source, { pool, freezeForCopy, what });
         operation.beginEffects();

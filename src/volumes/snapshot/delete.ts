@@ -1,5 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -23,10 +24,11 @@ export async function deleteSnapshot(
   const lane = { kind: 'snapshot', id } as const;
   // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
-  await domain.operations.run(
-    { name: 'DeleteSnapshot', lane, exclusive: [`snapshot:${id}`], request: id },
+  await runOperation(
+    domain,
     call,
-    async (operation) => {
+    { name: 'DeleteSnapshot', lane, exclusive: [`snapshot:${id}`], request: id },
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'snapshots', id });
       const pool = poolOf(domain, id);
       if (pool === undefined) {
@@ -45,11 +47,11 @@ export async function deleteSnapshot(
 
 /** Aborts the copy of the snapshot, if one runs, and moves it to the trash; its blocks are freed later. */
 export async function removeSnapshot(domain: Domain, pool: Pool, id: SnapshotId): Promise<void> {
-  await withReason(`snapshot '${id}'`, pool, async () => {
+  await withReason(domain, { subject: `snapshot '${id}'`, disk: pool }, async (domain) => {
     await domain.copies.abort(id);
     // A copy that failed in the meantime has already removed it.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
-    await domain.trash.discard(pool, 'snapshots', id);
+    await domain.trash.discard(domain.host, pool, 'snapshots', id);
     // Wakes callers that watch its copy.
     domain.copies.notifyProgress();
   });

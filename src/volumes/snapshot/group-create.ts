@@ -1,6 +1,7 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -30,7 +31,9 @@ export async function createGroupSnapshot(
   const id = groupIdFor(input.name, nodeTag);
   requireMembers(input);
   const members = input.sourceVolumeIds.map((volumeId) => memberName(input.name, volumeId));
-  return domain.operations.run(
+  return runOperation(
+    domain,
+    call,
     {
       name: 'CreateVolumeGroupSnapshot',
       lane: { kind: 'group', id },
@@ -41,8 +44,7 @@ export async function createGroupSnapshot(
       shared: input.sourceVolumeIds.map((volumeId) => `volume:${volumeId}`),
       request: input,
     },
-    call,
-    async (operation) => {
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'groups', id });
       const existing = domain.pools.findGroup(id);
       if (existing !== undefined) {
@@ -52,7 +54,9 @@ export async function createGroupSnapshot(
         return groupOf(domain, existing.record);
       }
       const what = `group snapshot '${input.name}'`;
-      return withReason(what, undefined, () => takeGroup(domain, operation, { id, input, what }));
+      return withReason(domain, { subject: what, disk: undefined }, (domain) =>
+        takeGroup(domain, operation, { id, input, what }),
+      );
     },
   );
 }
@@ -221,7 +225,7 @@ async function commitRecord(
 
 async function discardPlaced(domain: Domain, member: NewMember): Promise<void> {
   try {
-    await domain.trash.discard(member.pool, 'snapshots', member.id);
+    await domain.trash.discard(domain.host, member.pool, 'snapshots', member.id);
   } catch (error) {
     domain.log.error(
       { snapshotId: member.id, problem: messageOf(error) },

@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -61,15 +62,16 @@ export async function deleteGroupSnapshot(
   const id = parseGroupId(groupId);
   if (id === undefined) return;
   requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'group snapshot' });
-  await domain.operations.run(
+  await runOperation(
+    domain,
+    call,
     {
       name: 'DeleteVolumeGroupSnapshot',
       lane: { kind: 'group', id },
       exclusive: [`group:${id}`, ...snapshotIds.map((one) => `snapshot:${one}`)],
       request: { id, snapshotIds },
     },
-    call,
-    async (operation) => {
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'groups', id });
       for (const one of snapshotIds) {
         const member = parseSnapshotId(one);
@@ -86,14 +88,18 @@ export async function deleteGroupSnapshot(
       const members = findMembers(domain, record);
       for (const member of members) member.pool.requireServed();
       operation.beginEffects();
-      await withReason(`group snapshot '${id}'`, pool, async () => {
-        await domain.trash.discard(pool, 'groups', id);
-        await domain.reached('group:record-discarded');
-        for (const member of members) {
-          await removeSnapshot(domain, member.pool, member.record.id);
-          await domain.reached('group:member-discarded');
-        }
-      });
+      await withReason(
+        domain,
+        { subject: `group snapshot '${id}'`, disk: pool },
+        async (domain) => {
+          await domain.trash.discard(domain.host, pool, 'groups', id);
+          await domain.reached('group:record-discarded');
+          for (const member of members) {
+            await removeSnapshot(domain, member.pool, member.record.id);
+            await domain.reached('group:member-discarded');
+          }
+        },
+      );
     },
   );
 }

@@ -45,7 +45,7 @@ export async function createFromSource(
   const what = `volume '${input.name}'`;
   const { pool: home, imagePath } = findSource(domain, source);
   const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
-  const make = async (): Promise<Volume> => {
+  const make = async (domain: Domain): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, what });
     const completed = withSourceDefaults(input, origin);
     requireSameFormat(completed, origin, what);
@@ -62,7 +62,9 @@ export async function createFromSource(
     };
   };
   const sourceName = `${what}: ${source.kind} '${source.id}'`;
-  return withReason(what, pool, () => withSourceReason({ sourceName, home, imagePath }, make));
+  return withReason(domain, { subject: what, disk: pool }, (domain) =>
+    withSourceReason({ sourceName, home, imagePath }, () => make(domain)),
+  );
 }
 
 async function makeCopy(

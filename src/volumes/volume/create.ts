@@ -5,8 +5,10 @@ import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
@@ -34,7 +36,9 @@ export async function createVolume(
   // A retry may mention other nodes, so they are not part of the request that is compared.
   const { mentionedNodeIds = [], ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
-  return domain.operations.run(
+  return runOperation(
+    domain,
+    call,
     {
       name: 'CreateVolume',
       lane: { kind: 'volume', id },
@@ -42,8 +46,7 @@ export async function createVolume(
       shared: source,
       request,
     },
-    call,
-    async (operation) => {
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });
       const existing = domain.pools.findVolume(id);
       if (existing !== undefined) {
@@ -116,12 +119,11 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
 }
 
 /** Resolves when the pool's filesystem accepts changes: unlink(2) of a missing file changes nothing, but waits on a frozen filesystem. */
-async function waitUntilWritable({ host, inLane }: Domain, pool: Pool): Promise<void> {
+async function waitUntilWritable(domain: Domain, pool: Pool): Promise<void> {
+  const { host } = inLane(domain, { kind: 'check', id: pool.name, pool: pool.name });
   const missingFile = join(pool.directoryOf('tmp'), '.nothing');
   try {
-    await inLane({ kind: 'check', id: pool.name, pool: pool.name }, () =>
-      host.files.removeFile(missingFile),
-    );
+    await host.files.removeFile(missingFile);
   } catch (error) {
     // A read-only filesystem, for example, is reported by the call itself.
     if (!(error instanceof KernelError)) throw error;
@@ -136,12 +138,12 @@ export async function makeVolume(
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
   const allocate = record.provisioning === 'thick';
-  const reservation = await withReason(what, pool, () =>
+  const reservation = await withReason(domain, { subject: what, disk: pool }, () =>
     pool.space.reserve(record.sizeBytes, what, { allocate }),
   );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
-    return await withReason(what, pool, () =>
+    return await withReason(domain, { subject: what, disk: pool }, (domain) =>
       commitNew(domain, {
         pool,
         area,

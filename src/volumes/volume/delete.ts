@@ -5,6 +5,7 @@ import { type Attachment, attachmentOf, attachmentOfDevices } from '../attachmen
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { attachmentByLabel } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
+import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -24,10 +25,11 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   const lane = { kind: 'volume', id } as const;
   // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
-  await domain.operations.run(
-    { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
+  await runOperation(
+    domain,
     call,
-    async (operation) => {
+    { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
+    async (domain, operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });
       const aside = domain.pools.asideOnly('volumes', id);
       if (aside.length > 0) {
@@ -36,7 +38,9 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
           requireRemovable(why);
         }
         for (const { pool } of aside) {
-          await withReason(`volume '${id}'`, pool, () => removeUnreadable(domain, pool, id));
+          await withReason(domain, { subject: `volume '${id}'`, disk: pool }, (domain) =>
+            removeUnreadable(domain, pool, id),
+          );
         }
         return;
       }
@@ -48,7 +52,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
         await domain.trash.syncDiscarded();
         return;
       }
-      await withReason(`volume '${id}'`, volume.pool, async () => {
+      await withReason(domain, { subject: `volume '${id}'`, disk: volume.pool }, async (domain) => {
         const remains = await attachmentForDelete(domain, volume);
         const attachment = await endTemporaryMounts(domain, remains);
         await requireUnused(domain, id, attachment);
@@ -71,11 +75,11 @@ async function discard(
   { pool, area, record, imagePath }: FoundVolume,
   devices: readonly LoopDevice[],
 ): Promise<void> {
-  await withReason(`volume '${record.id}'`, pool, async () => {
+  await withReason(domain, { subject: `volume '${record.id}'`, disk: pool }, async (domain) => {
     await domain.host.files.requireNoProgram(imagePath);
     for (const device of devices) await detach(domain, device, record.id);
     await domain.reached('delete:detached');
-    await domain.trash.discard(pool, area, record.id);
+    await domain.trash.discard(domain.host, pool, area, record.id);
   });
 }
 
@@ -124,5 +128,5 @@ async function removeUnreadable(domain: Domain, pool: Pool, id: VolumeId): Promi
   await requireUnused(domain, id, await endTemporaryMounts(domain, attachment));
   await domain.host.files.requireNoProgram(pool.imagePathOf('volumes', id));
   for (const device of attachment.devices) await detach(domain, device, id);
-  await domain.trash.discard(pool, 'volumes', id);
+  await domain.trash.discard(domain.host, pool, 'volumes', id);
 }

@@ -33,7 +33,7 @@ export async function expandVolume(
     volumeId: input.volumeId,
     request: input,
   };
-  return changeVolume(domain, call, volumeCall, async (volume, operation) => {
+  return changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     if (input.capability !== undefined)
       requireMatchingCapability(volume, input.capability, 'invalid');
     const grown = await expandImage(domain, volume, input, () => {

@@ -3,6 +3,7 @@ import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { StorageCondition, VolumeCondition } from '../model.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
@@ -49,11 +50,8 @@ export async function conditionsOf(
   if (!pool.isServed) return [notServed(pool)];
   try {
     await ask(pool, () => waitForAnswer(pool));
-    return await pool.whileServed(() =>
-      domain.inLane({ kind: 'health', id: record.id, pool: pool.name }, () =>
-        collectConditions(domain, volume, ask),
-      ),
-    );
+    const inItsLane = inLane(domain, { kind: 'health', id: record.id, pool: pool.name });
+    return await pool.whileServed(() => collectConditions(inItsLane, volume, ask));
   } catch (error) {
     if (error instanceof StuckError) {
       return [condition('INACCESSIBLE', 'Stuck', `${error.message}; check the pool's disk`)];

@@ -13,9 +13,9 @@ export const copies: Subject = {
     {
       name: 'a capture that fails for one member is a success',
       file: 'volumes/snapshot/capture.ts',
-      find: "else await copies.copySparse(from, to, options); }), ), ); const failed = results.find((result) => result.status === 'rejected'); if (failed !== undefined) throw failed.reason;",
+      find: "else await copies.copySparse(from, to, options); }), ); const failed = results.find((result) => result.status === 'rejected'); if (failed !== undefined) throw failed.reason;",
       replace:
-        'else await copies.copySparse(from, to, options); }), ), ); if (results.length === 0) return;',
+        'else await copies.copySparse(from, to, options); }), ); if (results.length === 0) return;',
       tests: ['volumes/snapshot/capture'],
     },
     {

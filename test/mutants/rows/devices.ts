@@ -34,8 +34,8 @@ export const devices: Subject = {
     {
       name: 'a detach that other software requested is not cancelled',
       file: 'volumes/attachment/watch-devices.ts',
-      find: /(if \(!\(await isInUse\(\)\)) \|\| [^;]*\) return;/,
-      replace: '$1) return;',
+      find: /if \(!\(await \w+\.host\.loops\.clearAutoclear\(device\)\)\) return;/,
+      replace: '',
       tests: ['volumes/jobs/open-devices'],
     },
     {
@@ -122,7 +122,7 @@ export const devices: Subject = {
     {
       name: 'the changes of a killed program are not undone',
       file: 'host/filesystem/ext4/undo-log.ts',
-      find: /await fsCall\('write', this\.#imagePath,[^;]*;/,
+      find: /await fsCall\([^,]*, 'write', this\.#imagePath,[^;]*;/,
       replace: '',
       tests: ['integration/killed-programs'],
     },

@@ -98,7 +98,7 @@ export const freezes: Subject = {
     {
       name: 'a filesystem stays frozen when the freezing process is killed',
       file: 'host/freeze/client.ts',
-      find: /subjects\.map\([^,]*, \w+ \}\) => this\.#mounts\.thaw\([^)]*\)\)/,
+      find: /subjects\.map\([^,]*, \w+ \}\) => mounts\.thaw\([^)]*\)\)/,
       replace: '[]',
       tests: ['integration/host/freeze/freezer'],
     },

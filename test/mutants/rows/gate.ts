@@ -6,21 +6,21 @@ export const gate: Subject = {
     {
       name: 'two calls of one lane run at once',
       file: 'host/kernel/gate.ts',
-      find: /if \(lane\.running !== undefined\) return;/,
+      find: /if \(queue\.running !== undefined\) return;/,
       replace: '',
       tests: ['host/kernel/gate'],
     },
     {
       name: 'one lane waits for another',
       file: 'host/kernel/gate.ts',
-      find: 'const owner = currentOwner();',
-      replace: "const owner = { ...currentOwner(), name: 'driver' };",
+      find: '#queueOf({ name }: Lane): Queue {',
+      replace: "#queueOf(_lane: Lane): Queue { const name = 'driver';",
       tests: ['host/kernel/gate'],
     },
     {
       name: 'a descriptor is closed while a hung call uses it',
       file: 'host/kernel/gate.ts',
-      find: 'lane.waiting.push(entry); resolve();',
+      find: 'queue.waiting.push(entry); resolve();',
       replace: 'void work(); resolve();',
       tests: ['host/kernel/gate'],
     },
@@ -41,8 +41,8 @@ export const gate: Subject = {
     {
       name: 'a hung call gives its thread back',
       file: 'host/kernel/gate.ts',
-      find: 'lane.stuck = true; entry',
-      replace: 'lane.stuck = true; this.#hold(entry, -entry.threads); entry',
+      find: 'queue.stuck = true; entry',
+      replace: 'queue.stuck = true; this.#hold(entry, -entry.threads); entry',
       tests: ['host/kernel/gate'],
     },
     {

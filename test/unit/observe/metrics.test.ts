@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Metrics, metricNames, type Observed } from '../../../src/observe/metrics.ts';
 
-const nothing: Observed = { pools: [], stuckOwners: 0, runningOperations: 0 };
+const nothing: Observed = { pools: [], stuckLanes: 0, runningOperations: 0 };
 const call = { service: 'csi.v1.Controller', rpc: 'CreateVolume', code: 'OK', durationMs: 20 };
 
 function lineOf(body: string, start: string): string | undefined {
@@ -43,7 +43,7 @@ test('a scrape shows current values, and none for a pool that is no longer serve
         images: [{ volumeId: 'v', sizeBytes: 5n, allocatedBytes: 3n }],
       },
     ],
-    stuckOwners: 1,
+    stuckLanes: 1,
     runningOperations: 3,
   };
   const metrics = new Metrics({ version: '1', observe: async () => observed });

@@ -4,16 +4,17 @@ import { join } from 'node:path';
 import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
 import { makeFiles } from '../../../src/host/files/files.ts';
+import { driverLane } from '../../../src/host/lane.ts';
 import { KnownPools } from '../../../src/state/known-pools.ts';
 
 test('pools that are opened concurrently are all remembered', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
   t.teardown(async () => rm(directory, { recursive: true }));
-  const state = await KnownPools.open(makeFiles(), directory);
+  const state = await KnownPools.open(makeFiles(driverLane), directory);
   const names = ['a', 'b', 'c', 'd', 'e'];
   await Promise.all(names.map((name) => state.remember(`/pools/${name}`, `uuid-${name}`)));
 
-  const reopened = await KnownPools.open(makeFiles(), directory);
+  const reopened = await KnownPools.open(makeFiles(driverLane), directory);
   for (const name of names) t.is(await reopened.seenAt(`/pools/${name}`), `uuid-${name}`);
 });
 
@@ -21,10 +22,10 @@ test('the node remembers its pools after a restart', async (t) => {
   const parent = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
   t.teardown(async () => rm(parent, { recursive: true }));
   const directory = join(parent, 'state');
-  const state = await KnownPools.open(makeFiles(), directory);
+  const state = await KnownPools.open(makeFiles(driverLane), directory);
   t.is(await state.seenAt('/disk'), undefined);
   await state.remember('/disk', 'uuid-1');
-  const again = await KnownPools.open(makeFiles(), directory);
+  const again = await KnownPools.open(makeFiles(driverLane), directory);
   t.is(await again.seenAt('/disk'), 'uuid-1');
 });
 
@@ -32,7 +33,7 @@ test('the node remembers its pools after a restart', async (t) => {
 test.serial('a lock that another process keeps is waited for, then reported', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
   t.teardown(async () => rm(directory, { recursive: true }));
-  const files = makeFiles();
+  const files = makeFiles(driverLane);
   const lock = await files.lock(join(directory, 'pools.json.lock'));
   const state = await KnownPools.open(files, directory);
 

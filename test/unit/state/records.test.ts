@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../src/errors.ts';
-import { paths } from '../../../src/host/files/paths.ts';
+import { makePaths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
+import { driverLane } from '../../../src/host/lane.ts';
 import {
   groupRecord,
   nodeStateSchema,
@@ -16,6 +17,8 @@ import {
   writeRecord,
 } from '../../../src/state/records.ts';
 import { volumeIdFor } from '../../../src/volumes/ids.ts';
+
+const paths = makePaths(driverLane);
 
 const record: VolumeRecord = {
   schemaVersion: 1,

@@ -3,7 +3,6 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import type { FsType, Host } from '../../../src/host/host.ts';
-import { ownedBy } from '../../../src/host/kernel/gate.ts';
 import { createLog } from '../../../src/observe/log.ts';
 import { type OpenedVolumes, openVolumes } from '../../../src/volumes/open.ts';
 import { poolDefaults } from '../../../src/volumes/pool/settings.ts';
@@ -66,7 +65,6 @@ export class ReopenedPool implements PoolPaths {
     return openVolumes({
       host: this.#host,
       log: createLog({ level: 'silent' }),
-      ownedBy,
       stateDir: join(this.directory, 'state'),
       settings: testSettings,
       pools: [

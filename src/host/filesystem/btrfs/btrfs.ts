@@ -1,6 +1,7 @@
 import { MiB } from '../../../units.ts';
 import { CommandError } from '../../errors.ts';
 import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from '../../host.ts';
+import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growBtrfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
@@ -37,16 +38,19 @@ export class Btrfs implements Filesystem {
    * later `discard` option overrides this one.
    */
   readonly mountOptions: readonly string[] = ['nodiscard'];
+  readonly #lane: Lane;
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
   readonly #allowsDuplicateUuid: boolean;
 
   /** `allowsDuplicateUuid`: the kernel (6.7 or later) can mount two filesystems with one UUID. */
   constructor(
+    lane: Lane,
     run: Run,
     deps: PrivateMountDeps,
     { allowsDuplicateUuid }: { allowsDuplicateUuid: boolean },
   ) {
+    this.#lane = lane;
     this.#run = run;
     this.#deps = deps;
     this.#allowsDuplicateUuid = allowsDuplicateUuid;
@@ -61,11 +65,11 @@ export class Btrfs implements Filesystem {
       { flag: '-d', value: 'single' },
     ]);
     const args = ['-q', '-f', '-K', ...flags, imagePath];
-    await this.#run('mkfs.btrfs', args, { timeoutMs: 10 * minute, image: imagePath });
+    await this.#run(this.#lane, 'mkfs.btrfs', args, { timeoutMs: 10 * minute, image: imagePath });
   }
 
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
-    const superblock = await readBtrfs(imagePath);
+    const superblock = await readBtrfs(this.#lane, imagePath);
     if (superblock === undefined) return undefined;
     return {
       fsType: 'btrfs',
@@ -77,7 +81,7 @@ export class Btrfs implements Filesystem {
 
   /** The mount checks the filesystem; nothing is repaired automatically. */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
-    if ((await readBtrfs(imagePath)) !== undefined) return { outcome: 'sound' };
+    if ((await readBtrfs(this.#lane, imagePath)) !== undefined) return { outcome: 'sound' };
     return { outcome: 'damaged', detail: 'no btrfs superblock with a valid checksum' };
   }
 
@@ -87,7 +91,7 @@ export class Btrfs implements Filesystem {
   }
 
   async growMounted(target: string, device: LoopDevice): Promise<'grown'> {
-    await growBtrfs(target, device);
+    await growBtrfs(this.#lane, target, device);
     return 'grown';
   }
 
@@ -96,10 +100,12 @@ export class Btrfs implements Filesystem {
   }
 
   async growImage(imagePath: string, options: WorkOptions): Promise<void> {
-    const sizeBytes = await imageBytes(imagePath);
-    if (fills(await readBtrfs(imagePath), sizeBytes)) return;
-    await this.#mounted(imagePath, options, growBtrfs);
-    assertGrown(fills(await readBtrfs(imagePath), sizeBytes), imagePath, sizeBytes);
+    const sizeBytes = await imageBytes(this.#lane, imagePath);
+    if (fills(await readBtrfs(this.#lane, imagePath), sizeBytes)) return;
+    await this.#mounted(imagePath, options, (target, device) =>
+      growBtrfs(this.#lane, target, device),
+    );
+    assertGrown(fills(await readBtrfs(this.#lane, imagePath), sizeBytes), imagePath, sizeBytes);
   }
 
   /**
@@ -108,7 +114,7 @@ export class Btrfs implements Filesystem {
    */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    if ((await readBtrfs(imagePath))?.hasLogTree === true) {
+    if ((await readBtrfs(this.#lane, imagePath))?.hasLogTree === true) {
       if (!this.#allowsDuplicateUuid) {
         throw new CommandError('btrfstune', {
           message: `${imagePath} has a log to replay, which is not safe before Linux 6.7 while its source may be mounted: mount and unmount the source once, then copy it again`,
@@ -116,11 +122,11 @@ export class Btrfs implements Filesystem {
       }
       await this.#mounted(imagePath, options);
     }
-    await this.#run('btrfstune', ['-M', uuid, imagePath], {
+    await this.#run(this.#lane, 'btrfstune', ['-M', uuid, imagePath], {
       timeoutMs: 10 * minute,
       image: imagePath,
     });
-    const after = await readBtrfs(imagePath);
+    const after = await readBtrfs(this.#lane, imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('btrfstune', {
       message: `btrfstune did not set UUID ${uuid} in ${imagePath}, which has ${after?.uuid ?? 'no valid superblock'}`,
@@ -133,12 +139,18 @@ export class Btrfs implements Filesystem {
     work?: (target: string, device: LoopDevice) => Promise<void>,
   ): Promise<void> {
     const options = { fsType: 'btrfs', sectorSize, workDir, mountOptions: this.mountOptions };
-    return withPrivateMount(this.#deps, imagePath, { ...options, fsType: this.type }, work);
+    return withPrivateMount(
+      this.#lane,
+      this.#deps,
+      imagePath,
+      { ...options, fsType: this.type },
+      work,
+    );
   }
 }
 
-async function readBtrfs(path: string): Promise<BtrfsSuperblock | undefined> {
-  return parseBtrfsSuperblock(await readImage(path, btrfsSuperblockAt, btrfsSuperblockBytes));
+async function readBtrfs(lane: Lane, path: string): Promise<BtrfsSuperblock | undefined> {
+  return parseBtrfsSuperblock(await readImage(lane, path, btrfsSuperblockAt, btrfsSuperblockBytes));
 }
 
 /** Whether the filesystem uses the whole image, as far as it can. */

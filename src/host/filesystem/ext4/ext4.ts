@@ -1,6 +1,6 @@
 import { MiB } from '../../../units.ts';
 import { CommandError, hasErrno, KernelError } from '../../errors.ts';
-import { paths } from '../../files/paths.ts';
+import { makePaths } from '../../files/paths.ts';
 import type {
   Filesystem,
   GrowImageOptions,
@@ -8,6 +8,7 @@ import type {
   MakeOptions,
   Superblock,
 } from '../../host.ts';
+import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growExt4 } from '../grow.ts';
 import { imageBytes, readImage } from '../read-image.ts';
@@ -38,21 +39,29 @@ const blockBytes = 4096n;
 /** The exit code of e2fsck is a bit mask; from 4 up, errors are left uncorrected or the check itself failed. */
 const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
+/** What this process has learned about mkfs.ext4. */
+export class Ext4Learned {
+  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; its first error shows that. */
+  knowsPrezeroed = true;
+  readonly templates = new Ext4Templates();
+  /** Keys of templates that are being read. */
+  readonly learning = new Set<string>();
+}
+
 /** ext4 on images. Its tools work on the unattached file; only online growth is done by the kernel. */
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
   readonly minBytes = ext4MinBytes;
   readonly minGrownBytes = ext4MinBytes;
   readonly mountOptions: readonly string[] = [];
+  readonly #lane: Lane;
   readonly #run: Run;
-  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; its first error shows that. */
-  #knowsPrezeroed = true;
-  readonly #templates = new Ext4Templates();
-  /** Keys of templates that are being read. */
-  readonly #learning = new Set<string>();
+  readonly #learned: Ext4Learned;
 
-  constructor(run: Run) {
+  constructor(lane: Lane, run: Run, learned: Ext4Learned) {
+    this.#lane = lane;
     this.#run = run;
+    this.#learned = learned;
   }
 
   /**
@@ -60,42 +69,47 @@ export class Ext4 implements Filesystem {
    * 0005). With features of the caller, a fresh image has other contents, so mkfs always makes it.
    */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
-    const sizeBytes = await imageBytes(imagePath);
+    const sizeBytes = await imageBytes(this.#lane, imagePath);
     const key = options.options.includes('-O') ? undefined : templateKey(sizeBytes, options);
-    const template = key === undefined ? undefined : this.#templates.find(key);
+    const template = key === undefined ? undefined : this.#learned.templates.find(key);
     if (template !== undefined) {
-      await writeTemplate(imagePath, template, requireUuid(options.uuid));
+      await writeTemplate(this.#lane, imagePath, template, requireUuid(options.uuid));
       return;
     }
     await this.#format(imagePath, sizeBytes, options);
-    if (key === undefined || this.#learning.has(key)) return;
-    this.#learning.add(key);
+    if (key === undefined || this.#learned.learning.has(key)) return;
+    this.#learned.learning.add(key);
     try {
-      await this.#templates.learn(key, imagePath, options.uuid);
+      await this.#learned.templates.learn(this.#lane, key, imagePath, options.uuid);
     } finally {
-      this.#learning.delete(key);
+      this.#learned.learning.delete(key);
     }
   }
 
   async #format(imagePath: string, sizeBytes: bigint, options: MakeOptions): Promise<void> {
     const format = (prezeroed: boolean) =>
-      this.#run('mkfs.ext4', ext4MakeArguments(imagePath, sizeBytes, options, prezeroed), {
-        timeoutMs: 10 * minute,
-        image: imagePath,
-      });
+      this.#run(
+        this.#lane,
+        'mkfs.ext4',
+        ext4MakeArguments(imagePath, sizeBytes, options, prezeroed),
+        {
+          timeoutMs: 10 * minute,
+          image: imagePath,
+        },
+      );
     try {
-      await format(this.#knowsPrezeroed);
+      await format(this.#learned.knowsPrezeroed);
     } catch (error) {
       const unknown =
         error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
-      if (!this.#knowsPrezeroed || !unknown) throw error;
-      this.#knowsPrezeroed = false;
+      if (!this.#learned.knowsPrezeroed || !unknown) throw error;
+      this.#learned.knowsPrezeroed = false;
       await format(false);
     }
   }
 
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
-    const superblock = await readExt4(imagePath);
+    const superblock = await readExt4(this.#lane, imagePath);
     if (superblock === undefined) return undefined;
     const { uuid, state } = superblock;
     const blockBytes = BigInt(superblock.blockBytes);
@@ -117,12 +131,12 @@ export class Ext4 implements Filesystem {
    * superblock was.
    */
   async #journalIsStopped(imagePath: string, superblock: Ext4Superblock): Promise<boolean> {
-    const journal = await readJournal(imagePath, superblock);
+    const journal = await readJournal(this.#lane, imagePath, superblock);
     return superblock.state === 'clean' ? journalHasData(journal) : journalRecordsError(journal);
   }
 
   recover(imagePath: string): Promise<boolean> {
-    return new UndoLog(imagePath).restore();
+    return new UndoLog(this.#lane, imagePath).restore();
   }
 
   /**
@@ -130,9 +144,9 @@ export class Ext4 implements Filesystem {
    * If errors remain, or the program is killed, every byte that it wrote is restored.
    */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
-    const undo = new UndoLog(imagePath);
+    const undo = new UndoLog(this.#lane, imagePath);
     await undo.restore();
-    const undoReplayFlag = await requestReplay(imagePath);
+    const undoReplayFlag = await requestReplay(this.#lane, imagePath);
     const result = await this.#repair(imagePath, undo);
     if (result.outcome === 'damaged') await undoReplayFlag?.();
     return result;
@@ -164,7 +178,7 @@ export class Ext4 implements Filesystem {
    * filesystem.
    */
   async #fsck(imagePath: string, options: readonly string[]) {
-    const result = await this.#run('e2fsck', [...options, imagePath], {
+    const result = await this.#run(this.#lane, 'e2fsck', [...options, imagePath], {
       timeoutMs: 60 * minute,
       image: imagePath,
       exitCodes: fsckExitCodes,
@@ -183,10 +197,10 @@ export class Ext4 implements Filesystem {
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'> {
     // The kernel requires the capability even if there is nothing to do.
-    const mounted = await readExt4(device.path, { verify: false });
+    const mounted = await readExt4(this.#lane, device.path, { verify: false });
     if (mounted !== undefined && ext4Fills(mounted, sizeBytes)) return 'grown';
     try {
-      await growExt4(target, device, sizeBytes / blockBytes);
+      await growExt4(this.#lane, target, device, sizeBytes / blockBytes);
       return 'grown';
     } catch (error) {
       // EOPNOTSUPP: a layout (sparse_super2, no resize_inode) that only resize2fs can grow.
@@ -197,7 +211,9 @@ export class Ext4 implements Filesystem {
 
   async countErrors({ number }: LoopDevice): Promise<number> {
     const path = `/sys/fs/ext4/loop${number}/errors_count`;
-    const text = await paths.readText(path).catch(() => '0');
+    const text = await makePaths(this.#lane)
+      .readText(path)
+      .catch(() => '0');
     return Number.parseInt(text, 10) || 0;
   }
 
@@ -206,15 +222,15 @@ export class Ext4 implements Filesystem {
    * leaves a filesystem that e2fsck -p refuses (ADR 0010).
    */
   async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
-    const sizeBytes = await imageBytes(imagePath);
-    const undo = new UndoLog(imagePath);
+    const sizeBytes = await imageBytes(this.#lane, imagePath);
+    const undo = new UndoLog(this.#lane, imagePath);
     await undo.restore();
-    const before = await readExt4(imagePath);
+    const before = await readExt4(this.#lane, imagePath);
     if (before !== undefined && ext4Fills(before, sizeBytes)) return;
     if (before !== undefined) refuseFactor(before, sizeBytes, imagePath);
     const change = async (file: 'e2fsck' | 'resize2fs', options: readonly string[]) => {
       const work = async (undoOptions: readonly string[]): Promise<void> => {
-        await this.#run(file, [...options, ...undoOptions, imagePath], {
+        await this.#run(this.#lane, file, [...options, ...undoOptions, imagePath], {
           timeoutMs: 60 * minute,
           image: imagePath,
           exitCodes: file === 'e2fsck' ? [0, 1] : [0],
@@ -224,20 +240,20 @@ export class Ext4 implements Filesystem {
     };
     await change('e2fsck', ['-fp']);
     await change('resize2fs', ['-f']);
-    const after = await readExt4(imagePath);
+    const after = await readExt4(this.#lane, imagePath);
     assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
   }
 
   /** A clean filesystem is changed in place; tune2fs, which takes fifteen times as long, replays a journal itself. */
   async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    if (!(await writeExt4Uuid(imagePath, uuid))) {
-      await this.#run('tune2fs', ['-U', uuid, imagePath], {
+    if (!(await writeExt4Uuid(this.#lane, imagePath, uuid))) {
+      await this.#run(this.#lane, 'tune2fs', ['-U', uuid, imagePath], {
         timeoutMs: 10 * minute,
         image: imagePath,
       });
     }
-    const after = await readExt4(imagePath);
+    const after = await readExt4(this.#lane, imagePath);
     if (after?.uuid !== uuid) {
       throw new CommandError('tune2fs', {
         message: `the UUID of ${imagePath} was not set to ${uuid}: it has ${after?.uuid ?? 'no valid superblock'}`,
@@ -260,10 +276,11 @@ function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: stri
 }
 
 async function readExt4(
+  lane: Lane,
   path: string,
   options?: { readonly verify: boolean },
 ): Promise<Ext4Superblock | undefined> {
-  const bytes = await readImage(path, ext4SuperblockAt, ext4SuperblockBytes);
+  const bytes = await readImage(lane, path, ext4SuperblockAt, ext4SuperblockBytes);
   return parseExt4Superblock(bytes, options);
 }
 

@@ -1,4 +1,5 @@
 import { fsCall, fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import { lockImage } from '../../programs/image-lock.ts';
 import { readImage } from '../read-image.ts';
 import {
@@ -12,11 +13,12 @@ import {
 
 /** The first bytes of the superblock of the journal; empty without an internal journal. */
 export async function readJournal(
+  lane: Lane,
   imagePath: string,
   { journalBlock, blockBytes }: Ext4Superblock,
 ): Promise<Buffer> {
   if (journalBlock === undefined) return Buffer.alloc(0);
-  return readImage(imagePath, Number(journalBlock) * blockBytes, 36);
+  return readImage(lane, imagePath, Number(journalBlock) * blockBytes, 36);
 }
 
 /**
@@ -25,21 +27,24 @@ export async function readJournal(
  * operator, and a mount would discard the journal with synced data in it. A replay is right: nothing was written after
  * those transactions. ImageInUseError. Returns a function that restores the flag; undefined when nothing was changed.
  */
-export async function requestReplay(imagePath: string): Promise<(() => Promise<void>) | undefined> {
-  const before = await readImage(imagePath, ext4SuperblockAt, ext4SuperblockBytes);
+export async function requestReplay(
+  lane: Lane,
+  imagePath: string,
+): Promise<(() => Promise<void>) | undefined> {
+  const before = await readImage(lane, imagePath, ext4SuperblockAt, ext4SuperblockBytes);
   const superblock = parseExt4Superblock(before);
   if (superblock === undefined) return undefined;
-  if (!journalHasData(await readJournal(imagePath, superblock))) return undefined;
+  if (!journalHasData(await readJournal(lane, imagePath, superblock))) return undefined;
   const after = withReplayFlag(before);
   if (after === undefined) return undefined;
   const write = async (bytes: Buffer): Promise<void> => {
-    const lock = await lockImage(imagePath);
+    const lock = await lockImage(lane, imagePath);
     try {
-      await withOpen(imagePath, openFlags.readWrite, async (image) => {
-        await fsCall('write', imagePath, () =>
+      await withOpen(lane, imagePath, openFlags.readWrite, async (image) => {
+        await fsCall(lane, 'write', imagePath, () =>
           image.write(bytes, 0, bytes.length, ext4SuperblockAt),
         );
-        await fsync(image, imagePath);
+        await fsync(lane, image, imagePath);
       });
     } finally {
       await lock.release();

@@ -3,6 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { CommandError } from '../../errors.ts';
 import { makeExtents } from '../../files/extents.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
 import { type Ext4Template, instantiate, type Run, templateOf } from './template.ts';
 
@@ -38,8 +39,8 @@ export class Ext4Templates {
    * Keeps the filesystem that mkfs has just made, if it is small enough and its structure is known. Nothing else may
    * have touched the image.
    */
-  async learn(key: string, imagePath: string, uuid: string): Promise<void> {
-    const runs = await readRuns(imagePath);
+  async learn(lane: Lane, key: string, imagePath: string, uuid: string): Promise<void> {
+    const runs = await readRuns(lane, imagePath);
     const template = runs === undefined ? undefined : templateOf(runs, uuid);
     if (template === undefined) return;
     this.#kept.delete(key);
@@ -57,19 +58,19 @@ function bytesOf(runs: readonly Run[]): number {
 }
 
 /** All blocks of the image that are not zero; undefined if there are too many. */
-async function readRuns(imagePath: string): Promise<readonly Run[] | undefined> {
+async function readRuns(lane: Lane, imagePath: string): Promise<readonly Run[] | undefined> {
   const blocks: Run[] = [];
   const chunk = Buffer.allocUnsafe(readBytes);
   const zeroes = Buffer.alloc(blockBytes);
   let sum = 0n;
-  const isFilled = await withOpen(imagePath, openFlags.read, async (handle) => {
-    for await (const { offset, length } of makeExtents().data(imagePath)) {
+  const isFilled = await withOpen(lane, imagePath, openFlags.read, async (handle) => {
+    for await (const { offset, length } of makeExtents(lane).data(imagePath)) {
       sum += length;
       if (sum > dataBytes) return false;
       const end = Number(offset + length);
       for (let at = Number(offset) - (Number(offset) % blockBytes); at < end; at += readBytes) {
         const size = Math.min(readBytes, end - at);
-        const read = await fsCall('read', imagePath, () => handle.read(chunk, 0, size, at));
+        const read = await fsCall(lane, 'read', imagePath, () => handle.read(chunk, 0, size, at));
         for (let from = 0; from < read.bytesRead; from += blockBytes) {
           const bytes = chunk.subarray(from, Math.min(from + blockBytes, read.bytesRead));
           if (bytes.equals(zeroes.subarray(0, bytes.length))) continue;
@@ -103,17 +104,20 @@ function joined(blocks: readonly Run[]): readonly Run[] {
 
 /** Writes the filesystem into a new image that reads as zeroes, and reads its superblock back. No fsync. */
 export async function writeTemplate(
+  lane: Lane,
   imagePath: string,
   template: Ext4Template,
   uuid: string,
 ): Promise<void> {
   const identity = { uuid, hashSeed: randomUUID(), atMs: Date.now() };
-  await withOpen(imagePath, openFlags.readWrite, async (handle) => {
+  await withOpen(lane, imagePath, openFlags.readWrite, async (handle) => {
     for (const { at, parts } of instantiate(template, identity)) {
-      await writeAll(handle, imagePath, { at, parts });
+      await writeAll(lane, handle, imagePath, { at, parts });
     }
     const bytes = Buffer.alloc(ext4SuperblockBytes);
-    await fsCall('read', imagePath, () => handle.read(bytes, 0, bytes.length, ext4SuperblockAt));
+    await fsCall(lane, 'read', imagePath, () =>
+      handle.read(bytes, 0, bytes.length, ext4SuperblockAt),
+    );
     if (parseExt4Superblock(bytes)?.uuid === uuid) return;
     const message = `the ext4 written into ${imagePath} cannot be read back`;
     throw new CommandError('mkfs.ext4', { message });
@@ -122,13 +126,14 @@ export async function writeTemplate(
 
 /** pwritev(2), repeated after a short write: the next call returns the error. */
 async function writeAll(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   { at, parts }: { at: number; parts: readonly Buffer[] },
 ): Promise<void> {
   const total = parts.reduce((sum, part) => sum + part.length, 0);
   const writev = (left: readonly Buffer[], from: number) =>
-    fsCall('write', path, () => handle.writev(left, from));
+    fsCall(lane, 'write', path, () => handle.writev(left, from));
   const { bytesWritten } = await writev(parts, at);
   for (let done = bytesWritten; done < total; ) {
     const rest = Buffer.concat(parts).subarray(done);

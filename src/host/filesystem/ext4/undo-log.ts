@@ -2,10 +2,12 @@ import { basename, dirname, join } from 'node:path';
 import { MiB } from '../../../units.ts';
 import { hasErrno, KernelError } from '../../errors.ts';
 import { capacity } from '../../files/files.ts';
-import { paths } from '../../files/paths.ts';
+import { makePaths } from '../../files/paths.ts';
+import type { Paths } from '../../host.ts';
 import { constants } from '../../kernel/abi.ts';
 import { ioctlOn } from '../../kernel/calls.ts';
 import { fsCall, openFlags, syncPaths, withDescriptor, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import { lockImage } from '../../programs/image-lock.ts';
 import { forEachUndoRecord } from './undo-records.ts';
 
@@ -17,11 +19,15 @@ import { forEachUndoRecord } from './undo-records.ts';
  * and, if killed, leaves a superblock with a wrong checksum.
  */
 export class UndoLog {
+  readonly #lane: Lane;
+  readonly #paths: Paths;
   readonly #imagePath: string;
   readonly #directory: string;
   readonly #path: string;
 
-  constructor(imagePath: string) {
+  constructor(lane: Lane, imagePath: string) {
+    this.#lane = lane;
+    this.#paths = makePaths(lane);
     this.#imagePath = imagePath;
     this.#directory = join(dirname(imagePath), `.${basename(imagePath)}.undo`);
     this.#path = join(this.#directory, 'e2undo');
@@ -51,14 +57,14 @@ export class UndoLog {
    * runs.
    */
   async restore(): Promise<boolean> {
-    if (!(await paths.exists(this.#directory))) return false;
-    const lock = await lockImage(this.#imagePath);
+    if (!(await this.#paths.exists(this.#directory))) return false;
+    const lock = await lockImage(this.#lane, this.#imagePath);
     try {
       // Check everything before the first block is written.
-      const count = await forEachUndoRecord(this.#path, () => Promise.resolve());
-      await withOpen(this.#imagePath, openFlags.readWrite, (image) =>
-        forEachUndoRecord(this.#path, async ({ offset, bytes }) => {
-          await fsCall('write', this.#imagePath, () =>
+      const count = await forEachUndoRecord(this.#lane, this.#path, () => Promise.resolve());
+      await withOpen(this.#lane, this.#imagePath, openFlags.readWrite, (image) =>
+        forEachUndoRecord(this.#lane, this.#path, async ({ offset, bytes }) => {
+          await fsCall(this.#lane, 'write', this.#imagePath, () =>
             image.write(bytes, 0, bytes.length, Number(offset)),
           );
         }),
@@ -75,8 +81,8 @@ export class UndoLog {
    * nothing then.
    */
   async requireFreeSpace(): Promise<void> {
-    if (!(await paths.exists(this.#directory))) return;
-    const { freeBytes } = await capacity(this.#directory);
+    if (!(await this.#paths.exists(this.#directory))) return;
+    const { freeBytes } = await capacity(this.#lane, this.#directory);
     if (freeBytes >= MiB) return;
     await this.restore();
     throw new KernelError('write', 'ENOSPC', this.#path);
@@ -89,28 +95,28 @@ export class UndoLog {
    */
   async #begin(): Promise<void> {
     // Not recursive: on a full disk, node:fs would report ENOENT then.
-    await paths.makeNewDirectory(this.#directory);
-    await setSynchronous(this.#directory);
-    await syncPaths([dirname(this.#imagePath)]);
+    await this.#paths.makeNewDirectory(this.#directory);
+    await setSynchronous(this.#lane, this.#directory);
+    await syncPaths(this.#lane, [dirname(this.#imagePath)]);
   }
 
   /** Removes the log durably, after the image is synced. */
   async #end(): Promise<void> {
-    if (!(await paths.exists(this.#directory))) return;
-    await syncPaths([this.#imagePath]);
-    await paths.removeFile(this.#path);
-    await syncPaths([this.#directory]);
-    await paths.removeDirectory(this.#directory);
+    if (!(await this.#paths.exists(this.#directory))) return;
+    await syncPaths(this.#lane, [this.#imagePath]);
+    await this.#paths.removeFile(this.#path);
+    await syncPaths(this.#lane, [this.#directory]);
+    await this.#paths.removeDirectory(this.#directory);
   }
 }
 
-async function setSynchronous(directory: string): Promise<void> {
-  await withDescriptor(directory, openFlags.directory, async (fd) => {
+async function setSynchronous(lane: Lane, directory: string): Promise<void> {
+  await withDescriptor(lane, directory, openFlags.directory, async (fd) => {
     const flags = Buffer.alloc(8);
     try {
-      await ioctlOn(fd, 'FS_IOC_GETFLAGS', flags, { subject: directory });
+      await ioctlOn(lane, fd, 'FS_IOC_GETFLAGS', flags, { subject: directory });
       flags.writeUInt32LE(flags.readUInt32LE(0) | constants.FS_SYNC_FL, 0);
-      await ioctlOn(fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
+      await ioctlOn(lane, fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
     } catch (error) {
       // Files on FUSE, NFS and tmpfs have no attributes.
       if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS', 'EPERM')) throw error;

@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { CommandError, hasErrno } from '../../errors.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import { crc32c } from '../crc32c.ts';
 
 /** The content of a block of the image before it was first overwritten. */
@@ -43,13 +44,14 @@ interface Key {
  * records.
  */
 export async function forEachUndoRecord(
+  lane: Lane,
   path: string,
   visit: (record: UndoRecord) => Promise<void>,
 ): Promise<number> {
   try {
-    return await withOpen(path, openFlags.read, async (handle) => {
-      const header = parseHeader(await readAt(handle, path, { at: 0n, length: headerBytes }));
-      return header === undefined ? 0 : readAll({ handle, path, header }, visit);
+    return await withOpen(lane, path, openFlags.read, async (handle) => {
+      const header = parseHeader(await readAt(lane, handle, path, { at: 0n, length: headerBytes }));
+      return header === undefined ? 0 : readAll(lane, { handle, path, header }, visit);
     });
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return 0;
@@ -73,6 +75,7 @@ function parseHeader(bytes: Buffer): Header | undefined {
 }
 
 async function readAll(
+  lane: Lane,
   { handle, path, header }: { handle: FileHandle; path: string; header: Header },
   visit: (record: UndoRecord) => Promise<void>,
 ): Promise<number> {
@@ -82,10 +85,14 @@ async function readAll(
   let left = header.keys;
   while (left > 0n) {
     const at = keyBlock * unit;
-    const keys = parseKeyBlock(await readAt(handle, path, { at, length: blockBytes }), left, path);
+    const keys = parseKeyBlock(
+      await readAt(lane, handle, path, { at, length: blockBytes }),
+      left,
+      path,
+    );
     let dataBlock = keyBlock + 1n;
     for (const { block, checksum, bytes: length } of keys) {
-      const bytes = await readAt(handle, path, { at: dataBlock * unit, length });
+      const bytes = await readAt(lane, handle, path, { at: dataBlock * unit, length });
       if (bytes.length < length || crc32c(bytes) !== checksum) throw unreadable(path);
       await visit({ offset: imageOffset + block * BigInt(imageBlockBytes), bytes });
       dataBlock += BigInt(Math.ceil(length / blockBytes));
@@ -120,12 +127,13 @@ function unreadable(path: string): CommandError {
 }
 
 async function readAt(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   { at, length }: { at: bigint; length: number },
 ): Promise<Buffer> {
   const buffer = Buffer.alloc(length);
-  const { bytesRead } = await fsCall('read', path, () =>
+  const { bytesRead } = await fsCall(lane, 'read', path, () =>
     handle.read(buffer, 0, length, Number(at)),
   );
   return buffer.subarray(0, bytesRead);

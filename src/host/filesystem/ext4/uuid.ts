@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { fsCall, fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import {
   type Ext4Superblock,
   ext4SuperblockAt,
@@ -20,20 +21,20 @@ const readOnlyCompatSparseSuper = 0x1;
  * tune2fs takes fifteen. Possible when checksums depend on a stored seed and not on the UUID, as in all filesystems
  * made by the driver; otherwise returns false and writes nothing.
  */
-export async function writeExt4Uuid(imagePath: string, uuid: string): Promise<boolean> {
-  return withOpen(imagePath, openFlags.readWrite, async (handle) => {
-    const bytes = await readAt(handle, imagePath, ext4SuperblockAt);
+export async function writeExt4Uuid(lane: Lane, imagePath: string, uuid: string): Promise<boolean> {
+  return withOpen(lane, imagePath, openFlags.readWrite, async (handle) => {
+    const bytes = await readAt(lane, handle, imagePath, ext4SuperblockAt);
     const superblock = parseExt4Superblock(bytes);
     if (superblock?.state !== 'clean' || !usesChecksumSeed(bytes)) return false;
     // Copies first: while the primary superblock has the old UUID, all of this can be repeated.
     for (const at of superblockCopies(superblock)) {
-      const copy = await readAt(handle, imagePath, at);
+      const copy = await readAt(lane, handle, imagePath, at);
       if (parseExt4Superblock(copy)?.uuid === superblock.uuid) {
-        await writeAt(handle, imagePath, { at, bytes: withUuid(copy, uuid) });
+        await writeAt(lane, handle, imagePath, { at, bytes: withUuid(copy, uuid) });
       }
     }
-    await writeAt(handle, imagePath, { at: ext4SuperblockAt, bytes: withUuid(bytes, uuid) });
-    await fsync(handle, imagePath);
+    await writeAt(lane, handle, imagePath, { at: ext4SuperblockAt, bytes: withUuid(bytes, uuid) });
+    await fsync(lane, handle, imagePath);
     return true;
   });
 }
@@ -80,16 +81,17 @@ export function writeUuidAt(bytes: Buffer, at: number, uuid: string): void {
   bytes.write(uuid.replaceAll('-', ''), at, 'hex');
 }
 
-async function readAt(handle: FileHandle, path: string, at: number): Promise<Buffer> {
+async function readAt(lane: Lane, handle: FileHandle, path: string, at: number): Promise<Buffer> {
   const bytes = Buffer.alloc(ext4SuperblockBytes);
-  await fsCall('read', path, () => handle.read(bytes, 0, bytes.length, at));
+  await fsCall(lane, 'read', path, () => handle.read(bytes, 0, bytes.length, at));
   return bytes;
 }
 
 async function writeAt(
+  lane: Lane,
   handle: FileHandle,
   path: string,
   { at, bytes }: { at: number; bytes: Buffer },
 ): Promise<void> {
-  await fsCall('write', path, () => handle.write(bytes, 0, bytes.length, at));
+  await fsCall(lane, 'write', path, () => handle.write(bytes, 0, bytes.length, at));
 }

@@ -4,6 +4,7 @@ import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from
 import { constants } from '../../kernel/abi.ts';
 import { fallocate } from '../../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growXfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
@@ -32,10 +33,12 @@ export class Xfs implements Filesystem {
   readonly minBytes = xfsMinBytes;
   readonly minGrownBytes = xfsMinBytes;
   readonly mountOptions: readonly string[] = [];
+  readonly #lane: Lane;
   readonly #run: Run;
   readonly #deps: PrivateMountDeps;
 
-  constructor(run: Run, deps: PrivateMountDeps) {
+  constructor(lane: Lane, run: Run, deps: PrivateMountDeps) {
+    this.#lane = lane;
     this.#run = run;
     this.#deps = deps;
   }
@@ -46,8 +49,8 @@ export class Xfs implements Filesystem {
       { flag: '-m', value: `uuid=${requireUuid(options.uuid)}`, join: true },
     ]);
     const args = ['-q', '-f', '-K', '-s', `size=${options.sectorSize}`, ...flags, imagePath];
-    await this.#run('mkfs.xfs', args, { timeoutMs: 10 * minute, image: imagePath });
-    if (!options.thick) await punchLog(imagePath);
+    await this.#run(this.#lane, 'mkfs.xfs', args, { timeoutMs: 10 * minute, image: imagePath });
+    if (!options.thick) await punchLog(this.#lane, imagePath);
   }
 
   /**
@@ -55,7 +58,7 @@ export class Xfs implements Filesystem {
    * `needs-replay`, which is safe.
    */
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
-    const superblock = await readXfs(imagePath);
+    const superblock = await readXfs(this.#lane, imagePath);
     if (superblock === undefined) return undefined;
     const { uuid, blocks, blockBytes, needsRepair } = superblock;
     return {
@@ -68,7 +71,7 @@ export class Xfs implements Filesystem {
 
   /** The mount checks the filesystem: it replays the log and refuses a damaged one. Nothing is repaired here. */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
-    const superblock = await readXfs(imagePath);
+    const superblock = await readXfs(this.#lane, imagePath);
     if (superblock === undefined) {
       return { outcome: 'damaged', detail: 'no XFS superblock with a valid checksum' };
     }
@@ -85,7 +88,7 @@ export class Xfs implements Filesystem {
   }
 
   async growMounted(target: string, device: LoopDevice, sizeBytes: bigint): Promise<'grown'> {
-    await growXfs(target, device, sizeBytes);
+    await growXfs(this.#lane, target, device, sizeBytes);
     return 'grown';
   }
 
@@ -94,13 +97,13 @@ export class Xfs implements Filesystem {
   }
 
   async growImage(imagePath: string, options: WorkOptions): Promise<void> {
-    const sizeBytes = await imageBytes(imagePath);
-    if (fills(await readXfs(imagePath), sizeBytes)) return;
+    const sizeBytes = await imageBytes(this.#lane, imagePath);
+    if (fills(await readXfs(this.#lane, imagePath), sizeBytes)) return;
     const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
-    await withPrivateMount(this.#deps, imagePath, mount, async (target, device) => {
-      await growXfs(target, device, sizeBytes);
+    await withPrivateMount(this.#lane, this.#deps, imagePath, mount, async (target, device) => {
+      await growXfs(this.#lane, target, device, sizeBytes);
     });
-    assertGrown(fills(await readXfs(imagePath), sizeBytes), imagePath, sizeBytes);
+    assertGrown(fills(await readXfs(this.#lane, imagePath), sizeBytes), imagePath, sizeBytes);
   }
 
   /**
@@ -111,13 +114,13 @@ export class Xfs implements Filesystem {
     const uuid = requireUuid(options.uuid);
     // The only mount with `nouuid`: a fresh copy replays its log while its source may be mounted.
     const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
-    await withPrivateMount(this.#deps, imagePath, mount);
+    await withPrivateMount(this.#lane, this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
-    const { stdout, stderr } = await this.#run('xfs_db', args, {
+    const { stdout, stderr } = await this.#run(this.#lane, 'xfs_db', args, {
       timeoutMs: 10 * minute,
       image: imagePath,
     });
-    const after = await readXfs(imagePath);
+    const after = await readXfs(this.#lane, imagePath);
     if (after?.uuid === uuid) return;
     throw new CommandError('xfs_db', {
       message: `xfs_db did not set UUID ${uuid} in ${imagePath}, which has ${after?.uuid ?? 'no valid superblock'}`,
@@ -126,8 +129,8 @@ export class Xfs implements Filesystem {
   }
 }
 
-async function readXfs(path: string): Promise<XfsSuperblock | undefined> {
-  return parseXfsSuperblock(await readImage(path, 0, xfsSuperblockBytes));
+async function readXfs(lane: Lane, path: string): Promise<XfsSuperblock | undefined> {
+  return parseXfsSuperblock(await readImage(lane, path, 0, xfsSuperblockBytes));
 }
 
 /** Whether the filesystem uses the whole image, as far as it can. */
@@ -141,8 +144,8 @@ function fills(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolea
  * mkfs.xfs allocates the whole log, at least 64 MiB, with zeroes; a hole reads the same and uses no space. Only valid
  * right after mkfs, while the log has only its first record.
  */
-async function punchLog(imagePath: string): Promise<void> {
-  const superblock = await readXfs(imagePath);
+async function punchLog(lane: Lane, imagePath: string): Promise<void> {
+  const superblock = await readXfs(lane, imagePath);
   if (superblock === undefined) {
     throw new CommandError('mkfs.xfs', {
       message: `mkfs.xfs left no valid superblock in ${imagePath}`,
@@ -153,13 +156,13 @@ async function punchLog(imagePath: string): Promise<void> {
     offset: superblock.logOffset + logRecordBytes,
     length: superblock.logBytes - logRecordBytes,
   };
-  await withOpen(imagePath, openFlags.readWrite, async (handle) => {
+  await withOpen(lane, imagePath, openFlags.readWrite, async (handle) => {
     try {
-      await fallocate(handle.fd, range, imagePath);
+      await fallocate(lane, handle.fd, range, imagePath);
     } catch (error) {
       // A filesystem without holes keeps the blocks.
       if (!hasErrno(error, 'EOPNOTSUPP')) throw error;
     }
-    await fsync(handle, imagePath);
+    await fsync(lane, handle, imagePath);
   });
 }

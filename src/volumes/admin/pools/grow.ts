@@ -1,6 +1,7 @@
 import { VolumeError } from '../../../errors.ts';
 import type { Domain } from '../../domain.ts';
 import { withReason } from '../../engine/failures.ts';
+import { inLane } from '../../engine/lanes.ts';
 import { growEmbedded } from '../../pool/embedded.ts';
 import type { Pool } from '../../pool/pool.ts';
 
@@ -20,10 +21,9 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
   const directory = pool.embeddedIn;
   const release = domain.operations.locks.take({ exclusive: [`pool:${name}`] }, 'GrowPool');
   try {
-    await withReason(`pool '${name}'`, undefined, () =>
-      domain.inLane({ kind: 'grow', id: name, pool: name }, () =>
-        growEmbedded(domain.host, { name, directory }, sizeBytes),
-      ),
+    const deps = inLane(domain, { kind: 'grow', id: name, pool: name });
+    await withReason(deps, { subject: `pool '${name}'`, disk: undefined }, ({ host }) =>
+      growEmbedded(host, { name, directory }, sizeBytes),
     );
     pool.space.invalidate();
     domain.log.info({ pool: name, sizeBytes }, 'a pool was grown');

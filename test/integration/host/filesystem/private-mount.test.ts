@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withPrivateMount } from '../../../../src/host/filesystem/private-mount.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { files, loops, mounts, onBench } from './workbench.ts';
@@ -14,10 +15,12 @@ onNode('the changes of work are in the image, and nothing stays mounted or attac
   await onBench(t, async (bench) => {
     const { image } = await bench.make('ext4', 32n * MiB);
     const options = { ...ext4, workDir: bench.workDir };
-    await withPrivateMount(deps, image, options, (target) => writeFile(join(target, 'file'), 'x'));
+    await withPrivateMount(driverLane, deps, image, options, (target) =>
+      writeFile(join(target, 'file'), 'x'),
+    );
     t.deepEqual(await readdir(bench.workDir), []);
     t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
-    await withPrivateMount(deps, image, options, async (target) => {
+    await withPrivateMount(driverLane, deps, image, options, async (target) => {
       t.is(await readFile(join(target, 'file'), 'utf8'), 'x');
     });
   });
@@ -30,9 +33,13 @@ onNode(
       const { image } = await bench.make('ext4', 32n * MiB);
       const options = { ...ext4, workDir: bench.workDir };
       const fails = () => Promise.reject(new Error('no'));
-      await t.throwsAsync(withPrivateMount(deps, image, options, fails), { message: 'no' });
+      await t.throwsAsync(withPrivateMount(driverLane, deps, image, options, fails), {
+        message: 'no',
+      });
       const wrong = { ...options, fsType: 'xfs' } as const;
-      await t.throwsAsync(withPrivateMount(deps, image, wrong), { message: /^mount .*EINVAL$/ });
+      await t.throwsAsync(withPrivateMount(driverLane, deps, image, wrong), {
+        message: /^mount .*EINVAL$/,
+      });
       t.deepEqual(await readdir(bench.workDir), []);
       t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
     });
@@ -47,7 +54,7 @@ onNode(
       const options = { ...ext4, workDir: bench.workDir };
       let container: ChildProcess | undefined;
       let ended = false;
-      const mounted = withPrivateMount(deps, image, options, async () => {
+      const mounted = withPrivateMount(driverLane, deps, image, options, async () => {
         // It writes `in` once it has its own mount namespace, and runs until its input closes.
         const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'echo in; read line'];
         container = spawn('unshare', command, { stdio: ['pipe', 'pipe', 'inherit'] });

@@ -8,18 +8,26 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
+import { Ext4Learned } from '../../../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
-import { makeLoopDevices } from '../../../../src/host/loop/devices.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
+import { LoopState, makeLoopDevices } from '../../../../src/host/loop/devices.ts';
 import { makeMounts } from '../../../../src/host/mount/mounts.ts';
 import { makeRun } from '../../../../src/host/programs/run.ts';
 
 /** Real filesystems on real loop devices, in a scratch directory. */
-export const files = makeFiles();
-export const loops = makeLoopDevices();
-export const mounts = makeMounts();
+export const files = makeFiles(driverLane);
+export const loops = makeLoopDevices(driverLane, new LoopState());
+export const mounts = makeMounts(driverLane);
 export const run = makeRun();
-export const filesystems = makeFilesystems({ run, loops, mounts, kernelRelease: release() });
+export const filesystems = makeFilesystems(driverLane, {
+  run,
+  loops,
+  mounts,
+  learned: new Ext4Learned(),
+  kernelRelease: release(),
+});
 
 /** A scratch directory, and what must be cleaned up after the test, whatever its result. */
 export class Bench {

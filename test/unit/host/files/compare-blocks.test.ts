@@ -8,6 +8,7 @@ import {
   differingBlocks,
   maxComparedBytes,
 } from '../../../../src/host/files/compare-blocks.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 
 test('ranges of different blocks are found, and adjacent ranges are joined', (t) => {
   fc.assert(
@@ -45,8 +46,10 @@ test('bytes after the end of a file are zeroes, and a range that is too large is
     Buffer.concat([Buffer.alloc(100, 7), Buffer.alloc(8092), Buffer.alloc(8, 1)]),
   );
   const range = { offset: 0n, length: 16_384n, blockBytes: 4096n };
-  t.deepEqual(await compareFiles(short, long, range), [{ offset: 8192n, length: 4096n }]);
-  t.deepEqual(await compareFiles(short, short, range), []);
+  t.deepEqual(await compareFiles(driverLane, short, long, range), [
+    { offset: 8192n, length: 4096n },
+  ]);
+  t.deepEqual(await compareFiles(driverLane, short, short, range), []);
   const tooLarge = { ...range, length: maxComparedBytes + 1n };
-  t.like(await t.throwsAsync(compareFiles(short, long, tooLarge)), { errno: 'E2BIG' });
+  t.like(await t.throwsAsync(compareFiles(driverLane, short, long, tooLarge)), { errno: 'E2BIG' });
 });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { makeCopies } from '../../../../src/host/files/copy.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { DiskState } from '../../../helpers/disk-state.ts';
 
 const { signal } = new AbortController();
@@ -25,14 +26,14 @@ async function fileOf(t: ExecutionContext, { size, data }: { size: number; data:
 
 test('a finished copy is durable', async (t) => {
   const { from, to } = await fileOf(t, { size: 2, data: 1 });
-  await makeCopies().copySparse(from, to, { signal });
+  await makeCopies(driverLane).copySparse(from, to, { signal });
   t.true(disk.isSynced(to));
 });
 
 test('reported progress is durable', async (t) => {
   const { from, to } = await fileOf(t, { size: 80, data: 80 });
   const told: boolean[] = [];
-  await makeCopies().copySparse(from, to, {
+  await makeCopies(driverLane).copySparse(from, to, {
     signal,
     onProgress: () => {
       told.push(disk.isSynced(to));
@@ -46,7 +47,7 @@ test('a resumed copy discards everything after the resume point', async (t) => {
   const half = await open(to, 'w');
   await half.write(Buffer.alloc(3 << 20, 7));
   await half.close();
-  await makeCopies().copySparse(from, to, { signal, resumeFrom: BigInt(1 << 20) });
+  await makeCopies(driverLane).copySparse(from, to, { signal, resumeFrom: BigInt(1 << 20) });
   const copy = await readFile(to);
   t.is(copy[0], 7, 'everything before the resume point is kept');
   t.true(copy.subarray(1 << 20).equals((await readFile(from)).subarray(1 << 20)));

@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { syncPaths } from '../../../../src/host/kernel/descriptor.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 
 test('an fsync of several files reports the one that failed', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-test-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  await t.notThrowsAsync(syncPaths([directory, directory]));
+  await t.notThrowsAsync(syncPaths(driverLane, [directory, directory]));
   const gone = join(directory, 'gone');
-  const error = await t.throwsAsync(syncPaths([directory, gone, directory]), {
+  const error = await t.throwsAsync(syncPaths(driverLane, [directory, gone, directory]), {
     instanceOf: KernelError,
   });
   t.is(error?.errno, 'ENOENT');

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { StuckError } from '../../../../src/host/errors.ts';
-import { Gate, onDisk, ownedBy } from '../../../../src/host/kernel/gate.ts';
+import { Gate } from '../../../../src/host/kernel/gate.ts';
+import { driverLane, laneWithin, onDisk } from '../../../../src/host/lane.ts';
 
 /** A call that returns on request. */
 class Hanging {
@@ -33,22 +34,24 @@ class Hanging {
   }
 }
 
+const lane = (name: string, disk?: string) => laneWithin(driverLane, name, disk);
+
 const quick = () => Promise.resolve('quick');
 
 /** A defective gate would block a test forever. */
 const timeoutMs = 10_000;
 
-test('an owner has one call at a time, in order; other owners do not wait', async (t) => {
+test('a lane has one call at a time, in order; other lanes do not wait', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const first = new Hanging();
   const order: string[] = [];
-  const calls = ownedBy('a', () => [
-    gate.run('first', first.work).then(() => order.push('first')),
-    gate.run('second', quick).then(() => order.push('second')),
-  ]);
+  const calls = [
+    gate.run(lane('a'), 'first', first.work).then(() => order.push('first')),
+    gate.run(lane('a'), 'second', quick).then(() => order.push('second')),
+  ];
   await first.started;
-  t.is(await ownedBy('b', () => gate.run('other', quick)), 'quick');
+  t.is(await gate.run(lane('b'), 'other', quick), 'quick');
   t.deepEqual(order, []);
   first.end();
   await Promise.all(calls);
@@ -59,9 +62,7 @@ test('no more calls run than there are slots; a free slot goes to the oldest wai
   t.timeout(timeoutMs);
   const gate = new Gate(2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
-  const results = hanging.map((call, index) =>
-    ownedBy(`owner ${index}`, () => gate.run('call', call.work)),
-  );
+  const results = hanging.map((call, index) => gate.run(lane(`lane ${index}`), 'call', call.work));
   let hasStarted = false;
   void hanging[2].started.then(() => {
     hasStarted = true;
@@ -76,15 +77,13 @@ test('no more calls run than there are slots; a free slot goes to the oldest wai
   t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
 });
 
-test('a call that exceeds its time limit makes its owner stuck until it returns', async (t) => {
+test('a call that exceeds its time limit makes its lane stuck until it returns', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
   const late: string[] = [];
   const run = (call: string, work: () => Promise<string>) =>
-    ownedBy('volume', () =>
-      gate.run(call, work, { timeoutMs: 30, late: (value) => late.push(value) }),
-    );
+    gate.run(lane('volume'), call, work, { timeoutMs: 30, late: (value) => late.push(value) });
   const waiting = [run('umount', hung.work), run('next', quick)];
   for (const call of waiting) {
     await t.throwsAsync(call, {
@@ -97,13 +96,13 @@ test('a call that exceeds its time limit makes its owner stuck until it returns'
     message: /^umount for volume has not returned/,
   });
   t.deepEqual(
-    gate.stuckOwners().map(({ owner, call }) => [owner, call]),
+    gate.stuckCalls().map(({ lane, call }) => [lane, call]),
     [['volume', 'umount']],
   );
-  t.is(await ownedBy('another', () => gate.run('call', quick)), 'quick');
+  t.is(await gate.run(lane('another'), 'call', quick), 'quick');
   hung.end('too late');
   await new Promise(setImmediate);
-  t.deepEqual([late, gate.stuckOwners()], [['too late'], []]);
+  t.deepEqual([late, gate.stuckCalls()], [['too late'], []]);
   t.is(await run('again', quick), 'quick');
 });
 
@@ -111,8 +110,8 @@ test('the age of the oldest call on a disk is known', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const [older, younger] = [new Hanging(), new Hanging()];
-  const run = (owner: string, disk: string, hung: Hanging) =>
-    ownedBy(owner, () => gate.run('fsync', hung.work), disk);
+  const run = (name: string, disk: string, hung: Hanging) =>
+    gate.run(lane(name, disk), 'fsync', hung.work);
   t.is(gate.oldestCallMs('pool'), 0);
   const first = run('a', 'pool', older);
   await delay(30);
@@ -131,27 +130,29 @@ test('a stuck call that fails has ended too', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
-  await t.throwsAsync(gate.run('mount', hung.work, { timeoutMs: 10 }), { instanceOf: StuckError });
+  await t.throwsAsync(gate.run(driverLane, 'mount', hung.work, { timeoutMs: 10 }), {
+    instanceOf: StuckError,
+  });
   hung.fail(new Error('EIO'));
   await new Promise(setImmediate);
-  t.is(await gate.run('mount', quick), 'quick');
+  t.is(await gate.run(driverLane, 'mount', quick), 'quick');
 });
 
 test('stuck calls keep their slots; a waiter fails at its own time limit', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate(1);
   const hung = new Hanging();
-  const stuck = ownedBy('a', () => gate.run('hung', hung.work, { timeoutMs: 10 }));
+  const stuck = gate.run(lane('a'), 'hung', hung.work, { timeoutMs: 10 });
   await t.throwsAsync(stuck, { instanceOf: StuckError });
-  const second = ownedBy('b', () => gate.run('stat', quick, { timeoutMs: 20 }));
+  const second = gate.run(lane('b'), 'stat', quick, { timeoutMs: 20 });
   await t.throwsAsync(second, { instanceOf: StuckError, message: /waiting for its turn/ });
   t.deepEqual(
-    gate.stuckOwners().map(({ owner }) => owner),
+    gate.stuckCalls().map(({ lane }) => lane),
     ['a'],
-    'waiting does not make an owner stuck',
+    'waiting does not make a lane stuck',
   );
   hung.end();
-  t.is(await ownedBy('b', () => gate.run('stat', quick)), 'quick');
+  t.is(await gate.run(lane('b'), 'stat', quick), 'quick');
 });
 
 test('errors pass through, including synchronous ones', async (t) => {
@@ -160,19 +161,19 @@ test('errors pass through, including synchronous ones', async (t) => {
   const fail = () => {
     throw new Error('at once');
   };
-  await t.throwsAsync(gate.run('call', fail), { message: 'at once' });
+  await t.throwsAsync(gate.run(driverLane, 'call', fail), { message: 'at once' });
   await t.throwsAsync(
-    gate.run('call', () => Promise.reject(new Error('later'))),
+    gate.run(driverLane, 'call', () => Promise.reject(new Error('later'))),
     { message: 'later' },
   );
-  t.is(await gate.run('call', quick), 'quick');
+  t.is(await gate.run(driverLane, 'call', quick), 'quick');
 });
 
-test('after a call that failed at once, its owner still has one call at a time', async (t) => {
+test('after a call that failed at once, its lane still has one call at a time', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const run = (work: () => Promise<string>, ms?: number) =>
-    ownedBy('volume', () => gate.run('call', work, { timeoutMs: ms }));
+    gate.run(lane('volume'), 'call', work, { timeoutMs: ms });
   const fail = () => {
     throw new Error('at once');
   };
@@ -191,10 +192,10 @@ test('after a call that failed at once, its owner still has one call at a time',
   t.deepEqual(await Promise.all([first, second]), ['done', 'quick']);
 });
 
-test('calls without an owner belong to the driver', async (t) => {
+test('a message names the lane of the driver', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
-  await t.throwsAsync(gate.run('call', new Hanging().work, { timeoutMs: 5 }), {
+  await t.throwsAsync(gate.run(driverLane, 'call', new Hanging().work, { timeoutMs: 5 }), {
     message: /for driver/,
   });
 });
@@ -204,15 +205,15 @@ test('calls on one disk use at most their share of the slots', async (t) => {
   const gate = new Gate(4, 2);
   const hanging = [new Hanging(), new Hanging(), new Hanging()] as const;
   const results = hanging.map((call, index) =>
-    ownedBy(`hung ${index}`, () => gate.run('call', call.work), 'a disk that hangs'),
+    gate.run(lane(`hung ${index}`, 'a disk that hangs'), 'call', call.work),
   );
   await Promise.all([hanging[0].started, hanging[1].started]);
   let hasStarted = false;
   void hanging[2].started.then(() => {
     hasStarted = true;
   });
-  t.is(await ownedBy('other', () => gate.run('call', quick), 'another disk'), 'quick');
-  t.is(await gate.run('call', quick), 'quick', 'calls without a disk do not wait');
+  t.is(await gate.run(lane('other', 'another disk'), 'call', quick), 'quick');
+  t.is(await gate.run(driverLane, 'call', quick), 'quick', 'calls without a disk do not wait');
   t.false(hasStarted);
   hanging[0].end();
   await hanging[2].started;
@@ -220,17 +221,13 @@ test('calls on one disk use at most their share of the slots', async (t) => {
   t.deepEqual(await Promise.all(results), ['done', 'done', 'done']);
 });
 
-test('a nested owner inherits the disk of its caller', async (t) => {
+test('a lane inherits the disk of the lane that started it', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
-  const first = ownedBy(
-    'pool',
-    () => ownedBy('a device', () => gate.run('call', hanging.work)),
-    'disk',
-  );
+  const first = gate.run(laneWithin(lane('pool', 'disk'), 'a device'), 'call', hanging.work);
   await hanging.started;
-  const second = ownedBy('volume', () => gate.run('call', quick, { timeoutMs: 20 }), 'disk');
+  const second = gate.run(lane('volume', 'disk'), 'call', quick, { timeoutMs: 20 });
   await t.throwsAsync(second, { instanceOf: StuckError });
   hanging.end();
   t.is(await first, 'done');
@@ -241,29 +238,27 @@ test('a step with several calls gets the free threads, at least one', async (t) 
   const gate = new Gate(3);
   const first = new Hanging();
   const granted: number[] = [];
-  const one = ownedBy('a', () => gate.run('one', first.work));
+  const one = gate.run(lane('a'), 'one', first.work);
   await first.started;
   const wide = new Hanging();
   const work = (threads: number): Promise<string> => {
     granted.push(threads);
     return wide.work();
   };
-  const two = ownedBy('b', () => gate.run('three', work, { threads: 3 }));
+  const two = gate.run(lane('b'), 'three', work, { threads: 3 });
   await wide.started;
   let hasStarted = false;
-  const other = ownedBy('c', () =>
-    gate.run('later', () => {
-      hasStarted = true;
-      return quick();
-    }),
-  );
+  const other = gate.run(lane('c'), 'later', () => {
+    hasStarted = true;
+    return quick();
+  });
   await new Promise(setImmediate);
   t.deepEqual([granted, hasStarted], [[2], false], 'both count');
   first.end();
   wide.end();
   await Promise.all([one, two, other]);
-  await gate.run('many', async (threads) => granted.push(threads), { threads: 9 });
-  await gate.run('none', async (threads) => granted.push(threads), { threads: 0 });
+  await gate.run(driverLane, 'many', async (threads) => granted.push(threads), { threads: 9 });
+  await gate.run(driverLane, 'none', async (threads) => granted.push(threads), { threads: 0 });
   t.deepEqual(granted, [2, 3, 1]);
 });
 
@@ -275,35 +270,35 @@ test('several hung disks leave threads to the others', async (t) => {
     for (let index = 0; index < 50; index += 1) {
       const call = new Hanging();
       hung.push(call);
-      void ownedBy(`${disk} ${index}`, () => gate.run('call', call.work), disk);
+      void gate.run(lane(`${disk} ${index}`, disk), 'call', call.work);
     }
   }
-  t.is(await ownedBy('e', () => gate.run('call', quick), 'another disk'), 'quick');
-  t.is(await gate.run('call', quick), 'quick');
+  t.is(await gate.run(lane('e', 'another disk'), 'call', quick), 'quick');
+  t.is(await gate.run(driverLane, 'call', quick), 'quick');
 });
 
-test('a call waiting for a hung disk does not block other calls of its owner', async (t) => {
+test('a call waiting for a hung disk does not block other calls of its lane', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate(4, 2);
   const hung = [new Hanging(), new Hanging()] as const;
   const results = hung.map((call, index) =>
-    ownedBy(`volume ${index}`, () => gate.run('call', call.work), 'hung'),
+    gate.run(lane(`volume ${index}`, 'hung'), 'call', call.work),
   );
   await Promise.all(hung.map(({ started }) => started));
-  const behind = ownedBy('/dev/loop0', () => gate.run('open', quick), 'hung');
-  t.is(await ownedBy('/dev/loop0', () => gate.run('open', quick), 'good'), 'quick');
+  const behind = gate.run(lane('/dev/loop0', 'hung'), 'open', quick);
+  t.is(await gate.run(lane('/dev/loop0', 'good'), 'open', quick), 'quick');
   for (const call of hung) call.end();
   t.is(await behind, 'quick');
   await Promise.all(results);
 });
 
-test('a disk can be set within the work of an owner', async (t) => {
+test('the disk of a lane can be set later', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate(4, 1);
   const hanging = new Hanging();
-  const first = ownedBy('new volume', () => onDisk('disk', () => gate.run('call', hanging.work)));
+  const first = gate.run(onDisk(lane('new volume'), 'disk'), 'call', hanging.work);
   await hanging.started;
-  const second = ownedBy('volume', () => gate.run('call', quick, { timeoutMs: 20 }), 'disk');
+  const second = gate.run(lane('volume', 'disk'), 'call', quick, { timeoutMs: 20 });
   await t.throwsAsync(second, { instanceOf: StuckError });
   hanging.end();
   t.is(await first, 'done');
@@ -318,46 +313,42 @@ test('a must-run step runs after the stuck call has returned', async (t) => {
     order.push(name);
     return Promise.resolve();
   };
-  const stuck = ownedBy('volume', () => gate.run('fsync', hung.work, { timeoutMs: 30 }));
+  const stuck = gate.run(lane('volume'), 'fsync', hung.work, { timeoutMs: 30 });
   // Its caller waits while its turn may still come.
-  const waiting = ownedBy('volume', () => gate.runEventually('close', close('waited')));
+  const waiting = gate.runEventually(lane('volume'), 'close', close('waited'));
   await t.throwsAsync(stuck, { instanceOf: StuckError });
   await waiting;
-  await ownedBy('volume', () => gate.runEventually('close', close('came later')));
+  await gate.runEventually(lane('volume'), 'close', close('came later'));
   t.deepEqual(order, [], 'the descriptor is still in use');
-  await t.throwsAsync(
-    ownedBy('volume', () => gate.run('stat', quick)),
-    { instanceOf: StuckError },
-  );
+  await t.throwsAsync(gate.run(lane('volume'), 'stat', quick), { instanceOf: StuckError });
   hung.end();
   await new Promise(setImmediate);
   t.deepEqual(order, ['waited', 'came later']);
-  t.deepEqual(gate.stuckOwners(), []);
+  t.deepEqual(gate.stuckCalls(), []);
 });
 
 test('a must-run step reports its own failure and its own time limit', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   await t.throwsAsync(
-    gate.runEventually('close', () => Promise.reject(new Error('EIO'))),
+    gate.runEventually(driverLane, 'close', () => Promise.reject(new Error('EIO'))),
     { message: 'EIO' },
   );
   await t.throwsAsync(
-    gate.runEventually('close', () => {
+    gate.runEventually(driverLane, 'close', () => {
       throw new Error('at once');
     }),
     { message: 'at once' },
   );
-  t.is(await gate.run('stat', quick), 'quick');
+  t.is(await gate.run(driverLane, 'stat', quick), 'quick');
 });
 
-test('stuck calls of an owner and of nested owners can be awaited', async (t) => {
+test('stuck calls of a lane, and of lanes that it started, can be awaited', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const hung = new Hanging();
-  const stuck = ownedBy('snapshot x', () =>
-    ownedBy('capture y', () => gate.run('clone', hung.work, { timeoutMs: 20 })),
-  );
+  const capture = laneWithin(lane('snapshot x'), 'capture y');
+  const stuck = gate.run(capture, 'clone', hung.work, { timeoutMs: 20 });
   t.is(gate.whenReturned('snapshot x'), undefined, 'it may still end in time');
   await t.throwsAsync(stuck, { instanceOf: StuckError });
   t.is(gate.whenReturned('y'), undefined);

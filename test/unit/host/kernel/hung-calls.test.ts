@@ -8,7 +8,7 @@ import test from 'ava';
 const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'hung-calls.js');
 
 for (const hung of [4, 40]) {
-  test(`${hung} hung calls block neither file operations nor other owners, and end when they return`, async (t) => {
+  test(`${hung} hung calls block neither file operations nor other lanes, and end when they return`, async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hung-'));
     try {
       const { stdout } = await promisify(execFile)(
@@ -20,7 +20,7 @@ for (const hung of [4, 40]) {
         },
       );
       const { files, kernel, ...outcome } = JSON.parse(stdout) as Record<string, number | boolean>;
-      t.deepEqual(outcome, { stuck: hung, stuckOwners: hung, refused: true, closedLate: hung });
+      t.deepEqual(outcome, { stuck: hung, stuckLanes: hung, refused: true, closedLate: hung });
       t.true(
         Number(files) < 1000 && Number(kernel) < 1000,
         `${String(files)} ms, ${String(kernel)} ms`,

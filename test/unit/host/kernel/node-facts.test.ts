@@ -7,6 +7,7 @@ import {
   readFacts,
   readSupportedFilesystems,
 } from '../../../../src/host/kernel/node-facts.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 
 for (const { mask, capability, expected } of [
   { mask: '000001ffffffffff', capability: 24n, expected: true },
@@ -33,7 +34,7 @@ test('node facts describe this process', (t) => {
 });
 
 test('filesystems without a device are supported too', async (t) => {
-  const supported = await readSupportedFilesystems();
+  const supported = await readSupportedFilesystems(driverLane);
   t.true(supported.has('proc'));
   t.false(supported.has('nodev'));
 });

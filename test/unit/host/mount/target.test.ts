@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { withTarget } from '../../../../src/host/mount/target.ts';
 
 test('a file or directory target is opened without following a symlink, with or without a root', async (t) => {
@@ -14,7 +15,7 @@ test('a file or directory target is opened without following a symlink, with or 
   for (const kind of ['directory', 'file'] as const) await symlink(kind, pathOf(`to-${kind}`));
   const open = async (name: string, kind: 'directory' | 'file', root?: string) => {
     try {
-      await withTarget(pathOf(name), { kind, root }, () => Promise.resolve());
+      await withTarget(driverLane, pathOf(name), { kind, root }, () => Promise.resolve());
       return 'ok';
     } catch (error) {
       return error instanceof KernelError ? error.errno : String(error);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { CommandError } from '../../../../src/host/errors.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import {
   debianPackages,
   findProgram,
@@ -18,10 +19,10 @@ const timeoutMs = 30_000;
 
 test('an expected exit code is returned with the output', async (t) => {
   const run = makeRun();
-  const version = await run('e2fsck', ['-V'], { timeoutMs });
+  const version = await run(driverLane, 'e2fsck', ['-V'], { timeoutMs });
   t.is(version.exitCode, 0);
   t.regex(version.stderr, /^e2fsck \d/);
-  const absent = await run('e2fsck', ['-n', '/nonexistent/image'], {
+  const absent = await run(driverLane, 'e2fsck', ['-n', '/nonexistent/image'], {
     timeoutMs,
     exitCodes: [0, 8],
   });
@@ -30,7 +31,7 @@ test('an expected exit code is returned with the output', async (t) => {
 
 test('an unexpected exit code is a CommandError with the end of standard error', async (t) => {
   const error = await t.throwsAsync(
-    makeRun()('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }),
+    makeRun()(driverLane, 'e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }),
     {
       instanceOf: CommandError,
     },
@@ -47,10 +48,13 @@ test('an unexpected exit code is a CommandError with the end of standard error',
 test('a program aborted before its turn never runs', async (t) => {
   const ended: EndedCommand[] = [];
   const run = makeRun({ onEnd: (command) => ended.push(command) });
-  await t.throwsAsync(run('e2fsck', ['-V'], { timeoutMs, signal: AbortSignal.abort() }), {
-    instanceOf: CommandError,
-    message: /cancelled/,
-  });
+  await t.throwsAsync(
+    run(driverLane, 'e2fsck', ['-V'], { timeoutMs, signal: AbortSignal.abort() }),
+    {
+      instanceOf: CommandError,
+      message: /cancelled/,
+    },
+  );
   t.deepEqual(ended, []);
 });
 
@@ -68,10 +72,13 @@ async function withFifo(work: (fifo: string) => Promise<void>): Promise<void> {
 
 test('a program is ended at its time limit', async (t) => {
   await withFifo(async (fifo) => {
-    const error = await t.throwsAsync(makeRun()('tune2fs', ['-l', fifo], { timeoutMs: 300 }), {
-      instanceOf: CommandError,
-      message: 'tune2fs took longer than 300 ms and was ended',
-    });
+    const error = await t.throwsAsync(
+      makeRun()(driverLane, 'tune2fs', ['-l', fifo], { timeoutMs: 300 }),
+      {
+        instanceOf: CommandError,
+        message: 'tune2fs took longer than 300 ms and was ended',
+      },
+    );
     t.is(error?.exitCode, undefined);
   });
 });
@@ -79,7 +86,10 @@ test('a program is ended at its time limit', async (t) => {
 test('a running program is ended when its signal is aborted', async (t) => {
   await withFifo(async (fifo) => {
     const abort = new AbortController();
-    const running = makeRun()('tune2fs', ['-l', fifo], { timeoutMs, signal: abort.signal });
+    const running = makeRun()(driverLane, 'tune2fs', ['-l', fifo], {
+      timeoutMs,
+      signal: abort.signal,
+    });
     setTimeout(() => abort.abort(), 100);
     await t.throwsAsync(running, { instanceOf: CommandError, message: 'tune2fs was cancelled' });
   });
@@ -88,8 +98,8 @@ test('a running program is ended when its signal is aborted', async (t) => {
 test('the end of every program is reported, also if it fails', async (t) => {
   const ended: EndedCommand[] = [];
   const run = makeRun({ onEnd: (command) => ended.push(command) });
-  await run('e2fsck', ['-V'], { timeoutMs });
-  await t.throwsAsync(run('e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }));
+  await run(driverLane, 'e2fsck', ['-V'], { timeoutMs });
+  await t.throwsAsync(run(driverLane, 'e2fsck', ['-n', '/nonexistent/image'], { timeoutMs }));
   t.deepEqual(
     ended.map(({ file, args, exitCode }) => [file, args, exitCode]),
     [
@@ -102,7 +112,7 @@ test('the end of every program is reported, also if it fails', async (t) => {
 
 test('arguments reach the program unchanged: no shell, no splitting', async (t) => {
   const error = await t.throwsAsync(
-    makeRun()('e2fsck', ['-n', '/nonexistent/a b;$(id)`*'], { timeoutMs }),
+    makeRun()(driverLane, 'e2fsck', ['-n', '/nonexistent/a b;$(id)`*'], { timeoutMs }),
     {
       instanceOf: CommandError,
     },

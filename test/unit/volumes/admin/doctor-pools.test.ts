@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
-import { paths } from '../../../../src/host/files/paths.ts';
+import { makePaths } from '../../../../src/host/files/paths.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import {
@@ -13,6 +14,8 @@ import {
 import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { poolDefaults } from '../../../../src/volumes/pool/settings.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
+
+const paths = makePaths(driverLane);
 
 const nodeId = 'here';
 const uuid = '11111111-2222-3333-4444-555555555555';
@@ -26,7 +29,7 @@ async function look(
   const path = join(directory, 'pool');
   const stateDir = join(directory, 'state');
   if (setUp.seen !== undefined)
-    await (await KnownPools.open(makeFiles(), stateDir)).remember(path, setUp.seen);
+    await (await KnownPools.open(makeFiles(driverLane), stateDir)).remember(path, setUp.seen);
   await setUp.make?.(path);
   const settings = { ...poolDefaults, name: 'data', path, create: setUp.create ?? false };
   return checkPoolOffline(settings, { host: new FakeHost(), stateDir, nodeId });
@@ -118,7 +121,7 @@ for (const { name, setUp, state, says } of cases) {
 test('a pool with volumes that no --pool names is reported', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-doctor-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const knownPools = await KnownPools.open(makeFiles(), join(directory, 'state'));
+  const knownPools = await KnownPools.open(makeFiles(driverLane), join(directory, 'state'));
   const [named, forgotten, empty, gone] = ['named', 'forgotten', 'empty', 'gone'].map((name) =>
     join(directory, name),
   ) as [string, string, string, string];
@@ -128,7 +131,7 @@ test('a pool with volumes that no --pool names is reported', async (t) => {
     if (path !== empty) await mkdir(join(path, 'volumes', 'v'));
   }
   for (const path of [named, forgotten, empty, gone]) await knownPools.remember(path, uuid);
-  const findings = await checkUnconfiguredPools(new FakeHost().files, knownPools, [named]);
+  const findings = await checkUnconfiguredPools({ host: new FakeHost() }, knownPools, [named]);
   t.deepEqual(
     findings.map(({ name, state }) => [name, state]),
     [['forgotten-pool', 'warn']],

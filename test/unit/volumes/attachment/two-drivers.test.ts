@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import type { Host, LoopDevices } from '../../../../src/host/host.ts';
+import { changedHost } from '../../../helpers/changed-host.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { fakeNode, subjectOn } from '../../../model/subject.ts';
 
@@ -50,7 +50,11 @@ test('volumes of another driver are not changed even if its images cannot be see
     get: (target, key): unknown =>
       key === 'backingPath' ? async () => '/not/seen/disk.img' : Reflect.get(target, key),
   });
-  const second = await subjectOn({ ...node, directory, host: withLoops(node.host, loops) });
+  const second = await subjectOn({
+    ...node,
+    directory,
+    host: changedHost(node.host, () => ({ loops: loops })),
+  });
   try {
     const { record } = await first.opened().volumes.createVolume(call(), volumeInput('data'));
     const volumeId = record.id;
@@ -70,21 +74,3 @@ test('volumes of another driver are not changed even if its images cannot be see
     await rm(directory, { recursive: true, force: true });
   }
 });
-
-function withLoops(host: Host, loops: LoopDevices): Host {
-  const { files, mounts, filesystems, extents, copies, freezer, users, facts } = host;
-  return {
-    files,
-    loops,
-    mounts,
-    filesystems,
-    extents,
-    copies,
-    freezer,
-    users,
-    facts,
-    runningPrograms: () => host.runningPrograms(),
-    missingPrograms: () => host.missingPrograms(),
-    supportedFilesystems: () => host.supportedFilesystems(),
-  };
-}

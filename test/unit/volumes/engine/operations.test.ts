@@ -1,18 +1,19 @@
 import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
-import { Gate, ownedBy } from '../../../../src/host/kernel/gate.ts';
+import { Gate } from '../../../../src/host/kernel/gate.ts';
+import { driverLane, laneWithin } from '../../../../src/host/lane.ts';
 import { createLog } from '../../../../src/observe/log.ts';
-import { inLaneBy, type Lane } from '../../../../src/volumes/engine/lanes.ts';
+import { type LaneSpec, laneName } from '../../../../src/volumes/engine/lanes.ts';
 import { type Call, Operations } from '../../../../src/volumes/engine/operations.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { until } from '../../../helpers/until.ts';
 
 const log = createLog({ level: 'silent' });
 const callOf = (signal = new AbortController().signal): Call => ({ signal, log });
-const laneOf = (id: string): Lane => ({ kind: 'volume', id });
+const laneOf = (id: string): LaneSpec => ({ kind: 'volume', id });
 const v = laneOf('v');
 const w = laneOf('w');
-const newOperations = (): Operations => new Operations((_lane, work) => work());
+const newOperations = (): Operations => new Operations();
 const plan = (request?: unknown) =>
   ({ name: 'CreateVolume', lane: v, exclusive: ['volume:v'], request }) as const;
 
@@ -150,7 +151,7 @@ test('work that fails releases its locks', async (t) => {
   t.is(operations.runningCount, 0);
 });
 
-test('the progress of running work is returned by its owner', async (t) => {
+test('the progress of running work is returned by lane', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const told = gate();
@@ -172,15 +173,19 @@ test('the progress of running work is returned by its owner', async (t) => {
 
 test('locks are kept until every stuck call has returned, also one in another lane', async (t) => {
   const node = new Gate();
-  const operations = new Operations(inLaneBy(ownedBy), (owner) => node.whenReturned(owner));
+  const operations = new Operations((lane) => node.whenReturned(lane));
   const { passed, open } = gate();
   const snapshot = {
     name: 'CreateSnapshot',
     lane: { kind: 'snapshot', id: 's' },
     shared: ['volume:v'],
   } as const;
+  const capture = laneWithin(
+    laneWithin(driverLane, laneName(snapshot.lane)),
+    laneName({ kind: 'capture', id: 'v' }),
+  );
   const stuck = operations.run(snapshot, callOf(), () =>
-    ownedBy('capture v', () => node.run('clone', () => passed, { timeoutMs: 20 })),
+    node.run(capture, 'clone', () => passed, { timeoutMs: 20 }),
   );
   t.is(await reasonOf(stuck), 'busy');
   t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
@@ -197,15 +202,15 @@ test('records that an operation had locked are read again after a call hung, bef
   const read = gate();
   const asked: (readonly string[])[] = [];
   const operations = new Operations(
-    inLaneBy(ownedBy),
-    (owner) => node.whenReturned(owner),
+    (lane) => node.whenReturned(lane),
     async (locks) => {
       asked.push(locks);
       await read.passed;
     },
   );
   const hanging = gate();
-  const write = () => node.run('replace', () => hanging.passed, { timeoutMs: 20 });
+  const lane = laneWithin(driverLane, laneName(v));
+  const write = () => node.run(lane, 'replace', () => hanging.passed, { timeoutMs: 20 });
   t.is(await reasonOf(operations.run(plan(), callOf(), write)), 'busy');
   t.deepEqual(asked, [], 'it may change still');
   hanging.open();

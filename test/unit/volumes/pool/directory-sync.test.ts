@@ -1,29 +1,26 @@
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { makeFiles } from '../../../../src/host/files/files.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { DirectorySync } from '../../../../src/volumes/pool/directory-sync.ts';
+import { changedHost } from '../../../helpers/changed-host.ts';
+import { FakeHost } from '../../../helpers/fake-host.ts';
 
 /** Directories whose fsyncs end when the test says so. */
 async function openDirectories() {
   const rounds: { area: string; lane: string; end: (error?: Error) => void }[] = [];
-  let lane = '';
   const pool = { name: 'a', directoryOf: () => '/tmp' };
-  const made = await DirectorySync.open(['volumes', 'trash'], pool, {
-    inLane: ({ id }, work) => {
-      lane = id;
-      return work();
+  const host = changedHost(new FakeHost(), ({ lane: { name: lane } }) => ({
+    files: {
+      ...makeFiles(driverLane),
+      syncOpened: () =>
+        new Promise((resolve, reject) => {
+          const end = (error?: Error) => (error === undefined ? resolve() : reject(error));
+          rounds.push({ area: lane.split('/')[1] ?? '', lane, end });
+        }),
     },
-    host: {
-      files: {
-        ...makeFiles(),
-        syncOpened: () =>
-          new Promise((resolve, reject) => {
-            const end = (error?: Error) => (error === undefined ? resolve() : reject(error));
-            rounds.push({ area: lane.split('/')[1] ?? '', lane, end });
-          }),
-      },
-    },
-  });
+  }));
+  const made = await DirectorySync.open(['volumes', 'trash'], pool, { host });
   return { made, rounds };
 }
 
@@ -74,7 +71,7 @@ test('several directories are synced concurrently, each in its lane; a failure i
   await turn();
   t.deepEqual(
     rounds.map(({ lane }) => lane),
-    ['a/volumes', 'a/trash'],
+    ['directory a/volumes', 'directory a/trash'],
   );
   rounds[0]?.end(new KernelError('fsync', 'EIO', 'volumes'));
   await turn();

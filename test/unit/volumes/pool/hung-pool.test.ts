@@ -2,8 +2,9 @@ import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
-import { Gate, gate, ownedBy } from '../../../../src/host/kernel/gate.ts';
+import { Gate, gate } from '../../../../src/host/kernel/gate.ts';
 import { MiB } from '../../../../src/units.ts';
+import { changedHost } from '../../../helpers/changed-host.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -42,21 +43,24 @@ test('a pool whose blocks are never freed does not prevent another pool from fre
 
 test('a call that waits for the capacity of a hung pool does not block a call for another pool', async (t) => {
   const node = await fakeNode(t);
-  const { files } = node.host;
-  const capacity = files.capacity.bind(files);
   let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
     resume = resolve;
   });
   let isHanging = false;
-  files.capacity = async (path) => {
-    if (isHanging && path.startsWith(join(node.directory, 'hung'))) {
-      await gate.run('statfs', () => hung);
-    }
-    return capacity(path);
-  };
+  const host = changedHost(node.host, ({ files, lane }) => ({
+    files: {
+      ...files,
+      capacity: async (path) => {
+        if (isHanging && path.startsWith(join(node.directory, 'hung'))) {
+          await gate.run(lane, 'statfs', () => hung);
+        }
+        return files.capacity(path);
+      },
+    },
+  }));
   const pools = ['hung', 'good'].map((name) => node.settings(name));
-  const { volumes } = await node.open(pools, { ownedBy });
+  const { volumes } = await node.open(pools, { host });
   t.teardown(() => {
     resume();
   });
@@ -170,23 +174,26 @@ test('after a call that waits long the next check tries a write, because a hung 
 
 test('a record that is replaced after its caller got an error about a hung disk is read again', async (t) => {
   const node = await fakeNode(t);
-  const { files } = node.host;
   const threads = new Gate();
   let resume = (): void => undefined;
   const hung = new Promise<void>((resolve) => {
     resume = resolve;
   });
-  const replaceFile = files.replaceFile.bind(files);
   let isHanging = false;
-  files.replaceFile = (path, text, options) => {
-    if (!isHanging) return replaceFile(path, text, options);
-    isHanging = false;
-    const late = () => hung.then(() => replaceFile(path, text, options));
-    return threads.run('replace', late, { timeoutMs: 50 });
-  };
+  const host = changedHost(node.host, ({ files, lane }) => ({
+    files: {
+      ...files,
+      replaceFile: (path, text, options) => {
+        if (!isHanging) return files.replaceFile(path, text, options);
+        isHanging = false;
+        const late = () => hung.then(() => files.replaceFile(path, text, options));
+        return threads.run(lane, 'replace', late, { timeoutMs: 50 });
+      },
+    },
+  }));
   const { volumes, domain } = await node.open([node.settings('a')], {
-    ownedBy,
-    whenReturned: (owner) => threads.whenReturned(owner),
+    host,
+    whenReturned: (lane) => threads.whenReturned(lane),
   });
   t.teardown(resume);
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB }));

@@ -57,7 +57,6 @@ class Machine {
     this.#opened = await openVolumes({
       host: this.#host,
       log: silent,
-      ownedBy: (_owner, work) => work(),
       stateDir: join(this.#directory, 'state'),
       settings: fakeSettings,
       pools: pools.map((name) => ({

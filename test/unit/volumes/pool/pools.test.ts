@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import type { Capacity, Host } from '../../../../src/host/host.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { GiB, MiB, TiB } from '../../../../src/units.ts';
 import { maxImageBytes } from '../../../../src/volumes/capacity.ts';
@@ -22,7 +23,7 @@ class RoomyHost extends FakeHost {
 
   constructor(capacity: Host['files']['capacity']) {
     super();
-    this.files = { ...makeFiles(), capacity };
+    this.files = { ...makeFiles(driverLane), capacity };
   }
 }
 
@@ -32,12 +33,11 @@ test('a pool is served only after its recovery', async (t) => {
   const node = await fakeNode(t);
   const pool = new Pool(node.settings('a'), {
     host: new FakeHost(),
-    knownPools: await KnownPools.open(makeFiles(), join(node.directory, 'state')),
+    knownPools: await KnownPools.open(makeFiles(driverLane), join(node.directory, 'state')),
     nodeTag: nodeTagOf('test-node'),
     reached: () => undefined,
     log: silent,
     now: Date.now,
-    inLane: (_lane, work) => work(),
   });
   const settle = async (): Promise<void> => {
     t.false(pool.isServed);

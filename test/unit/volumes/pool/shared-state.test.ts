@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
@@ -12,8 +13,8 @@ test('drivers that share a state directory never forget each other’s pools', a
   const stateDir = join(node.directory, 'state');
   // Both have read the file before either writes it, as happens when both start, or when a pool is served later.
   const [first, second] = [
-    await KnownPools.open(makeFiles(), stateDir),
-    await KnownPools.open(makeFiles(), stateDir),
+    await KnownPools.open(makeFiles(driverLane), stateDir),
+    await KnownPools.open(makeFiles(driverLane), stateDir),
   ];
   const names = ['a', 'b', 'c', 'd'];
   await Promise.all(
@@ -52,7 +53,7 @@ test('fields of a later version are kept in the node’s state file', async (t) 
   await mkdir(stateDir);
   const path = join(stateDir, 'pools.json');
   await writeFile(path, JSON.stringify({ schemaVersion: 1, pools: { '/x': 'u' }, later: [1] }));
-  await (await KnownPools.open(makeFiles(), stateDir)).remember('/y', 'w');
+  await (await KnownPools.open(makeFiles(driverLane), stateDir)).remember('/y', 'w');
   const kept: unknown = JSON.parse(await readFile(path, 'utf8'));
   t.deepEqual(kept, { schemaVersion: 1, pools: { '/x': 'u', '/y': 'w' }, later: [1] });
 });

@@ -19,7 +19,7 @@ test('an interrupted copy that no call resumes is removed after a while', async 
   await writeFile(join(entry, 'disk.img'), 'bytes');
   await writeFile(join(entry, 'restore.json'), JSON.stringify(progress));
   const copies = new RestoreCopies(domain, 50);
-  t.true(await copies.keep(pool, 'left'));
+  t.true(await copies.keep(node.host, pool, 'left'));
   t.is(copies.find(volumeId, { pool, source })?.doneBytes, 4096n);
   for (const other of [
     { ...source, snapshotId: aSnapshotId('t.00000000') },
@@ -47,6 +47,6 @@ test('an entry without copy progress, or with unreadable progress, is not kept',
     const entry = join(node.directory, 'a', 'tmp', name);
     await mkdir(entry);
     if (text !== undefined) await writeFile(join(entry, 'restore.json'), text);
-    t.false(await domain.restores.keep(pool, name), name);
+    t.false(await domain.restores.keep(node.host, pool, name), name);
   }
 });

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { Ext4 } from '../../../../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4, Ext4Learned } from '../../../../../src/host/filesystem/ext4/ext4.ts';
 import { ext4MakeArguments } from '../../../../../src/host/filesystem/ext4/mkfs-args.ts';
 import {
   type Ext4Identity,
@@ -15,6 +15,7 @@ import {
   writeTemplate,
 } from '../../../../../src/host/filesystem/ext4/template-cache.ts';
 import { formatUuid } from '../../../../../src/host/filesystem/uuid.ts';
+import { driverLane } from '../../../../../src/host/lane.ts';
 import { makeRun } from '../../../../../src/host/programs/run.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
@@ -59,7 +60,7 @@ async function byMkfs(bench: Bench, { sizeBytes, options }: Kind, uuid: string):
 
 async function learnt(image: string, uuid: string): Promise<Ext4Template> {
   const templates = new Ext4Templates();
-  await templates.learn('key', image, uuid);
+  await templates.learn(driverLane, 'key', image, uuid);
   const template = templates.find('key');
   if (template === undefined) throw new Error(`${image} is not taken for a template`);
   return template;
@@ -116,7 +117,7 @@ onNode(
           const made = await byMkfs(bench, kind, first);
           const image = bench.newPath();
           await files.createImage(image, { sizeBytes: kind.sizeBytes, allocate: false });
-          await writeTemplate(image, await learnt(made, first), second);
+          await writeTemplate(driverLane, image, await learnt(made, first), second);
           t.true(await isSound('ext4', image));
           t.deepEqual(await described(image), await described(made));
           const told = (await tool('dumpe2fs', ['-h', image])).stdout;
@@ -146,7 +147,7 @@ onNode(
   async (t) => {
     await onBench(t, async (bench) => {
       let runs = 0;
-      const ext4 = new Ext4(makeRun({ onEnd: () => (runs += 1) }));
+      const ext4 = new Ext4(driverLane, makeRun({ onEnd: () => (runs += 1) }), new Ext4Learned());
       const make = async (sizeBytes: bigint, options: readonly string[] = [], thick = false) => {
         const image = bench.newPath();
         const uuid = randomUUID();

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeExt4Uuid } from '../../../../../src/host/filesystem/ext4/uuid.ts';
+import { driverLane } from '../../../../../src/host/lane.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
 import { filesystems, hashOf, isSound, onBench, tool } from '../workbench.ts';
@@ -19,7 +20,7 @@ onNode(
         writeFile(join(target, 'file'), 'content', { flush: true }),
       );
       const uuid = randomUUID();
-      t.true(await writeExt4Uuid(image, uuid));
+      t.true(await writeExt4Uuid(driverLane, image, uuid));
       t.is((await filesystems.ext4.readSuperblock(image))?.uuid, uuid);
       for (const group of copyGroups) {
         const at = `superblock=${group * blocksPerGroup}`;
@@ -41,7 +42,7 @@ onNode('an image whose checksums depend on the UUID is left to tune2fs, unchange
     const { exitCode } = await tool('tune2fs', ['-O', '^metadata_csum_seed', image]);
     t.is(exitCode, 0);
     const before = await hashOf(image);
-    t.false(await writeExt4Uuid(image, randomUUID()));
+    t.false(await writeExt4Uuid(driverLane, image, randomUUID()));
     t.is(await hashOf(image), before);
     const uuid = randomUUID();
     await filesystems.ext4.renewUuid(image, { uuid, sectorSize: 4096, workDir: bench.workDir });

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../../src/host/errors.ts';
-import { Ext4 } from '../../../../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4, Ext4Learned } from '../../../../../src/host/filesystem/ext4/ext4.ts';
+import { driverLane } from '../../../../../src/host/lane.ts';
 import type { Run } from '../../../../../src/host/programs/run.ts';
 
 /** Output of e2fsck 1.47 on a disk with read errors; its exit code is that of a damaged filesystem. */
@@ -16,12 +17,14 @@ for (const exitCode of [4, 8]) {
     t.teardown(() => rm(directory, { recursive: true }));
     const image = join(directory, 'disk.img');
     await writeFile(image, '');
-    const run: Run = async (_file, _args, { exitCodes = [0] }) => {
+    const run: Run = async (_lane, _file, _args, { exitCodes = [0] }) => {
       const answer = exitCodes.find((code) => code === exitCode);
       if (answer === undefined) throw new Error('e2fsck was run otherwise');
       return { exitCode: answer, stdout: unreadable, stderr: '' };
     };
-    const error = await t.throwsAsync(new Ext4(run).check(image), { instanceOf: KernelError });
+    const error = await t.throwsAsync(new Ext4(driverLane, run, new Ext4Learned()).check(image), {
+      instanceOf: KernelError,
+    });
     t.is(error?.errno, 'EIO');
   });
 }

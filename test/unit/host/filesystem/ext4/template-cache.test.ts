@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Ext4Templates } from '../../../../../src/host/filesystem/ext4/template-cache.ts';
+import { driverLane } from '../../../../../src/host/lane.ts';
 import { MiB } from '../../../../../src/units.ts';
 
 /** Bytes that this process has read, from files and from procfs. */
@@ -21,7 +22,7 @@ test('an image that reports only data, as without SEEK_HOLE, is not read', async
   await image.close();
   const templates = new Ext4Templates();
   const before = await bytesRead();
-  await templates.learn('key', path, '6a4f0a3e-0000-4000-8000-000000000000');
+  await templates.learn(driverLane, 'key', path, '6a4f0a3e-0000-4000-8000-000000000000');
   t.true((await bytesRead()) - before < Number(MiB));
   t.is(templates.find('key'), undefined);
 });

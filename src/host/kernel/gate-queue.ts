@@ -1,5 +1,5 @@
 import { StuckError } from '../errors.ts';
-import type { Owner } from './owner.ts';
+import type { Lane } from '../lane.ts';
 
 /** Default time limit for waiting and for running. */
 const defaultTimeoutMs = 60_000;
@@ -24,14 +24,14 @@ export interface Entry {
   /** It still runs after its caller was told that it is stuck. */
   readonly mustRun: boolean;
   readonly begin: (threads: number) => Promise<void>;
-  /** Tells the caller that the time limit passed, or that an earlier call of the owner is stuck. */
+  /** Tells the caller that the time limit passed, or that an earlier call of the lane is stuck. */
   readonly giveUp: (error: StuckError) => void;
   timer: NodeJS.Timeout | undefined;
 }
 
-/** The calls of one owner, in order of arrival. */
-export interface Lane {
-  readonly owner: string;
+/** The calls of one lane, in order of arrival. */
+export interface Queue {
+  readonly lane: string;
   readonly waiting: Entry[];
   running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
   stuck: boolean;
@@ -39,7 +39,7 @@ export interface Lane {
   readonly returned: (() => void)[];
 }
 
-export function entryOf<T>(call: string, { disk, chain }: Owner, options: GateOptions<T>) {
+export function entryOf<T>(call: string, { disk, chain }: Lane, options: GateOptions<T>) {
   return {
     call,
     disk,
@@ -51,19 +51,19 @@ export function entryOf<T>(call: string, { disk, chain }: Owner, options: GateOp
   };
 }
 
-export function isStuck(lane: Lane): boolean {
-  return lane.stuck && lane.running !== undefined;
+export function isStuck(queue: Queue): boolean {
+  return queue.stuck && queue.running !== undefined;
 }
 
-export function stuckError(lane: Lane): StuckError {
-  const { entry, startedAtMs } = lane.running ?? {
+export function stuckError(queue: Queue): StuckError {
+  const { entry, startedAtMs } = queue.running ?? {
     entry: { call: 'a call' },
     startedAtMs: performance.now(),
   };
-  return new StuckError(entry.call, lane.owner, performance.now() - startedAtMs);
+  return new StuckError(entry.call, queue.lane, performance.now() - startedAtMs);
 }
 
-/** Milliseconds since the running call of the lane started. */
-export function runningMs({ running }: Lane): number {
+/** Milliseconds since the running call of the queue started. */
+export function runningMs({ running }: Queue): number {
   return running === undefined ? 0 : performance.now() - running.startedAtMs;
 }

@@ -1,0 +1,23 @@
+import type { Host } from '../../src/host/host.ts';
+
+/** The same node with some parts replaced, in every lane. */
+export function changedHost(host: Host, change: (host: Host) => Partial<Host>): Host {
+  const { files, loops, mounts, filesystems, extents, copies, freezer, users, facts } = host;
+  return {
+    files,
+    loops,
+    mounts,
+    filesystems,
+    extents,
+    copies,
+    freezer,
+    users,
+    facts,
+    runningPrograms: () => host.runningPrograms(),
+    missingPrograms: () => host.missingPrograms(),
+    supportedFilesystems: () => host.supportedFilesystems(),
+    ...change(host),
+    lane: host.lane,
+    inLane: (lane) => changedHost(host.inLane(lane), change),
+  };
+}
