@@ -227,7 +227,7 @@ export async function benchLifeCycle(directory: string): Promise<string> {
   }
   const head = [
     'volume',
-    'at once',
+    'concurrent',
     'driver, cycles/s',
     'bare calls, cycles/s',
     'ratio',

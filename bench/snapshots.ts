@@ -195,7 +195,7 @@ async function benchDelta(rig: Rig): Promise<string> {
     (cmpMs / median(deltas)).toFixed(0),
   ];
   return asMarkdown(
-    ['ranges', 'GetMetadataDelta, ms', 'cmp of the whole, ms', 'times faster'],
+    ['ranges', 'GetMetadataDelta, ms', 'cmp of the images, ms', 'times faster'],
     [row],
   );
 }
@@ -251,7 +251,7 @@ async function benchFreeze(rig: Rig): Promise<string> {
     Math.max(...values).toFixed(0),
   ];
   const rows = [row('one ext4 volume', alone), row('four together', together)];
-  return asMarkdown(['frozen', 'median, ms', 'longest, ms'], rows);
+  return asMarkdown(['frozen', 'median, ms', 'maximum, ms'], rows);
 }
 
 async function writeUntil(path: string, stop: AbortSignal): Promise<void> {

@@ -376,7 +376,7 @@ test('snapshot classes and the snapshotter are rendered with the CRDs, or if ena
   t.false(await has({ snapshotter: { enabled: false } }, ...withSnapshotCrds));
 });
 
-test('the CRDs are rendered only with the snapshot-controller, and are those of its release', async (t) => {
+test('the CRDs are rendered only with the snapshot-controller, in the version of its release', async (t) => {
   t.false(
     (await render({}, '--include-crds')).some(({ kind }) => kind === 'CustomResourceDefinition'),
   );

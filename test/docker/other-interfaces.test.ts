@@ -82,7 +82,7 @@ test.serial(
 );
 
 test.serial(
-  'docker can use a CSI volume that is not staged; a volume in use on one side is refused on the other',
+  'docker can use a CSI volume that is not staged; a volume in use by Docker is refused for CSI, and vice versa',
   async (t) => {
     const endpoint = `unix://${plugin.endpoint()}`;
     const controller = makeClient('csi.v1.Controller', endpoint);

@@ -110,7 +110,7 @@ onNode('a volume that is mounted below itself is unmounted, deepest path first',
 });
 
 onNode(
-  'unmounting waits for users of the volume, and finally names those that remain',
+  'an unmount waits for users of the volume, and finally names the remaining ones',
   async (t) => {
     const { directory, ok, run } = await startMachine(t);
     await ok('volume', 'create', 'data', '--size', '32Mi');

@@ -100,7 +100,7 @@ onNode('an empty lost+found that e2fsck created is removed, one with content sta
   await node.docker.unmount(call(), mount);
 });
 
-onNode('mount IDs survive a restart of the driver, unless the mount is gone', async (t) => {
+onNode('mount IDs survive a restart of the driver, unless the mount does not', async (t) => {
   const node = await scratchNode(t, { mountDir: true });
   const volumeId = await make(node);
   const path = await node.docker.mount(call(), { volumeId, mountId: 'a' });
@@ -193,7 +193,7 @@ onNode(
 );
 
 onNode(
-  'volumes that Docker used are known while their pool is unavailable, until they are deleted',
+  'volumes that Docker used are listed while their pool is unavailable, until they are deleted',
   async (t) => {
     const node = await scratchNode(t, { mountDir: true, poolFs: 'ext4' });
     const poolFs = (await node.host.mounts.list()).find(({ target }) => target === node.poolPath);

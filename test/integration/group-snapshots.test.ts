@@ -143,7 +143,7 @@ onNode(
 );
 
 onNode(
-  'two raw block volumes in use cannot be captured at one point in time; one together with filesystems can',
+  'two raw block volumes in use cannot be captured at one point in time, but one together with filesystems can',
   async (t) => {
     const node = await scratchNode(t, { poolFs: 'xfs' });
     const options = { kind: 'block', sizeBytes: 16n * MiB } as const;

@@ -280,7 +280,7 @@ onNode('a fresh 1 GiB ext4 volume occupies under 1 MiB', async (t) => {
 });
 
 onNode(
-  'an image that was truncated, or whose superblock is gone, is refused and left untouched',
+  'an image that was truncated, or has no superblock, is refused and not changed',
   async (t) => {
     const node = await scratchNode(t);
     for (const damage of ['truncated', 'wiped'] as const) {
@@ -353,7 +353,7 @@ onNode('a second publish follows the table of access modes of the CSI spec', asy
 });
 
 onNode(
-  'a volume in use is not deleted, and a deleted one leaves nothing in pool and kernel',
+  'a volume in use is not deleted, and a deleted volume leaves nothing in pool and kernel',
   async (t) => {
     const node = await scratchNode(t);
     const { id, paths } = await makeMounted(node, 'used', 'ext4');

@@ -86,7 +86,7 @@ onNode(
 );
 
 onNode(
-  'a file that replaced the image is reported and not mistaken for the mounted one',
+  'a file that replaced the image is reported and not treated as the mounted image',
   async (t) => {
     const node = await scratchNode(t);
     const id = await make(node);
@@ -200,7 +200,7 @@ onNode(
 );
 
 onNode(
-  'an inline volume that is published again after a reboot keeps its data, even if that fails',
+  'an inline volume keeps its data when it is published again after a reboot, even if the publish fails',
   async (t) => {
     const node = await scratchNode(t);
     const input = inline(node, 'csi-pod');

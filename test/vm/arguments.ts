@@ -23,7 +23,7 @@ export type Options =
   | { readonly kind: 'shell'; readonly machine: MachineKind }
   | { readonly kind: 'list' };
 
-/** Throws an error with one line for the person who typed them. */
+/** Throws an error with one line for the user who typed them. */
 export function parseArguments(argv: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...argv],

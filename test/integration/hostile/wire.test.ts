@@ -122,7 +122,7 @@ onNode('a message above the limit is refused, and the connection stays open', as
 });
 
 onNode(
-  'silent clients, and those that send one byte per second, do not block others',
+  'silent clients, and clients that send one byte per second, do not block others',
   async (t) => {
     t.timeout(2 * 60_000);
     const victim = await makeVictim();

@@ -155,7 +155,7 @@ for (const order of [
   );
 }
 
-onNode('a lost device whose number a foreign image uses is not touched', async (t) => {
+onNode('a lost device whose number a foreign image uses is not changed', async (t) => {
   await withFixture(t, async (fixture) => {
     const device = await inUse(t, fixture, 'a', 'block');
     await fixture.writeMark('a', 'MARK-OF-A');

@@ -87,7 +87,7 @@ test('byte counts are JSON numbers up to 2^53 - 1, and strings above', (t) => {
   });
 });
 
-test('count adds a plural s except for one', (t) => {
+test('count adds a plural s unless the number is one', (t) => {
   t.is(count(1, 'volume'), '1 volume');
   t.is(count(0, 'volume'), '0 volumes');
 });

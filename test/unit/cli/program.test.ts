@@ -75,7 +75,7 @@ test('an unknown command is a usage error on standard error', async (t) => {
   t.regex(stderr, /Did you mean/);
 });
 
-test('without a driver the message says how to start one', async (t) => {
+test('without a driver the error says how to start one', async (t) => {
   const { exitCode, stderr } = await run(
     'volume',
     'list',

@@ -27,7 +27,7 @@ async function problemsOf(load: Promise<unknown>): Promise<readonly string[]> {
   return [];
 }
 
-test('by default there is one pool, which is made at the first start', async (t) => {
+test('by default there is one pool, which is created at the first start', async (t) => {
   const config = await loadConfig({}, {});
   t.is(config.endpoint, '/run/loopcsi/csi.sock');
   t.is(config.driverName, 'loopcsi.io');

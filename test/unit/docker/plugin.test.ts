@@ -296,7 +296,7 @@ test('Get of a volume whose usage cannot be read returns the reason', async (t) 
 });
 
 // After a broken connection Docker repeats the call without its body.
-test('without a body, Get is not answered and other calls say what to do', async (t) => {
+test('without a body Get fails, and the errors of other calls name the remedy', async (t) => {
   const { call, send } = await startPlugin(t);
   const Err = 'the driver was restarted during this call; run the command again';
   for (const name of ['Create', 'Mount', 'Unmount', 'Remove', 'Path']) {
@@ -350,7 +350,7 @@ test('a request that never ends is closed after the time limit', async (t) => {
   t.regex(answer, /^HTTP\/1\.1 408 /);
 });
 
-test('only root may open the socket; a stale socket is replaced, a used one or a file is not', async (t) => {
+test('only root may open the socket; a stale socket is replaced, but not a socket in use or a file', async (t) => {
   const { socket, serving, plugin } = await startPlugin(t);
   t.is((await stat(socket)).mode & 0o777, 0o600);
   await t.throwsAsync(serveDocker(serving), { message: /another process answers/ });

@@ -18,7 +18,7 @@ function codeIn(text: string): readonly string[] {
 }
 
 for (const title of ['Adding a StorageClass parameter', 'Adding an RPC']) {
-  test(`CONTRIBUTING.md, ${title}: each step names what its files contain`, (t) => {
+  test(`CONTRIBUTING.md, ${title}: the files of each step contain the names that it mentions`, (t) => {
     const steps = stepsOf(title);
     t.true(steps.length >= 10);
     for (const step of steps) {

@@ -19,7 +19,7 @@ function endLines(lines: readonly string[]): readonly EndLine[] {
   return lines.map((line) => JSON.parse(line) as EndLine).filter(({ msg }) => msg === 'call ended');
 }
 
-test('the message of a VolumeError is sent, that of any other error is only logged', async (t) => {
+test('the message of a VolumeError is sent, and the message of any other error is only logged', async (t) => {
   const { controller, lines, ended } = await serveFake(t, {
     volumes: {
       deleteVolume: async () => {

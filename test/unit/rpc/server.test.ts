@@ -106,7 +106,7 @@ test('a message that is too large is refused', async (t) => {
   t.is(calls.length, 0);
 });
 
-test('a stale socket is replaced, a served socket or a file is not', async (t) => {
+test('a stale socket is replaced, but not a socket in use or a file', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-socket-'));
   t.teardown(async () => rm(directory, { recursive: true, force: true }));
   const { volumes } = fakeVolumes();

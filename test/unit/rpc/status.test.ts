@@ -26,7 +26,7 @@ for (const reason of reasons) {
   });
 }
 
-test('a long message is truncated, the message of any other error is not sent', (t) => {
+test('a long message is truncated, and the message of an unexpected error is not sent', (t) => {
   t.is(toStatus(new VolumeError('invalid', 'x'.repeat(100_000))).details.length, 2001);
   for (const thrown of [new Error('inner'), 'inner', undefined, { code: 5, details: 'inner' }]) {
     t.is(toStatus(thrown).code, status.INTERNAL);

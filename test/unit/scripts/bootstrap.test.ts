@@ -26,7 +26,7 @@ for (const args of [[], ['nonsense'], ['nonsense', 'true']]) {
   });
 }
 
-test('without Node the bootstrap says what to install', (t) => {
+test('without Node the bootstrap names the version to install', (t) => {
   // Simulates a machine without Node: `command -v node` fails.
   const { status, stderr } = spawnSync(
     '/bin/sh',

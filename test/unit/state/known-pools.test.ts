@@ -30,7 +30,7 @@ test('the node remembers its pools after a restart', async (t) => {
 });
 
 /** Serial, because it replaces the clock of the whole process. */
-test.serial('a lock that another process keeps is waited for, then reported', async (t) => {
+test.serial('a caller waits for a lock of another process, then gets an error', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-known-pools-'));
   t.teardown(async () => rm(directory, { recursive: true }));
   const files = makeFiles(driverLane);

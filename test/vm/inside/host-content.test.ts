@@ -304,7 +304,7 @@ test.serial('without the udev rule a btrfs volume shows only its own content', a
 
 const filterOfDocs = 'devices { global_filter = [ "r|^/dev/loop|" ] }';
 
-test.serial("LVM's commands do not consult udev: they need the filter in the docs", async (t) => {
+test.serial("LVM's commands ignore udev: they need the filter in the docs", async (t) => {
   await withContent(t, "a volume group with the name of the host's", async (fixture) => {
     const device = await takeInUse(t, fixture);
     await assertLeftAlone(t, device, 'with the rule');
@@ -324,7 +324,7 @@ test.serial("LVM's commands do not consult udev: they need the filter in the doc
   });
 });
 
-test.serial("md's scan does not consult udev: it needs one of the lines in the docs", async (t) => {
+test.serial("md's scan ignores udev: it needs one of the lines in the docs", async (t) => {
   await withContent(t, 'one of two members of an md array', async (fixture) => {
     const device = await takeInUse(t, fixture);
     const scan = async (lines: string): Promise<void> => {

@@ -121,7 +121,7 @@ onNode('a sparse copy works across filesystems, keeps holes, and can be aborted'
   });
 });
 
-onNode('more extents than one call returns are all listed, in order', async (t) => {
+onNode('all extents are listed in order, even if several calls are needed', async (t) => {
   await onScratch(t, async (scratch) => {
     const { host, directory } = scratch;
     const path = join(directory, 'scattered');

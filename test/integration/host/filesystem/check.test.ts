@@ -136,7 +136,7 @@ onNode('an image without a superblock is damaged and unchanged', async (t) => {
 
 for (const state of ['clean', 'has-errors'] as const) {
   onNode(
-    `a journal with data is replayed although the superblock asks for none: ${state}`,
+    `a journal with data is replayed although the superblock requests no replay: ${state}`,
     async (t) => {
       await onBench(t, async (bench) => {
         const image = await copyAfterPowerCut(bench);

@@ -118,7 +118,7 @@ function mapOf(pages: readonly (number | undefined)[], joins: readonly boolean[]
   return extents(...found);
 }
 
-test('differences: two maps differ where their pages do, whatever their extent boundaries', (t) => {
+test('differences: two maps differ where their pages differ, whatever their extent boundaries', (t) => {
   const joins = fc.array(fc.boolean(), { minLength: 32, maxLength: 32 });
   fc.assert(
     fc.property(file, file, joins, joins, (a, b, joinsA, joinsB) => {

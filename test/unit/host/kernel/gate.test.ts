@@ -106,7 +106,7 @@ test('a call that exceeds its time limit makes its lane stuck until it returns',
   t.is(await run('again', quick), 'quick');
 });
 
-test('the age of the oldest call on a disk is known', async (t) => {
+test('the gate returns the age of the oldest call on a disk', async (t) => {
   t.timeout(timeoutMs);
   const gate = new Gate();
   const [older, younger] = [new Hanging(), new Hanging()];

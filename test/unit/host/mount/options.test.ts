@@ -45,7 +45,7 @@ for (const { name, options, ...expected } of cases) {
 }
 
 for (const option of ['a,b', 'context="x",nouuid', 'a\0b']) {
-  test(`splitMountOptions: ${JSON.stringify(option)} is not one option`, (t) => {
+  test(`splitMountOptions: ${JSON.stringify(option)} is refused as a single option`, (t) => {
     t.throws(() => splitMountOptions([option]), { message: /EINVAL/ });
   });
 }

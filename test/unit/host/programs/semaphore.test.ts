@@ -1,7 +1,7 @@
 import test from 'ava';
 import { makeSemaphore } from '../../../../src/host/programs/semaphore.ts';
 
-test('at most as many works run at once as there are slots, in order', async (t) => {
+test('at most one work runs for each slot, in order', async (t) => {
   const slots = makeSemaphore(2);
   const begun: number[] = [];
   const finish: (() => void)[] = [];

@@ -8,7 +8,7 @@ import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 const tell = { name: 'a', path: '', uuid: '' };
 const noCreate = { create: false };
 
-test('a lost pool is forgotten by its uuid, and a new one is made at its directory', async (t) => {
+test('a lost pool is forgotten by its uuid, and a new pool is made in its directory', async (t) => {
   const node = await fakeNode(t);
   const a = node.settings('a');
   const before = await node.open([a]);

@@ -41,7 +41,7 @@ test('an equal request joins the running operation and gets its result', async (
   t.deepEqual(await Promise.all([first, second]), [1, 1]);
 });
 
-test('a different request for the same id is busy, and so is one that cannot be compared', async (t) => {
+test('a different request for the same id is busy, as is a request that cannot be compared', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
   const first = operations.run(plan({ size: 1n }), callOf(), () => passed);

@@ -29,7 +29,7 @@ async function staged(t: ExecutionContext, kind: 'block' | 'mount' = 'block') {
   return { node, open, opened, asked, device, clear, isThere };
 }
 
-test('the device of a staged block volume is kept open, that of a filesystem is not', async (t) => {
+test('the device of a staged block volume is kept open, the device of a filesystem is not', async (t) => {
   t.true((await staged(t)).device.held);
   t.false((await staged(t, 'mount')).device.held);
 });
@@ -53,7 +53,7 @@ for (const kind of ['block', 'mount'] as const) {
   });
 }
 
-test('a check does not change unused devices and those of other software', async (t) => {
+test('a check changes neither unused devices nor devices of other software', async (t) => {
   const { node, opened, device } = await staged(t);
   const number = await node.host.otherSoftware.attach(join(node.directory, 'a', 'pool.json'));
   const close = await node.host.otherSoftware.openDevice(number);

@@ -57,7 +57,7 @@ async function nodeWith(t: ExecutionContext) {
       }),
     unpublish: (name: string) =>
       volumes.unpublishVolume(call(), { volumeId: `csi-${name}`, targetPath: pathOf(name) }),
-    unmountByPerson: (name: string) =>
+    unmountByOperator: (name: string) =>
       unmountManually(domain, call(), {
         directory: join(node.directory, 'mounts'),
         volumeId: `csi-${name}`,
@@ -144,13 +144,13 @@ test('an inline volume with the id of another volume is refused: its unpublish w
   t.deepEqual(await node.host.loops.list(), []);
 });
 
-test('an operator is told that an inline volume is deleted with its pod, and can delete one whose pod is gone', async (t) => {
-  const { node, publish, pathOf, left, unmountByPerson } = await nodeWith(t);
+test('an operator cannot unmount an inline volume that is mounted for its pod; afterwards the unmount deletes it', async (t) => {
+  const { node, publish, pathOf, left, unmountByOperator } = await nodeWith(t);
   await publish('pod');
-  await t.throwsAsync(unmountByPerson('pod'), { message: /inline volume.*delete the pod/ });
+  await t.throwsAsync(unmountByOperator('pod'), { message: /inline volume.*delete the pod/ });
   t.deepEqual(await left(), [1, 1, 1], 'the pod still has its volume');
   // It was unmounted manually, and NodeUnpublishVolume was never called.
   await node.host.mounts.unmount(pathOf('pod'));
-  await unmountByPerson('pod');
+  await unmountByOperator('pod');
   t.deepEqual(await left(), [0, 0, 0]);
 });

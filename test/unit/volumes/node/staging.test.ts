@@ -55,7 +55,7 @@ function lastMountOptions({ host }: FakeNode): readonly unknown[] {
     : [];
 }
 
-test('a repeated stage succeeds; one with other arguments is a conflict', async (t) => {
+test('a repeated stage succeeds; a stage with other arguments is a conflict', async (t) => {
   const { stage } = await nodeWith(t);
   await stage();
   t.is(await reasonOf(stage()), 'ok');
@@ -95,7 +95,7 @@ test('an access mode for one target refuses a second target and leaves nothing t
   t.false((await readdir(node.directory)).includes('second'));
 });
 
-test('a repeated publish succeeds; one with other arguments is a conflict', async (t) => {
+test('a repeated publish succeeds; a publish with other arguments is a conflict', async (t) => {
   const { stage, publish } = await nodeWith(t);
   await stage();
   await publish();
@@ -168,7 +168,7 @@ test('an unpublish removes all mounts that are stacked at its target', async (t)
   );
 });
 
-test('a published volume is not unstaged, and one that is mounted manually elsewhere keeps its device', async (t) => {
+test('a published volume is not unstaged, and a volume with a manual mount keeps its device', async (t) => {
   const { node, volumes, stage, publish, pathsOf } = await nodeWith(t);
   const { stagingTargetPath, targetPath, volumeId } = pathsOf({});
   const at = { volumeId, stagingTargetPath };

@@ -57,7 +57,7 @@ test('a start detaches unused devices only', async (t) => {
   await volumes.deleteVolume(call(), at.volumeId);
 });
 
-test('a start deletes an inline volume whose target is gone', async (t) => {
+test('a start deletes an inline volume whose target does not exist', async (t) => {
   const node = await fakeNode(t);
   const open = () => node.open([node.settings('a')]);
   const { volumes, ...opened } = await open();

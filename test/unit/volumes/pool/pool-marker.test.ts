@@ -79,7 +79,7 @@ test('a pool that is replaced by another while it is open is not served', async 
   t.false(pool.isOpen);
 });
 
-test('the problem of a pool on a read-only filesystem says what to do', async (t) => {
+test('the problem of a pool on a read-only filesystem names the remedy', async (t) => {
   const node = await fakeNode(t);
   t.is(await problemOf(node), '');
   const { files } = node.host;

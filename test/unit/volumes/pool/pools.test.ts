@@ -50,7 +50,7 @@ test('a pool is served only after its recovery', async (t) => {
   t.false(pool.isServed);
 });
 
-test('a pool on a filesystem that cannot rename without replacing is not served, and its problem says what to do', async (t) => {
+test('a pool on a filesystem that cannot rename without replacing is not served, and its problem names the remedy', async (t) => {
   const node = await fakeNode(t);
   const probe = node.host.files.probe.bind(node.host.files);
   node.host.files.probe = async (directory) => ({

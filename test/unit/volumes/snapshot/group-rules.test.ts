@@ -109,7 +109,7 @@ for (const point of [
   });
 }
 
-test('two block volumes in use cannot be captured at one point in time; one can', async (t) => {
+test('two block volumes in use cannot be captured at one point in time, but one can', async (t) => {
   const { node, volumes, ids, group } = await nodeWith(t);
   const stage = async (volumeId = '') => {
     const stagingTargetPath = join(node.directory, `staging-${volumeId}`);

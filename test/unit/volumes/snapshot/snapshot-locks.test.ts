@@ -34,7 +34,7 @@ async function nodeWith(t: ExecutionContext) {
   };
 }
 
-test('a snapshot is created and deleted by one call at a time, and not while it is read', async (t) => {
+test('one call at a time can create or delete a snapshot, and none while it is read', async (t) => {
   const { volumes, snapshot, snapshotId, idOf, during } = await nodeWith(t);
   const remove = () => volumes.deleteSnapshot(call(), snapshotId);
   t.is(await during(idOf('other'), 'exclusive', () => snapshot('other')), 'busy');
@@ -43,7 +43,7 @@ test('a snapshot is created and deleted by one call at a time, and not while it 
   t.is(await reasonOf(remove()), 'ok');
 });
 
-test('members of a group are created and deleted by one call at a time, and not while they are read', async (t) => {
+test('one call at a time can create or delete members of a group, and none while they are read', async (t) => {
   const { volumes, volumeId, group, idOf, during } = await nodeWith(t);
   const member = idOf(`g/${volumeId}`);
   t.is(await during(member, 'exclusive', group), 'busy');
