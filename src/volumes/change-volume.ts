@@ -18,8 +18,8 @@ export interface VolumeCall {
 
 /**
  * Runs a call that changes a volume. The volume is looked up again under its lock, since it may have been deleted meanwhile, and
- * errors get a reason. `work` gets the domain with a host in the volume's lane; it calls `operation.beginEffects` before its first effect. Besides the errors of `work`, throws
- * `not-found` and `busy`.
+ * errors get a reason. `work` gets the domain with a host in the volume's lane, and calls `operation.beginEffects` before its first
+ * effect. Besides the errors of `work`, throws `not-found` and `busy`.
  */
 export async function changeVolume<T>(
   domain: Domain,
@@ -42,10 +42,10 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   const exclusive = [`volume:${volumeId}`, ...targets.map(targetLock)];
   const lane = { kind: 'volume', id: volumeId } as const;
   const plan = { name, lane, exclusive, request };
-  return runOperation(domain, call, plan, async (inOperation, operation) => {
+  return runOperation(domain, call, plan, async (domain, operation) => {
     const volume = find();
     const about = { subject: `volume '${volumeId}'`, disk: volume?.pool };
-    return withReason(inOperation, about, (onDisk) => work(onDisk, volume, operation));
+    return withReason(domain, about, (domain) => work(domain, volume, operation));
   });
 }
 

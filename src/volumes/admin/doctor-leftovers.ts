@@ -96,10 +96,10 @@ async function leftoversInPools(
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
-    const inItsLane = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
+    const deps = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
     const inspectDirectories = async (): Promise<readonly Finding[]> => [
-      ...(view.isWorking ? [] : await incompleteEntries(inItsLane, pool)),
-      ...(await trashFinding(inItsLane, pool)),
+      ...(view.isWorking ? [] : await incompleteEntries(deps, pool)),
+      ...(await trashFinding(deps, pool)),
     ];
     try {
       findings.push(...(await ask(pool, inspectDirectories)));

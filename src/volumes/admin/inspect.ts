@@ -135,8 +135,8 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
-    const inItsLane = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
-    const kernelFacts = await view.ask(pool, () => kernelFactsOf(inItsLane, volume, view));
+    const deps = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
+    const kernelFacts = await view.ask(pool, () => kernelFactsOf(deps, volume, view));
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;

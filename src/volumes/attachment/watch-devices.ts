@@ -49,21 +49,21 @@ async function keepOpenAttached(domain: Domain): Promise<void> {
 }
 
 /** For all devices in use, mounted ones too. */
-export async function keepAllAttached(anyLane: Domain): Promise<void> {
-  const domain = inLane(anyLane, { kind: 'devices', id: 'all' });
-  for (const device of await domain.host.loops.listAutoclear()) {
+export async function keepAllAttached(domain: Domain): Promise<void> {
+  const deps = inLane(domain, { kind: 'devices', id: 'all' });
+  for (const device of await deps.host.loops.listAutoclear()) {
     const open = domain.openDevices.at(device.number);
     if (open !== undefined) {
       await keepAttached(domain, { ...open, device }, async () => true);
       continue;
     }
-    const volume = await volumeAttachedTo(domain, device);
+    const volume = await volumeAttachedTo(deps, device);
     if (volume === undefined) continue;
     // Calls lock an inline volume by the id that the kubelet chose, its name.
     const { id, name } = volume.record;
     const volumeId = volume.area === 'ephemeral' ? name : id;
     const used = { volumeId, pool: volume.pool.name, device };
-    await keepAttached(domain, used, (inItsLane) => isMounted(inItsLane, volume, device));
+    await keepAttached(domain, used, (domain) => isMounted(domain, volume, device));
   }
 }
 
@@ -84,9 +84,9 @@ export async function keepAttached(
   const unlock = tryLock(domain, volumeId);
   if (unlock === undefined) return;
   try {
-    const inItsLane = inLane(domain, { kind: 'device', id: volumeId, pool });
-    if (!(await isInUse(inItsLane))) return;
-    if (!(await inItsLane.host.loops.clearAutoclear(device))) return;
+    const deps = inLane(domain, { kind: 'device', id: volumeId, pool });
+    if (!(await isInUse(deps))) return;
+    if (!(await deps.host.loops.clearAutoclear(device))) return;
     domain.log.warn(
       { volumeId, device: device.path },
       'the detach of a device in use was cancelled; another process had requested it',

@@ -8,8 +8,8 @@ import {
   StuckError,
 } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { onDisk } from '../../host/lane.ts';
 import type { Logger } from '../../observe/log.ts';
+import { onDiskOf } from './lanes.ts';
 
 /** The disk that a call waits for, as far as a failure is concerned: that of a pool. */
 export interface Disk {
@@ -120,19 +120,10 @@ export async function withReason<Deps extends { readonly host: Host }, T>(
   work: (deps: Deps) => Promise<T>,
 ): Promise<T> {
   try {
-    return await work(disk === undefined ? deps : waitingFor(deps, disk));
+    return await work(disk === undefined ? deps : onDiskOf(deps, disk));
   } catch (error) {
     throw await toVolumeError(error, subject, disk);
   }
-}
-
-/** The same dependencies, with a host whose calls in its lane wait for the disk. */
-export function waitingFor<Deps extends { readonly host: Host }>(
-  deps: Deps,
-  disk: { readonly name: string },
-): Deps {
-  const { host } = deps;
-  return { ...deps, host: host.inLane(onDisk(host.lane, disk.name)) };
 }
 
 /** For recovery: a failure of one entry is logged, and must not keep the driver from serving the others. */

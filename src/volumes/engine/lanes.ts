@@ -1,5 +1,5 @@
 import type { Host } from '../../host/host.ts';
-import { laneWithin } from '../../host/lane.ts';
+import { laneWithin, onDisk } from '../../host/lane.ts';
 
 /**
  * The lane of blocking kernel calls (host/lane.ts) that some work needs. A call that hangs so stops its own lane and nothing else. What
@@ -51,4 +51,13 @@ export function laneName({ kind, id }: LaneSpec): string {
 export function inLane<Deps extends { readonly host: Host }>(deps: Deps, spec: LaneSpec): Deps {
   const { host } = deps;
   return { ...deps, host: host.inLane(laneWithin(host.lane, laneName(spec), spec.pool)) };
+}
+
+/** The same dependencies, with a host whose calls wait for the disk of that pool. They stay in its lane. */
+export function onDiskOf<Deps extends { readonly host: Host }>(
+  deps: Deps,
+  pool: { readonly name: string },
+): Deps {
+  const { host } = deps;
+  return { ...deps, host: host.inLane(onDisk(host.lane, pool.name)) };
 }

@@ -5,6 +5,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeRecord } from '../../state/records.ts';
+import { inLane } from '../engine/lanes.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
@@ -58,13 +59,17 @@ export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
 /** Trims the volumes that are due: by the clock, a day after the last trim or the creation. */
 export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
   for (const pool of deps.pools.served) {
-    const mounts = await deps.host.mounts.list();
-    for (const one of await findMountedThin(deps.host, pool, mounts)) {
-      if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
-      const result = await deps.trims.trim(pool, one);
-      // A trim that was interrupted by a call is still due.
-      if (result !== 'interrupted') await recordTrim(deps, pool, one);
-    }
+    await trimDueIn(inLane(deps, { kind: 'trim', id: pool.name, pool: pool.name }), pool);
+  }
+}
+
+async function trimDueIn(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
+  const mounts = await deps.host.mounts.list();
+  for (const one of await findMountedThin(deps.host, pool, mounts)) {
+    if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
+    const result = await deps.trims.trim(pool, one);
+    // A trim that was interrupted by a call is still due.
+    if (result !== 'interrupted') await recordTrim(deps, pool, one);
   }
 }
 

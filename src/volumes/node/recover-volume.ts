@@ -23,8 +23,8 @@ export async function recoverVolume(
   const { locks } = domain.operations;
   if (locks.holderOf(`volume:${id}`) !== undefined) return;
   const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
-  const inItsLane = inLane(domain, { kind: 'recover', id, pool: pool.name });
-  const recovered = logFailure(domain.log, id, () => work(inItsLane)).finally(release);
+  const deps = inLane(domain, { kind: 'recover', id, pool: pool.name });
+  const recovered = logFailure(domain.log, id, () => work(deps)).finally(release);
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error(
     { id },

@@ -13,10 +13,10 @@ const suspectAfterMs = 60_000;
 const laneOf = ({ name }: Pool): LaneSpec => ({ kind: 'pool', id: name, pool: name });
 
 /** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
-export async function openPool(anyLane: Domain, pool: Pool): Promise<void> {
-  const domain = inLane(anyLane, laneOf(pool));
-  if (!(await pool.open(() => recoverEntries(domain, pool)))) return;
-  await recoverSnapshots(domain, pool);
+export async function openPool(domain: Domain, pool: Pool): Promise<void> {
+  const deps = inLane(domain, laneOf(pool));
+  if (!(await pool.open(() => recoverEntries(deps, pool)))) return;
+  await recoverSnapshots(deps, pool);
   domain.guard.watch(pool);
 }
 

@@ -6,8 +6,8 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { readRecord, writeNewRecord } from '../../state/records.ts';
-import { waitingFor } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
+import { onDiskOf } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
 import { syncsBeforeRename } from './btrfs-log.ts';
 import { type RecordArea, recordFiles } from './layout.ts';
@@ -89,7 +89,7 @@ export function temporaryPathFor(pool: Pool, id: EntryId): string {
 /** Makes the directory in `tmp/` where an entry is built. */
 export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
   // Members of a group may be in other pools, whose disks the calls wait for.
-  return makeDirectoryFor(waitingFor(deps, pool), pool, id);
+  return makeDirectoryFor(onDiskOf(deps, pool), pool, id);
 }
 
 async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import { waitingFor } from '../engine/failures.ts';
+import { onDiskOf } from '../engine/lanes.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
@@ -58,14 +58,14 @@ export async function makeMembers(
   const made = await waitForAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
-      const onItsDisk = waitingFor(domain, member.pool);
-      await onItsDisk.host.files.makeReadOnly(join(temporary, imageFile));
+      const deps = onDiskOf(domain, member.pool);
+      await deps.host.files.makeReadOnly(join(temporary, imageFile));
       const record = newSnapshotRecord(
         capture,
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
-      await completeEntry(onItsDisk, entryOf(member), { temporary, record });
+      await completeEntry(deps, entryOf(member), { temporary, record });
       return { ...member, record };
     }),
   );
@@ -97,13 +97,13 @@ async function reserveCaptured(
 }
 
 /** Renames a member into place. It becomes visible when its group is committed. */
-export async function placeMember(anyDisk: Domain, member: MadeMember): Promise<void> {
+export async function placeMember(domain: Domain, member: MadeMember): Promise<void> {
   const { pool, id, temporary, record } = member;
-  const domain = waitingFor(anyDisk, pool);
-  const place = () => renameIntoPlace(domain, entryOf(member), { temporary, record });
+  const deps = onDiskOf(domain, pool);
+  const place = () => renameIntoPlace(deps, entryOf(member), { temporary, record });
   const existing = await place();
   if (existing === record) return;
   // A failed group left this member and could not remove it: it is of another point in time.
-  await domain.trash.discard(domain.host, pool, 'snapshots', id);
+  await domain.trash.discard(deps.host, pool, 'snapshots', id);
   await place();
 }

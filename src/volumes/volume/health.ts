@@ -50,8 +50,8 @@ export async function conditionsOf(
   if (!pool.isServed) return [notServed(pool)];
   try {
     await ask(pool, () => waitForAnswer(pool));
-    const inItsLane = inLane(domain, { kind: 'health', id: record.id, pool: pool.name });
-    return await pool.whileServed(() => collectConditions(inItsLane, volume, ask));
+    const deps = inLane(domain, { kind: 'health', id: record.id, pool: pool.name });
+    return await pool.whileServed(() => collectConditions(deps, volume, ask));
   } catch (error) {
     if (error instanceof StuckError) {
       return [condition('INACCESSIBLE', 'Stuck', `${error.message}; check the pool's disk`)];
