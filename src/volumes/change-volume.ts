@@ -1,8 +1,7 @@
 import type { Domain } from './domain.ts';
 import { withReason } from './engine/failures.ts';
-import { inLane } from './engine/lanes.ts';
 import { targetLock } from './engine/locks.ts';
-import type { Call, Operation, OperationPlan } from './engine/operations.ts';
+import type { Call, Operation } from './engine/operations.ts';
 import type { FoundVolume } from './pool/pool.ts';
 
 /** A call about one volume. */
@@ -42,21 +41,9 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   const exclusive = [`volume:${volumeId}`, ...targets.map(targetLock)];
   const lane = { kind: 'volume', id: volumeId } as const;
   const plan = { name, lane, exclusive, request };
-  return runOperation(domain, call, plan, async (domain, operation) => {
+  return domain.operations.run(domain, call, plan, async (domain, operation) => {
     const volume = find();
     const about = { subject: `volume '${volumeId}'`, disk: volume?.pool };
     return withReason(domain, about, (domain) => work(domain, volume, operation));
   });
-}
-
-/** Runs an operation under its locks. `work` gets the domain with a host in the operation's lane. */
-export function runOperation<T>(
-  domain: Domain,
-  call: Call,
-  plan: OperationPlan,
-  work: (domain: Domain, operation: Operation) => Promise<T>,
-): Promise<T> {
-  return domain.operations.run(plan, call, (operation) =>
-    work(inLane(domain, plan.lane), operation),
-  );
 }

@@ -34,7 +34,7 @@ export interface DomainSettings {
 
 /** What every call of the domain gets, as an argument. */
 export interface Domain {
-  /** Its kernel calls run in one lane: `runOperation` and `inLane` pass a domain with another one on. */
+  /** Its kernel calls run in one lane: `operations.run` and `inLane` pass on a domain with another one. */
   readonly host: Host;
   readonly pools: Pools;
   readonly operations: Operations;

@@ -1,9 +1,10 @@
 import { withTimeout } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { StuckError } from '../../host/errors.ts';
+import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { toVolumeError } from './failures.ts';
-import { type LaneSpec, laneName } from './lanes.ts';
+import { inLane, type LaneSpec, laneName } from './lanes.ts';
 import { type LockPlan, Locks } from './locks.ts';
 
 /** A caller waiting for an operation. Its signal ends the wait, not the operation. */
@@ -80,10 +81,12 @@ export class Operations {
     return this.#running.get(laneName(lane))?.progress;
   }
 
-  async run<T>(
-    plan: OperationPlan,
+  /** Runs `work` under the locks of the plan. It gets the dependencies with a host in the operation's lane. */
+  async run<Deps extends { readonly host: Host }, T>(
+    deps: Deps,
     call: Call,
-    work: (operation: Operation) => Promise<T>,
+    plan: OperationPlan,
+    work: (deps: Deps, operation: Operation) => Promise<T>,
   ): Promise<T> {
     if (call.signal.aborted) throw cancelled(plan.name);
     if (this.#closed) {
@@ -101,7 +104,9 @@ export class Operations {
       return this.#wait<T>(current, call, plan.name);
     }
     const release = this.locks.take(plan, plan.name);
-    const running = this.#start(plan, { call, fingerprint, release, work });
+    const inItsLane = (operation: Operation): Promise<T> =>
+      work(inLane(deps, plan.lane), operation);
+    const running = this.#start(plan, { call, fingerprint, release, work: inItsLane });
     return this.#wait<T>(running, call, plan.name);
   }
 

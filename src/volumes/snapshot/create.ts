@@ -3,7 +3,6 @@ import { VolumeError } from '../../errors.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -33,7 +32,7 @@ export async function createSnapshot(
 ): Promise<Snapshot> {
   const { name, sourceVolumeId } = input;
   const id = snapshotIdFor(name, domain.settings.nodeTag);
-  return runOperation(
+  return domain.operations.run(
     domain,
     call,
     {

@@ -1,6 +1,5 @@
 import { VolumeError } from '../../errors.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -24,7 +23,7 @@ export async function deleteSnapshot(
   const lane = { kind: 'snapshot', id } as const;
   // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
-  await runOperation(
+  await domain.operations.run(
     domain,
     call,
     { name: 'DeleteSnapshot', lane, exclusive: [`snapshot:${id}`], request: id },

@@ -1,7 +1,6 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call, Operation } from '../engine/operations.ts';
@@ -31,7 +30,7 @@ export async function createGroupSnapshot(
   const id = groupIdFor(input.name, nodeTag);
   requireMembers(input);
   const members = input.sourceVolumeIds.map((volumeId) => memberName(input.name, volumeId));
-  return runOperation(
+  return domain.operations.run(
     domain,
     call,
     {

@@ -1,7 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -62,7 +61,7 @@ export async function deleteGroupSnapshot(
   const id = parseGroupId(groupId);
   if (id === undefined) return;
   requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'group snapshot' });
-  await runOperation(
+  await domain.operations.run(
     domain,
     call,
     {

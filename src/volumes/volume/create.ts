@@ -5,7 +5,6 @@ import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -36,7 +35,7 @@ export async function createVolume(
   // A retry may mention other nodes, so they are not part of the request that is compared.
   const { mentionedNodeIds = [], ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
-  return runOperation(
+  return domain.operations.run(
     domain,
     call,
     {

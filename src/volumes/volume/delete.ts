@@ -5,7 +5,6 @@ import { type Attachment, attachmentOf, attachmentOfDevices } from '../attachmen
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { attachmentByLabel } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
-import { runOperation } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -25,7 +24,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   const lane = { kind: 'volume', id } as const;
   // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
-  await runOperation(
+  await domain.operations.run(
     domain,
     call,
     { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },

@@ -1,10 +1,15 @@
 import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
+import type { Host } from '../../../../src/host/host.ts';
 import { Gate } from '../../../../src/host/kernel/gate.ts';
-import { driverLane, laneWithin } from '../../../../src/host/lane.ts';
 import { createLog } from '../../../../src/observe/log.ts';
-import { type LaneSpec, laneName } from '../../../../src/volumes/engine/lanes.ts';
-import { type Call, Operations } from '../../../../src/volumes/engine/operations.ts';
+import { inLane, type LaneSpec } from '../../../../src/volumes/engine/lanes.ts';
+import {
+  type Call,
+  type Operation,
+  Operations,
+} from '../../../../src/volumes/engine/operations.ts';
+import { FakeHost } from '../../../helpers/fake-host.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { until } from '../../../helpers/until.ts';
 
@@ -13,6 +18,7 @@ const callOf = (signal = new AbortController().signal): Call => ({ signal, log }
 const laneOf = (id: string): LaneSpec => ({ kind: 'volume', id });
 const v = laneOf('v');
 const w = laneOf('w');
+const deps = { host: new FakeHost() as Host };
 const newOperations = (): Operations => new Operations();
 const plan = (request?: unknown) =>
   ({ name: 'CreateVolume', lane: v, exclusive: ['volume:v'], request }) as const;
@@ -35,8 +41,8 @@ test('an equal request joins the running operation and gets its result', async (
     await passed;
     return runs;
   };
-  const first = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
-  const second = operations.run(plan({ name: 'v', size: 1n }), callOf(), work);
+  const first = operations.run(deps, callOf(), plan({ name: 'v', size: 1n }), work);
+  const second = operations.run(deps, callOf(), plan({ name: 'v', size: 1n }), work);
   open();
   t.deepEqual(await Promise.all([first, second]), [1, 1]);
 });
@@ -44,12 +50,12 @@ test('an equal request joins the running operation and gets its result', async (
 test('a different request for the same id is busy, as is a request that cannot be compared', async (t) => {
   const operations = newOperations();
   const { passed, open } = gate();
-  const first = operations.run(plan({ size: 1n }), callOf(), () => passed);
-  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'busy');
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  const first = operations.run(deps, callOf(), plan({ size: 1n }), () => passed);
+  t.is(await reasonOf(operations.run(deps, callOf(), plan({ size: 2n }), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
   open();
   await first;
-  t.is(await reasonOf(operations.run(plan({ size: 2n }), callOf(), async () => 1)), 'ok');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan({ size: 2n }), async () => 1)), 'ok');
 });
 
 test('readers share a lock, a writer is refused, and the locks are released when the work has ended', async (t) => {
@@ -57,16 +63,17 @@ test('readers share a lock, a writer is refused, and the locks are released when
   const { passed, open } = gate();
   const read = (id: string): Promise<void> =>
     operations.run(
-      { name: 'Copy', lane: laneOf(id), shared: ['volume:v'] },
+      deps,
       callOf(),
+      { name: 'Copy', lane: laneOf(id), shared: ['volume:v'] },
       () => passed,
     );
   const readers = [read('a'), read('b')];
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
   open();
   await Promise.all(readers);
   t.is(operations.locks.size, 0);
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'ok');
 });
 
 test('a caller that cancels before the first effect stops the work', async (t) => {
@@ -74,7 +81,7 @@ test('a caller that cancels before the first effect stops the work', async (t) =
   const { passed, open } = gate();
   const abort = new AbortController();
   let hadEffects = false;
-  const run = operations.run(plan({}), callOf(abort.signal), async (operation) => {
+  const run = operations.run(deps, callOf(abort.signal), plan({}), async (_deps, operation) => {
     await passed;
     operation.beginEffects();
     hadEffects = true;
@@ -90,15 +97,15 @@ test('a caller that cancels later ends only its wait: the work continues and a r
   const operations = newOperations();
   const { passed, open } = gate();
   const abort = new AbortController();
-  const work = async (operation: { beginEffects(): void }): Promise<string> => {
+  const work = async (_deps: unknown, operation: Operation): Promise<string> => {
     operation.beginEffects();
     await passed;
     return 'made';
   };
-  const first = operations.run(plan({}), callOf(abort.signal), work);
+  const first = operations.run(deps, callOf(abort.signal), plan({}), work);
   abort.abort();
   t.is(await reasonOf(first), 'cancelled');
-  const retry = operations.run(plan({}), callOf(), work);
+  const retry = operations.run(deps, callOf(), plan({}), work);
   open();
   t.is(await retry, 'made');
 });
@@ -107,7 +114,7 @@ test('a delete aborts the create of the same id, and nothing else', async (t) =>
   const operations = newOperations();
   const { passed, open } = gate();
   const signals: AbortSignal[] = [];
-  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+  const run = operations.run(deps, callOf(), plan({}), async (_deps, { signal }) => {
     signals.push(signal);
     await passed;
   });
@@ -128,7 +135,7 @@ test('a delete aborts the create of the same id, and nothing else', async (t) =>
 
 test('once drain has begun nothing new starts, and work past the time limit is aborted', async (t) => {
   const operations = newOperations();
-  const run = operations.run(plan({}), callOf(), async ({ signal }) => {
+  const run = operations.run(deps, callOf(), plan({}), async (_deps, { signal }) => {
     await new Promise<void>((_resolve, reject) => {
       signal.addEventListener('abort', () => {
         reject(new VolumeError('cancelled', 'stopped'));
@@ -138,7 +145,7 @@ test('once drain has begun nothing new starts, and work past the time limit is a
   const ended = reasonOf(run);
   await operations.drain(10);
   t.is(await ended, 'cancelled');
-  t.is(await reasonOf(operations.run(plan({}), callOf(), async () => 1)), 'unavailable');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan({}), async () => 1)), 'unavailable');
 });
 
 test('work that fails releases its locks', async (t) => {
@@ -146,7 +153,7 @@ test('work that fails releases its locks', async (t) => {
   const fail = async (): Promise<never> => {
     throw new VolumeError('no-space', 'full');
   };
-  t.is(await reasonOf(operations.run(plan({}), callOf(), fail)), 'no-space');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan({}), fail)), 'no-space');
   t.is(operations.locks.size, 0);
   t.is(operations.runningCount, 0);
 });
@@ -156,7 +163,7 @@ test('the progress of running work is returned by lane', async (t) => {
   const { passed, open } = gate();
   const told = gate();
   t.is(operations.progressOf(v), undefined);
-  const work = operations.run(plan(), callOf(), async (operation) => {
+  const work = operations.run(deps, callOf(), plan(), async (_deps, operation) => {
     await Promise.resolve();
     operation.reportProgress({ doneBytes: 1n, totalBytes: 4n });
     operation.reportProgress({ doneBytes: 2n, totalBytes: 4n });
@@ -180,20 +187,17 @@ test('locks are kept until every stuck call has returned, also one in another la
     lane: { kind: 'snapshot', id: 's' },
     shared: ['volume:v'],
   } as const;
-  const capture = laneWithin(
-    laneWithin(driverLane, laneName(snapshot.lane)),
-    laneName({ kind: 'capture', id: 'v' }),
-  );
-  const stuck = operations.run(snapshot, callOf(), () =>
-    node.run(capture, 'clone', () => passed, { timeoutMs: 20 }),
-  );
+  const stuck = operations.run(deps, callOf(), snapshot, (domain) => {
+    const { host } = inLane(domain, { kind: 'capture', id: 'v' });
+    return node.run(host.lane, 'clone', () => passed, { timeoutMs: 20 });
+  });
   t.is(await reasonOf(stuck), 'busy');
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
   t.is(operations.locks.holderOf('volume:v'), 'CreateSnapshot');
   t.is(operations.runningCount, 0, 'an end of the driver does not wait for it');
   open();
   await until('the locks are given back', async () => operations.locks.size === 0);
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'ok');
   t.is(operations.locks.size, 0);
 });
 
@@ -209,17 +213,17 @@ test('records that an operation had locked are read again after a call hung, bef
     },
   );
   const hanging = gate();
-  const lane = laneWithin(driverLane, laneName(v));
-  const write = () => node.run(lane, 'replace', () => hanging.passed, { timeoutMs: 20 });
-  t.is(await reasonOf(operations.run(plan(), callOf(), write)), 'busy');
+  const write = ({ host }: typeof deps) =>
+    node.run(host.lane, 'replace', () => hanging.passed, { timeoutMs: 20 });
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), write)), 'busy');
   t.deepEqual(asked, [], 'it may change still');
   hanging.open();
   await until('it is read', async () => asked.length > 0);
   t.deepEqual(asked, [['volume:v']]);
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'busy');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
   read.open();
   await until('the locks are given back', async () => operations.locks.size === 0);
   // Nothing hung: nothing is read.
-  t.is(await reasonOf(operations.run(plan(), callOf(), async () => 1)), 'ok');
+  t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'ok');
   t.is(asked.length, 1);
 });
