@@ -19,11 +19,11 @@ import { defects as powerCutDefects } from '../vm/power-cuts/defects.ts';
 import { subjects } from './all.ts';
 import { findProblems } from './check.ts';
 import { type Defect, isOnDevices, type Mutant } from './defect.ts';
+import { Workbench } from './driver-copy.ts';
 import { targets } from './generated/targets.ts';
 import { reportOf } from './report.ts';
 import { findPassingTests, tryAll } from './run-mutants.ts';
 import { generated, isDetected, mutantsOfRows, mutantsOfTarget, type Verdict } from './trial.ts';
-import { Workbench } from './workbench.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const insideVariable = 'LOOPCSI_MUTANTS_INSIDE';
@@ -60,7 +60,7 @@ if (!(sample >= 1)) {
 async function main(): Promise<number> {
   if (!(await allRowsMatch())) return 1;
   const startedAtMs = performance.now();
-  // The exit handlers kill the tests and remove their files (workbench.ts, run-tests.ts).
+  // The exit handlers kill the tests and remove their files (driver-copy.ts, run-tests.ts).
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   const benches = [await Workbench.make(), await Workbench.make()] as const;
   try {

@@ -1,6 +1,6 @@
 import { isOnDevices, type Mutant } from './defect.ts';
+import type { Workbench } from './driver-copy.ts';
 import { tryMutant, type Verdict } from './trial.ts';
-import type { Workbench } from './workbench.ts';
 
 type Benches = readonly [Workbench, Workbench];
 

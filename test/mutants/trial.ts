@@ -1,9 +1,9 @@
 import { compiled } from './compiled.ts';
 import { isOnDevices, type Mutant, mutated, type Row, type Subject } from './defect.ts';
+import type { Workbench } from './driver-copy.ts';
 import { mutantsOf } from './generated/operators.ts';
 import type { Target } from './generated/targets.ts';
 import type { TestRun } from './run-tests.ts';
-import type { Workbench } from './workbench.ts';
 
 export const generated = 'generated';
 

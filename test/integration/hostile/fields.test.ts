@@ -7,8 +7,8 @@ import { makeClient } from '../../../src/csi/client.ts';
 import { serviceType } from '../../../src/csi/codec.ts';
 import type { ServiceName } from '../../../src/csi/rpc-types.ts';
 import { onNode } from '../../helpers/on-node.ts';
+import { makeVictim, type Victim } from './fixture.ts';
 import { hostile, hostileTexts } from './messages.ts';
-import { makeVictim, type Victim } from './victim.ts';
 
 const runs = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 25);
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));

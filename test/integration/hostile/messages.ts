@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
 import { nodeTagOf, volumeIdFor } from '../../../src/volumes/ids.ts';
-import type { Victim } from './victim.ts';
+import type { Victim } from './fixture.ts';
 
 /** Texts with a special meaning for a shell, a path, an option parser, a log or a JavaScript object. */
 export function hostileTexts({ canaryDir, kubeletDir, directory }: Victim): readonly string[] {

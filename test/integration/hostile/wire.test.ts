@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import { makeClient } from '../../../src/csi/client.ts';
 import { makeRandom } from '../../crash/random.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { makeVictim, type Victim } from './victim.ts';
+import { makeVictim, type Victim } from './fixture.ts';
 
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');

@@ -18,7 +18,7 @@ import {
   readAt,
   tool,
   writeAt,
-} from './workbench.ts';
+} from './fixture.ts';
 
 /** Whether this process has CAP_SYS_RESOURCE, capability 24. */
 const status = readFileSync('/proc/self/status', 'utf8');

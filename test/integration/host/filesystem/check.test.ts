@@ -15,7 +15,7 @@ import {
   readAt,
   tool,
   writeAt,
-} from './workbench.ts';
+} from './fixture.ts';
 
 const { ext4 } = filesystems;
 const data = randomBytes(3 << 20);

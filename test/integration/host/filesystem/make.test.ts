@@ -11,7 +11,7 @@ import {
   parseMountOptions,
 } from '../../../../src/volumes/parameters/mount-options.ts';
 import { onNode } from '../../../helpers/on-node.ts';
-import { files, filesystems, isSound, mounts, onBench, tool } from './workbench.ts';
+import { files, filesystems, isSound, mounts, onBench, tool } from './fixture.ts';
 
 /** Maximum of allocated bytes of a fresh thin 1 GiB image. */
 const freshBytes = { ext4: MiB, xfs: MiB, btrfs: 8n * MiB } as const;

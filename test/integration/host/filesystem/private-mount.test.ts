@@ -6,7 +6,7 @@ import { withPrivateMount } from '../../../../src/host/filesystem/private-mount.
 import { driverLane } from '../../../../src/host/lane.ts';
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
-import { files, loops, mounts, onBench } from './workbench.ts';
+import { files, loops, mounts, onBench } from './fixture.ts';
 
 const deps = { loops, mounts };
 const ext4 = { fsType: 'ext4', sectorSize: 4096, mountOptions: [] } as const;

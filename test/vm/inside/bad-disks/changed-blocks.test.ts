@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { execa } from 'execa';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './fixture.ts';
 
 const blockBytes = 4096;
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, type Ended, textOf } from './attempt.ts';
-import { Bench, poolHasFailed, untilDone, wrongStatements } from './bench.ts';
+import { Bench, poolHasFailed, untilDone, wrongStatements } from './fixture.ts';
 
 /** How long calls are repeated after the driver has noticed. Meanwhile it tries to open the pool every five seconds. */
 const refusedMs = 30_000;

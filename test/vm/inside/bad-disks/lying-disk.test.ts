@@ -3,7 +3,7 @@ import test from 'ava';
 import { execa } from 'execa';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './fixture.ts';
 
 for (const poolType of ['ext4', 'XFS', 'btrfs'] as const) {
   test.serial(

@@ -1,7 +1,7 @@
 /** The blocks of one volume can no longer be read or written; the rest of its pool's disk works. */
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './fixture.ts';
 
 test.serial(
   'ext4: when only the blocks of one volume fail, its pool still works, and the volume is intact afterwards',

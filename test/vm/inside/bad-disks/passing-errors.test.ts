@@ -2,7 +2,7 @@
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, poolHasFailed, untilDone, wrongStatements } from './bench.ts';
+import { Bench, type PoolType, poolHasFailed, untilDone, wrongStatements } from './fixture.ts';
 
 interface NodeFixture {
   readonly poolType: PoolType;

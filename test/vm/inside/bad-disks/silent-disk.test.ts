@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, untilDone, wrongStatements } from './bench.ts';
+import { Bench, type PoolType, untilDone, wrongStatements } from './fixture.ts';
 
 interface NodeFixture {
   readonly poolType: PoolType;

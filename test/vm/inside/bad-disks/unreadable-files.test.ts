@@ -1,7 +1,7 @@
 /** The disk of a pool cannot read one file or directory of a volume, and works elsewhere. */
 import test, { type ExecutionContext } from 'ava';
 import { attempt, type Ended, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './bench.ts';
+import { Bench, untilDone, wrongStatements } from './fixture.ts';
 
 const poolType = 'ext4 that continues after errors';
 

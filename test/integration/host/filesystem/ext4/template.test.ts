@@ -19,16 +19,7 @@ import { driverLane } from '../../../../../src/host/lane.ts';
 import { makeRun } from '../../../../../src/host/programs/run.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
-import {
-  type Bench,
-  files,
-  hashOf,
-  isSound,
-  onBench,
-  readAt,
-  tool,
-  writeAt,
-} from '../workbench.ts';
+import { type Bench, files, hashOf, isSound, onBench, readAt, tool, writeAt } from '../fixture.ts';
 
 interface Kind {
   readonly sizeBytes: bigint;

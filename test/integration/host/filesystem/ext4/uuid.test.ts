@@ -5,7 +5,7 @@ import { writeExt4Uuid } from '../../../../../src/host/filesystem/ext4/uuid.ts';
 import { driverLane } from '../../../../../src/host/lane.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
-import { filesystems, hashOf, isSound, onBench, tool } from '../workbench.ts';
+import { filesystems, hashOf, isSound, onBench, tool } from '../fixture.ts';
 
 /** Groups with a superblock copy: 1 and the powers of 3, 5 and 7. */
 const copyGroups = [1, 3, 5, 7, 9, 25, 27];
